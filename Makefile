@@ -1,0 +1,50 @@
+# Every target does all the set-up that it needs, once: the stamp says that `.venv` is complete.
+#   PYTHON=     interpreter to make .venv with (default: the first of python3, python3.13, ... >= 3.11)
+#   PIP_ARGS=   passed to pip install at set-up
+#   PYTEST_ARGS= passed to pytest, e.g. make test PYTEST_ARGS="tests/optim -k adam"
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+.PHONY: help venv demo test lint format docs bench clean
+.DELETE_ON_ERROR:
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.downslope-ready
+PYTHON ?=
+PIP_ARGS ?=
+PYTEST_ARGS ?=
+
+help:  ## show this list
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 16
+
+venv: $(STAMP)  ## set up .venv (once; the other targets do it by themselves)
+
+$(STAMP): pyproject.toml constraints.txt scripts/setup.py
+	@python=$$(sh scripts/find_python.sh "$(PYTHON)") && "$$python" scripts/setup.py $(VENV) $(PIP_ARGS)
+
+demo: $(STAMP)  ## a failing training run: fitted, diagnosed, repaired, proved
+	@$(BIN)/python -m downslope demo
+
+# One thread in each of the test processes: on few cores that is the fastest, and float sums are the same everywhere.
+test: lint  ## the linters, then the tests
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal $(PYTEST_ARGS)
+
+lint: $(STAMP)  ## ruff, pyright (strict on src), import-linter
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+	$(BIN)/lint-imports --no-logo
+
+format: $(STAMP)  ## let ruff rewrite what it can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+docs: $(STAMP)  ## write docs/concepts.md from docs/concepts.toml
+	$(BIN)/python -m downslope.reporting.concepts docs/concepts.md
+
+bench: $(STAMP)  ## the measurements under bench/, one after another
+	@for file in bench/*.py; do [ -e "$$file" ] || continue; echo "== $$file"; $(BIN)/python "$$file" || exit 1; done
+
+clean:  ## remove .venv and every cache
+	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis .import_linter_cache build dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
