@@ -88,10 +88,11 @@ def price(platform: str) -> str:
     if platform != "linux":
         return "pip will load torch (about 100 MB) and about 300 MB of other packages."
     return (
-        "pip will load torch and about 300 MB of other packages. On Linux the usual build of torch brings CUDA,\n"
-        "3 GB in all; the CPU build is about 200 MB, and enough for everything here that needs no GPU:\n"
+        "pip will load torch and about 300 MB of other packages. On Linux the usual build of torch brings\n"
+        "CUDA, 3 GB in all; the CPU build is about 200 MB, and enough for everything that needs no GPU:\n"
         f'  make venv PIP_ARGS="--extra-index-url {CPU_INDEX}"\n'
-        "A torch that you already have is used instead if you name its interpreter: make demo PYTHON=/path/to/python"
+        "A torch that you already have is used instead if you name its interpreter:\n"
+        "  make venv PYTHON=/path/to/python"
     )
 
 
@@ -173,8 +174,8 @@ def main(arguments: list[str]) -> int:
         command = " ".join(map(str, error.cmd))
         if "ensurepip" in command:
             print(
-                f"{sys.executable} cannot make virtual environments: install its venv package, or name another "
-                "interpreter: make PYTHON=/path/to/python3.13",
+                f"{sys.executable} cannot make virtual environments: install its venv package, "
+                "or name another interpreter: make PYTHON=/path/to/python3.13",
                 file=sys.stderr,
             )
         else:

@@ -1,0 +1,93 @@
+"""Downslope: fit a deep model, hear why training fails, prove the remedy, and see all of it.
+
+The names below are loaded when they are first used, so that ``import downslope`` costs milliseconds and
+loads no torch. Nouns: `Problem` (what), `Recipe` (how), `Run` (what happened), `Finding` (what is wrong).
+Verbs: `fit`, `fit_population`, `diagnose`, `repair`, `watch`, `load_run`, `report`.
+
+Example:
+    >>> import downslope as ds
+    >>> recipe = ds.Recipe(optimizer="sgd", lr=0.1, epochs=5, seed=0)
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from downslope._version import __version__
+
+if TYPE_CHECKING:
+    from downslope import data, init, models, objectives, optim, schedules
+    from downslope.core import edits
+    from downslope.core.finding import Finding
+    from downslope.core.problem import Problem
+    from downslope.core.recipe import Recipe
+    from downslope.core.run import Run, load_run
+    from downslope.diagnosis.diagnose import diagnose
+    from downslope.diagnosis.monitor import watch
+    from downslope.diagnosis.repair import repair
+    from downslope.reporting.report import report
+    from downslope.training.fit import fit
+    from downslope.training.population import fit_population
+
+__all__ = [
+    "Finding",
+    "Problem",
+    "Recipe",
+    "Run",
+    "__version__",
+    "data",
+    "diagnose",
+    "edits",
+    "fit",
+    "fit_population",
+    "init",
+    "load_run",
+    "models",
+    "objectives",
+    "optim",
+    "repair",
+    "report",
+    "schedules",
+    "watch",
+]
+
+# Where each name lives; "module" alone stands for the module itself. No module of the top level bears the
+# name of a verb, so that importing a module can never hide a verb.
+_HOME = {
+    "Finding": "downslope.core.finding:Finding",
+    "Problem": "downslope.core.problem:Problem",
+    "Recipe": "downslope.core.recipe:Recipe",
+    "Run": "downslope.core.run:Run",
+    "data": "downslope.data",
+    "diagnose": "downslope.diagnosis.diagnose:diagnose",
+    "edits": "downslope.core.edits",
+    "fit": "downslope.training.fit:fit",
+    "fit_population": "downslope.training.population:fit_population",
+    "init": "downslope.init",
+    "load_run": "downslope.core.run:load_run",
+    "models": "downslope.models",
+    "objectives": "downslope.objectives",
+    "optim": "downslope.optim",
+    "repair": "downslope.diagnosis.repair:repair",
+    "report": "downslope.reporting.report:report",
+    "schedules": "downslope.schedules",
+    "watch": "downslope.diagnosis.monitor:watch",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        from downslope.core.names import did_you_mean
+
+        raise AttributeError(f"downslope has no {name!r}{did_you_mean(name, _HOME)}")
+    module, _, attribute = _HOME[name].partition(":")
+    found: Any = importlib.import_module(module)
+    if attribute:
+        found = getattr(found, attribute)
+    globals()[name] = found  # the second use costs nothing
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

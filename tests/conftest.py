@@ -1,0 +1,8 @@
+"""What every test shares: hypothesis repeats the same examples everywhere, and is never failed by a slow machine."""
+
+from __future__ import annotations
+
+from hypothesis import settings
+
+settings.register_profile("downslope", deadline=None, derandomize=True, print_blob=True)
+settings.load_profile("downslope")
