@@ -1,0 +1,64 @@
+"""Softmax cross-entropy: the negative log-likelihood of a class, from unnormalised scores."""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch.nn import functional
+
+from downslope.core.errors import ObjectiveError
+from downslope.objectives.objective import as_real, class_axis, is_index, objective, shape_of, tensors
+
+
+@objective(expects="logits", target="class", surrogate_for="classification error", sum_over="classes")
+def cross_entropy(
+    output: Tensor, target: Tensor, *, label_smoothing: float = 0.0, weight: Tensor | None = None
+) -> Tensor:
+    """Mean of ``log(sum_c exp(z_c)) - z_y`` over examples, or of ``-sum_c q_c log softmax(z)_c``.
+
+    Equivalent to `torch.nn.CrossEntropyLoss`, and takes three targets more: (n, 1) class indices, one-hot
+    rows of whole numbers, and (n, L) indices for an output (n, L, C). Entries equal to -100 do not count.
+
+    Args:
+        output: logits, shape (n, C), (n, C, ...) or (n, L, C); no softmax before.
+        target: class indices in [0, C) of any integer dtype, or probabilities in the output's shape.
+        label_smoothing: float in [0, 1], the share of the target spread evenly over the classes.
+        weight: shape (C,), a factor for each class; the mean is weighted by it.
+
+    Returns:
+        A scalar, in nats.
+
+    Raises:
+        ObjectiveError: the shapes do not fit, there is one class only, class indices are floating point or
+            reach beyond the last class.
+    """
+    output, target = tensors(output, target, "cross_entropy")
+    if output.ndim < 2 or output.numel() == len(output):
+        raise ObjectiveError(
+            f"cross_entropy: output {shape_of(output)} has one score an example, so its softmax is always 1; "
+            "use 'logistic' for a yes-or-no target, or one output per class"
+        )
+    if output.shape == target.shape:
+        return functional.cross_entropy(
+            output, as_real(target, output), weight=weight, label_smoothing=label_smoothing
+        )
+    output, target = _indexed(output, target)
+    try:
+        return functional.cross_entropy(output, target, weight=weight, label_smoothing=label_smoothing)
+    except IndexError as error:
+        raise ObjectiveError(
+            f"cross_entropy: class index outside [0, {output.shape[1]}): {error}; the model needs as many "
+            "outputs as there are classes, and classes count from 0"
+        ) from error
+
+
+def _indexed(output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """Both in torch's layout: classes on axis 1, and int64 indices."""
+    if not is_index(target):
+        raise ObjectiveError(
+            f"cross_entropy: target {shape_of(target)} is {target.dtype}: class indices must be integers and "
+            f"probabilities must have the output's shape {shape_of(output)}; target.long() makes indices"
+        )
+    if target.ndim == output.ndim and target.shape[-1] == 1:
+        target = target.squeeze(-1)
+    axis = class_axis(output, target, "cross_entropy")
+    return (output if axis == 1 else output.movedim(axis, 1)), target.long()

@@ -1,0 +1,13 @@
+"""Metrics: ``(output, target) -> float``, with a `goal`; what one cares for, differentiable or not."""
+
+from __future__ import annotations
+
+from downslope.objectives.metrics.accuracy import accuracy, error
+from downslope.objectives.metrics.auc import auc
+from downslope.objectives.metrics.f1 import f1
+from downslope.objectives.metrics.mae import mae
+from downslope.objectives.metrics.metric import metric
+from downslope.objectives.metrics.mse import mse, rmse
+from downslope.objectives.metrics.r2 import r2
+
+__all__ = ["accuracy", "auc", "error", "f1", "mae", "metric", "mse", "r2", "rmse"]

@@ -1,0 +1,128 @@
+"""What makes a function an objective: its attributes, and the alignment that forbids silent broadcasting.
+
+An objective is any ``(output, target) -> scalar tensor``, a mean over examples. The ones of this package
+carry, besides, what they expect, what they stand for and what they sum over, so that a diagnosis can read
+it. Nothing here looks at the values of a target, because that would stop a GPU at every step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal, TypeVar, cast
+
+import torch
+from torch import Tensor
+
+from downslope.core.errors import ObjectiveError
+
+Expects = Literal["real", "logit", "logits", "probability", "log-probabilities", "probabilities", "sign"]
+"""What the model's output has to be: any number; one or several unnormalised scores; a number in [0, 1];
+the logarithms, or the values, of probabilities over classes; a score of which only the sign decides."""
+
+Target = Literal["class", "binary", "real", "probability"]
+"""What the target has to be: class indices; 0 or 1; any number; probabilities over classes."""
+
+Objective = Callable[..., Tensor]
+F = TypeVar("F", bound=Callable[..., Tensor])
+
+
+def objective(
+    *, expects: Expects, target: Target, surrogate_for: str | None = None, sum_over: str | None = None
+) -> Callable[[F], F]:
+    """Mark a function as an objective; it stays the same function, with attributes.
+
+    Args:
+        expects: what the output has to be, kept as ``.expects``.
+        target: what the target has to be, kept as ``.target``.
+        surrogate_for: the quantity one would like to minimise but cannot differentiate; None where the
+            objective is itself what one cares for.
+        sum_over: the axis summed within an example ("classes"); every other axis is averaged, so that
+            the value does not depend on the batch size.
+
+    Returns:
+        A decorator.
+    """
+
+    def mark(function: F) -> F:
+        function.__dict__.update(
+            expects=expects, target=target, surrogate_for=surrogate_for, sum_over=sum_over, reduction="mean"
+        )
+        return function
+
+    return mark
+
+
+def shape_of(tensor: Tensor) -> str:
+    """``(64, 10)``: a shape as it is told in a message."""
+    return str(tuple(tensor.shape))
+
+
+def tensors(output: object, target: object, name: str) -> tuple[Tensor, Tensor]:
+    """`output` and `target`, known to be tensors with at least one example.
+
+    Raises:
+        ObjectiveError: one of them is no tensor, or there is no example.
+    """
+    for what, given in (("output", output), ("target", target)):
+        if not isinstance(given, Tensor):
+            raise ObjectiveError(
+                f"{name}: the {what} is {type(given).__name__}, and must be a tensor; give an objective of "
+                "your own, (output, target) -> scalar, that picks the tensor it needs"
+            )
+        if given.numel() == 0:
+            raise ObjectiveError(f"{name}: the {what} has shape {shape_of(given)}: no example to average")
+    return cast(Tensor, output), cast(Tensor, target)
+
+
+def align(output: object, target: object, name: str) -> tuple[Tensor, Tensor]:
+    """`output` and `target` in one shape: equal already, or equal but for one trailing axis of length 1.
+
+    ``(n, 1)`` and ``(n,)`` become ``(n,)``. Torch would broadcast them to ``(n, n)`` and train on the mean.
+
+    Raises:
+        ObjectiveError: any other pair of shapes, or something that is no tensor.
+    """
+    output, target = tensors(output, target, name)
+    if output.shape == target.shape:
+        return output, target
+    if output.shape == (*target.shape, 1):
+        return output.squeeze(-1), target
+    if target.shape == (*output.shape, 1):
+        return output, target.squeeze(-1)
+    raise ObjectiveError(
+        f"{name}: output {shape_of(output)} and target {shape_of(target)} differ in shape: only (n, 1) with "
+        "(n,) is aligned and nothing is broadcast; reshape one of them"
+    )
+
+
+def as_real(target: Tensor, output: Tensor) -> Tensor:
+    """`target` in the output's dtype, but at least float32, where whole numbers up to 2**24 are exact."""
+    return target.to(torch.promote_types(output.dtype, torch.float32))
+
+
+def is_index(target: Tensor) -> bool:
+    """Whether the target's dtype can hold class indices: an integer, no bool, no float."""
+    return target.dtype != torch.bool and not target.is_floating_point() and not target.is_complex()
+
+
+def class_axis(output: Tensor, target: Tensor, name: str) -> int:
+    """The axis of `output` that holds the classes, for a target of class indices.
+
+    Axis 1 as in torch, ``(n, C, ...)`` with ``(n, ...)``, or the last one, ``(n, L, C)`` with ``(n, L)``.
+
+    Raises:
+        ObjectiveError: neither fits, or both fit and would mean different things.
+    """
+    first = output.ndim >= 2 and target.shape == (output.shape[0], *output.shape[2:])
+    last = output.ndim >= 2 and target.shape == output.shape[:-1]
+    if first and last and output.ndim > 2:
+        raise ObjectiveError(
+            f"{name}: in an output {shape_of(output)} both axis 1 and the last could be the classes of a "
+            f"target {shape_of(target)}; flatten both to (n, C) and (n,)"
+        )
+    if not (first or last):
+        raise ObjectiveError(
+            f"{name}: output {shape_of(output)} does not fit the class indices {shape_of(target)}: allowed "
+            "are (n, C) with (n,), (n, C, ...) with (n, ...) and (n, L, C) with (n, L)"
+        )
+    return 1 if first else output.ndim - 1
