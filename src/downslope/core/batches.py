@@ -1,0 +1,107 @@
+"""Batches as pytrees: any nesting of tuples, lists and dicts with tensors at its leaves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, cast
+
+import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree  # torch's own; it knows the containers that libraries register
+
+from downslope.core.errors import DataError
+
+
+class Parts(NamedTuple):
+    """A batch taken apart: ``output = model(*args, **kwargs)``, then ``objective(output, target)``."""
+
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    target: Any
+
+
+Split = Callable[[Any], tuple[tuple[Any, ...], dict[str, Any], Any]]
+
+
+def default_split(batch: Any) -> Parts:
+    """The last element is the target, what stands before it goes to the model.
+
+    A dict's target is its key ``labels``, the other keys are keyword arguments. A single tensor is input
+    and target at once (an autoencoder).
+    """
+    if isinstance(batch, Mapping):
+        fields = dict(cast("Mapping[str, Any]", batch))
+        return Parts((), fields, fields.pop("labels", None))
+    if isinstance(batch, (tuple, list)) and len(cast("Sequence[Any]", batch)) > 1:
+        items = tuple(cast("Sequence[Any]", batch))
+        return Parts(items[:-1], {}, items[-1])
+    if isinstance(batch, (tuple, list)):
+        (batch,) = cast("Sequence[Any]", batch)
+    return Parts((batch,), {}, batch)
+
+
+def whole_split(batch: Any) -> Parts:
+    """The whole batch goes to the model, which returns an output with a ``loss`` (``objective=None``)."""
+    if isinstance(batch, Mapping):
+        return Parts((), dict(cast("Mapping[str, Any]", batch)), None)
+    items = cast("Sequence[Any]", batch) if isinstance(batch, (tuple, list)) else (batch,)
+    return Parts(tuple(items), {}, None)
+
+
+def leaves(tree: Any) -> list[Any]:
+    """The leaves of a pytree in stored order."""
+    return cast("list[Any]", pytree.tree_leaves(tree))
+
+
+def tensors(tree: Any) -> list[Tensor]:
+    """The tensors among the leaves."""
+    return [leaf for leaf in leaves(tree) if isinstance(leaf, Tensor)]
+
+
+def map_tensors(function: Callable[[Tensor], Any], tree: Any) -> Any:
+    """`tree` with every tensor replaced by ``function(tensor)``; other leaves stay."""
+    return pytree.tree_map_only(Tensor, function, tree)
+
+
+def length(batch: Any, what: str = "batch") -> int:
+    """Number of examples: the first dimension that all tensors share.
+
+    Raises:
+        DataError: no tensor, a scalar, or differing first dimensions.
+    """
+    sizes = {leaf.shape[0] if leaf.dim() else -1 for leaf in tensors(batch)}
+    if len(sizes) != 1 or -1 in sizes:
+        shapes = ", ".join(str(tuple(leaf.shape)) for leaf in tensors(batch)) or "no tensors"
+        raise DataError(f"{what}: {shapes}; every tensor needs the same first dimension, the examples")
+    return sizes.pop()
+
+
+def take(batch: Any, index: Tensor) -> Any:
+    """The examples at `index` (int64, shape (k,)), as a new batch of the same structure."""
+    return map_tensors(lambda leaf: leaf.index_select(0, index), batch)
+
+
+def to(batch: Any, device: torch.device, dtype: torch.dtype | None = None) -> Any:
+    """`batch` on `device`; floating leaves cast to `dtype` where one is given."""
+
+    def move(leaf: Tensor) -> Tensor:
+        return leaf.to(device, dtype if dtype is not None and leaf.is_floating_point() else leaf.dtype)
+
+    return map_tensors(move, batch)
+
+
+def join(outputs: Sequence[Any]) -> Any:
+    """Outputs of several batches joined along the first dimension, structure kept.
+
+    Leaves that are no tensor, or scalars, are those of the last batch.
+    """
+    if not outputs:
+        raise DataError("no outputs to join: the data has no batches")
+    flat = [pytree.tree_flatten(output) for output in outputs]
+    spec = flat[0][1]
+    columns = zip(*(leaf_list for leaf_list, _ in flat), strict=True)
+    joined = [
+        torch.cat(list(column)) if isinstance(column[0], Tensor) and column[0].dim() else column[-1]
+        for column in columns
+    ]
+    return pytree.tree_unflatten(joined, spec)

@@ -1,0 +1,127 @@
+"""The objective as the loop calls it: model, batch and objective brought together in one place."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Mapping
+from typing import Any, NamedTuple, cast
+
+import torch
+from torch import Tensor, nn
+
+from downslope.core.adapted import Adapted, unwrap
+from downslope.core.errors import ObjectiveError
+from downslope.core.problem import Problem, reference
+
+
+class Loss(NamedTuple):
+    """What one batch gave."""
+
+    value: Tensor
+    """The objective to go down on; a scalar with a gradient, negated where it is maximised."""
+    output: Any
+    """The model's output as the objective saw it."""
+    target: Any
+    """The target as the objective saw it."""
+    terms: Mapping[str, Tensor]
+    """Named terms, where the objective gave any."""
+
+
+class Objective:
+    """``loss(model, batch) -> Loss`` for one problem.
+
+    Args:
+        problem: The problem; its split, objective and direction are read once.
+    """
+
+    def __init__(self, problem: Problem) -> None:
+        self.split = problem.splitter
+        self.function = problem.objective
+        self.sign = -1.0 if problem.maximize else 1.0
+        self.wants_inputs = _takes_inputs(self.function)
+        self.label = reference(self.function) or "output.loss"
+
+    def __call__(self, model: nn.Module, batch: Any) -> Loss:
+        """The objective of `model` on `batch`, in training: adapted targets where the problem has them."""
+        args, kwargs, target = self.split(batch)
+        if isinstance(model, Adapted):
+            output = model.training_output(*args, **kwargs)
+            target = model.training_target(target)
+        else:
+            output = model(*args, **kwargs)
+        return self.of(output, target, args)
+
+    def raw(self, model: nn.Module, batch: Any) -> Loss:
+        """The objective in the user's units: what is reported, and compared between runs."""
+        args, kwargs, target = self.split(batch)
+        return self.of(model(*args, **kwargs), target, args)
+
+    def restored(self, model: nn.Module, loss: Loss, batch: Any) -> Tensor:
+        """The value of `loss` in the user's units, without a gradient and without a second forward pass."""
+        if not isinstance(model, Adapted):
+            return self.sign * loss.value.detach()
+        with torch.no_grad():
+            args, _, target = self.split(batch)
+            return self.sign * self.of(model.restore(loss.output), target, args).value
+
+    def of(self, output: Any, target: Any, args: tuple[Any, ...] = ()) -> Loss:
+        """The objective of an output.
+
+        Raises:
+            ObjectiveError: what came back is no scalar.
+        """
+        if self.function is None:
+            value: Any = getattr(output, "loss", None)
+            if value is None and isinstance(output, Mapping):
+                value = cast("Mapping[str, Any]", output).get("loss")
+            if value is None:
+                raise ObjectiveError(
+                    f"objective=None takes output.loss, but the model returned {type(output).__name__} "
+                    "without one: give an objective, or pass the labels to the model"
+                )
+        elif self.wants_inputs:
+            value = self.function(output, target, inputs=args[0] if len(args) == 1 else args)
+        else:
+            value = self.function(output, target)
+        terms: Mapping[str, Tensor] = {}
+        if isinstance(value, Mapping):
+            terms = cast("Mapping[str, Tensor]", value)
+            value = functools.reduce(torch.add, terms.values())
+        if not isinstance(value, Tensor) or value.numel() != 1:
+            raise ObjectiveError(_no_scalar(self.label, value))
+        if value.dim():
+            value = value.reshape(())
+        return Loss(value if self.sign > 0 else -value, output, target, terms)
+
+
+def check_trainable(model: nn.Module, loss: Loss) -> None:
+    """Refuse a loss from which no gradient flows.
+
+    Raises:
+        ObjectiveError: the loss is cut off from every parameter.
+    """
+    if not loss.value.requires_grad:
+        raise ObjectiveError(
+            "the objective has no gradient: something between the model and the loss cuts it off "
+            f"(detach, argmax, .item(), numpy, no_grad) in {type(unwrap(model)).__name__} or the objective"
+        )
+
+
+def _no_scalar(label: str, value: Any) -> str:
+    if isinstance(value, Tensor):
+        return (
+            f"objective {label} returned a tensor of shape {tuple(value.shape)}: it must return one number; "
+            "take its mean over the examples (reduction='mean')"
+        )
+    return f"objective {label} returned {type(value).__name__}: it must return a tensor with one number"
+
+
+def _takes_inputs(function: Any) -> bool:
+    if function is None:
+        return False
+    try:
+        target = function.forward if isinstance(function, nn.Module) else function
+        return "inputs" in inspect.signature(target).parameters
+    except (TypeError, ValueError):
+        return False

@@ -1,0 +1,177 @@
+"""One table from names to code, so that a name can be stored in a file and means one thing.
+
+A table maps a name to ``"module:attribute"``; nothing is imported until a name is resolved. The kinds
+are ``optimizer``, ``schedule``, ``init``, ``objective``, ``metric``, ``model`` and ``data``. Adding an
+algorithm is one file, its test, and one line here.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Iterable
+from typing import Any, Literal
+
+from downslope.core.errors import UnknownNameError
+
+Kind = Literal["optimizer", "schedule", "init", "objective", "metric", "model", "data"]
+
+_OPTIM = "downslope.optim"
+_OBJECTIVES = "downslope.objectives"
+_METRICS = "downslope.objectives.metrics"
+
+TABLE: dict[Kind, dict[str, str]] = {
+    "optimizer": {
+        "gd": f"{_OPTIM}:GD",
+        "sgd": f"{_OPTIM}:SGD",
+        "momentum": f"{_OPTIM}:Momentum",
+        "nesterov": f"{_OPTIM}:Nesterov",
+        "adagrad": f"{_OPTIM}:Adagrad",
+        "rmsprop": f"{_OPTIM}:RMSprop",
+        "adam": f"{_OPTIM}:Adam",
+        "adamw": f"{_OPTIM}:AdamW",
+    },
+    "schedule": {
+        "constant": "downslope.schedules:constant",
+        "step": "downslope.schedules:step",
+        "exponential": "downslope.schedules:exponential",
+        "cosine": "downslope.schedules:cosine",
+        "inverse_sqrt": "downslope.schedules:inverse_sqrt",
+    },
+    "init": {
+        "zeros": "downslope.init:zeros",
+        "normal": "downslope.init:normal",
+        "xavier": "downslope.init:xavier",
+        "xavier_uniform": "downslope.init:xavier_uniform",
+        "he": "downslope.init:he",
+        "he_uniform": "downslope.init:he_uniform",
+        "lecun": "downslope.init:lecun",
+        "orthogonal": "downslope.init:orthogonal",
+        "auto": "downslope.init:auto",
+    },
+    "objective": {
+        "squared_error": f"{_OBJECTIVES}:squared_error",
+        "absolute_error": f"{_OBJECTIVES}:absolute_error",
+        "huber": f"{_OBJECTIVES}:huber",
+        "logistic": f"{_OBJECTIVES}:logistic",
+        "cross_entropy": f"{_OBJECTIVES}:cross_entropy",
+        "hinge": f"{_OBJECTIVES}:hinge",
+    },
+    "metric": {
+        "accuracy": f"{_METRICS}:accuracy",
+        "error": f"{_METRICS}:error",
+        "f1": f"{_METRICS}:f1",
+        "auc": f"{_METRICS}:auc",
+        "mse": f"{_METRICS}:mse",
+        "rmse": f"{_METRICS}:rmse",
+        "mae": f"{_METRICS}:mae",
+        "r2": f"{_METRICS}:r2",
+    },
+    "model": {
+        "linear": "downslope.models:linear",
+        "logistic": "downslope.models:logistic",
+        "softmax": "downslope.models:softmax",
+        "mlp": "downslope.models:mlp",
+        "cnn": "downslope.models:cnn",
+    },
+    "data": {
+        "digits": "downslope.data:digits",
+        "breast_cancer": "downslope.data:breast_cancer",
+        "wine": "downslope.data:wine",
+        "diabetes": "downslope.data:diabetes",
+    },
+}
+
+ALIASES: dict[Kind, dict[str, str]] = {
+    "optimizer": {"gradient_descent": "gd", "heavy_ball": "momentum", "nag": "nesterov"},
+    "schedule": {"none": "constant"},
+    "init": {
+        "glorot": "xavier",
+        "kaiming": "he",
+        "msra": "he",
+        "glorot_uniform": "xavier_uniform",
+        "kaiming_uniform": "he_uniform",
+    },
+    "objective": {
+        "mse": "squared_error",
+        "mse_loss": "squared_error",
+        "squared": "squared_error",
+        "l2": "squared_error",
+        "mae": "absolute_error",
+        "l1": "absolute_error",
+        "l1_loss": "absolute_error",
+        "smooth_l1": "huber",
+        "bce": "logistic",
+        "binary_cross_entropy": "logistic",
+        "bce_with_logits": "logistic",
+        "softmax": "cross_entropy",
+        "ce": "cross_entropy",
+    },
+    "metric": {
+        "acc": "accuracy",
+        "roc_auc": "auc",
+        "mean_squared_error": "mse",
+        "mean_absolute_error": "mae",
+    },
+    "model": {
+        "linear_regression": "linear",
+        "logistic_regression": "logistic",
+        "softmax_regression": "softmax",
+    },
+    "data": {},
+}
+
+
+def nearest(given: str, allowed: Iterable[str], limit: int = 3) -> list[str]:
+    """The `limit` names of `allowed` closest to `given`, best first, by difflib's ratio over 0.5."""
+    return difflib.get_close_matches(given.lower(), list(allowed), n=limit, cutoff=0.5)
+
+
+def did_you_mean(given: str, allowed: Iterable[str]) -> str:
+    """``"; did you mean 'adam'?"``, or the list of what is allowed where nothing is near."""
+    allowed = sorted(allowed)
+    close = nearest(given, allowed, 1)
+    if close:
+        return f"; did you mean {close[0]!r}?"
+    return f"; known: {', '.join(allowed)}"
+
+
+def canonical(kind: Kind, name: str) -> str:
+    """The table's own spelling of `name`: case, ``-`` and aliases do not matter.
+
+    Raises:
+        UnknownNameError: no such name; the message names the nearest.
+    """
+    spelt = name.strip().lower().replace("-", "_").replace(" ", "_")
+    spelt = ALIASES[kind].get(spelt, spelt)
+    if spelt not in TABLE[kind]:
+        known = set(TABLE[kind]) | set(ALIASES[kind])
+        raise UnknownNameError(f"{kind} {name!r} is not known{did_you_mean(spelt, known)}")
+    return spelt
+
+
+def load(reference: str) -> Any:
+    """The object at ``"package.module:attribute"`` (dots in the attribute are followed).
+
+    Raises:
+        UnknownNameError: the module or the attribute does not exist.
+    """
+    module_name, _, attribute = reference.partition(":")
+    if not attribute:
+        raise UnknownNameError(f"{reference!r} is no reference: write 'package.module:attribute'")
+    try:
+        found: Any = importlib.import_module(module_name)
+        for part in attribute.split("."):
+            found = getattr(found, part)
+    except (ImportError, AttributeError) as error:
+        raise UnknownNameError(f"{reference!r} cannot be loaded: {error}") from error
+    return found
+
+
+def resolve(kind: Kind, name: str) -> Any:
+    """What `name` stands for: a table's entry, or any ``"package.module:attribute"``.
+
+    Raises:
+        UnknownNameError: neither; the message names the nearest.
+    """
+    return load(name) if ":" in name else load(TABLE[kind][canonical(kind, name)])

@@ -1,0 +1,245 @@
+"""The problem: what is to be learnt. Model, objective and data as three separate parts, and the metric."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+from torch import nn
+
+from downslope.core import names, randomness
+from downslope.core.batches import Split, default_split, whole_split
+from downslope.core.errors import InputError, ModelError, ObjectiveError
+from downslope.core.sources import Source, as_source, read_path
+
+if TYPE_CHECKING:
+    from downslope.core.edits import Edit
+
+Direction = Literal["max", "min"]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Problem:
+    """What is to be learnt, and nothing about how.
+
+    Args:
+        model: Factory ``(**arguments) -> nn.Module`` called afresh for every run; a module class, a name
+            such as "mlp" (sizes read from the data), or a module, which is then copied as it stands.
+        objective: ``(output, target) -> scalar tensor``, a name such as "cross_entropy", or None where the
+            model's output carries its own ``loss``. It may take ``inputs`` as well, and may return a dict
+            of named terms, which are added.
+        train: A tuple, list or dict of tensors or arrays with the target last (dict: key "labels"), a
+            Dataset, a DataLoader, or the path of a file.
+        valid: The same for validation; None if there is none. A path gives its own part.
+        metric: What one really cares about: ``(output, target) -> float`` over all outputs joined, or a
+            name such as "accuracy". None: the objective stands for it.
+        goal: The level of the metric that is good enough; reaching it stops a run.
+        metric_goal: "max" or "min"; left out, a named metric knows, and one's own is "max".
+        maximize: Whether the objective is to be maximised.
+        constraint: Called with the model after every step, to bring it back into the allowed set.
+        split: ``batch -> (args, kwargs, target)``; default: the last element is the target.
+        arguments: Keyword arguments of the factory; an edit reaches them as "model.width".
+        target: Name of the target column, where `train` is a path.
+        name: For folders and reports.
+
+    Raises:
+        InputError: one of its kinds, in one line, saying what is allowed.
+    """
+
+    model: Any
+    objective: Any
+    train: Any
+    valid: Any = None
+    metric: Any = None
+    goal: float | None = None
+    metric_goal: Direction | None = None
+    maximize: bool = False
+    constraint: Callable[[nn.Module], None] | None = None
+    split: Split | None = None
+    arguments: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    target: str | None = None
+    name: str = ""
+    edits: tuple[Edit, ...] = ()
+    task: str | None = None
+    """Where the problem was read from ("file.py", "module:problem"), so that a Run can find it again."""
+
+    def __post_init__(self) -> None:
+        put = object.__setattr__
+        if isinstance(self.train, (str, Path)):
+            loaded = read_path(self.train, self.target)
+            put(self, "train", loaded.train)
+            put(self, "valid", loaded.valid if self.valid is None else self.valid)
+        put(self, "train", as_source(self.train, "train"))
+        if isinstance(self.valid, (str, Path)):
+            put(self, "valid", read_path(self.valid, self.target).train)
+        if self.valid is not None:
+            put(self, "valid", as_source(self.valid, "valid"))
+        if isinstance(self.objective, str):
+            put(self, "objective", names.resolve("objective", self.objective))
+        elif self.objective is not None and not callable(self.objective):
+            raise ObjectiveError(
+                f"objective={self.objective!r}: must be a name or (output, target) -> scalar"
+            )
+        if isinstance(self.metric, str):
+            put(self, "metric", names.resolve("metric", self.metric))
+        elif self.metric is not None and not callable(self.metric):
+            raise InputError(f"metric={self.metric!r}: must be a name or (output, target) -> float")
+        if self.goal is not None and not math.isfinite(self.goal):
+            raise InputError(f"goal={self.goal}: must be finite; leave it out if there is none")
+        if self.metric_goal not in (None, "max", "min"):
+            raise InputError(f"metric_goal={self.metric_goal!r}: must be 'max' or 'min'")
+        if not isinstance(self.model, (str, nn.Module)) and not callable(self.model):
+            raise ModelError(f"model={self.model!r}: must be a factory (**arguments) -> nn.Module, or a name")
+
+    # -- reading ------------------------------------------------------------------------------------------
+
+    @property
+    def train_source(self) -> Source:
+        """The training data."""
+        return cast("Source", self.train)
+
+    @property
+    def valid_source(self) -> Source | None:
+        """The validation data, if there is any."""
+        return cast("Source | None", self.valid)
+
+    @property
+    def splitter(self) -> Split:
+        """``batch -> (args, kwargs, target)``."""
+        return self.split or (whole_split if self.objective is None else default_split)
+
+    @property
+    def direction(self) -> Direction:
+        """Which way the metric is better; without a metric, which way the objective is."""
+        if self.metric is None:
+            return "max" if self.maximize else "min"
+        return self.metric_goal or cast("Direction", getattr(self.metric, "goal", "max"))
+
+    def better(self, a: float, b: float) -> bool:
+        """Whether metric value `a` is better than `b`; a NaN is worse than anything."""
+        if math.isnan(a) or math.isnan(b):
+            return not math.isnan(a)
+        return a > b if self.direction == "max" else a < b
+
+    def reached(self, value: float | None) -> bool:
+        """Whether `value` of the metric is at the goal or beyond; False without a goal."""
+        if self.goal is None or value is None or math.isnan(value):
+            return False
+        return value >= self.goal if self.direction == "max" else value <= self.goal
+
+    def build(self, seed: int = 0, init: str | None = None) -> nn.Module:
+        """A fresh model with the weights that `seed` gives, the edits applied, in training mode.
+
+        Args:
+            seed: Of the initial weights.
+            init: Name of an initialisation for the whole model; None keeps the factory's own.
+
+        Raises:
+            ModelError: the factory fails, or gives something that is no module.
+        """
+        with randomness.seeded(seed, "init"):
+            model = self._made()
+            for edit in self.edits:
+                model = edit.adapt(model)
+            if init is not None:
+                names.load("downslope.init:initialise")(model, init, None)
+            for edit in self.edits:
+                edit.start(model)
+        return model.train()
+
+    def _made(self) -> nn.Module:
+        if isinstance(self.model, nn.Module):
+            return copy.deepcopy(self.model)
+        factory: Any = self.model
+        arguments = dict(self.arguments)
+        if isinstance(factory, str):
+            factory = names.resolve("model", factory)
+            arguments = names.load("downslope.models.sizes:from_data")(self, factory) | arguments
+        try:
+            model = factory(**arguments)
+        except TypeError as error:
+            raise ModelError(
+                f"the model factory does not take {arguments or 'no arguments'}: {error}"
+            ) from error
+        if not isinstance(model, nn.Module):
+            raise ModelError(
+                f"the model factory returned {type(model).__name__}: it must return an nn.Module"
+            )
+        return model
+
+    def argument(self, name: str) -> Any:
+        """The value of factory argument `name`: as given, or the factory's default.
+
+        Raises:
+            ModelError: the factory has no such argument.
+        """
+        if name in self.arguments:
+            return self.arguments[name]
+        factory: Any = names.resolve("model", self.model) if isinstance(self.model, str) else self.model
+        parameters = {} if isinstance(factory, nn.Module) else dict(inspect.signature(factory).parameters)
+        if name not in parameters:
+            raise ModelError(
+                f"the model factory has no argument {name!r}{names.did_you_mean(name, parameters)}"
+            )
+        return parameters[name].default
+
+    # -- edits --------------------------------------------------------------------------------------------
+
+    def edit(self, *edits: Edit, **changes: Any) -> Problem:
+        """A new problem with `edits` applied, and these fields changed.
+
+        Args:
+            *edits: Edits of the problem, such as ``ds.edits.StandardiseInputs()``.
+            **changes: Fields of the problem (``objective="huber"``, ``goal=0.9``), or factory arguments
+                as ``**{"model.width": 64}``.
+
+        Raises:
+            EditError: an edit of the recipe, or one that does not fit.
+            InputError: a field that no problem has.
+        """
+        problem = self
+        for edit in edits:
+            problem = edit.apply_to_problem(problem)
+        fields = {key: value for key, value in changes.items() if not key.startswith("model.")}
+        allowed = set(self.__dataclass_fields__) - {"edits"}
+        for key in fields:
+            if key not in allowed:
+                raise InputError(f"{key!r} is no field of a problem{names.did_you_mean(key, allowed)}")
+        arguments = {key.removeprefix("model."): v for key, v in changes.items() if key.startswith("model.")}
+        for key in arguments:
+            problem.argument(key)
+        if arguments:
+            fields["arguments"] = {**problem.arguments, **arguments}
+        return replace(problem, **fields) if fields else problem
+
+    def describe(self) -> dict[str, Any]:
+        """Plain values that say what this problem is, for a Run's folder."""
+        return {
+            "name": self.name,
+            "task": self.task,
+            "model": reference(self.model),
+            "arguments": dict(self.arguments),
+            "objective": reference(self.objective),
+            "metric": reference(self.metric),
+            "metric_goal": self.direction,
+            "goal": self.goal,
+            "train": self.train_source.size,
+            "valid": None if self.valid_source is None else self.valid_source.size,
+            "edits": [edit.to_dict() for edit in self.edits],
+        }
+
+
+def reference(thing: Any) -> str | None:
+    """A name for `thing` in files: a name, "module:qualname" where it can be imported, or its repr."""
+    if thing is None or isinstance(thing, str):
+        return thing
+    module, name = getattr(thing, "__module__", None), getattr(thing, "__qualname__", None)
+    if isinstance(module, str) and isinstance(name, str):
+        return f"{module}:{name}"
+    kind: type[Any] = type(thing)
+    return f"{kind.__module__}:{kind.__qualname__}()" if isinstance(thing, nn.Module) else repr(thing)

@@ -1,0 +1,182 @@
+"""The run: what happened. Written to its folder while it happens, read back from there."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, cast
+
+from torch import nn
+
+from downslope.core import names
+from downslope.core.edits import from_dict
+from downslope.core.errors import EditError, ModelError, RecipeError, RunFolderError
+from downslope.core.history import History, Probes, replay
+from downslope.core.problem import Problem
+from downslope.core.recipe import Recipe
+from downslope.core.weights import load_tensors
+
+FORMAT = 1
+"""Version of the folder's layout; a folder of a later one is refused."""
+
+Which = Literal["best", "last"]
+Status = Literal["running", "done", "goal", "early-stopped", "interrupted", "diverged", "failed"]
+
+
+@dataclass(kw_only=True, eq=False)
+class Run:
+    """What happened when a recipe was followed.
+
+    Attributes:
+        recipe: How; None for a loop that was only watched.
+        problem: What; None until it is given or found.
+        folder: Where it is written; None for a run kept in memory.
+        status: "running", "done", "goal" (reached), "early-stopped", "interrupted", "diverged", "failed".
+        summary: ``train_loss``, ``train_metric``, ``valid_loss``, ``valid_metric`` (None where there is
+            none) of the model that `model` gives, ``steps``, ``seconds``, ``model`` ("best" or "last").
+        history: Columns by step: ``train_loss`` (of the batch), ``lr``, ``valid_loss``, ``valid_metric``.
+        probes: Statistics by module and step.
+        facts: Measurements made once, by name; symptoms read them.
+        choices: What was chosen by device and timing: device, precision, backend, sampling.
+        environment: Versions, machine, threads.
+    """
+
+    recipe: Recipe | None = None
+    problem: Problem | None = None
+    folder: Path | None = None
+    status: Status = "running"
+    summary: dict[str, Any] = field(default_factory=dict[str, Any])
+    history: History = field(default_factory=History)
+    probes: Probes = field(default_factory=Probes)
+    facts: dict[str, Any] = field(default_factory=dict[str, Any])
+    choices: dict[str, Any] = field(default_factory=dict[str, Any])
+    environment: dict[str, Any] = field(default_factory=dict[str, Any])
+    described: dict[str, Any] = field(default_factory=dict[str, Any])
+    """What `Problem.describe` said, for a run whose problem is not at hand."""
+    weights: dict[str, Mapping[str, Any]] = field(default_factory=dict[str, Mapping[str, Any]], repr=False)
+    """State dicts in memory, by "best" and "last"."""
+
+    def model(self, which: Which | None = None) -> nn.Module:
+        """The trained model, in eval mode on the CPU.
+
+        Args:
+            which: "best" on validation, or "last"; left out: the best where there was validation data,
+                else the last (`summary["model"]` says which).
+
+        Raises:
+            RunFolderError: no such checkpoint.
+            ModelError: the problem is neither given nor can it be found again.
+        """
+        which = which or self.summary.get("model", "last")
+        if which not in ("best", "last"):
+            raise ModelError(f"which={which!r}: must be 'best' or 'last'")
+        problem = self._problem()
+        recipe = self.recipe or Recipe()
+        model = problem.build(recipe.seed, recipe.init)
+        model.load_state_dict(self.state(which))
+        return model.eval()
+
+    def state(self, which: Which) -> Mapping[str, Any]:
+        """The state dict of the best or last model.
+
+        Raises:
+            RunFolderError: the run holds no such checkpoint.
+        """
+        if which in self.weights:
+            return self.weights[which]
+        if self.folder is None:
+            raise RunFolderError(f"this run kept no {which!r} weights")
+        path = self.folder / "checkpoints" / f"{which}.safetensors"
+        if not path.exists() and which == "best":
+            path = path.with_name("last.safetensors")
+        return load_tensors(path)[0]
+
+    def _problem(self) -> Problem:
+        if self.problem is None:
+            task = self.described.get("task")
+            if not task:
+                raise ModelError("this run's problem is not at hand: load_run(folder, problem=...)")
+            problem: Problem = names.load("downslope.training.tasks:load_task")(task).problem
+            try:
+                self.problem = problem.edit(*(from_dict(each) for each in self.described.get("edits", ())))
+            except EditError as error:
+                raise ModelError(
+                    f"the edits of this run cannot be repeated: {error}; give problem="
+                ) from None
+        return self.problem
+
+    def __repr__(self) -> str:
+        said = {k: v for k, v in self.summary.items() if v is not None}
+        numbers = ", ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in said.items())
+        return f"Run({self.status}: {numbers or 'nothing recorded'})"
+
+
+def load_run(folder: str | Path, problem: Problem | None = None) -> Run:
+    """The run in `folder`, finished or not.
+
+    Args:
+        folder: What `Run.folder` said.
+        problem: The problem, where it cannot be found from the folder (code in a notebook); only
+            `Run.model` and a re-fit need it.
+
+    Raises:
+        RunFolderError: no run there, a broken file, or a folder of a later version.
+    """
+    root = Path(folder)
+    head = _json(root / "run.json")
+    if head.get("format") != FORMAT:
+        raise RunFolderError(f"{root}: format {head.get('format')}, this version reads {FORMAT}")
+    run = Run(
+        problem=problem,
+        folder=root,
+        status=head["status"],
+        summary=head.get("summary", {}),
+        choices=head.get("choices", {}),
+        described=head.get("problem", {}),
+        environment=_json(root / "environment.json") if (root / "environment.json").exists() else {},
+    )
+    if (root / "recipe.toml").exists():
+        try:
+            run.recipe = Recipe.load(root / "recipe.toml")
+        except RecipeError as error:
+            raise RunFolderError(f"{root}: {error}") from error
+    replay(read_lines(root / "history.jsonl"), run.history, run.probes, run.facts)
+    return run
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """The whole lines of an append-only file; a last line cut off by a kill is left out.
+
+    Raises:
+        RunFolderError: a broken line before the last.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return []
+    rows = text.split("\n")
+    lines: list[dict[str, Any]] = []
+    for number, row in enumerate(rows):
+        if not row:
+            continue
+        try:
+            lines.append(json.loads(row))
+        except json.JSONDecodeError as error:
+            if number == len(rows) - 1:
+                break
+            raise RunFolderError(f"{path}, line {number + 1} is broken: {error}") from error
+    return lines
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        found: Any = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise RunFolderError(f"{path.parent}: no run there ({path.name} is missing)") from None
+    except (OSError, json.JSONDecodeError) as error:
+        raise RunFolderError(f"{path} cannot be read: {error}") from error
+    if not isinstance(found, dict):
+        raise RunFolderError(f"{path} holds {type(found).__name__}, not the head of a run")
+    return cast("dict[str, Any]", found)

@@ -1,0 +1,86 @@
+"""Tensors by name in safetensors files: never a pickle, tied weights once, the last good file kept."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from downslope.core.errors import RunFolderError
+
+
+def save_tensors(path: Path, state: Mapping[str, Any], notes: Mapping[str, Any] | None = None) -> None:
+    """Write the tensors of `state` to `path`, replacing it only when the new file is whole.
+
+    Tensors that are one and the same (tied weights) are written once, their names kept.
+
+    Args:
+        path: The file.
+        state: Name to tensor; what is no tensor is left out.
+        notes: JSON values kept beside the tensors.
+
+    Raises:
+        RunFolderError: the file cannot be written (full disk, no permission); the former file stays.
+    """
+    written: dict[str, Tensor] = {}
+    aliases: dict[str, str] = {}
+    first: dict[tuple[Any, ...], str] = {}
+    for name, value in state.items():
+        if not isinstance(value, Tensor):
+            continue
+        key = (value.data_ptr(), tuple(value.shape), value.stride(), value.dtype, str(value.device))
+        if value.numel() and key in first:
+            aliases[name] = first[key]
+            continue
+        first[key] = name
+        written[name] = value.detach().to("cpu", copy=True).contiguous()
+    metadata = {"aliases": json.dumps(aliases), "notes": json.dumps(notes or {})}
+    partial = path.with_name(path.name + ".partial")
+    try:
+        save_file(written, partial, metadata=metadata)
+        partial.replace(path)
+    except (OSError, SafetensorError) as error:
+        partial.unlink(missing_ok=True)
+        raise RunFolderError(
+            f"{path} could not be written ({error}); the last good checkpoint stays"
+        ) from error
+
+
+def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The tensors and notes that `save_tensors` wrote.
+
+    Raises:
+        RunFolderError: the file is missing or broken.
+    """
+    try:
+        with cast("Any", safe_open)(path, framework="pt") as opened:
+            entries = list[str](opened.keys())
+            state: dict[str, Tensor] = {name: opened.get_tensor(name) for name in entries}
+            metadata: dict[str, str] = opened.metadata() or {}
+    except (OSError, SafetensorError) as error:
+        raise RunFolderError(f"{path} is missing or broken: {error}") from error
+    for name, original in json.loads(metadata.get("aliases", "{}")).items():
+        state[name] = state[original]
+    return state, json.loads(metadata.get("notes", "{}"))
+
+
+def copied(state: Mapping[str, Any]) -> dict[str, Any]:
+    """`state` with its tensors copied, tied ones once."""
+    made: dict[int, Tensor] = {}
+
+    def copy(value: Any) -> Any:
+        if not isinstance(value, Tensor):
+            return value
+        key = id(value) if not value.numel() else value.data_ptr() * 31 + value.numel()
+        if key not in made or made[key].shape != value.shape:
+            made[key] = value.detach().clone()
+        return made[key]
+
+    with torch.no_grad():
+        return {name: copy(value) for name, value in state.items()}
