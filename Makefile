@@ -25,9 +25,12 @@ $(STAMP): pyproject.toml constraints.txt scripts/setup.py
 demo: $(STAMP)  ## a failing training run: fitted, diagnosed, repaired, proved
 	@$(BIN)/python -m downslope demo
 
-# One thread in each of the test processes: on few cores that is the fastest, and float sums are the same everywhere.
+# One thread in each of the test processes: fastest on few cores. Only the plug-ins named here are loaded, so that
+# an environment which lends its torch cannot change the tests.
+PYTEST := -n auto --maxprocesses 8 --dist worksteal --disable-plugin-autoload -p xdist -p hypothesispytest
+
 test: lint  ## the linters, then the tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PYTEST) $(PYTEST_ARGS)
 
 lint: $(STAMP)  ## ruff, pyright (strict on src), import-linter
 	$(BIN)/ruff check .

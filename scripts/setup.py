@@ -122,17 +122,22 @@ def create(folder: Path, lent: Torch | None) -> None:
         (site / "lent_torch.pth").write_text(f"{lent.folder}\n", encoding="utf-8")
 
 
-def install(folder: Path, constraints: Path, arguments: list[str]) -> None:
-    """Put the package (editable) with its extras for work on it into `folder`, every version as pinned."""
-    pip = [
-        str(folder / "bin" / "python"),
-        "-m",
-        "pip",
-        "install",
-        "--constraint",
-        str(constraints),
-        *arguments,
-    ]
+def install(folder: Path, constraints: Path, arguments: list[str], *, apart: bool) -> None:
+    """Put the package (editable) with its extras for work on it into `folder`, every version as pinned.
+
+    `apart`: the environment sees packages of another one, whose commands would not be in its `bin`; so
+    every pinned package is first installed in `folder` itself, whatever the other one holds.
+    """
+    pip = [str(folder / "bin" / "python"), "-m", "pip", "install", *arguments]
+    if apart:
+        pinned = folder / "requirements.txt"
+        lines = constraints.read_text(encoding="utf-8").splitlines()
+        pinned.write_text(
+            "\n".join(line for line in lines if not line.startswith("torch==")), encoding="utf-8"
+        )
+        own = [*pip, "--ignore-installed", "--no-deps", "--requirement", str(pinned)]
+        subprocess.run(own, check=True, cwd=ROOT)
+    pip += ["--constraint", str(constraints)]
     subprocess.run([*pip, "hatchling", "editables"], check=True, cwd=ROOT)
     subprocess.run([*pip, "--no-build-isolation", "--editable", ".[dev,kernels]"], check=True, cwd=ROOT)
 
@@ -151,16 +156,17 @@ def set_up(folder: Path, arguments: list[str]) -> None:
     (folder / STAMP).unlink(missing_ok=True)
     found = torch_of(python)
     constraints = ROOT / "constraints.txt"
+    lends = found is not None and not found.is_within(folder)
     if found is None:
         print(price(sys.platform), flush=True)
-    elif not found.is_within(folder):
+    elif lends:
         print(f"torch {found.version} in {found.folder} is used as it is; pip loads no other.", flush=True)
         around = constraints_around(
             constraints.read_text(encoding="utf-8"), found, requirements_of_torch(found.folder)
         )
         constraints = folder / "constraints.txt"
         constraints.write_text(around, encoding="utf-8")
-    install(folder, constraints, arguments)
+    install(folder, constraints, arguments, apart=lends)
     (folder / UNFINISHED).unlink()
     (folder / STAMP).touch()
 

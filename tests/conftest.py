@@ -1,4 +1,4 @@
-"""What every test shares: hypothesis repeats the same examples everywhere, and is never failed by a slow machine."""
+"""What every test shares: hypothesis repeats the same examples everywhere; a slow machine fails none."""
 
 from __future__ import annotations
 
