@@ -97,14 +97,13 @@ class Adapted(nn.Module):
 
     def state_dict(self, *args: Any, **kwargs: Any) -> Any:
         """The inner model's entries under their own names, then ``_before.`` and ``_after.``."""
+        state: dict[str, Any] = self.inner.state_dict(*args, **kwargs)
         prefix: str = kwargs.get("prefix", "")
-        state = self.inner.state_dict(*args, **kwargs)
         for name in _OUTER:
             module = getattr(self, name)
             if isinstance(module, nn.Module):
-                kept = {**kwargs, "prefix": f"{prefix}{name}."}
-                kept.pop("destination", None)
-                state.update(module.state_dict(**kept))
+                own = module.state_dict(prefix=f"{prefix}{name}.", keep_vars=bool(kwargs.get("keep_vars")))
+                state.update(own)
         return state
 
     def load_state_dict(

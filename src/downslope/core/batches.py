@@ -50,7 +50,7 @@ def whole_split(batch: Any) -> Parts:
 
 def leaves(tree: Any) -> list[Any]:
     """The leaves of a pytree in stored order."""
-    return cast("list[Any]", pytree.tree_leaves(tree))
+    return pytree.tree_leaves(tree)
 
 
 def tensors(tree: Any) -> list[Tensor]:

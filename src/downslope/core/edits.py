@@ -180,11 +180,9 @@ class ReplaceModule(Edit):
 
     def apply_to_problem(self, problem: Problem) -> Problem:
         """The problem whose models have the module replaced."""
-        known = dict(unwrap(problem.build()).named_modules())
+        known = [name for name, _ in unwrap(problem.build()).named_modules() if name]
         if not self.name or self.name not in known:
-            raise EditError(
-                f"the model has no module {self.name!r}{names.did_you_mean(self.name, filter(None, known))}"
-            )
+            raise EditError(f"the model has no module {self.name!r}{names.did_you_mean(self.name, known)}")
         return super().apply_to_problem(problem)
 
     def adapt(self, model: nn.Module) -> nn.Module:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from downslope.core.plain import plain
 
@@ -113,10 +113,9 @@ class Finding:
         steps = where["steps"]
 
         def number(entry: Mapping[str, Any]) -> Evidence:
-            values = {
-                key: float("nan") if entry[key] is None else entry[key] for key in ("value", "threshold")
-            }
-            return Evidence(**{**entry, **values})
+            nan = float("nan")
+            values = {key: nan if entry[key] is None else entry[key] for key in ("value", "threshold")}
+            return Evidence(**cast("dict[str, Any]", {**entry, **values}))
 
         return cls(
             symptom=saved["symptom"],

@@ -77,7 +77,7 @@ class Objective:
                 value = cast("Mapping[str, Any]", output).get("loss")
             if value is None:
                 raise ObjectiveError(
-                    f"objective=None takes output.loss, but the model returned {type(output).__name__} "
+                    f"objective=None takes output.loss, but the model returned {_kind(output)} "
                     "without one: give an objective, or pass the labels to the model"
                 )
         elif self.wants_inputs:
@@ -106,6 +106,10 @@ def check_trainable(model: nn.Module, loss: Loss) -> None:
             "the objective has no gradient: something between the model and the loss cuts it off "
             f"(detach, argmax, .item(), numpy, no_grad) in {type(unwrap(model)).__name__} or the objective"
         )
+
+
+def _kind(value: Any) -> str:
+    return type(value).__name__
 
 
 def _no_scalar(label: str, value: Any) -> str:

@@ -20,10 +20,12 @@ def plain(value: Any) -> Any:
         return {str(key): plain(item) for key, item in cast("Mapping[Any, Any]", value).items()}
     if isinstance(value, str) or value is None or isinstance(value, bool):
         return value
-    if isinstance(value, (int, np.integer)):
-        return int(value)
-    if isinstance(value, (float, np.floating)):
-        return float(value) if math.isfinite(value) else None
+    if isinstance(value, np.generic):
+        return plain(value.item())
+    if isinstance(value, int):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
     if isinstance(value, Path):
         return str(value)
     if hasattr(value, "tolist"):
@@ -58,7 +60,10 @@ def _rows(row: Mapping[str, Any]) -> list[str]:
 def _nested(item: Any) -> bool:
     if isinstance(item, Mapping) or item is None:
         return True
-    return isinstance(item, (list, tuple)) and bool(item) and isinstance(item[0], Mapping)
+    if not isinstance(item, (list, tuple)):
+        return False
+    rows = cast("Sequence[Any]", item)
+    return bool(rows) and isinstance(rows[0], Mapping)
 
 
 def _key(key: str) -> str:
