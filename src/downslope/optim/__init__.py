@@ -1,0 +1,52 @@
+"""Optimizers: pure rules, and one driver that runs them fast.
+
+Classes, arguments, defaults and group keys are spelt as in `torch.optim`, and decay exactly what torch decays.
+
+    >>> import torch, downslope.optim as optim
+    >>> w = torch.nn.Parameter(torch.tensor([-5.0, -2.0]))
+    >>> optimizer = optim.Adam([w], lr=0.1)
+    >>> print(optimizer.plan().rows[0].backend)
+    native
+"""
+
+from __future__ import annotations
+
+from downslope.optim.adagrad import Adagrad, ScaleBySum
+from downslope.optim.adam import Adam, ScaleByAdam
+from downslope.optim.adamw import AdamW
+from downslope.optim.decay import CoupledDecay, DecoupledDecay
+from downslope.optim.driver import Custom, Optimizer
+from downslope.optim.gd import GD
+from downslope.optim.momentum import HeavyBall, Momentum
+from downslope.optim.nesterov import LookAhead, Nesterov
+from downslope.optim.rmsprop import RMSprop, ScaleByRms, ScaleByStd
+from downslope.optim.rule import Chain, Rule, Scalars, chain
+from downslope.optim.scale import InverseTimeLr, ScaleByLr
+from downslope.optim.sgd import SGD
+
+__all__ = [
+    "GD",
+    "SGD",
+    "Adagrad",
+    "Adam",
+    "AdamW",
+    "Chain",
+    "CoupledDecay",
+    "Custom",
+    "DecoupledDecay",
+    "HeavyBall",
+    "InverseTimeLr",
+    "LookAhead",
+    "Momentum",
+    "Nesterov",
+    "Optimizer",
+    "RMSprop",
+    "Rule",
+    "ScaleByAdam",
+    "ScaleByLr",
+    "ScaleByRms",
+    "ScaleByStd",
+    "ScaleBySum",
+    "Scalars",
+    "chain",
+]

@@ -1,0 +1,150 @@
+"""Adam: adaptive moment estimation (Kingma and Ba 2015, algorithm 1)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+from torch import Tensor
+
+from downslope.core.errors import RecipeError
+from downslope.optim import ops
+from downslope.optim.decay import CoupledDecay
+from downslope.optim.driver import Optimizer, Params
+from downslope.optim.flow import Flow, Lists
+from downslope.optim.native import Anatomy, Native, fused_adam
+from downslope.optim.rule import Chain, Rule, Scalar, Scalars, chain
+from downslope.optim.scale import ScaleByLr
+
+__all__ = ["Adam", "Moments", "ScaleByAdam", "refuse_amsgrad"]
+
+
+class Moments(NamedTuple):
+    """State of Adam."""
+
+    m: Tensor
+    """Moving average of g; shape and dtype of p."""
+    v: Tensor
+    """Moving average of g**2; shape and dtype of p."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScaleByAdam(Rule[Moments]):
+    """Divides the mean gradient by its root mean square, both debiased: ``mhat / (sqrt(vhat) + eps)``.
+
+    ``m = b1 m + (1 - b1) g``, ``v = b2 v + (1 - b2) g**2``, ``mhat = m / (1 - b1**t)``, ``vhat = v / (1 - b2**t)``.
+    b1 and b2 are `betas`, each in [0, 1); eps lies in [0, inf). Two tensors of state per parameter.
+
+    Differs from: the paper's section 2 shortcut and TensorFlow, whose eps is not debiased with v.
+    Source: Kingma and Ba 2015, algorithm 1.
+    """
+
+    memory: ClassVar[type[tuple[Tensor, ...]]] = Moments
+    keys: ClassVar[tuple[str, ...]] = ("exp_avg", "exp_avg_sq")
+    counts: ClassVar[bool] = True
+
+    betas: tuple[Scalar, Scalar] = (0.9, 0.999)
+    eps: Scalar = 1e-8
+
+    def init(self, p: Tensor) -> Moments:
+        return Moments(torch.zeros_like(p), torch.zeros_like(p))
+
+    def at(self, t: int) -> Scalars:
+        b1, b2 = self.betas
+        return Scalars(
+            b1=b1,
+            b2=b2,
+            gain1=1.0 - b1,
+            gain2=1.0 - b2,
+            unbias1=1.0 / (1.0 - b1**t),
+            unbias2=1.0 / (1.0 - b2**t),
+            eps=self.eps,
+        )
+
+    def update(self, g: Tensor, state: Moments, p: Tensor, k: Scalars) -> tuple[Tensor, Moments]:
+        m = k.b1 * state.m + k.gain1 * g
+        v = k.b2 * state.v + k.gain2 * (g * g)
+        mhat = k.unbias1 * m
+        vhat = k.unbias2 * v
+        return mhat / (vhat.sqrt() + k.eps), Moments(m, v)
+
+    def eager(self, flow: Flow, state: Lists, p: list[Tensor], k: Scalars) -> Flow:
+        m, v = state
+        g = flow.value(p)
+        ops.foreach_lerp_(m, g, k.gain1)
+        ops.foreach_mul_(v, k.b2)
+        ops.foreach_addcmul_(v, g, g, value=k.gain2)
+        root = ops.foreach_sqrt(v)
+        ops.foreach_mul_(root, k.unbias2**0.5)
+        ops.foreach_add_(root, k.eps)
+        return Flow(m, root, scale=float(k.unbias1))
+
+    def native(self, parts: Anatomy) -> Native | None:
+        return fused_adam(parts, float(self.betas[0]), float(self.betas[1]), float(self.eps))
+
+
+class Adam(Optimizer):
+    """Adam: ``p = p - lr mhat / (sqrt(vhat) + eps)``, see `ScaleByAdam`.
+
+    Equivalent to ``torch.optim.Adam``: same arguments, defaults and state. Two tensors of state per parameter.
+
+    Args:
+        params: parameters, named parameters, or groups of them.
+        lr: step length in [0, inf), about the most that any element moves in one step; the paper's 0.001.
+        betas: decays of the two means, each in [0, 1); the paper's.
+        eps: in [0, inf); the paper's.
+        weight_decay: coupled L2 decay in [0, inf): it is divided by sqrt(vhat) too. See `AdamW`.
+        amsgrad: not built yet; False.
+        maximize: climb in place of descend.
+        backend: ``"reference"``, ``"eager"``, ``"native"``, or None for the fastest that fits.
+
+    Raises:
+        RecipeError: a hyper-parameter outside its domain.
+
+    Source: see `ScaleByAdam`.
+    """
+
+    source = "Kingma and Ba 2015, algorithm 1"
+
+    def __init__(
+        self,
+        params: Params,
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+        amsgrad: bool = False,
+        *,
+        maximize: bool = False,
+        backend: str | None = None,
+    ) -> None:
+        settings = {
+            "lr": lr,
+            "betas": betas,
+            "eps": eps,
+            "weight_decay": weight_decay,
+            "amsgrad": amsgrad,
+            "maximize": maximize,
+        }
+        super().__init__(params, settings, backend=backend)
+
+    @classmethod
+    def compose(cls, settings: Mapping[str, Any]) -> Chain:
+        refuse_amsgrad(settings)
+        return chain(
+            CoupledDecay(weight_decay=settings["weight_decay"]),
+            ScaleByAdam(betas=settings["betas"], eps=settings["eps"]),
+            ScaleByLr(lr=settings["lr"]),
+        )
+
+
+def refuse_amsgrad(settings: Mapping[str, Any]) -> None:
+    """Says in one line that AMSGrad is not built yet.
+
+    Raises:
+        RecipeError: ``settings["amsgrad"]`` is true, or the settings are another optimizer's.
+    """
+    if settings["amsgrad"]:
+        raise RecipeError("amsgrad=True: not built yet; leave it False, or use torch.optim.Adam(..., amsgrad=True)")

@@ -1,0 +1,252 @@
+"""The driver: the one `torch.optim.Optimizer` of this package, which runs every chain of rules.
+
+    step = closure, hooks, then for each group: is the layout still right? else lay out; step each bucket.
+
+It owns backends and layout; the mathematics is in the rules. `plan` tells what runs and why.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, ClassVar, cast
+
+import torch
+from torch import Tensor
+
+from downslope.core.errors import ModelError, RecipeError
+from downslope.core.names import nearest
+from downslope.optim import ops
+from downslope.optim.domains import check
+from downslope.optim.group import GroupLayout
+from downslope.optim.plan import Plan, check_backend, rows_of
+from downslope.optim.rule import Chain
+
+__all__ = ["Custom", "Optimizer", "Params"]
+
+Params = Iterable[Tensor] | Iterable[tuple[str, Tensor]] | Iterable[dict[str, Any]]
+
+
+class Optimizer(torch.optim.Optimizer):
+    """Runs a chain of rules on parameters, with the fastest backend that fits each of them.
+
+    Subclasses name their settings, which become entries of every parameter group, and compose the chain from them.
+    A setting changed in ``param_groups`` (by a scheduler, by hand) counts from the next step on.
+
+    Args:
+        params: parameters, named parameters, or groups of them.
+        settings: hyper-parameters by name.
+        backend: ``"reference"`` (the rules as written), ``"eager"`` (in place, list-wise), ``"native"`` (torch's
+            fused kernel), or None: the fastest that fits.
+
+    Raises:
+        RecipeError: a hyper-parameter outside its domain, or a backend that cannot run this.
+        ModelError: no parameters, one given twice, or a complex one.
+    """
+
+    source: ClassVar[str] = ""
+    batch: ClassVar[str | None] = None
+    """``"full"`` where every step must see the whole training set."""
+
+    def __init__(self, params: Params, settings: Mapping[str, Any], *, backend: str | None = None) -> None:
+        self.backend = check_backend(backend)
+        self._layouts: list[GroupLayout | None] = []
+        defaults = {name: check(name, value) for name, value in settings.items()}
+        self._compose(defaults)
+        groups: list[Any] = [params] if isinstance(params, Tensor) else list(params)
+        if not groups:
+            raise ModelError("params is empty: the model has nothing to train; pass model.parameters()")
+        # Torch's own constructor calls add_param_group, and refuses a bare tensor itself.
+        super().__init__(params if isinstance(params, Tensor) else groups, defaults)
+
+    @classmethod
+    def compose(cls, settings: Mapping[str, Any]) -> Chain:
+        """The chain for one group's `settings`, idle links included.
+
+        Raises:
+            RecipeError: settings that do not go together.
+        """
+        raise NotImplementedError(f"{cls.__name__}.compose")
+
+    def _compose(self, settings: Mapping[str, Any]) -> Chain:
+        return type(self).compose(settings)
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Adds a group; what it does not set is taken from the constructor's arguments.
+
+        Raises:
+            RecipeError: a hyper-parameter outside its domain or misspelt.
+            ModelError: no parameters, one given twice, or a complex one.
+        """
+        if "params" in param_group and not isinstance(param_group["params"], Tensor | set):
+            param_group["params"] = list(param_group["params"])
+            self._check_params(param_group["params"])
+        for name in self.defaults:
+            if name in param_group:
+                param_group[name] = check(name, param_group[name])
+        for name in param_group:
+            close = nearest(name, self.defaults, 1) if name not in self.defaults else []
+            if close and name not in ("params", "param_names", "name") and _sounds_like(name, close[0]):
+                raise RecipeError(
+                    f"parameter group has {name!r}: {type(self).__name__} has no such hyper-parameter; "
+                    f"did you mean {close[0]!r}?"
+                )
+        self._compose({**self.defaults, **param_group})
+        super().add_param_group(param_group)
+        self._layouts.append(None)
+
+    def _check_params(self, params: list[Any]) -> None:
+        if not params:
+            raise ModelError("a parameter group is empty: give it parameters, or leave the group out")
+        seen = {id(p) for group in getattr(self, "param_groups", []) for p in group["params"]}
+        for i, entry in enumerate(params):
+            p = cast("tuple[Any, Any]", entry)[1] if isinstance(entry, tuple) else entry
+            if id(p) in seen:
+                raise ModelError(
+                    f"parameter {i} of shape {tuple(p.shape)} is given twice: each parameter belongs into one group once"
+                )
+            seen.add(id(p))
+            if isinstance(p, Tensor) and p.is_complex():
+                raise ModelError(
+                    f"parameter {i} is {p.dtype}: complex parameters are not supported yet; "
+                    "optimise torch.view_as_real(p)"
+                )
+
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """One step of every parameter that has a gradient; those without are left as they are.
+
+        Args:
+            closure: evaluates the model anew and returns the loss.
+
+        Returns:
+            What the closure returned, or None.
+
+        Raises:
+            RecipeError: a hyper-parameter has left its domain, a sparse gradient, or a backend that does not fit.
+        """
+        if (
+            ops.GLOBAL_PRE_HOOKS
+            or ops.GLOBAL_POST_HOOKS
+            or self._optimizer_step_pre_hooks
+            or self._optimizer_step_post_hooks
+            or ops.is_profiling()
+        ):
+            return self._observed_step(self, *(() if closure is None else (closure,)))
+        return self._step(closure)
+
+    # Torch wraps `step` of every class without this mark in a profiler record, which costs as much as a small
+    # model's step itself; hooks and profiler are served by the branch above.
+    step.hooked = True  # pyright: ignore[reportFunctionMemberAccess]
+
+    def _step(self, closure: Callable[[], Any] | None = None) -> Any:
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        before = torch.is_grad_enabled()
+        torch.set_grad_enabled(False)
+        try:
+            for index, layout in enumerate(self._layouts):
+                work = layout.ready(self.state) if layout is not None else None
+                if work is None:
+                    layout = self._lay_out(index)
+                    work = layout.work()
+                for bucket, grads in work:
+                    bucket.step(grads)
+        finally:
+            torch.set_grad_enabled(before)
+        return loss
+
+    _observed_step = torch.optim.Optimizer.profile_hook_step(_step)
+
+    def _lay_out(self, index: int) -> GroupLayout:
+        group = self.param_groups[index]
+        layout = GroupLayout(group, self.state, self._compose, list(self.defaults), self.backend)
+        self._layouts[index] = layout
+        return layout
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forgets the gradients (or sets them to zero), as torch does, without its profiler record."""
+        if not set_to_none:
+            super().zero_grad(set_to_none=False)
+            return
+        for group in self.param_groups:
+            for p in group["params"]:
+                p.grad = None
+
+    def plan(self) -> Plan:
+        """What the next step runs, for each kind of tensor, and why. Prints as a table."""
+        rows = [
+            row
+            for index, group in enumerate(self.param_groups)
+            for row in rows_of(index, group, self._compose(group), self.backend)
+        ]
+        return Plan(type(self).__name__, tuple(rows))
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Loads a state_dict of this class, or torch's own of the optimizer of the same name. Tensors are copied.
+
+        Raises:
+            RecipeError: settings outside their domain, or of an optimizer with another state.
+        """
+        super().load_state_dict(state_dict)
+        for p, state in self.state.items():
+            self.state[p] = {
+                key: value.clone() if isinstance(value, Tensor) else value for key, value in state.items()
+            }
+        for group in self.param_groups:
+            for name in self.defaults:
+                group[name] = check(name, group[name])
+            self._check_state_keys(group)
+
+    def _check_state_keys(self, group: dict[str, Any]) -> None:
+        known = {*self._compose(group).keys, "step"}
+        for p in group["params"]:
+            unknown = set(cast("dict[str, Any]", self.state.get(p, {}))) - known
+            if unknown:
+                raise RecipeError(
+                    f"the state_dict holds {', '.join(sorted(unknown))}, {type(self).__name__} keeps "
+                    f"{', '.join(sorted(known))}: it was saved by another optimizer; load it into one of that class"
+                )
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "backend": self.backend}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self.defaults.pop("differentiable", None)  # torch's base class adds it here; no rule has it
+        for group in self.param_groups:
+            for name, value in self.defaults.items():
+                group.setdefault(name, value)
+        self._layouts = [None] * len(self.param_groups)
+
+
+def _sounds_like(given: str, known: str) -> bool:
+    return given.replace("_", "").startswith(known[:4]) and abs(len(given) - len(known)) <= 3
+
+
+class Custom(Optimizer):
+    """Any chain of rules as an optimizer: ``Custom(params, chain(HeavyBall(momentum=.9), ScaleByLr(lr=.1)))``.
+
+    The fields of the rules become entries of the parameter groups.
+
+    Args:
+        params: parameters, named parameters, or groups of them.
+        rule: what `chain` returns; its last link usually scales by lr.
+        maximize: climb in place of descend.
+        backend: see `Optimizer`.
+
+    Raises:
+        RecipeError: a hyper-parameter outside its domain.
+    """
+
+    def __init__(
+        self, params: Params, rule: Chain, *, maximize: bool = False, backend: str | None = None
+    ) -> None:
+        self.rule = rule
+        super().__init__(params, {**rule.fields(), "maximize": maximize}, backend=backend)
+
+    def _compose(self, settings: Mapping[str, Any]) -> Chain:
+        return self.rule.replace(**{name: settings[name] for name in self.rule.fields()})
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "rule": self.rule}

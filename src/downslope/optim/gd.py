@@ -1,0 +1,51 @@
+"""Gradient descent on the whole training set (Cauchy 1847)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from downslope.optim.decay import CoupledDecay
+from downslope.optim.driver import Optimizer, Params
+from downslope.optim.rule import Chain, chain
+from downslope.optim.scale import ScaleByLr
+
+__all__ = ["GD"]
+
+
+class GD(Optimizer):
+    """Full-batch gradient descent: ``p = p - lr g``, where g is the gradient over all training data.
+
+    The rule is that of `SGD` without momentum; what differs is `batch`, by which a training loop knows that
+    every step takes the whole training set. No state. Stable where the curvature is below ``2 / lr``.
+
+    Args:
+        params: parameters, named parameters, or groups of them.
+        lr: step length in [0, inf); torch.optim.SGD's default.
+        weight_decay: coupled L2 decay in [0, inf).
+        maximize: gradient ascent.
+        backend: ``"reference"``, ``"eager"``, ``"native"``, or None for the fastest that fits.
+
+    Raises:
+        RecipeError: a hyper-parameter outside its domain.
+
+    Source: Cauchy 1847, "Méthode générale pour la résolution des systèmes d'équations simultanées".
+    """
+
+    source = "Cauchy 1847"
+    batch: ClassVar[str | None] = "full"
+
+    def __init__(
+        self,
+        params: Params,
+        lr: float = 1e-3,
+        weight_decay: float = 0.0,
+        *,
+        maximize: bool = False,
+        backend: str | None = None,
+    ) -> None:
+        super().__init__(params, {"lr": lr, "weight_decay": weight_decay, "maximize": maximize}, backend=backend)
+
+    @classmethod
+    def compose(cls, settings: Mapping[str, Any]) -> Chain:
+        return chain(CoupledDecay(weight_decay=settings["weight_decay"]), ScaleByLr(lr=settings["lr"]))

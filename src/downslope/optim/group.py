@@ -1,0 +1,156 @@
+"""One parameter group, laid out: its settings as a chain, its parameters in buckets, and whether both still hold."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from downslope.core.errors import RecipeError
+from downslope.optim.domains import check
+from downslope.optim.layout import Bucket, State, give_states
+from downslope.optim.native import match
+from downslope.optim.plan import choose
+from downslope.optim.rule import Chain
+
+__all__ = ["GroupLayout", "Work"]
+
+Work = list[tuple[Bucket, list[Tensor]]]
+"""Buckets with the gradients of this step."""
+
+Compose = Callable[[Mapping[str, Any]], Chain]
+
+
+class GroupLayout:
+    """The buckets of one group, made for the gradients that are there now.
+
+    Args:
+        group: the entry of ``param_groups``.
+        table: ``optimizer.state``.
+        compose: from settings to chain.
+        names: the settings' names.
+        forced: the backend asked for, or None.
+
+    Raises:
+        RecipeError: a setting outside its domain, a gradient that no backend takes, or a state of another shape.
+    """
+
+    def __init__(
+        self,
+        group: dict[str, Any],
+        table: dict[Tensor, State],
+        compose: Compose,
+        names: list[str],
+        forced: str | None,
+    ) -> None:
+        self.group, self.table, self.names, self.forced = group, table, names, forced
+        self.params: list[Tensor] = group["params"]
+        self.count = len(self.params)
+        self.values = [group[name] for name in names]
+        self.live = any(isinstance(value, Tensor) for value in self.values)  # may change in place
+        self.compose = compose
+        self.chain = compose({name: check(name, group[name]) for name in names})
+        self.active = self.chain.active()
+        self.idle = [p for p in self.params if p.grad is None]
+        self.buckets = self._make_buckets([p for p in self.params if p.grad is not None])
+        self.held = len(table)
+        self.settled = not (len(self.buckets) > 1 and any(bucket.first for bucket in self.buckets))
+
+    def work(self) -> Work:
+        """The buckets with their gradients, right after the layout was made."""
+        return [(bucket, [_gradient(p) for p in bucket.params]) for bucket in self.buckets]
+
+    def ready(self, table: dict[Tensor, State]) -> Work | None:
+        """The buckets with their gradients, or None if anything changed that asks for another layout."""
+        group = self.group
+        if (
+            self.live
+            or not self.settled
+            or table is not self.table
+            or len(table) != self.held
+            or group["params"] is not self.params
+            or len(self.params) != self.count
+        ):
+            return None
+        if [group[name] for name in self.names] != self.values and not self._retune():
+            return None
+        for p in self.idle:
+            if p.grad is not None:
+                return None
+        work: Work = []
+        for bucket in self.buckets:
+            grads = bucket.gradients()
+            if grads is None:
+                return None
+            work.append((bucket, grads))
+        return work
+
+    def _retune(self) -> bool:
+        """Takes over changed settings without a new layout, where they change numbers only."""
+        values = [self.group[name] for name in self.names]
+        changed = {n: v for n, v, old in zip(self.names, values, self.values, strict=True) if v is not old and v != old}
+        if any(name not in self.chain.fields() or isinstance(value, Tensor) for name, value in changed.items()):
+            return False
+        chain = self.chain.replace(**changed)
+        active = chain.active()
+        if len(active.links) != len(self.active.links):
+            return False
+        self.chain, self.active, self.values = chain, active, values
+        native = match(active, self.group.get("maximize", False))
+        for bucket in self.buckets:
+            bucket.chain = active
+            bucket.native = native if bucket.native is not None else None
+            if bucket.backend == "native" and native is None:
+                return False
+        return True
+
+    def _make_buckets(self, params: list[Tensor]) -> list[Bucket]:
+        maximize = bool(self.group.get("maximize", False))
+        native = match(self.active, maximize)
+        members: dict[tuple[Any, ...], list[tuple[Tensor, State]]] = {}
+        choices: dict[tuple[Any, ...], Any] = {}
+        for p, (state, born) in zip(params, give_states(params, self.table, self.active), strict=True):
+            self._check_gradient(p)
+            choice = choose(p, self.active, native, self.forced)
+            if choice.backend == "native" and _gradient(p).stride() != p.stride() and self.forced is None:
+                choice = choose(p, self.active, None, None)
+            t = int(state["step"]) if self.active.counts else 0
+            key = (p.device, p.dtype, choice.backend, choice.reason, t, born)
+            members.setdefault(key, []).append((p, state))
+            choices[key] = choice
+        return [
+            Bucket(
+                [p for p, _ in found],
+                [state for _, state in found],
+                self.active,
+                choices[key].backend,
+                choices[key].reason,
+                choices[key].native,
+                t=key[-2],
+                first=key[-1],
+                maximize=maximize,
+            )
+            for key, found in members.items()
+        ]
+
+    def _check_gradient(self, p: Tensor) -> None:
+        g = _gradient(p)
+        if g.layout != torch.strided:
+            raise RecipeError(
+                f"the gradient of a parameter of shape {tuple(p.shape)} is sparse ({g.layout}): only dense gradients "
+                "are supported yet; set sparse=False in the embedding, or use torch.optim.SparseAdam for it"
+            )
+        if g.dtype != p.dtype:
+            raise RecipeError(
+                f"the gradient of a parameter of shape {tuple(p.shape)} is {g.dtype}, the parameter {p.dtype}: "
+                "they must be alike; cast the gradient before the step"
+            )
+
+
+def _gradient(p: Tensor) -> Tensor:
+    g = p.grad
+    if g is None:
+        raise RecipeError("a gradient was removed while the step was laid out; call step() from one thread")
+    return g

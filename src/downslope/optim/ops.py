@@ -1,0 +1,45 @@
+"""Torch's list-wise and fused operations, which it keeps behind underscores, under typed names in one place."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+Operation = Callable[..., Any]
+
+
+def _operation(name: str) -> Operation:
+    return getattr(torch, name)
+
+
+def _hooks(name: str) -> dict[int, Callable[..., Any]]:
+    # torch.optim deletes the attribute that would name this module.
+    return getattr(importlib.import_module("torch.optim.optimizer"), name)
+
+
+foreach_add = _operation("_foreach_add")
+foreach_add_ = _operation("_foreach_add_")
+foreach_addcdiv_ = _operation("_foreach_addcdiv_")
+foreach_addcmul = _operation("_foreach_addcmul")
+foreach_addcmul_ = _operation("_foreach_addcmul_")
+foreach_div = _operation("_foreach_div")
+foreach_div_ = _operation("_foreach_div_")
+foreach_lerp_ = _operation("_foreach_lerp_")
+foreach_mul = _operation("_foreach_mul")
+foreach_mul_ = _operation("_foreach_mul_")
+foreach_sqrt = _operation("_foreach_sqrt")
+foreach_sqrt_ = _operation("_foreach_sqrt_")
+
+fused_sgd_ = _operation("_fused_sgd_")
+fused_adagrad_ = _operation("_fused_adagrad_")
+fused_adam_ = _operation("_fused_adam_")
+fused_adamw_ = _operation("_fused_adamw_")
+
+# Filled by torch.optim.optimizer.register_optimizer_step_pre_hook and ..._post_hook, for every optimizer alive.
+GLOBAL_PRE_HOOKS = _hooks("_global_optimizer_pre_hooks")
+GLOBAL_POST_HOOKS = _hooks("_global_optimizer_post_hooks")
+
+is_profiling: Callable[[], bool] = getattr(torch.autograd, "_profiler_enabled", lambda: False)

@@ -1,0 +1,136 @@
+"""Which backend steps which tensor, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from downslope.core.errors import RecipeError
+from downslope.core.names import did_you_mean
+from downslope.optim.layout import is_dense
+from downslope.optim.native import Native, match
+from downslope.optim.rule import Chain
+
+__all__ = ["BACKENDS", "Choice", "Plan", "PlanRow", "check_backend", "choose", "rows_of"]
+
+BACKENDS = ("reference", "eager", "native")
+NOT_BUILT = {"kernel": "one generated loop per rule on the CPU", "compiled": "torch.compile on a GPU"}
+
+_FUSED_DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
+_FUSED_DEVICES = ("cpu", "cuda")
+
+
+def check_backend(backend: str | None) -> str | None:
+    """`backend` if it is one that exists, or None for automatic choice.
+
+    Raises:
+        RecipeError: another name; ``kernel`` and ``compiled`` are said to be not built yet.
+    """
+    if backend is None or backend in BACKENDS:
+        return backend
+    if backend in NOT_BUILT:
+        raise RecipeError(
+            f"backend={backend!r}: not built yet ({NOT_BUILT[backend]}); use one of {', '.join(BACKENDS)}, "
+            "or None for the fastest that fits"
+        )
+    raise RecipeError(f"backend={backend!r} is not known{did_you_mean(str(backend), [*BACKENDS, *NOT_BUILT])}")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A backend, why, and torch's kernel if it is that."""
+
+    backend: str
+    reason: str
+    native: Native | None = None
+
+
+def choose(p: Tensor, chain: Chain, native: Native | None, forced: str | None) -> Choice:
+    """The backend for parameter `p` under the active `chain`, of which torch's kernel is `native`.
+
+    Raises:
+        RecipeError: a forced backend cannot step `p`.
+    """
+    obstacle = _native_obstacle(p, native)
+    members = _has_members(chain)
+    if forced == "native" and obstacle:
+        raise RecipeError(f"backend='native': {obstacle}; use backend=None for the fastest that fits")
+    if forced == "eager" and members:
+        raise RecipeError("backend='eager': a hyper-parameter holds a number for each member; use 'reference' or None")
+    if forced == "reference":
+        return Choice("reference", "asked for")
+    if members:
+        return Choice("reference", "a hyper-parameter holds a number for each member")
+    if forced == "eager":
+        return Choice("eager", "asked for")
+    if obstacle is None and native is not None:
+        return Choice("native", f"the chain is {native.name}", native)
+    return Choice("eager", obstacle or "")
+
+
+def _native_obstacle(p: Tensor, native: Native | None) -> str | None:
+    if native is None:
+        return "torch has no fused kernel for this chain"
+    if p.device.type not in _FUSED_DEVICES:
+        return f"{native.name} has no kernel for {p.device.type}"
+    if p.dtype not in _FUSED_DTYPES:
+        return f"{native.name} has no kernel for {p.dtype}"
+    if not is_dense(p):
+        return f"{native.name} needs tensors without gaps in memory"
+    return None
+
+
+def _has_members(chain: Chain) -> bool:
+    values = chain.fields().values()
+    return any(isinstance(v, Tensor) or (isinstance(v, tuple) and _any_tensor(v)) for v in values)
+
+
+def _any_tensor(values: tuple[Any, ...]) -> bool:
+    return any(isinstance(value, Tensor) for value in values)
+
+
+@dataclass(frozen=True)
+class PlanRow:
+    """Tensors of one group that are stepped alike."""
+
+    group: int
+    tensors: int
+    elements: int
+    dtype: str
+    device: str
+    backend: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What `Optimizer.plan` returns; `rows` for machines, ``str()`` for people."""
+
+    optimizer: str
+    rows: tuple[PlanRow, ...]
+
+    def __str__(self) -> str:
+        head = ("group", "tensors", "elements", "dtype", "device", "backend", "reason")
+        body = [tuple(str(value) for value in vars(row).values()) for row in self.rows]
+        widths = [max(len(line[i]) for line in [head, *body]) for i in range(len(head))]
+        lines = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+                 for line in [head, *body]]
+        return "\n".join([self.optimizer, *lines])
+
+
+def rows_of(index: int, group: Mapping[str, Any], chain: Chain, forced: str | None) -> list[PlanRow]:
+    """The plan's rows for one parameter group whose settings make `chain`."""
+    active = chain.active()
+    native = match(active, group.get("maximize", False))
+    counts: dict[tuple[str, str, str, str], list[int]] = {}
+    for p in group["params"]:
+        choice = choose(p, active, native, forced)
+        key = (str(p.dtype).removeprefix("torch."), str(p.device), choice.backend, choice.reason)
+        row = counts.setdefault(key, [0, 0])
+        row[0] += 1
+        row[1] += p.numel()
+    return [PlanRow(index, n, size, *key) for key, (n, size) in counts.items()]

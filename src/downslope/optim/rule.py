@@ -1,0 +1,239 @@
+"""A rule: from a gradient to a step, in operators only. Rules chain into optimizers.
+
+    chain(CoupledDecay(weight_decay=wd), HeavyBall(momentum=b), ScaleByLr(lr=lr))     SGD with momentum
+    chain(CoupledDecay(weight_decay=wd), ScaleByAdam(betas=(b1, b2)), ScaleByLr(...))  Adam
+    chain(ScaleByAdam(...), DecoupledDecay(weight_decay=wd), ScaleByLr(lr=lr))         AdamW
+
+The parameters move to ``p - g'``, where ``g'`` is what the last link returns. A rule knows nothing of devices,
+lists or speed: the driver lays it out, and every fast backend is tested against `update` as written here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Self, TypeVar, cast
+
+from torch import Tensor
+
+from downslope.core.errors import RecipeError
+from downslope.optim.domains import check, check_name
+from downslope.optim.flow import Flow, Lists
+
+if TYPE_CHECKING:
+    from downslope.optim.native import Anatomy, Native
+
+__all__ = ["Chain", "Rule", "Scalar", "Scalars", "Scope", "Stateless", "chain"]
+
+Scalar = float | Tensor
+"""A number, or a float64 tensor of one number per member of a population."""
+
+Scope = Literal["element", "tensor", "matrix", "global"]
+"""What one output element depends on: its own element, its tensor, its matrix, or every parameter."""
+
+Stateless = tuple[()]
+"""The state of a rule that remembers nothing."""
+
+State = TypeVar("State", bound="tuple[Tensor, ...]")
+
+
+class Scalars(SimpleNamespace):
+    """The derived scalars of one step, by name; each was formed in float64."""
+
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Scalar: ...
+
+    def fit(self, p: Tensor) -> Scalars:
+        """The same scalars such that they broadcast against `p`, whose leading dimension is the members'.
+
+        Tensors take `p`'s dtype and device and trailing dimensions of size one; numbers stay numbers.
+        """
+        return Scalars(**{name: _fitted(value, p) for name, value in vars(self).items()})
+
+
+def _fitted(value: Any, p: Tensor) -> Any:
+    if not isinstance(value, Tensor):
+        return value
+    return value.to(device=p.device, dtype=p.dtype).reshape(value.shape + (1,) * (p.ndim - value.ndim))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rule(Generic[State]):
+    """One link from gradient to step. Fields are hyper-parameters, checked against the table of domains.
+
+    A subclass defines `init`, `at` and `update`; it may define `eager`, a second expression of the same rule
+    in place over lists of tensors, and `native`, torch's own kernel for a chain around it.
+    """
+
+    scope: ClassVar[Scope] = "element"
+    memory: ClassVar[type[tuple[Tensor, ...]]] = tuple
+    """The NamedTuple of the state."""
+    keys: ClassVar[tuple[str, ...]] = ()
+    """The names of the state's fields in ``optimizer.state``: torch's own, so that its state can be loaded."""
+    counts: ClassVar[bool] = False
+    """Whether ``step`` is kept for each parameter. If not, `at` sees 1 at the state's birth and 2 ever after."""
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            object.__setattr__(self, field.name, check(field.name, getattr(self, field.name)))
+
+    @property
+    def idle(self) -> bool:
+        """Whether the link changes nothing as it is set, so that a driver leaves it out."""
+        return False
+
+    def init(self, p: Tensor) -> State:
+        """The state before the first step of a parameter `p`."""
+        raise NotImplementedError(f"{type(self).__name__}.init")
+
+    def remember(self, tensors: Iterable[Tensor]) -> State:
+        """The state made of its tensors, in the order of `keys`."""
+        return cast("State", self.memory(*tensors))
+
+    def at(self, t: int) -> Scalars:
+        """Every derived scalar of step `t` (from 1), in float64."""
+        raise NotImplementedError(f"{type(self).__name__}.at")
+
+    def update(self, g: Tensor, state: State, p: Tensor, k: Scalars) -> tuple[Tensor, State]:
+        """What becomes of `g` and of the state; nothing is changed in place, and no scalars are combined."""
+        raise NotImplementedError(f"{type(self).__name__}.update")
+
+    def eager(self, flow: Flow, state: Lists, p: list[Tensor], k: Scalars) -> Flow:
+        """The same over lists, changing `state` in place; unless a rule says better, `update` one by one."""
+        moved: list[Tensor] = []
+        for i, (g, x) in enumerate(zip(flow.value(p), p, strict=True)):
+            step, new = self.update(g, self.remember(column[i] for column in state), x, k)
+            for column, tensor in zip(state, new, strict=True):
+                column[i].copy_(tensor)
+            moved.append(step)
+        return Flow(moved, owned=True)
+
+    def native(self, parts: Anatomy) -> Native | None:
+        """Torch's fused kernel for a chain whose core is this rule, or None where torch has none."""
+        return None
+
+    def fields(self) -> dict[str, Any]:
+        """Hyper-parameters by name."""
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+
+    def replace(self, **changes: Any) -> Self:
+        """The same rule with other hyper-parameters; they are checked again."""
+        return dataclasses.replace(self, **changes)
+
+
+AnyRule = Rule[Any]
+
+
+@dataclass(frozen=True, init=False)
+class Chain:
+    """Rules in the order in which a gradient passes them. Make one with `chain`."""
+
+    links: tuple[AnyRule, ...]
+
+    def __init__(self, links: Iterable[AnyRule]) -> None:
+        object.__setattr__(self, "links", tuple(links))
+
+    def __iter__(self) -> Iterator[AnyRule]:
+        return iter(self.links)
+
+    @property
+    def scope(self) -> Scope:
+        """The widest scope of the links."""
+        order: tuple[Scope, ...] = ("element", "tensor", "matrix", "global")
+        return max((link.scope for link in self.links), key=order.index, default="element")
+
+    @property
+    def counts(self) -> bool:
+        """Whether any link needs the number of steps."""
+        return any(link.counts for link in self.links)
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """Names of all state tensors, link after link."""
+        return tuple(key for link in self.links for key in link.keys)
+
+    def fields(self) -> dict[str, Any]:
+        """Hyper-parameters of all links by name."""
+        return {name: value for link in self.links for name, value in link.fields().items()}
+
+    def replace(self, **changes: Any) -> Chain:
+        """The same chain with other hyper-parameters, each given to the link that has it.
+
+        Raises:
+            RecipeError: no link has such a hyper-parameter, or its value lies outside its domain.
+        """
+        known = self.fields()
+        for name in changes:
+            check_name(name, list(known), "the chain")
+        return Chain(_replaced(link, changes) for link in self.links)
+
+    def active(self) -> Chain:
+        """The chain without its idle links."""
+        return Chain(link for link in self.links if not link.idle)
+
+    def init(self, p: Tensor) -> tuple[tuple[Tensor, ...], ...]:
+        """The state of every link before the first step of `p`."""
+        return tuple(link.init(p) for link in self.links)
+
+    def at(self, t: int) -> tuple[Scalars, ...]:
+        """The scalars of every link at step `t`."""
+        return tuple(link.at(t) for link in self.links)
+
+    def update(
+        self, g: Tensor, states: Sequence[tuple[Tensor, ...]], p: Tensor, ks: Sequence[Scalars]
+    ) -> tuple[Tensor, tuple[tuple[Tensor, ...], ...]]:
+        """The step that the whole chain makes of `g` (p moves to p - step), and the new states.
+
+        Scalars that are tensors, one number per member, are fitted to `p`, whose leading dimension is the members'.
+        """
+        after: list[tuple[Tensor, ...]] = []
+        for link, state, k in zip(self.links, states, ks, strict=True):
+            g, new = link.update(g, state, p, k.fit(p))
+            after.append(new)
+        return g, tuple(after)
+
+
+def _replaced(link: AnyRule, changes: Mapping[str, Any]) -> AnyRule:
+    own = {name: value for name, value in changes.items() if name in link.fields()}
+    return link.replace(**own) if own else link
+
+
+def chain(*rules: AnyRule | Chain) -> Chain:
+    """Rules joined into one: the gradient passes them from left to right.
+
+    Args:
+        rules: links, or chains, which are taken apart.
+
+    Raises:
+        RecipeError: two links have a hyper-parameter or a state of one name, or a link is no rule.
+    """
+    links: list[AnyRule] = []
+    for rule in rules:
+        links.extend(rule.links if isinstance(rule, Chain) else [rule])
+    for kind, names in (("hyper-parameter", _owners(links)), ("state", _holders(links))):
+        for name, owners in names.items():
+            if len(owners) > 1:
+                raise RecipeError(
+                    f"{' and '.join(owners)} both have a {kind} {name!r}: names in a chain must differ, "
+                    "they become entries of one parameter group; rename the field in one of them"
+                )
+    return Chain(links)
+
+
+def _owners(links: Sequence[AnyRule]) -> dict[str, list[str]]:
+    owners: dict[str, list[str]] = {}
+    for link in links:
+        for name in link.fields():
+            owners.setdefault(name, []).append(type(link).__name__)
+    return owners
+
+
+def _holders(links: Sequence[AnyRule]) -> dict[str, list[str]]:
+    holders: dict[str, list[str]] = {}
+    for link in links:
+        for name in link.keys:
+            holders.setdefault(name, []).append(type(link).__name__)
+    return holders
