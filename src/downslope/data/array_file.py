@@ -1,0 +1,142 @@
+"""Arrays in a file: NumPy's .npz and torch's .pt, read without ever running a pickle."""
+
+from __future__ import annotations
+
+import pickle
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from downslope.core.errors import DataError
+from downslope.core.names import did_you_mean
+from downslope.data import target as targets
+from downslope.data.split import parts
+from downslope.data.table import Loaded, Pair
+
+WHOLE = (("x", "y"), ("data", "target"), ("inputs", "targets"), ("features", "labels"), ("images", "labels"))
+TRAIN = (("train_x", "train_y"), ("x_train", "y_train"))
+VALID = (
+    ("valid_x", "valid_y"),
+    ("x_valid", "y_valid"),
+    ("val_x", "val_y"),
+    ("x_val", "y_val"),
+    ("test_x", "test_y"),
+    ("x_test", "y_test"),
+)
+
+
+def load_npz(path: Path, target: str | None, *, seed: int, valid: float) -> Loaded:
+    """Inputs and target from NumPy arrays; see `downslope.data.paths.load_path`."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            if not isinstance(archive, np.lib.npyio.NpzFile):
+                raise DataError(f"{path.name} holds one array; save both with numpy.savez(path, X=X, y=y)")
+            arrays = {str(key): _tensor(archive[key], key, path) for key in archive.files}
+    except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
+        if isinstance(error, DataError):
+            raise
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise DataError(f"{path.name}: not a readable .npz file: {reason}") from error
+    return _loaded(arrays, path, target, seed, valid)
+
+
+def load_pt(path: Path, target: str | None, *, seed: int, valid: float) -> Loaded:
+    """Inputs and target from a dict or a pair of tensors; see `downslope.data.paths.load_path`."""
+    try:
+        held: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise DataError(
+            f"{path.name}: refused, it would run code on loading; save plain tensors: "
+            "torch.save({'X': X, 'y': y}, path)"
+        ) from error
+    except Exception as error:  # broken bytes make the unpickler raise anything
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise DataError(f"{path.name}: not a readable .pt file: {reason}") from error
+    if type(held) in (tuple, list) and len(held) == 2:
+        held = {"X": held[0], "y": held[1]}
+    if not isinstance(held, Mapping):
+        raise DataError(f"{path.name} holds {type(held).__name__}, not {{'X': tensor, 'y': tensor}}")
+    items = cast("Mapping[Any, Any]", held).items()
+    arrays = {str(key): value for key, value in items if isinstance(value, Tensor)}
+    return _loaded(arrays, path, target, seed, valid)
+
+
+def _tensor(array: Any, key: str, path: Path) -> Tensor:
+    if array.dtype.kind not in "biuf":
+        raise DataError(f"{path.name}: array {key!r} has dtype {array.dtype}; numbers are needed")
+    kind = {"b": np.bool_, "u": np.int64 if array.dtype.itemsize > 1 else np.uint8}.get(array.dtype.kind)
+    return torch.from_numpy(np.ascontiguousarray(array if kind is None else array.astype(kind)))
+
+
+def _loaded(arrays: dict[str, Tensor], path: Path, target: str | None, seed: int, valid: float) -> Loaded:
+    found = _find(arrays, TRAIN, target)
+    held_out = _find(arrays, VALID, None) if found else None
+    found = found or _find(arrays, WHOLE, target)
+    if found is None:
+        wanted = repr(target) if target is not None else "'X' and 'y'"
+        hint = (
+            did_you_mean(target, arrays) if target is not None else f"; it holds {', '.join(sorted(arrays))}"
+        )
+        raise DataError(
+            f"{path.name}: no arrays {wanted} (or 'train_x', 'train_y' and 'valid_x', 'valid_y'){hint}"
+        )
+    told: list[str] = []
+    train = _checked(arrays, *found, path, told)
+    valids = [_checked(arrays, *held_out, path, told)] if held_out else []
+    decided = _decide(torch.cat([train[1], *(pair[1] for pair in valids)]), found[1])
+    told.append(decided.told)
+    if held_out:
+        first, rest = decided.values.split([len(train[1]), len(valids[0][1])])
+        told.append(f"validation data are {held_out[0]!r} and {held_out[1]!r}")
+        pairs: tuple[Pair, Pair | None] = (train[0], first), (valids[0][0], rest)
+    else:
+        stratify = decided.task == "classification" and decided.values.ndim == 1
+        pairs = parts(train[0], decided.values, valid=valid, seed=seed, stratify=stratify)
+    features = [str(i) for i in range(train[0][0].numel())] if train[0].ndim < 3 else []
+    return Loaded(*pairs, decided.task, features, decided.classes, found[1], told)
+
+
+def _find(
+    arrays: dict[str, Tensor], pairs: tuple[tuple[str, str], ...], target: str | None
+) -> tuple[str, str] | None:
+    """The two keys, as the file spells them, of the first pair that it holds."""
+    spelt = {key.lower(): key for key in arrays}
+    for x, y in pairs:
+        y = target if target is not None else spelt.get(y)
+        if x in spelt and y in arrays:
+            return spelt[x], y
+    return None
+
+
+def _checked(arrays: dict[str, Tensor], x: str, y: str, path: Path, told: list[str]) -> Pair:
+    inputs, labels = arrays[x], arrays[y]
+    if not inputs.ndim or not labels.ndim or len(inputs) != len(labels):
+        raise DataError(
+            f"{path.name}: {x!r} has shape {tuple(inputs.shape)} and {y!r} {tuple(labels.shape)}; examples "
+            "lie on axis 0, and both need equally many"
+        )
+    if not inputs.numel():
+        raise DataError(f"{path.name}: {x!r} has shape {tuple(inputs.shape)}: no example")
+    if inputs.is_floating_point() or inputs.dtype in (torch.uint8, torch.bool):
+        inputs = inputs.float()
+    else:
+        inputs = inputs.long()
+        told.append(
+            f"{x!r} holds whole numbers and is kept so, as indices; save it as float32 if it measures"
+        )
+    if labels.ndim == 2 and labels.shape[1] == 1:
+        labels = labels[:, 0]
+    return (inputs[:, None] if inputs.ndim == 1 and inputs.is_floating_point() else inputs), labels
+
+
+def _decide(labels: Tensor, name: str) -> targets.Decided:
+    if labels.ndim > 1 and not labels.is_floating_point():
+        count = int(labels.max().item()) + 1
+        told = f"target {name!r} holds indices of shape {tuple(labels.shape)}: classification"
+        return targets.Decided(labels.long(), "classification", [str(i) for i in range(count)], told)
+    return targets.of_numbers(labels.numpy(), name, floating=labels.is_floating_point())

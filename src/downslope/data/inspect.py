@@ -1,0 +1,218 @@
+"""Facts of data in memory: cheap, JSON-able numbers from which a diagnosis can speak about the data.
+
+Scales are measured on at most 4096 examples drawn with a fixed seed, in float64, over finite values only.
+Non-finite values are sought everywhere, and so is the order of the targets.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+
+SAMPLED = 4096
+"""Examples on which scales are measured; the standard error of a mean is then 1.6 % of the deviation."""
+
+MOST_LABELS = 1000
+"""Classes that are counted one by one."""
+
+Facts = dict[str, Any]
+
+
+def facts(inputs: object, target: object = None) -> Facts:
+    """What can be said of inputs and targets without a model.
+
+    Args:
+        inputs: tensor or array, examples on axis 0; of a dict or a tuple the first tensor counts.
+        target: the same, or None.
+
+    Returns:
+        A dict that `json.dumps` takes, NaN and infinity being None:
+
+        - ``n``, ``shape`` (of one example), ``dtype``, ``kind``: "tabular" (n, d), "image" (n, c, h, w),
+          "sequence" (n, l, d), "tokens" (integers), "volume" (more axes), "scalar" (n,) or "other" (nothing
+          else is told then, and ``n`` is None);
+        - ``inputs``: ``rms``, ``mean``, ``std``, ``min``, ``max`` of all values; ``features`` (columns, or
+          channels of an image), ``max_abs_mean``, ``max_std``, ``min_std`` (of those that vary),
+          ``std_ratio``, ``constant`` (features that do not vary), ``sampled`` (examples measured);
+        - ``non_finite`` and ``target_non_finite``: ``count``, ``nan``, ``first`` (``row`` and ``column``,
+          flat within the example, from 0; None if there is none);
+        - ``target``: None, or ``kind`` ("binary", "classes", "one-hot", "multi-label", "real"), ``shape``,
+          ``dtype``, ``mean``, ``std``, ``min``, ``max``, ``rms``, ``distinct``, ``constant``, ``labels`` and
+          ``counts`` (of binary and classes, at most 1000), ``neighbours`` (see `_order`).
+    """
+    x, y = _tensor(inputs), _tensor(target)
+    if x is None or not x.ndim:
+        return {"n": None, "kind": "other", "target": None if y is None else _target(y)}
+    found: Facts = {
+        "n": len(x),
+        "shape": list(x.shape[1:]),
+        "dtype": str(x.dtype).removeprefix("torch."),
+        "kind": _kind(x),
+        "inputs": _scales(x) if x.numel() else None,
+        "non_finite": _non_finite(x),
+        "target": None,
+        "target_non_finite": None,
+    }
+    if y is not None and y.ndim and y.numel():
+        found["target"], found["target_non_finite"] = _target(y), _non_finite(y)
+    return found
+
+
+def _tensor(given: object) -> Tensor | None:
+    """The first tensor of what was given, on its own device; None if there is none."""
+    if isinstance(given, Tensor):
+        return given.detach()
+    if isinstance(given, np.ndarray):
+        array = cast("np.ndarray[Any, Any]", given)
+        if array.dtype.kind not in "biuf":
+            return None
+        return torch.from_numpy(array if array.flags.writeable else array.copy())
+    if isinstance(given, dict):
+        given = list(cast("dict[Any, Any]", given).values())
+    if isinstance(given, list | tuple):
+        leaves = (_tensor(leaf) for leaf in cast("list[Any]", given))
+        return next((leaf for leaf in leaves if leaf is not None), None)
+    return None
+
+
+def _kind(x: Tensor) -> str:
+    if x.dtype not in (torch.uint8, torch.bool) and not x.is_floating_point() and x.ndim <= 2:
+        return "tokens"
+    return {1: "scalar", 2: "tabular", 3: "sequence", 4: "image"}.get(x.ndim, "volume")
+
+
+def _scales(x: Tensor) -> Facts:
+    sample = x
+    if len(x) > SAMPLED:
+        rows = torch.randint(len(x), (SAMPLED,), generator=torch.Generator().manual_seed(0))
+        sample = x[rows.to(x.device)]
+    values = sample.double()
+    # Features last: the channels of an image, the columns of anything else.
+    values = values.movedim(1, -1) if values.ndim > 3 else values
+    values = values.reshape(-1, values.shape[-1] if values.ndim > 1 else 1)
+    finite = values.isfinite()
+    count = finite.sum(0).double()
+    kept = torch.where(finite, values, 0.0)
+    mean = kept.sum(0) / count.clamp(min=1)
+    variance = torch.where(finite, values - mean, 0.0).square().sum(0) / count.clamp(min=1)
+    std = variance.sqrt()
+    # A constant column in float64 has a deviation of rounding only.
+    varies = std > 1e-12 * mean.abs().clamp(min=1e-30)
+    some = std[varies]
+    return {
+        **_summary(values[finite]),
+        "features": len(mean),
+        "max_abs_mean": _number(mean.abs().max()),
+        "max_std": _number(std.max()),
+        "min_std": _number(some.min()) if len(some) else None,
+        "std_ratio": _number(some.max() / some.min()) if len(some) else None,
+        "constant": int((~varies).sum()),
+        "sampled": len(sample),
+    }
+
+
+def _summary(values: Tensor) -> Facts:
+    """Mean, deviation, root mean square, minimum and maximum of finite values."""
+    if not values.numel():
+        return dict.fromkeys(("rms", "mean", "std", "min", "max"))
+    values = values.double()
+    low, high = torch.aminmax(values)
+    return {
+        "rms": _number(values.square().mean().sqrt()),
+        "mean": _number(values.mean()),
+        "std": _number(values.std(unbiased=False)),
+        "min": _number(low),
+        "max": _number(high),
+    }
+
+
+def _number(value: Tensor) -> float | None:
+    found = float(value)
+    return found if math.isfinite(found) else None
+
+
+def _non_finite(x: Tensor) -> Facts:
+    nothing: Facts = {"count": 0, "nan": 0, "first": None}
+    if not x.is_floating_point() or not x.numel():
+        return nothing
+    # One number tells that all are finite: a float64 sum overflows only for float64 values near its limit.
+    if bool(x.sum(dtype=torch.float64).isfinite()):
+        return nothing
+    rows = x.reshape(len(x), -1)
+    bad = ~rows.isfinite()
+    if not bool(bad.any()):
+        return nothing
+    row = int(bad.any(1).to(torch.uint8).argmax())
+    column = int(bad[row].to(torch.uint8).argmax())
+    return {
+        "count": int(bad.sum()),
+        "nan": int(rows.isnan().sum()),
+        "first": {"row": row, "column": column, "value": str(float(rows[row, column]))},
+    }
+
+
+def _target(y: Tensor) -> Facts:
+    values = y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y
+    flat = values.double().flatten()
+    flat = flat[flat.isfinite()]
+    labels, counts = np.unique(flat.cpu().numpy(), return_counts=True)
+    kind = _target_kind(values, labels)
+    listed = kind in ("binary", "classes") and len(labels) <= MOST_LABELS
+    return {
+        "kind": kind,
+        "shape": list(y.shape[1:]),
+        "dtype": str(y.dtype).removeprefix("torch."),
+        **_summary(flat),
+        "distinct": len(labels),
+        "constant": len(labels) <= 1,
+        "labels": labels.tolist() if listed else None,
+        "counts": counts.tolist() if listed else None,
+        "neighbours": _order(values, kind),
+    }
+
+
+def _target_kind(values: Tensor, labels: Any) -> str:
+    present = {float(label) for label in labels[:3]}
+    whole = not values.is_floating_point()
+    if not len(labels):
+        return "real"
+    two = len(labels) <= 2 and (present <= {0.0, 1.0} or present == {-1.0, 1.0})
+    if values.ndim == 2 and two and present <= {0.0, 1.0} and values.is_floating_point():
+        return "one-hot" if bool((values.sum(1) == 1).all()) else "multi-label"
+    if values.ndim == 2 and two and bool((values.sum(1) == 1).all()):
+        return "one-hot"
+    if two and values.ndim == 1:
+        return "binary"
+    if whole and labels[0] >= 0 and labels[-1] < max(20, min(MOST_LABELS, values.numel() / 2)):
+        return "classes"
+    return "real"
+
+
+def _order(values: Tensor, kind: str) -> Facts | None:
+    """How alike neighbours in stored order are, and how alike they would be if the order were random.
+
+    Returns:
+        For classes the share of equal neighbours; for numbers their correlation; `z` is the excess over
+        ``expected`` in standard deviations of a random order. None for anything else, or too few examples.
+    """
+    if values.ndim != 1 or len(values) < 10 or kind not in ("binary", "classes", "real"):
+        return None
+    v = values.double()
+    v = v[v.isfinite()]
+    if len(v) < 10 or bool((v == v[0]).all()):
+        return None
+    pairs = len(v) - 1
+    if kind == "real":
+        centred = v - v.mean()
+        seen = float((centred[1:] * centred[:-1]).sum() / centred.square().sum())
+        expected, deviation = 0.0, 1 / math.sqrt(pairs)
+    else:
+        share = torch.bincount((v - v.min()).long()).double() / len(v)
+        seen = float((v[1:] == v[:-1]).double().mean())
+        expected = float(share.square().sum())
+        deviation = math.sqrt(expected * (1 - expected) / pairs)
+    return {"observed": seen, "expected": expected, "z": (seen - expected) / deviation}

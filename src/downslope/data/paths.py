@@ -1,0 +1,55 @@
+"""Data from a path: the kind of file decides how it is read, and what was inferred is told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from downslope.core.errors import DataError
+from downslope.data.array_file import load_npz, load_pt
+from downslope.data.csv_file import load_csv
+from downslope.data.table import Loaded
+
+_LOADERS: dict[str, Callable[..., Loaded]] = {
+    ".csv": load_csv,
+    ".tsv": load_csv,
+    ".txt": load_csv,
+    ".data": load_csv,
+    ".npz": load_npz,
+    ".pt": load_pt,
+    ".pth": load_pt,
+}
+
+
+def load_path(path: str | Path, target: str | None = None, seed: int = 0, valid: float = 0.2) -> Loaded:
+    """Inputs and targets from a file, split into a training and a validation part.
+
+    A text table may use any of the delimiters ``, ; tab |``, have a header or not; columns of numbers stay
+    as they are (missing values become NaN), columns of text become columns of 0 and 1. Text targets, and
+    whole numbers with few values, are classes. An archive holds ``X`` and ``y``, or ``train_x``,
+    ``train_y``, ``valid_x`` and ``valid_y``, and then brings its own split. Nothing in a file is executed.
+
+    Args:
+        path: .csv, .tsv, .txt, .data, .npz, .pt or .pth.
+        target: the column, or the array, to predict; by default the last column, or ``y``.
+        seed: of the split, which is stratified for classes.
+        valid: share held out, float in [0, 1).
+
+    Returns:
+        The data, with every decision in `told`.
+
+    Raises:
+        DataError: no such file, an unknown kind, unreadable, empty, no such target (the nearest is named),
+            or no usable input; one line.
+    """
+    path = Path(path).expanduser()
+    if path.is_dir():
+        raise DataError(f"{path} is a folder; a file is needed: {', '.join(_LOADERS)}")
+    if not path.exists():
+        raise DataError(f"{path}: no such file")
+    loader = _LOADERS.get(path.suffix.lower())
+    if loader is None:
+        raise DataError(
+            f"{path.name}: files ending in {path.suffix!r} are not known; known: {', '.join(_LOADERS)}"
+        )
+    return loader(path, target, seed=seed, valid=valid)

@@ -1,0 +1,67 @@
+"""A seeded split into training and validation examples, stratified where there are classes."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from downslope.core.errors import DataError
+from downslope.data.table import Pair
+
+Index = npt.NDArray[np.int64]
+
+
+def split(n: int, *, valid: float, seed: int, labels: npt.NDArray[Any] | None = None) -> tuple[Index, Index]:
+    """Indices of the training and of the validation examples, each in random order.
+
+    Args:
+        n: number of examples.
+        valid: share held out, float in [0, 1); ``ceil(valid * n)`` examples, at least one stays for training.
+        seed: of the generator; the same seed gives the same split.
+        labels: shape (n,); if given, each class has its share in both parts to within one example.
+
+    Returns:
+        Two arrays that partition ``range(n)``.
+
+    Raises:
+        DataError: `valid` outside [0, 1).
+    """
+    if not 0 <= valid < 1:
+        raise DataError(
+            f"valid={valid}: must lie in [0, 1), it is the share of examples held out; 0.2 is usual"
+        )
+    draw = np.random.default_rng(seed)
+    held = min(math.ceil(valid * n - 1e-9), n - 1)
+    order = draw.permutation(n)
+    if labels is None:
+        return order[held:], order[:held]
+    chosen = np.zeros(n, dtype=bool)
+    shuffled = labels[order]
+    for label, quota in _quotas(labels, held):
+        chosen[order[shuffled == label][:quota]] = True
+    return order[~chosen[order]], order[chosen[order]]
+
+
+def _quotas(labels: npt.NDArray[Any], held: int) -> list[tuple[Any, int]]:
+    """How many of each class are held out: proportional, rounded by largest remainder (Hamilton's method)."""
+    kinds, counts = np.unique(labels, return_counts=True)
+    exact = counts * (held / len(labels))
+    quotas = np.floor(exact).astype(int)
+    by_remainder = np.argsort(quotas - exact, kind="stable")
+    quotas[by_remainder[: held - quotas.sum()]] += 1
+    kept = np.minimum(quotas, np.maximum(counts - 1, 0))  # no class is wholly held out
+    return list(zip(kinds, kept.tolist(), strict=True))
+
+
+def parts(
+    inputs: Tensor, target: Tensor, *, valid: float, seed: int, stratify: bool
+) -> tuple[Pair, Pair | None]:
+    """The training pair and the validation pair; None for the latter where nothing is held out."""
+    labels = target.numpy() if stratify else None
+    train, held = (torch.from_numpy(i) for i in split(len(target), valid=valid, seed=seed, labels=labels))
+    return (inputs[train], target[train]), ((inputs[held], target[held]) if len(held) else None)

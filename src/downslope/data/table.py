@@ -1,0 +1,39 @@
+"""What loading gives: a training and a validation pair, the task, and names for columns and classes."""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+from torch import Tensor
+
+Task = Literal["classification", "regression"]
+Pair = tuple[Tensor, Tensor]
+
+
+class Table(NamedTuple):
+    """A named data set, split."""
+
+    train: Pair
+    """Inputs, float32 with examples on axis 0, and targets, int64 class indices or float32, shape (n,)."""
+    valid: Pair | None
+    """The same, of the examples held out; None where a share of 0 was asked for."""
+    task: Task
+    """What the target is: class indices or numbers."""
+    features: list[str]
+    """Names of the columns, or of the pixels of an image in row order."""
+    classes: list[str]
+    """What each class index stands for; empty for regression."""
+
+
+class Loaded(NamedTuple):
+    """Data from a file, split, with what was decided on the way. The first five fields are `Table`'s."""
+
+    train: Pair
+    valid: Pair | None
+    task: Task
+    features: list[str]
+    classes: list[str]
+    target: str
+    """The name of the target's column or array."""
+    told: list[str]
+    """Every decision that the file did not spell out, one sentence each."""

@@ -1,0 +1,107 @@
+"""The bundled sets: raw values, stratified seeded splits, names that fit the columns."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from sklearn import datasets
+
+from downslope.core import names
+from downslope.core.errors import DataError
+from downslope.data import breast_cancer, diabetes, digits, split, wine
+
+SETS = sorted(names.TABLE["data"])
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_every_named_set_holds_scikit_learns_raw_rows_once(name):
+    options = {"scaled": False} if name == "diabetes" else {}
+    found = getattr(datasets, f"load_{name}")(**options)
+    table = names.resolve("data", name)()
+    assert table.valid is not None
+    inputs = torch.cat([table.train[0], table.valid[0]]).numpy()
+    target = torch.cat([table.train[1], table.valid[1]]).numpy()
+    ours = np.concatenate([inputs, target[:, None].astype(np.float32)], axis=1)
+    theirs = np.concatenate([found.data, found.target[:, None]], axis=1).astype(np.float32)
+    by_row = lambda rows: rows[np.lexsort(rows.T)]  # noqa: E731
+    np.testing.assert_array_equal(by_row(ours), by_row(theirs))
+    assert table.train[0].dtype == torch.float32
+    assert len(table.features) == inputs.shape[1]
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_a_seed_gives_one_split_and_another_seed_another(name):
+    load = names.resolve("data", name)
+    assert torch.equal(load(seed=1).train[0], load(seed=1).train[0])
+    assert not torch.equal(load(seed=1).train[0], load(seed=2).train[0])
+
+
+@pytest.mark.parametrize("load", [digits, breast_cancer, wine])
+def test_classes_keep_their_shares_in_both_parts(load):
+    table = load(valid=0.25)
+    assert table.task == "classification"
+    count = len(table.classes)
+    train, valid = (torch.bincount(pair[1], minlength=count) for pair in (table.train, table.valid))
+    exact = (train + valid) * len(table.valid[1]) / (len(table.train[1]) + len(table.valid[1]))
+    assert (valid - exact).abs().max() < 1
+    assert table.train[1].dtype == torch.int64
+
+
+def test_digits_have_the_usual_sizes_and_can_be_images():
+    flat, images = digits(), digits(images=True, scale=16)
+    assert (len(flat.train[0]), len(flat.valid[0])) == (1437, 360)
+    assert flat.train[0].max() == 16
+    assert images.train[0].shape == (1437, 1, 8, 8)
+    torch.testing.assert_close(images.train[0].flatten(1) * 16, flat.train[0])
+    assert torch.equal(images.train[1], flat.train[1])
+
+
+def test_diabetes_is_a_regression_in_raw_units():
+    table = diabetes()
+    assert table.task == "regression"
+    assert table.classes == []
+    assert table.train[1].dtype == torch.float32
+    assert table.train[1].shape == (353,)
+    assert table.train[1].max() > 300
+
+
+def test_standardising_is_fitted_on_the_training_part_only():
+    table = wine(standardise=True)
+    torch.testing.assert_close(table.train[0].mean(0), torch.zeros(13), atol=1e-5, rtol=0)
+    torch.testing.assert_close(table.train[0].std(0, unbiased=False), torch.ones(13))
+    assert table.valid[0].mean(0).abs().max() > 0.01
+
+
+def test_nothing_held_out_is_none():
+    assert wine(valid=0.0).valid is None
+    assert len(wine(valid=0.0).train[0]) == 178
+
+
+@pytest.mark.parametrize("share", [1.0, -0.1, float("nan")])
+def test_a_share_outside_its_domain_is_refused(share):
+    with pytest.raises(DataError, match="valid="):
+        wine(valid=share)
+
+
+def test_a_scale_that_is_not_positive_is_refused():
+    with pytest.raises(DataError, match="scale=0"):
+        digits(scale=0)
+
+
+@pytest.mark.parametrize("n", [1, 2, 7, 100])
+@pytest.mark.parametrize("valid", [0.0, 0.2, 0.99])
+@pytest.mark.parametrize("stratify", [False, True])
+def test_a_split_partitions_and_leaves_something_to_train_on(n, valid, stratify):
+    labels = np.arange(n) % 3 if stratify else None
+    train, held = split(n, valid=valid, seed=5, labels=labels)
+    assert sorted([*train, *held]) == list(range(n))
+    assert len(train) >= 1
+    if stratify:
+        assert set(labels[train]) == set(labels)
+
+
+def test_a_split_of_sorted_classes_is_in_random_order():
+    train, _ = split(100, valid=0.2, seed=0, labels=np.repeat([0, 1], 50))
+    first_half = np.repeat([0, 1], 50)[train][:40]
+    assert 0.3 < first_half.mean() < 0.7
