@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from downslope.core.errors import UnknownNameError
+from downslope.reporting import concepts
+
+
+def shown(what: object, width: int = 100) -> str:
+    console = Console(width=width, record=True, file=sys.stderr)
+    console.print(what)
+    return console.export_text()
+
+
+def test_a_concept_is_found_by_name_by_number_and_by_other_words() -> None:
+    by_name = concepts.find("adaptive-rates")
+    assert by_name.id == 19
+    for spelling in ("19", 19, "adam", "Adam", "AdaGrad", "bias correction", "bias_correction"):
+        assert concepts.find(spelling) is by_name
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("nesterof", "did you mean 'nesterov'"),
+        ("zzzz", "`downslope concepts` lists them"),
+        ("39", "numbered from 1 to 38"),
+        ("0", "numbered from 1 to 38"),
+        ("", "lists them"),
+    ],
+)
+def test_an_unknown_concept_is_one_line_that_helps(given: str, said: str) -> None:
+    with pytest.raises(UnknownNameError, match=said) as raised:
+        concepts.find(given)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_list_shows_each_concept_once() -> None:
+    lines = shown(concepts.render_list()).splitlines()
+    for concept in concepts.load():
+        assert sum(re.search(rf"[●○] +{concept.name} ", line) is not None for line in lines) == 1
+
+
+@pytest.mark.parametrize("name", [concept.name for concept in concepts.load()])
+def test_a_concept_is_shown_with_formula_and_symbols(name: str) -> None:
+    concept = concepts.find(name)
+    text = " ".join(shown(concepts.render(concept), width=400).split())
+    assert concept.title in text
+    assert concept.text in text
+    for symbol, meaning in concept.symbols.items():
+        assert f"{symbol} {meaning}" in text
+    assert ("not built yet" in text) == (not concept.built)
+
+
+def test_square_brackets_are_not_taken_for_markup() -> None:
+    assert 'run.summary["train_loss"]' in shown(concepts.render(concepts.find("empirical-risk")))
+
+
+def test_concepts_load_no_torch() -> None:
+    code = (
+        "import sys; from downslope.reporting import concepts; concepts.page(); print('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
+def test_the_page_is_written_where_it_is_asked_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert concepts._write([str(tmp_path / "page.md")]) == 0
+    assert concepts._write([]) == 0
+    assert (tmp_path / "page.md").read_text(encoding="utf-8") == capsys.readouterr().out == concepts.page()
