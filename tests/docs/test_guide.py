@@ -1,6 +1,6 @@
 """The README and every chapter of the guide are executed: block after block, one namespace for each file.
 
-A block ```python is run; ```python no-run: REASON is compiled only; in console blocks the commands must exist.
+A block ```python is run; ```python no-run: REASON is compiled only; commands in console blocks must exist.
 """
 
 from __future__ import annotations
