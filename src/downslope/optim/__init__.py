@@ -1,6 +1,7 @@
 """Optimizers: pure rules, and one driver that runs them fast.
 
-Classes, arguments, defaults and group keys are spelt as in `torch.optim`, and decay exactly what torch decays.
+Classes, arguments, defaults and group keys are spelt as in `torch.optim`, and decay exactly what torch
+decays.
 
     >>> import torch, downslope.optim as optim
     >>> w = torch.nn.Parameter(torch.tensor([-5.0, -2.0]))
@@ -14,15 +15,18 @@ from __future__ import annotations
 from downslope.optim.adagrad import Adagrad, ScaleBySum
 from downslope.optim.adam import Adam, ScaleByAdam
 from downslope.optim.adamw import AdamW
+from downslope.optim.catalogue import catalogue
 from downslope.optim.decay import CoupledDecay, DecoupledDecay
 from downslope.optim.driver import Custom, Optimizer
 from downslope.optim.gd import GD
 from downslope.optim.momentum import HeavyBall, Momentum
 from downslope.optim.nesterov import LookAhead, Nesterov
+from downslope.optim.recognise import Recognised, build, recognise
 from downslope.optim.rmsprop import RMSprop, ScaleByRms, ScaleByStd
 from downslope.optim.rule import Chain, Rule, Scalars, chain
 from downslope.optim.scale import InverseTimeLr, ScaleByLr
 from downslope.optim.sgd import SGD
+from downslope.optim.stability import method_of, preconditioner, stable_limit
 
 __all__ = [
     "GD",
@@ -41,6 +45,7 @@ __all__ = [
     "Nesterov",
     "Optimizer",
     "RMSprop",
+    "Recognised",
     "Rule",
     "ScaleByAdam",
     "ScaleByLr",
@@ -48,5 +53,11 @@ __all__ = [
     "ScaleByStd",
     "ScaleBySum",
     "Scalars",
+    "build",
+    "catalogue",
     "chain",
+    "method_of",
+    "preconditioner",
+    "recognise",
+    "stable_limit",
 ]

@@ -33,7 +33,8 @@ class ScaleBySum(Rule[Sum]):
 
     delta is `eps` in [0, inf); s starts at `initial_accumulator_value` in [0, inf). One tensor of state.
 
-    Differs from: the paper, where delta stands with s under no root either; TensorFlow, whose s starts at 0.1.
+    Differs from: the paper, where delta stands with s under no root either; TensorFlow, whose s starts at
+    0.1.
     Source: Duchi, Hazan and Singer 2011, figure 1 with diag(G).
     """
 
@@ -69,7 +70,8 @@ class ScaleBySum(Rule[Sum]):
 class Adagrad(Optimizer):
     """AdaGrad: ``s = s + g**2``, ``p = p - lr / (1 + lr_decay (t - 1)) g / (sqrt(s) + eps)``.
 
-    Equivalent to ``torch.optim.Adagrad``: same arguments, defaults and state. One tensor of state per parameter.
+    Equivalent to ``torch.optim.Adagrad``: same arguments, defaults and state. One tensor of state per
+    parameter.
 
     Args:
         params: parameters, named parameters, or groups of them.
@@ -115,8 +117,6 @@ class Adagrad(Optimizer):
     def compose(cls, settings: Mapping[str, Any]) -> Chain:
         return chain(
             CoupledDecay(weight_decay=settings["weight_decay"]),
-            ScaleBySum(
-                eps=settings["eps"], initial_accumulator_value=settings["initial_accumulator_value"]
-            ),
+            ScaleBySum(eps=settings["eps"], initial_accumulator_value=settings["initial_accumulator_value"]),
             InverseTimeLr(lr=settings["lr"], lr_decay=settings["lr_decay"]),
         )

@@ -34,8 +34,8 @@ class Moments(NamedTuple):
 class ScaleByAdam(Rule[Moments]):
     """Divides the mean gradient by its root mean square, both debiased: ``mhat / (sqrt(vhat) + eps)``.
 
-    ``m = b1 m + (1 - b1) g``, ``v = b2 v + (1 - b2) g**2``, ``mhat = m / (1 - b1**t)``, ``vhat = v / (1 - b2**t)``.
-    b1 and b2 are `betas`, each in [0, 1); eps lies in [0, inf). Two tensors of state per parameter.
+    ``m = b1 m + (1 - b1) g``, ``v = b2 v + (1 - b2) g**2``, ``mhat = m / (1 - b1**t)``, ``vhat = v / (1 -
+    b2**t)``. b1 and b2 are `betas`, each in [0, 1); eps lies in [0, inf). Two tensors of state per parameter.
 
     Differs from: the paper's section 2 shortcut and TensorFlow, whose eps is not debiased with v.
     Source: Kingma and Ba 2015, algorithm 1.
@@ -88,7 +88,8 @@ class ScaleByAdam(Rule[Moments]):
 class Adam(Optimizer):
     """Adam: ``p = p - lr mhat / (sqrt(vhat) + eps)``, see `ScaleByAdam`.
 
-    Equivalent to ``torch.optim.Adam``: same arguments, defaults and state. Two tensors of state per parameter.
+    Equivalent to ``torch.optim.Adam``: same arguments, defaults and state. Two tensors of state per
+    parameter.
 
     Args:
         params: parameters, named parameters, or groups of them.
@@ -147,4 +148,6 @@ def refuse_amsgrad(settings: Mapping[str, Any]) -> None:
         RecipeError: ``settings["amsgrad"]`` is true, or the settings are another optimizer's.
     """
     if settings["amsgrad"]:
-        raise RecipeError("amsgrad=True: not built yet; leave it False, or use torch.optim.Adam(..., amsgrad=True)")
+        raise RecipeError(
+            "amsgrad=True: not built yet; leave it False, or use torch.optim.Adam(..., amsgrad=True)"
+        )

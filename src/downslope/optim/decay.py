@@ -43,11 +43,13 @@ class CoupledDecay(Rule[Stateless]):
 
 @dataclass(frozen=True, kw_only=True)
 class DecoupledDecay(Rule[Stateless]):
-    """Pulls the parameters themselves: ``g + lambda p`` after scaling, so that p shrinks by ``lr lambda`` a step.
+    """Pulls the parameters themselves: ``g + lambda p`` after scaling, so that p shrinks by ``lr lambda`` a
+    step.
 
     lambda is `weight_decay`, in [0, inf), 0.01 as torch.optim.AdamW has it.
 
-    Differs from: the paper, whose decay is not multiplied by lr but by the schedule alone; this is torch's form.
+    Differs from: the paper, whose decay is not multiplied by lr but by the schedule alone; this is torch's
+    form.
     Source: Loshchilov and Hutter 2019, "Decoupled weight decay regularization", algorithm 2, line 12.
     """
 

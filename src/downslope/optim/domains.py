@@ -138,7 +138,9 @@ def _checked_number(name: str, value: Any, domain: Interval) -> float | Tensor:
         else:
             return _checked_members(name, value, domain)
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        raise RecipeError(f"{name}={value!r}: must be a number in {domain}, it is {domain.meaning}; {domain.usual}")
+        raise RecipeError(
+            f"{name}={value!r}: must be a number in {domain}, it is {domain.meaning}; {domain.usual}"
+        )
     number = float(value)
     if not domain.holds(number):
         raise RecipeError(f"{name}={number:g}: must lie in {domain}, it is {domain.meaning}; {domain.usual}")
@@ -147,9 +149,11 @@ def _checked_number(name: str, value: Any, domain: Interval) -> float | Tensor:
 
 def _checked_members(name: str, value: Tensor, domain: Interval) -> Tensor:
     members = value.detach().to(torch.float64)
-    for i, number in enumerate(members.flatten().tolist()):
+    values: list[float] = members.flatten().tolist()
+    for i, number in enumerate(values):
         if not domain.holds(number):
             raise RecipeError(
-                f"{name} of member {i} = {number:g}: must lie in {domain}, it is {domain.meaning}; {domain.usual}"
+                f"{name} of member {i} = {number:g}: must lie in {domain}, it is {domain.meaning}; "
+                f"{domain.usual}"
             )
     return members

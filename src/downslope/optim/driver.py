@@ -29,14 +29,14 @@ Params = Iterable[Tensor] | Iterable[tuple[str, Tensor]] | Iterable[dict[str, An
 class Optimizer(torch.optim.Optimizer):
     """Runs a chain of rules on parameters, with the fastest backend that fits each of them.
 
-    Subclasses name their settings, which become entries of every parameter group, and compose the chain from them.
-    A setting changed in ``param_groups`` (by a scheduler, by hand) counts from the next step on.
+    Subclasses name their settings, which become entries of every parameter group, and compose the chain from
+    them. A setting changed in ``param_groups`` (by a scheduler, by hand) counts from the next step on.
 
     Args:
         params: parameters, named parameters, or groups of them.
         settings: hyper-parameters by name.
-        backend: ``"reference"`` (the rules as written), ``"eager"`` (in place, list-wise), ``"native"`` (torch's
-            fused kernel), or None: the fastest that fits.
+        backend: ``"reference"`` (the rules as written), ``"eager"`` (in place, list-wise), ``"native"``
+            (torch's fused kernel), or None: the fastest that fits.
 
     Raises:
         RecipeError: a hyper-parameter outside its domain, or a backend that cannot run this.
@@ -102,7 +102,8 @@ class Optimizer(torch.optim.Optimizer):
             p = cast("tuple[Any, Any]", entry)[1] if isinstance(entry, tuple) else entry
             if id(p) in seen:
                 raise ModelError(
-                    f"parameter {i} of shape {tuple(p.shape)} is given twice: each parameter belongs into one group once"
+                    f"parameter {i} of shape {tuple(p.shape)} is given twice: each parameter belongs "
+                    "into one group once"
                 )
             seen.add(id(p))
             if isinstance(p, Tensor) and p.is_complex():
@@ -111,6 +112,7 @@ class Optimizer(torch.optim.Optimizer):
                     "optimise torch.view_as_real(p)"
                 )
 
+    @ops.serves_hooks
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """One step of every parameter that has a gradient; those without are left as they are.
 
@@ -121,7 +123,8 @@ class Optimizer(torch.optim.Optimizer):
             What the closure returned, or None.
 
         Raises:
-            RecipeError: a hyper-parameter has left its domain, a sparse gradient, or a backend that does not fit.
+            RecipeError: a hyper-parameter has left its domain, a sparse gradient, or a backend that does not
+                fit.
         """
         if (
             ops.GLOBAL_PRE_HOOKS
@@ -130,12 +133,9 @@ class Optimizer(torch.optim.Optimizer):
             or self._optimizer_step_post_hooks
             or ops.is_profiling()
         ):
-            return self._observed_step(self, *(() if closure is None else (closure,)))
+            observed = ops.with_hooks(type(self)._step)
+            return observed(self) if closure is None else observed(self, closure)
         return self._step(closure)
-
-    # Torch wraps `step` of every class without this mark in a profiler record, which costs as much as a small
-    # model's step itself; hooks and profiler are served by the branch above.
-    step.hooked = True  # pyright: ignore[reportFunctionMemberAccess]
 
     def _step(self, closure: Callable[[], Any] | None = None) -> Any:
         loss = None
@@ -155,8 +155,6 @@ class Optimizer(torch.optim.Optimizer):
         finally:
             torch.set_grad_enabled(before)
         return loss
-
-    _observed_step = torch.optim.Optimizer.profile_hook_step(_step)
 
     def _lay_out(self, index: int) -> GroupLayout:
         group = self.param_groups[index]
@@ -183,7 +181,8 @@ class Optimizer(torch.optim.Optimizer):
         return Plan(type(self).__name__, tuple(rows))
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Loads a state_dict of this class, or torch's own of the optimizer of the same name. Tensors are copied.
+        """Loads a state_dict of this class, or torch's own of the optimizer of the same name. Tensors are
+        copied.
 
         Raises:
             RecipeError: settings outside their domain, or of an optimizer with another state.
@@ -205,7 +204,8 @@ class Optimizer(torch.optim.Optimizer):
             if unknown:
                 raise RecipeError(
                     f"the state_dict holds {', '.join(sorted(unknown))}, {type(self).__name__} keeps "
-                    f"{', '.join(sorted(known))}: it was saved by another optimizer; load it into one of that class"
+                    f"{', '.join(sorted(known))}: it was saved by another optimizer; load it into one "
+                    "of that class"
                 )
 
     def __getstate__(self) -> dict[str, Any]:
@@ -225,7 +225,8 @@ def _sounds_like(given: str, known: str) -> bool:
 
 
 class Custom(Optimizer):
-    """Any chain of rules as an optimizer: ``Custom(params, chain(HeavyBall(momentum=.9), ScaleByLr(lr=.1)))``.
+    """Any chain of rules as an optimizer: ``Custom(params, chain(HeavyBall(momentum=.9),
+    ScaleByLr(lr=.1)))``.
 
     The fields of the rules become entries of the parameter groups.
 

@@ -1,4 +1,5 @@
-"""What runs through the links of a chain in the eager backend: lists of tensors that no one has yet multiplied out.
+"""What runs through the links of a chain in the eager backend: lists of tensors that no one has yet
+multiplied out.
 
     step = scale * num / den + decay * p
 

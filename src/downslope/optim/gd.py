@@ -44,7 +44,9 @@ class GD(Optimizer):
         maximize: bool = False,
         backend: str | None = None,
     ) -> None:
-        super().__init__(params, {"lr": lr, "weight_decay": weight_decay, "maximize": maximize}, backend=backend)
+        super().__init__(
+            params, {"lr": lr, "weight_decay": weight_decay, "maximize": maximize}, backend=backend
+        )
 
     @classmethod
     def compose(cls, settings: Mapping[str, Any]) -> Chain:

@@ -1,4 +1,4 @@
-"""One parameter group, laid out: its settings as a chain, its parameters in buckets, and whether both still hold."""
+"""One parameter group, laid out: its settings as a chain, its parameters in buckets; and whether both hold."""
 
 from __future__ import annotations
 
@@ -34,7 +34,8 @@ class GroupLayout:
         forced: the backend asked for, or None.
 
     Raises:
-        RecipeError: a setting outside its domain, a gradient that no backend takes, or a state of another shape.
+        RecipeError: a setting outside its domain, a gradient that no backend takes, or a state of another
+            shape.
     """
 
     def __init__(
@@ -90,8 +91,13 @@ class GroupLayout:
     def _retune(self) -> bool:
         """Takes over changed settings without a new layout, where they change numbers only."""
         values = [self.group[name] for name in self.names]
-        changed = {n: v for n, v, old in zip(self.names, values, self.values, strict=True) if v is not old and v != old}
-        if any(name not in self.chain.fields() or isinstance(value, Tensor) for name, value in changed.items()):
+        changed = {
+            name: value
+            for name, value, old in zip(self.names, values, self.values, strict=True)
+            if value is not old and value != old
+        }
+        fields = self.chain.fields()
+        if any(name not in fields or isinstance(value, Tensor) for name, value in changed.items()):
             return False
         chain = self.chain.replace(**changed)
         active = chain.active()
@@ -139,12 +145,14 @@ class GroupLayout:
         g = _gradient(p)
         if g.layout != torch.strided:
             raise RecipeError(
-                f"the gradient of a parameter of shape {tuple(p.shape)} is sparse ({g.layout}): only dense gradients "
+                f"the gradient of a parameter of shape {tuple(p.shape)} is sparse ({g.layout}): only "
+                "dense gradients "
                 "are supported yet; set sparse=False in the embedding, or use torch.optim.SparseAdam for it"
             )
         if g.dtype != p.dtype:
             raise RecipeError(
-                f"the gradient of a parameter of shape {tuple(p.shape)} is {g.dtype}, the parameter {p.dtype}: "
+                f"the gradient of a parameter of shape {tuple(p.shape)} is {g.dtype}, the parameter "
+                f"{p.dtype}: "
                 "they must be alike; cast the gradient before the step"
             )
 

@@ -1,8 +1,8 @@
 """How the parameters of one group are laid out for stepping: buckets of tensors that can be treated alike.
 
-A bucket holds tensors of one device, dtype, backend, step count and age. Buckets are rebuilt whenever what they were
-built from has changed: a parameter gained or lost its gradient, a gradient came with other strides, a state
-was loaded. Between two rebuilds a step costs one look at every gradient.
+A bucket holds tensors of one device, dtype, backend, step count and age. Buckets are rebuilt whenever what
+they were built from has changed: a parameter gained or lost its gradient, a gradient came with other strides,
+a state was loaded. Between two rebuilds a step costs one look at every gradient.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ __all__ = ["Bucket", "is_dense", "pack_steps"]
 
 State = dict[str, Any]
 
-# The eager backend works through pieces of about this many elements, so that a piece stays in the cache from one
-# list operation to the next (bench/optimizers.py).
+# The eager backend works through pieces of about this many elements, so that a piece stays in the cache from
+# one # list operation to the next (bench/optimizers.py).
 PIECE = 1 << 16
 
 
 def is_dense(p: Tensor) -> bool:
-    """Whether `p` fills its memory without gaps or overlaps, so that kernels may read it as one flat array."""
+    """Whether `p` fills its memory without gaps or overlaps, so that kernels may read it as flat."""
     if p.is_contiguous():
         return True
     span = 1
@@ -140,7 +140,9 @@ def _pieces(params: list[Tensor]) -> list[slice]:
     return pieces
 
 
-def give_states(params: Iterable[Tensor], table: dict[Tensor, State], chain: Chain) -> list[tuple[State, bool]]:
+def give_states(
+    params: Iterable[Tensor], table: dict[Tensor, State], chain: Chain
+) -> list[tuple[State, bool]]:
     """The state of every parameter, made where it is missing, and whether it was made now.
 
     Raises:
@@ -171,6 +173,7 @@ def _check_shapes(p: Tensor, state: State, chain: Chain) -> None:
         if not isinstance(value, Tensor) or value.shape != p.shape:
             shape = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
             raise RecipeError(
-                f"state {key!r} is {shape} for a parameter of shape {tuple(p.shape)}: it belongs to another model; "
+                f"state {key!r} is {shape} for a parameter of shape {tuple(p.shape)}: it belongs to "
+                "another model; "
                 "load the state_dict that was saved with this one"
             )

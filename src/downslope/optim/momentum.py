@@ -29,7 +29,8 @@ class Velocity(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class HeavyBall(Rule[Velocity]):
-    """Keeps the last step in part: ``b = mu b + (1 - tau) g``, and returns ``b``; the first ``b`` is g itself.
+    """Keeps the last step in part: ``b = mu b + (1 - tau) g``, and returns ``b``; the first ``b`` is g
+    itself.
 
     mu is `momentum` in [0, 1), tau is `dampening` in [0, 1]. One tensor of state per parameter.
 

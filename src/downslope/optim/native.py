@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from torch import Tensor
 
@@ -22,7 +22,7 @@ from downslope.optim.flow import Lists
 from downslope.optim.rule import Chain, Rule
 from downslope.optim.scale import InverseTimeLr, ScaleByLr
 
-__all__ = ["Anatomy", "Native", "fused_adagrad", "fused_adam", "fused_sgd", "match"]
+__all__ = ["Anatomy", "Native", "fused_adagrad", "fused_adam", "fused_sgd", "has_members", "match"]
 
 Run = Callable[[list[Tensor], list[Tensor], Lists, list[Tensor], bool], None]
 """(parameters, gradients, state columns, step counts, whether this is the state's first step)."""
@@ -56,7 +56,7 @@ def match(chain: Chain, maximize: bool) -> Native | None:
 
 def dissect(chain: Chain, maximize: bool) -> Anatomy | None:
     """The parts of an active `chain`, or None if it has other parts, or numbers for each member."""
-    if any(isinstance(value, Tensor) for value in _numbers(chain)):
+    if has_members(chain):
         return None
     links = list(chain.links)
     rate = links.pop() if links else None
@@ -74,18 +74,17 @@ def dissect(chain: Chain, maximize: bool) -> Anatomy | None:
     return Anatomy(coupled, links[0] if links else None, decoupled, rate, maximize)
 
 
-def _numbers(chain: Chain) -> list[Any]:
-    flat: list[Any] = []
+def has_members(chain: Chain) -> bool:
+    """Whether a hyper-parameter holds a number for each member of a population."""
     for value in chain.fields().values():
-        if isinstance(value, tuple):
-            flat.extend(value)
-        else:
-            flat.append(value)
-    return flat
+        parts = cast("tuple[Any, ...]", value) if isinstance(value, tuple) else (value,)
+        if any(isinstance(part, Tensor) for part in parts):
+            return True
+    return False
 
 
 def fused_sgd(parts: Anatomy, momentum: float, dampening: float, *, nesterov: bool) -> Native | None:
-    """torch's SGD kernel; None unless the rate is constant and there is one decay at most, coupled or plain."""
+    """Torch's SGD kernel; None unless the rate is constant and there is one decay at most."""
     if not isinstance(parts.rate, ScaleByLr) or (parts.decoupled and (parts.coupled or parts.core)):
         return None
     scalars: dict[str, Any] = {
@@ -97,14 +96,14 @@ def fused_sgd(parts: Anatomy, momentum: float, dampening: float, *, nesterov: bo
         "maximize": parts.maximize,
     }
 
-    def run(p: list[Tensor], g: list[Tensor], state: Lists, steps: list[Tensor], first: bool) -> None:
+    def run(p: list[Tensor], g: list[Tensor], state: Lists, _: list[Tensor], first: bool) -> None:
         ops.fused_sgd_(p, g, state[0] if state else [], is_first_step=first and bool(state), **scalars)
 
     return Native("torch._fused_sgd_", run)
 
 
 def fused_adagrad(parts: Anatomy, eps: float) -> Native | None:
-    """torch's AdaGrad kernel; None with decoupled decay."""
+    """Torch's AdaGrad kernel; None with decoupled decay."""
     if parts.decoupled:
         return None
     scalars: dict[str, Any] = {
@@ -115,14 +114,14 @@ def fused_adagrad(parts: Anatomy, eps: float) -> Native | None:
         "maximize": parts.maximize,
     }
 
-    def run(p: list[Tensor], g: list[Tensor], state: Lists, steps: list[Tensor], first: bool) -> None:
+    def run(p: list[Tensor], g: list[Tensor], state: Lists, steps: list[Tensor], _: bool) -> None:
         ops.fused_adagrad_(p, g, state[0], steps, **scalars)
 
     return Native("torch._fused_adagrad_", run)
 
 
 def fused_adam(parts: Anatomy, beta1: float, beta2: float, eps: float) -> Native | None:
-    """torch's Adam kernel, or AdamW's with decoupled decay; None with both decays or a falling rate."""
+    """Torch's Adam kernel, or AdamW's with decoupled decay; None with both decays or a falling rate."""
     if not isinstance(parts.rate, ScaleByLr) or (parts.coupled and parts.decoupled):
         return None
     scalars: dict[str, Any] = {
@@ -136,7 +135,7 @@ def fused_adam(parts: Anatomy, beta1: float, beta2: float, eps: float) -> Native
     }
     kernel = ops.fused_adamw_ if parts.decoupled else ops.fused_adam_
 
-    def run(p: list[Tensor], g: list[Tensor], state: Lists, steps: list[Tensor], first: bool) -> None:
+    def run(p: list[Tensor], g: list[Tensor], state: Lists, steps: list[Tensor], _: bool) -> None:
         kernel(p, g, state[0], state[1], [], steps, **scalars)
 
     return Native("torch._fused_adamw_" if parts.decoupled else "torch._fused_adam_", run)

@@ -28,7 +28,8 @@ class LookAhead(Rule[Velocity]):
     mu is `momentum` in [0, 1). One tensor of state per parameter.
 
     Differs from: Nesterov's own, which evaluates the gradient at the point ahead; here p *is* the point ahead
-    (a change of variables, exact for constant lr), as in torch. mu is constant, not the paper's ``(t-1)/(t+2)``.
+    (a change of variables, exact for constant lr), as in torch. mu is constant, not the paper's
+    ``(t-1)/(t+2)``.
     Source: Nesterov 1983; Sutskever et al. 2013, eq. 3-4; the form of Bengio et al. 2012, eq. 7.
     """
 

@@ -1,10 +1,10 @@
-"""Torch's list-wise and fused operations, which it keeps behind underscores, under typed names in one place."""
+"""Torch's list-wise and fused operations, which it hides behind underscores, typed and in one place."""
 
 from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -38,8 +38,25 @@ fused_adagrad_ = _operation("_fused_adagrad_")
 fused_adam_ = _operation("_fused_adam_")
 fused_adamw_ = _operation("_fused_adamw_")
 
-# Filled by torch.optim.optimizer.register_optimizer_step_pre_hook and ..._post_hook, for every optimizer alive.
+# Filled by torch.optim.optimizer.register_optimizer_step_pre_hook and ..._post_hook, for every optimizer
+# alive.
 GLOBAL_PRE_HOOKS = _hooks("_global_optimizer_pre_hooks")
 GLOBAL_POST_HOOKS = _hooks("_global_optimizer_post_hooks")
+
+with_hooks: Callable[[Operation], Operation] = torch.optim.Optimizer.profile_hook_step
+"""Wraps a step so that hooks run and the profiler sees it, as torch does with every optimizer."""
+
+Step = TypeVar("Step", bound=Operation)
+
+
+def serves_hooks(step: Step) -> Step:
+    """Marks a `step` that runs hooks by itself, so that torch does not wrap it.
+
+    Torch's wrapper opens a profiler record at every step, profiler or none, which costs as much as the whole
+    step of a small model.
+    """
+    vars(step)["hooked"] = True
+    return step
+
 
 is_profiling: Callable[[], bool] = getattr(torch.autograd, "_profiler_enabled", lambda: False)

@@ -12,7 +12,7 @@ from torch import Tensor
 from downslope.core.errors import RecipeError
 from downslope.core.names import did_you_mean
 from downslope.optim.layout import is_dense
-from downslope.optim.native import Native, match
+from downslope.optim.native import Native, has_members, match
 from downslope.optim.rule import Chain
 
 __all__ = ["BACKENDS", "Choice", "Plan", "PlanRow", "check_backend", "choose", "rows_of"]
@@ -37,7 +37,9 @@ def check_backend(backend: str | None) -> str | None:
             f"backend={backend!r}: not built yet ({NOT_BUILT[backend]}); use one of {', '.join(BACKENDS)}, "
             "or None for the fastest that fits"
         )
-    raise RecipeError(f"backend={backend!r} is not known{did_you_mean(str(backend), [*BACKENDS, *NOT_BUILT])}")
+    raise RecipeError(
+        f"backend={backend!r} is not known{did_you_mean(str(backend), [*BACKENDS, *NOT_BUILT])}"
+    )
 
 
 @dataclass(frozen=True)
@@ -56,11 +58,13 @@ def choose(p: Tensor, chain: Chain, native: Native | None, forced: str | None) -
         RecipeError: a forced backend cannot step `p`.
     """
     obstacle = _native_obstacle(p, native)
-    members = _has_members(chain)
+    members = has_members(chain)
     if forced == "native" and obstacle:
         raise RecipeError(f"backend='native': {obstacle}; use backend=None for the fastest that fits")
     if forced == "eager" and members:
-        raise RecipeError("backend='eager': a hyper-parameter holds a number for each member; use 'reference' or None")
+        raise RecipeError(
+            "backend='eager': a hyper-parameter holds a number for each member; use 'reference' or None"
+        )
     if forced == "reference":
         return Choice("reference", "asked for")
     if members:
@@ -82,15 +86,6 @@ def _native_obstacle(p: Tensor, native: Native | None) -> str | None:
     if not is_dense(p):
         return f"{native.name} needs tensors without gaps in memory"
     return None
-
-
-def _has_members(chain: Chain) -> bool:
-    values = chain.fields().values()
-    return any(isinstance(v, Tensor) or (isinstance(v, tuple) and _any_tensor(v)) for v in values)
-
-
-def _any_tensor(values: tuple[Any, ...]) -> bool:
-    return any(isinstance(value, Tensor) for value in values)
 
 
 @dataclass(frozen=True)
@@ -117,8 +112,10 @@ class Plan:
         head = ("group", "tensors", "elements", "dtype", "device", "backend", "reason")
         body = [tuple(str(value) for value in vars(row).values()) for row in self.rows]
         widths = [max(len(line[i]) for line in [head, *body]) for i in range(len(head))]
-        lines = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
-                 for line in [head, *body]]
+        lines = [
+            "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+            for line in [head, *body]
+        ]
         return "\n".join([self.optimizer, *lines])
 
 

@@ -40,8 +40,8 @@ class CentredSquares(NamedTuple):
 class ScaleByRms(Rule[Squares]):
     """Divides by the running root mean square: ``n = aleph n + (1 - aleph) g**2``, ``g / (sqrt(n) + eps)``.
 
-    aleph is `alpha` in [0, 1), eps lies in [0, inf). No debiasing: n starts at 0, so the first steps are long.
-    One tensor of state per parameter.
+    aleph is `alpha` in [0, 1), eps lies in [0, inf). No debiasing: n starts at 0, so the first steps are
+    long. One tensor of state per parameter.
 
     Differs from: TensorFlow and Graves, where eps stands under the root; torch's form here.
     Source: Tieleman and Hinton 2012, Coursera lecture 6.5, slide 29.
@@ -98,7 +98,9 @@ class ScaleByStd(Rule[CentredSquares]):
     def at(self, t: int) -> Scalars:
         return Scalars(keep=self.alpha, gain=1.0 - self.alpha, eps=self.eps)
 
-    def update(self, g: Tensor, state: CentredSquares, p: Tensor, k: Scalars) -> tuple[Tensor, CentredSquares]:
+    def update(
+        self, g: Tensor, state: CentredSquares, p: Tensor, k: Scalars
+    ) -> tuple[Tensor, CentredSquares]:
         n = k.keep * state.n + k.gain * (g * g)
         m = k.keep * state.m + k.gain * g
         return g / ((n - m * m).sqrt() + k.eps), CentredSquares(n, m)
@@ -118,8 +120,9 @@ class ScaleByStd(Rule[CentredSquares]):
 class RMSprop(Optimizer):
     """RMSProp: ``n = alpha n + (1 - alpha) g**2``, ``p = p - lr g / (sqrt(n) + eps)``.
 
-    With momentum, ``b = mu b + g / (sqrt(n) + eps)``, ``p = p - lr b``; centred, see `ScaleByStd`. Equivalent to
-    ``torch.optim.RMSprop``: same arguments, defaults and state. One to three tensors of state per parameter.
+    With momentum, ``b = mu b + g / (sqrt(n) + eps)``, ``p = p - lr b``; centred, see `ScaleByStd`. Equivalent
+    to ``torch.optim.RMSprop``: same arguments, defaults and state. One to three tensors of state per
+    parameter.
 
     Args:
         params: parameters, named parameters, or groups of them.

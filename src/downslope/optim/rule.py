@@ -4,13 +4,15 @@
     chain(CoupledDecay(weight_decay=wd), ScaleByAdam(betas=(b1, b2)), ScaleByLr(...))  Adam
     chain(ScaleByAdam(...), DecoupledDecay(weight_decay=wd), ScaleByLr(lr=lr))         AdamW
 
-The parameters move to ``p - g'``, where ``g'`` is what the last link returns. A rule knows nothing of devices,
-lists or speed: the driver lays it out, and every fast backend is tested against `update` as written here.
+The parameters move to ``p - g'``, where ``g'`` is what the last link returns. A rule knows nothing of
+devices, lists or speed: the driver lays it out, and every fast backend is tested against `update` as written
+here.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -60,6 +62,12 @@ def _fitted(value: Any, p: Tensor) -> Any:
     return value.to(device=p.device, dtype=p.dtype).reshape(value.shape + (1,) * (p.ndim - value.ndim))
 
 
+@functools.cache
+def field_names(rule: type[Any]) -> tuple[str, ...]:
+    """Names of a rule's hyper-parameters."""
+    return tuple(field.name for field in dataclasses.fields(rule))
+
+
 @dataclass(frozen=True, kw_only=True)
 class Rule(Generic[State]):
     """One link from gradient to step. Fields are hyper-parameters, checked against the table of domains.
@@ -72,13 +80,13 @@ class Rule(Generic[State]):
     memory: ClassVar[type[tuple[Tensor, ...]]] = tuple
     """The NamedTuple of the state."""
     keys: ClassVar[tuple[str, ...]] = ()
-    """The names of the state's fields in ``optimizer.state``: torch's own, so that its state can be loaded."""
+    """Names of the state's fields in ``optimizer.state``: torch's own, so that its state can be loaded."""
     counts: ClassVar[bool] = False
-    """Whether ``step`` is kept for each parameter. If not, `at` sees 1 at the state's birth and 2 ever after."""
+    """Whether each parameter keeps ``step``. If not, `at` sees 1 at the state's birth and 2 ever after."""
 
     def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
-            object.__setattr__(self, field.name, check(field.name, getattr(self, field.name)))
+        for name in field_names(type(self)):
+            object.__setattr__(self, name, check(name, getattr(self, name)))
 
     @property
     def idle(self) -> bool:
@@ -117,11 +125,11 @@ class Rule(Generic[State]):
 
     def fields(self) -> dict[str, Any]:
         """Hyper-parameters by name."""
-        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return {name: getattr(self, name) for name in field_names(type(self))}
 
     def replace(self, **changes: Any) -> Self:
         """The same rule with other hyper-parameters; they are checked again."""
-        return dataclasses.replace(self, **changes)
+        return type(self)(**{**self.fields(), **changes})
 
 
 AnyRule = Rule[Any]
@@ -143,7 +151,7 @@ class Chain:
     def scope(self) -> Scope:
         """The widest scope of the links."""
         order: tuple[Scope, ...] = ("element", "tensor", "matrix", "global")
-        return max((link.scope for link in self.links), key=order.index, default="element")
+        return order[max((order.index(link.scope) for link in self.links), default=0)]
 
     @property
     def counts(self) -> bool:
@@ -165,9 +173,9 @@ class Chain:
         Raises:
             RecipeError: no link has such a hyper-parameter, or its value lies outside its domain.
         """
-        known = self.fields()
+        known = [name for link in self.links for name in field_names(type(link))]
         for name in changes:
-            check_name(name, list(known), "the chain")
+            check_name(name, known, "the chain")
         return Chain(_replaced(link, changes) for link in self.links)
 
     def active(self) -> Chain:
@@ -187,7 +195,8 @@ class Chain:
     ) -> tuple[Tensor, tuple[tuple[Tensor, ...], ...]]:
         """The step that the whole chain makes of `g` (p moves to p - step), and the new states.
 
-        Scalars that are tensors, one number per member, are fitted to `p`, whose leading dimension is the members'.
+        Scalars that are tensors, one number per member, are fitted to `p`, whose leading dimension is the
+        members'.
         """
         after: list[tuple[Tensor, ...]] = []
         for link, state, k in zip(self.links, states, ks, strict=True):
@@ -197,7 +206,7 @@ class Chain:
 
 
 def _replaced(link: AnyRule, changes: Mapping[str, Any]) -> AnyRule:
-    own = {name: value for name, value in changes.items() if name in link.fields()}
+    own = {name: changes[name] for name in field_names(type(link)) if name in changes}
     return link.replace(**own) if own else link
 
 

@@ -39,7 +39,8 @@ class ScaleByLr(Rule[Stateless]):
 class InverseTimeLr(Rule[Stateless]):
     """``lr / (1 + lr_decay (t - 1)) g`` at step t from 1. `lr` and `lr_decay` lie in [0, inf).
 
-    Source: Robbins and Monro 1951 (steps that sum to infinity, squares that do not); torch.optim.Adagrad's form.
+    Source: Robbins and Monro 1951 (steps that sum to infinity, squares that do not); torch.optim.Adagrad's
+    form.
     """
 
     counts: ClassVar[bool] = True

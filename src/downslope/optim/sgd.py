@@ -1,4 +1,4 @@
-"""Stochastic gradient descent, with momentum or Nesterov if wanted, as torch.optim.SGD (Robbins and Monro 1951)."""
+"""Stochastic gradient descent (Robbins and Monro 1951), with momentum or Nesterov, as torch.optim.SGD."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ __all__ = ["SGD"]
 
 
 class SGD(Optimizer):
-    """Stochastic gradient descent: ``p = p - lr g``; with momentum ``b = mu b + (1 - tau) g``, ``p = p - lr b``.
+    """Stochastic gradient descent: ``p = p - lr g``; with momentum ``b = mu b + (1 - tau) g``, ``p = p - lr
+    b``.
 
     mu is `momentum`, tau `dampening`. Equivalent to ``torch.optim.SGD``: same arguments, defaults, group keys
     and state. State: none, or one tensor per parameter with momentum.
@@ -35,7 +36,8 @@ class SGD(Optimizer):
     Raises:
         RecipeError: a hyper-parameter outside its domain, or `nesterov` without momentum or with dampening.
 
-    Differs from: torch refuses ``momentum < 0`` only; here momentum 1 and more is refused too, as it diverges.
+    Differs from: torch refuses ``momentum < 0`` only; here momentum 1 and more is refused too, as it
+    diverges.
     Source: Robbins and Monro 1951, "A stochastic approximation method", eq. 6.
     """
 
@@ -68,7 +70,8 @@ class SGD(Optimizer):
         momentum = HeavyBall(momentum=settings["momentum"], dampening=settings["dampening"])
         if settings["nesterov"] and (momentum.idle or momentum.dampening != 0.0):
             raise RecipeError(
-                f"nesterov=True with momentum={momentum.momentum:g} and dampening={momentum.dampening:g}: Nesterov "
+                f"nesterov=True with momentum={momentum.momentum:g} and "
+                f"dampening={momentum.dampening:g}: Nesterov "
                 "needs momentum over 0 and dampening 0; momentum=0.9 is usual"
             )
         return chain(

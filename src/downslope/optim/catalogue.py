@@ -1,0 +1,75 @@
+"""All optimizers by name, with where they come from, what they cost and what they take."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from downslope.core import names
+from downslope.optim.domains import domain_text
+from downslope.optim.driver import Optimizer
+from downslope.optim.native import match
+from downslope.optim.rule import Chain, Scope
+
+__all__ = ["CatalogueRow", "HyperParameter", "catalogue"]
+
+
+@dataclass(frozen=True)
+class HyperParameter:
+    """One argument of an optimizer."""
+
+    name: str
+    default: Any
+    domain: str
+
+
+@dataclass(frozen=True)
+class CatalogueRow:
+    """One optimizer."""
+
+    name: str
+    cls: type[Optimizer]
+    title: str
+    """The first sentence of its documentation."""
+    source: str
+    state: tuple[str, ...]
+    """Tensors kept for each parameter at the default settings; each has its shape and dtype."""
+    scope: Scope
+    backends: tuple[str, ...]
+    hyper_parameters: tuple[HyperParameter, ...]
+
+
+def catalogue() -> tuple[CatalogueRow, ...]:
+    """One row for each optimizer of the table of names that lives here, in its order."""
+    rows: list[CatalogueRow] = []
+    for name in names.TABLE["optimizer"]:
+        cls = names.resolve("optimizer", name)
+        if isinstance(cls, type) and issubclass(cls, Optimizer):
+            rows.append(_row(name, cls))
+    return tuple(rows)
+
+
+def _row(name: str, cls: type[Optimizer]) -> CatalogueRow:
+    defaults = {
+        parameter.name: parameter.default
+        for parameter in inspect.signature(cls).parameters.values()
+        if parameter.name not in {"params", "backend"}
+    }
+    chain = cls.compose(defaults).active()
+    return CatalogueRow(
+        name=name,
+        cls=cls,
+        title=(inspect.getdoc(cls) or "").partition("\n")[0],
+        source=cls.source,
+        state=chain.keys,
+        scope=chain.scope,
+        backends=_backends(chain, defaults),
+        hyper_parameters=tuple(HyperParameter(n, value, domain_text(n)) for n, value in defaults.items()),
+    )
+
+
+def _backends(chain: Chain, defaults: Mapping[str, Any]) -> tuple[str, ...]:
+    native = match(chain, bool(defaults.get("maximize", False)))
+    return ("reference", "eager") if native is None else ("reference", "eager", "native")
