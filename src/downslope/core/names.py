@@ -56,6 +56,8 @@ TABLE: dict[Kind, dict[str, str]] = {
         "logistic": f"{_OBJECTIVES}:logistic",
         "cross_entropy": f"{_OBJECTIVES}:cross_entropy",
         "hinge": f"{_OBJECTIVES}:hinge",
+        "categorical": f"{_OBJECTIVES}:categorical",
+        "bernoulli": f"{_OBJECTIVES}:bernoulli",
     },
     "metric": {
         "accuracy": f"{_METRICS}:accuracy",

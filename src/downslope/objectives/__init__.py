@@ -6,6 +6,7 @@ from downslope.objectives.absolute_error import absolute_error
 from downslope.objectives.cross_entropy import cross_entropy
 from downslope.objectives.hinge import hinge
 from downslope.objectives.huber import huber
+from downslope.objectives.likelihood import bernoulli, categorical
 from downslope.objectives.logistic import logistic
 from downslope.objectives.meaning import Meaning, meaning
 from downslope.objectives.objective import objective
@@ -14,6 +15,8 @@ from downslope.objectives.squared_error import squared_error
 __all__ = [
     "Meaning",
     "absolute_error",
+    "bernoulli",
+    "categorical",
     "cross_entropy",
     "hinge",
     "huber",

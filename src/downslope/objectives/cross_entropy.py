@@ -41,7 +41,7 @@ def cross_entropy(
         return functional.cross_entropy(
             output, as_real(target, output), weight=weight, label_smoothing=label_smoothing
         )
-    output, target = _indexed(output, target)
+    output, target = indexed(output, target)
     try:
         return functional.cross_entropy(output, target, weight=weight, label_smoothing=label_smoothing)
     except IndexError as error:
@@ -51,7 +51,7 @@ def cross_entropy(
         ) from error
 
 
-def _indexed(output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+def indexed(output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     """Both in torch's layout: classes on axis 1, and int64 indices."""
     if not is_index(target):
         raise ObjectiveError(
