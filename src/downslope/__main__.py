@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+
 from downslope.cli.main import run
 
 if __name__ == "__main__":
-    run()
+    sys.exit(run())

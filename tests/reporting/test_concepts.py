@@ -3,6 +3,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -76,3 +77,13 @@ def test_the_page_is_written_where_it_is_asked_for(
     assert concepts._write([str(tmp_path / "page.md")]) == 0
     assert concepts._write([]) == 0
     assert (tmp_path / "page.md").read_text(encoding="utf-8") == capsys.readouterr().out == concepts.page()
+
+
+def test_an_installed_wheel_holds_the_rows() -> None:
+    project = tomllib.loads(
+        (Path(__file__).resolve().parents[2] / "pyproject.toml").read_text(encoding="utf-8")
+    )
+    included = project["tool"]["hatch"]["build"]["targets"]["wheel"]["force-include"]
+    assert included == {"docs/concepts.toml": "downslope/concepts.toml"}
+    beside = Path(concepts.__file__).resolve().parents[1] / "concepts.toml"
+    assert not beside.exists(), "a second copy would hide docs/concepts.toml"
