@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -79,6 +80,18 @@ def length(batch: Any, what: str = "batch") -> int:
 def take(batch: Any, index: Tensor) -> Any:
     """The examples at `index` (int64, shape (k,)), as a new batch of the same structure."""
     return map_tensors(lambda leaf: leaf.index_select(0, index), batch)
+
+
+def slices(batch: Any, size: int) -> Iterator[Any]:
+    """`batch` cut along the first dimension into batches of `size` examples, the last maybe smaller; views."""
+    flat, spec = pytree.tree_flatten(batch)
+    columns = [leaf.split(size) if isinstance(leaf, Tensor) else itertools.repeat(leaf) for leaf in flat]
+    rows = zip(*columns, strict=False)
+    if type(batch) is tuple and all(isinstance(each, Tensor) for each in cast("tuple[Any, ...]", batch)):
+        yield from rows
+        return
+    for row in rows:
+        yield pytree.tree_unflatten(list(row), spec)
 
 
 def to(batch: Any, device: torch.device, dtype: torch.dtype | None = None) -> Any:

@@ -247,11 +247,14 @@ def _normalised(given: Mapping[str, Any]) -> tuple[dict[str, Any], frozenset[str
         if key not in allowed:
             raise RecipeError(f"{key!r} is no key of a recipe{names.did_you_mean(key, [*_FIELDS, *allowed])}")
         settings[key] = values.pop(key)
+    if isinstance(values.get("batch_size"), bool) or _below_one(values.get("batch_size")):
+        raise RecipeError(f"batch_size={values['batch_size']!r}: must be an integer in [1, inf), or 'full'")
     if "schedule" in values:
         values["schedule"] = names.canonical("schedule", values["schedule"])
     if "init" in values:
         values["init"] = names.canonical("init", values["init"])
     values.setdefault("lr", defaults.get("lr"))
+    _full_batch(values)
     if "epochs" not in values and "steps" not in values:
         values["epochs"] = _DEFAULT_EPOCHS
     elif "epochs" in values and "steps" in values:
@@ -259,6 +262,16 @@ def _normalised(given: Mapping[str, Any]) -> tuple[dict[str, Any], frozenset[str
             f"epochs={values['epochs']} and steps={values['steps']}: give one of them, not both"
         )
     return values | {"settings": {key: _tupled(value) for key, value in settings.items()}}, said
+
+
+def _full_batch(values: dict[str, Any]) -> None:
+    """Full-batch methods take the whole training set at every step, and nothing else."""
+    target = names.resolve("optimizer", values["optimizer"]) if isinstance(values["optimizer"], str) else None
+    if getattr(target, "batch", None) == "full" and values.setdefault("batch_size", "full") != "full":
+        raise RecipeError(
+            f"batch_size={values['batch_size']!r}: {values['optimizer']} sees the whole training set at every "
+            "step, so it must be 'full'; 'sgd' is the same method on mini-batches"
+        )
 
 
 def _optimizer_of(given: Any) -> tuple[Any, dict[str, Any]]:
@@ -289,6 +302,10 @@ def optimizer_defaults(optimizer: Any) -> dict[str, Any]:
         for key, each in taken.items()
         if key not in skipped and each.kind not in (each.VAR_KEYWORD, each.VAR_POSITIONAL)
     }
+
+
+def _below_one(value: Any) -> bool:
+    return isinstance(value, (int, float)) and (value < 1 or value != int(value))
 
 
 def _tupled(value: Any) -> Any:

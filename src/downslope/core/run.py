@@ -72,7 +72,7 @@ class Run:
         which = which or self.summary.get("model", "last")
         if which not in ("best", "last"):
             raise ModelError(f"which={which!r}: must be 'best' or 'last'")
-        problem = self._problem()
+        problem = self.the_problem()
         recipe = self.recipe or Recipe()
         model = problem.build(recipe.seed, recipe.init)
         model.load_state_dict(self.state(which))
@@ -93,7 +93,12 @@ class Run:
             path = path.with_name("last.safetensors")
         return load_tensors(path)[0]
 
-    def _problem(self) -> Problem:
+    def the_problem(self) -> Problem:
+        """The problem: as given, or found again from where it was read.
+
+        Raises:
+            ModelError: neither.
+        """
         if self.problem is None:
             task = self.described.get("task")
             if not task:

@@ -17,6 +17,9 @@ from downslope.core.errors import DataError
 MEMORY_LIMIT = 2 * 2**30
 """Bytes up to which a Dataset is collated once and kept; larger ones stream through a DataLoader."""
 
+SHUFFLE_LIMIT = 256 * 2**20
+"""Bytes up to which an epoch is shuffled in one gather; above, each batch is gathered by itself."""
+
 
 class Source(Protocol):
     """One part of a problem's data, read in batches, any number of times."""
@@ -49,9 +52,10 @@ class Memory:
     def __init__(self, batch: Any) -> None:
         self.batch = batch
         self.size: int = batches.length(batch, "data")
-        self.device: torch.device = batches.tensors(batch)[0].device
         if not self.size:
             raise DataError("the data is empty: it needs at least one example")
+        self.device: torch.device = batches.tensors(batch)[0].device
+        self.bytes = sum(leaf.numel() * leaf.element_size() for leaf in batches.tensors(batch))
 
     def to(self, device: torch.device, dtype: torch.dtype | None = None) -> Memory:
         """The same examples on `device`, floating ones as `dtype` where one is given."""
@@ -67,17 +71,18 @@ class Memory:
             yield self.batch
             return
         order = randomness.permutation(self.size, seed, epoch).to(self.device)
-        for start in range(0, self.size, batch_size):
-            yield batches.take(self.batch, order[start : start + batch_size])
+        if self.bytes <= SHUFFLE_LIMIT:
+            yield from batches.slices(batches.take(self.batch, order), batch_size)
+            return
+        for index in order.split(batch_size):
+            yield batches.take(self.batch, index)
 
     def stored(self, batch_size: int) -> Iterator[Any]:
         """One pass in stored order, as views."""
         if batch_size >= self.size:
             yield self.batch
             return
-        for start in range(0, self.size, batch_size):
-            stop = start + batch_size
-            yield batches.map_tensors(lambda leaf, a=start, b=stop: leaf[a:b], self.batch)
+        yield from batches.slices(self.batch, batch_size)
 
     def head(self, count: int) -> Any:
         """The first `count` examples in stored order."""

@@ -53,12 +53,12 @@ def facts(inputs: object, target: object = None) -> Facts:
         "dtype": str(x.dtype).removeprefix("torch."),
         "kind": _kind(x),
         "inputs": _scales(x) if x.numel() else None,
-        "non_finite": _non_finite(x),
+        "non_finite": non_finite(x),
         "target": None,
         "target_non_finite": None,
     }
     if y is not None and y.ndim and y.numel():
-        found["target"], found["target_non_finite"] = _target(y), _non_finite(y)
+        found["target"], found["target_non_finite"] = _target(y), non_finite(y)
     return found
 
 
@@ -135,7 +135,8 @@ def _number(value: Tensor) -> float | None:
     return found if math.isfinite(found) else None
 
 
-def _non_finite(x: Tensor) -> Facts:
+def non_finite(x: Tensor) -> Facts:
+    """``count`` and ``nan`` of the values that are not finite, and where the ``first`` stands."""
     nothing: Facts = {"count": 0, "nan": 0, "first": None}
     if not x.is_floating_point() or not x.numel():
         return nothing

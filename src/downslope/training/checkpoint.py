@@ -1,0 +1,90 @@
+"""Resume state: weights, optimizer state, place in the data, stopping rule. Tensors and plain values only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from downslope.core.errors import RunFolderError
+from downslope.core.weights import load_tensors, save_tensors
+
+NAME = "resume.safetensors"
+
+
+def save_resume(
+    folder: Path,
+    models: Mapping[str, nn.Module],
+    optimizer: torch.optim.Optimizer,
+    place: Mapping[str, Any],
+) -> None:
+    """Write everything that a resumed run needs to go on as if it had never stopped.
+
+    Randomness needs no entry: every draw has an address (`downslope.core.randomness`).
+
+    Args:
+        folder: The run's folder.
+        models: Name to model: the one in training, and the averaged one if there is one.
+        optimizer: Its state by parameter, and its groups.
+        place: Plain values: step, epoch, position, stopping rule.
+
+    Raises:
+        RunFolderError: the file cannot be written; the former one stays.
+    """
+    tensors: dict[str, Any] = {}
+    for name, model in models.items():
+        tensors |= {f"{name}/{key}": value for key, value in model.state_dict().items()}
+    saved = optimizer.state_dict()
+    plain_state: dict[str, dict[str, Any]] = {}
+    for index, entries in cast("dict[int, dict[str, Any]]", saved["state"]).items():
+        for key, value in entries.items():
+            if isinstance(value, Tensor):
+                tensors[f"optimizer/{index}/{key}"] = value
+            else:
+                plain_state.setdefault(str(index), {})[key] = value
+    notes = {"place": dict(place), "state": plain_state, "groups": saved["param_groups"]}
+    save_tensors(folder / "checkpoints" / NAME, tensors, notes)
+
+
+def load_resume(
+    folder: Path, models: Mapping[str, nn.Module], optimizer: torch.optim.Optimizer
+) -> dict[str, Any] | None:
+    """Put models and optimizer back to where `save_resume` left them; gives the place, None if never saved.
+
+    Raises:
+        RunFolderError: the file is broken or belongs to another model or optimizer.
+    """
+    path = folder / "checkpoints" / NAME
+    if not path.exists():
+        return None
+    tensors, notes = load_tensors(path)
+    state: dict[int, dict[str, Any]] = {int(i): dict(entries) for i, entries in notes["state"].items()}
+    for key, value in tensors.items():
+        owner, _, rest = key.partition("/")
+        if owner == "optimizer":
+            index, _, name = rest.partition("/")
+            state.setdefault(int(index), {})[name] = value
+    own = optimizer.state_dict()["param_groups"]
+    groups = [_typed_like(new, old) for new, old in zip(notes["groups"], own, strict=False)]
+    try:
+        for name, model in models.items():
+            prefix = f"{name}/"
+            model.load_state_dict({k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)})
+        optimizer.load_state_dict({"state": state, "param_groups": groups})
+    except (RuntimeError, ValueError, KeyError) as error:
+        raise RunFolderError(f"{path} belongs to another model or optimizer: {_first_line(error)}") from error
+    return notes["place"]
+
+
+def _typed_like(new: Mapping[str, Any], old: Mapping[str, Any]) -> dict[str, Any]:
+    """A group read from a file, lists made tuples again where the optimizer has tuples."""
+    return {
+        k: tuple(v) if isinstance(old.get(k), tuple) and isinstance(v, list) else v for k, v in new.items()
+    }
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -1,0 +1,137 @@
+"""What is chosen for the user: device, precision, and how often a step is probed.
+
+What depends on timing is measured once for a machine and a model, kept in a cache file, and stored in the
+Run: the same choices and the same seed give the same bits on a CPU.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from downslope.core.errors import RecipeError
+from downslope.core.recipe import Recipe
+from downslope.training.environment import environment
+
+_memory: dict[str, Any] = {}
+_LARGE_MODEL = 1_000_000
+"""Parameters above which bfloat16 autocast is chosen on a GPU; smaller models gain nothing from it."""
+
+
+def choose_device(recipe: Recipe) -> torch.device:
+    """The recipe's device; "auto" takes a CUDA device where there is one, else the CPU.
+
+    Raises:
+        RecipeError: a device that torch does not know or that is not there.
+    """
+    if recipe.device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(recipe.device)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise RecipeError(f"device={recipe.device!r} cannot be used: {reason}; 'auto' chooses") from None
+    return device
+
+
+def choose_precision(recipe: Recipe, model: nn.Module, device: torch.device) -> str:
+    """The recipe's precision; "auto" keeps the model's own, and takes bfloat16 for large models on a GPU."""
+    if recipe.precision != "auto":
+        return recipe.precision
+    if any(p.dtype == torch.float64 for p in model.parameters()):
+        return "float64"
+    large = sum(p.numel() for p in model.parameters()) >= _LARGE_MODEL
+    if device.type == "cuda" and large and torch.cuda.is_bf16_supported():
+        return "bfloat16"
+    return "float32"
+
+
+def signature(model: nn.Module, *more: object) -> str:
+    """A key for this machine, this model's structure and `more`."""
+    machine = {k: v for k, v in environment().items() if k not in ("argv", "downslope")}
+    parts = [f"{n}:{type(m).__name__}" for n, m in model.named_modules()]
+    parts += [f"{n}:{tuple(p.shape)}:{p.dtype}" for n, p in model.named_parameters()]
+    text = json.dumps([machine, parts, [str(each) for each in more]])
+    return hashlib.sha256(text.encode()).hexdigest()[:20]
+
+
+def remembered(key: str, measure: Callable[[], Any]) -> Any:
+    """What was measured under `key` before, else what `measure` gives, kept from now on.
+
+    A cache that cannot be read or written is no error: then it holds for this process.
+    """
+    if key in _memory:
+        return _memory[key]
+    path = cache_folder() / "choices.json"
+    try:
+        stored: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        stored = {}
+    if key not in stored:
+        stored[key] = measure()
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            partial = path.with_name(f"choices.{os.getpid()}.partial")
+            partial.write_text(json.dumps(stored), encoding="utf-8")
+            partial.replace(path)
+        except OSError:
+            pass
+    _memory[key] = stored[key]
+    return _memory[key]
+
+
+def cache_folder() -> Path:
+    """``$DOWNSLOPE_CACHE``, else ``$XDG_CACHE_HOME/downslope``, else ``~/.cache/downslope``."""
+    own = os.environ.get("DOWNSLOPE_CACHE")
+    if own:
+        return Path(own)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "downslope"
+
+
+def probe_price(plain: Callable[[], None], probed: Callable[[], None]) -> float:
+    """What a probed step costs beyond a plain one, in plain steps; the median of five pairs, to one digit."""
+
+    def seconds(step: Callable[[], None]) -> float:
+        start = time.perf_counter()
+        step()
+        return time.perf_counter() - start
+
+    seconds(plain), seconds(probed)
+    pairs = [(seconds(plain), seconds(probed)) for _ in range(5)]
+    ratio = statistics.median(b for _, b in pairs) / max(statistics.median(a for a, _ in pairs), 1e-9) - 1.0
+    return float(f"{min(max(ratio, 0.05), 50.0):.1g}")
+
+
+class ProbeTimes:
+    """Which steps are probed: the first few, then ever further apart, within a share of the time.
+
+    Args:
+        price: What a probed step costs beyond a plain one, in plain steps.
+        share: Largest share of the time that probes may take; 0 probes nothing.
+        free: Probes at the start that the share does not count.
+    """
+
+    def __init__(self, price: float, share: float, free: int = 3) -> None:
+        self.price, self.share, self.free = price, share, free
+        self.taken = 0
+        self.next = 1 if share > 0 else math.inf
+
+    def due(self, step: int) -> bool:
+        """Whether this step, counted from 1, is to be probed; asked once for every step in order."""
+        if step < self.next:
+            return False
+        self.taken += 1
+        paid = max(self.taken + 1 - self.free, 0) * self.price
+        self.next = max(step + 1, math.ceil(step * 1.25), math.ceil(paid / self.share) if paid else 0)
+        return True

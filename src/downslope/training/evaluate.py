@@ -1,0 +1,116 @@
+"""Objective and metric on a whole part of the data, in eval mode, without gradients."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from downslope.core import batches
+from downslope.core.errors import InputError
+from downslope.core.loss import Objective
+from downslope.core.problem import Problem
+from downslope.core.sources import Memory, Source
+
+BATCH = 1024
+"""Examples a forward pass in evaluation, for data in memory."""
+
+
+class Evaluation(NamedTuple):
+    """A model on a part of the data."""
+
+    loss: float
+    """The objective in the user's units, mean over examples."""
+    metric: float | None
+    """The metric over all outputs joined in stored order; None where the problem has none."""
+    n: int
+    """Number of examples."""
+    stderr: float
+    """Standard error of `loss` over batches, s / sqrt(batches); NaN with a single batch."""
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Generator[None]:
+    """A block in eval mode without gradients; every module's own mode comes back after."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+def evaluate(
+    problem: Problem,
+    model: nn.Module,
+    source: Source | None = None,
+    device: torch.device | None = None,
+    *,
+    batch_size: int = BATCH,
+    objective: Objective | None = None,
+) -> Evaluation:
+    """The objective and the metric of `model` on `source`.
+
+    Args:
+        problem: Its objective, metric and split count.
+        model: Any mode; it comes back in the same.
+        source: A part of the data; the training part if left out.
+        device: Where the model is; read off its parameters if left out.
+        batch_size: Examples a forward pass, for data in memory.
+        objective: The problem's objective, if it is at hand.
+
+    Returns:
+        Loss, metric, number of examples, standard error.
+
+    Raises:
+        InputError: the metric fails or gives no number.
+    """
+    objective = objective or Objective(problem)
+    source = source or problem.train_source
+    parameter = next(model.parameters(), None)
+    where = device or (parameter.device if parameter is not None else torch.device("cpu"))
+    dtype = parameter.dtype if parameter is not None else None
+    losses: list[tuple[Tensor, int]] = []
+    outputs: list[Any] = []
+    targets: list[Any] = []
+    with evaluating(model):
+        for batch in source.stored(batch_size):
+            moved = (
+                batch
+                if isinstance(source, Memory) and source.device == where
+                else batches.to(batch, where, dtype)
+            )
+            loss = objective.raw(model, moved)
+            losses.append((objective.sign * loss.value.detach(), batches.length(moved)))
+            if problem.metric is not None:
+                outputs.append(loss.output)
+                targets.append(loss.target)
+        metric = _metric(problem, outputs, targets) if problem.metric is not None else None
+    values = torch.stack([value for value, _ in losses]).double().cpu()
+    weights = torch.tensor([float(count) for _, count in losses], dtype=torch.float64)
+    mean = float((values * weights).sum() / weights.sum())
+    stderr = float(values.std() / math.sqrt(len(losses))) if len(losses) > 1 else math.nan
+    return Evaluation(mean, metric, int(weights.sum()), stderr)
+
+
+def _metric(problem: Problem, outputs: list[Any], targets: list[Any]) -> float:
+    try:
+        value = problem.metric(
+            batches.join(outputs), batches.join(targets) if targets[0] is not None else None
+        )
+        return float(value)
+    except InputError:
+        raise
+    except Exception as error:
+        shapes = [tuple(each.shape) for each in batches.tensors(outputs[0])]
+        raise InputError(f"the metric failed on outputs of shape {shapes}: {_line(error)}") from error
+
+
+def _line(error: BaseException) -> str:
+    return f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else 'no message'}"

@@ -1,0 +1,287 @@
+"""The verb `fit`: a problem and a recipe become a run."""
+
+from __future__ import annotations
+
+import copy
+import time
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from downslope.core import batches
+from downslope.core.errors import DataError, DownslopeError, InputError, ModelError, RunFolderError
+from downslope.core.loss import Objective, check_trainable
+from downslope.core.problem import Problem
+from downslope.core.recipe import Recipe
+from downslope.core.run import Run, load_run
+from downslope.core.sources import Loader, Memory, Source
+from downslope.core.weights import copied
+from downslope.data.inspect import non_finite
+from downslope.training import choices
+from downslope.training.environment import environment
+from downslope.training.loop import Loop
+from downslope.training.optimizer import build_optimizer
+from downslope.training.probes import Observer
+from downslope.training.recorder import Recorder, new_folder
+from downslope.training.state import OnProbe, StepState
+
+OBSERVED_SHARE = 0.01
+"""Share of the time that probes may take unless told otherwise."""
+
+
+def fit(
+    problem: Problem,
+    recipe: Recipe | None = None,
+    *,
+    folder: str | Path | Literal[False] | None = None,
+    name: str | None = None,
+    progress: bool = True,
+    observe: float = OBSERVED_SHARE,
+    on_probe: OnProbe | None = None,
+    resume: bool = False,
+) -> Run:
+    """Train a fresh model of `problem` as `recipe` says.
+
+    The Run's folder is written while it runs; Ctrl-C ends after the step it is in, with the Run saved.
+    Training stops by itself where the loss leaves the finite numbers (status "diverged").
+
+    Args:
+        problem: What is to be learnt.
+        recipe: How; left out, Adam with its defaults.
+        folder: Where the Run is kept; None makes ``runs/<time>-<name>``, False keeps it in memory.
+        name: Of the folder; the problem's own name if left out.
+        progress: Whether to show how far it is, on standard error.
+        observe: Share of the time that probes may take, in [0, 1); 0 turns them off.
+        on_probe: Called with a `StepState` at step 0, at every probed step, and at the end.
+        resume: Go on with the run in `folder`.
+
+    Returns:
+        The Run; ``run.model()`` is the best model on validation data, or the last without.
+
+    Raises:
+        InputError: data, objective, model or recipe cannot be used; one line, nothing is left in `folder`.
+        RunFolderError: the folder cannot be written or resumed.
+    """
+    recipe = recipe or Recipe()
+    started = time.perf_counter()
+    _refuse_non_finite(problem)
+    run = _run_of(problem, recipe, folder, name, resume)
+    state, train, valid, batch_size, observer = _prepare(run, problem, recipe)
+    price = _probe_price(state, observer, batch_size) if observe > 0 else 1.0
+    run.choices["probe_price"] = price
+    recorder = Recorder(run)
+    for fact, value in (("modules", observer.modules), ("activations", observer.activations)):
+        recorder.fact(fact, value)
+    loop = Loop(
+        state,
+        recorder,
+        train,
+        valid,
+        batch_size=batch_size,
+        times=choices.ProbeTimes(price, observe),
+        observer=observer,
+        on_probe=on_probe,
+        progress=progress,
+    )
+    try:
+        loop.go(resume=resume)
+        _summarise(loop, started)
+    except BaseException:
+        run.status = "failed"
+        recorder.close()
+        raise
+    recorder.close()
+    return run
+
+
+def resume(folder: str | Path, problem: Problem | None = None, *, progress: bool = True) -> Run:
+    """Go on with the run in `folder` from its last checkpoint, as if it had never stopped.
+
+    Args:
+        folder: A run that was interrupted or killed; one that is done comes back as it is.
+        problem: The problem, where it cannot be found from the folder.
+        progress: Whether to show how far it is.
+
+    Raises:
+        RunFolderError: no run there, or one whose recipe is code that no file holds.
+    """
+    run = load_run(folder, problem)
+    if run.status in ("done", "goal", "early-stopped", "diverged"):
+        return run
+    if run.recipe is None:
+        raise RunFolderError(f"{folder}: its optimizer is code that no file holds; start anew with fit")
+    return fit(run.the_problem(), run.recipe, folder=folder, progress=progress, resume=True)
+
+
+def _run_of(
+    problem: Problem,
+    recipe: Recipe,
+    folder: str | Path | Literal[False] | None,
+    name: str | None,
+    resume: bool,
+) -> Run:
+    described = problem.describe()
+    if folder is False:
+        place = None
+    elif folder is None:
+        place = new_folder(name or problem.name or "fit")
+    else:
+        place = Path(folder)
+        if not resume and (place / "run.json").exists():
+            raise RunFolderError(f"{place} holds a run already: give another folder, or resume it")
+    return Run(recipe=recipe, problem=problem, folder=place, environment=environment(), described=described)
+
+
+def _prepare(
+    run: Run, problem: Problem, recipe: Recipe
+) -> tuple[StepState, Source, Source | None, int, Observer]:
+    """Model, optimizer and data on the device; the first batch tried before anything is written."""
+    device = choices.choose_device(recipe)
+    model = problem.build(recipe.seed, recipe.init).to(device)
+    optimizer_model = model
+    precision = choices.choose_precision(recipe, model, device)
+    if precision == "float64":
+        model = model.double()
+    optimizer = build_optimizer(recipe, optimizer_model)
+    plan = getattr(optimizer, "plan", None)
+    run.choices |= {"device": str(device), "precision": precision, "threads": torch.get_num_threads()}
+    dtype = next(model.parameters()).dtype
+    train = _on_device(problem.train_source, device, dtype)
+    valid = None if problem.valid_source is None else _on_device(problem.valid_source, device, dtype)
+    batch_size = _batch_size(recipe, train)
+    observer = Observer(model)
+    state = StepState(
+        run=run, problem=problem, recipe=recipe, model=model, optimizer=optimizer,
+        objective=Objective(problem), device=device,
+    )  # fmt: skip
+    state.batch = _first_batch(state, train, batch_size, dtype)
+    _try(state, observer)
+    if plan is not None:
+        run.choices["optimizer"] = str(plan())
+    return state, train, valid, batch_size, observer
+
+
+def _first_batch(state: StepState, train: Source, batch_size: int, dtype: torch.dtype) -> Any:
+    try:
+        batch = next(iter(train.epoch(batch_size, state.recipe.seed, 0)))
+    except StopIteration:
+        raise DataError("the training data gave no batch: it is empty") from None
+    return batches.to(batch, state.device, dtype)
+
+
+def _try(state: StepState, observer: Observer) -> None:
+    """One forward pass that leaves no trace: shapes, the objective's scalar, and what modules there are."""
+    model = state.model
+    kept = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    shapes = [tuple(each.shape) for each in batches.tensors(state.batch)]
+    try:
+        with torch.random.fork_rng(devices=[]), observer.forward():
+            loss = state.objective(model, state.batch)
+    except DownslopeError:
+        raise
+    except Exception as error:
+        text = (str(error).strip().splitlines() or ["no message"])[0]
+        raise ModelError(
+            f"a batch of shapes {shapes} cannot be put through model and objective {state.objective.label}: "
+            f"{type(error).__name__}: {text}"
+        ) from error
+    observer.survey()
+    check_trainable(model, loss)
+    with torch.no_grad():
+        for name, buffer in model.named_buffers():
+            buffer.copy_(kept[name])
+
+
+def _probe_price(state: StepState, observer: Observer, batch_size: int) -> float:
+    """The cost of a probed step in plain steps: measured on a copy of the model, once for its signature."""
+    shapes = [tuple(each.shape) for each in batches.tensors(state.batch)]
+    key = "probe/" + choices.signature(state.model, shapes, batch_size, str(state.device))
+
+    def measure() -> float:
+        try:
+            model: nn.Module = copy.deepcopy(state.model)
+        except Exception:  # noqa: BLE001 (any module may refuse to be copied; then a cautious guess stands)
+            return 4.0
+        twin = Observer(model)
+        twin.functional = observer.functional
+
+        def plain() -> None:
+            model.zero_grad()
+            state.objective(model, state.batch).value.backward()
+
+        def probed() -> None:
+            model.zero_grad()
+            with twin.forward():
+                loss = state.objective(model, state.batch)
+            loss.value.backward()
+            twin.gradients()
+            twin.updates()
+
+        with torch.random.fork_rng(devices=[]):
+            return choices.probe_price(plain, probed)
+
+    return float(choices.remembered(key, measure))
+
+
+def _on_device(source: Source, device: torch.device, dtype: torch.dtype) -> Source:
+    """Data in memory moves to the device where it fits into half of what is free there."""
+    if not isinstance(source, Memory):
+        return source
+    if device.type == "cuda" and source.bytes > torch.cuda.mem_get_info(device)[0] / 2:
+        loader: Any = torch.utils.data.TensorDataset(*batches.tensors(source.batch))
+        return Loader(torch.utils.data.DataLoader(loader, batch_size=64, shuffle=True))
+    return source.to(device, dtype)
+
+
+def _batch_size(recipe: Recipe, train: Source) -> int:
+    if isinstance(train, Memory):
+        return train.size if recipe.batch_size == "full" else min(recipe.batch_size, train.size)
+    return getattr(train, "batch_size", None) or 1
+
+
+def _refuse_non_finite(problem: Problem) -> None:
+    """Data in memory with a NaN or infinity is refused here; `diagnose` reports it instead.
+
+    Raises:
+        DataError: naming part, row and column of the first.
+    """
+    for what, source in (("train", problem.train_source), ("valid", problem.valid_source)):
+        if not isinstance(source, Memory):
+            continue
+        for tensor in batches.tensors(source.batch):
+            found = non_finite(tensor)
+            if found["count"]:
+                first = found["first"]
+                raise DataError(
+                    f"{what}: {first['value']} at row {first['row']}, column {first['column']} ({found['count']} values "
+                    "are not finite): remove the rows or fill them in; `downslope diagnose` tells more"
+                )
+
+
+def _summarise(loop: Loop, started: float) -> None:
+    state, run = loop.state, loop.state.run
+    last = copied(loop.judged.state_dict())
+    which = "best" if loop.best is not None else "last"
+    run.weights = {"last": last, "best": loop.best or last}
+    if which == "best" and loop.watchman.best_step != state.step:
+        loop.judged.load_state_dict(run.weights["best"])
+    try:
+        train = loop.evaluation(loop.train)
+        valid = None if loop.valid is None else loop.evaluation(loop.valid)
+    except InputError:
+        raise
+    except Exception as error:
+        raise ModelError(f"the trained model failed in eval mode: {type(error).__name__}: {error}") from error
+    loop.judged.load_state_dict(last)
+    run.summary = {
+        "train_loss": train.loss,
+        "train_metric": train.metric,
+        "valid_loss": None if valid is None else valid.loss,
+        "valid_metric": None if valid is None else valid.metric,
+        "steps": state.step,
+        "seconds": time.perf_counter() - started,
+        "model": which,
+        "best_step": loop.watchman.best_step if which == "best" else state.step,
+    }

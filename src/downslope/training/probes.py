@@ -1,0 +1,253 @@
+"""Statistics by module of one training step: gradients, updates, activations.
+
+Hooks exist only during a sampled step, so the steps between cost nothing. Activations called as functions
+inside a custom forward are seen by a torch-function mode, again only during a sampled step, and only where
+the first pass found any. At most `ROWS` examples enter the statistics of outputs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from torch.utils.hooks import RemovableHandle
+
+from downslope.core import batches
+from downslope.core.adapted import unwrap
+
+ROWS = 64
+"""Examples of a probed batch that enter the statistics of outputs."""
+
+RECTIFIERS = {"relu", "relu6", "threshold"}
+SQUASHERS = {"tanh": (-1.0, 1.0), "sigmoid": (0.0, 1.0), "hardtanh": (-1.0, 1.0), "hardsigmoid": (0.0, 1.0)}
+SMOOTH = {"gelu", "silu", "elu", "selu", "celu", "leaky_relu", "mish", "softplus", "hardswish", "softsign"}
+KINDS = RECTIFIERS | set(SQUASHERS) | SMOOTH
+
+_MODULES: dict[type[nn.Module], str] = {
+    nn.ReLU: "relu", nn.ReLU6: "relu6", nn.Threshold: "threshold", nn.Tanh: "tanh", nn.Sigmoid: "sigmoid",
+    nn.Hardtanh: "hardtanh", nn.Hardsigmoid: "hardsigmoid", nn.GELU: "gelu", nn.SiLU: "silu", nn.ELU: "elu",
+    nn.SELU: "selu", nn.CELU: "celu", nn.LeakyReLU: "leaky_relu", nn.PReLU: "leaky_relu", nn.Mish: "mish",
+    nn.Softplus: "softplus", nn.Hardswish: "hardswish", nn.Softsign: "softsign",
+}  # fmt: skip
+_NORMS = (
+    nn.modules.batchnorm._BatchNorm,  # pyright: ignore[reportPrivateUsage] (the only base of all batch norms)
+    nn.LayerNorm,
+    nn.GroupNorm,
+    nn.RMSNorm,
+    nn.InstanceNorm1d,
+)
+
+
+class Observer:
+    """Measures single steps of one model.
+
+    Args:
+        model: The model in training; names in what is measured are those of the user's own model inside.
+
+    Attributes:
+        values: Statistic to module to value, of the latest probed step.
+        modules: Name to type, parameter count and whether it normalises, in forward order once `survey` ran.
+        activations: Name to kind and the parametrised module before it, likewise.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self.inner = unwrap(model)
+        self.owners = {
+            n: m for n, m in self.inner.named_modules() if any(True for _ in m.parameters(recurse=False))
+        }
+        self.layers = {n: m for n, m in self.inner.named_modules() if type(m) in _MODULES}
+        self.names = {id(m): n or "model" for n, m in self.inner.named_modules()}
+        self.values: dict[str, dict[str, float]] = {}
+        self.modules: dict[str, dict[str, Any]] = {}
+        self.activations: dict[str, dict[str, Any]] = {}
+        self.functional = True
+        self._raw: list[tuple[str, str, Tensor]] = []
+        self._before: list[Tensor] = []
+        self._last = ""
+        self._inside = 0
+
+    # -- one step -----------------------------------------------------------------------------------------
+
+    @contextmanager
+    def forward(self) -> Generator[None]:
+        """Around the forward pass of a probed step: outputs and activations are measured."""
+        self._raw.clear()
+        self._last, self._inside = "", 0
+        handles: list[RemovableHandle] = []
+        try:
+            for name, module in self.owners.items():
+                handles.append(module.register_forward_hook(self._output_hook(name or "model")))
+            for name, module in self.layers.items():
+                handles.append(module.register_forward_pre_hook(self._enter))
+                handles.append(
+                    module.register_forward_hook(self._activation_hook(name, _MODULES[type(module)]))
+                )
+            if self.functional:
+                with _Functions(self):
+                    yield
+            else:
+                yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def survey(self) -> None:
+        """After a first pass: note the modules in forward order, and whether functions are used at all."""
+        seen = dict.fromkeys([name for name, statistic, _ in self._raw if statistic == "out_mean"])
+        for name in [*seen, *(n or "model" for n in self.owners if (n or "model") not in seen)]:
+            module = self.owners[name if name in self.owners else ""]
+            self.modules[name] = {
+                "type": type(module).__name__,
+                "parameters": sum(p.numel() for p in module.parameters(recurse=False)),
+                "trainable": any(p.requires_grad for p in module.parameters(recurse=False)),
+                "norm": isinstance(module, _NORMS),
+                "called": name in seen,
+            }
+        self.functional = any("+" in name for name in self.activations)
+
+    def gradients(self) -> None:
+        """After the backward pass: gradient and weight norms; the weights are kept for `updates`."""
+        with torch.no_grad():
+            for name, module in self.owners.items():
+                own = [p for p in module.parameters(recurse=False) if p.requires_grad]
+                grads = [p.grad for p in own if p.grad is not None and not p.grad.is_sparse]
+                if grads:
+                    self._note(name, "grad_norm", _norm(grads))
+                self._note(name, "weight_norm", _norm(list(module.parameters(recurse=False))))
+            self._before = [p.detach().clone() for p in self.inner.parameters()]
+
+    def updates(self) -> None:
+        """After the optimizer's step: the size of the update of each module; then all is read off."""
+        before = dict(zip(self.inner.parameters(), self._before, strict=True))
+        with torch.no_grad():
+            for name, module in self.owners.items():
+                own = [p for p in module.parameters(recurse=False) if p.requires_grad]
+                if own:
+                    self._note(name, "update_norm", _norm([p - before[p] for p in own]))
+        self._before = []
+        self.read()
+
+    def read(self) -> None:
+        """Bring what was measured from the device, once, into `values`."""
+        self.values = {}
+        if not self._raw:
+            return
+        numbers = cast("list[float]", torch.stack([v.float() for _, _, v in self._raw]).tolist())
+        for (name, statistic, _), number in zip(self._raw, numbers, strict=True):
+            self.values.setdefault(statistic, {}).setdefault(name, number)
+        self._derive()
+        self._raw.clear()
+
+    def _derive(self) -> None:
+        means, squares = self.values.get("out_mean", {}), self.values.pop("out_square", {})
+        if squares:
+            self.values["out_std"] = {n: _std(means[n], squares[n]) for n in squares}
+        means, squares = self.values.get("act_mean", {}), self.values.pop("act_square", {})
+        if squares:
+            self.values["act_std"] = {n: _std(means[n], squares[n]) for n in squares}
+        updates, weights = self.values.pop("update_norm", {}), self.values.get("weight_norm", {})
+        if updates:
+            self.values["update_ratio"] = {n: updates[n] / max(weights[n], 1e-12) for n in updates}
+
+    # -- hooks --------------------------------------------------------------------------------------------
+
+    def _note(self, name: str, statistic: str, value: Tensor) -> None:
+        self._raw.append((name or "model", statistic, value))
+
+    def _output_hook(self, name: str) -> Any:
+        def hook(module: nn.Module, args: Any, output: Any) -> None:
+            del module, args
+            self._last = name
+            found = _first(output)
+            if found is not None:
+                self._note(name, "out_mean", found.mean())
+                self._note(name, "out_square", _mean_square(found))
+
+        return hook
+
+    def _enter(self, module: nn.Module, args: Any) -> None:
+        del module, args
+        self._inside += 1
+
+    def _activation_hook(self, name: str, kind: str) -> Any:
+        def hook(module: nn.Module, args: Any, output: Any) -> None:
+            del module, args
+            self._inside -= 1
+            self.activated(name, kind, output)
+
+        return hook
+
+    def function(self, kind: str, output: Any) -> None:
+        """A functional activation was called."""
+        if not self._inside:
+            self.activated(f"{self._last or 'input'}+{kind}", kind, output)
+
+    def activated(self, name: str, kind: str, output: Any) -> None:
+        """Measure the output of an activation."""
+        found = _first(output)
+        if found is None:
+            return
+        self.activations.setdefault(name, {"kind": kind, "after": self._last or None})
+        self._note(name, "act_mean", found.mean())
+        self._note(name, "act_square", _mean_square(found))
+        if kind in RECTIFIERS:
+            self._note(name, "zero_fraction", 1.0 - found.sign().mean())
+            units = _by_unit(found)
+            self._note(name, "dead_fraction", 1.0 - units.amax(0).sign().mean())
+        elif kind in SQUASHERS:
+            low, high = SQUASHERS[kind]
+            middle, reach = (low + high) / 2, 0.49 * (high - low)
+            self._note(name, "saturated_fraction", ((found - middle).abs() > reach).float().mean())
+
+
+class _Functions(TorchFunctionMode):
+    """Tells the observer of every activation called as a function."""
+
+    def __init__(self, observer: Observer) -> None:
+        super().__init__()
+        self.observer = observer
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        output = func(*args, **(kwargs or {}))
+        kind = getattr(func, "__name__", "").rstrip("_")
+        if kind in KINDS:
+            self.observer.function(kind, output)
+        return output
+
+
+def _first(output: Any) -> Tensor | None:
+    """The first floating tensor of an output, at most `ROWS` of its rows, without a gradient."""
+    leaves = (output,) if isinstance(output, Tensor) else batches.tensors(output)
+    for leaf in leaves:
+        if leaf.is_floating_point() and leaf.numel():
+            return leaf.detach()[:ROWS] if leaf.dim() else leaf.detach()
+    return None
+
+
+def _mean_square(x: Tensor) -> Tensor:
+    flat = x.reshape(-1)
+    return torch.dot(flat, flat) / flat.numel()
+
+
+def _by_unit(x: Tensor) -> Tensor:
+    """Shape (examples and positions, units): the unit is the channel of a convolution, else the last axis."""
+    if x.dim() == 4:
+        return x.movedim(1, -1).flatten(0, -2)
+    return x.flatten(0, -2) if x.dim() > 1 else x.unsqueeze(0)
+
+
+def _norm(tensors: list[Tensor]) -> Tensor:
+    norms = [torch.linalg.vector_norm(each) for each in tensors]
+    return norms[0] if len(norms) == 1 else torch.linalg.vector_norm(torch.stack(norms))
+
+
+def _std(mean: float, square: float) -> float:
+    variance = square - mean * mean
+    return math.sqrt(max(variance, 0.0)) if math.isfinite(variance) else math.nan

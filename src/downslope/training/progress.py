@@ -1,0 +1,82 @@
+"""How a run shows that it goes on: a bar in a terminal, plain lines elsewhere, always on standard error."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+from typing import Any, Self
+
+BAR_SECONDS = 0.1
+LINE_SECONDS = 10.0
+
+
+class Progress:
+    """Steps done, steps a second, time left, and the latest numbers.
+
+    Args:
+        label: What is running.
+        total: Steps of the whole run; None where they cannot be known.
+        shown: False shows nothing.
+        done: Steps already done, for a resumed run.
+    """
+
+    def __init__(self, label: str, total: int | None, *, shown: bool = True, done: int = 0) -> None:
+        self.label, self.total, self.first = label, total, done
+        self.shown = shown
+        self.bar: Any = None
+        self._task: Any = None
+        self._started = self._told = time.monotonic()
+
+    def __enter__(self) -> Self:
+        if self.shown and sys.stderr.isatty():
+            from rich import progress as rich_progress
+            from rich.console import Console
+
+            self.bar = rich_progress.Progress(
+                rich_progress.TextColumn("{task.description}"),
+                rich_progress.BarColumn(bar_width=24),
+                rich_progress.MofNCompleteColumn(),
+                rich_progress.TextColumn("{task.fields[rate]}"),
+                rich_progress.TimeRemainingColumn(elapsed_when_finished=True),
+                rich_progress.TextColumn("{task.fields[numbers]}"),
+                console=Console(stderr=True),
+                transient=True,
+                auto_refresh=False,
+            )
+            self.bar.start()
+            self._task = self.bar.add_task(
+                self.label, total=self.total, completed=self.first, rate="", numbers=""
+            )
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.bar is not None:
+            self.bar.stop()
+
+    def update(self, step: int, numbers: str = "") -> None:
+        """Tell how far it is; cheap enough for every step, drawn ten times a second at most."""
+        if not self.shown:
+            return
+        now = time.monotonic()
+        if now - self._told < (BAR_SECONDS if self.bar is not None else LINE_SECONDS):
+            return
+        self._told = now
+        rate = (step - self.first) / max(now - self._started, 1e-9)
+        if self.bar is not None:
+            fields = {"rate": _rate(rate)} | ({"numbers": numbers} if numbers else {})
+            self.bar.update(self._task, completed=step, refresh=True, **fields)
+            return
+        of = f"/{self.total}" if self.total else ""
+        left = f", {(self.total - step) / rate:.0f} s left" if self.total and rate else ""
+        print(
+            f"{self.label} {step}{of} steps, {_rate(rate)}{left} {numbers}".rstrip(),
+            file=sys.stderr,
+            flush=True,
+        )
+
+
+def _rate(rate: float) -> str:
+    return f"{rate:.0f} steps/s" if rate >= 10 else f"{rate:.2g} steps/s"

@@ -1,0 +1,174 @@
+"""Writes a Run to its folder while it happens: a head, a recipe, an environment, and lines that only grow."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import secrets
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TextIO
+
+import torch
+from torch import Tensor
+
+from downslope.core.errors import RunFolderError
+from downslope.core.history import encode, replay
+from downslope.core.plain import plain
+from downslope.core.run import FORMAT, Run, read_lines
+
+FLUSH_SECONDS = 1.0
+"""How much of the history a killed process may lose."""
+
+
+def new_folder(name: str, root: Path | None = None) -> Path:
+    """A folder for a new run: ``runs/20260131-142500-name``, below ``$DOWNSLOPE_RUNS`` if that is set."""
+    base = root or Path(os.environ.get("DOWNSLOPE_RUNS", "runs"))
+    word = re.sub(r"[^A-Za-z0-9_.-]+", "-", name).strip("-.") or "run"
+    return base / f"{time.strftime('%Y%m%d-%H%M%S')}-{word}-{secrets.token_hex(2)}"
+
+
+class Recorder:
+    """Keeps a Run's history, and its folder where it has one.
+
+    Args:
+        run: The run; with ``folder=None`` nothing is written.
+
+    Raises:
+        RunFolderError: the folder cannot be made.
+    """
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self.folder = run.folder
+        self._file: TextIO | None = None
+        self._steps: list[int] = []
+        self._columns: dict[str, list[float]] = {}
+        self._lazy: dict[str, list[Tensor]] = {}
+        self._flushed = time.monotonic()
+        self._broken = ""
+        if self.folder is not None:
+            self._open(self.folder)
+
+    def _open(self, folder: Path) -> None:
+        try:
+            (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
+            lines = folder / "history.jsonl"
+            if lines.exists():
+                _cut_broken_end(lines)
+            self._file = lines.open("a", encoding="utf-8")
+            if self.run.recipe is not None and not self.run.recipe.opaque:
+                self.run.recipe.save(folder / "recipe.toml")
+            _write(folder / "environment.json", self.run.environment)
+            self.head()
+        except OSError as error:
+            raise RunFolderError(
+                f"{folder} cannot be written: {error.strerror}; give another folder"
+            ) from error
+
+    def head(self) -> None:
+        """Write what the run is and how it stands."""
+        if self.folder is not None:
+            run = self.run
+            content = {
+                "format": FORMAT, "kind": "fit", "status": run.status, "summary": run.summary,
+                "choices": run.choices, "problem": run.described,
+            }  # fmt: skip
+            self._guard(lambda: _write(self.folder / "run.json", content))  # type: ignore[operator]
+
+    def step(self, step: int, **values: Tensor | float) -> None:
+        """Record one row of columns; tensors are read off the device only when the rows are flushed."""
+        self._steps.append(step)
+        for name, value in values.items():
+            if isinstance(value, Tensor):
+                self._lazy.setdefault(name, []).append(value)
+            else:
+                self._columns.setdefault(name, []).append(value)
+
+    def now(self, step: int, **values: float) -> None:
+        """Record values that belong to one step, at once."""
+        self.flush()
+        self.run.history.log(step, **values)
+        self._line(encode("columns", steps=[step], values={k: [float(v)] for k, v in values.items()}))
+
+    def probe(self, step: int, statistics: Mapping[str, Mapping[str, float]]) -> None:
+        """Record statistics by module."""
+        for statistic, values in statistics.items():
+            self.run.probes.log(step, statistic, values)
+            self._line(encode("probe", step=step, statistic=statistic, values=values))
+
+    def fact(self, name: str, value: Any) -> None:
+        """Record a measurement that is made once."""
+        self.run.facts[name] = value
+        self._line(encode("fact", name=name, value=plain(value)))
+
+    def rewind(self, step: int) -> None:
+        """Forget what came after `step`: a resumed run records it again."""
+        if self.folder is not None:
+            replay(
+                read_lines(self.folder / "history.jsonl"), self.run.history, self.run.probes, self.run.facts
+            )
+        self.run.history.truncate(step)
+        self.run.probes.truncate(step)
+        self._line(encode("rewind", step=step))
+
+    def flush(self, *, force: bool = True) -> None:
+        """Move buffered rows to the history and the file; without `force` only once a second."""
+        now = time.monotonic()
+        if not force and now - self._flushed < FLUSH_SECONDS:
+            return
+        self._flushed = now
+        if self._steps:
+            columns = dict(self._columns)
+            for name, tensors in self._lazy.items():
+                columns[name] = torch.stack(tensors).double().tolist()
+            for name, values in columns.items():
+                self.run.history.extend(name, self._steps, values)
+            self._line(encode("columns", steps=self._steps, values=columns))
+            self._steps, self._columns, self._lazy = [], {}, {}
+        if self._file is not None:
+            self._guard(self._file.flush)
+
+    def close(self) -> None:
+        """Flush everything and write the head for the last time.
+
+        Raises:
+            RunFolderError: something could not be written on the way; what was written before is whole.
+        """
+        self.flush()
+        self.head()
+        if self._file is not None:
+            self._guard(self._file.close)
+        if self._broken:
+            raise RunFolderError(self._broken)
+
+    def _line(self, content: Mapping[str, Any]) -> None:
+        if self._file is not None:
+            text = json.dumps(content, separators=(",", ":"))
+            self._guard(lambda: self._file.write(text + "\n"))  # type: ignore[union-attr]
+
+    def _guard(self, write: Any) -> None:
+        """Do a write; after a failure (full disk) training goes on and the failure is told at the end."""
+        if self._broken:
+            return
+        try:
+            write()
+        except OSError as error:
+            self._broken = f"{self.folder}: {error.strerror}; the run goes on in memory, the folder ends here"
+
+
+def _write(path: Path, content: Mapping[str, Any]) -> None:
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(json.dumps(plain(content), indent=1) + "\n", encoding="utf-8")
+    partial.replace(path)
+
+
+def _cut_broken_end(path: Path) -> None:
+    """Drop a last line that a kill cut off, so that what is appended starts on a line of its own."""
+    data = path.read_bytes()
+    end = data.rfind(b"\n") + 1
+    if end != len(data):
+        with path.open("r+b") as opened:
+            opened.truncate(end)

@@ -1,0 +1,73 @@
+"""Randomness inside the step, by address: the same dropout mask for the same seed, step, module and call."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Any, Self
+
+import torch
+from torch import nn
+from torch.utils.hooks import RemovableHandle
+
+from downslope.core import randomness
+
+RANDOM_MODULES: tuple[type[nn.Module], ...] = (
+    nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout, nn.RReLU,
+)  # fmt: skip
+
+
+class StepRandomness:
+    """Puts torch's global generators at the address of a step, and of each dropout module within it.
+
+    Functional dropout takes what the step's address gives, in the order of the calls. The generators'
+    former states come back on leaving.
+
+    Args:
+        model: Its dropout modules get an address of their own.
+        seed: The run's seed.
+    """
+
+    def __init__(self, model: nn.Module, seed: int) -> None:
+        self.seed = seed
+        self.step = 0
+        self._calls: dict[int, int] = {}
+        self._handles: list[RemovableHandle] = []
+        self._random = [each for each in model.modules() if isinstance(each, RANDOM_MODULES)]
+        self._restore = randomness.seeded(seed, "step", 0)
+        self._cuda = torch.cuda.is_available()
+
+    def __enter__(self) -> Self:
+        self._restore.__enter__()
+        for index, module in enumerate(self._random):
+            hook = self._reseed(index)
+            self._handles.append(module.register_forward_pre_hook(hook))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for handle in self._handles:
+            handle.remove()
+        self._restore.__exit__(kind, error, trace)
+
+    def at(self, step: int) -> None:
+        """Stand at the start of `step`."""
+        self.step = step
+        if self._random:
+            self._calls.clear()
+        self._seed(randomness.address(self.seed, "step", step))
+
+    def _seed(self, address: int) -> None:
+        torch.default_generator.manual_seed(address)
+        if self._cuda:
+            torch.cuda.manual_seed(address)
+
+    def _reseed(self, index: int) -> Any:
+        def hook(module: nn.Module, args: Any) -> None:
+            del args
+            if module.training:
+                call = self._calls.get(index, 0)
+                self._calls[index] = call + 1
+                self._seed(randomness.address(self.seed, "module", self.step, index, call))
+
+        return hook

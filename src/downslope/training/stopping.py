@@ -1,0 +1,47 @@
+"""When to stop, and which weights were the best: goal, patience, validation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from downslope.core.problem import Problem
+
+
+class Watchman:
+    """Follows the measure one cares for from epoch to epoch.
+
+    The measure is the metric on validation data; without a metric the validation loss. Without validation
+    data there is no best and no patience, and only the goal can stop, on the training metric.
+
+    Args:
+        problem: Says which way is better and what is good enough.
+        patience: Epochs without improvement before stopping; None never.
+    """
+
+    def __init__(self, problem: Problem, patience: int | None) -> None:
+        self.problem = problem
+        self.patience = patience
+        self.best: float | None = None
+        self.best_step = 0
+        self.waited = 0
+
+    def improved(self, value: float, step: int) -> bool:
+        """Take note of a measurement; whether it is the best so far."""
+        if self.best is None or self.problem.better(value, self.best):
+            self.best, self.best_step, self.waited = value, step, 0
+            return True
+        self.waited += 1
+        return False
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether patience has run out."""
+        return self.patience is not None and self.waited >= self.patience
+
+    def state(self) -> dict[str, Any]:
+        """Plain values for the resume state."""
+        return {"best": self.best, "best_step": self.best_step, "waited": self.waited}
+
+    def restore(self, saved: dict[str, Any]) -> None:
+        """Go on from what `state` gave."""
+        self.best, self.best_step, self.waited = saved["best"], saved["best_step"], saved["waited"]
