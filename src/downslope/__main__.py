@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-
 from downslope.cli.main import run
 
 if __name__ == "__main__":
-    sys.exit(run())
+    run()  # exits with the command's status
