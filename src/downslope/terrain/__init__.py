@@ -1,0 +1,20 @@
+"""The terrain: curvature of the loss and noise of its gradient, measured without forming a matrix."""
+
+from __future__ import annotations
+
+from downslope.terrain.hvp import Hessian
+from downslope.terrain.lanczos import Extremes, Ritz, lanczos
+from downslope.terrain.noise import Noise, noise_from_norms, noise_scale
+from downslope.terrain.sharpness import Sharpness, sharpness
+
+__all__ = [
+    "Extremes",
+    "Hessian",
+    "Noise",
+    "Ritz",
+    "Sharpness",
+    "lanczos",
+    "noise_from_norms",
+    "noise_scale",
+    "sharpness",
+]
