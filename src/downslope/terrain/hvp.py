@@ -127,15 +127,14 @@ class Hessian:
             self._move(kept, vector, -step)
             _, behind = self._evaluate()
         finally:
-            with torch.no_grad():
-                for p, old in zip(self.params, kept, strict=True):
-                    p.copy_(old)
+            for p, old in zip(self.params, kept, strict=True):
+                p.data.copy_(old)
         return (ahead - behind) / (2 * step)
 
     def _move(self, start: list[Tensor], vector: Tensor, step: float) -> None:
-        with torch.no_grad():
-            for p, old, v in zip(self.params, start, unflat(vector, self.params), strict=True):
-                p.copy_(old + step * v)
+        # Through .data, or the graphs that are alive (ours, or the caller's) would count as out of date.
+        for p, old, v in zip(self.params, start, unflat(vector, self.params), strict=True):
+            p.data.copy_(old + step * v)
 
     def _evaluate(self) -> tuple[float, Tensor]:
         with self._conditions():
