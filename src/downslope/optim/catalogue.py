@@ -32,7 +32,7 @@ class CatalogueRow:
     name: str
     cls: type[Optimizer]
     title: str
-    """The first sentence of its documentation."""
+    """The first paragraph of its documentation."""
     source: str
     state: tuple[str, ...]
     """Tensors kept for each parameter at the default settings; each has its shape and dtype."""
@@ -61,7 +61,7 @@ def _row(name: str, cls: type[Optimizer]) -> CatalogueRow:
     return CatalogueRow(
         name=name,
         cls=cls,
-        title=(inspect.getdoc(cls) or "").partition("\n")[0],
+        title=" ".join((inspect.getdoc(cls) or "").partition("\n\n")[0].split()),
         source=cls.source,
         state=chain.keys,
         scope=chain.scope,

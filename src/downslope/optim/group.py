@@ -1,4 +1,4 @@
-"""One parameter group, laid out: its settings as a chain, its parameters in buckets; and whether both hold."""
+"""One parameter group, laid out: its settings as a chain, its parameters in buckets, while both hold."""
 
 from __future__ import annotations
 

@@ -1,0 +1,33 @@
+"""Schedules: pure functions from the steps already made to a factor of the learning rate. They compose.
+
+Every one takes the length of the run first, so that a name is enough to make it.
+
+    >>> from downslope.schedules import cosine, warmup
+    >>> rate = warmup(cosine(900), 100)
+    >>> [round(rate(t), 3) for t in (0, 99, 100, 550, 1000)]
+    [0.01, 1.0, 1.0, 0.5, 0.0]
+"""
+
+from __future__ import annotations
+
+from downslope.schedules.constant import constant
+from downslope.schedules.cosine import cosine
+from downslope.schedules.exponential import exponential
+from downslope.schedules.inverse_sqrt import inverse_sqrt
+from downslope.schedules.join import join
+from downslope.schedules.multiply import multiply
+from downslope.schedules.schedule import Schedule
+from downslope.schedules.step import step
+from downslope.schedules.warmup import warmup
+
+__all__ = [
+    "Schedule",
+    "constant",
+    "cosine",
+    "exponential",
+    "inverse_sqrt",
+    "join",
+    "multiply",
+    "step",
+    "warmup",
+]

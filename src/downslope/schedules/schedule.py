@@ -1,0 +1,39 @@
+"""What a schedule is, and the checks that all of them share."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from downslope.core.errors import RecipeError
+
+__all__ = ["Schedule", "check_factor", "check_steps"]
+
+Schedule = Callable[[int], float]
+"""From the number of steps already made (0 before the first) to what the learning rate is multiplied by."""
+
+
+def check_steps(name: str, value: Any) -> int:
+    """`value` if it is a whole number from 1.
+
+    Raises:
+        RecipeError: it is not.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise RecipeError(f"{name}={value!r}: must be a whole number from 1, it counts optimizer steps")
+    return value
+
+
+def check_factor(name: str, value: float, *, zero: bool = True) -> float:
+    """`value` if it lies in [0, 1], or in (0, 1] without `zero`.
+
+    Raises:
+        RecipeError: it does not.
+    """
+    number = float(value)
+    if not (math.isfinite(number) and number <= 1.0 and (number >= 0.0 if zero else number > 0.0)):
+        raise RecipeError(
+            f"{name}={value!r}: must lie in {'[' if zero else '('}0, 1], it is a share of the learning rate"
+        )
+    return number
