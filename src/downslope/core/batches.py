@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -83,9 +83,11 @@ def take(batch: Any, index: Tensor) -> Any:
 
 
 def slices(batch: Any, size: int) -> Iterator[Any]:
-    """`batch` cut along the first dimension into batches of `size` examples, the last maybe smaller; views."""
+    """`batch` cut along the first dimension into views of `size` examples, the last maybe smaller."""
     flat, spec = pytree.tree_flatten(batch)
-    columns = [leaf.split(size) if isinstance(leaf, Tensor) else itertools.repeat(leaf) for leaf in flat]
+    columns: list[Iterable[Any]] = [
+        torch.split(leaf, size) if isinstance(leaf, Tensor) else itertools.repeat(leaf) for leaf in flat
+    ]
     rows = zip(*columns, strict=False)
     if type(batch) is tuple and all(isinstance(each, Tensor) for each in cast("tuple[Any, ...]", batch)):
         yield from rows

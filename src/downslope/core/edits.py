@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from downslope.core import batches, names
 from downslope.core.adapted import Adapted, Restore, Standardise, scale_of, unwrap
 from downslope.core.errors import EditError, RecipeError
+from downslope.core.modules import named_modules
 from downslope.core.plain import plain, to_toml
 from downslope.core.problem import Problem, reference
 from downslope.core.recipe import Recipe, read_table
@@ -180,7 +181,7 @@ class ReplaceModule(Edit):
 
     def apply_to_problem(self, problem: Problem) -> Problem:
         """The problem whose models have the module replaced."""
-        known = [name for name, _ in unwrap(problem.build()).named_modules() if name]
+        known = [name for name, _ in named_modules(unwrap(problem.build())) if name]
         if not self.name or self.name not in known:
             raise EditError(f"the model has no module {self.name!r}{names.did_you_mean(self.name, known)}")
         return super().apply_to_problem(problem)

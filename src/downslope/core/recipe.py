@@ -269,8 +269,8 @@ def _full_batch(values: dict[str, Any]) -> None:
     target = names.resolve("optimizer", values["optimizer"]) if isinstance(values["optimizer"], str) else None
     if getattr(target, "batch", None) == "full" and values.setdefault("batch_size", "full") != "full":
         raise RecipeError(
-            f"batch_size={values['batch_size']!r}: {values['optimizer']} sees the whole training set at every "
-            "step, so it must be 'full'; 'sgd' is the same method on mini-batches"
+            f"batch_size={values['batch_size']!r}: {values['optimizer']} sees the whole training set at "
+            "every step, so it must be 'full'; 'sgd' is the same method on mini-batches"
         )
 
 

@@ -105,7 +105,8 @@ class Run:
                 raise ModelError("this run's problem is not at hand: load_run(folder, problem=...)")
             problem: Problem = names.load("downslope.training.tasks:load_task")(task).problem
             try:
-                self.problem = problem.edit(*(from_dict(each) for each in self.described.get("edits", ())))
+                later = self.described.get("edits", ())[len(problem.edits) :]
+                self.problem = problem.edit(*(from_dict(each) for each in later))
             except EditError as error:
                 raise ModelError(
                     f"the edits of this run cannot be repeated: {error}; give problem="

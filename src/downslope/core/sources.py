@@ -74,7 +74,7 @@ class Memory:
         if self.bytes <= SHUFFLE_LIMIT:
             yield from batches.slices(batches.take(self.batch, order), batch_size)
             return
-        for index in order.split(batch_size):
+        for index in torch.split(order, batch_size):
             yield batches.take(self.batch, index)
 
     def stored(self, batch_size: int) -> Iterator[Any]:

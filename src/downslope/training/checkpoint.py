@@ -81,9 +81,8 @@ def load_resume(
 
 def _typed_like(new: Mapping[str, Any], old: Mapping[str, Any]) -> dict[str, Any]:
     """A group read from a file, lists made tuples again where the optimizer has tuples."""
-    return {
-        k: tuple(v) if isinstance(old.get(k), tuple) and isinstance(v, list) else v for k, v in new.items()
-    }
+    tuples = {key for key, value in old.items() if isinstance(value, tuple)}
+    return {key: tuple(value) if key in tuples else value for key, value in new.items()}
 
 
 def _first_line(error: BaseException) -> str:

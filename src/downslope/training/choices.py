@@ -20,6 +20,7 @@ import torch
 from torch import nn
 
 from downslope.core.errors import RecipeError
+from downslope.core.modules import named_modules
 from downslope.core.recipe import Recipe
 from downslope.training.environment import environment
 
@@ -60,7 +61,7 @@ def choose_precision(recipe: Recipe, model: nn.Module, device: torch.device) -> 
 def signature(model: nn.Module, *more: object) -> str:
     """A key for this machine, this model's structure and `more`."""
     machine = {k: v for k, v in environment().items() if k not in ("argv", "downslope")}
-    parts = [f"{n}:{type(m).__name__}" for n, m in model.named_modules()]
+    parts = [f"{n}:{type(m).__name__}" for n, m in named_modules(model)]
     parts += [f"{n}:{tuple(p.shape)}:{p.dtype}" for n, p in model.named_parameters()]
     text = json.dumps([machine, parts, [str(each) for each in more]])
     return hashlib.sha256(text.encode()).hexdigest()[:20]
@@ -107,7 +108,8 @@ def probe_price(plain: Callable[[], None], probed: Callable[[], None]) -> float:
         step()
         return time.perf_counter() - start
 
-    seconds(plain), seconds(probed)
+    for warm_up in (plain, probed):
+        warm_up()
     pairs = [(seconds(plain), seconds(probed)) for _ in range(5)]
     ratio = statistics.median(b for _, b in pairs) / max(statistics.median(a for a, _ in pairs), 1e-9) - 1.0
     return float(f"{min(max(ratio, 0.05), 50.0):.1g}")

@@ -113,4 +113,5 @@ def _metric(problem: Problem, outputs: list[Any], targets: list[Any]) -> float:
 
 
 def _line(error: BaseException) -> str:
-    return f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else 'no message'}"
+    text = (str(error).strip().splitlines() or ["no message"])[0]
+    return f"{type(error).__name__}: {text}"

@@ -255,8 +255,9 @@ def _refuse_non_finite(problem: Problem) -> None:
             if found["count"]:
                 first = found["first"]
                 raise DataError(
-                    f"{what}: {first['value']} at row {first['row']}, column {first['column']} ({found['count']} values "
-                    "are not finite): remove the rows or fill them in; `downslope diagnose` tells more"
+                    f"{what}: {first['value']} at row {first['row']}, column {first['column']} "
+                    f"({found['count']} values are not finite): remove the rows or fill them in; "
+                    "`downslope diagnose` tells more"
                 )
 
 

@@ -8,7 +8,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -80,7 +80,7 @@ class Loop:
         self.base_lrs = [group.get("lr") for group in state.optimizer.param_groups]
         self.watchman = Watchman(state.problem, recipe.patience)
         self.averaged = (
-            AveragedModel(state.model, multi_avg_fn=get_ema_multi_avg_fn(EMA_DECAY))
+            AveragedModel(state.model, multi_avg_fn=cast("Any", get_ema_multi_avg_fn)(EMA_DECAY))
             if recipe.average
             else None
         )

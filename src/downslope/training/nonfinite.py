@@ -10,6 +10,7 @@ from torch import nn
 from downslope.core import batches
 from downslope.core.adapted import unwrap
 from downslope.core.loss import Objective
+from downslope.core.modules import named_modules
 from downslope.data.inspect import non_finite
 
 
@@ -34,7 +35,7 @@ def name_first(model: nn.Module, objective: Objective, batch: Any) -> dict[str, 
     found: list[str] = []
     handles = [
         each.register_forward_hook(_hook(name, found))
-        for name, each in inner.named_modules()
+        for name, each in named_modules(inner)
         if not any(True for _ in each.children())
     ]
     try:

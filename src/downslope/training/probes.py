@@ -8,7 +8,7 @@ the first pass found any. At most `ROWS` examples enter the statistics of output
 from __future__ import annotations
 
 import math
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, cast
 
@@ -19,6 +19,7 @@ from torch.utils.hooks import RemovableHandle
 
 from downslope.core import batches
 from downslope.core.adapted import unwrap
+from downslope.core.modules import named_modules, own_parameters
 
 ROWS = 64
 """Examples of a probed batch that enter the statistics of outputs."""
@@ -57,11 +58,9 @@ class Observer:
 
     def __init__(self, model: nn.Module) -> None:
         self.inner = unwrap(model)
-        self.owners = {
-            n: m for n, m in self.inner.named_modules() if any(True for _ in m.parameters(recurse=False))
-        }
-        self.layers = {n: m for n, m in self.inner.named_modules() if type(m) in _MODULES}
-        self.names = {id(m): n or "model" for n, m in self.inner.named_modules()}
+        self.owners = {n: m for n, m in named_modules(self.inner) if own_parameters(m)}
+        self.layers = {n: m for n, m in named_modules(self.inner) if type(m) in _MODULES}
+        self.names = {id(m): n or "model" for n, m in named_modules(self.inner)}
         self.values: dict[str, dict[str, float]] = {}
         self.modules: dict[str, dict[str, Any]] = {}
         self.activations: dict[str, dict[str, Any]] = {}
@@ -103,8 +102,8 @@ class Observer:
             module = self.owners[name if name in self.owners else ""]
             self.modules[name] = {
                 "type": type(module).__name__,
-                "parameters": sum(p.numel() for p in module.parameters(recurse=False)),
-                "trainable": any(p.requires_grad for p in module.parameters(recurse=False)),
+                "parameters": sum(p.numel() for p in own_parameters(module)),
+                "trainable": any(p.requires_grad for p in own_parameters(module)),
                 "norm": isinstance(module, _NORMS),
                 "called": name in seen,
             }
@@ -114,11 +113,11 @@ class Observer:
         """After the backward pass: gradient and weight norms; the weights are kept for `updates`."""
         with torch.no_grad():
             for name, module in self.owners.items():
-                own = [p for p in module.parameters(recurse=False) if p.requires_grad]
+                own = [p for p in own_parameters(module) if p.requires_grad]
                 grads = [p.grad for p in own if p.grad is not None and not p.grad.is_sparse]
                 if grads:
                     self._note(name, "grad_norm", _norm(grads))
-                self._note(name, "weight_norm", _norm(list(module.parameters(recurse=False))))
+                self._note(name, "weight_norm", _norm(own_parameters(module)))
             self._before = [p.detach().clone() for p in self.inner.parameters()]
 
     def updates(self) -> None:
@@ -126,7 +125,7 @@ class Observer:
         before = dict(zip(self.inner.parameters(), self._before, strict=True))
         with torch.no_grad():
             for name, module in self.owners.items():
-                own = [p for p in module.parameters(recurse=False) if p.requires_grad]
+                own = [p for p in own_parameters(module) if p.requires_grad]
                 if own:
                     self._note(name, "update_norm", _norm([p - before[p] for p in own]))
         self._before = []
@@ -243,8 +242,8 @@ def _by_unit(x: Tensor) -> Tensor:
     return x.flatten(0, -2) if x.dim() > 1 else x.unsqueeze(0)
 
 
-def _norm(tensors: list[Tensor]) -> Tensor:
-    norms = [torch.linalg.vector_norm(each) for each in tensors]
+def _norm(tensors: Sequence[Tensor]) -> Tensor:
+    norms: list[Tensor] = [torch.linalg.vector_norm(each) for each in tensors]
     return norms[0] if len(norms) == 1 else torch.linalg.vector_norm(torch.stack(norms))
 
 

@@ -71,11 +71,9 @@ class Progress:
             return
         of = f"/{self.total}" if self.total else ""
         left = f", {(self.total - step) / rate:.0f} s left" if self.total and rate else ""
-        print(
-            f"{self.label} {step}{of} steps, {_rate(rate)}{left} {numbers}".rstrip(),
-            file=sys.stderr,
-            flush=True,
-        )
+        line = f"{self.label} {step}{of} steps, {_rate(rate)}{left} {numbers}".rstrip()
+        sys.stderr.write(line + "\n")
+        sys.stderr.flush()
 
 
 def _rate(rate: float) -> str:

@@ -1,0 +1,58 @@
+"""Sizes that a model of the catalogue takes from the data: inputs, outputs, channels."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from downslope.core import batches
+from downslope.core.errors import ModelError
+from downslope.core.problem import Problem
+from downslope.core.sources import Memory
+
+
+def from_data(problem: Problem, factory: Callable[..., Any]) -> dict[str, Any]:
+    """The size arguments of `factory` that can be read from the training data.
+
+    Args:
+        problem: Its data and split count.
+        factory: A function of `downslope.models`; ``inputs``, ``outputs``, ``channels`` and ``size`` are
+            filled in where it takes them.
+
+    Returns:
+        Argument to value.
+
+    Raises:
+        ModelError: the batches hold no input tensor.
+    """
+    source = problem.train_source
+    batch = source.batch if isinstance(source, Memory) else next(iter(source.stored(64)))
+    args, kwargs, target = problem.splitter(batch)
+    inputs = batches.tensors((args, kwargs))
+    if not inputs:
+        raise ModelError(
+            "sizes cannot be read from the data: a batch holds no input tensor; give the arguments"
+        )
+    x = inputs[0]
+    known: dict[str, Any] = {"inputs": x[0].numel(), "outputs": _outputs(target)}
+    if x.dim() == 4:
+        known |= {
+            "channels": x.shape[1],
+            "size": x.shape[2] if x.shape[2] == x.shape[3] else tuple(x.shape[2:]),
+        }
+    taken = inspect.signature(factory).parameters
+    return {key: value for key, value in known.items() if key in taken and value is not None}
+
+
+def _outputs(target: Any) -> int | None:
+    found = batches.tensors(target)
+    if not found:
+        return None
+    y: Tensor = found[0]
+    if y.dtype in (torch.int64, torch.int32, torch.uint8) and y.dim() == 1:
+        return int(y.max()) + 1
+    return y[0].numel() if y.dim() > 1 else 1

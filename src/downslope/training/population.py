@@ -1,0 +1,69 @@
+"""Several recipes on one problem: one run each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from downslope.core.errors import RecipeError
+from downslope.core.problem import Problem
+from downslope.core.recipe import Recipe
+from downslope.core.run import Run
+from downslope.training.fit import fit
+from downslope.training.progress import Progress
+from downslope.training.recorder import new_folder
+
+
+def fit_population(
+    problem: Problem | Sequence[Problem],
+    recipes: Recipe | Sequence[Recipe],
+    seeds: Sequence[int] | None = None,
+    *,
+    folder: str | Path | Literal[False] | None = False,
+    observe: float = 0.0,
+    progress: bool = True,
+    label: str = "population",
+) -> list[Run]:
+    """Train one member for every recipe and seed.
+
+    A member is what `fit` gives for its recipe and seed alone: they share nothing but the data. Today they
+    train one after another.
+
+    Args:
+        problem: One for all, or one for each recipe.
+        recipes: The members' recipes.
+        seeds: Each recipe is trained with each of them, recipe by recipe; left out, with its own seed.
+        folder: Parent of the members' folders; None makes one, False keeps them in memory.
+        observe: Share of the time that probes may take, as in `fit`.
+        progress: Whether to show how far it is.
+        label: What the progress line calls it.
+
+    Returns:
+        ``len(recipes) * len(seeds)`` runs, in that order; an interrupted population gives what it has.
+
+    Raises:
+        RecipeError: no recipe, or as many problems as recipes were needed.
+        InputError: what `fit` raises for a member.
+    """
+    each = [recipes] if isinstance(recipes, Recipe) else list(recipes)
+    problems = [problem] * len(each) if isinstance(problem, Problem) else list(problem)
+    if not each or len(problems) != len(each):
+        raise RecipeError(
+            f"{len(each)} recipes for {len(problems)} problems: one problem for all, or one for each"
+        )
+    members = [
+        (p, r if seed is None else r.edit(seed=seed))
+        for p, r in zip(problems, each, strict=True)
+        for seed in (seeds or [None])
+    ]
+    root = new_folder(label) if folder is None else folder
+    runs: list[Run] = []
+    with Progress(label, len(members), shown=progress) as bar:
+        for index, (own, recipe) in enumerate(members):
+            place = False if root is False else Path(root) / f"member-{index:03d}"
+            runs.append(fit(own, recipe, folder=place, progress=False, observe=observe))
+            bar.update(index + 1)
+            if runs[-1].status == "interrupted":
+                break
+    return runs

@@ -1,0 +1,180 @@
+"""Tasks: where a problem comes from when it is named on the command line.
+
+``package.module:problem``, ``file.py`` (with ``problem()`` or ``problem``, and ``recipe`` if wanted), a data
+file with a target column, or one of the bundled data sets by name.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+import traceback
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any, cast
+
+from downslope.core import names
+from downslope.core.errors import DownslopeError, TaskError
+from downslope.core.problem import Problem
+from downslope.core.recipe import Recipe
+from downslope.core.sources import read_path
+
+
+@dataclass(frozen=True)
+class Task:
+    """A problem with the recipe that belongs to it."""
+
+    problem: Problem
+    recipe: Recipe
+    reference: str
+    """What finds the same task again."""
+    told: list[str] = field(default_factory=list[str])
+    """What was decided for the user, one line each."""
+
+
+def load_task(reference: str, target: str | None = None) -> Task:
+    """The task that `reference` names.
+
+    Args:
+        reference: ``"module:attribute"``, a Python file, a data file, or the name of a bundled data set;
+            ``"wine.csv:quality"`` names the target column as well.
+        target: Column to predict, for data.
+
+    Raises:
+        TaskError: it cannot be found, or its code raises; the message names file and line.
+        DataError: a data file that cannot be read, or has no such column.
+    """
+    path = Path(reference)
+    if path.suffix == ".py":
+        if not path.exists():
+            raise TaskError(f"{reference}: no such file")
+        return _of_code(_module_of(path), "problem", str(path.resolve()))
+    if path.exists():
+        return _of_data(str(path.resolve()), target)
+    stem, _, attribute = reference.partition(":")
+    if attribute and Path(stem).suffix == ".py":
+        if not Path(stem).exists():
+            raise TaskError(f"{stem}: no such file")
+        return _of_code(_module_of(Path(stem)), attribute, f"{Path(stem).resolve()}:{attribute}")
+    if attribute and Path(stem).exists():
+        return _of_data(str(Path(stem).resolve()), target or attribute)
+    if attribute:
+        return _of_code(_import(stem), attribute, reference)
+    if path.suffix or "/" in reference:
+        raise TaskError(f"{reference}: no such file")
+    if reference.lower() in names.TABLE["data"]:
+        return _of_data(reference.lower(), target)
+    raise TaskError(
+        f"{reference!r} is no task: give package.module:problem, a file.py, a data file, or one of "
+        f"{', '.join(sorted(names.TABLE['data']))}"
+    )
+
+
+def _module_of(path: Path) -> ModuleType:
+    name = f"downslope_task_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise TaskError(f"{path} cannot be imported as Python")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    folder = str(path.resolve().parent)
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+    try:
+        spec.loader.exec_module(module)
+    except DownslopeError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise TaskError(f"{path} failed while it was imported: {told(error, path)}") from error
+    return module
+
+
+def _import(name: str) -> ModuleType:
+    if "" not in sys.path and str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        raise TaskError(
+            f"module {error.name!r} is not found; tasks are package.module:problem or file.py"
+        ) from None
+    except DownslopeError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise TaskError(f"module {name} failed while it was imported: {told(error)}") from error
+
+
+def _of_code(module: ModuleType, attribute: str, reference: str) -> Task:
+    found: Any = getattr(module, attribute, None)
+    if found is None:
+        there = [name for name, value in vars(module).items() if isinstance(value, Problem)]
+        hint = names.did_you_mean(attribute, [*there, "problem"]) if there else ""
+        raise TaskError(f"{reference}: it has no {attribute!r}; write problem() -> ds.Problem(...){hint}")
+    problem = _called(found, reference)
+    recipe: Any = None
+    if isinstance(problem, tuple):
+        problem, recipe = [*cast("tuple[Any, ...]", problem), None][:2]
+    if not isinstance(problem, Problem):
+        kind = type(cast("Any", problem)).__name__
+        raise TaskError(f"{reference}: {attribute!r} gives {kind}, it must give a ds.Problem")
+    if recipe is None and hasattr(module, "recipe"):
+        recipe = _called(module.recipe, reference)
+    if recipe is not None and not isinstance(recipe, Recipe):
+        raise TaskError(f"{reference}: 'recipe' gives {type(recipe).__name__}, it must give a ds.Recipe")
+    stem = Path(reference.rpartition(":")[0] or reference).stem if ".py" in reference else reference
+    named = replace(problem, task=reference, name=problem.name or stem)
+    told_lines = [] if recipe is not None else [f"no recipe in {reference}: {Recipe()}"]
+    return Task(named, recipe or Recipe(), reference, told_lines)
+
+
+def _called(found: Any, reference: str) -> Any:
+    if not callable(found):
+        return found
+    try:
+        return found()
+    except DownslopeError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise TaskError(f"{reference} failed: {told(error)}") from error
+
+
+def told(error: BaseException, path: Path | None = None) -> str:
+    """One line for an error in the user's code: type, message, file and line."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [each for each in frames if path is None or Path(each.filename) == path] or frames
+    text = (str(error).strip().splitlines() or ["no message"])[0]
+    where = f" ({Path(own[-1].filename).name}, line {own[-1].lineno})" if own else ""
+    if isinstance(error, SyntaxError):
+        where = f" ({Path(error.filename or '').name}, line {error.lineno})"
+    return f"{type(error).__name__}: {text}{where}"
+
+
+def _of_data(reference: str, target: str | None) -> Task:
+    """A data set becomes a problem: its task decides model, objective and metric, and this is told."""
+    if reference in names.TABLE["data"]:
+        table = names.resolve("data", reference)()
+        title, lines = reference, [f"{reference}: bundled with scikit-learn"]
+    else:
+        table = read_path(reference, target)
+        title, lines = Path(reference).stem, list(table.told)
+    regression = table.task == "regression"
+    model, objective, metric = (
+        ("mlp", "squared_error", "r2") if regression else ("mlp", "cross_entropy", "accuracy")
+    )
+    outputs = 1 if regression else len(table.classes)
+    problem = Problem(
+        model=model, objective=objective, train=table.train, valid=table.valid, metric=metric,
+        arguments={"outputs": outputs}, name=title,
+        task=reference if target is None else f"{reference}:{target}",
+    )  # fmt: skip
+    from downslope.core.edits import StandardiseInputs
+
+    problem = problem.edit(StandardiseInputs())
+    recipe = Recipe(optimizer="adam", lr=1e-3, batch_size=64, epochs=50, patience=10)
+    lines += [
+        f"{table.task}: model {model}, objective {objective}, metric {metric}, inputs standardised",
+        str(recipe),
+    ]
+    return Task(problem, recipe, problem.task or reference, lines)
