@@ -13,14 +13,14 @@ from typing import Any, ClassVar, Literal, cast
 
 from torch import Tensor, nn
 
-from downslope.core import batches, names
+from downslope.core import names
 from downslope.core.adapted import Adapted, Restore, Standardise, scale_of, unwrap
 from downslope.core.errors import EditError, RecipeError
 from downslope.core.modules import named_modules
 from downslope.core.plain import plain, to_toml
 from downslope.core.problem import Problem, reference
 from downslope.core.recipe import Recipe, read_table
-from downslope.core.sources import Memory
+from downslope.core.samples import first_input, target_of
 
 Entity = Literal["model", "objective", "optimisation"]
 ModuleFactory = Callable[[], nn.Module]
@@ -102,7 +102,7 @@ class StandardiseInputs(Edit):
 
     def apply_to_problem(self, problem: Problem) -> Problem:
         """The problem whose models standardise what they are given."""
-        inputs = _first_input(problem)
+        inputs = first_input(problem)
         if not inputs.is_floating_point():
             raise EditError(
                 f"inputs of type {inputs.dtype} are indices, not measurements: they have no scale"
@@ -127,7 +127,7 @@ class StandardiseTargets(Edit):
 
     def apply_to_problem(self, problem: Problem) -> Problem:
         """The problem whose objective is computed in standard units."""
-        target = _target(problem)
+        target = target_of(problem)
         if not target.is_floating_point():
             raise EditError(
                 f"targets of type {target.dtype} are classes, not measurements: they have no scale"
@@ -364,30 +364,6 @@ def load(path: str | Path) -> tuple[Recipe, tuple[Edit, ...]]:
     table = read_table(path)
     rows = cast("list[Mapping[str, Any]]", table.pop("edit", []))
     return Recipe.from_dict(table), tuple(from_dict(row) for row in rows)
-
-
-def _first_input(problem: Problem) -> Tensor:
-    args, kwargs, _ = problem.splitter(_held(problem))
-    found = batches.tensors((args, kwargs))
-    if not found:
-        raise EditError("the batches hold no input tensor to standardise")
-    return found[0]
-
-
-def _target(problem: Problem) -> Tensor:
-    found = batches.tensors(problem.splitter(_held(problem))[2])
-    if len(found) != 1:
-        raise EditError("the batches hold no single target tensor to standardise")
-    return found[0]
-
-
-def _held(problem: Problem) -> Any:
-    """The training data in memory; of a stream the first 100 batches stand for it."""
-    source = problem.train_source
-    if isinstance(source, Memory):
-        return source.batch
-    some = [batch for _, batch in zip(range(100), source.stored(64), strict=False)]
-    return batches.join(some)
 
 
 def _make(factory: str | ModuleFactory, arguments: Mapping[str, Any]) -> nn.Module:

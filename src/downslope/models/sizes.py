@@ -10,9 +10,8 @@ import torch
 from torch import Tensor
 
 from downslope.core import batches
-from downslope.core.errors import ModelError
 from downslope.core.problem import Problem
-from downslope.core.sources import Memory
+from downslope.core.samples import first_input, sample
 
 
 def from_data(problem: Problem, factory: Callable[..., Any]) -> dict[str, Any]:
@@ -27,17 +26,10 @@ def from_data(problem: Problem, factory: Callable[..., Any]) -> dict[str, Any]:
         Argument to value.
 
     Raises:
-        ModelError: the batches hold no input tensor.
+        DataError: the batches hold no input tensor.
     """
-    source = problem.train_source
-    batch = source.batch if isinstance(source, Memory) else next(iter(source.stored(64)))
-    args, kwargs, target = problem.splitter(batch)
-    inputs = batches.tensors((args, kwargs))
-    if not inputs:
-        raise ModelError(
-            "sizes cannot be read from the data: a batch holds no input tensor; give the arguments"
-        )
-    x = inputs[0]
+    x = first_input(problem)
+    target = problem.splitter(sample(problem))[2]
     known: dict[str, Any] = {"inputs": x[0].numel(), "outputs": _outputs(target)}
     if x.dim() == 4:
         known |= {

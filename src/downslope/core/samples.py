@@ -1,0 +1,48 @@
+"""A look at a problem's training data: all of it in memory, the first batches of a stream."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+from downslope.core import batches
+from downslope.core.errors import DataError
+from downslope.core.problem import Problem
+from downslope.core.sources import Memory
+
+STREAMED = 100
+"""Batches that stand for a stream."""
+
+
+def sample(problem: Problem) -> Any:
+    """The training data as one batch; of a stream its first `STREAMED` batches."""
+    source = problem.train_source
+    if isinstance(source, Memory):
+        return source.batch
+    return batches.join([batch for _, batch in zip(range(STREAMED), source.stored(64), strict=False)])
+
+
+def first_input(problem: Problem) -> Tensor:
+    """The first tensor that the model is given.
+
+    Raises:
+        DataError: the batches hold none.
+    """
+    args, kwargs, _ = problem.splitter(sample(problem))
+    found = batches.tensors((args, kwargs))
+    if not found:
+        raise DataError("the batches hold no input tensor")
+    return found[0]
+
+
+def target_of(problem: Problem) -> Tensor:
+    """The target, where it is a single tensor.
+
+    Raises:
+        DataError: it is none, or several.
+    """
+    found = batches.tensors(problem.splitter(sample(problem))[2])
+    if len(found) != 1:
+        raise DataError("the batches hold no single target tensor")
+    return found[0]
