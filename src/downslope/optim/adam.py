@@ -134,6 +134,8 @@ class Adam(Optimizer):
     @classmethod
     def compose(cls, settings: Mapping[str, Any]) -> Chain:
         refuse_amsgrad(settings)
+        if settings.get("decoupled_weight_decay"):  # comes with the state of a torch.optim.Adam
+            raise RecipeError("decoupled_weight_decay=True: Adam's decay is coupled; use AdamW")
         return chain(
             CoupledDecay(weight_decay=settings["weight_decay"]),
             ScaleByAdam(betas=settings["betas"], eps=settings["eps"]),

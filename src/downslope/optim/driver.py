@@ -18,7 +18,7 @@ from downslope.core.names import nearest
 from downslope.optim import ops
 from downslope.optim.domains import check
 from downslope.optim.group import GroupLayout
-from downslope.optim.plan import Plan, check_backend, rows_of
+from downslope.optim.plan import Plan, check_backend, check_forced, rows_of
 from downslope.optim.rule import Chain
 
 __all__ = ["Custom", "Optimizer", "Params"]
@@ -90,7 +90,7 @@ class Optimizer(torch.optim.Optimizer):
                     f"parameter group has {name!r}: {type(self).__name__} has no such hyper-parameter; "
                     f"did you mean {close[0]!r}?"
                 )
-        self._compose({**self.defaults, **param_group})
+        check_forced(self.backend, self._compose({**self.defaults, **param_group}))
         super().add_param_group(param_group)
         self._layouts.append(None)
 

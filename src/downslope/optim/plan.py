@@ -15,7 +15,7 @@ from downslope.optim.layout import is_dense
 from downslope.optim.native import Native, has_members, match
 from downslope.optim.rule import Chain
 
-__all__ = ["BACKENDS", "Choice", "Plan", "PlanRow", "check_backend", "choose", "rows_of"]
+__all__ = ["BACKENDS", "Choice", "Plan", "PlanRow", "check_backend", "check_forced", "choose", "rows_of"]
 
 BACKENDS = ("reference", "eager", "native")
 NOT_BUILT = {"kernel": "one generated loop per rule on the CPU", "compiled": "torch.compile on a GPU"}
@@ -40,6 +40,18 @@ def check_backend(backend: str | None) -> str | None:
     raise RecipeError(
         f"backend={backend!r} is not known{did_you_mean(str(backend), [*BACKENDS, *NOT_BUILT])}"
     )
+
+
+def check_forced(backend: str | None, chain: Chain) -> None:
+    """Refuses at construction a backend that no tensor could have.
+
+    Raises:
+        RecipeError: ``"native"`` for a chain that torch has no kernel for.
+    """
+    if backend == "native" and match(chain.active(), maximize=False) is None:
+        raise RecipeError(
+            "backend='native': torch has no fused kernel for this chain; use None for the fastest that fits"
+        )
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""What tests of rules, symptoms and problems inherit: contracts, and problems with known answers."""

@@ -1,0 +1,116 @@
+"""What a factory makes becomes a name and settings, and back."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from downslope import optim
+from downslope.core.errors import RecipeError, UnknownNameError
+from downslope.optim import build, recognise
+from downslope.testing.rule_contract import gradients, parameters, run
+
+
+def importable(params):
+    groups = [{"params": params[:1], "lr": 0.5}, {"params": params[1:]}]
+    return torch.optim.SGD(groups, lr=0.1)
+
+
+class Own(torch.optim.Optimizer):
+    def __init__(self, params, lr=0.1, twist=2.0):
+        super().__init__(params, {"lr": lr, "twist": twist})
+
+
+@pytest.mark.parametrize(
+    ("factory", "name", "lr", "settings"),
+    [
+        (lambda p: torch.optim.SGD(p, lr=3.0), "sgd", 3.0, {}),
+        (torch.optim.Adam, "adam", 1e-3, {}),
+        (
+            lambda p: torch.optim.SGD(p, 0.1, 0.9, nesterov=True, fused=True),
+            "sgd",
+            0.1,
+            {"momentum": 0.9, "nesterov": True},
+        ),
+        (
+            lambda p: torch.optim.AdamW(p, weight_decay=0.1, foreach=True),
+            "adamw",
+            1e-3,
+            {"weight_decay": 0.1},
+        ),
+        (lambda p: torch.optim.Adam(p, lr=torch.tensor(0.25)), "adam", 0.25, {}),
+        (lambda p: torch.optim.Adagrad(p, lr_decay=0.1), "adagrad", 1e-2, {"lr_decay": 0.1}),
+        (lambda p: torch.optim.RMSprop(p, centered=True), "rmsprop", 1e-2, {"centered": True}),
+        (lambda p: optim.Momentum(p, lr=0.2, momentum=0.5), "momentum", 0.2, {"momentum": 0.5}),
+        (optim.GD, "gd", 1e-3, {}),
+        (lambda p: torch.optim.NAdam(p, lr=0.1), "torch.optim:NAdam", 0.1, {}),
+        (lambda p: torch.optim.Adam(p, amsgrad=True), "torch.optim:Adam", 1e-3, {"amsgrad": True}),
+        (lambda p: torch.optim.SGD(p, momentum=1.5), "torch.optim:SGD", 1e-3, {"momentum": 1.5}),
+    ],
+)
+def test_factory_becomes_name_and_settings_and_they_build_the_same_steps(factory, name, lr, settings):
+    found = recognise(factory)
+    assert (found.name, found.lr, found.settings) == (name, lr, settings)
+    assert found.editable
+    first, second = parameters(torch.float64), parameters(torch.float64)
+    run(factory(first), gradients(torch.float64, 5))
+    run(build(found.name, second, {"lr": found.lr, **found.settings}), gradients(torch.float64, 5))
+    for a, b in zip(first, second, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-7, atol=1e-7)  # a tensor lr is float32 in torch
+
+
+def test_factory_with_groups_that_can_be_imported_is_its_path():
+    found = recognise(importable)
+    assert found.name == f"{__name__}:importable"
+    assert not found.editable
+    assert "2 parameter groups" in found.description
+    made = build(found.name, parameters(torch.float32), {})
+    assert [group["lr"] for group in made.param_groups] == [0.5, 0.1]
+
+
+@pytest.mark.parametrize(
+    "factory",
+    [
+        lambda p: torch.optim.SGD([{"params": p[:1]}, {"params": p[1:], "lr": 0.1}], lr=0.2),
+        lambda p: Own(p, lr=0.2),
+        lambda p: optim.Custom(p, optim.chain(optim.ScaleByLr(lr=0.1))),
+    ],
+)
+def test_other_code_is_opaque(factory):
+    found = recognise(factory)
+    assert found.name is None
+    assert not found.editable
+
+
+@pytest.mark.parametrize(
+    ("factory", "message"),
+    [
+        (lambda p: torch.optim.SGD(p, lr=-1), "factory raised ValueError: Invalid learning rate"),
+        (lambda p: p.nothing, "factory raised AttributeError"),
+        (lambda p: None, "factory gave a NoneType: it must give a torch.optim.Optimizer"),
+        (lambda p: optim.SGD(p, lr=-1), r"lr=-1: must lie in \[0, inf\)"),
+        (lambda: None, "factory raised TypeError"),
+    ],
+)
+def test_factory_that_fails_is_refused_in_one_line(factory, message):
+    with pytest.raises(RecipeError, match=message) as caught:
+        recognise(factory)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "error", "message"),
+    [
+        ("adam", {"beta": 1}, RecipeError, "has no hyper-parameter 'beta'; did you mean 'betas'"),
+        ("sgd", {"momentun": 1}, RecipeError, "did you mean 'momentum'"),
+        ("torch.optim:NAdam", {"momentum_decy": 1}, RecipeError, "did you mean 'momentum_decay'"),
+        ("torch.optim:NAdam", {"lr": -1}, RecipeError, "Invalid learning rate: -1"),
+        ("torch:ones", {}, RecipeError, "'torch:ones'"),
+        ("torch:float32", {}, RecipeError, "must be a class or a factory"),
+        ("adma", {}, UnknownNameError, "did you mean 'adam'"),
+    ],
+)
+def test_building_from_wrong_settings_names_the_nearest(name, settings, error, message):
+    with pytest.raises(error, match=message):
+        build(name, [nn.Parameter(torch.zeros(1))], settings)

@@ -1,0 +1,118 @@
+"""Stable limits and preconditioners against what the optimizers really do, ours and torch's."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from downslope import optim
+
+
+def furthest(make, curvature, steps, start=1.0):
+    """The largest |x| over the last quarter of a run on ``curvature x**2 / 2``, over the start."""
+    x = nn.Parameter(torch.tensor([start], dtype=torch.float64))
+    optimizer = make([x])
+    seen = 0.0
+    for t in range(steps):
+        x.grad = curvature * x.detach()
+        optimizer.step()
+        if t >= 3 * steps // 4:
+            seen = max(seen, abs(float(x.detach())))
+    return seen / start
+
+
+@pytest.mark.parametrize(
+    ("make", "limit"),
+    [
+        (lambda p: optim.GD(p, lr=0.1), 20.0),
+        (lambda p: optim.SGD(p, lr=0.1, weight_decay=3.0), 17.0),
+        (lambda p: optim.Momentum(p, lr=0.1, momentum=0.9), 38.0),
+        (lambda p: optim.SGD(p, lr=0.1, momentum=0.9, dampening=0.5), 76.0),
+        (lambda p: optim.SGD(p, lr=0.1, momentum=0.9, weight_decay=2.0), 36.0),
+        (lambda p: optim.Nesterov(p, lr=0.1, momentum=0.9), 38.0 / 2.8),
+        (lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.5, nesterov=True), 30.0 / 2.0),
+        (lambda p: torch.optim.SGD(p, lr=0.1), 20.0),
+    ],
+    ids=[
+        "gd",
+        "decayed",
+        "momentum",
+        "dampened",
+        "decayed momentum",
+        "nesterov",
+        "torch nesterov",
+        "torch sgd",
+    ],
+)
+def test_steps_shrink_below_the_limit_and_grow_above(make, limit):
+    optimizer = make([nn.Parameter(torch.zeros(1))])
+    assert optim.stable_limit(optimizer, optimizer.param_groups[0]) == pytest.approx(limit)
+    assert furthest(make, 0.98 * limit, 1000) < 1e-3
+    assert furthest(make, 1.02 * limit, 1000) > 1e3
+
+
+@pytest.mark.parametrize(
+    ("make", "limit"),
+    [
+        (lambda p: optim.Adam(p, lr=0.1, eps=1.0), 380.0),
+        (lambda p: torch.optim.Adam(p, lr=0.1, betas=(0.5, 0.999), eps=1.0), 60.0),
+        (lambda p: optim.AdamW(p, lr=0.1, eps=1.0, weight_decay=2.0), 342.0),
+        (lambda p: optim.RMSprop(p, lr=0.1, eps=1.0), 20.0),
+        (lambda p: optim.RMSprop(p, lr=0.1, eps=1.0, momentum=0.9), 38.0),
+        (lambda p: optim.Adagrad(p, lr=0.1, eps=1.0), 20.0),
+    ],
+    ids=["adam", "torch adam .5", "adamw", "rmsprop", "rmsprop momentum", "adagrad"],
+)
+def test_adaptive_limit_is_that_of_the_preconditioned_curvature(make, limit):
+    """With eps 1 and gradients of 1e-40 the preconditioner is 1, and the method is linear."""
+    optimizer = make([nn.Parameter(torch.zeros(1))])
+    assert optim.stable_limit(optimizer, optimizer.param_groups[0]) == pytest.approx(limit)
+    assert furthest(make, 0.98 * limit, 1500, start=1e-40) < 1e-2
+    assert furthest(make, 1.02 * limit, 1500, start=1e-40) > 1e2
+
+
+def test_limit_by_name_and_for_rates_of_zero():
+    assert optim.stable_limit("sgd", {"lr": 0.5}) == 4.0
+    assert optim.stable_limit("torch.optim:Adam", {"lr": 1.0, "betas": (0.9, 0.99)}) == pytest.approx(38.0)
+    assert optim.stable_limit("gd", {"lr": 0.0}) == math.inf
+    assert optim.stable_limit("sgd", {"lr": 1.0, "momentum": 0.5, "dampening": 1.0}) == math.inf
+    assert optim.stable_limit("torch.optim:NAdam", {"lr": 1.0}) is None
+    assert optim.method_of(torch.optim.NAdam([nn.Parameter(torch.zeros(1))])) is None
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda p: optim.Adagrad(p, lr=0.1, initial_accumulator_value=0.5),
+        lambda p: optim.RMSprop(p, lr=0.1),
+        lambda p: optim.RMSprop(p, lr=0.1, centered=True),
+        lambda p: optim.Adam(p, lr=0.1, betas=(0.0, 0.99)),
+        lambda p: optim.AdamW(p, lr=0.1, betas=(0.0, 0.99), weight_decay=0.0),
+        lambda p: torch.optim.Adagrad(p, lr=0.1),
+        lambda p: torch.optim.RMSprop(p, lr=0.1, centered=True),
+        lambda p: torch.optim.Adam(p, lr=0.1, betas=(0.0, 0.99), amsgrad=True),
+        lambda p: torch.optim.AdamW(p, lr=0.1, betas=(0.0, 0.99), weight_decay=0.0, fused=True),
+    ],
+)
+def test_step_without_momentum_is_lr_times_preconditioner_times_gradient(make):
+    p = nn.Parameter(torch.randn(4, 3, dtype=torch.float64))
+    optimizer = make([p])
+    assert optim.preconditioner(optimizer, p) is None
+    for _ in range(5):
+        p.grad = torch.randn(4, 3, dtype=torch.float64)
+        before = p.detach().clone()
+        optimizer.step()
+        scale = optim.preconditioner(optimizer, p)
+        torch.testing.assert_close(before - p.detach(), 0.1 * scale * p.grad, rtol=1e-6, atol=1e-12)
+
+
+def test_methods_that_do_not_scale_elements_have_no_preconditioner():
+    p = nn.Parameter(torch.ones(2))
+    for optimizer in (optim.Momentum([p]), torch.optim.SGD([p]), torch.optim.Rprop([p])):
+        p.grad = torch.ones(2)
+        optimizer.step()
+        assert optim.preconditioner(optimizer, p) is None
+    assert optim.preconditioner(optim.Adam([nn.Parameter(torch.ones(1))]), p) is None
