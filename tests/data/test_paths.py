@@ -67,6 +67,16 @@ def test_a_table_of_text_has_a_header_where_its_first_row_recurs_nowhere(write):
     assert load_path(write(rows), valid=0.0).features == ["column1=red", "column2=square"]
 
 
+def test_columns_of_one_name_are_told_apart(write):
+    loaded = load_path(write("a,a,a,y\n1,2,3,0.5\n4,5,6,1.5\n"), valid=0.0)
+    assert loaded.features == ["a", "a.2", "a.3"]
+
+
+def test_underscores_make_no_numbers(write):
+    rows = "".join(f"1_{i % 3},{i / 3}\n" for i in range(12))
+    assert load_path(write("a,y\n" + rows), valid=0.0).features == ["a=1_0", "a=1_1", "a=1_2"]
+
+
 def test_missing_values_become_nan_and_are_told(write):
     loaded = load_path(write("a,b,y\n1,2,0.5\n,3,1.5\nNA,?,2.5\n4,nan,0.25\n"), valid=0.0)
     assert loaded.train[0].isnan().sum(0).tolist() == [2, 2]

@@ -54,6 +54,13 @@ def test_auto_reads_the_activation_behind_each_layer():
     assert [i for i, variance in wanted.items() if not has_variance(model[i].weight, variance)] == []
 
 
+def test_auto_believes_a_sequential_in_which_no_activation_follows():
+    model = nn.Sequential(nn.Linear(200, 300), nn.Linear(300, 200), nn.ReLU(), nn.Linear(200, 100), nn.ReLU())
+    initialise(model, "auto", seeded())
+    wanted = {0: 2 / 500, 1: 2 / 300, 3: 2 / 200}
+    assert [i for i, variance in wanted.items() if not has_variance(model[i].weight, variance)] == []
+
+
 def test_auto_takes_the_one_activation_of_a_model_with_a_forward_of_its_own():
     class Own(nn.Module):
         def __init__(self):

@@ -184,6 +184,25 @@ def test_attention_has_its_exact_curvature():
     torch.testing.assert_close(hessian.product(v), (slopes[0] - slopes[1]) / (2 * step), rtol=1e-5, atol=1e-8)
 
 
+def test_products_see_the_random_numbers_of_the_first_evaluation_whatever_is_drawn_between():
+    p = nn.Parameter(torch.linspace(1, 2, 64, dtype=torch.float64))
+    hessian = Hessian(lambda: nn.functional.dropout(OnceOnly.apply(p), 0.5).sum(), [p])
+    v = torch.ones(64, dtype=torch.float64)
+    first = hessian.product(v)
+    torch.rand(10)
+    assert torch.equal(hessian.product(v), first)
+
+
+def test_the_fused_attention_that_has_no_second_derivative_is_not_used():
+    draw = torch.Generator().manual_seed(0)
+    q = nn.Parameter(torch.randn(1, 2, 64, 16, generator=draw))
+    k, v = torch.randn(2, 1, 2, 64, 16, generator=draw)
+    attend = nn.functional.scaled_dot_product_attention
+    hessian = Hessian(lambda: attend(q, k, v).square().mean(), [q])
+    hessian.product(torch.ones(hessian.size))
+    assert hessian.exact
+
+
 @pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU, nn.RNN])
 def test_recurrent_models_have_their_exact_curvature_on_the_cpu(kind):
     with torch.random.fork_rng():

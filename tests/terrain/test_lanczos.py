@@ -98,6 +98,12 @@ def test_copies_of_an_eigenvalue_do_not_appear():
     assert found.bottom.value == pytest.approx(-1, abs=1e-6)
 
 
+def test_a_start_beside_a_wrong_eigenvector_does_not_stop_there():
+    values = torch.tensor([1.0, 100.0, 2.0], dtype=torch.float64)
+    found = lanczos(lambda v: values * v, torch.tensor([1.0, 1e-3, 0.0]).double(), steps=3, tol=0.2)
+    assert found.top.value == pytest.approx(100)
+
+
 def test_one_dimension():
     found = lanczos(lambda v: -4 * v, torch.ones(1, dtype=torch.float64), steps=20, tol=1e-2)
     assert (found.top.value, found.iterations, found.status) == (-4, 1, "exhausted")

@@ -40,6 +40,15 @@ def test_the_scale_is_the_ratio_in_examples():
     assert noise_scale(gradients(1, 20_000, 8)[0], 8).scale == pytest.approx(30 / 25, rel=0.05)
 
 
+def test_errors_are_the_jackknifes_over_batches():
+    g = gradients(1, 5, 3)[0]
+    left = [noise_scale(torch.cat([g[:i], g[i + 1 :]]), 3) for i in range(5)]
+    for name in ("trace", "squared_norm"):
+        values = torch.tensor([getattr(one, name) for one in left], dtype=torch.float64)
+        wanted = math.sqrt(4 / 5 * (values - values.mean()).square().sum().item())
+        assert getattr(noise_scale(g, 3), f"{name}_error") == pytest.approx(wanted)
+
+
 def test_norms_alone_give_the_same():
     g = gradients(1, 7, 3)[0]
     whole = noise_scale(g, 3)

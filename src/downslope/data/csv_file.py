@@ -90,6 +90,9 @@ def _decide(values: list[str], name: str) -> targets.Decided:
 
 
 def _column(name: str, cells: list[str], lines: list[int], tell: Callable[[str], None]) -> Column:
+    plain = _plain(cells)
+    if plain is not None:
+        return _numeric(name, plain, tell)
     present = [i for i, cell in enumerate(cells) if not is_missing(cell)]
     if not present:
         tell(f"column {name!r} is empty and left out")
@@ -105,12 +108,22 @@ def _column(name: str, cells: list[str], lines: list[int], tell: Callable[[str],
                     f"column {name!r}: {len(bad)} cells are no number and count as missing, the first "
                     f"is {cells[bad[0]]!r} in line {lines[bad[0]]}"
                 )
-            return _numeric(name, values, tell)
+            array = np.array([np.nan if value is None else value for value in values])
+            return _numeric(name, array, tell)
     return _categorical(name, cells, tell)
 
 
-def _numeric(name: str, values: list[float | None], tell: Callable[[str], None]) -> Column:
-    array = np.array([np.nan if value is None else value for value in values], dtype=np.float64)
+def _plain(cells: list[str]) -> npt.NDArray[np.float64] | None:
+    """A column of nothing but numbers, the usual case, in one pass."""
+    try:
+        array = np.array([float(cell) for cell in cells])
+    except ValueError:
+        return None
+    # float() reads 1_000 as a number; and what spells "nan" in every row is an empty column.
+    return None if np.isnan(array).all() or "_" in "".join(cells) else array
+
+
+def _numeric(name: str, array: npt.NDArray[np.float64], tell: Callable[[str], None]) -> Column:
     steps = np.diff(array)
     counter = name.lower() in {"id", "index", "unnamed: 0", "column1", "rownames", "row"}
     counter = counter and len(array) > 2 and array[0] in (0, 1)

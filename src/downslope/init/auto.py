@@ -88,9 +88,9 @@ def followers(model: nn.Module) -> dict[nn.Module, type[nn.Module]]:
             continue
         kind = _next_activation(leaves[i + 1 :])
         straight = i + 1 < len(leaves) and (leaf, leaves[i + 1]) in chained
-        if kind is None and only is not None and leaf is not last and not straight:
+        if kind is None and not straight:
             kind = only
-        if kind is not None and not (leaf is last and not straight):
+        if kind is not None and (straight or leaf is not last):
             found[leaf] = kind
     return found
 
