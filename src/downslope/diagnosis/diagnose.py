@@ -1,0 +1,324 @@
+"""The verb `diagnose`: measure, run, try, judge."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+import time
+from pathlib import Path
+from typing import Any, Literal
+
+from downslope.core.errors import DataError, DownslopeError, InputError, ModelError
+from downslope.core.finding import Finding
+from downslope.core.history import encode
+from downslope.core.plain import plain
+from downslope.core.problem import Problem
+from downslope.core.recipe import Recipe
+from downslope.core.run import Run
+from downslope.core.sources import Memory
+from downslope.diagnosis import measure
+from downslope.diagnosis.budget import Budget
+from downslope.diagnosis.diagnosis import Diagnosis
+from downslope.diagnosis.judge import judge
+from downslope.diagnosis.measure import constant, data, ending, output, rates, references, sharpness, start
+from downslope.diagnosis.measure.sample import scored
+from downslope.diagnosis.price import Price, price
+from downslope.diagnosis.progress import progress as how_far
+from downslope.diagnosis.proof import gain
+from downslope.diagnosis.symptom import registry
+from downslope.diagnosis.trials import attempt, compare
+from downslope.training.fit import fit
+
+Folder = str | Path | Literal[False] | None
+
+SLACK = 8.0
+"""Seconds that measurements and trials may take beyond the run's own time: with twice the run's time plus
+10 s for the whole, this leaves 2 s for the judgement and for what cannot be timed."""
+
+CERTAIN = 0.8
+"""A cause that recovers this share of the way is the answer; no later one is tried."""
+
+_SHORTEST = 0.2
+"""A trial shorter than this share of the run says too little about its end."""
+
+
+def diagnose(
+    problem_or_run: Problem | Run,
+    recipe: Recipe | None = None,
+    *,
+    budget: str | float = "2m",
+    progress: bool = True,
+    folder: Folder = None,
+) -> Diagnosis:
+    """Why a problem does not train under a recipe, root cause first.
+
+    The data is looked at first, then the untrained model; then the recipe is followed, in full length where
+    the budget allows; where the run ended far from what is reachable, suspicions are put to paired trials.
+
+    Args:
+        problem_or_run: A problem, or a finished run (then nothing is trained, and what it did not record is
+            named as not checked).
+        recipe: How to train; left out, Adam with its defaults.
+        budget: "2m", "90s", seconds, or "500 steps" (of the run; trials take no more).
+        progress: Whether to say on standard error what is being looked at.
+        folder: Of the run; None makes one, False keeps it in memory.
+
+    Returns:
+        The diagnosis; its run holds everything that was measured.
+
+    Raises:
+        InputError: data, objective, model, recipe or budget cannot be used; one line.
+    """
+    if isinstance(problem_or_run, Run):
+        return diagnose_run(problem_or_run)
+    return _Session(problem_or_run, recipe or Recipe(), Budget(budget), progress, folder).go()
+
+
+def diagnose_run(run: Run) -> Diagnosis:
+    """The diagnosis of a finished run from what it recorded; static checks where its problem is at hand."""
+    begun = time.monotonic()
+    if run.problem is not None and run.recipe is not None:
+        _static(run, run.problem, run.recipe)
+        if "ending" not in run.facts and run.status != "diverged":
+            measure.record(run, "ending", lambda: _ending(run))
+    result = judge(run)
+    result.seconds = time.monotonic() - begun
+    return result
+
+
+def _ending(run: Run) -> Any:
+    problem = run.the_problem()
+    return ending.measure(run, problem, *scored(problem))
+
+
+def _static(run: Run, problem: Problem, recipe: Recipe) -> None:
+    """Data, output, start and best constant: no step is taken."""
+    for name, look in (
+        ("data", lambda: data.measure(problem)),
+        ("features", lambda: data.features(problem)),
+        ("output", lambda: output.measure(problem, recipe)),
+        ("start", lambda: start.measure(problem, recipe)),
+        ("constant", lambda: constant.measure(problem, recipe)),
+    ):
+        if name not in run.facts:
+            measure.record(run, name, look)
+
+
+class _Session:
+    """One diagnosis on its way."""
+
+    def __init__(self, problem: Problem, recipe: Recipe, budget: Budget, talk: bool, folder: Folder) -> None:
+        self.problem, self.recipe, self.budget, self.talk, self.folder = problem, recipe, budget, talk, folder
+        self.run = Run(problem=problem, recipe=recipe, described=problem.describe())
+        self.notes: list[str] = []
+        self.price: Price | None = None
+        self.length: int | None = None
+        self.limit = math.inf
+
+    def go(self) -> Diagnosis:
+        """Look, run, try, judge."""
+        self._say("data, output, start")
+        _static(self.run, self.problem, self.recipe)
+        early = judge(self.run)
+        if _lost(early, "non-finite-data") or (self._refuses() and _lost(early, "output-activation")):
+            self.run.status = "failed"
+            early.notes.append("No step was taken: the run cannot work before this is put right.")
+            return self._done(early)
+        self._train()
+        if self.run.status != "interrupted":
+            self._measure_ending()
+            self._settle()
+        return self._done(judge(self.run))
+
+    def _refuses(self) -> bool:
+        """Whether objective or model failed on the first batch."""
+        return (self.run.facts.get("start") or {}).get("error") is not None
+
+    def _say(self, text: str) -> None:
+        if self.talk:
+            sys.stderr.write(f"diagnose  {text}\n")
+            sys.stderr.flush()
+
+    # -- the run ------------------------------------------------------------------------------------------
+
+    def _train(self) -> None:
+        self.price = price(self.problem, self.recipe)
+        seconds = self.price.seconds
+        recipe = self._cut(seconds)
+        spoken = min(seconds, self.budget.left)
+        self._say(
+            f"about {spoken:.0f} s for the run, at most {min(self.budget.left, 2 * spoken + 10):.0f} s in all"
+        )
+        facts = self.run.facts
+        begun = time.monotonic()
+        self.run = fit(
+            self.problem, recipe, folder=self.folder, name="diagnose", progress=self.talk
+        )
+        took = time.monotonic() - begun
+        self.run.facts = facts | self.run.facts
+        # A diagnosis of a small problem takes at most twice the time of its run plus 10 s.
+        self.limit = self.budget.started + min(self.budget.seconds, 2 * took + SLACK)
+        self.run.facts["seconds"] = took
+
+    def _cut(self, seconds: float) -> Recipe:
+        """The recipe, shortened where the budget does not hold the whole run and a trial of it."""
+        held = self.price
+        steps = None if held is None else held.steps
+        allowed = self.budget.steps
+        if allowed is None and (steps is None or seconds > 0.6 * self.budget.left):
+            rate = held.per_step + (held.per_epoch * held.epochs / held.steps if held.steps else 0.0) if held else 1
+            allowed = max(20, int(0.5 * self.budget.left / max(rate, 1e-6)))
+        if allowed is None or (steps is not None and allowed >= steps):
+            return self.recipe
+        self.notes.append(
+            f"The run was cut to {allowed} of {steps or 'an unknown number of'} steps by the budget: "
+            "what comes later is not judged."
+        )
+        self.length = allowed
+        return self.recipe.edit(steps=allowed)
+
+    def _measure_ending(self) -> None:
+        run = self.run
+        self.held = scored(self.problem)
+        if run.status == "diverged":
+            run.facts.setdefault("not_measured", {})["ending"] = "the run left the finite numbers"
+            return
+        measure.record(run, "ending", lambda: ending.measure(run, self.problem, *self.held))
+
+    # -- what decides -------------------------------------------------------------------------------------
+
+    def _settle(self) -> None:
+        """Where the run ended far from perfect: what is reachable, then one suspicion after another."""
+        run, how = self.run, how_far(self.run)
+        slip = any(f.symptom == "output-activation" for f in judge(run).findings)
+        if how.solved and not how.diverged:
+            return
+        measure.record(run, "sharpness", lambda: sharpness.measure(self.problem, self.recipe))
+        if not (how.standing or slip):
+            self._references()
+            if not how_far(run).ended_far:
+                return
+        run.facts["trials"] = {}
+        self._try_all()
+        if not run.facts.get("references") and not self._answered():
+            self._references()
+
+    def _references(self) -> None:
+        run = self.run
+        for name, problem, recipe, edit in references.references(run, self.problem, self._recipe()):
+            if time.monotonic() + self._cost(1.0) > self.limit:
+                self.notes.append(f"No time for a reference: {name}.")
+                continue
+            self._say(f"what is reachable: {name}")
+            references.reach(run, name, problem, recipe, edit, self.held)
+            if how_far(run).ended_far:
+                return
+
+    def _try_all(self) -> None:
+        tried: set[str] = set()
+        for _ in range(len(registry())):
+            suspects = [f for f in judge(self.run).findings if f.symptom not in tried]
+            suspects = [f for f in _flat(suspects) if f.remedies and f.remedies[0].provable]
+            suspects = [f for f in suspects if f.symptom not in tried and f.symptom != "high-variance"]
+            suspects.sort(key=lambda f: registry()[f.symptom].rank)
+            if not suspects and "rates" not in self.run.facts and not self._answered():
+                self._rates()
+                continue
+            if not suspects or self._answered():
+                return
+            tried.add(suspects[0].symptom)
+            self._try(suspects[0])
+
+    def _answered(self) -> bool:
+        """Whether one cause already gives back most of the way."""
+        trials: dict[str, Any] = self.run.facts.get("trials") or {}
+        return any(gain(each) >= CERTAIN for each in trials.values())
+
+    def _try(self, finding: Finding) -> None:
+        edit = finding.remedies[0]
+        share = self._share_of_run()
+        if share is None:
+            self.notes.append(f"No time for a trial of {edit}.")
+            return
+        total = int(self.run.summary.get("steps") or 0)
+        steps = self._full() if share >= 1 else max(10, int(share * total))
+        self._say(f"trial of {edit}, {steps} steps")
+        found = attempt(self.problem, self.recipe, edit, steps, self.held)
+        full = steps == self._full()
+        self.run.facts["trials"][finding.symptom] = (
+            found | compare(self.run, found, None if full else steps) | {"edit": str(edit), "full": full}
+            | {"steps": steps}
+        )  # fmt: skip
+
+    def _full(self) -> int:
+        """Steps of the whole run; a run that broke off had more before it."""
+        if self.length is not None:
+            return self.length
+        steps = None if self.price is None else self.price.steps
+        return steps if steps is not None else int(self.run.summary.get("steps") or 1)
+
+    def _recipe(self) -> Recipe:
+        return self.recipe if self.length is None else self.recipe.edit(steps=self.length)
+
+    def _cost(self, share: float) -> float:
+        """Seconds of a trial over `share` of the run; half as much again for what an edit may add."""
+        took = float(self.run.facts.get("seconds") or 0.0)
+        planned = self.price.seconds if self.price is not None else took
+        return 1.2 * share * max(took if self.run.status == "done" else planned, 0.02)
+
+    def _share_of_run(self) -> float | None:
+        left = self.limit - time.monotonic()
+        for share in (1.0, 0.5, _SHORTEST):
+            if self._cost(share) <= left * (1.0 if share < 1 else 0.6):
+                return share
+        return None
+
+    def _rates(self) -> None:
+        full = self._full()
+        left = self.limit - time.monotonic()
+        for share in (0.3, 0.15):
+            if self._cost(share) * 4 <= 0.6 * left or share == 0.15:  # noqa: RUF069 (a value of the loop)
+                break
+        steps = min(full, max(20, int(share * full)))
+        self._say(f"other learning rates, {steps} steps each")
+        until = time.monotonic() + 0.6 * max(left, 0.0)
+        measure.record(
+            self.run,
+            "rates",
+            lambda: rates.measure(self.run, self.problem, self.recipe, self.held, steps, until),
+        )
+        if "rates" not in self.run.facts:
+            self.run.facts["rates"] = {}
+
+    def _done(self, result: Diagnosis) -> Diagnosis:
+        result.notes = [*result.notes, *self.notes]
+        result.seconds = self.budget.spent
+        _keep(result)
+        return result
+
+
+def _lost(diagnosis: Diagnosis, symptom: str) -> bool:
+    return any(each.symptom == symptom and each.severity == "critical" for each in diagnosis.findings)
+
+
+def _flat(findings: list[Finding]) -> list[Finding]:
+    return [each for finding in findings for each in (finding, *_flat(list(finding.consequences)))]
+
+
+def _keep(result: Diagnosis) -> None:
+    """What was measured and said goes to the run's folder, where there is one."""
+    folder = result.run.folder
+    if folder is None:
+        return
+    try:
+        with (folder / "history.jsonl").open("a", encoding="utf-8") as lines:
+            for name, value in result.run.facts.items():
+                if name not in ("modules", "activations", "nonfinite"):
+                    lines.write(json.dumps(encode("fact", name=name, value=plain(value))) + "\n")
+        (folder / "diagnosis.json").write_text(result.to_json() + "\n", encoding="utf-8")
+    except OSError as error:
+        result.notes.append(f"{folder} cannot be written: {error.strerror}")
+
+
+__all__ = ["DataError", "DownslopeError", "InputError", "ModelError", "diagnose", "diagnose_run"]

@@ -1,0 +1,105 @@
+"""The diagnosis: findings with the root cause first, what was cleared, what could not be checked."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from downslope.core.finding import Finding
+from downslope.core.plain import plain
+from downslope.core.run import Run
+
+
+@dataclass(kw_only=True, eq=False)
+class Diagnosis:
+    """What is wrong with a run, root cause first.
+
+    Attributes:
+        findings: Root causes, each with its consequences; the worst and earliest cause first.
+        cleared: Symptoms that do not hold, with the number that says so.
+        not_checked: Symptoms that could not be asked, with the reason.
+        run: The run that was judged.
+        verdict: One line on how far the run came.
+        seconds: What the diagnosis took, the run included.
+        notes: Decisions of the diagnosis that a reader must know (a run cut short, trials left out).
+    """
+
+    run: Run
+    findings: list[Finding] = field(default_factory=list[Finding])
+    cleared: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
+    not_checked: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
+    verdict: str = ""
+    seconds: float = 0.0
+    notes: list[str] = field(default_factory=list[str])
+
+    @property
+    def healthy(self) -> bool:
+        """Whether no finding is a warning or worse."""
+        return all(each.severity == "info" for each in self.findings)
+
+    @property
+    def root(self) -> Finding | None:
+        """The first root cause that is a warning or worse; None for a healthy run."""
+        return next((each for each in self.findings if each.severity != "info"), None)
+
+    @property
+    def symptoms(self) -> list[str]:
+        """Ids of all findings, root causes first, their consequences after them."""
+        return [each.symptom for each in _walk(self.findings)]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values only: ready for JSON."""
+        return {
+            "healthy": self.healthy,
+            "verdict": self.verdict,
+            "findings": [each.to_dict() for each in self.findings],
+            "cleared": [{"symptom": name, "evidence": text} for name, text in self.cleared],
+            "not_checked": [{"symptom": name, "reason": text} for name, text in self.not_checked],
+            "notes": list(self.notes),
+            "seconds": plain(self.seconds),
+            "run": None if self.run.folder is None else str(self.run.folder),
+            "summary": plain(self.run.summary),
+            "status": self.run.status,
+        }
+
+    def to_json(self, indent: int | None = 2) -> str:
+        """The diagnosis as JSON; a number that is not finite is null."""
+        return json.dumps(self.to_dict(), indent=indent, allow_nan=False)
+
+    def __str__(self) -> str:
+        lines = [self.verdict] if self.verdict else []
+        serious = [each for each in self.findings if each.severity != "info"]
+        if not serious:
+            lines.append("Healthy: none of the symptoms that could be checked holds.")
+        for finding in serious:
+            lines += _told(finding)
+        lines += [
+            f"info: {each.symptom}: {each.message}" for each in self.findings if each.severity == "info"
+        ]
+        if self.cleared:
+            lines.append(f"Clear: {', '.join(name for name, _ in self.cleared)}.")
+        if self.not_checked:
+            lines.append("Not judged: " + "; ".join(f"{n} ({why})" for n, why in self.not_checked) + ".")
+        return "\n".join([*lines, *self.notes])
+
+    def __repr__(self) -> str:
+        state = "healthy" if self.healthy else ", ".join(f.symptom for f in self.findings)
+        return f"Diagnosis({state})"
+
+
+def _told(finding: Finding) -> list[str]:
+    lines = [f"Cause: {finding.symptom} [{finding.severity}], {finding.where}. {finding.message}"]
+    if finding.consequences:
+        lines.append(f"It explains {', '.join(each.symptom for each in finding.consequences)}.")
+    if finding.remedies:
+        lines.append(f"Do: {finding.remedies[0]}.")
+    return lines
+
+
+def _walk(findings: list[Finding] | tuple[Finding, ...]) -> Iterator[Finding]:
+    for each in findings:
+        yield each
+    for each in findings:
+        yield from _walk(each.consequences)

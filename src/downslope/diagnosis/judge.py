@@ -1,0 +1,117 @@
+"""The judge: every symptom asked of what is recorded, root causes first, consequences under them. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from downslope.core.finding import SEVERITIES, Finding
+from downslope.core.run import Run
+from downslope.diagnosis.diagnosis import Diagnosis
+from downslope.diagnosis.progress import progress
+from downslope.diagnosis.proof import gain, trial_of
+from downslope.diagnosis.symptom import Clear, Symptom, Unknown, missing, registry
+
+NEARLY = 0.8
+"""An earlier cause stays the root while its remedy recovers this share of what the best one recovers."""
+
+
+def judge(run: Run) -> Diagnosis:
+    """The diagnosis of what `run` has recorded.
+
+    Args:
+        run: Finished, broken off, or only watched. Nothing is measured and nothing is changed.
+
+    Returns:
+        Findings with root causes first, what is cleared, and what could not be checked.
+    """
+    known = registry()
+    findings: list[Finding] = []
+    result = Diagnosis(run=run, verdict=verdict(run))
+    for entry in known.values():
+        reason = next((why for need in entry.needs if (why := missing(run, need)) is not None), None)
+        if reason is not None:
+            result.not_checked.append((entry.id, reason))
+            continue
+        try:
+            found = entry.check(run)
+        except Exception as error:  # noqa: BLE001 (a broken run must not break its diagnosis)
+            result.not_checked.append((entry.id, f"the check failed: {type(error).__name__}: {error}"))
+            continue
+        if isinstance(found, Clear):
+            result.cleared.append((entry.id, found.evidence))
+        elif isinstance(found, Unknown):
+            result.not_checked.append((entry.id, found.reason))
+        else:
+            findings.append(found)
+    result.findings = arrange(findings, run, known)
+    return result
+
+
+def arrange(findings: list[Finding], run: Run, known: Mapping[str, Symptom]) -> list[Finding]:
+    """Root causes in causal order, each with its consequences; what is only worth knowing comes last."""
+    serious = [each for each in findings if each.severity != "info"]
+    roots: list[Finding] = []
+    for each in _causes_first(serious, run, known):
+        cause = next((i for i, root in enumerate(roots) if _explains(root, each, run, known)), None)
+        if cause is None:
+            roots.append(each)
+        else:
+            held = roots[cause]
+            roots[cause] = replace(held, consequences=(*held.consequences, replace(each, remedies=())))
+    minor: list[Finding] = []
+    for each in findings:
+        if each.severity != "info":
+            continue
+        cause = next((i for i, root in enumerate(roots) if each.symptom in known[root.symptom].explains), None)
+        if cause is None:
+            minor.append(each)
+        else:
+            held = roots[cause]
+            roots[cause] = replace(held, consequences=(*held.consequences, replace(each, remedies=())))
+    return [*roots, *minor]
+
+
+def _causes_first(findings: list[Finding], run: Run, known: Mapping[str, Symptom]) -> list[Finding]:
+    """Causal order, except that a cause whose remedy hardly helps does not stand before one that does."""
+    gains = {f.symptom: gain(t) for f in findings if (t := trial_of(run, f.symptom)) is not None}
+    most = max(gains.values(), default=0.0)
+
+    def key(finding: Finding) -> tuple[bool, int, tuple[int, int]]:
+        weak = finding.symptom in gains and gains[finding.symptom] < NEARLY * most
+        return weak, -SEVERITIES.index(finding.severity) if weak else 0, known[finding.symptom].rank
+
+    return sorted(findings, key=key)
+
+
+def _explains(cause: Finding, effect: Finding, run: Run, known: Mapping[str, Symptom]) -> bool:
+    """Whether `effect` follows from `cause`: a declared relation, and the order of time or of proof.
+
+    With a trial of each, the cause's remedy must recover as much as the effect's own.
+    """
+    if effect.symptom in known[cause.symptom].explains:
+        begins, shows = cause.where.steps, effect.where.steps
+        return begins is None or shows is None or begins[0] <= shows[0]
+    first, second = trial_of(run, cause.symptom), trial_of(run, effect.symptom)
+    return first is not None and second is not None and gain(first) >= NEARLY * gain(second)
+
+
+def verdict(run: Run) -> str:
+    """One line on how far the run came."""
+    how = progress(run)
+    if how.diverged:
+        where = run.facts.get("nonfinite") or {}
+        at = f" at step {where['step']}: the {where['what']}" if where.get("step") is not None else ""
+        inside = f" of {where['module']}" if where.get("module") else ""
+        return f"LOST: the run left the finite numbers{at}{inside}."
+    if how.final is None or how.constant is None:
+        return ""
+    if how.standing:
+        return f"NOT LEARNING: loss {how.final:.4g} is no better than a constant guess ({how.constant:.4g})."
+    if how.share is None or how.reachable is None:
+        return f"Learning: loss {how.constant:.4g} for a constant guess, {how.final:.4g} at the end."
+    word = "ENDED FAR" if how.ended_far else "Learnt"
+    return (
+        f"{word}: loss {how.final:.4g}, {max(how.share, 0):.0%} of the way from a constant guess "
+        f"({how.constant:.4g}) to what is reachable ({how.reachable:.4g})."
+    )

@@ -1,0 +1,67 @@
+"""What the data is: scales, kinds, non-finite values. No model is needed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from downslope.core import batches
+from downslope.core.problem import Problem
+from downslope.core.sources import Memory
+from downslope.data.inspect import facts
+from downslope.diagnosis.measure.sample import SCORED, sample
+
+
+def measure(problem: Problem) -> dict[str, Any]:
+    """The facts of the training part, with ``valid_non_finite`` and ``valid_target_non_finite``."""
+    found = _facts(problem, _held(problem.train_source))
+    if problem.valid_source is not None:
+        valid = _facts(problem, _held(problem.valid_source))
+        found["valid_non_finite"] = valid.get("non_finite")
+        found["valid_target_non_finite"] = valid.get("target_non_finite")
+        found["valid_n"] = problem.valid_source.size
+    found["size"] = problem.train_source.size
+    return found
+
+
+def features(problem: Problem) -> dict[str, Any] | None:
+    """Root mean square and deviation of every input feature, where the first input is floating.
+
+    The scale that counts for the step is that of a feature, not of all values together. Features are the
+    last axis of tables and sequences, the channels of images.
+    """
+    args, kwargs, _ = problem.splitter(sample(problem.train_source, SCORED, None))
+    x = next((leaf for leaf in batches.tensors((args, kwargs))), None)
+    if x is None or not x.is_floating_point() or not x.numel():
+        return None
+    values = x.to(torch.float64)
+    values = values.movedim(1, -1) if values.dim() > 3 else values
+    values = values.reshape(-1, values.shape[-1] if values.dim() > 1 else 1)
+    values = values[values.isfinite().all(1)]
+    rms = values.square().mean(0).sqrt()
+    std = values.std(0, correction=0)
+    varies = std > 1e-9 * rms.clamp_min(1e-300)
+    if not bool(varies.any()):
+        return None
+    lead = int(torch.where(varies, rms, 0.0).argmax())
+    some = std[varies]
+    return {
+        "rms": float(values.square().mean().sqrt()),
+        "max_rms": float(rms[varies].max()),
+        "max_rms_feature": lead,
+        "max_std": float(some.max()),
+        "std_ratio": float(some.quantile(0.95) / some.quantile(0.05)) if len(some) > 1 else 1.0,
+        "offset_ratio": float((values.mean(0)[varies].abs() / some).median()),
+        "features": int(values.shape[1]),
+        "varying": int(varies.sum()),
+    }
+
+
+def _held(source: Any) -> Any:
+    return source.batch if isinstance(source, Memory) else sample(source, SCORED, None)
+
+
+def _facts(problem: Problem, batch: Any) -> dict[str, Any]:
+    args, kwargs, target = problem.splitter(batch)
+    return facts((*args, *kwargs.values()), target)

@@ -1,0 +1,63 @@
+"""Where a run ended: loss and metric of its last model on training and validation data, with standard errors."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from downslope.core.problem import Problem
+from downslope.core.run import Run
+from downslope.core.sources import Memory
+from downslope.training.evaluate import evaluate
+
+CHUNK = 32
+"""Examples a batch, so that the spread over batches gives a standard error."""
+
+
+def measure(run: Run, problem: Problem, train: Memory, valid: Memory | None) -> dict[str, Any]:
+    """The last model of `run` under the objective and the metric of `problem`, in the user's units.
+
+    Args:
+        run: A finished run; its own problem may carry edits.
+        problem: Whose objective and metric count.
+        train: Training examples to score on.
+        valid: Validation examples, or None.
+
+    Returns:
+        ``train_loss``, ``train_metric``, ``train_stderr``, ``train_n``; the same for ``valid``; and
+        ``best_valid_loss``, ``best_valid_metric`` over the epochs (of the last model where not recorded).
+    """
+    model = run.model("last")
+    found: dict[str, Any] = {"steps": run.summary.get("steps")}
+    for part, source in (("train", train), ("valid", valid)):
+        if source is None:
+            continue
+        seen = evaluate(problem, model, source, batch_size=CHUNK)
+        found |= {
+            f"{part}_loss": _finite(seen.loss),
+            f"{part}_metric": _finite(seen.metric),
+            f"{part}_stderr": _finite(seen.stderr),
+            f"{part}_n": seen.n,
+        }
+    if valid is not None:
+        found["best_valid_loss"] = _best(run, "valid_loss", problem.maximize, found["valid_loss"])
+        higher = problem.direction == "max"
+        if problem.metric is not None:
+            found["best_valid_metric"] = _best(run, "valid_metric", higher, found["valid_metric"])
+    return found
+
+
+def _best(run: Run, column: str, higher: bool, last: float | None) -> float | None:
+    """The best value over the epochs, the last model's own where that is better; the start does not count."""
+    series = run.history.series(column)
+    values = series.values[(series.steps > 0) & np.isfinite(series.values)]
+    known = [*values.tolist(), *([last] if last is not None else [])]
+    if not known:
+        return None
+    return max(known) if higher else min(known)
+
+
+def _finite(value: float | None) -> float | None:
+    return None if value is None or not math.isfinite(value) else float(value)

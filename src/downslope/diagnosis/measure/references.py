@@ -1,0 +1,100 @@
+"""What is reachable in as many steps: the same model under sound conditions, and a plain network of ours.
+
+A reference is no proof of a cause; it only says whether a run ended far from what can be had, and so opens or
+shuts the gate for alarms about the step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import nn
+
+from downslope.core import batches
+from downslope.core.edits import Combined, Edit, SetRecipe, StandardiseInputs, StandardiseTargets
+from downslope.core.problem import Problem
+from downslope.core.recipe import Recipe
+from downslope.core.run import Run
+from downslope.core.sources import Memory
+from downslope.diagnosis.measure.sample import sample
+from downslope.diagnosis.trials import Scores, attempt
+from downslope.models.mlp import mlp
+
+WIDEST = 4096
+"""Inputs of one example beyond which no plain network is tried beside the model."""
+
+_SOUND: dict[str, Any] = {
+    "optimizer": "adam", "lr": 1e-3, "weight_decay": 0.0, "schedule": None, "warmup": None,
+    "clip_norm": None, "clip_value": None,
+}  # fmt: skip
+_ENDS: dict[str, Any] = {
+    "probability": nn.Sigmoid, "probabilities": lambda: nn.Softmax(1), "log-probabilities": lambda: nn.LogSoftmax(1),
+}  # fmt: skip
+
+
+def references(run: Run, problem: Problem, recipe: Recipe) -> Iterator[tuple[str, Problem, Recipe, Edit]]:
+    """Name, problem, recipe and edit of each reference, the cheapest and most telling first."""
+    plain = _plain(run, problem)
+    scaled = _scaled(run, problem)
+    if plain is not None:
+        edit = Combined((SetRecipe(_SOUND | {"lr": 3e-3}), *scaled))
+        yield "a plain network under Adam on standardised data", plain, recipe, edit
+    sound = Combined((SetRecipe(_SOUND), *scaled))
+    yield "the same model under Adam on standardised data", problem, recipe, sound
+
+
+def reach(
+    run: Run,
+    name: str,
+    problem: Problem,
+    recipe: Recipe,
+    edit: Edit,
+    held: tuple[Memory, Memory | None],
+) -> Scores:
+    """Train one reference and note what it reached in ``run.facts["references"]``."""
+    found = attempt(problem, recipe, edit, None, held) | {"what": name}
+    run.facts.setdefault("references", []).append(found)
+    return found
+
+
+def _scaled(run: Run, problem: Problem) -> list[Edit]:
+    edits: list[Edit] = []
+    data = run.facts.get("data") or {}
+    dtype = str(data.get("dtype", ""))
+    if run.facts.get("features") and dtype.startswith("float"):
+        edits.append(StandardiseInputs())
+    target = data.get("target") or {}
+    expects = (run.facts.get("output") or {}).get("expects")
+    if target.get("kind") == "real" and expects == "real" and str(target.get("dtype", "")).startswith("float"):
+        edits.append(StandardiseTargets())
+    del problem
+    return edits
+
+
+def _plain(run: Run, problem: Problem) -> Problem | None:
+    """The problem with a network of two hidden layers of 64 in the place of its model; None if that cannot be."""
+    output = run.facts.get("output") or {}
+    if output.get("expects") is None or output.get("tensors") != 1 or problem.split is not None:
+        return None
+    args, kwargs, _ = problem.splitter(sample(problem.train_source, 2))
+    inputs = batches.tensors((args, kwargs))
+    if len(args) != 1 or kwargs or len(inputs) != 1 or not inputs[0].is_floating_point():
+        return None
+    width = inputs[0][0].numel()
+    shape = tuple(output["shape"])
+    units = 1
+    for each in shape:
+        units *= each
+    if width > WIDEST or units > WIDEST:
+        return None
+
+    def make() -> nn.Module:
+        layers: list[nn.Module] = [mlp(width, units), nn.Unflatten(1, shape) if shape else nn.Flatten(0)]
+        end = _ENDS.get(output["expects"])
+        return nn.Sequential(*layers, *([end()] if end else []))
+
+    with torch.no_grad():
+        make()(inputs[0])
+    return problem.edit(model=make, arguments={})

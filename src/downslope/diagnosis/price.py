@@ -1,0 +1,72 @@
+"""What a run of a recipe will cost: a few steps are timed before it starts."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import NamedTuple
+
+from downslope.core.problem import Problem
+from downslope.core.recipe import Recipe
+from downslope.core.sources import Memory
+from downslope.training.evaluate import evaluate
+from downslope.training.fit import fit
+
+_SHORT, _LONG = 2, 12
+
+
+class Price(NamedTuple):
+    """Seconds that a run takes."""
+
+    steps: int | None
+    """Of the whole run; None where the data does not say how long an epoch is."""
+    per_step: float
+    """Seconds a step."""
+    per_epoch: float
+    """Seconds that validation takes after an epoch."""
+    epochs: float
+    """Epochs of the whole run."""
+
+    @property
+    def seconds(self) -> float:
+        """Of the whole run."""
+        return (self.steps or 0) * self.per_step + self.epochs * self.per_epoch
+
+
+def total_steps(problem: Problem, recipe: Recipe) -> int | None:
+    """Steps of a whole run; None where the data does not say how long an epoch is."""
+    if recipe.steps is not None:
+        return recipe.steps
+    each = _per_epoch(problem, recipe)
+    return None if each is None else each * (recipe.epochs or 1)
+
+
+def price(problem: Problem, recipe: Recipe) -> Price:
+    """Time a run of two steps and one of twelve, and one validation.
+
+    Raises:
+        InputError: what `fit` raises.
+    """
+    steps = total_steps(problem, recipe)
+    each = _per_epoch(problem, recipe)
+    long = _LONG if steps is None else min(_LONG, steps)
+    timed: list[float] = []
+    for count in (_SHORT, long) if long > _SHORT else (long,):
+        begun = time.monotonic()
+        quick = recipe.edit(steps=count, patience=None)
+        run = fit(problem, quick, folder=False, progress=False, observe=0.0)
+        timed.append(time.monotonic() - begun)
+    per_step = max((timed[-1] - timed[0]) / max(long - _SHORT, 1), 1e-5) if len(timed) > 1 else timed[0] / long
+    valid = 0.0
+    if problem.valid_source is not None and isinstance(problem.valid_source, Memory):
+        begun = time.monotonic()
+        evaluate(problem, run.model("last"), problem.valid_source)
+        valid = time.monotonic() - begun
+    epochs = (steps or 0) / each if each else math.inf
+    return Price(steps, per_step, valid, epochs if math.isfinite(epochs) else 0.0)
+
+
+def _per_epoch(problem: Problem, recipe: Recipe) -> int | None:
+    source = problem.train_source
+    size = recipe.batch_size if isinstance(recipe.batch_size, int) else (source.size or 1)
+    return source.steps(min(size, source.size) if source.size else size)

@@ -1,0 +1,221 @@
+"""How far a run came: the one gate through which alarms about the step and the terrain have to pass.
+
+Everything is measured on the way from the best constant prediction down to what is reachable. `reachable` is
+the lowest loss that this run, a reference or a paired trial got to with the same number of steps.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from downslope.core.run import Run
+
+FAR = 0.75
+"""A run that covers less of the way is far from what is reachable. Convention; bench/diagnosis.py sweeps it."""
+
+SOLVED = 0.9
+"""Share of the way to a perfect score at which a run counts as solved. Convention; bench/diagnosis.py."""
+
+STANDING = 0.1
+"""A run that covers less of the way is no better than a constant. Convention; bench/diagnosis.py."""
+
+_FLOORED = {"logits", "logit", "probability", "probabilities", "log-probabilities", "real", "sign"}
+"""What objectives expect whose lowest value is 0 (or, for NLL on real numbers, is not known)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """How far a run came, in shares of the way from the best constant prediction to what is reachable."""
+
+    constant: float | None
+    """Loss of the best constant prediction; the first loss where it is not known; None if neither is."""
+    first: float | None
+    """Loss of the untrained model."""
+    final: float | None
+    """Loss at the end; None where the run left the finite numbers."""
+    reachable: float | None
+    """The lowest loss known to be reachable in as many steps; None where nothing was compared."""
+    share: float | None
+    """Share of the way covered, at most 1; negative for a run that ended above the constant."""
+    valid_share: float | None
+    """The same by the validation metric, or the validation loss without a metric."""
+    solved: bool
+    """The goal is reached, or the score is close to perfect."""
+    diverged: bool
+    """The run left the finite numbers."""
+    falling: float
+    """Fall of the loss in the last fifth of the run, as a share of what is left to reach."""
+
+    @property
+    def ended_far(self) -> bool:
+        """Whether more than a quarter of the way was left, and the run is not solved."""
+        if self.diverged:
+            return True
+        if self.solved or self.share is None:
+            return False
+        if self.valid_share is not None and self.valid_share >= 1 - (1 - FAR) / 2:
+            return False
+        return self.share < FAR
+
+    @property
+    def standing(self) -> bool:
+        """Whether the run ended no better than a constant prediction."""
+        return self.diverged or (self.share is not None and self.share < STANDING)
+
+
+def progress(run: Run) -> Progress:
+    """How far `run` came, by what is recorded; pure."""
+    facts = run.facts
+    sign = -1.0 if run.problem is not None and run.problem.maximize else 1.0
+    ending: Mapping[str, Any] = facts.get("ending") or {}
+    constant_scores: Mapping[str, Any] = facts.get("constant") or {}
+    first = _signed((facts.get("start") or {}).get("loss"), sign)
+    if first is None:
+        first = _signed(_early(run), sign)
+    final = final_loss(run)
+    final = None if final is None else sign * final
+    diverged = run.status == "diverged" or facts.get("nonfinite") is not None
+    diverged = diverged or (final is None and bool(len(run.history.series("train_loss").steps)))
+    constant = _signed(constant_scores.get("loss"), sign)
+    base = constant if constant is not None else first
+    others = [sign * each["loss"] for each in _others(facts) if each.get("loss") is not None]
+    reached = [each for each in (final, *others) if each is not None and math.isfinite(each)]
+    reachable = min(reached) if reached and others else None
+    solved = _solved(run, base, final, constant_scores, ending)
+    return Progress(
+        constant=None if base is None else sign * base,
+        first=None if first is None else sign * first,
+        final=None if final is None else sign * final,
+        reachable=None if reachable is None else sign * reachable,
+        share=_share(base, final, reachable, diverged, run),
+        valid_share=_valid_share(run, constant_scores, ending),
+        solved=solved and not diverged,
+        diverged=diverged,
+        falling=_falling(run, sign, base, reachable),
+    )
+
+
+def final_loss(run: Run) -> float | None:
+    """Loss at the end in the user's units: the better of the scored model and the last batches' mean.
+
+    A mean over batches holds for models whose eval mode differs (few steps of batch norm), the scored model
+    for those that train under dropout.
+    """
+    ending: Mapping[str, Any] = run.facts.get("ending") or {}
+    found = [ending.get("train_loss"), smoothed(run)]
+    finite = [float(each) for each in found if each is not None and math.isfinite(each)]
+    if not finite or run.facts.get("nonfinite") is not None:
+        return None
+    maximize = run.problem is not None and run.problem.maximize
+    return max(finite) if maximize else min(finite)
+
+
+def smoothed(run: Run, until: int | None = None) -> float | None:
+    """Mean batch loss over the last tenth of the steps up to `until`; None where not finite or not recorded."""
+    series = run.history.series("train_loss")
+    values = series.values if until is None else series.values[series.steps <= until]
+    if not len(values):
+        return None
+    tail = values[-max(1, len(values) // 10) :]
+    return float(tail.mean()) if bool(np.isfinite(tail).all()) else None
+
+
+def bounded(run: Run) -> bool:
+    """Whether the metric is one whose best value is 1 (accuracy, F1, AUC, R2)."""
+    metric = None if run.problem is None else run.problem.metric
+    return getattr(metric, "__name__", "") in ("accuracy", "f1", "auc", "r2")
+
+
+def _signed(value: float | None, sign: float) -> float | None:
+    return None if value is None or not math.isfinite(value) else sign * value
+
+
+def _early(run: Run) -> float | None:
+    values = run.history.series("train_loss").values
+    return float(values[0]) if len(values) and math.isfinite(values[0]) else None
+
+
+def _others(facts: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """What was reached beside the run: by references, and by paired trials of full length."""
+    yield from facts.get("references") or ()
+    for each in (facts.get("trials") or {}).values():
+        if each.get("full"):
+            yield each
+
+
+def _share(
+    base: float | None, final: float | None, reachable: float | None, diverged: bool, run: Run
+) -> float | None:
+    if diverged:
+        return -math.inf
+    if base is None or final is None:
+        return None
+    floor = reachable if reachable is not None else _floor(run)
+    if floor is None or base - floor <= 1e-9 * max(abs(base), abs(floor)):
+        return None
+    return (base - final) / (base - floor)
+
+
+def _floor(run: Run) -> float | None:
+    """The lowest value that the objective can take, where that is known."""
+    expects = (run.facts.get("output") or {}).get("expects")
+    return 0.0 if expects in _FLOORED else None
+
+
+def _solved(
+    run: Run,
+    base: float | None,
+    final: float | None,
+    constant: Mapping[str, Any],
+    ending: Mapping[str, Any],
+) -> bool:
+    if run.status == "goal":
+        return True
+    if run.problem is not None and run.problem.reached(run.summary.get("valid_metric")):
+        return True
+    if bounded(run) and ending.get("train_metric") is not None:
+        pairs = [(ending["train_metric"], constant.get("metric"))]
+        if ending.get("best_valid_metric") is not None:
+            pairs.append((ending["best_valid_metric"], constant.get("valid_metric")))
+        return all(value - (low or 0.0) >= SOLVED * (1 - (low or 0.0)) for value, low in pairs)
+    floor = _floor(run)
+    if floor is None or base is None or final is None or base <= floor:
+        return False
+    return (base - final) / (base - floor) >= SOLVED
+
+
+def _valid_share(run: Run, constant: Mapping[str, Any], ending: Mapping[str, Any]) -> float | None:
+    """Share of the way by the validation metric, else the validation loss, against what others reached."""
+    key = "metric" if ending.get("best_valid_metric") is not None else "loss"
+    own, base = ending.get(f"best_valid_{key}"), constant.get(f"valid_{key}")
+    if own is None or base is None:
+        return None
+    sign = -1.0 if _higher_is_better(run, key) else 1.0
+    others = [e.get(f"valid_{key}") for e in _others(run.facts)]
+    known = [sign * each for each in (own, *others) if each is not None and math.isfinite(each)]
+    if len(known) < 2 or not math.isfinite(own):
+        return None
+    reach = min(known)
+    return (sign * base - sign * own) / (sign * base - reach) if sign * base > reach else None
+
+
+def _higher_is_better(run: Run, key: str) -> bool:
+    if run.problem is None:
+        return False
+    return run.problem.direction == "max" if key == "metric" else run.problem.maximize
+
+
+def _falling(run: Run, sign: float, base: float | None, reachable: float | None) -> float:
+    """Fall over the last fifth of the steps, in shares of the way from the constant to what is reachable."""
+    values = sign * run.history.series("train_loss").values
+    if len(values) < 10 or base is None:
+        return 0.0
+    fifth = max(1, len(values) // 5)
+    fall = float(np.median(values[-2 * fifth : -fifth]) - np.median(values[-fifth:]))
+    way = base - (reachable if reachable is not None else min(0.0, float(values.min())))
+    return fall / way if math.isfinite(fall) and way > 0 else 0.0

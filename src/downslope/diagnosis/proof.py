@@ -1,0 +1,89 @@
+"""What a paired trial says of a suspicion: the rule by which severity is a claim that can be tested.
+
+``facts["trials"]`` holds, by symptom, the trial of its first remedy from the same seed and the same number of
+steps. While that table is there and a symptom is not in it, the symptom is a suspicion that can still be tried.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from downslope.core.finding import Evidence, Severity
+from downslope.core.run import Run
+from downslope.diagnosis.progress import progress
+
+MATERIAL = 0.2
+"""A warning claims that its first remedy recovers this share of the way from constant to reachable."""
+
+BLUNDER = 0.05
+"""The same for what is plainly a slip in the code (a softmax before a cross-entropy)."""
+
+_CLAIM = "the share that DESIGN asks a warning to state; swept in bench/diagnosis.py"
+
+
+def trial_of(run: Run, symptom: str) -> Mapping[str, Any] | None:
+    """The paired trial of this symptom's remedy; None if there was none."""
+    return (run.facts.get("trials") or {}).get(symptom)
+
+
+def trying(run: Run) -> bool:
+    """Whether suspicions of this run can be put to a trial."""
+    return run.facts.get("trials") is not None
+
+
+def gain(trial: Mapping[str, Any]) -> float:
+    """What a trial recovered: by the training loss, held down by what it recovered on validation.
+
+    A remedy that only memorises faster gains nothing that a user reads: twice the gain on validation is
+    the most that counts.
+    """
+    share = float(trial.get("share") or 0.0)
+    valid = trial.get("valid_share")
+    return share if valid is None else min(share, 2.0 * float(valid))
+
+
+def settle(run: Run, symptom: str, strong: bool, material: float = MATERIAL) -> Severity | None:
+    """The severity that the evidence supports; None where a trial refuted the suspicion.
+
+    Args:
+        run: The run.
+        symptom: Id.
+        strong: Whether the evidence alone, without a trial, is enough for a warning.
+        material: The share that the trial has to recover.
+    """
+    trial = trial_of(run, symptom)
+    how = progress(run)
+    if trial is None:
+        worst: Severity = "critical" if how.standing else "warning"
+        return worst if strong else "info"
+    recovered = gain(trial)
+    if not math.isfinite(recovered) or recovered < material:
+        return None
+    return "critical" if how.standing else "warning"
+
+
+def proved(run: Run, symptom: str, material: float = MATERIAL) -> tuple[Evidence, ...]:
+    """The trial as evidence, where there was one."""
+    trial = trial_of(run, symptom)
+    if trial is None:
+        return ()
+    name = f"share of the way that {trial['edit']} recovers in {trial['steps']} steps"
+    return (Evidence(name=name, value=gain(trial), threshold=material, unit="share", provenance=_CLAIM),)
+
+
+def refuted(run: Run, symptom: str) -> str:
+    """Why a trial cleared the suspicion, in words."""
+    trial = trial_of(run, symptom)
+    if trial is None:
+        return "not tried"
+    return f"tried: {trial['edit']} recovers {gain(trial):.0%} of the way, too little to matter"
+
+
+def tried(run: Run, symptom: str) -> str:
+    """A half sentence on the trial; empty without one."""
+    trial = trial_of(run, symptom)
+    if trial is None:
+        return " Not tried." if trying(run) else ""
+    return f" Tried: {trial['edit']} recovers {gain(trial):.0%} of the way to what is reachable."

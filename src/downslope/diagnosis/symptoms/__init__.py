@@ -1,0 +1,30 @@
+"""The symptoms, one file each; importing this package registers them all.
+
+To add one: write its file, its test, and one line here.
+"""
+
+from __future__ import annotations
+
+from downslope.diagnosis.symptoms.dead_units import dead_units
+from downslope.diagnosis.symptoms.high_variance import high_variance
+from downslope.diagnosis.symptoms.init_scale import init_scale
+from downslope.diagnosis.symptoms.learning_rate_too_high import learning_rate_too_high
+from downslope.diagnosis.symptoms.learning_rate_too_low import learning_rate_too_low
+from downslope.diagnosis.symptoms.non_finite_data import non_finite_data
+from downslope.diagnosis.symptoms.output_activation import output_activation
+from downslope.diagnosis.symptoms.unscaled_inputs import unscaled_inputs
+from downslope.diagnosis.symptoms.unscaled_targets import unscaled_targets
+from downslope.diagnosis.symptoms.vanishing_gradient import vanishing_gradient
+
+__all__ = [
+    "dead_units",
+    "high_variance",
+    "init_scale",
+    "learning_rate_too_high",
+    "learning_rate_too_low",
+    "non_finite_data",
+    "output_activation",
+    "unscaled_inputs",
+    "unscaled_targets",
+    "vanishing_gradient",
+]

@@ -1,0 +1,141 @@
+"""High variance. The model knows its training data and does far worse on data that it has not seen.
+
+The validation loss falls, turns, and rises while the training loss goes on falling: from the turn on the model
+learns what is particular to its examples. What looks like it and is not: a gap within the standard errors of
+small parts, a validation loss that rises a little because a few wrong answers get surer, and a gap at a level
+that is good enough. Source: Geman, Bienenstock and Doursat 1992; Prechelt 1998, Early stopping - but when?
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from downslope.core.edits import Advice, Edit, SetRecipe
+from downslope.core.finding import Evidence, Finding, Severity, Where
+from downslope.core.run import Run
+from downslope.diagnosis.progress import bounded, progress
+from downslope.diagnosis.proof import MATERIAL
+from downslope.diagnosis.symptom import Clear, Unknown, Verdict, symptom
+
+GAP = 0.15
+"""Share of the way from constant to the training level that is missing on validation data."""
+
+SURE = 3.0
+"""The gap in its standard errors."""
+
+_SOURCE = "Geman, Bienenstock and Doursat 1992; Prechelt 1998, Early stopping - but when?"
+
+
+@symptom(
+    "high-variance",
+    title="overfitting",
+    order=("generalisation", 1),
+    needs=("ending",),
+    explains=(),
+    source=_SOURCE,
+)
+def high_variance(run: Run) -> Verdict:
+    """Validation is worse than training by a material, significant gap, and stopping earlier was better."""
+    ending: Mapping[str, Any] = run.facts["ending"]
+    constant: Mapping[str, Any] = run.facts.get("constant") or {}
+    if ending.get("valid_loss") is None or ending.get("train_loss") is None:
+        return Unknown("there is no validation data") if not ending.get("valid_n") else Unknown(
+            "the loss at the end is not finite"
+        )
+    if constant.get("valid_loss") is None:
+        return Unknown("the best constant prediction is not known")
+    if progress(run).standing:
+        return Clear("the run did not learn its training data either")
+    missing, sure = _gap(run, ending, constant)
+    risen, best = _risen(run, ending, constant)
+    said = f"{missing:.0%} of the way is missing on validation data ({sure:.1f} standard errors)"
+    if missing < GAP or sure < SURE:
+        return Clear(said)
+    severity: Severity = "info"
+    if risen >= MATERIAL and not _good_enough(run):
+        severity = "warning"
+    message = f"Of what was gained on the training data {said}."
+    if risen >= MATERIAL:
+        message += f" Stopping at step {best} instead of the end keeps {risen:.0%} of the way."
+    return Finding(
+        symptom="high-variance",
+        title="overfitting",
+        severity=severity,
+        where=Where(steps=(max(best, 1), max(int(ending.get("steps") or 1), best, 1))),
+        evidence=Evidence(
+            name="share of the way missing on validation data",
+            value=missing,
+            threshold=GAP,
+            unit="share of the way from constant to the training level",
+            provenance="convention; bench/diagnosis.py",
+        ),
+        also=(
+            Evidence(name="gap in its standard errors", value=sure, threshold=SURE, unit="standard errors",
+                     provenance="convention: one false alarm in 700"),
+            Evidence(name="share of the way lost after the best epoch", value=risen, threshold=MATERIAL,
+                     unit="share", provenance="what early stopping recovers at the same budget"),
+        ),  # fmt: skip
+        message=message,
+        remedies=_remedies(run, risen),
+        source=_SOURCE,
+    )
+
+
+def _gap(run: Run, ending: Mapping[str, Any], constant: Mapping[str, Any]) -> tuple[float, float]:
+    """Gap as a share of the way, and in standard errors; by a metric that is a share, else by the loss."""
+    metric = ending.get("valid_metric"), ending.get("train_metric"), constant.get("valid_metric")
+    if bounded(run) and all(each is not None for each in metric):
+        valid, train, base = (float(each) for each in metric if each is not None)
+        way = train - base
+        error = math.sqrt(max(valid * (1 - valid), 0.25 / ending["valid_n"]) / ending["valid_n"])
+        gap = train - valid
+        if run.problem is not None and getattr(run.problem.metric, "__name__", "") == "r2":
+            error = _loss_error(ending) / max(abs(constant["valid_loss"]), 1e-12)
+    else:
+        sign = -1.0 if run.problem is not None and run.problem.maximize else 1.0
+        way = sign * (constant["valid_loss"] - ending["train_loss"])
+        gap = sign * (ending["valid_loss"] - ending["train_loss"])
+        error = _loss_error(ending)
+    return (gap / way if way > 0 else 0.0), (gap / error if error > 0 else 0.0)
+
+
+def _loss_error(ending: Mapping[str, Any]) -> float:
+    parts = [ending.get("train_stderr") or 0.0, ending.get("valid_stderr") or 0.0]
+    return math.hypot(*parts)
+
+
+def _risen(run: Run, ending: Mapping[str, Any], constant: Mapping[str, Any]) -> tuple[float, int]:
+    """Share of the way by which the validation loss rose after its best epoch, and the step of that epoch."""
+    sign = -1.0 if run.problem is not None and run.problem.maximize else 1.0
+    series = run.history.series("valid_loss")
+    keep = (series.steps > 0) & np.isfinite(series.values)
+    values, steps = sign * series.values[keep], series.steps[keep]
+    if len(values) < 3:
+        return 0.0, int(steps[-1]) if len(steps) else 1
+    # A mean over three epochs, so that a lucky epoch is no optimum.
+    smooth = np.convolve(values, np.ones(3) / 3, mode="valid")
+    best = int(smooth.argmin())
+    way = sign * constant["valid_loss"] - float(smooth[best])
+    rise = float(smooth[-1]) - float(smooth[best])
+    return (rise / way if way > 0 else 0.0), int(steps[best + 1])
+
+
+def _good_enough(run: Run) -> bool:
+    """Whether the goal is reached on validation data, or the metric is close to perfect there."""
+    how = progress(run)
+    return how.solved
+
+
+def _remedies(run: Run, risen: float) -> tuple[Edit, ...]:
+    edits: list[Edit] = []
+    recipe = run.recipe
+    if risen >= MATERIAL and recipe is not None and recipe.epochs is not None and recipe.patience is None:
+        edits.append(SetRecipe({"patience": max(3, recipe.epochs // 10)}))
+    if recipe is not None and not recipe.weight_decay:
+        edits.append(SetRecipe({"weight_decay": 1e-2}, {"weight_decay": 0.0}))
+    edits.append(Advice("more training data, augmentation, dropout, or a smaller model"))
+    return tuple(edits)

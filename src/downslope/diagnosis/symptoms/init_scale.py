@@ -1,0 +1,128 @@
+"""Scale of the initial weights. The signal dies out or explodes on its way through the untrained layers.
+
+A layer multiplies the size of what it is given by about (weight rms) x sqrt(fan in): 1.41 under ReLU keeps it
+(He), 0.58 is torch's default. With all weights equal every unit of a layer learns the same thing. What looks
+like it and is not: a last layer that starts at zero, and any scale in front of a norm layer.
+Source: Glorot and Bengio 2010; He, Zhang, Ren and Sun 2015, section 2.2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from downslope.core.edits import Reinitialise
+from downslope.core.finding import Evidence, Finding, Where
+from downslope.core.run import Run
+from downslope.diagnosis.progress import progress
+from downslope.diagnosis.proof import proved, refuted, settle, tried
+from downslope.diagnosis.symptom import Clear, Unknown, Verdict, symptom
+
+LARGE = 4.0
+"""Gain of a layer, (weight rms) x sqrt(fan in), beyond which its weights count as large; He's rule has 1.41."""
+
+SMALL = 0.15
+"""The same from below; torch's default has 0.58, and normal(0, 0.01) on 784 inputs 0.28."""
+
+CERTAIN = 3.0
+"""Factor beyond these limits at which, without a trial, a run that stands still is put down to them."""
+
+FIRST = 5.0
+"""First loss in those of the best constant prediction; a sound start lies near 1."""
+
+FADING = 0.02
+"""Deviation over examples at the last layer's input in that at the first layer's output."""
+
+_SOURCE = "Glorot and Bengio 2010; He et al. 2015, section 2.2"
+
+
+@symptom(
+    "init-scale",
+    title="initial weights of the wrong scale",
+    order=("model", 1),
+    needs=("start",),
+    explains=("vanishing-gradient", "dead-units", "learning-rate-too-high", "learning-rate-too-low"),
+    source=_SOURCE,
+)
+def init_scale(run: Run) -> Verdict:
+    """Weights far larger, far smaller, or more alike than a start needs, in a run that suffers."""
+    layers: Sequence[Mapping[str, Any]] = run.facts["start"]["layers"]
+    if not layers:
+        return Unknown("the model has no layer with a matrix of weights")
+    worst = max(_measured(run, layers), key=lambda row: row[1])
+    evidence, excess, where = worst
+    if excess < 1:
+        return Clear(f"gains of the layers {min(_gains(layers)):.2g} to {max(_gains(layers)):.2g}")
+    if not progress(run).ended_far:
+        return Clear(f"{evidence}, but the run does well with it")
+    severity = settle(run, "init-scale", strong=excess > CERTAIN and progress(run).standing)
+    if severity is None:
+        return Clear(f"{evidence}; {refuted(run, 'init-scale')}")
+    return Finding(
+        symptom="init-scale",
+        title="initial weights of the wrong scale",
+        severity=severity,
+        where=Where(modules=where),
+        evidence=evidence,
+        also=proved(run, "init-scale"),
+        message=f"Before the first step the {evidence.name} is {evidence.value:.3g} (limit "
+        f"{evidence.threshold:.3g}).{tried(run, 'init-scale')}",
+        remedies=(Reinitialise("auto"),),
+        source=_SOURCE,
+    )
+
+
+def _gains(layers: Sequence[Mapping[str, Any]]) -> list[float]:
+    return [float(layer["gain"]) for layer in layers]
+
+
+def _measured(
+    run: Run, layers: Sequence[Mapping[str, Any]]
+) -> list[tuple[Evidence, float, tuple[str, ...]]]:
+    """Each criterion: evidence, how far beyond its limit, where."""
+    hidden = [layer for layer in layers[:-1] if layer["trainable"]]
+    rows: list[tuple[Evidence, float, tuple[str, ...]]] = []
+    large = max(layers, key=lambda layer: layer["gain"])
+    rows.append(_row("gain (weight rms x sqrt(fan in))", large["gain"], LARGE, large["gain"] / LARGE, large))
+    if hidden:
+        small = min(hidden, key=lambda layer: layer["gain"])
+        excess = SMALL / max(small["gain"], 1e-12)
+        rows.append(_row("gain (weight rms x sqrt(fan in))", small["gain"], SMALL, excess, small))
+    for layer in hidden:
+        if layer["equal_rows"]:
+            rows.append(_row("number of different units", 1.0, 1.0, 100.0, layer))
+    rows += _fading(layers)
+    first, base = run.facts["start"].get("loss"), (run.facts.get("constant") or {}).get("loss")
+    if first is not None and base is not None and base > 0 and not _data_explains(run):
+        rows.append(_row("first loss in those of a constant guess", first / base, FIRST, first / base / FIRST, None))
+    return rows
+
+
+def _fading(layers: Sequence[Mapping[str, Any]]) -> list[tuple[Evidence, float, tuple[str, ...]]]:
+    if len(layers) < 3 or not layers[0]["out_spread"]:
+        return []
+    last = layers[-2]
+    kept = float(last["out_spread"]) / float(layers[0]["out_spread"])
+    if not kept > 0:
+        return []
+    name = "deviation over examples at the last hidden layer in that at the first"
+    return [
+        _row(name, kept, FADING, FADING / kept, last),
+        _row(name, kept, 1 / FADING, kept * FADING, last),
+    ]
+
+
+def _data_explains(run: Run) -> bool:
+    """Whether inputs or targets out of scale make the first loss large by themselves."""
+    features: Mapping[str, Any] = run.facts.get("features") or {}
+    target: Mapping[str, Any] = (run.facts.get("data") or {}).get("target") or {}
+    offset = abs(target.get("mean") or 0.0) > 2 * (target.get("std") or 1.0)
+    return features.get("max_rms", 1.0) > 3.0 or (target.get("kind") == "real" and offset)
+
+
+def _row(
+    name: str, value: float, limit: float, excess: float, layer: Mapping[str, Any] | None
+) -> tuple[Evidence, float, tuple[str, ...]]:
+    provenance = "He et al. 2015: 1.41 keeps the signal under ReLU; bench/diagnosis.py"
+    evidence = Evidence(name=name, value=value, threshold=limit, unit="ratio", provenance=provenance)
+    return evidence, excess, () if layer is None else (str(layer["name"]),)

@@ -1,0 +1,142 @@
+"""Learning rate too high. The loss explodes, hops about, or stands at that of a constant guess.
+
+A step of plain descent overshoots in every direction whose curvature exceeds 2 / lr; other methods have limits
+of their own (`downslope.optim.stability`). Beyond the limit at the start the weights are thrown far away, and
+units die on the way. What looks like it and is not: training at the edge of stability, where the sharpness
+hovers at the limit and the loss still falls; unscaled inputs, which make any rate too high.
+Source: LeCun et al. 1998, section 4.6; Cohen et al. 2021, Gradient descent typically occurs at the edge of
+stability.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from downslope.core.edits import SetRecipe
+from downslope.core.finding import Evidence, Finding, Where
+from downslope.core.run import Run
+from downslope.diagnosis.progress import Progress, progress
+from downslope.diagnosis.proof import proved, refuted, settle, tried, trying
+from downslope.diagnosis.rates import best_rate
+from downslope.diagnosis.symptom import Clear, Unknown, Verdict, symptom
+
+SPIKE = 1.5
+"""Loss of the early steps in those of the start beyond which it counts as thrown up."""
+
+SHARP = 2.0
+"""lambda_max before the first step in the method's stable limit; to 1 a step is safe, a little more recovers."""
+
+_SOURCE = "LeCun et al. 1998, section 4.6; Cohen et al. 2021"
+
+
+@symptom(
+    "learning-rate-too-high",
+    title="learning rate too high",
+    order=("step", 0),
+    needs=("history:train_loss",),
+    explains=("dead-units", "vanishing-gradient", "saturated-units", "high-variance"),
+    source=_SOURCE,
+)
+def learning_rate_too_high(run: Run) -> Verdict:
+    """The step is beyond what the terrain allows, and the run ended far from what is reachable."""
+    lr = _lr(run)
+    if lr is None:
+        return Unknown("the learning rate is not known")
+    how = progress(run)
+    sharp: Mapping[str, Any] = run.facts.get("sharpness") or {}
+    ratio = sharp.get("ratio")
+    if not how.ended_far:
+        beyond = f"lambda_max at the start was {ratio:.2g} of the stable limit" if ratio else f"lr {lr:.3g}"
+        return Clear(f"{beyond}, and the run came far enough")
+    lower = best_rate(run, "lower")
+    spike = _spike(run, how)
+    evidence = _evidence(ratio, spike, how)
+    if trying(run) and lower is None:
+        return Clear("no lower rate did better in a short trial") if run.facts.get("rates") else Unknown(
+            "no time was left for a trial with lower rates"
+        )
+    hard = how.diverged or (ratio is not None and ratio > SHARP) or spike > 2 * SPIKE
+    if not trying(run) and not (hard and how.standing):
+        return Clear(f"{evidence}")
+    severity = settle(run, "learning-rate-too-high", strong=hard and how.standing)
+    if severity is None:
+        return Clear(f"{evidence}; {refuted(run, 'learning-rate-too-high')}")
+    new = lower if lower is not None else _guess(lr, ratio)
+    return Finding(
+        symptom="learning-rate-too-high",
+        title="learning rate too high",
+        severity=severity,
+        where=Where(steps=(1, max(1, _last_step(run)))),
+        evidence=evidence,
+        also=proved(run, "learning-rate-too-high"),
+        message=_message(lr, sharp, spike, how) + tried(run, "learning-rate-too-high"),
+        remedies=(SetRecipe({"lr": new}, {"lr": lr}),),
+        source=_SOURCE,
+    )
+
+
+def _lr(run: Run) -> float | None:
+    if run.recipe is not None and run.recipe.lr:
+        return float(run.recipe.lr)
+    series = run.history.series("lr").values
+    return float(series[0]) if len(series) else None
+
+
+def _spike(run: Run, how: Progress) -> float:
+    """Median loss of the steps 2 to 20 in the loss before the first; infinite where it left the numbers."""
+    values = run.history.series("train_loss").values[1:20]
+    if how.first is None or not how.first > 0 or not len(values):
+        return 0.0
+    return math.inf if not np.isfinite(values).all() else float(np.median(values)) / how.first
+
+
+def _evidence(ratio: float | None, spike: float, how: Progress) -> Evidence:
+    if ratio is not None and ratio > 1:
+        return Evidence(
+            name="lambda_max before the first step in the method's stable limit",
+            value=ratio,
+            threshold=1.0,
+            provenance="the limit of the method on a quadratic (downslope.optim.stability)",
+        )
+    if spike > SPIKE:
+        return Evidence(
+            name="loss of the first steps in the loss at the start",
+            value=spike,
+            threshold=SPIKE,
+            provenance="a stable step lowers the loss on average; bench/diagnosis.py",
+        )
+    return Evidence(
+        name="share of the way that was covered",
+        value=how.share if how.share is not None else -math.inf,
+        threshold=0.75,
+        unit="share",
+        provenance="convention; bench/diagnosis.py",
+    )
+
+
+def _message(lr: float, sharp: Mapping[str, Any], spike: float, how: Progress) -> str:
+    if sharp.get("ratio") is not None and sharp["ratio"] > 1:
+        return (
+            f"lr {lr:.3g} = {sharp['ratio']:.2g} x the stable limit {lr / sharp['ratio']:.2g} "
+            f"(lambda_max {sharp['lambda_max']:.3g} at the start)."
+        )
+    if how.diverged:
+        return f"lr {lr:.3g} took the weights out of the finite numbers."
+    if spike > SPIKE:
+        return f"lr {lr:.3g} threw the loss up {spike:.2g}-fold in the first steps."
+    return f"lr {lr:.3g} keeps the loss from settling."
+
+
+def _guess(lr: float, ratio: float | None) -> float:
+    """Half the stable limit where it is known, else a tenth of the rate; to two digits."""
+    new = lr / (2 * ratio) if ratio is not None and ratio > 1 else lr / 10
+    return float(f"{new:.1g}")
+
+
+def _last_step(run: Run) -> int:
+    steps = run.history.series("train_loss").steps
+    return int(steps[-1]) if len(steps) else 1

@@ -1,0 +1,90 @@
+"""Learning rate too low. The loss falls steadily, smoothly, and is nowhere when the steps are used up.
+
+The weights hardly move: an update of a millionth of the weight cannot go far in some thousand steps. What looks
+like it and is not: a gradient that does not arrive (then the update is small only in some layers), a run that
+has arrived, and too few steps at a rate that is right (then a larger rate does not help).
+Source: Bengio 2012, Practical recommendations, section 3.1; the ratio of update to weight: Karpathy, CS231n.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from downslope.core.edits import SetRecipe
+from downslope.core.finding import Evidence, Finding, Where
+from downslope.core.run import Run
+from downslope.diagnosis.progress import progress
+from downslope.diagnosis.proof import proved, refuted, settle, tried, trying
+from downslope.diagnosis.rates import best_rate
+from downslope.diagnosis.symptom import Clear, Unknown, Verdict, symptom
+
+TINY = 1e-4
+"""Update of a module in its weights, median over modules and steps; about 1e-3 is usual (CS231n)."""
+
+CERTAIN = 1e-5
+"""The same at which, without a trial, a run that stands still is put down to it."""
+
+_SOURCE = "Bengio 2012, Practical recommendations, section 3.1; CS231n, ratio of updates to weights"
+
+
+@symptom(
+    "learning-rate-too-low",
+    title="learning rate too low",
+    order=("step", 1),
+    needs=("history:train_loss",),
+    explains=(),
+    source=_SOURCE,
+)
+def learning_rate_too_low(run: Run) -> Verdict:
+    """The run ended far away while a larger rate goes much further in as many steps."""
+    lr = float(run.recipe.lr) if run.recipe is not None and run.recipe.lr else None
+    if lr is None:
+        return Unknown("the learning rate is not known")
+    how = progress(run)
+    update = _update(run)
+    moved = "" if math.isnan(update) else f", median update {update:.2g} of the weights"
+    if how.diverged:
+        return Clear("the run left the finite numbers")
+    if not how.ended_far:
+        return Clear(f"the run came far enough{moved}")
+    higher = best_rate(run, "higher")
+    if trying(run) and higher is None:
+        return Clear(f"no higher rate did better in a short trial{moved}") if run.facts.get("rates") else Unknown(
+            "no time was left for a trial with higher rates"
+        )
+    certain = how.standing and update < CERTAIN
+    if not trying(run) and not certain:
+        return Clear(f"the loss is not creeping for want of a step{moved}")
+    severity = settle(run, "learning-rate-too-low", strong=certain)
+    if severity is None:
+        return Clear(refuted(run, "learning-rate-too-low") + moved)
+    new = higher if higher is not None else lr * 100
+    steps = run.history.series("train_loss").steps
+    return Finding(
+        symptom="learning-rate-too-low",
+        title="learning rate too low",
+        severity=severity,
+        where=Where(steps=(1, max(1, int(steps[-1])))),
+        evidence=Evidence(
+            name="median update in the weights",
+            value=update,
+            threshold=TINY,
+            unit="ratio, a step",
+            provenance="CS231n: about 1e-3 is usual",
+        ),
+        also=proved(run, "learning-rate-too-low"),
+        message=f"At lr {lr:.3g} a step moves the weights by {update:.2g} of their size, and the steps were used "
+        f"up {max(how.share or 0.0, 0.0):.0%} of the way.{tried(run, 'learning-rate-too-low')}",
+        remedies=(SetRecipe({"lr": new}, {"lr": lr}),),
+        source=_SOURCE,
+    )
+
+
+def _update(run: Run) -> float:
+    if "update_ratio" not in run.probes:
+        return math.nan
+    values = run.probes["update_ratio"].values
+    finite = values[np.isfinite(values) & (values > 0)]
+    return float(np.median(finite)) if finite.size else math.nan

@@ -1,0 +1,230 @@
+"""Output activation. The last layer cannot say what the objective wants to hear.
+
+A softmax before an objective that applies its own (the loss stops at 1.46 for 10 classes and the gradient is
+flattened), a ReLU on a target that is negative, a softmax over a single unit (always 1), a missing sigmoid
+before a likelihood of probabilities. What looks like it and is not: a log-softmax before a cross-entropy,
+which changes nothing, and a bounded output whose targets stay in its range.
+Source: Goodfellow, Bengio and Courville 2016, Deep Learning, section 6.2.2; the rules of UMLAUT (Schoop,
+Huang and Hartmann 2021) for the same mistakes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from downslope.core.edits import Advice, Edit, ReplaceModule, SetObjective, WrapModel
+from downslope.core.finding import Evidence, Finding, Where
+from downslope.core.run import Run
+from downslope.diagnosis.progress import SOLVED, progress
+from downslope.diagnosis.proof import BLUNDER, gain, proved, settle, trial_of, tried
+from downslope.diagnosis.symptom import Clear, Unknown, Verdict, symptom
+
+CLIPPED = 0.02
+"""Share of the targets' variance out of the output's reach beyond which it matters: it is lost for certain."""
+
+_SOURCE = "Goodfellow, Bengio and Courville 2016, section 6.2.2; UMLAUT (Schoop et al. 2021)"
+_ONLY_SCORES = "scores of any size"
+_WORDS = {
+    "logits": _ONLY_SCORES, "logit": _ONLY_SCORES, "probability": "a probability",
+    "log-probabilities": "log-probabilities", "probabilities": "probabilities", "real": "any number",
+    "sign": _ONLY_SCORES,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Fault:
+    """What is wrong with the output, and what would put it right."""
+
+    evidence: Evidence
+    message: str
+    remedies: tuple[Edit, ...]
+    hopeless: bool = False
+    """Whether the output can never say what is wanted: then no trial is needed."""
+
+
+@symptom(
+    "output-activation",
+    title="output activation and objective do not fit",
+    order=("output", 0),
+    needs=("output",),
+    explains=("init-scale", "vanishing-gradient", "dead-units", "learning-rate-too-high", "learning-rate-too-low"),
+    source=_SOURCE,
+)
+def output_activation(run: Run) -> Verdict:
+    """The range of the last activation is not what the objective, or the target, needs."""
+    output: Mapping[str, Any] = run.facts["output"]
+    if output.get("tensors", 1) != 1:
+        return Unknown(f"the model puts out {output['tensors']} tensors")
+    if output.get("expects") is None:
+        return Unknown(f"what {output.get('objective', 'the objective')} expects of the output is not known")
+    fault = _fault(output, run.facts.get("data") or {})
+    said = f"{output['activation'] or 'no activation'} before {output['objective']}"
+    if fault is None:
+        return Clear(said)
+    how = progress(run)
+    trial = trial_of(run, "output-activation")
+    fine = not fault.hopeless and (_scores_well(run) or (trial is not None and gain(trial) < BLUNDER))
+    if fine:
+        severity = "info"
+    elif fault.hopeless:
+        severity = "critical"
+    else:
+        far = how.diverged or (how.share is not None and how.share < SOLVED)
+        severity = settle(run, "output-activation", strong=far, material=BLUNDER) or "info"
+    module = output.get("module")
+    return Finding(
+        symptom="output-activation",
+        title="output activation and objective do not fit",
+        severity=severity,
+        where=Where(modules=(module,) if module else ()),
+        evidence=fault.evidence,
+        also=proved(run, "output-activation", BLUNDER),
+        message=fault.message + (" It costs nothing here." if fine else tried(run, "output-activation")),
+        remedies=fault.remedies,
+        source=_SOURCE,
+    )
+
+
+def _scores_well(run: Run) -> bool:
+    """Whether the metric is close to perfect: then the mistake costs nothing that a user reads."""
+    how = progress(run)
+    return how.solved and not how.standing
+
+
+def _fault(output: Mapping[str, Any], data: Mapping[str, Any]) -> _Fault | None:
+    activation, expects = output["activation"], output["expects"]
+    if activation == "softmax" and output["dead"] and output["max"] == 1.0:
+        return _single_softmax(output)
+    if expects in ("logits", "logit", "sign"):
+        return _squashed_score(output, expects, activation)
+    if expects in ("probability", "probabilities"):
+        return _no_probability(output, expects, activation)
+    if expects == "log-probabilities":
+        return _no_log_probability(output, activation)
+    return _out_of_range(output, activation, data)
+
+
+def _single_softmax(output: Mapping[str, Any]) -> _Fault:
+    after = {"probability": "torch.nn:Sigmoid"}.get(output["expects"], "torch.nn:Identity")
+    word = after.rpartition(":")[2].lower()
+    return _Fault(
+        _number("spread of the output over examples", 0.0, 0.0, "a softmax over one unit is always 1"),
+        "A softmax over a single unit is 1 whatever the input: the model can only say one thing.",
+        _replacing(output, after, f"put a {word} in the place of the softmax over one unit"),
+        hopeless=True,
+    )
+
+
+def _squashed_score(output: Mapping[str, Any], expects: str, activation: str | None) -> _Fault | None:
+    if activation is None or activation == "log_softmax":
+        return None
+    if expects == "logits" and activation == "log_sigmoid":
+        return None
+    low, high = _LIMITS[activation]
+    message = f"{output['objective']} wants scores of any size, the model ends in a {activation}"
+    evidence = _number(
+        f"largest gap between two scores after a {activation}", high - low, math.inf, "range of the function"
+    )
+    keep: tuple[Edit, ...] = ()
+    if activation == "softmax" and expects == "logits":
+        keep = (SetObjective("categorical"),)
+        message += ": it is applied twice, which flattens the gradient"
+    elif activation in ("sigmoid", "hardsigmoid") and expects == "logit":
+        keep = (SetObjective("bernoulli"),)
+        message += ": it is applied twice, and no example can get a probability under one half"
+    elif activation in ("relu", "softplus"):
+        message += ": it can never score below 0"
+    removal = _replacing(output, "torch.nn:Identity", f"remove the {activation} at the end of the model")
+    return _Fault(evidence, message + ".", (*keep, *removal))
+
+
+def _no_probability(output: Mapping[str, Any], expects: str, activation: str | None) -> _Fault | None:
+    inside = output["min"] >= 0 and output["max"] <= 1
+    if activation in ("sigmoid", "softmax", "hardsigmoid"):
+        return None
+    if expects == "probabilities":
+        if output["rows_sum_to_one"]:
+            return None
+        edits: tuple[Edit, ...] = (SetObjective("cross_entropy"),)
+    else:
+        if inside and activation is None:
+            return None
+        after = "torch.nn:Sigmoid"
+        edits = (
+            (ReplaceModule(output["module"], after),) if output.get("module") else (WrapModel(after=after),)
+        )
+        if activation is not None and not output.get("module"):
+            edits = (Advice(f"put a sigmoid in the place of the {activation} at the end of the model"),)
+    worst = max(-output["min"], output["max"] - 1)
+    return _Fault(
+        _number("distance of the output from [0, 1]", worst, 0.0, "a probability lies in [0, 1]"),
+        f"{output['objective']} wants probabilities, the model puts out {output['min']:.3g} to "
+        f"{output['max']:.3g}{_ending(activation)}.",
+        edits,
+        hopeless=not inside,
+    )
+
+
+def _no_log_probability(output: Mapping[str, Any], activation: str | None) -> _Fault | None:
+    if activation in ("log_softmax", "log_sigmoid") or output.get("rows_normalised"):
+        return None
+    if output["objective"] not in ("NLLLoss", "nll_loss"):
+        edits: tuple[Edit, ...] = (Advice("end the model in a log_softmax"),)
+    elif activation == "softmax":
+        edits = (SetObjective("categorical"), Advice("end the model in a log_softmax instead of the softmax"))
+    elif activation is None:
+        edits = (SetObjective("cross_entropy"), Advice("end the model in a log_softmax"))
+    else:
+        edits = (Advice(f"end the model in a log_softmax instead of the {activation}"),)
+    return _Fault(
+        _number("largest output", output["max"], 0.0, "the logarithm of a probability is at most 0"),
+        f"{output['objective']} wants log-probabilities{_ending(activation, ', the model ends in')}"
+        f"{'' if activation else ', the model puts out raw scores'}: the loss is not a likelihood, and has no "
+        "proper minimum.",
+        edits,
+    )
+
+
+def _out_of_range(
+    output: Mapping[str, Any], activation: str | None, data: Mapping[str, Any]
+) -> _Fault | None:
+    clipped = output.get("clipped")
+    if activation is None or clipped is None or clipped <= CLIPPED:
+        return None
+    target: Mapping[str, Any] = data.get("target") or {}
+    low, high = _LIMITS[activation]
+    span = f"{target.get('min', math.nan):.3g} to {target.get('max', math.nan):.3g}"
+    return _Fault(
+        Evidence(
+            name=f"squared distance of the targets from the range of the {activation}",
+            value=clipped,
+            threshold=CLIPPED,
+            unit="share of their variance",
+            provenance="what a perfect model would still lose",
+        ),
+        f"The targets run from {span}, and a {activation} gives {low:g} to {high:g} only.",
+        _replacing(output, "torch.nn:Identity", f"remove the {activation} at the end of the model"),
+    )
+
+
+_LIMITS: dict[str, tuple[float, float]] = {
+    "softmax": (0.0, 1.0), "sigmoid": (0.0, 1.0), "hardsigmoid": (0.0, 1.0), "tanh": (-1.0, 1.0),
+    "hardtanh": (-1.0, 1.0), "relu": (0.0, math.inf), "softplus": (0.0, math.inf),
+    "log_softmax": (-math.inf, 0.0), "log_sigmoid": (-math.inf, 0.0),
+}  # fmt: skip
+
+
+def _replacing(output: Mapping[str, Any], factory: str, words: str) -> tuple[Edit, ...]:
+    module = output.get("module")
+    return (ReplaceModule(module, factory),) if module else (Advice(words),)
+
+
+def _ending(activation: str | None, words: str = " after a") -> str:
+    return f"{words} {activation}" if activation else ""
+
+
+def _number(name: str, value: float, threshold: float, why: str) -> Evidence:
+    return Evidence(name=name, value=value, threshold=threshold, unit="units of the output", provenance=why)

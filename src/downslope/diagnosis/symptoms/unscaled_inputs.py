@@ -1,0 +1,72 @@
+"""Unscaled inputs. The run crawls, or needs a tiny learning rate; one feature drowns the others.
+
+The Hessian of the first layer is the covariance of its inputs times what comes after: inputs with a root mean
+square of 100 make it 10,000 times as sharp in one direction and leave it flat in others. It looks like a bad
+learning rate. Networks that start with a norm layer, and adaptive methods on mildly unscaled data, do not
+suffer; therefore the symptom needs a run that ended far from what is reachable, and a trial where one can be had.
+Source: LeCun, Bottou, Orr and Müller 1998, Efficient BackProp, section 4.3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from downslope.core.edits import StandardiseInputs
+from downslope.core.finding import Evidence, Finding
+from downslope.core.run import Run
+from downslope.diagnosis.progress import progress
+from downslope.diagnosis.proof import proved, refuted, settle, tried
+from downslope.diagnosis.symptom import Clear, Verdict, symptom
+
+LARGE = 5.0
+"""Root mean square of a feature beyond which it counts as unscaled: 5 times that of a standardised one."""
+
+SMALL = 0.05
+"""The same from below."""
+
+OFFSET = 5.0
+"""Mean of a typical feature in its own deviations."""
+
+CERTAIN = 6.0
+"""Factor beyond these limits at which, without a trial, a run that stands still is put down to the scale."""
+
+_SOURCE = "LeCun et al. 1998, Efficient BackProp, section 4.3"
+_PROVENANCE = "convention: inputs with mean 0 and deviation 1 (LeCun et al. 1998, 4.3); bench/diagnosis.py"
+
+
+@symptom(
+    "unscaled-inputs",
+    title="inputs of the wrong scale",
+    order=("data", 1),
+    needs=("features",),
+    explains=("init-scale", "vanishing-gradient", "dead-units", "learning-rate-too-high", "learning-rate-too-low"),
+    source=_SOURCE,
+)
+def unscaled_inputs(run: Run) -> Verdict:
+    """A feature's scale or offset is far from 1, and it costs the run a material share of its way."""
+    features: Mapping[str, Any] = run.facts["features"]
+    measured = [
+        ("root mean square of the largest feature", features["max_rms"], LARGE, features["max_rms"] / LARGE),
+        ("root mean square of the largest feature", features["max_rms"], SMALL, SMALL / features["max_rms"]),
+        ("mean of a typical feature in its deviations", features["offset_ratio"], OFFSET,
+         features["offset_ratio"] / OFFSET),
+    ]  # fmt: skip
+    name, value, limit, excess = max(measured, key=lambda row: row[3])
+    if excess < 1:
+        return Clear(f"largest feature has root mean square {features['max_rms']:.3g}")
+    if not progress(run).ended_far:
+        return Clear(f"{name} is {value:.3g}, but the run does well with it")
+    severity = settle(run, "unscaled-inputs", strong=excess > CERTAIN and progress(run).standing)
+    if severity is None:
+        return Clear(f"{name} is {value:.3g}; {refuted(run, 'unscaled-inputs')}")
+    return Finding(
+        symptom="unscaled-inputs",
+        title="inputs of the wrong scale",
+        severity=severity,
+        evidence=Evidence(name=name, value=value, threshold=limit, unit="input units", provenance=_PROVENANCE),
+        also=proved(run, "unscaled-inputs"),
+        message=f"The {name} is {value:.3g} (about 1 is wanted).{tried(run, 'unscaled-inputs')}",
+        remedies=(StandardiseInputs(),),
+        source=_SOURCE,
+    )

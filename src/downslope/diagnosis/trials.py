@@ -1,0 +1,148 @@
+"""Paired trials: the same seed, the same batches, the same number of steps, one thing changed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from downslope.core.edits import Edit
+from downslope.core.errors import DownslopeError
+from downslope.core.problem import Problem
+from downslope.core.recipe import Recipe
+from downslope.core.run import Run
+from downslope.core.sources import Memory
+from downslope.diagnosis.measure import one_line
+from downslope.diagnosis.measure.ending import measure as ending
+from downslope.diagnosis.progress import smoothed
+from downslope.training.fit import fit
+
+Scores = dict[str, Any]
+
+
+def train(problem: Problem, recipe: Recipe, steps: int | None) -> Run:
+    """A run in memory, without probes, cut to `steps` where given."""
+    cut = recipe if steps is None else recipe.edit(steps=steps)
+    return fit(problem, cut.edit(patience=None), folder=False, progress=False, observe=0.0)
+
+
+def attempt(
+    problem: Problem,
+    recipe: Recipe,
+    edit: Edit | None,
+    steps: int | None,
+    held: tuple[Memory, Memory | None],
+) -> Scores:
+    """Train with `edit` for `steps` steps and score the result as the untouched problem would.
+
+    Returns:
+        ``loss``, ``metric``, ``valid_loss``, ``valid_metric`` (the best over the epochs), ``status``,
+        ``steps``; or ``error`` where the edit does not fit.
+    """
+    try:
+        own, how = (problem, recipe) if edit is None else edit.apply(problem, recipe)
+        run = train(own, how, steps)
+        same = own.objective is problem.objective
+        return score(run, problem, held, comparable=same)
+    except DownslopeError as error:
+        return {"error": one_line(error)}
+    except Exception as error:  # noqa: BLE001 (an edit can bring anybody's code to a shape it does not take)
+        return {"error": one_line(error)}
+
+
+def score(run: Run, problem: Problem, held: tuple[Memory, Memory | None], *, comparable: bool) -> Scores:
+    """What a run reached, by the objective and metric of `problem`.
+
+    Args:
+        run: Finished.
+        problem: Whose objective counts.
+        held: Training and validation examples to score on.
+        comparable: Whether the run's own loss column is in the units of that objective.
+    """
+    if run.status == "diverged":
+        return {"loss": None, "metric": None, "valid_loss": None, "valid_metric": None,
+                "status": run.status, "steps": run.summary.get("steps")}  # fmt: skip
+    found = ending(run, problem, *held)
+    losses = [found["train_loss"]] + ([smoothed(run)] if comparable else [])
+    known = [each for each in losses if each is not None and math.isfinite(each)]
+    pick = max if problem.maximize else min
+    return {
+        "loss": pick(known) if known else None,
+        "metric": found["train_metric"],
+        "valid_loss": found.get("best_valid_loss" if comparable else "valid_loss"),
+        "valid_metric": found.get("best_valid_metric"),
+        "status": run.status,
+        "steps": run.summary.get("steps"),
+    }
+
+
+def control_at(run: Run, steps: int | None) -> Scores:
+    """What the untouched run had reached after `steps` steps, from its history; at its end where None."""
+    total = int(run.summary.get("steps") or 0)
+    ended: Mapping[str, Any] = run.facts.get("ending") or {}
+    diverged = run.status == "diverged" and (steps is None or total < steps)
+    if diverged:
+        return {"loss": None, "metric": None, **_best_valid(run, total)}
+    if steps is None or steps >= total:
+        losses = [ended.get("train_loss"), smoothed(run)]
+        known = [each for each in losses if each is not None and math.isfinite(each)]
+        pick = max if run.problem is not None and run.problem.maximize else min
+        return {
+            "loss": pick(known) if known else None,
+            "metric": ended.get("train_metric"),
+            "valid_loss": ended.get("best_valid_loss"),
+            "valid_metric": ended.get("best_valid_metric"),
+        }
+    return {"loss": smoothed(run, steps), "metric": None, **_best_valid(run, steps)}
+
+
+def _best_valid(run: Run, until: int) -> Scores:
+    problem = run.problem
+    found: Scores = {}
+    for column in ("valid_loss", "valid_metric"):
+        series = run.history.series(column)
+        values = series.values[(series.steps > 0) & (series.steps <= until) & np.isfinite(series.values)]
+        higher = problem is not None and (
+            problem.maximize if column == "valid_loss" else problem.direction == "max"
+        )
+        found[column] = None if not len(values) else float(values.max() if higher else values.min())
+    return found
+
+
+def compare(run: Run, trial: Scores, steps: int | None) -> Scores:
+    """The trial beside the control: shares of the way from the best constant to what was reached.
+
+    Returns:
+        ``share`` by the training loss, ``valid_share`` by the validation metric (the loss without one; None
+        without validation data).
+    """
+    control = control_at(run, steps)
+    constant: Mapping[str, Any] = run.facts.get("constant") or {}
+    start: Mapping[str, Any] = run.facts.get("start") or {}
+    problem = run.problem
+    sign = -1.0 if problem is not None and problem.maximize else 1.0
+    base = constant.get("loss") if constant.get("loss") is not None else start.get("loss")
+    others = [each.get("loss") for each in run.facts.get("references") or ()]
+    share = _recovered(sign, base, control["loss"], trial.get("loss"), others)
+    valid: float | None = None
+    key = "valid_metric" if trial.get("valid_metric") is not None else "valid_loss"
+    if trial.get(key) is not None and constant.get(key) is not None:
+        up = problem is not None and (
+            problem.direction == "max" if key == "valid_metric" else problem.maximize
+        )
+        valid = _recovered(-1.0 if up else 1.0, constant[key], control.get(key), trial[key], [])
+    return {"share": share, "valid_share": valid}
+
+
+def _recovered(
+    sign: float, base: float | None, control: float | None, trial: float | None, others: list[Any]
+) -> float:
+    """(control - trial) / (base - reachable), the control no worse than the base; lower is better."""
+    if base is None or trial is None or not math.isfinite(trial):
+        return 0.0
+    base, trial = sign * base, sign * trial
+    before = base if control is None or not math.isfinite(control) else min(sign * control, base)
+    reach = min([trial, before, *(sign * each for each in others if each is not None)])
+    return (before - trial) / (base - reach) if base > reach else 0.0
