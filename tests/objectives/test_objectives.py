@@ -10,7 +10,16 @@ from torch import Tensor, nn
 
 from downslope.core import names
 from downslope.core.errors import ObjectiveError
-from downslope.objectives import absolute_error, cross_entropy, hinge, huber, logistic, squared_error
+from downslope.objectives import (
+    absolute_error,
+    bernoulli,
+    categorical,
+    cross_entropy,
+    hinge,
+    huber,
+    logistic,
+    squared_error,
+)
 
 N, C = 7, 4
 
@@ -18,6 +27,14 @@ N, C = 7, 4
 @pytest.fixture
 def draw() -> torch.Generator:
     return torch.Generator().manual_seed(3)
+
+
+def fitting(objective, draw: torch.Generator) -> Tensor:
+    """An output of the shape and in the domain that an objective expects."""
+    z = torch.randn((N, C) if objective.target == "class" else (N,), generator=draw, dtype=torch.float64)
+    return {"probabilities": lambda: z.softmax(1), "probability": z.sigmoid}.get(
+        objective.expects, lambda: z
+    )()
 
 
 ALIGNING = [
@@ -79,8 +96,7 @@ def test_whole_number_targets_are_exact_under_half_precision_outputs():
 @pytest.mark.parametrize("name", sorted(names.TABLE["objective"]))
 def test_every_named_objective_is_a_mean_over_examples(name, draw):
     ours = names.resolve("objective", name)
-    shape = (N, C) if name == "cross_entropy" else (N,)
-    output = torch.randn(shape, generator=draw, dtype=torch.float64)
+    output = fitting(ours, draw)
     target = torch.randint(0, 2, (N,), generator=draw)
     once = ours(output, target)
     torch.testing.assert_close(ours(torch.cat([output] * 3), torch.cat([target] * 3)), once)
@@ -91,8 +107,7 @@ def test_every_named_objective_is_a_mean_over_examples(name, draw):
 @pytest.mark.parametrize("name", sorted(names.TABLE["objective"]))
 def test_every_named_objective_has_the_gradient_of_its_value(name, draw):
     ours = names.resolve("objective", name)
-    shape = (N, C) if name == "cross_entropy" else (N,)
-    output = torch.randn(shape, generator=draw, dtype=torch.float64, requires_grad=True)
+    output = fitting(ours, draw).requires_grad_()
     target = torch.randint(0, 2, (N,), generator=draw)
     assert torch.autograd.gradcheck(lambda o: ours(o, target), (output,))
 
@@ -187,6 +202,41 @@ class TestHinge:
     def test_a_class_beyond_the_last_is_told(self):
         with pytest.raises(ObjectiveError, match="outside"):
             hinge(torch.zeros(2, C), torch.tensor([0, C]))
+
+
+class TestLikelihoodsOfProbabilities:
+    def test_a_softmax_before_categorical_is_the_cross_entropy_in_value_and_gradient(self, draw):
+        z = torch.randn(N, C, generator=draw, dtype=torch.float64, requires_grad=True)
+        target = torch.randint(0, C, (N,), generator=draw)
+        for given in (target, nn.functional.one_hot(target, C), target.reshape(-1, 1)):
+            ours, theirs = categorical(z.softmax(1), given), cross_entropy(z, target)
+            torch.testing.assert_close(ours, theirs)
+            torch.testing.assert_close(torch.autograd.grad(ours, z), torch.autograd.grad(theirs, z))
+
+    def test_a_probability_of_zero_costs_much_and_not_everything(self):
+        p = torch.tensor([[0.0, 1.0]], requires_grad=True)
+        assert categorical(p, torch.tensor([0])).item() == pytest.approx(87.3, abs=0.1)
+        assert bernoulli(torch.tensor([0.0]), torch.tensor([1])).isfinite()
+
+    def test_bernoulli_is_torchs_bce_without_its_broadcasting(self, draw):
+        p, y = torch.rand(N, 1, generator=draw), torch.randint(0, 2, (N,), generator=draw)
+        torch.testing.assert_close(bernoulli(p, y), nn.BCELoss()(p.flatten(), y.float()))
+        with pytest.raises(ObjectiveError, match="bernoulli"):
+            bernoulli(p.flatten(), y.reshape(1, -1))
+
+    @pytest.mark.parametrize(
+        ("output", "target", "word"),
+        [
+            (torch.ones(N, 1), torch.zeros(N, dtype=torch.long), "bernoulli"),
+            (torch.ones(N), torch.ones(N), "bernoulli"),
+            (torch.ones(N, C), torch.full((N,), C), "outside"),
+            (torch.ones(N, C), torch.zeros(N), "integers"),
+        ],
+    )
+    def test_what_does_not_fit_is_one_line(self, output, target, word):
+        with pytest.raises(ObjectiveError, match=word) as told:
+            categorical(output, target)
+        assert str(told.value).startswith("categorical")
 
 
 def test_objectives_vectorise_over_members(draw):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Generator
+
 from torch import Tensor
 from torch.nn import functional
 
@@ -32,33 +35,45 @@ def cross_entropy(
             reach beyond the last class.
     """
     output, target = tensors(output, target, "cross_entropy")
-    if output.ndim < 2 or output.numel() == len(output):
-        raise ObjectiveError(
-            f"cross_entropy: output {shape_of(output)} has one score an example, so its softmax is always 1; "
-            "use 'logistic' for a yes-or-no target, or one output per class"
-        )
+    several(output, "cross_entropy", "softmax", "logistic")
     if output.shape == target.shape:
         return functional.cross_entropy(
             output, as_real(target, output), weight=weight, label_smoothing=label_smoothing
         )
-    output, target = indexed(output, target)
-    try:
+    output, target = indexed(output, target, "cross_entropy")
+    with in_range(output, "cross_entropy"):
         return functional.cross_entropy(output, target, weight=weight, label_smoothing=label_smoothing)
+
+
+def several(output: Tensor, name: str, form: str, instead: str) -> None:
+    """Refuse an output of one entry an example, over which any `form` is 1; `instead` fits a yes or no."""
+    if output.ndim < 2 or output.numel() == len(output):
+        raise ObjectiveError(
+            f"{name}: output {shape_of(output)} has one entry an example, and a {form} over it is always 1; "
+            f"use {instead!r} for a yes-or-no target, or one output per class"
+        )
+
+
+@contextlib.contextmanager
+def in_range(output: Tensor, name: str) -> Generator[None]:
+    """Turn torch's complaint about a class index into one line (on a GPU torch aborts by itself)."""
+    try:
+        yield
     except IndexError as error:
         raise ObjectiveError(
-            f"cross_entropy: class index outside [0, {output.shape[1]}): {error}; the model needs as many "
+            f"{name}: class index outside [0, {output.shape[1]}): {error}; the model needs as many "
             "outputs as there are classes, and classes count from 0"
         ) from error
 
 
-def indexed(output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+def indexed(output: Tensor, target: Tensor, name: str) -> tuple[Tensor, Tensor]:
     """Both in torch's layout: classes on axis 1, and int64 indices."""
     if not is_index(target):
         raise ObjectiveError(
-            f"cross_entropy: target {shape_of(target)} is {target.dtype}: class indices must be integers and "
+            f"{name}: target {shape_of(target)} is {target.dtype}: class indices must be integers and "
             f"probabilities must have the output's shape {shape_of(output)}; target.long() makes indices"
         )
     if target.ndim == output.ndim and target.shape[-1] == 1:
         target = target.squeeze(-1)
-    axis = class_axis(output, target, "cross_entropy")
+    axis = class_axis(output, target, name)
     return (output if axis == 1 else output.movedim(axis, 1)), target.long()

@@ -6,13 +6,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from downslope.objectives.cross_entropy import indexed
-from downslope.objectives.objective import align, as_real, objective
+from downslope.objectives.cross_entropy import in_range, indexed, several
+from downslope.objectives.objective import align, as_real, objective, tensors
 
 
-@objective(
-    expects="probabilities", target="class", surrogate_for="classification error", sum_over="classes"
-)
+@objective(expects="probabilities", target="class", surrogate_for="classification error", sum_over="classes")
 def categorical(output: Tensor, target: Tensor) -> Tensor:
     """Mean of ``-log p_y`` over examples, for an output that is a softmax already.
 
@@ -30,10 +28,13 @@ def categorical(output: Tensor, target: Tensor) -> Tensor:
     Raises:
         ObjectiveError: the shapes do not fit.
     """
+    output, target = tensors(output, target, "categorical")
+    several(output, "categorical", "probability", "bernoulli")
     if output.shape == target.shape:
         return -(as_real(target, output) * _log(output)).sum(1).mean()
-    output, target = indexed(output, target)
-    return functional.nll_loss(_log(output), target)
+    output, target = indexed(output, target, "categorical")
+    with in_range(output, "categorical"):
+        return functional.nll_loss(_log(output), target)
 
 
 @objective(expects="probability", target="binary", surrogate_for="binary classification error")

@@ -2,7 +2,7 @@
 
 Plain gradient descent contracts every direction while ``lr < 2 / sharpness``. An adaptive method sees the
 Hessian through its own scale D: what matters then is ``D^(1/2) H D^(1/2)`` (Cohen et al. 2022, Adaptive
-gradient methods at the edge of stability, section 2).
+gradient methods at the edge of stability).
 """
 
 from __future__ import annotations
