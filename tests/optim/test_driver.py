@@ -6,6 +6,7 @@ import copy
 import io
 import math
 import pickle
+from collections import defaultdict
 
 import pytest
 import torch
@@ -215,6 +216,47 @@ def test_saved_state_does_not_move_with_the_optimizer_that_loads_it():
     for key, state in saved["state"].items():
         for name, value in state.items():
             assert torch.equal(value, before["state"][key][name])
+
+
+@pytest.mark.parametrize("backend", ["native", "eager", "reference"])
+def test_state_saved_under_another_memory_format_is_laid_out_anew(backend):
+    plain = nn.Parameter(torch.randn(2, 3, 4, 4))
+    optimizer = optim.Adam([plain], backend=backend)
+    given = [[torch.randn(2, 3, 4, 4)] for _ in range(6)]
+    run(optimizer, given[:3])
+    last = nn.Parameter(plain.detach().clone(memory_format=torch.channels_last))
+    other = optim.Adam([last], backend=backend)
+    other.load_state_dict(optimizer.state_dict())
+    run(optimizer, given[3:])
+    for grads in given[3:]:
+        last.grad = grads[0].clone(memory_format=torch.channels_last)
+        other.step()
+    torch.testing.assert_close(last.detach(), plain.detach())
+
+
+@pytest.mark.parametrize(
+    "forget", [lambda o: o.state.clear(), lambda o: setattr(o, "state", defaultdict(dict))]
+)
+def test_forgotten_state_starts_afresh(forget):
+    w, fresh = one(), one()
+    optimizer, wanted = optim.Adam([w], lr=0.1), optim.Adam([fresh], lr=0.1)
+    run(optimizer, [[torch.full((3,), 5.0)]])
+    with torch.no_grad():
+        w.fill_(1.0)
+    forget(optimizer)
+    given = gradients(torch.float32, 5)
+    run(optimizer, [[grads[1][:3]] for grads in given])
+    run(wanted, [[grads[1][:3]] for grads in given])
+    assert torch.equal(w, fresh)
+
+
+def test_parameter_exchanged_in_its_group_is_stepped():
+    old, new = one(), one()
+    optimizer = optim.GD([old], lr=0.1)
+    run(optimizer, [[torch.ones(3)]])
+    optimizer.param_groups[0]["params"][0] = new
+    run(optimizer, [[torch.ones(3)]])
+    assert old.tolist() == new.tolist() == pytest.approx([0.9] * 3)
 
 
 def test_plan_names_backend_and_reason():

@@ -104,6 +104,7 @@ class Adam(Optimizer):
     Raises:
         RecipeError: a hyper-parameter outside its domain.
 
+    Differs from: torch's class only in `decoupled_weight_decay`, which is not taken: that is `AdamW`.
     Source: see `ScaleByAdam`.
     """
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -48,7 +49,7 @@ class GroupLayout:
     ) -> None:
         self.group, self.table, self.names, self.forced = group, table, names, forced
         self.params: list[Tensor] = group["params"]
-        self.count = len(self.params)
+        self.members = list(self.params)
         self.values = [group[name] for name in names]
         self.live = any(isinstance(value, Tensor) for value in self.values)  # may change in place
         self.compose = compose
@@ -72,7 +73,8 @@ class GroupLayout:
             or table is not self.table
             or len(table) != self.held
             or group["params"] is not self.params
-            or len(self.params) != self.count
+            or len(self.params) != len(self.members)
+            or not all(map(operator.is_, self.params, self.members))
         ):
             return None
         if [group[name] for name in self.names] != self.values and not self._retune():

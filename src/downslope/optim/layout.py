@@ -162,18 +162,20 @@ def give_states(
             state.update(zip(link.keys, link.init(p), strict=True))
         if chain.counts and "step" not in state:
             state["step"] = torch.zeros(())
-        _check_shapes(p, state, chain)
+        _fit_to(p, state, chain.keys)
         found.append((state, born))
     return found
 
 
-def _check_shapes(p: Tensor, state: State, chain: Chain) -> None:
-    for key in chain.keys:
+def _fit_to(p: Tensor, state: State, keys: tuple[str, ...]) -> None:
+    for key in keys:
         value = state[key]
         if not isinstance(value, Tensor) or value.shape != p.shape:
             shape = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
             raise RecipeError(
-                f"state {key!r} is {shape} for a parameter of shape {tuple(p.shape)}: it belongs to "
-                "another model; "
-                "load the state_dict that was saved with this one"
+                f"state {key!r} is {shape} for a parameter of shape {tuple(p.shape)}: it belongs to another "
+                "model; load the state_dict that was saved with this one"
             )
+        if value.stride() != p.stride() and is_dense(p):
+            # Saved under another memory format: fused kernels would pair the wrong elements.
+            state[key] = torch.empty_like(p, dtype=value.dtype).copy_(value)
