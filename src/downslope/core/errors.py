@@ -17,6 +17,9 @@ A message says what was given, what is allowed, why, and what to do, in one line
 
 from __future__ import annotations
 
+import traceback
+from pathlib import Path
+
 
 class DownslopeError(Exception):
     """Root of the tree above. Its message is one line, meant for the user."""
@@ -60,3 +63,19 @@ class RunFolderError(DownslopeError):
 
 class NonFiniteError(DownslopeError):
     """Training left the finite numbers and had been told to raise."""
+
+
+def told(error: BaseException, path: Path | None = None) -> str:
+    """One line for an error in somebody's code: type, message, file and line.
+
+    Args:
+        error: What was raised.
+        path: The file whose line is told; the innermost frame's if left out.
+    """
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [each for each in frames if path is None or Path(each.filename) == path] or frames
+    text = (str(error).strip().splitlines() or ["no message"])[0]
+    where = f" ({Path(own[-1].filename).name}, line {own[-1].lineno})" if own else ""
+    if isinstance(error, SyntaxError):
+        where = f" ({Path(error.filename or '').name}, line {error.lineno})"
+    return f"{type(error).__name__}: {text}{where}"

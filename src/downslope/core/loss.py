@@ -40,7 +40,7 @@ class Objective:
         self.function = problem.objective
         self.sign = -1.0 if problem.maximize else 1.0
         self.wants_inputs = _takes_inputs(self.function)
-        self.label = reference(self.function) or "output.loss"
+        self.label = (reference(self.function) or "output.loss").rpartition(":")[2]
 
     def __call__(self, model: nn.Module, batch: Any) -> Loss:
         """The objective of `model` on `batch`, in training: adapted targets where the problem has them."""

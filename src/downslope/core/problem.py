@@ -14,7 +14,7 @@ from torch import nn
 
 from downslope.core import names, randomness
 from downslope.core.batches import Split, default_split, whole_split
-from downslope.core.errors import InputError, ModelError, ObjectiveError
+from downslope.core.errors import DownslopeError, InputError, ModelError, ObjectiveError, told
 from downslope.core.sources import Source, as_source, read_path
 
 if TYPE_CHECKING:
@@ -162,10 +162,11 @@ class Problem:
             arguments = names.load("downslope.models.sizes:from_data")(self, factory) | arguments
         try:
             model = factory(**arguments)
-        except TypeError as error:
-            raise ModelError(
-                f"the model factory does not take {arguments or 'no arguments'}: {error}"
-            ) from error
+        except DownslopeError:
+            raise
+        except Exception as error:
+            given = f" with {arguments}" if arguments else ""
+            raise ModelError(f"the model factory failed{given}: {told(error)}") from error
         if not isinstance(model, nn.Module):
             raise ModelError(
                 f"the model factory returned {type(model).__name__}: it must return an nn.Module"

@@ -9,14 +9,13 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
-import traceback
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any, cast
 
 from downslope.core import names
-from downslope.core.errors import DownslopeError, TaskError
+from downslope.core.errors import DownslopeError, TaskError, told
 from downslope.core.problem import Problem
 from downslope.core.recipe import Recipe
 from downslope.core.sources import read_path
@@ -138,17 +137,6 @@ def _called(found: Any, reference: str) -> Any:
         raise
     except (Exception, SystemExit) as error:
         raise TaskError(f"{reference} failed: {told(error)}") from error
-
-
-def told(error: BaseException, path: Path | None = None) -> str:
-    """One line for an error in the user's code: type, message, file and line."""
-    frames = traceback.extract_tb(error.__traceback__)
-    own = [each for each in frames if path is None or Path(each.filename) == path] or frames
-    text = (str(error).strip().splitlines() or ["no message"])[0]
-    where = f" ({Path(own[-1].filename).name}, line {own[-1].lineno})" if own else ""
-    if isinstance(error, SyntaxError):
-        where = f" ({Path(error.filename or '').name}, line {error.lineno})"
-    return f"{type(error).__name__}: {text}{where}"
 
 
 def _of_data(reference: str, target: str | None) -> Task:
