@@ -1,0 +1,110 @@
+"""From the words of a command to a problem and a recipe."""
+
+from __future__ import annotations
+
+import ast
+import tomllib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from downslope.cli.voice import Voice
+from downslope.core.errors import RecipeError
+from downslope.core.names import did_you_mean
+
+if TYPE_CHECKING:
+    from downslope.core.problem import Problem
+    from downslope.core.recipe import Recipe
+
+_PROBLEM_KEYS = ("objective", "metric", "metric_goal", "goal", "maximize")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Given:
+    """What the command line asked for.
+
+    Attributes:
+        task: TASK as it was written.
+        target: Column to predict, for data files.
+        recipe: File of a recipe and edits; None takes the task's own.
+        settings: ``key=value`` texts, applied in order after the file.
+        seed: Overrides the recipe's.
+    """
+
+    task: str
+    target: str | None = None
+    recipe: Path | None = None
+    settings: Sequence[str] = ()
+    seed: int | None = None
+
+    def load(self, voice: Voice) -> tuple[Problem, Recipe]:
+        """The problem and recipe asked for; what was chosen for the user is told.
+
+        Raises:
+            TaskError: the task cannot be found, imported or called.
+            RecipeError: a key that does not exist, or a value outside its domain.
+            EditError: an edit of the recipe file that does not fit.
+        """
+        from downslope.training.tasks import load_task
+
+        task = load_task(self.task, target=self.target)
+        for told in task.told:
+            voice.note(told)
+        problem, recipe = task.problem, task.recipe
+        if self.recipe is not None:
+            from downslope.core import edits
+
+            recipe, changes = edits.load(self.recipe)
+            problem = problem.edit(*changes)
+        problem, recipe = changed(problem, recipe, self.settings)
+        if self.seed is not None:
+            recipe = recipe.edit(seed=self.seed)
+        return problem, recipe
+
+
+def changed(problem: Problem, recipe: Recipe, settings: Sequence[str]) -> tuple[Problem, Recipe]:
+    """Problem and recipe with ``key=value`` texts applied, all of them at once.
+
+    Raises:
+        RecipeError: no ``=``, or a key that neither has; the nearest is told.
+    """
+    of_problem: dict[str, Any] = {}
+    of_recipe: dict[str, Any] = {}
+    for text in settings:
+        key, sign, value = text.partition("=")
+        key = key.strip()
+        if not sign or not key:
+            raise RecipeError(f"--set {text}: must be key=value, such as lr=0.01 or model.width=64")
+        if key.startswith("model.") or key in _PROBLEM_KEYS:
+            of_problem[key] = parsed(value)
+        else:
+            of_recipe[key] = parsed(value)
+    wanted = of_recipe.get("optimizer")
+    fitting = recipe.edit(optimizer=wanted) if isinstance(wanted, str) else recipe
+    for key in of_recipe:
+        allowed = [*fitting.keys(), *_PROBLEM_KEYS]
+        if key not in allowed:
+            raise RecipeError(f"--set {key}=...: no such key{did_you_mean(key, allowed)}")
+    return (
+        problem.edit(**of_problem) if of_problem else problem,
+        recipe.edit(**of_recipe) if of_recipe else recipe,
+    )
+
+
+def parsed(text: str) -> Any:
+    """The value that a text stands for: TOML, else a number as Python writes it, none, or the text itself."""
+    text = text.strip()
+    if text.lower() in ("none", "null"):
+        return None
+    if text in ("True", "False"):
+        return text == "True"
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        pass
+    try:
+        value: Any = ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+    return value

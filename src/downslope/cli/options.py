@@ -1,0 +1,43 @@
+"""Arguments and options that several verbs share, declared once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Task = Annotated[
+    str,
+    typer.Argument(
+        metavar="TASK",
+        show_default=False,
+        help="What to train: file.py (with problem() and, if wanted, recipe()), package.module:problem, "
+        "a data file (wine.csv), or a bundled set (digits).",
+    ),
+]
+Target = Annotated[
+    str | None,
+    typer.Option("--target", metavar="COLUMN", help="The column to predict, where TASK is a data file."),
+]
+RecipeFile = Annotated[
+    Path | None,
+    typer.Option("--recipe", metavar="FILE", help="Recipe to follow (TOML), with the edits it carries."),
+]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change one key: lr=0.01, model.width=64. Repeatable."),
+]
+Seed = Annotated[int | None, typer.Option("--seed", help="Seed of weights, order, dropout, augmentation.")]
+Folder = Annotated[
+    Path | None, typer.Option("--folder", metavar="PATH", help="Where to write; default runs/<time>-<name>.")
+]
+Budget = Annotated[
+    str, typer.Option("--budget", metavar="TIME", help="Time it may take: 90s, 2m, 1h.", show_default=True)
+]
+Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output, nothing else.")]
+ReportPath = Annotated[
+    Path | None, typer.Option("--report", metavar="PATH", help="Write the HTML report there.")
+]
+Quiet = Annotated[bool, typer.Option("--quiet", help="No progress, only the result.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]

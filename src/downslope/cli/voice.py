@@ -1,0 +1,51 @@
+"""What the command line says, and where: results on standard output, progress on standard error."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from downslope.reporting.rows import Row
+
+
+@dataclass(frozen=True, kw_only=True)
+class Voice:
+    """How one verb speaks.
+
+    Attributes:
+        json: Standard output carries one JSON document and nothing else.
+        quiet: No progress and no remarks.
+        aside: Results go to standard error, because standard output belongs to a watched script.
+    """
+
+    json: bool = False
+    quiet: bool = False
+    aside: bool = False
+
+    @property
+    def progress(self) -> bool:
+        """Whether progress is wanted; it goes to standard error."""
+        return not self.quiet
+
+    def note(self, text: str) -> None:
+        """A remark, on standard error."""
+        if not self.quiet:
+            print(text, file=sys.stderr, flush=True)
+
+    def show(self, rows: Sequence[Row]) -> None:
+        """Rows of a result, where results go; nothing under ``--json``."""
+        if not self.json:
+            from downslope.reporting.rows import write
+
+            write(rows, sys.stderr if self.aside else sys.stdout)
+
+    def document(self, content: Mapping[str, Any]) -> None:
+        """The JSON document, on standard output, under ``--json``; what is not finite becomes null."""
+        if self.json:
+            from downslope.core.plain import plain
+
+            print(json.dumps(plain(content), ensure_ascii=False, allow_nan=False), flush=True)

@@ -1,0 +1,92 @@
+"use strict";
+(() => {
+  const root = document.documentElement;
+  const dark = () => root.dataset.theme
+    ? root.dataset.theme === "dark"
+    : matchMedia("(prefers-color-scheme: dark)").matches;
+
+  // -- figures: colours are written as "@name" and read from the page's own variables ----------------------
+  const colour = (name) => getComputedStyle(root).getPropertyValue("--" + name).trim();
+  const painted = (value) => {
+    if (Array.isArray(value)) return value.map(painted);
+    if (value && typeof value === "object") {
+      return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, painted(item)]));
+    }
+    return typeof value === "string" && value.startsWith("@") ? colour(value.slice(1)) : value;
+  };
+  const axis = (given, narrow) => ({
+    gridcolor: colour("grid"), linecolor: colour("line"), zerolinecolor: colour("line"), zeroline: false,
+    tickfont: { size: narrow ? 11 : 12 }, automargin: true, ticks: "", ...painted(given || {}),
+  });
+  const draw = (plot) => {
+    const figure = plot.figure, choice = figure.choices[plot.chosen];
+    const narrow = plot.clientWidth < 520;
+    const given = choice.layout || {};
+    const layout = {
+      ...painted(given), height: figure.height, margin: { l: 56, r: 14, t: 10, b: 44, ...(given.margin || {}) },
+      paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
+      font: { family: getComputedStyle(document.body).fontFamily, size: 12.5, color: colour("muted") },
+      hoverlabel: { bgcolor: colour("card"), bordercolor: colour("line"), font: { color: colour("ink"), size: 12.5 } },
+      legend: { orientation: "h", y: 1.02, yanchor: "bottom", x: 0, font: { color: colour("ink") }, ...painted(given.legend || {}) },
+      hovermode: given.hovermode || "x unified",
+    };
+    for (const key of Object.keys(given)) {
+      if (/^[xy]axis\d*$/.test(key)) layout[key] = axis(given[key], narrow);
+    }
+    layout.xaxis = layout.xaxis || axis({}, narrow);
+    layout.yaxis = layout.yaxis || axis({}, narrow);
+    Plotly.react(plot, painted(choice.data), layout, { displayModeBar: false, responsive: true });
+    plot.setAttribute("aria-label", choice.label_text || plot.dataset.label || "");
+  };
+  const plots = [...document.querySelectorAll(".plot")];
+  const drawAll = () => plots.forEach(draw);
+  for (const plot of plots) {
+    plot.figure = JSON.parse(document.getElementById(plot.dataset.figure).textContent);
+    plot.chosen = 0;
+    plot.closest("figure").querySelectorAll(".switch button").forEach((button, index) => {
+      button.addEventListener("click", () => {
+        plot.chosen = index;
+        button.parentElement.querySelectorAll("button").forEach((each) =>
+          each.setAttribute("aria-pressed", String(each === button)));
+        const caption = plot.closest("figure").querySelector("figcaption");
+        if (caption && plot.figure.choices[index].caption) caption.textContent = plot.figure.choices[index].caption;
+        draw(plot);
+      });
+    });
+  }
+
+  // -- theme -----------------------------------------------------------------------------------------------
+  const toggle = document.getElementById("theme");
+  const label = () => toggle.setAttribute("aria-label", dark() ? "Switch to the light theme" : "Switch to the dark theme");
+  toggle.addEventListener("click", () => {
+    root.dataset.theme = dark() ? "light" : "dark";
+    try { localStorage.setItem("downslope-theme", root.dataset.theme); } catch { /* a file may have no storage */ }
+    label(); drawAll();
+  });
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { label(); drawAll(); });
+  label(); drawAll();
+
+  // -- copying, printing -----------------------------------------------------------------------------------
+  document.querySelectorAll(".copy").forEach((button) => button.addEventListener("click", async () => {
+    const text = document.getElementById(button.dataset.copies).textContent;
+    try {
+      await navigator.clipboard.writeText(text);
+      button.textContent = "Copied";
+    } catch {
+      getSelection().selectAllChildren(document.getElementById(button.dataset.copies));
+      button.textContent = "Selected: press Ctrl+C";
+    }
+    setTimeout(() => { button.textContent = "Copy"; }, 2500);
+  }));
+  let before = null;
+  addEventListener("beforeprint", () => {
+    before = root.dataset.theme || "";
+    root.dataset.theme = "light";
+    document.querySelectorAll("details").forEach((each) => { each.open = true; });
+    drawAll();
+  });
+  addEventListener("afterprint", () => {
+    if (before) root.dataset.theme = before; else delete root.dataset.theme;
+    drawAll();
+  });
+})();

@@ -1,0 +1,134 @@
+"""Findings as cards: what is wrong, the number beside its limit, what follows, what to do."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from downslope.core.finding import Evidence, Finding
+from downslope.reporting.markup import Section, empty, tag, text
+from downslope.reporting.numerals import numeral
+
+if TYPE_CHECKING:
+    from downslope.diagnosis.diagnosis import Diagnosis
+
+_WIDTH = 400.0
+_ENTITIES = {"model": "the model", "objective": "the objective", "optimisation": "the recipe"}
+
+
+def section(diagnosis: Diagnosis, proved: Mapping[str, str] | None = None) -> Section:
+    """The findings of a diagnosis, root cause first.
+
+    Args:
+        diagnosis: What was found.
+        proved: What a repair says of each remedy, by the remedy's words.
+    """
+    cards = "".join(card(each, proved or {}) for each in diagnosis.findings)
+    if not cards:
+        words = "No symptom that could be checked holds."
+        cards = f'<div class="card">{empty(words)}</div>'
+    many = len(diagnosis.findings)
+    lead = "" if many < 2 else "The first is the root: work on it before the others."
+    return Section(id="findings", title="What was found", body=cards, lead=lead, rank=10, short="Findings")
+
+
+def card(finding: Finding, proved: Mapping[str, str]) -> str:
+    """One finding as HTML."""
+    rows = "".join(evidence(each) for each in (finding.evidence, *finding.also))
+    parts = [
+        f"<header><h3>{text(finding.title)}</h3>{tag(finding.severity, finding.severity)}"
+        f'<code class="muted">{text(finding.symptom)}</code></header>',
+        f'<p class="message">{text(finding.message)}</p>' if finding.message else "",
+        f'<p class="where">Where: {text(finding.where)}</p>',
+        f'<ul class="evidence">{rows}</ul>',
+        _consequences(finding.consequences),
+        _remedies(finding, proved),
+        f'<p class="source">Source: {text(finding.source)}</p>' if finding.source else "",
+    ]
+    return f'<article class="card finding {finding.severity}">{"".join(parts)}</article>'
+
+
+def evidence(each: Evidence) -> str:
+    """A number, a bar that shows it beside its limit, and the same in words."""
+    ratio = "" if each.unit == "ratio" else f" {each.unit}"
+    limit = f"limit {numeral(each.threshold)}{ratio}" if math.isfinite(each.threshold) else "no limit"
+    numbers = f"<b>{text(numeral(each.value))}{text(ratio)}</b> · {text(limit)}"
+    provenance = f'<span class="provenance">Limit: {text(each.provenance)}</span>' if each.provenance else ""
+    words = f"{each.name}: {numeral(each.value)}{ratio}, {limit}"
+    return (
+        f'<li><span class="name">{text(each.name)}</span>{bar(each.value, each.threshold, words)}'
+        f'<span class="numbers">{numbers}</span>{provenance}</li>'
+    )
+
+
+def bar(value: float, limit: float, words: str) -> str:
+    """A bar as long as `value` with a tick at `limit`; logarithmic where they are far apart.
+
+    Nothing is drawn where one of them is not finite, or both are zero.
+    """
+    if not (math.isfinite(value) and math.isfinite(limit)) or (value == 0 and limit == 0):
+        return "<span></span>"
+    at, tick = _places(abs(value), abs(limit))
+    box = f'viewBox="0 0 {_WIDTH:.0f} 26" preserveAspectRatio="none"'
+    return (
+        f'<svg {box} role="img" aria-label="{text(words)}">'
+        f'<rect class="track" x="0" y="8" width="{_WIDTH:.0f}" height="10" rx="3"/>'
+        f'<rect class="fill" x="0" y="8" width="{at:.1f}" height="10" rx="3"/>'
+        f'<line class="limit" x1="{tick:.1f}" x2="{tick:.1f}" y1="3" y2="23"/></svg>'
+    )
+
+
+def _places(value: float, limit: float) -> tuple[float, float]:
+    """Ends of bar and tick in the drawing's units."""
+    high, low = max(value, limit), min(value, limit)
+    if low > 0 and high / low > 20:
+        decades = math.log10(high / low)
+        start = math.log10(low) - 0.6 * max(1.0, decades / 4)
+        span = (math.log10(high) - start) * 1.06
+        return tuple((math.log10(each) - start) / span * _WIDTH for each in (value, limit))  # pyright: ignore[reportReturnType]
+    return max(value / high / 1.08 * _WIDTH, 1.5), limit / high / 1.08 * _WIDTH
+
+
+def _consequences(found: Sequence[Finding]) -> str:
+    if not found:
+        return ""
+    rows = "".join(
+        f'<li><b>{text(each.title)}</b> <span class="muted">({text(each.where)})</span>'
+        f"{': ' + text(each.message) if each.message else ''}</li>"
+        for each in found
+    )
+    return f'<h4>What follows from it</h4><ul class="then">{rows}</ul>'
+
+
+def _remedies(finding: Finding, proved: Mapping[str, str]) -> str:
+    if not finding.remedies:
+        return ""
+    rows: list[str] = []
+    for edit in finding.remedies:
+        kind = _ENTITIES[edit.entity] if edit.provable else "by hand"
+        said = proved.get(str(edit), "")
+        word = tag(said, "good" if said == "kept" else "") if said else ""
+        rows.append(f"<li>{text(edit)} {tag(kind)} {word}</li>")
+    return f"<h4>What to do</h4><ol>{''.join(rows)}</ol>"
+
+
+def checks(diagnosis: Diagnosis) -> Section:
+    """What was cleared, with the number that cleared it, and what could not be checked, with the reason."""
+
+    def listed(rows: Sequence[tuple[str, str]], nothing: str) -> str:
+        if not rows:
+            return empty(nothing)
+        items = "".join(
+            f'<li><code>{text(name)}</code> <span class="muted">{text(why)}</span></li>' for name, why in rows
+        )
+        return f"<ul>{items}</ul>"
+
+    notes = "".join(f'<p class="muted">{text(each)}</p>' for each in diagnosis.notes)
+    body = (
+        '<div class="card"><div class="checks">'
+        f"<div><h3>Cleared</h3>{listed(diagnosis.cleared, 'Nothing was cleared.')}</div>"
+        f'<div class="un"><h3>Not judged</h3>{listed(diagnosis.not_checked, "Everything was judged.")}</div>'
+        f"</div>{notes}</div>"
+    )
+    return Section(id="checks", title="What else was checked", body=body, rank=20, short="Checks")

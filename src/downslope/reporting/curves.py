@@ -1,0 +1,235 @@
+"""Curves of one run: losses by step, the metric by epoch, the size of the gradient, the learning rate."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from downslope.core.finding import Finding
+from downslope.core.history import Floats, Ints, Series
+from downslope.core.run import Run
+from downslope.reporting import facts
+from downslope.reporting.figure import Choice, Figure, Trace, vertical
+from downslope.reporting.markup import Section, empty
+from downslope.reporting.numerals import numeral
+
+POINTS = 3000
+"""Points up to which a curve is drawn whole; a longer one keeps the extremes of each of its parts."""
+
+
+def section(run: Run, findings: Sequence[Finding] = (), *, key: str = "curves", title: str = "") -> Section:
+    """Curves of a run, with a mark where each finding begins.
+
+    Args:
+        run: The run.
+        findings: Findings whose steps are marked.
+        key: Anchor, unique on the page.
+        title: Heading; "" takes the usual one.
+    """
+    head = title or "How training went"
+    loss = loss_figure(run, findings, key)
+    if loss is None:
+        why = facts.status(run) or "the run holds no loss"
+        return Section(
+            id=key, title=head, body=f'<div class="card">{empty(f"No curve: {why}.")}</div>', rank=30
+        )
+    metric = metric_figure(run, key)
+    cards = [f'<div class="card">{each.html()}</div>' for each in (loss, metric) if each is not None]
+    body = f'<div class="two">{"".join(cards)}</div>' if len(cards) == 2 else cards[0]
+    return Section(id=key, title=head, body=body, rank=30, short="Curves")
+
+
+def loss_figure(run: Run, findings: Sequence[Finding], key: str) -> Figure | None:
+    """Batch losses (faint), their running mean, and the validation loss; further views where recorded."""
+    train, valid = run.history.series("train_loss"), run.history.series("valid_loss")
+    if not len(train.steps) and not len(valid.steps):
+        return None
+    traces = [*_train_traces(train), *_valid_traces(valid), *_cut(run, train)]
+    layout = _layout(f"loss ({facts.objective_name(run)})", traces) | marks(findings)
+    choices = [Choice(name="loss", traces=traces, layout=layout, caption=_loss_words(run, train, valid))]
+    choices += _further(run, findings)
+    return Figure(id=f"{key}-loss", title="Loss", choices=choices, height=340)
+
+
+def metric_figure(run: Run, key: str) -> Figure | None:
+    """The metric on validation data (else none), with the goal; None where the loss stands for it."""
+    name, series = facts.metric_name(run), run.history.series("valid_metric")
+    if name == "loss" or not len(series.steps):
+        return None
+    traces: list[Trace] = [_line(series, f"valid {name}", "@valid", markers=len(series.steps) < 60)]
+    layout = _layout(name, [], log=False)
+    goal = facts.described(run).get("goal")
+    if isinstance(goal, (int, float)):
+        layout["shapes"] = [_level(float(goal), "@good")]
+        layout["annotations"] = [_level_note(float(goal), f"goal {numeral(goal)}", "@good")]
+    if name in ("accuracy", "f1", "auc") and (not len(series.values) or np.nanmax(series.values) > 0.5):
+        layout["yaxis"] = {**layout["yaxis"], "range": [0, 1.03]}
+    worst = facts.described(run).get("metric_goal") == "min"
+    best = np.nanmin(series.values) if worst else np.nanmax(series.values)
+    words = (
+        f"Validation {name} goes from {numeral(series.values[0])} at step {series.steps[0]} to "
+        f"{numeral(series.values[-1])} at step {series.steps[-1]}; its best is {numeral(float(best))}."
+    )
+    choice = Choice(name=name, traces=traces, layout=layout, caption=words)
+    return Figure(id=f"{key}-metric", title=f"Validation {name}", choices=[choice], height=340)
+
+
+def _further(run: Run, findings: Sequence[Finding]) -> list[Choice]:
+    more: list[Choice] = []
+    norms = run.history.series("grad_norm")
+    if len(norms.steps) > 1:
+        line = _line(norms, "gradient norm", "@accent", markers=len(norms.steps) < 60)
+        words = (
+            f"Norm of the gradient at {len(norms.steps)} probed steps: first {numeral(norms.values[0])}, "
+            f"last {numeral(norms.values[-1])}, largest {numeral(_largest(norms.values))}."
+        )
+        layout = _layout("gradient norm", [line]) | marks(findings)
+        more.append(Choice(name="gradient", traces=[line], layout=layout, caption=words))
+    rates = run.history.series("lr")
+    if len(rates.steps) > 1 and np.ptp(rates.values[np.isfinite(rates.values)]) > 0:
+        line = _line(thinned(rates), "learning rate", "@accent")
+        words = f"Learning rate from {numeral(rates.values[0])} to {numeral(rates.values[-1])}."
+        layout = _layout("learning rate", [line])
+        more.append(Choice(name="learning rate", traces=[line], layout=layout, caption=words))
+    return more
+
+
+def _train_traces(train: Series) -> list[Trace]:
+    if not len(train.steps):
+        return []
+    if len(train.steps) < 30:
+        return [_line(train, "train, each batch", "@accent", markers=True)]
+    raw = _line(thinned(train), "train, each batch", "@faint") | {"hoverinfo": "skip"}
+    raw["line"] = {"color": "@faint", "width": 1}
+    raw["opacity"] = 0.75
+    window = max(5, len(train.steps) // 40)
+    mean = thinned(Series(train.steps, smoothed(train.values, window)))
+    return [raw, _line(mean, "train, running mean", "@accent")]
+
+
+def _valid_traces(valid: Series) -> list[Trace]:
+    return [_line(valid, "validation", "@valid", markers=len(valid.steps) < 60)] if len(valid.steps) else []
+
+
+def _cut(run: Run, train: Series) -> list[Trace]:
+    """A cross at the last finite loss of a run that left the finite numbers."""
+    good = np.flatnonzero(np.isfinite(train.values))
+    broken = run.status == "diverged" or len(good) < len(train.values)
+    if not broken or not len(good):
+        return []
+    last = int(good[-1])
+    mark: Trace = {
+        "type": "scatter", "mode": "markers", "name": "last finite loss", "x": [int(train.steps[last])],
+        "y": [float(train.values[last])], "marker": {"symbol": "x", "size": 11, "color": "@bad"},
+    }  # fmt: skip
+    return [mark]
+
+
+def _line(series: Series, name: str, colour: str, *, markers: bool = False) -> Trace:
+    return {
+        "type": "scatter", "mode": "lines+markers" if markers else "lines", "name": name,
+        "x": series.steps, "y": series.values, "line": {"color": colour, "width": 2},
+        "marker": {"color": colour, "size": 5}, "hovertemplate": "%{y:.4g}",
+    }  # fmt: skip
+
+
+def _layout(title: str, traces: Sequence[Trace], *, log: bool | None = None) -> dict[str, Any]:
+    if log is None:
+        log = spans_decades([np.asarray(each["y"], dtype=float) for each in traces])
+    kind = {"type": "log", "exponentformat": "power", "dtick": 1 if log and _decades(traces) > 2 else None}
+    return {
+        "xaxis": {"title": {"text": "step", "standoff": 6}, "rangemode": "tozero"},
+        "yaxis": {"title": {"text": title, "standoff": 8}, **(kind if log else {"rangemode": "tozero"})},
+    }
+
+
+def _decades(traces: Sequence[Trace]) -> float:
+    values = np.concatenate([np.asarray(each["y"], dtype=float).ravel() for each in traces])
+    values = values[np.isfinite(values) & (values > 0)]
+    return float(np.log10(values.max() / values.min())) if len(values) else 0.0
+
+
+def spans_decades(columns: Sequence[Floats], factor: float = 10.0) -> bool:
+    """Whether positive values span more than `factor`, so that a logarithmic axis shows more."""
+    values = np.concatenate([each.ravel() for each in columns]) if columns else np.empty(0)
+    values = values[np.isfinite(values)]
+    return bool(len(values)) and bool(values.min() > 0) and bool(values.max() / values.min() > factor)
+
+
+def marks(findings: Sequence[Finding]) -> dict[str, Any]:
+    """Vertical marks where findings begin; those of one step share a mark."""
+    starts: dict[int, list[str]] = {}
+    for finding in findings:
+        for each in (finding, *finding.consequences):
+            if each.where.steps is not None:
+                starts.setdefault(each.where.steps[0], []).append(each.symptom)
+    shapes: list[Trace] = []
+    notes: list[Trace] = []
+    for row, (step, symptoms) in enumerate(sorted(starts.items())):
+        shape, note = vertical(step, ", ".join(dict.fromkeys(symptoms)), "@bad", row)
+        shapes.append(shape)
+        notes.append(note)
+    return {"shapes": shapes, "annotations": notes}
+
+
+def _level(value: float, colour: str) -> Trace:
+    line = {"color": colour, "width": 1.4, "dash": "dash"}
+    return {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": value, "y1": value, "line": line}
+
+
+def _level_note(value: float, label: str, colour: str) -> Trace:
+    return {
+        "xref": "paper", "x": 0.01, "y": value, "text": label, "showarrow": False, "xanchor": "left",
+        "yanchor": "top", "font": {"color": colour, "size": 12},
+    }  # fmt: skip
+
+
+def smoothed(values: Floats, window: int) -> Floats:
+    """Mean of up to `window` latest finite values; NaN where there is none. Shape (k,)."""
+    good = np.isfinite(values)
+    sums = np.concatenate([[0.0], np.cumsum(np.where(good, values, 0.0))])
+    counts = np.concatenate([[0.0], np.cumsum(good)])
+    ends = np.arange(1, len(values) + 1)
+    starts = np.maximum(ends - window, 0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        mean = (sums[ends] - sums[starts]) / (counts[ends] - counts[starts])
+    return np.where(good, mean, np.nan)
+
+
+def thinned(series: Series, points: int = POINTS) -> Series:
+    """The series with at most about `points` points: smallest and largest of each part, first and last."""
+    size = len(series.steps)
+    if size <= points:
+        return series
+    edges = np.linspace(0, size, points // 2 + 1).astype(np.int64)
+    kept: set[int] = {0, size - 1}
+    for start, stop in pairwise(edges.tolist()):
+        part = series.values[start:stop]
+        if stop > start and np.isfinite(part).any():
+            kept |= {int(start + np.nanargmin(part)), int(start + np.nanargmax(part))}
+    index: Ints = np.asarray(sorted(kept), dtype=np.int64)
+    return Series(series.steps[index], series.values[index])
+
+
+def _largest(values: Floats) -> float:
+    good = values[np.isfinite(values)]
+    return float(good.max()) if len(good) else math.nan
+
+
+def _loss_words(run: Run, train: Series, valid: Series) -> str:
+    parts: list[str] = []
+    if len(train.steps):
+        parts.append(
+            f"Batch loss goes from {numeral(train.values[0])} to {numeral(train.values[-1])} "
+            f"in {len(train.steps)} steps"
+        )
+    if len(valid.steps):
+        lowest = int(valid.steps[np.nanargmin(valid.values)]) if np.isfinite(valid.values).any() else None
+        where = "" if lowest is None else f", lowest at step {lowest}"
+        parts.append(f"validation loss from {numeral(valid.values[0])} to {numeral(valid.values[-1])}{where}")
+    ended = facts.status(run)
+    return "; ".join(parts) + "." + (f" The run {ended}." if run.status == "diverged" else "")

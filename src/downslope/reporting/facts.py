@@ -1,0 +1,141 @@
+"""What a run says about itself in words: its task, machine, data, recipe and numbers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, cast
+
+from downslope.core.run import Run
+from downslope.reporting.numerals import numeral
+
+
+def described(run: Run) -> Mapping[str, Any]:
+    """What `Problem.describe` said, from the problem or from the folder."""
+    return run.problem.describe() if run.problem is not None else run.described
+
+
+def name(run: Run) -> str:
+    """What the user calls it: the task, the problem's name, or the folder's."""
+    said = described(run)
+    task = str(said.get("task") or run.facts.get("script") or "")
+    if task and ("/" in task or "\\" in task):
+        task = Path(task).name
+    folder = run.folder.name if run.folder is not None else ""
+    return task or str(said.get("name") or "") or folder or "run"
+
+
+def machine(run: Run) -> str:
+    """Device and threads, such as "CPU 2 cores"; "" where nothing was recorded."""
+    device = str(run.choices.get("device") or run.environment.get("device") or "")
+    if not device:
+        return ""
+    if not device.startswith("cpu"):
+        return str((run.environment.get("gpus") or [device])[0])
+    threads = run.choices.get("threads") or run.environment.get("threads")
+    if not isinstance(threads, int):
+        return "CPU"
+    return f"CPU {threads} thread{'' if threads == 1 else 's'}"
+
+
+def sizes(run: Run) -> str:
+    """Examples, such as "1437 train / 360 valid"; "" where unknown."""
+    said = described(run)
+    train, valid = said.get("train"), said.get("valid")
+    parts = [f"{number} {part}" for number, part in ((train, "train"), (valid, "valid")) if number]
+    return " / ".join(parts)
+
+
+def recipe(run: Run) -> str:
+    """The recipe in one line; for a watched loop, what was seen of its optimizer."""
+    if run.recipe is not None:
+        return run.recipe.describe()
+    seen = run.facts.get("optimizer")
+    if isinstance(seen, Mapping):
+        table = cast("Mapping[str, Any]", seen)
+        lr = table.get("lr")
+        return f"{table.get('name', 'optimizer')}" + (f" lr {lr:g}" if isinstance(lr, float) else "")
+    return str(seen) if seen else ""
+
+
+def metric_name(run: Run) -> str:
+    """Name of the metric: "accuracy"; "loss" where the objective stands for it."""
+    told = described(run).get("metric")
+    if not told:
+        return "loss"
+    return str(told).rpartition(":")[2].rpartition(".")[2].strip("<>") or "metric"
+
+
+def objective_name(run: Run) -> str:
+    """Name of the objective: "cross_entropy", "CrossEntropyLoss"."""
+    told = described(run).get("objective")
+    return str(told).rpartition(":")[2].rpartition(".")[2].removesuffix("()") if told else "its own loss"
+
+
+def planned(run: Run) -> int | None:
+    """Steps that the recipe asked for; None where that is not known."""
+    for table in (run.facts, run.choices):
+        for key in ("planned_steps", "total_steps"):
+            if isinstance(table.get(key), int):
+                return int(table[key])
+    if run.recipe is None:
+        return None
+    if run.recipe.steps is not None:
+        return run.recipe.steps
+    if run.recipe.epochs is None:
+        return None
+    size, batch = described(run).get("train"), run.recipe.batch_size
+    if not isinstance(size, int):
+        return None
+    return run.recipe.epochs * (1 if batch == "full" else -(-size // int(batch)))
+
+
+def steps(run: Run) -> int:
+    """Steps taken."""
+    said = run.summary.get("steps")
+    if isinstance(said, int):
+        return said
+    taken = run.history.series("train_loss").steps
+    return int(taken[-1]) if len(taken) else 0
+
+
+def result(run: Run) -> str:
+    """What came out in words: "train loss 2.31  valid accuracy 0.10"."""
+    summary, parts = run.summary, list[str]()
+    metric = metric_name(run)
+    for part in ("train", "valid"):
+        loss, value = summary.get(f"{part}_loss"), summary.get(f"{part}_metric")
+        if part == "train" or metric == "loss":
+            if loss is not None:
+                parts.append(f"{part} loss {numeral(loss)}")
+            elif part == "train" and run.status == "diverged":
+                parts.append("train loss not finite")
+        if metric != "loss" and value is not None and (part == "valid" or "valid_metric" not in summary):
+            parts.append(f"{part} {metric} {fixed(value)}")
+    return "  ".join(parts)
+
+
+def fixed(value: float) -> str:
+    """A metric: two decimals below 0.995, three above, where "0.99" would hide the difference."""
+    if not math.isfinite(value) or abs(value) >= 10 or 0 < abs(value) < 0.01:
+        return numeral(value)
+    return f"{value:.3f}" if 0.99 <= abs(value) < 1 else f"{value:.2f}"
+
+
+def status(run: Run) -> str:
+    """How the run ended, in words; "" where it simply ended."""
+    bad = cast("Mapping[str, Any]", run.facts.get("nonfinite") or {})
+    if run.status == "diverged":
+        if not bad:
+            return "diverged"
+        where = f" in {bad['module']}" if bad.get("module") else ""
+        return f"diverged: {bad.get('what', 'loss')}{where} not finite at step {bad.get('step')}"
+    words = {
+        "goal": "stopped at the goal",
+        "early-stopped": "stopped early: no better for the recipe's patience",
+        "interrupted": "interrupted; what was done is kept",
+        "failed": "failed",
+        "running": "still running",
+    }
+    return words.get(run.status, "")

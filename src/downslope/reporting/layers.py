@@ -1,0 +1,213 @@
+"""Layer by layer, step by step: gradient norms, update ratios and what else was probed, as a heat map."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, cast
+
+import numpy as np
+
+from downslope.core.history import Floats, Probe
+from downslope.core.run import Run
+from downslope.reporting.figure import Choice, Figure, Trace
+from downslope.reporting.markup import Section, empty
+from downslope.reporting.numerals import numeral
+
+
+class View(NamedTuple):
+    """A probed statistic as it is drawn."""
+
+    statistic: str
+    name: str
+    words: str
+    centre: float | None
+    """log10 of the value that is usual, for a scale with two ends; None for a scale with one."""
+
+
+VIEWS = (
+    View("grad_norm", "gradient norm", "norm of the gradient of each layer's weights", None),
+    View(
+        "update_ratio",
+        "update / weight",
+        "size of one update over the size of the weights; 0.001 is usual",
+        -3.0,
+    ),
+    View("out_std", "output spread", "standard deviation of each layer's output; 1 is usual", 0.0),
+    View("weight_norm", "weight norm", "norm of each layer's weights", None),
+)
+
+_ONE_END = [[0, "#2a1a4a"], [0.25, "#7a2a72"], [0.5, "#c4476a"], [0.75, "#f08a54"], [1, "#fbe3a0"]]
+_TWO_ENDS = [[0, "#1f4e9c"], [0.25, "#7fa6d9"], [0.5, "#f1efe8"], [0.75, "#e08a6a"], [1, "#9c1f33"]]
+
+
+def section(run: Run, *, key: str = "layers", title: str = "") -> Section:
+    """The heat map of a run, its statistic chosen by buttons."""
+    choices = [
+        _choice(run, run.probes[view.statistic], view) for view in VIEWS if view.statistic in run.probes
+    ]
+    choices = [each for each in choices if each is not None]
+    head = title or "Layer by layer"
+    if not choices:
+        body = (
+            f'<div class="card">{empty("Nothing was probed in this run, so there is nothing to draw.")}</div>'
+        )
+        return Section(id=key, title=head, body=body, rank=40)
+    deepest = max(len(run.probes[view.statistic].modules) for view in VIEWS if view.statistic in run.probes)
+    height = min(max(200, 34 * deepest + 96), 1400)
+    figure = Figure(id=f"{key}-map", title="Layers by step", choices=choices, height=height)
+    lead = (
+        "Input at the top, output at the bottom; each column is a probed step, closer together at the start."
+    )
+    return Section(
+        id=key,
+        title=head,
+        body=f'<div class="card">{figure.html()}</div>',
+        lead=lead,
+        rank=40,
+        short="Layers",
+    )
+
+
+def _choice(run: Run, probe: Probe, view: View) -> Choice | None:
+    if not len(probe.steps) or not probe.modules:
+        return None
+    names = labelled(run, probe.modules)
+    values = probe.values.T
+    labels = [str(int(step)) for step in probe.steps]
+    logs = _logs(values)
+    traces: list[Trace] = [
+        {
+            "type": "heatmap", "x": labels, "y": names, "z": logs, "text": _words(values),
+            "hovertemplate": "%{y}, step %{x}: %{text}<extra></extra>", "xgap": 1, "ygap": 1,
+            "colorbar": {
+                "title": {"text": "log10", "side": "top"}, "thickness": 12, "outlinewidth": 0, "len": 1,
+            },
+            **_scale(logs, view.centre),
+        },
+        *_crosses(values, labels, names),
+    ]  # fmt: skip
+    layout = {
+        "xaxis": {
+            "title": {"text": "step", "standoff": 6},
+            "type": "category",
+            "nticks": 12,
+            "showgrid": False,
+        },
+        "yaxis": {"autorange": "reversed", "type": "category", "showgrid": False, "dtick": 1},
+        "hovermode": "closest",
+        "showlegend": False,
+        "margin": {"l": 30, "r": 8},
+    }
+    return Choice(name=view.name, traces=traces, layout=layout, caption=_caption(probe, view))
+
+
+def labelled(run: Run, modules: Sequence[str]) -> list[str]:
+    """Names with the kind of module, such as "features.0 Conv2d"."""
+    kinds = cast("Mapping[str, Mapping[str, Any]]", run.facts.get("modules") or {})
+    acts = cast("Mapping[str, Mapping[str, Any]]", run.facts.get("activations") or {})
+    said = {name: str(table.get("type", "")) for name, table in kinds.items()}
+    said |= {name: str(table.get("kind", "")) for name, table in acts.items() if "+" not in name}
+    return [f"{name} {said.get(name, '')}".strip() for name in modules]
+
+
+def _logs(values: Floats) -> Floats:
+    """log10; a zero, which has none, stands one below the smallest; NaN stays a gap."""
+    positive = np.isfinite(values) & (values > 0)
+    logs = np.full(values.shape, np.nan)
+    logs[positive] = np.log10(values[positive])
+    floor = float(np.floor(np.nanmin(logs))) - 1 if positive.any() else -1.0
+    logs[values == 0] = floor
+    return logs
+
+
+def _scale(logs: Floats, centre: float | None) -> dict[str, Any]:
+    good = logs[np.isfinite(logs)]
+    if not len(good):
+        return {"colorscale": _ONE_END, "zmin": -1, "zmax": 1}
+    if centre is None:
+        low, high = float(good.min()), float(good.max())
+        return {"colorscale": _ONE_END, "zmin": low, "zmax": max(high, low + 1)}
+    reach = max(1.0, float(np.abs(good - centre).max()))
+    return {"colorscale": _TWO_ENDS, "zmin": centre - reach, "zmax": centre + reach}
+
+
+def _words(values: Floats) -> list[list[str]]:
+    return [[numeral(float(each)) for each in row] for row in values]
+
+
+def _crosses(values: Floats, labels: list[str], modules: list[str]) -> list[Trace]:
+    """A cross where a value is infinite; NaN stands for what was not recorded."""
+    rows, columns = np.nonzero(np.isinf(values))
+    if not len(rows):
+        return []
+    return [
+        {
+            "type": "scatter", "mode": "markers", "x": [labels[c] for c in columns],
+            "y": [modules[r] for r in rows], "marker": {"symbol": "x", "size": 8, "color": "@bad"},
+            "hovertemplate": "%{y}, step %{x}: not finite<extra></extra>",
+        }
+    ]  # fmt: skip
+
+
+def _caption(probe: Probe, view: View) -> str:
+    finite = [i for i in range(len(probe.steps)) if np.isfinite(probe.values[i]).any()]
+    words = f"Colour: log10 of the {view.words}."
+    if not finite:
+        return words + " No value is finite."
+    row = probe.values[finite[-1]]
+    row = np.where(np.isfinite(row), row, np.nan)
+    small, large = int(np.nanargmin(row)), int(np.nanargmax(row))
+    low, high = (f"{probe.modules[i]} ({numeral(float(row[i]))})" for i in (small, large))
+    return f"{words} At step {int(probe.steps[finite[-1]])} it is smallest in {low} and largest in {high}."
+
+
+# -- activations ------------------------------------------------------------------------------------------
+
+_FRACTIONS = (
+    ("dead_fraction", "dead units", "share of units that are zero for every example of the probed batch"),
+    ("zero_fraction", "zero outputs", "share of outputs that are zero; about a half is usual for ReLU"),
+    ("saturated_fraction", "saturated", "share of outputs within 1 % of a bound of their activation"),
+)
+
+
+def activations(run: Run, *, key: str = "activations") -> Section | None:
+    """Dead, zero and saturated shares of each activation by step; None where none was probed."""
+    choices = [
+        choice
+        for statistic, name, words in _FRACTIONS
+        if statistic in run.probes
+        and (choice := _fractions(run, run.probes[statistic], name, words)) is not None
+    ]
+    if not choices:
+        return None
+    choices.sort(key=lambda each: each.name == "zero outputs")
+    figure = Figure(id=f"{key}-lines", title="Shares by step", choices=choices, height=300)
+    body = f'<div class="card">{figure.html()}</div>'
+    return Section(id=key, title="Activations", body=body, rank=42, short="Activations")
+
+
+def _fractions(run: Run, probe: Probe, name: str, words: str) -> Choice | None:
+    good = [i for i in range(len(probe.modules)) if np.isfinite(probe.values[:, i]).any()]
+    if not len(probe.steps) or not good:
+        return None
+    ended = {i: probe.values[np.flatnonzero(np.isfinite(probe.values[:, i]))[-1], i] for i in good}
+    drawn = sorted(sorted(good, key=lambda i: -ended[i])[:8])
+    names = labelled(run, probe.modules)
+    traces: list[Trace] = [
+        {
+            "type": "scatter", "mode": "lines+markers", "name": names[i], "x": probe.steps,
+            "y": 100 * probe.values[:, i], "line": {"color": f"@s{rank % 8 + 1}", "width": 2},
+            "marker": {"size": 5}, "hovertemplate": "%{y:.1f} %",
+        }
+        for rank, i in enumerate(drawn)
+    ]  # fmt: skip
+    layout = {
+        "xaxis": {"title": {"text": "step", "standoff": 6}, "rangemode": "tozero"},
+        "yaxis": {"title": {"text": "%", "standoff": 8}, "range": [-2, 102]},
+    }
+    worst = max(good, key=lambda i: ended[i])
+    left = f" The {len(drawn)} highest of {len(good)} are drawn." if len(good) > len(drawn) else ""
+    caption = (
+        f"The {words}. At the end it is highest in {probe.modules[worst]}: {100 * ended[worst]:.0f} %.{left}"
+    )
+    return Choice(name=name, traces=traces, layout=layout, caption=caption)

@@ -1,0 +1,84 @@
+"""What is needed to do it again: recipe, problem, choices and environment, folded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, cast
+
+from downslope.core.errors import RecipeError
+from downslope.core.run import Run
+from downslope.reporting import facts
+from downslope.reporting.markup import Section, pairs, text
+from downslope.reporting.numerals import numeral
+
+
+def section(run: Run, *, key: str = "settings") -> Section:
+    """Recipe, problem, choices and environment of a run."""
+    folds = [_fold("Recipe", code(f"{key}-recipe", recipe_text(run), "recipe.toml"), shown=False)]
+    for title, table in (
+        ("Problem", facts.described(run)),
+        ("Chosen by device and timing", run.choices),
+        ("Environment", run.environment),
+        ("Layers", _layers(run)),
+    ):
+        rows = list(_flat(table))
+        if rows:
+            folds.append(_fold(title, f'<div class="scroll">{pairs(rows)}</div>'))
+    if run.folder is not None:
+        folds.append(f'<p class="muted">Kept in <code>{text(run.folder)}</code></p>')
+    body = f'<div class="card">{"".join(folds)}</div>'
+    return Section(id=key, title="To do it again", body=body, rank=90, short="Recipe")
+
+
+def recipe_text(run: Run) -> str:
+    """The recipe as TOML, or one line where its optimizer is code."""
+    if run.recipe is None:
+        return f"# a loop of the user's own: {facts.recipe(run) or 'nothing was seen of its optimizer'}"
+    try:
+        return run.recipe.to_toml()
+    except RecipeError:
+        return f"# the optimizer is code that no file holds\n# {run.recipe.describe()}"
+
+
+def code(key: str, content: str, name: str) -> str:
+    """A text to be copied, with its file name."""
+    return (
+        f'<div class="pre-head"><code class="muted">{text(name)}</code>'
+        f'<button type="button" class="copy" data-copies="{key}">Copy</button></div>'
+        f'<pre id="{key}" tabindex="0">{text(content.rstrip())}</pre>'
+    )
+
+
+def _fold(title: str, body: str, *, shown: bool = False) -> str:
+    return f"<details{' open' if shown else ''}><summary>{text(title)}</summary>{body}</details>"
+
+
+def _layers(run: Run) -> dict[str, Any]:
+    modules = cast("Mapping[str, Mapping[str, Any]]", run.facts.get("modules") or {})
+    return {
+        name: f"{table.get('type', '?')}, {table.get('parameters', 0)} parameters"
+        for name, table in modules.items()
+    }
+
+
+def _flat(table: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+    for key, value in table.items():
+        if value is None or value in ("", [], {}):
+            continue
+        if isinstance(value, Mapping):
+            named = cast("Mapping[str, Any]", value)
+            yield key.replace("_", " "), ", ".join(f"{k}={v}" for k, v in named.items())
+        elif isinstance(value, (list, tuple)):
+            listed = cast("list[Any]", value)
+            yield key.replace("_", " "), " ".join(_word(each) for each in listed)
+        else:
+            yield key.replace("_", " "), _word(value)
+
+
+def _word(value: Any) -> str:
+    if isinstance(value, float):
+        return numeral(value)
+    if isinstance(value, Mapping):
+        named = cast("Mapping[str, Any]", value)
+        return " ".join(f"{k}={v}" for k, v in named.items())
+    return str(value)

@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+import downslope as ds
+from downslope.cli.given import changed, parsed
+from downslope.core.errors import InputError, RecipeError
+
+
+def linear(width: int = 3) -> nn.Module:
+    return nn.Sequential(nn.Linear(2, width), nn.ReLU(), nn.Linear(width, 1))
+
+
+@pytest.fixture
+def problem() -> ds.Problem:
+    data = (torch.randn(8, 2), torch.randn(8, 1))
+    return ds.Problem(model=linear, objective="squared_error", train=data)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("0.1", 0.1),
+        ("1e-3", 1e-3),
+        (".5", 0.5),
+        ("64", 64),
+        ("true", True),
+        ("False", False),
+        ("none", None),
+        ("adam", "adam"),
+        ('"full"', "full"),
+        ("full", "full"),
+        ("[0.9, 0.99]", [0.9, 0.99]),
+        ("(0.9, 0.99)", (0.9, 0.99)),
+        ("", ""),
+        ("torch.optim:SGD", "torch.optim:SGD"),
+    ],
+)
+def test_a_value_is_read_as_toml_then_as_python_then_as_text(text: str, value: object) -> None:
+    found = parsed(text)
+    assert found == value
+    assert type(found) is type(value)
+
+
+def test_settings_reach_the_recipe_the_model_and_the_problem(problem: ds.Problem) -> None:
+    settings = ["lr=0.5", "model.width=7", "goal=0.25", "optimizer=sgd"]
+    problem, recipe = changed(problem, ds.Recipe(), settings)
+    assert (recipe.lr, recipe.optimizer) == (0.5, "sgd")
+    assert problem.arguments == {"width": 7}
+    assert problem.goal == 0.25
+
+
+def test_a_setting_of_the_new_optimizer_is_accepted_beside_it(problem: ds.Problem) -> None:
+    _, recipe = changed(problem, ds.Recipe(), ["momentum=0.8", "optimizer=momentum"])
+    assert recipe.momentum == 0.8
+
+
+@pytest.mark.parametrize(
+    ("setting", "nearest"),
+    [("batchsize=3", "batch_size"), ("epoch=3", "epochs"), ("gaol=1", "goal"), ("weight_deacy=0", "weight_decay")],
+)
+def test_a_misspelt_key_is_answered_with_the_nearest(problem: ds.Problem, setting: str, nearest: str) -> None:
+    with pytest.raises(RecipeError, match=f"did you mean '{nearest}'"):
+        changed(problem, ds.Recipe(), [setting])
+
+
+def test_a_misspelt_model_argument_is_answered_with_the_nearest(problem: ds.Problem) -> None:
+    with pytest.raises(InputError, match="did you mean 'width'"):
+        changed(problem, ds.Recipe(), ["model.widht=3"])
+
+
+def test_a_setting_without_a_value_says_what_it_must_be(problem: ds.Problem) -> None:
+    with pytest.raises(RecipeError, match="must be key=value"):
+        changed(problem, ds.Recipe(), ["lr"])
+
+
+def test_the_last_of_two_settings_of_one_key_wins(problem: ds.Problem) -> None:
+    _, recipe = changed(problem, ds.Recipe(), ["lr=1", "lr=2"])
+    assert recipe.lr == 2

@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+import runpy
+from pathlib import Path
+
+import pytest
+
+from downslope.cli import guard
+from downslope.core.errors import DataError, RunFolderError
+
+
+def failing(error: BaseException) -> int:
+    raise error
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (DataError("train: empty"), guard.UNUSABLE),
+        (RunFolderError("x: no run there"), guard.UNUSABLE),
+        (KeyboardInterrupt(), guard.INTERRUPTED),
+    ],
+)
+def test_an_error_becomes_a_status_and_one_line(
+    error: BaseException, status: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert guard.guarded(lambda: failing(error)) == status
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.count("\n") == 1
+    assert err.startswith("downslope: ")
+
+
+def test_a_message_of_several_lines_is_told_in_one(capsys: pytest.CaptureFixture[str]) -> None:
+    guard.guarded(lambda: failing(DataError("one\n  two")))
+    assert capsys.readouterr().err == "downslope: one two\n"
+
+
+def test_an_error_in_a_users_file_names_file_and_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("task.py").write_text("def go():\n    return {}['missing']\n")
+    go = runpy.run_path("task.py")["go"]
+    assert guard.guarded(go) == guard.UNUSABLE
+    assert capsys.readouterr().err == "downslope: task.py:2: KeyError: 'missing' (--debug shows the traceback)\n"
+
+
+def test_debug_shows_the_traceback_too(capsys: pytest.CaptureFixture[str]) -> None:
+    assert guard.guarded(lambda: failing(DataError("empty")), debug=True) == guard.UNUSABLE
+    err = capsys.readouterr().err
+    assert "Traceback" in err
+    assert err.endswith("downslope: empty\n")
+
+
+def test_what_comes_back_is_the_status_of_the_action() -> None:
+    assert guard.guarded(lambda: guard.SICK) == guard.SICK
