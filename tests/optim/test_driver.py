@@ -6,6 +6,8 @@ import copy
 import io
 import math
 import pickle
+import subprocess
+import sys
 from collections import defaultdict
 
 import pytest
@@ -267,6 +269,17 @@ def test_plan_names_backend_and_reason():
     assert "torch._fused_adam_ needs tensors without gaps in memory" in text
     assert "torch has no fused kernel" in str(optim.RMSprop([one()]).plan())
     assert optim.Adam([one()], backend="reference").plan().rows[0].reason == "asked for"
+
+
+def test_torchs_compiler_is_not_loaded():
+    """Loading it takes as long as loading torch, at the first optimizer that a process makes."""
+    program = (
+        "import sys, torch; from downslope import optim; p = torch.nn.Parameter(torch.ones(2));"
+        "o = optim.Adam([p]); p.grad = p.detach(); o.step(); o.zero_grad();"
+        "o.load_state_dict(o.state_dict());"
+        "assert 'torch._dynamo' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
 
 
 def test_full_batch_descent_says_so():

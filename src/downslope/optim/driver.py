@@ -91,7 +91,7 @@ class Optimizer(torch.optim.Optimizer):
                     f"did you mean {close[0]!r}?"
                 )
         check_forced(self.backend, self._compose({**self.defaults, **param_group}))
-        super().add_param_group(param_group)
+        ops.lean(torch.optim.Optimizer.add_param_group)(self, param_group)
         self._layouts.append(None)
 
     def _check_params(self, params: list[Any]) -> None:
@@ -180,6 +180,10 @@ class Optimizer(torch.optim.Optimizer):
         ]
         return Plan(type(self).__name__, tuple(rows))
 
+    def state_dict(self) -> dict[str, Any]:
+        """Settings of the groups, and each parameter's state under torch's names; tensors are not copied."""
+        return ops.lean(torch.optim.Optimizer.state_dict)(self)
+
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Loads a state_dict of this class, or torch's own of the optimizer of the same name. Tensors are
         copied.
@@ -187,7 +191,7 @@ class Optimizer(torch.optim.Optimizer):
         Raises:
             RecipeError: settings outside their domain, or of an optimizer with another state.
         """
-        super().load_state_dict(state_dict)
+        ops.lean(torch.optim.Optimizer.load_state_dict)(self, state_dict)
         for p, state in self.state.items():
             self.state[p] = {
                 key: value.clone() if isinstance(value, Tensor) else value for key, value in state.items()

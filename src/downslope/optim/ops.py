@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -45,6 +46,15 @@ GLOBAL_POST_HOOKS = _hooks("_global_optimizer_post_hooks")
 
 with_hooks: Callable[[Operation], Operation] = torch.optim.Optimizer.profile_hook_step
 """Wraps a step so that hooks run and the profiler sees it, as torch does with every optimizer."""
+
+
+def lean(method: Operation) -> Operation:
+    """Torch's `method` without the wrapper that imports its compiler at the first call, which takes a second.
+
+    Once the compiler is loaded, the wrapper has its use and stays.
+    """
+    return method if "torch._dynamo" in sys.modules else getattr(method, "__wrapped__", method)
+
 
 Step = TypeVar("Step", bound=Operation)
 
