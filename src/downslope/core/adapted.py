@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-_OUTER = ("_before", "_after")
+_INNER = "inner."
+_OUTER = ("_before.", "_after.")
 
 
 class Standardise(nn.Module):
@@ -46,12 +46,12 @@ class Restore(nn.Module):
 class Adapted(nn.Module):
     """``after(inner(before(x), ...))``.
 
-    `before` acts on the first positional input, `after` on the whole output. In training the loop asks for
-    `training_output`, which leaves out `after` where the target is transformed instead: raw inputs in, raw
-    units out, and an objective that sees standardised targets.
+    `before` acts on the first input (of keyword inputs the first tensor), `after` on the whole output. In
+    training the loop asks for `training_output`, which leaves out `after` where the target is transformed
+    instead: raw inputs in, raw units out, and an objective that sees standardised targets.
 
     The state dict holds the inner model's own names; what is before and after is saved under ``_before.``
-    and ``_after.``.
+    and ``_after.`` (an adaptation of an adapted model as ``_2_before.`` and so on).
     """
 
     def __init__(
@@ -67,6 +67,10 @@ class Adapted(nn.Module):
         self._before = before
         self._after = after
         self._target = target
+        depth = 1 + sum(isinstance(each, Adapted) for each in inner.modules())
+        self.saved_as: dict[str, str] = {name: name if depth == 1 else f"_{depth}{name}" for name in _OUTER}
+        self._register_state_dict_hook(_outward)
+        self._register_load_state_dict_pre_hook(_inward, with_module=True)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """The output in the user's units."""
@@ -76,6 +80,9 @@ class Adapted(nn.Module):
         """The output that the objective sees in training: before `after` where targets are transformed."""
         if self._before is not None and args:
             args = (self._before(args[0]), *args[1:])
+        elif self._before is not None:
+            first = next(name for name, value in kwargs.items() if isinstance(value, Tensor))
+            kwargs = kwargs | {first: self._before(kwargs[first])}
         inner: Any = self.inner
         if isinstance(inner, Adapted):
             output = inner.training_output(*args, **kwargs)
@@ -95,28 +102,42 @@ class Adapted(nn.Module):
             target = self.inner.training_target(target)
         return target if self._target is None else self._target(target)
 
-    def state_dict(self, *args: Any, **kwargs: Any) -> Any:
-        """The inner model's entries under their own names, then ``_before.`` and ``_after.``."""
-        state: dict[str, Any] = self.inner.state_dict(*args, **kwargs)
-        prefix: str = kwargs.get("prefix", "")
-        for name in _OUTER:
-            module = getattr(self, name)
-            if isinstance(module, nn.Module):
-                own = module.state_dict(prefix=f"{prefix}{name}.", keep_vars=bool(kwargs.get("keep_vars")))
-                state.update(own)
-        return state
+    @property
+    def transforms_target(self) -> bool:
+        """Whether the objective sees other targets in training than the user's."""
+        return self._target is not None or (isinstance(self.inner, Adapted) and self.inner.transforms_target)
 
-    def load_state_dict(
-        self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
-    ) -> Any:
-        """Load what `state_dict` saved; entries of the inner model alone are enough."""
-        inner = {key: value for key, value in state_dict.items() if not key.startswith(_OUTER)}
-        for name in _OUTER:
-            module = getattr(self, name)
-            own = {key[len(name) + 1 :]: v for key, v in state_dict.items() if key.startswith(f"{name}.")}
-            if isinstance(module, nn.Module) and own:
-                module.load_state_dict(own, strict=strict, assign=assign)
-        return self.inner.load_state_dict(inner, strict=strict, assign=assign)
+
+def _outward(module: Adapted, state: dict[str, Any], prefix: str, metadata: Any) -> None:
+    """Rename what was just saved: the inner model's entries lose ``inner.``; the target's scale goes."""
+    del metadata
+    for key, value in _taken(state, prefix):
+        found = next((own for own in module.saved_as if key.startswith(own)), None)
+        if found is not None:
+            state[prefix + module.saved_as[found] + key[len(found) :]] = value
+        elif key.startswith(_INNER):
+            state[prefix + key[len(_INNER) :]] = value
+
+
+def _inward(module: Adapted, state: dict[str, Any], prefix: str, *rest: Any) -> None:
+    """Rename what is about to be loaded, back; entries of the inner model alone are enough."""
+    del rest
+    for key, value in _taken(state, prefix):
+        found = next((own for own, saved in module.saved_as.items() if key.startswith(saved)), None)
+        if found is not None:
+            state[prefix + found + key[len(module.saved_as[found]) :]] = value
+        else:
+            state[prefix + _INNER + key] = value
+    for own in (*_OUTER, "_target."):
+        part = getattr(module, own[:-1])
+        if isinstance(part, nn.Module):
+            for name, value in part.state_dict().items():
+                state.setdefault(f"{prefix}{own}{name}", value)
+
+
+def _taken(state: dict[str, Any], prefix: str) -> list[tuple[str, Any]]:
+    """The entries below `prefix`, taken out of `state`, their names without it."""
+    return [(key[len(prefix) :], state.pop(key)) for key in list(state) if key.startswith(prefix)]
 
 
 def unwrap(model: nn.Module) -> nn.Module:

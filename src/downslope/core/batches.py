@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, cast
@@ -42,9 +43,13 @@ def default_split(batch: Any) -> Parts:
 
 
 def whole_split(batch: Any) -> Parts:
-    """The whole batch goes to the model, which returns an output with a ``loss`` (``objective=None``)."""
+    """The whole batch goes to the model, which returns an output with a ``loss`` (``objective=None``).
+
+    A dict's key ``labels`` is the target that a metric sees besides.
+    """
     if isinstance(batch, Mapping):
-        return Parts((), dict(cast("Mapping[str, Any]", batch)), None)
+        fields = dict(cast("Mapping[str, Any]", batch))
+        return Parts((), fields, fields.get("labels"))
     items = cast("Sequence[Any]", batch) if isinstance(batch, (tuple, list)) else (batch,)
     return Parts(tuple(items), {}, None)
 
@@ -108,15 +113,33 @@ def to(batch: Any, device: torch.device, dtype: torch.dtype | None = None) -> An
 def join(outputs: Sequence[Any]) -> Any:
     """Outputs of several batches joined along the first dimension, structure kept.
 
-    Leaves that are no tensor, or scalars, are those of the last batch.
+    Dataclasses are joined field by field. Scalars, numbers and None are those of the last batch.
+
+    Raises:
+        DataError: no batch, or an output of which nothing says how to join it.
     """
     if not outputs:
         raise DataError("no outputs to join: the data has no batches")
+    if len(outputs) == 1:
+        return outputs[0]
     flat = [pytree.tree_flatten(output) for output in outputs]
     spec = flat[0][1]
     columns = zip(*(leaf_list for leaf_list, _ in flat), strict=True)
-    joined = [
-        torch.cat(list(column)) if isinstance(column[0], Tensor) and column[0].dim() else column[-1]
-        for column in columns
-    ]
-    return pytree.tree_unflatten(joined, spec)
+    return pytree.tree_unflatten([_joined(column) for column in columns], spec)
+
+
+def _joined(column: Sequence[Any]) -> Any:
+    last = column[-1]
+    if isinstance(last, Tensor):
+        return torch.cat(list(column)) if last.dim() else last
+    if last is None or isinstance(last, (str, int, float)):
+        return last
+    if not hasattr(last, "__dict__"):
+        raise DataError(
+            f"outputs of type {type(last).__name__} cannot be joined over batches: return tensors, or "
+            "tuples, dicts or dataclasses of them"
+        )
+    whole = copy.copy(last)
+    for name in cast("dict[str, Any]", vars(last)):
+        object.__setattr__(whole, name, join([vars(each)[name] for each in column]))
+    return whole

@@ -181,9 +181,7 @@ class ReplaceModule(Edit):
 
     def apply_to_problem(self, problem: Problem) -> Problem:
         """The problem whose models have the module replaced."""
-        known = [name for name, _ in named_modules(unwrap(problem.build())) if name]
-        if not self.name or self.name not in known:
-            raise EditError(f"the model has no module {self.name!r}{names.did_you_mean(self.name, known)}")
+        _check_modules(problem, (self.name,))
         return super().apply_to_problem(problem)
 
     def adapt(self, model: nn.Module) -> nn.Module:
@@ -206,17 +204,12 @@ class WrapModel(Edit):
 
     def adapt(self, model: nn.Module) -> nn.Module:
         """`model` with the modules before and after it."""
-        made = {
-            key: _make(each, {}) for key, each in (("before", self.before), ("after", self.after)) if each
-        }
-        return Adapted(model, **made)
+        ends = (("before", self.before), ("after", self.after))
+        return Adapted(model, **{key: _make(each, {}) for key, each in ends if each})
 
     def __str__(self) -> str:
-        said = [
-            f"{_label(each)} {where}"
-            for where, each in (("before", self.before), ("after", self.after))
-            if each
-        ]
+        ends = (("before", self.before), ("after", self.after))
+        said = [f"{_label(each)} {where}" for where, each in ends if each]
         return f"put {' and '.join(said)} the model"
 
 
@@ -251,6 +244,11 @@ class Reinitialise(Edit):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "init", names.canonical("init", self.init))
+
+    def apply_to_problem(self, problem: Problem) -> Problem:
+        """The problem whose models start from other weights."""
+        _check_modules(problem, self.modules)
+        return super().apply_to_problem(problem)
 
     def start(self, model: nn.Module) -> None:
         """The weights of `model` drawn anew."""
@@ -297,10 +295,6 @@ class Advice(Edit):
     provable: ClassVar[bool] = False
     text: str
 
-    def apply(self, problem: Problem, recipe: Recipe) -> tuple[Problem, Recipe]:
-        """Refused."""
-        raise EditError(f"{self.text!r} is advice: it has to be done by hand")
-
     def apply_to_problem(self, problem: Problem) -> Problem:
         """Refused."""
         raise EditError(f"{self.text!r} is advice: it has to be done by hand")
@@ -322,16 +316,14 @@ def from_dict(saved: Mapping[str, Any]) -> Edit:
     Raises:
         EditError: an unknown kind or field.
     """
-    values = {
-        key: value for key, value in saved.items() if key not in ("kind", "text") or saved["kind"] == "advice"
-    }
-    kind = values.pop("kind", saved.get("kind"))
+    kind = saved.get("kind")
+    skipped = {"kind"} if kind == "advice" else {"kind", "text"}  # of the others "text" is how they read
+    values = {key: value for key, value in saved.items() if key not in skipped}
     if kind not in KINDS:
         raise EditError(f"edit kind {kind!r} is not known{names.did_you_mean(str(kind), KINDS)}")
     if kind == "combined":
-        return Combined(tuple(from_dict(each) for each in values["edits"]))
-    if "modules" in values:
-        values["modules"] = tuple(values["modules"])
+        return Combined(tuple(from_dict(each) for each in values.get("edits", ())))
+    values |= {"modules": tuple(values["modules"])} if "modules" in values else {}
     try:
         return KINDS[kind](**values)
     except TypeError as error:
@@ -347,11 +339,19 @@ def save(path: str | Path, recipe: Recipe, edits: Sequence[Edit] = ()) -> Path:
     table = recipe.to_dict()
     rows = [plain(edit.to_dict()) for edit in edits]
     for row in rows:
-        code = [value for value in row.values() if isinstance(value, str) and "<" in value]
-        if code:
-            raise RecipeError(f"the edit {row['kind']!r} holds code ({code[0]}), a file holds names")
+        if (code := code_of(row)) is not None:
+            raise RecipeError(f"the edit {row['kind']!r} holds code ({code}), a file holds names")
     Path(path).write_text(to_toml(table | ({"edit": rows} if rows else {})), encoding="utf-8")
     return Path(path)
+
+
+def code_of(saved: Mapping[str, Any]) -> str | None:
+    """The entry of a saved edit that stands for code which no import finds again; None if there is none."""
+    if saved.get("kind") == "combined":
+        return next(filter(None, map(code_of, saved["edits"])), None)
+    entries = [saved.get(key) for key in ("factory", "before", "after", "objective")]
+    texts = [each for each in entries if isinstance(each, str)]
+    return next((each for each in texts if "<" in each or each.endswith(")")), None)
 
 
 def load(path: str | Path) -> tuple[Recipe, tuple[Edit, ...]]:
@@ -366,9 +366,20 @@ def load(path: str | Path) -> tuple[Recipe, tuple[Edit, ...]]:
     return Recipe.from_dict(table), tuple(from_dict(row) for row in rows)
 
 
+def _check_modules(problem: Problem, wanted: Sequence[str]) -> None:
+    known = [name for name, _ in named_modules(unwrap(problem.build())) if name] if wanted else []
+    for name in wanted:
+        if name not in known:
+            raise EditError(f"the model has no module {name!r}{names.did_you_mean(name, known)}")
+
+
 def _make(factory: str | ModuleFactory, arguments: Mapping[str, Any]) -> nn.Module:
     made: Any = names.load(factory) if isinstance(factory, str) else factory
-    module = made(**arguments)
+    try:
+        module = made(**arguments)
+    except Exception as error:
+        reason = (str(error).strip().splitlines() or ["no message"])[0]
+        raise EditError(f"{_label(factory)} could not be made: {type(error).__name__}: {reason}") from error
     if not isinstance(module, nn.Module):
         raise EditError(f"{_label(factory)} made {type(module).__name__}: it must make an nn.Module")
     return module

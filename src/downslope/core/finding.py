@@ -107,6 +107,7 @@ class Finding:
     @classmethod
     def from_dict(cls, saved: Mapping[str, Any]) -> Finding:
         """The finding that `to_dict` saved; edits that held code come back as advice."""
+        from downslope.core.edits import Advice, code_of
         from downslope.core.edits import from_dict as edit_from_dict
 
         where = saved["where"]
@@ -126,6 +127,9 @@ class Finding:
             also=tuple(number(each) for each in saved["also"]),
             message=saved["message"],
             consequences=tuple(cls.from_dict(each) for each in saved["consequences"]),
-            remedies=tuple(edit_from_dict(each) for each in saved["remedies"]),
+            remedies=tuple(
+                edit_from_dict(each) if code_of(each) is None else Advice(each["text"])
+                for each in saved["remedies"]
+            ),
             source=saved["source"],
         )

@@ -50,23 +50,23 @@ class Objective:
             target = model.training_target(target)
         else:
             output = model(*args, **kwargs)
-        return self.of(output, target, args)
+        return self.of(output, target, args or (kwargs,))
 
     def raw(self, model: nn.Module, batch: Any) -> Loss:
         """The objective in the user's units: what is reported, and compared between runs."""
         args, kwargs, target = self.split(batch)
-        return self.of(model(*args, **kwargs), target, args)
+        return self.of(model(*args, **kwargs), target, args or (kwargs,))
 
     def restored(self, model: nn.Module, loss: Loss, batch: Any) -> Tensor:
         """The value of `loss` in the user's units, without a gradient and without a second forward pass."""
-        if not isinstance(model, Adapted):
+        if not isinstance(model, Adapted) or not model.transforms_target:
             return self.sign * loss.value.detach()
         with torch.no_grad():
-            args, _, target = self.split(batch)
-            return self.sign * self.of(model.restore(loss.output), target, args).value
+            args, kwargs, target = self.split(batch)
+            return self.sign * self.of(model.restore(loss.output), target, args or (kwargs,)).value
 
     def of(self, output: Any, target: Any, args: tuple[Any, ...] = ()) -> Loss:
-        """The objective of an output.
+        """The objective of an output; `args` are the inputs, one dict where they go by keyword.
 
         Raises:
             ObjectiveError: what came back is no scalar.

@@ -43,14 +43,19 @@ def to_toml(table: Mapping[str, Any]) -> str:
     Raises:
         TypeError: a value that TOML cannot hold.
     """
+    return "\n".join(_lines(table, ())).lstrip("\n") + "\n"
+
+
+def _lines(table: Mapping[str, Any], path: tuple[str, ...]) -> list[str]:
     lines = [f"{_key(key)} = {_value(item)}" for key, item in table.items() if not _nested(item)]
     for key, item in table.items():
+        below = (*path, _key(key))
         if isinstance(item, Mapping):
-            lines += ["", f"[{_key(key)}]", to_toml(cast("Mapping[str, Any]", item)).rstrip()]
+            lines += ["", f"[{'.'.join(below)}]", *_lines(cast("Mapping[str, Any]", item), below)]
         elif _nested(item) and item is not None:
             for row in cast("Sequence[Mapping[str, Any]]", item):
-                lines += ["", f"[[{_key(key)}]]", *_rows(row)]
-    return "\n".join(lines).lstrip("\n") + "\n"
+                lines += ["", f"[[{'.'.join(below)}]]", *_rows(row)]
+    return lines
 
 
 def _rows(row: Mapping[str, Any]) -> list[str]:
@@ -63,7 +68,7 @@ def _nested(item: Any) -> bool:
     if not isinstance(item, (list, tuple)):
         return False
     rows = cast("Sequence[Any]", item)
-    return bool(rows) and isinstance(rows[0], Mapping)
+    return bool(rows) and all(isinstance(row, Mapping) for row in rows)
 
 
 def _key(key: str) -> str:
@@ -71,6 +76,8 @@ def _key(key: str) -> str:
 
 
 def _value(item: Any) -> str:
+    if isinstance(item, np.generic):
+        item = item.item()
     if isinstance(item, bool):
         return "true" if item else "false"
     if isinstance(item, int):
@@ -85,7 +92,8 @@ def _value(item: Any) -> str:
         return json.dumps(item, ensure_ascii=False).replace("\x7f", "\\u007f")
     if isinstance(item, Mapping):
         pairs = cast("Mapping[str, Any]", item).items()
-        return "{ " + ", ".join(f"{_key(key)} = {_value(value)}" for key, value in pairs) + " }"
+        written = [f"{_key(key)} = {_value(value)}" for key, value in pairs if value is not None]
+        return "{ " + ", ".join(written) + " }"
     if isinstance(item, (list, tuple)):
         return "[" + ", ".join(_value(each) for each in cast("Sequence[Any]", item)) + "]"
     raise TypeError(

@@ -7,10 +7,12 @@ has to be saved.
 
 from __future__ import annotations
 
+import random
 from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -49,8 +51,19 @@ def permutation(n: int, seed: int, epoch: int) -> Tensor:
 
 @contextmanager
 def seeded(seed: int, purpose: Purpose, *counters: int) -> Generator[None]:
-    """Run a block with torch's global generators at this address; their former state comes back after."""
+    """Run a block with the global generators at this address; their former state comes back after.
+
+    They are torch's, Python's and numpy's: a dataset or a model factory may draw from any of them.
+    """
     devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
-    with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(address(seed, purpose, *counters))
-        yield
+    place = address(seed, purpose, *counters)
+    python, legacy = random.getstate(), np.random.get_state()  # noqa: NPY002 (what user code draws from)
+    try:
+        with torch.random.fork_rng(devices=devices):
+            torch.manual_seed(place)
+            random.seed(place)
+            np.random.seed(place & 0xFFFFFFFF)  # noqa: NPY002
+            yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(legacy)  # noqa: NPY002

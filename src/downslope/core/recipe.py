@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, Self, cast
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from downslope.core import names
@@ -19,7 +20,7 @@ from downslope.core.plain import to_toml
 Factory = Callable[[Iterable[Any]], Any]
 
 _log = logging.getLogger("downslope")
-_SQUARE_ROOT_SCALED = {"adam", "adamw", "rmsprop", "adagrad"}
+_SQUARE_ROOT_SCALED = {"adam", "adamw", "rmsprop", "adagrad", "nadam", "radam", "adamax", "adadelta"}
 _DEFAULT_EPOCHS = 20
 
 
@@ -116,8 +117,15 @@ class Recipe(BaseModel):
         return flat | {key: _listed(value) for key, value in self.settings.items()}
 
     def to_toml(self) -> str:
-        """The recipe as TOML; `from_toml` reads back an equal one."""
-        return to_toml(self.to_dict())
+        """The recipe as TOML; `from_toml` reads back an equal one.
+
+        Raises:
+            RecipeError: the optimizer, or one of its settings, is code that no file can hold.
+        """
+        try:
+            return to_toml(self.to_dict())
+        except TypeError as error:
+            raise RecipeError(str(error)) from None
 
     @classmethod
     def from_dict(cls, table: Mapping[str, Any]) -> Self:
@@ -178,11 +186,14 @@ class Recipe(BaseModel):
 
     def _rescaled(self, changes: Mapping[str, Any]) -> dict[str, Any]:
         new, old = changes.get("batch_size"), self.batch_size
-        if not isinstance(new, int) or not isinstance(old, int) or "lr" in changes or self.lr is None:
+        if new is None or new == old or "lr" in changes or "optimizer" in changes:
             return {}
-        if new == old or new < 1 or "optimizer" in changes:
+        if not isinstance(new, int) or not isinstance(old, int) or self.lr is None:
+            _log.warning("batch_size %s -> %s: the learning rate stays; give lr to change it", old, new)
             return {}
-        rooted = self.optimizer in _SQUARE_ROOT_SCALED
+        if new < 1:
+            return {}
+        rooted = str(self.optimizer).rpartition(":")[2].lower() in _SQUARE_ROOT_SCALED
         lr = self.lr * (math.sqrt(new / old) if rooted else new / old)
         law = "square-root" if rooted else "linear"
         _log.warning(
@@ -236,8 +247,9 @@ def read_table(path: str | Path) -> dict[str, Any]:
 
 def _normalised(given: Mapping[str, Any]) -> tuple[dict[str, Any], frozenset[str]]:
     """Values with names canonical, factories recognised, settings gathered; and the keys that were said."""
-    values = {key: value for key, value in given.items() if value is not None}
-    settings: dict[str, Any] = dict(values.pop("settings", {}))
+    flat = cast("dict[str, Any]", given.get("settings") or {}) | {**given}
+    values = {k: _number(v) for k, v in flat.items() if v is not None and k != "settings"}
+    settings: dict[str, Any] = {}
     values["optimizer"], known = _optimizer_of(values.get("optimizer", "adam"))
     values = known | values
     said = frozenset(values if "optimizer" in given else values.keys() - {"optimizer"})
@@ -305,7 +317,12 @@ def optimizer_defaults(optimizer: Any) -> dict[str, Any]:
 
 
 def _below_one(value: Any) -> bool:
-    return isinstance(value, (int, float)) and (value < 1 or value != int(value))
+    return isinstance(value, (int, float)) and not (value >= 1 and float(value).is_integer())
+
+
+def _number(value: Any) -> Any:
+    """Scalars of numpy as Python's own."""
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def _tupled(value: Any) -> Any:

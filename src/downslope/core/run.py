@@ -75,6 +75,8 @@ class Run:
         problem = self.the_problem()
         recipe = self.recipe or Recipe()
         model = problem.build(recipe.seed, recipe.init)
+        if self.choices.get("precision") == "float64":
+            model = model.double()
         model.load_state_dict(self.state(which))
         return model.eval()
 
@@ -137,7 +139,7 @@ def load_run(folder: str | Path, problem: Problem | None = None) -> Run:
     run = Run(
         problem=problem,
         folder=root,
-        status=head["status"],
+        status=head.get("status", "failed"),
         summary=head.get("summary", {}),
         choices=head.get("choices", {}),
         described=head.get("problem", {}),
@@ -148,7 +150,10 @@ def load_run(folder: str | Path, problem: Problem | None = None) -> Run:
             run.recipe = Recipe.load(root / "recipe.toml")
         except RecipeError as error:
             raise RunFolderError(f"{root}: {error}") from error
-    replay(read_lines(root / "history.jsonl"), run.history, run.probes, run.facts)
+    try:
+        replay(read_lines(root / "history.jsonl"), run.history, run.probes, run.facts)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise RunFolderError(f"{root / 'history.jsonl'} is no history of a run: {error!r}") from error
     return run
 
 
@@ -162,6 +167,8 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         return []
+    except (OSError, UnicodeDecodeError) as error:
+        raise RunFolderError(f"{path} cannot be read: {error}") from error
     rows = text.split("\n")
     lines: list[dict[str, Any]] = []
     for number, row in enumerate(rows):
@@ -181,7 +188,7 @@ def _json(path: Path) -> dict[str, Any]:
         found: Any = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise RunFolderError(f"{path.parent}: no run there ({path.name} is missing)") from None
-    except (OSError, json.JSONDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise RunFolderError(f"{path} cannot be read: {error}") from error
     if not isinstance(found, dict):
         raise RunFolderError(f"{path} holds {type(found).__name__}, not the head of a run")

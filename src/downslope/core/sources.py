@@ -1,7 +1,8 @@
-"""Where batches come from: tensors held in memory, or anybody's DataLoader."""
+"""Where batches come from: tensors held in memory, a Dataset read in pieces, or anybody's DataLoader."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -16,6 +17,9 @@ from downslope.core.errors import DataError
 
 MEMORY_LIMIT = 2 * 2**30
 """Bytes up to which a Dataset is collated once and kept; larger ones stream through a DataLoader."""
+
+RE_READ = 8
+"""Examples of a Dataset that are read three times, to see whether it augments."""
 
 SHUFFLE_LIMIT = 256 * 2**20
 """Bytes up to which an epoch is shuffled in one gather; above, each batch is gathered by itself."""
@@ -92,13 +96,16 @@ class Memory:
 class Loader:
     """A DataLoader; its own batch size, order and collation win.
 
-    Its shuffling is seeded for every epoch, so that a run can be repeated and resumed.
+    Its randomness (order, and augmentation in this process) is put at the address of every batch, so that a
+    run can be repeated and resumed.
     """
+
+    own_batches = True
+    """Whether the batch size is the user's own, which wins over the recipe's."""
 
     def __init__(self, loader: DataLoader[Any]) -> None:
         self.loader = loader
-        sized = not isinstance(loader.dataset, IterableDataset)
-        self.size: int | None = len(cast("Sequence[Any]", loader.dataset)) if sized else None
+        self.size: int | None = _count(loader.dataset)
         if self.size == 0:
             raise DataError("the data is empty: the DataLoader's dataset holds no example")
 
@@ -113,12 +120,7 @@ class Loader:
     def epoch(self, batch_size: int, seed: int, epoch: int) -> Iterator[Any]:
         """One pass as the DataLoader gives it, its randomness at the address of this epoch."""
         del batch_size
-        own = cast("torch.Generator | None", self.loader.generator)
-        if own is not None:
-            own.manual_seed(randomness.address(seed, "order", epoch))
-        with randomness.seeded(seed, "order", epoch):
-            iterator = iter(self.loader)
-        yield from iterator
+        yield from _addressed(self.loader, seed, epoch)
 
     def stored(self, batch_size: int) -> Iterator[Any]:
         """One pass; in stored order if the DataLoader does not shuffle."""
@@ -128,6 +130,61 @@ class Loader:
     def batch_size(self) -> int | None:
         """The DataLoader's own batch size; None where a batch sampler of the user's decides."""
         return self.loader.batch_size
+
+
+class Stream:
+    """A Dataset that is read anew in every pass, because it is large, augments, or has no length.
+
+    Args:
+        dataset: Gives examples, in this process.
+    """
+
+    own_batches = False
+
+    def __init__(self, dataset: Dataset[Any]) -> None:
+        self.dataset = dataset
+        self.size: int | None = _count(dataset)
+
+    def steps(self, batch_size: int) -> int | None:
+        """Batches in one pass; the last may be smaller."""
+        return None if self.size is None else -(-self.size // batch_size)
+
+    def epoch(self, batch_size: int, seed: int, epoch: int) -> Iterator[Any]:
+        """One pass, reshuffled where the dataset has a length; augmentation at the address of the batch."""
+        if self.size is None:
+            yield from self.stored(batch_size)
+            return
+        order = cast("list[int]", randomness.permutation(self.size, seed, epoch).tolist())
+        yield from _addressed(DataLoader(self.dataset, batch_size, sampler=order), seed, epoch)
+
+    def stored(self, batch_size: int) -> Iterator[Any]:
+        """One pass in stored order."""
+        yield from _addressed(DataLoader(self.dataset, batch_size), 0, 0)
+
+
+def _addressed(loader: DataLoader[Any], seed: int, epoch: int) -> Iterator[Any]:
+    """One pass; every draw on the way, of the order and in the dataset, has the address of its batch."""
+    for owner in cast("list[Any]", [loader, loader.sampler, loader.batch_sampler]):
+        own: Any = getattr(owner, "generator", None)
+        if isinstance(own, torch.Generator):
+            own.manual_seed(randomness.address(seed, "order", epoch))
+    with randomness.seeded(seed, "order", epoch):
+        iterator = iter(loader)
+    for index in itertools.count():
+        with randomness.seeded(seed, "augment", epoch, index):
+            try:
+                batch = next(iterator)
+            except StopIteration:
+                return
+        # A library's own mapping (a tokeniser's encoding) is no pytree; the dict in it is.
+        yield dict(cast("Mapping[str, Any]", batch)) if isinstance(batch, Mapping) else batch
+
+
+def _count(dataset: Any) -> int | None:
+    try:
+        return None if isinstance(dataset, IterableDataset) else len(dataset)
+    except TypeError:
+        return None
 
 
 def as_source(data: Any, what: str) -> Source:
@@ -140,7 +197,7 @@ def as_source(data: Any, what: str) -> Source:
     Raises:
         DataError: empty, mis-shaped, or nothing of these.
     """
-    if isinstance(data, (Memory, Loader)):
+    if isinstance(data, (Memory, Loader, Stream)):
         return data
     try:
         if isinstance(data, DataLoader):
@@ -161,40 +218,56 @@ def read_path(path: str | Path, target: str | None = None) -> Any:
 def _from_dataset(dataset: Dataset[Any]) -> Source:
     if isinstance(dataset, TensorDataset):
         return Memory(dataset.tensors)
-    sized: Any = dataset
-    if isinstance(dataset, IterableDataset) or not hasattr(sized, "__len__"):
-        return Loader(DataLoader(dataset, batch_size=None if isinstance(dataset, IterableDataset) else 64))
-    count = len(sized)
+    count = _count(dataset)
+    if count is None:
+        return Stream(dataset)
     if not count:
         raise DataError("the dataset holds no example")
-    first, again = sized[0], sized[0]
-    bytes_each = sum(leaf.numel() * leaf.element_size() for leaf in batches.tensors(default_collate([first])))
-    if _same(first, again) and bytes_each * count <= MEMORY_LIMIT:
-        return Memory(default_collate([sized[i] for i in range(count)]))
-    return Loader(DataLoader(dataset, batch_size=64, shuffle=True))
+    with randomness.seeded(0, "augment"):
+        try:
+            read = [[dataset[i] for i in range(min(count, RE_READ))] for _ in range(3)]
+            first, *again = [default_collate(examples) for examples in read]
+        except Exception as error:
+            reason = f"{type(error).__name__}: {(str(error).strip().splitlines() or ['no message'])[0]}"
+            raise DataError(f"the dataset's examples cannot be read: {reason}") from error
+        held = sum(leaf.numel() * leaf.element_size() for leaf in batches.tensors(first))
+        if held * count > MEMORY_LIMIT * len(read[0]) or not all(_same(first, other) for other in again):
+            return Stream(dataset)
+        return Memory(default_collate([dataset[i] for i in range(count)]))
 
 
 def _same(a: Any, b: Any) -> bool:
-    """Whether an example read twice is the same; if not, the dataset augments and must not be frozen."""
-    pairs = zip(batches.leaves(default_collate([a])), batches.leaves(default_collate([b])), strict=True)
-    return all(torch.equal(x, y) if isinstance(x, Tensor) else x == y for x, y in pairs)
+    """Whether examples read twice are the same; if not, the dataset augments and must not be frozen."""
+    pairs = zip(batches.leaves(a), batches.leaves(b), strict=True)
+    return all(_equal(x, y) if isinstance(x, Tensor) else x == y for x, y in pairs)
+
+
+def _equal(x: Tensor, y: Tensor) -> bool:
+    return x.shape == y.shape and bool(((x == y) | ((x != x) & (y != y))).all())
 
 
 def _as_tensors(data: Any, what: str) -> Any:
+    """A pytree of tensors: containers of arrays stay, and an inner list of numbers becomes one tensor."""
     if isinstance(data, Mapping):
         fields = cast("Mapping[str, Any]", data).items()
-        tree: Any = {key: _as_tensors(value, f"{what}[{key!r}]") for key, value in fields}
-    elif isinstance(data, (tuple, list)) and any(_is_array(each) for each in cast("Sequence[Any]", data)):
+        tree: Any = {key: _part(value, f"{what}[{key!r}]") for key, value in fields}
+    elif isinstance(data, (tuple, list)) and any(_is_part(each) for each in cast("Sequence[Any]", data)):
         items = enumerate(cast("Sequence[Any]", data))
-        tree = tuple(_as_tensors(value, f"{what}[{index}]") for index, value in items)
-    elif isinstance(data, (tuple, list)) and any(
-        isinstance(x, (tuple, list, dict)) for x in cast("Any", data)
-    ):
-        return tuple(_as_tensors(value, what) for value in cast("Sequence[Any]", data))
+        tree = tuple(_part(value, f"{what}[{index}]") for index, value in items)
     else:
         return _tensor(data, what)
     batches.length(tree, what)
     return tree
+
+
+def _part(data: Any, what: str) -> Any:
+    if isinstance(data, (tuple, list)) and not any(_is_array(each) for each in batches.leaves(data)):
+        return _tensor(data, what)
+    return _as_tensors(data, what)
+
+
+def _is_part(value: Any) -> bool:
+    return _is_array(value) or isinstance(value, (tuple, list, dict))
 
 
 def _is_array(value: Any) -> bool:

@@ -34,7 +34,7 @@ def save_tensors(path: Path, state: Mapping[str, Any], notes: Mapping[str, Any] 
     for name, value in state.items():
         if not isinstance(value, Tensor):
             continue
-        key = (value.data_ptr(), tuple(value.shape), value.stride(), value.dtype, str(value.device))
+        key = _identity(value)
         if value.numel() and key in first:
             aliases[name] = first[key]
             continue
@@ -65,20 +65,28 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             metadata: dict[str, str] = opened.metadata() or {}
     except (OSError, SafetensorError) as error:
         raise RunFolderError(f"{path} is missing or broken: {error}") from error
-    for name, original in json.loads(metadata.get("aliases", "{}")).items():
-        state[name] = state[original]
-    return state, json.loads(metadata.get("notes", "{}"))
+    try:
+        for name, original in json.loads(metadata.get("aliases", "{}")).items():
+            state[name] = state[original]
+        return state, json.loads(metadata.get("notes", "{}"))
+    except (KeyError, ValueError) as error:
+        raise RunFolderError(f"{path} is broken: its notes cannot be read ({error})") from error
+
+
+def _identity(tensor: Tensor) -> tuple[Any, ...]:
+    """What two names of one tensor have in common."""
+    return (tensor.data_ptr(), tuple(tensor.shape), tensor.stride(), tensor.dtype, str(tensor.device))
 
 
 def copied(state: Mapping[str, Any]) -> dict[str, Any]:
     """`state` with its tensors copied, tied ones once."""
-    made: dict[int, Tensor] = {}
+    made: dict[tuple[Any, ...], Tensor] = {}
 
     def copy(value: Any) -> Any:
         if not isinstance(value, Tensor):
             return value
-        key = id(value) if not value.numel() else value.data_ptr() * 31 + value.numel()
-        if key not in made or made[key].shape != value.shape:
+        key = _identity(value)
+        if not value.numel() or key not in made:
             made[key] = value.detach().clone()
         return made[key]
 
