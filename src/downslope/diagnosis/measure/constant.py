@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -46,24 +47,43 @@ def measure(problem: Problem, recipe: Recipe) -> dict[str, float | None] | None:
     if output[0].numel() > WIDEST or output.shape[0] != batches.length(few):
         return None
     objective = Objective(problem)
+    expects = meaning(problem.objective).expects
     count = batches.length(batch)
-    link = _LINKS.get(meaning(problem.objective).expects or "", _identity)
-    start = _start(output, target) if link is _identity else torch.zeros_like(output[0])
-
-    def value(free: Tensor) -> Tensor:
-        row = link(free)
-        return objective.of(row.expand(count, *row.shape), target, args).value
-
-    best = _descend(value, start)
-    if best is None:
+    row = best_row(lambda made: objective.of(made, target, args).value, expects, output[0], target, count)
+    if row is None:
         return None
-    row = link(best)
     scores: dict[str, float | None] = {"valid_loss": None, "valid_metric": None}
     scores["loss"], scores["metric"] = _score(problem, objective, row, batch)
     if problem.valid_source is not None:
         held = sample(problem.valid_source, SCORED, dtype)
         scores["valid_loss"], scores["valid_metric"] = _score(problem, objective, row, held)
     return scores
+
+
+def best_row(
+    objective: Callable[[Tensor], Tensor], expects: str | None, like: Tensor, target: Any, count: int
+) -> Tensor | None:
+    """The output that is lowest on the average example, the same for every example.
+
+    Args:
+        objective: Output of shape (n, ...) to a scalar; `target` and the rest are bound in it.
+        expects: What the objective expects of the output; None where that is not known.
+        like: One example's output.
+        target: Where its mean has the output's form, the search starts there.
+        count: n.
+
+    Returns:
+        A tensor of the shape of `like`; None where the objective has no floor.
+    """
+    link = _LINKS.get(expects or "", _identity)
+    start = _start(like, target) if link is _identity else torch.zeros_like(like)
+
+    def value(free: Tensor) -> Tensor:
+        row = link(free)
+        return objective(row.expand(count, *row.shape))
+
+    best = _descend(value, start)
+    return None if best is None else link(best)
 
 
 def _score(problem: Problem, objective: Objective, row: Tensor, batch: Any) -> tuple[float, float | None]:
@@ -96,11 +116,11 @@ _LINKS: dict[str, Any] = {
 }  # fmt: skip
 
 
-def _start(output: Tensor, target: Any) -> Tensor:
+def _start(like: Tensor, target: Any) -> Tensor:
     """The mean of the targets where they have the output's form, else zero."""
-    zero = torch.zeros_like(output[0])
+    zero = torch.zeros_like(like)
     if isinstance(target, Tensor) and target.is_floating_point():
-        mean = target.to(output.dtype).mean(0)
+        mean = target.to(like.dtype).mean(0)
         if mean.numel() == zero.numel():
             return mean.reshape(zero.shape).clone()
     return zero

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from downslope.core import batches, randomness
@@ -52,7 +51,7 @@ def measure(problem: Problem, recipe: Recipe) -> dict[str, Any]:
     args, kwargs, target = problem.splitter(batch)
     seen: list[tuple[str, Any]] = []
     handles = [
-        module.register_forward_hook(_note(name, seen))
+        module.register_forward_hook(node_hook(name, seen))
         for name, module in unwrap(model).named_modules()
         if not any(True for _ in module.children()) and not any(True for _ in module.parameters())
     ]
@@ -60,7 +59,9 @@ def measure(problem: Problem, recipe: Recipe) -> dict[str, Any]:
         with randomness.seeded(recipe.seed, "probe", 0):
             # What the edits put after the model belongs to the output; a change of units does not.
             output = (
-                model.training_output(*args, **kwargs) if isinstance(model, Adapted) else model(*args, **kwargs)
+                model.training_output(*args, **kwargs)
+                if isinstance(model, Adapted)
+                else model(*args, **kwargs)
             )
     finally:
         for handle in handles:
@@ -73,7 +74,7 @@ def measure(problem: Problem, recipe: Recipe) -> dict[str, Any]:
     tensors = [each for each in batches.tensors(output) if each.is_floating_point()]
     if len(tensors) != 1:
         return found | {"tensors": len(tensors)}
-    found |= _described(tensors[0], seen) | {"tensors": 1}
+    found |= described(tensors[0], seen) | {"tensors": 1}
     if said.expects is None and problem.objective is not None and isinstance(output, Tensor):
         found["expects"] = agreeing(Objective(problem), output, target, args)
     found["clipped"] = clipped(found["activation"], target)
@@ -90,7 +91,9 @@ def clipped(activation: str | None, target: Any) -> float | None:
     return float(lost / y.var(correction=0).clamp_min(1e-300)) if float(lost) else 0.0
 
 
-def _note(name: str, seen: list[tuple[str, Any]]) -> Any:
+def node_hook(name: str, seen: list[tuple[str, Any]]) -> Any:
+    """A forward hook that adds to `seen` the graph node by which a module made its output."""
+
     def hook(module: nn.Module, args: Any, output: Any) -> None:
         del module, args
         if isinstance(output, Tensor) and output.grad_fn is not None:
@@ -99,7 +102,8 @@ def _note(name: str, seen: list[tuple[str, Any]]) -> Any:
     return hook
 
 
-def _described(output: Tensor, seen: list[tuple[str, Any]]) -> dict[str, Any]:
+def described(output: Tensor, seen: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The last activation of `output`, the module of `seen` that made it, and the values."""
     node = last_node(output)
     activation = _NODES.get(type(node).__name__) if node is not None else None
     values = output.detach()
@@ -132,4 +136,3 @@ def last_node(output: Tensor) -> Any:
         parents = [parent for parent, _ in node.next_functions if parent is not None]
         node = parents[0] if len(parents) == 1 else None
     return node
-

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from downslope.core import batches, randomness
 from downslope.core.adapted import unwrap
 from downslope.core.loss import Objective
+from downslope.core.modules import named_modules
 from downslope.core.problem import Problem
 from downslope.core.recipe import Recipe
 from downslope.diagnosis.measure.sample import PROBED, precision, sample
@@ -42,7 +43,7 @@ def measure(problem: Problem, recipe: Recipe) -> dict[str, Any]:
         except Exception as error:  # noqa: BLE001 (anybody's model and objective; the reason is kept)
             text = str(error).strip().splitlines()
             reason = f"{type(error).__name__}: {text[0][:200] if text else ''}"
-            return {"loss": None, "error": reason, "layers": layers, "norms": _norms(inner)}
+            return {"loss": None, "error": reason, "layers": layers, "norms": count_norms(inner)}
     if loss.requires_grad and bool(torch.isfinite(loss)):
         loss.backward()
     named = dict(inner.named_modules())
@@ -51,18 +52,27 @@ def measure(problem: Problem, recipe: Recipe) -> dict[str, Any]:
         if weight is not None and weight.grad is not None:
             layer["grad_rms"] = _rms(weight.grad)
     raw = objective.restored(model, found, batch)
-    return {"loss": float(raw), "layers": layers, "norms": _norms(inner), "trained_loss": float(loss.detach())}
+    return {
+        "loss": float(raw),
+        "layers": layers,
+        "norms": count_norms(inner),
+        "trained_loss": float(loss.detach()),
+    }
+
+
+def has_matrix(module: nn.Module) -> bool:
+    """Whether a module multiplies its input by a matrix of weights of its own."""
+    weight = getattr(module, "weight", None)
+    return isinstance(weight, Tensor) and weight.dim() > 1 and not isinstance(module, nn.Embedding)
 
 
 @contextmanager
 def _watched(model: nn.Module) -> Generator[list[dict[str, Any]]]:
     layers: list[dict[str, Any]] = []
     handles = [
-        module.register_forward_hook(_note(name, layers))
-        for name, module in model.named_modules()
-        if isinstance(weight := getattr(module, "weight", None), Tensor)
-        and weight.dim() > 1
-        and not isinstance(module, nn.Embedding)
+        module.register_forward_hook(layer_hook(name, layers))
+        for name, module in named_modules(model)
+        if has_matrix(module)
     ]
     try:
         yield layers
@@ -71,7 +81,9 @@ def _watched(model: nn.Module) -> Generator[list[dict[str, Any]]]:
             handle.remove()
 
 
-def _note(name: str, layers: list[dict[str, Any]]) -> Any:
+def layer_hook(name: str, layers: list[dict[str, Any]]) -> Any:
+    """A forward hook that adds to `layers` what the first call of a module with a matrix of weights shows."""
+
     def hook(module: nn.Module, args: Any, output: Any) -> None:
         if any(layer["name"] == name for layer in layers):
             return
@@ -107,5 +119,6 @@ def _rms(x: Tensor) -> float:
     return float(x.detach().double().square().mean().sqrt())
 
 
-def _norms(model: nn.Module) -> int:
+def count_norms(model: nn.Module) -> int:
+    """How many normalisation layers a model has."""
     return sum(any(word in type(module).__name__ for word in _NORMS) for module in model.modules())
