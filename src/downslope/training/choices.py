@@ -127,6 +127,7 @@ class ProbeTimes:
     def __init__(self, price: float, share: float, free: int = 3) -> None:
         self.price, self.share, self.free = price, share, free
         self.taken = 0
+        self.last = 0
         self.next = 1 if share > 0 else math.inf
 
     def due(self, step: int) -> bool:
@@ -134,6 +135,17 @@ class ProbeTimes:
         if step < self.next:
             return False
         self.taken += 1
-        paid = max(self.taken + 1 - self.free, 0) * self.price
-        self.next = max(step + 1, math.ceil(step * 1.25), math.ceil(paid / self.share) if paid else 0)
+        self.last = step
+        self._plan(step)
         return True
+
+    def reprice(self, price: float, step: int) -> None:
+        """Plan anew after `step` with a price that has been measured since."""
+        self.price = price
+        if self.share > 0:
+            self._plan(step)
+
+    def _plan(self, step: int) -> None:
+        paid = max(self.taken + 1 - self.free, 0) * self.price
+        afford = math.ceil(paid / self.share) if paid else 0
+        self.next = max(step + 1, math.ceil(self.last * 1.25), afford)

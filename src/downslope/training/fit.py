@@ -217,6 +217,7 @@ def _probe_price(state: StepState, observer: Observer, batch_size: int) -> float
                 loss = state.objective(model, state.batch)
             loss.value.backward()
             twin.gradients()
+            twin.weights()
             twin.updates()
 
         with torch.random.fork_rng(devices=[]):

@@ -8,7 +8,7 @@ the first pass found any. At most `ROWS` examples enter the statistics of output
 from __future__ import annotations
 
 import math
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, cast
 
@@ -54,6 +54,8 @@ class Observer:
         values: Statistic to module to value, of the latest probed step.
         modules: Name to type, parameter count and whether it normalises, in forward order once `survey` ran.
         activations: Name to kind and the parametrised module before it, likewise.
+        functional: Whether activations called as functions are looked for.
+        failure: Why the statistics of an output could not be formed; None if all could.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -65,6 +67,9 @@ class Observer:
         self.modules: dict[str, dict[str, Any]] = {}
         self.activations: dict[str, dict[str, Any]] = {}
         self.functional = True
+        self.failure: str | None = None
+        self._handles: list[RemovableHandle] = []
+        self._mode: _Functions | None = None
         self._raw: list[tuple[str, str, Tensor]] = []
         self._before: list[Tensor] = []
         self._last = ""
@@ -75,25 +80,39 @@ class Observer:
     @contextmanager
     def forward(self) -> Generator[None]:
         """Around the forward pass of a probed step: outputs and activations are measured."""
-        self._raw.clear()
-        self._last, self._inside = "", 0
-        handles: list[RemovableHandle] = []
+        self.clear()
+        self.attach()
         try:
-            for name, module in self.owners.items():
-                handles.append(module.register_forward_hook(self._output_hook(name or "model")))
-            for name, module in self.layers.items():
-                handles.append(module.register_forward_pre_hook(self._enter))
-                handles.append(
-                    module.register_forward_hook(self._activation_hook(name, _MODULES[type(module)]))
-                )
-            if self.functional:
-                with _Functions(self):
-                    yield
-            else:
-                yield
+            yield
         finally:
-            for handle in handles:
-                handle.remove()
+            self.detach()
+
+    def clear(self) -> None:
+        """Forget what was measured and not yet read."""
+        self._raw.clear()
+        self._before = []
+
+    def attach(self) -> None:
+        """From now on outputs and activations are measured; hooks exist until `detach`."""
+        self._last, self._inside = "", 0
+        for name, module in self.owners.items():
+            self._handles.append(module.register_forward_hook(self._output_hook(name or "model")))
+        for name, module in self.layers.items():
+            hook = self._activation_hook(name, _MODULES[type(module)])
+            self._handles.append(module.register_forward_pre_hook(self._enter))
+            self._handles.append(module.register_forward_hook(hook))
+        if self.functional:
+            self._mode = _Functions(self)
+            self._mode.__enter__()
+
+    def detach(self) -> None:
+        """The end of what `attach` began, in the same thread."""
+        mode, self._mode = self._mode, None
+        if mode is not None:
+            mode.__exit__(None, None, None)
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
 
     def survey(self) -> None:
         """After a first pass: note the modules in forward order, and whether functions are used at all."""
@@ -109,19 +128,30 @@ class Observer:
             }
         self.functional = any("+" in name for name in self.activations)
 
-    def gradients(self) -> None:
-        """After the backward pass: gradient and weight norms; the weights are kept for `updates`."""
+    def gradients(self, scale: float = 1.0) -> None:
+        """After the backward pass: gradient norms, in `scale` (of a gradient scaler)."""
         with torch.no_grad():
             for name, module in self.owners.items():
                 own = [p for p in own_parameters(module) if p.requires_grad]
                 grads = [p.grad for p in own if p.grad is not None and not p.grad.is_sparse]
                 if grads:
-                    self._note(name, "grad_norm", _norm(grads))
+                    self._note(name, "grad_norm", _norm(grads) / scale)
+
+    def weights(self) -> None:
+        """Before the optimizer's step: weight norms; the weights are kept for `updates`."""
+        with torch.no_grad():
+            for name, module in self.owners.items():
                 self._note(name, "weight_norm", _norm(own_parameters(module)))
             self._before = [p.detach().clone() for p in self.inner.parameters()]
 
     def updates(self) -> None:
-        """After the optimizer's step: the size of the update of each module; then all is read off."""
+        """After the optimizer's step: the size of the update of each module; then all is read off.
+
+        Without `weights` before the step only what was measured till then is read.
+        """
+        if not self._before:
+            self.read()
+            return
         before = dict(zip(self.inner.parameters(), self._before, strict=True))
         with torch.no_grad():
             for name, module in self.owners.items():
@@ -136,7 +166,10 @@ class Observer:
         self.values = {}
         if not self._raw:
             return
-        numbers = cast("list[float]", torch.stack([v.float() for _, _, v in self._raw]).tolist())
+        values = [value.float() for _, _, value in self._raw]
+        if len({value.device for value in values}) > 1:
+            values = [value.cpu() for value in values]
+        numbers = cast("list[float]", torch.stack(values).tolist())
         for (name, statistic, _), number in zip(self._raw, numbers, strict=True):
             self.values.setdefault(statistic, {}).setdefault(name, number)
         self._derive()
@@ -162,12 +195,22 @@ class Observer:
         def hook(module: nn.Module, args: Any, output: Any) -> None:
             del module, args
             self._last = name
-            found = _first(output)
-            if found is not None:
-                self._note(name, "out_mean", found.mean())
-                self._note(name, "out_square", _mean_square(found))
+            self._guarded(lambda: self._measure_output(name, output))
 
         return hook
+
+    def _guarded(self, measure: Callable[[], None]) -> None:
+        """A statistic that cannot be formed (a sparse output, a nested one) must not end the training."""
+        try:
+            measure()
+        except Exception as error:  # noqa: BLE001 (outputs are of any kind)
+            self.failure = f"{type(error).__name__}: {str(error).strip().splitlines()[0][:120]}"
+
+    def _measure_output(self, name: str, output: Any) -> None:
+        found = _first(output)
+        if found is not None:
+            self._note(name, "out_mean", found.mean())
+            self._note(name, "out_square", _mean_square(found))
 
     def _enter(self, module: nn.Module, args: Any) -> None:
         del module, args
@@ -177,14 +220,15 @@ class Observer:
         def hook(module: nn.Module, args: Any, output: Any) -> None:
             del module, args
             self._inside -= 1
-            self.activated(name, kind, output)
+            self._guarded(lambda: self.activated(name, kind, output))
 
         return hook
 
     def function(self, kind: str, output: Any) -> None:
         """A functional activation was called."""
         if not self._inside:
-            self.activated(f"{self._last or 'input'}+{kind}", kind, output)
+            name = f"{self._last or 'input'}+{kind}"
+            self._guarded(lambda: self.activated(name, kind, output))
 
     def activated(self, name: str, kind: str, output: Any) -> None:
         """Measure the output of an activation."""
@@ -226,7 +270,8 @@ def _first(output: Any) -> Tensor | None:
     leaves = (output,) if isinstance(output, Tensor) else batches.tensors(output)
     for leaf in leaves:
         if leaf.is_floating_point() and leaf.numel():
-            return leaf.detach()[:ROWS] if leaf.dim() else leaf.detach()
+            rows = leaf.detach()[:ROWS] if leaf.dim() else leaf.detach()
+            return rows.float() if rows.dtype in (torch.float16, torch.bfloat16) else rows
     return None
 
 
