@@ -16,7 +16,6 @@ from downslope.core.plain import plain
 from downslope.core.problem import Problem
 from downslope.core.recipe import Recipe
 from downslope.core.run import Run
-from downslope.core.sources import Memory
 from downslope.diagnosis import measure
 from downslope.diagnosis.budget import Budget
 from downslope.diagnosis.diagnosis import Diagnosis
@@ -152,9 +151,7 @@ class _Session:
         )
         facts = self.run.facts
         begun = time.monotonic()
-        self.run = fit(
-            self.problem, recipe, folder=self.folder, name="diagnose", progress=self.talk
-        )
+        self.run = fit(self.problem, recipe, folder=self.folder, name="diagnose", progress=self.talk)
         took = time.monotonic() - begun
         self.run.facts = facts | self.run.facts
         # A diagnosis of a small problem takes at most twice the time of its run plus 10 s.
@@ -167,7 +164,11 @@ class _Session:
         steps = None if held is None else held.steps
         allowed = self.budget.steps
         if allowed is None and (steps is None or seconds > 0.6 * self.budget.left):
-            rate = held.per_step + (held.per_epoch * held.epochs / held.steps if held.steps else 0.0) if held else 1
+            rate = (
+                held.per_step + (held.per_epoch * held.epochs / held.steps if held.steps else 0.0)
+                if held
+                else 1
+            )
             allowed = max(20, int(0.5 * self.budget.left / max(rate, 1e-6)))
         if allowed is None or (steps is not None and allowed >= steps):
             return self.recipe
@@ -278,7 +279,7 @@ class _Session:
         full = self._full()
         left = self.limit - time.monotonic()
         for share in (0.3, 0.15):
-            if self._cost(share) * 4 <= 0.6 * left or share == 0.15:  # noqa: RUF069 (a value of the loop)
+            if self._cost(share) * 4 <= 0.6 * left or share == 0.15:
                 break
         steps = min(full, max(20, int(share * full)))
         self._say(f"other learning rates, {steps} steps each")

@@ -63,7 +63,9 @@ def arrange(findings: list[Finding], run: Run, known: Mapping[str, Symptom]) -> 
     for each in findings:
         if each.severity != "info":
             continue
-        cause = next((i for i, root in enumerate(roots) if each.symptom in known[root.symptom].explains), None)
+        cause = next(
+            (i for i, root in enumerate(roots) if each.symptom in known[root.symptom].explains), None
+        )
         if cause is None:
             minor.append(each)
         else:

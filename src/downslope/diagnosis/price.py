@@ -56,7 +56,9 @@ def price(problem: Problem, recipe: Recipe) -> Price:
         quick = recipe.edit(steps=count, patience=None)
         run = fit(problem, quick, folder=False, progress=False, observe=0.0)
         timed.append(time.monotonic() - begun)
-    per_step = max((timed[-1] - timed[0]) / max(long - _SHORT, 1), 1e-5) if len(timed) > 1 else timed[0] / long
+    per_step = (
+        max((timed[-1] - timed[0]) / max(long - _SHORT, 1), 1e-5) if len(timed) > 1 else timed[0] / long
+    )
     valid = 0.0
     if problem.valid_source is not None and isinstance(problem.valid_source, Memory):
         begun = time.monotonic()

@@ -155,9 +155,12 @@ def _share(
         return -math.inf
     if base is None or final is None:
         return None
-    floor = reachable if reachable is not None else _floor(run)
-    if floor is None or base - floor <= 1e-9 * max(abs(base), abs(floor)):
-        return None
+    least = 1e-6 * max(abs(base), 1e-12)
+    # Others that got no further than a constant do not say what is reachable.
+    known = reachable is not None and base - reachable > max(least, 0.02 * (base - final))
+    floor = reachable if known else _floor(run)
+    if floor is None or base - floor <= least:
+        return 0.0 if final >= base - least else None
     return (base - final) / (base - floor)
 
 

@@ -73,6 +73,8 @@ def score(run: Run, problem: Problem, held: tuple[Memory, Memory | None], *, com
         "metric": found["train_metric"],
         "valid_loss": found.get("best_valid_loss" if comparable else "valid_loss"),
         "valid_metric": found.get("best_valid_metric"),
+        "last_valid_loss": found.get("valid_loss"),
+        "last_valid_metric": found.get("valid_metric"),
         "status": run.status,
         "steps": run.summary.get("steps"),
     }

@@ -11,7 +11,14 @@ from torch import Tensor
 from torch.nn import functional
 
 from downslope.core.loss import Objective
-from downslope.objectives import absolute_error, bernoulli, categorical, cross_entropy, logistic, squared_error
+from downslope.objectives import (
+    absolute_error,
+    bernoulli,
+    categorical,
+    cross_entropy,
+    logistic,
+    squared_error,
+)
 
 AGREE = 1e-3
 """Relative spread of the ratio of two objectives below which they are the same but for a factor."""

@@ -67,7 +67,11 @@ def _scaled(run: Run, problem: Problem) -> list[Edit]:
         edits.append(StandardiseInputs())
     target = data.get("target") or {}
     expects = (run.facts.get("output") or {}).get("expects")
-    if target.get("kind") == "real" and expects == "real" and str(target.get("dtype", "")).startswith("float"):
+    if (
+        target.get("kind") == "real"
+        and expects == "real"
+        and str(target.get("dtype", "")).startswith("float")
+    ):
         edits.append(StandardiseTargets())
     del problem
     return edits

@@ -82,11 +82,11 @@ def dead_units(run: Run) -> Verdict:
 def _remedies(run: Run) -> tuple[Edit, ...]:
     activations: Mapping[str, Mapping[str, Any]] = run.facts.get("activations") or {}
     last = (run.facts.get("output") or {}).get("module")
-    rectified = [n for n, said in activations.items() if said.get("kind") == "relu" and "+" not in n and n != last]
+    rectified = [
+        n for n, said in activations.items() if said.get("kind") == "relu" and "+" not in n and n != last
+    ]
     redraw = Reinitialise("auto")
     if not rectified:
         return (redraw,)
-    leaky = tuple(
-        ReplaceModule(name, "torch.nn:LeakyReLU", {"negative_slope": 0.1}) for name in rectified
-    )
+    leaky = tuple(ReplaceModule(name, "torch.nn:LeakyReLU", {"negative_slope": 0.1}) for name in rectified)
     return (Combined((*leaky, redraw)), redraw)

@@ -43,8 +43,10 @@ def high_variance(run: Run) -> Verdict:
     ending: Mapping[str, Any] = run.facts["ending"]
     constant: Mapping[str, Any] = run.facts.get("constant") or {}
     if ending.get("valid_loss") is None or ending.get("train_loss") is None:
-        return Unknown("there is no validation data") if not ending.get("valid_n") else Unknown(
-            "the loss at the end is not finite"
+        return (
+            Unknown("there is no validation data")
+            if not ending.get("valid_n")
+            else Unknown("the loss at the end is not finite")
         )
     if constant.get("valid_loss") is None:
         return Unknown("the best constant prediction is not known")
@@ -74,10 +76,20 @@ def high_variance(run: Run) -> Verdict:
             provenance="convention; bench/diagnosis.py",
         ),
         also=(
-            Evidence(name="gap in its standard errors", value=sure, threshold=SURE, unit="standard errors",
-                     provenance="convention: one false alarm in 700"),
-            Evidence(name="share of the way lost after the best epoch", value=risen, threshold=MATERIAL,
-                     unit="share", provenance="what early stopping recovers at the same budget"),
+            Evidence(
+                name="gap in its standard errors",
+                value=sure,
+                threshold=SURE,
+                unit="standard errors",
+                provenance="convention: one false alarm in 700",
+            ),
+            Evidence(
+                name="share of the way lost after the best epoch",
+                value=risen,
+                threshold=MATERIAL,
+                unit="share",
+                provenance="what early stopping recovers at the same budget",
+            ),
         ),  # fmt: skip
         message=message,
         remedies=_remedies(run, risen),

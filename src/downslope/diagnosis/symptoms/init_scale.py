@@ -76,9 +76,7 @@ def _gains(layers: Sequence[Mapping[str, Any]]) -> list[float]:
     return [float(layer["gain"]) for layer in layers]
 
 
-def _measured(
-    run: Run, layers: Sequence[Mapping[str, Any]]
-) -> list[tuple[Evidence, float, tuple[str, ...]]]:
+def _measured(run: Run, layers: Sequence[Mapping[str, Any]]) -> list[tuple[Evidence, float, tuple[str, ...]]]:
     """Each criterion: evidence, how far beyond its limit, where."""
     hidden = [layer for layer in layers[:-1] if layer["trainable"]]
     rows: list[tuple[Evidence, float, tuple[str, ...]]] = []
@@ -94,7 +92,9 @@ def _measured(
     rows += _fading(layers)
     first, base = run.facts["start"].get("loss"), (run.facts.get("constant") or {}).get("loss")
     if first is not None and base is not None and base > 0 and not _data_explains(run):
-        rows.append(_row("first loss in those of a constant guess", first / base, FIRST, first / base / FIRST, None))
+        rows.append(
+            _row("first loss in those of a constant guess", first / base, FIRST, first / base / FIRST, None)
+        )
     return rows
 
 

@@ -56,8 +56,10 @@ def learning_rate_too_high(run: Run) -> Verdict:
     spike = _spike(run, how)
     evidence = _evidence(ratio, spike, how)
     if trying(run) and lower is None:
-        return Clear("no lower rate did better in a short trial") if run.facts.get("rates") else Unknown(
-            "no time was left for a trial with lower rates"
+        return (
+            Clear("no lower rate did better in a short trial")
+            if run.facts.get("rates")
+            else Unknown("not tried: an earlier cause explains the run, or no time was left")
         )
     hard = how.diverged or (ratio is not None and ratio > SHARP) or spike > 2 * SPIKE
     if not trying(run) and not (hard and how.standing):

@@ -51,8 +51,10 @@ def learning_rate_too_low(run: Run) -> Verdict:
         return Clear(f"the run came far enough{moved}")
     higher = best_rate(run, "higher")
     if trying(run) and higher is None:
-        return Clear(f"no higher rate did better in a short trial{moved}") if run.facts.get("rates") else Unknown(
-            "no time was left for a trial with higher rates"
+        return (
+            Clear(f"no higher rate did better in a short trial{moved}")
+            if run.facts.get("rates")
+            else Unknown("not tried: an earlier cause explains the run, or no time was left")
         )
     certain = how.standing and update < CERTAIN
     if not trying(run) and not certain:

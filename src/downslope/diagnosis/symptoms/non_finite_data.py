@@ -55,9 +55,7 @@ def non_finite_data(run: Run) -> Verdict:
             ),
             message=f"The {what} hold {found['count']} non-finite values, the first ({first.get('value', 'NaN')}) "
             f"at {place}, counted from 0.",
-            remedies=(
-                Advice(f"drop or fill in the non-finite values of the {what}, starting at {place}"),
-            ),
+            remedies=(Advice(f"drop or fill in the non-finite values of the {what}, starting at {place}"),),
             source="IEEE 754: an operation on NaN gives NaN",
         )
     return Clear("all values are finite")

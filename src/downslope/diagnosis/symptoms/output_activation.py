@@ -50,7 +50,13 @@ class _Fault:
     title="output activation and objective do not fit",
     order=("output", 0),
     needs=("output",),
-    explains=("init-scale", "vanishing-gradient", "dead-units", "learning-rate-too-high", "learning-rate-too-low"),
+    explains=(
+        "init-scale",
+        "vanishing-gradient",
+        "dead-units",
+        "learning-rate-too-high",
+        "learning-rate-too-low",
+    ),
     source=_SOURCE,
 )
 def output_activation(run: Run) -> Verdict:

@@ -40,7 +40,13 @@ _PROVENANCE = "convention: inputs with mean 0 and deviation 1 (LeCun et al. 1998
     title="inputs of the wrong scale",
     order=("data", 1),
     needs=("features",),
-    explains=("init-scale", "vanishing-gradient", "dead-units", "learning-rate-too-high", "learning-rate-too-low"),
+    explains=(
+        "init-scale",
+        "vanishing-gradient",
+        "dead-units",
+        "learning-rate-too-high",
+        "learning-rate-too-low",
+    ),
     source=_SOURCE,
 )
 def unscaled_inputs(run: Run) -> Verdict:
@@ -64,7 +70,9 @@ def unscaled_inputs(run: Run) -> Verdict:
         symptom="unscaled-inputs",
         title="inputs of the wrong scale",
         severity=severity,
-        evidence=Evidence(name=name, value=value, threshold=limit, unit="input units", provenance=_PROVENANCE),
+        evidence=Evidence(
+            name=name, value=value, threshold=limit, unit="input units", provenance=_PROVENANCE
+        ),
         also=proved(run, "unscaled-inputs"),
         message=f"The {name} is {value:.3g} (about 1 is wanted).{tried(run, 'unscaled-inputs')}",
         remedies=(StandardiseInputs(),),

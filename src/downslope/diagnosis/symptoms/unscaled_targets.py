@@ -38,7 +38,13 @@ _SOURCE = "Bishop 1995, Neural Networks for Pattern Recognition, section 8.2"
     title="targets of the wrong scale",
     order=("data", 2),
     needs=("data",),
-    explains=("init-scale", "vanishing-gradient", "dead-units", "learning-rate-too-high", "learning-rate-too-low"),
+    explains=(
+        "init-scale",
+        "vanishing-gradient",
+        "dead-units",
+        "learning-rate-too-high",
+        "learning-rate-too-low",
+    ),
     source=_SOURCE,
 )
 def unscaled_targets(run: Run) -> Verdict:

@@ -45,8 +45,10 @@ def vanishing_gradient(run: Run) -> Verdict:
         if layer["trainable"] and layer.get("grad_rms") is not None
     ]
     if len(layers) < 3:
-        return Clear("fewer than three layers: no gradient can fade on the way") if layers else Unknown(
-            "no gradient was measured before the first step"
+        return (
+            Clear("fewer than three layers: no gradient can fade on the way")
+            if layers
+            else Unknown("no gradient was measured before the first step")
         )
     ratio, where = _faded(layers)
     evidence = Evidence(
