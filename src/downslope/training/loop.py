@@ -183,6 +183,7 @@ class Loop:
         loss.value.backward()
         if probed:
             self.observer.gradients()
+            self.observer.weights()
         self._clip()
         if self._needs_closure:
             state.optimizer.step(self._closure(batch))
