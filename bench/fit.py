@@ -1,4 +1,4 @@
-"""`fit` beside a plain PyTorch loop with a DataLoader: digits, an MLP, batch 64, Adam; and probes on beside off.
+"""`fit` beside a plain PyTorch loop with a DataLoader (digits, MLP, batch 64, Adam); probes on beside off.
 
 Both train the same model on the same data for the same number of steps. `fit` shows progress, keeps the
 history, probes, validates after every epoch, keeps the best weights and writes its folder; the plain loop
@@ -20,9 +20,10 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 sys.path.insert(0, str(Path(__file__).parent))
-from _timing import paired, show
+from _timing import paired
 
 import downslope as ds
+from downslope.training.fit import OBSERVED_SHARE
 
 EPOCHS = 20
 RECIPE = {"optimizer": "adam", "lr": 1e-3, "batch_size": 64, "epochs": EPOCHS}
@@ -60,18 +61,21 @@ def main() -> None:
     table = ds.data.digits()
     for width in (64, 512):
         problem = ds.Problem(
-            model=make_model, arguments={"width": width}, objective=nn.CrossEntropyLoss(),
-            train=table.train, valid=table.valid, metric="accuracy",
-        )  # fmt: skip
-        default = ds.training.fit.OBSERVED_SHARE if hasattr(ds, "training") else 0.01
-        show(
-            f"fit / plain loop with DataLoader, MLP width {width}",
-            paired(lambda p=problem: fitted(p, default), lambda w=width: plain(table.train, w), rounds),
+            model=make_model,
+            arguments={"width": width},
+            objective=nn.CrossEntropyLoss(),
+            train=table.train,
+            valid=table.valid,
+            metric="accuracy",
         )
-        show(
-            f"fit with probes / without, MLP width {width}",
-            paired(lambda p=problem: fitted(p, default), lambda p=problem: fitted(p, 0.0), rounds),
+        beside = paired(
+            lambda p=problem: fitted(p, OBSERVED_SHARE), lambda w=width: plain(table.train, w), rounds
         )
+        probes = paired(lambda p=problem: fitted(p, OBSERVED_SHARE), lambda p=problem: fitted(p, 0.0), rounds)
+        steps = EPOCHS * -(-len(table.train[0]) // 64)
+        each = f"{1e3 * beside.first / steps:.3f} and {1e3 * beside.second / steps:.3f} ms a step"
+        print(f"MLP width {width:>3}  fit / plain loop with DataLoader {beside}  ({each})")
+        print(f"MLP width {width:>3}  fit with probes / without        {probes}")
 
 
 if __name__ == "__main__":
