@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from downslope.core.finding import Evidence, Finding
 from downslope.reporting.markup import Section, empty, tag, text
 from downslope.reporting.numerals import numeral
+from downslope.reporting.verdict import sentence
 
 if TYPE_CHECKING:
     from downslope.diagnosis.diagnosis import Diagnosis
@@ -37,7 +38,7 @@ def card(finding: Finding, proved: Mapping[str, str]) -> str:
     """One finding as HTML."""
     rows = "".join(evidence(each) for each in (finding.evidence, *finding.also))
     parts = [
-        f"<header><h3>{text(finding.title)}</h3>{tag(finding.severity, finding.severity)}"
+        f"<header><h3>{text(sentence(finding.title))}</h3>{tag(finding.severity, finding.severity)}"
         f'<code class="muted">{text(finding.symptom)}</code></header>',
         f'<p class="message">{text(finding.message)}</p>' if finding.message else "",
         f'<p class="where">Where: {text(finding.where)}</p>',
@@ -51,15 +52,22 @@ def card(finding: Finding, proved: Mapping[str, str]) -> str:
 
 def evidence(each: Evidence) -> str:
     """A number, a bar that shows it beside its limit, and the same in words."""
-    ratio = "" if each.unit == "ratio" else f" {each.unit}"
-    limit = f"limit {numeral(each.threshold)}{ratio}" if math.isfinite(each.threshold) else "no limit"
-    numbers = f"<b>{text(numeral(each.value))}{text(ratio)}</b> · {text(limit)}"
+    value = _united(each.value, each.unit)
+    limit = f"limit {_united(each.threshold, each.unit)}" if math.isfinite(each.threshold) else "no limit"
+    numbers = f"<b>{text(value)}</b> · {text(limit)}"
     provenance = f'<span class="provenance">Limit: {text(each.provenance)}</span>' if each.provenance else ""
-    words = f"{each.name}: {numeral(each.value)}{ratio}, {limit}"
+    words = f"{each.name}: {value}, {limit}"
     return (
         f'<li><span class="name">{text(each.name)}</span>{bar(each.value, each.threshold, words)}'
         f'<span class="numbers">{numbers}</span>{provenance}</li>'
     )
+
+
+def _united(value: float, unit: str) -> str:
+    """A number with its unit; a ratio has none, a share is told in percent."""
+    if unit == "share":
+        return f"{numeral(100 * value)} %"
+    return numeral(value) if unit == "ratio" else f"{numeral(value)} {unit}"
 
 
 def bar(value: float, limit: float, words: str) -> str:
@@ -94,7 +102,7 @@ def _consequences(found: Sequence[Finding]) -> str:
     if not found:
         return ""
     rows = "".join(
-        f'<li><b>{text(each.title)}</b> <span class="muted">({text(each.where)})</span>'
+        f'<li><b>{text(sentence(each.title))}</b> <span class="muted">({text(each.where)})</span>'
         f"{': ' + text(each.message) if each.message else ''}</li>"
         for each in found
     )
@@ -124,7 +132,7 @@ def checks(diagnosis: Diagnosis) -> Section:
         )
         return f"<ul>{items}</ul>"
 
-    notes = "".join(f'<p class="muted">{text(each)}</p>' for each in diagnosis.notes)
+    notes = "".join(f'<p class="muted note">{text(each)}</p>' for each in diagnosis.notes)
     body = (
         '<div class="card"><div class="checks">'
         f"<div><h3>Cleared</h3>{listed(diagnosis.cleared, 'Nothing was cleared.')}</div>"

@@ -21,26 +21,27 @@ POINTS = 3000
 """Points up to which a curve is drawn whole; a longer one keeps the extremes of each of its parts."""
 
 
-def section(run: Run, findings: Sequence[Finding] = (), *, key: str = "curves", title: str = "") -> Section:
+def section(
+    run: Run, findings: Sequence[Finding] = (), *, key: str = "curves", title: str = "How training went"
+) -> Section:
     """Curves of a run, with a mark where each finding begins.
 
     Args:
         run: The run.
         findings: Findings whose steps are marked.
         key: Anchor, unique on the page.
-        title: Heading; "" takes the usual one.
+        title: Heading.
     """
-    head = title or "How training went"
     loss = loss_figure(run, findings, key)
     if loss is None:
         why = facts.status(run) or "the run holds no loss"
         return Section(
-            id=key, title=head, body=f'<div class="card">{empty(f"No curve: {why}.")}</div>', rank=30
+            id=key, title=title, body=f'<div class="card">{empty(f"No curve: {why}.")}</div>', rank=30
         )
     metric = metric_figure(run, key)
     cards = [f'<div class="card">{each.html()}</div>' for each in (loss, metric) if each is not None]
     body = f'<div class="two">{"".join(cards)}</div>' if len(cards) == 2 else cards[0]
-    return Section(id=key, title=head, body=body, rank=30, short="Curves")
+    return Section(id=key, title=title, body=body, rank=30, short="Curves")
 
 
 def loss_figure(run: Run, findings: Sequence[Finding], key: str) -> Figure | None:
@@ -76,6 +77,27 @@ def metric_figure(run: Run, key: str) -> Figure | None:
     )
     choice = Choice(name=name, traces=traces, layout=layout, caption=words)
     return Figure(id=f"{key}-metric", title=f"Validation {name}", choices=[choice], height=340)
+
+
+def overlay(before: Run, after: Run, key: str) -> Figure | None:
+    """The validation metric (or loss) of two runs in one picture; None where one of them has none."""
+    name = facts.metric_name(before)
+    column = "valid_loss" if name == "loss" else "valid_metric"
+    a, b = before.history.series(column), after.history.series(column)
+    if not len(a.steps) or not len(b.steps):
+        return None
+    traces = [
+        _line(a, "as it was", "@muted", markers=len(a.steps) < 60),
+        _line(b, "after the repair", "@accent", markers=len(b.steps) < 60),
+    ]
+    traces[0]["line"] = {"color": "@muted", "width": 2, "dash": "dot"}
+    layout = _layout(name, traces, log=None if name == "loss" else False)
+    words = (
+        f"As it was, validation {name} ends at {numeral(a.values[-1])} after {a.steps[-1]} steps; "
+        f"after the repair at {numeral(b.values[-1])} after {b.steps[-1]} steps."
+    )
+    choice = Choice(name=name, traces=traces, layout=layout, caption=words)
+    return Figure(id=key, title=f"Before and after: validation {name}", choices=[choice], height=300)
 
 
 def _further(run: Run, findings: Sequence[Finding]) -> list[Choice]:

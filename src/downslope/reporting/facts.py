@@ -113,7 +113,18 @@ def result(run: Run) -> str:
                 parts.append("train loss not finite")
         if metric != "loss" and value is not None and (part == "valid" or "valid_metric" not in summary):
             parts.append(f"{part} {metric} {fixed(value)}")
-    return "  ".join(parts)
+    return "  ".join(parts) + _ending(run, metric)
+
+
+def _ending(run: Run, metric: str) -> str:
+    """What the last model gives, where the summary is about an earlier and better one."""
+    best, last = run.summary.get("best_step"), run.history.last("valid_metric")
+    if run.summary.get("model") != "best" or best in (None, steps(run)) or last is None or metric == "loss":
+        return ""
+    value = run.summary.get("valid_metric")
+    if value is None or abs(value - last) <= 0.01 * max(abs(value), abs(last)):
+        return ""
+    return f" at step {best}, {fixed(last)} at the end"
 
 
 def fixed(value: float) -> str:

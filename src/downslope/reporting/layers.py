@@ -6,12 +6,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, cast
 
 import numpy as np
+from numpy.typing import NDArray
 
 from downslope.core.history import Floats, Probe
 from downslope.core.run import Run
 from downslope.reporting.figure import Choice, Figure, Trace
 from downslope.reporting.markup import Section, empty
 from downslope.reporting.numerals import numeral
+
+
+Bools = NDArray[np.bool_]
 
 
 class View(NamedTuple):
@@ -40,18 +44,17 @@ _ONE_END = [[0, "#2a1a4a"], [0.25, "#7a2a72"], [0.5, "#c4476a"], [0.75, "#f08a54
 _TWO_ENDS = [[0, "#1f4e9c"], [0.25, "#7fa6d9"], [0.5, "#f1efe8"], [0.75, "#e08a6a"], [1, "#9c1f33"]]
 
 
-def section(run: Run, *, key: str = "layers", title: str = "") -> Section:
+def section(run: Run, *, key: str = "layers", title: str = "Layer by layer") -> Section:
     """The heat map of a run, its statistic chosen by buttons."""
     choices = [
         _choice(run, run.probes[view.statistic], view) for view in VIEWS if view.statistic in run.probes
     ]
     choices = [each for each in choices if each is not None]
-    head = title or "Layer by layer"
     if not choices:
         body = (
             f'<div class="card">{empty("Nothing was probed in this run, so there is nothing to draw.")}</div>'
         )
-        return Section(id=key, title=head, body=body, rank=40)
+        return Section(id=key, title=title, body=body, rank=40)
     deepest = max(len(run.probes[view.statistic].modules) for view in VIEWS if view.statistic in run.probes)
     height = min(max(200, 34 * deepest + 96), 1400)
     figure = Figure(id=f"{key}-map", title="Layers by step", choices=choices, height=height)
@@ -60,7 +63,7 @@ def section(run: Run, *, key: str = "layers", title: str = "") -> Section:
     )
     return Section(
         id=key,
-        title=head,
+        title=title,
         body=f'<div class="card">{figure.html()}</div>',
         lead=lead,
         rank=40,
@@ -84,7 +87,8 @@ def _choice(run: Run, probe: Probe, view: View) -> Choice | None:
             },
             **_scale(logs, view.centre),
         },
-        *_crosses(values, labels, names),
+        *_signs(values == 0, labels, names, "0", "@accent-soft"),
+        *_signs(np.isinf(values), labels, names, "\u00d7", "@bad"),
     ]  # fmt: skip
     layout = {
         "xaxis": {
@@ -135,16 +139,16 @@ def _words(values: Floats) -> list[list[str]]:
     return [[numeral(float(each)) for each in row] for row in values]
 
 
-def _crosses(values: Floats, labels: list[str], modules: list[str]) -> list[Trace]:
-    """A cross where a value is infinite; NaN stands for what was not recorded."""
-    rows, columns = np.nonzero(np.isinf(values))
+def _signs(where: Bools, labels: list[str], modules: list[str], sign: str, colour: str) -> list[Trace]:
+    """A sign in the cells whose value has no logarithm: 0 for a zero, a cross for what is not finite."""
+    rows, columns = np.nonzero(where)
     if not len(rows):
         return []
     return [
         {
-            "type": "scatter", "mode": "markers", "x": [labels[c] for c in columns],
-            "y": [modules[r] for r in rows], "marker": {"symbol": "x", "size": 8, "color": "@bad"},
-            "hovertemplate": "%{y}, step %{x}: not finite<extra></extra>",
+            "type": "scatter", "mode": "text", "x": [labels[c] for c in columns],
+            "y": [modules[r] for r in rows], "text": [sign] * len(rows), "hoverinfo": "skip",
+            "textfont": {"color": colour, "size": 12},
         }
     ]  # fmt: skip
 
@@ -170,7 +174,7 @@ _FRACTIONS = (
 )
 
 
-def activations(run: Run, *, key: str = "activations") -> Section | None:
+def activations(run: Run, *, key: str = "activations", title: str = "Activations") -> Section | None:
     """Dead, zero and saturated shares of each activation by step; None where none was probed."""
     choices = [
         choice
@@ -183,7 +187,7 @@ def activations(run: Run, *, key: str = "activations") -> Section | None:
     choices.sort(key=lambda each: each.name == "zero outputs")
     figure = Figure(id=f"{key}-lines", title="Shares by step", choices=choices, height=300)
     body = f'<div class="card">{figure.html()}</div>'
-    return Section(id=key, title="Activations", body=body, rank=42, short="Activations")
+    return Section(id=key, title=title, body=body, rank=42, short="Activations")
 
 
 def _fractions(run: Run, probe: Probe, name: str, words: str) -> Choice | None:

@@ -12,10 +12,10 @@ from downslope.reporting.markup import Section, pairs, text
 from downslope.reporting.numerals import numeral
 
 
-def section(run: Run, *, key: str = "settings") -> Section:
+def section(run: Run, *, key: str = "settings", title: str = "To do it again") -> Section:
     """Recipe, problem, choices and environment of a run."""
     folds = [_fold("Recipe", code(f"{key}-recipe", recipe_text(run), "recipe.toml"), shown=False)]
-    for title, table in (
+    for name, table in (
         ("Problem", facts.described(run)),
         ("Chosen by device and timing", run.choices),
         ("Environment", run.environment),
@@ -23,11 +23,11 @@ def section(run: Run, *, key: str = "settings") -> Section:
     ):
         rows = list(_flat(table))
         if rows:
-            folds.append(_fold(title, f'<div class="scroll">{pairs(rows)}</div>'))
+            folds.append(_fold(name, f'<div class="scroll">{pairs(rows)}</div>'))
     if run.folder is not None:
         folds.append(f'<p class="muted">Kept in <code>{text(run.folder)}</code></p>')
     body = f'<div class="card">{"".join(folds)}</div>'
-    return Section(id=key, title="To do it again", body=body, rank=90, short="Recipe")
+    return Section(id=key, title=title, body=body, rank=90, short="Recipe")
 
 
 def recipe_text(run: Run) -> str:

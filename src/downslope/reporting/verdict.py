@@ -63,7 +63,7 @@ def verdict(run: Run, diagnosis: Diagnosis | None) -> tuple[Mood, str, Sequence[
         seen = [each.message or each.title for each in diagnosis.findings]
         return "good", "Healthy, nothing to fix", (diagnosis.verdict, *seen[:2])
     mood: Mood = "bad" if root.severity == "critical" else "warn"
-    return mood, f"{root.title}", (root.message, diagnosis.verdict)
+    return mood, sentence(root.title), (root.message, diagnosis.verdict)
 
 
 def tiles(run: Run) -> str:

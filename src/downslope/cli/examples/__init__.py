@@ -1,0 +1,1 @@
+"""Tasks that a user can read, copy and run: ``downslope demo`` runs `digits_mlp`."""

@@ -1,0 +1,77 @@
+"""``downslope``: the verbs on the command line. Loads no torch before a verb is called."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import typer
+
+from downslope import __version__
+from downslope.cli import guard
+from downslope.cli.verbs import concepts, demo, diagnose, fit, repair, report, resume, watch
+
+app = typer.Typer(
+    name="downslope",
+    help="Fit a deep model, hear why training fails, prove the remedy, see all of it.",
+    epilog="Exit status: 0 done and healthy, 1 diagnosed with a warning or worse, 2 unusable input.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,  # plain help: rich alone would double the time that --help takes
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("fit")(fit.fit)
+app.command("diagnose")(diagnose.diagnose)
+app.command("repair")(repair.repair)
+app.command("watch", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})(
+    watch.watch
+)
+app.command("report")(report.report)
+app.command("resume")(resume.resume)
+app.command("concepts")(concepts.concepts)
+app.command("demo")(demo.demo)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"downslope {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def start(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and leave.")
+    ] = False,
+) -> None:
+    """Fit a deep model, hear why training fails, prove the remedy, see all of it."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit status.
+
+    Args:
+        arguments: Words after ``downslope``; left out, those of this process.
+    """
+    try:
+        status: Any = app(args=arguments, standalone_mode=False, prog_name="downslope")
+    except Exception as error:
+        # By version, typer's usage errors are of click's class or of its own copy: told by their shape.
+        message = getattr(error, "format_message", None)
+        if type(error).__name__ == "NoArgsIsHelpError":
+            print(error, file=sys.stderr)
+            return guard.UNUSABLE
+        if message is not None:
+            guard.complain(f"{message()} (downslope --help shows what there is)")
+            return guard.UNUSABLE
+        if isinstance(error, typer.Abort):
+            return guard.INTERRUPTED
+        raise
+    return status if isinstance(status, int) else guard.DONE
+
+
+def run() -> None:
+    """Entry point of the ``downslope`` script and of ``python -m downslope``."""
+    sys.exit(main())

@@ -1,0 +1,62 @@
+"""What a verb leaves behind: the JSON of a run, and the report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from downslope.cli.voice import Voice
+from downslope.core.errors import InputError, RecipeError
+from downslope.core.run import Run
+from downslope.diagnosis.diagnosis import Diagnosis
+from downslope.diagnosis.repair import Repair
+
+
+def run_document(run: Run, report: Path | None = None) -> dict[str, Any]:
+    """A run for machines: how it ended, its summary, where it is kept."""
+    return {
+        "status": run.status,
+        "summary": run.summary,
+        "folder": run.folder,
+        "recipe": None if run.recipe is None or run.recipe.opaque else run.recipe.to_dict(),
+        "report": report,
+    }
+
+
+def diagnosis_document(found: Diagnosis, report: Path | None = None) -> dict[str, Any]:
+    """A diagnosis for machines: what `Diagnosis.to_dict` says, and the report's path."""
+    return found.to_dict() | {"report": report}
+
+
+def repair_document(found: Repair, fixed: Path | None = None, report: Path | None = None) -> dict[str, Any]:
+    """A repair for machines: what `Repair.to_dict` says, and the paths that were written."""
+    return found.to_dict() | {"fixed": fixed, "report": report}
+
+
+def save_fixed(found: Repair, path: Path, voice: Voice) -> Path | None:
+    """Write what was kept; None where nothing was, or where it is code that no file can hold.
+
+    Raises:
+        InputError: the path cannot be written.
+    """
+    if found.kept is None:
+        return None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return found.save(path)
+    except RecipeError as error:
+        voice.note(f"{path} is not written: {error}")
+        return None
+    except OSError as error:
+        raise InputError(f"{path} cannot be written: {error.strerror or error}") from None
+
+
+def save_report(path: Path, *things: Any) -> Path:
+    """Write the report of `things` to `path`.
+
+    Raises:
+        InputError: the path cannot be written.
+    """
+    from downslope.reporting.report import report
+
+    return report(*things).save(path)

@@ -1,0 +1,41 @@
+"""``downslope fit TASK``: train, and say how it went."""
+
+from __future__ import annotations
+
+from downslope.cli import options as ask
+from downslope.cli.given import Given
+from downslope.cli.guard import DONE, INTERRUPTED, guarded
+from downslope.cli.voice import Voice
+
+
+def fit(
+    task: ask.Task,
+    target: ask.Target = None,
+    recipe: ask.RecipeFile = None,
+    settings: ask.Settings = None,
+    seed: ask.Seed = None,
+    folder: ask.Folder = None,
+    report: ask.ReportPath = None,
+    json: ask.Json = False,
+    quiet: ask.Quiet = False,
+    debug: ask.Debug = False,
+) -> int:
+    """Train a task by its recipe and keep the run."""
+    given = Given(task=task, target=target, recipe=recipe, settings=settings or (), seed=seed)
+    voice = Voice(json=json, quiet=quiet)
+
+    def act() -> int:
+        from downslope.cli.outcome import run_document, save_report
+        from downslope.reporting import console
+        from downslope.training.fit import fit as train
+
+        problem, how = given.load(voice)
+        run = train(problem, how, folder=folder, progress=voice.progress)
+        written = save_report(report, run) if report else None
+        voice.show(
+            [*console.header(run), *console.of_run(run), *console.next_of_run(run, given.task, written)]
+        )
+        voice.document({"verb": "fit"} | run_document(run, written))
+        return INTERRUPTED if run.status == "interrupted" else DONE
+
+    return guarded(act, debug=debug)

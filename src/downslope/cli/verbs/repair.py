@@ -1,0 +1,61 @@
+"""``downslope repair TASK``: diagnose, try the remedies on paired seeds, keep what wins."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from downslope.cli import options as ask
+from downslope.cli.given import Given
+from downslope.cli.guard import DONE, SICK, guarded
+from downslope.cli.voice import Voice
+
+if TYPE_CHECKING:
+    from downslope.diagnosis.repair import Repair
+
+
+def repair(
+    task: ask.Task,
+    target: ask.Target = None,
+    recipe: ask.RecipeFile = None,
+    settings: ask.Settings = None,
+    seed: ask.Seed = None,
+    seeds: Annotated[int, typer.Option("--seeds", help="Paired seeds of each trial.")] = 3,
+    budget: ask.Budget = "2m",
+    folder: ask.Folder = None,
+    output: Annotated[
+        Path, typer.Option("-o", "--output", metavar="FILE", help="Recipe and edits that were kept.")
+    ] = Path("fixed.toml"),
+    report: ask.ReportPath = Path("report.html"),
+    json: ask.Json = False,
+    quiet: ask.Quiet = False,
+    debug: ask.Debug = False,
+) -> int:
+    """Diagnose a task, prove the remedies beside their control, and write what wins to fixed.toml.
+
+    Exit status 1 says that the task as given is sick, whether or not a remedy was proved.
+    """
+    given = Given(task=task, target=target, recipe=recipe, settings=settings or (), seed=seed)
+    voice = Voice(json=json, quiet=quiet)
+
+    def act() -> int:
+        from downslope.cli.outcome import repair_document, save_fixed, save_report
+        from downslope.diagnosis.repair import repair as mend
+        from downslope.reporting import console
+
+        problem, how = given.load(voice)
+        found = mend(problem, how, seeds=seeds, budget=budget, progress=voice.progress, folder=folder)
+        fixed = save_fixed(found, output, voice)
+        written = save_report(report, found) if report else None
+        voice.show([*console.whole_repair(found), *console.next_of_repair(found, given.task, fixed, written)])
+        voice.document({"verb": "repair"} | repair_document(found, fixed, written))
+        return status(found)
+
+    return guarded(act, debug=debug)
+
+
+def status(found: Repair) -> int:
+    """0 for a task that was healthy, 1 for one that was not."""
+    return DONE if found.diagnosis.healthy else SICK

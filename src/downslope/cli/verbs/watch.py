@@ -1,0 +1,57 @@
+"""``downslope watch train.py [args]``: anybody's training script, unedited, with a diagnosis at its end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from downslope.cli import options as ask
+from downslope.cli.guard import DONE, SICK, guarded
+from downslope.cli.voice import Voice
+
+
+def watch(
+    script: Annotated[
+        Path, typer.Argument(metavar="SCRIPT", show_default=False, help="A training script, as it is.")
+    ],
+    arguments: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[ARGS]...", show_default=False, help="Handed to the script, all of them."),
+    ] = None,
+    report: ask.ReportPath = None,
+    json: Annotated[
+        bool, typer.Option("--json", help="The diagnosis as JSON, the last line of standard output.")
+    ] = False,
+    quiet: ask.Quiet = False,
+    debug: ask.Debug = False,
+) -> int:
+    """Run a training script as it is, watch it from outside, and diagnose it at its end.
+
+    Options of downslope stand before SCRIPT; what follows it goes to the script. Standard output stays the
+    script's own: the diagnosis goes to standard error, with --json to the last line of standard output.
+    """
+    voice = Voice(json=json, quiet=quiet, aside=True)
+
+    def act() -> int:
+        from downslope.cli.outcome import diagnosis_document, save_report
+        from downslope.diagnosis.script import watch_script
+        from downslope.reporting import console
+
+        found, ended = watch_script(str(script), arguments or [])
+        written = save_report(report, found.run, found) if report else None
+        voice.show(
+            [
+                *console.header(found.run),
+                *console.of_run(found.run),
+                *console.of_diagnosis(found),
+                *console.opened(written),
+            ]
+        )
+        voice.document({"verb": "watch", "script_exit": ended} | diagnosis_document(found, written))
+        if ended:
+            return ended
+        return DONE if found.healthy else SICK
+
+    return guarded(act, debug=debug)

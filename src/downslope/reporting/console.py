@@ -1,0 +1,156 @@
+"""Run, Diagnosis and Repair as terminal rows, in the order one reads: what ran, what is wrong, what helps."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from downslope.core.finding import Finding, Severity
+from downslope.core.run import Run
+from downslope.reporting import facts, proof
+from downslope.reporting.numerals import duration
+from downslope.reporting.rows import Row, Tone
+
+if TYPE_CHECKING:
+    from downslope.diagnosis.diagnosis import Diagnosis
+    from downslope.diagnosis.repair import Repair, Trial
+
+_TONES: dict[Severity, Tone] = {"critical": "bad", "warning": "warn", "info": "plain"}
+
+
+def header(run: Run) -> list[Row]:
+    """One row: task, machine, data, recipe."""
+    parts = (facts.name(run), facts.machine(run), facts.sizes(run), facts.recipe(run))
+    return [Row("  ".join(part for part in parts if part), tone="strong")]
+
+
+def of_run(run: Run) -> list[Row]:
+    """What the run did: steps, seconds, losses, and how it ended where that was not as planned."""
+    planned, taken = facts.planned(run), facts.steps(run)
+    progress = f"{taken}/{planned}" if planned is not None and planned >= taken else f"{taken} steps"
+    parts = [progress, duration(run.summary.get("seconds")), facts.result(run)]
+    rows = [Row("  ".join(part for part in parts if part and part != "-"), label="fit")]
+    ended = facts.status(run)
+    if ended:
+        tone: Tone = "bad" if run.status in ("diverged", "failed") else "faint"
+        rows.append(Row(ended, label="end", indent=2, tone=tone))
+    return rows
+
+
+def of_diagnosis(found: Diagnosis) -> list[Row]:
+    """Verdict, causes with what was seen and what follows, what was cleared and what could not be judged."""
+    rows = [Row(found.verdict.rstrip("."), tone="plain" if found.healthy else "bad")] if found.verdict else []
+    for finding in found.findings:
+        rows += _finding(finding)
+    clear = ", ".join(name for name, _ in found.cleared)
+    reasons: dict[str, list[str]] = {}
+    for name, why in found.not_checked:
+        reasons.setdefault(why, []).append(name)
+    open_ = ", ".join(f"{', '.join(names)} ({why})" for why, names in reasons.items())
+    parts = [clear, f"not judged: {open_}" if open_ else ""]
+    if any(parts):
+        rows.append(Row("; ".join(part for part in parts if part), label="clear", indent=2, tone="faint"))
+    rows += [Row(note, label="note", indent=2, tone="faint") for note in found.notes]
+    if found.healthy:
+        rows.append(Row("healthy, nothing to fix", tone="good"))
+    return rows
+
+
+def _finding(finding: Finding) -> list[Row]:
+    label = "info" if finding.severity == "info" else "cause"
+    head = f"{finding.symptom} [{finding.severity}], {finding.where}"
+    rows = [Row(head, label=label, tone=_TONES[finding.severity])]
+    rows.append(Row(finding.message or str(finding.evidence), label="seen", indent=2))
+    rows += [
+        Row(f"{each.symptom}: {each.message or each.evidence}", label="then", indent=2)
+        for each in finding.consequences
+    ]
+    if finding.remedies and finding.severity != "info":
+        rows.append(Row(str(finding.remedies[0]), label="do", indent=2))
+    return rows
+
+
+def of_repair(repaired: Repair) -> list[Row]:
+    """The proof: each remedy before and after, the paired difference with its interval, and what was kept."""
+    if repaired.diagnosis.healthy:
+        return []
+    rows = [Row(proof.setting(repaired), label="proof")]
+    higher = proof.higher_is_better(repaired)
+    width = min(max((len(str(each.edit)) for each in repaired.trials), default=0), 44)
+    rows += [_trial(each, higher, width) for each in repaired.trials]
+    if repaired.kept is None and repaired.trials:
+        rows.append(
+            Row("nothing won for certain: recipe and problem stay as they are", indent=2, tone="warn")
+        )
+    rows += [Row(f"{each}  (by hand, unproved)", indent=2) for each in repaired.advice]
+    rows += [Row(note, label="note", indent=2, tone="faint") for note in repaired.notes]
+    return rows
+
+
+def _trial(trial: Trial, higher: bool, width: int) -> Row:
+    name = f"{trial.edit!s:<{width}}"
+    if not trial.after:
+        return Row(f"{name}  {trial.verdict}: {trial.reason}", indent=2, tone="faint")
+    before, after = (facts.fixed(proof.average(each)) for each in (trial.before, trial.after))
+    inside = ", ".join(part for part in proof.gained(trial, higher) if part)
+    word = trial.verdict.upper() if trial.verdict == "kept" else trial.verdict
+    tone: Tone = "good" if trial.verdict == "kept" else "plain"
+    return Row(f"{name}  {before} -> {after}  ({inside})  {word}", indent=2, tone=tone)
+
+
+def whole_repair(repaired: Repair) -> list[Row]:
+    """Everything of a repair in order: what ran, what is wrong, what was proved."""
+    found = repaired.diagnosis
+    return [*header(found.run), *of_run(found.run), *of_diagnosis(found), *of_repair(repaired)]
+
+
+def next_of_repair(
+    repaired: Repair, task: str, fixed: Path | None = None, written: Path | None = None
+) -> list[Row]:
+    """How to train with what was kept."""
+    run = repaired.diagnosis.run
+    kept = [Row(shown(run.folder), label="kept")] if run.folder is not None else []
+    if fixed is None:
+        return [*kept, *opened(written)]
+    return [*kept, Row(_then(f"downslope fit {task} --recipe {shown(fixed)}", written), label="next")]
+
+
+def next_of_diagnosis(found: Diagnosis, task: str, written: Path | None = None) -> list[Row]:
+    """What to do about it."""
+    kept = [Row(shown(found.run.folder), label="kept")] if found.run.folder is not None else []
+    if found.healthy:
+        return [*kept, *opened(written)]
+    return [*kept, Row(_then(f"downslope repair {task}", written), label="next")]
+
+
+def opened(written: Path | None) -> list[Row]:
+    """Where the report is; nothing without one."""
+    return [Row(f"open {shown(written)}", label="next")] if written else []
+
+
+def _then(command: str, written: Path | None) -> str:
+    return command + (f"    open {shown(written)}" if written else "")
+
+
+def next_of_run(run: Run, task: str, written: Path | None = None) -> list[Row]:
+    """Where the run is kept and what one can do with it."""
+    rows = [Row(shown(run.folder), label="kept")] if run.folder is not None else []
+    follow = f"downslope resume {shown(run.folder)}" if run.status == "interrupted" and run.folder else ""
+    follow = follow or f"downslope diagnose {task}"
+    return [*rows, Row(_then(follow, written), label="next")]
+
+
+def shown(path: Path) -> str:
+    """A path as short as it can be said here."""
+    whole, here = path.absolute(), Path.cwd()
+    return str(whole.relative_to(here)) if whole.is_relative_to(here) else str(path)
+
+
+def before_and_after(before: Run, after: Run) -> str:
+    """The result of two runs in one line: "valid accuracy 0.43 -> 0.97"."""
+    name = facts.metric_name(before)
+    key = "valid_loss" if name == "loss" else "valid_metric"
+    a, b = before.summary.get(key), after.summary.get(key)
+    if a is None or b is None:
+        return ""
+    return f"valid {name} {facts.fixed(float(a))} -> {facts.fixed(float(b))}"

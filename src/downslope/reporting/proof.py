@@ -1,0 +1,236 @@
+"""The proof of a repair: every remedy beside the control from the same seeds, and what was kept."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from downslope.core.edits import SetRecipe
+from downslope.core.errors import RecipeError
+from downslope.core.run import Run
+from downslope.reporting import curves, facts
+from downslope.reporting.figure import Choice, Figure, Trace
+from downslope.reporting.markup import Section, empty, table, tag, text
+from downslope.reporting.numerals import duration, numeral
+from downslope.reporting.settings import code
+
+if TYPE_CHECKING:
+    from downslope.diagnosis.repair import Repair, Trial
+
+_KINDS = {"kept": "good", "works, not kept": "info", "not confirmed": "", "worse": "warn", "failed": "bad"}
+
+
+def section(repaired: Repair, after: Run | None = None, *, key: str = "proof") -> Section:
+    """The trials of a repair, the kept edit, and the file that repeats it.
+
+    Args:
+        repaired: The repair.
+        after: A run with what was kept, to be drawn over the one that failed.
+        key: Anchor, unique on the page.
+    """
+    if repaired.diagnosis.healthy:
+        body, lead = f'<div class="card">{empty("Healthy: there was nothing to repair.")}</div>', ""
+    else:
+        over = None if after is None else curves.overlay(repaired.diagnosis.run, after, f"{key}-over")
+        picture = over.html() if over is not None else ""
+        parts = [
+            _picture(repaired, key),
+            _trials(repaired),
+            picture,
+            _kept(repaired, key),
+            _unproved(repaired),
+        ]
+        body = "".join(f'<div class="card">{part}</div>' for part in parts if part)
+        lead = setting(repaired) + "; control and remedy start from the same seeds."
+    return Section(id=key, title="Proof of the remedy", body=body, lead=lead, rank=15, short="Proof")
+
+
+def setting(repaired: Repair) -> str:
+    """How the proof was made, in one sentence."""
+    if not repaired.trials:
+        return "Nothing was tried"
+    seconds = repaired.seconds - repaired.diagnosis.seconds
+    return (
+        f"{len(repaired.trials)} {plural('remedy', len(repaired.trials))} x {len(repaired.seeds)} seeds "
+        f"beside the unchanged recipe, {duration(seconds)}, by {measure(repaired)}"
+    )
+
+
+def sentence(repaired: Repair) -> str:
+    """What the repair says, for the banner; "" for a healthy run."""
+    if repaired.diagnosis.healthy:
+        return ""
+    if repaired.kept is None or repaired.before is None or repaired.after is None:
+        return "No remedy was proved." if repaired.trials else "No remedy could be tried."
+    return (
+        f"Proved: {repaired.kept}. {capital(measure(repaired))} "
+        f"{facts.fixed(repaired.before)} \u2192 {facts.fixed(repaired.after)}, "
+        f"mean of {len(repaired.seeds)} seeds."
+    )
+
+
+def words(repaired: Repair) -> dict[str, str]:
+    """What became of each remedy, by its words."""
+    return {str(trial.edit): trial.verdict for trial in repaired.trials}
+
+
+def measure(repaired: Repair) -> str:
+    """What was scored: "validation accuracy"."""
+    part, _, kind = repaired.measure.partition(" ")
+    name = facts.metric_name(repaired.diagnosis.run) if kind == "metric" else kind
+    return f"{'validation' if part == 'valid' else 'training'} {name}"
+
+
+def higher_is_better(repaired: Repair) -> bool:
+    """Which way the score is better."""
+    problem = repaired.problem
+    return problem.direction == "max" if repaired.measure.endswith("metric") else problem.maximize
+
+
+def gained(trial: Trial, higher: bool) -> tuple[str, str]:
+    """The paired difference and its 95 % interval, in words; "" where there is none."""
+    gain = trial.gain
+    if math.isnan(gain.mean):
+        return "", ""
+    sign = "+" if gain.mean >= 0 else "\u2212"
+    mean = f"{sign}{facts.fixed(abs(gain.mean))}" if higher else f"better by {numeral(gain.mean)}"
+    interval = "" if math.isnan(gain.low) else f"95 % {numeral(gain.low, 2)} to {numeral(gain.high, 2)}"
+    return mean, interval
+
+
+def fixed_toml(repaired: Repair) -> str:
+    """What `Repair.save` writes, or why no file can hold it."""
+    import tempfile
+    from pathlib import Path
+
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            return repaired.save(Path(folder) / "fixed.toml").read_text(encoding="utf-8")
+    except RecipeError as error:
+        return f"# {error}"
+
+
+# -- picture ----------------------------------------------------------------------------------------------
+
+
+def _picture(repaired: Repair, key: str) -> str:
+    trials = [each for each in repaired.trials if each.after]
+    if not trials:
+        return ""
+    names = [_short(str(each.edit)) for each in trials]
+    traces: list[Trace] = []
+    traces += [_joins(each, name) for each, name in zip(trials, names, strict=True)]
+    traces.append(_dots(trials, names, repaired.seeds, after=False))
+    traces.append(_dots(trials, names, repaired.seeds, after=True))
+    layout: dict[str, Any] = {
+        "xaxis": {"title": {"text": measure(repaired), "standoff": 6}},
+        "yaxis": {"type": "category", "autorange": "reversed", "ticklabelposition": "outside"},
+        "hovermode": "closest",
+        "margin": {"l": 20, "r": 20},
+    }
+    if higher_is_better(repaired) and max(max(each.after) for each in trials) <= 1:
+        layout["xaxis"]["range"] = [-0.02, 1.02]
+    caption = " ".join(_said(each, repaired) for each in trials)
+    choice = Choice(name="scores", traces=traces, layout=layout, caption=caption)
+    height = 130 + 54 * len(trials)
+    title = f"Before and after, each seed: {measure(repaired)}"
+    return Figure(id=f"{key}-seeds", title=title, choices=[choice], height=height).html()
+
+
+def _said(trial: Trial, repaired: Repair) -> str:
+    mean, interval = gained(trial, higher_is_better(repaired))
+    inside = f" ({interval})" if interval else ""
+    return f"{capital(str(trial.edit))}: {mean}{inside}, {trial.verdict}."
+
+
+def _joins(trial: Trial, name: str) -> Trace:
+    xs: list[float | None] = []
+    for before, after in zip(trial.before, trial.after, strict=True):
+        xs += [before, after, None]
+    return {
+        "type": "scatter", "mode": "lines", "x": xs, "y": [name] * len(xs), "showlegend": False,
+        "line": {"color": "@faint", "width": 1.5}, "hoverinfo": "skip",
+    }  # fmt: skip
+
+
+def _dots(trials: Sequence[Trial], names: Sequence[str], seeds: Sequence[int], *, after: bool) -> Trace:
+    xs = [value for each in trials for value in (each.after if after else each.before)]
+    ys = [name for each, name in zip(trials, names, strict=True) for _ in each.after]
+    told = [f"seed {seed}" for each in trials for seed in seeds[: len(each.after)]]
+    colour = "@accent" if after else "@muted"
+    return {
+        "type": "scatter", "mode": "markers", "name": "with the remedy" if after else "unchanged recipe",
+        "x": xs, "y": ys, "text": told, "hovertemplate": "%{text}: %{x:.4g}<extra>%{fullData.name}</extra>",
+        "marker": {
+            "color": colour, "size": 11, "opacity": 0.85, "symbol": "circle" if after else "circle-open",
+            "line": {"color": colour, "width": 2},
+        },
+    }  # fmt: skip
+
+
+# -- words ------------------------------------------------------------------------------------------------
+
+
+def _trials(repaired: Repair) -> str:
+    if not repaired.trials:
+        return empty("; ".join(repaired.notes) or "No remedy could be tried.")
+    higher = higher_is_better(repaired)
+    rows: list[list[str]] = []
+    for trial in repaired.trials:
+        mean, interval = gained(trial, higher)
+        before, after = (facts.fixed(average(each)) if each else "" for each in (trial.before, trial.after))
+        word = tag(trial.verdict, _KINDS.get(trial.verdict, ""))
+        reason = f' <span class="muted">{text(trial.reason)}</span>' if trial.reason else ""
+        rows.append([text(trial.edit), before, after, text(mean), text(interval), word + reason])
+    head = ("remedy", "before", "after", "paired difference", "interval", "verdict")
+    return table(head, rows, numeric=(1, 2, 3))
+
+
+def _kept(repaired: Repair, key: str) -> str:
+    if repaired.kept is None:
+        return empty("Nothing won for certain, so nothing is changed.") if repaired.trials else ""
+    diff = f"<h3>What changes</h3><pre>{_diff(repaired)}</pre>"
+    return f'{diff}<div style="height:12px"></div>{code(f"{key}-toml", fixed_toml(repaired), "fixed.toml")}'
+
+
+def _diff(repaired: Repair) -> str:
+    """Recipe keys as removed and added lines, other edits as added ones."""
+    lines: list[str] = []
+    for edit in repaired.edits:
+        if isinstance(edit, SetRecipe):
+            for key, value in edit.changes.items():
+                if key in edit.before:
+                    lines.append(f'<span class="minus">- {text(key)} = {text(edit.before[key])}</span>')
+                lines.append(f'<span class="plus">+ {text(key)} = {text(value)}</span>')
+        else:
+            lines.append(f'<span class="plus">+ {text(edit.entity)}: {text(edit)}</span>')
+    code_rows = [row.strip() for row in repaired.diff.splitlines() if row.strip().startswith("in code")]
+    return "\n".join([*lines, *(f'<span class="plus">  {text(row)}</span>' for row in code_rows)])
+
+
+def _unproved(repaired: Repair) -> str:
+    rows = [f"<li>{text(each)} {tag('by hand, unproved')}</li>" for each in repaired.advice]
+    rows += [f'<li class="muted">{text(each)}</li>' for each in repaired.notes]
+    return f"<h3>Besides</h3><ul>{''.join(rows)}</ul>" if rows else ""
+
+
+def average(values: Sequence[float]) -> float:
+    """Mean; NaN of none."""
+    return sum(values) / len(values) if values else math.nan
+
+
+def capital(words_: str) -> str:
+    """With a capital letter."""
+    return words_[:1].upper() + words_[1:]
+
+
+def plural(word: str, count: int) -> str:
+    """The word for that many: "remedy", "remedies"."""
+    if count == 1:
+        return word
+    return word[:-1] + "ies" if word.endswith("y") else word + "s"
+
+
+def _short(words_: str, most: int = 44) -> str:
+    return words_ if len(words_) <= most else words_[: most - 1].rstrip() + "\u2026"

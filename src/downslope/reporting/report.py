@@ -1,0 +1,168 @@
+"""The report: what is known about runs, diagnoses and repairs, in one HTML file that works offline."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from downslope.core.errors import InputError
+from downslope.core.run import Run
+from downslope.diagnosis.diagnosis import Diagnosis
+from downslope.diagnosis.repair import Repair
+from downslope.reporting import cards, curves, facts, layers, page, proof, settings, verdict
+from downslope.reporting.markup import Section
+
+
+@dataclass(frozen=True)
+class Report:
+    """A page that can be saved.
+
+    Attributes:
+        html: The whole page; scripts and styles are inside, nothing is loaded from anywhere.
+    """
+
+    html: str = field(repr=False)
+
+    def save(self, path: str | Path) -> Path:
+        """Write the page to `path`, at once and whole: a reader never sees half of it.
+
+        Raises:
+            InputError: `path` is a folder or cannot be written.
+        """
+        target = Path(path)
+        if target.is_dir():
+            raise InputError(
+                f"report path {target} is a folder: name a file, such as {target / 'report.html'}"
+            )
+        partial = ""
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            handle, partial = tempfile.mkstemp(dir=target.parent, prefix=".report-", suffix=".partial")
+            with os.fdopen(handle, "w", encoding="utf-8") as opened:
+                opened.write(self.html)
+            Path(partial).chmod(0o666 & ~_umask())
+            Path(partial).replace(target)
+        except OSError as error:
+            if partial:
+                Path(partial).unlink(missing_ok=True)
+            raise InputError(f"report path {target} cannot be written: {error.strerror or error}") from None
+        return target
+
+    def _repr_html_(self) -> str:
+        from html import escape
+
+        return f'<iframe srcdoc="{escape(self.html)}" width="100%" height="900" style="border:0"></iframe>'
+
+
+@dataclass
+class _Content:
+    """What there is to show, sorted by kind; each thing brings what it was made from."""
+
+    runs: list[Run] = field(default_factory=list[Run])
+    diagnoses: list[Diagnosis] = field(default_factory=list[Diagnosis])
+    repairs: list[Repair] = field(default_factory=list[Repair])
+
+    def add_run(self, run: Run) -> None:
+        if not any(_same(run, each) for each in self.runs):
+            self.runs.append(run)
+
+    def add_diagnosis(self, found: Diagnosis) -> None:
+        if not any(found is each for each in self.diagnoses):
+            self.diagnoses.append(found)
+        self.add_run(found.run)
+
+    def add_repair(self, repaired: Repair) -> None:
+        self.repairs.append(repaired)
+        self.add_diagnosis(repaired.diagnosis)
+
+    def after(self, repaired: Repair) -> Run | None:
+        """The run that followed what a repair kept."""
+        if repaired.kept is None:
+            return None
+        return next((each for each in self.runs if each.problem is repaired.problem), None)
+
+    def of(self, run: Run) -> Diagnosis | None:
+        return next((each for each in self.diagnoses if _same(each.run, run)), None)
+
+
+_ADDERS: dict[type, Callable[[_Content, Any], None]] = {
+    Run: _Content.add_run,
+    Diagnosis: _Content.add_diagnosis,
+    Repair: _Content.add_repair,
+}
+"""What the report can show; another kind is one line here and one in `_sections`."""
+
+
+def report(*things: Run | Diagnosis | Repair) -> Report:
+    """One page about runs, diagnoses and repairs, in any order.
+
+    A diagnosis brings its run, a repair its diagnosis. The first run is what the page is about.
+
+    Args:
+        *things: What is to be shown; at least one.
+
+    Raises:
+        InputError: nothing, or something that cannot be shown.
+
+    Example:
+        >>> ds.report(run, diagnosis).save("report.html")  # doctest: +SKIP
+    """
+    content = _Content()
+    for thing in things:
+        adder = next((each for kind, each in _ADDERS.items() if isinstance(thing, kind)), None)
+        if adder is None:
+            allowed = ", ".join(kind.__name__ for kind in _ADDERS)
+            raise InputError(f"a report cannot show {type(thing).__name__}: it takes {allowed}")
+        adder(content, thing)
+    if not content.runs:
+        raise InputError("a report needs something to show: a Run, a Diagnosis or a Repair")
+    run = content.runs[0]
+    told = proof.sentence(content.repairs[0]) if content.repairs else ""
+    head = verdict.top(run, content.of(run), told)
+    sections = sorted(_sections(content), key=lambda each: each.rank)
+    return Report(page.page(facts.name(run), head, sections, run))
+
+
+def _sections(content: _Content) -> Iterator[Section]:
+    first = content.runs[0]
+    found = content.of(first)
+    proved = proof.words(content.repairs[0]) if content.repairs else {}
+    if found is not None:
+        yield cards.section(found, proved)
+        yield cards.checks(found)
+    for index, repaired in enumerate(content.repairs):
+        after = content.after(repaired) if index == 0 else None
+        yield proof.section(repaired, after, key=f"proof{index or ''}")
+    for index, run in enumerate(content.runs):
+        for section in _of_run(run, content, index):
+            yield section if index == 0 else replace(section, rank=section.rank + 100 * index)
+
+
+def _of_run(run: Run, content: _Content, index: int) -> Iterator[Section]:
+    """Curves, layers, activations and settings of one run; of later ones the heading says whose they are."""
+    mark, found = str(index or ""), content.of(run)
+    repaired = bool(content.repairs) and run is content.after(content.repairs[0])
+    whose = (
+        "" if index == 0 else ": after the repair" if repaired else f": {facts.name(run)}, run {index + 1}"
+    )
+    findings = found.findings if found is not None else ()
+    yield curves.section(run, findings, key=f"curves{mark}", title=f"How training went{whose}")
+    yield layers.section(run, key=f"layers{mark}", title=f"Layer by layer{whose}")
+    shares = layers.activations(run, key=f"activations{mark}", title=f"Activations{whose}")
+    if shares is not None:
+        yield shares
+    yield settings.section(run, key=f"settings{mark}", title=f"To do it again{whose}")
+
+
+def _same(a: Run, b: Run) -> bool:
+    return a is b or (a.folder is not None and a.folder == b.folder)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
