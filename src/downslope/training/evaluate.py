@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from downslope.core import batches
-from downslope.core.errors import InputError
-from downslope.core.loss import Objective
+from downslope.core.errors import DownslopeError, InputError, ModelError, told
+from downslope.core.loss import Loss, Objective
 from downslope.core.problem import Problem
-from downslope.core.sources import Memory, Source
+from downslope.core.sources import Source
 
 BATCH = 1024
 """Examples a forward pass in evaluation, for data in memory."""
@@ -69,6 +69,7 @@ def evaluate(
         Loss, metric, number of examples, standard error.
 
     Raises:
+        ModelError: model or objective cannot take a batch.
         InputError: the metric fails or gives no number.
     """
     objective = objective or Objective(problem)
@@ -81,12 +82,8 @@ def evaluate(
     targets: list[Any] = []
     with evaluating(model):
         for batch in source.stored(batch_size):
-            moved = (
-                batch
-                if isinstance(source, Memory) and source.device == where
-                else batches.to(batch, where, dtype)
-            )
-            loss = objective.raw(model, moved)
+            moved = batches.to(batch, where, dtype)
+            loss = _forward(objective, model, moved)
             losses.append((objective.sign * loss.value.detach(), batches.length(moved)))
             if problem.metric is not None:
                 outputs.append(loss.output)
@@ -99,6 +96,19 @@ def evaluate(
     return Evaluation(mean, metric, int(weights.sum()), stderr)
 
 
+def _forward(objective: Objective, model: nn.Module, batch: Any) -> Loss:
+    try:
+        return objective.raw(model, batch)
+    except DownslopeError:
+        raise
+    except Exception as error:
+        shapes = [tuple(each.shape) for each in batches.tensors(batch)]
+        raise ModelError(
+            f"in eval mode a batch of shapes {shapes} cannot be put through the model and objective "
+            f"{objective.label}: {told(error)}"
+        ) from error
+
+
 def _metric(problem: Problem, outputs: list[Any], targets: list[Any]) -> float:
     try:
         value = problem.metric(
@@ -109,9 +119,4 @@ def _metric(problem: Problem, outputs: list[Any], targets: list[Any]) -> float:
         raise
     except Exception as error:
         shapes = [tuple(each.shape) for each in batches.tensors(outputs[0])]
-        raise InputError(f"the metric failed on outputs of shape {shapes}: {_line(error)}") from error
-
-
-def _line(error: BaseException) -> str:
-    text = (str(error).strip().splitlines() or ["no message"])[0]
-    return f"{type(error).__name__}: {text}"
+        raise InputError(f"the metric failed on outputs of shape {shapes}: {told(error)}") from error

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
-import signal
-import threading
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -15,26 +13,31 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from downslope.core import batches
+from downslope.core.adapted import Adapted
+from downslope.core.errors import DownslopeError, ModelError, told
 from downslope.core.loss import Loss
 from downslope.core.sources import Memory, Source
 from downslope.core.weights import copied, save_tensors
 from downslope.training.checkpoint import load_resume, save_resume
 from downslope.training.choices import ProbeTimes
 from downslope.training.evaluate import Evaluation, evaluate
-from downslope.training.nonfinite import name_first, name_gradient
+from downslope.training.nonfinite import name_first, name_gradient, name_weight
 from downslope.training.optimizer import schedule_of
 from downslope.training.probes import Observer
 from downslope.training.progress import Progress
 from downslope.training.recorder import Recorder
 from downslope.training.state import OnProbe, StepState
 from downslope.training.stochastic import StepRandomness
-from downslope.training.stopping import Watchman
+from downslope.training.stopping import Watchman, stoppable
 
 EMA_DECAY = 0.999
 """Decay of the exponential average of weights; a window of 1000 steps."""
 
 CHECKPOINT_SECONDS = 30.0
 """How often the resume state goes to disk while a run goes on; it always does at the end of a run."""
+
+RESUMED_BEST = "best-before.safetensors"
+"""Best weights as they stood before an interrupted run was measured once more; a resumed run takes them."""
 
 MOST_EVALUATIONS = 500
 """Evaluations over a run without patience; full-batch runs with thousands of epochs skip some."""
@@ -76,7 +79,7 @@ class Loop:
         recipe = state.recipe
         self.per_epoch = train.steps(batch_size)
         self.total = recipe.steps or (self.per_epoch * (recipe.epochs or 1) if self.per_epoch else None)
-        self.factor = schedule_of(recipe, self.total or 1)
+        self.factor = schedule_of(recipe, self.total)
         self.base_lrs = [group.get("lr") for group in state.optimizer.param_groups]
         self.watchman = Watchman(state.problem, recipe.patience)
         self.averaged = (
@@ -92,6 +95,7 @@ class Loop:
         self.stopped = False
         self.position = 0
         self._saved = time.monotonic()
+        self._restores = isinstance(state.model, Adapted) and state.model.transforms_target
         self._needs_closure = isinstance(state.optimizer, torch.optim.LBFGS)
 
     # -- the run ------------------------------------------------------------------------------------------
@@ -103,23 +107,38 @@ class Loop:
             self._resume()
         with (
             self.random,
-            _stoppable(self._stop),
+            stoppable(self._stop),
             Progress("fit", self.total, shown=self.progress, done=state.step) as bar,
         ):
             if not resume or state.step == 0:
                 self._evaluate(first=True)
                 self._tell()
             while not self._finished():
-                before = state.step
-                self._epoch(bar)
-                if state.step == before:
+                if not self._epoch(bar):
                     break
             if run.status == "running":
                 run.status = "interrupted" if self.stopped else "done"
             self.recorder.flush()
-            if run.status != "diverged" and run.history.last("valid_step") != state.step:
-                self._evaluate()
+            self._end()
             self._tell()
+
+    def _end(self) -> None:
+        """Measure and keep the last model; weights that the last step broke have no later loss to tell it."""
+        state, run = self.state, self.state.run
+        if run.status != "diverged" and (module := name_weight(state.model)) is not None:
+            self._broken(state.step, {"what": "weight", "module": module})
+        measured = run.status == "diverged" or run.history.last("valid_step") == state.step
+        if run.status == "interrupted" and not measured:
+            self.save()  # what resumes knows nothing of this measurement, which no uninterrupted run makes
+            best = self.best
+            self._evaluate(recorded=False)
+            if self.recorder.folder is not None and best is not None and self.best is not best:
+                checkpoints = self.recorder.folder / "checkpoints"
+                self.recorder.guarded(lambda: save_tensors(checkpoints / RESUMED_BEST, best))
+                self.recorder.guarded(lambda: save_tensors(checkpoints / "best.safetensors", self.best or {}))
+            return
+        if not measured:
+            self._evaluate()
         self.save()
 
     def _finished(self) -> bool:
@@ -130,9 +149,10 @@ class Loop:
             return state.step >= recipe.steps
         return state.epoch >= (recipe.epochs or 1)
 
-    def _epoch(self, bar: Progress) -> None:
+    def _epoch(self, bar: Progress) -> bool:
+        """The rest of an epoch; whether the epoch has any batch."""
         state, recipe = self.state, self.state.recipe
-        losses: list[float] = []
+        losses = self._earlier_losses()
         for batch in self._batches():
             state.batch = batch
             loss = self._step(batch)
@@ -143,13 +163,22 @@ class Loop:
             if state.run.status != "running" or self.stopped or state.step == recipe.steps:
                 break
             self._checkpoint()
-        else:
+        if self.stopped or state.run.status != "running" or not losses:
+            return bool(losses)
+        if self.position == self.per_epoch or state.step != recipe.steps:
             state.epoch += 1
             self.position = 0
-        if losses and state.run.status == "running" and not self.stopped:
-            self.recorder.now(state.step, epoch=state.epoch, train_epoch_loss=sum(losses) / len(losses))
-            if self._evaluation_due():
-                self._evaluate()
+        self.recorder.now(state.step, epoch=state.epoch, train_epoch_loss=sum(losses) / len(losses))
+        if self._evaluation_due():
+            self._evaluate()
+        return True
+
+    def _earlier_losses(self) -> list[float]:
+        """Batch losses of the steps of this epoch that were taken before a resumed run goes on."""
+        if not self.position:
+            return []
+        recorded: list[float] = self.state.run.history.series("train_loss").values.tolist()
+        return recorded[-self.position :]
 
     def _batches(self) -> Iterator[Any]:
         """The rest of this epoch, on the device."""
@@ -169,17 +198,18 @@ class Loop:
         if self.factor is not None:
             self._set_lr(self.factor(step - 1))
         probed = self.times.due(step)
-        for parameter in self.parameters:
-            parameter.grad = None
         if probed:
             with self.observer.forward():
                 loss = self._loss(batch)
         else:
             loss = self._loss(batch)
-        value = loss.value.item() if not _transformed(state.model) else self._restored(loss, batch)
-        value = state.objective.sign * value if not _transformed(state.model) else value
+        value = state.objective.sign * loss.value.item()
+        if self._restores:
+            value = state.objective.restored(state.model, loss, batch).item()
         if not math.isfinite(value):
             return self._diverged(step, value, batch)
+        for parameter in self.parameters:  # not before: the last gradient tells why a loss is not finite
+            parameter.grad = None
         loss.value.backward()
         if probed:
             self.observer.gradients()
@@ -196,19 +226,26 @@ class Loop:
             self.averaged.update_parameters(state.model)
         state.step = step
         row = {"train_loss": value, "lr": float(state.optimizer.param_groups[0].get("lr", math.nan))}
+        for name, term in loss.terms.items():
+            row[f"train_{name}"] = float(term)
         self.recorder.step(step, **row)
         if probed:
-            self._probe(loss)
+            self._probe()
         return value
 
     def _loss(self, batch: Any) -> Loss:
-        if not self.bfloat16:
-            return self.state.objective(self.state.model, batch)
-        with torch.autocast(self.state.device.type, dtype=torch.bfloat16):
-            return self.state.objective(self.state.model, batch)
-
-    def _restored(self, loss: Loss, batch: Any) -> float:
-        return self.state.objective.restored(self.state.model, loss, batch).item()
+        try:
+            if not self.bfloat16:
+                return self.state.objective(self.state.model, batch)
+            with torch.autocast(self.state.device.type, dtype=torch.bfloat16):
+                return self.state.objective(self.state.model, batch)
+        except DownslopeError:
+            raise
+        except Exception as error:
+            shapes = [tuple(each.shape) for each in batches.tensors(batch)]
+            raise ModelError(
+                f"step {self.state.step + 1} failed on a batch of shapes {shapes}: {told(error)}"
+            ) from error
 
     def _closure(self, batch: Any) -> Callable[[], float]:
         def closure() -> float:
@@ -232,15 +269,13 @@ class Loop:
             if base is not None:
                 group["lr"] = base * factor
 
-    def _probe(self, loss: Loss) -> None:
+    def _probe(self) -> None:
         state = self.state
         self.observer.updates()
         values = self.observer.values
         self.recorder.probe(state.step, values)
         norms = values.get("grad_norm", {}).values()
         self.recorder.now(state.step, grad_norm=math.sqrt(sum(each * each for each in norms)))
-        for name, term in loss.terms.items():
-            self.recorder.now(state.step, **{f"train_{name}": float(term.detach())})
         self._tell()
 
     def _tell(self) -> None:
@@ -248,15 +283,21 @@ class Loop:
             self.on_probe(self.state)
 
     def _diverged(self, step: int, value: float, batch: Any) -> float:
+        """Name where the numbers end: in the weights (by the gradient before), or on the way of `batch`."""
         state = self.state
         self.random.at(step)
-        where = name_first(state.model, state.objective, batch)
-        if where["what"] == "weight" and (module := name_gradient(state.model)) is not None:
-            where |= {"gradient": module}
         self.recorder.step(step, train_loss=value)
-        self.recorder.fact("nonfinite", {"step": step, "epoch": state.epoch, "batch": self.position, **where})
-        state.run.status = "diverged"
+        where = name_first(state.model, state.objective, batch)
+        self._broken(step - 1 if where["what"] == "weight" else step, where)
         return value
+
+    def _broken(self, step: int, where: dict[str, Any]) -> None:
+        state = self.state
+        if where["what"] == "weight" and (module := name_gradient(state.model)) is not None:
+            where |= {"what": "gradient", "module": module}
+        place = {"step": step, "epoch": state.epoch, "batch": self.position}
+        self.recorder.fact("nonfinite", place | where)
+        state.run.status = "diverged"
 
     # -- around the steps ---------------------------------------------------------------------------------
 
@@ -276,7 +317,7 @@ class Loop:
             return True
         return epoch % max(1, self.total // self.per_epoch // MOST_EVALUATIONS) == 0
 
-    def _evaluate(self, *, first: bool = False) -> None:
+    def _evaluate(self, *, first: bool = False, recorded: bool = True) -> None:
         state, problem = self.state, self.state.problem
         source = self.valid or (self.train if problem.goal is not None else None)
         if source is None:
@@ -287,7 +328,8 @@ class Loop:
             row = {"valid_loss": found.loss} | (
                 {} if found.metric is None else {"valid_metric": found.metric}
             )
-            self.recorder.now(state.step, **row, valid_step=float(state.step))
+            if recorded:
+                self.recorder.now(state.step, **row, valid_step=float(state.step))
             if self.watchman.improved(measure, state.step) or self.best is None:
                 self.best = copied(self.judged.state_dict())
         if first or state.run.status != "running":
@@ -308,30 +350,34 @@ class Loop:
 
     def save(self) -> None:
         """Last and best weights and the resume state, to the folder where there is one."""
-        state, folder = self.state, self.recorder.folder
+        folder = self.recorder.folder
         self._saved = time.monotonic()
         if folder is None:
             return
         self.recorder.flush()
-        save_tensors(folder / "checkpoints" / "last.safetensors", self.judged.state_dict())
+        self.recorder.guarded(lambda: self._write(folder / "checkpoints"))
+
+    def _write(self, checkpoints: Path) -> None:
+        state = self.state
+        save_tensors(checkpoints / "last.safetensors", self.judged.state_dict())
         if self.best is not None:
-            save_tensors(folder / "checkpoints" / "best.safetensors", self.best)
+            save_tensors(checkpoints / "best.safetensors", self.best)
         if state.run.status != "diverged":
-            models = {"model": state.model} | (
-                {"average": self.averaged} if self.averaged is not None else {}
-            )
             place = {
                 "step": state.step, "epoch": state.epoch, "position": self.position,
                 "watchman": self.watchman.state(), "probes": [self.times.taken, self.times.next],
             }  # fmt: skip
-            save_resume(folder, models, state.optimizer, place)
+            save_resume(checkpoints.parent, self._models(), state.optimizer, place)
+
+    def _models(self) -> dict[str, nn.Module]:
+        models: dict[str, nn.Module] = {"model": self.state.model}
+        return models if self.averaged is None else models | {"average": self.averaged}
 
     def _resume(self) -> None:
         state, folder = self.state, self.recorder.folder
         if folder is None:
             return
-        models = {"model": state.model} | ({"average": self.averaged} if self.averaged is not None else {})
-        place = load_resume(folder, models, state.optimizer)
+        place = load_resume(folder, self._models(), state.optimizer)
         if place is None:
             self.recorder.rewind(-1)
             return
@@ -339,31 +385,8 @@ class Loop:
         self.watchman.restore(place["watchman"])
         self.times.taken, self.times.next = place["probes"]
         self.recorder.rewind(state.step)
-        if (folder / "checkpoints" / "best.safetensors").exists():
+        checkpoints = folder / "checkpoints"
+        if (checkpoints / RESUMED_BEST).exists():
+            (checkpoints / RESUMED_BEST).replace(checkpoints / "best.safetensors")
+        if (checkpoints / "best.safetensors").exists():
             self.best = dict(state.run.state("best"))
-
-
-def _transformed(model: nn.Module) -> bool:
-    return hasattr(model, "training_output")
-
-
-@contextlib.contextmanager
-def _stoppable(stop: Callable[[], None]) -> Generator[None]:
-    """Ctrl-C and SIGTERM end the run after the step it is in; a second one raises at once."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    former: dict[int, Any] = {}
-
-    def handler(number: int, frame: Any) -> None:
-        del frame
-        stop()
-        signal.signal(number, former[number] or signal.SIG_DFL)
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        former[number] = signal.signal(number, handler)
-    try:
-        yield
-    finally:
-        for number, old in former.items():
-            signal.signal(number, old or signal.SIG_DFL)

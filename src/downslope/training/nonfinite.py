@@ -29,9 +29,8 @@ def name_first(model: nn.Module, objective: Objective, batch: Any) -> dict[str, 
         if non_finite(tensor)["count"]:
             return {"what": "input", "module": None, "first": non_finite(tensor)["first"]}
     inner = unwrap(model)
-    for name, parameter in inner.named_parameters():
-        if not bool(torch.isfinite(parameter).all()):
-            return {"what": "weight", "module": name.rpartition(".")[0] or "model"}
+    if (broken := name_weight(model)) is not None:
+        return {"what": "weight", "module": broken}
     found: list[str] = []
     handles = [
         each.register_forward_hook(_hook(name, found))
@@ -45,6 +44,14 @@ def name_first(model: nn.Module, objective: Objective, batch: Any) -> dict[str, 
         for handle in handles:
             handle.remove()
     return {"what": "output", "module": found[0]} if found else {"what": "loss", "module": None}
+
+
+def name_weight(model: nn.Module) -> str | None:
+    """The first module that holds a parameter which is not finite; None if all are."""
+    for name, parameter in unwrap(model).named_parameters():
+        if not bool(torch.isfinite(parameter).all()):
+            return name.rpartition(".")[0] or "model"
+    return None
 
 
 def name_gradient(model: nn.Module) -> str | None:

@@ -79,9 +79,21 @@ def _scale_groups(optimizer: torch.optim.Optimizer, lr: float | None) -> None:
         group["lr"] = group["lr"] * (lr / own)
 
 
-def schedule_of(recipe: Recipe, total_steps: int) -> Callable[[int], float] | None:
-    """``step -> factor`` of the learning rate, step counted from 0; None where it is constant."""
+def schedule_of(recipe: Recipe, total_steps: int | None) -> Callable[[int], float] | None:
+    """``step -> factor`` of the learning rate, step counted from 0; None where it is constant.
+
+    The schedule spans the steps that the warm-up leaves.
+
+    Raises:
+        RecipeError: the schedule needs the length of the run, and nothing tells it.
+    """
     if recipe.schedule is None and not recipe.warmup:
         return None
-    factor: Callable[[int], float] = names.resolve("schedule", recipe.schedule or "constant")(total_steps)
+    if total_steps is None and recipe.schedule not in (None, "constant"):
+        raise RecipeError(
+            f"schedule={recipe.schedule!r}: the data does not tell how long an epoch is; give steps= instead "
+            "of epochs"
+        )
+    left = max((total_steps or 1) - recipe.warmup, 1)
+    factor: Callable[[int], float] = names.resolve("schedule", recipe.schedule or "constant")(left)
     return names.load("downslope.schedules:warmup")(factor, recipe.warmup) if recipe.warmup else factor

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import logging
 import os
 import re
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, KeysView, Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -18,6 +20,8 @@ from downslope.core.errors import RunFolderError
 from downslope.core.history import encode, replay
 from downslope.core.plain import plain
 from downslope.core.run import FORMAT, Run, read_lines
+
+_log = logging.getLogger("downslope")
 
 FLUSH_SECONDS = 1.0
 """How much of the history a killed process may lose."""
@@ -45,14 +49,17 @@ class Recorder:
         self.folder = run.folder
         self._file: TextIO | None = None
         self._steps: list[int] = []
+        self._names: KeysView[str] = {}.keys()
         self._columns: dict[str, list[float]] = {}
         self._lazy: dict[str, list[Tensor]] = {}
         self._flushed = time.monotonic()
-        self._broken = ""
+        self._broken = False
+        self._made = False
         if self.folder is not None:
             self._open(self.folder)
 
     def _open(self, folder: Path) -> None:
+        self._made = not folder.exists()
         try:
             (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
             lines = folder / "history.jsonl"
@@ -76,10 +83,14 @@ class Recorder:
                 "format": FORMAT, "kind": "fit", "status": run.status, "summary": run.summary,
                 "choices": run.choices, "problem": run.described,
             }  # fmt: skip
-            self._guard(lambda: _write(self.folder / "run.json", content))  # type: ignore[operator]
+            place = self.folder / "run.json"
+            self.guarded(lambda: _write(place, content))
 
     def step(self, step: int, **values: Tensor | float) -> None:
         """Record one row of columns; tensors are read off the device only when the rows are flushed."""
+        if self._steps and values.keys() != self._names:
+            self.flush()
+        self._names = values.keys()
         self._steps.append(step)
         for name, value in values.items():
             if isinstance(value, Tensor):
@@ -129,40 +140,57 @@ class Recorder:
             self._line(encode("columns", steps=self._steps, values=columns))
             self._steps, self._columns, self._lazy = [], {}, {}
         if self._file is not None:
-            self._guard(self._file.flush)
+            self.guarded(self._file.flush)
 
     def close(self) -> None:
-        """Flush everything and write the head for the last time.
-
-        Raises:
-            RunFolderError: something could not be written on the way; what was written before is whole.
-        """
+        """Flush everything and write the head for the last time."""
         self.flush()
         self.head()
         if self._file is not None:
-            self._guard(self._file.close)
-        if self._broken:
-            raise RunFolderError(self._broken)
+            with contextlib.suppress(OSError):  # a full disk was told when it was met
+                self._file.close()
+
+    def discard(self) -> None:
+        """Take back what was written for a run that turned out not to be one."""
+        if self._file is None or self.folder is None:
+            return
+        with contextlib.suppress(OSError):
+            self._file.close()
+            for name in ("run.json", "recipe.toml", "environment.json", "history.jsonl"):
+                (self.folder / name).unlink(missing_ok=True)
+            (self.folder / "checkpoints").rmdir()
+            if self._made:
+                self.folder.rmdir()
 
     def _line(self, content: Mapping[str, Any]) -> None:
         if self._file is not None:
-            text = json.dumps(content, separators=(",", ":"))
-            self._guard(lambda: self._file.write(text + "\n"))  # type: ignore[union-attr]
+            file, text = self._file, json.dumps(content, separators=(",", ":"))
+            self.guarded(lambda: file.write(text + "\n"))
 
-    def _guard(self, write: Any) -> None:
-        """Do a write; after a failure (full disk) training goes on and the failure is told at the end."""
+    def guarded(self, write: Callable[[], object]) -> None:
+        """Do a write. After a failure (a full disk) the run goes on in memory and nothing more is written, so
+        that what is in the folder stays one consistent state; the failure is told at once.
+        """
         if self._broken:
             return
         try:
             write()
-        except OSError as error:
-            self._broken = f"{self.folder}: {error.strerror}; the run goes on in memory, the folder ends here"
+        except (OSError, RunFolderError) as error:
+            self._broken = True
+            reason = error.strerror if isinstance(error, OSError) else str(error)
+            said = f"{self.folder}: {reason}; the run goes on in memory, its folder ends here"
+            self.run.facts["unwritten"] = said
+            _log.warning(said)
 
 
 def _write(path: Path, content: Mapping[str, Any]) -> None:
     partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(plain(content), indent=1) + "\n", encoding="utf-8")
-    partial.replace(path)
+    try:
+        partial.write_text(json.dumps(plain(content), indent=1) + "\n", encoding="utf-8")
+        partial.replace(path)
+    except OSError:
+        partial.unlink(missing_ok=True)
+        raise
 
 
 def _cut_broken_end(path: Path) -> None:

@@ -1,7 +1,11 @@
-"""When to stop, and which weights were the best: goal, patience, validation."""
+"""When to stop, and which weights were the best: goal, patience, validation, the user."""
 
 from __future__ import annotations
 
+import contextlib
+import signal
+import threading
+from collections.abc import Callable, Generator
 from typing import Any
 
 from downslope.core.problem import Problem
@@ -45,3 +49,25 @@ class Watchman:
     def restore(self, saved: dict[str, Any]) -> None:
         """Go on from what `state` gave."""
         self.best, self.best_step, self.waited = saved["best"], saved["best_step"], saved["waited"]
+
+
+@contextlib.contextmanager
+def stoppable(stop: Callable[[], None]) -> Generator[None]:
+    """Ctrl-C and SIGTERM end the run after the step it is in; a second one raises at once."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    former: dict[int, Any] = {}
+
+    def handler(number: int, frame: Any) -> None:
+        del frame
+        stop()
+        signal.signal(number, former[number] or signal.SIG_DFL)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        former[number] = signal.signal(number, handler)
+    try:
+        yield
+    finally:
+        for number, old in former.items():
+            signal.signal(number, old or signal.SIG_DFL)
