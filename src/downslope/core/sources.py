@@ -100,11 +100,10 @@ class Loader:
     run can be repeated and resumed.
     """
 
-    own_batches = True
-    """Whether the batch size is the user's own, which wins over the recipe's."""
-
     def __init__(self, loader: DataLoader[Any]) -> None:
         self.loader = loader
+        self.told = False
+        """Whether it was said that its own batch size wins over a recipe's."""
         self.size: int | None = _count(loader.dataset)
         if self.size == 0:
             raise DataError("the data is empty: the DataLoader's dataset holds no example")
@@ -138,8 +137,6 @@ class Stream:
     Args:
         dataset: Gives examples, in this process.
     """
-
-    own_batches = False
 
     def __init__(self, dataset: Dataset[Any]) -> None:
         self.dataset = dataset

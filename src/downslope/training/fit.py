@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import logging
+import math
 import time
 from pathlib import Path
 from typing import Any, Literal
@@ -21,11 +23,14 @@ from downslope.core.weights import copied
 from downslope.data.inspect import non_finite
 from downslope.training import choices
 from downslope.training.environment import environment
+from downslope.training.evaluate import Evaluation
 from downslope.training.loop import Loop
 from downslope.training.optimizer import build_optimizer
 from downslope.training.probes import Observer
 from downslope.training.recorder import Recorder, new_folder
 from downslope.training.state import OnProbe, StepState
+
+_log = logging.getLogger("downslope")
 
 OBSERVED_SHARE = 0.01
 """Share of the time that probes may take unless told otherwise."""
@@ -68,9 +73,10 @@ def fit(
     started = time.perf_counter()
     _refuse_non_finite(problem)
     run = _run_of(problem, recipe, folder, name, resume)
+    observe = run.choices.setdefault("observe", observe)
     state, train, valid, batch_size, observer = _prepare(run, problem, recipe)
-    price = _probe_price(state, observer, batch_size) if observe > 0 else 1.0
-    run.choices["probe_price"] = price
+    if "probe_price" not in run.choices:
+        run.choices["probe_price"] = _probe_price(state, observer, batch_size) if observe > 0 else 1.0
     recorder = Recorder(run)
     for fact, value in (("modules", observer.modules), ("activations", observer.activations)):
         recorder.fact(fact, value)
@@ -80,7 +86,7 @@ def fit(
         train,
         valid,
         batch_size=batch_size,
-        times=choices.ProbeTimes(price, observe),
+        times=choices.ProbeTimes(run.choices["probe_price"], observe),
         observer=observer,
         on_probe=on_probe,
         progress=progress,
@@ -88,9 +94,11 @@ def fit(
     try:
         loop.go(resume=resume)
         _summarise(loop, started)
-    except BaseException:
-        run.status = "failed"
+    except BaseException as error:
+        run.status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
         recorder.close()
+        if isinstance(error, InputError) and not state.step and not resume:
+            recorder.discard()
         raise
     recorder.close()
     return run
@@ -123,6 +131,7 @@ def _run_of(
     resume: bool,
 ) -> Run:
     described = problem.describe()
+    chosen: dict[str, Any] = {}
     if folder is False:
         place = None
     elif folder is None:
@@ -131,7 +140,13 @@ def _run_of(
         place = Path(folder)
         if not resume and (place / "run.json").exists():
             raise RunFolderError(f"{place} holds a run already: give another folder, or resume it")
-    return Run(recipe=recipe, problem=problem, folder=place, environment=environment(), described=described)
+        if resume and (place / "run.json").exists():  # the same choices give the same bits
+            former = load_run(place).choices
+            chosen = {key: former[key] for key in ("observe", "probe_price") if key in former}
+    return Run(
+        recipe=recipe, problem=problem, folder=place, environment=environment(), described=described,
+        choices=chosen,
+    )  # fmt: skip
 
 
 def _prepare(
@@ -140,17 +155,19 @@ def _prepare(
     """Model, optimizer and data on the device; the first batch tried before anything is written."""
     device = choices.choose_device(recipe)
     model = problem.build(recipe.seed, recipe.init).to(device)
-    optimizer_model = model
     precision = choices.choose_precision(recipe, model, device)
     if precision == "float64":
         model = model.double()
-    optimizer = build_optimizer(recipe, optimizer_model)
+    elif recipe.precision == "float32":
+        model = model.float()
+    optimizer = build_optimizer(recipe, model)
     plan = getattr(optimizer, "plan", None)
     run.choices |= {"device": str(device), "precision": precision, "threads": torch.get_num_threads()}
     dtype = next(model.parameters()).dtype
     train = _on_device(problem.train_source, device, dtype)
     valid = None if problem.valid_source is None else _on_device(problem.valid_source, device, dtype)
     batch_size = _batch_size(recipe, train)
+    run.choices["batch_size"] = batch_size
     observer = Observer(model)
     state = StepState(
         run=run, problem=problem, recipe=recipe, model=model, optimizer=optimizer,
@@ -202,6 +219,7 @@ def _probe_price(state: StepState, observer: Observer, batch_size: int) -> float
     def measure() -> float:
         try:
             model: nn.Module = copy.deepcopy(state.model)
+            objective = copy.deepcopy(state.objective)  # it may count its calls
         except Exception:  # noqa: BLE001 (any module may refuse to be copied; then a cautious guess stands)
             return 4.0
         twin = Observer(model)
@@ -209,12 +227,12 @@ def _probe_price(state: StepState, observer: Observer, batch_size: int) -> float
 
         def plain() -> None:
             model.zero_grad()
-            state.objective(model, state.batch).value.backward()
+            objective(model, state.batch).value.backward()
 
         def probed() -> None:
             model.zero_grad()
             with twin.forward():
-                loss = state.objective(model, state.batch)
+                loss = objective(model, state.batch)
             loss.value.backward()
             twin.gradients()
             twin.weights()
@@ -239,7 +257,16 @@ def _on_device(source: Source, device: torch.device, dtype: torch.dtype) -> Sour
 def _batch_size(recipe: Recipe, train: Source) -> int:
     if isinstance(train, Memory):
         return train.size if recipe.batch_size == "full" else min(recipe.batch_size, train.size)
-    return getattr(train, "batch_size", None) or 1
+    if not isinstance(train, Loader):
+        return (train.size or 64) if recipe.batch_size == "full" else recipe.batch_size
+    own = train.batch_size
+    if "batch_size" in recipe.said and own != recipe.batch_size and not train.told:
+        train.told = True
+        _log.warning(
+            "the DataLoader's own batches of %s win over the recipe's batch_size %s",
+            own or "its sampler", recipe.batch_size,
+        )  # fmt: skip
+    return own or 1
 
 
 def _refuse_non_finite(problem: Problem) -> None:
@@ -251,12 +278,14 @@ def _refuse_non_finite(problem: Problem) -> None:
     for what, source in (("train", problem.train_source), ("valid", problem.valid_source)):
         if not isinstance(source, Memory):
             continue
-        for tensor in batches.tensors(source.batch):
+        *inputs, target = problem.splitter(source.batch)
+        named = [("inputs", each) for each in batches.tensors(inputs)]
+        for part, tensor in [*named, *(("target", each) for each in batches.tensors(target))]:
             found = non_finite(tensor)
             if found["count"]:
                 first = found["first"]
                 raise DataError(
-                    f"{what}: {first['value']} at row {first['row']}, column {first['column']} "
+                    f"{what} {part}: {first['value']} at row {first['row']}, column {first['column']} "
                     f"({found['count']} values are not finite): remove the rows or fill them in; "
                     "`downslope diagnose` tells more"
                 )
@@ -273,15 +302,15 @@ def _summarise(loop: Loop, started: float) -> None:
         train = loop.evaluation(loop.train)
         valid = None if loop.valid is None else loop.evaluation(loop.valid)
     except InputError:
-        raise
-    except Exception as error:
-        raise ModelError(f"the trained model failed in eval mode: {type(error).__name__}: {error}") from error
+        if run.status != "diverged":
+            raise
+        train = valid = Evaluation(math.nan, None, 0, math.nan)  # no metric takes a NaN
     loop.judged.load_state_dict(last)
     run.summary = {
         "train_loss": train.loss,
         "train_metric": train.metric,
-        "valid_loss": None if valid is None else valid.loss,
-        "valid_metric": None if valid is None else valid.metric,
+        "valid_loss": None if valid is None or loop.valid is None else valid.loss,
+        "valid_metric": None if valid is None or loop.valid is None else valid.metric,
         "steps": state.step,
         "seconds": time.perf_counter() - started,
         "model": which,

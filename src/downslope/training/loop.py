@@ -330,7 +330,7 @@ class Loop:
             )
             if recorded:
                 self.recorder.now(state.step, **row, valid_step=float(state.step))
-            if self.watchman.improved(measure, state.step) or self.best is None:
+            if self.watchman.improved(measure, state.step, found.loss) or self.best is None:
                 self.best = copied(self.judged.state_dict())
         if first or state.run.status != "running":
             return

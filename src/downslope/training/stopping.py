@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import signal
 import threading
 from collections.abc import Callable, Generator
@@ -26,15 +27,23 @@ class Watchman:
         self.problem = problem
         self.patience = patience
         self.best: float | None = None
+        self.best_loss = math.nan
         self.best_step = 0
         self.waited = 0
 
-    def improved(self, value: float, step: int) -> bool:
-        """Take note of a measurement; whether it is the best so far."""
+    def improved(self, value: float, step: int, loss: float = math.nan) -> bool:
+        """Take note of a measurement; whether it is the best so far.
+
+        Among equal metrics the better validation loss wins, but only the metric renews patience.
+        """
         if self.best is None or self.problem.better(value, self.best):
-            self.best, self.best_step, self.waited = value, step, 0
+            self.best, self.best_loss, self.best_step, self.waited = value, loss, step, 0
             return True
         self.waited += 1
+        lower = loss > self.best_loss if self.problem.maximize else loss < self.best_loss
+        if value == self.best and lower:
+            self.best_loss, self.best_step = loss, step
+            return True
         return False
 
     @property
@@ -44,11 +53,13 @@ class Watchman:
 
     def state(self) -> dict[str, Any]:
         """Plain values for the resume state."""
-        return {"best": self.best, "best_step": self.best_step, "waited": self.waited}
+        names = ("best", "best_loss", "best_step", "waited")
+        return {name: getattr(self, name) for name in names}
 
     def restore(self, saved: dict[str, Any]) -> None:
         """Go on from what `state` gave."""
-        self.best, self.best_step, self.waited = saved["best"], saved["best_step"], saved["waited"]
+        for name, value in saved.items():
+            setattr(self, name, value)
 
 
 @contextlib.contextmanager
