@@ -1,0 +1,170 @@
+"""What a watched loop let us see of its data and its objective, turned into the facts that symptoms read.
+
+Kept are the first few thousand examples at most. Nothing is measured before a diagnosis is asked for, and
+then on copies, so that the loop goes on as if nobody had looked.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from downslope.core import batches, randomness
+from downslope.core.problem import Problem
+from downslope.core.recipe import Recipe
+from downslope.core.run import Run
+from downslope.data import inspect
+from downslope.diagnosis.measure import constant, data, output, record
+from downslope.diagnosis.measure.sample import SCORED
+from downslope.objectives.meaning import Meaning, meaning
+
+BATCHES = 16
+"""Batches of which the inputs are kept."""
+
+LARGEST = 4_000_000
+"""Numbers that are kept of the inputs, and of the targets."""
+
+Function = Callable[..., Tensor]
+
+
+@dataclass
+class Gathered:
+    """A sample of what went through a loop.
+
+    Attributes:
+        inputs: The first input tensor of some training batches.
+        targets: The targets of some training batches, as one objective was handed them.
+        like: One example's output, as that objective was handed it.
+        function: The objective, with everything but output and target bound.
+    """
+
+    inputs: list[Tensor] = field(default_factory=list[Tensor])
+    targets: list[Tensor] = field(default_factory=list[Tensor])
+    like: Tensor | None = None
+    function: Function | None = None
+    meaning: Meaning | None = None
+    _numbers: int = 0
+    _rows: int = 0
+
+    def forwarded(self, module: nn.Module, args: Any, kwargs: Mapping[str, Any], made: Any) -> None:
+        """A forward pass of the model in a sampled step: its first input is kept."""
+        del module, made
+        found = next(iter(batches.tensors((args, dict(kwargs)))), None)
+        if found is None or not found.dim() or len(self.inputs) >= BATCHES:
+            return
+        self._numbers += found.numel()
+        if self._numbers <= LARGEST and _alike(found, self.inputs):
+            self.inputs.append(found.detach().clone())
+
+    def scored(self, function: Function, made: Tensor, target: Tensor) -> None:
+        """A call of the objective in training: its targets are kept."""
+        if self._rows >= SCORED or not made.dim() or not _alike(target, self.targets):
+            return
+        if len(made) != len(target):
+            return
+        if self.like is None:
+            self.like, self.function, self.meaning = made.detach()[0].clone(), function, meaning(function)
+        if made.shape[1:] == self.like.shape and target.numel() * len(self.targets) <= LARGEST:
+            self._rows += len(target)
+            self.targets.append(target.detach().clone())
+
+    @property
+    def batch_size(self) -> int | None:
+        """Examples of the first batch."""
+        first = next(iter(self.targets or self.inputs), None)
+        return None if first is None else len(first)
+
+    def measure(self, run: Run, seen: Mapping[str, Any] | None) -> None:
+        """Put facts of data, features, output and constant into `run`.
+
+        Args:
+            run: The run; facts that it has already are kept.
+            seen: What the output was (`Eye.look`), or None.
+        """
+        facts = run.facts
+        if self.batch_size is not None:
+            facts["batch_size"] = self.batch_size
+        target = torch.cat(self.targets) if self.targets else None
+        if self.inputs and "data" not in facts:
+            inputs = torch.cat(self.inputs)
+            record(run, "data", lambda: inspect.facts(inputs, target) | {"size": None, "sampled": True})
+            held = Problem(model=nn.Identity(), objective=functional.mse_loss, train=(inputs,))
+            record(run, "features", lambda: data.features(held))
+        if seen is not None and self.meaning is not None and "output" not in facts:
+            facts["output"] = dict(seen) | described(self.meaning)
+            if "activation" in seen:
+                facts["output"]["clipped"] = output.clipped(seen["activation"], target)
+        if target is not None and self.function is not None and self.like is not None:
+            record(run, "constant", lambda: self._constant(target))
+
+    def _constant(self, target: Tensor) -> dict[str, float | None] | None:
+        function, like, said = self.function, self.like, self.meaning
+        if function is None or like is None or said is None or like.numel() > constant.WIDEST:
+            return None
+        if said.reduction != "mean":
+            return None
+
+        def value(made: Tensor) -> Tensor:
+            return function(made, target)
+
+        with torch.enable_grad(), undisturbed():
+            row = constant.best_row(value, said.expects, like, target, len(target))
+            if row is None:
+                return None
+            loss = float(value(row.expand(len(target), *row.shape)))
+        return {"loss": loss, "metric": None, "valid_loss": None, "valid_metric": None}
+
+
+def described(said: Meaning) -> dict[str, Any]:
+    """The part of the output's facts that comes from the objective."""
+    return {
+        "expects": said.expects, "expects_target": said.target, "objective": said.name,
+        "reduction": said.reduction,
+    }  # fmt: skip
+
+
+def of_problem(run: Run, model: nn.Module, objective: Any, given: Any) -> None:
+    """Facts of data that was handed over, and of the objective on it where that was handed over too.
+
+    Args:
+        run: Gets ``data``, ``features`` and ``constant``.
+        model: As it stands; only copies are called.
+        objective: A callable or a name, or None.
+        given: What a Problem takes as its training data.
+
+    Raises:
+        InputError: data or objective that no Problem takes.
+    """
+    problem = Problem(model=model, objective=objective or functional.mse_loss, train=given)
+    with undisturbed(), torch.enable_grad():
+        record(run, "data", lambda: data.measure(problem))
+        record(run, "features", lambda: data.features(problem))
+        if objective is not None:
+            record(run, "constant", lambda: constant.measure(problem, Recipe()))
+
+
+@contextmanager
+def undisturbed() -> Generator[None]:
+    """A block after which the random states of torch, numpy and Python are those before it."""
+    python, numbers = random.getstate(), np.random.get_state()  # noqa: NPY002 (the user's own state is kept)
+    try:
+        with randomness.seeded(0, "probe", 0):
+            yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numbers)  # noqa: NPY002
+
+
+def _alike(found: Tensor, kept: Sequence[Tensor]) -> bool:
+    """Whether `found` can be joined to what is kept."""
+    if not found.dim() or found.is_sparse or found.is_nested:
+        return False
+    return not kept or (found.shape[1:] == kept[0].shape[1:] and found.dtype == kept[0].dtype)

@@ -1,0 +1,50 @@
+"""What a torch optimizer that somebody made is, in a recipe's words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from downslope.optim.stability import method_of
+
+_IMPLEMENTATION = frozenset({"params", "foreach", "fused", "capturable", "differentiable", "maximize"})
+"""Entries of a parameter group that choose an implementation, or hold no setting."""
+
+
+def settings_of(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """Name and settings of `optimizer`, as they stand.
+
+    Returns:
+        ``name`` ("adam" for torch's class and ours alike, the class's own name for a method that is not
+        known), ``class``, the settings of the first group by torch's names (``lr``, ``momentum``, ``betas``,
+        ...), and ``groups``, how many there are.
+    """
+    first = cast("Mapping[str, Any]", optimizer.param_groups[0])
+    made = type(optimizer)
+    found: dict[str, Any] = {
+        "name": method_of(optimizer) or made.__name__.lower(),
+        "class": f"{made.__module__}:{made.__qualname__}",
+        "groups": len(optimizer.param_groups),
+    }
+    if found["name"] == "sgd" and first.get("momentum"):
+        found["name"] = "nesterov" if first.get("nesterov") else "momentum"
+    for key, value in first.items():
+        if key not in _IMPLEMENTATION:
+            plain = value.item() if isinstance(value, Tensor) and value.numel() == 1 else value
+            if isinstance(plain, (bool, int, float, str, tuple, list)) or plain is None:
+                found[key] = plain
+    return found
+
+
+def lr_of(optimizer: torch.optim.Optimizer) -> float | None:
+    """The learning rate of the first group; None where there is none."""
+    lr = cast("Mapping[str, Any]", optimizer.param_groups[0]).get("lr")
+    return None if lr is None else float(lr)
+
+
+def parameters_of(*optimizers: torch.optim.Optimizer) -> list[Tensor]:
+    """Every parameter that the optimizers hold."""
+    return [p for each in optimizers for group in each.param_groups for p in group["params"]]

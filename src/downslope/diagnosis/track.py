@@ -1,0 +1,242 @@
+"""One optimizer's steps as somebody else's loop takes them, recorded into a Run in memory.
+
+Every step costs a hook after it and one number; what is dear happens in sampled steps only, as seldom as
+keeps it within a share of the time (`ProbeTimes`, at a price measured from the steps themselves).
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from downslope.core.run import Run, Status
+from downslope.diagnosis.eye import Eye, Seen
+from downslope.diagnosis.pace import Pace
+from downslope.diagnosis.settings import lr_of, parameters_of, settings_of
+from downslope.training.choices import ProbeTimes
+from downslope.training.environment import environment
+from downslope.training.recorder import Recorder
+
+SHARE = 0.01
+"""Share of the time that sampled steps may cost; the hooks of the other steps take the rest of 2 %."""
+
+FIRST_PRICE = 4.0
+"""Price of a sampled step, in plain ones, until it has been measured."""
+
+_OF_FORWARD = ("start", "zero_fraction", "dead_fraction", "saturated_fraction", "out_std", "output")
+"""What cannot be measured without a forward pass."""
+
+
+class Track:
+    """Steps of one optimizer, or of several that train one model together.
+
+    Args:
+        optimizers: The first one counts the steps.
+        model: The model, where it is known.
+        on_forward: Told of every forward pass in a sampled step.
+        compiled: Compiled models known so far.
+
+    Attributes:
+        run: What was recorded.
+        step: Steps taken.
+        eye: What sees the forward passes.
+    """
+
+    def __init__(
+        self,
+        optimizers: Sequence[torch.optim.Optimizer],
+        model: nn.Module | None = None,
+        on_forward: Seen | None = None,
+        compiled: list[nn.Module] | None = None,
+    ) -> None:
+        self.optimizers = tuple(optimizers)
+        self.run = Run(environment=environment())
+        parameters = parameters_of(*optimizers)
+        self.run.choices = {"device": str(parameters[0].device), "threads": torch.get_num_threads()}
+        self.run.facts["optimizer"] = settings_of(self.optimizers[0])
+        self.step = 0
+        self.eye = Eye(parameters, model, on_forward, compiled)
+        self.failure: str | None = None
+        self._recorder = Recorder(self.run)
+        self._times = ProbeTimes(FIRST_PRICE, SHARE)
+        self._pace = Pace()
+        self._armed = self._held = False
+        self._waiting: set[int] = set()
+        self._started = self._last = time.perf_counter()
+        self._lr: float | None = None
+        self._loss_step: int | None = None
+        self._loss: float | Tensor = 0.0
+        self._losses = 0
+        self._arm_if_due()
+
+    # -- around the optimizer's step ----------------------------------------------------------------------
+
+    def before(self, optimizer: torch.optim.Optimizer, closure: bool) -> None:
+        """Before a step of `optimizer`: in a sampled step the gradient and the weights are read."""
+        if not self._armed or self._held or _overflowed(optimizer):
+            return
+        try:
+            self._held = True
+            if not closure:
+                self._gradients(optimizer)
+            self.eye.weights()
+        except Exception as error:  # noqa: BLE001 (nothing we look at may end anybody's training)
+            self._fail(error)
+
+    def after(self, optimizer: torch.optim.Optimizer, closure: bool) -> None:
+        """After a step of `optimizer`."""
+        first = optimizer is self.optimizers[0]
+        if first:
+            self.step += 1
+        if self._armed:
+            self._waiting.discard(id(optimizer))
+            if self._waiting and not (first and self.step > self._due):
+                return
+            self._finish(optimizer, closure)
+        elif first:
+            now = time.perf_counter()
+            if self._pace.plain(now - self._last) and (price := self._pace.price) is not None:
+                self._times.reprice(price, self.step)
+            self._last = now
+            self._arm_if_due()
+
+    def _arm_if_due(self) -> None:
+        if self._times.due(self.step + 1):
+            self._armed, self._held = True, False
+            self._due = self.step + 1
+            self._waiting = {id(each) for each in self.optimizers}
+            self.eye.open()
+
+    def _gradients(self, optimizer: torch.optim.Optimizer) -> None:
+        """Gradient norms; a fused optimizer under a GradScaler is handed scaled gradients, and the scale."""
+        scale: Any = getattr(optimizer, "grad_scale", None)
+        self.eye.gradients(1.0 if scale is None else float(scale))
+
+    def _finish(self, optimizer: torch.optim.Optimizer, closure: bool) -> None:
+        try:
+            if closure:
+                self._gradients(optimizer)
+            self._record(self.eye.updates())
+        except Exception as error:  # noqa: BLE001 (nothing we look at may end anybody's training)
+            self._fail(error)
+        self.eye.close()
+        self._armed = False
+        now = time.perf_counter()
+        if self._due > 1:
+            self._pace.sampled(now - self._last)
+        self._last = now
+        if (price := self._pace.price) is not None:
+            self._times.reprice(price, self.step)
+        self._arm_if_due()
+
+    def _record(self, values: Mapping[str, Mapping[str, float]]) -> None:
+        facts = self.run.facts
+        if self.eye.called and "modules" not in facts:
+            facts |= self.eye.surveyed()
+            facts["start"] = {"loss": None, "layers": self.eye.layers, "norms": self.eye.norms}
+        self._recorder.probe(self._due, values)
+        norms = values.get("grad_norm", {}).values()
+        if norms:
+            self._recorder.now(self._due, grad_norm=math.sqrt(sum(each * each for each in norms)))
+
+    def _fail(self, error: Exception) -> None:
+        self.failure = f"{type(error).__name__}: {str(error).strip().splitlines()[0][:120]}"
+
+    # -- losses -------------------------------------------------------------------------------------------
+
+    def loss(self, value: Tensor | float, step: int) -> None:
+        """The loss of (a part of) `step`; several of one step are averaged."""
+        if isinstance(value, Tensor):
+            value = value.item() if value.device.type == "cpu" else value.detach().clone()
+        if step == self._loss_step:
+            self._loss = self._loss + value
+            self._losses += 1
+            return
+        self._flush_loss()
+        self._loss_step, self._loss, self._losses = step, value, 1
+        self._lr = lr_of(self.optimizers[0])
+        if isinstance(value, float) and not math.isfinite(value):
+            self.lost(step)
+
+    def _flush_loss(self) -> None:
+        if self._loss_step is None:
+            return
+        value = self._loss if self._losses == 1 else self._loss / self._losses
+        lr = math.nan if self._lr is None else self._lr
+        self._recorder.step(self._loss_step, train_loss=value, lr=lr)
+        self._recorder.flush(force=False)
+        self._loss_step = None
+
+    def lost(self, step: int, what: str | None = None) -> None:
+        """The loss of `step` is not finite: name what is not, as far as it can be seen now."""
+        if "nonfinite" in self.run.facts:
+            return
+        module = self.eye.non_finite_weight() if what is None else None
+        what = what or ("weight" if module is not None else "loss")
+        self.run.facts["nonfinite"] = {"step": step, "what": what, "module": module}
+
+    def validated(self, **values: float) -> None:
+        """Scores on validation data, after the steps taken so far."""
+        self._recorder.now(self.step, **values)
+
+    # -- the end ------------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Look no more."""
+        self.eye.close()
+        self._armed = False
+        self._times.next = math.inf
+
+    def conclude(self, status: Status) -> Run:
+        """The run as it stands, with its summary; may be called again later."""
+        self._flush_loss()
+        self._recorder.flush()
+        run = self.run
+        losses = run.history.series("train_loss")
+        facts = run.facts
+        run.status = status
+        if len(losses.values) and not np.isfinite(losses.values[-1]):
+            run.status = "diverged"
+            if "nonfinite" not in facts:
+                first = int(np.flatnonzero(~np.isfinite(losses.values))[0])
+                facts["nonfinite"] = {"step": int(losses.steps[first]), "what": "loss", "module": None}
+        elif "nonfinite" in facts:  # a loss that came back, as under a GradScaler
+            facts["nonfinite_once"] = facts.pop("nonfinite")
+        if "start" in facts and len(losses.values) and losses.steps[0] <= 1:
+            first_loss = float(losses.values[0])
+            facts["start"]["loss"] = first_loss if math.isfinite(first_loss) else None
+        facts["not_measured"] = facts.get("not_measured", {}) | self._unseen()
+        run.choices |= {"probe_price": self._times.price, "probes": self._times.taken}
+        tail = losses.values[-max(1, len(losses.values) // 10) :]
+        run.summary = {
+            "train_loss": float(tail.mean()) if len(tail) else None,
+            "train_metric": None,
+            "valid_loss": run.history.last("valid_loss"),
+            "valid_metric": run.history.last("valid_metric"),
+            "steps": self.step,
+            "seconds": self._last - self._started,
+            "model": "last",
+        }
+        return run
+
+    def _unseen(self) -> dict[str, str]:
+        reason = self.eye.blind or self.failure
+        if reason is None and self.step and "modules" not in self.run.facts:
+            reason = "no forward pass in training mode was seen"
+        broken = next((o.failure for o in self.eye.observers.values() if o.failure is not None), None)
+        reason = reason or broken
+        if reason is None:
+            return {}
+        return dict.fromkeys(_OF_FORWARD, reason)
+
+
+def _overflowed(optimizer: torch.optim.Optimizer) -> bool:
+    """Whether a fused optimizer is about to leave out this step, because scaled gradients overflowed."""
+    found: Any = getattr(optimizer, "found_inf", None)
+    return found is not None and float(found) > 0
