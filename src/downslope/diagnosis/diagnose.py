@@ -25,7 +25,7 @@ from downslope.diagnosis.measure.sample import scored
 from downslope.diagnosis.price import Price, price
 from downslope.diagnosis.progress import progress as how_far
 from downslope.diagnosis.proof import gain
-from downslope.diagnosis.symptom import registry
+from downslope.diagnosis.symptom import GROUPS, rank_of, registry
 from downslope.diagnosis.trials import attempt, compare
 from downslope.training.fit import fit
 
@@ -193,7 +193,7 @@ class _Session:
         """Where the run ended far from perfect: what is reachable, then one suspicion after another."""
         run, how = self.run, how_far(self.run)
         slip = any(f.symptom == "output-activation" for f in judge(run).findings)
-        if how.solved and not how.diverged:
+        if how.solved and not how.diverged and not slip:
             return
         measure.record(run, "sharpness", lambda: sharpness.measure(self.problem, self.recipe))
         if not (how.standing or slip):
@@ -217,19 +217,28 @@ class _Session:
                 return
 
     def _try_all(self) -> None:
+        """Suspicions in causal order; the learning rate is looked at before what follows from the step."""
         tried: set[str] = set()
-        for _ in range(len(registry())):
-            suspects = [f for f in judge(self.run).findings if f.symptom not in tried]
-            suspects = [f for f in _flat(suspects) if f.remedies and f.remedies[0].provable]
-            suspects = [f for f in suspects if f.symptom not in tried and f.symptom != "high-variance"]
-            suspects.sort(key=lambda f: registry()[f.symptom].rank)
-            if not suspects and "rates" not in self.run.facts and not self._answered():
-                self._rates()
-                continue
-            if not suspects or self._answered():
+        step = GROUPS.index("step")
+        for _ in range(len(registry()) + 1):
+            if self._answered():
                 return
-            tried.add(suspects[0].symptom)
-            self._try(suspects[0])
+            suspects = [
+                f
+                for f in _flat(judge(self.run).findings)
+                if f.symptom not in tried
+                and f.symptom != "high-variance"
+                and f.remedies
+                and f.remedies[0].provable
+            ]
+            suspects.sort(key=rank_of)
+            if "rates" not in self.run.facts and (not suspects or rank_of(suspects[0])[0] >= step):
+                self._rates()
+            elif suspects:
+                tried.add(suspects[0].symptom)
+                self._try(suspects[0])
+            else:
+                return
 
     def _answered(self) -> bool:
         """Whether one cause already gives back most of the way."""

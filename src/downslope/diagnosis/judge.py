@@ -10,7 +10,7 @@ from downslope.core.run import Run
 from downslope.diagnosis.diagnosis import Diagnosis
 from downslope.diagnosis.progress import progress
 from downslope.diagnosis.proof import gain, trial_of
-from downslope.diagnosis.symptom import Clear, Symptom, Unknown, missing, registry
+from downslope.diagnosis.symptom import Clear, Symptom, Unknown, missing, rank_of, registry
 
 NEARLY = 0.8
 """An earlier cause stays the root while its remedy recovers this share of what the best one recovers."""
@@ -52,7 +52,7 @@ def arrange(findings: list[Finding], run: Run, known: Mapping[str, Symptom]) -> 
     """Root causes in causal order, each with its consequences; what is only worth knowing comes last."""
     serious = [each for each in findings if each.severity != "info"]
     roots: list[Finding] = []
-    for each in _causes_first(serious, run, known):
+    for each in _causes_first(serious, run):
         cause = next((i for i, root in enumerate(roots) if _explains(root, each, run, known)), None)
         if cause is None:
             roots.append(each)
@@ -74,14 +74,14 @@ def arrange(findings: list[Finding], run: Run, known: Mapping[str, Symptom]) -> 
     return [*roots, *minor]
 
 
-def _causes_first(findings: list[Finding], run: Run, known: Mapping[str, Symptom]) -> list[Finding]:
+def _causes_first(findings: list[Finding], run: Run) -> list[Finding]:
     """Causal order, except that a cause whose remedy hardly helps does not stand before one that does."""
     gains = {f.symptom: gain(t) for f in findings if (t := trial_of(run, f.symptom)) is not None}
     most = max(gains.values(), default=0.0)
 
     def key(finding: Finding) -> tuple[bool, int, tuple[int, int]]:
         weak = finding.symptom in gains and gains[finding.symptom] < NEARLY * most
-        return weak, -SEVERITIES.index(finding.severity) if weak else 0, known[finding.symptom].rank
+        return weak, -SEVERITIES.index(finding.severity) if weak else 0, rank_of(finding)
 
     return sorted(findings, key=key)
 

@@ -105,6 +105,17 @@ def registry() -> Mapping[str, Symptom]:
     return dict(sorted(_REGISTRY.items(), key=lambda item: item[1].rank))
 
 
+def rank_of(finding: Finding) -> tuple[int, int]:
+    """The place of a finding in the causal order.
+
+    What shows in the model only after some steps (units that die on the way) comes after the step, its cause.
+    """
+    rank = registry()[finding.symptom].rank
+    step = GROUPS.index("step")
+    late = finding.where.steps is not None and finding.where.steps[0] > 1
+    return (step, 50 + rank[1]) if late and rank[0] < step else rank
+
+
 def missing(run: Run, need: str) -> str | None:
     """Why `need` cannot be had from `run`; None if it is there."""
     kind, _, name = need.rpartition(":")

@@ -20,6 +20,9 @@ from downslope.objectives.meaning import meaning
 WIDEST = 20_000
 """Numbers in a constant prediction beyond which none is sought."""
 
+ENDLESS = 1e6
+"""Size of a constant, beside its start, at which the objective counts as having no floor."""
+
 _ROUNDS, _ITERATIONS = 4, 25
 
 
@@ -150,6 +153,7 @@ def _descend(value: Any, start: Tensor) -> Tensor | None:
             best, kept = now, free.detach().clone()
         if falling <= 1e-6 * max(abs(best), 1e-12):
             break
-    if not math.isfinite(best) or falling > 1e-2 * max(abs(best), 1e-12):
+    ran_off = float(kept.abs().max()) > ENDLESS * (1.0 + float(start.abs().max()))
+    if not math.isfinite(best) or ran_off or falling > 1e-2 * max(abs(best), 1e-12):
         return None
     return kept

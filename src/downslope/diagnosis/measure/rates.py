@@ -10,10 +10,14 @@ from downslope.core.problem import Problem
 from downslope.core.recipe import Recipe
 from downslope.core.run import Run
 from downslope.core.sources import Memory
+from downslope.diagnosis.progress import STANDING
 from downslope.diagnosis.trials import attempt, control_at
 
-FACTORS = (0.1, 10.0, 0.01, 100.0, 0.03, 0.3, 3.0, 30.0, 1e-3, 1e3)
-"""Rates tried, in multiples of the recipe's own, the most telling first: a decade is worth a trial."""
+DECADES = (0.1, 10.0, 0.01, 100.0, 1e-3, 1e3, 1e-4)
+"""Rates tried, in multiples of the recipe's own, near ones first: a decade is worth a trial."""
+
+AROUND = (0.3, 3.0)
+"""Rates tried about the best decade."""
 
 
 def measure(
@@ -43,19 +47,26 @@ def measure(
         return None
     control = control_at(run, steps)["loss"]
     tried: list[tuple[float, float | None]] = []
-    for factor in FACTORS:
-        if time.monotonic() > until:
-            break
-        if factor < 0.1 and not _promising(tried, recipe.lr, control, sign, lower=True):
-            continue
-        if factor > 10 and not _promising(tried, recipe.lr, control, sign, lower=False):
-            continue
-        lr = float(f"{recipe.lr * factor:.3g}")
-        loss = attempt(problem, recipe, SetRecipe({"lr": lr}), steps, held).get("loss")
-        tried.append((lr, None if loss is None else sign * loss))
+
+    def attempt_at(lr: float) -> None:
+        rounded = float(f"{lr:.3g}")
+        if time.monotonic() < until and all(rounded != each for each, _ in tried):
+            loss = attempt(problem, recipe, SetRecipe({"lr": rounded}), steps, held).get("loss")
+            tried.append((rounded, None if loss is None else sign * loss))
+
+    signed = None if control is None else sign * control
+    standing = signed is None or sign * start - signed < STANDING * abs(start)
+    for factor in DECADES:
+        if standing or _promising(tried, recipe.lr, factor, signed):
+            attempt_at(recipe.lr * factor)
+    known = [(loss, lr) for lr, loss in tried if loss is not None]
+    if known:
+        best = min(known)[1]
+        for factor in AROUND:
+            attempt_at(best * factor)
     return {
         "lr": float(recipe.lr),
-        "control": None if control is None else sign * control,
+        "control": signed,
         "start": sign * start,
         "tried": tried,
         "steps": steps,
@@ -63,10 +74,10 @@ def measure(
 
 
 def _promising(
-    tried: list[tuple[float, float | None]], own: float, control: float | None, sign: float, *, lower: bool
+    tried: list[tuple[float, float | None]], own: float, factor: float, control: float | None
 ) -> bool:
-    """Whether the decade on this side was no worse than the recipe's own rate, or both are lost."""
-    for lr, loss in tried:
-        if (lr < own) == lower:
-            return control is None or loss is None or loss <= sign * control
-    return True
+    """Whether the decade before this one on the same side was tried and did no worse than the recipe's own."""
+    if factor in (0.1, 10.0) or control is None:
+        return True
+    before = [loss for lr, loss in tried if (lr < own) == (factor < 1)]
+    return bool(before) and before[-1] is not None and before[-1] <= control

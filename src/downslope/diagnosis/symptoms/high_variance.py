@@ -18,11 +18,14 @@ from downslope.core.edits import Advice, Edit, SetRecipe
 from downslope.core.finding import Evidence, Finding, Severity, Where
 from downslope.core.run import Run
 from downslope.diagnosis.progress import bounded, progress
-from downslope.diagnosis.proof import MATERIAL
 from downslope.diagnosis.symptom import Clear, Unknown, Verdict, symptom
 
 GAP = 0.15
 """Share of the way from constant to the training level that is missing on validation data."""
+
+RISEN = 0.3
+"""Share of the way that early stopping must keep for a warning: above the 0.2 that a trial needs, because a
+best epoch is chosen after the event."""
 
 SURE = 3.0
 """The gap in its standard errors."""
@@ -53,15 +56,15 @@ def high_variance(run: Run) -> Verdict:
     if progress(run).standing:
         return Clear("the run did not learn its training data either")
     missing, sure = _gap(run, ending, constant)
-    risen, best = _risen(run, ending, constant)
+    risen, best = _risen(run, constant)
     said = f"{missing:.0%} of the way is missing on validation data ({sure:.1f} standard errors)"
     if missing < GAP or sure < SURE:
         return Clear(said)
     severity: Severity = "info"
-    if risen >= MATERIAL and not _good_enough(run):
+    if risen >= RISEN and not _good_enough(run):
         severity = "warning"
     message = f"Of what was gained on the training data {said}."
-    if risen >= MATERIAL:
+    if risen >= RISEN:
         message += f" Stopping at step {best} instead of the end keeps {risen:.0%} of the way."
     return Finding(
         symptom="high-variance",
@@ -86,7 +89,7 @@ def high_variance(run: Run) -> Verdict:
             Evidence(
                 name="share of the way lost after the best epoch",
                 value=risen,
-                threshold=MATERIAL,
+                threshold=RISEN,
                 unit="share",
                 provenance="what early stopping recovers at the same budget",
             ),
@@ -120,7 +123,7 @@ def _loss_error(ending: Mapping[str, Any]) -> float:
     return math.hypot(*parts)
 
 
-def _risen(run: Run, ending: Mapping[str, Any], constant: Mapping[str, Any]) -> tuple[float, int]:
+def _risen(run: Run, constant: Mapping[str, Any]) -> tuple[float, int]:
     """Share of the way by which the validation loss rose after its best epoch, and the step of that epoch."""
     sign = -1.0 if run.problem is not None and run.problem.maximize else 1.0
     series = run.history.series("valid_loss")
@@ -145,7 +148,7 @@ def _good_enough(run: Run) -> bool:
 def _remedies(run: Run, risen: float) -> tuple[Edit, ...]:
     edits: list[Edit] = []
     recipe = run.recipe
-    if risen >= MATERIAL and recipe is not None and recipe.epochs is not None and recipe.patience is None:
+    if risen >= RISEN and recipe is not None and recipe.epochs is not None and recipe.patience is None:
         edits.append(SetRecipe({"patience": max(3, recipe.epochs // 10)}))
     if recipe is not None and not recipe.weight_decay:
         edits.append(SetRecipe({"weight_decay": 1e-2}, {"weight_decay": 0.0}))

@@ -72,7 +72,8 @@ def output_activation(run: Run) -> Verdict:
         return Clear(said)
     how = progress(run)
     trial = trial_of(run, "output-activation")
-    fine = not fault.hopeless and (_scores_well(run) or (trial is not None and gain(trial) < BLUNDER))
+    fine = _scores_well(run) if trial is None else gain(trial) < BLUNDER
+    fine = fine and not fault.hopeless
     if fine:
         severity = "info"
     elif fault.hopeless:
