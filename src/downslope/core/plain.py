@@ -72,7 +72,11 @@ def _nested(item: Any) -> bool:
 
 
 def _key(key: str) -> str:
-    return key if key.replace("_", "").replace("-", "").isalnum() and key.isascii() else json.dumps(key)
+    return key if key.replace("_", "").replace("-", "").isalnum() and key.isascii() else _text(key)
+
+
+def _text(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def _value(item: Any) -> str:
@@ -89,7 +93,7 @@ def _value(item: Any) -> str:
             else {True: "nan"}.get(item != item, "inf" if item > 0 else "-inf")
         )
     if isinstance(item, str):
-        return json.dumps(item, ensure_ascii=False).replace("\x7f", "\\u007f")
+        return _text(item)
     if isinstance(item, Mapping):
         pairs = cast("Mapping[str, Any]", item).items()
         written = [f"{_key(key)} = {_value(value)}" for key, value in pairs if value is not None]

@@ -37,7 +37,8 @@ class Recipe(BaseModel):
         steps: Optimizer steps, in [1, inf); exclusive with `epochs`.
         schedule: Name of a schedule of the learning rate over the run; None keeps it constant.
         warmup: Steps of linear warm-up, in [0, inf).
-        weight_decay: In [0, inf), as the optimizer means it (coupled or decoupled).
+        weight_decay: In [0, inf), as the optimizer means it (coupled or decoupled); its own default if left
+            out.
         decay: "weights" leaves biases and norm layers out of the decay, "all" decays what torch decays.
         clip_norm: Largest global gradient norm, in (0, inf); None clips nothing.
         clip_value: Largest gradient entry, in (0, inf); None clips nothing.
@@ -266,6 +267,7 @@ def _normalised(given: Mapping[str, Any]) -> tuple[dict[str, Any], frozenset[str
     if "init" in values:
         values["init"] = names.canonical("init", values["init"])
     values.setdefault("lr", defaults.get("lr"))
+    values.setdefault("weight_decay", defaults.get("weight_decay", 0.0))
     _full_batch(values)
     if "epochs" not in values and "steps" not in values:
         values["epochs"] = _DEFAULT_EPOCHS
@@ -293,6 +295,8 @@ def _optimizer_of(given: Any) -> tuple[Any, dict[str, Any]]:
     factory = names.load(given) if isinstance(given, str) else given
     if not callable(factory):
         raise RecipeError(f"optimizer={given!r}: must be a name or a factory params -> torch.optim.Optimizer")
+    if isinstance(given, str) and isinstance(factory, type):
+        return given, {"decay": "all"}  # stays: with other settings ours may differ
     found = names.load("downslope.optim.recognise:recognise")(factory)
     known = dict(found.settings) | {"lr": found.lr, "decay": "all"}
     return (given if found.name is None else found.name), {k: v for k, v in known.items() if v is not None}

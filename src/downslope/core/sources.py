@@ -291,4 +291,5 @@ def _tensor(data: Any, what: str) -> Tensor:
         raise DataError(f"{what}: values of type {array.dtype} are no numbers; encode them first")
     if array.dtype.kind == "u" and array.dtype.itemsize > 1:
         array = array.astype(np.int64)
-    return torch.as_tensor(np.ascontiguousarray(array))
+    array = np.ascontiguousarray(array)
+    return torch.as_tensor(array if array.flags.writeable else array.copy())
