@@ -66,7 +66,7 @@ class Gathered:
 
     def scored(self, function: Function, made: Tensor, target: Tensor) -> None:
         """A call of the objective in training: its targets are kept."""
-        if self._rows >= SCORED or not made.dim() or not _alike(target, self.targets):
+        if not self.wanting or not made.dim() or not _alike(target, self.targets):
             return
         if len(made) != len(target):
             return
@@ -75,6 +75,11 @@ class Gathered:
         if made.shape[1:] == self.like.shape and target.numel() * len(self.targets) <= LARGEST:
             self._rows += len(target)
             self.targets.append(target.detach().clone())
+
+    @property
+    def wanting(self) -> bool:
+        """Whether more targets are of use."""
+        return self._rows < SCORED
 
     @property
     def batch_size(self) -> int | None:

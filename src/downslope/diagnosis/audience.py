@@ -1,0 +1,330 @@
+"""Follows a running script: which optimizer trains which model by which loss, and what is validation.
+
+Losses belong to the next step of an optimizer; scores computed without gradients are validation, apart by the
+place in the script that asked for them. Of several optimizers each has a run of its own.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import math
+import statistics
+import sys
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from downslope.core.run import Run, Status
+from downslope.diagnosis.gathered import Gathered, described
+from downslope.diagnosis.losses import objective_of
+from downslope.diagnosis.track import Track
+from downslope.objectives.meaning import Meaning
+
+_SCALINGS = ("MulBackward0", "DivBackward0")
+_TORCH = str(Path(torch.__file__).parent)
+_OURS = str(Path(__file__).parents[1])
+
+MOST = 16
+"""Optimizers that are followed at once."""
+
+Place = tuple[tuple[str, int], ...]
+
+
+class _Call(NamedTuple):
+    """A call of a loss function in training."""
+
+    function: Any
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    value: Tensor
+    seen: dict[int, dict[str, Any]]
+
+
+class Role:
+    """One optimizer in the script: its track, and what was gathered of its data and objective."""
+
+    def __init__(self, optimizer: torch.optim.Optimizer, compiled: list[Any]) -> None:
+        self.gathered = Gathered()
+        self.track = Track([optimizer], None, self.gathered.forwarded, compiled)
+        self.seen: dict[str, Any] | None = None
+        self.meaning: Meaning | None = None
+        self.mixed = False
+        """Whether the loss is anything but the value of one known function."""
+        self.own = 0
+        """Steps after a backward pass that no other optimizer's step had used."""
+        self.span = (0, 0)
+        """Its first and latest step, counted over all optimizers."""
+
+    @property
+    def models(self) -> str:
+        """The models it trains, by class."""
+        names = [type(each.inner).__name__ for each in self.track.eye.observers.values()]
+        return " and ".join(names) or "a model that was not seen"
+
+    @property
+    def name(self) -> str:
+        """The optimizer and its models, for a message."""
+        return f"{type(self.track.optimizers[0]).__name__} on {self.models}"
+
+
+class Audience:
+    """What is known of a running script; a `Listener` of `Taps`."""
+
+    def __init__(self) -> None:
+        self.roles: dict[int, Role] = {}
+        self.dropped: list[tuple[str, int]] = []
+        self.compiled_modules: list[Any] = []
+        self.functions_compiled = False
+        self.streams: dict[Place, dict[int, list[tuple[float, int]]]] = {}
+        self._calls: list[_Call] = []
+        self._pending: list[tuple[Tensor | float, _Call | None]] = []
+        self._shared: list[tuple[Tensor | float, _Call | None]] = []
+        self._scaled: dict[int, tuple[Tensor, Tensor]] = {}
+        self._graph: Any = None
+        self._dataset: Any = None
+        self._training: set[int] = set()
+        self._target: Tensor | None = None
+        self._steps = 0
+
+    # -- optimizers ---------------------------------------------------------------------------------------
+
+    def made(self, optimizer: torch.optim.Optimizer) -> None:
+        """An optimizer was made: its steps are followed."""
+        if id(optimizer) not in self.roles:
+            self._make_room()
+            self.roles[id(optimizer)] = role = Role(optimizer, self.compiled_modules)
+            if self.functions_compiled:
+                role.track.eye.blind = _BLIND
+
+    def _make_room(self) -> None:
+        """A script that makes one optimizer after another must not keep all of its models in memory."""
+        if len(self.roles) < MOST:
+            return
+        best = self.ranked()[:1]
+        idle = [role for role in self.roles.values() if role not in best]
+        oldest = min(idle, key=lambda role: role.span[1])
+        oldest.track.close()
+        if oldest.track.step:
+            self.dropped.append((oldest.name, oldest.track.step))
+        del self.roles[id(oldest.track.optimizers[0])]
+
+    def stepping(self, optimizer: torch.optim.Optimizer, closure: bool) -> None:
+        """Before a step."""
+        self.made(optimizer)
+        self.roles[id(optimizer)].track.before(optimizer, closure)
+
+    def stepped(self, optimizer: torch.optim.Optimizer, closure: bool) -> None:
+        """After a step: the losses since the last one were its."""
+        role = self.roles[id(optimizer)]
+        role.track.after(optimizer, closure)
+        self._steps += 1
+        role.span = (role.span[0] or self._steps, self._steps)
+        losses = self._pending or self._shared
+        role.own += bool(self._pending)
+        # A closure is called several times; its first value is the loss where the step began.
+        for value, call in losses[:1] if closure else losses:
+            role.track.loss(value, role.track.step)
+            self._assign(role, call)
+        self._shared, self._pending = losses, []
+        self._scaled.clear()
+
+    def _assign(self, role: Role, call: _Call | None) -> None:
+        if call is None:
+            if self._graph is not None and role.meaning is None and role.gathered.meaning is None:
+                role.meaning = self._graph
+            role.mixed = role.mixed or self._graph is None
+            return
+        if role.seen is None:
+            role.seen = call.seen.get(id(role))
+        if role.gathered.wanting:
+            found = _bound(call)
+            if found is not None:
+                role.gathered.scored(found, call.args[0], call.args[1])
+
+    # -- losses -------------------------------------------------------------------------------------------
+
+    def scored(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], value: Tensor) -> None:
+        """A loss function was called: in training with a gradient, else as a score."""
+        if len(args) < 2:  # by name: input=..., target=...
+            kwargs = dict(kwargs)
+            args = (*args, *(kwargs.pop(k) for k in ("input", "target")[len(args) :] if k in kwargs))
+        if len(args) < 2 or not isinstance(args[0], Tensor) or not isinstance(args[1], Tensor):
+            return
+        if value.requires_grad:
+            early = [r for r in self.roles.values() if not r.track.step and r.track.eye.called]
+            seen = {id(role): role.track.eye.look(args[0]) for role in early}
+            given = (args[0].detach(), *args[1:])
+            self._calls.append(_Call(function, given, kwargs, value, seen))
+            self._target = args[1]
+            del self._calls[:-8]
+        elif not torch.is_grad_enabled() and self._steps and value.numel() == 1:
+            own = self._target is args[1] or id(self._dataset) in self._training
+            if not own:
+                rows = len(args[1]) if args[1].dim() else 1
+                windows = self.streams.setdefault(_place(), {})
+                windows.setdefault(self._steps, []).append((float(value), rows))
+
+    def scaled(self, loss: Tensor, scaled: Tensor) -> None:
+        """A GradScaler multiplied `loss`."""
+        self._scaled[id(scaled)] = (scaled, loss)
+
+    def backward(self, loss: Tensor) -> None:
+        """Before a backward pass: its loss belongs to the next step."""
+        if loss.numel() != 1:
+            return
+        kept = self._scaled.pop(id(loss), None)
+        if kept is not None:
+            loss = kept[1]
+        call = next((each for each in reversed(self._calls) if each.value is loss), None)
+        if call is None and len(self._calls) == 1 and _scales(loss, self._calls[0].value):
+            call = self._calls[0]
+        if call is not None and len(self._calls) > 1:
+            call = call if _scales(loss, call.value) else None
+        self._graph = None if call is not None else self._discovered(loss)
+        value = loss if call is None or call.value.numel() != 1 else call.value
+        read: Tensor | float = value.item() if value.device.type == "cpu" else value.detach().clone()
+        self._pending.append((read, call))
+        self._calls.clear()
+        if self._dataset is not None:
+            self._training.add(id(self._dataset))
+
+    def _discovered(self, loss: Tensor) -> Meaning | None:
+        """The objective of a loss that was written out by hand, from its graph."""
+        outputs = [r.track.eye.output or {} for r in self.roles.values()]
+        found = objective_of(loss, outputs[0].get("activation") if outputs else None)
+        return None if found is None else Meaning(found.expects, None, found.name, "mean")  # type: ignore[arg-type]
+
+    # -- the rest -----------------------------------------------------------------------------------------
+
+    def read(self, dataset: Any) -> None:
+        """A data loader gave a batch."""
+        self._dataset = dataset
+
+    def compiled(self, module: Any) -> None:
+        """Something was compiled."""
+        if isinstance(module, torch.nn.Module):
+            self.compiled_modules.append(module)
+            return
+        self.functions_compiled = True
+        for role in self.roles.values():
+            role.track.eye.close()
+            role.track.eye.blind = _BLIND
+
+    def close(self) -> None:
+        """Look no more."""
+        for role in self.roles.values():
+            role.track.close()
+
+    # -- the runs -----------------------------------------------------------------------------------------
+
+    def ranked(self) -> list[Role]:
+        """The optimizers that stepped, the one with most steps first."""
+        stepped = [role for role in self.roles.values() if role.track.step]
+        return sorted(stepped, key=lambda role: -role.track.step)
+
+    def conclude(self, role: Role, status: Status) -> Run:
+        """The run of one optimizer, with the facts of what went through it."""
+        run = role.track.conclude(status)
+        reasons: dict[str, str] = run.facts["not_measured"]
+        first, last = role.span
+        others = [r for r in self.ranked() if r is not role and r.span[0] < last and r.span[1] > first]
+        rivals = [r for r in others if r.own > 0.05 * role.track.step]
+        if role.mixed and role.gathered.meaning is not None:
+            role.gathered.function = None
+            role.gathered.meaning = Meaning(None, None, "a sum of several terms", None)
+        if rivals:
+            reason = "several optimizers with losses of their own: a loss that does not fall says nothing"
+            role.gathered.function = None
+            role.gathered.meaning = Meaning(None, None, "one of several losses", None)
+            reasons["constant"] = reason
+        role.gathered.measure(run, role.seen or role.track.eye.output)
+        if "output" not in run.facts and role.meaning is not None and not rivals:
+            seen = role.track.eye.output
+            if seen is not None:
+                run.facts["output"] = dict(seen) | described(role.meaning) | {"clipped": None}
+        reasons.setdefault("output", "the objective was not recognised")
+        reasons.setdefault("constant", "the loss is not that of one known function, averaged")
+        reasons.setdefault("train_loss", "no backward pass was seen")
+        self._validate(run, role)
+        return run
+
+    def _validate(self, run: Run, role: Role) -> None:
+        """The stream of scores that came back most often is the validation; of equals the later."""
+        if not self.streams or "valid_loss" in run.history:
+            run.facts["not_measured"].setdefault("ending", "no loss was computed without gradients")
+            return
+        share = role.track.step / max(self._steps, 1)
+        stream = max(reversed(self.streams.values()), key=len)
+        last: tuple[float, float, int] | None = None
+        for step, rows in stream.items():
+            total = sum(n for _, n in rows)
+            mean = sum(value * n for value, n in rows) / max(total, 1)
+            error = statistics.stdev(v for v, _ in rows) / math.sqrt(len(rows)) if len(rows) > 3 else math.nan
+            run.history.log(round(step * share), valid_loss=mean)
+            last = (mean, error, total)
+        if last is None:
+            return
+        run.summary["valid_loss"] = last[0]
+        if not math.isfinite(last[1]):
+            run.facts["not_measured"].setdefault("ending", "too few validation batches to know their spread")
+            return
+        run.facts["ending"] = {
+            "steps": role.track.step, "train_loss": run.summary["train_loss"], "train_stderr": _spread(run),
+            "valid_loss": last[0], "valid_stderr": last[1], "valid_n": last[2],
+            "best_valid_loss": float(run.history.series("valid_loss").values.min()),
+        }  # fmt: skip
+        constant = run.facts.get("constant")
+        if constant is not None:  # the targets of both parts are taken to be alike
+            constant["valid_loss"] = constant["loss"]
+
+
+_BLIND = "a function is compiled with torch.compile: no hook can look into it; compile the model instead"
+
+
+def _spread(run: Run) -> float:
+    values = run.history.series("train_loss").values
+    tail = values[-max(2, len(values) // 10) :]
+    return float(tail.std() / math.sqrt(len(tail)))
+
+
+def _bound(call: _Call) -> Any:
+    """The loss function with all but output and target bound, as a mean where it gave a value each."""
+    try:
+        given = inspect.signature(call.function).bind(*call.args, **call.kwargs).arguments
+    except TypeError:
+        return None
+    rest = {key: value for key, value in list(given.items())[2:] if value is not None}
+    if call.value.numel() != 1:
+        rest["reduction"] = "mean"
+    return functools.partial(call.function, **rest)
+
+
+def _scales(loss: Tensor, value: Tensor) -> bool:
+    """Whether `loss` is `value`, its mean, or a multiple of it by a number."""
+    node: Any = loss.grad_fn
+    for _ in range(4):
+        if node is None or node is value.grad_fn:
+            return node is not None
+        parents = [each for each, _ in node.next_functions if each is not None]
+        moved = type(node).__name__.startswith((*_SCALINGS, "MeanBackward", "NegBackward0"))
+        if not moved or len(parents) != 1:
+            return False
+        node = parents[0]
+    return False
+
+
+def _place() -> Place:
+    """Where in the script a score was asked for: the lines of the user's frames, outermost last."""
+    frame: Any = sys._getframe(2)  # pyright: ignore[reportPrivateUsage] (there is no public way that is cheap)
+    found: list[tuple[str, int]] = []
+    while frame is not None and len(found) < 6:
+        name = frame.f_code.co_filename
+        if not name.startswith((_TORCH, _OURS)):
+            found.append((name, frame.f_lineno))
+        elif name.endswith("script.py") and name.startswith(_OURS):
+            break
+        frame = frame.f_back
+    return tuple(found)

@@ -1,0 +1,139 @@
+"""``downslope watch train.py [args]``: anybody's script, run as Python would run it, and observed."""
+
+from __future__ import annotations
+
+import sys
+import time
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType, TracebackType
+from typing import Any
+
+from downslope.core.errors import TaskError
+from downslope.core.run import Status
+from downslope.diagnosis.audience import Audience
+from downslope.diagnosis.diagnosis import Diagnosis
+from downslope.diagnosis.judge import judge
+from downslope.diagnosis.taps import Taps
+
+INTERRUPTED = 130
+"""Exit status of a script that Ctrl-C ended, as a shell has it."""
+
+
+def watch_script(path: str | Path, args: Sequence[str] = ()) -> tuple[Diagnosis | None, int]:
+    """Run a script unedited, and diagnose the training that was seen in it.
+
+    The script runs in this process as ``__main__``, with its own ``sys.argv`` and ``sys.path[0]``; its
+    standard output is left to it, and so are its results, bit for bit. If it raises, its traceback goes to
+    standard error as Python would print it, and what was seen until then is judged.
+
+    Args:
+        path: A Python file.
+        args: Its command line.
+
+    Returns:
+        The diagnosis, None where no optimizer step was seen; and the script's own exit status: 0, what it
+        gave to ``sys.exit``, 1 after an exception, 130 after Ctrl-C.
+
+    Raises:
+        TaskError: no such file, or one that is no Python.
+    """
+    file = Path(path)
+    code = _compiled(file)
+    started = time.perf_counter()
+    audience = Audience()
+    with Taps(audience) as taps:
+        try:
+            status, ended = _run(file, code, args)
+        finally:
+            audience.close()
+    found = _judged(audience, file, ended, taps.failures)
+    if found is not None:
+        found.seconds = time.perf_counter() - started
+    return found, status
+
+
+def exit_status(found: Diagnosis | None, status: int) -> int:
+    """The exit status of the verb: what is told wins over how the script ended.
+
+    Returns:
+        1 for a diagnosis of a warning or worse; else the script's own status where it failed; else 0, and 2
+        for a script that trained nothing.
+    """
+    if found is not None and not found.healthy:
+        return 1
+    if status:
+        return status
+    return 2 if found is None else 0
+
+
+def _compiled(file: Path) -> Any:
+    try:
+        source = file.read_bytes()
+    except OSError as error:
+        raise TaskError(f"{file}: {error.strerror}; give the path of a Python script") from None
+    try:
+        return compile(source, str(file), "exec")
+    except (SyntaxError, ValueError) as error:
+        line = f", line {error.lineno}" if isinstance(error, SyntaxError) and error.lineno else ""
+        reason = error.msg if isinstance(error, SyntaxError) else str(error)
+        raise TaskError(f"{file}{line}: this is no Python script: {reason}") from None
+
+
+def _run(file: Path, code: Any, args: Sequence[str]) -> tuple[int, Status]:
+    """Execute the script as ``__main__``; its exit status, and how the training ended."""
+    module = ModuleType("__main__")
+    module.__dict__.update(__file__=str(file), __builtins__=__builtins__, __cached__=None, __spec__=None)
+    kept = sys.argv, sys.path[:], sys.modules.get("__main__")
+    sys.argv = [str(file), *args]
+    sys.path[:1] = [str(file.resolve().parent)]
+    sys.modules["__main__"] = module
+    try:
+        exec(code, module.__dict__)
+    except SystemExit as left:
+        return _status_of(left), "done"
+    except KeyboardInterrupt:
+        return INTERRUPTED, "interrupted"
+    except BaseException as error:  # noqa: BLE001 (whatever it is, it is the script's own)
+        _tell(error, file)
+        return 1, "failed"
+    finally:
+        sys.argv, sys.path[:] = kept[0], kept[1]
+        if kept[2] is not None:
+            sys.modules["__main__"] = kept[2]
+    return 0, "done"
+
+
+def _status_of(left: SystemExit) -> int:
+    """The exit status that Python would give; a text goes to standard error, as Python prints it."""
+    if left.code is None or isinstance(left.code, int):
+        return left.code or 0
+    sys.stderr.write(f"{left.code}\n")
+    return 1
+
+
+def _tell(error: BaseException, file: Path) -> None:
+    """The script's own traceback, without our frames above it."""
+    trace: TracebackType | None = error.__traceback__
+    while trace is not None and trace.tb_frame.f_code.co_filename != str(file):
+        trace = trace.tb_next
+    traceback.print_exception(type(error), error, trace, file=sys.stderr)
+
+
+def _judged(audience: Audience, file: Path, ended: Status, failures: Sequence[str]) -> Diagnosis | None:
+    roles = audience.ranked()
+    if not roles:
+        return None
+    run = audience.conclude(roles[0], ended)
+    run.facts["script"] = str(file)
+    found = judge(run)
+    others = [*((other.name, other.track.step) for other in roles[1:]), *audience.dropped]
+    for name, steps in others:
+        reason = f"{steps} steps; the optimizer with most steps is judged, {roles[0].name}"
+        found.not_checked.append((name, reason))
+    if failures:
+        found.notes.append(f"Something could not be listened to: {failures[0]}")
+    if ended == "failed":
+        found.notes.append("The script raised an exception; what was seen until then is judged.")
+    return found

@@ -1,0 +1,179 @@
+"""Where torch is listened to while somebody's script runs: what is wrapped, and put back at the end.
+
+Optimizers tell of their making and their steps, `backward` of the tensor it is called on, the losses of
+`torch.nn.functional` (which the loss modules call) of output and target, data loaders of the data set they
+read, `GradScaler` of the loss it scales, `torch.compile` of what it is given. A listener that fails is left
+out from then on; the script never hears of it.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.optim.optimizer import (
+    register_optimizer_step_post_hook,
+    register_optimizer_step_pre_hook,
+)
+from torch.utils.data import dataloader
+
+LOSSES = (
+    "cross_entropy", "nll_loss", "binary_cross_entropy", "binary_cross_entropy_with_logits", "mse_loss",
+    "l1_loss", "smooth_l1_loss", "huber_loss", "kl_div", "soft_margin_loss", "multilabel_soft_margin_loss",
+    "multi_margin_loss", "multilabel_margin_loss", "poisson_nll_loss",
+)  # fmt: skip
+"""The losses of `torch.nn.functional` that take output and target first."""
+
+
+class Listener(Protocol):
+    """What is told of a running script."""
+
+    def made(self, optimizer: torch.optim.Optimizer) -> None:
+        """An optimizer was made."""
+
+    def stepping(self, optimizer: torch.optim.Optimizer, closure: bool) -> None:
+        """An optimizer is about to step."""
+
+    def stepped(self, optimizer: torch.optim.Optimizer, closure: bool) -> None:
+        """An optimizer has stepped."""
+
+    def backward(self, loss: Tensor) -> None:
+        """The backward pass of `loss` is about to begin."""
+
+    def scored(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], value: Tensor) -> None:
+        """A loss function gave `value`."""
+
+    def scaled(self, loss: Tensor, scaled: Tensor) -> None:
+        """A GradScaler multiplied a loss."""
+
+    def read(self, dataset: Any) -> None:
+        """A data loader gave a batch of `dataset`."""
+
+    def compiled(self, module: Any) -> None:
+        """`torch.compile` gave `module`, a compiled module or a function."""
+
+
+class Taps:
+    """Listens while it is open; everything is put back on leaving.
+
+    Args:
+        listener: Told of what happens.
+    """
+
+    def __init__(self, listener: Listener) -> None:
+        self.listener = listener
+        self.failures: list[str] = []
+        self._undo: list[Callable[[], None]] = []
+        self._inside = False
+
+    def __enter__(self) -> Self:
+        tell = self.listener
+        self._undo += [
+            register_optimizer_step_pre_hook(self._step(tell.stepping)).remove,
+            register_optimizer_step_post_hook(self._step(tell.stepped)).remove,
+        ]
+        self._wrap(torch.optim.Optimizer, "__init__", self._making)
+        self._wrap(torch.autograd, "backward", self._backward)
+        self._wrap(torch.amp.GradScaler, "scale", self._scaling)
+        self._wrap(torch, "compile", self._compiling)
+        iterator: Any = dataloader._BaseDataLoaderIter  # pyright: ignore[reportPrivateUsage] (the only common base)
+        self._wrap(iterator, "__next__", self._reading)
+        for name in LOSSES:
+            self._wrap(functional, name, self._scoring)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        while self._undo:
+            self._undo.pop()()
+
+    def _wrap(self, owner: Any, name: str, wrapper: Callable[[Any], Any]) -> None:
+        original = getattr(owner, name)
+        setattr(owner, name, functools.wraps(original)(wrapper(original)))
+        self._undo.append(lambda: setattr(owner, name, original))
+
+    def _tell(self, what: Callable[..., None], *said: Any) -> None:
+        try:
+            what(*said)
+        except Exception as error:  # noqa: BLE001 (nothing we look at may end anybody's script)
+            if len(self.failures) < 10:
+                self.failures.append(f"{type(error).__name__}: {error}")
+
+    # -- wrappers -----------------------------------------------------------------------------------------
+
+    def _step(self, what: Callable[..., None]) -> Any:
+        def hook(optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
+            closure = (len(args) > 1 and args[1] is not None) or kwargs.get("closure") is not None
+            self._tell(what, optimizer, closure)
+
+        return hook
+
+    def _making(self, original: Any) -> Any:
+        def made(optimizer: Any, *args: Any, **kwargs: Any) -> None:
+            original(optimizer, *args, **kwargs)
+            self._tell(self.listener.made, optimizer)
+
+        return made
+
+    def _backward(self, original: Any) -> Any:
+        def backward(tensors: Any, *args: Any, **kwargs: Any) -> Any:
+            if isinstance(tensors, Tensor) and not torch.compiler.is_compiling():
+                self._tell(self.listener.backward, tensors)
+            return original(tensors, *args, **kwargs)
+
+        return backward
+
+    def _scoring(self, original: Any) -> Any:
+        def scored(*args: Any, **kwargs: Any) -> Any:
+            value = original(*args, **kwargs)
+            if not self._inside and isinstance(value, Tensor) and not torch.compiler.is_compiling():
+                self._inside = True
+                self._tell(self.listener.scored, original, args, kwargs, value)
+                self._inside = False
+            return value
+
+        return scored
+
+    def _scaling(self, original: Any) -> Any:
+        def scale(scaler: Any, outputs: Any) -> Any:
+            given = original(scaler, outputs)
+            if isinstance(outputs, Tensor) and isinstance(given, Tensor):
+                self._tell(self.listener.scaled, outputs, given)
+            return given
+
+        return scale
+
+    def _compiling(self, original: Any) -> Any:
+        def compiled(model: Any = None, *args: Any, **kwargs: Any) -> Any:
+            given = original(model, *args, **kwargs)
+            if model is None:  # used as a decorator with options
+
+                def decorate(inner: Any) -> Any:
+                    made = given(inner)
+                    self._tell(self.listener.compiled, made)
+                    return made
+
+                return decorate
+            self._tell(self.listener.compiled, given)
+            return given
+
+        return compiled
+
+    def _reading(self, original: Any) -> Any:
+        def following(iterator: Any) -> Any:
+            batch = original(iterator)
+            self._tell(self.listener.read, getattr(iterator, "_dataset", None))
+            return batch
+
+        return following
+
+
+def is_module(given: Any) -> bool:
+    """Whether `torch.compile` was given a module rather than a function."""
+    return isinstance(given, nn.Module)
