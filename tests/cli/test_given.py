@@ -59,7 +59,12 @@ def test_a_setting_of_the_new_optimizer_is_accepted_beside_it(problem: ds.Proble
 
 @pytest.mark.parametrize(
     ("setting", "nearest"),
-    [("batchsize=3", "batch_size"), ("epoch=3", "epochs"), ("gaol=1", "goal"), ("weight_deacy=0", "weight_decay")],
+    [
+        ("batchsize=3", "batch_size"),
+        ("epoch=3", "epochs"),
+        ("gaol=1", "goal"),
+        ("weight_deacy=0", "weight_decay"),
+    ],
 )
 def test_a_misspelt_key_is_answered_with_the_nearest(problem: ds.Problem, setting: str, nearest: str) -> None:
     with pytest.raises(RecipeError, match=f"did you mean '{nearest}'"):

@@ -43,7 +43,9 @@ def test_an_error_in_a_users_file_names_file_and_line(
     Path("task.py").write_text("def go():\n    return {}['missing']\n")
     go = runpy.run_path("task.py")["go"]
     assert guard.guarded(go) == guard.UNUSABLE
-    assert capsys.readouterr().err == "downslope: task.py:2: KeyError: 'missing' (--debug shows the traceback)\n"
+    assert (
+        capsys.readouterr().err == "downslope: task.py:2: KeyError: 'missing' (--debug shows the traceback)\n"
+    )
 
 
 def test_debug_shows_the_traceback_too(capsys: pytest.CaptureFixture[str]) -> None:

@@ -39,7 +39,7 @@ class Given:
     seed: int | None = None
 
     def load(self, voice: Voice) -> tuple[Problem, Recipe]:
-        """The problem and recipe asked for; what was chosen for the user is told.
+        """The problem and recipe asked for; what was chosen for the user is held until work begins.
 
         Raises:
             TaskError: the task cannot be found, imported or called.
@@ -50,7 +50,7 @@ class Given:
 
         task = load_task(self.task, target=self.target)
         for told in task.told:
-            voice.note(told)
+            voice.hold(told)
         problem, recipe = task.problem, task.recipe
         if self.recipe is not None:
             from downslope.core import edits

@@ -38,7 +38,7 @@ def guarded(action: Callable[[], int], *, debug: bool = False) -> int:
     except DownslopeError as error:
         if debug:
             traceback.print_exc()
-        complain(str(error))
+        complain(str(error) + _place_of_cause(error))
         return UNUSABLE
     except BrokenPipeError:
         return _hung_up()
@@ -59,13 +59,21 @@ def complain(text: str) -> None:
     print(f"downslope: {line}", file=sys.stderr)
 
 
+def _place_of_cause(error: DownslopeError) -> str:
+    """Where in the user's own code an error began, unless its message says so."""
+    place = None if error.__cause__ is None else _users_line(error.__cause__)
+    if place is None or f"line {place.rpartition(':')[2]}" in str(error):
+        return ""
+    return f" ({place})"
+
+
 def _said(error: Exception) -> str:
     text = " ".join(str(error).split())
     name = type(error).__name__
     return f"{name}: {text}" if text else name
 
 
-def _users_line(error: Exception) -> str | None:
+def _users_line(error: BaseException) -> str | None:
     """``file:line`` of the innermost frame that is the user's own code; None where no frame is."""
     found = None
     if isinstance(error, SyntaxError) and error.filename and _is_users(error.filename):

@@ -22,16 +22,17 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("fit")(fit.fit)
-app.command("diagnose")(diagnose.diagnose)
-app.command("repair")(repair.repair)
-app.command("watch", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})(
-    watch.watch
-)
-app.command("report")(report.report)
-app.command("resume")(resume.resume)
-app.command("concepts")(concepts.concepts)
-app.command("demo")(demo.demo)
+_SCRIPT = {"ignore_unknown_options": True, "allow_interspersed_args": False}
+"""What follows a script belongs to the script."""
+
+app.command("fit", short_help="Train a task and keep the run.")(fit.fit)
+app.command("diagnose", short_help="Train, and say what is wrong: root cause first.")(diagnose.diagnose)
+app.command("repair", short_help="Diagnose, prove the remedies, keep what wins.")(repair.repair)
+app.command("watch", short_help="Diagnose a training script as it is.", context_settings=_SCRIPT)(watch.watch)
+app.command("report", short_help="Draw a kept run as one HTML file.")(report.report)
+app.command("resume", short_help="Go on with an interrupted run.")(resume.resume)
+app.command("concepts", short_help="What optimisation is about, and where it is here.")(concepts.concepts)
+app.command("demo", short_help="See a run fail, hear why, watch the remedy work.")(demo.demo)
 
 
 def _version(asked: bool) -> None:

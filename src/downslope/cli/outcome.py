@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,25 @@ def save_fixed(found: Repair, path: Path, voice: Voice) -> Path | None:
         return None
     except OSError as error:
         raise InputError(f"{path} cannot be written: {error.strerror or error}") from None
+
+
+def check_writable(*paths: Path | None) -> None:
+    """Refuse before the work what could not be written after it.
+
+    Raises:
+        InputError: a path that is a folder, or below a place that cannot be written.
+    """
+    for path in paths:
+        if path is None:
+            continue
+        if path.is_dir():
+            raise InputError(f"{path} is a folder: name a file in it, such as {path.name}/report.html")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"{path} cannot be written: {error.strerror or error}") from None
+        if not os.access(path if path.exists() else path.parent, os.W_OK):
+            raise InputError(f"{path} cannot be written: permission denied")
 
 
 def save_report(path: Path, *things: Any) -> Path:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ class Voice:
     json: bool = False
     quiet: bool = False
     aside: bool = False
+    _held: list[str] = field(default_factory=list[str])
 
     @property
     def progress(self) -> bool:
@@ -35,6 +36,16 @@ class Voice:
         """A remark, on standard error."""
         if not self.quiet:
             print(text, file=sys.stderr, flush=True)
+
+    def hold(self, text: str) -> None:
+        """A remark for when the work begins; unusable input is told in one line, without it."""
+        self._held.append(text)
+
+    def begin(self, *_: object) -> None:
+        """The work begins: what was held is said, once."""
+        for text in self._held:
+            self.note(text)
+        self._held.clear()
 
     def show(self, rows: Sequence[Row]) -> None:
         """Rows of a result, where results go; nothing under ``--json``."""

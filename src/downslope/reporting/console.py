@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from downslope.core.finding import Finding, Severity
 from downslope.core.run import Run
-from downslope.reporting import facts, proof
+from downslope.reporting import facts, proof, verdict
 from downslope.reporting.numerals import duration
 from downslope.reporting.rows import Row, Tone
 
@@ -39,7 +39,7 @@ def of_run(run: Run) -> list[Row]:
 
 def of_diagnosis(found: Diagnosis) -> list[Row]:
     """Verdict, causes with what was seen and what follows, what was cleared and what could not be judged."""
-    rows = [Row(found.verdict.rstrip("."), tone="plain" if found.healthy else "bad")] if found.verdict else []
+    rows = [Row(found.verdict.rstrip("."), tone=_mood(found))] if found.verdict else []
     for finding in found.findings:
         rows += _finding(finding)
     clear = ", ".join(name for name, _ in found.cleared)
@@ -51,9 +51,17 @@ def of_diagnosis(found: Diagnosis) -> list[Row]:
     if any(parts):
         rows.append(Row("; ".join(part for part in parts if part), label="clear", indent=2, tone="faint"))
     rows += [Row(note, label="note", indent=2, tone="faint") for note in found.notes]
-    if found.healthy:
+    if verdict.unexplained(found):
+        rows.append(Row(verdict.UNEXPLAINED, tone="warn"))
+    elif found.healthy:
         rows.append(Row("healthy, nothing to fix", tone="good"))
     return rows
+
+
+def _mood(found: Diagnosis) -> Tone:
+    if verdict.unexplained(found):
+        return "warn"
+    return "plain" if found.healthy else "bad"
 
 
 def _finding(finding: Finding) -> list[Row]:
@@ -118,7 +126,9 @@ def next_of_repair(
 def next_of_diagnosis(found: Diagnosis, task: str, written: Path | None = None) -> list[Row]:
     """What to do about it."""
     kept = [Row(shown(found.run.folder), label="kept")] if found.run.folder is not None else []
-    if found.healthy:
+    if verdict.unexplained(found):
+        rows.append(Row(verdict.UNEXPLAINED, tone="warn"))
+    elif found.healthy:
         return [*kept, *opened(written)]
     return [*kept, Row(_then(f"downslope repair {task}", written), label="next")]
 

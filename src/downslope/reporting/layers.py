@@ -14,7 +14,6 @@ from downslope.reporting.figure import Choice, Figure, Trace
 from downslope.reporting.markup import Section, empty
 from downslope.reporting.numerals import numeral
 
-
 Bools = NDArray[np.bool_]
 
 

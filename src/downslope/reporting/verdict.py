@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
 from downslope.core.run import Run
+from downslope.diagnosis.progress import progress
 from downslope.reporting import facts
 from downslope.reporting.markup import text
 from downslope.reporting.numerals import duration, numeral
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
     from downslope.diagnosis.diagnosis import Diagnosis
 
 Mood = Literal["good", "warn", "bad", "plain"]
+
+UNEXPLAINED = "No cause was found, yet the run learns nothing"
+"""What stands in place of "healthy" over a run that is no better than a constant guess."""
 
 _ICONS: dict[Mood, str] = {
     "good": '<circle cx="12" cy="12" r="10"/><path d="m7.5 12.5 3 3 6-7"/>',
@@ -59,11 +63,18 @@ def verdict(run: Run, diagnosis: Diagnosis | None) -> tuple[Mood, str, Sequence[
         head = sentence(ended) if ended else "Trained; no diagnosis was asked for"
         return ("bad" if bad else "plain"), head, ()
     root = diagnosis.root
+    if unexplained(diagnosis):
+        return "warn", UNEXPLAINED, (diagnosis.verdict,)
     if root is None:
         seen = [each.message or each.title for each in diagnosis.findings]
         return "good", "Healthy, nothing to fix", (diagnosis.verdict, *seen[:2])
     mood: Mood = "bad" if root.severity == "critical" else "warn"
     return mood, sentence(root.title), (root.message, diagnosis.verdict)
+
+
+def unexplained(diagnosis: Diagnosis) -> bool:
+    """Whether a run stands still although no symptom that could be checked is a warning."""
+    return diagnosis.healthy and progress(diagnosis.run).standing
 
 
 def tiles(run: Run) -> str:

@@ -26,11 +26,13 @@ def diagnose(
     voice = Voice(json=json, quiet=quiet)
 
     def act() -> int:
-        from downslope.cli.outcome import diagnosis_document, save_report
+        from downslope.cli.outcome import check_writable, diagnosis_document, save_report
         from downslope.diagnosis.diagnose import diagnose as examine
         from downslope.reporting import console
 
         problem, how = given.load(voice)
+        check_writable(report)
+        voice.begin()
         found = examine(problem, how, budget=budget, progress=voice.progress, folder=folder)
         written = save_report(report, found.run, found) if report else None
         voice.show(

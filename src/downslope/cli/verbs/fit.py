@@ -25,12 +25,13 @@ def fit(
     voice = Voice(json=json, quiet=quiet)
 
     def act() -> int:
-        from downslope.cli.outcome import run_document, save_report
+        from downslope.cli.outcome import check_writable, run_document, save_report
         from downslope.reporting import console
         from downslope.training.fit import fit as train
 
         problem, how = given.load(voice)
-        run = train(problem, how, folder=folder, progress=voice.progress)
+        check_writable(report)
+        run = train(problem, how, folder=folder, progress=voice.progress, on_probe=voice.begin)
         written = save_report(report, run) if report else None
         voice.show(
             [*console.header(run), *console.of_run(run), *console.next_of_run(run, given.task, written)]

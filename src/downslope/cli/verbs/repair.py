@@ -41,11 +41,13 @@ def repair(
     voice = Voice(json=json, quiet=quiet)
 
     def act() -> int:
-        from downslope.cli.outcome import repair_document, save_fixed, save_report
+        from downslope.cli.outcome import check_writable, repair_document, save_fixed, save_report
         from downslope.diagnosis.repair import repair as mend
         from downslope.reporting import console
 
         problem, how = given.load(voice)
+        check_writable(report, output)
+        voice.begin()
         found = mend(problem, how, seeds=seeds, budget=budget, progress=voice.progress, folder=folder)
         fixed = save_fixed(found, output, voice)
         written = save_report(report, found) if report else None

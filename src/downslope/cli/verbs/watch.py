@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from downslope.cli import options as ask
-from downslope.cli.guard import DONE, SICK, guarded
+from downslope.cli.guard import complain, guarded
 from downslope.cli.voice import Voice
 
 
@@ -35,11 +35,16 @@ def watch(
     voice = Voice(json=json, quiet=quiet, aside=True)
 
     def act() -> int:
-        from downslope.cli.outcome import diagnosis_document, save_report
-        from downslope.diagnosis.script import watch_script
+        from downslope.cli.outcome import check_writable, diagnosis_document, save_report
+        from downslope.diagnosis.script import exit_status, watch_script
         from downslope.reporting import console
 
-        found, ended = watch_script(str(script), arguments or [])
+        check_writable(report)
+        found, ended = watch_script(script, arguments or [])
+        if found is None:
+            voice.document({"verb": "watch", "script_exit": ended, "findings": None})
+            complain(f"{script}: no step of a torch optimizer was seen, so there is nothing to diagnose")
+            return exit_status(found, ended)
         written = save_report(report, found.run, found) if report else None
         voice.show(
             [
@@ -50,8 +55,6 @@ def watch(
             ]
         )
         voice.document({"verb": "watch", "script_exit": ended} | diagnosis_document(found, written))
-        if ended:
-            return ended
-        return DONE if found.healthy else SICK
+        return exit_status(found, ended)
 
     return guarded(act, debug=debug)

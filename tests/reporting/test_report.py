@@ -1,0 +1,308 @@
+from __future__ import annotations
+
+import json
+import math
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+import pytest
+import torch
+from torch import nn
+
+import downslope as ds
+from downslope.core import edits
+from downslope.core.errors import InputError
+from downslope.core.finding import Evidence, Finding, Where
+from downslope.core.history import Series
+from downslope.diagnosis.diagnosis import Diagnosis
+from downslope.diagnosis.paired import difference
+from downslope.diagnosis.repair import Repair, Trial
+from downslope.reporting.curves import smoothed, thinned
+from downslope.reporting.report import report
+
+EVIL = "<script>alert(1)</script>\"'&"
+
+
+class Page(HTMLParser):
+    """Tags, their attributes, and the text between them."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.scripts: list[str] = []
+        self.text: list[str] = []
+        self._inside = ""
+        self.feed(html)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        self._inside = tag
+        if tag == "script":
+            self.scripts.append("")
+
+    def handle_endtag(self, tag: str) -> None:
+        del tag
+        self._inside = ""
+
+    def handle_data(self, data: str) -> None:
+        if self._inside == "script":
+            self.scripts[-1] += data
+        elif self._inside != "style":
+            self.text.append(data)
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.tags if name == tag]
+
+    def figures(self) -> dict[str, dict[str, Any]]:
+        """What each picture draws, by its id."""
+        found = [each for each in self.tags if each[0] == "script"]
+        return {
+            str(attributes["id"]): json.loads(body)
+            for (_, attributes), body in zip(found, self.scripts, strict=True)
+            if attributes.get("type") == "application/json"
+        }
+
+
+def run_of(steps: int = 40, **fields: Any) -> ds.Run:
+    run = ds.Run(recipe=ds.Recipe(optimizer="sgd", lr=0.1, epochs=2), **({"status": "done"} | fields))
+    for step in range(1, steps + 1):
+        run.history.log(step, train_loss=2.0 / step)
+    for step in (0, 20, 40)[: 3 if steps else 0]:
+        run.history.log(step, valid_loss=2.5, valid_metric=0.5)
+    for step in (1, 2, 30)[: 3 if steps else 0]:
+        run.probes.log(step, "grad_norm", {"a": 1.0, "b": 0.0})
+        run.probes.log(step, "dead_fraction", {"a+relu": 0.25 * step / 30})
+    run.described = {"task": "task.py", "metric": "accuracy", "objective": "cross_entropy", "train": 10}
+    run.summary = {"train_loss": 0.05, "valid_loss": 2.5, "valid_metric": 0.5, "steps": steps, "seconds": 1.5}
+    return run
+
+
+def finding(message: str = "lr is too high", value: float = 38.0) -> Finding:
+    return Finding(
+        symptom="learning-rate-too-high",
+        title="learning rate too high",
+        severity="critical",
+        where=Where(steps=(3, 40)),
+        evidence=Evidence(name="lr / stable limit", value=value, threshold=1.0, provenance="Polyak 1964"),
+        message=message,
+        remedies=(edits.SetRecipe({"lr": 0.01}, {"lr": 0.1}), edits.Advice("look at the data")),
+        source="Cohen et al. 2021",
+    )
+
+
+def diagnosis_of(run: ds.Run, *findings: Finding) -> Diagnosis:
+    return Diagnosis(
+        run=run, findings=list(findings), verdict="NOT LEARNING", cleared=[("init-scale", "gain 1.0")],
+        not_checked=[("high-variance", "no validation data")],
+    )  # fmt: skip
+
+
+def repair_of(found: Diagnosis) -> Repair:
+    problem = ds.Problem(
+        model=lambda: nn.Linear(2, 2), objective="cross_entropy", metric="accuracy",
+        train=(torch.randn(4, 2), torch.tensor([0, 1, 0, 1])),
+    )  # fmt: skip
+    edit = found.findings[0].remedies[0]
+    before, after = (0.1, 0.2, 0.1), (0.9, 0.95, 0.92)
+    trial = Trial(edit=edit, before=before, after=after, gain=difference(after, before), verdict="kept")
+    failed = Trial(edit=edits.SetRecipe({"clip_norm": 1.0}), verdict="failed", reason="it did not run")
+    return Repair(
+        problem=problem, recipe=ds.Recipe(optimizer="sgd", lr=0.01, epochs=2), diagnosis=found, kept=edit,
+        trials=[trial, failed], before=0.13, after=0.92, measure="valid metric", seeds=(0, 1, 2),
+        advice=[edits.Advice("look at the data")],
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def full() -> str:
+    return report(repair_of(diagnosis_of(run_of(), finding()))).html
+
+
+# -- one file, offline ----------------------------------------------------------------------------------------
+
+
+def test_the_page_loads_nothing_from_anywhere(full: str) -> None:
+    page = Page(full)
+    for tag, attributes in page.tags:
+        assert "src" not in attributes, tag
+        assert "srcset" not in attributes, tag
+        assert tag not in ("link", "iframe", "object", "embed", "base"), tag
+        assert not str(attributes.get("href", "#")).startswith(("http", "//")), attributes
+    style = re.findall(r"<style>(.*?)</style>", full, flags=re.DOTALL)
+    assert len(style) == 1
+    assert not re.search(r"@import|url\s*\(", style[0])
+    policy = [each for each in page.all("meta") if each.get("http-equiv") == "Content-Security-Policy"]
+    assert str(policy[0]["content"]).startswith("default-src 'none'")
+
+
+def test_the_drawing_library_is_inside_once(full: str) -> None:
+    library = [each for each in Page(full).scripts if len(each) > 1_000_000]
+    assert len(library) == 1
+    assert full.count("plotly.js v") == library[0].count("plotly.js v")
+
+
+def test_every_link_and_label_of_the_page_has_its_target(full: str) -> None:
+    page = Page(full)
+    ids = [str(each["id"]) for _, each in page.tags if "id" in each]
+    assert len(ids) == len(set(ids))
+    for _, attributes in page.tags:
+        for name in ("aria-labelledby", "data-figure", "data-copies"):
+            assert attributes.get(name, ids[0]) in ids
+        href = attributes.get("href")
+        assert href is None or href.removeprefix("#") in ids
+
+
+# -- what stands in it ----------------------------------------------------------------------------------------
+
+
+def test_findings_evidence_checks_and_proof_stand_in_words(full: str) -> None:
+    said = " ".join(" ".join(Page(full).text).split())
+    for words in (
+        "Learning rate too high", "lr is too high", "Polyak 1964", "Cohen et al. 2021", "limit 1", "38",
+        "gain 1.0", "no validation data", "look at the data", "it did not run", "lr = 0.01",
+        "Validation accuracy 0.13 \u2192 0.92, mean of 3 seeds", "steps 3 to 40",
+    ):  # fmt: skip
+        assert words in said, words
+
+
+def test_every_figure_is_one_that_plotly_takes_and_is_told_in_words(full: str) -> None:
+    page = Page(full)
+    figures = page.figures()
+    assert len(figures) == len(page.all("figcaption")) >= 4
+    for figure in figures.values():
+        for choice in figure["choices"]:
+            painted = json.loads(re.sub(r'"@[a-z0-9-]+"', '"#123456"', json.dumps(choice)))
+            go.Figure(data=painted["data"], layout=painted["layout"])
+            assert choice["caption"].endswith(".")
+
+
+def test_the_heat_map_is_log10_of_the_gradient_norms_with_zeros_told(full: str) -> None:
+    heat = Page(full).figures()["layers-map-data"]["choices"][0]["data"]
+    assert heat[0]["z"] == [[0.0, 0.0, 0.0], [-1.0, -1.0, -1.0]]
+    assert heat[0]["x"] == ["1", "2", "30"]
+    assert heat[1]["text"] == ["0", "0", "0"]
+    assert heat[1]["y"] == ["b", "b", "b"]
+
+
+def test_a_mark_stands_where_a_finding_begins(full: str) -> None:
+    layout = Page(full).figures()["curves-loss-data"]["choices"][0]["layout"]
+    assert [each["x0"] for each in layout["shapes"]] == [3]
+    assert layout["annotations"][0]["text"] == "learning-rate-too-high"
+
+
+def test_a_healthy_run_is_told_so() -> None:
+    page = Page(report(diagnosis_of(run_of())).html)
+    assert "Healthy, nothing to fix" in page.text
+    assert any("good" in str(each.get("class")) for each in page.all("div"))
+
+
+# -- hostile and broken content -------------------------------------------------------------------------------
+
+
+def test_what_users_write_cannot_become_markup() -> None:
+    run = run_of()
+    run.described = {"task": EVIL, "metric": EVIL, "objective": EVIL, "name": EVIL, "train": 3}
+    run.environment = {EVIL: EVIL, "torch": EVIL}
+    run.probes.log(1, "grad_norm", {EVIL: 1.0})
+    found = diagnosis_of(run, finding(EVIL))
+    found.cleared, found.notes = [(EVIL, EVIL)], [EVIL]
+    html = report(found).html
+    assert "<script>alert" not in html
+    scripts = Page(html).all("script")
+    assert len([each for each in scripts if "type" not in each]) == 3
+    assert len(scripts) - 3 == len(Page(html).figures())
+
+
+def test_an_empty_run_says_why_there_is_nothing() -> None:
+    run = ds.Run(status="failed")
+    said = " ".join(Page(report(run).html).text)
+    assert "No curve: failed." in said
+    assert "Nothing was probed in this run" in said
+
+
+def test_a_diverged_run_is_drawn_up_to_there_and_marked() -> None:
+    run = run_of(status="diverged")
+    run.history.log(41, train_loss=math.nan)
+    run.history.log(42, train_loss=math.inf)
+    run.facts["nonfinite"] = {"step": 41, "what": "loss", "module": "layer.3"}
+    run.summary = {"train_loss": math.nan, "valid_metric": math.inf, "steps": 42}
+    html = report(diagnosis_of(run, finding(value=math.inf))).html
+    traces = Page(html).figures()["curves-loss-data"]["choices"][0]["data"]
+    cross = next(each for each in traces if each["name"] == "last finite loss")
+    assert (cross["x"], cross["y"]) == ([40], [0.05])
+    assert traces[0]["y"][-2:] == [None, None]
+    assert "loss in layer.3 not finite at step 41" in html
+    assert ">nan<" in html
+
+
+def test_a_run_without_validation_or_probes_is_drawn() -> None:
+    run = ds.Run(status="done")
+    run.history.log(1, train_loss=1.0)
+    assert list(Page(report(run).html).figures()) == ["curves-loss-data"]
+
+
+def test_two_runs_stand_on_one_page_with_ids_of_their_own() -> None:
+    html = report(run_of(), run_of()).html
+    ids = [str(each["id"]) for _, each in Page(html).tags if "id" in each]
+    assert len(ids) == len(set(ids))
+    assert "How training went: task.py, run 2" in html
+
+
+def test_a_repair_that_found_nothing_says_so() -> None:
+    repaired = repair_of(diagnosis_of(run_of(), finding()))
+    repaired.kept = repaired.after = None
+    said = " ".join(Page(report(repaired).html).text)
+    assert "No remedy was proved." in said
+    assert "nothing is changed" in said
+
+
+def test_what_cannot_be_shown_is_refused() -> None:
+    with pytest.raises(InputError, match="cannot show str: it takes Run, Diagnosis, Repair"):
+        report("run")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="something to show"):
+        report()
+
+
+# -- saving ---------------------------------------------------------------------------------------------------
+
+
+def test_saving_makes_folders_and_replaces_an_older_page(tmp_path: Path, full: str) -> None:
+    page = report(run_of())
+    path = tmp_path / "a" / "b" / "report.html"
+    assert page.save(path) == path
+    assert page.save(str(path)).read_text(encoding="utf-8") == page.html
+    assert [each.name for each in path.parent.iterdir()] == ["report.html"]
+    assert path.stat().st_mode & 0o777 == (tmp_path / "a" / "b").stat().st_mode & 0o666
+
+
+def test_a_path_that_cannot_be_written_is_one_clear_error(tmp_path: Path) -> None:
+    page = report(run_of())
+    with pytest.raises(InputError, match="is a folder"):
+        page.save(tmp_path)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="cannot be written"):
+        page.save(tmp_path / "file" / "report.html")
+
+
+# -- curves ---------------------------------------------------------------------------------------------------
+
+
+def test_smoothing_is_the_mean_of_the_latest_finite_values() -> None:
+    values = np.array([1.0, 3.0, math.nan, 5.0, 7.0])
+    assert smoothed(values, 3)[[0, 1, 3, 4]].tolist() == [1.0, 2.0, 4.0, 6.0]
+    assert math.isnan(smoothed(values, 3)[2])
+
+
+def test_thinning_keeps_ends_and_extremes() -> None:
+    values = np.sin(np.arange(50_000) / 50.0)
+    values[31_234], values[777] = 40.0, -40.0
+    series = thinned(Series(np.arange(50_000), values), 1000)
+    assert len(series.steps) <= 1002
+    assert (series.steps[0], series.steps[-1]) == (0, 49_999)
+    assert (series.values.max(), series.values.min()) == (40.0, -40.0)
+    assert (series.values == values[series.steps]).all()
