@@ -33,9 +33,8 @@ def test_tables_within_tables_keep_their_path() -> None:
 
 
 def test_none_is_left_out_wherever_it_stands() -> None:
-    assert tomllib.loads(to_toml({"a": None, "b": {"c": None}, "r": [{"x": None, "m": {"k": None, "z": 1}}]})) == {
-        "b": {}, "r": [{"m": {"z": 1}}],
-    }  # fmt: skip
+    table = {"a": None, "b": {"c": None}, "r": [{"x": None, "m": {"k": None, "z": 1}}]}
+    assert tomllib.loads(to_toml(table)) == {"b": {}, "r": [{"m": {"z": 1}}]}
 
 
 def test_numbers_of_numpy_are_written_as_numbers() -> None:

@@ -42,7 +42,7 @@ def test_a_seeded_block_draws_the_same_from_every_library_and_gives_the_state_ba
     np.random.seed(1)  # noqa: NPY002
     with randomness.seeded(3, "init"):
         first = draws()
-    with pytest.raises(ZeroDivisionError), randomness.seeded(3, "init"):
+    with pytest.raises(ZeroDivisionError), randomness.seeded(3, "init"):  # noqa: PT012
         assert draws() == first
         raise ZeroDivisionError
     assert draws() == undisturbed

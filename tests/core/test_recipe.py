@@ -52,13 +52,13 @@ def test_factories_become_a_name_and_settings(factory: Any, name: str, settings:
 
 
 def test_a_recognised_factory_decays_what_torch_decays_and_a_name_spares_biases() -> None:
-    assert Recipe(optimizer=lambda p: torch.optim.AdamW(p)).decay == "all"
-    assert Recipe(optimizer=lambda p: torch.optim.AdamW(p)).weight_decay == 0.01
+    assert Recipe(optimizer=torch.optim.AdamW).decay == "all"
+    assert Recipe(optimizer=torch.optim.AdamW).weight_decay == 0.01
     assert Recipe(optimizer="adamw").decay == "weights"
 
 
 def test_code_stays_code_and_is_refused_by_a_file() -> None:
-    recipe = Recipe(optimizer=lambda params: grouped(params))
+    recipe = Recipe(optimizer=lambda params: grouped([*params]))
     assert recipe.opaque
     with pytest.raises(RecipeError, match=r"^[^\n]*is code, a recipe file holds names[^\n]*$"):
         recipe.to_toml()

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from downslope.core import batches
@@ -225,9 +225,10 @@ class Loop:
         if self.averaged is not None:
             self.averaged.update_parameters(state.model)
         state.step = step
-        row = {"train_loss": value, "lr": float(state.optimizer.param_groups[0].get("lr", math.nan))}
+        lr = float(state.optimizer.param_groups[0].get("lr", math.nan))
+        row: dict[str, Tensor | float] = {"train_loss": value, "lr": lr}
         for name, term in loss.terms.items():
-            row[f"train_{name}"] = float(term)
+            row[f"train_{name}"] = term.detach().reshape(())
         self.recorder.step(step, **row)
         if probed:
             self._probe()

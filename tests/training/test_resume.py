@@ -1,0 +1,230 @@
+"""A run that was stopped, killed or repeated ends with the same bits as one that was not."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+import downslope as ds
+from downslope.core.errors import RunFolderError
+from downslope.training.fit import resume
+from downslope.training.state import StepState
+from tests.training.problems import classification, data, labels, mlp, regression, same_history, same_state
+
+HOW: dict[str, Any] = {"optimizer": "adam", "lr": 0.01, "batch_size": 16, "epochs": 6, "seed": 1}
+
+
+def noisy(**changes: Any) -> ds.Problem:
+    return classification(arguments={"dropout": 0.5}, **changes)
+
+
+class Stop:
+    """Presses Ctrl-C when the run has taken `step` steps."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def __call__(self, state: StepState) -> None:
+        if state.step >= self.step and state.run.status == "running":
+            signal.raise_signal(signal.SIGINT)
+
+
+def shuffled() -> DataLoader[Any]:
+    return DataLoader(TensorDataset(*labels()), batch_size=16, shuffle=True)
+
+
+CASES: dict[str, tuple[Any, dict[str, Any]]] = {
+    "dropout": (noisy, {}),
+    "momentum and schedule": (
+        noisy,
+        {"optimizer": "sgd", "momentum": 0.9, "schedule": "cosine", "warmup": 3},
+    ),
+    "average": (noisy, {"average": "ema"}),
+    "torch's own": (noisy, {"optimizer": "torch.optim:NAdam"}),
+    "loader": (lambda: noisy(train=shuffled()), {}),
+    "standardised": (
+        lambda: regression().edit(ds.edits.StandardiseInputs(), ds.edits.StandardiseTargets()),
+        {"average": "ema"},
+    ),
+    "tied": (lambda: classification(model=Tied), {}),
+    "patience": (noisy, {"patience": 4, "epochs": 12}),
+}
+
+
+class Tied(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second, self.head = nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 2)
+        self.second.weight = self.first.weight
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(torch.relu(self.second(torch.relu(self.first(x)))))
+
+
+@pytest.mark.parametrize(
+    "stop", [1, 4, 6, 8], ids=["first step", "end of an epoch", "within", "end of the second"]
+)
+@pytest.mark.parametrize("case", CASES)
+def test_an_interrupted_run_that_is_resumed_equals_the_undisturbed_one(
+    case: str, stop: int, tmp_path: Path
+) -> None:
+    make, changes = CASES[case]
+    recipe = ds.Recipe(**(HOW | changes))
+    whole = ds.fit(make(), recipe, folder=tmp_path / "whole", progress=False, observe=0.5)
+    part = ds.fit(make(), recipe, folder=tmp_path / "part", progress=False, observe=0.5, on_probe=Stop(stop))
+    assert part.status == "interrupted"
+    assert part.summary["steps"] < whole.summary["steps"]
+    for run in (part, ds.load_run(tmp_path / "part", make())):
+        assert same_state(run.model().state_dict(), part.model().state_dict())
+    again = resume(tmp_path / "part", make(), progress=False)
+    assert again.status == whole.status
+    assert same_history(again, whole)
+    for which in ("best", "last"):
+        assert same_state(again.model(which).state_dict(), whole.model(which).state_dict())
+    assert {k: v for k, v in again.summary.items() if k != "seconds"} == {
+        k: v for k, v in whole.summary.items() if k != "seconds"
+    }
+    for statistic in whole.probes:
+        assert again.probes[statistic].steps.tolist() == whole.probes[statistic].steps.tolist()
+        assert again.probes[statistic].values.tobytes() == whole.probes[statistic].values.tobytes()
+    loaded = ds.load_run(tmp_path / "part", make())
+    assert same_history(loaded, again)
+    assert same_state(loaded.model().state_dict(), again.model().state_dict())
+
+
+SCRIPT = """
+import os, signal, sys
+import torch
+torch.set_num_threads(1)
+import downslope as ds
+from downslope.training import loop
+from tests.training.test_resume import HOW, noisy
+
+loop.CHECKPOINT_SECONDS = 0.0
+kill, folder = int(sys.argv[1]), sys.argv[2]
+
+def constraint(model):
+    constraint.steps += 1
+    if constraint.steps == kill:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+constraint.steps = 0
+ds.fit(noisy(constraint=constraint), ds.Recipe(**HOW), folder=folder, progress=False, observe=0.5)
+"""
+
+
+def test_a_killed_run_that_is_resumed_equals_the_undisturbed_one(tmp_path: Path) -> None:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        whole = ds.fit(noisy(), ds.Recipe(**HOW), folder=tmp_path / "whole", progress=False, observe=0.5)
+        root = Path(__file__).parents[2]
+        killed = subprocess.run(
+            [sys.executable, "-c", textwrap.dedent(SCRIPT), "10", str(tmp_path / "killed")],
+            cwd=root, env=os.environ | {"PYTHONPATH": str(root)}, check=False, capture_output=True, timeout=120,
+        )  # fmt: skip
+        assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
+        assert ds.load_run(tmp_path / "killed", noisy()).status == "running"
+        with (tmp_path / "killed" / "history.jsonl").open("a") as lines:
+            lines.write('{"kind":"colu')  # what a kill in the middle of a write leaves
+        again = resume(tmp_path / "killed", noisy(), progress=False)
+    finally:
+        torch.set_num_threads(threads)
+    assert same_history(again, whole)
+    assert same_state(again.model("last").state_dict(), whole.model("last").state_dict())
+    assert same_state(again.model("best").state_dict(), whole.model("best").state_dict())
+    assert same_history(ds.load_run(tmp_path / "killed"), whole)
+
+
+def test_a_run_killed_before_its_first_checkpoint_starts_again(tmp_path: Path) -> None:
+    whole = ds.fit(noisy(), ds.Recipe(**HOW), folder=tmp_path / "whole", progress=False)
+    ds.fit(noisy(), ds.Recipe(**HOW), folder=tmp_path / "part", progress=False, on_probe=Stop(3))
+    for file in (tmp_path / "part" / "checkpoints").iterdir():
+        file.unlink()
+    again = resume(tmp_path / "part", noisy(), progress=False)
+    assert same_history(again, whole)
+    assert same_state(again.model("last").state_dict(), whole.model("last").state_dict())
+
+
+def test_a_finished_run_comes_back_as_it_is(tmp_path: Path) -> None:
+    run = ds.fit(noisy(), ds.Recipe(**HOW), folder=tmp_path / "run", progress=False)
+    before = (tmp_path / "run" / "history.jsonl").read_bytes()
+    assert resume(tmp_path / "run", noisy(), progress=False).summary == json.loads(json.dumps(run.summary))
+    assert (tmp_path / "run" / "history.jsonl").read_bytes() == before
+
+
+def test_code_that_no_file_holds_is_refused_in_one_line(tmp_path: Path) -> None:
+    def grouped(params: Any) -> torch.optim.Optimizer:
+        params = list(params)
+        return torch.optim.SGD([{"params": params[:1]}, {"params": params[1:], "lr": 0.2}], lr=0.1)
+
+    recipe = ds.Recipe(optimizer=grouped, epochs=3, batch_size=16)
+    ds.fit(noisy(), recipe, folder=tmp_path / "run", progress=False, on_probe=Stop(2))
+    with pytest.raises(RunFolderError, match=r"^[^\n]*its optimizer is code[^\n]*$"):
+        resume(tmp_path / "run", noisy(), progress=False)
+
+
+def test_the_resume_state_of_another_model_is_refused(tmp_path: Path) -> None:
+    ds.fit(noisy(), ds.Recipe(**HOW), folder=tmp_path / "run", progress=False, on_probe=Stop(2))
+    with pytest.raises(RunFolderError, match="belongs to another model"):
+        resume(tmp_path / "run", classification(model=lambda: mlp(width=5, outputs=2)), progress=False)
+
+
+def test_the_same_seed_gives_the_same_run_and_another_seed_another(tmp_path: Path) -> None:
+    runs = [
+        ds.fit(noisy(), ds.Recipe(**(HOW | {"seed": seed})), folder=False, progress=False, observe=0.3)
+        for seed in (1, 1, 2)
+    ]
+    assert same_history(runs[0], runs[1])
+    assert same_state(runs[0].model().state_dict(), runs[1].model().state_dict())
+    assert not same_history(runs[0], runs[2])
+    for statistic, probe in runs[0].probes.items():
+        assert probe.values.tobytes() == runs[1].probes[statistic].values.tobytes()
+
+
+def test_probing_changes_no_bit_of_the_weights() -> None:
+    runs = [
+        ds.fit(noisy(), ds.Recipe(**HOW), folder=False, progress=False, observe=share) for share in (0.0, 0.9)
+    ]
+    assert len(runs[0].probes) == 0
+    assert len(runs[1].probes["grad_norm"].steps) > 5
+    assert same_state(runs[0].model("last").state_dict(), runs[1].model("last").state_dict())
+
+
+def test_fit_leaves_the_global_generator_untouched() -> None:
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    ds.fit(noisy(train=shuffled(), valid=shuffled()), ds.Recipe(**HOW), folder=False, progress=False)
+    ds.fit(noisy(), ds.Recipe(**HOW), folder=False, progress=False)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_member_of_a_population_is_what_fit_gives_alone() -> None:
+    recipes = [ds.Recipe(**HOW), ds.Recipe(**(HOW | {"lr": 0.1, "optimizer": "sgd"}))]
+    members = ds.fit_population(noisy(), recipes, seeds=[3, 4], progress=False)
+    alone = [
+        ds.fit(noisy(), recipe.edit(seed=seed), folder=False, progress=False, observe=0.0)
+        for recipe in recipes
+        for seed in (3, 4)
+    ]
+    for member, run in zip(members, alone, strict=True):
+        assert same_history(member, run)
+        assert same_state(member.model().state_dict(), run.model().state_dict())
+
+
+def test_data_in_double_precision_is_that_of_the_model() -> None:
+    x, y = data()
+    assert x.dtype == torch.float64
+    run = ds.fit(regression(), ds.Recipe(**HOW), folder=False, progress=False)
+    assert run.choices["precision"] == "float32"
