@@ -50,7 +50,7 @@ def refused(capsys: pytest.CaptureFixture[str], *words: str) -> str:
     return err
 
 
-# -- unusable input is one line -------------------------------------------------------------------------------
+# -- unusable input is one line ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ def test_a_refused_run_leaves_nothing_behind(capsys: pytest.CaptureFixture[str],
     assert not (here / "runs").exists()
 
 
-# -- what works -----------------------------------------------------------------------------------------------
+# -- what works -------------------------------------------------------------------------------------------
 
 
 def test_fit_prints_what_came_out_and_how_to_go_on(capsys: pytest.CaptureFixture[str]) -> None:
@@ -202,7 +202,7 @@ def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == f"downslope {downslope.__version__}\n"
 
 
-# -- processes ------------------------------------------------------------------------------------------------
+# -- processes --------------------------------------------------------------------------------------------
 
 
 def test_help_and_version_load_no_torch_and_no_rich() -> None:

@@ -123,7 +123,7 @@ def full() -> str:
     return report(repair_of(diagnosis_of(run_of(), finding()))).html
 
 
-# -- one file, offline ----------------------------------------------------------------------------------------
+# -- one file, offline ------------------------------------------------------------------------------------
 
 
 def test_the_page_loads_nothing_from_anywhere(full: str) -> None:
@@ -157,7 +157,7 @@ def test_every_link_and_label_of_the_page_has_its_target(full: str) -> None:
         assert href is None or href.removeprefix("#") in ids
 
 
-# -- what stands in it ----------------------------------------------------------------------------------------
+# -- what stands in it ------------------------------------------------------------------------------------
 
 
 def test_findings_evidence_checks_and_proof_stand_in_words(full: str) -> None:
@@ -201,7 +201,7 @@ def test_a_healthy_run_is_told_so() -> None:
     assert any("good" in str(each.get("class")) for each in page.all("div"))
 
 
-# -- hostile and broken content -------------------------------------------------------------------------------
+# -- hostile and broken content ---------------------------------------------------------------------------
 
 
 def test_what_users_write_cannot_become_markup() -> None:
@@ -268,7 +268,7 @@ def test_what_cannot_be_shown_is_refused() -> None:
         report()
 
 
-# -- saving ---------------------------------------------------------------------------------------------------
+# -- saving -----------------------------------------------------------------------------------------------
 
 
 def test_saving_makes_folders_and_replaces_an_older_page(tmp_path: Path, full: str) -> None:
@@ -289,7 +289,7 @@ def test_a_path_that_cannot_be_written_is_one_clear_error(tmp_path: Path) -> Non
         page.save(tmp_path / "file" / "report.html")
 
 
-# -- curves ---------------------------------------------------------------------------------------------------
+# -- curves -----------------------------------------------------------------------------------------------
 
 
 def test_smoothing_is_the_mean_of_the_latest_finite_values() -> None:

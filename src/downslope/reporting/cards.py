@@ -65,8 +65,8 @@ def evidence(each: Evidence) -> str:
 
 def _united(value: float, unit: str) -> str:
     """A number with its unit; a ratio has none, a share is told in percent."""
-    if unit == "share":
-        return f"{numeral(100 * value)} %"
+    if unit.startswith("share"):
+        return f"{numeral(100 * value)} %{unit.removeprefix('share')}"
     return numeral(value) if unit == "ratio" else f"{numeral(value)} {unit}"
 
 

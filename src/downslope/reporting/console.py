@@ -126,9 +126,7 @@ def next_of_repair(
 def next_of_diagnosis(found: Diagnosis, task: str, written: Path | None = None) -> list[Row]:
     """What to do about it."""
     kept = [Row(shown(found.run.folder), label="kept")] if found.run.folder is not None else []
-    if verdict.unexplained(found):
-        rows.append(Row(verdict.UNEXPLAINED, tone="warn"))
-    elif found.healthy:
+    if found.healthy:
         return [*kept, *opened(written)]
     return [*kept, Row(_then(f"downslope repair {task}", written), label="next")]
 

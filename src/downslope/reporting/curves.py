@@ -49,8 +49,9 @@ def loss_figure(run: Run, findings: Sequence[Finding], key: str) -> Figure | Non
     train, valid = run.history.series("train_loss"), run.history.series("valid_loss")
     if not len(train.steps) and not len(valid.steps):
         return None
+    objective = facts.objective_name(run)
     traces = [*_train_traces(train), *_valid_traces(valid), *_cut(run, train)]
-    layout = _layout(f"loss ({facts.objective_name(run)})", traces) | marks(findings)
+    layout = _layout(f"loss ({objective})" if objective else "loss", traces) | marks(findings)
     choices = [Choice(name="loss", traces=traces, layout=layout, caption=_loss_words(run, train, valid))]
     choices += _further(run, findings)
     return Figure(id=f"{key}-loss", title="Loss", choices=choices, height=340)

@@ -68,9 +68,9 @@ def metric_name(run: Run) -> str:
 
 
 def objective_name(run: Run) -> str:
-    """Name of the objective: "cross_entropy", "CrossEntropyLoss"."""
+    """Name of the objective: "cross_entropy", "CrossEntropyLoss"; "" where it is not known."""
     told = described(run).get("objective")
-    return str(told).rpartition(":")[2].rpartition(".")[2].removesuffix("()") if told else "its own loss"
+    return str(told).rpartition(":")[2].rpartition(".")[2].removesuffix("()") if told else ""
 
 
 def planned(run: Run) -> int | None:

@@ -95,7 +95,8 @@ def gained(trial: Trial, higher: bool) -> tuple[str, str]:
         return "", ""
     sign = "+" if gain.mean >= 0 else "\u2212"
     mean = f"{sign}{facts.fixed(abs(gain.mean))}" if higher else f"better by {numeral(gain.mean)}"
-    interval = "" if math.isnan(gain.low) else f"95 % {numeral(gain.low, 2)} to {numeral(gain.high, 2)}"
+    low, high = (facts.fixed(each) if higher else numeral(each) for each in (gain.low, gain.high))
+    interval = "" if math.isnan(gain.low) else f"95 % {low} to {high}"
     return mean, interval
 
 

@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import downslope as ds
+from downslope.core import edits
+from downslope.core.finding import Evidence, Finding, Where
+from downslope.diagnosis.diagnosis import Diagnosis
+from downslope.reporting import console
+from downslope.reporting.rows import render
+from tests.reporting.test_report import diagnosis_of, finding, repair_of, run_of
+
+
+def test_a_failing_run_reads_from_what_ran_to_what_was_proved() -> None:
+    run = run_of(choices={"device": "cpu", "threads": 2})
+    dead = Finding(
+        symptom="dead-units", title="dead", severity="warning", where=Where(modules=("a",), steps=(4, 40)),
+        evidence=Evidence(name="dead", value=0.94, threshold=0.5), message="94 % zero from step 4",
+    )  # fmt: skip
+    root = finding()
+    root = Finding(**{**vars(root), "consequences": (dead,)})
+    text = render(console.whole_repair(repair_of(diagnosis_of(run, root))), 100)
+    assert text.splitlines() == [
+        "task.py  CPU 2 threads  10 train  sgd lr 0.1, batch 64",
+        "fit     40 steps  1.5 s  train loss 0.05  valid accuracy 0.50",
+        "NOT LEARNING",
+        "cause   learning-rate-too-high [critical], whole model, steps 3 to 40",
+        "  seen  lr is too high",
+        "  then  dead-units: 94 % zero from step 4",
+        "  do    lr 0.1 -> 0.01",
+        "  clear init-scale; not judged: high-variance (no validation data)",
+        "proof   2 remedies x 3 seeds beside the unchanged recipe, 0.0 s, by validation accuracy",
+        "  lr 0.1 -> 0.01  0.13 -> 0.92  (+0.79, 95 % 0.70 to 0.88)  KEPT",
+        "  clip_norm = 1   failed: it did not run",
+        "  look at the data  (by hand, unproved)",
+    ]
+
+
+def test_a_healthy_run_ends_in_nothing_to_fix() -> None:
+    assert render(console.of_diagnosis(diagnosis_of(run_of()))).splitlines()[-1] == "healthy, nothing to fix"
+
+
+def test_a_run_that_stands_still_is_not_called_healthy() -> None:
+    run = run_of(status="diverged")
+    text = render(console.of_diagnosis(Diagnosis(run=run)))
+    assert "healthy" not in text
+    assert "No cause was found" in text
+
+
+def test_reasons_that_several_symptoms_share_are_said_once() -> None:
+    found = Diagnosis(run=run_of(), not_checked=[("a", "no time"), ("b", "no time"), ("c", "no data")])
+    assert "not judged: a, b (no time), c (no data)" in render(console.of_diagnosis(found))
+
+
+def test_the_next_step_follows_from_what_happened(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    run = run_of(folder=tmp_path / "runs" / "x")
+    sick, well = diagnosis_of(run, finding()), diagnosis_of(run)
+    kept = "kept    runs/x"
+    assert render(console.next_of_run(run, "t.py")).splitlines() == [kept, "next    downslope diagnose t.py"]
+    assert render(console.next_of_diagnosis(sick, "t.py")).splitlines() == [
+        kept,
+        "next    downslope repair t.py",
+    ]
+    assert render(console.next_of_diagnosis(well, "t.py")).splitlines() == [kept]
+    words = console.next_of_repair(repair_of(sick), "t.py", Path("fixed.toml"), Path("report.html"))
+    follow = "next    downslope fit t.py --recipe fixed.toml    open report.html"
+    assert render(words).splitlines() == [kept, follow]
+    run.status = "interrupted"
+    assert render(console.next_of_run(run, "t.py")).splitlines()[-1] == "next    downslope resume runs/x"
+
+
+def test_an_interrupted_or_empty_run_is_told_as_such() -> None:
+    assert "interrupted; what was done is kept" in render(console.of_run(run_of(status="interrupted")))
+    assert render(console.of_run(ds.Run())) == "fit     0 steps\n  end   still running"
+
+
+def test_a_better_loss_is_told_as_better_whatever_its_sign() -> None:
+    repaired = repair_of(diagnosis_of(run_of(), finding()))
+    repaired.measure = "valid loss"
+    text = render(console.of_repair(repaired))
+    assert "better by 0.79" in text
+    assert "by validation loss" in text
+
+
+def test_an_edit_with_a_long_name_does_not_push_the_numbers_away() -> None:
+    repaired = repair_of(diagnosis_of(run_of(), finding()))
+    long = edits.Combined(tuple(edits.SetRecipe({"lr": 0.01 * i}) for i in range(1, 12)))
+    repaired.trials.append(type(repaired.trials[0])(**{**vars(repaired.trials[0]), "edit": long}))
+    rows = render(console.of_repair(repaired), 100).splitlines()
+    assert max(map(len, rows)) <= 100
