@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from downslope.core.run import Run, Status
 from downslope.diagnosis.gathered import Gathered, described
@@ -55,7 +55,7 @@ class Role:
         """Whether the loss is anything but the value of one known function."""
         self.own = 0
         """Steps after a backward pass that no other optimizer's step had used."""
-        self.span = (0, 0)
+        self.span: tuple[int, int] = (0, 0)
         """Its first and latest step, counted over all optimizers."""
 
     @property
@@ -165,7 +165,8 @@ class Audience:
             if not own:
                 rows = len(args[1]) if args[1].dim() else 1
                 windows = self.streams.setdefault(_place(), {})
-                windows.setdefault(self._steps, []).append((float(value), rows))
+                parts = args[1].numel() if kwargs.get("reduction") == "sum" else 1
+                windows.setdefault(self._steps, []).append((float(value) / max(parts, 1), rows))
 
     def scaled(self, loss: Tensor, scaled: Tensor) -> None:
         """A GradScaler multiplied `loss`."""
@@ -203,15 +204,20 @@ class Audience:
         """A data loader gave a batch."""
         self._dataset = dataset
 
-    def compiled(self, module: Any) -> None:
-        """Something was compiled."""
-        if isinstance(module, torch.nn.Module):
-            self.compiled_modules.append(module)
-            return
-        self.functions_compiled = True
+    def compiled(self, given: Any, made: Any) -> None:
+        """Something was compiled: a model can be run beside itself, of a function nothing is seen."""
+        if isinstance(made, nn.Module):
+            self.compiled_modules.append(made)
+        else:
+            self.functions_compiled = True
+        inside: Any = getattr(given, "__self__", None)  # module.compile() compiles a method of the module
         for role in self.roles.values():
-            role.track.eye.close()
-            role.track.eye.blind = _BLIND
+            eye = role.track.eye
+            if self.functions_compiled:
+                eye.blind = _BLIND
+            if isinstance(inside, nn.Module):
+                eye.adopt(inside)
+            eye.reopen()
 
     def close(self) -> None:
         """Look no more."""
@@ -245,9 +251,12 @@ class Audience:
             seen = role.track.eye.output
             if seen is not None:
                 run.facts["output"] = dict(seen) | described(role.meaning) | {"clipped": None}
-        reasons.setdefault("output", "the objective was not recognised")
-        reasons.setdefault("constant", "the loss is not that of one known function, averaged")
-        reasons.setdefault("train_loss", "no backward pass was seen")
+        if "output" not in run.facts:
+            reasons.setdefault("output", "the objective was not recognised")
+        if "constant" not in run.facts:
+            reasons.setdefault("constant", "the loss is not that of one known function, averaged")
+        if "train_loss" not in run.history:
+            reasons.setdefault("train_loss", "no backward pass was seen")
         self._validate(run, role)
         return run
 
@@ -281,7 +290,7 @@ class Audience:
             constant["valid_loss"] = constant["loss"]
 
 
-_BLIND = "a function is compiled with torch.compile: no hook can look into it; compile the model instead"
+_BLIND = "compiled code was not looked into; model = torch.compile(model) lets it be run beside"
 
 
 def _spread(run: Run) -> float:

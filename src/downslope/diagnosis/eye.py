@@ -25,6 +25,8 @@ from downslope.diagnosis.measure.output import described, node_hook
 from downslope.diagnosis.measure.start import count_norms, has_matrix, layer_hook
 from downslope.training.probes import Observer
 
+_IN_PLACE = "the model is compiled in place; model = torch.compile(model) lets it be run beside"
+
 Seen = Callable[[nn.Module, tuple[Any, ...], Mapping[str, Any], Any], None]
 
 
@@ -79,10 +81,19 @@ class Eye:
         self._called.clear()
         for observer in self.observers.values():
             observer.clear()
+        self._listen()
+
+    def reopen(self) -> None:
+        """Something was compiled since: an open window listens anew."""
+        if self._handles:
+            self._unhook()
+            self._listen()
+
+    def _listen(self) -> None:
         if self.blind is not None:
             return
         if self.model is not None and in_place(self.model):
-            self.blind = "the model is compiled in place: torch.compile(model) can be looked into"
+            self.blind = _IN_PLACE
         elif self.compiled:
             for module in self.compiled:
                 if self._owns(module):
@@ -93,12 +104,15 @@ class Eye:
 
     def close(self) -> None:
         """The end of a window: after the optimizer's step, or for good."""
-        for handle in self._handles:
-            handle.remove()
-        self._handles.clear()
+        self._unhook()
         if self._called:
             self._first = False
             self.nodes.clear()
+
+    def _unhook(self) -> None:
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
 
     @property
     def called(self) -> bool:
@@ -115,6 +129,11 @@ class Eye:
             name = _unused(type(module).__name__, self.observers)
         self._roots[id(module)] = name
         self.observers[name] = Observer(plain_module(module))
+
+    def adopt(self, module: nn.Module) -> None:
+        """Observe the gradients and weights of a model that no forward hook can look into."""
+        if id(module) not in self._roots and self._owns(module):
+            self._adopt(module)
 
     def _rename_first(self) -> None:
         if "" not in self.observers:
@@ -146,7 +165,7 @@ class Eye:
         if not torch.is_grad_enabled() or id(module) in self._called or not self._owns(module):
             return
         if in_place(module):
-            self.blind = "the model is compiled in place: torch.compile(model) can be looked into"
+            self.blind = _IN_PLACE
             return
         self._called.add(id(module))
         if self.model is None and id(module) not in self._roots:

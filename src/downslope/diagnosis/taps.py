@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Any, Protocol, Self
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 from torch.optim.optimizer import (
     register_optimizer_step_post_hook,
@@ -54,8 +54,8 @@ class Listener(Protocol):
     def read(self, dataset: Any) -> None:
         """A data loader gave a batch of `dataset`."""
 
-    def compiled(self, module: Any) -> None:
-        """`torch.compile` gave `module`, a compiled module or a function."""
+    def compiled(self, given: Any, made: Any) -> None:
+        """`torch.compile` made a compiled module or function of what it was given."""
 
 
 class Taps:
@@ -156,11 +156,11 @@ class Taps:
 
                 def decorate(inner: Any) -> Any:
                     made = given(inner)
-                    self._tell(self.listener.compiled, made)
+                    self._tell(self.listener.compiled, inner, made)
                     return made
 
                 return decorate
-            self._tell(self.listener.compiled, given)
+            self._tell(self.listener.compiled, model, given)
             return given
 
         return compiled
@@ -172,8 +172,3 @@ class Taps:
             return batch
 
         return following
-
-
-def is_module(given: Any) -> bool:
-    """Whether `torch.compile` was given a module rather than a function."""
-    return isinstance(given, nn.Module)
