@@ -24,12 +24,12 @@ def header(run: Run) -> list[Row]:
     return [Row("  ".join(part for part in parts if part), tone="strong")]
 
 
-def of_run(run: Run) -> list[Row]:
+def of_run(run: Run, label: str = "fit") -> list[Row]:
     """What the run did: steps, seconds, losses, and how it ended where that was not as planned."""
     planned, taken = facts.planned(run), facts.steps(run)
     progress = f"{taken}/{planned}" if planned is not None and planned >= taken else f"{taken} steps"
     parts = [progress, duration(run.summary.get("seconds")), facts.result(run)]
-    rows = [Row("  ".join(part for part in parts if part and part != "-"), label="fit")]
+    rows = [Row("  ".join(part for part in parts if part and part != "-"), label=label)]
     ended = facts.status(run)
     if ended:
         tone: Tone = "bad" if run.status in ("diverged", "failed") else "faint"

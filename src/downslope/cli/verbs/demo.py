@@ -74,17 +74,17 @@ def _sick(task: Path, folder: Path, voice: Voice) -> dict[str, Any]:
 
     given = load_task(str(task))
     place = new_folder("fails", folder)
-    found = diagnose(given.problem, given.recipe, budget="40s", progress=voice.progress, folder=place)
+    found = diagnose(given.problem, given.recipe, progress=voice.progress, folder=place)
     voice.show([*console.header(found.run), *console.of_run(found.run), *console.of_diagnosis(found)])
-    mended = repair(given.problem, given.recipe, diagnosis=found, budget="40s", progress=voice.progress)
+    mended = repair(given.problem, given.recipe, diagnosis=found, progress=voice.progress)
     voice.show(console.of_repair(mended))
     fixed = save_fixed(mended, folder / "fixed.toml", voice)
     after = fit(mended.problem, mended.recipe, folder=new_folder("fixed", folder), progress=voice.progress)
     written = save_report(folder / "report.html", mended, after)
     voice.show(
         [
-            *([] if mended.kept is None else console.of_run(after)),
-            *console.next_of_repair(mended, console.shown(task), fixed, written)[-1:],
+            *([] if mended.kept is None else console.of_run(after, "after")),
+            *console.next_of_repair(mended, console.shown(task), fixed)[-1:],
             Row(
                 f"{console.before_and_after(found.run, after)}    report {console.shown(written)}",
                 label="result",
@@ -104,7 +104,7 @@ def _healthy(task: Path, folder: Path, voice: Voice) -> dict[str, Any]:
 
     twin = load_task(f"{task}:scaled")
     place = new_folder("healthy", folder)
-    found = diagnose(twin.problem, twin.recipe, budget="40s", progress=voice.progress, folder=place)
+    found = diagnose(twin.problem, twin.recipe, progress=voice.progress, folder=place)
     rows = [*console.header(found.run), *console.of_run(found.run), *console.of_diagnosis(found)]
     voice.show(rows)
     return diagnosis_document(found)

@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from downslope.cli import guard
+
+SCRIPT = """
+import sys
+import torch
+
+torch.manual_seed(0)
+torch.set_num_threads(1)
+x = torch.randn(64, 3)
+model = torch.nn.Linear(3, 1)
+optimizer = torch.optim.SGD(model.parameters(), lr=float(sys.argv[2]))
+for step in range(60):
+    optimizer.zero_grad()
+    loss = torch.nn.functional.mse_loss(model(x), x.sum(1, keepdim=True))
+    loss.backward()
+    optimizer.step()
+print("script saw", sys.argv[1:])
+"""
+
+
+def watched(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    (folder / "train.py").write_text(SCRIPT)
+    command = [sys.executable, "-m", "downslope", "watch", *words]
+    return subprocess.run(command, capture_output=True, text=True, cwd=folder, check=False)
+
+
+def test_a_script_keeps_its_arguments_and_its_output(tmp_path: Path) -> None:
+    done = watched(tmp_path, "train.py", "--lr", "0.1", "--json", "--report", "x")
+    assert done.stdout == "script saw ['--lr', '0.1', '--json', '--report', 'x']\n"
+    assert done.returncode == guard.DONE, done.stderr
+    assert "healthy, nothing to fix" in done.stderr
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["train.py"]
+
+
+@pytest.mark.parametrize(("lr", "status"), [("0.1", guard.DONE), ("1e6", guard.SICK)])
+def test_json_is_the_last_line_of_standard_output(tmp_path: Path, lr: str, status: int) -> None:
+    done = watched(tmp_path, "--json", "--report", "r.html", "train.py", "--lr", lr)
+    assert done.returncode == status, done.stderr
+    first, last = done.stdout.splitlines()
+    assert first.startswith("script saw")
+    found = json.loads(last)
+    assert found["healthy"] is (status == guard.DONE)
+    assert (found["verb"], found["script_exit"], found["report"]) == ("watch", 0, "r.html")
+    assert (tmp_path / "r.html").read_text().startswith("<!doctype html>")
+
+
+def test_a_script_that_trains_nothing_is_unusable_input(tmp_path: Path) -> None:
+    (tmp_path / "empty.py").write_text("print('hello')\n")
+    done = watched(tmp_path, "empty.py")
+    assert (done.returncode, done.stdout) == (guard.UNUSABLE, "hello\n")
+    assert done.stderr.count("\n") == 1
+    assert "no step of a torch optimizer was seen" in done.stderr
