@@ -10,9 +10,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
+import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
-from downslope.core import names, randomness
+from downslope.core import batches, names, randomness
 from downslope.core.batches import Split, default_split, whole_split
 from downslope.core.errors import DownslopeError, InputError, ModelError, ObjectiveError, told
 from downslope.core.sources import Source, as_source, read_path
@@ -171,7 +173,19 @@ class Problem:
             raise ModelError(
                 f"the model factory returned {type(model).__name__}: it must return an nn.Module"
             )
+        if any(is_lazy(each) for each in (*model.parameters(), *model.buffers())):
+            self._materialise(model)
         return model
+
+    def _materialise(self, model: nn.Module) -> None:
+        """Give lazy modules their shapes by a look at two examples."""
+        batch = next(iter(self.train_source.stored(2)))
+        args, kwargs, _ = self.splitter(batches.to(batch, torch.device("cpu"), torch.get_default_dtype()))
+        try:
+            with torch.no_grad():
+                model.eval()(*args, **kwargs)
+        except Exception as error:
+            raise ModelError(f"the model's lazy modules cannot take the data: {told(error)}") from error
 
     def argument(self, name: str) -> Any:
         """The value of factory argument `name`: as given, or the factory's default.
