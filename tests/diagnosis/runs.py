@@ -37,7 +37,7 @@ def run(losses: Any = None, *, constant: float = 2.3, **facts: Any) -> Run:
     made.history.extend("train_loss", list(range(1, len(losses) + 1)), losses.tolist())
     made.summary = {"steps": len(losses)}
     made.facts = {
-        "data": {"non_finite": {"count": 0}, "target": {"kind": "classes", "std": 3.0, "mean": 4.5, "rms": 5.0}},
+        "data": {"non_finite": {"count": 0}, "target": {"kind": "classes", "std": 3.0, "mean": 4.5}},
         "features": {"max_rms": 1.0, "rms": 1.0, "offset_ratio": 0.1, "std_ratio": 1.0},
         "output": {"tensors": 1, "expects": "logits", "objective": "cross_entropy", "activation": None,
                    "module": None, "min": -1.0, "max": 1.0, "dead": False, "units": 10},

@@ -48,15 +48,17 @@ def test_a_sound_start_and_a_standing_run_raise_no_alarm_without_evidence() -> N
 
 
 def test_a_consequence_stands_under_its_root_and_carries_no_remedy() -> None:
-    found = judge(run(**SICK["init-scale"] | {"start": {"loss": 2.3, "layers": [
-        layer("0", gain=0.001, grad_rms=1e-9), layer("2", gain=0.001), layer("4", gain=0.001)], "norms": 0}}))  # fmt: skip
+    layers = [layer("0", gain=0.001, grad_rms=1e-9), layer("2", gain=0.001), layer("4", gain=0.001)]
+    found = judge(run(start={"loss": 2.3, "layers": layers, "norms": 0}))
     assert [each.symptom for each in found.findings] == ["init-scale"]
     assert [each.symptom for each in found.findings[0].consequences] == ["vanishing-gradient"]
     assert found.findings[0].consequences[0].remedies == ()
 
 
 def test_units_that_die_on_the_way_follow_from_the_step() -> None:
-    made = probe_dead(run(np.r_[2.3, np.full(199, 50.0)], sharpness={"ratio": 38.0, "lambda_max": 154.0}), 0.0, 1.0, 1.0)
+    made = probe_dead(
+        run(np.r_[2.3, np.full(199, 50.0)], sharpness={"ratio": 38.0, "lambda_max": 154.0}), 0.0, 1.0, 1.0
+    )
     found = judge(made)
     assert found.root is not None
     assert found.root.symptom == "learning-rate-too-high"

@@ -8,10 +8,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import downslope as ds
+from downslope.core.loss import Objective
 from downslope.diagnosis.judge import judge
 from downslope.diagnosis.measure import constant, data, output, start
 from downslope.diagnosis.measure.expects import agreeing
-from downslope.core.loss import Objective
 from tests.diagnosis.runs import run
 
 N = 60
@@ -71,12 +71,12 @@ def test_a_module_is_named() -> None:
 
 
 OBJECTIVES = [
-    (lambda o, y: functional.cross_entropy(o, y), 3, CLASS, "logits"),
+    (functional.cross_entropy, 3, CLASS, "logits"),
     (lambda o, y: 0.5 * ((o - y) ** 2).mean(), 1, REAL, "real"),
-    (lambda o, y: functional.nll_loss(o, y), 3, CLASS, "log-probabilities"),
+    (functional.nll_loss, 3, CLASS, "log-probabilities"),
     (lambda o, y: -(o.gather(1, y[:, None])).log().mean(), 3, CLASS, "probabilities"),
     (lambda o, y: functional.binary_cross_entropy(o.squeeze(1), y.squeeze(1)), 1, YES, "probability"),
-    (lambda o, y: functional.binary_cross_entropy_with_logits(o, y), 1, YES, "logit"),
+    (functional.binary_cross_entropy_with_logits, 1, YES, "logit"),
     (lambda o, y: (o**4).mean() + (y**2).mean(), 1, REAL, None),
 ]
 
@@ -91,7 +91,13 @@ def test_what_an_objective_of_ones_own_expects_is_found_by_asking_it(
 
 WRONG = [
     (SOFT, 3, nn.CrossEntropyLoss(), CLASS, "objective -> categorical"),
-    (lambda z: z.softmax(1), 3, lambda o, y: functional.cross_entropy(o, y), CLASS, "objective -> categorical"),
+    (
+        lambda z: z.softmax(1),
+        3,
+        functional.cross_entropy,
+        CLASS,
+        "objective -> categorical",
+    ),
     (torch.sigmoid, 1, nn.BCEWithLogitsLoss(), YES, "objective -> bernoulli"),
     (nn.ReLU(), 1, nn.BCEWithLogitsLoss(), YES, "end -> Identity"),
     (nn.ReLU(), 1, "mse", REAL, "end -> Identity"),
@@ -161,13 +167,17 @@ def test_the_best_constant_is_that_of_the_textbook(
 
 
 def test_an_objective_without_a_floor_has_no_best_constant() -> None:
-    made = ds.Problem(model=lambda: nn.Linear(4, 1), objective=lambda o, y: o.mean() + 0 * y.mean(), train=(X, REAL))
+    made = ds.Problem(
+        model=lambda: nn.Linear(4, 1), objective=lambda o, y: o.mean() + 0 * y.mean(), train=(X, REAL)
+    )
     assert constant.measure(made, ds.Recipe()) is None
 
 
 def test_a_maximised_objective_has_its_constant_in_the_users_units() -> None:
-    made = ds.Problem(model=lambda: nn.Linear(4, 1), objective=lambda o, y: -((o - y) ** 2).mean(), maximize=True,
-                      train=(X, REAL))  # fmt: skip
+    def score(output: Tensor, target: Tensor) -> Tensor:
+        return -((output - target) ** 2).mean()
+
+    made = ds.Problem(model=lambda: nn.Linear(4, 1), objective=score, maximize=True, train=(X, REAL))
     found = constant.measure(made, ds.Recipe())
     assert found is not None
     assert found["loss"] == pytest.approx(-float(REAL.var(correction=0)), rel=1e-4)

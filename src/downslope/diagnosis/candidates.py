@@ -23,8 +23,8 @@ MOST = 6
 """Candidates that are tried; the first are the likeliest."""
 
 _SIZES: dict[type[Edit], int] = {
-    SetRecipe: 1, SetObjective: 2, StandardiseInputs: 2, StandardiseTargets: 2, Reinitialise: 2, SetArgument: 2,
-    ReplaceModule: 2, WrapModel: 3,
+    SetRecipe: 1, SetObjective: 2, StandardiseInputs: 2, StandardiseTargets: 2, Reinitialise: 2,
+    SetArgument: 2, ReplaceModule: 2, WrapModel: 3,
 }  # fmt: skip
 
 

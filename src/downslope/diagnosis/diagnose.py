@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 from typing import Any, Literal
 
+from downslope.core.edits import Combined, Edit, StandardiseInputs, StandardiseTargets
 from downslope.core.errors import DataError, DownslopeError, InputError, ModelError
 from downslope.core.finding import Finding
 from downslope.core.history import encode
@@ -19,12 +20,12 @@ from downslope.core.run import Run
 from downslope.diagnosis import measure
 from downslope.diagnosis.budget import Budget
 from downslope.diagnosis.diagnosis import Diagnosis
-from downslope.diagnosis.judge import judge
+from downslope.diagnosis.judge import CERTAIN, judge
 from downslope.diagnosis.measure import constant, data, ending, output, rates, references, sharpness, start
 from downslope.diagnosis.measure.sample import scored
 from downslope.diagnosis.price import Price, price
 from downslope.diagnosis.progress import progress as how_far
-from downslope.diagnosis.proof import gain
+from downslope.diagnosis.proof import MATERIAL, gain
 from downslope.diagnosis.symptom import GROUPS, rank_of, registry
 from downslope.diagnosis.trials import attempt, compare
 from downslope.training.fit import fit
@@ -34,9 +35,6 @@ Folder = str | Path | Literal[False] | None
 SLACK = 8.0
 """Seconds that measurements and trials may take beyond the run's own time: with twice the run's time plus
 10 s for the whole, this leaves 2 s for the judgement and for what cannot be timed."""
-
-CERTAIN = 0.8
-"""A cause that recovers this share of the way is the answer; no later one is tried."""
 
 _SHORTEST = 0.2
 """A trial shorter than this share of the run says too little about its end."""
@@ -108,12 +106,14 @@ class _Session:
     """One diagnosis on its way."""
 
     def __init__(self, problem: Problem, recipe: Recipe, budget: Budget, talk: bool, folder: Folder) -> None:
-        self.problem, self.recipe, self.budget, self.talk, self.folder = problem, recipe, budget, talk, folder
+        self.problem, self.recipe, self.budget, self.talk = problem, recipe, budget, talk
+        self.folder: Folder = folder
         self.run = Run(problem=problem, recipe=recipe, described=problem.describe())
         self.notes: list[str] = []
         self.price: Price | None = None
         self.length: int | None = None
         self.limit = math.inf
+        self.together = False
 
     def go(self) -> Diagnosis:
         """Look, run, try, judge."""
@@ -232,6 +232,10 @@ class _Session:
                 and f.remedies[0].provable
             ]
             suspects.sort(key=rank_of)
+            if len(both := self._both(tried)) > 1:
+                self._try_together(both)
+                self.together = True
+                continue
             if "rates" not in self.run.facts and (not suspects or rank_of(suspects[0])[0] >= step):
                 self._rates()
             elif suspects:
@@ -240,26 +244,49 @@ class _Session:
             else:
                 return
 
+    def _both(self, tried: set[str]) -> list[Finding]:
+        """Inputs and targets that are both out of scale, once each was tried alone: one may hide the
+        other.
+        """
+        if self.together or not {"unscaled-inputs", "unscaled-targets"} <= tried:
+            return []
+        trials = self.run.facts["trials"]
+        kept = {name: trials.pop(name) for name in ("unscaled-inputs", "unscaled-targets") if name in trials}
+        found = [f for f in _flat(judge(self.run).findings) if f.symptom in kept]
+        trials.update(kept)
+        return found
+
+    def _try_together(self, findings: list[Finding]) -> None:
+        """One trial of both remedies; where it does more than either alone, both are to blame."""
+        trials = self.run.facts["trials"]
+        alone = max(gain(trials[f.symptom]) for f in findings if f.symptom in trials)
+        edits = (StandardiseInputs(), StandardiseTargets())
+        found = self._trial(Combined(edits))
+        if found is not None and gain(found) > alone + MATERIAL:
+            trials.update({f.symptom: found for f in findings})
+
     def _answered(self) -> bool:
         """Whether one cause already gives back most of the way."""
         trials: dict[str, Any] = self.run.facts.get("trials") or {}
         return any(gain(each) >= CERTAIN for each in trials.values())
 
     def _try(self, finding: Finding) -> None:
-        edit = finding.remedies[0]
+        found = self._trial(finding.remedies[0])
+        if found is not None:
+            self.run.facts["trials"][finding.symptom] = found
+
+    def _trial(self, edit: Edit) -> dict[str, Any] | None:
+        """One paired trial of `edit`, as long as the time allows; None where it does not."""
         share = self._share_of_run()
         if share is None:
             self.notes.append(f"No time for a trial of {edit}.")
-            return
-        total = int(self.run.summary.get("steps") or 0)
-        steps = self._full() if share >= 1 else max(10, int(share * total))
+            return None
+        full = share >= 1
+        steps = self._full() if full else max(10, int(share * int(self.run.summary.get("steps") or 0)))
         self._say(f"trial of {edit}, {steps} steps")
         found = attempt(self.problem, self.recipe, edit, steps, self.held)
-        full = steps == self._full()
-        self.run.facts["trials"][finding.symptom] = (
-            found | compare(self.run, found, None if full else steps) | {"edit": str(edit), "full": full}
-            | {"steps": steps}
-        )  # fmt: skip
+        beside = compare(self.run, found, None if full else steps)
+        return found | beside | {"edit": str(edit), "full": full, "steps": steps}
 
     def _full(self) -> int:
         """Steps of the whole run; a run that broke off had more before it."""

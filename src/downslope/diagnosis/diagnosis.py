@@ -71,7 +71,9 @@ class Diagnosis:
     def __str__(self) -> str:
         lines = [self.verdict] if self.verdict else []
         serious = [each for each in self.findings if each.severity != "info"]
-        if not serious:
+        if not serious and self.verdict.startswith(("NOT LEARNING", "LOST", "ENDED")):
+            lines.append("No cause found: none of the symptoms that could be checked holds.")
+        elif not serious:
             lines.append("Healthy: none of the symptoms that could be checked holds.")
         for finding in serious:
             lines += _told(finding)

@@ -12,6 +12,9 @@ from downslope.diagnosis.progress import progress
 from downslope.diagnosis.proof import gain, trial_of
 from downslope.diagnosis.symptom import Clear, Symptom, Unknown, missing, rank_of, registry
 
+CERTAIN = 0.8
+"""A cause whose remedy recovers this share of the way is the answer. Convention; bench/diagnosis.py."""
+
 NEARLY = 0.8
 """An earlier cause stays the root while its remedy recovers this share of what the best one recovers."""
 
@@ -80,7 +83,10 @@ def _causes_first(findings: list[Finding], run: Run) -> list[Finding]:
     most = max(gains.values(), default=0.0)
 
     def key(finding: Finding) -> tuple[bool, int, tuple[int, int]]:
-        weak = finding.symptom in gains and gains[finding.symptom] < NEARLY * most
+        own = gains.get(finding.symptom)
+        beyond_doubt = finding.symptom in ("non-finite-data", "output-activation")
+        # What could not be tried stands back where a trial has found the answer.
+        weak = most >= CERTAIN and not beyond_doubt if own is None else own < NEARLY * most
         return weak, -SEVERITIES.index(finding.severity) if weak else 0, rank_of(finding)
 
     return sorted(findings, key=key)
@@ -108,6 +114,11 @@ def verdict(run: Run) -> str:
         return f"LOST: the run left the finite numbers{at}{inside}."
     if how.final is None or how.constant is None:
         return ""
+    if how.futile:
+        return (
+            f"NOTHING REACHABLE: loss {how.final:.4g}, {how.constant:.4g} for a constant guess, and nothing "
+            f"that was compared got below {how.reachable:.4g} in as many steps."
+        )
     if how.standing:
         return f"NOT LEARNING: loss {how.final:.4g} is no better than a constant guess ({how.constant:.4g})."
     if how.share is None or how.reachable is None:

@@ -27,6 +27,10 @@ class Difference(NamedTuple):
         return self.low > 0
 
 
+NO_DIFFERENCE = Difference(math.nan, math.nan, math.nan, 0)
+"""Of what was not tried."""
+
+
 def difference(after: Sequence[float], before: Sequence[float]) -> Difference:
     """``after - before``, pair by pair: ``mean +- t s / sqrt(n)``.
 

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from downslope.core.problem import Problem
 from downslope.core.recipe import Recipe
+from downslope.core.run import Run
 from downslope.core.sources import Memory
 from downslope.training.evaluate import evaluate
 from downslope.training.fit import fit
@@ -51,6 +52,7 @@ def price(problem: Problem, recipe: Recipe) -> Price:
     each = _per_epoch(problem, recipe)
     long = _LONG if steps is None else min(_LONG, steps)
     timed: list[float] = []
+    run: Run | None = None
     for count in (_SHORT, long) if long > _SHORT else (long,):
         begun = time.monotonic()
         quick = recipe.edit(steps=count, patience=None)
@@ -60,7 +62,7 @@ def price(problem: Problem, recipe: Recipe) -> Price:
         max((timed[-1] - timed[0]) / max(long - _SHORT, 1), 1e-5) if len(timed) > 1 else timed[0] / long
     )
     valid = 0.0
-    if problem.valid_source is not None and isinstance(problem.valid_source, Memory):
+    if run is not None and isinstance(problem.valid_source, Memory):
         begun = time.monotonic()
         evaluate(problem, run.model("last"), problem.valid_source)
         valid = time.monotonic() - begun

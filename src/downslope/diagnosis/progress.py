@@ -16,13 +16,16 @@ import numpy as np
 from downslope.core.run import Run
 
 FAR = 0.75
-"""A run that covers less of the way is far from what is reachable. Convention; bench/diagnosis.py sweeps it."""
+"""A run that covers less of the way is far from what is reachable. Convention."""
 
 SOLVED = 0.9
 """Share of the way to a perfect score at which a run counts as solved. Convention; bench/diagnosis.py."""
 
 STANDING = 0.1
 """A run that covers less of the way is no better than a constant. Convention; bench/diagnosis.py."""
+
+FUTILE = 0.1
+"""Share of the way to a perfect score that something must reach before a run is blamed. Convention."""
 
 _FLOORED = {"logits", "logit", "probability", "probabilities", "log-probabilities", "real", "sign"}
 """What objectives expect whose lowest value is 0 (or, for NLL on real numbers, is not known)."""
@@ -48,6 +51,9 @@ class Progress:
     """The goal is reached, or the score is close to perfect."""
     diverged: bool
     """The run left the finite numbers."""
+    futile: bool
+    """In as many steps nothing that was compared got further than a tenth of the way to a perfect score: the
+    run is too short, or the data has nothing to learn."""
     falling: float
     """Fall of the loss in the last fifth of the run, as a share of what is left to reach."""
 
@@ -56,7 +62,7 @@ class Progress:
         """Whether more than a quarter of the way was left, and the run is not solved."""
         if self.diverged:
             return True
-        if self.solved or self.share is None:
+        if self.solved or self.share is None or self.futile:
             return False
         if self.valid_share is not None and self.valid_share >= 1 - (1 - FAR) / 2:
             return False
@@ -74,7 +80,7 @@ def progress(run: Run) -> Progress:
     sign = -1.0 if run.problem is not None and run.problem.maximize else 1.0
     ending: Mapping[str, Any] = facts.get("ending") or {}
     constant_scores: Mapping[str, Any] = facts.get("constant") or {}
-    first = _signed((facts.get("start") or {}).get("loss"), sign)
+    first = _signed(table(run, "start").get("loss"), sign)
     if first is None:
         first = _signed(_early(run), sign)
     final = final_loss(run)
@@ -87,6 +93,10 @@ def progress(run: Run) -> Progress:
     reached = [each for each in (final, *others) if each is not None and math.isfinite(each)]
     reachable = min(reached) if reached and others else None
     solved = _solved(run, base, final, constant_scores, ending)
+    floor = _floor(run)
+    futile = False
+    if reachable is not None and base is not None and floor is not None and facts.get("references"):
+        futile = base - reachable < FUTILE * (base - floor)
     return Progress(
         constant=None if base is None else sign * base,
         first=None if first is None else sign * first,
@@ -96,8 +106,14 @@ def progress(run: Run) -> Progress:
         valid_share=_valid_share(run, constant_scores, ending),
         solved=solved and not diverged,
         diverged=diverged,
+        futile=futile,
         falling=_falling(run, sign, base, reachable),
     )
+
+
+def table(run: Run, fact: str) -> Mapping[str, Any]:
+    """A recorded table of measurements; empty where it was not made."""
+    return run.facts.get(fact) or {}
 
 
 def final_loss(run: Run) -> float | None:
@@ -116,7 +132,7 @@ def final_loss(run: Run) -> float | None:
 
 
 def smoothed(run: Run, until: int | None = None) -> float | None:
-    """Mean batch loss over the last tenth of the steps up to `until`; None where not finite or not recorded."""
+    """Mean batch loss over the last tenth of the steps up to `until`; None if not finite or not recorded."""
     series = run.history.series("train_loss")
     values = series.values if until is None else series.values[series.steps <= until]
     if not len(values):
@@ -166,7 +182,7 @@ def _share(
 
 def _floor(run: Run) -> float | None:
     """The lowest value that the objective can take, where that is known."""
-    expects = (run.facts.get("output") or {}).get("expects")
+    expects = table(run, "output").get("expects")
     return 0.0 if expects in _FLOORED else None
 
 

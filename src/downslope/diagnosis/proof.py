@@ -1,7 +1,8 @@
 """What a paired trial says of a suspicion: the rule by which severity is a claim that can be tested.
 
-``facts["trials"]`` holds, by symptom, the trial of its first remedy from the same seed and the same number of
-steps. While that table is there and a symptom is not in it, the symptom is a suspicion that can still be tried.
+``facts["trials"]`` holds, by symptom, the trial of its first remedy from the same seed and the same number
+of steps. While that table is there and a symptom is not in it, the symptom is a suspicion that can still be
+tried.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ MATERIAL = 0.2
 BLUNDER = 0.05
 """The same for what is plainly a slip in the code (a softmax before a cross-entropy)."""
 
-_CLAIM = "the share that DESIGN asks a warning to state; swept in bench/diagnosis.py"
+_CLAIM = "the share that DESIGN asks a warning to state; bench/diagnosis.py reports what it gives"
 
 
 def trial_of(run: Run, symptom: str) -> Mapping[str, Any] | None:

@@ -1,4 +1,4 @@
-"""Which learning rate did best in the short trials: read off ``facts["rates"]``, which `diagnose` measures."""
+"""Which learning rate did best in the short trials, read off ``facts["rates"]``."""
 
 from __future__ import annotations
 
@@ -11,9 +11,14 @@ from downslope.core.run import Run
 BETTER = 0.05
 """Share of the way from constant to the best rate by which another rate has to win a short trial."""
 
+NEARLY = 0.9
+"""Share of the best rate's way within which a smaller rate is taken instead."""
+
 
 def best_rate(run: Run, side: Literal["lower", "higher"]) -> float | None:
-    """The rate on one side of the recipe's own with the lowest loss, if it beats the recipe's own clearly."""
+    """The rate on one side of the recipe's own that does best or nearly so, if it beats the recipe's own
+    clearly.
+    """
     rates: Mapping[str, Any] = run.facts.get("rates") or {}
     own, start = rates.get("lr"), rates.get("start")
     if own is None or start is None:
@@ -26,7 +31,11 @@ def best_rate(run: Run, side: Literal["lower", "higher"]) -> float | None:
     ]
     if not rows:
         return None
-    loss, lr = min(rows)
-    way = start - min(loss, control)
-    gained = min(control, start) - loss
-    return float(lr) if way > 0 and gained > BETTER * way else None
+    least = min(rows)[0]
+    way = start - min(least, control)
+    gained = min(control, start) - least
+    if way <= 0 or gained <= BETTER * way:
+        return None
+    # The smallest rate that does nearly as well: a short trial flatters rates that fail later.
+    near = [lr for loss, lr in rows if start - loss >= NEARLY * (start - least)]
+    return float(min(near))

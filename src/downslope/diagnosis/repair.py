@@ -8,7 +8,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from downslope.core import edits as core_edits
 from downslope.core.edits import Combined, Edit, ReplaceModule
@@ -22,8 +22,9 @@ from downslope.diagnosis.diagnose import diagnose
 from downslope.diagnosis.diagnosis import Diagnosis
 from downslope.diagnosis.measure import one_line
 from downslope.diagnosis.measure.sample import scored
-from downslope.diagnosis.paired import Difference, difference
+from downslope.diagnosis.paired import NO_DIFFERENCE, Difference, difference
 from downslope.diagnosis.progress import progress as how_far
+from downslope.diagnosis.progress import table
 from downslope.diagnosis.trials import score
 from downslope.training.population import fit_population
 
@@ -32,6 +33,8 @@ EQUAL = 0.02
 
 RETUNE_BELOW = 0.9
 """Share of the way under which the best remedy is tried again with other learning rates."""
+
+_COLUMNS = {"train_loss": "loss", "train_metric": "metric"}
 
 Verdict = Literal["kept", "works, not kept", "not confirmed", "worse", "failed"]
 
@@ -52,7 +55,7 @@ class Trial:
     edit: Edit
     before: tuple[float, ...] = ()
     after: tuple[float, ...] = ()
-    gain: Difference = Difference(math.nan, math.nan, math.nan, 0)
+    gain: Difference = NO_DIFFERENCE
     verdict: Verdict = "not confirmed"
     reason: str = ""
 
@@ -60,8 +63,9 @@ class Trial:
         """Plain values only."""
         return plain(
             {
-                "edit": self.edit.to_dict(), "text": str(self.edit), "before": self.before, "after": self.after,
-                "gain": self.gain._asdict(), "verdict": self.verdict, "reason": self.reason,
+                "edit": self.edit.to_dict(), "text": str(self.edit), "before": self.before,
+                "after": self.after, "gain": self.gain._asdict(), "verdict": self.verdict,
+                "reason": self.reason,
             }
         )  # fmt: skip
 
@@ -143,7 +147,8 @@ class Repair:
             {
                 "kept": None if self.kept is None else self.kept.to_dict() | {"text": str(self.kept)},
                 "before": self.before, "after": self.after, "measure": self.measure, "diff": self.diff,
-                "trials": [each.to_dict() for each in self.trials], "advice": [str(each) for each in self.advice],
+                "trials": [each.to_dict() for each in self.trials],
+                "advice": [str(each) for each in self.advice],
                 "seeds": self.seeds, "seconds": self.seconds, "notes": self.notes,
                 "diagnosis": self.diagnosis.to_dict(),
             }
@@ -216,9 +221,11 @@ class _Trials:
         self.problem, self.recipe = result.problem, result.recipe
         result.seeds = tuple(self.recipe.seed + index for index in range(seeds))
         self.held = scored(self.problem)
-        self.by = _measure(self.problem)
-        self.last = any(f.symptom == "high-variance" for f in result.diagnosis.findings[:1])
-        result.measure = self.by.replace("_", " ")
+        # Overfitting shows in the last model's validation loss: the best epoch is kept anyway, and a metric
+        # such as the accuracy hardly sees how sure the wrong answers are.
+        self.last = result.diagnosis.root is not None and result.diagnosis.root.symptom == "high-variance"
+        self.by = "valid_loss" if self.last else _measure(self.problem)
+        result.measure = ("last " if self.last else "") + self.by.replace("_", " ")
         self.control: tuple[float, ...] = ()
         self.slowest = 0.0
 
@@ -263,10 +270,10 @@ class _Trials:
 
     def _read(self, found: Mapping[str, Any]) -> float:
         """The score of one run; what is lost, or worse than a constant guess, counts as that guess."""
-        key = {"train_loss": "loss", "train_metric": "metric"}.get(self.by, self.by)
+        key = _COLUMNS.get(self.by, self.by)
         if self.last and key in ("valid_metric", "valid_loss"):
             key = f"last_{key}"
-        value, worst = found.get(key), self._worst()
+        value, worst = cast("float | None", found.get(key)), self._worst()
         if value is None or not math.isfinite(value):
             return 0.0 if worst is None else worst
         return float(value) if worst is None or self._sign * (value - worst) > 0 else worst
@@ -275,10 +282,10 @@ class _Trials:
         """What stands for a lost run: the best constant prediction, else the first loss; None if unknown."""
         facts = self.result.diagnosis.run.facts
         constant: Mapping[str, Any] = facts.get("constant") or {}
-        key = {"train_loss": "loss", "train_metric": "metric"}.get(self.by, self.by)
-        value = constant.get(key)
+        key = _COLUMNS.get(self.by, self.by)
+        value: float | None = constant.get(key)
         if value is None and self.by.endswith("loss"):
-            value = (facts.get("start") or {}).get("loss")
+            value = table(self.result.diagnosis.run, "start").get("loss")
         return float(value) if value is not None and math.isfinite(value) else None
 
     @property
@@ -308,7 +315,9 @@ class _Trials:
         return True
 
     def _repeat(self) -> None:
-        """Where nothing is certain but something looked better, as many seeds again for control and remedy."""
+        """Where nothing is certain but something looked better: as many seeds again, of control and
+        remedy.
+        """
         result = self.result
         hopeful = [each for each in result.trials if each.after and each.gain.mean > 0]
         if self._best() is not None or not hopeful:
@@ -333,7 +342,7 @@ class _Trials:
     def _recovered(self, trial: Trial) -> float:
         """Share of the way from the control to the best that anything reached."""
         facts = self.result.diagnosis.run.facts
-        key = {"train_loss": "loss", "train_metric": "metric"}.get(self.by, self.by)
+        key = _COLUMNS.get(self.by, self.by)
         known = [
             self._sign * each[key] for each in facts.get("references") or () if each.get(key) is not None
         ]

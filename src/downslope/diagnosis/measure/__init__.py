@@ -1,4 +1,4 @@
-"""Measurements that a diagnosis makes around a run, one group a file; all write plain values into `run.facts`.
+"""Measurements that a diagnosis makes around a run, one group a file; plain values for `run.facts`.
 
 A measurement that fails leaves its reason in ``facts["not_measured"]`` and never raises.
 """

@@ -1,4 +1,4 @@
-"""The best constant prediction: what a model reaches that ignores its inputs, by the problem's own objective."""
+"""The best constant prediction: what a model reaches that ignores its inputs."""
 
 from __future__ import annotations
 
@@ -33,8 +33,9 @@ def measure(problem: Problem, recipe: Recipe) -> dict[str, float | None] | None:
     measurements, a point of the simplex where it expects probabilities.
 
     Returns:
-        ``loss`` and ``metric`` on the training part, ``valid_loss`` and ``valid_metric`` of the same constant;
-        None where the objective takes the whole model output, or has no floor (it still falls at the end).
+        ``loss`` and ``metric`` on the training part, ``valid_loss`` and ``valid_metric`` of the same
+        constant; None where the objective takes the whole model output, or has no floor (it still falls at
+        the end).
     """
     if problem.objective is None:
         return None

@@ -1,4 +1,4 @@
-"""Where a run ended: loss and metric of its last model on training and validation data, with standard errors."""
+"""Where a run ended: loss and metric of its last model on both parts, with standard errors."""
 
 from __future__ import annotations
 

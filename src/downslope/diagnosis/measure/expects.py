@@ -1,4 +1,4 @@
-"""What an objective of the user's own expects, found by asking it: which known objective does it agree with?"""
+"""What an objective of the user's own expects: the known objective that it agrees with says so."""
 
 from __future__ import annotations
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from downslope.core import batches, randomness
 from downslope.core.adapted import Adapted, unwrap
 from downslope.core.loss import Objective
+from downslope.core.modules import named_modules
 from downslope.core.problem import Problem
 from downslope.core.recipe import Recipe
 from downslope.diagnosis.measure.expects import agreeing
@@ -26,8 +27,8 @@ _NODES = {
 }  # fmt: skip
 
 _PASSED = (
-    "View", "UnsafeView", "ReshapeAlias", "Squeeze", "Unsqueeze", "Transpose", "TBackward", "Permute", "Select",
-    "Slice", "Clone", "ToCopy", "Expand", "Alias", "Clamp", "AsStrided", "Unbind", "Index",
+    "View", "UnsafeView", "ReshapeAlias", "Squeeze", "Unsqueeze", "Transpose", "TBackward", "Permute",
+    "Select", "Slice", "Clone", "ToCopy", "Expand", "Alias", "Clamp", "AsStrided", "Unbind", "Index",
 )  # fmt: skip
 """Nodes that move values without changing them (a clamp changes those beyond its ends only)."""
 
@@ -52,17 +53,14 @@ def measure(problem: Problem, recipe: Recipe) -> dict[str, Any]:
     seen: list[tuple[str, Any]] = []
     handles = [
         module.register_forward_hook(node_hook(name, seen))
-        for name, module in unwrap(model).named_modules()
+        for name, module in named_modules(unwrap(model))
         if not any(True for _ in module.children()) and not any(True for _ in module.parameters())
     ]
     try:
         with randomness.seeded(recipe.seed, "probe", 0):
             # What the edits put after the model belongs to the output; a change of units does not.
-            output = (
-                model.training_output(*args, **kwargs)
-                if isinstance(model, Adapted)
-                else model(*args, **kwargs)
-            )
+            call: Any = model.training_output if isinstance(model, Adapted) else model
+            output: Any = call(*args, **kwargs)
     finally:
         for handle in handles:
             handle.remove()
@@ -133,6 +131,6 @@ def last_node(output: Tensor) -> Any:
     for _ in range(32):
         if node is None or not type(node).__name__.startswith(_PASSED):
             return node
-        parents = [parent for parent, _ in node.next_functions if parent is not None]
+        parents: list[Any] = [parent for parent, _ in node.next_functions if parent is not None]
         node = parents[0] if len(parents) == 1 else None
     return node

@@ -10,7 +10,7 @@ from downslope.core.problem import Problem
 from downslope.core.recipe import Recipe
 from downslope.core.run import Run
 from downslope.core.sources import Memory
-from downslope.diagnosis.progress import STANDING
+from downslope.diagnosis.progress import STANDING, table
 from downslope.diagnosis.trials import attempt, control_at
 
 DECADES = (0.1, 10.0, 0.01, 100.0, 1e-3, 1e3, 1e-4)
@@ -41,8 +41,8 @@ def measure(
     if not recipe.lr:
         return None
     sign = -1.0 if problem.maximize else 1.0
-    constant = (run.facts.get("constant") or {}).get("loss")
-    start = constant if constant is not None else (run.facts.get("start") or {}).get("loss")
+    constant = table(run, "constant").get("loss")
+    start = constant if constant is not None else table(run, "start").get("loss")
     if start is None:
         return None
     control = control_at(run, steps)["loss"]
@@ -76,7 +76,9 @@ def measure(
 def _promising(
     tried: list[tuple[float, float | None]], own: float, factor: float, control: float | None
 ) -> bool:
-    """Whether the decade before this one on the same side was tried and did no worse than the recipe's own."""
+    """Whether the decade before this one on the same side was tried and did no worse than the recipe's
+    own.
+    """
     if factor in (0.1, 10.0) or control is None:
         return True
     before = [loss for lr, loss in tried if (lr < own) == (factor < 1)]

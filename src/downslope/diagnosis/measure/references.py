@@ -6,7 +6,7 @@ shuts the gate for alarms about the step.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -30,14 +30,15 @@ _SOUND: dict[str, Any] = {
     "clip_norm": None, "clip_value": None,
 }  # fmt: skip
 _ENDS: dict[str, Any] = {
-    "probability": nn.Sigmoid, "probabilities": lambda: nn.Softmax(1), "log-probabilities": lambda: nn.LogSoftmax(1),
+    "probability": nn.Sigmoid, "probabilities": lambda: nn.Softmax(1),
+    "log-probabilities": lambda: nn.LogSoftmax(1),
 }  # fmt: skip
 
 
 def references(run: Run, problem: Problem, recipe: Recipe) -> Iterator[tuple[str, Problem, Recipe, Edit]]:
     """Name, problem, recipe and edit of each reference, the cheapest and most telling first."""
     plain = _plain(run, problem)
-    scaled = _scaled(run, problem)
+    scaled = _scaled(run)
     if plain is not None:
         edit = Combined((SetRecipe(_SOUND | {"lr": 3e-3}), *scaled))
         yield "a plain network under Adam on standardised data", plain, recipe, edit
@@ -59,27 +60,23 @@ def reach(
     return found
 
 
-def _scaled(run: Run, problem: Problem) -> list[Edit]:
+def _scaled(run: Run) -> list[Edit]:
     edits: list[Edit] = []
-    data = run.facts.get("data") or {}
+    data: Mapping[str, Any] = run.facts.get("data") or {}
     dtype = str(data.get("dtype", ""))
     if run.facts.get("features") and dtype.startswith("float"):
         edits.append(StandardiseInputs())
-    target = data.get("target") or {}
+    target: Mapping[str, Any] = data.get("target") or {}
     expects = (run.facts.get("output") or {}).get("expects")
-    if (
-        target.get("kind") == "real"
-        and expects == "real"
-        and str(target.get("dtype", "")).startswith("float")
-    ):
+    measured = str(target.get("dtype", "")).startswith("float")
+    if target.get("kind") == "real" and expects == "real" and measured:
         edits.append(StandardiseTargets())
-    del problem
     return edits
 
 
 def _plain(run: Run, problem: Problem) -> Problem | None:
-    """The problem with a network of two hidden layers of 64 in the place of its model; None if that cannot be."""
-    output = run.facts.get("output") or {}
+    """The problem with two hidden layers of 64 in the place of its model; None if that cannot be."""
+    output: Mapping[str, Any] = run.facts.get("output") or {}
     if output.get("expects") is None or output.get("tensors") != 1 or problem.split is not None:
         return None
     args, kwargs, _ = problem.splitter(sample(problem.train_source, 2))
@@ -87,7 +84,7 @@ def _plain(run: Run, problem: Problem) -> Problem | None:
     if len(args) != 1 or kwargs or len(inputs) != 1 or not inputs[0].is_floating_point():
         return None
     width = inputs[0][0].numel()
-    shape = tuple(output["shape"])
+    shape: tuple[int, ...] = tuple(output["shape"])
     units = 1
     for each in shape:
         units *= each

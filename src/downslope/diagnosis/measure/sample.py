@@ -55,5 +55,4 @@ def scored(problem: Problem, count: int = SCORED) -> tuple[Memory, Memory | None
 
 def precision(model: torch.nn.Module) -> torch.dtype:
     """The floating type of the model's parameters."""
-    first = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
-    return first
+    return next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)

@@ -1,4 +1,4 @@
-"""The sharpest direction before the first step, against the curvature that the recipe's own method can stand."""
+"""The sharpest direction before the first step, and what the recipe's own method can stand."""
 
 from __future__ import annotations
 

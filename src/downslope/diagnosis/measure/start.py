@@ -26,10 +26,11 @@ def measure(problem: Problem, recipe: Recipe) -> dict[str, Any]:
 
     Returns:
         ``loss`` (user's units; None if it cannot be computed, then ``error``), ``layers``: in forward order,
-        for every module with a matrix of weights, ``name``, ``type``, ``fan_in``, ``fan_out``, ``weight_rms``,
-        ``gain`` (weight_rms * sqrt(fan_in): 1.41 is He's rule, 0.58 torch's default), ``in_rms``,
-        ``out_rms``, ``out_spread`` (deviation over examples, root mean square over units), ``grad_rms``,
-        ``equal_rows`` (all units start alike), ``norm_after``; and ``norms``, the number of norm layers.
+        for every module with a matrix of weights, ``name``, ``type``, ``fan_in``, ``fan_out``,
+        ``weight_rms``, ``gain`` (weight_rms * sqrt(fan_in): 1.41 is He's rule, 0.58 torch's default),
+        ``in_rms``, ``out_rms``, ``out_spread`` (deviation over examples, root mean square over units),
+        ``grad_rms``, ``equal_rows`` (all units start alike), ``norm_after``; and ``norms``, the number of
+        norm layers.
     """
     model = problem.build(recipe.seed, recipe.init)
     batch = sample(problem.train_source, PROBED, precision(model))
@@ -46,10 +47,10 @@ def measure(problem: Problem, recipe: Recipe) -> dict[str, Any]:
             return {"loss": None, "error": reason, "layers": layers, "norms": count_norms(inner)}
     if loss.requires_grad and bool(torch.isfinite(loss)):
         loss.backward()
-    named = dict(inner.named_modules())
+    named = dict(named_modules(inner))
     for layer in layers:
-        weight = named[layer["name"]]._parameters["weight"]
-        if weight is not None and weight.grad is not None:
+        weight = named[layer["name"]].get_parameter("weight")
+        if weight.grad is not None:
             layer["grad_rms"] = _rms(weight.grad)
     raw = objective.restored(model, found, batch)
     return {

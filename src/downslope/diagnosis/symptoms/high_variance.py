@@ -1,9 +1,10 @@
 """High variance. The model knows its training data and does far worse on data that it has not seen.
 
-The validation loss falls, turns, and rises while the training loss goes on falling: from the turn on the model
-learns what is particular to its examples. What looks like it and is not: a gap within the standard errors of
-small parts, a validation loss that rises a little because a few wrong answers get surer, and a gap at a level
-that is good enough. Source: Geman, Bienenstock and Doursat 1992; Prechelt 1998, Early stopping - but when?
+The validation loss falls, turns, and rises while the training loss goes on falling: from the turn on the
+model learns what is particular to its examples. What looks like it and is not: a gap within the standard
+errors of small parts, a validation loss that rises a little because a few wrong answers get surer, and a gap
+at a level that is good enough. Source: Geman, Bienenstock and Doursat 1992; Prechelt 1998, Early stopping -
+but when?
 """
 
 from __future__ import annotations
@@ -93,7 +94,7 @@ def high_variance(run: Run) -> Verdict:
                 unit="share",
                 provenance="what early stopping recovers at the same budget",
             ),
-        ),  # fmt: skip
+        ),
         message=message,
         remedies=_remedies(run, risen),
         source=_SOURCE,

@@ -14,12 +14,13 @@ from typing import Any
 from downslope.core.edits import Reinitialise
 from downslope.core.finding import Evidence, Finding, Where
 from downslope.core.run import Run
-from downslope.diagnosis.progress import progress
+from downslope.diagnosis.progress import progress, table
 from downslope.diagnosis.proof import proved, refuted, settle, tried
 from downslope.diagnosis.symptom import Clear, Unknown, Verdict, symptom
 
 LARGE = 4.0
-"""Gain of a layer, (weight rms) x sqrt(fan in), beyond which its weights count as large; He's rule has 1.41."""
+"""Gain of a layer, (weight rms) x sqrt(fan in), beyond which its weights count as large; He's rule has
+1.41."""
 
 SMALL = 0.15
 """The same from below; torch's default has 0.58, and normal(0, 0.01) on 784 inputs 0.28."""
@@ -86,11 +87,11 @@ def _measured(run: Run, layers: Sequence[Mapping[str, Any]]) -> list[tuple[Evide
         small = min(hidden, key=lambda layer: layer["gain"])
         excess = SMALL / max(small["gain"], 1e-12)
         rows.append(_row("gain (weight rms x sqrt(fan in))", small["gain"], SMALL, excess, small))
-    for layer in hidden:
-        if layer["equal_rows"]:
-            rows.append(_row("number of different units", 1.0, 1.0, 100.0, layer))
-    rows += _fading(layers)
-    first, base = run.facts["start"].get("loss"), (run.facts.get("constant") or {}).get("loss")
+    alike = [layer for layer in hidden if layer["equal_rows"]]
+    rows.extend(_row("number of different units", 1.0, 1.0, 100.0, layer) for layer in alike)
+    if not _squashing(run):
+        rows += _fading(layers)
+    first, base = run.facts["start"].get("loss"), table(run, "constant").get("loss")
     if first is not None and base is not None and base > 0 and not _data_explains(run):
         rows.append(
             _row("first loss in those of a constant guess", first / base, FIRST, first / base / FIRST, None)
@@ -112,10 +113,20 @@ def _fading(layers: Sequence[Mapping[str, Any]]) -> list[tuple[Evidence, float, 
     ]
 
 
+def _squashing(run: Run) -> bool:
+    """Whether activations flatten the signal by themselves: then a signal that fades is not the weights'
+    doing.
+    """
+    activations: Mapping[str, Mapping[str, Any]] = run.facts.get("activations") or {}
+    return any(
+        said.get("kind") in ("sigmoid", "hardsigmoid", "tanh", "hardtanh") for said in activations.values()
+    )
+
+
 def _data_explains(run: Run) -> bool:
     """Whether inputs or targets out of scale make the first loss large by themselves."""
     features: Mapping[str, Any] = run.facts.get("features") or {}
-    target: Mapping[str, Any] = (run.facts.get("data") or {}).get("target") or {}
+    target: Mapping[str, Any] = table(run, "data").get("target") or {}
     offset = abs(target.get("mean") or 0.0) > 2 * (target.get("std") or 1.0)
     return features.get("max_rms", 1.0) > 3.0 or (target.get("kind") == "real" and offset)
 

@@ -1,9 +1,9 @@
 """Learning rate too high. The loss explodes, hops about, or stands at that of a constant guess.
 
-A step of plain descent overshoots in every direction whose curvature exceeds 2 / lr; other methods have limits
-of their own (`downslope.optim.stability`). Beyond the limit at the start the weights are thrown far away, and
-units die on the way. What looks like it and is not: training at the edge of stability, where the sharpness
-hovers at the limit and the loss still falls; unscaled inputs, which make any rate too high.
+A step of plain descent overshoots in every direction whose curvature exceeds 2 / lr; other methods have
+limits of their own (`downslope.optim.stability`). Beyond the limit at the start the weights are thrown far
+away, and units die on the way. What looks like it and is not: training at the edge of stability, where the
+sharpness hovers at the limit and the loss still falls; unscaled inputs, which make any rate too high.
 Source: LeCun et al. 1998, section 4.6; Cohen et al. 2021, Gradient descent typically occurs at the edge of
 stability.
 """
@@ -28,7 +28,8 @@ SPIKE = 1.5
 """Loss of the early steps in those of the start beyond which it counts as thrown up."""
 
 SHARP = 2.0
-"""lambda_max before the first step in the method's stable limit; to 1 a step is safe, a little more recovers."""
+"""lambda_max before the first step in the method's stable limit; to 1 a step is safe, a little more
+recovers."""
 
 _SOURCE = "LeCun et al. 1998, section 4.6; Cohen et al. 2021"
 
@@ -46,6 +47,8 @@ def learning_rate_too_high(run: Run) -> Verdict:
     lr = _lr(run)
     if lr is None:
         return Unknown("the learning rate is not known")
+    if lr == 0:
+        return Clear("the learning rate is 0")
     how = progress(run)
     sharp: Mapping[str, Any] = run.facts.get("sharpness") or {}
     ratio = sharp.get("ratio")
@@ -82,7 +85,7 @@ def learning_rate_too_high(run: Run) -> Verdict:
 
 
 def _lr(run: Run) -> float | None:
-    if run.recipe is not None and run.recipe.lr:
+    if run.recipe is not None and run.recipe.lr is not None:
         return float(run.recipe.lr)
     series = run.history.series("lr").values
     return float(series[0]) if len(series) else None

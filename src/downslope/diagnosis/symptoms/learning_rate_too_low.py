@@ -1,8 +1,8 @@
 """Learning rate too low. The loss falls steadily, smoothly, and is nowhere when the steps are used up.
 
-The weights hardly move: an update of a millionth of the weight cannot go far in some thousand steps. What looks
-like it and is not: a gradient that does not arrive (then the update is small only in some layers), a run that
-has arrived, and too few steps at a rate that is right (then a larger rate does not help).
+The weights hardly move: an update of a millionth of the weight cannot go far in some thousand steps. What
+looks like it and is not: a gradient that does not arrive (then the update is small only in some layers), a
+run that has arrived, and too few steps at a rate that is right (then a larger rate does not help).
 Source: Bengio 2012, Practical recommendations, section 3.1; the ratio of update to weight: Karpathy, CS231n.
 """
 
@@ -14,9 +14,10 @@ import numpy as np
 
 from downslope.core.edits import SetRecipe
 from downslope.core.finding import Evidence, Finding, Where
+from downslope.core.recipe import optimizer_defaults
 from downslope.core.run import Run
 from downslope.diagnosis.progress import progress
-from downslope.diagnosis.proof import proved, refuted, settle, tried, trying
+from downslope.diagnosis.proof import MATERIAL, proved, refuted, settle, trial_of, tried, trying
 from downslope.diagnosis.rates import best_rate
 from downslope.diagnosis.symptom import Clear, Unknown, Verdict, symptom
 
@@ -25,6 +26,10 @@ TINY = 1e-4
 
 CERTAIN = 1e-5
 """The same at which, without a trial, a run that stands still is put down to it."""
+
+BLIND = 0.4
+"""Share of the way that a larger rate has to recover where no validation data tells learning from
+memorising."""
 
 _SOURCE = "Bengio 2012, Practical recommendations, section 3.1; CS231n, ratio of updates to weights"
 
@@ -39,9 +44,11 @@ _SOURCE = "Bengio 2012, Practical recommendations, section 3.1; CS231n, ratio of
 )
 def learning_rate_too_low(run: Run) -> Verdict:
     """The run ended far away while a larger rate goes much further in as many steps."""
-    lr = float(run.recipe.lr) if run.recipe is not None and run.recipe.lr else None
-    if lr is None:
+    if run.recipe is None or run.recipe.lr is None:
         return Unknown("the learning rate is not known")
+    lr = float(run.recipe.lr)
+    if lr == 0:
+        return _zero(run)
     how = progress(run)
     update = _update(run)
     moved = "" if math.isnan(update) else f", median update {update:.2g} of the weights"
@@ -59,7 +66,9 @@ def learning_rate_too_low(run: Run) -> Verdict:
     certain = how.standing and update < CERTAIN
     if not trying(run) and not certain:
         return Clear(f"the loss is not creeping for want of a step{moved}")
-    severity = settle(run, "learning-rate-too-low", strong=certain)
+    trial = trial_of(run, "learning-rate-too-low")
+    blind = trial is not None and trial.get("valid_share") is None
+    severity = settle(run, "learning-rate-too-low", strong=certain, material=BLIND if blind else MATERIAL)
     if severity is None:
         return Clear(refuted(run, "learning-rate-too-low") + moved)
     new = higher if higher is not None else lr * 100
@@ -77,9 +86,26 @@ def learning_rate_too_low(run: Run) -> Verdict:
             provenance="CS231n: about 1e-3 is usual",
         ),
         also=proved(run, "learning-rate-too-low"),
-        message=f"At lr {lr:.3g} a step moves the weights by {update:.2g} of their size, and the steps were used "
-        f"up {max(how.share or 0.0, 0.0):.0%} of the way.{tried(run, 'learning-rate-too-low')}",
+        message=f"At lr {lr:.3g} a step moves the weights by {update:.2g} of their size, and the steps were "
+        f"used up {max(how.share or 0.0, 0.0):.0%} of the way.{tried(run, 'learning-rate-too-low')}",
         remedies=(SetRecipe({"lr": new}, {"lr": lr}),),
+        source=_SOURCE,
+    )
+
+
+def _zero(run: Run) -> Finding:
+    """A rate of 0, with which nothing moves."""
+    recipe = run.recipe
+    new = optimizer_defaults(recipe.optimizer).get("lr") if recipe is not None else None
+    return Finding(
+        symptom="learning-rate-too-low",
+        title="learning rate too low",
+        severity="critical",
+        evidence=Evidence(
+            name="learning rate", value=0.0, threshold=0.0, unit="lr", provenance="a step of 0 moves nothing"
+        ),
+        message="The learning rate is 0: no step moves a weight.",
+        remedies=(SetRecipe({"lr": new or 1e-2}, {"lr": 0.0}),),
         source=_SOURCE,
     )
 

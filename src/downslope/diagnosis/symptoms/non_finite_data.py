@@ -53,8 +53,8 @@ def non_finite_data(run: Run) -> Verdict:
                 unit="values",
                 provenance="a single one makes every weight NaN",
             ),
-            message=f"The {what} hold {found['count']} non-finite values, the first ({first.get('value', 'NaN')}) "
-            f"at {place}, counted from 0.",
+            message=f"The {what} hold {found['count']} non-finite values, the first "
+            f"({first.get('value', 'NaN')}) at {place}, counted from 0.",
             remedies=(Advice(f"drop or fill in the non-finite values of the {what}, starting at {place}"),),
             source="IEEE 754: an operation on NaN gives NaN",
         )

@@ -23,7 +23,8 @@ from downslope.diagnosis.proof import BLUNDER, gain, proved, settle, trial_of, t
 from downslope.diagnosis.symptom import Clear, Unknown, Verdict, symptom
 
 CLIPPED = 0.02
-"""Share of the targets' variance out of the output's reach beyond which it matters: it is lost for certain."""
+"""Share of the targets' variance out of the output's reach beyond which it matters: it is lost for
+certain."""
 
 _SOURCE = "Goodfellow, Bengio and Courville 2016, section 6.2.2; UMLAUT (Schoop et al. 2021)"
 _ONLY_SCORES = "scores of any size"
@@ -189,8 +190,8 @@ def _no_log_probability(output: Mapping[str, Any], activation: str | None) -> _F
     return _Fault(
         _number("largest output", output["max"], 0.0, "the logarithm of a probability is at most 0"),
         f"{output['objective']} wants log-probabilities{_ending(activation, ', the model ends in')}"
-        f"{'' if activation else ', the model puts out raw scores'}: the loss is not a likelihood, and has no "
-        "proper minimum.",
+        f"{'' if activation else ', the model puts out raw scores'}: the loss is not a likelihood, and has "
+        "no proper minimum.",
         edits,
     )
 

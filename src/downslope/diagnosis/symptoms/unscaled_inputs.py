@@ -3,8 +3,8 @@
 The Hessian of the first layer is the covariance of its inputs times what comes after: inputs with a root mean
 square of 100 make it 10,000 times as sharp in one direction and leave it flat in others. It looks like a bad
 learning rate. Networks that start with a norm layer, and adaptive methods on mildly unscaled data, do not
-suffer; therefore the symptom needs a run that ended far from what is reachable, and a trial where one can be had.
-Source: LeCun, Bottou, Orr and Müller 1998, Efficient BackProp, section 4.3.
+suffer; therefore the symptom needs a run that ended far from what is reachable, and a trial where one can be
+had. Source: LeCun, Bottou, Orr and Müller 1998, Efficient BackProp, section 4.3.
 """
 
 from __future__ import annotations

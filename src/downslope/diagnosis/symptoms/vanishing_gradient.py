@@ -1,9 +1,9 @@
 """Vanishing gradient. The late layers learn, the early ones stay where they started.
 
 Each layer multiplies the gradient by its weights and by the slope of its activation; a sigmoid's slope is at
-most 1/4, so five of them leave a thousandth. It shows as a gradient that falls by orders of magnitude from the
-last layer to the first. What looks like it and is not: a deep sigmoid net that learns all the same, frozen
-layers, a gradient that is small everywhere because the run has arrived.
+most 1/4, so five of them leave a thousandth. It shows as a gradient that falls by orders of magnitude from
+the last layer to the first. What looks like it and is not: a deep sigmoid net that learns all the same,
+frozen layers, a gradient that is small everywhere because the run has arrived.
 Source: Hochreiter 1991; Bengio, Simard and Frasconi 1994; Glorot and Bengio 2010, section 4.2.
 """
 
@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from downslope.core.edits import Combined, Edit, Reinitialise, ReplaceModule
+from downslope.core.edits import Advice, Combined, Edit, Reinitialise, ReplaceModule
 from downslope.core.finding import Evidence, Finding, Where
 from downslope.core.run import Run
 from downslope.diagnosis.progress import progress
@@ -38,7 +38,9 @@ _SOURCE = "Bengio, Simard and Frasconi 1994; Glorot and Bengio 2010, section 4.2
     source=_SOURCE,
 )
 def vanishing_gradient(run: Run) -> Verdict:
-    """The gradient per weight shrinks by orders of magnitude from late to early layers, and the run suffers."""
+    """The gradient per weight shrinks by orders of magnitude from late to early layers, and the run
+    suffers.
+    """
     layers = [
         layer
         for layer in run.facts["start"]["layers"]
@@ -61,7 +63,9 @@ def vanishing_gradient(run: Run) -> Verdict:
         return Clear(f"{evidence.name} is {ratio:.2g}")
     if not progress(run).ended_far:
         return Clear(f"{evidence.name} is {ratio:.2g}, but the run does well with it")
-    strong = ratio * CERTAIN < FADED and progress(run).standing
+    how, remedies = progress(run), _remedies(run)
+    halfway = how.share is not None and how.reachable is not None and how.share < 0.5
+    strong = ratio * CERTAIN < FADED and (how.standing or (halfway and not remedies[0].provable))
     severity = settle(run, "vanishing-gradient", strong=strong)
     if severity is None:
         return Clear(f"{evidence.name} is {ratio:.2g}; {refuted(run, 'vanishing-gradient')}")
@@ -74,7 +78,7 @@ def vanishing_gradient(run: Run) -> Verdict:
         also=proved(run, "vanishing-gradient"),
         message=f"The early layers get {ratio:.2g} of the gradient of the late ones before the first step."
         f"{tried(run, 'vanishing-gradient')}",
-        remedies=_remedies(run),
+        remedies=remedies,
         source=_SOURCE,
     )
 
@@ -99,7 +103,13 @@ def _remedies(run: Run) -> tuple[Edit, ...]:
         if said.get("kind") in _SQUASHING and "+" not in name and name != last
     ]
     redraw = Reinitialise("auto")
-    if not squashing:
-        return (redraw,)
-    swap = tuple(ReplaceModule(name, "torch.nn:ReLU") for name in squashing)
-    return (Combined((*swap, redraw)), redraw)
+    if squashing:
+        swap = tuple(ReplaceModule(name, "torch.nn:ReLU") for name in squashing)
+        return (Combined((*swap, redraw)), redraw)
+    called = sorted({str(said["kind"]) for said in activations.values() if said.get("kind") in _SQUASHING})
+    if called:
+        advice = Advice(
+            f"put relu in the place of {' and '.join(called)} in the forward, or a norm layer before"
+        )
+        return (advice, redraw)
+    return (redraw,)
