@@ -12,7 +12,8 @@ import math
 import os
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,9 @@ from downslope.training.environment import environment
 _memory: dict[str, Any] = {}
 _LARGE_MODEL = 1_000_000
 """Parameters above which bfloat16 autocast is chosen on a GPU; smaller models gain nothing from it."""
+
+ONE_THREAD = 8_000_000
+"""Multiply-adds of a forward pass below which one thread is at least as fast as two (bench/threads.py)."""
 
 
 def choose_device(recipe: Recipe) -> torch.device:
@@ -56,6 +60,28 @@ def choose_precision(recipe: Recipe, model: nn.Module, device: torch.device) -> 
     if device.type == "cuda" and large and torch.cuda.is_bf16_supported():
         return "bfloat16"
     return "float32"
+
+
+def choose_threads(products: int, device: torch.device) -> int:
+    """Threads for a step of `products` multiply-adds forward: one where sharing out costs more than it saves.
+
+    A rule and no measurement, so that the same run takes the same bits on a busy machine.
+    """
+    available = torch.get_num_threads()
+    return 1 if device.type == "cpu" and products < ONE_THREAD else available
+
+
+@contextmanager
+def threads(count: int) -> Generator[None]:
+    """A block with `count` threads within an operation; the former number comes back after."""
+    former = torch.get_num_threads()
+    if count != former:
+        torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        if count != former:
+            torch.set_num_threads(former)
 
 
 def signature(model: nn.Module, *more: object) -> str:

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from downslope.core import batches
-from downslope.core.errors import DataError, DownslopeError, InputError, ModelError, RunFolderError
+from downslope.core.errors import DataError, DownslopeError, InputError, ModelError, RunFolderError, told
 from downslope.core.loss import Objective, check_trainable
 from downslope.core.problem import Problem
 from downslope.core.recipe import Recipe
@@ -75,8 +75,11 @@ def fit(
     run = _run_of(problem, recipe, folder, name, resume)
     observe = run.choices.setdefault("observe", observe)
     state, train, valid, batch_size, observer = _prepare(run, problem, recipe)
+    products = sum(each["products"] for each in observer.modules.values())
+    threads = run.choices.setdefault("threads", choices.choose_threads(products, state.device))
     if "probe_price" not in run.choices:
-        run.choices["probe_price"] = _probe_price(state, observer, batch_size) if observe > 0 else 1.0
+        with choices.threads(threads):
+            run.choices["probe_price"] = _probe_price(state, observer, batch_size) if observe > 0 else 1.0
     recorder = Recorder(run)
     for fact, value in (("modules", observer.modules), ("activations", observer.activations)):
         recorder.fact(fact, value)
@@ -92,8 +95,9 @@ def fit(
         progress=progress,
     )
     try:
-        loop.go(resume=resume)
-        _summarise(loop, started)
+        with choices.threads(threads):
+            loop.go(resume=resume)
+            _summarise(loop, started)
     except BaseException as error:
         run.status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
         recorder.close()
@@ -142,7 +146,7 @@ def _run_of(
             raise RunFolderError(f"{place} holds a run already: give another folder, or resume it")
         if resume and (place / "run.json").exists():  # the same choices give the same bits
             former = load_run(place).choices
-            chosen = {key: former[key] for key in ("observe", "probe_price") if key in former}
+            chosen = {key: former[key] for key in ("observe", "probe_price", "threads") if key in former}
     return Run(
         recipe=recipe, problem=problem, folder=place, environment=environment(), described=described,
         choices=chosen,
@@ -162,7 +166,7 @@ def _prepare(
         model = model.float()
     optimizer = build_optimizer(recipe, model)
     plan = getattr(optimizer, "plan", None)
-    run.choices |= {"device": str(device), "precision": precision, "threads": torch.get_num_threads()}
+    run.choices |= {"device": str(device), "precision": precision}
     dtype = next(model.parameters()).dtype
     train = _on_device(problem.train_source, device, dtype)
     valid = None if problem.valid_source is None else _on_device(problem.valid_source, device, dtype)
@@ -199,10 +203,12 @@ def _try(state: StepState, observer: Observer) -> None:
     except DownslopeError:
         raise
     except Exception as error:
-        text = (str(error).strip().splitlines() or ["no message"])[0]
+        bare = "" if state.problem.objective is not None else (
+            "; without an objective the whole batch goes to the model, target too, which returns a loss"
+        )  # fmt: skip
         raise ModelError(
             f"a batch of shapes {shapes} cannot be put through model and objective {state.objective.label}: "
-            f"{type(error).__name__}: {text}"
+            f"{told(error)}{bare}"
         ) from error
     observer.survey()
     check_trainable(model, loss)

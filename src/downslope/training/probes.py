@@ -74,6 +74,7 @@ class Observer:
         self._before: list[Tensor] = []
         self._last = ""
         self._inside = 0
+        self._positions: dict[str, int] = {}
 
     # -- one step -----------------------------------------------------------------------------------------
 
@@ -125,6 +126,7 @@ class Observer:
                 "trainable": any(p.requires_grad for p in own_parameters(module)),
                 "norm": isinstance(module, _NORMS),
                 "called": name in seen,
+                "products": self._positions.get(name, 0) * sum(p.numel() for p in own_parameters(module)),
             }
         self.functional = any("+" in name for name in self.activations)
 
@@ -207,6 +209,9 @@ class Observer:
             self.failure = f"{type(error).__name__}: {str(error).strip().splitlines()[0][:120]}"
 
     def _measure_output(self, name: str, output: Any) -> None:
+        whole = next((leaf for leaf in batches.tensors(output) if leaf.dim()), None)
+        if whole is not None:
+            self._positions[name] = whole.numel() // max(1, whole.shape[1 if whole.dim() == 4 else -1])
         found = _first(output)
         if found is not None:
             self._note(name, "out_mean", found.mean())
