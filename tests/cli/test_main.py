@@ -103,7 +103,7 @@ def test_a_model_that_raises_is_told_with_file_line_and_error(capsys: pytest.Cap
     )
     Path("broken.py").write_text(broken)
     number = broken.splitlines().index("        return {}['no']") + 1
-    assert f"(broken.py:{number})" in refused(capsys, "fit", "broken.py")
+    assert f"(broken.py, line {number})" in refused(capsys, "fit", "broken.py")
 
 
 def test_a_refused_run_leaves_nothing_behind(capsys: pytest.CaptureFixture[str], here: Path) -> None:

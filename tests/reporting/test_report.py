@@ -21,6 +21,7 @@ from downslope.core.history import Series
 from downslope.diagnosis.diagnosis import Diagnosis
 from downslope.diagnosis.paired import difference
 from downslope.diagnosis.repair import Repair, Trial
+from downslope.reporting.cards import bar
 from downslope.reporting.curves import smoothed, thinned
 from downslope.reporting.report import report
 
@@ -306,3 +307,37 @@ def test_thinning_keeps_ends_and_extremes() -> None:
     assert (series.steps[0], series.steps[-1]) == (0, 49_999)
     assert (series.values.max(), series.values.min()) == (40.0, -40.0)
     assert (series.values == values[series.steps]).all()
+
+
+def test_the_run_that_was_diagnosed_is_not_drawn_as_the_repaired_one() -> None:
+    repaired = repair_of(diagnosis_of(run_of(), finding()))
+    repaired.diagnosis.run.problem = repaired.problem
+    assert "proof-over-data" not in Page(report(repaired).html).figures()
+    after = run_of()
+    after.problem, after.recipe = repaired.problem, repaired.recipe
+    over = Page(report(repaired, after).html).figures()["proof-over-data"]["choices"][0]["data"]
+    assert [each["name"] for each in over] == ["as it was", "after the repair"]
+
+
+@pytest.mark.parametrize(
+    ("value", "limit", "longer"),
+    [
+        (2.0, 1.0, True),
+        (0.2, 1.0, False),
+        (1e6, 1e-3, True),
+        (1e-9, 1.0, False),
+        (-0.5, 0.5, False),
+        (0.0, 1.0, False),
+    ],
+)
+def test_a_bar_is_longer_than_its_limit_where_the_value_is(value: float, limit: float, longer: bool) -> None:
+    drawn = bar(value, limit, "words")
+    length = float(re.findall(r'class="fill"[^>]*width="([\d.]+)"', drawn)[0])
+    tick = float(re.findall(r'x1="([\d.]+)"', drawn)[0])
+    assert (length > tick) is longer
+    assert 0 <= min(length, tick) <= max(length, tick) <= 400
+
+
+def test_no_bar_is_drawn_for_what_is_not_finite() -> None:
+    assert "svg" not in bar(math.inf, 1.0, "words")
+    assert "svg" not in bar(math.nan, 1.0, "words")

@@ -62,7 +62,7 @@ def complain(text: str) -> None:
 def _place_of_cause(error: DownslopeError) -> str:
     """Where in the user's own code an error began, unless its message says so."""
     place = None if error.__cause__ is None else _users_line(error.__cause__)
-    if place is None or f"line {place.rpartition(':')[2]}" in str(error):
+    if place is None or place.rpartition(", ")[2] in str(error):
         return ""
     return f" ({place})"
 
@@ -74,13 +74,13 @@ def _said(error: Exception) -> str:
 
 
 def _users_line(error: BaseException) -> str | None:
-    """``file:line`` of the innermost frame that is the user's own code; None where no frame is."""
+    """File and line of the innermost frame that is the user's own code; None where no frame is."""
     found = None
     if isinstance(error, SyntaxError) and error.filename and _is_users(error.filename):
-        return f"{_short(error.filename)}:{error.lineno}"
+        return f"{_short(error.filename)}, line {error.lineno}"
     for frame, line in traceback.walk_tb(error.__traceback__):
         if _is_users(frame.f_code.co_filename):
-            found = f"{_short(frame.f_code.co_filename)}:{line}"
+            found = f"{_short(frame.f_code.co_filename)}, line {line}"
     return found
 
 

@@ -6,11 +6,13 @@ import os
 from pathlib import Path
 from typing import Any
 
+from downslope.cli.guard import DONE, SICK
 from downslope.cli.voice import Voice
 from downslope.core.errors import InputError, RecipeError
 from downslope.core.run import Run
 from downslope.diagnosis.diagnosis import Diagnosis
 from downslope.diagnosis.repair import Repair
+from downslope.reporting.verdict import unexplained
 
 
 def run_document(run: Run, report: Path | None = None) -> dict[str, Any]:
@@ -27,6 +29,11 @@ def run_document(run: Run, report: Path | None = None) -> dict[str, Any]:
 def diagnosis_document(found: Diagnosis, report: Path | None = None) -> dict[str, Any]:
     """A diagnosis for machines: what `Diagnosis.to_dict` says, and the report's path."""
     return found.to_dict() | {"report": report}
+
+
+def status_of(found: Diagnosis) -> int:
+    """0 for a healthy run; 1 for one with a warning or worse, and for one that learns nothing unexplained."""
+    return DONE if found.healthy and not unexplained(found) else SICK
 
 
 def repair_document(found: Repair, fixed: Path | None = None, report: Path | None = None) -> dict[str, Any]:

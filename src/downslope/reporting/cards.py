@@ -77,7 +77,7 @@ def bar(value: float, limit: float, words: str) -> str:
     """
     if not (math.isfinite(value) and math.isfinite(limit)) or (value == 0 and limit == 0):
         return "<span></span>"
-    at, tick = _places(abs(value), abs(limit))
+    at, tick = (0.0, 0.92 * _WIDTH) if value < 0 < limit else _places(abs(value), abs(limit))
     box = f'viewBox="0 0 {_WIDTH:.0f} 26" preserveAspectRatio="none"'
     return (
         f'<svg {box} role="img" aria-label="{text(words)}">'

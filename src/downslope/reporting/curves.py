@@ -163,7 +163,9 @@ def _line(series: Series, name: str, colour: str, *, markers: bool = False) -> T
 def _layout(title: str, traces: Sequence[Trace], *, log: bool | None = None) -> dict[str, Any]:
     if log is None:
         log = spans_decades([np.asarray(each["y"], dtype=float) for each in traces])
-    kind = {"type": "log", "exponentformat": "power", "dtick": 1 if log and _decades(traces) > 2 else None}
+    kind: dict[str, Any] = {"type": "log", "exponentformat": "power"}
+    if log and 2 < _decades(traces) <= 6:
+        kind["dtick"] = 1
     return {
         "xaxis": {"title": {"text": "step", "standoff": 6}, "rangemode": "tozero"},
         "yaxis": {"title": {"text": title, "standoff": 8}, **(kind if log else {"rangemode": "tozero"})},

@@ -122,7 +122,7 @@ def _ending(run: Run, metric: str) -> str:
     if run.summary.get("model") != "best" or best in (None, steps(run)) or last is None or metric == "loss":
         return ""
     value = run.summary.get("valid_metric")
-    if value is None or abs(value - last) <= 0.01 * max(abs(value), abs(last)):
+    if value is None or fixed(value) == fixed(last):
         return ""
     return f" at step {best}, {fixed(last)} at the end"
 

@@ -30,7 +30,10 @@ def section(repaired: Repair, after: Run | None = None, *, key: str = "proof") -
         key: Anchor, unique on the page.
     """
     if repaired.diagnosis.healthy:
-        body, lead = f'<div class="card">{empty("Healthy: there was nothing to repair.")}</div>', ""
+        body, lead = (
+            f'<div class="card">{empty("Nothing was found that a remedy could be tried for.")}</div>',
+            "",
+        )
     else:
         over = None if after is None else curves.overlay(repaired.diagnosis.run, after, f"{key}-over")
         picture = over.html() if over is not None else ""
@@ -142,7 +145,7 @@ def _picture(repaired: Repair, key: str) -> str:
 def _said(trial: Trial, repaired: Repair) -> str:
     mean, interval = gained(trial, higher_is_better(repaired))
     inside = f" ({interval})" if interval else ""
-    return f"{capital(str(trial.edit))}: {mean}{inside}, {trial.verdict}."
+    return f"{trial.edit}: {mean}{inside}, {trial.verdict}."
 
 
 def _joins(trial: Trial, name: str) -> Trace:

@@ -83,7 +83,7 @@ class _Content:
         """The run that followed what a repair kept."""
         if repaired.kept is None:
             return None
-        return next((each for each in self.runs if each.problem is repaired.problem), None)
+        return next((each for each in self.runs if _follows(each, repaired)), None)
 
     def of(self, run: Run) -> Diagnosis | None:
         return next((each for each in self.diagnoses if _same(each.run, run)), None)
@@ -156,6 +156,13 @@ def _of_run(run: Run, content: _Content, index: int) -> Iterator[Section]:
     if shares is not None:
         yield shares
     yield settings.section(run, key=f"settings{mark}", title=f"To do it again{whose}")
+
+
+def _follows(run: Run, repaired: Repair) -> bool:
+    """Whether a run is one of the repaired problem and recipe, and not the one that was diagnosed."""
+    if _same(run, repaired.diagnosis.run):
+        return False
+    return run.problem is repaired.problem and run.recipe == repaired.recipe
 
 
 def _same(a: Run, b: Run) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from downslope.cli import options as ask
 from downslope.cli.given import Given
-from downslope.cli.guard import DONE, SICK, guarded
+from downslope.cli.guard import guarded
 from downslope.cli.voice import Voice
 
 
@@ -26,7 +26,7 @@ def diagnose(
     voice = Voice(json=json, quiet=quiet)
 
     def act() -> int:
-        from downslope.cli.outcome import check_writable, diagnosis_document, save_report
+        from downslope.cli.outcome import check_writable, diagnosis_document, save_report, status_of
         from downslope.diagnosis.diagnose import diagnose as examine
         from downslope.reporting import console
 
@@ -44,6 +44,6 @@ def diagnose(
             ]
         )
         voice.document({"verb": "diagnose"} | diagnosis_document(found, written))
-        return DONE if found.healthy else SICK
+        return status_of(found)
 
     return guarded(act, debug=debug)

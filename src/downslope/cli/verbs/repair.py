@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from downslope.cli import options as ask
 from downslope.cli.given import Given
-from downslope.cli.guard import DONE, SICK, guarded
+from downslope.cli.guard import guarded
 from downslope.cli.voice import Voice
-
-if TYPE_CHECKING:
-    from downslope.diagnosis.repair import Repair
 
 
 def repair(
@@ -41,7 +38,7 @@ def repair(
     voice = Voice(json=json, quiet=quiet)
 
     def act() -> int:
-        from downslope.cli.outcome import check_writable, repair_document, save_fixed, save_report
+        from downslope.cli.outcome import check_writable, repair_document, save_fixed, save_report, status_of
         from downslope.diagnosis.repair import repair as mend
         from downslope.reporting import console
 
@@ -53,11 +50,6 @@ def repair(
         written = save_report(report, found) if report else None
         voice.show([*console.whole_repair(found), *console.next_of_repair(found, given.task, fixed, written)])
         voice.document({"verb": "repair"} | repair_document(found, fixed, written))
-        return status(found)
+        return status_of(found.diagnosis)
 
     return guarded(act, debug=debug)
-
-
-def status(found: Repair) -> int:
-    """0 for a task that was healthy, 1 for one that was not."""
-    return DONE if found.diagnosis.healthy else SICK

@@ -35,7 +35,7 @@ def watch(
     voice = Voice(json=json, quiet=quiet, aside=True)
 
     def act() -> int:
-        from downslope.cli.outcome import check_writable, diagnosis_document, save_report
+        from downslope.cli.outcome import check_writable, diagnosis_document, save_report, status_of
         from downslope.diagnosis.script import exit_status, watch_script
         from downslope.reporting import console
 
@@ -55,6 +55,6 @@ def watch(
             ]
         )
         voice.document({"verb": "watch", "script_exit": ended} | diagnosis_document(found, written))
-        return exit_status(found, ended)
+        return exit_status(found, ended) or status_of(found)
 
     return guarded(act, debug=debug)
