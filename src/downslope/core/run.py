@@ -77,7 +77,11 @@ class Run:
         model = problem.build(recipe.seed, recipe.init)
         if self.choices.get("precision") == "float64":
             model = model.double()
-        model.load_state_dict(self.state(which))
+        try:
+            model.load_state_dict(self.state(which))
+        except RuntimeError as error:
+            reason = " ".join(str(error).split())
+            raise ModelError(f"the weights of this run do not fit its problem's model: {reason}") from error
         return model.eval()
 
     def state(self, which: Which) -> Mapping[str, Any]:

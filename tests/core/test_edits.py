@@ -1,0 +1,290 @@
+"""Edits: what they do to a problem, that raw goes in and raw comes out, and that files hold them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+import downslope as ds
+from downslope.core import edits
+from downslope.core.adapted import Adapted, Standardise, scale_of, unwrap
+from downslope.core.errors import EditError, InputError, RecipeError
+from downslope.core.finding import Evidence, Finding
+from tests.training.problems import classification, data, labels, mlp, regression, same_history, same_state
+
+HOW = ds.Recipe(optimizer="sgd", lr=0.05, momentum=0.9, batch_size=16, epochs=4, precision="float64", seed=2)
+
+
+def fit(problem: ds.Problem, recipe: ds.Recipe = HOW) -> ds.Run:
+    return ds.fit(problem, recipe, folder=False, progress=False)
+
+
+def raw() -> tuple[Tensor, Tensor]:
+    x, y = data()
+    return x * torch.tensor([1.0, 100.0, 0.01, 10.0]) + torch.tensor([5.0, -300.0, 0.0, 1.0]), 40 * y + 900
+
+
+def standard(values: Tensor) -> Tensor:
+    return (values - values.mean(0)) / values.std(0, correction=0)
+
+
+def close(a: nn.Module, b: nn.Module) -> None:
+    for (name, p), (other, q) in zip(unwrap(a).state_dict().items(), unwrap(b).state_dict().items(), strict=True):
+        assert name == other
+        torch.testing.assert_close(p, q, rtol=1e-9, atol=1e-11)
+
+
+def test_standardised_inputs_train_as_data_standardised_by_hand() -> None:
+    x, y = raw()
+    y = (y - 900) / 40
+    edited = fit(regression(train=(x, y), valid=(x, y)).edit(edits.StandardiseInputs()))
+    by_hand = fit(regression(train=(standard(x), y), valid=(standard(x), y)))
+    np.testing.assert_allclose(edited.history["train_loss"], by_hand.history["train_loss"], rtol=1e-9)
+    close(edited.model("last"), by_hand.model("last"))
+    with torch.no_grad():
+        torch.testing.assert_close(edited.model()(x), by_hand.model()(standard(x)), rtol=1e-9, atol=1e-9)
+
+
+def test_standardised_targets_train_as_by_hand_and_speak_in_raw_units() -> None:
+    x, y = raw()
+    x, scale = standard(x), float(y.std(correction=0))
+    edited = fit(regression(train=(x, y), valid=(x, y), metric="mae").edit(edits.StandardiseTargets()))
+    by_hand = fit(regression(train=(x, standard(y)), valid=(x, standard(y)), metric="mae"))
+    np.testing.assert_allclose(
+        edited.history["train_loss"], scale**2 * by_hand.history["train_loss"], rtol=1e-9
+    )
+    for key, factor in (("valid_loss", scale**2), ("valid_metric", scale)):
+        np.testing.assert_allclose(edited.history[key], factor * by_hand.history[key], rtol=1e-9)
+        assert edited.summary[key] == pytest.approx(factor * by_hand.summary[key], rel=1e-9)
+    close(edited.model("last"), by_hand.model("last"))
+    with torch.no_grad():
+        restored = by_hand.model()(x) * scale + y.mean()
+        torch.testing.assert_close(edited.model()(x), restored, rtol=1e-9, atol=1e-9)
+
+
+def test_the_objective_sees_raw_inputs_and_standard_targets() -> None:
+    x, y = raw()
+    seen: list[Tensor] = []
+
+    def objective(output: Tensor, target: Tensor, inputs: Tensor) -> Tensor:
+        seen.extend((inputs, target))
+        return ((output - target) ** 2).mean()
+
+    problem = regression(objective=objective, train=(x, y), valid=None, metric=None)
+    fit(problem.edit(edits.StandardiseInputs(), edits.StandardiseTargets()), HOW.edit(batch_size="full", lr=0.05))
+    assert torch.equal(seen[0], x)
+    torch.testing.assert_close(seen[1], standard(y))
+
+
+def test_saved_names_are_those_of_the_inner_model() -> None:
+    problem = regression().edit(edits.StandardiseInputs(), edits.StandardiseTargets())
+    state = problem.build().state_dict()
+    inner = {key for key in state if not key.startswith("_")}
+    assert inner == set(mlp().state_dict())
+    assert {key for key in state if key.startswith("_")} == {
+        "_before.mean", "_before.std", "_2_after.mean", "_2_after.std",
+    }  # fmt: skip
+    plain = mlp()
+    plain.load_state_dict({key: state[key] for key in inner})
+    other = problem.build(seed=9)
+    other.load_state_dict(plain.state_dict())
+    assert same_state(unwrap(other).state_dict(), plain.state_dict())
+    with pytest.raises(RuntimeError, match="nothing"):
+        other.load_state_dict(plain.state_dict() | {"nothing": torch.zeros(1)})
+
+
+def test_adaptations_of_adaptations_keep_their_own_weights_apart() -> None:
+    class Named(nn.Module):
+        """Names of its own that look like those of an adaptation."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = nn.Linear(4, 4)
+            self.weight = nn.Parameter(torch.randn(3))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.inner(x) * self.weight.sum()
+
+    def make() -> nn.Module:
+        model: nn.Module = Adapted(Named(), before=nn.BatchNorm1d(4), after=nn.Linear(4, 4))
+        return Adapted(Adapted(model, before=nn.Linear(4, 4)), after=nn.BatchNorm1d(4))
+
+    first, second = make(), make()
+    state = first.state_dict()
+    assert {"inner.weight", "weight", "_before.weight", "_2_before.weight", "_3_after.weight"} <= set(state)
+    assert len(state) == len(list(first.parameters())) + len(list(first.buffers()))
+    second.load_state_dict(state)
+    x = torch.randn(5, 4)
+    assert torch.equal(first.eval()(x), second.eval()(x))
+    inside = nn.ModuleDict({"part": make()})
+    inside.load_state_dict({f"part.{key}": value for key, value in state.items()})
+    assert torch.equal(inside.eval()["part"](x), first(x))
+
+
+def test_keyword_inputs_are_standardised_too() -> None:
+    x, y = raw()
+    problem = ds.Problem(model=Named4, objective="squared_error", train={"x": x, "labels": y})
+    model = problem.edit(edits.StandardiseInputs()).build().double()
+    inner: Any = unwrap(model)
+    torch.testing.assert_close(model(x=x), inner(x=standard(x)))
+
+
+class Named4(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.lin = nn.Linear(4, 1)
+
+    def forward(self, *, x: Tensor) -> Tensor:
+        return self.lin(x)
+
+
+@pytest.mark.parametrize(
+    ("shape", "axes"), [((50,), (0,)), ((50, 3), (0,)), ((50, 2, 4, 4), (0, 2, 3)), ((50, 2, 3, 3, 3), (0, 2, 3, 4))]
+)
+def test_scales_are_per_feature_or_per_channel(shape: tuple[int, ...], axes: tuple[int, ...]) -> None:
+    x = torch.randn(shape, dtype=torch.float64) * 3 + 7
+    z = Standardise(*scale_of(x))(x)
+    torch.testing.assert_close(z.mean(axes), torch.zeros_like(z.mean(axes)), rtol=0, atol=1e-12)
+    torch.testing.assert_close(z.std(axes, correction=0), torch.ones_like(z.mean(axes)))
+
+
+def test_a_constant_feature_becomes_zero_and_not_infinite() -> None:
+    x = torch.full((100, 2), 0.1)
+    x[:, 1] = torch.linspace(0, 1, 100)
+    z = Standardise(*scale_of(x))(x)
+    assert torch.equal(z[:, 0], torch.zeros(100))
+
+
+@pytest.mark.parametrize("what", [edits.StandardiseInputs, edits.StandardiseTargets])
+def test_indices_and_classes_have_no_scale(what: Any) -> None:
+    x, y = labels()
+    problem = classification(train=((x > 0).long(), y), model=lambda: nn.Embedding(2, 2))
+    with pytest.raises(EditError, match="no scale"):
+        problem.edit(what())
+
+
+def test_a_module_is_replaced_by_its_qualified_name() -> None:
+    problem = regression(model=lambda: nn.ModuleDict({"body": mlp()})).edit(
+        edits.ReplaceModule("body.1", "torch.nn:LeakyReLU", {"negative_slope": 0.3})
+    )
+    for seed in (0, 1):
+        assert problem.build(seed).get_submodule("body.1").negative_slope == 0.3
+    with pytest.raises(EditError, match=r"no module 'body.7'; did you mean 'body\."):
+        problem.edit(edits.ReplaceModule("body.7", nn.ReLU))
+    with pytest.raises(EditError, match="could not be made"):
+        problem.edit(edits.ReplaceModule("body.1", nn.Linear)).build()
+
+
+def test_the_model_is_wrapped_before_and_after() -> None:
+    problem = regression().edit(edits.WrapModel(before=nn.Softsign, after="torch.nn:Sigmoid"))
+    model = problem.build()
+    x = data(3, torch.float32)[0]
+    with torch.no_grad():
+        torch.testing.assert_close(model(x), torch.sigmoid(unwrap(model)(nn.functional.softsign(x))))
+
+
+def test_an_argument_of_the_factory_is_changed() -> None:
+    problem = regression().edit(edits.SetArgument("width", 3))
+    assert problem.build().get_submodule("0").out_features == 3
+    assert problem.argument("width") == 3
+    assert regression().argument("width") == 8
+    assert problem.edit(**{"model.width": 5}).build().get_submodule("0").out_features == 5
+
+
+def test_the_objective_is_swapped() -> None:
+    assert regression().edit(edits.SetObjective("huber")).objective is ds.objectives.huber
+
+
+def test_weights_are_drawn_anew_for_some_modules() -> None:
+    before = regression().build(3).state_dict()
+    after = regression().edit(edits.Reinitialise("he", ("0",))).build(3).state_dict()
+    assert not torch.equal(before["0.weight"], after["0.weight"])
+    assert torch.equal(before["3.weight"], after["3.weight"])
+    with pytest.raises(EditError, match="no module '7'"):
+        regression().edit(edits.Reinitialise("he", ("7",)))
+    with pytest.raises(InputError, match="did you mean"):
+        edits.Reinitialise("hee")
+
+
+def test_several_edits_apply_as_one_to_problem_and_recipe() -> None:
+    edit = edits.Combined((edits.SetRecipe({"lr": 0.5}), edits.SetArgument("width", 3)))
+    problem, recipe = edit.apply(regression(), HOW)
+    assert recipe.lr == 0.5
+    assert problem.argument("width") == 3
+    assert str(edit) == "lr = 0.5 and model.width -> 3"
+    with pytest.raises(EditError, match="an edit of the recipe"):
+        regression().edit(edits.SetRecipe({"lr": 0.5}))
+
+
+def test_advice_cannot_be_applied() -> None:
+    advice = edits.Advice("shuffle the file")
+    assert not advice.provable
+    with pytest.raises(EditError, match="done by hand"):
+        advice.apply(regression(), HOW)
+    with pytest.raises(EditError, match="done by hand"):
+        regression().edit(advice)
+
+
+def test_nothing_is_changed_in_place() -> None:
+    problem = regression()
+    before = problem.build().state_dict()
+    problem.edit(edits.StandardiseInputs(), edits.Reinitialise("he"), edits.ReplaceModule("1", nn.ReLU))
+    assert problem.edits == ()
+    assert same_state(problem.build().state_dict(), before)
+
+
+EDITS = [
+    edits.StandardiseInputs(), edits.StandardiseTargets(), edits.SetObjective("huber"),
+    edits.ReplaceModule("1", "torch.nn:LeakyReLU", {"negative_slope": 0.2}), edits.ReplaceModule("1", nn.ReLU),
+    edits.WrapModel(before="torch.nn:Softsign"), edits.SetArgument("width", 5), edits.Reinitialise("he", ("0",)),
+    edits.Combined((edits.SetArgument("width", 6), edits.Reinitialise("he"))),
+]  # fmt: skip
+
+
+def test_a_file_holds_the_recipe_and_the_edits(tmp_path: Path) -> None:
+    edits.save(tmp_path / "fixed.toml", HOW, EDITS)
+    recipe, again = edits.load(tmp_path / "fixed.toml")
+    assert recipe == HOW
+    assert [each.to_dict() for each in again] == [each.to_dict() for each in EDITS]
+    assert same_history(fit(regression().edit(*again), recipe), fit(regression().edit(*EDITS), HOW))
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        edits.ReplaceModule("1", lambda: nn.ReLU()),  # noqa: PLW0108
+        edits.SetObjective(nn.CrossEntropyLoss(label_smoothing=0.1)),
+        edits.Combined((edits.WrapModel(after=lambda: nn.Sigmoid()),)),  # noqa: PLW0108
+    ],
+)
+def test_code_is_refused_by_a_file_and_read_back_as_advice(edit: edits.Edit, tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match=r"^[^\n]*holds code[^\n]*$"):
+        edits.save(tmp_path / "fixed.toml", HOW, [edit])
+    assert not (tmp_path / "fixed.toml").exists()
+    finding = Finding(
+        symptom="dead-units", title="Dead units", severity="warning",
+        evidence=Evidence(name="dead", value=float("nan"), threshold=0.5), remedies=(edit, edits.SetRecipe({"lr": 0.1})),
+    )  # fmt: skip
+    again = Finding.from_dict(finding.to_dict())
+    assert again.remedies == (edits.Advice(str(edit)), edits.SetRecipe({"lr": 0.1}))
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        ('[[edit]]\nkind = "standardize-inputs"\n', "did you mean 'standardise-inputs'"),
+        ('[[edit]]\nname = "width"\n', "is not known"),
+        ('[[edit]]\nkind = "set-argument"\nnme = "width"\n', "set-argument"),
+    ],
+)
+def test_an_edit_that_nobody_knows_is_one_clear_line(text: str, part: str, tmp_path: Path) -> None:
+    (tmp_path / "fixed.toml").write_text(text, encoding="utf-8")
+    with pytest.raises(InputError) as told:
+        edits.load(tmp_path / "fixed.toml")
+    assert part in str(told.value)
+    assert "\n" not in str(told.value)
