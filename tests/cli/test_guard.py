@@ -44,7 +44,8 @@ def test_an_error_in_a_users_file_names_file_and_line(
     go = runpy.run_path("task.py")["go"]
     assert guard.guarded(go) == guard.UNUSABLE
     assert (
-        capsys.readouterr().err == "downslope: task.py, line 2: KeyError: 'missing' (--debug shows the traceback)\n"
+        capsys.readouterr().err
+        == "downslope: task.py, line 2: KeyError: 'missing' (--debug shows the traceback)\n"
     )
 
 

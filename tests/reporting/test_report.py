@@ -299,6 +299,16 @@ def test_smoothing_is_the_mean_of_the_latest_finite_values() -> None:
     assert math.isnan(smoothed(values, 3)[2])
 
 
+def test_a_heat_map_of_many_steps_keeps_the_first_and_the_last() -> None:
+    run = ds.Run(status="done")
+    for step in range(1, 1000):
+        run.probes.log(step, "grad_norm", {"a": float(step)})
+    heat = Page(report(run).html).figures()["layers-map-data"]["choices"][0]["data"][0]
+    assert len(heat["x"]) <= 160
+    assert (heat["x"][0], heat["x"][-1]) == ("1", "999")
+    assert heat["z"][0][-1] == pytest.approx(math.log10(999), rel=1e-5)
+
+
 def test_thinning_keeps_ends_and_extremes() -> None:
     values = np.sin(np.arange(50_000) / 50.0)
     values[31_234], values[777] = 40.0, -40.0

@@ -17,6 +17,10 @@ from downslope.reporting.numerals import numeral
 Bools = NDArray[np.bool_]
 
 
+COLUMNS = 160
+"""Probed steps that are drawn at most; more are no longer told apart."""
+
+
 class View(NamedTuple):
     """A probed statistic as it is drawn."""
 
@@ -73,6 +77,7 @@ def section(run: Run, *, key: str = "layers", title: str = "Layer by layer") -> 
 def _choice(run: Run, probe: Probe, view: View) -> Choice | None:
     if not len(probe.steps) or not probe.modules:
         return None
+    probe = thinned(probe)
     names = labelled(run, probe.modules)
     values = probe.values.T
     labels = [str(int(step)) for step in probe.steps]
@@ -102,6 +107,14 @@ def _choice(run: Run, probe: Probe, view: View) -> Choice | None:
         "margin": {"l": 30, "r": 8},
     }
     return Choice(name=view.name, traces=traces, layout=layout, caption=_caption(probe, view))
+
+
+def thinned(probe: Probe, columns: int = COLUMNS) -> Probe:
+    """The probe at no more than `columns` of its steps, first and last among them."""
+    if len(probe.steps) <= columns:
+        return probe
+    kept = np.unique(np.linspace(0, len(probe.steps) - 1, columns).round().astype(np.int64))
+    return Probe(probe.steps[kept], probe.modules, probe.values[kept])
 
 
 def labelled(run: Run, modules: Sequence[str]) -> list[str]:
@@ -190,6 +203,7 @@ def activations(run: Run, *, key: str = "activations", title: str = "Activations
 
 
 def _fractions(run: Run, probe: Probe, name: str, words: str) -> Choice | None:
+    probe = thinned(probe)
     good = [i for i in range(len(probe.modules)) if np.isfinite(probe.values[:, i]).any()]
     if not len(probe.steps) or not good:
         return None
