@@ -34,9 +34,10 @@ def standard(values: Tensor) -> Tensor:
 
 
 def close(a: nn.Module, b: nn.Module) -> None:
-    for (name, p), (other, q) in zip(unwrap(a).state_dict().items(), unwrap(b).state_dict().items(), strict=True):
-        assert name == other
-        torch.testing.assert_close(p, q, rtol=1e-9, atol=1e-11)
+    ours, theirs = unwrap(a).state_dict(), unwrap(b).state_dict()
+    assert list(ours) == list(theirs)
+    for name, tensor in ours.items():
+        torch.testing.assert_close(tensor, theirs[name], rtol=1e-9, atol=1e-11)
 
 
 def test_standardised_inputs_train_as_data_standardised_by_hand() -> None:
@@ -76,7 +77,8 @@ def test_the_objective_sees_raw_inputs_and_standard_targets() -> None:
         return ((output - target) ** 2).mean()
 
     problem = regression(objective=objective, train=(x, y), valid=None, metric=None)
-    fit(problem.edit(edits.StandardiseInputs(), edits.StandardiseTargets()), HOW.edit(batch_size="full", lr=0.05))
+    edited = problem.edit(edits.StandardiseInputs(), edits.StandardiseTargets())
+    fit(edited, HOW.edit(batch_size="full", lr=0.05))
     assert torch.equal(seen[0], x)
     torch.testing.assert_close(seen[1], standard(y))
 
@@ -144,7 +146,8 @@ class Named4(nn.Module):
 
 
 @pytest.mark.parametrize(
-    ("shape", "axes"), [((50,), (0,)), ((50, 3), (0,)), ((50, 2, 4, 4), (0, 2, 3)), ((50, 2, 3, 3, 3), (0, 2, 3, 4))]
+    ("shape", "axes"),
+    [((50,), (0,)), ((50, 3), (0,)), ((50, 2, 4, 4), (0, 2, 3)), ((50, 2, 3, 3, 3), (0, 2, 3, 4))],
 )
 def test_scales_are_per_feature_or_per_channel(shape: tuple[int, ...], axes: tuple[int, ...]) -> None:
     x = torch.randn(shape, dtype=torch.float64) * 3 + 7
@@ -240,8 +243,9 @@ def test_nothing_is_changed_in_place() -> None:
 
 EDITS = [
     edits.StandardiseInputs(), edits.StandardiseTargets(), edits.SetObjective("huber"),
-    edits.ReplaceModule("1", "torch.nn:LeakyReLU", {"negative_slope": 0.2}), edits.ReplaceModule("1", nn.ReLU),
-    edits.WrapModel(before="torch.nn:Softsign"), edits.SetArgument("width", 5), edits.Reinitialise("he", ("0",)),
+    edits.ReplaceModule("1", "torch.nn:LeakyReLU", {"negative_slope": 0.2}),
+    edits.ReplaceModule("1", nn.ReLU), edits.WrapModel(before="torch.nn:Softsign"),
+    edits.SetArgument("width", 5), edits.Reinitialise("he", ("0",)),
     edits.Combined((edits.SetArgument("width", 6), edits.Reinitialise("he"))),
 ]  # fmt: skip
 
@@ -268,7 +272,8 @@ def test_code_is_refused_by_a_file_and_read_back_as_advice(edit: edits.Edit, tmp
     assert not (tmp_path / "fixed.toml").exists()
     finding = Finding(
         symptom="dead-units", title="Dead units", severity="warning",
-        evidence=Evidence(name="dead", value=float("nan"), threshold=0.5), remedies=(edit, edits.SetRecipe({"lr": 0.1})),
+        evidence=Evidence(name="dead", value=float("nan"), threshold=0.5),
+        remedies=(edit, edits.SetRecipe({"lr": 0.1})),
     )  # fmt: skip
     again = Finding.from_dict(finding.to_dict())
     assert again.remedies == (edits.Advice(str(edit)), edits.SetRecipe({"lr": 0.1}))

@@ -55,7 +55,8 @@ def test_a_loaded_run_is_the_run(run: ds.Run) -> None:
 def test_the_problem_is_found_again_from_its_task(tmp_path: Path) -> None:
     task = tmp_path / "task_of_run.py"
     task.write_text(
-        "from tests.training.problems import regression\n\n\ndef problem():\n    return regression()\n", encoding="utf-8"
+        "from tests.training.problems import regression\n\n\ndef problem():\n    return regression()\n",
+        encoding="utf-8",
     )
     from downslope.training.tasks import load_task
 
@@ -212,7 +213,7 @@ def test_a_disk_that_fills_up_is_told_and_the_run_goes_on_in_memory(
 
     def filled(state: Any) -> None:
         if state.step == 0 and what == "history" and state.run.folder is not None:
-            recorder: Any = [each for each in watched if each.run is state.run][0]
+            recorder: Any = next(each for each in watched if each.run is state.run)
             recorder._file.close()
             recorder._file = type("Full", (), {"write": full, "flush": full, "close": full})()
 

@@ -36,7 +36,8 @@ def mlp(width: int = 8, dropout: float = 0.0, outputs: int = 1) -> nn.Module:
 def regression(**changes: Any) -> ds.Problem:
     """Squared error on `data`, with validation."""
     given: dict[str, Any] = {
-        "model": mlp, "objective": "squared_error", "train": data(), "valid": data(20, seed=1), "metric": "r2",
+        "model": mlp, "objective": "squared_error", "metric": "r2",
+        "train": data(), "valid": data(20, seed=1),
     } | changes  # fmt: skip
     return ds.Problem(**given)
 
@@ -93,5 +94,5 @@ def same_history(a: ds.Run, b: ds.Run) -> bool:
         return False
     pairs = [(a.history.series(name), b.history.series(name)) for name in a.history if name != "step"]
     return all(
-        p.steps.tolist() == q.steps.tolist() and p.values.tolist() == q.values.tolist() for p, q in pairs
+        p.steps.tolist() == q.steps.tolist() and p.values.tobytes() == q.values.tobytes() for p, q in pairs
     )

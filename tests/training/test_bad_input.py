@@ -16,7 +16,9 @@ from downslope.core.errors import InputError, RunFolderError
 from tests.training.problems import classification, data, labels, mlp, regression
 
 
-def poisoned(row: int, column: int, value: float = math.nan, *, target: bool = False) -> tuple[Tensor, Tensor]:
+def poisoned(
+    row: int, column: int, value: float = math.nan, *, target: bool = False
+) -> tuple[Tensor, Tensor]:
     x, y = data()
     (y if target else x)[row, column] = value
     return x, y
@@ -44,7 +46,8 @@ X, Y = data()
 CASES: dict[str, tuple[Callable[[], Any], str]] = {
     "a nan in the inputs": (lambda: regression(train=poisoned(7, 2)), "train inputs: nan at row 7, column 2"),
     "an infinity in the targets": (
-        lambda: regression(train=poisoned(3, 0, math.inf, target=True)), "train target: inf at row 3, column 0"),
+        lambda: regression(train=poisoned(3, 0, math.inf, target=True)),
+        "train target: inf at row 3, column 0"),
     "a nan in validation": (lambda: regression(valid=poisoned(1, 1)), "valid inputs: nan at row 1, column 1"),
     "lengths that differ": (lambda: regression(train=(X, Y[:-1])), "same first dimension"),
     "no example": (lambda: regression(train=(X[:0], Y[:0])), "the data is empty"),
@@ -59,7 +62,8 @@ CASES: dict[str, tuple[Callable[[], Any], str]] = {
         lambda: regression(objective=lambda o, t: 0.5), "must return a tensor with one number"),
     "an objective that cuts the gradient": (
         lambda: regression(objective=lambda o, t: ((o.detach() - t) ** 2).mean()), "no gradient"),
-    "an objective that is unknown": (lambda: regression(objective="squarederror"), "did you mean 'squared_error'"),
+    "an objective that is unknown": (
+        lambda: regression(objective="squarederror"), "did you mean 'squared_error'"),
     "no objective and no loss": (lambda: regression(objective=None), "which returns a loss"),
     "a metric that is unknown": (lambda: regression(metric="acuracy"), "did you mean 'accuracy'"),
     "a metric that raises": (lambda: regression(metric=raising), "the metric failed"),
@@ -83,14 +87,15 @@ CASES: dict[str, tuple[Callable[[], Any], str]] = {
         lambda: (regression(), ds.Recipe(optimizer="sgd", momentum=-1.0)), "momentum=-1"),
     "a rate of lr < 0": (lambda: (regression(), ds.Recipe(lr=-1)), "lr=-1"),
     "decay that the optimizer lacks": (
-        lambda: (regression(), ds.Recipe(optimizer="torch.optim:Rprop", weight_decay=0.1)), "no weight decay"),
+        lambda: (regression(), ds.Recipe(optimizer="torch.optim:Rprop", weight_decay=0.1)),
+        "no weight decay"),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_unusable_input_is_one_clear_line_and_leaves_no_run(case: str, tmp_path: Path) -> None:
     make, part = CASES[case]
-    with pytest.raises(InputError) as told:
+    with pytest.raises(InputError) as told:  # noqa: PT012 (some are refused before fit)
         made = make()
         problem, recipe = made if isinstance(made, tuple) else (made, ds.Recipe(batch_size=16, epochs=1))
         ds.fit(problem, recipe, folder=tmp_path / "run", progress=False)

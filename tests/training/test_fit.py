@@ -121,7 +121,9 @@ def test_the_metric_is_called_once_in_eval_mode_on_all_outputs_in_stored_order()
         return float(((output - target) ** 2).mean())
 
     x, y = data(3000)
-    problem = regression(model=Watched, metric=metric, metric_goal="min", train=(x, y), valid=(x.flip(0), y.flip(0)))
+    problem = regression(
+        model=Watched, metric=metric, metric_goal="min", train=(x, y), valid=(x.flip(0), y.flip(0))
+    )
     run = fit(problem, HOW.edit(epochs=2, batch_size=500))
     evaluations = len(run.history.series("valid_metric").steps)
     assert evaluations == 3
@@ -293,7 +295,9 @@ def test_a_dataloaders_own_batch_size_wins_and_is_said_once(caplog: pytest.LogCa
 
 def test_a_csv_file_is_a_problem(tmp_path: Path) -> None:
     x, y = data(60)
-    rows = "\n".join(",".join(f"{v:.6f}" for v in [*a.tolist(), *b.tolist()]) for a, b in zip(x, y, strict=True))
+    rows = "\n".join(
+        ",".join(f"{v:.6f}" for v in [*a.tolist(), *b.tolist()]) for a, b in zip(x, y, strict=True)
+    )
     path = tmp_path / "table.csv"
     path.write_text("a,b,c,d,quality\n" + rows, encoding="utf-8")
     problem = ds.Problem(model=mlp, objective="squared_error", train=path, target="quality")
@@ -364,6 +368,7 @@ def test_the_stateful_objective_is_not_advanced_by_what_is_measured_beside_the_r
 
     wide = int(torch.randint(10**6, (), generator=torch.Generator().manual_seed(1))) % 7 + 11
     runs = [
-        fit(regression(objective=Counting(), model=lambda: mlp(wide), valid=None), HOW.edit(steps=5)) for _ in range(2)
+        fit(regression(objective=Counting(), model=lambda: mlp(wide), valid=None), HOW.edit(steps=5))
+        for _ in range(2)
     ]
     assert same_history(*runs)

@@ -19,8 +19,8 @@ EXACT = {"rtol": 1e-12, "atol": 1e-12}
 
 def recipe(**changes: Any) -> ds.Recipe:
     given: dict[str, Any] = {
-        "optimizer": "sgd", "lr": 0.05, "momentum": 0.9, "batch_size": 16, "epochs": 4, "precision": "float64",
-        "seed": 3,
+        "optimizer": "sgd", "lr": 0.05, "momentum": 0.9, "batch_size": 16, "epochs": 4, "seed": 3,
+        "precision": "float64",
     } | changes  # fmt: skip
     return ds.Recipe(**given)
 
@@ -183,7 +183,7 @@ def test_maximising_climbs_and_reports_what_the_user_wrote() -> None:
 
     problem = regression(objective=negative, maximize=True, metric=None)
     run = fit(problem, recipe())
-    model, losses = by_hand(regression(), recipe(), sgd)
+    _, losses = by_hand(regression(), recipe(), sgd)
     np.testing.assert_allclose(run.history.series("train_loss").values, [-each for each in losses], **EXACT)
     values = run.history.series("valid_loss")
     assert run.summary["best_step"] == values.steps[np.argmax(values.values)]

@@ -132,7 +132,8 @@ def test_a_killed_run_that_is_resumed_equals_the_undisturbed_one(tmp_path: Path)
         root = Path(__file__).parents[2]
         killed = subprocess.run(
             [sys.executable, "-c", textwrap.dedent(SCRIPT), "10", str(tmp_path / "killed")],
-            cwd=root, env=os.environ | {"PYTHONPATH": str(root)}, check=False, capture_output=True, timeout=120,
+            cwd=root, env=os.environ | {"PYTHONPATH": str(root)}, check=False, capture_output=True,
+            timeout=120,
         )  # fmt: skip
         assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
         assert ds.load_run(tmp_path / "killed", noisy()).status == "running"
@@ -224,7 +225,6 @@ def test_a_member_of_a_population_is_what_fit_gives_alone() -> None:
 
 
 def test_data_in_double_precision_is_that_of_the_model() -> None:
-    x, y = data()
-    assert x.dtype == torch.float64
+    assert data()[0].dtype == torch.float64
     run = ds.fit(regression(), ds.Recipe(**HOW), folder=False, progress=False)
     assert run.choices["precision"] == "float32"

@@ -42,6 +42,11 @@ _NORMS = (
     nn.RMSNorm,
     nn.InstanceNorm1d,
 )
+_CHANNELS_FIRST = (
+    nn.modules.conv._ConvNd,  # pyright: ignore[reportPrivateUsage] (the only base of all convolutions)
+    nn.modules.batchnorm._BatchNorm,  # pyright: ignore[reportPrivateUsage]
+    nn.GroupNorm,
+)
 
 
 class Observer:
@@ -245,7 +250,7 @@ class Observer:
         self._note(name, "act_square", _mean_square(found))
         if kind in RECTIFIERS:
             self._note(name, "zero_fraction", 1.0 - found.sign().mean())
-            units = _by_unit(found)
+            units = _by_unit(found, self.owners.get(self._last))
             self._note(name, "dead_fraction", 1.0 - units.amax(0).sign().mean())
         elif kind in SQUASHERS:
             low, high = SQUASHERS[kind]
@@ -285,9 +290,14 @@ def _mean_square(x: Tensor) -> Tensor:
     return torch.dot(flat, flat) / flat.numel()
 
 
-def _by_unit(x: Tensor) -> Tensor:
-    """Shape (examples and positions, units): the unit is the channel of a convolution, else the last axis."""
-    if x.dim() == 4:
+def _by_unit(x: Tensor, after: nn.Module | None) -> Tensor:
+    """Shape (examples and positions, units): the unit is the channel of a convolution, else the last axis.
+
+    Args:
+        x: The output of an activation.
+        after: The parametrised module before it; tells channels from features where the shape does not.
+    """
+    if x.dim() == 4 or (x.dim() > 2 and isinstance(after, _CHANNELS_FIRST)):
         return x.movedim(1, -1).flatten(0, -2)
     return x.flatten(0, -2) if x.dim() > 1 else x.unsqueeze(0)
 

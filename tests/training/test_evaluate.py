@@ -1,0 +1,80 @@
+"""Evaluation: the mean over examples, whatever the batches; modes come back; a metric's failure is told."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from downslope.core.errors import InputError, ModelError
+from downslope.training.evaluate import evaluate
+from tests.training.problems import classification, data, labels, mlp, regression
+
+
+def test_the_loss_is_the_mean_over_examples_and_its_error_that_of_the_batches() -> None:
+    problem = regression(metric="mse")
+    model = mlp()
+    x, y = (each.float() for each in data())
+    with torch.no_grad():
+        errors = (model.eval()(x) - y).double() ** 2
+    found = evaluate(problem, model, batch_size=16)  # data in float64, the model in float32
+    assert found.loss == pytest.approx(float(errors.mean()), rel=1e-6)
+    assert found.metric == pytest.approx(float(errors.mean()), rel=1e-6)
+    assert found.n == 50
+    means = torch.stack([part.mean() for part in errors.split(16)])
+    assert found.stderr == pytest.approx(float(means.std() / 2), rel=1e-5)
+    assert math.isnan(evaluate(problem, model, batch_size=64).stderr)
+
+
+def test_every_module_gets_its_own_mode_back() -> None:
+    model = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Linear(8, 1)).train()
+    model[1].eval()
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    evaluate(regression(), model)
+    assert [m.training for m in model] == [True, False, True]
+    assert all(torch.equal(before[k], v) for k, v in model.state_dict().items())
+
+    def failing(output: Tensor, target: Tensor) -> float:
+        raise RuntimeError("no")
+
+    with pytest.raises(
+        InputError, match=r"the metric failed on outputs of shape \[\(50, 1\)\]: RuntimeError: no"
+    ):
+        evaluate(regression(metric=failing), model)
+    assert [m.training for m in model] == [True, False, True]
+
+
+def test_a_loader_is_joined_as_it_comes() -> None:
+    calls: list[int] = []
+
+    def metric(output: Tensor, target: Tensor) -> float:
+        calls.append(len(output))
+        return float((output.argmax(1) == target).double().mean())
+
+    x, y = labels()
+    problem = classification(metric=metric)
+    model = mlp(outputs=2)
+    stored = evaluate(problem, model, problem.train_source)
+    from downslope.core.sources import Loader
+
+    streamed = evaluate(problem, model, Loader(DataLoader(TensorDataset(x, y), batch_size=7, shuffle=True)))
+    assert calls == [50, 50]
+    assert streamed.metric == stored.metric
+    assert streamed.loss == pytest.approx(stored.loss, rel=1e-6)
+
+
+def test_a_model_that_fails_in_eval_mode_is_told_in_one_line() -> None:
+    class Fails(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.lin = nn.Linear(4, 1)
+
+        def forward(self, x: Tensor) -> Any:
+            return self.lin(x).reshape(-1, 7)
+
+    with pytest.raises(ModelError, match=r"^in eval mode a batch of shapes \[\(50, 4\), \(50, 1\)\][^\n]*$"):
+        evaluate(regression(), Fails())

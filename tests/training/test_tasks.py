@@ -1,0 +1,86 @@
+"""Tasks: a problem named on the command line, found or refused in one line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import downslope as ds
+from downslope.core.errors import InputError, TaskError
+from downslope.core.problem import Problem
+from downslope.training.tasks import load_task
+
+HEAD = "import downslope as ds\nfrom tests.training.problems import regression\n"
+
+
+def write(path: Path, text: str) -> str:
+    path.write_text(HEAD + text, encoding="utf-8")
+    return str(path)
+
+
+def test_a_file_gives_problem_and_recipe(tmp_path: Path) -> None:
+    file = write(
+        tmp_path / "task_a.py", "problem = regression\ndef recipe():\n    return ds.Recipe(lr=0.5)\n"
+    )
+    task = load_task(file)
+    assert isinstance(task.problem, Problem)
+    assert task.recipe.lr == 0.5
+    assert task.problem.name == "task_a"
+    assert load_task(task.reference).recipe == task.recipe
+    assert load_task(f"{file}:problem").recipe.lr == 0.5
+
+
+def test_without_a_recipe_the_default_is_told(tmp_path: Path) -> None:
+    task = load_task(write(tmp_path / "task_b.py", "problem = regression()\n"))
+    assert task.recipe == ds.Recipe()
+    assert any("no recipe" in line for line in task.told)
+
+
+def test_a_module_is_found_by_its_name() -> None:
+    assert isinstance(load_task("tests.training.problems:classification").problem, Problem)
+
+
+def test_a_csv_becomes_a_problem_whose_choices_are_told(tmp_path: Path) -> None:
+    path = tmp_path / "wine.csv"
+    rows = "\n".join(f"{i},{i % 7},{'good' if i % 3 else 'bad'}" for i in range(60))
+    path.write_text(f"a,b,quality\n{rows}\n", encoding="utf-8")
+    task = load_task(str(path), "quality")
+    run = ds.fit(task.problem, task.recipe.edit(epochs=2), folder=False, progress=False)
+    assert run.summary["valid_metric"] is not None
+    assert any("cross_entropy" in line for line in task.told)
+    assert load_task(task.reference).problem.train_source.size == task.problem.train_source.size
+    with pytest.raises(InputError, match="quality"):
+        load_task(str(path), "qualty")
+
+
+def test_a_bundled_data_set_is_a_task() -> None:
+    assert load_task("digits").problem.build(0) is not None
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        ("def problem():\n    raise ValueError('broken')\n", "broken"),
+        ("1 / 0\n", "ZeroDivisionError"),
+        ("def problem(:\n", "SyntaxError"),
+        ("x = 1\n", "no 'problem'"),
+        ("def problem():\n    return 3\n", "int"),
+        ("problem = regression()\nrecipe = 3\n", "'recipe' gives int"),
+        ("raise SystemExit(3)\n", "SystemExit"),
+        ("import not_there_at_all\n", "not_there_at_all"),
+    ],
+)
+def test_a_task_that_fails_is_one_clear_line(text: str, part: str, tmp_path: Path) -> None:
+    with pytest.raises(TaskError) as told:
+        load_task(write(tmp_path / "task_c.py", text))
+    assert part in str(told.value)
+    assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize("reference", ["nowhere.py", "no_such_module:problem", "tests.training.problems:nope",
+                                       "nothing.csv", "unheard-of"])  # fmt: skip
+def test_a_task_that_is_not_there_is_one_clear_line(reference: str) -> None:
+    with pytest.raises(TaskError) as told:
+        load_task(reference)
+    assert "\n" not in str(told.value)
