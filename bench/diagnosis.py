@@ -1,12 +1,13 @@
-"""Recall, root-first rate and false alarms of `diagnose` on injected faults; repaired share with ``--repair``.
+"""Recall, root-first rate and false alarms of `diagnose` on injected faults; repaired share with
+``--repair``.
 
     python -m bench.diagnosis --split 1 --seed 7        # held out: other data splits, other seeds
     python -m bench.diagnosis --every 4                 # every fourth fault
 
 A fault counts only where it hurts: the injected run covers at most 80 % of the way from the best constant
 prediction to what its healthy twin reaches by the training loss, and at most 95 % by the metric on validation
-data (output-activation: by the metric alone; high-variance: always). Harmless grades are listed by themselves:
-there the right answer is silence.
+data (output-activation: by the metric alone; high-variance: always). Harmless grades are listed by
+themselves: there the right answer is silence.
 """
 
 from __future__ import annotations
@@ -92,7 +93,10 @@ def _sick(said: Any) -> None:
         if share > HURTS:
             harmless += 1
             loud += not found.healthy
-            print(f"{'harmless' if found.healthy else 'LOUD':9}{case.name:45} {share:6.2f} {root} {took:.1f} s", flush=True)
+            print(
+                f"{'harmless' if found.healthy else 'LOUD':9}{case.name:45} {share:6.2f} {root} {took:.1f} s",
+                flush=True,
+            )
             continue
         row = table[case.symptom]
         row["n"] += 1
@@ -105,14 +109,19 @@ def _sick(said: Any) -> None:
             mended = ds.repair(case.problem, case.recipe, diagnosis=found, progress=False)
             row["kept"] += mended.kept is not None
             fixed = f"{mended.before} -> {mended.after} by {mended.kept}"
-        print(f"{word:9}{case.name:45} {share:6.2f} {root} {found.symptoms} {took:.1f} s {'SLOW' if late else ''} {fixed}", flush=True)
+        print(
+            f"{word:9}{case.name:45} {share:6.2f} {root} {found.symptoms} {took:.1f} s {'SLOW' if late else ''} {fixed}",
+            flush=True,
+        )
     print(f"\n{'symptom':26}{'cases':>6}{'found':>7}{'root first':>12}{'kept':>6}   root named instead")
     for name, row in table.items():
         others = {k: v for k, v in confusion[name].items() if k != name}
         print(f"{name:26}{row['n']:6}{row['found']:7}{row['root']:12}{row['kept']:6}   {others or ''}")
     total = sum((c for c in table.values()), collections.Counter())
     n = max(total["n"], 1)
-    print(f"{'all':26}{total['n']:6}{total['found'] / n:7.1%}{total['root'] / n:12.1%}{total['kept'] / n:6.0%}")
+    print(
+        f"{'all':26}{total['n']:6}{total['found'] / n:7.1%}{total['root'] / n:12.1%}{total['kept'] / n:6.0%}"
+    )
     print(f"harmless grades: {harmless}, {loud} of them told as ill; over the time allowed: {slow}\n")
 
 
@@ -129,7 +138,9 @@ def _healthy(said: Any) -> None:
             slow += took > 2 * own + 10
             word = "ok" if found.healthy else "ALARM"
             print(f"{word:9}{case.name:45} {found.symptoms} {found.verdict[:60]} {took:.1f} s", flush=True)
-    print(f"\nhealthy: {count}, false alarms: {alarms} ({alarms / max(count, 1):.1%}); over the time allowed: {slow}\n")
+    print(
+        f"\nhealthy: {count}, false alarms: {alarms} ({alarms / max(count, 1):.1%}); over the time allowed: {slow}\n"
+    )
 
 
 if __name__ == "__main__":

@@ -1,12 +1,15 @@
-"""Faults injected into healthy problems, with their healthy twins, and healthy runs with odd but working choices.
+"""Faults injected into healthy problems, with their healthy twins, and healthy runs with odd but working
+choices.
 
-A case is a problem, a recipe, and the symptom that was injected (None for a healthy one). Models come as modules
-and as custom forwards with functional activations; tasks are tables and images, regression, two and ten classes.
+A case is a problem, a recipe, and the symptom that was injected (None for a healthy one). Models come as
+modules and as custom forwards with functional activations; tasks are tables and images, regression, two and
+ten classes.
 """
 
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -61,7 +64,7 @@ class Functional(nn.Module):
     def __init__(self, inputs: int, outputs: int, width: int, depth: int, act: str, end: str) -> None:
         super().__init__()
         sizes = [inputs, *[width] * depth]
-        self.hidden = nn.ModuleList(nn.Linear(a, b) for a, b in zip(sizes[:-1], sizes[1:], strict=True))
+        self.hidden = nn.ModuleList(nn.Linear(a, b) for a, b in itertools.pairwise(sizes))
         self.head = nn.Linear(width, outputs)
         self.act, self.end = act, end
 
@@ -250,14 +253,18 @@ def _sick(split: int, seed: int) -> Iterator[Case]:
                 twin = (problem(task, plain), recipe)
                 at = f"{task.name}/{form}/{method}"
 
-                def case(name: str, symptom: str, p: ds.Problem, r: ds.Recipe, at: str = at, twin: Any = twin) -> Case:
+                def case(
+                    name: str, symptom: str, p: ds.Problem, r: ds.Recipe, at: str = at, twin: Any = twin
+                ) -> Case:
                     return Case(f"{at}/{name}", p, r, symptom, twin)
 
                 def of(task: Task = task, maker: Any = maker, **changes: Any) -> ds.Problem:
                     return problem(task, maker(task.inputs, task.outputs, **changes))
 
                 lr = settings["lr"]
-                yield case("inputs*255", "unscaled-inputs", problem(task, plain, scaled(task.table, 255.0)), recipe)
+                yield case(
+                    "inputs*255", "unscaled-inputs", problem(task, plain, scaled(task.table, 255.0)), recipe
+                )
                 yield case("inputs+300", "unscaled-inputs",
                            problem(task, plain, scaled(task.table, 20.0, 300.0)), recipe)  # fmt: skip
                 yield case("lr*300", "learning-rate-too-high", twin[0], recipe.edit(lr=lr * 300))
@@ -327,7 +334,9 @@ def odd(split: int = 0, seed: int = 0) -> Iterator[Case]:
     yield case("linear regression", problem(dia, modules(10, 1, depth=0)), lr=1e-2, epochs=60)
     yield case("weight decay", problem(dig, modules(64, 10)), optimizer="adamw", weight_decay=0.1)
     yield case("cosine and warm-up", problem(dig, modules(64, 10)), schedule="cosine", warmup=20)
-    yield case("own objective", problem(dig, functions(64, 10), None, lambda o, y: functional.cross_entropy(o, y)))
+    yield case(
+        "own objective", problem(dig, functions(64, 10), None, functional.cross_entropy)
+    )
     yield case("log-softmax and CE", problem(dig, modules(64, 10, end="log_softmax")))
     yield case("log-softmax and NLL", problem(dig, functions(64, 10, end="log_softmax"), None, nn.NLLLoss()))
     yield case("sigmoid and BCE", problem(can, modules(30, 1, end="sigmoid"), None, nn.BCELoss()))
@@ -345,11 +354,31 @@ def odd(split: int = 0, seed: int = 0) -> Iterator[Case]:
     yield case("goal reached", ds.Problem(model=modules(64, 10), objective="cross_entropy", train=dig.table.train,
                                           valid=dig.table.valid, metric="accuracy", goal=0.85))  # fmt: skip
     yield case("early stopping", problem(dig, modules(64, 10)), patience=5, epochs=60)
-    yield case("raw targets, adam", problem(dia, modules(10, 1), retargeted(dia.table, 77.0, 152.0)), lr=0.03, epochs=100)
-    yield case("layer norm", problem(dig, lambda: nn.Sequential(nn.Linear(64, 64), nn.LayerNorm(64), nn.ReLU(), nn.Linear(64, 10))))
-    yield case("no validation", ds.Problem(model=modules(13, 3), objective="cross_entropy", train=win.table.train), epochs=60)
-    yield case("mae", ds.Problem(model=modules(10, 1), objective="mae", train=dia.table.train, valid=dia.table.valid), epochs=60)
-    yield case("momentum 0.99", problem(dig, modules(64, 10)), optimizer="sgd", lr=0.005, momentum=0.99, epochs=30)
+    yield case(
+        "raw targets, adam",
+        problem(dia, modules(10, 1), retargeted(dia.table, 77.0, 152.0)),
+        lr=0.03,
+        epochs=100,
+    )
+    yield case(
+        "layer norm",
+        problem(
+            dig, lambda: nn.Sequential(nn.Linear(64, 64), nn.LayerNorm(64), nn.ReLU(), nn.Linear(64, 10))
+        ),
+    )
+    yield case(
+        "no validation",
+        ds.Problem(model=modules(13, 3), objective="cross_entropy", train=win.table.train),
+        epochs=60,
+    )
+    yield case(
+        "mae",
+        ds.Problem(model=modules(10, 1), objective="mae", train=dia.table.train, valid=dia.table.valid),
+        epochs=60,
+    )
+    yield case(
+        "momentum 0.99", problem(dig, modules(64, 10)), optimizer="sgd", lr=0.005, momentum=0.99, epochs=30
+    )
 
 
 def _bounded(split: int) -> ds.Problem:

@@ -57,7 +57,8 @@ def diagnose(
         problem_or_run: A problem, or a finished run (then nothing is trained, and what it did not record is
             named as not checked).
         recipe: How to train; left out, Adam with its defaults.
-        budget: "2m", "90s", seconds, or "500 steps" (of the run; trials take no more).
+        budget: "2m", "90s", seconds, or "500 steps" of each run: then time does not count, and the diagnosis
+            is the same on every machine.
         progress: Whether to say on standard error what is being looked at.
         folder: Of the run; None makes one, False keeps it in memory.
 
@@ -155,7 +156,8 @@ class _Session:
         took = time.monotonic() - begun
         self.run.facts = facts | self.run.facts
         # A diagnosis of a small problem takes at most twice the time of its run plus 10 s.
-        self.limit = self.budget.started + min(self.budget.seconds, 2 * took + SLACK)
+        if self.budget.steps is None:
+            self.limit = self.budget.started + min(self.budget.seconds, 2 * took + SLACK)
         self.run.facts["seconds"] = took
 
     def _cut(self, seconds: float) -> Recipe:
@@ -177,6 +179,7 @@ class _Session:
             "what comes later is not judged."
         )
         self.length = allowed
+        self.run.facts["truncated"] = True
         return self.recipe.edit(steps=allowed)
 
     def _measure_ending(self) -> None:
@@ -285,6 +288,10 @@ class _Session:
         steps = self._full() if full else max(10, int(share * int(self.run.summary.get("steps") or 0)))
         self._say(f"trial of {edit}, {steps} steps")
         found = attempt(self.problem, self.recipe, edit, steps, self.held)
+        if found.get("status") == "interrupted":
+            self.notes.append("Interrupted: what was not tried by then is not judged.")
+            self.limit = 0.0
+            return None
         beside = compare(self.run, found, None if full else steps)
         return found | beside | {"edit": str(edit), "full": full, "steps": steps}
 

@@ -21,6 +21,9 @@ MATERIAL = 0.2
 BLUNDER = 0.05
 """The same for what is plainly a slip in the code (a softmax before a cross-entropy)."""
 
+CUT = 0.5
+"""The same where the budget cut the run short: a slow start is then no fault yet."""
+
 _CLAIM = "the share that DESIGN asks a warning to state; bench/diagnosis.py reports what it gives"
 
 
@@ -60,6 +63,8 @@ def settle(run: Run, symptom: str, strong: bool, material: float = MATERIAL) -> 
         worst: Severity = "critical" if how.standing else "warning"
         return worst if strong else "info"
     recovered = gain(trial)
+    if run.facts.get("truncated"):
+        material = max(material, CUT)
     if not math.isfinite(recovered) or recovered < material:
         return None
     return "critical" if how.standing else "warning"

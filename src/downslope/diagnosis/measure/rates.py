@@ -51,7 +51,10 @@ def measure(
     def attempt_at(lr: float) -> None:
         rounded = float(f"{lr:.3g}")
         if time.monotonic() < until and all(rounded != each for each, _ in tried):
-            loss = attempt(problem, recipe, SetRecipe({"lr": rounded}), steps, held).get("loss")
+            found = attempt(problem, recipe, SetRecipe({"lr": rounded}), steps, held)
+            if found.get("status") == "interrupted":
+                raise InterruptedError("the trials with other learning rates were interrupted")
+            loss = found.get("loss")
             tried.append((rounded, None if loss is None else sign * loss))
 
     signed = None if control is None else sign * control

@@ -27,6 +27,9 @@ TINY = 1e-4
 CERTAIN = 1e-5
 """The same at which, without a trial, a run that stands still is put down to it."""
 
+FEWEST = 20
+"""Steps under which it is their number that is too small. Convention."""
+
 BLIND = 0.4
 """Share of the way that a larger rate has to recover where no validation data tells learning from
 memorising."""
@@ -56,6 +59,12 @@ def learning_rate_too_low(run: Run) -> Verdict:
         return Clear("the run left the finite numbers")
     if not how.ended_far:
         return Clear(f"the run came far enough{moved}")
+    certain = how.standing and update < CERTAIN
+    if run.facts.get("truncated") and not certain:
+        return Unknown("the run was cut short, so that a small rate may still arrive")
+    taken = len(run.history.series("train_loss").steps)
+    if taken < FEWEST and how.ended_far:
+        return Unknown(f"{taken} steps are too few to judge a rate")
     higher = best_rate(run, "higher")
     if trying(run) and higher is None:
         return (
@@ -63,7 +72,6 @@ def learning_rate_too_low(run: Run) -> Verdict:
             if run.facts.get("rates")
             else Unknown("not tried: an earlier cause explains the run, or no time was left")
         )
-    certain = how.standing and update < CERTAIN
     if not trying(run) and not certain:
         return Clear(f"the loss is not creeping for want of a step{moved}")
     trial = trial_of(run, "learning-rate-too-low")
