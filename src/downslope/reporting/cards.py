@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from downslope.diagnosis.diagnosis import Diagnosis
 
 _WIDTH = 400.0
+_FATES = {"kept": "good", "works, not kept": "info", "worse": "warn", "failed": "warn"}
 _ENTITIES = {"model": "the model", "objective": "the objective", "optimisation": "the recipe"}
 
 
@@ -116,7 +117,7 @@ def _remedies(finding: Finding, proved: Mapping[str, str]) -> str:
     for edit in finding.remedies:
         kind = _ENTITIES[edit.entity] if edit.provable else "by hand"
         said = proved.get(str(edit), "")
-        word = tag(said, "good" if said == "kept" else "") if said else ""
+        word = tag(said, _FATES.get(said, "")) if said else ""
         rows.append(f"<li>{text(edit)} {tag(kind)} {word}</li>")
     return f"<h4>What to do</h4><ol>{''.join(rows)}</ol>"
 

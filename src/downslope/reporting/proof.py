@@ -96,7 +96,7 @@ def gained(trial: Trial, higher: bool) -> tuple[str, str]:
     gain = trial.gain
     if math.isnan(gain.mean):
         return "", ""
-    sign = "+" if gain.mean >= 0 else "\u2212"
+    sign = "+" if gain.mean >= 0 else "-"
     mean = f"{sign}{facts.fixed(abs(gain.mean))}" if higher else f"better by {numeral(gain.mean)}"
     low, high = (facts.fixed(each) if higher else numeral(each) for each in (gain.low, gain.high))
     interval = "" if math.isnan(gain.low) else f"95 % {low} to {high}"
@@ -188,7 +188,7 @@ def _trials(repaired: Repair) -> str:
         reason = f' <span class="muted">{text(trial.reason)}</span>' if trial.reason else ""
         rows.append([text(trial.edit), before, after, text(mean), text(interval), word + reason])
     head = ("remedy", "before", "after", "paired difference", "interval", "verdict")
-    return table(head, rows, numeric=(1, 2, 3))
+    return table(head, rows, numeric=(1, 2, 3, 4))
 
 
 def _kept(repaired: Repair, key: str) -> str:

@@ -9,8 +9,9 @@ from typing import Annotated, Any
 import typer
 
 from downslope.cli import options as ask
-from downslope.cli.guard import DONE, guarded
+from downslope.cli.guard import DONE, SICK, guarded
 from downslope.cli.voice import Voice
+from downslope.reporting.rows import Row
 
 EXAMPLE = Path(__file__).resolve().parents[1] / "examples" / "digits_mlp.py"
 """The task that is shown; copied beside the demo's results, to be read and changed."""
@@ -28,8 +29,6 @@ def demo(
     voice = Voice(json=json, quiet=quiet)
 
     def act() -> int:
-        from downslope.reporting.rows import Row
-
         task = copy_example(folder)
         voice.show(
             [
@@ -42,7 +41,7 @@ def demo(
         voice.show([Row(""), Row("The healthy twin: same network, same recipe, pixels / 16.", tone="strong")])
         healthy = _healthy(task, folder, voice)
         voice.document({"verb": "demo", "sick": sick, "healthy": healthy})
-        return DONE
+        return DONE if sick["kept"] and healthy["healthy"] else SICK
 
     return guarded(act, debug=debug)
 
@@ -67,31 +66,26 @@ def _sick(task: Path, folder: Path, voice: Voice) -> dict[str, Any]:
     from downslope.diagnosis.diagnose import diagnose
     from downslope.diagnosis.repair import repair
     from downslope.reporting import console
-    from downslope.reporting.rows import Row
     from downslope.training.fit import fit
     from downslope.training.recorder import new_folder
     from downslope.training.tasks import load_task
 
     given = load_task(str(task))
-    place = new_folder("fails", folder)
-    found = diagnose(given.problem, given.recipe, progress=voice.progress, folder=place)
-    voice.show([*console.header(found.run), *console.of_run(found.run), *console.of_diagnosis(found)])
+    run = fit(given.problem, given.recipe, folder=new_folder("fails", folder), progress=voice.progress)
+    voice.show([*console.header(run), *console.of_run(run)])
+    found = diagnose(given.problem, given.recipe, progress=voice.progress, folder=False)
+    voice.show(console.of_diagnosis(found))
     mended = repair(given.problem, given.recipe, diagnosis=found, progress=voice.progress)
     voice.show(console.of_repair(mended))
+    if mended.kept is None:
+        written = save_report(folder / "report.html", mended)
+        return repair_document(mended, None, written)
     fixed = save_fixed(mended, folder / "fixed.toml", voice)
     after = fit(mended.problem, mended.recipe, folder=new_folder("fixed", folder), progress=voice.progress)
     written = save_report(folder / "report.html", mended, after)
-    voice.show(
-        [
-            *([] if mended.kept is None else console.of_run(after, "after")),
-            *console.next_of_repair(mended, console.shown(task), fixed)[-1:],
-            Row(
-                f"{console.before_and_after(found.run, after)}    report {console.shown(written)}",
-                label="result",
-                tone="good",
-            ),
-        ]
-    )
+    voice.show([*console.of_run(after, "after"), *console.next_of_repair(mended, console.shown(task), fixed)])
+    result = f"{console.before_and_after(run, after)}    report {console.shown(written)}"
+    voice.show([Row(result, label="result", tone="good")])
     return repair_document(mended, fixed, written)
 
 
