@@ -57,6 +57,11 @@ def test_a_number_of_steps_that_ends_within_an_epoch() -> None:
     assert run.history.series("epoch").values.tolist() == [1.0, 1.0]
 
 
+def test_steps_that_end_with_an_epoch_complete_it() -> None:
+    run = fit(regression(), recipe(epochs=None, steps=8))
+    assert run.history.series("epoch").values.tolist() == [1.0, 2.0]
+
+
 def test_a_factory_with_groups_trains_with_its_groups() -> None:
     def grouped(params: Any) -> torch.optim.Optimizer:
         params = list(params)
