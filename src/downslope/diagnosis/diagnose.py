@@ -20,12 +20,12 @@ from downslope.core.run import Run
 from downslope.diagnosis import measure
 from downslope.diagnosis.budget import Budget
 from downslope.diagnosis.diagnosis import Diagnosis
-from downslope.diagnosis.judge import CERTAIN, judge
+from downslope.diagnosis.judge import judge
 from downslope.diagnosis.measure import constant, data, ending, output, rates, references, sharpness, start
 from downslope.diagnosis.measure.sample import scored
 from downslope.diagnosis.price import Price, price
 from downslope.diagnosis.progress import progress as how_far
-from downslope.diagnosis.proof import MATERIAL, gain
+from downslope.diagnosis.proof import MATERIAL, answered, gain
 from downslope.diagnosis.symptom import GROUPS, rank_of, registry
 from downslope.diagnosis.trials import attempt, compare
 from downslope.training.fit import fit
@@ -205,7 +205,7 @@ class _Session:
                 return
         run.facts["trials"] = {}
         self._try_all()
-        if not run.facts.get("references") and not self._answered():
+        if not run.facts.get("references") and not answered(self.run):
             self._references()
 
     def _references(self) -> None:
@@ -224,7 +224,7 @@ class _Session:
         tried: set[str] = set()
         step = GROUPS.index("step")
         for _ in range(len(registry()) + 1):
-            if self._answered():
+            if answered(self.run):
                 return
             suspects = [
                 f
@@ -267,11 +267,6 @@ class _Session:
         found = self._trial(Combined(edits))
         if found is not None and gain(found) > alone + MATERIAL:
             trials.update({f.symptom: found for f in findings})
-
-    def _answered(self) -> bool:
-        """Whether one cause already gives back most of the way."""
-        trials: dict[str, Any] = self.run.facts.get("trials") or {}
-        return any(gain(each) >= CERTAIN for each in trials.values())
 
     def _try(self, finding: Finding) -> None:
         found = self._trial(finding.remedies[0])

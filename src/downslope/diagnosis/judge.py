@@ -9,11 +9,8 @@ from downslope.core.finding import SEVERITIES, Finding
 from downslope.core.run import Run
 from downslope.diagnosis.diagnosis import Diagnosis
 from downslope.diagnosis.progress import progress
-from downslope.diagnosis.proof import gain, trial_of
+from downslope.diagnosis.proof import CERTAIN, gain, trial_of
 from downslope.diagnosis.symptom import Clear, Symptom, Unknown, missing, rank_of, registry
-
-CERTAIN = 0.8
-"""A cause whose remedy recovers this share of the way is the answer. Convention; bench/diagnosis.py."""
 
 NEARLY = 0.8
 """An earlier cause stays the root while its remedy recovers this share of what the best one recovers."""

@@ -24,6 +24,11 @@ BLUNDER = 0.05
 CUT = 0.5
 """The same where the budget cut the run short: a slow start is then no fault yet."""
 
+CERTAIN = 0.8
+"""A cause whose remedy recovers this share of the way is the answer; no later one is tried. Convention."""
+
+NOT_TRIED = "not tried: an earlier cause explains the run, or no time was left"
+
 _CLAIM = "the share that DESIGN asks a warning to state; bench/diagnosis.py reports what it gives"
 
 
@@ -35,6 +40,12 @@ def trial_of(run: Run, symptom: str) -> Mapping[str, Any] | None:
 def trying(run: Run) -> bool:
     """Whether suspicions of this run can be put to a trial."""
     return run.facts.get("trials") is not None
+
+
+def answered(run: Run) -> bool:
+    """Whether one cause already gives back most of the way."""
+    trials: Mapping[str, Mapping[str, Any]] = run.facts.get("trials") or {}
+    return any(gain(each) >= CERTAIN for each in trials.values())
 
 
 def gain(trial: Mapping[str, Any]) -> float:

@@ -22,9 +22,10 @@ from downslope.diagnosis.diagnose import diagnose
 from downslope.diagnosis.diagnosis import Diagnosis
 from downslope.diagnosis.measure import one_line
 from downslope.diagnosis.measure.sample import scored
-from downslope.diagnosis.paired import NO_DIFFERENCE, Difference, difference
+from downslope.diagnosis.paired import difference
 from downslope.diagnosis.progress import progress as how_far
 from downslope.diagnosis.progress import table
+from downslope.diagnosis.trial import Trial, Verdict, mean
 from downslope.diagnosis.trials import score
 from downslope.training.population import fit_population
 
@@ -35,50 +36,6 @@ RETUNE_BELOW = 0.9
 """Share of the way under which the best remedy is tried again with other learning rates."""
 
 _COLUMNS = {"train_loss": "loss", "train_metric": "metric"}
-
-Verdict = Literal["kept", "works, not kept", "not confirmed", "worse", "failed"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Trial:
-    """One remedy beside the control.
-
-    Attributes:
-        edit: The remedy.
-        before: What the control reached, one value a seed, in `measure`'s unit.
-        after: What the remedy reached from the same seeds.
-        gain: Paired difference, positive where the remedy is better.
-        verdict: What came of it.
-        reason: Why, where that needs saying.
-    """
-
-    edit: Edit
-    before: tuple[float, ...] = ()
-    after: tuple[float, ...] = ()
-    gain: Difference = NO_DIFFERENCE
-    verdict: Verdict = "not confirmed"
-    reason: str = ""
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values only."""
-        return plain(
-            {
-                "edit": self.edit.to_dict(), "text": str(self.edit), "before": self.before,
-                "after": self.after, "gain": self.gain._asdict(), "verdict": self.verdict,
-                "reason": self.reason,
-            }
-        )  # fmt: skip
-
-    def __str__(self) -> str:
-        if not self.after:
-            return f"{self.edit}   {self.verdict}: {self.reason}"
-        before, after = _mean(self.before), _mean(self.after)
-        low, high = sorted((self.gain.low, self.gain.high))
-        interval = "" if math.isnan(low) else f", 95 % {low:.3g} to {high:.3g}"
-        word = self.verdict.upper() if self.verdict == "kept" else self.verdict
-        return (
-            f"{self.edit}   {before:.4g} -> {after:.4g}  (better by {self.gain.mean:.3g}{interval})  {word}"
-        )
 
 
 @dataclass(kw_only=True, eq=False)
@@ -238,7 +195,7 @@ class _Trials:
             return
         self._say(f"{len(edits)} remedies x {len(result.seeds)} seeds beside the unchanged recipe")
         self.control, _ = self._scores(None)
-        result.before = _mean(self.control)
+        result.before = mean(self.control)
         for edit in edits:
             if not self._try(edit) or self._done():
                 break
@@ -346,10 +303,10 @@ class _Trials:
         known = [
             self._sign * each[key] for each in facts.get("references") or () if each.get(key) is not None
         ]
-        known += [self._sign * _mean(each.after) for each in self.result.trials if each.after]
-        base = self._sign * _mean(self.control)
+        known += [self._sign * mean(each.after) for each in self.result.trials if each.after]
+        base = self._sign * mean(self.control)
         way = max(known) - base
-        return (self._sign * _mean(trial.after) - base) / way if way > 0 else 1.0
+        return (self._sign * mean(trial.after) - base) / way if way > 0 else 1.0
 
     def _best(self) -> Trial | None:
         won = [each for each in self.result.trials if each.gain.sure]
@@ -385,16 +342,12 @@ class _Trials:
         kept = min(near, key=lambda each: (size(each.edit), -each.gain.mean))
         index = result.trials.index(kept)
         result.trials[index] = _with(kept, "kept")
-        result.kept, result.after = kept.edit, _mean(kept.after)
+        result.kept, result.after = kept.edit, mean(kept.after)
         result.problem, result.recipe = kept.edit.apply(self.problem, self.recipe)
 
 
 def _with(trial: Trial, verdict: Verdict) -> Trial:
     return Trial(edit=trial.edit, before=trial.before, after=trial.after, gain=trial.gain, verdict=verdict)
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values) if values else math.nan
 
 
 def _measure(problem: Problem) -> str:

@@ -12,10 +12,13 @@ from downslope.core.errors import DownslopeError
 from downslope.core.loss import Objective
 from downslope.core.problem import Problem
 from downslope.core.recipe import Recipe
-from downslope.diagnosis.measure.sample import PROBED, precision, sample
+from downslope.diagnosis.measure.sample import precision, sample
 from downslope.optim.stability import method_of, stable_limit
 from downslope.terrain.sharpness import sharpness
 from downslope.training.optimizer import build_optimizer
+
+EXAMPLES = 256
+"""Examples on which the curvature is measured: it costs some thirty gradients."""
 
 _ADAPTIVE = ("adam", "adamw", "rmsprop", "adagrad")
 
@@ -34,7 +37,7 @@ def measure(problem: Problem, recipe: Recipe) -> dict[str, Any]:
     limit = stable_limit(optimizer, group)
     if limit is None:
         raise DownslopeError("the stable limit of this method is not known")
-    batch = sample(problem.train_source, PROBED, precision(model))
+    batch = sample(problem.train_source, EXAMPLES, precision(model))
     objective = Objective(problem)
 
     def loss() -> Tensor:

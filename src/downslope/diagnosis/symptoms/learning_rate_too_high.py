@@ -20,7 +20,7 @@ from downslope.core.edits import SetRecipe
 from downslope.core.finding import Evidence, Finding, Where
 from downslope.core.run import Run
 from downslope.diagnosis.progress import Progress, progress
-from downslope.diagnosis.proof import proved, refuted, settle, tried, trying
+from downslope.diagnosis.proof import NOT_TRIED, answered, proved, refuted, settle, tried, trying
 from downslope.diagnosis.rates import best_rate
 from downslope.diagnosis.symptom import Clear, Unknown, Verdict, symptom
 
@@ -58,15 +58,13 @@ def learning_rate_too_high(run: Run) -> Verdict:
     lower = best_rate(run, "lower")
     spike = _spike(run, how)
     evidence = _evidence(ratio, spike, how)
-    if trying(run) and lower is None:
-        return (
-            Clear("no lower rate did better in a short trial")
-            if run.facts.get("rates")
-            else Unknown("not tried: an earlier cause explains the run, or no time was left")
-        )
     hard = how.diverged or (ratio is not None and ratio > SHARP) or spike > 2 * SPIKE
-    if not trying(run) and not (hard and how.standing):
-        return Clear(f"{evidence}")
+    if trying(run) and lower is None and run.facts.get("rates"):
+        return Clear("no lower rate did better in a short trial")
+    if lower is None and not (hard and how.standing):
+        return Unknown(NOT_TRIED) if trying(run) else Clear(f"{evidence}")
+    if lower is None and answered(run):
+        return Unknown(NOT_TRIED)
     severity = settle(run, "learning-rate-too-high", strong=hard and how.standing)
     if severity is None:
         return Clear(f"{evidence}; {refuted(run, 'learning-rate-too-high')}")

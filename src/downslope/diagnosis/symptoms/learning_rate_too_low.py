@@ -17,7 +17,17 @@ from downslope.core.finding import Evidence, Finding, Where
 from downslope.core.recipe import optimizer_defaults
 from downslope.core.run import Run
 from downslope.diagnosis.progress import progress
-from downslope.diagnosis.proof import MATERIAL, proved, refuted, settle, trial_of, tried, trying
+from downslope.diagnosis.proof import (
+    MATERIAL,
+    NOT_TRIED,
+    answered,
+    proved,
+    refuted,
+    settle,
+    trial_of,
+    tried,
+    trying,
+)
 from downslope.diagnosis.rates import best_rate
 from downslope.diagnosis.symptom import Clear, Unknown, Verdict, symptom
 
@@ -66,14 +76,12 @@ def learning_rate_too_low(run: Run) -> Verdict:
     if taken < FEWEST and how.ended_far:
         return Unknown(f"{taken} steps are too few to judge a rate")
     higher = best_rate(run, "higher")
-    if trying(run) and higher is None:
-        return (
-            Clear(f"no higher rate did better in a short trial{moved}")
-            if run.facts.get("rates")
-            else Unknown("not tried: an earlier cause explains the run, or no time was left")
-        )
-    if not trying(run) and not certain:
-        return Clear(f"the loss is not creeping for want of a step{moved}")
+    if trying(run) and higher is None and run.facts.get("rates"):
+        return Clear(f"no higher rate did better in a short trial{moved}")
+    if higher is None and not certain:
+        return Unknown(NOT_TRIED) if trying(run) else Clear(f"no sign of too small a step{moved}")
+    if higher is None and answered(run):
+        return Unknown(NOT_TRIED)
     trial = trial_of(run, "learning-rate-too-low")
     blind = trial is not None and trial.get("valid_share") is None
     severity = settle(run, "learning-rate-too-low", strong=certain, material=BLIND if blind else MATERIAL)
