@@ -1,0 +1,46 @@
+"""Draw the pictures of the guide from real runs: ``python -m scripts.pictures [NAME ...]``.
+
+Needs the extra `matplotlib`. Every run is seeded, so that a picture changes only if what it shows does.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from scripts.pictures import adaptive, demo, descent, entities, learning, propagation
+
+DRAWN: dict[str, Callable[[], Path]] = {
+    "three-entities": entities.three_entities,
+    "objectives": entities.objectives,
+    "gradient-check": propagation.gradient_check,
+    "goal": learning.goal,
+    "early-stopping": learning.early_stopping,
+    "start-terrain-step": descent.start_terrain_step,
+    "gradient-descent": descent.gradient_descent,
+    "schedules": descent.schedules,
+    "adaptive-rates": adaptive.adaptive_rates,
+    "demo": demo.demo,
+}
+
+
+def main(names: list[str]) -> int:
+    """Draw the pictures named, or all of them."""
+    unknown = [name for name in names if name not in DRAWN]
+    if unknown:
+        print(f"no picture {unknown[0]!r}; there are {', '.join(DRAWN)}", file=sys.stderr)
+        return 2
+    torch.set_num_threads(1)
+    for name in names or DRAWN:
+        started = time.perf_counter()
+        path = DRAWN[name]()
+        print(f"{path.name}  {path.stat().st_size / 1000:.0f} kB  {time.perf_counter() - started:.0f} s")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
