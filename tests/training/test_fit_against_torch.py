@@ -150,13 +150,16 @@ def test_the_gradient_is_clipped_by_norm_then_by_value() -> None:
 def test_the_average_of_the_weights_is_what_is_validated_and_handed_out() -> None:
     problem, how = regression(valid=None), recipe(average="ema")
     averages: list[nn.Module] = []
+    taken: list[int] = []
 
     def average(model: nn.Module) -> None:
         if not averages:
             averages.append(copy.deepcopy(model))
             return
+        taken.append(1)
+        decay = min(0.999, (1 + len(taken)) / (10 + len(taken)))
         for kept, p in zip(averages[0].parameters(), model.parameters(), strict=True):
-            kept.data = 0.999 * kept.data + 0.001 * p.data
+            kept.data = decay * kept.data + (1 - decay) * p.data
 
     run = fit(problem, how)
     _, losses = by_hand(problem, how, sgd, after_step=average)

@@ -258,7 +258,7 @@ def _normalised(given: Mapping[str, Any]) -> tuple[dict[str, Any], frozenset[str
     allowed = defaults.keys() - _FIELDS
     for key in [key for key in values if key not in _FIELDS]:
         if key not in allowed:
-            raise RecipeError(f"{key!r} is no key of a recipe{names.did_you_mean(key, [*_FIELDS, *allowed])}")
+            raise RecipeError(f"{key!r} is no key of a recipe{_meant(key, [*_FIELDS, *allowed])}")
         settings[key] = values.pop(key)
     if isinstance(values.get("batch_size"), bool) or _below_one(values.get("batch_size")):
         raise RecipeError(f"batch_size={values['batch_size']!r}: must be an integer in [1, inf), or 'full'")
@@ -276,6 +276,25 @@ def _normalised(given: Mapping[str, Any]) -> tuple[dict[str, Any], frozenset[str
             f"epochs={values['epochs']} and steps={values['steps']}: give one of them, not both"
         )
     return values | {"settings": {key: _tupled(value) for key, value in settings.items()}}, said
+
+
+_USUAL = {
+    "learning_rate": "lr", "eta": "lr", "n_epochs": "epochs", "num_epochs": "epochs", "max_epochs": "epochs",
+    "max_steps": "steps", "iterations": "steps", "bs": "batch_size", "wd": "weight_decay",
+    "l2": "weight_decay",
+    "scheduler": "schedule", "lr_scheduler": "schedule", "warmup_steps": "warmup", "opt": "optimizer",
+    "grad_clip": "clip_norm", "max_grad_norm": "clip_norm", "clip": "clip_norm", "early_stopping": "patience",
+    "dtype": "precision", "random_state": "seed", "ema": "average", "initialisation": "init",
+}  # fmt: skip
+"""What other libraries call a key of ours."""
+
+
+def _meant(key: str, known: Iterable[str]) -> str:
+    """The hint after an unknown key: what it is called here, or the nearest."""
+    near = names.nearest(key, _USUAL, 1)
+    if near and not names.nearest(key, known := list(known), 1):
+        return f"; did you mean {_USUAL[near[0]]!r}?"
+    return names.did_you_mean(key, known)
 
 
 def _full_batch(values: dict[str, Any]) -> None:

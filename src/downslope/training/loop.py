@@ -6,11 +6,10 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from downslope.core import batches
 from downslope.core.adapted import Adapted
@@ -18,6 +17,7 @@ from downslope.core.errors import DownslopeError, ModelError, told
 from downslope.core.loss import Loss
 from downslope.core.sources import Memory, Source
 from downslope.core.weights import copied, save_tensors
+from downslope.training.average import averaged
 from downslope.training.checkpoint import load_resume, save_resume
 from downslope.training.choices import ProbeTimes
 from downslope.training.evaluate import Evaluation, evaluate
@@ -29,9 +29,6 @@ from downslope.training.recorder import Recorder
 from downslope.training.state import OnProbe, StepState
 from downslope.training.stochastic import StepRandomness
 from downslope.training.stopping import Watchman, stoppable
-
-EMA_DECAY = 0.999
-"""Decay of the exponential average of weights; a window of 1000 steps."""
 
 CHECKPOINT_SECONDS = 30.0
 """How often the resume state goes to disk while a run goes on; it always does at the end of a run."""
@@ -82,11 +79,7 @@ class Loop:
         self.factor = schedule_of(recipe, self.total)
         self.base_lrs = [group.get("lr") for group in state.optimizer.param_groups]
         self.watchman = Watchman(state.problem, recipe.patience)
-        self.averaged = (
-            AveragedModel(state.model, multi_avg_fn=cast("Any", get_ema_multi_avg_fn)(EMA_DECAY))
-            if recipe.average
-            else None
-        )
+        self.averaged = averaged(state.model) if recipe.average else None
         self.parameters = [p for p in state.model.parameters() if p.requires_grad]
         self.best: dict[str, Any] | None = None
         self.random = StepRandomness(state.model, recipe.seed)
