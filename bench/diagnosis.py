@@ -110,7 +110,8 @@ def _sick(said: Any) -> None:
             row["kept"] += mended.kept is not None
             fixed = f"{mended.before} -> {mended.after} by {mended.kept}"
         print(
-            f"{word:9}{case.name:45} {share:6.2f} {root} {found.symptoms} {took:.1f} s {'SLOW' if late else ''} {fixed}",
+            f"{word:9}{case.name:45} {share:6.2f} {root} {found.symptoms} {took:.1f} s "
+            f"{'SLOW' * late} {fixed}",
             flush=True,
         )
     print(f"\n{'symptom':26}{'cases':>6}{'found':>7}{'root first':>12}{'kept':>6}   root named instead")
@@ -139,7 +140,8 @@ def _healthy(said: Any) -> None:
             word = "ok" if found.healthy else "ALARM"
             print(f"{word:9}{case.name:45} {found.symptoms} {found.verdict[:60]} {took:.1f} s", flush=True)
     print(
-        f"\nhealthy: {count}, false alarms: {alarms} ({alarms / max(count, 1):.1%}); over the time allowed: {slow}\n"
+        f"\nhealthy: {count}, false alarms: {alarms} ({alarms / max(count, 1):.1%}); "
+        f"over the time allowed: {slow}\n"
     )
 
 

@@ -194,11 +194,12 @@ def tasks(split: int = 0) -> list[Task]:
     both = (("modules", modules), ("functions", functions))
     ten = nn.CrossEntropyLoss()
     return [
-        Task("digits", digits(scale=16.0, seed=split), ten, "accuracy", 64, 10, 20, both, (SGD, MOMENTUM, ADAM)),
+        Task("digits", digits(scale=16.0, seed=split), ten, "accuracy", 64, 10, 20, both,
+             (SGD, MOMENTUM, ADAM)),
         Task("images", digits(scale=16.0, images=True, seed=split), ten, "accuracy", 64, 10, 10,
              (("cnn", convolutions),), (SGD, ADAM)),
-        Task("cancer", as_column(breast_cancer(standardise=True, seed=split)), nn.BCEWithLogitsLoss(), "accuracy",
-             30, 1, 30, both, (SGD, ADAM)),
+        Task("cancer", as_column(breast_cancer(standardise=True, seed=split)), nn.BCEWithLogitsLoss(),
+             "accuracy",             30, 1, 30, both, (SGD, ADAM)),
         Task("wine", wine(standardise=True, seed=split), "cross_entropy", "accuracy", 13, 3, 60, both,
              (SGD, RMSPROP)),
         Task("diabetes", standardised(diabetes(standardise=True, seed=split)), "mse", "r2", 10, 1, 40, both,
@@ -320,39 +321,71 @@ def odd(split: int = 0, seed: int = 0) -> Iterator[Case]:
     raw = digits(seed=split)
     yield case("raw digits", problem(dig, modules(64, 10), raw))
     yield case("raw digits sgd", problem(dig, modules(64, 10), raw), optimizer="sgd", lr=0.02)
-    yield case("raw cancer behind a batch norm", problem(can, lambda: nn.Sequential(nn.BatchNorm1d(30), *modules(30, 1)()),
-                                                         as_column(breast_cancer(seed=split))))  # fmt: skip
+    yield case(
+        "raw cancer behind a batch norm",
+        problem(
+            can,
+            lambda: nn.Sequential(nn.BatchNorm1d(30), *modules(30, 1)()),
+            as_column(breast_cancer(seed=split)),
+        ),
+    )
     yield case("sigmoid net", problem(dig, modules(64, 10, act="sigmoid")), lr=1e-2)
     yield case("three sigmoids", problem(win, functions(13, 3, act="sigmoid", depth=3)), lr=1e-2, epochs=100)
     yield case("deep relu", problem(dig, modules(64, 10, depth=6)))
     yield case("large lr", problem(dig, modules(64, 10)), optimizer="sgd", lr=0.8)
-    yield case("edge of stability", problem(win, functions(13, 3, act="tanh")), optimizer="gd", lr=0.8,
-               batch_size="full", epochs=400)  # fmt: skip
+    yield case(
+        "edge of stability",
+        problem(win, functions(13, 3, act="tanh")),
+        optimizer="gd",
+        lr=0.8,
+        batch_size="full",
+        epochs=400,
+    )
     yield case("heavy dropout", problem(dig, modules(64, 10, dropout=0.5, width=128)), epochs=30)
     yield case("small lr, many epochs", problem(dig, modules(64, 10)), lr=2e-4, epochs=60)
     yield case("softmax regression", problem(dig, modules(64, 10, depth=0)), lr=1e-2)
     yield case("linear regression", problem(dia, modules(10, 1, depth=0)), lr=1e-2, epochs=60)
     yield case("weight decay", problem(dig, modules(64, 10)), optimizer="adamw", weight_decay=0.1)
     yield case("cosine and warm-up", problem(dig, modules(64, 10)), schedule="cosine", warmup=20)
-    yield case(
-        "own objective", problem(dig, functions(64, 10), None, functional.cross_entropy)
-    )
+    yield case("own objective", problem(dig, functions(64, 10), None, functional.cross_entropy))
     yield case("log-softmax and CE", problem(dig, modules(64, 10, end="log_softmax")))
     yield case("log-softmax and NLL", problem(dig, functions(64, 10, end="log_softmax"), None, nn.NLLLoss()))
     yield case("sigmoid and BCE", problem(can, modules(30, 1, end="sigmoid"), None, nn.BCELoss()))
     yield case("bounded tanh", _bounded(split))
     yield case("autoencoder", _autoencoder(split, dig), epochs=40)
-    yield case("negative objective", ds.Problem(model=modules(10, 2), objective=_gaussian, train=dia.table.train,
-                                                valid=dia.table.valid), epochs=15)  # fmt: skip
-    yield case("maximised", ds.Problem(model=modules(13, 3), objective=_likelihood, maximize=True,
-                                       train=win.table.train, valid=win.table.valid, metric="accuracy"), epochs=60)  # fmt: skip
+    yield case(
+        "negative objective",
+        ds.Problem(model=modules(10, 2), objective=_gaussian, train=dia.table.train, valid=dia.table.valid),
+        epochs=15,
+    )
+    yield case(
+        "maximised",
+        ds.Problem(
+            model=modules(13, 3),
+            objective=_likelihood,
+            maximize=True,
+            train=win.table.train,
+            valid=win.table.valid,
+            metric="accuracy",
+        ),
+        epochs=60,
+    )
     yield case("frozen features", problem(dig, _frozen(64, 10)), lr=1e-2)
     yield case("warm start", problem(dig, _warm(dig)), optimizer="sgd", lr=0.01, epochs=5)
     yield case("tiny data", problem(win, modules(13, 3), _head(win.table, 40)), epochs=60)
     yield case("last layer at zero", problem(dig, modules(64, 10, change=_zero_head)))
     yield case("label noise", problem(dig, modules(64, 10), _mislabelled(dig.table, 0.2)), epochs=10)
-    yield case("goal reached", ds.Problem(model=modules(64, 10), objective="cross_entropy", train=dig.table.train,
-                                          valid=dig.table.valid, metric="accuracy", goal=0.85))  # fmt: skip
+    yield case(
+        "goal reached",
+        ds.Problem(
+            model=modules(64, 10),
+            objective="cross_entropy",
+            train=dig.table.train,
+            valid=dig.table.valid,
+            metric="accuracy",
+            goal=0.85,
+        ),
+    )
     yield case("early stopping", problem(dig, modules(64, 10)), patience=5, epochs=60)
     yield case(
         "raw targets, adam",
@@ -387,8 +420,13 @@ def _bounded(split: int) -> ds.Problem:
         train=(table.train[0], table.train[1].tanh() * 0.9),
         valid=(table.valid[0], table.valid[1].tanh() * 0.9) if table.valid else None,
     )
-    return ds.Problem(model=modules(10, 1, end="tanh"), objective="mse", train=squeezed.train, valid=squeezed.valid,
-                      metric="r2")  # fmt: skip
+    return ds.Problem(
+        model=modules(10, 1, end="tanh"),
+        objective="mse",
+        train=squeezed.train,
+        valid=squeezed.valid,
+        metric="r2",
+    )
 
 
 def _autoencoder(split: int, task: Task) -> ds.Problem:
@@ -421,8 +459,12 @@ def _frozen(inputs: int, outputs: int) -> Callable[[], nn.Module]:
 
 
 def _warm(task: Task) -> nn.Module:
-    run = ds.fit(problem(task, modules(64, 10)), ds.Recipe(optimizer="adam", lr=3e-3, epochs=10), folder=False,
-                 progress=False)  # fmt: skip
+    run = ds.fit(
+        problem(task, modules(64, 10)),
+        ds.Recipe(optimizer="adam", lr=3e-3, epochs=10),
+        folder=False,
+        progress=False,
+    )
     return copy.deepcopy(run.model()).train()
 
 
