@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import math
 from collections.abc import Callable
@@ -28,6 +29,11 @@ Optimizer = Callable[[Any], torch.optim.Optimizer]
 def noisy_net() -> nn.Module:
     hidden = [nn.Linear(10, 32), nn.BatchNorm1d(32), nn.ReLU(), nn.Dropout(0.3), nn.Linear(32, 32), nn.Tanh()]
     return nn.Sequential(*hidden, nn.Linear(32, 1))
+
+
+@pytest.fixture(autouse=True)
+def _nobody_else_watches() -> None:
+    gc.collect()
 
 
 class Functional(nn.Module):
@@ -322,6 +328,13 @@ def test_hooks_exist_only_in_sampled_steps_and_none_after_close() -> None:
     taken = len(monitor.run.history["train_loss"])
     monitor.step(loss)
     assert len(monitor.run.history["train_loss"]) == taken
+
+
+def test_a_monitor_that_nobody_keeps_leaves_nothing_behind() -> None:
+    model = noisy_net()
+    ds.watch(model, torch.optim.SGD(model.parameters(), 0.1))
+    gc.collect()
+    assert not torch_module._global_forward_pre_hooks
 
 
 def test_a_model_that_raises_in_a_sampled_step_leaves_no_hook_behind() -> None:

@@ -12,7 +12,7 @@ import math
 import statistics
 import sys
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +29,15 @@ _OURS = str(Path(__file__).parents[1])
 
 MOST = 16
 """Optimizers that are followed at once."""
+
+ALL = 300
+"""Steps of which every loss is heard."""
+
+HEARING = 2e-3
+"""Seconds between losses that are heard after that: hearing one costs some ten microseconds."""
+
+STRIDES = (1, 5, 11, 23)
+"""Steps between them; odd, so that two optimizers taking turns are both heard."""
 
 Place = tuple[tuple[str, int], ...]
 
@@ -75,19 +84,23 @@ class Audience:
 
     def __init__(self) -> None:
         self.roles: dict[int, Role] = {}
+        self.listening = True
+        self._stride = 1
         self.dropped: list[tuple[str, int]] = []
         self.compiled_modules: list[Any] = []
         self.functions_compiled = False
         self.streams: dict[Place, dict[int, list[tuple[float, int]]]] = {}
         self._calls: list[_Call] = []
-        self._pending: list[tuple[Tensor | float, _Call | None]] = []
-        self._shared: list[tuple[Tensor | float, _Call | None]] = []
+        self._pending: list[tuple[Tensor | float, _Call | Literal[True] | None]] = []
+        self._shared: list[tuple[Tensor | float, _Call | Literal[True] | None]] = []
         self._scaled: dict[int, tuple[Tensor, Tensor]] = {}
         self._graph: Any = None
         self._dataset: Any = None
         self._training: set[int] = set()
         self._target: Tensor | None = None
         self._steps = 0
+        self._new = 0
+        """Optimizers that have not stepped yet."""
 
     # -- optimizers ---------------------------------------------------------------------------------------
 
@@ -95,6 +108,7 @@ class Audience:
         """An optimizer was made: its steps are followed."""
         if id(optimizer) not in self.roles:
             self._make_room()
+            self._new += 1
             self.roles[id(optimizer)] = role = Role(optimizer, self.compiled_modules)
             if self.functions_compiled:
                 role.track.eye.blind = _BLIND
@@ -107,21 +121,35 @@ class Audience:
         idle = [role for role in self.roles.values() if role not in best]
         oldest = min(idle, key=lambda role: role.span[1])
         oldest.track.close()
+        self._new -= not oldest.track.step
         if oldest.track.step:
             self.dropped.append((oldest.name, oldest.track.step))
         del self.roles[id(oldest.track.optimizers[0])]
 
     def stepping(self, optimizer: torch.optim.Optimizer, closure: bool) -> None:
         """Before a step."""
-        self.made(optimizer)
-        self.roles[id(optimizer)].track.before(optimizer, closure)
+        role = self.roles.get(id(optimizer))
+        if role is None:  # made before the script began
+            self.made(optimizer)
+            role = self.roles[id(optimizer)]
+        role.track.before(optimizer, closure)
 
     def stepped(self, optimizer: torch.optim.Optimizer, closure: bool) -> None:
         """After a step: the losses since the last one were its."""
         role = self.roles[id(optimizer)]
         role.track.after(optimizer, closure)
+        if role.track.step == 1:
+            self._new -= 1
         self._steps += 1
         role.span = (role.span[0] or self._steps, self._steps)
+        if self.listening:
+            self._attribute(role, closure)
+        self.listening = self._steps < ALL or self._steps % self._stride == 0 or bool(self._new)
+        if self._steps == ALL:
+            self._stride = next(n for n in STRIDES if n * role.track.pace.usual > HEARING or n == STRIDES[-1])
+
+    def _attribute(self, role: Role, closure: bool) -> None:
+        """What was heard since the last step belongs to this one."""
         losses = self._pending or self._shared
         role.own += bool(self._pending)
         # A closure is called several times; its first value is the loss where the step began.
@@ -129,13 +157,16 @@ class Audience:
             role.track.loss(value, role.track.step)
             self._assign(role, call)
         self._shared, self._pending = losses, []
+        self._calls.clear()
         self._scaled.clear()
 
-    def _assign(self, role: Role, call: _Call | None) -> None:
+    def _assign(self, role: Role, call: _Call | Literal[True] | None) -> None:
         if call is None:
             if self._graph is not None and role.meaning is None and role.gathered.meaning is None:
                 role.meaning = self._graph
             role.mixed = role.mixed or self._graph is None
+            return
+        if call is True:
             return
         if role.seen is None:
             role.seen = call.seen.get(id(role))
@@ -151,15 +182,14 @@ class Audience:
         if len(args) < 2:  # by name: input=..., target=...
             kwargs = dict(kwargs)
             args = (*args, *(kwargs.pop(k) for k in ("input", "target")[len(args) :] if k in kwargs))
-        if len(args) < 2 or not isinstance(args[0], Tensor) or not isinstance(args[1], Tensor):
+        if len(args) < 2 or not all(isinstance(each, Tensor) for each in (*args[:2], value)):
             return
         if value.requires_grad:
-            early = [r for r in self.roles.values() if not r.track.step and r.track.eye.called]
-            seen = {id(role): role.track.eye.look(args[0]) for role in early}
-            given = (args[0].detach(), *args[1:])
-            self._calls.append(_Call(function, given, kwargs, value, seen))
+            seen = self._look(args[0]) if self._new else {}
+            self._calls.append(_Call(function, args, kwargs, value, seen))
             self._target = args[1]
-            del self._calls[:-8]
+            if len(self._calls) > 8:
+                del self._calls[0]
         elif not torch.is_grad_enabled() and self._steps and value.numel() == 1:
             own = self._target is args[1] or id(self._dataset) in self._training
             if not own:
@@ -167,6 +197,11 @@ class Audience:
                 windows = self.streams.setdefault(_place(), {})
                 parts = args[1].numel() if kwargs.get("reduction") == "sum" else 1
                 windows.setdefault(self._steps, []).append((float(value) / max(parts, 1), rows))
+
+    def _look(self, output: Tensor) -> dict[int, dict[str, Any]]:
+        """What the output is, for every optimizer that has not stepped yet."""
+        early = [role for role in self.roles.values() if not role.track.step and role.track.eye.called]
+        return {id(role): role.track.eye.look(output) for role in early}
 
     def scaled(self, loss: Tensor, scaled: Tensor) -> None:
         """A GradScaler multiplied `loss`."""
@@ -176,21 +211,25 @@ class Audience:
         """Before a backward pass: its loss belongs to the next step."""
         if loss.numel() != 1:
             return
-        kept = self._scaled.pop(id(loss), None)
+        kept = self._scaled.pop(id(loss), None) if self._scaled else None
         if kept is not None:
             loss = kept[1]
-        call = next((each for each in reversed(self._calls) if each.value is loss), None)
-        if call is None and len(self._calls) == 1 and _scales(loss, self._calls[0].value):
-            call = self._calls[0]
-        if call is not None and len(self._calls) > 1:
-            call = call if _scales(loss, call.value) else None
+        calls, self._calls = self._calls, []
+        call = calls[0] if len(calls) == 1 and calls[0].value is loss else _source(loss, calls)
         self._graph = None if call is not None else self._discovered(loss)
         value = loss if call is None or call.value.numel() != 1 else call.value
-        read: Tensor | float = value.item() if value.device.type == "cpu" else value.detach().clone()
-        self._pending.append((read, call))
-        self._calls.clear()
+        read: Tensor | float = value.item() if value.is_cpu else value.detach().clone()
+        # The graph of the loss is the script's: nothing of it is kept beyond this.
+        self._pending.append((read, None if call is None else self._kept(call)))
         if self._dataset is not None:
             self._training.add(id(self._dataset))
+
+    def _kept(self, call: _Call) -> _Call | Literal[True]:
+        """The call without its graph while its targets are of use; else only that there was one."""
+        if not self._new and not any(role.gathered.wanting for role in self.roles.values()):
+            return True
+        given = (call.args[0].detach(), *call.args[1:])
+        return call._replace(args=given, value=call.value.detach())
 
     def _discovered(self, loss: Tensor) -> Meaning | None:
         """The objective of a loss that was written out by hand, from its graph."""
@@ -237,7 +276,7 @@ class Audience:
         reasons: dict[str, str] = run.facts["not_measured"]
         first, last = role.span
         others = [r for r in self.ranked() if r is not role and r.span[0] < last and r.span[1] > first]
-        rivals = [r for r in others if r.own > 0.05 * role.track.step]
+        rivals = [r for r in others if r.own > 0.05 * role.own]
         if role.mixed and role.gathered.meaning is not None:
             role.gathered.function = None
             role.gathered.meaning = Meaning(None, None, "a sum of several terms", None)
@@ -309,6 +348,11 @@ def _bound(call: _Call) -> Any:
     if call.value.numel() != 1:
         rest["reduction"] = "mean"
     return functools.partial(call.function, **rest)
+
+
+def _source(loss: Tensor, calls: list[_Call]) -> _Call | None:
+    """The one call of a loss function that `loss` is the value of, but for a factor; None for a sum."""
+    return next((call for call in reversed(calls) if call.value is loss or _scales(loss, call.value)), None)
 
 
 def _scales(loss: Tensor, value: Tensor) -> bool:

@@ -9,6 +9,7 @@ is run once more without its compiler, on copies of its buffers and with forked 
 from __future__ import annotations
 
 import contextlib
+import weakref
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, cast
 from weakref import WeakKeyDictionary
@@ -100,7 +101,9 @@ class Eye:
                     hook = cast("Any", self._aside)
                     self._handles.append(module.register_forward_pre_hook(hook, with_kwargs=True))
         else:
-            self._handles.append(register_module_forward_pre_hook(cast("Any", self._seen)))
+            self._handles.append(register_module_forward_pre_hook(_weakly(self)))
+            # A monitor that nobody keeps, nor closes, must not leave its hook behind.
+            weakref.finalize(self, self._handles[-1].remove)
 
     def close(self) -> None:
         """The end of a window: after the optimizer's step, or for good."""
@@ -157,9 +160,8 @@ class Eye:
 
     # -- hooks --------------------------------------------------------------------------------------------
 
-    def _seen(self, module: nn.Module, args: Any) -> None:
-        """Torch's global forward pre-hook: before the call of any module."""
-        del args
+    def before(self, module: nn.Module) -> None:
+        """Before the call of any module."""
         if torch.compiler.is_compiling() or self._busy or not module.training:
             return
         if not torch.is_grad_enabled() or id(module) in self._called or not self._owns(module):
@@ -296,6 +298,19 @@ class Eye:
             weight = cast("Tensor | None", getattr(named.get(layer["name"]), "weight", None))
             if weight is not None and weight.grad is not None and not weight.grad.is_sparse:
                 layer["grad_rms"] = float(weight.grad.double().square().mean().sqrt()) / scale
+
+
+def _weakly(eye: Eye) -> Any:
+    """Torch's global forward pre-hook, which keeps nothing alive."""
+    held = weakref.ref(eye)
+
+    def hook(module: nn.Module, args: Any) -> None:
+        del args
+        found = held()
+        if found is not None:
+            found.before(module)
+
+    return hook
 
 
 def is_compiled(module: nn.Module) -> bool:

@@ -36,3 +36,8 @@ class Pace:
         usual = statistics.median(self._plain)
         extra = statistics.median(self._sampled) / max(usual, 1e-9) - 1.0
         return min(max(extra, 0.05), 50.0)
+
+    @property
+    def usual(self) -> float:
+        """Seconds of a plain step; 0 while unknown."""
+        return statistics.median(self._plain) if self._plain else 0.0

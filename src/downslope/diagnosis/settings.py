@@ -39,12 +39,6 @@ def settings_of(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
     return found
 
 
-def lr_of(optimizer: torch.optim.Optimizer) -> float | None:
-    """The learning rate of the first group; None where there is none."""
-    lr = cast("Mapping[str, Any]", optimizer.param_groups[0]).get("lr")
-    return None if lr is None else float(lr)
-
-
 def parameters_of(*optimizers: torch.optim.Optimizer) -> list[Tensor]:
     """Every parameter that the optimizers hold."""
     return [p for each in optimizers for group in each.param_groups for p in group["params"]]

@@ -33,6 +33,9 @@ LOSSES = (
 class Listener(Protocol):
     """What is told of a running script."""
 
+    listening: bool
+    """Whether the losses of this step are to be told; scores without a gradient always are."""
+
     def made(self, optimizer: torch.optim.Optimizer) -> None:
         """An optimizer was made."""
 
@@ -46,7 +49,7 @@ class Listener(Protocol):
         """The backward pass of `loss` is about to begin."""
 
     def scored(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], value: Tensor) -> None:
-        """A loss function gave `value`."""
+        """A loss function gave `value`, or something that is no tensor."""
 
     def scaled(self, loss: Tensor, scaled: Tensor) -> None:
         """A GradScaler multiplied a loss."""
@@ -69,7 +72,6 @@ class Taps:
         self.listener = listener
         self.failures: list[str] = []
         self._undo: list[Callable[[], None]] = []
-        self._inside = False
 
     def __enter__(self) -> Self:
         tell = self.listener
@@ -102,15 +104,21 @@ class Taps:
         try:
             what(*said)
         except Exception as error:  # noqa: BLE001 (nothing we look at may end anybody's script)
-            if len(self.failures) < 10:
-                self.failures.append(f"{type(error).__name__}: {error}")
+            self._failed(error)
+
+    def _failed(self, error: Exception) -> None:
+        if len(self.failures) < 10:
+            self.failures.append(f"{type(error).__name__}: {error}")
 
     # -- wrappers -----------------------------------------------------------------------------------------
 
     def _step(self, what: Callable[..., None]) -> Any:
         def hook(optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
-            closure = (len(args) > 1 and args[1] is not None) or kwargs.get("closure") is not None
-            self._tell(what, optimizer, closure)
+            closure = (len(args) > 1 and args[1] is not None) or (kwargs and bool(kwargs.get("closure")))
+            try:
+                what(optimizer, closure)
+            except Exception as error:  # noqa: BLE001 (nothing we look at may end anybody's script)
+                self._failed(error)
 
         return hook
 
@@ -122,20 +130,22 @@ class Taps:
         return made
 
     def _backward(self, original: Any) -> Any:
+        listener = self.listener
+
         def backward(tensors: Any, *args: Any, **kwargs: Any) -> Any:
-            if isinstance(tensors, Tensor) and not torch.compiler.is_compiling():
-                self._tell(self.listener.backward, tensors)
+            if listener.listening and isinstance(tensors, Tensor) and not torch.compiler.is_compiling():
+                self._tell(listener.backward, tensors)
             return original(tensors, *args, **kwargs)
 
         return backward
 
     def _scoring(self, original: Any) -> Any:
+        listener = self.listener
+
         def scored(*args: Any, **kwargs: Any) -> Any:
             value = original(*args, **kwargs)
-            if not self._inside and isinstance(value, Tensor) and not torch.compiler.is_compiling():
-                self._inside = True
-                self._tell(self.listener.scored, original, args, kwargs, value)
-                self._inside = False
+            if (listener.listening or not torch.is_grad_enabled()) and not torch.compiler.is_compiling():
+                self._tell(listener.scored, original, args, kwargs, value)
             return value
 
         return scored
@@ -143,7 +153,7 @@ class Taps:
     def _scaling(self, original: Any) -> Any:
         def scale(scaler: Any, outputs: Any) -> Any:
             given = original(scaler, outputs)
-            if isinstance(outputs, Tensor) and isinstance(given, Tensor):
+            if self.listener.listening and isinstance(outputs, Tensor) and isinstance(given, Tensor):
                 self._tell(self.listener.scaled, outputs, given)
             return given
 

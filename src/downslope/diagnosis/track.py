@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -18,13 +18,16 @@ from torch import Tensor, nn
 from downslope.core.run import Run, Status
 from downslope.diagnosis.eye import Eye, Seen
 from downslope.diagnosis.pace import Pace
-from downslope.diagnosis.settings import lr_of, parameters_of, settings_of
+from downslope.diagnosis.settings import parameters_of, settings_of
 from downslope.training.choices import ProbeTimes
 from downslope.training.environment import environment
 from downslope.training.recorder import Recorder
 
-SHARE = 0.01
+SHARE = 0.007
 """Share of the time that sampled steps may cost; the hooks of the other steps take the rest of 2 %."""
+
+BUFFER = 256
+"""Losses that wait for their way into the history, and off the device."""
 
 FIRST_PRICE = 4.0
 """Price of a sampled step, in plain ones, until it has been measured."""
@@ -46,6 +49,7 @@ class Track:
         run: What was recorded.
         step: Steps taken.
         eye: What sees the forward passes.
+        pace: How long the steps take.
     """
 
     def __init__(
@@ -65,14 +69,13 @@ class Track:
         self.failure: str | None = None
         self._recorder = Recorder(self.run)
         self._times = ProbeTimes(FIRST_PRICE, SHARE)
-        self._pace = Pace()
+        self.pace = Pace()
         self._armed = self._held = False
         self._waiting: set[int] = set()
         self._started = self._last = time.perf_counter()
-        self._lr: float | None = None
-        self._loss_step: int | None = None
-        self._loss: float | Tensor = 0.0
+        self._loss_step = 0
         self._losses = 0
+        self._rows: list[tuple[int, float | Tensor, float]] = []
         self._arm_if_due()
 
     # -- around the optimizer's step ----------------------------------------------------------------------
@@ -101,7 +104,7 @@ class Track:
             self._finish(optimizer, closure)
         elif first:
             now = time.perf_counter()
-            if self._pace.plain(now - self._last) and (price := self._pace.price) is not None:
+            if self.pace.plain(now - self._last) and (price := self.pace.price) is not None:
                 self._times.reprice(price, self.step)
             self._last = now
             self._arm_if_due()
@@ -129,9 +132,9 @@ class Track:
         self._armed = False
         now = time.perf_counter()
         if self._due > 1:
-            self._pace.sampled(now - self._last)
+            self.pace.sampled(now - self._last)
         self._last = now
-        if (price := self._pace.price) is not None:
+        if (price := self.pace.price) is not None:
             self._times.reprice(price, self.step)
         self._arm_if_due()
 
@@ -153,25 +156,31 @@ class Track:
     def loss(self, value: Tensor | float, step: int) -> None:
         """The loss of (a part of) `step`; several of one step are averaged."""
         if isinstance(value, Tensor):
-            value = value.item() if value.device.type == "cpu" else value.detach().clone()
+            value = value.item() if value.is_cpu else value.detach().clone()
         if step == self._loss_step:
-            self._loss = self._loss + value
-            self._losses += 1
+            rows, self._losses = self._rows, self._losses + 1
+            _, mean, lr = rows[-1]
+            rows[-1] = (step, mean + (value - mean) / self._losses, lr)
             return
-        self._flush_loss()
-        self._loss_step, self._loss, self._losses = step, value, 1
-        self._lr = lr_of(self.optimizers[0])
-        if isinstance(value, float) and not math.isfinite(value):
+        if len(self._rows) >= BUFFER:
+            self._flush()
+        self._loss_step, self._losses = step, 1
+        lr = self.optimizers[0].param_groups[0].get("lr", math.nan)
+        self._rows.append((step, value, lr if type(lr) is float else float(lr)))
+        if type(value) is float and not -math.inf < value < math.inf:
             self.lost(step)
 
-    def _flush_loss(self) -> None:
-        if self._loss_step is None:
+    def _flush(self) -> None:
+        """Move the losses to the history; those on another device are brought from there together."""
+        if not self._rows:
             return
-        value = self._loss if self._losses == 1 else self._loss / self._losses
-        lr = math.nan if self._lr is None else self._lr
-        self._recorder.step(self._loss_step, train_loss=value, lr=lr)
-        self._recorder.flush(force=False)
-        self._loss_step = None
+        rows, self._rows, self._loss_step = self._rows, [], 0
+        steps = [step for step, _, _ in rows]
+        away = [value.reshape(()) for _, value, _ in rows if isinstance(value, Tensor)]
+        brought = iter(cast("list[float]", torch.stack(away).double().tolist() if away else []))
+        values = [next(brought) if isinstance(value, Tensor) else value for _, value, _ in rows]
+        self.run.history.extend("train_loss", steps, values)
+        self.run.history.extend("lr", steps, [lr for _, _, lr in rows])
 
     def lost(self, step: int, what: str | None = None) -> None:
         """The loss of `step` is not finite: name what is not, as far as it can be seen now."""
@@ -195,8 +204,7 @@ class Track:
 
     def conclude(self, status: Status) -> Run:
         """The run as it stands, with its summary; may be called again later."""
-        self._flush_loss()
-        self._recorder.flush()
+        self._flush()
         run = self.run
         losses = run.history.series("train_loss")
         facts = run.facts
