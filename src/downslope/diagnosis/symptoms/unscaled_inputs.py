@@ -74,7 +74,8 @@ def unscaled_inputs(run: Run) -> Verdict:
             name=name, value=value, threshold=limit, unit="input units", provenance=_PROVENANCE
         ),
         also=proved(run, "unscaled-inputs"),
-        message=f"The {name} is {value:.3g} (about {0 if name.startswith('mean') else 1} is wanted).{tried(run, 'unscaled-inputs')}",
+        message=f"The {name} is {value:.3g} (about {0 if name.startswith('mean') else 1} is wanted)."
+        + tried(run, "unscaled-inputs"),
         remedies=(StandardiseInputs(),),
         source=_SOURCE,
     )
