@@ -79,25 +79,29 @@ def high_variance(run: Run) -> Verdict:
             unit="share of the way from constant to the training level",
             provenance="convention; bench/diagnosis.py",
         ),
-        also=(
-            Evidence(
-                name="gap in its standard errors",
-                value=sure,
-                threshold=SURE,
-                unit="standard errors",
-                provenance="convention: one false alarm in 700",
-            ),
-            Evidence(
-                name="share of the way lost after the best epoch",
-                value=risen,
-                threshold=RISEN,
-                unit="share",
-                provenance="what early stopping recovers at the same budget",
-            ),
-        ),
+        also=_further(sure, risen),
         message=message,
         remedies=_remedies(run, risen),
         source=_SOURCE,
+    )
+
+
+def _further(sure: float, risen: float) -> tuple[Evidence, ...]:
+    return (
+        Evidence(
+            name="gap in its standard errors",
+            value=sure,
+            threshold=SURE,
+            unit="standard errors",
+            provenance="convention: one false alarm in 700",
+        ),
+        Evidence(
+            name="share of the way lost after the best epoch",
+            value=risen,
+            threshold=RISEN,
+            unit="share",
+            provenance="what early stopping recovers at the same budget",
+        ),
     )
 
 

@@ -13,7 +13,7 @@ import math
 import numpy as np
 
 from downslope.core.edits import SetRecipe
-from downslope.core.finding import Evidence, Finding, Where
+from downslope.core.finding import Evidence, Finding, Severity, Where
 from downslope.core.recipe import optimizer_defaults
 from downslope.core.run import Run
 from downslope.diagnosis.progress import progress
@@ -28,7 +28,7 @@ from downslope.diagnosis.proof import (
     tried,
     trying,
 )
-from downslope.diagnosis.rates import best_rate
+from downslope.diagnosis.rates import best_rate, own_rate
 from downslope.diagnosis.symptom import Clear, Unknown, Verdict, symptom
 
 TINY = 1e-4
@@ -87,6 +87,12 @@ def learning_rate_too_low(run: Run) -> Verdict:
     severity = settle(run, "learning-rate-too-low", strong=certain, material=BLIND if blind else MATERIAL)
     if severity is None:
         return Clear(refuted(run, "learning-rate-too-low") + moved)
+    return _finding(run, severity, update, higher)
+
+
+def _finding(run: Run, severity: Severity, update: float, higher: float | None) -> Finding:
+    lr = float(run.recipe.lr) if run.recipe is not None and run.recipe.lr is not None else math.nan
+    how = progress(run)
     new = higher if higher is not None else lr * 100
     steps = run.history.series("train_loss").steps
     return Finding(
