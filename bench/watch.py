@@ -1,11 +1,11 @@
 """A plain training loop beside the same loop watched: by a Monitor, by a closed one, by the taps of a script.
 
-Five trainings live side by side in one process and step in turns, so that a noisy machine disturbs all alike;
-counted is the time of the thread, not of the clock on the wall. The first steps of each count too. Figures
-are the time of the watched training over that of the plain one: of all steps together, and the median with
-quartiles over groups of turns. Plain beside plain is what this machine can tell apart at all.
+One model is trained on and on in blocks of steps, plain and watched in turns, each block with an optimizer of
+its own; counted is the time of the thread, not of the clock on the wall. A watched block has its first and
+dearest samples in it. Figures are the time of a watched block over that of the plain one beside it: median
+and quartiles. Plain over plain is what this machine can tell apart at all.
 
-    python bench/watch.py [--seconds 60] [--only mlp]
+    python bench/watch.py [--seconds 1.5] [--rounds 12] [--only mlp]
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
@@ -27,6 +27,7 @@ from _timing import ratios
 
 import downslope as ds
 from downslope.diagnosis.audience import Audience
+from downslope.diagnosis.monitor import Monitor
 from downslope.diagnosis.taps import Taps
 
 
@@ -43,35 +44,33 @@ def cnn() -> nn.Module:
 
 
 class Training:
-    """A model in training, plain or watched, that takes a few steps at a time."""
+    """A model in training, plain or watched, that takes a block of steps at a time."""
 
-    def __init__(self, make: Callable[[], nn.Module], shape: tuple[int, ...], how: str) -> None:
+    def __init__(self, make: Callable[[], nn.Module], shape: tuple[int, ...]) -> None:
         torch.manual_seed(0)
         self.x, self.y = torch.randn(1024, *shape), torch.randint(10, (1024,))
-        self.how, self.taken, self.times = how, 0, list[float]()
-        self.audience = Audience()
-        with self._listening():
-            self.model = make()
-            self.optimizer = torch.optim.Adam(self.model.parameters(), lr=1e-3)
-        self.monitor = ds.watch(self.model, self.optimizer) if how in ("Monitor", "closed Monitor") else None
-        if self.monitor is not None and how == "closed Monitor":
-            self.monitor.close()
+        self.model = make()
 
-    def _listening(self) -> AbstractContextManager[object]:
-        return Taps(self.audience) if self.how == "script" else nullcontext()
-
-    def turn(self, steps: int) -> None:
-        """Take `steps` steps and note the thread's time of one."""
-        with self._listening():
+    def block(self, steps: int, how: str) -> float:
+        """Take `steps` steps; the thread's seconds."""
+        audience = Audience()
+        with Taps(audience) if how == "script" else nullcontext():
             started = time.thread_time()
-            self._train(steps)
-            self.times.append((time.thread_time() - started) / steps)
+            optimizer = torch.optim.Adam(self.model.parameters(), lr=1e-3)
+            monitor = ds.watch(self.model, optimizer) if "Monitor" in how else None
+            if monitor is not None and how == "closed Monitor":
+                monitor.close()
+            self._train(steps, optimizer, monitor)
+            if monitor is not None:
+                monitor.close()
+            spent = time.thread_time() - started
+        audience.close()
+        return spent
 
-    def _train(self, steps: int) -> None:
-        model, optimizer, monitor = self.model, self.optimizer, self.monitor
-        for _ in range(steps):
-            at = (self.taken * 64) % 960
-            self.taken += 1
+    def _train(self, steps: int, optimizer: torch.optim.Optimizer, monitor: Monitor | None) -> None:
+        model = self.model
+        for step in range(steps):
+            at = (step * 64) % 960
             optimizer.zero_grad()
             loss = functional.cross_entropy(model(self.x[at : at + 64]), self.y[at : at + 64])
             loss.backward()
@@ -80,40 +79,31 @@ class Training:
                 monitor.step(loss)
 
 
-def grouped(times: list[float], groups: int = 12) -> list[float]:
-    """Means over groups of turns."""
-    size = max(1, len(times) // groups)
-    return [
-        statistics.fmean(times[i : i + size]) for i in range(0, size * groups, size) if times[i : i + size]
-    ]
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=float, default=60.0, help="for each of the models")
+    parser.add_argument("--seconds", type=float, default=1.5, help="length of a block")
+    parser.add_argument("--rounds", type=int, default=12)
     parser.add_argument("--only", choices=("mlp", "cnn"))
     given = parser.parse_args()
     torch.set_num_threads(1)
-    for name, make, shape, steps in (("mlp", mlp, (64,), 150), ("cnn", cnn, (1, 28, 28), 3)):
+    ways = ("plain", "Monitor", "closed Monitor", "script", "plain again")
+    for name, make, shape in (("mlp", mlp, (64,)), ("cnn", cnn, (1, 28, 28))):
         if given.only not in (None, name):
             continue
-        all_ = [
-            Training(make, shape, how) for how in ("plain", "Monitor", "closed Monitor", "script", "plain")
-        ]
-        until, turn = time.perf_counter() + given.seconds, 0
-        while time.perf_counter() < until:
-            for i in range(len(all_)):
-                all_[(turn + i) % len(all_)].turn(steps)
-            turn += 1
-        plain = grouped(all_[0].times)
-        print(f"{name}: {1e3 * statistics.fmean(plain):.3f} ms a step, {all_[0].taken} steps each")
-        for each in all_[1:]:
-            found = ratios(grouped(each.times), plain)
+        training = Training(make, shape)
+        training.block(30, "plain")
+        steps = max(20, int(given.seconds / (training.block(60, "plain") / 60)))
+        times: dict[str, list[float]] = {how: [] for how in ways}
+        for turn in range(given.rounds):
+            for i in range(len(ways)):
+                how = ways[(turn + i) % len(ways)]
+                times[how].append(training.block(steps, how) / steps)
+        plain = times.pop("plain")
+        print(f"{name}: {1e3 * statistics.median(plain):.3f} ms a step, blocks of {steps} steps")
+        for how, each in times.items():
+            found = ratios(each, plain)
             low, high = found.quartiles
-            total = sum(each.times) / sum(all_[0].times)
-            label = f"{each.how} / plain"
-            spread = f"{found.median:.4f} [{low:.4f}, {high:.4f}]"
-            print(f"  {label:24s} {total:.4f}   groups {spread}", flush=True)
+            print(f"  {how + ' / plain':24s} {found.median:.4f} [{low:.4f}, {high:.4f}]", flush=True)
 
 
 if __name__ == "__main__":

@@ -39,3 +39,11 @@ def best_rate(run: Run, side: Literal["lower", "higher"]) -> float | None:
     # The smallest rate that does nearly as well: a short trial flatters rates that fail later.
     near = [lr for loss, lr in rows if start - loss >= NEARLY * (start - least)]
     return float(min(near))
+
+
+def own_rate(run: Run) -> float | None:
+    """The learning rate of the run: its recipe's, or the first that was seen; None where neither is known."""
+    if run.recipe is not None and run.recipe.lr is not None:
+        return float(run.recipe.lr)
+    rates = run.history.series("lr").values
+    return float(rates[0]) if len(rates) and math.isfinite(rates[0]) else None

@@ -143,6 +143,8 @@ class Track:
         if self.eye.called and "modules" not in facts:
             facts |= self.eye.surveyed()
             facts["start"] = {"loss": None, "layers": self.eye.layers, "norms": self.eye.norms}
+        if "nonfinite" in facts:  # a NaN is neither a dead unit nor an update
+            return
         self._recorder.probe(self._due, values)
         norms = values.get("grad_norm", {}).values()
         if norms:

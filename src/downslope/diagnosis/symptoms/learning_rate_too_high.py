@@ -21,7 +21,7 @@ from downslope.core.finding import Evidence, Finding, Where
 from downslope.core.run import Run
 from downslope.diagnosis.progress import Progress, progress
 from downslope.diagnosis.proof import NOT_TRIED, answered, proved, refuted, settle, tried, trying
-from downslope.diagnosis.rates import best_rate
+from downslope.diagnosis.rates import best_rate, own_rate
 from downslope.diagnosis.symptom import Clear, Unknown, Verdict, symptom
 
 SPIKE = 1.5
@@ -44,7 +44,7 @@ _SOURCE = "LeCun et al. 1998, section 4.6; Cohen et al. 2021"
 )
 def learning_rate_too_high(run: Run) -> Verdict:
     """The step is beyond what the terrain allows, and the run ended far from what is reachable."""
-    lr = _lr(run)
+    lr = own_rate(run)
     if lr is None:
         return Unknown("the learning rate is not known")
     if lr == 0:
@@ -80,13 +80,6 @@ def learning_rate_too_high(run: Run) -> Verdict:
         remedies=(SetRecipe({"lr": new}, {"lr": lr}),),
         source=_SOURCE,
     )
-
-
-def _lr(run: Run) -> float | None:
-    if run.recipe is not None and run.recipe.lr is not None:
-        return float(run.recipe.lr)
-    series = run.history.series("lr").values
-    return float(series[0]) if len(series) else None
 
 
 def _spike(run: Run, how: Progress) -> float:

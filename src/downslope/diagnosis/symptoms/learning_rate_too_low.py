@@ -57,9 +57,9 @@ _SOURCE = "Bengio 2012, Practical recommendations, section 3.1; CS231n, ratio of
 )
 def learning_rate_too_low(run: Run) -> Verdict:
     """The run ended far away while a larger rate goes much further in as many steps."""
-    if run.recipe is None or run.recipe.lr is None:
+    lr = own_rate(run)
+    if lr is None:
         return Unknown("the learning rate is not known")
-    lr = float(run.recipe.lr)
     if lr == 0:
         return _zero(run)
     how = progress(run)
@@ -91,7 +91,8 @@ def learning_rate_too_low(run: Run) -> Verdict:
 
 
 def _finding(run: Run, severity: Severity, update: float, higher: float | None) -> Finding:
-    lr = float(run.recipe.lr) if run.recipe is not None and run.recipe.lr is not None else math.nan
+    rate = own_rate(run)
+    lr = math.nan if rate is None else rate
     how = progress(run)
     new = higher if higher is not None else lr * 100
     steps = run.history.series("train_loss").steps
