@@ -135,3 +135,37 @@ def test_adam_does_not_feel_the_scale_of_the_objective_and_sgd_does() -> None:
             ends.setdefault(name, []).append(joined(run.model()))
     np.testing.assert_allclose(*ends["adam"], rtol=1e-4, atol=1e-4)
     assert np.abs(ends["sgd"][0] - ends["sgd"][1]).max() > 1.0
+
+
+def wilson(examples: int = 120, seed: int = 0) -> tuple[ds.Problem, np.ndarray]:
+    """The problem of Wilson et al. 2017, section 3.3: one feature is the label, two are always 1, and every
+    example has features of its own, one if it is positive and five if not; with it, the labels held out.
+    """
+    labels = np.where(np.random.default_rng(seed).random(2 * examples) < 0.6, 1.0, -1.0)
+    x = np.zeros((2 * examples, 3 + 5 * examples), dtype=np.float32)
+    x[:, 0], x[:, 1:3] = labels, 1.0
+    for i, label in enumerate(labels[:examples]):  # those held out have features that training never saw
+        x[i, 3 + 5 * i : 3 + 5 * i + (1 if label > 0 else 5)] = 1.0
+    inputs, targets = torch.from_numpy(x), torch.from_numpy(labels.astype(np.float32))
+    return ds.Problem(
+        model="linear",
+        objective="squared_error",
+        train=(inputs[:examples], targets[:examples]),
+        valid=(inputs[examples:], targets[examples:]),
+        metric=lambda z, y: float((z[:, 0].sign() == y).float().mean()),
+    ), labels[examples:]
+
+
+def test_where_wilson_et_al_say_so_momentum_generalises_and_adaptive_rates_do_not() -> None:
+    problem, held_out = wilson()
+    positives = float(np.mean(held_out > 0))
+    for name, lr, expected in (
+        ("momentum", 0.01, 1.0),
+        ("adagrad", 0.05, positives),
+        ("rmsprop", 0.001, positives),
+        ("adam", 0.001, positives),
+    ):
+        recipe = ds.Recipe(optimizer=name, lr=lr, steps=1500, batch_size="full", init="zeros")
+        run = ds.fit(problem, recipe, folder=False, progress=False, observe=0)
+        assert run.history.last("train_loss") < 0.05, name  # all of them fit the training data
+        assert run.history.last("valid_metric") == pytest.approx(expected), name

@@ -63,11 +63,10 @@ def test_the_loss_falls_just_below_the_limit_and_grows_just_above() -> None:
 
 def test_the_path_crosses_the_valley_at_each_step_above_half_of_the_limit_only() -> None:
     steepest = VECTORS[:, -1]
+    off = problem(BEST + 10 * steepest)
 
     def side(share: float, steps: int) -> float:
-        return float(
-            steepest @ (parameters(descend(problem(BEST + 10 * steepest), share * LIMIT, steps)) - BEST)
-        )
+        return float(steepest @ (parameters(descend(off, share * LIMIT, steps)) - BEST))
 
     assert [side(0.3, k) > 0 for k in (1, 2, 3)] == [True, True, True]
     assert [side(0.8, k) > 0 for k in (1, 2, 3)] == [False, True, False]
