@@ -43,8 +43,12 @@ def test_the_same_numbers_are_cleared_where_the_run_learns(name: str) -> None:
     assert name in dict(found.cleared)
 
 
-def test_a_sound_start_and_a_standing_run_raise_no_alarm_without_evidence() -> None:
-    assert judge(run()).healthy
+def test_a_standing_run_without_evidence_raises_no_alarm_and_is_not_called_healthy() -> None:
+    found = judge(run())
+    assert not found.findings
+    assert found.lost
+    assert not found.healthy
+    assert judge(learnt()).healthy
 
 
 def test_a_consequence_stands_under_its_root_and_carries_no_remedy() -> None:

@@ -28,6 +28,7 @@ from downslope.diagnosis.progress import progress as how_far
 from downslope.diagnosis.proof import MATERIAL, answered, gain
 from downslope.diagnosis.symptom import GROUPS, rank_of, registry
 from downslope.diagnosis.trials import attempt, compare
+from downslope.training.choices import threads
 from downslope.training.fit import fit
 
 Folder = str | Path | Literal[False] | None
@@ -35,6 +36,9 @@ Folder = str | Path | Literal[False] | None
 SLACK = 8.0
 """Seconds that measurements and trials may take beyond the run's own time: with twice the run's time plus
 10 s for the whole, this leaves 2 s for the judgement and for what cannot be timed."""
+
+OBSERVED = 0.05
+"""Share of the run's time that its probes may take: a diagnosis looks closer than a fit."""
 
 _SHORTEST = 0.2
 """A trial shorter than this share of the run says too little about its end."""
@@ -127,8 +131,9 @@ class _Session:
             return self._done(early)
         self._train()
         if self.run.status != "interrupted":
-            self._measure_ending()
-            self._settle()
+            with threads(self.run.choices["threads"]):
+                self._measure_ending()
+                self._settle()
         return self._done(judge(self.run))
 
     def _refuses(self) -> bool:
@@ -152,12 +157,14 @@ class _Session:
         )
         facts = self.run.facts
         begun = time.monotonic()
-        self.run = fit(self.problem, recipe, folder=self.folder, name="diagnose", progress=self.talk)
+        self.run = fit(
+            self.problem, recipe, folder=self.folder, name="diagnose", progress=self.talk, observe=OBSERVED
+        )
         took = time.monotonic() - begun
         self.run.facts = facts | self.run.facts
         # A diagnosis of a small problem takes at most twice the time of its run plus 10 s.
         if self.budget.steps is None:
-            self.limit = self.budget.started + min(self.budget.seconds, 2 * took + SLACK)
+            self.limit = min(self.budget.ends, begun + 2 * took + SLACK)
         self.run.facts["seconds"] = took
 
     def _cut(self, seconds: float) -> Recipe:

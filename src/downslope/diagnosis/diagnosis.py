@@ -10,6 +10,7 @@ from typing import Any
 from downslope.core.finding import Finding
 from downslope.core.plain import plain
 from downslope.core.run import Run
+from downslope.diagnosis.progress import progress
 
 
 @dataclass(kw_only=True, eq=False)
@@ -36,8 +37,16 @@ class Diagnosis:
 
     @property
     def healthy(self) -> bool:
-        """Whether no finding is a warning or worse."""
-        return all(each.severity == "info" for each in self.findings)
+        """Whether no finding is a warning or worse, and the run did learn something.
+
+        A run that stands still or left the finite numbers is not healthy, even if no cause was found.
+        """
+        return not self.lost and all(each.severity == "info" for each in self.findings)
+
+    @property
+    def lost(self) -> bool:
+        """Whether the run ended no better than a constant guess, or left the finite numbers."""
+        return progress(self.run).standing
 
     @property
     def root(self) -> Finding | None:
@@ -87,7 +96,7 @@ class Diagnosis:
         return "\n".join([*lines, *self.notes])
 
     def __repr__(self) -> str:
-        state = "healthy" if self.healthy else ", ".join(f.symptom for f in self.findings)
+        state = "healthy" if self.healthy else ", ".join(f.symptom for f in self.findings) or "no cause found"
         return f"Diagnosis({state})"
 
 

@@ -29,7 +29,7 @@ CERTAIN = 0.8
 
 NOT_TRIED = "not tried: an earlier cause explains the run, or no time was left"
 
-_CLAIM = "the share that DESIGN asks a warning to state; bench/diagnosis.py reports what it gives"
+_CLAIM = "convention: what a remedy must win back to be worth a warning; bench/diagnosis.py"
 
 
 def trial_of(run: Run, symptom: str) -> Mapping[str, Any] | None:

@@ -41,6 +41,12 @@ def best_rate(run: Run, side: Literal["lower", "higher"]) -> float | None:
     return float(min(near))
 
 
+def rates_tried(run: Run) -> bool:
+    """Whether any other rate was put to a trial."""
+    rates: Mapping[str, Any] = run.facts.get("rates") or {}
+    return bool(rates.get("tried"))
+
+
 def own_rate(run: Run) -> float | None:
     """The learning rate of the run: its recipe's, or the first that was seen; None where neither is known."""
     if run.recipe is not None and run.recipe.lr is not None:

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
 from downslope.core.run import Run
-from downslope.diagnosis.progress import progress
 from downslope.reporting import facts
 from downslope.reporting.markup import text
 from downslope.reporting.numerals import duration, numeral
@@ -74,7 +73,7 @@ def verdict(run: Run, diagnosis: Diagnosis | None) -> tuple[Mood, str, Sequence[
 
 def unexplained(diagnosis: Diagnosis) -> bool:
     """Whether a run stands still although no symptom that could be checked is a warning."""
-    return diagnosis.healthy and progress(diagnosis.run).standing
+    return diagnosis.root is None and diagnosis.lost
 
 
 def tiles(run: Run) -> str:

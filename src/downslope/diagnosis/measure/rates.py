@@ -16,6 +16,9 @@ from downslope.diagnosis.trials import attempt, control_at
 DECADES = (0.1, 10.0, 0.01, 100.0, 1e-3, 1e3, 1e-4)
 """Rates tried, in multiples of the recipe's own, near ones first: a decade is worth a trial."""
 
+FAR_BEYOND = 20.0
+"""Multiple of the stable limit from which half the limit is tried first, decades being too slow a search."""
+
 AROUND = (0.3, 3.0)
 """Rates tried about the best decade."""
 
@@ -57,6 +60,8 @@ def measure(
             loss = found.get("loss")
             tried.append((rounded, None if loss is None else sign * loss))
 
+    if (safe := _safe(run, recipe.lr)) is not None:
+        attempt_at(safe)
     signed = None if control is None else sign * control
     standing = signed is None or sign * start - signed < STANDING * abs(start)
     for factor in DECADES:
@@ -74,6 +79,12 @@ def measure(
         "tried": tried,
         "steps": steps,
     }
+
+
+def _safe(run: Run, lr: float) -> float | None:
+    """Half the method's stable limit at the start, where the recipe's rate is far beyond it."""
+    ratio = table(run, "sharpness").get("ratio")
+    return lr / (2 * ratio) if ratio is not None and ratio > FAR_BEYOND else None
 
 
 def _promising(

@@ -28,6 +28,10 @@ RISEN = 0.3
 """Share of the way that early stopping must keep for a warning: above the 0.2 that a trial needs, because a
 best epoch is chosen after the event."""
 
+USELESS = 0.75
+"""Share of the way that must be missing on validation data for a warning by itself: the model has learnt its
+examples, and hardly more about others than a constant says."""
+
 SURE = 3.0
 """The gap in its standard errors."""
 
@@ -61,10 +65,13 @@ def high_variance(run: Run) -> Verdict:
     said = f"{missing:.0%} of the way is missing on validation data ({sure:.1f} standard errors)"
     if missing < GAP or sure < SURE:
         return Clear(said)
+    useless = missing >= USELESS or _goal_missed(run, ending)
     severity: Severity = "info"
-    if risen >= RISEN and not _good_enough(run):
+    if (risen >= RISEN or useless) and not _good_enough(run):
         severity = "warning"
     message = f"Of what was gained on the training data {said}."
+    if missing >= USELESS:
+        message += " What the model learnt is of next to no use on data that it has not seen."
     if risen >= RISEN:
         message += f" Stopping at step {best} instead of the end keeps {risen:.0%} of the way."
     return Finding(
@@ -142,6 +149,15 @@ def _risen(run: Run, constant: Mapping[str, Any]) -> tuple[float, int]:
     way = sign * constant["valid_loss"] - float(smooth[best])
     rise = float(smooth[-1]) - float(smooth[best])
     return (rise / way if way > 0 else 0.0), int(steps[best + 1])
+
+
+def _goal_missed(run: Run, ending: Mapping[str, Any]) -> bool:
+    """Whether the goal is reached on the training data and missed on the validation data."""
+    problem = run.problem
+    if problem is None or problem.goal is None or problem.metric is None:
+        return False
+    best = ending.get("best_valid_metric")
+    return problem.reached(ending.get("train_metric")) and not problem.reached(best)
 
 
 def _good_enough(run: Run) -> bool:

@@ -21,7 +21,7 @@ from downslope.core.finding import Evidence, Finding, Where
 from downslope.core.run import Run
 from downslope.diagnosis.progress import Progress, progress
 from downslope.diagnosis.proof import NOT_TRIED, answered, proved, refuted, settle, tried, trying
-from downslope.diagnosis.rates import best_rate, own_rate
+from downslope.diagnosis.rates import best_rate, own_rate, rates_tried
 from downslope.diagnosis.symptom import Clear, Unknown, Verdict, symptom
 
 SPIKE = 1.5
@@ -59,7 +59,7 @@ def learning_rate_too_high(run: Run) -> Verdict:
     spike = _spike(run, how)
     evidence = _evidence(ratio, spike, how)
     hard = how.diverged or (ratio is not None and ratio > SHARP) or spike > 2 * SPIKE
-    if trying(run) and lower is None and run.facts.get("rates"):
+    if trying(run) and lower is None and rates_tried(run):
         return Clear("no lower rate did better in a short trial")
     if lower is None and not (hard and how.standing):
         return Unknown(NOT_TRIED) if trying(run) else Clear(f"{evidence}")

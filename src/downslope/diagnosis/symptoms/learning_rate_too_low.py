@@ -28,7 +28,7 @@ from downslope.diagnosis.proof import (
     tried,
     trying,
 )
-from downslope.diagnosis.rates import best_rate, own_rate
+from downslope.diagnosis.rates import best_rate, own_rate, rates_tried
 from downslope.diagnosis.symptom import Clear, Unknown, Verdict, symptom
 
 TINY = 1e-4
@@ -76,7 +76,7 @@ def learning_rate_too_low(run: Run) -> Verdict:
     if taken < FEWEST and how.ended_far:
         return Unknown(f"{taken} steps are too few to judge a rate")
     higher = best_rate(run, "higher")
-    if trying(run) and higher is None and run.facts.get("rates"):
+    if trying(run) and higher is None and rates_tried(run):
         return Clear(f"no higher rate did better in a short trial{moved}")
     if higher is None and not certain:
         return Unknown(NOT_TRIED) if trying(run) else Clear(f"no sign of too small a step{moved}")

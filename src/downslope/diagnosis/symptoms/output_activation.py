@@ -20,11 +20,8 @@ from downslope.core.finding import Evidence, Finding, Where
 from downslope.core.run import Run
 from downslope.diagnosis.progress import SOLVED, progress
 from downslope.diagnosis.proof import BLUNDER, gain, proved, settle, trial_of, tried
+from downslope.diagnosis.reach import CLIPPED
 from downslope.diagnosis.symptom import Clear, Unknown, Verdict, symptom
-
-CLIPPED = 0.02
-"""Share of the targets' variance out of the output's reach beyond which it matters: it is lost for
-certain."""
 
 _SOURCE = "Goodfellow, Bengio and Courville 2016, section 6.2.2; UMLAUT (Schoop et al. 2021)"
 _ONLY_SCORES = "scores of any size"

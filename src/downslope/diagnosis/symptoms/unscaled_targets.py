@@ -16,6 +16,7 @@ from downslope.core.finding import Evidence, Finding
 from downslope.core.run import Run
 from downslope.diagnosis.progress import progress
 from downslope.diagnosis.proof import proved, refuted, settle, tried
+from downslope.diagnosis.reach import CLIPPED
 from downslope.diagnosis.symptom import Clear, Verdict, symptom
 
 LARGE = 5.0
@@ -29,6 +30,9 @@ OFFSET = 5.0
 
 CERTAIN = 4.0
 """Factor beyond these limits at which, without a trial, a run that stands still is put down to the scale."""
+
+BOUNDED = ("softmax", "sigmoid", "hardsigmoid", "tanh", "hardtanh")
+"""Last activations that no scale of the targets can be learnt through: the cause is then the activation."""
 
 _SOURCE = "Bishop 1995, Neural Networks for Pattern Recognition, section 8.2"
 
@@ -64,6 +68,9 @@ def unscaled_targets(run: Run) -> Verdict:
     name, value, limit, excess = max(measured, key=lambda row: row[3])
     if excess < 1:
         return Clear(f"targets have mean {mean:.3g} and deviation {std:.3g}")
+    output: Mapping[str, Any] = run.facts.get("output") or {}
+    if output.get("activation") in BOUNDED and (output.get("clipped") or 0.0) > CLIPPED:
+        return Clear(f"{name} is {value:.3g}, but the {output['activation']} at the end bars the way to it")
     if not progress(run).ended_far:
         return Clear(f"{name} is {value:.3g}, but the run does well with it")
     severity = settle(run, "unscaled-targets", strong=excess > CERTAIN and progress(run).standing)
