@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import io
 import os
 import runpy
@@ -239,6 +240,7 @@ def _torch_is_left_as_it_was() -> Iterator[None]:
             sys.modules["__main__"],
         )
 
+    gc.collect()  # monitors that other tests left
     before = state()
     yield
     assert state() == before
@@ -334,7 +336,10 @@ def test_workers_of_a_loader_are_left_alone(tmp_path: Path) -> None:
 
 
 def test_losses_of_a_scaled_and_divided_backward_are_in_the_users_units(tmp_path: Path) -> None:
-    for body in (AMP, ACCUMULATION):
+    written_out = "(model(X[at]).float() - y[at]).abs().mean()"
+    by_hand = AMP.replace("F.mse_loss(model(X[at]).float(), y[at])", written_out)
+    assert by_hand != AMP
+    for body in (AMP, by_hand, ACCUMULATION):
         found, _, _ = watched(written(tmp_path, body))
         assert found is not None
         first = found.run.history.series("train_loss").values[0]
@@ -358,6 +363,8 @@ def test_a_closure_has_one_loss_a_step_and_an_objective_written_by_hand_is_recog
     assert found is not None
     assert found.run.history.series("train_loss").steps.tolist() == [1, 2, 3, 4, 5, 6]
     assert found.run.facts["output"]["objective"] == "mean of squares"
+    # The loss of a step is that before it: here of the untrained model, not the mean over the line search.
+    assert found.run.history["train_loss"][0] == found.run.facts["start"]["loss"] > 0.5
 
 
 def test_what_is_compiled_is_looked_into_or_the_reason_is_told(tmp_path: Path) -> None:

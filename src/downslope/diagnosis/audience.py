@@ -30,10 +30,10 @@ _OURS = str(Path(__file__).parents[1])
 MOST = 16
 """Optimizers that are followed at once."""
 
-ALL = 300
+ALL = 200
 """Steps of which every loss is heard."""
 
-HEARING = 2e-3
+HEARING = 4e-3
 """Seconds between losses that are heard after that: hearing one costs some ten microseconds."""
 
 STRIDES = (1, 5, 11, 23)
