@@ -77,7 +77,7 @@ def test_units_dead_from_the_start_are_a_cause_of_their_own() -> None:
 
 
 def test_units_that_come_back_are_not_dead() -> None:
-    assert judge(probe_dead(run(), *[1.0] * 8, 0.2, 1.0)).healthy
+    assert not judge(probe_dead(run(), *[1.0] * 8, 0.2, 1.0)).findings
 
 
 def test_a_trial_that_wins_little_clears_the_suspicion() -> None:
@@ -89,7 +89,7 @@ def test_a_trial_that_wins_little_clears_the_suspicion() -> None:
 
 def test_a_trial_that_only_memorises_faster_clears_the_suspicion() -> None:
     trial = {"edit": "standardise the inputs", "share": 0.9, "valid_share": 0.01, "steps": 200}
-    assert judge(run(**SICK["unscaled-inputs"], trials={"unscaled-inputs": trial})).healthy
+    assert not judge(run(**SICK["unscaled-inputs"], trials={"unscaled-inputs": trial})).findings
 
 
 def test_the_cause_whose_remedy_helps_stands_before_the_earlier_one_that_hardly_does() -> None:
