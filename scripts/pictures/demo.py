@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import pty
 import re
@@ -21,7 +22,7 @@ _WIDTH = 102
 
 def demo() -> Path:
     """Run the demo, as a user would, and keep its standard output as ``docs/pictures/demo.svg``."""
-    console = Console(record=True, width=_WIDTH, file=Path(os.devnull).open("w", encoding="utf-8"))
+    console = Console(record=True, width=_WIDTH, file=io.StringIO())
     console.print(Text("$ make demo", style="bold"))
     console.print(Text.from_ansi(_printed()), soft_wrap=True)
     path = FOLDER / "demo.svg"
