@@ -111,17 +111,19 @@ def verdict(run: Run) -> str:
         return f"LOST: the run left the finite numbers{at}{inside}."
     if how.final is None or how.constant is None:
         return ""
+    known = (run.facts.get("constant") or {}).get("loss") is not None
+    base = "a constant guess" if known else "the start"
     if how.futile:
         return (
-            f"NOTHING REACHABLE: loss {how.final:.4g}, {how.constant:.4g} for a constant guess, and nothing "
+            f"NOTHING REACHABLE: loss {how.final:.4g}, {how.constant:.4g} for {base}, and nothing "
             f"that was compared got below {how.reachable:.4g} in as many steps."
         )
     if how.standing:
-        return f"NOT LEARNING: loss {how.final:.4g} is no better than a constant guess ({how.constant:.4g})."
+        return f"NOT LEARNING: loss {how.final:.4g} is no better than {base} ({how.constant:.4g})."
     if how.share is None or how.reachable is None:
-        return f"Learning: loss {how.constant:.4g} for a constant guess, {how.final:.4g} at the end."
+        return f"Learning: loss {how.constant:.4g} for {base}, {how.final:.4g} at the end."
     word = "ENDED FAR" if how.ended_far else "Learnt"
     return (
-        f"{word}: loss {how.final:.4g}, {max(how.share, 0):.0%} of the way from a constant guess "
+        f"{word}: loss {how.final:.4g}, {max(how.share, 0):.0%} of the way from {base} "
         f"({how.constant:.4g}) to what is reachable ({how.reachable:.4g})."
     )
