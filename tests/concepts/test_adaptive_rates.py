@@ -65,6 +65,23 @@ def test_a_run_follows_the_recurrence(name: str, by_hand: Callable[[np.ndarray],
     np.testing.assert_allclose(joined(run.model()), by_hand(start), rtol=1e-8, atol=1e-10)
 
 
+@pytest.mark.parametrize("backend", ["reference", "eager", "native"])
+@pytest.mark.parametrize(
+    ("kind", "by_hand"),
+    [(ds.optim.Adagrad, adagrad), (ds.optim.RMSprop, rmsprop), (ds.optim.Adam, adam)],
+)
+def test_the_rule_follows_the_recurrence_however_it_is_computed(
+    kind: type[torch.optim.Optimizer], by_hand: Callable[[np.ndarray], np.ndarray], backend: str
+) -> None:
+    start = joined(PROBLEM.build(0))
+    w = torch.nn.Parameter(torch.from_numpy(start.copy()))
+    optimizer = kind([w], lr=LR, backend=backend)
+    for _ in range(STEPS):
+        w.grad = torch.from_numpy(gradient(w.detach().numpy()))
+        optimizer.step()
+    np.testing.assert_allclose(w.detach().numpy(), by_hand(start), rtol=1e-9, atol=1e-11)
+
+
 def first_steps(optimizer: str, **settings: object) -> np.ndarray:
     """How far each of three weights moves in one step, its gradients of sizes 1, 1e-3 and 1e3."""
     w = torch.nn.Parameter(torch.zeros(3, dtype=torch.float64))
