@@ -65,10 +65,17 @@ def test_a_run_follows_the_recurrence(name: str, by_hand: Callable[[np.ndarray],
     np.testing.assert_allclose(joined(run.model()), by_hand(start), rtol=1e-8, atol=1e-10)
 
 
-@pytest.mark.parametrize("backend", ["reference", "eager", "native"])
+RULES = [(ds.optim.Adagrad, adagrad), (ds.optim.RMSprop, rmsprop), (ds.optim.Adam, adam)]
+
+
 @pytest.mark.parametrize(
-    ("kind", "by_hand"),
-    [(ds.optim.Adagrad, adagrad), (ds.optim.RMSprop, rmsprop), (ds.optim.Adam, adam)],
+    ("kind", "by_hand", "backend"),
+    [
+        (*rule, backend)
+        for rule in RULES
+        for backend in ("reference", "eager", "native")
+        if (rule[0], backend) != (ds.optim.RMSprop, "native")  # torch has no fused RMSprop
+    ],
 )
 def test_the_rule_follows_the_recurrence_however_it_is_computed(
     kind: type[torch.optim.Optimizer], by_hand: Callable[[np.ndarray], np.ndarray], backend: str
