@@ -30,8 +30,8 @@ _LARGE_MODEL = 1_000_000
 """Parameters above which bfloat16 autocast is chosen on a GPU; smaller models gain nothing from it."""
 
 ONE_THREAD = 3_000_000
-"""Multiply-adds of a forward pass below which a step runs on one thread: at most a quarter slower than two on an
-idle machine, ten times faster and more beside another job (bench/threads.py, docs/decisions/0005)."""
+"""Multiply-adds of a forward pass below which a step runs on one thread: at most a quarter slower than two on
+an idle machine, ten times faster and more beside another job (bench/threads.py, docs/decisions/0005)."""
 
 
 def choose_device(recipe: Recipe) -> torch.device:
