@@ -20,6 +20,7 @@ DRAWN: dict[str, Callable[[], Path]] = {
     "gradient-check": propagation.gradient_check,
     "goal": learning.goal,
     "early-stopping": learning.early_stopping,
+    "surrogate-losses": learning.surrogate_losses,
     "start-terrain-step": descent.start_terrain_step,
     "gradient-descent": descent.gradient_descent,
     "schedules": descent.schedules,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import torch
 
 import downslope as ds
 from scripts.pictures.style import BLUE, GREEN, GREY, ORANGE, RED, panels, save
@@ -67,3 +68,34 @@ def early_stopping() -> Path:
     measure.text(end, 61.6, " stop", color="#5b616b", fontsize=8.5)
     cost.legend(loc="upper right")
     return save(figure, "early-stopping")
+
+
+def surrogate_losses() -> Path:
+    """The 0-1 loss and its surrogates over the margin; a run whose cost falls on, its measure not."""
+    figure, (shapes, run) = panels(2, height=3.2)
+    margins = torch.linspace(-2.5, 2.5, 201)
+    ones, halves = torch.ones(1), margins / 2
+    curves = {
+        "hinge": [ds.objectives.hinge(m[None], ones) for m in margins],
+        "logistic / log 2": [ds.objectives.logistic(m[None], ones) / np.log(2) for m in margins],
+    }
+    both = torch.stack([-halves, halves], 1)
+    entropy = [ds.objectives.cross_entropy(z[None], torch.tensor([1])) / np.log(2) for z in both]
+    shapes.step(margins, (margins <= 0).float(), color="#30343b", label="0-1 loss")
+    for (label, values), colour in zip(curves.items(), (GREEN, BLUE), strict=True):
+        shapes.plot(margins, torch.stack(values), color=colour, label=label)
+    shapes.plot(margins, torch.stack(entropy), ":", color=ORANGE, lw=2.2, label="cross-entropy / log 2")
+    shapes.set(title="Over the margin m = y z", xlabel="margin", ylim=(-0.1, 3.6))
+    shapes.legend(loc="upper right")
+    digits = ds.data.digits(scale=16)
+    problem = ds.Problem(
+        model="mlp", objective="cross_entropy", train=digits.train, valid=digits.valid, metric="accuracy"
+    )
+    recipe = ds.Recipe(optimizer="adam", lr=3e-3, epochs=60)
+    history = ds.fit(problem, recipe, folder=False, progress=False).history
+    cost, measure = history.series("train_epoch_loss"), history.series("valid_metric")
+    run.plot(cost.steps[1:], cost.values[1:], color=BLUE, label="J on training data")
+    run.plot(measure.steps[1:], 1 - measure.values[1:], color=RED, label="P: share of errors, validation")
+    run.set(title="J falls on, P does not", xlabel="step", yscale="log")
+    run.legend(loc="lower left")
+    return save(figure, "surrogate-losses")
