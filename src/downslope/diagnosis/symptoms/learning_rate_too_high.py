@@ -77,7 +77,7 @@ def learning_rate_too_high(run: Run) -> Verdict:
         evidence=evidence,
         also=proved(run, "learning-rate-too-high"),
         message=_message(lr, sharp, spike, how) + tried(run, "learning-rate-too-high"),
-        remedies=(SetRecipe({"lr": new}, {"lr": lr}),),
+        remedies=(SetRecipe({"lr": new}, {"lr": lr}), *_clip(run)),
         source=_SOURCE,
     )
 
@@ -136,3 +136,8 @@ def _guess(lr: float, ratio: float | None) -> float:
 def _last_step(run: Run) -> int:
     steps = run.history.series("train_loss").steps
     return int(steps[-1]) if len(steps) else 1
+
+
+def _clip(run: Run) -> tuple[SetRecipe, ...]:
+    """Clipping to norm 1, where nothing is clipped yet: it bounds the step, whatever the rate."""
+    return (SetRecipe({"clip_norm": 1.0}),) if run.recipe is not None and run.recipe.clip_norm is None else ()

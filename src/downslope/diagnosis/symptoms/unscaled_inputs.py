@@ -12,11 +12,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from downslope.core.edits import StandardiseInputs
+from downslope.core.edits import Edit, SetRecipe, StandardiseInputs
 from downslope.core.finding import Evidence, Finding
 from downslope.core.run import Run
 from downslope.diagnosis.progress import progress
 from downslope.diagnosis.proof import proved, refuted, settle, tried
+from downslope.diagnosis.rates import own_rate
 from downslope.diagnosis.symptom import Clear, Verdict, symptom
 
 LARGE = 5.0
@@ -76,6 +77,14 @@ def unscaled_inputs(run: Run) -> Verdict:
         also=proved(run, "unscaled-inputs"),
         message=f"The {name} is {value:.3g} (about {0 if name.startswith('mean') else 1} is wanted)."
         + tried(run, "unscaled-inputs"),
-        remedies=(StandardiseInputs(),),
+        remedies=(StandardiseInputs(), *_smaller_step(run, features["max_rms"])),
         source=_SOURCE,
     )
+
+
+def _smaller_step(run: Run, rms: float) -> tuple[Edit, ...]:
+    """The rate divided by the square of the scale, as which the first layer's curvature grows."""
+    lr = own_rate(run)
+    if run.recipe is None or not lr or rms <= 1:
+        return ()
+    return (SetRecipe({"lr": float(f"{lr / rms**2:.1g}")}, {"lr": lr}),)
