@@ -11,8 +11,8 @@ _INNER = "inner."
 _OUTER = ("_before.", "_after.")
 
 
-class Standardise(nn.Module):
-    """``(x - mean) / std``, element by element; `mean` and `std` broadcast against one example."""
+class _Scale(nn.Module):
+    """A mean and a standard deviation that broadcast against one example, saved with the model."""
 
     mean: Tensor
     std: Tensor
@@ -21,22 +21,18 @@ class Standardise(nn.Module):
         super().__init__()
         self.register_buffer("mean", mean)
         self.register_buffer("std", std)
+
+
+class Standardise(_Scale):
+    """``(x - mean) / std``, element by element."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Standardised `x`, same shape."""
         return (x - self.mean.to(x.dtype)) / self.std.to(x.dtype)
 
 
-class Restore(nn.Module):
+class Restore(_Scale):
     """``x * std + mean``: the way back to the units of the user."""
-
-    mean: Tensor
-    std: Tensor
-
-    def __init__(self, mean: Tensor, std: Tensor) -> None:
-        super().__init__()
-        self.register_buffer("mean", mean)
-        self.register_buffer("std", std)
 
     def forward(self, x: Tensor) -> Tensor:
         """`x` in the user's units, same shape."""
