@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from scripts.pictures import adaptive, demo, descent, entities, learning, propagation
+from scripts.pictures import adaptive, demo, descent, entities, learning, momentum, propagation
 
 DRAWN: dict[str, Callable[[], Path]] = {
     "three-entities": entities.three_entities,
@@ -24,6 +24,7 @@ DRAWN: dict[str, Callable[[], Path]] = {
     "start-terrain-step": descent.start_terrain_step,
     "gradient-descent": descent.gradient_descent,
     "schedules": descent.schedules,
+    "momentum": momentum.momentum,
     "adaptive-rates": adaptive.adaptive_rates,
     "demo": demo.demo,
 }
