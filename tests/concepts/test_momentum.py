@@ -34,6 +34,14 @@ def test_the_velocity_is_the_sum_of_past_gradients_weighted_by_powers_of_beta(
     np.testing.assert_allclose(velocities(g, backend, momentum=beta), by_hand, rtol=1e-9, atol=1e-10)
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_nesterovs_step_is_the_gradient_and_the_velocity_one_step_ahead(backend: str) -> None:
+    g = np.random.default_rng(2).normal(size=80)
+    sums = np.array([sum(0.9**age * g[t - age] for age in range(t + 1)) for t in range(len(g))])
+    found = velocities(g, backend, momentum=0.9, nesterov=True)
+    np.testing.assert_allclose(found, g + 0.9 * sums, rtol=1e-9, atol=1e-10)
+
+
 @pytest.mark.parametrize(("beta", "window"), [(0.5, 2), (0.9, 10), (0.95, 20), (0.99, 100)])
 def test_a_gradient_that_persists_adds_up_to_the_window(beta: float, window: int) -> None:
     assert velocities(np.ones(2000), momentum=beta)[-1] == pytest.approx(window)
