@@ -88,8 +88,20 @@ def output_activation(run: Run) -> Verdict:
         evidence=fault.evidence,
         also=proved(run, "output-activation", BLUNDER),
         message=fault.message + (" It costs nothing here." if fine else tried(run, "output-activation")),
-        remedies=fault.remedies,
+        remedies=fault.remedies if run.problem is not None else _in_words(fault.remedies, output),
         source=_SOURCE,
+    )
+
+
+def _in_words(edits: tuple[Edit, ...], output: Mapping[str, Any]) -> tuple[Edit, ...]:
+    """For a script, which no edit can reach: what to do in its code, objectives of ours left out."""
+    ours = ("categorical", "bernoulli")
+    rest = [each for each in edits if not (isinstance(each, SetObjective) and each.objective in ours)]
+    at = f" ({output['module']})" if output.get("module") else ""
+    words = f"remove the {output['activation']} at the end of the model{at}"
+    return tuple(
+        Advice(words) if isinstance(each, ReplaceModule) and each.factory == "torch.nn:Identity" else each
+        for each in rest
     )
 
 
