@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import shlex
 import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -37,6 +38,11 @@ class Given:
     recipe: Path | None = None
     settings: Sequence[str] = ()
     seed: int | None = None
+
+    @property
+    def said(self) -> str:
+        """TASK and what belongs to it, as the next command has to say it."""
+        return self.task if self.target is None else f"{self.task} --target {shlex.quote(self.target)}"
 
     def load(self, voice: Voice) -> tuple[Problem, Recipe]:
         """The problem and recipe asked for; what was chosen for the user is held until work begins.

@@ -23,7 +23,7 @@ MOST = 6
 """Candidates that are tried; the first are the likeliest."""
 
 _SIZES: dict[type[Edit], int] = {
-    SetRecipe: 1, SetObjective: 2, StandardiseInputs: 2, StandardiseTargets: 2, Reinitialise: 2,
+    SetRecipe: 1, SetObjective: 2, StandardiseInputs: 1, StandardiseTargets: 1, Reinitialise: 2,
     SetArgument: 2, ReplaceModule: 2, WrapModel: 3,
 }  # fmt: skip
 
@@ -48,7 +48,7 @@ def unique(edits: Iterable[Edit]) -> list[Edit]:
 
 
 def size(edit: Edit) -> int:
-    """How much an edit changes: a key of the recipe 1, something in the code 2 or 3, several their sum."""
+    """How much an edit changes: a key of the recipe or a scale 1, code 2 or 3, several their sum."""
     if isinstance(edit, Combined):
         return sum(size(each) for each in edit.edits)
     return _SIZES.get(type(edit), 3)

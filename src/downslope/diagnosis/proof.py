@@ -27,9 +27,13 @@ CUT = 0.5
 CERTAIN = 0.8
 """A cause whose remedy recovers this share of the way is the answer; no later one is tried. Convention."""
 
-NOT_TRIED = "not tried: an earlier cause explains the run, or no time was left"
 
 _CLAIM = "convention: what a remedy must win back to be worth a warning; bench/diagnosis.py"
+
+
+def not_tried(run: Run) -> str:
+    """Why a suspicion was not put to a trial."""
+    return "not tried: an earlier cause explains the run" if answered(run) else "not tried: no time was left"
 
 
 def trial_of(run: Run, symptom: str) -> Mapping[str, Any] | None:

@@ -31,6 +31,8 @@ def from_data(problem: Problem, factory: Callable[..., Any]) -> dict[str, Any]:
     x = first_input(problem)
     target = problem.splitter(sample(problem))[2]
     known: dict[str, Any] = {"inputs": x[0].numel(), "outputs": _outputs(target)}
+    if getattr(problem.objective, "expects", None) in ("logit", "probability") and known["outputs"] == 2:
+        known["outputs"] = 1
     if x.dim() == 4:
         known |= {
             "channels": x.shape[1],

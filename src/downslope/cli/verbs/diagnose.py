@@ -40,7 +40,7 @@ def diagnose(
                 *console.header(found.run),
                 *console.of_run(found.run),
                 *console.of_diagnosis(found),
-                *console.next_of_diagnosis(found, given.task, written),
+                *console.next_of_diagnosis(found, given.said, written),
             ]
         )
         voice.document({"verb": "diagnose"} | diagnosis_document(found, written))

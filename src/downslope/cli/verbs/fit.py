@@ -34,7 +34,7 @@ def fit(
         run = train(problem, how, folder=folder, progress=voice.progress, on_probe=voice.begin)
         written = save_report(report, run) if report else None
         voice.show(
-            [*console.header(run), *console.of_run(run), *console.next_of_run(run, given.task, written)]
+            [*console.header(run), *console.of_run(run), *console.next_of_run(run, given.said, written)]
         )
         voice.document({"verb": "fit"} | run_document(run, written))
         return INTERRUPTED if run.status == "interrupted" else DONE

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from downslope.core import batches
+from downslope.core.edits import StandardiseInputs, StandardiseTargets
 from downslope.core.problem import Problem
 from downslope.core.sources import Memory
 from downslope.data.inspect import facts
@@ -22,11 +23,12 @@ def measure(problem: Problem) -> dict[str, Any]:
         found["valid_target_non_finite"] = valid.get("target_non_finite")
         found["valid_n"] = problem.valid_source.size
     found["size"] = problem.train_source.size
+    found["standardised_targets"] = any(isinstance(edit, StandardiseTargets) for edit in problem.edits)
     return found
 
 
 def features(problem: Problem) -> dict[str, Any] | None:
-    """Root mean square and deviation of every input feature, where the first input is floating.
+    """Root mean square and deviation of every input feature as the model's first layer sees it.
 
     The scale that counts for the step is that of a feature, not of all values together. Features are the
     last axis of tables and sequences, the channels of images.
@@ -36,6 +38,9 @@ def features(problem: Problem) -> dict[str, Any] | None:
     if x is None or not x.is_floating_point() or not x.numel():
         return None
     values = x.to(torch.float64)
+    for edit in problem.edits:
+        if isinstance(edit, StandardiseInputs) and edit.scale is not None:
+            values = (values - edit.scale[0]) / edit.scale[1]
     values = values.movedim(1, -1) if values.dim() > 3 else values
     values = values.reshape(-1, values.shape[-1] if values.dim() > 1 else 1)
     values = values[values.isfinite().all(1)]

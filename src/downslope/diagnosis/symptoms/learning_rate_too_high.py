@@ -14,18 +14,14 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
 from downslope.core.edits import SetRecipe
 from downslope.core.finding import Evidence, Finding, Where
 from downslope.core.run import Run
+from downslope.diagnosis.early import RISEN, SPIKE, killed, risen, spike, thrown
 from downslope.diagnosis.progress import Progress, progress
-from downslope.diagnosis.proof import NOT_TRIED, answered, proved, refuted, settle, tried, trying
+from downslope.diagnosis.proof import answered, not_tried, proved, refuted, settle, tried, trying
 from downslope.diagnosis.rates import best_rate, own_rate, rates_tried
 from downslope.diagnosis.symptom import Clear, Unknown, Verdict, symptom
-
-SPIKE = 1.5
-"""Loss of the early steps in those of the start beyond which it counts as thrown up."""
 
 SHARP = 2.0
 """lambda_max before the first step in the method's stable limit; to 1 a step is safe, a little more
@@ -56,15 +52,15 @@ def learning_rate_too_high(run: Run) -> Verdict:
         beyond = f"lambda_max at the start was {ratio:.2g} of the stable limit" if ratio else f"lr {lr:.3g}"
         return Clear(f"{beyond}, and the run came far enough")
     lower = best_rate(run, "lower")
-    spike = _spike(run, how)
-    evidence = _evidence(ratio, spike, how)
-    hard = how.diverged or (ratio is not None and ratio > SHARP) or spike > 2 * SPIKE
+    jump = spike(run, how)
+    evidence = _evidence(ratio, jump, how)
+    hard = how.diverged or (ratio is not None and ratio > SHARP) or thrown(run)
     if trying(run) and lower is None and rates_tried(run):
         return Clear("no lower rate did better in a short trial")
     if lower is None and not (hard and how.standing):
-        return Unknown(NOT_TRIED) if trying(run) else Clear(f"{evidence}")
+        return Unknown(not_tried(run)) if trying(run) else Clear(f"{evidence}")
     if lower is None and answered(run):
-        return Unknown(NOT_TRIED)
+        return Unknown(not_tried(run))
     severity = settle(run, "learning-rate-too-high", strong=hard and how.standing)
     if severity is None:
         return Clear(f"{evidence}; {refuted(run, 'learning-rate-too-high')}")
@@ -76,21 +72,13 @@ def learning_rate_too_high(run: Run) -> Verdict:
         where=Where(steps=(1, max(1, _last_step(run)))),
         evidence=evidence,
         also=proved(run, "learning-rate-too-high"),
-        message=_message(lr, sharp, spike, how) + tried(run, "learning-rate-too-high"),
+        message=_message(lr, sharp, jump, how, run) + tried(run, "learning-rate-too-high"),
         remedies=(SetRecipe({"lr": new}, {"lr": lr}), *_clip(run)),
         source=_SOURCE,
     )
 
 
-def _spike(run: Run, how: Progress) -> float:
-    """Median loss of the steps 2 to 20 in the loss before the first; infinite where it left the numbers."""
-    values = run.history.series("train_loss").values[1:20]
-    if how.first is None or not how.first > 0 or not len(values):
-        return 0.0
-    return math.inf if not np.isfinite(values).all() else float(np.median(values)) / how.first
-
-
-def _evidence(ratio: float | None, spike: float, how: Progress) -> Evidence:
+def _evidence(ratio: float | None, jump: float, how: Progress) -> Evidence:
     if ratio is not None and ratio > 1:
         return Evidence(
             name="lambda_max before the first step in the method's stable limit",
@@ -98,10 +86,10 @@ def _evidence(ratio: float | None, spike: float, how: Progress) -> Evidence:
             threshold=1.0,
             provenance="the limit of the method on a quadratic (downslope.optim.stability)",
         )
-    if spike > SPIKE:
+    if jump > SPIKE:
         return Evidence(
             name="loss of the first steps in the loss at the start",
-            value=spike,
+            value=jump,
             threshold=SPIKE,
             provenance="a stable step lowers the loss on average; bench/diagnosis.py",
         )
@@ -114,7 +102,7 @@ def _evidence(ratio: float | None, spike: float, how: Progress) -> Evidence:
     )
 
 
-def _message(lr: float, sharp: Mapping[str, Any], spike: float, how: Progress) -> str:
+def _message(lr: float, sharp: Mapping[str, Any], jump: float, how: Progress, run: Run) -> str:
     if sharp.get("ratio") is not None and sharp["ratio"] > 1:
         return (
             f"lr {lr:.3g} = {sharp['ratio']:.2g} x the stable limit {lr / sharp['ratio']:.2g} "
@@ -122,8 +110,12 @@ def _message(lr: float, sharp: Mapping[str, Any], spike: float, how: Progress) -
         )
     if how.diverged:
         return f"lr {lr:.3g} took the weights out of the finite numbers."
-    if spike > SPIKE:
-        return f"lr {lr:.3g} threw the loss up {spike:.2g}-fold in the first steps."
+    if jump > SPIKE:
+        return f"lr {lr:.3g} threw the loss up {jump:.2g}-fold in the first steps."
+    if risen(run) > RISEN:
+        return f"At lr {lr:.3g} the loss ended {risen(run):.2g} times as high as it began."
+    if killed(run):
+        return f"lr {lr:.3g} threw the weights so far in the first steps that units died of it."
     return f"lr {lr:.3g} keeps the loss from settling."
 
 

@@ -19,8 +19,8 @@ from downslope.core.run import Run
 from downslope.diagnosis.progress import progress
 from downslope.diagnosis.proof import (
     MATERIAL,
-    NOT_TRIED,
     answered,
+    not_tried,
     proved,
     refuted,
     settle,
@@ -79,9 +79,9 @@ def learning_rate_too_low(run: Run) -> Verdict:
     if trying(run) and higher is None and rates_tried(run):
         return Clear(f"no higher rate did better in a short trial{moved}")
     if higher is None and not certain:
-        return Unknown(NOT_TRIED) if trying(run) else Clear(f"no sign of too small a step{moved}")
+        return Unknown(not_tried(run)) if trying(run) else Clear(f"no sign of too small a step{moved}")
     if higher is None and answered(run):
-        return Unknown(NOT_TRIED)
+        return Unknown(not_tried(run))
     trial = trial_of(run, "learning-rate-too-low")
     blind = trial is not None and trial.get("valid_share") is None
     severity = settle(run, "learning-rate-too-low", strong=certain, material=BLIND if blind else MATERIAL)

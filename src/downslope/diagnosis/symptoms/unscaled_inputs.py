@@ -15,6 +15,7 @@ from typing import Any
 from downslope.core.edits import Edit, SetRecipe, StandardiseInputs
 from downslope.core.finding import Evidence, Finding
 from downslope.core.run import Run
+from downslope.diagnosis.early import thrown
 from downslope.diagnosis.progress import progress
 from downslope.diagnosis.proof import proved, refuted, settle, tried
 from downslope.diagnosis.rates import own_rate
@@ -64,7 +65,9 @@ def unscaled_inputs(run: Run) -> Verdict:
         return Clear(f"largest feature has root mean square {features['max_rms']:.3g}")
     if not progress(run).ended_far:
         return Clear(f"{name} is {value:.3g}, but the run does well with it")
-    severity = settle(run, "unscaled-inputs", strong=excess > CERTAIN and progress(run).standing)
+    severity = settle(
+        run, "unscaled-inputs", strong=progress(run).standing and (excess > CERTAIN or thrown(run))
+    )
     if severity is None:
         return Clear(f"{name} is {value:.3g}; {refuted(run, 'unscaled-inputs')}")
     return Finding(

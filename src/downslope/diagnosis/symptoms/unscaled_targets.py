@@ -14,6 +14,7 @@ from typing import Any
 from downslope.core.edits import StandardiseTargets
 from downslope.core.finding import Evidence, Finding
 from downslope.core.run import Run
+from downslope.diagnosis.early import thrown
 from downslope.diagnosis.progress import progress
 from downslope.diagnosis.proof import proved, refuted, settle, tried
 from downslope.diagnosis.reach import CLIPPED
@@ -55,6 +56,8 @@ def unscaled_targets(run: Run) -> Verdict:
     """Real targets far from mean 0 and deviation 1 under an objective for numbers, in a run that suffers."""
     target: Mapping[str, Any] = run.facts["data"].get("target") or {}
     expects = (run.facts.get("output") or {}).get("expects")
+    if run.facts["data"].get("standardised_targets"):
+        return Clear("the objective sees standardised targets")
     if target.get("kind") != "real" or expects not in ("real", None):
         return Clear("the targets are no measurements")
     rms, std, mean = target.get("rms"), target.get("std"), target.get("mean")
@@ -73,7 +76,9 @@ def unscaled_targets(run: Run) -> Verdict:
         return Clear(f"{name} is {value:.3g}, but the {output['activation']} at the end bars the way to it")
     if not progress(run).ended_far:
         return Clear(f"{name} is {value:.3g}, but the run does well with it")
-    severity = settle(run, "unscaled-targets", strong=excess > CERTAIN and progress(run).standing)
+    severity = settle(
+        run, "unscaled-targets", strong=progress(run).standing and (excess > CERTAIN or thrown(run))
+    )
     if severity is None:
         return Clear(f"{name} is {value:.3g}; {refuted(run, 'unscaled-targets')}")
     return Finding(
