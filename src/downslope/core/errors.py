@@ -70,12 +70,18 @@ def told(error: BaseException, path: Path | None = None) -> str:
 
     Args:
         error: What was raised.
-        path: The file whose line is told; the innermost frame's if left out.
+        path: The file whose line is told; left out, that of the innermost frame outside of libraries.
     """
     frames = traceback.extract_tb(error.__traceback__)
-    own = [each for each in frames if path is None or Path(each.filename) == path] or frames
+    own = [each for each in frames if _theirs(each.filename) and path in (None, Path(each.filename))]
     text = (str(error).strip().splitlines() or ["no message"])[0]
     where = f" ({Path(own[-1].filename).name}, line {own[-1].lineno})" if own else ""
     if isinstance(error, SyntaxError):
         where = f" ({Path(error.filename or '').name}, line {error.lineno})"
     return f"{type(error).__name__}: {text}{where}"
+
+
+def _theirs(filename: str) -> bool:
+    """Whether a frame is of the user's code: neither of this package nor of an installed one."""
+    parts = Path(filename).parts
+    return "site-packages" not in parts and not Path(filename).is_relative_to(Path(__file__).parents[1])

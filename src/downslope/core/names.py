@@ -124,6 +124,17 @@ ALIASES: dict[Kind, dict[str, str]] = {
 }
 
 
+RECIPE_KEYS = {
+    "learning_rate": "lr", "eta": "lr", "n_epochs": "epochs", "num_epochs": "epochs", "max_epochs": "epochs",
+    "max_steps": "steps", "iterations": "steps", "bs": "batch_size", "wd": "weight_decay",
+    "l2": "weight_decay",
+    "scheduler": "schedule", "lr_scheduler": "schedule", "warmup_steps": "warmup", "opt": "optimizer",
+    "grad_clip": "clip_norm", "max_grad_norm": "clip_norm", "clip": "clip_norm", "early_stopping": "patience",
+    "dtype": "precision", "random_state": "seed", "ema": "average", "initialisation": "init",
+}  # fmt: skip
+"""What other libraries call a key of a recipe."""
+
+
 def nearest(given: str, allowed: Iterable[str], limit: int = 3) -> list[str]:
     """The `limit` names of `allowed` closest to `given`, best first, by difflib's ratio over 0.5."""
     return difflib.get_close_matches(given.lower(), list(allowed), n=limit, cutoff=0.5)

@@ -87,12 +87,16 @@ class Problem:
             raise ObjectiveError(
                 f"objective={self.objective!r}: must be a name or (output, target) -> scalar"
             )
+        for what in ("objective", "metric"):
+            given = getattr(self, what)
+            if isinstance(given, type) and issubclass(given, nn.Module):
+                raise InputError(f"{what}={given.__name__} is a class: make one, {given.__name__}()")
         if isinstance(self.metric, str):
             put(self, "metric", names.resolve("metric", self.metric))
         elif self.metric is not None and not callable(self.metric):
             raise InputError(f"metric={self.metric!r}: must be a name or (output, target) -> float")
-        if self.goal is not None and not math.isfinite(self.goal):
-            raise InputError(f"goal={self.goal}: must be finite; leave it out if there is none")
+        if self.goal is not None and not _finite(self.goal):
+            raise InputError(f"goal={self.goal!r}: must be a finite number; leave it out if there is none")
         if self.metric_goal not in (None, "max", "min"):
             raise InputError(f"metric_goal={self.metric_goal!r}: must be 'max' or 'min'")
         if not isinstance(self.model, (str, nn.Module)) and not callable(self.model):
@@ -247,6 +251,10 @@ class Problem:
             "valid": None if self.valid_source is None else self.valid_source.size,
             "edits": [edit.to_dict() for edit in self.edits],
         }
+
+
+def _finite(value: Any) -> bool:
+    return isinstance(value, (int, float)) and math.isfinite(value)
 
 
 def reference(thing: Any) -> str | None:

@@ -114,8 +114,12 @@ class Recipe(BaseModel):
                 f"optimizer {self.optimizer!r} is code, a recipe file holds names: "
                 "give a name, a torch.optim class, or a function that can be imported"
             )
-        flat = {key: getattr(self, key) for key in _FIELDS if getattr(self, key) is not None}
+        flat = self.plain_fields()
         return flat | {key: _listed(value) for key, value in self.settings.items()}
+
+    def plain_fields(self) -> dict[str, Any]:
+        """Field to value, without the settings and what is None."""
+        return {key: getattr(self, key) for key in _FIELDS if getattr(self, key) is not None}
 
     def to_toml(self) -> str:
         """The recipe as TOML; `from_toml` reads back an equal one.
@@ -258,10 +262,16 @@ def _normalised(given: Mapping[str, Any]) -> tuple[dict[str, Any], frozenset[str
     allowed = defaults.keys() - _FIELDS
     for key in [key for key in values if key not in _FIELDS]:
         if key not in allowed:
-            raise RecipeError(f"{key!r} is no key of a recipe{_meant(key, [*_FIELDS, *allowed])}")
+            raise RecipeError(
+                f"{key!r} is no key of a recipe{_with(values)}{_meant(key, [*_FIELDS, *allowed])}"
+            )
         settings[key] = values.pop(key)
+    if isinstance(values["optimizer"], str) and ":" not in values["optimizer"]:
+        settings = {key: _checked(key, value) for key, value in settings.items()}
     if isinstance(values.get("batch_size"), bool) or _below_one(values.get("batch_size")):
         raise RecipeError(f"batch_size={values['batch_size']!r}: must be an integer in [1, inf), or 'full'")
+    if isinstance(values.get("lr"), bool):
+        raise RecipeError(f"lr={values['lr']!r}: must be a number in [0, inf)")
     if "schedule" in values:
         values["schedule"] = names.canonical("schedule", values["schedule"])
     if "init" in values:
@@ -278,22 +288,40 @@ def _normalised(given: Mapping[str, Any]) -> tuple[dict[str, Any], frozenset[str
     return values | {"settings": {key: _tupled(value) for key, value in settings.items()}}, said
 
 
-_USUAL = {
-    "learning_rate": "lr", "eta": "lr", "n_epochs": "epochs", "num_epochs": "epochs", "max_epochs": "epochs",
-    "max_steps": "steps", "iterations": "steps", "bs": "batch_size", "wd": "weight_decay",
-    "l2": "weight_decay",
-    "scheduler": "schedule", "lr_scheduler": "schedule", "warmup_steps": "warmup", "opt": "optimizer",
-    "grad_clip": "clip_norm", "max_grad_norm": "clip_norm", "clip": "clip_norm", "early_stopping": "patience",
-    "dtype": "precision", "random_state": "seed", "ema": "average", "initialisation": "init",
-}  # fmt: skip
-"""What other libraries call a key of ours."""
+def _checked(key: str, value: Any) -> Any:
+    """A setting of one of our optimizers, inside its domain."""
+    return names.load("downslope.optim.domains:check")(key, _tupled(value))
+
+
+def _with(values: Mapping[str, Any]) -> str:
+    """The optimizer whose settings were looked through, for a message."""
+    return f" with {values['optimizer']}" if isinstance(values["optimizer"], str) else ""
+
+
+class Lost:
+    """Stands for an optimizer that was code when its run was kept; no file holds it."""
+
+    def __init__(self, name: str) -> None:
+        self.__name__ = name
+
+    def __call__(self, params: Iterable[Any]) -> Any:
+        """Refused.
+
+        Raises:
+            RecipeError: always.
+        """
+        del params
+        raise RecipeError(
+            f"the optimizer of this run was code ({self.__name__}), which no file holds: "
+            "say it again, recipe.edit(optimizer=...)"
+        )
 
 
 def _meant(key: str, known: Iterable[str]) -> str:
     """The hint after an unknown key: what it is called here, or the nearest."""
-    near = names.nearest(key, _USUAL, 1)
+    near = names.nearest(key, names.RECIPE_KEYS, 1)
     if near and not names.nearest(key, known := list(known), 1):
-        return f"; did you mean {_USUAL[near[0]]!r}?"
+        return f"; did you mean {names.RECIPE_KEYS[near[0]]!r}?"
     return names.did_you_mean(key, known)
 
 
@@ -311,6 +339,8 @@ def _optimizer_of(given: Any) -> tuple[Any, dict[str, Any]]:
     """The optimizer as a name where it has one, and the keys that a factory settles."""
     if isinstance(given, str) and ":" not in given:
         return names.canonical("optimizer", given), {}
+    if isinstance(given, Lost):
+        return given, {}
     factory = names.load(given) if isinstance(given, str) else given
     if not callable(factory):
         raise RecipeError(f"optimizer={given!r}: must be a name or a factory params -> torch.optim.Optimizer")

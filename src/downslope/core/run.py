@@ -15,7 +15,7 @@ from downslope.core.edits import from_dict
 from downslope.core.errors import EditError, ModelError, RecipeError, RunFolderError
 from downslope.core.history import History, Probes, replay
 from downslope.core.problem import Problem
-from downslope.core.recipe import Recipe
+from downslope.core.recipe import Lost, Recipe, read_table
 from downslope.core.weights import load_tensors
 
 FORMAT = 1
@@ -151,7 +151,9 @@ def load_run(folder: str | Path, problem: Problem | None = None) -> Run:
     )
     if (root / "recipe.toml").exists():
         try:
-            run.recipe = Recipe.load(root / "recipe.toml")
+            table = read_table(root / "recipe.toml")
+            code = table.pop("optimizer_code", None)
+            run.recipe = Recipe(**table) if code is None else Recipe(**table, optimizer=Lost(str(code)))
         except RecipeError as error:
             raise RunFolderError(f"{root}: {error}") from error
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -18,6 +19,10 @@ from downslope.core.sources import Source
 
 BATCH = 1024
 """Examples a forward pass in evaluation, for data in memory."""
+
+
+MOST_STREAMED = 200
+"""Batches that stand for a stream whose length is not known; it may have no end."""
 
 
 class Evaluation(NamedTuple):
@@ -81,7 +86,8 @@ def evaluate(
     outputs: list[Any] = []
     targets: list[Any] = []
     with evaluating(model):
-        for batch in source.stored(batch_size):
+        endless = source.steps(batch_size) is None
+        for batch in itertools.islice(source.stored(batch_size), MOST_STREAMED if endless else None):
             moved = batches.to(batch, where, dtype)
             loss = _forward(objective, model, moved)
             losses.append((objective.sign * loss.value.detach(), batches.length(moved)))

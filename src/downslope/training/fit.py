@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import logging
 import math
+import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any, Literal
@@ -16,7 +18,7 @@ from downslope.core import batches
 from downslope.core.errors import DataError, DownslopeError, InputError, ModelError, RunFolderError, told
 from downslope.core.loss import Objective, check_trainable
 from downslope.core.problem import Problem
-from downslope.core.recipe import Recipe
+from downslope.core.recipe import Lost, Recipe
 from downslope.core.run import Run, load_run
 from downslope.core.sources import Loader, Memory, Source
 from downslope.core.weights import copied
@@ -31,6 +33,9 @@ from downslope.training.recorder import Recorder, new_folder
 from downslope.training.state import OnProbe, StepState
 
 _log = logging.getLogger("downslope")
+
+_ONE_AT_A_TIME = threading.RLock()
+"""Runs in threads of one process take turns: they share torch's global generators."""
 
 OBSERVED_SHARE = 0.01
 """Share of the time that probes may take unless told otherwise."""
@@ -69,7 +74,22 @@ def fit(
         InputError: data, objective, model or recipe cannot be used; one line, nothing is left in `folder`.
         RunFolderError: the folder cannot be written or resumed.
     """
-    recipe = recipe or Recipe()
+    with _ONE_AT_A_TIME:
+        return _fit(problem, recipe or Recipe(), folder, name, progress, observe, on_probe, resume)
+
+
+def _fit(
+    problem: Problem,
+    recipe: Recipe,
+    folder: str | Path | Literal[False] | None,
+    name: str | None,
+    progress: bool,
+    observe: float,
+    on_probe: OnProbe | None,
+    resume: bool,
+) -> Run:
+    if progress and "optimizer" not in recipe.said:
+        sys.stderr.write(f"fit: {recipe}\n")
     started = time.perf_counter()
     _refuse_non_finite(problem)
     run = _run_of(problem, recipe, folder, name, resume)
@@ -122,7 +142,7 @@ def resume(folder: str | Path, problem: Problem | None = None, *, progress: bool
     run = load_run(folder, problem)
     if run.status in ("done", "goal", "early-stopped", "diverged"):
         return run
-    if run.recipe is None:
+    if run.recipe is None or isinstance(run.recipe.optimizer, Lost):
         raise RunFolderError(f"{folder}: its optimizer is code that no file holds; start anew with fit")
     return fit(run.the_problem(), run.recipe, folder=folder, progress=progress, resume=True)
 
@@ -301,6 +321,9 @@ def _summarise(loop: Loop, started: float) -> None:
     state, run = loop.state, loop.state.run
     last = copied(loop.judged.state_dict())
     which = "best" if loop.best is not None else "last"
+    if loop.watchman.blind:
+        _log.warning("the metric was NaN at every evaluation: the model is the last, not the best")
+        which = "last"
     run.weights = {"last": last, "best": loop.best or last}
     if which == "best" and loop.watchman.best_step != state.step:
         loop.judged.load_state_dict(run.weights["best"])

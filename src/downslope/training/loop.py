@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from downslope.core import batches
 from downslope.core.adapted import Adapted
-from downslope.core.errors import DownslopeError, ModelError, told
+from downslope.core.errors import DownslopeError, InputError, ModelError, told
 from downslope.core.loss import Loss
 from downslope.core.sources import Memory, Source
 from downslope.core.weights import copied, save_tensors
@@ -208,13 +208,7 @@ class Loop:
             self.observer.gradients()
             self.observer.weights()
         self._clip()
-        if self._needs_closure:
-            state.optimizer.step(self._closure(batch))
-        else:
-            state.optimizer.step()
-        if state.problem.constraint is not None:
-            with torch.no_grad():
-                state.problem.constraint(state.model)
+        self._move(batch)
         if self.averaged is not None:
             self.averaged.update_parameters(state.model)
         state.step = step
@@ -227,6 +221,21 @@ class Loop:
             self._probe()
         return value
 
+    def _move(self, batch: Any) -> None:
+        """The optimizer's step, and the way back into the allowed set."""
+        state = self.state
+        doing = f"optimizer {state.recipe.optimizer}"
+        try:
+            state.optimizer.step(self._closure(batch)) if self._needs_closure else state.optimizer.step()
+            if state.problem.constraint is not None:
+                doing = "the constraint"
+                with torch.no_grad():
+                    state.problem.constraint(state.model)
+        except DownslopeError:
+            raise
+        except Exception as error:
+            raise InputError(f"{doing} failed: {told(error)}") from error
+
     def _loss(self, batch: Any) -> Loss:
         try:
             if not self.bfloat16:
@@ -237,8 +246,10 @@ class Loop:
             raise
         except Exception as error:
             shapes = [tuple(each.shape) for each in batches.tensors(batch)]
+            alone = "more than 1 value" in str(error)  # what batch norm says of a single example
+            hint = "; batch norm needs two examples: take another batch_size" if alone else ""
             raise ModelError(
-                f"step {self.state.step + 1} failed on a batch of shapes {shapes}: {told(error)}"
+                f"step {self.state.step + 1} failed on a batch of shapes {shapes}: {told(error)}{hint}"
             ) from error
 
     def _closure(self, batch: Any) -> Callable[[], float]:

@@ -26,6 +26,7 @@ class Progress:
         self.shown = shown
         self.bar: Any = None
         self._task: Any = None
+        self._last: tuple[int, str] | None = None
         self._started = self._told = time.monotonic()
 
     def __enter__(self) -> Self:
@@ -55,24 +56,32 @@ class Progress:
     ) -> None:
         if self.bar is not None:
             self.bar.stop()
+        elif self.shown and self._last is not None:
+            self._line(*self._last)
 
     def update(self, step: int, numbers: str = "") -> None:
         """Tell how far it is; cheap enough for every step, drawn ten times a second at most."""
         if not self.shown:
             return
+        self._last = step, numbers
         now = time.monotonic()
         if now - self._told < (BAR_SECONDS if self.bar is not None else LINE_SECONDS):
             return
         self._told = now
-        rate = (step - self.first) / max(now - self._started, 1e-9)
-        if self.bar is not None:
-            fields = {"rate": _rate(rate)} | ({"numbers": numbers} if numbers else {})
-            self.bar.update(self._task, completed=step, refresh=True, **fields)
+        if self.bar is None:
+            self._line(step, numbers)
             return
+        rate = (step - self.first) / max(now - self._started, 1e-9)
+        fields = {"rate": _rate(rate)} | ({"numbers": numbers} if numbers else {})
+        self.bar.update(self._task, completed=step, refresh=True, **fields)
+
+    def _line(self, step: int, numbers: str) -> None:
+        """One plain line."""
+        rate = (step - self.first) / max(time.monotonic() - self._started, 1e-9)
         of = f"/{self.total}" if self.total else ""
-        left = f", {(self.total - step) / rate:.0f} s left" if self.total and rate else ""
-        line = f"{self.label} {step}{of} steps, {_rate(rate)}{left} {numbers}".rstrip()
-        sys.stderr.write(line + "\n")
+        more = self.total is not None and step < self.total and rate > 0
+        left = f", {((self.total or 0) - step) / rate:.0f} s left" if more else ""
+        sys.stderr.write(f"{self.label} {step}{of} steps, {_rate(rate)}{left} {numbers}".rstrip() + "\n")
         sys.stderr.flush()
 
 

@@ -18,7 +18,8 @@ from torch import Tensor
 
 from downslope.core.errors import RunFolderError
 from downslope.core.history import encode, replay
-from downslope.core.plain import plain
+from downslope.core.plain import plain, to_toml
+from downslope.core.recipe import Recipe
 from downslope.core.run import FORMAT, Run, read_lines
 
 _log = logging.getLogger("downslope")
@@ -66,8 +67,8 @@ class Recorder:
             if lines.exists():
                 _cut_broken_end(lines)
             self._file = lines.open("a", encoding="utf-8")
-            if self.run.recipe is not None and not self.run.recipe.opaque:
-                self.run.recipe.save(folder / "recipe.toml")
+            if self.run.recipe is not None:
+                (folder / "recipe.toml").write_text(_recipe_text(self.run.recipe), encoding="utf-8")
             _write(folder / "environment.json", self.run.environment)
             self.head()
         except OSError as error:
@@ -200,3 +201,12 @@ def _cut_broken_end(path: Path) -> None:
     if end != len(data):
         with path.open("r+b") as opened:
             opened.truncate(end)
+
+
+def _recipe_text(recipe: Recipe) -> str:
+    """The recipe as TOML; an optimizer that is code leaves its name behind, by which a re-fit is refused."""
+    if not recipe.opaque:
+        return recipe.to_toml()
+    fields = recipe.plain_fields()
+    code = fields.pop("optimizer")
+    return to_toml(fields | {"optimizer_code": getattr(code, "__name__", type(code).__name__)})

@@ -47,6 +47,11 @@ class Watchman:
         return False
 
     @property
+    def blind(self) -> bool:
+        """Whether every measurement so far was NaN, so that no weights can be called the best."""
+        return self.best is not None and math.isnan(self.best)
+
+    @property
     def exhausted(self) -> bool:
         """Whether patience has run out."""
         return self.patience is not None and self.waited >= self.patience
