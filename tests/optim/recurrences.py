@@ -43,14 +43,18 @@ def rmsprop(
     return p
 
 
-def adam(p, gradients, *, lr, betas=(0.9, 0.999), eps=1e-8, l2=0.0, decay=0.0, maximize=False):
-    """Kingma and Ba 2015, algorithm 1; Loshchilov and Hutter 2019, algorithm 2."""
+def adam(p, gradients, *, lr, betas=(0.9, 0.999), eps=1e-8, l2=0.0, decay=0.0, amsgrad=False, maximize=False):
+    """Kingma and Ba 2015, algorithm 1; Loshchilov and Hutter 2019, algorithm 2.
+
+    With amsgrad, Reddi, Kale and Kumar 2018, algorithm 2, debiased.
+    """
     p = np.array(p, dtype=np.float64)
-    m, v = np.zeros_like(p), np.zeros_like(p)
+    m, v, top = np.zeros_like(p), np.zeros_like(p), np.zeros_like(p)
     for t, g in enumerate(gradients, start=1):
         g = (-g if maximize else g) + l2 * p
         m = betas[0] * m + (1 - betas[0]) * g
         v = betas[1] * v + (1 - betas[1]) * g**2
-        mhat, vhat = m / (1 - betas[0] ** t), v / (1 - betas[1] ** t)
+        top = np.maximum(top, v)
+        mhat, vhat = m / (1 - betas[0] ** t), (top if amsgrad else v) / (1 - betas[1] ** t)
         p = p - lr * (mhat / (np.sqrt(vhat) + eps) + decay * p)
     return p

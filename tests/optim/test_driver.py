@@ -17,6 +17,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook, register_op
 
 from downslope import optim
 from downslope.core.errors import ModelError, RecipeError
+from downslope.optim.domains import check
 from downslope.testing.rule_contract import gradients, parameters, run
 from tests.optim import recurrences
 
@@ -158,6 +159,22 @@ def test_setting_changed_in_the_group_counts_from_the_next_step():
     run(optimizer, ones)
     g = 1 + 0.1 * 0.486
     assert w[0].item() == pytest.approx(0.486 - 0.2 * (g + 0.5 * (0.5 * 1.07 + g)))
+
+
+@pytest.mark.parametrize("backend", ["native", "eager", "reference"])
+def test_amsgrad_switched_on_in_the_group_keeps_the_moments(backend):
+    w = one(dtype=torch.float64)
+    optimizer = optim.Adam([w], lr=0.1, betas=(0.5, 0.5), eps=0.0, backend=backend)
+    run(optimizer, [[torch.full((3,), 2.0, dtype=torch.float64)]])
+    optimizer.param_groups[0]["amsgrad"] = True
+    before = w.detach().clone()
+    # m = (1 + 1/2) / (3/4), v = 2, 9/4, top = 9/4; then m = 3/4, v = 9/8, top stays.
+    run(optimizer, [[torch.full((3,), g, dtype=torch.float64)] for g in (1.5811388300841898, 0.0)])
+    m2 = 0.5 * 1 + 0.5 * 1.5811388300841898
+    first = m2 / 0.75 / math.sqrt(2.25 / 0.75)
+    second = 0.5 * m2 / 0.875 / math.sqrt(2.25 / 0.875)
+    assert (before - w.detach()).tolist() == pytest.approx([0.1 * (first + second)] * 3)
+    assert optimizer.state[w]["step"] == 3
 
 
 def test_tensor_lr_filled_in_place_counts():
@@ -326,12 +343,11 @@ REFUSED = [
     (lambda: optim.Adam([one()], betas=(1.2, 0.9)), RecipeError,
      r"betas\[0\]=1.2: must lie in \[0, 1\), it is the decay of a mean; 0.9 is usual"),
     (lambda: optim.Adam([one()], betas=(0.9, 1.0)), RecipeError, r"betas\[1\]=1: must lie in \[0, 1\)"),
+    (lambda: check("betas", (2, 3)), RecipeError, r"betas\[0\]=2: must lie in \[0, 1\)"),
     (lambda: optim.Adam([one()], betas=0.9), RecipeError, "betas=0.9: must be two numbers"),
     (lambda: optim.Adam([one()], betas=(0.9,)), RecipeError, "must be two numbers"),
     (lambda: optim.Adam([one()], betas="ab"), RecipeError, "must be two numbers"),
     (lambda: optim.Adam([one()], eps=-1e-8), RecipeError, "eps=-1e-08: must lie in"),
-    (lambda: optim.Adam([one()], amsgrad=True), RecipeError, "amsgrad=True: not built yet"),
-    (lambda: optim.AdamW([one()], amsgrad=True), RecipeError, "amsgrad=True: not built yet"),
     (lambda: optim.SGD([one()], lr=-0.1), RecipeError, r"lr=-0.1: must lie in \[0, inf\), it is the length"),
     (lambda: optim.SGD([one()], lr=math.nan), RecipeError, "lr=nan: must lie in"),
     (lambda: optim.SGD([one()], lr=math.inf), RecipeError, "lr=inf: must lie in"),

@@ -164,6 +164,10 @@ MEMBERS = (
         optim.ScaleByLr(lr=0.01),
     ),
     optim.chain(
+        optim.ScaleByAmsgrad(betas=(0.9, torch.tensor([0.5, 0.9, 0.999]))),
+        optim.ScaleByLr(lr=0.01),
+    ),
+    optim.chain(
         optim.ScaleByAdam(betas=(torch.tensor([0.0, 0.8, 0.9]), torch.tensor([0.9, 0.99, 0.999]))),
         optim.DecoupledDecay(weight_decay=torch.tensor([0.0, 0.1, 0.2])),
         optim.ScaleByLr(lr=torch.tensor([0.1, 0.01, 0.001])),

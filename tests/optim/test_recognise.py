@@ -45,7 +45,7 @@ class Own(torch.optim.Optimizer):
         (lambda p: optim.Momentum(p, lr=0.2, momentum=0.5), "momentum", 0.2, {"momentum": 0.5}),
         (optim.GD, "gd", 1e-3, {}),
         (lambda p: torch.optim.NAdam(p, lr=0.1), "torch.optim:NAdam", 0.1, {}),
-        (lambda p: torch.optim.Adam(p, amsgrad=True), "torch.optim:Adam", 1e-3, {"amsgrad": True}),
+        (lambda p: torch.optim.Adam(p, amsgrad=True), "adam", 1e-3, {"amsgrad": True}),
         (lambda p: torch.optim.SGD(p, momentum=1.5), "torch.optim:SGD", 1e-3, {"momentum": 1.5}),
     ],
 )

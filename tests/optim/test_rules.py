@@ -109,6 +109,8 @@ class TestAdam(RuleContract):
         case("default", optim.Adam, adam, torch.optim.Adam, lr=0.01),
         case("coupled", optim.Adam, adam, torch.optim.Adam, lr=0.01, betas=(0.8, 0.95), weight_decay=0.1),
         case("ascent", optim.Adam, adam, torch.optim.Adam, lr=0.01, eps=1e-3, maximize=True),
+        case("amsgrad", optim.Adam, adam, torch.optim.Adam, lr=0.01, betas=(0.8, 0.9), amsgrad=True),
+        case("amsgrad, coupled", optim.Adam, adam, torch.optim.Adam, lr=0.01, weight_decay=0.1, amsgrad=True),
     )
 
 
@@ -117,4 +119,5 @@ class TestAdamW(RuleContract):
         case("default", optim.AdamW, adamw, torch.optim.AdamW, lr=0.01),
         case("strong", optim.AdamW, adamw, torch.optim.AdamW, lr=0.01, betas=(0.8, 0.95), weight_decay=1.0),
         case("ascent", optim.AdamW, adamw, torch.optim.AdamW, lr=0.01, maximize=True),
+        case("amsgrad", optim.AdamW, adamw, torch.optim.AdamW, lr=0.01, betas=(0.8, 0.9), amsgrad=True),
     )

@@ -15,6 +15,7 @@ from __future__ import annotations
 from downslope.optim.adagrad import Adagrad, ScaleBySum
 from downslope.optim.adam import Adam, ScaleByAdam
 from downslope.optim.adamw import AdamW
+from downslope.optim.amsgrad import ScaleByAmsgrad
 from downslope.optim.catalogue import catalogue
 from downslope.optim.decay import CoupledDecay, DecoupledDecay
 from downslope.optim.driver import Custom, Optimizer
@@ -48,6 +49,7 @@ __all__ = [
     "Recognised",
     "Rule",
     "ScaleByAdam",
+    "ScaleByAmsgrad",
     "ScaleByLr",
     "ScaleByRms",
     "ScaleByStd",

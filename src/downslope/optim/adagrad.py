@@ -82,6 +82,7 @@ class Adagrad(Optimizer):
         eps: in [0, inf).
         maximize: climb in place of descend.
         backend: ``"reference"``, ``"eager"``, ``"native"``, or None for the fastest that fits.
+        **implementation: torch's foreach, fused, differentiable; they choose nothing here.
 
     Raises:
         RecipeError: a hyper-parameter outside its domain.
@@ -90,6 +91,7 @@ class Adagrad(Optimizer):
     """
 
     source = "Duchi, Hazan and Singer 2011, figure 1"
+    implementation = ("foreach", "fused", "differentiable")
 
     def __init__(
         self,
@@ -102,6 +104,7 @@ class Adagrad(Optimizer):
         *,
         maximize: bool = False,
         backend: str | None = None,
+        **implementation: bool | None,
     ) -> None:
         settings = {
             "lr": lr,
@@ -111,7 +114,7 @@ class Adagrad(Optimizer):
             "eps": eps,
             "maximize": maximize,
         }
-        super().__init__(params, settings, backend=backend)
+        super().__init__(params, settings, backend=backend, implementation=implementation)
 
     @classmethod
     def compose(cls, settings: Mapping[str, Any]) -> Chain:

@@ -11,14 +11,16 @@ from torch import Tensor
 
 from downslope.core.errors import RecipeError
 from downslope.optim import ops
+from downslope.optim.amsgrad import ScaleByAmsgrad
 from downslope.optim.decay import CoupledDecay
 from downslope.optim.driver import Optimizer, Params
 from downslope.optim.flow import Flow, Lists
+from downslope.optim.implementation import IMPLEMENTATION
 from downslope.optim.native import Anatomy, Native, fused_adam
 from downslope.optim.rule import Chain, Rule, Scalar, Scalars, chain
 from downslope.optim.scale import ScaleByLr
 
-__all__ = ["Adam", "Moments", "ScaleByAdam", "refuse_amsgrad"]
+__all__ = ["Adam", "Moments", "ScaleByAdam"]
 
 
 class Moments(NamedTuple):
@@ -97,9 +99,10 @@ class Adam(Optimizer):
         betas: decays of the two means, each in [0, 1); the paper's.
         eps: in [0, inf); the paper's.
         weight_decay: coupled L2 decay in [0, inf): it is divided by sqrt(vhat) too. See `AdamW`.
-        amsgrad: not built yet; False.
+        amsgrad: divide by the largest second moment seen, see `ScaleByAmsgrad`; a third tensor of state.
         maximize: climb in place of descend.
         backend: ``"reference"``, ``"eager"``, ``"native"``, or None for the fastest that fits.
+        **implementation: torch's foreach, fused, capturable, differentiable; they choose nothing here.
 
     Raises:
         RecipeError: a hyper-parameter outside its domain.
@@ -109,6 +112,7 @@ class Adam(Optimizer):
     """
 
     source = "Kingma and Ba 2015, algorithm 1"
+    implementation = IMPLEMENTATION
 
     def __init__(
         self,
@@ -121,6 +125,7 @@ class Adam(Optimizer):
         *,
         maximize: bool = False,
         backend: str | None = None,
+        **implementation: bool | None,
     ) -> None:
         settings = {
             "lr": lr,
@@ -130,27 +135,15 @@ class Adam(Optimizer):
             "amsgrad": amsgrad,
             "maximize": maximize,
         }
-        super().__init__(params, settings, backend=backend)
+        super().__init__(params, settings, backend=backend, implementation=implementation)
 
     @classmethod
     def compose(cls, settings: Mapping[str, Any]) -> Chain:
-        refuse_amsgrad(settings)
         if settings.get("decoupled_weight_decay"):  # comes with the state of a torch.optim.Adam
             raise RecipeError("decoupled_weight_decay=True: Adam's decay is coupled; use AdamW")
+        scale = ScaleByAmsgrad if settings["amsgrad"] else ScaleByAdam
         return chain(
             CoupledDecay(weight_decay=settings["weight_decay"]),
-            ScaleByAdam(betas=settings["betas"], eps=settings["eps"]),
+            scale(betas=settings["betas"], eps=settings["eps"]),
             ScaleByLr(lr=settings["lr"]),
-        )
-
-
-def refuse_amsgrad(settings: Mapping[str, Any]) -> None:
-    """Says in one line that AMSGrad is not built yet.
-
-    Raises:
-        RecipeError: ``settings["amsgrad"]`` is true, or the settings are another optimizer's.
-    """
-    if settings["amsgrad"]:
-        raise RecipeError(
-            "amsgrad=True: not built yet; leave it False, or use torch.optim.Adam(..., amsgrad=True)"
         )

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from downslope.optim.adam import ScaleByAdam, refuse_amsgrad
+from downslope.optim.adam import ScaleByAdam
+from downslope.optim.amsgrad import ScaleByAmsgrad
 from downslope.optim.decay import DecoupledDecay
 from downslope.optim.driver import Optimizer, Params
+from downslope.optim.implementation import IMPLEMENTATION
 from downslope.optim.rule import Chain, chain
 from downslope.optim.scale import ScaleByLr
 
@@ -26,9 +28,10 @@ class AdamW(Optimizer):
         betas: decays of the two means, each in [0, 1).
         eps: in [0, inf).
         weight_decay: decoupled decay in [0, inf): p shrinks by the factor ``1 - lr weight_decay`` a step.
-        amsgrad: not built yet; False.
+        amsgrad: divide by the largest second moment seen, see `ScaleByAmsgrad`; a third tensor of state.
         maximize: climb in place of descend.
         backend: ``"reference"``, ``"eager"``, ``"native"``, or None for the fastest that fits.
+        **implementation: torch's foreach, fused, capturable, differentiable; they choose nothing here.
 
     Raises:
         RecipeError: a hyper-parameter outside its domain.
@@ -38,6 +41,7 @@ class AdamW(Optimizer):
     """
 
     source = "Loshchilov and Hutter 2019, algorithm 2"
+    implementation = IMPLEMENTATION
 
     def __init__(
         self,
@@ -50,6 +54,7 @@ class AdamW(Optimizer):
         *,
         maximize: bool = False,
         backend: str | None = None,
+        **implementation: bool | None,
     ) -> None:
         settings = {
             "lr": lr,
@@ -59,13 +64,13 @@ class AdamW(Optimizer):
             "amsgrad": amsgrad,
             "maximize": maximize,
         }
-        super().__init__(params, settings, backend=backend)
+        super().__init__(params, settings, backend=backend, implementation=implementation)
 
     @classmethod
     def compose(cls, settings: Mapping[str, Any]) -> Chain:
-        refuse_amsgrad(settings)
+        scale = ScaleByAmsgrad if settings["amsgrad"] else ScaleByAdam
         return chain(
-            ScaleByAdam(betas=settings["betas"], eps=settings["eps"]),
+            scale(betas=settings["betas"], eps=settings["eps"]),
             DecoupledDecay(weight_decay=settings["weight_decay"]),
             ScaleByLr(lr=settings["lr"]),
         )

@@ -55,7 +55,7 @@ def _row(name: str, cls: type[Optimizer]) -> CatalogueRow:
     defaults = {
         parameter.name: parameter.default
         for parameter in inspect.signature(cls).parameters.values()
-        if parameter.name not in {"params", "backend"}
+        if parameter.name not in {"params", "backend"} and parameter.kind is not parameter.VAR_KEYWORD
     }
     chain = cls.compose(defaults).active()
     return CatalogueRow(

@@ -18,6 +18,7 @@ from downslope.core.names import nearest
 from downslope.optim import ops
 from downslope.optim.domains import check
 from downslope.optim.group import GroupLayout
+from downslope.optim.implementation import check_implementation
 from downslope.optim.plan import Plan, check_backend, check_forced, rows_of
 from downslope.optim.rule import Chain
 
@@ -37,9 +38,10 @@ class Optimizer(torch.optim.Optimizer):
         settings: hyper-parameters by name.
         backend: ``"reference"`` (the rules as written), ``"eager"`` (in place, list-wise), ``"native"``
             (torch's fused kernel), or None: the fastest that fits.
+        implementation: arguments of torch's class that choose among its implementations; checked and ignored.
 
     Raises:
-        RecipeError: a hyper-parameter outside its domain, or a backend that cannot run this.
+        RecipeError: a hyper-parameter outside its domain or misspelt, or a backend that cannot run this.
         ModelError: no parameters, one given twice, or a complex one.
     """
 
@@ -47,7 +49,19 @@ class Optimizer(torch.optim.Optimizer):
     batch: ClassVar[str | None] = None
     """``"full"`` where every step must see the whole training set."""
 
-    def __init__(self, params: Params, settings: Mapping[str, Any], *, backend: str | None = None) -> None:
+    implementation: ClassVar[tuple[str, ...]] = ()
+    """What torch's class of that name takes to choose among its implementations; taken and ignored here."""
+
+    def __init__(
+        self,
+        params: Params,
+        settings: Mapping[str, Any],
+        *,
+        backend: str | None = None,
+        implementation: Mapping[str, Any] | None = None,
+    ) -> None:
+        cls = type(self)
+        check_implementation(cls.__name__, implementation or {}, cls.implementation, list(settings))
         self.backend = check_backend(backend)
         self._layouts: list[GroupLayout | None] = []
         defaults = {name: check(name, value) for name, value in settings.items()}

@@ -159,7 +159,8 @@ def give_states(
             if all(key in state for key in link.keys):
                 continue
             born = True
-            state.update(zip(link.keys, link.init(p), strict=True))
+            fresh = zip(link.keys, link.init(p), strict=True)  # what is there stays: AMSGrad after Adam
+            state.update({key: tensor for key, tensor in fresh if key not in state})
         if chain.counts and "step" not in state:
             state["step"] = torch.zeros(())
         _fit_to(p, state, chain.keys)

@@ -120,7 +120,9 @@ def fused_adagrad(parts: Anatomy, eps: float) -> Native | None:
     return Native("torch._fused_adagrad_", run)
 
 
-def fused_adam(parts: Anatomy, beta1: float, beta2: float, eps: float) -> Native | None:
+def fused_adam(
+    parts: Anatomy, beta1: float, beta2: float, eps: float, *, amsgrad: bool = False
+) -> Native | None:
     """Torch's Adam kernel, or AdamW's with decoupled decay; None with both decays or a falling rate."""
     if not isinstance(parts.rate, ScaleByLr) or (parts.coupled and parts.decoupled):
         return None
@@ -130,12 +132,12 @@ def fused_adam(parts: Anatomy, beta1: float, beta2: float, eps: float) -> Native
         "beta2": beta2,
         "weight_decay": parts.coupled or parts.decoupled,
         "eps": eps,
-        "amsgrad": False,
+        "amsgrad": amsgrad,
         "maximize": parts.maximize,
     }
     kernel = ops.fused_adamw_ if parts.decoupled else ops.fused_adam_
 
     def run(p: list[Tensor], g: list[Tensor], state: Lists, steps: list[Tensor], _: bool) -> None:
-        kernel(p, g, state[0], state[1], [], steps, **scalars)
+        kernel(p, g, state[0], state[1], state[2] if amsgrad else [], steps, **scalars)
 
     return Native("torch._fused_adamw_" if parts.decoupled else "torch._fused_adam_", run)

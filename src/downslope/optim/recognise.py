@@ -19,13 +19,11 @@ from downslope.core import names
 from downslope.core.errors import DownslopeError, RecipeError
 from downslope.optim.domains import check_name
 from downslope.optim.driver import Optimizer
+from downslope.optim.implementation import IMPLEMENTATION
 
 __all__ = ["Recognised", "build", "recognise"]
 
 Factory = Callable[..., Any]
-
-# Arguments of torch's classes that choose an implementation and leave the mathematics alone.
-_IMPLEMENTATION = frozenset({"foreach", "fused", "capturable", "differentiable"})
 
 
 @dataclass(frozen=True)
@@ -73,7 +71,7 @@ def recognise(factory: Factory) -> Recognised:
     lr, settings = _settings_of(made, groups[0])
     own = _own_name(made, lr, settings)
     if own is not None:
-        return Recognised(own, lr, {k: v for k, v in settings.items() if k not in _IMPLEMENTATION}, described)
+        return Recognised(own, lr, {k: v for k, v in settings.items() if k not in IMPLEMENTATION}, described)
     return Recognised(reference, lr, settings, described)
 
 
@@ -161,7 +159,7 @@ def _own_name(made: type[Any], lr: float, settings: Mapping[str, Any]) -> str | 
     )
     if found is None:
         return None
-    mathematical = {k: v for k, v in settings.items() if k not in _IMPLEMENTATION or k == "differentiable"}
+    mathematical = {k: v for k, v in settings.items() if k not in IMPLEMENTATION or k == "differentiable"}
     try:
         build(found, [nn.Parameter(torch.zeros(1))], {"lr": lr, **mathematical})
     except RecipeError:

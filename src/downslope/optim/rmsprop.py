@@ -134,6 +134,7 @@ class RMSprop(Optimizer):
         centered: divide by the standard deviation in place of the root mean square.
         maximize: climb in place of descend.
         backend: ``"reference"``, ``"eager"``, or None for the fastest that fits; torch has no fused kernel.
+        **implementation: torch's foreach, capturable, differentiable; they choose nothing here.
 
     Raises:
         RecipeError: a hyper-parameter outside its domain.
@@ -142,6 +143,7 @@ class RMSprop(Optimizer):
     """
 
     source = "Tieleman and Hinton 2012, lecture 6.5; Graves 2013, eq. 38-41"
+    implementation = ("foreach", "capturable", "differentiable")
 
     def __init__(
         self,
@@ -155,6 +157,7 @@ class RMSprop(Optimizer):
         *,
         maximize: bool = False,
         backend: str | None = None,
+        **implementation: bool | None,
     ) -> None:
         settings = {
             "lr": lr,
@@ -165,7 +168,7 @@ class RMSprop(Optimizer):
             "centered": centered,
             "maximize": maximize,
         }
-        super().__init__(params, settings, backend=backend)
+        super().__init__(params, settings, backend=backend, implementation=implementation)
 
     @classmethod
     def compose(cls, settings: Mapping[str, Any]) -> Chain:

@@ -32,6 +32,7 @@ class SGD(Optimizer):
         nesterov: ``p = p - lr (g + mu b)``; asks for momentum > 0.
         maximize: climb in place of descend.
         backend: ``"reference"``, ``"eager"``, ``"native"``, or None for the fastest that fits.
+        **implementation: torch's foreach, fused, differentiable; they choose nothing here.
 
     Raises:
         RecipeError: a hyper-parameter outside its domain, or `nesterov` without momentum or with dampening.
@@ -42,6 +43,7 @@ class SGD(Optimizer):
     """
 
     source = "Robbins and Monro 1951, eq. 6"
+    implementation = ("foreach", "fused", "differentiable")
 
     def __init__(
         self,
@@ -54,6 +56,7 @@ class SGD(Optimizer):
         *,
         maximize: bool = False,
         backend: str | None = None,
+        **implementation: bool | None,
     ) -> None:
         settings = {
             "lr": lr,
@@ -63,7 +66,7 @@ class SGD(Optimizer):
             "nesterov": nesterov,
             "maximize": maximize,
         }
-        super().__init__(params, settings, backend=backend)
+        super().__init__(params, settings, backend=backend, implementation=implementation)
 
     @classmethod
     def compose(cls, settings: Mapping[str, Any]) -> Chain:

@@ -103,7 +103,7 @@ def preconditioner(optimizer: torch.optim.Optimizer, param: Tensor) -> Tensor | 
     """The diagonal by which an adaptive method multiplies the gradient of `param`, in its present state.
 
     ``1 / (sqrt(vhat) + eps)``, without lr. Momentum is not part of it. For centred RMSProp the variance
-    stands for v, for AMSGrad (torch's) the largest v.
+    stands for v, for AMSGrad the largest v.
 
     Args:
         optimizer: one of ours, or torch's own.
