@@ -40,9 +40,17 @@ class Given:
     seed: int | None = None
 
     @property
+    def named(self) -> str:
+        """TASK and its target, without what a recipe file says."""
+        return shlex.join([self.task, *([] if self.target is None else ["--target", self.target])])
+
+    @property
     def said(self) -> str:
         """TASK and what belongs to it, as the next command has to say it."""
-        return self.task if self.target is None else f"{self.task} --target {shlex.quote(self.target)}"
+        words = [] if self.recipe is None else ["--recipe", str(self.recipe)]
+        words += [word for text in self.settings for word in ("--set", text)]
+        words += [] if self.seed is None else ["--seed", str(self.seed)]
+        return " ".join([self.named, shlex.join(words)]).rstrip()
 
     def load(self, voice: Voice) -> tuple[Problem, Recipe]:
         """The problem and recipe asked for; what was chosen for the user is held until work begins.

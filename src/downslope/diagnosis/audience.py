@@ -285,6 +285,7 @@ class Audience:
             role.gathered.function = None
             role.gathered.meaning = Meaning(None, None, "one of several losses", None)
             reasons["constant"] = reason
+            run.facts["rivals"] = len(rivals)
         role.gathered.measure(run, role.seen or role.track.eye.output)
         if "output" not in run.facts and role.meaning is not None and not rivals:
             seen = role.track.eye.output

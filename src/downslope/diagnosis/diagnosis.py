@@ -80,7 +80,7 @@ class Diagnosis:
     def __str__(self) -> str:
         lines = [self.verdict] if self.verdict else []
         serious = [each for each in self.findings if each.severity != "info"]
-        if not serious and self.verdict.startswith(("NOT LEARNING", "LOST", "ENDED")):
+        if not serious and (not self.healthy or self.verdict.startswith("ENDED")):
             lines.append("No cause found: none of the symptoms that could be checked holds.")
         elif not serious:
             lines.append("Healthy: none of the symptoms that could be checked holds.")

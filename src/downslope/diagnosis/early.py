@@ -15,6 +15,12 @@ SPIKE = 1.5
 RISEN = 1.05
 """Loss at the end in that of the first step beyond which the steps led up: a stable one leads down."""
 
+SURE = 3.0
+"""Standard errors of the mean batch loss beyond which a rise is none of the batches' noise."""
+
+USUAL = 1e-3
+"""Update of a module in its weights below which no step is too large (CS231n: about 1e-3 is usual)."""
+
 FEWEST = 50
 """Steps from which the end of a run can be told from its beginning."""
 
@@ -42,12 +48,26 @@ def killed(run: Run) -> bool:
 
 
 def risen(run: Run) -> float:
-    """Loss over the last tenth of the steps in that of the first step; 0 where either is not known."""
+    """Loss over the last tenth of the steps in the larger of the start's and a constant guess's.
+
+    0 where that is not known, where the rise lies within the noise of the batches, or where the updates are
+    too small to have led anywhere.
+    """
     series = run.history.series("train_loss").values
-    end = smoothed(run)
-    if end is None or len(series) < FEWEST or not series[0] > 0:
+    how, end = progress(run), smoothed(run)
+    known = [each for each in (how.first, how.constant) if each is not None and each > 0]
+    if end is None or len(series) < FEWEST or not known or _crawls(run):
         return 0.0
-    return end / float(series[0])
+    tail = series[-max(2, len(series) // 10) :]
+    noise = SURE * float(tail.std()) / math.sqrt(len(tail))
+    return end / max(known) if end - noise > max(known) else 0.0
+
+
+def _crawls(run: Run) -> bool:
+    if "update_ratio" not in run.probes:
+        return False
+    values = run.probes["update_ratio"].values
+    return bool(np.isfinite(values).any()) and float(np.nanmedian(values)) < USUAL
 
 
 def thrown(run: Run) -> bool:

@@ -111,6 +111,8 @@ def verdict(run: Run) -> str:
         return f"LOST: the run left the finite numbers{at}{inside}."
     if how.final is None or how.constant is None:
         return ""
+    if run.facts.get("rivals"):
+        return "Several optimizers with losses of their own: whether such losses fall says nothing."
     known = (run.facts.get("constant") or {}).get("loss") is not None
     base = "a constant guess" if known else "the start"
     if how.futile:

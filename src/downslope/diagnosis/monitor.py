@@ -15,8 +15,9 @@ gradient or buffer is written.
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self, cast
 
@@ -35,6 +36,9 @@ from downslope.diagnosis.losses import objective_of
 from downslope.diagnosis.settings import parameters_of
 from downslope.diagnosis.track import Track
 from downslope.objectives.meaning import Meaning, meaning
+
+_MEAN = 1
+"""What torch's losses note in the graph where they average over the examples."""
 
 Optimizers = torch.optim.Optimizer | Sequence[torch.optim.Optimizer]
 
@@ -82,6 +86,7 @@ class Monitor:
         self.model, self.data = model, data
         self.closed = False
         self._gathered = Gathered()
+        self._averaged = False
         self._meaning: Meaning | None = None if self.objective is None else meaning(self.objective)
         self._track = Track(optimizers, model, self._gathered.forwarded)
         self._offset: int | None = None
@@ -167,6 +172,8 @@ class Monitor:
         elif "output" not in run.facts:
             reasons.setdefault("output", "the objective is not known: watch(..., objective=...)")
         self._gathered.measure(run, seen)
+        if "constant" not in run.facts and (loss := self._uniform(seen)) is not None:
+            run.facts["constant"] = {"loss": loss}
         if self.data is None or self.objective is None:
             reasons.setdefault("constant", "watch was given no objective and data to guess a constant for")
         if not len(run.history.series("train_loss").steps):
@@ -174,9 +181,18 @@ class Monitor:
         if not len(run.history.series("valid_loss").steps):
             reasons.setdefault("valid_loss", "monitor.validate(loss) was not called")
 
+    def _uniform(self, seen: Mapping[str, Any] | None) -> float | None:
+        """Loss of a uniform guess, no lower than that of the best constant; None where it is not known."""
+        if not self._averaged or self._meaning is None or seen is None or not seen.get("shape"):
+            return None
+        if self._meaning.expects in ("logits", "log-probabilities", "probabilities"):
+            return math.log(seen["shape"][0])
+        return math.log(2) if self._meaning.expects in ("logit", "probability") else None
+
     def _discover(self, loss: Tensor) -> None:
         """The objective, from the graph that made the loss."""
         seen = self._track.eye.output
+        self._averaged = getattr(loss.grad_fn, "_saved_reduction", None) == _MEAN
         if seen is None or loss.grad_fn is None:
             return
         try:

@@ -102,7 +102,7 @@ def progress(run: Run) -> Progress:
         first=None if first is None else sign * first,
         final=None if final is None else sign * final,
         reachable=None if reachable is None else sign * reachable,
-        share=_share(base, final, reachable, diverged, run),
+        share=None if facts.get("rivals") and not diverged else _share(base, final, reachable, diverged, run),
         valid_share=_valid_share(run, constant_scores, ending),
         solved=solved and not diverged,
         diverged=diverged,

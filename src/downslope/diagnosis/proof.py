@@ -33,6 +33,8 @@ _CLAIM = "convention: what a remedy must win back to be worth a warning; bench/d
 
 def not_tried(run: Run) -> str:
     """Why a suspicion was not put to a trial."""
+    if not trying(run):
+        return "only a trial would tell, and this run was only looked at"
     return "not tried: an earlier cause explains the run" if answered(run) else "not tried: no time was left"
 
 

@@ -77,6 +77,7 @@ def score(run: Run, problem: Problem, held: tuple[Memory, Memory | None], *, com
         "last_valid_metric": found.get("valid_metric"),
         "status": run.status,
         "steps": run.summary.get("steps"),
+        "comparable": comparable,
     }
 
 
@@ -128,6 +129,11 @@ def compare(run: Run, trial: Scores, steps: int | None) -> Scores:
     base = constant.get("loss") if constant.get("loss") is not None else start.get("loss")
     others = [each.get("loss") for each in run.facts.get("references") or ()]
     share = _recovered(sign, base, control["loss"], trial.get("loss"), others)
+    if not trial.get("comparable", True) and trial.get("metric") is not None:
+        guess, own = constant.get("metric"), control.get("metric")
+        higher = problem is not None and problem.direction == "max"
+        if guess is not None and own is not None:
+            share = _recovered(-1.0 if higher else 1.0, guess, own, trial["metric"], [])
     valid: float | None = None
     key = "valid_metric" if trial.get("valid_metric") is not None else "valid_loss"
     if trial.get(key) is not None and constant.get(key) is not None:

@@ -157,12 +157,13 @@ def _of_data(reference: str, target: str | None) -> Task:
         arguments={"outputs": outputs}, name=title,
         task=reference if target is None else f"{reference}:{target}",
     )  # fmt: skip
-    from downslope.core.edits import StandardiseInputs
+    from downslope.core.edits import StandardiseInputs, StandardiseTargets
 
-    problem = problem.edit(StandardiseInputs())
+    problem = problem.edit(StandardiseInputs(), *([StandardiseTargets()] if regression else []))
     recipe = Recipe(optimizer="adam", lr=1e-3, batch_size=64, epochs=50, patience=10)
+    also = " and targets" if regression else ""
     lines += [
-        f"{table.task}: model {model}, objective {objective}, metric {metric}, inputs standardised",
+        f"{table.task}: model {model}, objective {objective}, metric {metric}, inputs{also} standardised",
         str(recipe),
     ]
     return Task(problem, recipe, problem.task or reference, lines)

@@ -48,7 +48,9 @@ def repair(
         found = mend(problem, how, seeds=seeds, budget=budget, progress=voice.progress, folder=folder)
         fixed = save_fixed(found, output, voice)
         written = save_report(report, found) if report else None
-        voice.show([*console.whole_repair(found), *console.next_of_repair(found, given.said, fixed, written)])
+        voice.show(
+            [*console.whole_repair(found), *console.next_of_repair(found, given.named, fixed, written)]
+        )
         voice.document({"verb": "repair"} | repair_document(found, fixed, written))
         return status_of(found.diagnosis)
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from typing import Any
 
+import numpy as np
+
 from downslope.core.edits import SetRecipe
 from downslope.core.problem import Problem
 from downslope.core.recipe import Recipe
@@ -18,6 +20,9 @@ DECADES = (0.1, 10.0, 0.01, 100.0, 1e-3, 1e3, 1e-4)
 
 FAR_BEYOND = 20.0
 """Multiple of the stable limit from which half the limit is tried first, decades being too slow a search."""
+
+USUAL = 1e-3
+"""Update of a module in its weights a step, as usual (CS231n)."""
 
 AROUND = (0.3, 3.0)
 """Rates tried about the best decade."""
@@ -60,8 +65,9 @@ def measure(
             loss = found.get("loss")
             tried.append((rounded, None if loss is None else sign * loss))
 
-    if (safe := _safe(run, recipe.lr)) is not None:
-        attempt_at(safe)
+    for far in (_safe(run, recipe.lr), _brisk(run, recipe.lr)):
+        if far is not None:
+            attempt_at(far)
     signed = None if control is None else sign * control
     standing = signed is None or sign * start - signed < STANDING * abs(start)
     for factor in DECADES:
@@ -85,6 +91,14 @@ def _safe(run: Run, lr: float) -> float | None:
     """Half the method's stable limit at the start, where the recipe's rate is far beyond it."""
     ratio = table(run, "sharpness").get("ratio")
     return lr / (2 * ratio) if ratio is not None and ratio > FAR_BEYOND else None
+
+
+def _brisk(run: Run, lr: float) -> float | None:
+    """The rate at which updates are of the usual size, where the recipe's are far smaller."""
+    if "update_ratio" not in run.probes:
+        return None
+    update = float(np.nanmedian(run.probes["update_ratio"].values))
+    return lr * USUAL / update if 0 < update < USUAL / 1000 else None
 
 
 def _promising(

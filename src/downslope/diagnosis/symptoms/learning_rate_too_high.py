@@ -58,7 +58,7 @@ def learning_rate_too_high(run: Run) -> Verdict:
     if trying(run) and lower is None and rates_tried(run):
         return Clear("no lower rate did better in a short trial")
     if lower is None and not (hard and how.standing):
-        return Unknown(not_tried(run)) if trying(run) else Clear(f"{evidence}")
+        return Unknown(not_tried(run))
     if lower is None and answered(run):
         return Unknown(not_tried(run))
     severity = settle(run, "learning-rate-too-high", strong=hard and how.standing)

@@ -34,7 +34,7 @@ from downslope.diagnosis.symptom import Clear, Unknown, Verdict, symptom
 TINY = 1e-4
 """Update of a module in its weights, median over modules and steps; about 1e-3 is usual (CS231n)."""
 
-CERTAIN = 1e-5
+CERTAIN = 5e-5
 """The same at which, without a trial, a run that stands still is put down to it."""
 
 FEWEST = 20
@@ -79,7 +79,7 @@ def learning_rate_too_low(run: Run) -> Verdict:
     if trying(run) and higher is None and rates_tried(run):
         return Clear(f"no higher rate did better in a short trial{moved}")
     if higher is None and not certain:
-        return Unknown(not_tried(run)) if trying(run) else Clear(f"no sign of too small a step{moved}")
+        return Unknown(not_tried(run))
     if higher is None and answered(run):
         return Unknown(not_tried(run))
     trial = trial_of(run, "learning-rate-too-low")

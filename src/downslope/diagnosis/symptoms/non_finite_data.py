@@ -12,7 +12,7 @@ from typing import Any
 from downslope.core.edits import Advice
 from downslope.core.finding import Evidence, Finding
 from downslope.core.run import Run
-from downslope.diagnosis.symptom import Clear, Verdict, symptom
+from downslope.diagnosis.symptom import Clear, Unknown, Verdict, symptom
 
 _PLACES = (
     ("non_finite", "training inputs"),
@@ -58,4 +58,6 @@ def non_finite_data(run: Run) -> Verdict:
             remedies=(Advice(f"drop or fill in the non-finite values of the {what}, starting at {place}"),),
             source="IEEE 754: an operation on NaN gives NaN",
         )
+    if data.get("sampled") and run.facts.get("nonfinite") is not None:
+        return Unknown("only a sample of the batches was looked at, not the one at which the numbers ended")
     return Clear("all values are finite")

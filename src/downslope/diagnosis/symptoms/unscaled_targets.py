@@ -18,7 +18,7 @@ from downslope.diagnosis.early import thrown
 from downslope.diagnosis.progress import progress
 from downslope.diagnosis.proof import proved, refuted, settle, tried
 from downslope.diagnosis.reach import CLIPPED
-from downslope.diagnosis.symptom import Clear, Verdict, symptom
+from downslope.diagnosis.symptom import Clear, Unknown, Verdict, symptom
 
 LARGE = 5.0
 """Root mean square of the targets beyond which they count as unscaled."""
@@ -56,6 +56,8 @@ def unscaled_targets(run: Run) -> Verdict:
     """Real targets far from mean 0 and deviation 1 under an objective for numbers, in a run that suffers."""
     target: Mapping[str, Any] = run.facts["data"].get("target") or {}
     expects = (run.facts.get("output") or {}).get("expects")
+    if not target:
+        return Unknown("the targets were not seen")
     if run.facts["data"].get("standardised_targets"):
         return Clear("the objective sees standardised targets")
     if target.get("kind") != "real" or expects not in ("real", None):
