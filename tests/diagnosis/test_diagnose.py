@@ -218,6 +218,6 @@ def test_the_same_diagnosis_twice() -> None:
     how = ds.Recipe(optimizer="sgd", lr=0.05, epochs=5)
     first, second = (diagnosed(made, how) for _ in range(2))
     assert first.symptoms == second.symptoms
-        assert first.root is not None
-        assert first.root.symptom == "output-activation"
+    assert first.root is not None
+    assert first.root.symptom == "output-activation"
     assert not first.healthy

@@ -116,7 +116,8 @@ def test_one_seed_is_refused() -> None:
 def test_a_smaller_change_counts_less() -> None:
     lr = edits.SetRecipe({"lr": 0.1})
     both = edits.Combined((lr, edits.StandardiseInputs()))
-    assert size(lr) < size(edits.StandardiseInputs()) < size(both)
+    assert size(lr) == size(edits.StandardiseInputs()) < size(both)
+    assert size(lr) < size(edits.ReplaceModule("0", "torch.nn:ReLU"))
 
 
 def test_the_rate_is_retuned_about_what_a_remedy_leaves() -> None:
