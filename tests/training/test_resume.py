@@ -150,7 +150,7 @@ def test_a_killed_run_that_is_resumed_equals_the_undisturbed_one(tmp_path: Path)
 
 def test_a_run_killed_before_its_first_checkpoint_starts_again(tmp_path: Path) -> None:
     whole = ds.fit(noisy(), ds.Recipe(**HOW), folder=tmp_path / "whole", progress=False)
-    ds.fit(noisy(), ds.Recipe(**HOW), folder=tmp_path / "part", progress=False, on_probe=Stop(3))
+    ds.fit(noisy(), ds.Recipe(**HOW), folder=tmp_path / "part", progress=False, on_probe=Stop(2))
     for file in (tmp_path / "part" / "checkpoints").iterdir():
         file.unlink()
     again = resume(tmp_path / "part", noisy(), progress=False)

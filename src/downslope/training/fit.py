@@ -37,7 +37,7 @@ _log = logging.getLogger("downslope")
 _ONE_AT_A_TIME = threading.RLock()
 """Runs in threads of one process take turns: they share torch's global generators."""
 
-OBSERVED_SHARE = 0.01
+OBSERVED_SHARE = 0.0075
 """Share of the time that probes may take unless told otherwise."""
 
 
@@ -109,7 +109,7 @@ def _fit(
         train,
         valid,
         batch_size=batch_size,
-        times=choices.ProbeTimes(run.choices["probe_price"], observe),
+        times=choices.ProbeTimes(run.choices["probe_price"], observe, free=2),
         observer=observer,
         on_probe=on_probe,
         progress=progress,
