@@ -79,7 +79,7 @@ def best_row(
     Returns:
         A tensor of the shape of `like`; None where the objective has no floor.
     """
-    link = _LINKS.get(expects or "", _identity)
+    link = LINKS.get(expects or "", _identity)
     start = _start(like, target) if link is _identity else torch.zeros_like(like)
 
     def value(free: Tensor) -> Tensor:
@@ -115,7 +115,7 @@ def _log_simplex(z: Tensor) -> Tensor:
     return z.log_softmax(0)
 
 
-_LINKS: dict[str, Any] = {
+LINKS: dict[str, Any] = {
     "probability": torch.sigmoid, "probabilities": _simplex, "log-probabilities": _log_simplex,
 }  # fmt: skip
 

@@ -1,0 +1,22 @@
+"""Edits: remedies as things that can be applied, compared, saved and undone.
+
+An edit says which of the three entities it touches: ``model``, ``objective`` or ``optimisation``. Every edit
+gives a new Problem or Recipe; nothing is changed in place.
+"""
+
+from __future__ import annotations
+
+from downslope.core.edits.combined import Advice, Combined
+from downslope.core.edits.edit import Edit, Entity, ModuleFactory
+from downslope.core.edits.files import KINDS, code_of, from_dict, load, save
+from downslope.core.edits.modules import ReplaceModule, SetArgument, WrapModel
+from downslope.core.edits.objective import SetObjective
+from downslope.core.edits.recipe import SetRecipe
+from downslope.core.edits.scale import StandardiseInputs, StandardiseTargets
+from downslope.core.edits.weights import Reinitialise, Unfreeze
+
+__all__ = [
+    "KINDS", "Advice", "Combined", "Edit", "Entity", "ModuleFactory", "Reinitialise", "ReplaceModule",
+    "SetArgument", "SetObjective", "SetRecipe", "StandardiseInputs", "StandardiseTargets", "Unfreeze",
+    "WrapModel", "code_of", "from_dict", "load", "save",
+]  # fmt: skip

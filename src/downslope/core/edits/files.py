@@ -1,0 +1,81 @@
+"""Edits in files: to plain tables and back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+from downslope.core import names
+from downslope.core.edits.combined import Advice, Combined
+from downslope.core.edits.edit import Edit
+from downslope.core.edits.modules import ReplaceModule, SetArgument, WrapModel
+from downslope.core.edits.objective import SetObjective
+from downslope.core.edits.recipe import SetRecipe
+from downslope.core.edits.scale import StandardiseInputs, StandardiseTargets
+from downslope.core.edits.weights import Reinitialise, Unfreeze
+from downslope.core.errors import EditError, RecipeError
+from downslope.core.plain import plain, to_toml
+from downslope.core.recipe import Recipe, read_table
+
+KINDS: dict[str, type[Edit]] = {
+    each.kind: each
+    for each in (SetRecipe, StandardiseInputs, StandardiseTargets, SetObjective, ReplaceModule, WrapModel,
+                 SetArgument, Reinitialise, Unfreeze, Combined, Advice)
+}  # fmt: skip
+
+
+def from_dict(saved: Mapping[str, Any]) -> Edit:
+    """The edit that `Edit.to_dict` saved.
+
+    Raises:
+        EditError: an unknown kind or field.
+    """
+    kind = saved.get("kind")
+    skipped = {"kind"} if kind == "advice" else {"kind", "text"}  # of the others "text" is how they read
+    values = {key: value for key, value in saved.items() if key not in skipped}
+    if kind not in KINDS:
+        raise EditError(f"edit kind {kind!r} is not known{names.did_you_mean(str(kind), KINDS)}")
+    if kind == "combined":
+        return Combined(tuple(from_dict(each) for each in values.get("edits", ())))
+    values |= {"modules": tuple(values["modules"])} if "modules" in values else {}
+    try:
+        return KINDS[kind](**values)
+    except TypeError as error:
+        raise EditError(f"edit {kind!r}: {error}") from None
+
+
+def save(path: str | Path, recipe: Recipe, edits: Sequence[Edit] = ()) -> Path:
+    """Write a recipe and the edits of its problem to one TOML file; `load` and ``--recipe`` read it.
+
+    Raises:
+        RecipeError: code that no file can hold.
+    """
+    table = recipe.to_dict()
+    rows = [plain(edit.to_dict()) for edit in edits]
+    for row in rows:
+        if (code := code_of(row)) is not None:
+            raise RecipeError(f"the edit {row['kind']!r} holds code ({code}), a file holds names")
+    Path(path).write_text(to_toml(table | ({"edit": rows} if rows else {})), encoding="utf-8")
+    return Path(path)
+
+
+def code_of(saved: Mapping[str, Any]) -> str | None:
+    """The entry of a saved edit that stands for code which no import finds again; None if there is none."""
+    if saved.get("kind") == "combined":
+        return next(filter(None, map(code_of, saved["edits"])), None)
+    entries = [saved.get(key) for key in ("factory", "before", "after", "objective")]
+    texts = [each for each in entries if isinstance(each, str)]
+    return next((each for each in texts if "<" in each or each.endswith(")")), None)
+
+
+def load(path: str | Path) -> tuple[Recipe, tuple[Edit, ...]]:
+    """The recipe, and the edits of the problem, in a file that `save` or a person wrote.
+
+    Raises:
+        RecipeError: no such file, not TOML, a misspelt key.
+        EditError: an unknown edit.
+    """
+    table = read_table(path)
+    rows = cast("list[Mapping[str, Any]]", table.pop("edit", []))
+    return Recipe.from_dict(table), tuple(from_dict(row) for row in rows)

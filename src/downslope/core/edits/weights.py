@@ -1,0 +1,72 @@
+"""Changes of what a run starts from: the initial weights, and which of them are trained."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import nn
+
+from downslope.core import names
+from downslope.core.adapted import unwrap
+from downslope.core.edits.edit import Edit, check_modules
+from downslope.core.problem import Problem
+
+
+@dataclass(frozen=True)
+class Reinitialise(Edit):
+    """Draw the initial weights anew by a named rule, for the whole model or for some modules.
+
+    Args:
+        init: A name such as "he"; "auto" reads the activation that follows.
+        modules: Qualified names in the user's model; none means all.
+    """
+
+    kind: ClassVar[str] = "reinitialise"
+    init: str
+    modules: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "init", names.canonical("init", self.init))
+
+    def apply_to_problem(self, problem: Problem) -> Problem:
+        """The problem whose models start from other weights."""
+        check_modules(problem, self.modules)
+        return super().apply_to_problem(problem)
+
+    def start(self, model: nn.Module) -> None:
+        """The weights of `model` drawn anew."""
+        inner = unwrap(model)
+        draw = names.load("downslope.init:initialise")
+        for name in self.modules or ("",):
+            draw(inner.get_submodule(name), self.init, None)
+
+    def __str__(self) -> str:
+        where = f" of {', '.join(self.modules)}" if self.modules else ""
+        return f"initialise the weights{where} by {self.init}"
+
+
+@dataclass(frozen=True)
+class Unfreeze(Edit):
+    """Train parameters that were held fixed (``requires_grad=False``), of the whole model or of some modules.
+
+    Args:
+        modules: Qualified names in the user's model; none means all.
+    """
+
+    kind: ClassVar[str] = "unfreeze"
+    modules: tuple[str, ...] = ()
+
+    def apply_to_problem(self, problem: Problem) -> Problem:
+        """The problem whose models train these modules."""
+        check_modules(problem, self.modules)
+        return super().apply_to_problem(problem)
+
+    def start(self, model: nn.Module) -> None:
+        """Every parameter of the modules is trained."""
+        inner = unwrap(model)
+        for name in self.modules or ("",):
+            inner.get_submodule(name).requires_grad_(True)
+
+    def __str__(self) -> str:
+        return f"train {', '.join(self.modules) if self.modules else 'all parameters'}"
