@@ -146,7 +146,7 @@ def did_you_mean(given: str, allowed: Iterable[str]) -> str:
     close = nearest(given, allowed, 1)
     if close:
         return f"; did you mean {close[0]!r}?"
-    return f"; known: {', '.join(allowed)}"
+    return f"; known: {', '.join(allowed) or 'none'}"
 
 
 def canonical(kind: Kind, name: str) -> str:
@@ -155,6 +155,10 @@ def canonical(kind: Kind, name: str) -> str:
     Raises:
         UnknownNameError: no such name; the message names the nearest.
     """
+    given: Any = name
+    if not isinstance(given, str):
+        known = sorted(TABLE[kind])
+        raise UnknownNameError(f"{kind}={given!r}: must be a name, one of {', '.join(known)}")
     spelt = name.strip().lower().replace("-", "_").replace(" ", "_")
     spelt = ALIASES[kind].get(spelt, spelt)
     if spelt not in TABLE[kind]:

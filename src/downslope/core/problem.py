@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import inspect
 import math
 from collections.abc import Callable, Mapping
@@ -89,18 +90,40 @@ class Problem:
             )
         for what in ("objective", "metric"):
             given = getattr(self, what)
-            if isinstance(given, type) and issubclass(given, nn.Module):
+            if isinstance(given, type):
                 raise InputError(f"{what}={given.__name__} is a class: make one, {given.__name__}()")
         if isinstance(self.metric, str):
             put(self, "metric", names.resolve("metric", self.metric))
         elif self.metric is not None and not callable(self.metric):
             raise InputError(f"metric={self.metric!r}: must be a name or (output, target) -> float")
-        if self.goal is not None and not _finite(self.goal):
-            raise InputError(f"goal={self.goal!r}: must be a finite number; leave it out if there is none")
+        if self.goal is not None:
+            put(self, "goal", _goal(self.goal))
         if self.metric_goal not in (None, "max", "min"):
             raise InputError(f"metric_goal={self.metric_goal!r}: must be 'max' or 'min'")
+        self._check_kinds()
         if not isinstance(self.model, (str, nn.Module)) and not callable(self.model):
             raise ModelError(f"model={self.model!r}: must be a factory (**arguments) -> nn.Module, or a name")
+
+    def _check_kinds(self) -> None:
+        """Refuse what would only fail in the first step, or never.
+
+        Raises:
+            InputError: naming the field.
+        """
+        maximize: Any = self.maximize
+        if not isinstance(maximize, bool):
+            raise InputError(f"maximize={maximize!r}: must be True or False (maximise the objective)")
+        if self.constraint is not None and not callable(self.constraint):
+            raise InputError(
+                f"constraint={self.constraint!r}: must be a function of the model, called after every step"
+            )
+        if self.split is not None and not callable(self.split):
+            raise InputError(f"split={self.split!r}: must be a function batch -> (args, kwargs, target)")
+        arguments: Any = self.arguments
+        if not isinstance(arguments, Mapping):
+            raise InputError(
+                f"arguments={arguments!r}: must be a dict of keyword arguments, such as {{'width': 64}}"
+            )
 
     # -- reading ------------------------------------------------------------------------------------------
 
@@ -117,7 +140,9 @@ class Problem:
     @property
     def splitter(self) -> Split:
         """``batch -> (args, kwargs, target)``."""
-        return self.split or (whole_split if self.objective is None else default_split)
+        if self.split is not None:
+            return functools.partial(_split_by, self.split)
+        return whole_split if self.objective is None else default_split
 
     @property
     def direction(self) -> Direction:
@@ -247,14 +272,49 @@ class Problem:
             "metric": reference(self.metric),
             "metric_goal": self.direction,
             "goal": self.goal,
+            "maximize": self.maximize,
             "train": self.train_source.size,
             "valid": None if self.valid_source is None else self.valid_source.size,
             "edits": [edit.to_dict() for edit in self.edits],
         }
 
 
-def _finite(value: Any) -> bool:
-    return isinstance(value, (int, float)) and math.isfinite(value)
+def _goal(value: Any) -> float:
+    """A goal as Python's own number, scalars of numpy and torch among them.
+
+    Raises:
+        InputError: no finite number.
+    """
+    try:
+        number: Any = value.item() if hasattr(value, "item") else value
+    except (ValueError, RuntimeError):  # several numbers
+        number = None
+    if isinstance(number, bool) or not isinstance(number, (int, float)) or not math.isfinite(number):
+        raise InputError(f"goal={value!r}: must be a finite number; leave it out if there is none")
+    return number
+
+
+def _split_by(split: Split, batch: Any) -> tuple[tuple[Any, ...], dict[str, Any], Any]:
+    """What the user's own `split` makes of a batch.
+
+    Raises:
+        InputError: it fails, or gives something else than (args, kwargs, target).
+    """
+    try:
+        made: Any = split(batch)
+    except Exception as error:
+        raise InputError(f"split failed on a batch: {told(error)}") from error
+    parts = cast("tuple[Any, ...]", made) if isinstance(made, (tuple, list)) else ()
+    if len(parts) != 3:
+        what = f"{len(parts)} parts" if parts else type(made).__name__
+        raise InputError(f"split gave {what}: it must give (args, kwargs, target), such as ((x,), {{}}, y)")
+    args, kwargs, target = parts
+    if not isinstance(args, (tuple, list)) or not isinstance(kwargs, Mapping):
+        raise InputError(
+            f"split gave args of type {type(args).__name__} and kwargs of type {type(kwargs).__name__}: "
+            "it must give (args, kwargs, target), such as ((x,), {}, y)"
+        )
+    return tuple(cast("list[Any]", args)), dict(cast("Mapping[str, Any]", kwargs)), target
 
 
 def reference(thing: Any) -> str | None:

@@ -8,6 +8,7 @@ has to be saved.
 from __future__ import annotations
 
 import random
+import threading
 from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Literal
@@ -22,6 +23,9 @@ _PURPOSES: dict[Purpose, int] = {
     "init": 1, "order": 2, "step": 3, "module": 4, "augment": 5, "probe": 6, "trial": 7, "split": 8,
 }  # fmt: skip
 _MASK = (1 << 64) - 1
+
+ONE_AT_A_TIME = threading.RLock()
+"""Threads of one process take turns wherever they use the global generators, which they share."""
 
 
 def _scramble(word: int) -> int:
@@ -53,10 +57,16 @@ def permutation(n: int, seed: int, epoch: int) -> Tensor:
 def seeded(seed: int, purpose: Purpose, *counters: int) -> Generator[None]:
     """Run a block with the global generators at this address; their former state comes back after.
 
-    They are torch's, Python's and numpy's: a dataset or a model factory may draw from any of them.
+    They are torch's, Python's and numpy's: a dataset or a model factory may draw from any of them. Other
+    threads wait.
     """
+    with ONE_AT_A_TIME, _placed(address(seed, purpose, *counters)):
+        yield
+
+
+@contextmanager
+def _placed(place: int) -> Generator[None]:
     devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
-    place = address(seed, purpose, *counters)
     python, legacy = random.getstate(), np.random.get_state()  # noqa: NPY002 (what user code draws from)
     try:
         with torch.random.fork_rng(devices=devices):

@@ -21,7 +21,18 @@ from downslope.diagnosis import measure
 from downslope.diagnosis.budget import Budget
 from downslope.diagnosis.diagnosis import Diagnosis
 from downslope.diagnosis.judge import judge
-from downslope.diagnosis.measure import constant, data, ending, output, rates, references, sharpness, start
+from downslope.diagnosis.measure import (
+    constant,
+    data,
+    ending,
+    objective,
+    output,
+    rates,
+    references,
+    sharpness,
+    start,
+    summed,
+)
 from downslope.diagnosis.measure.sample import scored
 from downslope.diagnosis.price import Price, price
 from downslope.diagnosis.progress import progress as how_far
@@ -100,11 +111,14 @@ def _static(run: Run, problem: Problem, recipe: Recipe) -> None:
         ("data", lambda: data.measure(problem)),
         ("features", lambda: data.features(problem)),
         ("output", lambda: output.measure(problem, recipe)),
+        ("objective", lambda: objective.measure(run, problem, recipe)),
         ("start", lambda: start.measure(problem, recipe)),
         ("constant", lambda: constant.measure(problem, recipe)),
     ):
         if name not in run.facts:
             measure.record(run, name, look)
+            if name == "constant":
+                summed.rescale(run, problem, recipe)
 
 
 class _Session:
@@ -125,7 +139,8 @@ class _Session:
         self._say("data, output, start")
         _static(self.run, self.problem, self.recipe)
         early = judge(self.run)
-        if _lost(early, "non-finite-data") or (self._refuses() and _lost(early, "output-activation")):
+        hopeless = _lost(early, "non-finite-data") or _lost(early, "non-differentiable")
+        if hopeless or (self._refuses() and _lost(early, "output-activation")):
             self.run.status = "failed"
             early.notes.append("No step was taken: the run cannot work before this is put right.")
             return self._done(early)
@@ -191,7 +206,7 @@ class _Session:
 
     def _measure_ending(self) -> None:
         run = self.run
-        self.held = scored(self.problem)
+        self.held = scored(self.problem, rows=summed.rows(run, self.problem, self.recipe))
         if run.status == "diverged":
             run.facts.setdefault("not_measured", {})["ending"] = "the run left the finite numbers"
             return

@@ -13,9 +13,9 @@ from downslope.core.errors import DownslopeError
 from downslope.core.problem import Problem
 from downslope.core.recipe import Recipe
 from downslope.core.run import Run
-from downslope.core.sources import Memory
 from downslope.diagnosis.measure import one_line
 from downslope.diagnosis.measure.ending import measure as ending
+from downslope.diagnosis.measure.sample import Held
 from downslope.diagnosis.progress import smoothed
 from downslope.training.fit import fit
 
@@ -33,7 +33,7 @@ def attempt(
     recipe: Recipe,
     edit: Edit | None,
     steps: int | None,
-    held: tuple[Memory, Memory | None],
+    held: Held,
 ) -> Scores:
     """Train with `edit` for `steps` steps and score the result as the untouched problem would.
 
@@ -52,7 +52,7 @@ def attempt(
         return {"error": one_line(error)}
 
 
-def score(run: Run, problem: Problem, held: tuple[Memory, Memory | None], *, comparable: bool) -> Scores:
+def score(run: Run, problem: Problem, held: Held, *, comparable: bool) -> Scores:
     """What a run reached, by the objective and metric of `problem`.
 
     Args:

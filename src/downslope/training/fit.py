@@ -6,7 +6,6 @@ import copy
 import logging
 import math
 import sys
-import threading
 import time
 from pathlib import Path
 from typing import Any, Literal
@@ -15,9 +14,11 @@ import torch
 from torch import nn
 
 from downslope.core import batches
+from downslope.core.asked import check_asked
 from downslope.core.errors import DataError, DownslopeError, InputError, ModelError, RunFolderError, told
 from downslope.core.loss import Objective, check_trainable
 from downslope.core.problem import Problem
+from downslope.core.randomness import ONE_AT_A_TIME
 from downslope.core.recipe import Lost, Recipe
 from downslope.core.run import Run, load_run
 from downslope.core.sources import Loader, Memory, Source
@@ -33,9 +34,6 @@ from downslope.training.recorder import Recorder, new_folder
 from downslope.training.state import OnProbe, StepState
 
 _log = logging.getLogger("downslope")
-
-_ONE_AT_A_TIME = threading.RLock()
-"""Runs in threads of one process take turns: they share torch's global generators."""
 
 OBSERVED_SHARE = 0.0075
 """Share of the time that probes may take unless told otherwise."""
@@ -74,7 +72,10 @@ def fit(
         InputError: data, objective, model or recipe cannot be used; one line, nothing is left in `folder`.
         RunFolderError: the folder cannot be written or resumed.
     """
-    with _ONE_AT_A_TIME:
+    check_asked(problem, recipe)
+    if not 0 <= observe < 1:
+        raise InputError(f"observe={observe!r}: must lie in [0, 1), it is a share of the time; 0 is off")
+    with ONE_AT_A_TIME:  # runs in threads share torch's global generators
         return _fit(problem, recipe or Recipe(), folder, name, progress, observe, on_probe, resume)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -30,11 +31,16 @@ from downslope.training.state import OnProbe, StepState
 from downslope.training.stochastic import StepRandomness
 from downslope.training.stopping import Watchman, stoppable
 
+_log = logging.getLogger("downslope")
+
 CHECKPOINT_SECONDS = 30.0
 """How often the resume state goes to disk while a run goes on; it always does at the end of a run."""
 
 RESUMED_BEST = "best-before.safetensors"
 """Best weights as they stood before an interrupted run was measured once more; a resumed run takes them."""
+
+LONG_EPOCH = 10_000
+"""Batches after which an epoch of data without a length is told to be long: it may have no end."""
 
 MOST_EVALUATIONS = 500
 """Evaluations over a run without patience; full-batch runs with thousands of epochs skip some."""
@@ -151,6 +157,11 @@ class Loop:
             loss = self._step(batch)
             self.position += 1
             losses.append(loss)
+            if self.position == LONG_EPOCH and self.total is None and not state.epoch:
+                _log.warning(
+                    "epoch 1 has not ended after %d batches: the data does not tell its length and may have "
+                    "no end; steps= bounds the run, Ctrl-C ends it and keeps it", LONG_EPOCH,
+                )  # fmt: skip
             bar.update(state.step, f"loss {loss:.4g}")
             self.recorder.flush(force=False)
             if state.run.status != "running" or self.stopped or state.step == recipe.steps:
@@ -335,7 +346,8 @@ class Loop:
             )
             if recorded:
                 self.recorder.now(state.step, **row, valid_step=float(state.step))
-            if self.watchman.improved(measure, state.step, found.loss) or self.best is None:
+            better = self.watchman.improved(measure, state.step, found.loss)
+            if better or self.best is None or self.watchman.blind:  # of nothing but NaN, the latest
                 self.best = copied(self.judged.state_dict())
         if first or state.run.status != "running":
             return

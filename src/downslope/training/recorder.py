@@ -68,7 +68,7 @@ class Recorder:
                 _cut_broken_end(lines)
             self._file = lines.open("a", encoding="utf-8")
             if self.run.recipe is not None:
-                (folder / "recipe.toml").write_text(_recipe_text(self.run.recipe), encoding="utf-8")
+                _write_text(folder / "recipe.toml", _recipe_text(self.run.recipe))
             _write(folder / "environment.json", self.run.environment)
             self.head()
         except OSError as error:
@@ -185,9 +185,14 @@ class Recorder:
 
 
 def _write(path: Path, content: Mapping[str, Any]) -> None:
+    _write_text(path, json.dumps(plain(content), indent=1) + "\n")
+
+
+def _write_text(path: Path, text: str) -> None:
+    """Replace a file only when the new one is whole: a kill leaves the former."""
     partial = path.with_name(path.name + ".partial")
     try:
-        partial.write_text(json.dumps(plain(content), indent=1) + "\n", encoding="utf-8")
+        partial.write_text(text, encoding="utf-8")
         partial.replace(path)
     except OSError:
         partial.unlink(missing_ok=True)

@@ -67,6 +67,14 @@ class Watchman:
             setattr(self, name, value)
 
 
+_heard = 0
+
+
+def interruptions() -> int:
+    """How often Ctrl-C or SIGTERM has ended a run in this process; a verb that trains more compares."""
+    return _heard
+
+
 @contextlib.contextmanager
 def stoppable(stop: Callable[[], None]) -> Generator[None]:
     """Ctrl-C and SIGTERM end the run after the step it is in; a second one raises at once."""
@@ -76,7 +84,9 @@ def stoppable(stop: Callable[[], None]) -> Generator[None]:
     former: dict[int, Any] = {}
 
     def handler(number: int, frame: Any) -> None:
+        global _heard  # noqa: PLW0603 (a signal is the process's, not a run's)
         del frame
+        _heard += 1
         stop()
         signal.signal(number, former[number] or signal.SIG_DFL)
 

@@ -16,7 +16,9 @@ CHUNK = 32
 """Examples a batch, so that the spread over batches gives a standard error."""
 
 
-def measure(run: Run, problem: Problem, train: Memory, valid: Memory | None) -> dict[str, Any]:
+def measure(
+    run: Run, problem: Problem, train: Memory, valid: Memory | None, rows: int | None = None
+) -> dict[str, Any]:
     """The last model of `run` under the objective and the metric of `problem`, in the user's units.
 
     Args:
@@ -24,6 +26,7 @@ def measure(run: Run, problem: Problem, train: Memory, valid: Memory | None) -> 
         problem: Whose objective and metric count.
         train: Training examples to score on.
         valid: Validation examples, or None.
+        rows: Examples a batch where the objective is a sum over the batch.
 
     Returns:
         ``train_loss``, ``train_metric``, ``train_stderr``, ``train_n``; the same for ``valid``; and
@@ -34,7 +37,7 @@ def measure(run: Run, problem: Problem, train: Memory, valid: Memory | None) -> 
     for part, source in (("train", train), ("valid", valid)):
         if source is None:
             continue
-        seen = evaluate(problem, model, source, batch_size=CHUNK)
+        seen = evaluate(problem, model, source, batch_size=rows or CHUNK)
         found |= {
             f"{part}_loss": _finite(seen.loss),
             f"{part}_metric": _finite(seen.metric),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -64,7 +65,8 @@ def measure(run: Run, problem: Problem, recipe: Recipe) -> dict[str, Any] | None
     found["gradient"] = _gradient(value, output, link)
     found["breaks"] = _breaks(value, output, link) if found["gradient"] is not None else None
     if found["gradient"] and problem.metric is not None:
-        found |= _followed(problem, value, output, target, _expects(run))
+        with suppress(Exception):  # a metric may be undefined on what the objective leads to
+            found |= _followed(problem, value, output, target, _expects(run))
     return found
 
 
@@ -115,9 +117,7 @@ def _gradient(value: Callable[[Tensor], Tensor], output: Tensor, link: Link) -> 
         loss = value(free)
         if not loss.requires_grad:
             return None
-        (slope,) = torch.autograd.grad(loss, free, allow_unused=True)
-        if slope is None:
-            return None
+        (slope,) = torch.autograd.grad(loss, free, allow_unused=True, materialize_grads=True)
         found.append(float(slope.double().square().mean().sqrt()))
     return max((each for each in found if math.isfinite(each)), default=math.inf)
 
@@ -163,6 +163,8 @@ def _walk(value: Callable[[Tensor], Tensor], start: Tensor) -> Tensor:
     for _ in range(_ROUNDS):
         free = free.detach().requires_grad_()
         (slope,) = torch.autograd.grad(value(free), free)
+        if not bool(torch.isfinite(slope).all()):
+            break
         free = free - 0.1 * slope / slope.square().mean().sqrt().clamp_min(1e-30)
     return free.detach()
 

@@ -11,7 +11,7 @@ from downslope.core.edits import SetRecipe
 from downslope.core.problem import Problem
 from downslope.core.recipe import Recipe
 from downslope.core.run import Run
-from downslope.core.sources import Memory
+from downslope.diagnosis.measure.sample import Held
 from downslope.diagnosis.progress import STANDING, table
 from downslope.diagnosis.trials import attempt, control_at
 
@@ -29,7 +29,7 @@ AROUND = (0.3, 3.0)
 
 
 def measure(
-    run: Run, problem: Problem, recipe: Recipe, held: tuple[Memory, Memory | None], steps: int, until: float
+    run: Run, problem: Problem, recipe: Recipe, held: Held, steps: int, until: float
 ) -> dict[str, Any] | None:
     """The loss after `steps` steps at other rates, while time is left.
 

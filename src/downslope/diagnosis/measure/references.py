@@ -17,8 +17,7 @@ from downslope.core.edits import Combined, Edit, SetRecipe, StandardiseInputs, S
 from downslope.core.problem import Problem
 from downslope.core.recipe import Recipe
 from downslope.core.run import Run
-from downslope.core.sources import Memory
-from downslope.diagnosis.measure.sample import sample
+from downslope.diagnosis.measure.sample import Held, sample
 from downslope.diagnosis.trials import Scores, attempt
 from downslope.models.mlp import mlp
 
@@ -52,7 +51,7 @@ def reach(
     problem: Problem,
     recipe: Recipe,
     edit: Edit,
-    held: tuple[Memory, Memory | None],
+    held: Held,
 ) -> Scores:
     """Train one reference and note what it reached in ``run.facts["references"]``."""
     found = attempt(problem, recipe, edit, None, held) | {"what": name}

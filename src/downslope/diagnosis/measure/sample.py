@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -46,11 +46,22 @@ def sample(source: Source, count: int, dtype: torch.dtype | None = torch.float32
     return batches.to(found, torch.device("cpu"), dtype)
 
 
-def scored(problem: Problem, count: int = SCORED) -> tuple[Memory, Memory | None]:
+class Held(NamedTuple):
+    """The samples on which runs are compared."""
+
+    train: Memory
+    """Training examples."""
+    valid: Memory | None
+    """Validation examples, where there are any."""
+    rows: int | None = None
+    """Examples a batch where the objective is a sum over the batch; None where it is a mean."""
+
+
+def scored(problem: Problem, count: int = SCORED, rows: int | None = None) -> Held:
     """The samples of the training and the validation part on which runs are compared."""
     train = Memory(sample(problem.train_source, count, None))
     valid = problem.valid_source
-    return train, None if valid is None else Memory(sample(valid, count, None))
+    return Held(train, None if valid is None else Memory(sample(valid, count, None)), rows)
 
 
 def precision(model: torch.nn.Module) -> torch.dtype:

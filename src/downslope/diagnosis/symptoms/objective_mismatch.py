@@ -1,0 +1,159 @@
+"""Objective mismatch. The loss falls and what one cares for does not follow, or it compares the wrong pairs.
+
+A user sees a loss that goes down to a level that means nothing, and a metric that stays that of a guess. An
+output (n, 1) against a target (n,) is broadcast to (n, n): every output is compared with every target, and
+the mean is the best that can be said. A sign turned round, labels for other classes, a squared error on
+class numbers: the objective then has its minimum elsewhere than the metric its best. How we know: the output
+itself, free of any model, goes down on the objective; if even that does not raise the metric above a constant
+guess, no model can. What looks like it and is not: a surrogate that is only loosely tied to the metric (a
+squared error on one-hot targets), which a free output follows to the end.
+Source: Goodfellow, Bengio and Courville 2016, Deep Learning, section 8.1.2; torch's broadcasting semantics.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from downslope.core.edits import Advice, Edit, SetObjective
+from downslope.core.finding import Evidence, Finding
+from downslope.core.run import Run
+from downslope.diagnosis.named import named
+from downslope.diagnosis.progress import bounded, progress
+from downslope.diagnosis.proof import BLUNDER, gain, proved, settle, trial_of, tried
+from downslope.diagnosis.surrogate import surrogate
+from downslope.diagnosis.symptom import Clear, Unknown, Verdict, symptom
+from downslope.objectives.adapters import Aligned
+
+FOLLOWED = 0.2
+"""Share of the way from a constant guess to the best metric that a free output has to cover; sound pairs of
+objective and metric cover 0.9 and more (bench/diagnosis)."""
+
+DIFFERENT = 1e-3
+"""Relative difference of the loss on aligned shapes from which another thing was computed."""
+
+_SOURCE = "Goodfellow et al. 2016, section 8.1.2"
+
+
+@symptom(
+    "objective-mismatch",
+    title="the objective does not lead where the metric looks",
+    order=("output", 1),
+    needs=("objective",),
+    explains=(
+        "vanishing-gradient", "dead-units", "learning-rate-too-low", "learning-rate-too-high", "high-bias",
+        "high-variance", "too-few-steps", "plateau", "init-scale", "unscaled-targets",
+    ),
+    source=_SOURCE,
+)  # fmt: skip
+def objective_mismatch(run: Run) -> Verdict:
+    """Output and target are broadcast against each other, or the objective's best is not the metric's."""
+    objective: Mapping[str, Any] = run.facts["objective"]
+    broadcast = _broadcast(objective)
+    if broadcast is not None:
+        return _compared_with_all(run, broadcast)
+    followed, guess = objective.get("followed"), objective.get("guess")
+    if followed is None or guess is None:
+        return Clear("every output is compared with its own target") if "value" in objective else Unknown(
+            "the objective could not be called")  # fmt: skip
+    share = _share(run, followed, guess)
+    said = f"a free output that follows the objective takes the metric from {guess:.3g} to {followed:.3g}"
+    if share is None or share >= FOLLOWED:
+        return Clear(said)
+    if _metric_learnt(run):
+        return Clear(f"{said}, but the run's own metric is well above a guess")
+    edits = _stand_in(run)
+    settled = settle(run, "objective-mismatch", strong=True)
+    if settled is None and trial_of(run, "objective-mismatch") is not None:
+        return Clear(f"{said}; another objective did no better")
+    return Finding(
+        symptom="objective-mismatch",
+        title="the objective does not lead where the metric looks",
+        severity="critical",
+        evidence=Evidence(
+            name="share of the way to the best metric that a free output covers on the objective",
+            value=share,
+            threshold=FOLLOWED,
+            unit="share of the way from a constant guess",
+            provenance="0.9 and more for sound pairs; bench/diagnosis",
+        ),
+        also=proved(run, "objective-mismatch"),
+        message=f"Even an output that follows the objective to its end has a metric of {followed:.3g}, a "
+        f"constant guess has {guess:.3g}: going down on this loss does not do what is wanted (a sign turned "
+        f"round, labels of other classes, an objective for another kind of target).{_by_trial(run)}",
+        remedies=edits,
+        source=_SOURCE,
+    )
+
+
+def _by_trial(run: Run) -> str:
+    return tried(run, "objective-mismatch")
+
+
+def _broadcast(objective: Mapping[str, Any]) -> float | None:
+    """Relative difference that aligned shapes make to the loss; None where the shapes fit."""
+    value, aligned = objective.get("value"), objective.get("aligned")
+    if value is None or aligned is None or not math.isfinite(value) or not math.isfinite(aligned):
+        return None
+    difference = abs(value - aligned) / max(abs(aligned), 1e-12)
+    return difference if difference > DIFFERENT else None
+
+
+def _compared_with_all(run: Run, difference: float) -> Verdict:
+    output: Mapping[str, Any] = run.facts.get("output") or {}
+    name = named(run)
+    own = None if run.problem is None else run.problem.objective
+    edit: Edit | None = SetObjective(name) if name else None if own is None else SetObjective(Aligned(own))
+    trial = trial_of(run, "objective-mismatch")
+    learnt = progress(run).solved if trial is None else gain(trial) < BLUNDER
+    severity = "warning" if learnt else "critical"
+    return Finding(
+        symptom="objective-mismatch",
+        title="output and target are broadcast against each other",
+        severity=severity,
+        evidence=Evidence(
+            name="relative difference that one shape for both makes to the loss",
+            value=difference,
+            threshold=DIFFERENT,
+            provenance="0 where every output is compared with its own target",
+        ),
+        also=proved(run, "objective-mismatch", BLUNDER),
+        message=f"The model puts out {_shape(output)} and the target has one axis less or more: every output "
+        "is compared with every target, and the best that is left is their mean."
+        + tried(run, "objective-mismatch"),
+        remedies=(*((edit,) if edit else ()), Advice("output.squeeze(-1), or target.unsqueeze(-1)")),
+        source="torch.nn.MSELoss: its warning on differing sizes",
+    )
+
+
+def _shape(output: Mapping[str, Any]) -> str:
+    return f"({', '.join(['n', *map(str, output.get('shape') or [])])})"
+
+
+def _share(run: Run, followed: float, guess: float) -> float | None:
+    """Share of the way from a guess to the best metric; of a metric without a known best its sign alone."""
+    problem = run.problem
+    if problem is None:
+        return None
+    if bounded(run):
+        return (followed - guess) / (1.0 - guess) if guess < 0.95 else None
+    return 1.0 if problem.better(followed, guess) else 0.0
+
+
+def _metric_learnt(run: Run) -> bool:
+    """Whether the run's own metric came well above that of a constant guess."""
+    ending: Mapping[str, Any] = run.facts.get("ending") or {}
+    constant: Mapping[str, Any] = run.facts.get("constant") or {}
+    own, base = ending.get("train_metric"), constant.get("metric")
+    if own is None or base is None or run.problem is None:
+        return False
+    if bounded(run):
+        return own - base >= FOLLOWED * (1.0 - base)
+    return run.problem.better(own, base)
+
+
+def _stand_in(run: Run) -> tuple[Edit, ...]:
+    name = surrogate(run)
+    advice = Advice("train on an objective whose minimum is the best value of the metric")
+    return (SetObjective(name), advice) if name and name != named(run) else (advice,)

@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from downslope.core.run import Run
+from downslope.diagnosis.judge import judge
+from downslope.diagnosis.symptoms import objective_mismatch
+from tests.diagnosis.runs import run
+from tests.diagnosis.symptoms.problems import (
+    Functional,
+    Pair,
+    classes,
+    diagnosed,
+    found,
+    net,
+    numbers,
+    problem,
+    recipe,
+)
+
+pytestmark = pytest.mark.filterwarnings("ignore:Using a target size")
+
+
+def flat(data: tuple[Pair, Pair]) -> tuple[Pair, Pair]:
+    (x, y), (xv, yv) = data
+    return (x, y[:, 0]), (xv, yv[:, 0])
+
+
+def squared(output: Tensor, target: Tensor) -> Tensor:
+    return ((output - target) ** 2).mean()
+
+
+def upside_down(output: Tensor, target: Tensor) -> Tensor:
+    return -functional.cross_entropy(output, target)
+
+
+@pytest.mark.parametrize("objective", [nn.MSELoss(), squared, nn.L1Loss()], ids=["module", "own", "absolute"])
+def test_an_output_broadcast_against_its_target_is_named(objective: object) -> None:
+    result = diagnosed(problem(flat(numbers()), lambda: Functional(6, 1), objective, "r2"), recipe(epochs=40))
+    assert result.root is not None
+    assert result.root.symptom == "objective-mismatch"
+    assert result.root.severity == "critical"
+
+
+def test_the_remedy_lets_the_broadcast_problem_learn_what_its_twin_does() -> None:
+    sick = problem(flat(numbers()), lambda: net(6, 1), squared, "r2")
+    remedy = diagnosed(sick, recipe(epochs=40)).findings[0].remedies[0]
+    cured, how = remedy.apply(sick, recipe(epochs=40))
+    assert diagnosed(cured, how).healthy
+
+
+def test_the_relative_difference_is_that_of_the_two_losses() -> None:
+    generator = torch.Generator().manual_seed(0)
+    x, y = torch.randn(40, 1, generator=generator), torch.randn(40, generator=generator)
+    task = problem(((x, y), (x, y)), lambda: nn.Linear(1, 1), squared, None)
+    result = diagnosed(task, recipe(steps=2))
+    model = task.build(0)
+    out = model(x).detach()
+    one, all_pairs = float(((out[:, 0] - y) ** 2).mean()), float(((out - y) ** 2).mean())
+    finding = found(result, "objective-mismatch")
+    assert finding is not None
+    assert finding.evidence.value == pytest.approx(abs(all_pairs - one) / one, rel=1e-4)
+
+
+def test_a_sign_turned_round_is_named() -> None:
+    result = diagnosed(problem(classes(), lambda: net(12, 4), upside_down, "accuracy"), recipe(epochs=8))
+    assert result.root is not None
+    assert result.root.symptom == "objective-mismatch"
+    assert str(result.root.remedies[0]) == "objective -> cross_entropy"
+
+
+@pytest.mark.parametrize(
+    "objective",
+    [
+        nn.CrossEntropyLoss(),
+        nn.CrossEntropyLoss(label_smoothing=0.2, weight=torch.tensor([0.5, 1.0, 1.5, 2.0])),
+        nn.MultiMarginLoss(),
+        lambda o, t: functional.mse_loss(o, functional.one_hot(t, 4).float()),
+    ],
+    ids=["cross-entropy", "smoothed", "margin", "one-hot squares"],
+)
+def test_objectives_that_stand_for_the_metric_are_clear(objective: object) -> None:
+    result = diagnosed(problem(classes(), lambda: net(12, 4), objective, "accuracy"), recipe())
+    assert result.healthy
+    assert "objective-mismatch" in dict(result.cleared)
+
+
+@pytest.mark.parametrize("metric", ["r2", "mae", "mse"])
+def test_a_regression_is_clear_by_any_metric(metric: str) -> None:
+    task = problem(numbers(), lambda: Functional(6, 1), nn.HuberLoss(), metric)
+    result = diagnosed(task, recipe(epochs=40))
+    assert result.healthy
+    assert "objective-mismatch" in dict(result.cleared)
+
+
+def test_our_own_objectives_align_and_so_are_clear() -> None:
+    result = diagnosed(problem(flat(numbers()), lambda: net(6, 1), "mse", "r2"), recipe(epochs=40))
+    assert result.healthy
+
+
+def test_a_free_output_that_comes_half_way_is_no_mismatch() -> None:
+    made = run(objective={"value": 1.0, "gradient": 1.0, "followed": 0.55, "guess": 0.1})
+    assert "objective-mismatch" in dict(judge(made).cleared)
+
+
+def test_an_empty_and_a_broken_run_raise_nothing() -> None:
+    for made in (Run(), run([float("nan")] * 3, objective={})):
+        assert all(each.symptom != "objective-mismatch" for each in judge(made).findings)
+    assert objective_mismatch(run(objective={"value": float("nan"), "aligned": 1.0}))
