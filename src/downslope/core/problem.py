@@ -304,17 +304,20 @@ def _split_by(split: Split, batch: Any) -> tuple[tuple[Any, ...], dict[str, Any]
         made: Any = split(batch)
     except Exception as error:
         raise InputError(f"split failed on a batch: {told(error)}") from error
+    kind = type(made).__name__
     parts = cast("tuple[Any, ...]", made) if isinstance(made, (tuple, list)) else ()
     if len(parts) != 3:
-        what = f"{len(parts)} parts" if parts else type(made).__name__
+        what = f"{len(parts)} parts" if parts else kind
         raise InputError(f"split gave {what}: it must give (args, kwargs, target), such as ((x,), {{}}, y)")
-    args, kwargs, target = parts
+    args: Any = parts[0]
+    kwargs: Any = parts[1]
+    kinds = [type(each).__name__ for each in parts]
     if not isinstance(args, (tuple, list)) or not isinstance(kwargs, Mapping):
         raise InputError(
-            f"split gave args of type {type(args).__name__} and kwargs of type {type(kwargs).__name__}: "
+            f"split gave args of type {kinds[0]} and kwargs of type {kinds[1]}: "
             "it must give (args, kwargs, target), such as ((x,), {}, y)"
         )
-    return tuple(cast("list[Any]", args)), dict(cast("Mapping[str, Any]", kwargs)), target
+    return tuple(cast("tuple[Any, ...]", parts[0])), dict(cast("Mapping[str, Any]", kwargs)), parts[2]
 
 
 def reference(thing: Any) -> str | None:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import itertools
-import logging
 import math
-import weakref
 from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -18,18 +16,10 @@ from downslope.core.errors import DownslopeError, InputError, ModelError, told
 from downslope.core.loss import Loss, Objective
 from downslope.core.problem import Problem
 from downslope.core.sources import Source
-
-_log = logging.getLogger("downslope")
+from downslope.training.streams import MOST_STREAMED, tell_cut
 
 BATCH = 1024
 """Examples a forward pass in evaluation, for data in memory."""
-
-
-MOST_STREAMED = 200
-"""Batches that stand for a stream whose length is not known; it may have no end."""
-
-_told: weakref.WeakSet[Any] = weakref.WeakSet()
-"""Streams of which it was said that their first batches stand for them."""
 
 
 class Evaluation(NamedTuple):
@@ -102,22 +92,13 @@ def evaluate(
                 outputs.append(loss.output)
                 targets.append(loss.target)
         if endless and len(losses) == MOST_STREAMED:
-            _tell_once(source, sum(count for _, count in losses))
+            tell_cut(source, sum(count for _, count in losses))
         metric = _metric(problem, outputs, targets) if problem.metric is not None else None
     values = torch.stack([value for value, _ in losses]).double().cpu()
     weights = torch.tensor([float(count) for _, count in losses], dtype=torch.float64)
     mean = float((values * weights).sum() / weights.sum())
     stderr = float(values.std() / math.sqrt(len(losses))) if len(losses) > 1 else math.nan
     return Evaluation(mean, metric, int(weights.sum()), stderr)
-
-
-def _tell_once(source: Source, count: int) -> None:
-    if source not in _told:
-        _told.add(source)
-        _log.warning(
-            "the data does not tell its length: its first %d batches, %d examples, stand for it in evaluation",
-            MOST_STREAMED, count,
-        )  # fmt: skip
 
 
 def _forward(objective: Objective, model: nn.Module, batch: Any) -> Loss:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -30,17 +29,13 @@ from downslope.training.recorder import Recorder
 from downslope.training.state import OnProbe, StepState
 from downslope.training.stochastic import StepRandomness
 from downslope.training.stopping import Watchman, stoppable
-
-_log = logging.getLogger("downslope")
+from downslope.training.streams import tell_long
 
 CHECKPOINT_SECONDS = 30.0
 """How often the resume state goes to disk while a run goes on; it always does at the end of a run."""
 
 RESUMED_BEST = "best-before.safetensors"
 """Best weights as they stood before an interrupted run was measured once more; a resumed run takes them."""
-
-LONG_EPOCH = 10_000
-"""Batches after which an epoch of data without a length is told to be long: it may have no end."""
 
 MOST_EVALUATIONS = 500
 """Evaluations over a run without patience; full-batch runs with thousands of epochs skip some."""
@@ -157,11 +152,7 @@ class Loop:
             loss = self._step(batch)
             self.position += 1
             losses.append(loss)
-            if self.position == LONG_EPOCH and self.total is None and not state.epoch:
-                _log.warning(
-                    "epoch 1 has not ended after %d batches: the data does not tell its length and may have "
-                    "no end; steps= bounds the run, Ctrl-C ends it and keeps it", LONG_EPOCH,
-                )  # fmt: skip
+            tell_long(self.total, state.epoch, self.position)
             bar.update(state.step, f"loss {loss:.4g}")
             self.recorder.flush(force=False)
             if state.run.status != "running" or self.stopped or state.step == recipe.steps:
@@ -170,8 +161,7 @@ class Loop:
         if self.stopped or state.run.status != "running" or not losses:
             return bool(losses)
         if self.position == self.per_epoch or state.step != recipe.steps:
-            state.epoch += 1
-            self.position = 0
+            state.epoch, self.position = state.epoch + 1, 0
         self.recorder.now(state.step, epoch=state.epoch, train_epoch_loss=sum(losses) / len(losses))
         if self._evaluation_due():
             self._evaluate()
