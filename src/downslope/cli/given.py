@@ -15,6 +15,7 @@ from downslope.core.errors import RecipeError
 from downslope.core.names import did_you_mean
 
 if TYPE_CHECKING:
+    from downslope.core.edits import Edit
     from downslope.core.problem import Problem
     from downslope.core.recipe import Recipe
 
@@ -40,17 +41,35 @@ class Given:
     seed: int | None = None
 
     @property
-    def named(self) -> str:
-        """TASK and its target, without what a recipe file says."""
-        return shlex.join([self.task, *([] if self.target is None else ["--target", self.target])])
-
-    @property
     def said(self) -> str:
         """TASK and what belongs to it, as the next command has to say it."""
-        words = [] if self.recipe is None else ["--recipe", str(self.recipe)]
-        words += [word for text in self.settings for word in ("--set", text)]
-        words += [] if self.seed is None else ["--seed", str(self.seed)]
-        return " ".join([self.named, shlex.join(words)]).rstrip()
+        words = self._named if self.recipe is None else [*self._named, "--recipe", str(self.recipe)]
+        seed = [] if self.seed is None else ["--seed", str(self.seed)]
+        return shlex.join([*words, *_set(self.settings), *seed])
+
+    def beside(self, kept: Sequence[Edit]) -> str:
+        """TASK and what a recipe file does not hold: the target, and settings of the problem.
+
+        A setting that one of the edits in the file changes is left out, since ``--set`` wins over the file.
+        """
+        edited = {key for edit in kept for key in _keys(edit)}
+        of_problem = [text for text in self.settings if _of_problem(key := _key(text)) and key not in edited]
+        return shlex.join([*self._named, *_set(of_problem)])
+
+    def edits(self) -> tuple[Edit, ...]:
+        """The edits of the problem in the recipe file that was given.
+
+        Raises:
+            RecipeError: the file cannot be read.
+            EditError: an unknown edit.
+        """
+        from downslope.core import edits
+
+        return () if self.recipe is None else edits.load(self.recipe)[1]
+
+    @property
+    def _named(self) -> list[str]:
+        return [self.task, *([] if self.target is None else ["--target", self.target])]
 
     def load(self, voice: Voice) -> tuple[Problem, Recipe]:
         """The problem and recipe asked for; what was chosen for the user is held until work begins.
@@ -90,7 +109,7 @@ def changed(problem: Problem, recipe: Recipe, settings: Sequence[str]) -> tuple[
         key = key.strip()
         if not sign or not key:
             raise RecipeError(f"--set {text}: must be key=value, such as lr=0.01 or model.width=64")
-        if key.startswith("model.") or key in _PROBLEM_KEYS:
+        if _of_problem(key):
             of_problem[key] = parsed(value)
         else:
             of_recipe[key] = parsed(value)
@@ -104,6 +123,25 @@ def changed(problem: Problem, recipe: Recipe, settings: Sequence[str]) -> tuple[
         problem.edit(**of_problem) if of_problem else problem,
         recipe.edit(**of_recipe) if of_recipe else recipe,
     )
+
+
+def _key(text: str) -> str:
+    return text.partition("=")[0].strip()
+
+
+def _of_problem(key: str) -> bool:
+    return key.startswith("model.") or key in _PROBLEM_KEYS
+
+
+def _set(settings: Sequence[str]) -> list[str]:
+    return [word for text in settings for word in ("--set", text)]
+
+
+def _keys(edit: Edit) -> list[str]:
+    """The keys of ``--set`` that an edit changes too."""
+    if edit.kind == "set-objective":
+        return ["objective"]
+    return [f"model.{edit.to_dict()['name']}"] if edit.kind == "set-argument" else []
 
 
 def parsed(text: str) -> Any:

@@ -33,7 +33,7 @@ def guarded(action: Callable[[], int], *, debug: bool = False) -> int:
     try:
         return action()
     except KeyboardInterrupt:
-        complain("interrupted; nothing was finished that could be kept")
+        complain("interrupted; only what was written by then is kept")
         return INTERRUPTED
     except DownslopeError as error:
         if debug:

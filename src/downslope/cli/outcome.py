@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from downslope.cli.guard import DONE, SICK
+from downslope.cli.guard import DONE, INTERRUPTED, SICK
 from downslope.cli.voice import Voice
+from downslope.core import edits
+from downslope.core.edits import Edit
 from downslope.core.errors import InputError, RecipeError
 from downslope.core.run import Run
 from downslope.diagnosis.diagnosis import Diagnosis
@@ -31,8 +34,13 @@ def diagnosis_document(found: Diagnosis, report: Path | None = None) -> dict[str
     return found.to_dict() | {"report": report}
 
 
-def status_of(found: Diagnosis) -> int:
-    """0 for a healthy run; 1 for one with a warning or worse, and for one that learns nothing unexplained."""
+def status_of(found: Diagnosis, *, interrupted: bool = False) -> int:
+    """0 for a healthy run; 1 for one with a warning or worse, and for one that learns nothing unexplained.
+
+    130 where Ctrl-C ended the verb: what it found by then is shown, but it is not the whole.
+    """
+    if interrupted:
+        return INTERRUPTED
     return DONE if found.healthy and not unexplained(found) else SICK
 
 
@@ -41,8 +49,14 @@ def repair_document(found: Repair, fixed: Path | None = None, report: Path | Non
     return found.to_dict() | {"fixed": fixed, "report": report}
 
 
-def save_fixed(found: Repair, path: Path, voice: Voice) -> Path | None:
+def save_fixed(found: Repair, path: Path, voice: Voice, earlier: Sequence[Edit] = ()) -> Path | None:
     """Write what was kept; None where nothing was, or where it is code that no file can hold.
+
+    Args:
+        found: The repair.
+        path: The file.
+        voice: Says why a file is not written.
+        earlier: Edits that the problem had before, from the recipe file that was given.
 
     Raises:
         InputError: the path cannot be written.
@@ -51,7 +65,8 @@ def save_fixed(found: Repair, path: Path, voice: Voice) -> Path | None:
         return None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        return found.save(path)
+        kept = [each for each in found.edits if each.kind != "set-recipe"]
+        return edits.save(path, found.recipe, [*earlier, *kept])
     except RecipeError as error:
         voice.note(f"{path} is not written: {error}")
         return None

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 from typing import Any, Literal
 
+from downslope.core.asked import check_asked
 from downslope.core.edits import Combined, Edit, StandardiseInputs, StandardiseTargets
 from downslope.core.errors import DataError, DownslopeError, InputError, ModelError
 from downslope.core.finding import Finding
@@ -22,9 +23,11 @@ from downslope.diagnosis.budget import Budget
 from downslope.diagnosis.diagnosis import Diagnosis
 from downslope.diagnosis.judge import judge
 from downslope.diagnosis.measure import (
+    affine,
     constant,
     data,
     ending,
+    flow,
     objective,
     output,
     rates,
@@ -85,6 +88,7 @@ def diagnose(
     """
     if isinstance(problem_or_run, Run):
         return diagnose_run(problem_or_run)
+    check_asked(problem_or_run, recipe, or_a=", or a Run")
     return _Session(problem_or_run, recipe or Recipe(), Budget(budget), progress, folder).go()
 
 
@@ -112,6 +116,8 @@ def _static(run: Run, problem: Problem, recipe: Recipe) -> None:
         ("features", lambda: data.features(problem)),
         ("output", lambda: output.measure(problem, recipe)),
         ("objective", lambda: objective.measure(run, problem, recipe)),
+        ("flow", lambda: flow.measure(problem, recipe)),
+        ("affine", lambda: affine.measure(run, problem, recipe)),
         ("start", lambda: start.measure(problem, recipe)),
         ("constant", lambda: constant.measure(problem, recipe)),
     ):

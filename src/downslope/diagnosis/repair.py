@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from downslope.core import edits as core_edits
+from downslope.core.asked import check_asked
 from downslope.core.edits import Combined, Edit, ReplaceModule
 from downslope.core.errors import DownslopeError, InputError
 from downslope.core.plain import plain
@@ -55,6 +56,7 @@ class Repair:
         seeds: Seeds of the trials.
         seconds: What the repair took, the diagnosis included.
         notes: Decisions that a reader must know.
+        interrupted: Whether Ctrl-C ended it; what was proved by then stands.
     """
 
     problem: Problem
@@ -69,6 +71,12 @@ class Repair:
     seeds: tuple[int, ...] = ()
     seconds: float = 0.0
     notes: list[str] = field(default_factory=list[str])
+    interrupted: bool = False
+
+    def stopped(self) -> None:
+        """Note that Ctrl-C ended it."""
+        self.interrupted = True
+        self.notes.append("Interrupted: what was not tried by then is not judged.")
 
     @property
     def edits(self) -> tuple[Edit, ...]:
@@ -157,6 +165,7 @@ def repair(
     Raises:
         InputError: what `diagnose` raises, or fewer than 2 seeds.
     """
+    check_asked(problem, recipe)
     if seeds < 2:
         raise InputError(f"seeds={seeds}: must be at least 2, a single pair has no interval; 3 is usual")
     spend = Budget(budget)
@@ -164,7 +173,9 @@ def repair(
     found = diagnosis or diagnose(problem, recipe, budget=0.5 * spend.seconds if math.isfinite(spend.seconds)
                                   else budget, progress=progress, folder=folder)  # fmt: skip
     result = Repair(problem=problem, recipe=recipe, diagnosis=found)
-    if not found.healthy:
+    if found.run.status == "interrupted":
+        result.stopped()
+    elif not found.healthy:
         _Trials(result, seeds, spend, progress).go()
     result.seconds = spend.spent + (found.seconds if diagnosis is not None else 0.0)
     return result
@@ -194,14 +205,20 @@ class _Trials:
             result.notes.append("No remedy can be applied without a change by hand.")
             return
         self._say(f"{len(edits)} remedies x {len(result.seeds)} seeds beside the unchanged recipe")
+        try:
+            self._prove(edits)
+        except KeyboardInterrupt:
+            result.stopped()
+        self._choose()
+
+    def _prove(self, edits: Sequence[Edit]) -> None:
         self.control, _ = self._scores(None)
-        result.before = mean(self.control)
+        self.result.before = mean(self.control)
         for edit in edits:
             if not self._try(edit) or self._done():
                 break
         self._repeat()
         self._retune()
-        self._choose()
 
     def _say(self, text: str) -> None:
         if self.talk:
@@ -220,6 +237,8 @@ class _Trials:
             return (), one_line(error)
         except Exception as error:  # noqa: BLE001 (a remedy that the user's code does not take is no crash)
             return (), one_line(error)
+        if runs[-1].status == "interrupted":  # a score of half a run is no score
+            raise KeyboardInterrupt
         self.slowest = max(self.slowest, self.budget.spent - begun)
         comparable = problem.objective is self.problem.objective
         scores = [score(run, self.problem, self.held, comparable=comparable) for run in runs]

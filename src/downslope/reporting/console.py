@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -120,7 +121,7 @@ def next_of_repair(
     kept = [Row(shown(run.folder), label="kept")] if run.folder is not None else []
     if fixed is None:
         return [*kept, *opened(written)]
-    return [*kept, Row(_then(f"downslope fit {task} --recipe {shown(fixed)}", written), label="next")]
+    return [*kept, Row(_then(f"downslope fit {task} --recipe {said(fixed)}", written), label="next")]
 
 
 def next_of_diagnosis(found: Diagnosis, task: str, written: Path | None = None) -> list[Row]:
@@ -133,17 +134,19 @@ def next_of_diagnosis(found: Diagnosis, task: str, written: Path | None = None) 
 
 def opened(written: Path | None) -> list[Row]:
     """Where the report is; nothing without one."""
-    return [Row(f"open {shown(written)}", label="next")] if written else []
+    return [Row(f"open {said(written)}", label="next")] if written else []
 
 
 def _then(command: str, written: Path | None) -> str:
-    return command + (f"    open {shown(written)}" if written else "")
+    return command + (f"    open {said(written)}" if written else "")
 
 
-def next_of_run(run: Run, task: str, written: Path | None = None) -> list[Row]:
-    """Where the run is kept and what one can do with it."""
+def next_of_run(run: Run, task: str | None, written: Path | None = None) -> list[Row]:
+    """Where the run is kept and what one can do with it; without a task its report tells more."""
     rows = [Row(shown(run.folder), label="kept")] if run.folder is not None else []
-    follow = f"downslope resume {shown(run.folder)}" if run.status == "interrupted" and run.folder else ""
+    follow = f"downslope resume {said(run.folder)}" if run.status == "interrupted" and run.folder else ""
+    if not follow and task is None:
+        follow = f"downslope report {said(run.folder)}" if run.folder else "downslope --help"
     follow = follow or f"downslope diagnose {task}"
     return [*rows, Row(_then(follow, written), label="next")]
 
@@ -152,6 +155,11 @@ def shown(path: Path) -> str:
     """A path as short as it can be said here."""
     whole, here = path.absolute(), Path.cwd()
     return str(whole.relative_to(here)) if whole.is_relative_to(here) else str(path)
+
+
+def said(path: Path) -> str:
+    """A path as a command says it: short, and quoted where a shell would take it apart."""
+    return shlex.quote(shown(path))
 
 
 def before_and_after(before: Run, after: Run) -> str:

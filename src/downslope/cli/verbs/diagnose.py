@@ -29,10 +29,12 @@ def diagnose(
         from downslope.cli.outcome import check_writable, diagnosis_document, save_report, status_of
         from downslope.diagnosis.diagnose import diagnose as examine
         from downslope.reporting import console
+        from downslope.training.stopping import interruptions
 
         problem, how = given.load(voice)
         check_writable(report)
         voice.begin()
+        before = interruptions()
         found = examine(problem, how, budget=budget, progress=voice.progress, folder=folder)
         written = save_report(report, found.run, found) if report else None
         voice.show(
@@ -44,6 +46,6 @@ def diagnose(
             ]
         )
         voice.document({"verb": "diagnose"} | diagnosis_document(found, written))
-        return status_of(found)
+        return status_of(found, interrupted=interruptions() > before)
 
     return guarded(act, debug=debug)

@@ -41,17 +41,23 @@ def repair(
         from downslope.cli.outcome import check_writable, repair_document, save_fixed, save_report, status_of
         from downslope.diagnosis.repair import repair as mend
         from downslope.reporting import console
+        from downslope.training.stopping import interruptions
 
         problem, how = given.load(voice)
+        earlier = given.edits()
         check_writable(report, output)
         voice.begin()
+        before = interruptions()
         found = mend(problem, how, seeds=seeds, budget=budget, progress=voice.progress, folder=folder)
-        fixed = save_fixed(found, output, voice)
+        fixed = save_fixed(found, output, voice, earlier)
         written = save_report(report, found) if report else None
         voice.show(
-            [*console.whole_repair(found), *console.next_of_repair(found, given.named, fixed, written)]
+            [
+                *console.whole_repair(found),
+                *console.next_of_repair(found, given.beside(found.edits), fixed, written),
+            ]
         )
         voice.document({"verb": "repair"} | repair_document(found, fixed, written))
-        return status_of(found.diagnosis)
+        return status_of(found.diagnosis, interrupted=found.interrupted or interruptions() > before)
 
     return guarded(act, debug=debug)

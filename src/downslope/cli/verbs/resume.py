@@ -27,8 +27,7 @@ def resume(
         from downslope.training.fit import resume as go_on
 
         run = go_on(folder, progress=voice.progress)
-        task = str(run.described.get("task"))
-        voice.show([*console.header(run), *console.of_run(run), *console.next_of_run(run, task)])
+        voice.show([*console.header(run), *console.of_run(run), *console.next_of_run(run, None)])
         voice.document({"verb": "resume"} | run_document(run))
         return INTERRUPTED if run.status == "interrupted" else DONE
 
