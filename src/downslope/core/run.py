@@ -14,6 +14,7 @@ from downslope.core import names
 from downslope.core.edits import from_dict
 from downslope.core.errors import EditError, ModelError, RecipeError, RunFolderError
 from downslope.core.history import History, Probes, replay
+from downslope.core.plain import plain
 from downslope.core.problem import Problem
 from downslope.core.recipe import Lost, Recipe, read_table
 from downslope.core.weights import load_tensors
@@ -112,7 +113,9 @@ class Run:
             problem: Problem = names.load("downslope.training.tasks:load_task")(task).problem
             try:
                 later = self.described.get("edits", ())[len(problem.edits) :]
-                self.problem = problem.edit(*(from_dict(each) for each in later))
+                self.problem = _as_described(
+                    problem.edit(*(from_dict(each) for each in later)), self.described
+                )
             except EditError as error:
                 raise ModelError(
                     f"the edits of this run cannot be repeated: {error}; give problem="
@@ -123,6 +126,35 @@ class Run:
         said = {k: v for k, v in self.summary.items() if v is not None}
         numbers = ", ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in said.items())
         return f"Run({self.status}: {numbers or 'nothing recorded'})"
+
+
+def _as_described(problem: Problem, described: Mapping[str, Any]) -> Problem:
+    """The task's problem with what was set beside it when the run was made: goal, metric, model arguments.
+
+    Raises:
+        ModelError: something was set that no file holds.
+    """
+    own, changes = problem.describe(), dict[str, Any]()
+    for key in ("objective", "metric"):
+        found = described.get(key, own[key])
+        if found != own[key] and not (_is_code(found) and _is_code(own[key])):  # of code only a repr is kept
+            if _is_code(found):
+                raise ModelError(
+                    f"the {key} of this run was code ({found}), which no file holds: give problem="
+                )
+            changes[key] = found
+    for key in ("goal", "maximize", "metric_goal"):
+        if described.get(key, own[key]) != own[key]:
+            changes[key] = described[key]
+    arguments, there = plain(own["arguments"]), cast("Mapping[str, Any]", described.get("arguments") or {})
+    differ = {k: v for k, v in there.items() if k not in arguments or arguments[k] != v}
+    changes |= {f"model.{k}": v for k, v in differ.items() if not _is_code(v)}
+    return problem.edit(**changes) if changes else problem
+
+
+def _is_code(reference: Any) -> bool:
+    """Whether what a folder says of an object is no name by which it is found again."""
+    return isinstance(reference, str) and ("<" in reference or reference.endswith(")"))
 
 
 def load_run(folder: str | Path, problem: Problem | None = None) -> Run:
