@@ -44,11 +44,13 @@ def late(output: Any, target: Any) -> float:
 
 X, Y = data()
 CASES: dict[str, tuple[Callable[[], Any], str]] = {
-    "a nan in the inputs": (lambda: regression(train=poisoned(7, 2)), "train inputs: nan at row 7, column 2"),
+    "a nan in the inputs": (
+        lambda: regression(train=poisoned(7, 2)), "train inputs, row 7, column 2 (counted from 0): nan;"),
     "an infinity in the targets": (
         lambda: regression(train=poisoned(3, 0, math.inf, target=True)),
-        "train target: inf at row 3, column 0"),
-    "a nan in validation": (lambda: regression(valid=poisoned(1, 1)), "valid inputs: nan at row 1, column 1"),
+        "train target, row 3, column 0 (counted from 0): inf;"),
+    "a nan in validation": (
+        lambda: regression(valid=poisoned(1, 1)), "valid inputs, row 1, column 1 (counted from 0): nan;"),
     "lengths that differ": (lambda: regression(train=(X, Y[:-1])), "same first dimension"),
     "no example": (lambda: regression(train=(X[:0], Y[:0])), "the data is empty"),
     "inputs of another width": (lambda: regression(train=(X[:, :3], Y)), "(16, 3)"),

@@ -5,9 +5,10 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, Literal, NamedTuple, Protocol, cast
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset, default_collate
@@ -46,15 +47,33 @@ class Source(Protocol):
         ...
 
 
+class Origin(NamedTuple):
+    """Where the examples of a part stand in the file that they were read from."""
+
+    file: str
+    unit: Literal["line", "row"]
+    """Lines of a text count from 1, rows of an array from 0."""
+    at: npt.NDArray[np.int64]
+    """Line or row of each example."""
+    columns: Sequence[str] = ()
+    """Names of the numbers of an example, where they have any."""
+    inputs: str = ""
+    """Name of the array."""
+    target: str = ""
+    """Name of the column or array."""
+
+
 class Memory:
     """Examples held as one batch of tensors.
 
     Args:
         batch: A pytree whose tensors share their first dimension.
+        origin: The file that they were read from, where it was one.
     """
 
-    def __init__(self, batch: Any) -> None:
+    def __init__(self, batch: Any, origin: Origin | None = None) -> None:
         self.batch = batch
+        self.origin = origin
         self.size: int = batches.length(batch, "data")
         if not self.size:
             raise DataError("the data is empty: it needs at least one example")
@@ -63,7 +82,7 @@ class Memory:
 
     def to(self, device: torch.device, dtype: torch.dtype | None = None) -> Memory:
         """The same examples on `device`, floating ones as `dtype` where one is given."""
-        return Memory(batches.to(self.batch, device, dtype))
+        return Memory(batches.to(self.batch, device, dtype), self.origin)
 
     def steps(self, batch_size: int) -> int:
         """Batches in one pass; the last may be smaller."""
@@ -208,8 +227,14 @@ def as_source(data: Any, what: str) -> Source:
 
 
 def read_path(path: str | Path, target: str | None = None) -> Any:
-    """What `downslope.data` reads from a file: train and valid parts, task, and what it decided."""
-    return names.load("downslope.data.paths:load_path")(Path(path), target=target)
+    """What `downslope.data` reads from a file: train and valid parts, task, and what it decided.
+
+    The parts come as sources that know where in the file their examples stand.
+    """
+    loaded = names.load("downslope.data.paths:load_path")(Path(path), target=target)
+    train, valid = loaded.origins
+    held = None if loaded.valid is None else Memory(loaded.valid, valid)
+    return loaded._replace(train=Memory(loaded.train, train), valid=held)
 
 
 def _from_dataset(dataset: Dataset[Any]) -> Source:

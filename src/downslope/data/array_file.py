@@ -14,8 +14,9 @@ from torch import Tensor
 
 from downslope.core.errors import DataError
 from downslope.core.names import did_you_mean
+from downslope.core.sources import Origin
 from downslope.data import target as targets
-from downslope.data.split import parts
+from downslope.data.split import Parts, parts
 from downslope.data.table import Loaded, Pair
 
 WHOLE = (("x", "y"), ("data", "target"), ("inputs", "targets"), ("features", "labels"), ("images", "labels"))
@@ -93,12 +94,18 @@ def _loaded(arrays: dict[str, Tensor], path: Path, target: str | None, seed: int
     if held_out:
         first, rest = decided.values.split([len(train[1]), len(valids[0][1])])
         told.append(f"validation data are {held_out[0]!r} and {held_out[1]!r}")
-        pairs: tuple[Pair, Pair | None] = (train[0], first), (valids[0][0], rest)
+        rows = (np.arange(len(pair[1])) for pair in (train, *valids))
+        cut = Parts((train[0], first), (valids[0][0], rest), *rows)
     else:
         stratify = decided.task == "classification" and decided.values.ndim == 1
-        pairs = parts(train[0], decided.values, valid=valid, seed=seed, stratify=stratify)
+        cut = parts(train[0], decided.values, valid=valid, seed=seed, stratify=stratify)
     features = [str(i) for i in range(train[0][0].numel())] if train[0].ndim < 3 else []
-    return Loaded(*pairs, decided.task, features, decided.classes, found[1], told)
+    x, y = held_out or found
+    origins = (
+        Origin(path.name, "row", cut.train_rows, inputs=found[0], target=found[1]),
+        Origin(path.name, "row", cut.valid_rows, inputs=x, target=y),
+    )
+    return Loaded(cut.train, cut.valid, decided.task, features, decided.classes, found[1], told, origins)
 
 
 def _find(

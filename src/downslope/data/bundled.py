@@ -96,7 +96,7 @@ def diabetes(*, standardise: bool = False, valid: float = 0.2, seed: int = 0) ->
     found = _bundle("load_diabetes", scaled=False)
     inputs = torch.from_numpy(np.ascontiguousarray(found.data, dtype=np.float32))
     target = torch.from_numpy(np.ascontiguousarray(found.target, dtype=np.float32))
-    train, held = parts(inputs, target, valid=valid, seed=seed, stratify=False)
+    train, held, *_ = parts(inputs, target, valid=valid, seed=seed, stratify=False)
     table = Table(train, held, "regression", [str(name) for name in found.feature_names], [])
     return _standardised(table) if standardise else table
 
@@ -110,7 +110,7 @@ def _bundle(loader: str, **options: Any) -> Any:
 def _classes(inputs: Any, found: Any, classes: list[str], valid: float, seed: int) -> Table:
     tensor = torch.from_numpy(np.ascontiguousarray(inputs, dtype=np.float32))
     target = torch.from_numpy(np.ascontiguousarray(found.target, dtype=np.int64))
-    train, held = parts(tensor, target, valid=valid, seed=seed, stratify=True)
+    train, held, *_ = parts(tensor, target, valid=valid, seed=seed, stratify=True)
     return Table(train, held, "classification", [str(name) for name in found.feature_names], classes)
 
 

@@ -12,8 +12,9 @@ import torch
 
 from downslope.core.errors import DataError
 from downslope.core.names import did_you_mean
+from downslope.core.sources import Origin
 from downslope.data import target as targets
-from downslope.data.csv_text import Cells, is_missing, number, read_cells
+from downslope.data.csv_text import Cells, is_date, is_missing, number, read_cells, without_thousands
 from downslope.data.split import parts
 from downslope.data.table import Loaded
 
@@ -40,23 +41,28 @@ def load_csv(path: Path, target: str | None, *, seed: int, valid: float) -> Load
     told = list(cells.told)
     goal = _target_index(cells, target, path, told)
     cells = _with_target(cells, goal, path, told)
-    decided = _decide([row[goal] for row in cells.rows], cells.names[goal])
+    decided = _decide(_cells_of(cells, goal, told), cells.names[goal])
     told.append(decided.told)
+    _check_classes(decided, path, cells.names[goal], len(cells.rows))
     columns = [
-        _column(name, [row[i] for row in cells.rows], cells.lines, told.append)
+        _column(name, _cells_of(cells, i, told), cells.lines, told.append)
         for i, name in enumerate(cells.names)
         if i != goal
     ]
     names = [name for column in columns for name in column.names]
     if not names:
-        raise DataError(
-            f"{path.name}: no column but {cells.names[goal]!r} can be used as an input: {told[-1]}"
-        )
+        reason = told[-1] if columns else "it is the only one"
+        raise DataError(f"{path.name}: no column but {cells.names[goal]!r} can be used as an input: {reason}")
     inputs = torch.from_numpy(np.concatenate([column.values for column in columns], axis=1))
     _tell_gaps(inputs, names, told)
     stratify = decided.task == "classification"
-    train, held = parts(inputs, decided.values, valid=valid, seed=seed, stratify=stratify)
-    return Loaded(train, held, decided.task, names, decided.classes, cells.names[goal], told)
+    cut = parts(inputs, decided.values, valid=valid, seed=seed, stratify=stratify)
+    lines, name = np.array(cells.lines), cells.names[goal]
+    first, rest = (
+        Origin(path.name, "line", lines[rows], columns=names, target=name)
+        for rows in (cut.train_rows, cut.valid_rows)
+    )
+    return Loaded(cut.train, cut.valid, decided.task, names, decided.classes, name, told, (first, rest))
 
 
 def _target_index(cells: Cells, target: str | None, path: Path, told: list[str]) -> int:
@@ -71,13 +77,40 @@ def _target_index(cells: Cells, target: str | None, path: Path, told: list[str])
 
 
 def _with_target(cells: Cells, goal: int, path: Path, told: list[str]) -> Cells:
-    """The rows that have a target."""
+    """The rows that have a target; in a column of numbers, what is no number is none."""
+    name = cells.names[goal]
     keep = [i for i, row in enumerate(cells.rows) if not is_missing(row[goal])]
     if not keep:
-        raise DataError(f"{path.name}: the target column {cells.names[goal]!r} holds no value")
+        raise DataError(f"{path.name}: the target column {name!r} holds no value")
     if len(keep) < len(cells.rows):
         told.append(f"{len(cells.rows) - len(keep)} rows without a target are left out")
+    odd = [i for i in keep if all(number(cells.rows[i][goal], d) is None for d in (".", ","))]
+    if 0 < len(odd) <= (1 - MOSTLY) * len(keep):
+        told.append(
+            f"target {name!r}: {len(odd)} cells are no number and their rows are left out, the first is "
+            f"{cells.rows[odd[0]][goal]!r} in line {cells.lines[odd[0]]}"
+        )
+        keep = sorted(set(keep) - set(odd))
     return cells._replace(rows=[cells.rows[i] for i in keep], lines=[cells.lines[i] for i in keep])
+
+
+def _cells_of(cells: Cells, index: int, told: list[str]) -> list[str]:
+    """One column, without the commas that group its thousands."""
+    column = [row[index] for row in cells.rows]
+    plain = without_thousands(column, cells.delimiter)
+    if plain is not None:
+        told.append(f"column {cells.names[index]!r} groups thousands with commas")
+    return plain or column
+
+
+def _check_classes(decided: targets.Decided, path: Path, name: str, rows: int) -> None:
+    """Refuse a target that only names its rows."""
+    count = len(decided.classes)
+    if count > targets.MOST_CLASSES and 2 * count > rows:
+        raise DataError(
+            f"{path.name}: target {name!r} is text with {count} different values in {rows} rows: no class "
+            "recurs often enough to be learnt; take another column as the target"
+        )
 
 
 def _decide(values: list[str], name: str) -> targets.Decided:
@@ -138,6 +171,9 @@ def _numeric(name: str, array: npt.NDArray[np.float64], tell: Callable[[str], No
 
 def _categorical(name: str, cells: list[str], tell: Callable[[str], None]) -> Column:
     """One column of 0 and 1 for each level; one in all where there are two levels."""
+    if sum(map(is_date, cells)) >= MOSTLY * sum(not is_missing(cell) for cell in cells):
+        tell(f"column {name!r} holds dates and is left out; numbers made of them (days, months) can be used")
+        return Column([], np.empty((len(cells), 0), np.float32))
     filled = ["missing" if is_missing(cell) else cell for cell in cells]
     levels = sorted(set(filled))
     if len(levels) > max(2, min(MOST_LEVELS, len(cells) // 2)):

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
+import io
 import itertools
+import math
+import os
+import re
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,6 +19,14 @@ from downslope.core.errors import DataError
 DELIMITERS = (",", ";", "\t", "|")
 MISSING = frozenset({"", "na", "n/a", "nan", "null", "none", "?", "-", "missing"})
 
+GROWTH = 17
+"""Bytes of memory that a byte of text takes while it is cut into cells; measured on cells of 7 characters."""
+
+_OPEN = "; a quote that opens there may not close where it should"
+_WINDOWS = re.compile(rb"[\x80-\x9f]")
+_THOUSANDS = re.compile(r"[+-]?\d{1,3}(,\d{3})+(\.\d*)?")
+_DATE = re.compile(r"(\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}([-/.])\d{1,2}\2\d{2,4})([T ].*)?")
+
 
 class Cells(NamedTuple):
     """Rows of equally many cells, stripped, and the names of their columns."""
@@ -20,8 +34,9 @@ class Cells(NamedTuple):
     names: list[str]
     rows: list[list[str]]
     lines: list[int]
-    """The line of the file on which each row ends, for messages."""
+    """The line of the file on which each row begins, counted from 1, for messages."""
     told: list[str]
+    delimiter: str = ","
 
 
 def is_missing(cell: str) -> bool:
@@ -43,6 +58,24 @@ def number(cell: str, decimal: str = ".") -> float | None:
         return None
 
 
+def is_date(cell: str) -> bool:
+    """Whether a cell looks like a day, with or without a time."""
+    return _DATE.fullmatch(cell) is not None
+
+
+def without_thousands(cells: list[str], delimiter: str) -> list[str] | None:
+    """Cells such as ``1,234.5`` without their commas, where every cell that has a comma groups so.
+
+    ``1,234`` alone groups thousands in a table that commas delimit, and is a decimal comma in any other.
+    """
+    with_comma = [cell for cell in cells if "," in cell]
+    if not with_comma or any(_THOUSANDS.fullmatch(cell) is None for cell in with_comma):
+        return None
+    if delimiter != "," and not any("." in cell for cell in with_comma):
+        return None
+    return [cell.replace(",", "") for cell in cells]
+
+
 def read_cells(path: Path, target: str | None = None) -> Cells:
     """The cells of a text table.
 
@@ -61,50 +94,90 @@ def read_cells(path: Path, target: str | None = None) -> Cells:
     delimiter = _delimiter(text)
     if delimiter != ",":
         told.append(f"cells are separated by {_spoken(delimiter)}")
-    reader = csv.reader(text.splitlines(), delimiter=delimiter, skipinitialspace=True, strict=False)
+    rows, lines, spans = _rows(path, text, delimiter)
+    names, start = _header(rows, target)
+    if not start:
+        told.append(f"no header found: columns are named {names[0]} to {names[-1]}")
+    _check_lengths(path, names, rows, lines, spans)
+    if start == len(rows):
+        raise DataError(f"{path.name} holds a header and no rows; at least one example is needed")
+    return Cells(names, rows[start:], lines[start:], told, delimiter)
+
+
+def _rows(path: Path, text: str, delimiter: str) -> tuple[list[list[str]], list[int], list[int]]:
+    """Stripped cells of every row that has any, the line on which it begins, and how many lines it takes."""
+    # Lines end where csv's own rules say so: str.splitlines would also cut at a form feed or a U+2028.
+    source = io.StringIO(text, newline="")
+    reader = csv.reader(source, delimiter=delimiter, skipinitialspace=True, strict=False)
     rows: list[list[str]] = []
     lines: list[int] = []
+    spans: list[int] = []
+    line = 1
     try:
         for row in reader:
             cells = [cell.strip() for cell in row]
             if any(cells):
                 rows.append(cells)
-                lines.append(reader.line_num)
+                lines.append(line)
+                spans.append(reader.line_num + 1 - line)
+            line = reader.line_num + 1
     except csv.Error as error:
-        raise DataError(f"{path.name}, line {reader.line_num}: {error}; is it a text table?") from error
+        raise DataError(f"{path.name}, line {line}: {error}{_OPEN}") from error
     if not rows:
         raise DataError(f"{path.name} holds no rows; a header and at least one example are needed")
-    names, start = _header(rows, target)
-    if not start:
-        told.append(f"no header found: columns are named {names[0]} to {names[-1]}")
-    _check_lengths(path, names, rows, lines)
-    if start == len(rows):
-        raise DataError(f"{path.name} holds a header and no rows; at least one example is needed")
-    return Cells(names, rows[start:], lines[start:], told)
+    width = len(rows[0])
+    if width > 1 and all(len(row) == width and not row[-1] for row in rows):
+        rows = [row[:-1] for row in rows]  # every line ends with the delimiter
+    return rows, lines, spans
 
 
 def _text(path: Path, told: list[str]) -> str:
     try:
+        size = path.stat().st_size
+        if size * GROWTH > _memory():
+            raise DataError(
+                f"{path.name}: {size / 2**20:,.0f} MiB of text would not fit into this machine's memory once "
+                "cut into cells; convert it to .npz, or give a Dataset that reads it piece by piece"
+            )
         raw = path.read_bytes()
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from error
     if not raw.strip():
         raise DataError(f"{path.name} is empty; a header and at least one example are needed")
+    if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        with suppress(UnicodeDecodeError):
+            return raw.decode("utf-16")
     if b"\0" in raw[:65536]:
         raise DataError(f"{path.name} is no text file; .csv needs text, arrays belong in .npz or .pt")
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError:
-        told.append("the text is not UTF-8 and was read as Latin-1")
-        return raw.decode("latin-1")
+        # Windows fills with letters what Latin-1 leaves to control characters.
+        encoding, name = ("cp1252", "Windows-1252") if _WINDOWS.search(raw) else ("latin-1", "Latin-1")
+        told.append(f"the text is not UTF-8 and was read as {name}")
+        return raw.decode(encoding, errors="replace")
+
+
+def _memory() -> float:
+    """Bytes of this machine's memory; infinite where it does not say."""
+    try:
+        return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    except (AttributeError, OSError, ValueError):
+        return math.inf
 
 
 def _delimiter(text: str) -> str:
     """The delimiter that cuts the first 50 lines into the most equal and then the most cells."""
-    head = [line for line in itertools.islice(text.splitlines(), 200) if line.strip()][:50]
+    lines = itertools.islice(io.StringIO(text, newline=""), 200)
+    head = [line for line in lines if line.strip()][:50]
     best, score = ",", (0.0, 1)
     for delimiter in DELIMITERS:
-        counts = Counter(len(row) for row in csv.reader(head, delimiter=delimiter, skipinitialspace=True))
+        reader = csv.reader(head, delimiter=delimiter, skipinitialspace=True)
+        counts: Counter[int] = Counter()
+        with suppress(csv.Error):  # a cell beyond csv's limit: what was cut by then decides
+            counts.update(len(row) for row in reader)
+        if not counts:
+            continue
         width, agreeing = max(counts.items(), key=lambda item: (item[1], item[0]))
         share = agreeing / sum(counts.values())
         if width > 1 and (share, width) > score:
@@ -137,12 +210,14 @@ def _names_its_columns(first: list[str], below: list[list[str]]) -> bool:
     return not any(cell in column for cell, column in zip(first, filled, strict=False))
 
 
-def _check_lengths(path: Path, names: list[str], rows: list[list[str]], lines: list[int]) -> None:
-    for row, line in zip(rows, lines, strict=True):
+def _check_lengths(
+    path: Path, names: list[str], rows: list[list[str]], lines: list[int], spans: list[int]
+) -> None:
+    for row, line, span in zip(rows, lines, spans, strict=True):
         if len(row) != len(names):
+            hint = _OPEN if span > 1 else "; put cells that contain the delimiter in double quotes"
             raise DataError(
-                f"{path.name}, line {line}: {len(row)} cells where the first row has {len(names)}; put cells "
-                "that contain the delimiter in double quotes"
+                f"{path.name}, line {line}: {len(row)} cells where the first row has {len(names)}{hint}"
             )
 
 

@@ -38,8 +38,8 @@ def facts(inputs: object, target: object = None) -> Facts:
         - ``inputs``: ``rms``, ``mean``, ``std``, ``min``, ``max`` of all values; ``features`` (columns, or
           channels of an image), ``max_abs_mean``, ``max_std``, ``min_std`` (of those that vary),
           ``std_ratio``, ``constant`` (features that do not vary), ``sampled`` (examples measured);
-        - ``non_finite`` and ``target_non_finite``: ``count``, ``nan``, ``first`` (``row`` and ``column``,
-          flat within the example, from 0; None if there is none);
+        - ``non_finite`` and ``target_non_finite``: ``count``, ``nan``, ``first`` (``row``, ``column``, flat
+          within the example, its ``index`` there, ``value``; all from 0; None if there is none);
         - ``target``: None, or ``kind`` ("binary", "classes", "one-hot", "multi-label", "real"), ``shape``,
           ``dtype``, ``mean``, ``std``, ``min``, ``max``, ``rms``, ``distinct``, ``constant``, ``labels`` and
           ``counts`` (of binary and classes, at most 1000), ``neighbours`` (see `_order`).
@@ -152,7 +152,12 @@ def non_finite(x: Tensor) -> Facts:
     return {
         "count": int(bad.sum()),
         "nan": int(rows.isnan().sum()),
-        "first": {"row": row, "column": column, "value": str(float(rows[row, column]))},
+        "first": {
+            "row": row,
+            "column": column,
+            "index": [int(i) for i in np.unravel_index(column, x.shape[1:])] if x.ndim > 1 else [],
+            "value": str(float(rows[row, column])),
+        },
     }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -58,10 +58,22 @@ def _quotas(labels: npt.NDArray[Any], held: int) -> list[tuple[Any, int]]:
     return list(zip(kinds, kept.tolist(), strict=True))
 
 
-def parts(
-    inputs: Tensor, target: Tensor, *, valid: float, seed: int, stratify: bool
-) -> tuple[Pair, Pair | None]:
-    """The training pair and the validation pair; None for the latter where nothing is held out."""
+class Parts(NamedTuple):
+    """A table cut in two."""
+
+    train: Pair
+    valid: Pair | None
+    """None where nothing is held out."""
+    train_rows: Index
+    """Where each training example stood."""
+    valid_rows: Index
+    """The same of those held out."""
+
+
+def parts(inputs: Tensor, target: Tensor, *, valid: float, seed: int, stratify: bool) -> Parts:
+    """The training pair and the validation pair, and which rows are in them."""
     labels = target.numpy() if stratify else None
-    train, held = (torch.from_numpy(i) for i in split(len(target), valid=valid, seed=seed, labels=labels))
-    return (inputs[train], target[train]), ((inputs[held], target[held]) if len(held) else None)
+    rows = split(len(target), valid=valid, seed=seed, labels=labels)
+    train, held = (torch.from_numpy(each) for each in rows)
+    pairs = (inputs[train], target[train]), ((inputs[held], target[held]) if len(held) else None)
+    return Parts(*pairs, *rows)

@@ -6,6 +6,8 @@ from typing import Literal, NamedTuple
 
 from torch import Tensor
 
+from downslope.core.sources import Origin
+
 Task = Literal["classification", "regression"]
 Pair = tuple[Tensor, Tensor]
 
@@ -37,3 +39,5 @@ class Loaded(NamedTuple):
     """The name of the target's column or array."""
     told: list[str]
     """Every decision that the file did not spell out, one sentence each."""
+    origins: tuple[Origin, Origin]
+    """Where in the file the training examples stand, and those held out."""

@@ -23,7 +23,7 @@ from downslope.core.recipe import Lost, Recipe
 from downslope.core.run import Run, load_run
 from downslope.core.sources import Loader, Memory, Source
 from downslope.core.weights import copied
-from downslope.data.inspect import non_finite
+from downslope.data.gaps import gaps
 from downslope.training import choices
 from downslope.training.environment import environment
 from downslope.training.evaluate import Evaluation
@@ -300,22 +300,14 @@ def _refuse_non_finite(problem: Problem) -> None:
     """Data in memory with a NaN or infinity is refused here; `diagnose` reports it instead.
 
     Raises:
-        DataError: naming part, row and column of the first.
+        DataError: naming the first by file, line and column, or by part, row and column.
     """
     for what, source in (("train", problem.train_source), ("valid", problem.valid_source)):
         if not isinstance(source, Memory):
             continue
-        *inputs, target = problem.splitter(source.batch)
-        named = [("inputs", each) for each in batches.tensors(inputs)]
-        for part, tensor in [*named, *(("target", each) for each in batches.tensors(target))]:
-            found = non_finite(tensor)
-            if found["count"]:
-                first = found["first"]
-                raise DataError(
-                    f"{what} {part}: {first['value']} at row {first['row']}, column {first['column']} "
-                    f"({found['count']} values are not finite): remove the rows or fill them in; "
-                    "`downslope diagnose` tells more"
-                )
+        found = next(gaps(source, problem.splitter, what), None)
+        if found is not None:
+            raise DataError(f"{found.said}; remove such rows, or fill in what is missing, and fit again")
 
 
 def _summarise(loop: Loop, started: float) -> None:

@@ -15,7 +15,7 @@ from types import ModuleType
 from typing import Any, cast
 
 from downslope.core import names
-from downslope.core.errors import DownslopeError, TaskError, told
+from downslope.core.errors import DataError, DownslopeError, TaskError, told
 from downslope.core.problem import Problem
 from downslope.core.recipe import Recipe
 from downslope.core.sources import read_path
@@ -147,6 +147,11 @@ def _of_data(reference: str, target: str | None) -> Task:
     else:
         table = read_path(reference, target)
         title, lines = Path(reference).stem, list(table.told)
+    if len(table.classes) == 1:
+        raise DataError(
+            f"{title}: its target holds one value only, {table.classes[0]!r}: there is nothing to predict; "
+            "take another column as the target"
+        )
     regression = table.task == "regression"
     model, objective, metric = (
         ("mlp", "squared_error", "r2") if regression else ("mlp", "cross_entropy", "accuracy")

@@ -9,19 +9,26 @@ import torch
 from downslope.core import batches
 from downslope.core.edits import StandardiseInputs, StandardiseTargets
 from downslope.core.problem import Problem
-from downslope.core.sources import Memory
+from downslope.core.sources import Memory, Source
+from downslope.data.gaps import gaps
 from downslope.data.inspect import facts
 from downslope.diagnosis.measure.sample import SCORED, sample
 
 
 def measure(problem: Problem) -> dict[str, Any]:
-    """The facts of the training part, with ``valid_non_finite`` and ``valid_target_non_finite``."""
-    found = _facts(problem, _held(problem.train_source))
-    if problem.valid_source is not None:
-        valid = _facts(problem, _held(problem.valid_source))
-        found["valid_non_finite"] = valid.get("non_finite")
-        found["valid_target_non_finite"] = valid.get("target_non_finite")
-        found["valid_n"] = problem.valid_source.size
+    """The facts of the training part, and the values that are not finite of all tensors of both parts.
+
+    Returns:
+        What `downslope.data.facts` says of the first input and the target; ``non_finite``,
+        ``target_non_finite``, ``valid_non_finite`` and ``valid_target_non_finite`` with the ``place`` of the
+        ``first`` in words; ``size``, ``valid_n``, ``standardised_targets``.
+    """
+    train, valid = problem.train_source, problem.valid_source
+    held = _held(train)
+    args, kwargs, target = problem.splitter(held.batch)
+    found = facts((*args, *kwargs.values()), target) | _non_finite(problem, train, held, "train", "")
+    if valid is not None:
+        found |= _non_finite(problem, valid, _held(valid), "valid", "valid_") | {"valid_n": valid.size}
     found["size"] = problem.train_source.size
     found["standardised_targets"] = any(isinstance(edit, StandardiseTargets) for edit in problem.edits)
     return found
@@ -63,10 +70,18 @@ def features(problem: Problem) -> dict[str, Any] | None:
     }
 
 
-def _held(source: Any) -> Any:
-    return source.batch if isinstance(source, Memory) else sample(source, SCORED, None)
+def _held(source: Source) -> Memory:
+    return source if isinstance(source, Memory) else Memory(sample(source, SCORED, None))
 
 
-def _facts(problem: Problem, batch: Any) -> dict[str, Any]:
-    args, kwargs, target = problem.splitter(batch)
-    return facts((*args, *kwargs.values()), target)
+def _non_finite(problem: Problem, source: Source, held: Memory, part: str, prefix: str) -> dict[str, Any]:
+    """Counts over all inputs, and over all targets, with the first place."""
+    keys = {"inputs": f"{prefix}non_finite", "target": f"{prefix}target_non_finite"}
+    found: dict[str, Any] = {key: {"count": 0, "nan": 0, "first": None} for key in keys.values()}
+    said = part if held is source else f"{part} stream"
+    for gap in gaps(held, problem.splitter, said):
+        total = found[keys[gap.kind]]
+        total["first"] = total["first"] or gap.facts["first"] | {"place": gap.place}
+        total["count"] += gap.facts["count"]
+        total["nan"] += gap.facts["nan"]
+    return found

@@ -41,7 +41,7 @@ def non_finite_data(run: Run) -> Verdict:
         if not found.get("count"):
             continue
         first: Mapping[str, Any] = found.get("first") or {}
-        place = f"row {first['row']}, column {first['column']}" if first else "an unknown place"
+        place = first.get("place") or f"row {first['row']}, column {first['column']} (counted from 0)"
         return Finding(
             symptom="non-finite-data",
             title="NaN or infinity in the data",
@@ -53,11 +53,14 @@ def non_finite_data(run: Run) -> Verdict:
                 unit="values",
                 provenance="a single one makes every weight NaN",
             ),
-            message=f"The {what} hold {found['count']} non-finite values, the first "
-            f"({first.get('value', 'NaN')}) at {place}, counted from 0.",
+            message=f"{place}: {first.get('value', 'NaN')}. The {what} hold {_counted(found['count'])}.",
             remedies=(Advice(f"drop or fill in the non-finite values of the {what}, starting at {place}"),),
             source="IEEE 754: an operation on NaN gives NaN",
         )
     if data.get("sampled") and run.facts.get("nonfinite") is not None:
         return Unknown("only a sample of the batches was looked at, not the one at which the numbers ended")
     return Clear("all values are finite")
+
+
+def _counted(count: int) -> str:
+    return "one value that is not finite" if count == 1 else f"{count} values that are not finite"

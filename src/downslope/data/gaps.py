@@ -1,0 +1,76 @@
+"""Values of a problem's data that are not finite, each place named as its owner finds it again.
+
+A file is named by line and column, arrays by part, row and column.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from downslope.core import batches
+from downslope.core.batches import Split
+from downslope.core.sources import Memory, Origin
+from downslope.data.inspect import Facts, non_finite
+
+
+class Gap(NamedTuple):
+    """The values of one tensor that are not finite."""
+
+    kind: str
+    """"inputs" or "target"."""
+    facts: Facts
+    """What `non_finite` says."""
+    place: str
+    """Where the first stands, such as "wine.csv line 813, column 'alcohol'"."""
+
+    @property
+    def said(self) -> str:
+        """Place and value, and how many there are."""
+        count = self.facts["count"]
+        return f"{self.place}: {self.facts['first']['value']}" + (
+            "" if count == 1 else f" (the first of {count} values that are not finite)"
+        )
+
+
+def gaps(source: Memory, split: Split, part: str) -> Iterator[Gap]:
+    """The tensors of `source` that hold values that are not finite, in stored order, inputs first.
+
+    Args:
+        source: One part of a problem's data.
+        split: ``batch -> (args, kwargs, target)``.
+        part: Its name in messages: "train" or "valid".
+    """
+    args, kwargs, target = split(source.batch)
+    inputs = [*((str(i), each) for i, each in enumerate(args)), *kwargs.items()]
+    leaves = [(name, each) for name, tree in inputs for each in batches.tensors(tree)]
+    several = len(leaves) > 1
+    named = [("inputs", f"input {name}" if several else "inputs", each) for name, each in leaves]
+    named += [("target", "target", each) for each in batches.tensors(target)]
+    for kind, what, tensor in named:
+        found = non_finite(tensor)
+        if found["count"]:
+            first: Facts = found["first"]
+            origin = source.origin
+            arrays = origin is None
+            yield Gap(kind, found, _in_arrays(part, what, first) if arrays else _in_file(origin, kind, first))
+
+
+def _in_arrays(part: str, what: str, first: Facts) -> str:
+    return f"{part} {what}, row {first['row']}{_within(first['index'])} (counted from 0)"
+
+
+def _in_file(origin: Origin, kind: str, first: Facts) -> str:
+    place = f"{origin.file} {origin.unit} {origin.at[first['row']]}"
+    if origin.unit == "line":
+        name = origin.target if kind == "target" else origin.columns[first["column"]]
+        return f"{place}, column {name!r}"
+    array = origin.target if kind == "target" else origin.inputs
+    return f"{place} of {array!r}{_within(first['index'])} (counted from 0)"
+
+
+def _within(index: Sequence[int]) -> str:
+    """The place within an example: a column of a table, an index of anything larger."""
+    if not index:
+        return ""
+    return f", column {index[0]}" if len(index) == 1 else f", at {list(index)}"

@@ -1,0 +1,45 @@
+"""Data files on the command line: what is wrong with one is told by its line and column, and by the status."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from downslope.cli import guard
+from downslope.cli.main import main
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DOWNSLOPE_CACHE", str(tmp_path / "cache"))
+    rows = [f"{i % 9}.5,{'' if i == 150 else i / 10},{i % 2}" for i in range(200)]
+    Path("wine.csv").write_text("acid,alcohol,quality\n" + "\n".join(rows) + "\n", encoding="utf-8")
+    return tmp_path
+
+
+def test_fit_refuses_a_gap_by_line_and_column(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fit", "wine.csv", "--target", "quality"]) == guard.UNUSABLE
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.count("\n") == 1
+    assert "wine.csv line 152, column 'alcohol': nan" in err
+    assert not Path("runs").exists()
+
+
+def test_diagnose_finds_a_gap_by_line_and_column(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["diagnose", "wine.csv", "--target", "quality", "--json"]) == guard.SICK
+    found = json.loads(capsys.readouterr().out)["findings"][0]
+    assert found["symptom"] == "non-finite-data"
+    assert "wine.csv line 152, column 'alcohol': nan" in found["message"]
+    assert "line 152, column 'alcohol'" in str(found["remedies"][0])
+
+
+def test_a_target_of_one_value_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("flat.csv").write_text("x,y\n" + "".join(f"{i},5\n" for i in range(20)), encoding="utf-8")
+    assert main(["fit", "flat.csv", "--target", "y"]) == guard.UNUSABLE
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1
+    assert "one value only" in err

@@ -1,0 +1,157 @@
+"""Odd tables: each is read as its author meant it, or refused in one line that says where and why."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from downslope.core.errors import DataError
+from downslope.data import load_path
+from downslope.data.csv_text import read_cells
+
+Writer = Callable[..., Path]
+QUOTE = '"'
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Writer:
+    def writer(text: str, encoding: str = "utf-8") -> Path:
+        path = tmp_path / "table.csv"
+        path.write_bytes(text.encode(encoding))
+        return path
+
+    return writer
+
+
+def rows_of(loaded) -> set[tuple[float, ...]]:
+    inputs, target = loaded.train
+    return {(*row, float(y)) for row, y in zip(inputs.tolist(), target, strict=True)}
+
+
+def test_cells_are_those_of_pythons_reader_where_text_breaks_lines_oddly(tmp_path: Path) -> None:
+    cells = [["a", "b", "c"], ["x\x0cy", "1", "u\u2028v"], ["two\nlines", "2", "w\x85"], ["", "3", "\x1c."]]
+    path = tmp_path / "odd.csv"
+    with path.open("w", newline="", encoding="utf-8") as opened:
+        csv.writer(opened).writerows(cells)
+    found = read_cells(path, "a")
+    assert [found.names, *found.rows] == [[cell.strip() for cell in row] for row in cells]
+    assert found.lines == [2, 3, 5]
+
+
+@pytest.mark.parametrize("ending", ["\n", "\r\n", "\r"])
+def test_line_endings_of_every_system_count_alike(write: Writer, ending: str) -> None:
+    text = ending.join(["x,y", "1,0.5", "", '2,"1.5"', "3,2.5"])
+    assert read_cells(write(text)).lines == [2, 4, 5]
+
+
+@pytest.mark.parametrize(
+    ("delimiter", "cell", "value", "told"),
+    [
+        (",", "1,234", 1234.0, "thousands"),
+        (",", "1,234,567.25", 1234567.25, "thousands"),
+        (";", "1,234.5", 1234.5, "thousands"),
+        (";", "1,234", 1.234, "decimal comma"),
+        (",", "1,5", 1.5, "decimal comma"),
+    ],
+)
+def test_commas_group_thousands_or_mark_decimals(
+    write: Writer, delimiter: str, cell: str, value: float, told: str
+) -> None:
+    body = "".join(f'"{cell}"{delimiter}{i}.5\n' for i in range(4))
+    loaded = load_path(write(f"x{delimiter}y\n" + body), valid=0.0)
+    assert loaded.train[0].unique().tolist() == [pytest.approx(value)]
+    assert any(told in line for line in loaded.told)
+
+
+@pytest.mark.parametrize("day", ["2024-03-{:02d}", "{}/3/2024", "{}.3.24", "2024-03-{:02d} 12:30:00"])
+def test_a_column_of_dates_is_left_out_and_told_however_often_they_recur(write: Writer, day: str) -> None:
+    body = "".join(f"{day.format(i % 9 + 1)},{i},{i / 3}\n" for i in range(40))
+    loaded = load_path(write("day,x,y\n" + body), valid=0.0)
+    assert loaded.features == ["x"]
+    assert any("'day' holds dates" in line for line in loaded.told)
+
+
+def test_truth_values_become_0_and_1(write: Writer) -> None:
+    body = "".join(f"{str(i % 3 == 0).lower()},{i / 3}\n" for i in range(12))
+    loaded = load_path(write("flag,y\n" + body), valid=0.0)
+    assert loaded.features == ["flag=true"]
+    assert len(loaded.train[1]) == 12
+    assert all(flag == float(round(3 * y) % 3 == 0) for flag, y in rows_of(loaded))
+
+
+def test_a_cell_that_is_no_number_in_a_target_of_numbers_loses_its_row_and_is_told(write: Writer) -> None:
+    body = "".join(f"{i},{'oops' if i == 7 else i / 3}\n" for i in range(40))
+    loaded = load_path(write("x,y\n" + body), valid=0.0)
+    assert loaded.task == "regression"
+    assert sorted(loaded.train[0].flatten().tolist()) == [float(i) for i in range(40) if i != 7]
+    assert any("'oops' in line 9" in line for line in loaded.told)
+
+
+@pytest.mark.parametrize("cell", ["person {}", "2024-01-01 {:02d}:00"])
+def test_a_target_that_only_names_its_rows_is_refused(write: Writer, cell: str) -> None:
+    body = "".join(f"{i},{cell.format(i)}\n" for i in range(60))
+    with pytest.raises(DataError, match="60 different values in 60 rows") as told:
+        load_path(write("x,y\n" + body))
+    assert "\n" not in str(told.value)
+
+
+def test_a_target_of_many_classes_that_recur_is_learnt(write: Writer) -> None:
+    body = "".join(f"{i},breed {i % 40}\n" for i in range(200))
+    loaded = load_path(write("x,y\n" + body))
+    assert len(loaded.classes) == 40
+
+
+def test_lines_that_end_with_the_delimiter_have_no_column_more(write: Writer) -> None:
+    loaded = load_path(write("x,y,\n" + "".join(f"{i},{i / 3},\n" for i in range(9))), valid=0.0)
+    assert (loaded.features, loaded.target) == (["x"], "y")
+
+
+@pytest.mark.parametrize(
+    ("encoding", "told"),
+    [("utf-16", None), ("utf-8-sig", None), ("cp1252", "Windows-1252"), ("latin-1", "Latin-1")],
+)
+def test_encodings_of_other_systems_are_read(write: Writer, encoding: str, told: str | None) -> None:
+    word = "caf\u00e9" if encoding == "latin-1" else "5 \u20ac\u2026"
+    body = "".join(f"{word if i % 2 else 'tea'},{i / 3}\n" for i in range(9))
+    loaded = load_path(write("gr\u00f6\u00dfe,y\n" + body, encoding), valid=0.0)
+    assert loaded.features in (["gr\u00f6\u00dfe=tea"], [f"gr\u00f6\u00dfe={word}"])
+    assert sorted({*"".join(loaded.features)} - {*"gr\u00f6\u00dfe=tea", *word}) == []
+    assert any("not UTF-8" in line for line in loaded.told) == (told is not None)
+    assert told is None or any(told in line for line in loaded.told)
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        ("x,note,y\n" + "".join(f"{i},{QUOTE * (i == 5)}abc,{i}\n" for i in range(20)), "line 7.*quote"),
+        (f"x,note,y\n1,{QUOTE}a\nb{QUOTE},1\n2,{QUOTE}{'z' * 200_000}{QUOTE},2\n", "line 4"),
+        ("x\n" + "".join(f"{i}\n" for i in range(9)), "it is the only one"),
+        ("# by hand\nx,y\n1,2\n3,4\n", "line 2: 2 cells where the first row has 1"),
+    ],
+)
+def test_what_cannot_be_cut_into_rows_is_refused_with_its_line(write: Writer, text: str, word: str) -> None:
+    with pytest.raises(DataError, match=word) as told:
+        load_path(write(text))
+    assert "\n" not in str(told.value)
+
+
+def test_a_text_that_memory_would_not_hold_is_refused_before_it_is_read(
+    write: Writer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write("x,y\n" + "1,2\n" * 1000)
+    monkeypatch.setattr("downslope.data.csv_text._memory", lambda: 16 * 4000.0)
+    with pytest.raises(DataError, match="would not fit") as told:
+        load_path(path)
+    assert "\n" not in str(told.value)
+    monkeypatch.setattr("downslope.data.csv_text._memory", lambda: 18 * 4004.0)
+    assert len(load_path(path, valid=0.0).train[1]) == 1000
+
+
+def test_a_constant_column_is_told_and_harms_nothing(write: Writer) -> None:
+    loaded = load_path(write("c,x,y\n" + "".join(f"7,{i},{i / 3}\n" for i in range(9))), valid=0.0)
+    assert torch.equal(loaded.train[0][:, 0], torch.full((9,), 7.0))
+    assert any("'c' is constant" in line for line in loaded.told)
