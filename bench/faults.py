@@ -274,7 +274,7 @@ def _sick(split: int, seed: int) -> Iterator[Case]:
                 yield case("lr/10000", "learning-rate-too-low", twin[0], recipe.edit(lr=lr / 10000))
                 yield case("init 1e-4", "init-scale", of(change=drawn(1e-4)), recipe)
                 yield case("init 3", "init-scale", of(change=drawn(3.0)), recipe)
-                yield case("all alike", "init-scale", of(change=alike), recipe)
+                yield case("all alike", "symmetric-init", of(change=alike), recipe)
                 yield case("biases -20", "dead-units", of(change=dead), recipe)
                 if task.name != "images":
                     deep = maker(task.inputs, task.outputs, act="sigmoid", depth=8)

@@ -37,7 +37,7 @@ def measure(problem: Problem, recipe: Recipe) -> dict[str, Any]:
     inner = unwrap(model)
     objective = Objective(problem)
     loss: Tensor | None = None
-    with _watched(inner) as layers, randomness.seeded(recipe.seed, "probe", 0):
+    with watched(inner) as layers, randomness.seeded(recipe.seed, "probe", 0):
         try:
             found = objective(model, batch)
             loss = found.value
@@ -68,7 +68,8 @@ def has_matrix(module: nn.Module) -> bool:
 
 
 @contextmanager
-def _watched(model: nn.Module) -> Generator[list[dict[str, Any]]]:
+def watched(model: nn.Module) -> Generator[list[dict[str, Any]]]:
+    """A block in which the modules with a matrix of weights note what they do, in forward order."""
     layers: list[dict[str, Any]] = []
     handles = [
         module.register_forward_hook(layer_hook(name, layers))

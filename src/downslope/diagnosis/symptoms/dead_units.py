@@ -32,7 +32,7 @@ _SOURCE = "Maas et al. 2013; Lu et al. 2020, Dying ReLU and initialization"
 @symptom(
     "dead-units",
     title="units that are always zero",
-    order=("model", 3),
+    order=("model", 6),
     needs=("probe:dead_fraction",),
     explains=("learning-rate-too-low",),
     source=_SOURCE,

@@ -1,8 +1,8 @@
 """Scale of the initial weights. The signal dies out or explodes on its way through the untrained layers.
 
 A layer multiplies the size of what it is given by about (weight rms) x sqrt(fan in): 1.41 under ReLU keeps it
-(He), 0.58 is torch's default. With all weights equal every unit of a layer learns the same thing. What looks
-like it and is not: a last layer that starts at zero, and any scale in front of a norm layer.
+(He), 0.58 is torch's default. What looks like it and is not: a last layer that starts at zero, and any scale
+in front of a norm layer.
 Source: Glorot and Bengio 2010; He, Zhang, Ren and Sun 2015, section 2.2.
 """
 
@@ -40,13 +40,13 @@ _SOURCE = "Glorot and Bengio 2010; He et al. 2015, section 2.2"
 @symptom(
     "init-scale",
     title="initial weights of the wrong scale",
-    order=("model", 1),
+    order=("model", 2),
     needs=("start",),
     explains=("vanishing-gradient", "dead-units", "learning-rate-too-high", "learning-rate-too-low"),
     source=_SOURCE,
 )
 def init_scale(run: Run) -> Verdict:
-    """Weights far larger, far smaller, or more alike than a start needs, in a run that suffers."""
+    """Weights far larger or far smaller than a start needs, in a run that suffers."""
     layers: Sequence[Mapping[str, Any]] = run.facts["start"]["layers"]
     if not layers:
         return Unknown("the model has no layer with a matrix of weights")
@@ -87,8 +87,6 @@ def _measured(run: Run, layers: Sequence[Mapping[str, Any]]) -> list[tuple[Evide
         small = min(hidden, key=lambda layer: layer["gain"])
         excess = SMALL / max(small["gain"], 1e-12)
         rows.append(_row("gain (weight rms x sqrt(fan in))", small["gain"], SMALL, excess, small))
-    alike = [layer for layer in hidden if layer["equal_rows"]]
-    rows.extend(_row("number of different units", 1.0, 1.0, 100.0, layer) for layer in alike)
     if not _squashing(run):
         rows += _fading(layers)
     first, base = run.facts["start"].get("loss"), table(run, "constant").get("loss")

@@ -1,0 +1,93 @@
+"""Which parameters the gradient reaches, which the optimizer holds, and which of the others count at all."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+from torch import nn
+
+from downslope.core import randomness
+from downslope.core.adapted import unwrap
+from downslope.core.loss import Objective
+from downslope.core.modules import named_modules, own_parameters
+from downslope.core.problem import Problem
+from downslope.core.recipe import Recipe
+from downslope.diagnosis.measure.sample import precision, sample
+from downslope.training.optimizer import build_optimizer
+
+ROWS = 64
+"""Examples of the pass."""
+
+NUDGE = 0.1
+"""Size of a change to a module's parameters, in their root mean square, that a loss has to feel."""
+
+FELT = 1e-6
+"""Relative change of the loss from which a module counts: ten times the rounding of float32."""
+
+
+def measure(problem: Problem, recipe: Recipe) -> dict[str, Any]:
+    """One backward pass of the untrained model, and a nudge to every module that it did not reach.
+
+    Returns:
+        ``parameters`` (how many there are), ``trained`` (how many a step changes), ``held``: one row for each
+        module with parameters that no step changes although the loss depends on them, with ``name``,
+        ``parameters`` and ``why``: "frozen" (``requires_grad=False``), "cut" (no gradient, or one of zero,
+        comes back), or "left out" (the optimizer does not hold them).
+    """
+    model = problem.build(recipe.seed, recipe.init)
+    batch = sample(problem.train_source, ROWS, precision(model))
+    objective = Objective(problem)
+    inner = unwrap(model)
+    with randomness.seeded(recipe.seed, "probe", 0):
+        loss = objective(model, batch).value
+    if loss.requires_grad:
+        loss.backward()
+    optimised = {id(p) for group in build_optimizer(recipe, model).param_groups for p in group["params"]}
+    held: list[dict[str, Any]] = []
+    trained = 0
+    for name, module in named_modules(inner):
+        own = own_parameters(module)
+        if not own:
+            continue
+        why = _held(own, optimised)
+        count = sum(p.numel() for p in own)
+        trained += 0 if why else count
+        if why is not None:
+            held.append({"name": name or "model", "parameters": count, "why": why})
+    counted = [each for each in held if _counts(problem, recipe, model, batch, each["name"], float(loss.detach()))]
+    total = sum(p.numel() for p in inner.parameters())
+    return {"parameters": total, "trained": trained, "held": counted}
+
+
+def _held(own: list[nn.Parameter], optimised: set[int]) -> str | None:
+    """Why no step changes these parameters; None where one does."""
+    if not any(p.requires_grad for p in own):
+        return "frozen"
+    open_ = [p for p in own if p.requires_grad]
+    if not any(id(p) in optimised for p in open_):
+        return "left out"
+    return None if any(_moved(p) for p in open_) else "cut"
+
+
+def _moved(p: nn.Parameter) -> bool:
+    grad = p.grad
+    return grad is not None and bool((grad.to_dense() if grad.is_sparse else grad).any())
+
+
+def _counts(
+    problem: Problem, recipe: Recipe, model: nn.Module, batch: Any, name: str, before: float
+) -> bool:
+    """Whether the loss changes when the module's parameters do."""
+    nudged = copy.deepcopy(model)
+    module = unwrap(nudged).get_submodule("" if name == "model" else name)
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for p in own_parameters(module):
+            if p.is_floating_point():
+                size = NUDGE * max(float(p.square().mean().sqrt()), 0.1)
+                p.add_(size * torch.randn(p.shape, generator=generator).to(p))
+        with randomness.seeded(recipe.seed, "probe", 0):
+            after = float(Objective(problem)(nudged, batch).value)
+    return not abs(after - before) <= FELT * max(abs(before), 1e-12)

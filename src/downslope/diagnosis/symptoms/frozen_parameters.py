@@ -1,0 +1,93 @@
+"""Frozen parameters. Part of the model counts for the output and never changes.
+
+A user sees a model that learns a little and stops, as if it were smaller than it is. The parameters are held
+fixed (``requires_grad=False``), the graph to them is cut (detach, no_grad, numpy, an index taken by argmax),
+or the optimizer never got them (made before a layer was added or replaced). How we know: the loss changes
+when the parameters are nudged, and no step changes them. What looks like it and is not: features that are
+frozen on purpose and good enough, and modules that the forward pass does not use.
+Source: Yosinski, Clune, Bengio and Lipson 2014, How transferable are features, section 4 (cost of freezing).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from downslope.core.edits import Advice, Edit, Unfreeze
+from downslope.core.finding import Evidence, Finding, Where
+from downslope.core.run import Run
+from downslope.diagnosis.progress import progress
+from downslope.diagnosis.proof import not_tried, proved, refuted, settle, tried
+from downslope.diagnosis.symptom import Clear, Unknown, Verdict, symptom
+
+_SOURCE = "Yosinski et al. 2014, section 4"
+_WORDS = {
+    "frozen": "they are held fixed (requires_grad=False)",
+    "cut": "no gradient comes back to them (detach, no_grad, argmax, numpy in the forward pass)",
+    "left out": "the optimizer does not hold them",
+}
+
+
+@symptom(
+    "frozen-parameters",
+    title="parameters that no step changes",
+    order=("model", 3),
+    needs=("flow",),
+    explains=(
+        "vanishing-gradient", "dead-units", "high-bias", "too-few-steps", "learning-rate-too-low", "plateau",
+    ),
+    source=_SOURCE,
+)  # fmt: skip
+def frozen_parameters(run: Run) -> Verdict:
+    """Parameters that the loss depends on and no step changes, in a run far from what is reachable."""
+    flow: Mapping[str, Any] = run.facts["flow"]
+    held: Sequence[Mapping[str, Any]] = flow["held"]
+    if not held:
+        return Clear("every parameter that counts gets a gradient and is in the optimizer")
+    count = sum(each["parameters"] for each in held)
+    share = count / max(flow["parameters"], 1)
+    said = f"{count} of {flow['parameters']} parameters never change ({', '.join(_names(held))})"
+    how = progress(run)
+    if not how.ended_far:
+        return Clear(f"{said}, and the run does well without them")
+    reasons = sorted({str(each["why"]) for each in held})
+    edits = _remedies(held)
+    bug = "frozen" not in reasons
+    severity = settle(run, "frozen-parameters", strong=bug and (how.standing or not edits[0].provable))
+    if severity is None:
+        return Clear(f"{said}; {refuted(run, 'frozen-parameters')}")
+    if severity == "info" and not edits[0].provable:
+        return Unknown(not_tried(run))
+    return Finding(
+        symptom="frozen-parameters",
+        title="parameters that no step changes",
+        severity=severity,
+        where=Where(modules=tuple(_names(held))),
+        evidence=Evidence(
+            name="parameters that count and never change",
+            value=share,
+            threshold=0.0,
+            unit="share of all parameters",
+            provenance="what a step does not change it cannot train",
+        ),
+        also=proved(run, "frozen-parameters"),
+        message=f"{said}: {'; '.join(_WORDS[each] for each in reasons)}.{tried(run, 'frozen-parameters')}",
+        remedies=edits,
+        source=_SOURCE,
+    )
+
+
+def _names(held: Sequence[Mapping[str, Any]]) -> list[str]:
+    return [str(each["name"]) for each in held]
+
+
+def _remedies(held: Sequence[Mapping[str, Any]]) -> tuple[Edit, ...]:
+    by = {why: [str(each["name"]) for each in held if each["why"] == why] for why in _WORDS}
+    edits: list[Edit] = []
+    if by["frozen"]:
+        edits.append(Unfreeze(tuple(name for name in by["frozen"] if name != "model")))
+    if by["left out"]:
+        edits.append(Advice(f"give the optimizer every parameter: {', '.join(by['left out'])} too"))
+    if by["cut"]:
+        edits.append(Advice(f"let the gradient through to {', '.join(by['cut'])}: no detach, no no_grad"))
+    return tuple(edits)

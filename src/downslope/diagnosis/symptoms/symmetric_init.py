@@ -1,0 +1,70 @@
+"""Symmetric start. All units of a layer begin alike, get the same gradient, and stay alike.
+
+A user sees a wide model that learns like one with a single unit a layer, or not at all where all weights are
+zero. Units with equal weights in and out compute the same thing and are changed by the same step; nothing
+tells them apart again, save dropout and rounding. What looks like it and is not: a last layer that starts at
+zero (its units differ by their targets), and biases that start equal.
+Source: Goodfellow, Bengio and Courville 2016, Deep Learning, section 8.4; Glorot and Bengio 2010.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from downslope.core.edits import Reinitialise
+from downslope.core.finding import Evidence, Finding, Where
+from downslope.core.run import Run
+from downslope.diagnosis.progress import progress
+from downslope.diagnosis.proof import proved, refuted, settle, tried
+from downslope.diagnosis.symptom import Clear, Unknown, Verdict, symptom
+
+_SOURCE = "Goodfellow et al. 2016, section 8.4"
+
+
+@symptom(
+    "symmetric-init",
+    title="units that start alike and stay alike",
+    order=("model", 1),
+    needs=("start",),
+    explains=(
+        "init-scale", "vanishing-gradient", "dead-units", "learning-rate-too-low", "learning-rate-too-high",
+        "high-bias", "plateau", "saddle-point", "too-few-steps",
+    ),
+    source=_SOURCE,
+)  # fmt: skip
+def symmetric_init(run: Run) -> Verdict:
+    """A hidden layer whose units have equal weights before the first step, in a run that suffers."""
+    layers: Sequence[Mapping[str, Any]] = run.facts["start"]["layers"]
+    hidden = [layer for layer in layers[:-1] if layer["trainable"]]
+    if not hidden:
+        return Clear("no hidden layer: no units that could be alike") if layers else Unknown(
+            "the model has no layer with a matrix of weights")  # fmt: skip
+    alike = [layer for layer in hidden if layer["equal_rows"]]
+    if not alike:
+        return Clear("the units of every hidden layer start different")
+    names = tuple(str(layer["name"]) for layer in alike)
+    how = progress(run)
+    if not how.ended_far:
+        return Clear(f"the units of {', '.join(names)} start alike, but the run does well all the same")
+    severity = settle(run, "symmetric-init", strong=how.standing)
+    if severity is None:
+        return Clear(f"the units of {', '.join(names)} start alike; {refuted(run, 'symmetric-init')}")
+    return Finding(
+        symptom="symmetric-init",
+        title="units that start alike and stay alike",
+        severity=severity,
+        where=Where(modules=names),
+        evidence=Evidence(
+            name=f"different units in {names[0]}",
+            value=1.0,
+            threshold=2.0,
+            unit=f"of {alike[0]['fan_out']}",
+            provenance="equal units get equal gradients",
+        ),
+        also=proved(run, "symmetric-init"),
+        message=f"All units of {', '.join(names)} have the same weights before the first step, so they learn "
+        f"the same thing.{tried(run, 'symmetric-init')}",
+        remedies=(Reinitialise("auto"),),
+        source=_SOURCE,
+    )
