@@ -11,7 +11,7 @@ import downslope as ds
 from downslope.core.loss import Objective
 from downslope.diagnosis.judge import judge
 from downslope.diagnosis.measure import constant, data, output, start
-from downslope.diagnosis.measure.expects import agreeing
+from downslope.training.facts.expects import agreeing
 from tests.diagnosis.runs import run
 
 N = 60

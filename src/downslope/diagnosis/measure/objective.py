@@ -20,7 +20,7 @@ from downslope.core.loss import Objective
 from downslope.core.problem import Problem
 from downslope.core.recipe import Recipe
 from downslope.core.run import Run
-from downslope.diagnosis.measure.constant import LINKS, best_row
+from downslope.training.facts.constant import LINKS, best_row
 from downslope.diagnosis.measure.sample import precision, sample
 
 ROWS = 64

@@ -12,7 +12,7 @@ from downslope.core.problem import Problem
 from downslope.core.sources import Memory, Source
 from downslope.data.gaps import gaps
 from downslope.data.inspect import facts
-from downslope.diagnosis.measure.sample import SCORED, sample
+from downslope.training.facts.sample import SCORED, sample
 
 
 def measure(problem: Problem) -> dict[str, Any]:

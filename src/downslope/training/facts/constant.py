@@ -14,7 +14,7 @@ from downslope.core.adapted import unwrap
 from downslope.core.loss import Objective
 from downslope.core.problem import Problem
 from downslope.core.recipe import Recipe
-from downslope.diagnosis.measure.sample import SCORED, precision, sample
+from downslope.training.facts.sample import SCORED, precision, sample
 from downslope.objectives.meaning import meaning
 
 WIDEST = 20_000

@@ -1,0 +1,136 @@
+"""What the untrained model puts out: the last activation, its range, and what the objective expects of it.
+
+The activation is read off the graph of the output itself, so a softmax called as a function inside a custom
+forward is seen like a module.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from downslope.core import batches, randomness
+from downslope.core.adapted import Adapted, unwrap
+from downslope.core.loss import Objective
+from downslope.core.modules import named_modules
+from downslope.core.problem import Problem
+from downslope.core.recipe import Recipe
+from downslope.training.facts.expects import agreeing
+from downslope.training.facts.sample import PROBED, precision, sample
+from downslope.objectives.meaning import meaning
+
+_NODES = {
+    "SoftmaxBackward0": "softmax", "SigmoidBackward0": "sigmoid", "ReluBackward0": "relu",
+    "TanhBackward0": "tanh", "LogSoftmaxBackward0": "log_softmax", "LogSigmoidBackward0": "log_sigmoid",
+    "HardtanhBackward0": "hardtanh", "HardsigmoidBackward0": "hardsigmoid", "SoftplusBackward0": "softplus",
+}  # fmt: skip
+
+_PASSED = (
+    "View", "UnsafeView", "ReshapeAlias", "Squeeze", "Unsqueeze", "Transpose", "TBackward", "Permute",
+    "Select", "Slice", "Clone", "ToCopy", "Expand", "Alias", "Clamp", "AsStrided", "Unbind", "Index",
+)  # fmt: skip
+"""Nodes that move values without changing them (a clamp changes those beyond its ends only)."""
+
+RANGES: dict[str, tuple[float, float]] = {
+    "softmax": (0.0, 1.0), "sigmoid": (0.0, 1.0), "hardsigmoid": (0.0, 1.0), "tanh": (-1.0, 1.0),
+    "relu": (0.0, float("inf")), "softplus": (0.0, float("inf")),
+    "log_softmax": (float("-inf"), 0.0), "log_sigmoid": (float("-inf"), 0.0),
+}  # fmt: skip
+
+
+def measure(problem: Problem, recipe: Recipe) -> dict[str, Any]:
+    """The last activation (None if there is none), where it is, and the output's values on a sample.
+
+    Returns:
+        ``activation``, ``module`` (qualified name, None for a function), ``units`` (per example), ``shape``,
+        ``min``, ``max``, ``std``, ``rows_sum_to_one``, ``expects``, ``expects_target``, ``objective``,
+        ``reduction``, ``dead`` (all outputs equal).
+    """
+    model = problem.build(recipe.seed, recipe.init)
+    batch = sample(problem.train_source, PROBED, precision(model))
+    args, kwargs, target = problem.splitter(batch)
+    seen: list[tuple[str, Any]] = []
+    handles = [
+        module.register_forward_hook(node_hook(name, seen))
+        for name, module in named_modules(unwrap(model))
+        if not any(True for _ in module.children()) and not any(True for _ in module.parameters())
+    ]
+    try:
+        with randomness.seeded(recipe.seed, "probe", 0):
+            # What the edits put after the model belongs to the output; a change of units does not.
+            call: Any = model.training_output if isinstance(model, Adapted) else model
+            output: Any = call(*args, **kwargs)
+    finally:
+        for handle in handles:
+            handle.remove()
+    said = meaning(problem.objective)
+    found: dict[str, Any] = {
+        "expects": said.expects, "expects_target": said.target, "objective": said.name,
+        "reduction": said.reduction, "activation": None, "module": None,
+    }  # fmt: skip
+    tensors = [each for each in batches.tensors(output) if each.is_floating_point()]
+    if len(tensors) != 1:
+        return found | {"tensors": len(tensors)}
+    found |= described(tensors[0], seen) | {"tensors": 1}
+    if said.expects is None and problem.objective is not None and isinstance(output, Tensor):
+        found["expects"] = agreeing(Objective(problem), output, target, args)
+    found["clipped"] = clipped(found["activation"], target)
+    return found
+
+
+def clipped(activation: str | None, target: Any) -> float | None:
+    """Share of the targets' variance that lies beyond the range of the last activation."""
+    limits = RANGES.get(activation or "")
+    if limits is None or not isinstance(target, Tensor) or target.is_complex():
+        return None
+    y = target.double()
+    lost = (y - y.clamp(*limits)).square().mean()
+    return float(lost / y.var(correction=0).clamp_min(1e-300)) if float(lost) else 0.0
+
+
+def node_hook(name: str, seen: list[tuple[str, Any]]) -> Any:
+    """A forward hook that adds to `seen` the graph node by which a module made its output."""
+
+    def hook(module: nn.Module, args: Any, output: Any) -> None:
+        del module, args
+        if isinstance(output, Tensor) and output.grad_fn is not None:
+            seen.append((name, output.grad_fn))
+
+    return hook
+
+
+def described(output: Tensor, seen: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The last activation of `output`, the module of `seen` that made it, and the values."""
+    node = last_node(output)
+    activation = _NODES.get(type(node).__name__) if node is not None else None
+    values = output.detach()
+    columns = values.shape[1] if values.dim() > 1 else 1
+    sums = bool(
+        columns > 1 and (values >= 0).all() and ((values.sum(1) - 1).abs() < 1e-4).all() and values.std() > 0
+    )
+    if activation is None and sums:
+        activation = "softmax"
+    module = next((name for name, own in reversed(seen) if own is node), None) if activation else None
+    return {
+        "activation": activation,
+        "module": module,
+        "units": columns,
+        "shape": list(values.shape[1:]),
+        "min": float(values.min()),
+        "max": float(values.max()),
+        "std": float(values.std(correction=0)),
+        "rows_sum_to_one": sums,
+        "dead": bool(values.numel() > 1 and values.max() == values.min()),
+    }
+
+
+def last_node(output: Tensor) -> Any:
+    """The node of the graph that made the output's values, behind views and copies; None without a graph."""
+    node: Any = output.grad_fn
+    for _ in range(32):
+        if node is None or not type(node).__name__.startswith(_PASSED):
+            return node
+        parents: list[Any] = [parent for parent, _ in node.next_functions if parent is not None]
+        node = parents[0] if len(parents) == 1 else None
+    return node
