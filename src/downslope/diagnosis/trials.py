@@ -13,10 +13,10 @@ from downslope.core.errors import DownslopeError
 from downslope.core.problem import Problem
 from downslope.core.recipe import Recipe
 from downslope.core.run import Run
-from downslope.training.facts import one_line
 from downslope.diagnosis.measure.ending import measure as ending
 from downslope.diagnosis.measure.sample import Held
 from downslope.diagnosis.progress import smoothed
+from downslope.training.facts import one_line
 from downslope.training.fit import fit
 
 Scores = dict[str, Any]

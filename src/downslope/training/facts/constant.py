@@ -14,8 +14,8 @@ from downslope.core.adapted import unwrap
 from downslope.core.loss import Objective
 from downslope.core.problem import Problem
 from downslope.core.recipe import Recipe
-from downslope.training.facts.sample import SCORED, precision, sample
 from downslope.objectives.meaning import meaning
+from downslope.training.facts.sample import SCORED, precision, sample
 
 WIDEST = 20_000
 """Numbers in a constant prediction beyond which none is sought."""

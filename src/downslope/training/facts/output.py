@@ -16,9 +16,9 @@ from downslope.core.loss import Objective
 from downslope.core.modules import named_modules
 from downslope.core.problem import Problem
 from downslope.core.recipe import Recipe
+from downslope.objectives.meaning import meaning
 from downslope.training.facts.expects import agreeing
 from downslope.training.facts.sample import PROBED, precision, sample
-from downslope.objectives.meaning import meaning
 
 _NODES = {
     "SoftmaxBackward0": "softmax", "SigmoidBackward0": "sigmoid", "ReluBackward0": "relu",
