@@ -27,6 +27,7 @@ from downslope.data.gaps import gaps
 from downslope.training import choices
 from downslope.training.environment import environment
 from downslope.training.evaluate import Evaluation
+from downslope.training.hints import hint
 from downslope.training.loop import Loop
 from downslope.training.optimizer import build_optimizer
 from downslope.training.probes import Observer
@@ -224,12 +225,9 @@ def _try(state: StepState, observer: Observer) -> None:
     except DownslopeError:
         raise
     except Exception as error:
-        bare = "" if state.problem.objective is not None else (
-            "; without an objective the whole batch goes to the model, target too, which returns a loss"
-        )  # fmt: skip
         raise ModelError(
             f"a batch of shapes {shapes} cannot be put through model and objective {state.objective.label}: "
-            f"{told(error)}{bare}"
+            f"{told(error)}{hint(error, state.problem, state.batch)}"
         ) from error
     observer.survey()
     check_trainable(model, loss)

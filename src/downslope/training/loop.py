@@ -21,6 +21,7 @@ from downslope.training.average import averaged
 from downslope.training.checkpoint import load_resume, save_resume
 from downslope.training.choices import ProbeTimes
 from downslope.training.evaluate import Evaluation, evaluate
+from downslope.training.hints import hint
 from downslope.training.nonfinite import name_first, name_gradient, name_weight
 from downslope.training.optimizer import schedule_of
 from downslope.training.probes import Observer
@@ -247,10 +248,9 @@ class Loop:
             raise
         except Exception as error:
             shapes = [tuple(each.shape) for each in batches.tensors(batch)]
-            alone = "more than 1 value" in str(error)  # what batch norm says of a single example
-            hint = "; batch norm needs two examples: take another batch_size" if alone else ""
+            way = hint(error, self.state.problem, batch)
             raise ModelError(
-                f"step {self.state.step + 1} failed on a batch of shapes {shapes}: {told(error)}{hint}"
+                f"step {self.state.step + 1} failed on a batch of shapes {shapes}: {told(error)}{way}"
             ) from error
 
     def _closure(self, batch: Any) -> Callable[[], float]:

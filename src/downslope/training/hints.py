@@ -1,0 +1,39 @@
+"""What to do about the errors that torch raises on a batch: the way out, where its words do not tell it."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from downslope.core import batches
+from downslope.core.problem import Problem
+
+_WHOLE = re.compile(
+    r"same dtype, but got (Long|Int|Short|Char|Byte|Bool)|Input type \((long|int|unsigned|bool)"
+)
+"""What a linear and a convolution layer say of inputs that are whole numbers."""
+
+
+def hint(error: BaseException, problem: Problem, batch: Any) -> str:
+    """The way out of an error in model or objective, to stand after it; empty where torch's words suffice.
+
+    Args:
+        error: What was raised.
+        problem: Whose model and objective ran.
+        batch: What they ran on.
+    """
+    text = str(error)
+    if "more than 1 value" in text:  # what batch norm says of a single example
+        return "; batch norm needs two examples: take another batch_size"
+    if problem.objective is None:
+        return "; without an objective the whole batch goes to the model, target too, which returns a loss"
+    args, kwargs, target = problem.splitter(batch)
+    kinds = [each.dtype for each in batches.tensors((args, kwargs))]
+    odd = next((each for each in kinds if not each.is_floating_point and not each.is_complex), None)
+    if odd is not None and _WHOLE.search(text):
+        return f"; the inputs are {odd}: X.float() makes them what a layer takes"
+    if "expected target dtype" in text or "expected scalar type Long" in text:
+        return "; class indices are int64: target.long() makes them"
+    if "can't be cast to the desired output type" in text and (targets := batches.tensors(target)):
+        return f"; the target is {targets[0].dtype}: target.float() makes it what the loss takes"
+    return ""

@@ -1,0 +1,33 @@
+"""Names are told what they may be, whatever was given."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+import downslope as ds
+from downslope.core import names
+from downslope.core.errors import InputError, UnknownNameError
+
+
+@pytest.mark.parametrize(("key", "near"), [("schedule", "cosine"), ("init", "xavier")])
+@pytest.mark.parametrize("given", [3, True, ("cosine",)])
+def test_a_name_that_is_no_text_is_told_what_there_is(key: str, near: str, given: Any) -> None:
+    with pytest.raises(InputError) as told:
+        ds.Recipe(**{key: given})
+    text = str(told.value)
+    assert text.startswith(f"{key}={given!r}: must be a name, one of ")
+    assert near in text
+    assert "\n" not in text
+
+
+def test_where_nothing_is_known_it_says_none() -> None:
+    assert names.did_you_mean("x", []) == "; known: none"
+
+
+@pytest.mark.parametrize("kind", ["objective", "metric", "model", "optimizer"])
+def test_the_nearest_name_is_told(kind: Any) -> None:
+    name = sorted(names.TABLE[kind])[0]
+    with pytest.raises(UnknownNameError, match=f"did you mean '{name}'"):
+        names.resolve(kind, name[:-1] + "q" + name[-1])

@@ -1,0 +1,119 @@
+"""A problem refuses at once, in one line, what could only fail later or would quietly mean something else."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+import downslope as ds
+from downslope.core.errors import InputError, ModelError, ObjectiveError
+from tests.training.problems import data, mlp, regression
+
+X, Y = data()
+
+
+class Scored:
+    """An objective or metric that is an object, as torchmetrics has them."""
+
+    def __call__(self, output: Tensor, target: Tensor) -> Tensor:
+        return ((output - target) ** 2).mean()
+
+
+@pytest.mark.parametrize(
+    ("given", "kind", "part"),
+    [
+        ({"objective": nn.MSELoss}, InputError, "objective=MSELoss is a class: make one, MSELoss()"),
+        ({"objective": Scored}, InputError, "objective=Scored is a class: make one, Scored()"),
+        ({"metric": nn.L1Loss}, InputError, "metric=L1Loss is a class: make one, L1Loss()"),
+        ({"metric": Scored}, InputError, "metric=Scored is a class: make one, Scored()"),
+        ({"objective": 3}, ObjectiveError, "objective=3: must be a name or (output, target) -> scalar"),
+        ({"metric": 3}, InputError, "metric=3: must be a name or (output, target) -> float"),
+        ({"goal": "x"}, InputError, "goal='x': must be a finite number; leave it out if there is none"),
+        ({"goal": True}, InputError, "goal=True: must be a finite number"),
+        ({"goal": math.inf}, InputError, "goal=inf: must be a finite number"),
+        ({"goal": np.zeros(2)}, InputError, "must be a finite number"),
+        ({"goal": torch.zeros(2)}, InputError, "must be a finite number"),
+        ({"metric_goal": "up"}, InputError, "metric_goal='up': must be 'max' or 'min'"),
+        ({"maximize": "yes"}, InputError, "maximize='yes': must be True or False"),
+        ({"constraint": 3}, InputError, "constraint=3: must be a function of the model"),
+        ({"split": 3}, InputError, "split=3: must be a function batch -> (args, kwargs, target)"),
+        ({"arguments": [1]}, InputError, "arguments=[1]: must be a dict of keyword arguments"),
+        ({"model": 3}, ModelError, "model=3: must be a factory (**arguments) -> nn.Module, or a name"),
+    ],
+)
+def test_a_field_of_the_wrong_kind_is_told_with_what_is_allowed(
+    given: dict[str, Any], kind: type[Exception], part: str
+) -> None:
+    with pytest.raises(kind) as told:
+        regression(**given)
+    assert part in str(told.value)
+    assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize("given", [0.5, np.float32(0.5), np.array(0.5), torch.tensor(0.5)])
+def test_a_goal_may_be_a_scalar_of_numpy_or_torch(given: Any) -> None:
+    goal = regression(goal=given).goal
+    assert goal == 0.5
+    assert type(goal) is float
+
+
+@pytest.mark.parametrize(
+    ("split", "part"),
+    [
+        (lambda batch: batch, "split gave 2 parts: it must give (args, kwargs, target), such as ((x,), {}, y)"),
+        (lambda batch: None, "split gave NoneType"),
+        (lambda batch: (batch[0], {}, batch[1]), "split gave args of type Tensor and kwargs of type dict"),
+        (lambda batch: ((batch[0],), None, batch[1]), "split gave args of type tuple and kwargs of type NoneType"),
+        (lambda batch: batch[7], "split failed on a batch: IndexError: tuple index out of range (test_problem.py"),
+    ],
+)  # fmt: skip
+def test_a_split_that_gives_something_else_is_told(split: Any, part: str) -> None:
+    with pytest.raises(InputError) as told:
+        ds.fit(regression(split=split), ds.Recipe(epochs=1), folder=False, progress=False)
+    assert part in str(told.value)
+    assert "\n" not in str(told.value)
+
+
+def test_a_split_of_ones_own_trains_as_the_default_does() -> None:
+    def turned(batch: Any) -> Any:
+        target, inputs = batch
+        return [inputs], {}, target
+
+    how = ds.Recipe(epochs=2, batch_size=16)
+    own = ds.fit(regression(train=(Y, X), valid=None, split=turned), how, folder=False, progress=False)
+    usual = ds.fit(regression(train=(X, Y), valid=None), how, folder=False, progress=False)
+    for a, b in zip(own.model().parameters(), usual.model().parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_a_constraint_that_raises_is_told_with_its_line() -> None:
+    def bad(model: nn.Module) -> None:
+        raise ValueError("not a ball")
+
+    with pytest.raises(InputError) as told:
+        ds.fit(regression(constraint=bad), ds.Recipe(epochs=1), folder=False, progress=False)
+    text = str(told.value)
+    assert text.startswith("the constraint failed: ValueError: not a ball (test_problem.py, line ")
+    assert "\n" not in text
+
+
+def test_a_constraint_holds_after_every_step_and_in_what_is_handed_out() -> None:
+    seen: list[float] = []
+
+    def clamp(model: nn.Module) -> None:
+        seen.append(max(float(each.abs().max()) for each in model.parameters()))
+        for each in model.parameters():
+            each.clamp_(-0.1, 0.1)
+
+    run = ds.fit(
+        regression(model=mlp, constraint=clamp), ds.Recipe(lr=0.1, epochs=2, batch_size=16),
+        folder=False, progress=False,
+    )  # fmt: skip
+    assert len(seen) == run.summary["steps"]
+    assert max(seen) > 0.1
+    assert max(float(each.detach().abs().max()) for each in run.model("last").parameters()) <= 0.1 + 1e-7
