@@ -7,6 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+Named = tuple[tuple[str, ...], nn.Parameter]
+"""A parameter with its qualified names, more than one where it is tied."""
+
 _INNER = "inner."
 _OUTER = ("_before.", "_after.")
 
@@ -145,6 +148,14 @@ def unwrap(model: nn.Module) -> nn.Module:
             model = model.get_submodule("_orig_mod")
         else:
             return model
+
+
+def named_parameters(model: nn.Module) -> list[Named]:
+    """Every parameter once, in the model's order, by the names of the user's own model inside adaptations."""
+    own: dict[int, list[str]] = {}
+    for name, p in unwrap(model).named_parameters(remove_duplicate=False):
+        own.setdefault(id(p), []).append(name)
+    return [(tuple(own.get(id(p), [name])), p) for name, p in model.named_parameters()]
 
 
 def scale_of(values: Tensor) -> tuple[Tensor, Tensor]:

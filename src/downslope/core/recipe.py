@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
-import inspect
 import logging
 import math
 import tomllib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, Self, cast
+from typing import TYPE_CHECKING, Any, Literal, Self, cast
 
-import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from downslope.core import names
 from downslope.core.errors import RecipeError
+from downslope.core.groups import RATES, Group, scaled
+from downslope.core.keys import normalised
+from downslope.core.method import Lost, is_named, known_of, optimizer_defaults
 from downslope.core.plain import to_toml
 
-Factory = Callable[[Iterable[Any]], Any]
+if TYPE_CHECKING:
+    from torch import nn
+
+__all__ = ["Lost", "Recipe", "optimizer_defaults", "read_table"]
 
 _log = logging.getLogger("downslope")
 _SQUARE_ROOT_SCALED = {"adam", "adamw", "rmsprop", "adagrad", "nadam", "radam", "adamax", "adadelta"}
-_DEFAULT_EPOCHS = 20
 
 
 class Recipe(BaseModel):
@@ -29,8 +33,9 @@ class Recipe(BaseModel):
 
     Args:
         optimizer: A name (``ds.optim.catalogue()``), ``"module:Class"``, or a factory
-            ``params -> torch.optim.Optimizer``. Torch's own classes are recognised in a factory and become
-            a name plus settings. Default "adam".
+            ``params -> torch.optim.Optimizer``, whose argument may be named ``model`` or
+            ``named_parameters`` to be given that. Torch's own classes are recognised in a factory and become
+            a name plus settings and groups. Default "adam".
         lr: Learning rate, in (0, inf); the optimizer's own default if left out. 0 is allowed: nothing moves.
         batch_size: Examples a step, in [1, inf), or "full". Changing it by `edit` rescales `lr`.
         epochs: Passes over the data, in [1, inf). Default 20 when neither it nor `steps` is given.
@@ -40,6 +45,9 @@ class Recipe(BaseModel):
         weight_decay: In [0, inf), as the optimizer means it (coupled or decoupled); its own default if left
             out.
         decay: "weights" leaves biases and norm layers out of the decay, "all" decays what torch decays.
+        groups: Parameters with settings of their own, as tables: ``{"params": "backbone.*", "lr": 1e-4}``,
+            ``{"ndim": [0, 1], "weight_decay": 0.0}``, ``{"params": "embedding.*", "train": False}``. The
+            first that fits counts; the rest takes the recipe's own. With groups, `decay` is "all".
         clip_norm: Largest global gradient norm, in (0, inf); None clips nothing.
         clip_value: Largest gradient entry, in (0, inf); None clips nothing.
         average: "ema" keeps an exponential average of the weights and hands it out as the model.
@@ -65,6 +73,7 @@ class Recipe(BaseModel):
     warmup: int = Field(0, ge=0)
     weight_decay: float = Field(0.0, ge=0, allow_inf_nan=False)
     decay: Literal["weights", "all"] = "weights"
+    groups: tuple[Group, ...] = ()
     clip_norm: float | None = Field(None, gt=0)
     clip_value: float | None = Field(None, gt=0)
     average: Literal["ema"] | None = None
@@ -76,7 +85,7 @@ class Recipe(BaseModel):
     settings: dict[str, Any] = Field(default_factory=dict)
 
     def __init__(self, **given: Any) -> None:
-        values, said = _normalised(given)
+        values, said = normalised(given, _FIELDS)
         try:
             super().__init__(**values)
         except ValidationError as error:
@@ -111,15 +120,37 @@ class Recipe(BaseModel):
         """
         if self.opaque:
             raise RecipeError(
-                f"optimizer {self.optimizer!r} is code, a recipe file holds names: "
-                "give a name, a torch.optim class, or a function that can be imported"
+                f"optimizer {self.optimizer!r} is code, a recipe file holds names: give a name, a "
+                "torch.optim class, or a function that can be imported; groups that hang on the model are "
+                "known from recipe.settled(model) on"
             )
         flat = self.plain_fields()
         return flat | {key: _listed(value) for key, value in self.settings.items()}
 
     def plain_fields(self) -> dict[str, Any]:
         """Field to value, without the settings and what is None."""
-        return {key: getattr(self, key) for key in _FIELDS if getattr(self, key) is not None}
+        plain = {key: getattr(self, key) for key in _FIELDS if getattr(self, key) is not None}
+        groups = [group.to_dict() for group in plain.pop("groups")]
+        return plain | ({"groups": groups} if groups else {})
+
+    def settled(self, model: nn.Module) -> Self:
+        """This recipe with the groups that its factory makes of `model` as data, by names of parameters.
+
+        A recipe without a factory, or whose factory makes an optimizer that is not known, comes back as it
+        is. `fit`, `diagnose` and `repair` settle their recipe by themselves.
+
+        Raises:
+            RecipeError: the factory fails on the model.
+        """
+        if isinstance(self.optimizer, Lost) or is_named(self.optimizer):
+            return self
+        factory = names.load(self.optimizer) if isinstance(self.optimizer, str) else self.optimizer
+        found = names.load("downslope.optim.recognise:recognise_on")(factory, model)
+        if not found.editable:
+            return self
+        kept = {key: getattr(self, key) for key in self.said if key not in ("optimizer", *RATES)}
+        made = type(self)(**kept | known_of(found), optimizer=found.name)
+        return made.edit(**{key: getattr(self, key) for key in RATES if key in self.said})
 
     def to_toml(self) -> str:
         """The recipe as TOML; `from_toml` reads back an equal one.
@@ -176,8 +207,13 @@ class Recipe(BaseModel):
         descent with and without momentum (Goyal et al. 2017), by the square root for methods that divide by
         the gradient's size (Malladi et al. 2022). It says so in the log.
 
+        A change of `lr` or `weight_decay` changes it in all groups: those with their own keep their ratio to
+        the recipe's, so that what does not decay still does not. At 0 there is no ratio: all groups but those
+        at 0 take the recipe's own from then on. Other settings of groups stay; another optimizer drops them.
+
         Raises:
-            RecipeError: a key that no recipe has, or a value outside its domain.
+            RecipeError: a key that no recipe has, a value outside its domain, or groups with an lr or
+                weight_decay of their own where the recipe's is 0.
         """
         kept = {key: getattr(self, key) for key in self.said if key not in changes}
         if "optimizer" in changes and changes["optimizer"] != self.optimizer:
@@ -187,7 +223,24 @@ class Recipe(BaseModel):
         if "steps" in changes:
             kept.pop("epochs", None)
         kept |= self._rescaled(changes)
-        return type(self)(**kept, **{key: value for key, value in changes.items() if value is not None})
+        said = {key: value for key, value in changes.items() if value is not None}
+        if "groups" in changes and "decay" not in said:
+            kept.pop("decay", None)
+        groups = () if "groups" in changes else kept.pop("groups", ())
+        made = type(self)(**kept, **said)
+        return type(self)(**kept, **said, groups=self._regrouped(groups, made)) if groups else made
+
+    def _regrouped(self, groups: tuple[Group, ...], made: Self) -> tuple[Group, ...]:
+        """`groups` with their rates in the ratio that they had, as `made` has no groups yet."""
+        if made.optimizer != self.optimizer:
+            taken = set(RATES) & optimizer_defaults(made.optimizer).keys()
+            groups = tuple(
+                replace(each, settings={k: v for k, v in each.settings.items() if k in taken})
+                for each in groups
+            )
+        for key in RATES:
+            groups = scaled(groups, key, getattr(self, key), getattr(made, key))
+        return groups
 
     def _rescaled(self, changes: Mapping[str, Any]) -> dict[str, Any]:
         new, old = changes.get("batch_size"), self.batch_size
@@ -229,7 +282,19 @@ class Recipe(BaseModel):
             if getattr(self, key)
         ]
         default = "" if "optimizer" in self.said else " (the default)"
-        return ", ".join([f"{name}{rate}{settings}{decay}{default}", f"batch {self.batch_size}", *rest])
+        groups = f" {len(self.groups)} groups{self._spans()}" if self.groups else ""
+        return ", ".join(
+            [f"{name}{rate}{settings}{decay}{groups}{default}", f"batch {self.batch_size}", *rest]
+        )
+
+    def _spans(self) -> str:
+        """From where to where the groups' rates go, where they differ from the recipe's."""
+        spans: list[str] = []
+        for key in RATES:
+            own = [float(group.settings[key]) for group in self.groups if key in group.settings]
+            if own:
+                spans.append(f"{key} {min(own):g}" + (f" to {max(own):g}" if min(own) != max(own) else ""))
+        return f" ({', '.join(spans)})" if spans else ""
 
 
 _FIELDS = tuple(name for name in Recipe.model_fields if name != "settings")
@@ -248,138 +313,6 @@ def read_table(path: str | Path) -> dict[str, Any]:
         raise RecipeError(f"recipe file {path}: {reason}") from None
     except tomllib.TOMLDecodeError as error:
         raise RecipeError(f"recipe file {path} is not TOML: {error}") from None
-
-
-def _normalised(given: Mapping[str, Any]) -> tuple[dict[str, Any], frozenset[str]]:
-    """Values with names canonical, factories recognised, settings gathered; and the keys that were said."""
-    flat = cast("dict[str, Any]", given.get("settings") or {}) | {**given}
-    values = {k: _number(v) for k, v in flat.items() if v is not None and k != "settings"}
-    settings: dict[str, Any] = {}
-    values["optimizer"], known = _optimizer_of(values.get("optimizer", "adam"))
-    values = known | values
-    said = frozenset(values if "optimizer" in given else values.keys() - {"optimizer"})
-    defaults = optimizer_defaults(values["optimizer"])
-    allowed = defaults.keys() - _FIELDS
-    for key in [key for key in values if key not in _FIELDS]:
-        if key not in allowed:
-            raise RecipeError(
-                f"{key!r} is no key of a recipe{_with(values)}{_meant(key, [*_FIELDS, *allowed])}"
-            )
-        settings[key] = values.pop(key)
-    if isinstance(values["optimizer"], str) and ":" not in values["optimizer"]:
-        settings = {key: _checked(key, value) for key, value in settings.items()}
-    if isinstance(values.get("batch_size"), bool) or _below_one(values.get("batch_size")):
-        raise RecipeError(f"batch_size={values['batch_size']!r}: must be an integer in [1, inf), or 'full'")
-    if isinstance(values.get("lr"), bool):
-        raise RecipeError(f"lr={values['lr']!r}: must be a number in [0, inf)")
-    if "schedule" in values:
-        values["schedule"] = names.canonical("schedule", values["schedule"])
-    if "init" in values:
-        values["init"] = names.canonical("init", values["init"])
-    values.setdefault("lr", defaults.get("lr"))
-    values.setdefault("weight_decay", defaults.get("weight_decay", 0.0))
-    _full_batch(values)
-    if "epochs" not in values and "steps" not in values:
-        values["epochs"] = _DEFAULT_EPOCHS
-    elif "epochs" in values and "steps" in values:
-        raise RecipeError(
-            f"epochs={values['epochs']} and steps={values['steps']}: give one of them, not both"
-        )
-    return values | {"settings": {key: _tupled(value) for key, value in settings.items()}}, said
-
-
-def _checked(key: str, value: Any) -> Any:
-    """A setting of one of our optimizers, inside its domain."""
-    return names.load("downslope.optim.domains:check")(key, _tupled(value))
-
-
-def _with(values: Mapping[str, Any]) -> str:
-    """The optimizer whose settings were looked through, for a message."""
-    return f" with {values['optimizer']}" if isinstance(values["optimizer"], str) else ""
-
-
-class Lost:
-    """Stands for an optimizer that was code when its run was kept; no file holds it."""
-
-    def __init__(self, name: str) -> None:
-        self.__name__ = name
-
-    def __call__(self, params: Iterable[Any]) -> Any:
-        """Refused.
-
-        Raises:
-            RecipeError: always.
-        """
-        del params
-        raise RecipeError(
-            f"the optimizer of this run was code ({self.__name__}), which no file holds: "
-            "say it again, recipe.edit(optimizer=...)"
-        )
-
-
-def _meant(key: str, known: Iterable[str]) -> str:
-    """The hint after an unknown key: what it is called here, or the nearest."""
-    near = names.nearest(key, names.RECIPE_KEYS, 1)
-    if near and not names.nearest(key, known := list(known), 1):
-        return f"; did you mean {names.RECIPE_KEYS[near[0]]!r}?"
-    return names.did_you_mean(key, known)
-
-
-def _full_batch(values: dict[str, Any]) -> None:
-    """Full-batch methods take the whole training set at every step, and nothing else."""
-    target = names.resolve("optimizer", values["optimizer"]) if isinstance(values["optimizer"], str) else None
-    if getattr(target, "batch", None) == "full" and values.setdefault("batch_size", "full") != "full":
-        raise RecipeError(
-            f"batch_size={values['batch_size']!r}: {values['optimizer']} sees the whole training set at "
-            "every step, so it must be 'full'; 'sgd' is the same method on mini-batches"
-        )
-
-
-def _optimizer_of(given: Any) -> tuple[Any, dict[str, Any]]:
-    """The optimizer as a name where it has one, and the keys that a factory settles."""
-    if isinstance(given, str) and ":" not in given:
-        return names.canonical("optimizer", given), {}
-    if isinstance(given, Lost):
-        return given, {}
-    factory = names.load(given) if isinstance(given, str) else given
-    if not callable(factory):
-        raise RecipeError(f"optimizer={given!r}: must be a name or a factory params -> torch.optim.Optimizer")
-    if isinstance(given, str) and isinstance(factory, type):
-        return given, {"decay": "all"}  # stays: with other settings ours may differ
-    found = names.load("downslope.optim.recognise:recognise")(factory)
-    known = dict(found.settings) | {"lr": found.lr, "decay": "all"}
-    return (given if found.name is None else found.name), {k: v for k, v in known.items() if v is not None}
-
-
-def optimizer_defaults(optimizer: Any) -> dict[str, Any]:
-    """Settings that an optimizer's class takes, with their defaults; none for a factory.
-
-    Args:
-        optimizer: As a recipe holds it: a name, ``"module:attribute"``, or a factory.
-    """
-    target = names.resolve("optimizer", optimizer) if isinstance(optimizer, str) else optimizer
-    if not isinstance(target, type):
-        return {}
-    taken = inspect.signature(target).parameters
-    skipped = {"params", "backend", "self"}
-    return {
-        key: None if each.default is each.empty else each.default
-        for key, each in taken.items()
-        if key not in skipped and each.kind not in (each.VAR_KEYWORD, each.VAR_POSITIONAL)
-    }
-
-
-def _below_one(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not (value >= 1 and float(value).is_integer())
-
-
-def _number(value: Any) -> Any:
-    """Scalars of numpy as Python's own."""
-    return value.item() if isinstance(value, np.generic) else value
-
-
-def _tupled(value: Any) -> Any:
-    return tuple(cast("list[Any]", value)) if isinstance(value, list) else value
 
 
 def _listed(value: Any) -> Any:

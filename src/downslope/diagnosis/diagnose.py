@@ -44,6 +44,7 @@ from downslope.diagnosis.symptom import GROUPS, rank_of, registry
 from downslope.diagnosis.trials import attempt, compare
 from downslope.training.choices import threads
 from downslope.training.fit import fit
+from downslope.training.optimizer import settled
 
 Folder = str | Path | Literal[False] | None
 
@@ -89,7 +90,8 @@ def diagnose(
     if isinstance(problem_or_run, Run):
         return diagnose_run(problem_or_run)
     check_asked(problem_or_run, recipe, or_a=", or a Run")
-    return _Session(problem_or_run, recipe or Recipe(), Budget(budget), progress, folder).go()
+    recipe = settled(problem_or_run, recipe or Recipe())
+    return _Session(problem_or_run, recipe, Budget(budget), progress, folder).go()
 
 
 def diagnose_run(run: Run) -> Diagnosis:

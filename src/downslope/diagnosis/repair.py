@@ -28,6 +28,7 @@ from downslope.diagnosis.progress import progress as how_far
 from downslope.diagnosis.progress import table
 from downslope.diagnosis.trial import Trial, Verdict, mean
 from downslope.diagnosis.trials import score
+from downslope.training.optimizer import settled
 from downslope.training.population import fit_population
 
 EQUAL = 0.02
@@ -169,7 +170,7 @@ def repair(
     if seeds < 2:
         raise InputError(f"seeds={seeds}: must be at least 2, a single pair has no interval; 3 is usual")
     spend = Budget(budget)
-    recipe = recipe or Recipe()
+    recipe = settled(problem, recipe or Recipe())
     found = diagnosis or diagnose(problem, recipe, budget=0.5 * spend.seconds if math.isfinite(spend.seconds)
                                   else budget, progress=progress, folder=folder)  # fmt: skip
     result = Repair(problem=problem, recipe=recipe, diagnosis=found)

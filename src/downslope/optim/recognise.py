@@ -2,26 +2,40 @@
 and back.
 
 `recognise` calls the factory once, on throw-away parameters. `build` makes an optimizer from name and
-settings.
+settings. What several groups have in common, and whom they hold, is in `grouping`.
 """
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from downslope.core import names
+from downslope.core.adapted import named_parameters
 from downslope.core.errors import DownslopeError, RecipeError
+from downslope.core.groups import Group
 from downslope.optim.domains import check_name
 from downslope.optim.driver import Optimizer
+from downslope.optim.grouping import (
+    PositionError,
+    about_positions,
+    arguments,
+    by_dimensions,
+    by_names,
+    common_settings,
+    has_others,
+    takes_all_alike,
+    throw_away,
+    wanted,
+)
 from downslope.optim.implementation import IMPLEMENTATION
 
-__all__ = ["Recognised", "build", "recognise"]
+__all__ = ["Recognised", "build", "recognise", "recognise_on"]
 
 Factory = Callable[..., Any]
 
@@ -36,6 +50,8 @@ class Recognised:
     """The learning rate, or None where `build` must not be given one."""
     settings: dict[str, Any] = field(default_factory=dict[str, Any])
     """Further arguments of the class that differ from its defaults."""
+    groups: tuple[Group, ...] = ()
+    """Parameters with settings of their own; empty where all take the same."""
     description: str = ""
     """What it is, in words, for a message."""
 
@@ -48,31 +64,82 @@ class Recognised:
 def recognise(factory: Factory) -> Recognised:
     """What `factory` makes of parameters.
 
-    The factory is called once with a list of throw-away parameters of several shapes. One group made by a
-    class of torch.optim or of ours gives the class and the settings that differ from its defaults; torch's
-    classes get our name where ours does exactly the same. Anything else is described, and kept by its import
-    path if it has one.
+    The factory is called with lists of throw-away parameters of several shapes. A class of torch.optim or of
+    ours that takes all of them gives the class and the settings that differ from its defaults; torch's
+    classes get our name where ours does exactly the same. Several groups are recognised where the number of
+    dimensions tells which parameter goes where, whatever the list. Groups that hang on the model, and
+    factories of a ``model`` or of ``named_parameters``, wait for `recognise_on`. Anything else is described,
+    and kept by its import path if it has one.
 
     Args:
-        factory: ``params -> torch.optim.Optimizer``, a class too.
+        factory: ``params -> torch.optim.Optimizer``, a class too; see `recognise_on` for what it may take.
 
     Raises:
         RecipeError: the factory raises, or returns no optimizer.
     """
-    optimizer = _called(factory)
-    made = type(optimizer)
-    reference = _reference_of_class(made)
-    groups = optimizer.param_groups
-    described = (
-        f"{made.__module__}.{made.__qualname__} with {len(groups)} parameter group{'s' * (len(groups) > 1)}"
-    )
-    if reference is None or len(groups) > 1 or "lr" not in groups[0]:
+    if wanted(factory) != "params":
+        return Recognised(_import_path(factory), description=f"a factory of {wanted(factory)}")
+    lists = throw_away()
+    try:
+        made = [_called(factory, list(params)) for params in lists[:1]]
+        if not takes_all_alike(made[0], lists[0]):
+            made += [_called(factory, list(params)) for params in lists[1:]]
+    except PositionError as error:
+        return Recognised(_import_path(factory), description=str(error))
+    described = _described(made[0])
+    groups = () if len(made) == 1 else by_dimensions(made, lists)
+    if groups is None or _reference_of_class(type(made[0])) is None:
         return Recognised(_import_path(factory), description=described)
-    lr, settings = _settings_of(made, groups[0])
-    own = _own_name(made, lr, settings)
-    if own is not None:
-        return Recognised(own, lr, {k: v for k, v in settings.items() if k not in IMPLEMENTATION}, described)
-    return Recognised(reference, lr, settings, described)
+    return _as_name(made[0], groups) or Recognised(_import_path(factory), description=described)
+
+
+def recognise_on(factory: Factory, model: nn.Module) -> Recognised:
+    """What `factory` makes of the parameters of `model` that take a gradient, its groups by their names.
+
+    Args:
+        factory: Called once. By the name of its first argument it gets the list of parameters, the
+            ``named_parameters`` as (name, parameter) pairs, or the ``model`` itself (the user's own, inside
+            adaptations). What it leaves out or freezes becomes a group with ``train = false``.
+        model: Unchanged, unless the factory changes it.
+
+    Raises:
+        RecipeError: the factory raises, or returns no optimizer.
+    """
+    named = [(names_of, p) for names_of, p in named_parameters(model) if p.requires_grad]
+    given, seen = arguments(wanted(factory), model, named)
+    try:
+        optimizer = _called(factory, given)
+    except PositionError as error:
+        raise RecipeError(str(error)) from error
+    groups = () if takes_all_alike(optimizer, [p for _, p in named]) else by_names(optimizer, named, seen)
+    known = _reference_of_class(type(optimizer)) is not None and not has_others(optimizer, model)
+    found = _as_name(optimizer, groups) if known else None
+    return found or Recognised(_import_path(factory), description=_described(optimizer))
+
+
+def _described(optimizer: torch.optim.Optimizer) -> str:
+    made, count = type(optimizer), len(optimizer.param_groups)
+    return f"{made.__module__}.{made.__qualname__} with {count} parameter group{'s' * (count > 1)}"
+
+
+def _as_name(optimizer: torch.optim.Optimizer, groups: tuple[Group, ...]) -> Recognised | None:
+    """Name, settings and groups; None where there is no learning rate to edit."""
+    made = type(optimizer)
+    settings = common_settings(optimizer)
+    if "lr" not in optimizer.param_groups[0]:
+        return None
+    lr = float(settings.pop("lr"))
+    reference, described = _reference_of_class(made), _described(optimizer)
+    own = _own_name(made, lr, settings, groups)
+    if own is None:
+        return Recognised(reference, lr, settings, groups, described)
+    return Recognised(own, lr, _mathematical(settings), tuple(
+        replace(group, settings=_mathematical(group.settings)) for group in groups
+    ), described)  # fmt: skip
+
+
+def _mathematical(settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in settings.items() if key not in IMPLEMENTATION}
 
 
 def build(
@@ -105,18 +172,17 @@ def build(
     return _checked(optimizer, f"optimizer {name!r}")
 
 
-def _called(factory: Factory) -> torch.optim.Optimizer:
-    shapes = {"weight": (4, 3), "bias": (4,), "kernel": (2, 3, 3, 3), "norm": (4,), "scale": ()}
-    params = [nn.Parameter(torch.zeros(shape)) for shape in shapes.values()]
+def _called(factory: Factory, given: Any) -> torch.optim.Optimizer:
     try:
-        optimizer: Any = factory(params)
+        optimizer: Any = factory(given)
     except DownslopeError:
         raise
     except Exception as error:
-        raise RecipeError(
-            f"the optimizer factory raised {type(error).__name__}: {_one_line(error)}; it is called "
-            "with a list of "
-            "parameters and must return a torch.optim.Optimizer"
+        kind = PositionError if about_positions(error) else RecipeError
+        raise kind(
+            f"the optimizer factory raised {type(error).__name__}: {_one_line(error)}; it is called with a "
+            "list of parameters (with the model, or pairs of name and parameter, where its argument is named "
+            "model or named_parameters) and must return a torch.optim.Optimizer"
         ) from error
     return _checked(optimizer, "the optimizer factory")
 
@@ -140,28 +206,22 @@ def _reference_of_class(made: type[Any]) -> str | None:
     return f"torch.optim:{made.__name__}" if getattr(torch.optim, made.__name__, None) is made else None
 
 
-def _settings_of(made: type[Any], group: Mapping[str, Any]) -> tuple[float, dict[str, Any]]:
-    settings: dict[str, Any] = {}
-    for name, parameter in inspect.signature(made).parameters.items():
-        if name in group and name not in {"params", "lr"}:
-            value = group[name]
-            if isinstance(value, Tensor) and value.numel() == 1:
-                value = value.item()
-            if value != parameter.default:
-                settings[name] = value
-    return float(group["lr"]), settings
-
-
-def _own_name(made: type[Any], lr: float, settings: Mapping[str, Any]) -> str | None:
+def _own_name(
+    made: type[Any], lr: float, settings: Mapping[str, Any], groups: tuple[Group, ...]
+) -> str | None:
     """The name of our class that does exactly what `made` does with these settings, if there is one."""
     found = next(
         (n for n, r in names.TABLE["optimizer"].items() if r.partition(":")[2] == made.__name__), None
     )
     if found is None:
         return None
-    mathematical = {k: v for k, v in settings.items() if k not in IMPLEMENTATION or k == "differentiable"}
+
+    def kept(given: Mapping[str, Any]) -> dict[str, Any]:
+        return {k: v for k, v in given.items() if k not in IMPLEMENTATION or k == "differentiable"}
+
     try:
-        build(found, [nn.Parameter(torch.zeros(1))], {"lr": lr, **mathematical})
+        for own in [{}, *(kept(group.settings) for group in groups if group.train)]:
+            build(found, [nn.Parameter(torch.zeros(1))], {"lr": lr} | kept(settings) | own)
     except RecipeError:
         return None
     return found

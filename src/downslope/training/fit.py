@@ -186,6 +186,7 @@ def _prepare(
         model = model.double()
     elif recipe.precision == "float32":
         model = model.float()
+    recipe = run.recipe = recipe.settled(model)  # groups that hang on the model become data
     optimizer = build_optimizer(recipe, model)
     plan = getattr(optimizer, "plan", None)
     run.choices |= {"device": str(device), "precision": precision}

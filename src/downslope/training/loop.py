@@ -71,8 +71,7 @@ class Loop:
         progress: bool,
     ) -> None:
         self.state, self.recorder = state, recorder
-        self.train, self.valid = train, valid
-        self.batch_size = batch_size
+        self.train, self.valid, self.batch_size = train, valid, batch_size
         self.times, self.observer, self.on_probe = times, observer, on_probe
         self.progress = progress
         recipe = state.recipe
@@ -80,6 +79,7 @@ class Loop:
         self.total = recipe.steps or (self.per_epoch * (recipe.epochs or 1) if self.per_epoch else None)
         self.factor = schedule_of(recipe, self.total)
         self.base_lrs = [group.get("lr") for group in state.optimizer.param_groups]
+        self.leading = self.base_lrs.index(recipe.lr) if recipe.lr in self.base_lrs else 0
         self.watchman = Watchman(state.problem, recipe.patience)
         self.averaged = averaged(state.model) if recipe.average else None
         self.parameters = [p for p in state.model.parameters() if p.requires_grad]
@@ -214,8 +214,8 @@ class Loop:
         if self.averaged is not None:
             self.averaged.update_parameters(state.model)
         state.step = step
-        lr = float(state.optimizer.param_groups[0].get("lr", math.nan))
-        row: dict[str, Tensor | float] = {"train_loss": value, "lr": lr}
+        leading = state.optimizer.param_groups[self.leading]
+        row: dict[str, Tensor | float] = {"train_loss": value, "lr": float(leading.get("lr", math.nan))}
         for name, term in loss.terms.items():
             row[f"train_{name}"] = term.detach().reshape(())
         self.recorder.step(step, **row)

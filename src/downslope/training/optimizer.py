@@ -9,34 +9,50 @@ import torch
 from torch import Tensor, nn
 
 from downslope.core import names
-from downslope.core.errors import ModelError, RecipeError
+from downslope.core.adapted import named_parameters
+from downslope.core.errors import DownslopeError, ModelError, RecipeError
+from downslope.core.groups import RATES, Group, assigned
+from downslope.core.method import is_named
+from downslope.core.problem import Problem
 from downslope.core.recipe import Recipe, optimizer_defaults
+from downslope.optim.grouping import factory_arguments
+
+
+def settled(problem: Problem, recipe: Recipe) -> Recipe:
+    """`recipe` with the groups that its factory makes of the problem's model as data.
+
+    Raises:
+        InputError: the model or the optimizer cannot be made.
+    """
+    return recipe if is_named(recipe.optimizer) else recipe.settled(problem.build(recipe.seed, recipe.init))
 
 
 def build_optimizer(recipe: Recipe, model: nn.Module) -> torch.optim.Optimizer:
     """The recipe's optimizer on the parameters of `model` that take a gradient.
 
-    With ``decay="weights"`` biases and the parameters of normalisation layers (those with fewer than two
-    dimensions) form a group without decay.
+    Groups of the recipe come first, in their order, then what belongs to none; those with ``train = false``
+    are frozen. Without groups, ``decay="weights"`` makes biases and the parameters of normalisation layers
+    (those with fewer than two dimensions) a group without decay.
 
     Raises:
         ModelError: nothing to train.
-        RecipeError: the optimizer refuses its settings, or a factory returns no optimizer.
+        RecipeError: the optimizer refuses its settings, a factory returns no optimizer, or groups name
+            parameters that the model has not.
     """
-    trained = [p for p in model.parameters() if p.requires_grad]
     if not any(True for _ in model.parameters()):
         raise ModelError(f"the model ({type(model).__name__}) has no parameters: there is nothing to train")
-    if not trained:
+    if not any(p.requires_grad for p in model.parameters()):
         raise ModelError("every parameter of the model is frozen (requires_grad=False): nothing to train")
+    recipe = recipe.settled(model)
     target: Any = recipe.optimizer
     if isinstance(target, str):
         target = names.resolve("optimizer", target)
     try:
         if isinstance(target, type):
-            made: Any = target(_groups(recipe, trained), **_settings(recipe))
+            made: Any = target(_groups(recipe, model), **_settings(recipe))
         else:
-            made = target(trained)
-    except RecipeError:
+            made = target(factory_arguments(target, model))
+    except DownslopeError:
         raise
     except (ValueError, TypeError, RuntimeError) as error:
         raise RecipeError(f"optimizer {recipe.optimizer}: {str(error).splitlines()[0]}") from error
@@ -45,7 +61,8 @@ def build_optimizer(recipe: Recipe, model: nn.Module) -> torch.optim.Optimizer:
             f"the optimizer factory returned {type(made).__name__}: it must return an Optimizer"
         )
     if not isinstance(target, type):
-        _scale_groups(made, recipe.lr)
+        for key in RATES:
+            _scale_groups(made, key, getattr(recipe, key) if key in recipe.said else None)
     return made
 
 
@@ -61,7 +78,10 @@ def _settings(recipe: Recipe) -> dict[str, Any]:
     return settings
 
 
-def _groups(recipe: Recipe, trained: list[nn.Parameter]) -> Any:
+def _groups(recipe: Recipe, model: nn.Module) -> Any:
+    if recipe.groups:
+        return _own_groups(recipe.groups, model)
+    trained = [p for p in model.parameters() if p.requires_grad]
     if not recipe.weight_decay or recipe.decay == "all":
         return trained
     weights: list[Tensor] = [p for p in trained if p.dim() > 1]
@@ -70,13 +90,32 @@ def _groups(recipe: Recipe, trained: list[nn.Parameter]) -> Any:
     return [group for group in groups if group["params"]]
 
 
-def _scale_groups(optimizer: torch.optim.Optimizer, lr: float | None) -> None:
-    """An edited learning rate scales all groups of an optimizer that a factory made."""
-    own = optimizer.param_groups[0].get("lr")
-    if lr is None or not own or lr == own:
+def _own_groups(groups: tuple[Group, ...], model: nn.Module) -> list[dict[str, Any]]:
+    named = named_parameters(model)
+    rest: list[Tensor] = []
+    made: list[dict[str, Any]] = [{"params": list[Tensor](), **group.settings} for group in groups]
+    for (_, p), place in zip(named, assigned(groups, named), strict=True):
+        if place is not None and not groups[place].train:
+            p.requires_grad_(False)
+        elif p.requires_grad:
+            (rest if place is None else made[place]["params"]).append(p)
+    made.append({"params": rest})
+    found = [group for group in made if group["params"]]
+    if not found:
+        raise ModelError("the recipe's groups train no parameter of the model; edit groups")
+    return found
+
+
+def _scale_groups(optimizer: torch.optim.Optimizer, key: str, new: float | None) -> None:
+    """An edited rate scales all groups of an optimizer that stays code; the largest stands for all."""
+    own = max((float(group.get(key) or 0.0) for group in optimizer.param_groups), default=0.0)
+    if new is None or new == own:
         return
+    if not own:
+        raise RecipeError(f"{key}={new:g}: the optimizer's own code has no {key} above 0 that it could scale")
     for group in optimizer.param_groups:
-        group["lr"] = group["lr"] * (lr / own)
+        if key in group:
+            group[key] = group[key] * (new / own)
 
 
 def schedule_of(recipe: Recipe, total_steps: int | None) -> Callable[[int], float] | None:

@@ -34,6 +34,8 @@ def measure(problem: Problem, recipe: Recipe) -> dict[str, Any]:
     if method_of(optimizer) in _ADAPTIVE:
         raise DownslopeError("an adaptive method has no scale before its first step")
     group = optimizer.param_groups[0]
+    if any(each.get("lr") != group.get("lr") for each in optimizer.param_groups):
+        raise DownslopeError("groups with learning rates of their own have no one stable limit")
     limit = stable_limit(optimizer, group)
     if limit is None:
         raise DownslopeError("the stable limit of this method is not known")

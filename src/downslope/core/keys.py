@@ -1,0 +1,132 @@
+"""The keys of a recipe as they are given: names made canonical, factories recognised, settings gathered."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, cast
+
+import numpy as np
+
+from downslope.core import names
+from downslope.core.errors import RecipeError
+from downslope.core.groups import RATES, read
+from downslope.core.method import is_named, optimizer_defaults, optimizer_of
+
+__all__ = ["normalised"]
+
+_DEFAULT_EPOCHS = 20
+
+
+def normalised(
+    given: Mapping[str, Any], fields: Sequence[str]
+) -> tuple[dict[str, Any], frozenset[str]]:
+    """The fields' values, settings gathered under ``settings``; and the keys that were said.
+
+    Args:
+        given: Key to value; None counts as not given.
+        fields: What a recipe has besides settings.
+
+    Raises:
+        RecipeError: a key that no recipe has, or a value outside its domain.
+    """
+    flat = cast("dict[str, Any]", given.get("settings") or {}) | {**given}
+    values = {k: _number(v) for k, v in flat.items() if v is not None and k != "settings"}
+    settings: dict[str, Any] = {}
+    values["optimizer"], known = optimizer_of(values.get("optimizer", "adam"))
+    values = known | values
+    said = frozenset(values if "optimizer" in given else values.keys() - {"optimizer"})
+    defaults = optimizer_defaults(values["optimizer"])
+    allowed = defaults.keys() - set(fields)
+    for key in [key for key in values if key not in fields]:
+        if key not in allowed:
+            raise RecipeError(
+                f"{key!r} is no key of a recipe{_with(values)}{_meant(key, [*fields, *allowed])}"
+            )
+        settings[key] = values.pop(key)
+    if isinstance(values["optimizer"], str) and ":" not in values["optimizer"]:
+        settings = {key: _checked(key, value) for key, value in settings.items()}
+    _group(values, defaults)
+    if isinstance(values.get("batch_size"), bool) or _below_one(values.get("batch_size")):
+        raise RecipeError(f"batch_size={values['batch_size']!r}: must be an integer in [1, inf), or 'full'")
+    if isinstance(values.get("lr"), bool):
+        raise RecipeError(f"lr={values['lr']!r}: must be a number in [0, inf)")
+    if "schedule" in values:
+        values["schedule"] = names.canonical("schedule", values["schedule"])
+    if "init" in values:
+        values["init"] = names.canonical("init", values["init"])
+    values.setdefault("lr", defaults.get("lr"))
+    values.setdefault("weight_decay", defaults.get("weight_decay", 0.0))
+    _full_batch(values)
+    if "epochs" not in values and "steps" not in values:
+        values["epochs"] = _DEFAULT_EPOCHS
+    elif "epochs" in values and "steps" in values:
+        raise RecipeError(
+            f"epochs={values['epochs']} and steps={values['steps']}: give one of them, not both"
+        )
+    return values | {"settings": {key: _tupled(value) for key, value in settings.items()}}, said
+
+
+def _group(values: dict[str, Any], defaults: Mapping[str, Any]) -> None:
+    """Groups read and checked; the mask of the decay is not laid over them."""
+    if not values.get("groups", True):
+        del values["groups"]
+    if "groups" not in values:
+        return
+    optimizer = values["optimizer"]
+    if not is_named(optimizer):
+        raise RecipeError(
+            f"groups with optimizer {optimizer!r}, which is code: that code makes its groups itself; "
+            "give a name or a class"
+        )
+    own = ":" not in optimizer
+
+    def check(key: str, value: Any) -> Any:
+        return _checked(key, _number(value)) if own or key in RATES else _tupled(value)
+
+    values["groups"] = read(values["groups"], list(defaults), check)
+    if values.setdefault("decay", "all") != "all":
+        raise RecipeError(
+            "decay='weights' with groups: say which parameters do not decay as a group, "
+            "{'ndim': [0, 1], 'weight_decay': 0.0}"
+        )
+
+
+def _checked(key: str, value: Any) -> Any:
+    """A setting of one of our optimizers, inside its domain."""
+    return names.load("downslope.optim.domains:check")(key, _tupled(value))
+
+
+def _with(values: Mapping[str, Any]) -> str:
+    """The optimizer whose settings were looked through, for a message."""
+    return f" with {values['optimizer']}" if isinstance(values["optimizer"], str) else ""
+
+
+def _meant(key: str, known: Iterable[str]) -> str:
+    """The hint after an unknown key: what it is called here, or the nearest."""
+    near = names.nearest(key, names.RECIPE_KEYS, 1)
+    if near and not names.nearest(key, known := list(known), 1):
+        return f"; did you mean {names.RECIPE_KEYS[near[0]]!r}?"
+    return names.did_you_mean(key, known)
+
+
+def _full_batch(values: dict[str, Any]) -> None:
+    """Full-batch methods take the whole training set at every step, and nothing else."""
+    target = names.resolve("optimizer", values["optimizer"]) if isinstance(values["optimizer"], str) else None
+    if getattr(target, "batch", None) == "full" and values.setdefault("batch_size", "full") != "full":
+        raise RecipeError(
+            f"batch_size={values['batch_size']!r}: {values['optimizer']} sees the whole training set at "
+            "every step, so it must be 'full'; 'sgd' is the same method on mini-batches"
+        )
+
+
+def _below_one(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not (value >= 1 and float(value).is_integer())
+
+
+def _number(value: Any) -> Any:
+    """Scalars of numpy as Python's own."""
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _tupled(value: Any) -> Any:
+    return tuple(cast("list[Any]", value)) if isinstance(value, list) else value

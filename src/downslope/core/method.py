@@ -1,0 +1,81 @@
+"""The optimizer of a recipe: a name, a class, or code; what its settings are, and what a factory settles."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from downslope.core import names
+from downslope.core.errors import RecipeError
+
+__all__ = ["Factory", "Lost", "is_named", "known_of", "optimizer_defaults", "optimizer_of"]
+
+Factory = Callable[..., Any]
+
+
+class Lost:
+    """Stands for an optimizer that was code when its run was kept; no file holds it."""
+
+    def __init__(self, name: str) -> None:
+        self.__name__ = name
+
+    def __call__(self, params: Iterable[Any]) -> Any:
+        """Refused.
+
+        Raises:
+            RecipeError: always.
+        """
+        del params
+        raise RecipeError(
+            f"the optimizer of this run was code ({self.__name__}), which no file holds: "
+            "say it again, recipe.edit(optimizer=...)"
+        )
+
+
+def is_named(optimizer: Any) -> bool:
+    """Whether a recipe's optimizer is a name or a class, and no factory."""
+    return isinstance(optimizer, str) and (":" not in optimizer or isinstance(names.load(optimizer), type))
+
+
+def optimizer_of(given: Any) -> tuple[Any, dict[str, Any]]:
+    """The optimizer as a name where it has one, and the keys that a factory settles.
+
+    Raises:
+        RecipeError: neither a name nor a factory, or a factory that fails.
+    """
+    if isinstance(given, str) and ":" not in given:
+        return names.canonical("optimizer", given), {}
+    if isinstance(given, Lost):
+        return given, {}
+    factory = names.load(given) if isinstance(given, str) else given
+    if not callable(factory):
+        raise RecipeError(f"optimizer={given!r}: must be a name or a factory params -> torch.optim.Optimizer")
+    if isinstance(given, str) and isinstance(factory, type):
+        return given, {"decay": "all"}  # stays: with other settings ours may differ
+    found = names.load("downslope.optim.recognise:recognise")(factory)
+    return (given if found.name is None else found.name), known_of(found)
+
+
+def known_of(found: Any) -> dict[str, Any]:
+    """The keys of a recipe that a `downslope.optim.recognise.Recognised` settles."""
+    known = dict(found.settings) | {"lr": found.lr, "groups": found.groups or None, "decay": "all"}
+    return {key: value for key, value in known.items() if value is not None}
+
+
+def optimizer_defaults(optimizer: Any) -> dict[str, Any]:
+    """Settings that an optimizer's class takes, with their defaults; none for a factory.
+
+    Args:
+        optimizer: As a recipe holds it: a name, ``"module:attribute"``, or a factory.
+    """
+    target = names.resolve("optimizer", optimizer) if isinstance(optimizer, str) else optimizer
+    if not isinstance(target, type):
+        return {}
+    taken = inspect.signature(target).parameters
+    skipped = {"params", "backend", "self"}
+    return {
+        key: None if each.default is each.empty else each.default
+        for key, each in taken.items()
+        if key not in skipped and each.kind not in (each.VAR_KEYWORD, each.VAR_POSITIONAL)
+    }
