@@ -62,6 +62,7 @@ TABLE: dict[Kind, dict[str, str]] = {
     "metric": {
         "accuracy": f"{_METRICS}:accuracy",
         "error": f"{_METRICS}:error",
+        "balanced_accuracy": f"{_METRICS}:balanced_accuracy",
         "f1": f"{_METRICS}:f1",
         "auc": f"{_METRICS}:auc",
         "mse": f"{_METRICS}:mse",
@@ -75,12 +76,18 @@ TABLE: dict[Kind, dict[str, str]] = {
         "softmax": "downslope.models:softmax",
         "mlp": "downslope.models:mlp",
         "cnn": "downslope.models:cnn",
+        "rnn": "downslope.models:rnn",
+        "lstm": "downslope.models:lstm",
+        "gru": "downslope.models:gru",
+        "transformer": "downslope.models:transformer",
     },
     "data": {
         "digits": "downslope.data:digits",
         "breast_cancer": "downslope.data:breast_cancer",
         "wine": "downslope.data:wine",
         "diabetes": "downslope.data:diabetes",
+        "adding": "downslope.data:adding",
+        "motifs": "downslope.data:motifs",
     },
 }
 

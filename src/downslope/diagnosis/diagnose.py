@@ -21,6 +21,7 @@ from downslope.core.run import Run
 from downslope.diagnosis import measure
 from downslope.diagnosis.budget import Budget
 from downslope.diagnosis.diagnosis import Diagnosis
+from downslope.diagnosis.gap import WELL, held_out_share
 from downslope.diagnosis.judge import judge
 from downslope.diagnosis.measure import (
     affine,
@@ -28,11 +29,14 @@ from downslope.diagnosis.measure import (
     data,
     ending,
     flow,
+    imbalance,
     objective,
+    order,
     output,
     rates,
     references,
     sharpness,
+    signal,
     start,
     summed,
 )
@@ -115,6 +119,7 @@ def _static(run: Run, problem: Problem, recipe: Recipe) -> None:
     """Data, output, start and best constant: no step is taken."""
     for name, look in (
         ("data", lambda: data.measure(problem)),
+        ("order", lambda: order.measure(problem)),
         ("features", lambda: data.features(problem)),
         ("output", lambda: output.measure(problem, recipe)),
         ("objective", lambda: objective.measure(run, problem, recipe)),
@@ -226,17 +231,40 @@ class _Session:
         """Where the run ended far from perfect: what is reachable, then one suspicion after another."""
         run, how = self.run, how_far(self.run)
         slip = any(f.symptom == "output-activation" for f in judge(run).findings)
+        if run.status != "diverged":
+            measure.record(run, "imbalance", self._imbalance)
         if how.solved and not how.diverged and not slip:
+            self._signal()
             return
         measure.record(run, "sharpness", lambda: sharpness.measure(self.problem, self.recipe))
         if not (how.standing or slip):
             self._references()
             if not how_far(run).ended_far:
+                self._signal()
                 return
         run.facts["trials"] = {}
         self._try_all()
         if not run.facts.get("references") and not answered(self.run):
             self._references()
+        if not answered(self.run):
+            self._signal()
+
+    def _imbalance(self) -> dict[str, Any] | None:
+        """Only a twin as long as the run is worth comparing."""
+        steps = self._full() if self._share_of_run() == 1.0 else None
+        if steps is None or self.run.status == "interrupted":
+            return None
+        return imbalance.measure(self.run, self.problem, self.recipe, self.held, steps)
+
+    def _signal(self) -> None:
+        """Where held-out data is not answered well: whether anything can be told from the inputs at all."""
+        share, run = held_out_share(self.run), self.run
+        overfitted = any(each.symptom == "high-variance" for each in _flat(judge(run).findings))
+        reason = "not needed: held-out data is answered well"
+        run.facts.setdefault("not_measured", {}).setdefault("signal", reason)
+        if share is None or share < WELL or overfitted:
+            self._say("whether the inputs say anything about the target")
+            measure.record(self.run, "signal", lambda: signal.measure(self.problem))
 
     def _references(self) -> None:
         run = self.run

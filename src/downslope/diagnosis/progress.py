@@ -144,7 +144,7 @@ def smoothed(run: Run, until: int | None = None) -> float | None:
 def bounded(run: Run) -> bool:
     """Whether the metric is one whose best value is 1 (accuracy, F1, AUC, R2)."""
     metric = None if run.problem is None else run.problem.metric
-    return getattr(metric, "__name__", "") in ("accuracy", "f1", "auc", "r2")
+    return getattr(metric, "__name__", "") in ("accuracy", "balanced_accuracy", "f1", "auc", "r2")
 
 
 def _signed(value: float | None, sign: float) -> float | None:

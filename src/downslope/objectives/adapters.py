@@ -1,14 +1,15 @@
-"""Objectives of the user's own put right from outside: shapes aligned, a sum made a mean."""
+"""Objectives put right from outside: shapes aligned, a sum made a mean, rare classes weighted."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor
+from torch.nn import functional
 
-from downslope.objectives.objective import align
+from downslope.objectives.objective import align, as_real
 
 
 @dataclass(frozen=True)
@@ -49,3 +50,30 @@ class Averaged:
 
     def __str__(self) -> str:
         return "the mean of the same objective over the examples"
+
+
+@dataclass(frozen=True)
+class Weighted:
+    """Cross-entropy, or its form for one logit, with a weight for each class, or for the yes.
+
+    Args:
+        kind: "classes" (class scores and indices) or "yes" (one score, 0 and 1).
+        weights: In (0, inf), one for each class, or that of the yes.
+    """
+
+    kind: Literal["classes", "yes"]
+    weights: tuple[float, ...]
+
+    def __call__(self, output: Tensor, target: Tensor) -> Tensor:
+        """``sum_i w_{y_i} l_i / sum_i w_{y_i}``, as torch's weighted cross-entropy; of the yes a plain
+        mean.
+        """
+        weights = output.new_tensor(self.weights)
+        if self.kind == "yes":
+            output, target = align(output, target, "weighted objective")
+            real = as_real(target, output)
+            return functional.binary_cross_entropy_with_logits(output, real, pos_weight=weights)
+        return functional.cross_entropy(output, target.long(), weight=weights)
+
+    def __str__(self) -> str:
+        return "the same objective with every class weighted by 1 / its share"

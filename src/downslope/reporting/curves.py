@@ -68,7 +68,7 @@ def metric_figure(run: Run, key: str) -> Figure | None:
     if isinstance(goal, (int, float)):
         layout["shapes"] = [_level(float(goal), "@good")]
         layout["annotations"] = [_level_note(float(goal), f"goal {numeral(goal)}", "@good")]
-    if name in ("accuracy", "f1", "auc") and (not len(series.values) or np.nanmax(series.values) > 0.5):
+    if name in ("accuracy", "balanced_accuracy", "f1", "auc") and (not len(series.values) or np.nanmax(series.values) > 0.5):
         layout["yaxis"] = {**layout["yaxis"], "range": [0, 1.03]}
     worst = facts.described(run).get("metric_goal") == "min"
     best = np.nanmin(series.values) if worst else np.nanmax(series.values)

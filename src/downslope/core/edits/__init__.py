@@ -7,6 +7,7 @@ gives a new Problem or Recipe; nothing is changed in place.
 from __future__ import annotations
 
 from downslope.core.edits.combined import Advice, Combined
+from downslope.core.edits.data import Shuffle
 from downslope.core.edits.edit import Edit, Entity, ModuleFactory
 from downslope.core.edits.files import KINDS, code_of, from_dict, load, save
 from downslope.core.edits.modules import ReplaceModule, SetArgument, WrapModel
@@ -17,6 +18,6 @@ from downslope.core.edits.weights import Reinitialise, Unfreeze
 
 __all__ = [
     "KINDS", "Advice", "Combined", "Edit", "Entity", "ModuleFactory", "Reinitialise", "ReplaceModule",
-    "SetArgument", "SetObjective", "SetRecipe", "StandardiseInputs", "StandardiseTargets", "Unfreeze",
-    "WrapModel", "code_of", "from_dict", "load", "save",
+    "SetArgument", "SetObjective", "SetRecipe", "Shuffle", "StandardiseInputs", "StandardiseTargets",
+    "Unfreeze", "WrapModel", "code_of", "from_dict", "load", "save",
 ]  # fmt: skip

@@ -54,7 +54,7 @@ def measure(run: Run, problem: Problem, recipe: Recipe) -> dict[str, Any] | None
     if len(tensors) != 1 or not tensors[0].is_floating_point() or len(tensors[0]) != 3 * count:
         return None
     made = _undone(tensors[0], run.facts.get("output") or {})
-    first, second, middle = made.split(count)
+    first, second, middle = made[:count], made[count : 2 * count], made[2 * count :]
     spread = torch.cat([first, second]).std(0).square().mean().sqrt()
     gap = (middle - (first + second) / 2).square().mean().sqrt()
     bend = float(gap) / max(float(spread), 1e-300)

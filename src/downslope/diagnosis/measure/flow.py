@@ -56,7 +56,8 @@ def measure(problem: Problem, recipe: Recipe) -> dict[str, Any]:
         trained += 0 if why else count
         if why is not None:
             held.append({"name": name or "model", "parameters": count, "why": why})
-    counted = [each for each in held if _counts(problem, recipe, model, batch, each["name"], float(loss.detach()))]
+    before = float(loss.detach())
+    counted = [each for each in held if _counts(problem, recipe, model, batch, each["name"], before)]
     total = sum(p.numel() for p in inner.parameters())
     return {"parameters": total, "trained": trained, "held": counted}
 
@@ -76,9 +77,7 @@ def _moved(p: nn.Parameter) -> bool:
     return grad is not None and bool((grad.to_dense() if grad.is_sparse else grad).any())
 
 
-def _counts(
-    problem: Problem, recipe: Recipe, model: nn.Module, batch: Any, name: str, before: float
-) -> bool:
+def _counts(problem: Problem, recipe: Recipe, model: nn.Module, batch: Any, name: str, before: float) -> bool:
     """Whether the loss changes when the module's parameters do."""
     nudged = copy.deepcopy(model)
     module = unwrap(nudged).get_submodule("" if name == "model" else name)

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from downslope.core import batches, randomness
+from downslope.core import randomness
 from downslope.core.adapted import Adapted
 from downslope.core.loss import Objective
 from downslope.core.problem import Problem
@@ -22,6 +22,7 @@ from downslope.core.recipe import Recipe
 from downslope.core.run import Run
 from downslope.diagnosis.measure.sample import precision, sample
 from downslope.training.facts.constant import LINKS, best_row
+from downslope.training.facts.growth import growth
 
 ROWS = 64
 """Examples on which the objective is called."""
@@ -60,7 +61,7 @@ def measure(run: Run, problem: Problem, recipe: Recipe) -> dict[str, Any] | None
 
     found: dict[str, Any] = {"value": float(value(output).detach()) * objective.sign}
     found["aligned"] = _aligned(objective, output, target, args)
-    found["growth"] = _growth(objective, output, target, args)
+    found["growth"] = growth(objective, output, target, args)
     link = _link(run)
     found["gradient"] = _gradient(value, output, link)
     found["breaks"] = _breaks(value, output, link) if found["gradient"] is not None else None
@@ -93,20 +94,6 @@ def _aligned(objective: Objective, output: Tensor, target: Any, args: tuple[Any,
         return float(objective.of(output.reshape(target.shape), target, args).value) * objective.sign
     except Exception:  # noqa: BLE001 (an objective may insist on its own shapes)
         return None
-
-
-def _growth(objective: Objective, output: Tensor, target: Any, args: tuple[Any, ...]) -> float | None:
-    """The value on the batch taken twice in the value on the batch once."""
-
-    def twice(tree: Any) -> Any:
-        return batches.map_tensors(lambda leaf: torch.cat([leaf, leaf]) if leaf.dim() else leaf, tree)
-
-    try:
-        once = float(objective.of(output, target, args).value)
-        double = float(objective.of(twice(output), twice(target), twice(args)).value)
-    except Exception:  # noqa: BLE001 (an objective may know its batch size)
-        return None
-    return double / once if once and math.isfinite(once) and math.isfinite(double) else None
 
 
 def _gradient(value: Callable[[Tensor], Tensor], output: Tensor, link: Link) -> float | None:

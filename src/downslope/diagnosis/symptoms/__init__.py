@@ -5,10 +5,13 @@ To add one: write its file, its test, and one line here.
 
 from __future__ import annotations
 
+from downslope.diagnosis.symptoms.class_imbalance import class_imbalance
+from downslope.diagnosis.symptoms.constant_target import constant_target
 from downslope.diagnosis.symptoms.dead_units import dead_units
 from downslope.diagnosis.symptoms.frozen_parameters import frozen_parameters
 from downslope.diagnosis.symptoms.high_variance import high_variance
 from downslope.diagnosis.symptoms.init_scale import init_scale
+from downslope.diagnosis.symptoms.label_noise import label_noise
 from downslope.diagnosis.symptoms.learning_rate_too_high import learning_rate_too_high
 from downslope.diagnosis.symptoms.learning_rate_too_low import learning_rate_too_low
 from downslope.diagnosis.symptoms.missing_nonlinearity import missing_nonlinearity
@@ -18,12 +21,19 @@ from downslope.diagnosis.symptoms.objective_mismatch import objective_mismatch
 from downslope.diagnosis.symptoms.output_activation import output_activation
 from downslope.diagnosis.symptoms.summed_objective import summed_objective
 from downslope.diagnosis.symptoms.symmetric_init import symmetric_init
+from downslope.diagnosis.symptoms.uninformative_inputs import uninformative_inputs
 from downslope.diagnosis.symptoms.unscaled_inputs import unscaled_inputs
 from downslope.diagnosis.symptoms.unscaled_targets import unscaled_targets
+from downslope.diagnosis.symptoms.unshuffled_data import unshuffled_data
 from downslope.diagnosis.symptoms.unstable_objective import unstable_objective
 from downslope.diagnosis.symptoms.vanishing_gradient import vanishing_gradient
 
 __all__ = [
+    "unshuffled_data",
+    "uninformative_inputs",
+    "label_noise",
+    "constant_target",
+    "class_imbalance",
     "symmetric_init",
     "frozen_parameters",
     "missing_nonlinearity",

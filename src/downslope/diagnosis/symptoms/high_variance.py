@@ -9,7 +9,6 @@ but when?
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,7 +17,8 @@ import numpy as np
 from downslope.core.edits import Advice, Edit, SetRecipe
 from downslope.core.finding import Evidence, Finding, Severity, Where
 from downslope.core.run import Run
-from downslope.diagnosis.progress import bounded, progress
+from downslope.diagnosis.gap import gap
+from downslope.diagnosis.progress import SOLVED, progress
 from downslope.diagnosis.symptom import Clear, Unknown, Verdict, symptom
 
 GAP = 0.15
@@ -60,7 +60,7 @@ def high_variance(run: Run) -> Verdict:
         return Unknown("the best constant prediction is not known")
     if progress(run).standing:
         return Clear("the run did not learn its training data either")
-    missing, sure = _gap(run, ending, constant)
+    missing, sure = gap(run, ending, constant)
     risen, best = _risen(run, constant)
     said = f"{missing:.0%} of the way is missing on validation data ({sure:.1f} standard errors)"
     if missing < GAP or sure < SURE:
@@ -73,7 +73,7 @@ def high_variance(run: Run) -> Verdict:
     if missing >= USELESS:
         message += " What the model learnt is of next to no use on data that it has not seen."
     if risen >= RISEN:
-        message += f" Stopping at step {best} instead of the end keeps {risen:.0%} of the way."
+        message += f" Stopping at step {best} instead of the end keeps {min(risen, 1.0):.0%} of the way."
     return Finding(
         symptom="high-variance",
         title="overfitting",
@@ -112,29 +112,6 @@ def _further(sure: float, risen: float) -> tuple[Evidence, ...]:
     )
 
 
-def _gap(run: Run, ending: Mapping[str, Any], constant: Mapping[str, Any]) -> tuple[float, float]:
-    """Gap as a share of the way, and in standard errors; by a metric that is a share, else by the loss."""
-    metric = ending.get("valid_metric"), ending.get("train_metric"), constant.get("valid_metric")
-    if bounded(run) and all(each is not None for each in metric):
-        valid, train, base = (float(each) for each in metric if each is not None)
-        way = train - base
-        error = math.sqrt(max(valid * (1 - valid), 0.25 / ending["valid_n"]) / ending["valid_n"])
-        gap = train - valid
-        if run.problem is not None and getattr(run.problem.metric, "__name__", "") == "r2":
-            error = _loss_error(ending) / max(abs(constant["valid_loss"]), 1e-12)
-    else:
-        sign = -1.0 if run.problem is not None and run.problem.maximize else 1.0
-        way = sign * (constant["valid_loss"] - ending["train_loss"])
-        gap = sign * (ending["valid_loss"] - ending["train_loss"])
-        error = _loss_error(ending)
-    return (gap / way if way > 0 else 0.0), (gap / error if error > 0 else 0.0)
-
-
-def _loss_error(ending: Mapping[str, Any]) -> float:
-    parts = [ending.get("train_stderr") or 0.0, ending.get("valid_stderr") or 0.0]
-    return math.hypot(*parts)
-
-
 def _risen(run: Run, constant: Mapping[str, Any]) -> tuple[float, int]:
     """Share of the way by which the validation loss rose after its best epoch, and the step of that epoch."""
     sign = -1.0 if run.problem is not None and run.problem.maximize else 1.0
@@ -161,9 +138,16 @@ def _goal_missed(run: Run, ending: Mapping[str, Any]) -> bool:
 
 
 def _good_enough(run: Run) -> bool:
-    """Whether the goal is reached on validation data, or the metric is close to perfect there."""
-    how = progress(run)
-    return how.solved
+    """Whether the goal is reached on validation data, or the score is close to perfect there."""
+    if not progress(run).solved:
+        return False
+    ending: Mapping[str, Any] = run.facts["ending"]
+    if run.problem is not None and (run.problem.goal is not None or run.problem.metric is not None):
+        return True
+    # By the loss alone `solved` speaks of the training data.
+    base, valid = (run.facts.get("constant") or {}).get("valid_loss"), ending.get("best_valid_loss")
+    valid = ending["valid_loss"] if run.problem is None or valid is None else valid
+    return base is not None and base > 0 and (base - valid) / base >= SOLVED
 
 
 def _remedies(run: Run, risen: float) -> tuple[Edit, ...]:

@@ -17,7 +17,7 @@ from typing import Any
 from downslope.core.edits import SetRecipe
 from downslope.core.finding import Evidence, Finding, Where
 from downslope.core.run import Run
-from downslope.diagnosis.early import RISEN, SPIKE, killed, risen, spike, thrown
+from downslope.diagnosis.early import RISEN, SPIKE, killed, risen, spike, sudden, thrown
 from downslope.diagnosis.progress import Progress, progress
 from downslope.diagnosis.proof import answered, not_tried, proved, refuted, settle, tried, trying
 from downslope.diagnosis.rates import best_rate, own_rate, rates_tried
@@ -26,6 +26,8 @@ from downslope.diagnosis.symptom import Clear, Unknown, Verdict, symptom
 SHARP = 2.0
 """lambda_max before the first step in the method's stable limit; to 1 a step is safe, a little more
 recovers."""
+
+SUDDEN = "the loss had not risen when it left the finite numbers, as it does before a step that is too large"
 
 _SOURCE = "LeCun et al. 1998, section 4.6; Cohen et al. 2021"
 
@@ -54,11 +56,12 @@ def learning_rate_too_high(run: Run) -> Verdict:
     lower = best_rate(run, "lower")
     jump = spike(run, how)
     evidence = _evidence(ratio, jump, how)
-    hard = how.diverged or (ratio is not None and ratio > SHARP) or thrown(run)
+    jumped = how.diverged and sudden(run)
+    hard = (how.diverged and not jumped) or (ratio is not None and ratio > SHARP) or thrown(run)
     if trying(run) and lower is None and rates_tried(run):
         return Clear("no lower rate did better in a short trial")
     if lower is None and not (hard and how.standing):
-        return Unknown(not_tried(run))
+        return Unknown(SUDDEN if jumped else not_tried(run))
     if lower is None and answered(run):
         return Unknown(not_tried(run))
     severity = settle(run, "learning-rate-too-high", strong=hard and how.standing)

@@ -1,0 +1,71 @@
+"""Uninformative inputs. Nothing about the target can be told from the inputs.
+
+A user sees a training loss that falls only by memorising, and validation data on which the model guesses.
+Inputs and labels that were joined in the wrong order, features that were zeroed or cut off, labels drawn by
+chance. How we know: trees that have nothing to do with the model, cross-validated, rank the held-out targets
+no better than chance, and neither the run nor anything tried beside it beats a constant on held-out data.
+What looks like it and is not: a weak signal, a model that cannot find a strong one, and data of a kind that
+trees cannot read (text, large images), of which nothing is said.
+Source: Ojala and Garriga 2010, Permutation tests for studying classifier performance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from downslope.core.edits import Advice
+from downslope.core.finding import Evidence, Finding
+from downslope.core.run import Run
+from downslope.diagnosis.gap import held_out_error, held_out_share
+from downslope.diagnosis.symptom import Clear, Verdict, symptom
+
+CHANCE = 3.0
+"""Deviations of chance below which the trees' ranking says nothing; one in 700 by chance alone."""
+
+GUESSING = 0.05
+"""Share of the way to the best score on held-out data that counts as guessing."""
+
+_SOURCE = "Ojala and Garriga 2010"
+
+
+@symptom(
+    "uninformative-inputs",
+    title="the inputs say nothing about the target",
+    order=("data", 2),
+    needs=("signal",),
+    explains=(
+        "high-variance", "high-bias", "learning-rate-too-low", "learning-rate-too-high", "label-noise",
+        "class-imbalance", "dead-units", "vanishing-gradient", "too-few-steps", "unscaled-inputs",
+    ),
+    source=_SOURCE,
+)  # fmt: skip
+def uninformative_inputs(run: Run) -> Verdict:
+    """Neither the run, nor what was tried beside it, nor trees of our own beat a guess on held-out data."""
+    signal: Mapping[str, Any] = run.facts["signal"]
+    said = f"cross-validated trees rank the targets {signal['z']:.1f} deviations above chance"
+    if signal["z"] >= CHANCE:
+        return Clear(said)
+    best, guessing = held_out_share(run), max(GUESSING, CHANCE * held_out_error(run))
+    if best is None:
+        return Clear(f"{said}, but no held-out score says that the run only guesses")
+    if best > guessing:
+        return Clear(f"{said}, but something got {best:.0%} of the way on held-out data")
+    return Finding(
+        symptom="uninformative-inputs",
+        title="the inputs say nothing about the target",
+        severity="critical",
+        evidence=Evidence(
+            name="ranking of held-out targets by cross-validated trees",
+            value=signal["z"],
+            threshold=CHANCE,
+            unit="deviations above chance",
+            provenance="one false alarm in 700; the run itself has to guess as well",
+        ),
+        message=f"On {signal['n']} examples {said}, and the run does not beat a constant on held-out data: "
+        "nothing about the target can be told from these inputs.",
+        remedies=(
+            Advice("check that inputs and targets belong together row by row, and that no feature was lost"),
+        ),
+        source=_SOURCE,
+    )
