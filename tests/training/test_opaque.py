@@ -1,4 +1,4 @@
-"""An optimizer that is code: the run keeps everything else, and a re-fit from its folder is refused in one line."""
+"""An optimizer that is code: the run keeps all else, and a re-fit from its folder is refused in one line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What fit says on standard error: the default recipe where nothing was said, plain lines away from a terminal."""
+"""What fit says on standard error: the default recipe where none was given, plain lines elsewhere."""
 
 from __future__ import annotations
 

@@ -87,8 +87,8 @@ def test_softmax_regression_takes_class_indices(dtype: torch.dtype) -> None:
         ({"train": (X[0, 0], Y[0, 0])}, ["same first dimension"]),
         ({"train": X}, ["(80, 1)", "(80, 4)"]),
         ({"train": (X, Y), "metric": "accuracy"}, ["targets 0 and 1", "such as 'r2'"]),
-        ({"train": (X, CLASS), "objective": "cross_entropy", "model": lambda: nn.Linear(4, 2), "metric": "r2"},
-         ["r2", "differ in shape"]),
+        ({"train": (X, CLASS), "objective": "cross_entropy", "metric": "r2",
+          "model": lambda: nn.Linear(4, 2)}, ["r2", "differ in shape"]),
     ],
 )  # fmt: skip
 def test_what_cannot_be_meant_is_one_line(given: dict[str, Any], parts: list[str]) -> None:

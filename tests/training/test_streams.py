@@ -34,7 +34,7 @@ class Endless(IterableDataset[Any]):
             turn += 1
 
 
-KINDS = {"dataset": lambda: Endless(), "loader": lambda: DataLoader(Endless(), batch_size=10)}
+KINDS = {"dataset": Endless, "loader": lambda: DataLoader(Endless(), batch_size=10)}
 
 
 @pytest.fixture

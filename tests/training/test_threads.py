@@ -3,21 +3,37 @@
 from __future__ import annotations
 
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 
 import downslope as ds
 from downslope.core import randomness
-from tests.training.problems import classification, same_history, same_state
+from tests.training.problems import classification, mlp, same_history, same_state
 
 SEEDS = range(6)
 
 
+class Noisy(nn.Module):
+    """Draws twice from torch's global generator, and lets other threads in between."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = mlp(dropout=0.5, outputs=2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = nn.functional.dropout(x, 0.2, self.training)
+        if self.training:
+            time.sleep(1e-4)
+        return self.net(x) * nn.functional.dropout(torch.ones(2), 0.2, self.training)
+
+
 def noisy() -> ds.Problem:
     """Initial weights, batch order and dropout all draw from torch's global generator."""
-    return classification(arguments={"dropout": 0.5})
+    return classification(model=Noisy)
 
 
 def how(seed: int) -> ds.Recipe:

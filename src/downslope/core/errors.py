@@ -17,8 +17,11 @@ A message says what was given, what is allowed, why, and what to do, in one line
 
 from __future__ import annotations
 
+import sysconfig
 import traceback
 from pathlib import Path
+
+_STANDARD = Path(sysconfig.get_path("stdlib"))
 
 
 class DownslopeError(Exception):
@@ -82,6 +85,8 @@ def told(error: BaseException, path: Path | None = None) -> str:
 
 
 def _theirs(filename: str) -> bool:
-    """Whether a frame is of the user's code: neither of this package nor of an installed one."""
-    parts = Path(filename).parts
-    return "site-packages" not in parts and not Path(filename).is_relative_to(Path(__file__).parents[1])
+    """Whether a frame is of the user's code: neither Python's, nor an installed package's, nor ours."""
+    path = Path(filename)
+    if filename.startswith("<frozen") or "site-packages" in path.parts:
+        return False
+    return not any(path.is_relative_to(each) for each in (Path(__file__).parents[1], _STANDARD))
