@@ -39,7 +39,16 @@ def from_data(problem: Problem, factory: Callable[..., Any]) -> dict[str, Any]:
             "size": x.shape[2] if x.shape[2] == x.shape[3] else tuple(x.shape[2:]),
         }
     taken = inspect.signature(factory).parameters
+    if "tokens" in taken:  # a model of sequences
+        known |= _steps(x)
     return {key: value for key, value in known.items() if key in taken and value is not None}
+
+
+def _steps(x: Tensor) -> dict[str, Any]:
+    """Numbers a step; of tokens how many there are, as far as the sample shows."""
+    if x.dim() == 2 and not x.is_floating_point():
+        return {"inputs": int(x.max()) + 1, "tokens": True}
+    return {"inputs": x.shape[-1]}
 
 
 def _outputs(target: Any) -> int | None:

@@ -1,0 +1,1 @@
+"""Calibration in the open: faults injected into healthy problems, diagnosed, repaired, and counted."""

@@ -1,0 +1,1 @@
+"""One file for each symptom: how it is brought about, in grades from harmless to fatal."""
