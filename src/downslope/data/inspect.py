@@ -19,15 +19,27 @@ SAMPLED = 4096
 MOST_LABELS = 1000
 """Classes that are counted one by one."""
 
+LARGEST = 2**24
+"""Numbers on which scales are measured at most, of examples as large as pictures: 128 MiB in float64."""
+
+FEWEST = 64
+"""Examples that are looked at however large they are."""
+
 Facts = dict[str, Any]
 
 
-def facts(inputs: object, target: object = None) -> Facts:
+def sampled(x: Tensor) -> int:
+    """How many examples of `x` are enough to measure its scales."""
+    return min(SAMPLED, max(FEWEST, LARGEST // max(x[:1].numel(), 1)))
+
+
+def facts(inputs: object, target: object = None, *, finite: bool = False) -> Facts:
     """What can be said of inputs and targets without a model.
 
     Args:
         inputs: tensor or array, examples on axis 0; of a dict or a tuple the first tensor counts.
         target: the same, or None.
+        finite: Whether all values are known to be finite; then it is not looked again.
 
     Returns:
         A dict that `json.dumps` takes, NaN and infinity being None:
@@ -53,12 +65,12 @@ def facts(inputs: object, target: object = None) -> Facts:
         "dtype": str(x.dtype).removeprefix("torch."),
         "kind": _kind(x),
         "inputs": _scales(x) if x.numel() else None,
-        "non_finite": non_finite(x),
+        "non_finite": _whole() if finite else non_finite(x),
         "target": None,
         "target_non_finite": None,
     }
     if y is not None and y.ndim and y.numel():
-        found["target"], found["target_non_finite"] = _target(y), non_finite(y)
+        found["target"], found["target_non_finite"] = _target(y), _whole() if finite else non_finite(y)
     return found
 
 
@@ -87,24 +99,29 @@ def _kind(x: Tensor) -> str:
 
 def _scales(x: Tensor) -> Facts:
     sample = x
-    if len(x) > SAMPLED:
-        rows = torch.randint(len(x), (SAMPLED,), generator=torch.Generator().manual_seed(0))
+    most = sampled(x)
+    if len(x) > most:
+        rows = torch.randint(len(x), (most,), generator=torch.Generator().manual_seed(0))
         sample = x[rows.to(x.device)]
     values = sample.double()
     # Features last: the channels of an image, the columns of anything else.
     values = values.movedim(1, -1) if values.ndim > 3 else values
     values = values.reshape(-1, values.shape[-1] if values.ndim > 1 else 1)
-    finite = values.isfinite()
-    count = finite.sum(0).double()
-    kept = torch.where(finite, values, 0.0)
-    mean = kept.sum(0) / count.clamp(min=1)
-    variance = torch.where(finite, values - mean, 0.0).square().sum(0) / count.clamp(min=1)
+    if bool(values.sum().isfinite()):  # the usual case, and a mask costs more than all the rest
+        mean = values.mean(0)
+        variance = (values - mean).square().mean(0)
+    else:
+        finite = values.isfinite()
+        count = finite.sum(0).double().clamp(min=1)
+        mean = torch.where(finite, values, 0.0).sum(0) / count
+        variance = torch.where(finite, values - mean, 0.0).square().sum(0) / count
+        values = values[finite]
     std = variance.sqrt()
     # A constant column in float64 has a deviation of rounding only.
     varies = std > 1e-12 * mean.abs().clamp(min=1e-30)
     some = std[varies]
     return {
-        **_summary(values[finite]),
+        **_summary(values),
         "features": len(mean),
         "max_abs_mean": _number(mean.abs().max()),
         "max_std": _number(std.max()),
@@ -121,10 +138,11 @@ def _summary(values: Tensor) -> Facts:
         return dict.fromkeys(("rms", "mean", "std", "min", "max"))
     values = values.double()
     low, high = torch.aminmax(values)
+    mean = values.mean()
     return {
         "rms": _number(values.square().mean().sqrt()),
-        "mean": _number(values.mean()),
-        "std": _number(values.std(unbiased=False)),
+        "mean": _number(mean),
+        "std": _number((values - mean).square().mean().sqrt()),
         "min": _number(low),
         "max": _number(high),
     }
@@ -137,7 +155,7 @@ def _number(value: Tensor) -> float | None:
 
 def non_finite(x: Tensor) -> Facts:
     """``count`` and ``nan`` of the values that are not finite, and where the ``first`` stands."""
-    nothing: Facts = {"count": 0, "nan": 0, "first": None}
+    nothing = _whole()
     if not x.is_floating_point() or not x.numel():
         return nothing
     # A finite sum has finite terms; one that overflowed is looked into, and costs time only.
@@ -159,6 +177,10 @@ def non_finite(x: Tensor) -> Facts:
             "value": str(float(rows[row, column])),
         },
     }
+
+
+def _whole() -> Facts:
+    return {"count": 0, "nan": 0, "first": None}
 
 
 def _target(y: Tensor) -> Facts:

@@ -16,7 +16,7 @@ from torch import nn
 from downslope.core import batches
 from downslope.core.asked import check_asked
 from downslope.core.errors import DataError, DownslopeError, InputError, ModelError, RunFolderError, told
-from downslope.core.loss import Objective, check_trainable
+from downslope.core.loss import Loss, Objective, check_trainable
 from downslope.core.problem import Problem
 from downslope.core.randomness import ONE_AT_A_TIME
 from downslope.core.recipe import Lost, Recipe
@@ -27,6 +27,7 @@ from downslope.data.gaps import gaps
 from downslope.training import choices
 from downslope.training.environment import environment
 from downslope.training.evaluate import Evaluation
+from downslope.training.facts.at_start import Nodes, nodes, record_start
 from downslope.training.hints import hint
 from downslope.training.loop import Loop
 from downslope.training.optimizer import build_optimizer
@@ -96,14 +97,18 @@ def _fit(
     _refuse_non_finite(problem)
     run = _run_of(problem, recipe, folder, name, resume)
     observe = run.choices.setdefault("observe", observe)
-    state, train, valid, batch_size, observer = _prepare(run, problem, recipe)
+    state, train, valid, batch_size, observer, first = _prepare(run, problem, recipe)
+    if observe > 0 and run.folder is not None and not resume:  # else the problem, or the folder, is at hand
+        record_start(run, problem, recipe, state.batch, *first)
+    del first  # it holds the graph of a forward pass
     products = sum(each["products"] for each in observer.modules.values())
     threads = run.choices.setdefault("threads", choices.choose_threads(products, state.device))
     if "probe_price" not in run.choices:
         with choices.threads(threads):
             run.choices["probe_price"] = _probe_price(state, observer, batch_size) if observe > 0 else 1.0
     recorder = Recorder(run)
-    for fact, value in (("modules", observer.modules), ("activations", observer.activations)):
+    run.facts |= {"modules": observer.modules, "activations": observer.activations}
+    for fact, value in run.facts.items():
         recorder.fact(fact, value)
     loop = Loop(
         state,
@@ -177,7 +182,7 @@ def _run_of(
 
 def _prepare(
     run: Run, problem: Problem, recipe: Recipe
-) -> tuple[StepState, Source, Source | None, int, Observer]:
+) -> tuple[StepState, Source, Source | None, int, Observer, tuple[Loss, Nodes]]:
     """Model, optimizer and data on the device; the first batch tried before anything is written."""
     device = choices.choose_device(recipe)
     model = problem.build(recipe.seed, recipe.init).to(device)
@@ -201,10 +206,10 @@ def _prepare(
         objective=Objective(problem), device=device,
     )  # fmt: skip
     state.batch = _first_batch(state, train, batch_size, dtype)
-    _try(state, observer)
+    first = _try(state, observer)
     if plan is not None:
         run.choices["optimizer"] = str(plan())
-    return state, train, valid, batch_size, observer
+    return state, train, valid, batch_size, observer, first
 
 
 def _first_batch(state: StepState, train: Source, batch_size: int, dtype: torch.dtype) -> Any:
@@ -215,13 +220,13 @@ def _first_batch(state: StepState, train: Source, batch_size: int, dtype: torch.
     return batches.to(batch, state.device, dtype)
 
 
-def _try(state: StepState, observer: Observer) -> None:
+def _try(state: StepState, observer: Observer) -> tuple[Loss, Nodes]:
     """One forward pass that leaves no trace: shapes, the objective's scalar, and what modules there are."""
     model = state.model
     kept = {name: buffer.clone() for name, buffer in model.named_buffers()}
     shapes = [tuple(each.shape) for each in batches.tensors(state.batch)]
     try:
-        with torch.random.fork_rng(devices=[]), observer.forward():
+        with torch.random.fork_rng(devices=[]), observer.forward(), nodes(model) as seen:
             loss = state.objective(model, state.batch)
     except DownslopeError:
         raise
@@ -235,6 +240,7 @@ def _try(state: StepState, observer: Observer) -> None:
     with torch.no_grad():
         for name, buffer in model.named_buffers():
             buffer.copy_(kept[name])
+    return loss, seen
 
 
 def _probe_price(state: StepState, observer: Observer, batch_size: int) -> float:

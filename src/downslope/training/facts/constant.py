@@ -14,8 +14,9 @@ from downslope.core.adapted import unwrap
 from downslope.core.loss import Objective
 from downslope.core.problem import Problem
 from downslope.core.recipe import Recipe
+from downslope.core.sources import Memory, Source
 from downslope.objectives.meaning import meaning
-from downslope.training.facts.sample import SCORED, precision, sample
+from downslope.training.facts.sample import SCORED, drawn, precision, sample
 
 WIDEST = 20_000
 """Numbers in a constant prediction beyond which none is sought."""
@@ -23,14 +24,24 @@ WIDEST = 20_000
 ENDLESS = 1e6
 """Size of a constant, beside its start, at which the objective counts as having no floor."""
 
+FLAT = 1e-7
+"""Slope at which a start is the optimum already: where L-BFGS would stop too."""
+
 _ROUNDS, _ITERATIONS = 4, 25
 
 
-def measure(problem: Problem, recipe: Recipe) -> dict[str, float | None] | None:
+def measure(
+    problem: Problem, recipe: Recipe, like: Tensor | None = None
+) -> dict[str, float | None] | None:
     """The objective and the metric at the best constant output, in the user's units.
 
     The constant is fitted by L-BFGS through the objective itself: any number where it expects scores or
     measurements, a point of the simplex where it expects probabilities.
+
+    Args:
+        problem: Whose objective, metric and data count.
+        recipe: Its seed and initialisation give the model whose output is looked at.
+        like: One example's output on the CPU, where it is at hand: then no model is made.
 
     Returns:
         ``loss`` and ``metric`` on the training part, ``valid_loss`` and ``valid_metric`` of the same
@@ -39,29 +50,44 @@ def measure(problem: Problem, recipe: Recipe) -> dict[str, float | None] | None:
     """
     if problem.objective is None:
         return None
-    model = problem.build(recipe.seed, recipe.init).eval()
-    dtype = precision(model)
-    batch = sample(problem.train_source, SCORED, dtype)
-    args, kwargs, target = problem.splitter(batch)
-    few = batches.map_tensors(lambda leaf: leaf[:2], (args, kwargs))
-    with torch.no_grad():
-        output = unwrap(model)(*few[0], **few[1])
-    if not isinstance(output, Tensor) or not output.is_floating_point() or output.dim() == 0:
-        return None
-    if output[0].numel() > WIDEST or output.shape[0] != batches.length(few):
+    like = _like(problem, recipe) if like is None else like
+    if like is None or not like.is_floating_point() or like.numel() > WIDEST:
         return None
     objective = Objective(problem)
     expects = meaning(problem.objective).expects
-    count = batches.length(batch)
-    row = best_row(lambda made: objective.of(made, target, args).value, expects, output[0], target, count)
+    target, args, count = _examples(problem, problem.train_source, objective, like.dtype)
+    row = best_row(lambda made: objective.of(made, target, args).value, expects, like, target, count)
     if row is None:
         return None
     scores: dict[str, float | None] = {"valid_loss": None, "valid_metric": None}
-    scores["loss"], scores["metric"] = _score(problem, objective, row, batch)
+    scores["loss"], scores["metric"] = _score(problem, objective, row, target, args, count)
     if problem.valid_source is not None:
-        held = sample(problem.valid_source, SCORED, dtype)
-        scores["valid_loss"], scores["valid_metric"] = _score(problem, objective, row, held)
+        held = _examples(problem, problem.valid_source, objective, like.dtype)
+        scores["valid_loss"], scores["valid_metric"] = _score(problem, objective, row, *held)
     return scores
+
+
+def _like(problem: Problem, recipe: Recipe) -> Tensor | None:
+    """The untrained model's output for one example; None where it is no tensor with a row for each."""
+    model = problem.build(recipe.seed, recipe.init).eval()
+    few = sample(problem.train_source, 2, precision(model))
+    args, kwargs, _ = problem.splitter(few)
+    with torch.no_grad():
+        output = unwrap(model)(*args, **kwargs)
+    whole = isinstance(output, Tensor) and output.dim() > 0 and output.shape[0] == batches.length(few)
+    return output[0] if whole else None
+
+
+def _examples(
+    problem: Problem, source: Source, objective: Objective, dtype: torch.dtype
+) -> tuple[Any, tuple[Any, ...], int]:
+    """Targets of a sample, the inputs where the objective asks for them, and how many there are."""
+    if isinstance(source, Memory) and not objective.wants_inputs:
+        target = drawn(source, problem.splitter(source.batch)[2], SCORED)
+        return batches.to(target, torch.device("cpu"), dtype), (), min(source.size, SCORED)
+    batch = sample(source, SCORED, dtype)
+    args, kwargs, target = problem.splitter(batch)
+    return target, args or (kwargs,), batches.length(batch)
 
 
 def best_row(
@@ -80,7 +106,9 @@ def best_row(
         A tensor of the shape of `like`; None where the objective has no floor.
     """
     link = LINKS.get(expects or "", _identity)
-    start = _start(like, target) if link is _identity else torch.zeros_like(like)
+    start = _guess(like, target, expects)
+    if start is None:
+        start = _start(like, target) if link is _identity else torch.zeros_like(like)
 
     def value(free: Tensor) -> Tensor:
         row = link(free)
@@ -90,9 +118,9 @@ def best_row(
     return None if best is None else link(best)
 
 
-def _score(problem: Problem, objective: Objective, row: Tensor, batch: Any) -> tuple[float, float | None]:
-    args, _, target = problem.splitter(batch)
-    count = batches.length(batch)
+def _score(
+    problem: Problem, objective: Objective, row: Tensor, target: Any, args: tuple[Any, ...], count: int
+) -> tuple[float, float | None]:
     output = row.expand(count, *row.shape)
     loss = objective.sign * float(objective.of(output, target, args).value)
     if problem.metric is None:
@@ -120,6 +148,20 @@ LINKS: dict[str, Any] = {
 }  # fmt: skip
 
 
+def _guess(like: Tensor, target: Any, expects: str | None) -> Tensor | None:
+    """Log-odds of the classes' shares, where targets are classes: the optimum of the usual likelihoods."""
+    if not isinstance(target, Tensor) or not len(target):
+        return None
+    if expects in ("logit", "probability") and like.numel() == 1 and target.numel() == len(target):
+        share = target.double().mean()
+        return torch.logit(share, eps=1e-6).to(like.dtype).reshape(like.shape) if 0 <= share <= 1 else None
+    classes = target.dim() == 1 and not target.is_floating_point() and like.dim() == 1
+    if expects not in ("logits", "probabilities", "log-probabilities") or not classes:
+        return None
+    counts = torch.bincount(target[target >= 0].long(), minlength=len(like))
+    return (counts / counts.sum()).clamp_min(1e-6).log().to(like.dtype) if len(counts) == len(like) else None
+
+
 def _start(like: Tensor, target: Any) -> Tensor:
     """The mean of the targets where they have the output's form, else zero."""
     zero = torch.zeros_like(like)
@@ -133,6 +175,12 @@ def _start(like: Tensor, target: Any) -> Tensor:
 def _descend(value: Any, start: Tensor) -> Tensor | None:
     """The lowest point found, or None where the value goes on falling or leaves the finite numbers."""
     free = start.clone().requires_grad_()
+    loss = value(free)
+    if loss.requires_grad and bool(torch.isfinite(loss)):
+        (slope,) = torch.autograd.grad(loss, free)
+        if float(slope.abs().max()) <= FLAT:
+            return start
+    before = float(loss.detach())
     rule = torch.optim.LBFGS([free], max_iter=_ITERATIONS, line_search_fn="strong_wolfe")
     best, kept, falling = math.inf, start, math.inf
 
@@ -149,7 +197,7 @@ def _descend(value: Any, start: Tensor) -> Tensor | None:
             now = float(value(free))
         if not math.isfinite(now):
             break
-        falling = best - now
+        falling = (best if math.isfinite(best) else before) - now
         if now < best:
             best, kept = now, free.detach().clone()
         if falling <= 1e-6 * max(abs(best), 1e-12):

@@ -11,12 +11,16 @@ from downslope.core.edits import StandardiseInputs, StandardiseTargets
 from downslope.core.problem import Problem
 from downslope.core.sources import Memory, Source
 from downslope.data.gaps import gaps
-from downslope.data.inspect import facts
-from downslope.training.facts.sample import SCORED, sample
+from downslope.data.inspect import facts, sampled
+from downslope.training.facts.sample import SCORED, drawn, sample
 
 
-def measure(problem: Problem) -> dict[str, Any]:
+def measure(problem: Problem, *, finite: bool = False) -> dict[str, Any]:
     """The facts of the training part, and the values that are not finite of all tensors of both parts.
+
+    Args:
+        problem: Whose data is looked at.
+        finite: Whether all of it is known to be finite; then it is not looked again.
 
     Returns:
         What `downslope.data.facts` says of the first input and the target; ``non_finite``,
@@ -26,9 +30,13 @@ def measure(problem: Problem) -> dict[str, Any]:
     train, valid = problem.train_source, problem.valid_source
     held = _held(train)
     args, kwargs, target = problem.splitter(held.batch)
-    found = facts((*args, *kwargs.values()), target) | _non_finite(problem, train, held, "train", "")
+    found = facts((*args, *kwargs.values()), target, finite=finite)
+    if not finite:
+        found |= _non_finite(problem, train, held, "train", "")
     if valid is not None:
-        found |= _non_finite(problem, valid, _held(valid), "valid", "valid_") | {"valid_n": valid.size}
+        found |= {"valid_n": valid.size}
+        if not finite:
+            found |= _non_finite(problem, valid, _held(valid), "valid", "valid_")
     found["size"] = problem.train_source.size
     found["standardised_targets"] = any(isinstance(edit, StandardiseTargets) for edit in problem.edits)
     return found
@@ -40,19 +48,23 @@ def features(problem: Problem) -> dict[str, Any] | None:
     The scale that counts for the step is that of a feature, not of all values together. Features are the
     last axis of tables and sequences, the channels of images.
     """
-    args, kwargs, _ = problem.splitter(sample(problem.train_source, SCORED, None))
+    source = problem.train_source
+    held = _held(source)
+    args, kwargs, _ = problem.splitter(held.batch)
     x = next((leaf for leaf in batches.tensors((args, kwargs))), None)
     if x is None or not x.is_floating_point() or not x.numel():
         return None
-    values = x.to(torch.float64)
+    values = drawn(held, x, sampled(x)).to("cpu", torch.float64)
     for edit in problem.edits:
         if isinstance(edit, StandardiseInputs) and edit.scale is not None:
             values = (values - edit.scale[0]) / edit.scale[1]
     values = values.movedim(1, -1) if values.dim() > 3 else values
     values = values.reshape(-1, values.shape[-1] if values.dim() > 1 else 1)
-    values = values[values.isfinite().all(1)]
+    if not bool(values.sum().isfinite()):
+        values = values[values.isfinite().all(1)]
     rms = values.square().mean(0).sqrt()
-    std = values.std(0, correction=0)
+    mean = values.mean(0)
+    std = (values - mean).square().mean(0).sqrt()
     varies = std > 1e-9 * rms.clamp_min(1e-300)
     if not bool(varies.any()):
         return None
@@ -64,7 +76,7 @@ def features(problem: Problem) -> dict[str, Any] | None:
         "max_rms_feature": lead,
         "max_std": float(some.max()),
         "std_ratio": float(some.quantile(0.95) / some.quantile(0.05)) if len(some) > 1 else 1.0,
-        "offset_ratio": float((values.mean(0)[varies].abs() / some).median()),
+        "offset_ratio": float((mean[varies].abs() / some).median()),
         "features": int(values.shape[1]),
         "varying": int(varies.sum()),
     }

@@ -64,6 +64,21 @@ def measure(problem: Problem, recipe: Recipe) -> dict[str, Any]:
     finally:
         for handle in handles:
             handle.remove()
+    return of_call(problem, output, target, args, seen)
+
+
+def of_call(
+    problem: Problem, output: Any, target: Any, args: tuple[Any, ...], seen: list[tuple[str, Any]]
+) -> dict[str, Any]:
+    """The same of a forward pass that was made.
+
+    Args:
+        problem: Its objective is asked what it expects.
+        output: What the model put out, its graph still there.
+        target: What the objective was handed beside it.
+        args: The inputs, for an objective that asks for them.
+        seen: What `node_hook` saw.
+    """
     said = meaning(problem.objective)
     found: dict[str, Any] = {
         "expects": said.expects, "expects_target": said.target, "objective": said.name,

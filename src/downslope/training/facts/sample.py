@@ -29,11 +29,7 @@ def sample(source: Source, count: int, dtype: torch.dtype | None = torch.float32
         A batch on the CPU.
     """
     if isinstance(source, Memory):
-        if source.size <= count:
-            found = source.batch
-        else:
-            order = randomness.permutation(source.size, 0, 0)[:count].sort().values
-            found = batches.take(source.batch, order.to(source.device))
+        found = drawn(source, source.batch, count)
     else:
         some: list[Any] = []
         held = 0
@@ -44,6 +40,14 @@ def sample(source: Source, count: int, dtype: torch.dtype | None = torch.float32
                 break
         found = batches.join(some)
     return batches.to(found, torch.device("cpu"), dtype)
+
+
+def drawn(source: Memory, tree: Any, count: int) -> Any:
+    """At most `count` rows of `tree`, a part of what `source` holds; the same rows of every part."""
+    if source.size <= count:
+        return tree
+    order = randomness.permutation(source.size, 0, 0)[:count].sort().values
+    return batches.take(tree, order.to(source.device))
 
 
 class Held(NamedTuple):
