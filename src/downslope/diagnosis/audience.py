@@ -6,24 +6,23 @@ place in the script that asked for them. Of several optimizers each has a run of
 
 from __future__ import annotations
 
-import functools
-import inspect
 import math
-import statistics
 import sys
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from downslope.core.run import Run, Status
+from downslope.diagnosis import held_out, unseen
+from downslope.diagnosis.ear import Call, bound, source
 from downslope.diagnosis.gathered import Gathered, described
+from downslope.diagnosis.inquest import autopsy
 from downslope.diagnosis.losses import objective_of
 from downslope.diagnosis.track import Track
 from downslope.objectives.meaning import Meaning
 
-_SCALINGS = ("MulBackward0", "DivBackward0")
 _TORCH = str(Path(torch.__file__).parent)
 _OURS = str(Path(__file__).parents[1])
 
@@ -39,17 +38,6 @@ HEARING = 4e-3
 STRIDES = (1, 5, 11, 23)
 """Steps between them; odd, so that two optimizers taking turns are both heard."""
 
-Place = tuple[tuple[str, int], ...]
-
-
-class _Call(NamedTuple):
-    """A call of a loss function in training."""
-
-    function: Any
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
-    value: Tensor
-    seen: dict[int, dict[str, Any]]
 
 
 class Role:
@@ -58,8 +46,11 @@ class Role:
     def __init__(self, optimizer: torch.optim.Optimizer, compiled: list[Any]) -> None:
         self.gathered = Gathered()
         self.track = Track([optimizer], None, self.gathered.forwarded, compiled)
+        self.gathered.now = self.track.now
         self.seen: dict[str, Any] | None = None
         self.meaning: Meaning | None = None
+        self.trained: Call | None = None
+        """The call that gave its first loss, without its tensors."""
         self.mixed = False
         """Whether the loss is anything but the value of one known function."""
         self.own = 0
@@ -89,12 +80,13 @@ class Audience:
         self.dropped: list[tuple[str, int]] = []
         self.compiled_modules: list[Any] = []
         self.functions_compiled = False
-        self.streams: dict[Place, dict[int, list[tuple[float, int]]]] = {}
-        self._calls: list[_Call] = []
-        self._pending: list[tuple[Tensor | float, _Call | Literal[True] | None]] = []
-        self._shared: list[tuple[Tensor | float, _Call | Literal[True] | None]] = []
+        self.held_out = held_out.HeldOut()
+        self._calls: list[Call] = []
+        self._pending: list[tuple[Tensor | float, Call | Literal[True] | None]] = []
+        self._shared: list[tuple[Tensor | float, Call | Literal[True] | None]] = []
         self._scaled: dict[int, tuple[Tensor, Tensor]] = {}
         self._graph: Any = None
+        self._autopsy: dict[str, Any] | None = None
         self._dataset: Any = None
         self._training: set[int] = set()
         self._target: Tensor | None = None
@@ -154,13 +146,13 @@ class Audience:
         role.own += bool(self._pending)
         # A closure is called several times; its first value is the loss where the step began.
         for value, call in losses[:1] if closure else losses:
-            role.track.loss(value, role.track.step)
+            role.track.loss(value, role.track.step, self._autopsy or None)
             self._assign(role, call)
         self._shared, self._pending = losses, []
         self._calls.clear()
         self._scaled.clear()
 
-    def _assign(self, role: Role, call: _Call | Literal[True] | None) -> None:
+    def _assign(self, role: Role, call: Call | Literal[True] | None) -> None:
         if call is None:
             if self._graph is not None and role.meaning is None and role.gathered.meaning is None:
                 role.meaning = self._graph
@@ -170,8 +162,9 @@ class Audience:
             return
         if role.seen is None:
             role.seen = call.seen.get(id(role))
+        role.trained = role.trained or call
         if role.gathered.wanting:
-            found = _bound(call)
+            found = bound(call)
             if found is not None:
                 role.gathered.scored(found, call.args[0], call.args[1])
 
@@ -179,24 +172,18 @@ class Audience:
 
     def scored(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], value: Tensor) -> None:
         """A loss function was called: in training with a gradient, else as a score."""
-        if len(args) < 2:  # by name: input=..., target=...
-            kwargs = dict(kwargs)
-            args = (*args, *(kwargs.pop(k) for k in ("input", "target")[len(args) :] if k in kwargs))
-        if len(args) < 2 or not all(isinstance(each, Tensor) for each in (*args[:2], value)):
+        call = Call.of(function, args, kwargs, value)
+        if call is None:
             return
         if value.requires_grad:
-            seen = self._look(args[0]) if self._new else {}
-            self._calls.append(_Call(function, args, kwargs, value, seen))
-            self._target = args[1]
+            self._calls.append(call._replace(seen=self._look(call.args[0]) if self._new else {}))
+            self._target = call.args[1]
             if len(self._calls) > 8:
                 del self._calls[0]
-        elif not torch.is_grad_enabled() and self._steps and value.numel() == 1:
-            own = self._target is args[1] or id(self._dataset) in self._training
+        elif not torch.is_grad_enabled() and self._steps:
+            own = self._target is call.args[1] or id(self._dataset) in self._training
             if not own:
-                rows = len(args[1]) if args[1].dim() else 1
-                windows = self.streams.setdefault(_place(), {})
-                parts = args[1].numel() if kwargs.get("reduction") == "sum" else 1
-                windows.setdefault(self._steps, []).append((float(value) / max(parts, 1), rows))
+                self.held_out.scored(_place(), self._steps, call)
 
     def _look(self, output: Tensor) -> dict[int, dict[str, Any]]:
         """What the output is, for every optimizer that has not stepped yet."""
@@ -215,16 +202,18 @@ class Audience:
         if kept is not None:
             loss = kept[1]
         calls, self._calls = self._calls, []
-        call = calls[0] if len(calls) == 1 and calls[0].value is loss else _source(loss, calls)
+        call = calls[0] if len(calls) == 1 and calls[0].value is loss else source(loss, calls)
         self._graph = None if call is not None else self._discovered(loss)
         value = loss if call is None or call.value.numel() != 1 else call.value
         read: Tensor | float = value.item() if value.is_cpu else value.detach().clone()
+        if self._autopsy is None and type(read) is float and not math.isfinite(read):
+            self._autopsy = autopsy(loss)
         # The graph of the loss is the script's: nothing of it is kept beyond this.
         self._pending.append((read, None if call is None else self._kept(call)))
         if self._dataset is not None:
             self._training.add(id(self._dataset))
 
-    def _kept(self, call: _Call) -> _Call | Literal[True]:
+    def _kept(self, call: Call) -> Call | Literal[True]:
         """The call without its graph while its targets are of use; else only that there was one."""
         if not self._new and not any(role.gathered.wanting for role in self.roles.values()):
             return True
@@ -286,91 +275,28 @@ class Audience:
             role.gathered.meaning = Meaning(None, None, "one of several losses", None)
             reasons["constant"] = reason
             run.facts["rivals"] = len(rivals)
-        role.gathered.measure(run, role.seen or role.track.eye.output)
-        if "output" not in run.facts and role.meaning is not None and not rivals:
+        if role.gathered.meaning is None and role.meaning is not None and not rivals:
             seen = role.track.eye.output
             if seen is not None:
                 run.facts["output"] = dict(seen) | described(role.meaning) | {"clipped": None}
-        if "output" not in run.facts:
-            reasons.setdefault("output", "the objective was not recognised")
-        if "constant" not in run.facts:
-            reasons.setdefault("constant", "the loss is not that of one known function, averaged")
-        if "train_loss" not in run.history:
-            reasons.setdefault("train_loss", "no backward pass was seen")
-        self._validate(run, role)
+        role.gathered.measure(run, role.seen or role.track.eye.output, role.track.bad)
+        self._validate(run, role, bool(rivals))
+        unseen.in_script(run)
         return run
 
-    def _validate(self, run: Run, role: Role) -> None:
-        """The stream of scores that came back most often is the validation; of equals the later."""
-        if not self.streams or "valid_loss" in run.history:
-            run.facts["not_measured"].setdefault("ending", "no loss was computed without gradients")
+    def _validate(self, run: Run, role: Role, rivals: bool) -> None:
+        """The validation losses of the script, where there were any."""
+        reasons: dict[str, str] = run.facts["not_measured"]
+        if rivals:
+            reasons["ending"] = "several optimizers with losses of their own: none says what was learnt"
             return
-        share = role.track.step / max(self._steps, 1)
-        stream = max(reversed(self.streams.values()), key=len)
-        last: tuple[float, float, int] | None = None
-        for step, rows in stream.items():
-            total = sum(n for _, n in rows)
-            mean = sum(value * n for value, n in rows) / max(total, 1)
-            error = statistics.stdev(v for v, _ in rows) / math.sqrt(len(rows)) if len(rows) > 3 else math.nan
-            run.history.log(round(step * share), valid_loss=mean)
-            last = (mean, error, total)
-        if last is None:
-            return
-        run.summary["valid_loss"] = last[0]
-        if not math.isfinite(last[1]):
-            run.facts["not_measured"].setdefault("ending", "too few validation batches to know their spread")
-            return
-        run.facts["ending"] = {
-            "steps": role.track.step, "train_loss": run.summary["train_loss"], "train_stderr": _spread(run),
-            "valid_loss": last[0], "valid_stderr": last[1], "valid_n": last[2],
-            "best_valid_loss": float(run.history.series("valid_loss").values.min()),
-        }  # fmt: skip
-        constant = run.facts.get("constant")
-        if constant is not None:  # the targets of both parts are taken to be alike
-            constant["valid_loss"] = constant["loss"]
+        self.held_out.conclude(run, role.span, role.trained)
 
 
 _BLIND = "compiled code was not looked into; model = torch.compile(model) lets it be run beside"
 
 
-def _spread(run: Run) -> float:
-    values = run.history.series("train_loss").values
-    tail = values[-max(2, len(values) // 10) :]
-    return float(tail.std() / math.sqrt(len(tail)))
-
-
-def _bound(call: _Call) -> Any:
-    """The loss function with all but output and target bound, as a mean where it gave a value each."""
-    try:
-        given = inspect.signature(call.function).bind(*call.args, **call.kwargs).arguments
-    except TypeError:
-        return None
-    rest = {key: value for key, value in list(given.items())[2:] if value is not None}
-    if call.value.numel() != 1:
-        rest["reduction"] = "mean"
-    return functools.partial(call.function, **rest)
-
-
-def _source(loss: Tensor, calls: list[_Call]) -> _Call | None:
-    """The one call of a loss function that `loss` is the value of, but for a factor; None for a sum."""
-    return next((call for call in reversed(calls) if call.value is loss or _scales(loss, call.value)), None)
-
-
-def _scales(loss: Tensor, value: Tensor) -> bool:
-    """Whether `loss` is `value`, its mean, or a multiple of it by a number."""
-    node: Any = loss.grad_fn
-    for _ in range(4):
-        if node is None or node is value.grad_fn:
-            return node is not None
-        parents = [each for each, _ in node.next_functions if each is not None]
-        moved = type(node).__name__.startswith((*_SCALINGS, "MeanBackward", "NegBackward0"))
-        if not moved or len(parents) != 1:
-            return False
-        node = parents[0]
-    return False
-
-
-def _place() -> Place:
+def _place() -> held_out.Place:
     """Where in the script a score was asked for: the lines of the user's frames, outermost last."""
     frame: Any = sys._getframe(2)  # pyright: ignore[reportPrivateUsage] (there is no public way that is cheap)
     found: list[tuple[str, int]] = []

@@ -10,6 +10,7 @@ from typing import Any
 from downslope.core.finding import Finding
 from downslope.core.plain import plain
 from downslope.core.run import Run
+from downslope.diagnosis.early import little, short
 from downslope.diagnosis.progress import progress
 
 
@@ -39,14 +40,24 @@ class Diagnosis:
     def healthy(self) -> bool:
         """Whether no finding is a warning or worse, and the run did learn something.
 
-        A run that stands still or left the finite numbers is not healthy, even if no cause was found.
+        A run that stands still, left the finite numbers or was ended by an error is not healthy, even if no
+        cause was found.
         """
-        return not self.lost and all(each.severity == "info" for each in self.findings)
+        stopped = self.run.status == "failed"
+        return not self.lost and not stopped and all(each.severity == "info" for each in self.findings)
 
     @property
     def lost(self) -> bool:
         """Whether the run ended no better than a constant guess, or left the finite numbers."""
-        return progress(self.run).standing
+        standing = progress(self.run).standing
+        return standing and not short(self.run) and not little(self.run)
+
+    @property
+    def reserve(self) -> str:
+        """Why a run without findings is not called healthy: it was ended by an error, or hardly began."""
+        if self.run.status == "failed":
+            return "nothing wrong was seen in the training until it stopped"
+        return "nothing wrong was seen so far; the run is too short to tell" if short(self.run) else ""
 
     @property
     def root(self) -> Finding | None:
@@ -80,7 +91,9 @@ class Diagnosis:
     def __str__(self) -> str:
         lines = [self.verdict] if self.verdict else []
         serious = [each for each in self.findings if each.severity != "info"]
-        if not serious and (not self.healthy or self.verdict.startswith("ENDED")):
+        if not serious and self.reserve:
+            lines.append(self.reserve[:1].upper() + self.reserve[1:] + ".")
+        elif not serious and (not self.healthy or self.verdict.startswith("ENDED")):
             lines.append("No cause found: none of the symptoms that could be checked holds.")
         elif not serious:
             lines.append("Healthy: none of the symptoms that could be checked holds.")

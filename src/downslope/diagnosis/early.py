@@ -24,14 +24,82 @@ USUAL = 1e-3
 FEWEST = 50
 """Steps from which the end of a run can be told from its beginning."""
 
+CALM = 3
+"""Losses that did not rise before one that is not finite, from which that came suddenly. Convention."""
+
+LEAP = 1.0
+"""Update of the weights in the weights themselves from which a step is a leap: nothing is left of them."""
+
+FEW = 20
+"""Steps under which a run that stands where it began has told nothing. Convention."""
+
+LITTLE = 0.02
+"""Share of a constant guess's loss by which a run must lie below it to have learnt something. Convention."""
+
 ALIVE, KILLED = 0.5, 0.9
 """Share of a layer's units dead at the start, at most, and later, at least, if a step killed them."""
+
+
+def short(run: Run) -> bool:
+    """Whether the run stands where it began because it has hardly begun, with nothing to compare it with."""
+    how = progress(run)
+    if how.diverged or not how.standing or how.reachable is not None:
+        return False
+    return (run.summary.get("steps") or 0) < FEW and not thrown(run)
+
+
+def little(run: Run) -> bool:
+    """Whether the run learnt something beyond doubt, though little of the way to a perfect score.
+
+    How much there was to learn is not known where nothing was compared: noisy targets leave little.
+    """
+    how = progress(run)
+    known = (run.facts.get("constant") or {}).get("loss")
+    if how.diverged or how.reachable is not None or how.final is None or not known or known < 0:
+        return False
+    values = run.history.series("train_loss").values
+    if len(values) < FEW:
+        return False
+    half = values[len(values) // 2 :]  # of a loss that falls its mean is no lower than the end
+    noise = SURE * float(half.std()) / math.sqrt(len(half))
+    return float(half.mean()) + noise < known and how.final < (1 - LITTLE) * known
+
+
+def sudden(run: Run) -> bool:
+    """Whether the loss left the finite numbers from one step to the next, and nothing led up to it.
+
+    A step that is too large throws the loss up, or the weights, before they overflow. Without either, NaN in
+    a batch or the arithmetic of the objective is behind it.
+    """
+    values = run.history.series("train_loss").values
+    lost = np.flatnonzero(~np.isfinite(values))
+    if not len(lost) and run.facts.get("nonfinite") is None:
+        return False
+    before = values[: lost[0]] if len(lost) else values
+    if not len(before):
+        return bool(len(values))
+    median: float = np.median(before[-FEWEST:]).item()
+    usual = min(float(before[0]), median)
+    rose = float(before[-1]) - usual > (2 * SPIKE - 1) * abs(usual)
+    moved = _moved(run)
+    if rose or (moved is not None and moved > LEAP):
+        return False
+    return len(before) >= CALM or moved is not None
+
+
+def _moved(run: Run) -> float | None:
+    """The largest update of a step in the weights, median over the modules; None where none was measured."""
+    if "update_ratio" not in run.probes:
+        return None
+    rows = run.probes["update_ratio"].values
+    middle = [float(np.median(row[np.isfinite(row)])) for row in rows if np.isfinite(row).any()]
+    return max(middle, default=None)
 
 
 def spike(run: Run, how: Progress) -> float:
     """Median loss of the steps 2 to 20 in the loss before the first; infinite where it left the numbers."""
     values = run.history.series("train_loss").values[1:20]
-    if how.first is None or not how.first > 0 or not len(values):
+    if how.first is None or not how.first > 0 or not len(values) or sudden(run):
         return 0.0
     return math.inf if not np.isfinite(values).all() else float(np.median(values)) / how.first
 
@@ -77,4 +145,6 @@ def thrown(run: Run) -> bool:
     units that lived at the start died.
     """
     how = progress(run)
-    return how.diverged or spike(run, how) > 2 * SPIKE or risen(run) > RISEN or killed(run)
+    if how.diverged and not sudden(run):
+        return True
+    return spike(run, how) > 2 * SPIKE or risen(run) > RISEN or killed(run)

@@ -9,6 +9,7 @@ is run once more without its compiler, on copies of its buffers and with forked 
 from __future__ import annotations
 
 import contextlib
+import sys
 import weakref
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, cast
@@ -22,6 +23,7 @@ from torch.utils.hooks import RemovableHandle
 
 from downslope.core import batches
 from downslope.core.modules import named_modules
+from downslope.diagnosis.ear import Ear
 from downslope.diagnosis.measure.output import described, node_hook
 from downslope.diagnosis.measure.start import count_norms, has_matrix, layer_hook
 from downslope.training.probes import Observer
@@ -40,6 +42,7 @@ class Eye:
             parameters counts.
         on_forward: Told of every forward pass in an open window: module, args, kwargs, output.
         compiled: Compiled models known so far; while there is one, the global hook is left alone.
+        ear: Opened with every window, while nothing is compiled that might hold a loss.
 
     Attributes:
         observers: Prefix of the names to observer; one model has the prefix "".
@@ -54,10 +57,12 @@ class Eye:
         model: nn.Module | None = None,
         on_forward: Seen | None = None,
         compiled: list[nn.Module] | None = None,
+        ear: Ear | None = None,
     ) -> None:
         self.parameters = {id(p) for p in parameters}
         self.model = model
         self.on_forward = on_forward
+        self.ear = ear
         self.compiled = [] if compiled is None else compiled
         self.observers: dict[str, Observer] = {}
         self.layers: list[dict[str, Any]] = []
@@ -83,6 +88,8 @@ class Eye:
         for observer in self.observers.values():
             observer.clear()
         self._listen()
+        if self.ear is not None and not self.compiled and not _compiling():
+            self.ear.open()
 
     def reopen(self) -> None:
         """Something was compiled since: an open window listens anew."""
@@ -97,7 +104,7 @@ class Eye:
             self.blind = _IN_PLACE
         elif self.compiled:
             for module in self.compiled:
-                if self._owns(module):
+                if self.owns(module):
                     hook = cast("Any", self._aside)
                     self._handles.append(module.register_forward_pre_hook(hook, with_kwargs=True))
         else:
@@ -108,6 +115,8 @@ class Eye:
     def close(self) -> None:
         """The end of a window: after the optimizer's step, or for good."""
         self._unhook()
+        if self.ear is not None:
+            self.ear.close()
         if self._called:
             self._first = False
             self.nodes.clear()
@@ -135,7 +144,7 @@ class Eye:
 
     def adopt(self, module: nn.Module) -> None:
         """Observe the gradients and weights of a model that no forward hook can look into."""
-        if id(module) not in self._roots and self._owns(module):
+        if id(module) not in self._roots and self.owns(module):
             self._adopt(module)
 
     def _rename_first(self) -> None:
@@ -146,7 +155,7 @@ class Eye:
         self.observers = {name: first}
         self._roots = dict.fromkeys(self._roots, name)
 
-    def _owns(self, module: nn.Module) -> bool:
+    def owns(self, module: nn.Module) -> bool:
         """Whether `module` is (part of) the model, or holds parameters of the optimizer."""
         known = self._held.get(module)
         if known is None:
@@ -164,7 +173,7 @@ class Eye:
         """Before the call of any module."""
         if torch.compiler.is_compiling() or self._busy or not module.training:
             return
-        if not torch.is_grad_enabled() or id(module) in self._called or not self._owns(module):
+        if not torch.is_grad_enabled() or id(module) in self._called or not self.owns(module):
             return
         if in_place(module):
             self.blind = _IN_PLACE
@@ -282,13 +291,17 @@ class Eye:
         """Normalisation layers in all models."""
         return sum(count_norms(observer.inner) for observer in self.observers.values())
 
-    def non_finite_weight(self) -> str | None:
-        """The first module with a weight that is not finite; None if all are."""
+    def non_finite_weight(self) -> tuple[str | None, bool]:
+        """The first module with a weight that is not finite, None if all are; and whether none is finite."""
+        first: str | None = None
+        sound = False
         for prefix, observer in self.observers.items():
             for name, parameter in observer.inner.named_parameters():
-                if not bool(torch.isfinite(parameter.detach()).all()):
-                    return prefix + (name.rpartition(".")[0] or "model")
-        return None
+                if bool(torch.isfinite(parameter.detach()).all()):
+                    sound = sound or parameter.requires_grad
+                elif first is None:
+                    first = prefix + (name.rpartition(".")[0] or "model")
+        return first, not sound
 
     def _layer_gradients(self, scale: float) -> None:
         named: dict[str, nn.Module] = {}
@@ -316,6 +329,12 @@ def _weakly(eye: Eye) -> Any:
 def is_compiled(module: nn.Module) -> bool:
     """Whether `module` is what ``torch.compile(module)`` gives."""
     return isinstance(module.__dict__.get("_modules", {}).get("_orig_mod"), nn.Module)
+
+
+def _compiling() -> bool:
+    """Whether anything was compiled in this process: it may hold losses, and would be compiled anew."""
+    counters: Any = getattr(sys.modules.get("torch._dynamo.utils"), "counters", None)
+    return bool(counters) and counters["stats"]["unique_graphs"] > 0
 
 
 def in_place(module: nn.Module) -> bool:

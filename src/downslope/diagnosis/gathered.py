@@ -22,6 +22,7 @@ from downslope.core.problem import Problem
 from downslope.core.recipe import Recipe
 from downslope.core.run import Run
 from downslope.data import inspect
+from downslope.diagnosis.inquest import placed
 from downslope.diagnosis.measure import constant, data, output, record
 from downslope.diagnosis.measure.sample import SCORED
 from downslope.objectives.meaning import Meaning, meaning
@@ -44,6 +45,7 @@ class Gathered:
         targets: The targets of some training batches, as one objective was handed them.
         like: One example's output, as that objective was handed it.
         function: The objective, with everything but output and target bound.
+        now: The step that is being taken, so that the place of a value can be told.
     """
 
     inputs: list[Tensor] = field(default_factory=list[Tensor])
@@ -51,6 +53,11 @@ class Gathered:
     like: Tensor | None = None
     function: Function | None = None
     meaning: Meaning | None = None
+    scale: float = 1.0
+    """Loss that the loop reports in the value of the function."""
+    now: Callable[[], int] | None = None
+    bad: dict[str, Any] = field(default_factory=dict[str, Any])
+    """Values that are not finite, by where they are, as first met."""
     _numbers: int = 0
     _rows: int = 0
 
@@ -63,6 +70,7 @@ class Gathered:
         self._numbers += found.numel()
         if self._numbers <= LARGEST and _alike(found, self.inputs):
             self.inputs.append(found.detach().clone())
+            self._examine("non_finite", found)
 
     def scored(self, function: Function, made: Tensor, target: Tensor) -> None:
         """A call of the objective in training: its targets are kept."""
@@ -75,6 +83,12 @@ class Gathered:
         if made.shape[1:] == self.like.shape and target.numel() * len(self.targets) <= LARGEST:
             self._rows += len(target)
             self.targets.append(target.detach().clone())
+            self._examine("target_non_finite", target)
+
+    def _examine(self, where: str, kept: Tensor) -> None:
+        found = inspect.non_finite(kept.detach()) if where not in self.bad else {}
+        if found.get("count") and self.now is not None:
+            self.bad[where] = placed(found, self.now())
 
     @property
     def wanting(self) -> bool:
@@ -87,17 +101,21 @@ class Gathered:
         first = next(iter(self.targets or self.inputs), None)
         return None if first is None else len(first)
 
-    def measure(self, run: Run, seen: Mapping[str, Any] | None) -> None:
+    def measure(
+        self, run: Run, seen: Mapping[str, Any] | None, bad: Mapping[str, Any] | None = None
+    ) -> None:
         """Put facts of data, features, output and constant into `run`.
 
         Args:
             run: The run; facts that it has already are kept.
             seen: What the output was (`Eye.look`), or None.
+            bad: Values that are not finite, met where no sample was kept.
         """
         facts = run.facts
         if self.batch_size is not None:
             facts["batch_size"] = self.batch_size
         target = torch.cat(self.targets) if self.targets else None
+        given = "data" in facts
         if self.inputs and "data" not in facts:
             inputs = torch.cat(self.inputs)
             record(run, "data", lambda: inspect.facts(inputs, target) | {"size": None, "sampled": True})
@@ -107,8 +125,24 @@ class Gathered:
             facts["output"] = dict(seen) | described(self.meaning)
             if "activation" in seen:
                 facts["output"]["clipped"] = output.clipped(seen["activation"], target)
+        if not given:
+            self._look(facts, target, bad)
         if target is not None and self.function is not None and self.like is not None:
             record(run, "constant", lambda: self._constant(target))
+
+    def _look(self, facts: dict[str, Any], target: Tensor | None, bad: Mapping[str, Any] | None) -> None:
+        """The facts of the data where its inputs were not seen, and what is not finite in it."""
+        found = self.bad | dict(bad or {})
+        if "data" not in facts and target is not None:
+            alone = inspect.facts(target, target)
+            facts["data"] = {"n": None, "kind": "other", "target": alone["target"], "sampled": True}
+        size = None if target is not None else _size(facts)
+        if size is not None:
+            told = facts.setdefault("data", {"n": None, "kind": "other", "sampled": True})
+            told["target"] = {"kind": "real", "rms": size, "std": size, "mean": 0.0, "inferred": True}
+        if found:
+            facts["data"] = facts.get("data", {"n": None, "kind": "other", "target": None}) | found
+            facts["data"]["sampled"] = True
 
     def _constant(self, target: Tensor) -> dict[str, float | None] | None:
         function, like, said = self.function, self.like, self.meaning
@@ -124,8 +158,29 @@ class Gathered:
             row = constant.best_row(value, said.expects, like, target, len(target))
             if row is None:
                 return None
-            loss = float(value(row.expand(len(target), *row.shape)))
+            loss = self.scale * float(value(row.expand(len(target), *row.shape)))
         return {"loss": loss, "metric": None, "valid_loss": None, "valid_metric": None}
+
+
+_ROOTS: dict[str, float] = {"mean of squares": 0.5, "mse_loss": 0.5, "mean of absolute values": 1.0}
+"""Objectives of real numbers, and the power of their value that is a size of the errors."""
+
+FAR = 20.0
+"""Size of the targets, at least, that is read off the first loss: of smaller ones it says too little."""
+
+
+def _size(facts: Mapping[str, Any]) -> float | None:
+    """Root mean square of targets that nobody saw, at least, from the first loss and the outputs behind it.
+
+    Where untrained outputs of size 1 are off by 10,000, the targets are that large.
+    """
+    output: Mapping[str, Any] = facts.get("output") or {}
+    start: Mapping[str, Any] = facts.get("start") or {}
+    loss, power = start.get("loss"), _ROOTS.get(str(output.get("objective")))
+    if not loss or power is None or output.get("max") is None:
+        return None
+    size = float(loss) ** power - max(abs(output["min"]), abs(output["max"]))
+    return size if size > FAR else None
 
 
 def described(said: Meaning) -> dict[str, Any]:

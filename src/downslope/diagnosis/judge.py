@@ -8,12 +8,21 @@ from dataclasses import replace
 from downslope.core.finding import SEVERITIES, Finding
 from downslope.core.run import Run
 from downslope.diagnosis.diagnosis import Diagnosis
+from downslope.diagnosis.early import little, short, sudden
 from downslope.diagnosis.progress import progress
 from downslope.diagnosis.proof import CERTAIN, gain, trial_of
 from downslope.diagnosis.symptom import Clear, Symptom, Unknown, missing, rank_of, registry
 
 NEARLY = 0.8
 """An earlier cause stays the root while its remedy recovers this share of what the best one recovers."""
+
+
+_BY_THE_END = (
+    "unscaled-inputs", "unscaled-targets", "init-scale", "vanishing-gradient", "exploding-gradient",
+    "dead-units", "saturated-units", "long-term-dependency",
+)  # fmt: skip
+"""Symptoms of data and model that are blamed for how a run ended: of one that has hardly begun they are told,
+and blamed for nothing. So are all of step, terrain and generalisation."""
 
 
 def judge(run: Run) -> Diagnosis:
@@ -44,6 +53,14 @@ def judge(run: Run) -> Diagnosis:
             result.not_checked.append((entry.id, found.reason))
         else:
             findings.append(found)
+    if short(run):
+        late = ("step", "terrain", "generalisation")
+        findings = [
+            replace(f, severity="info")
+            if f.symptom in _BY_THE_END or known[f.symptom].order[0] in late
+            else f
+            for f in findings
+        ]
     result.findings = arrange(findings, run, known)
     return result
 
@@ -108,7 +125,8 @@ def verdict(run: Run) -> str:
         where = run.facts.get("nonfinite") or {}
         at = f" at step {where['step']}: the {where['what']}" if where.get("step") is not None else ""
         inside = f" of {where['module']}" if where.get("module") else ""
-        return f"LOST: the run left the finite numbers{at}{inside}."
+        calm = " Its loss had not risen before: NaN in a batch, or in the objective." if sudden(run) else ""
+        return f"LOST: the run left the finite numbers{at}{inside}.{calm}"
     if how.final is None or how.constant is None:
         return ""
     if run.facts.get("rivals"):
@@ -120,6 +138,12 @@ def verdict(run: Run) -> str:
             f"NOTHING REACHABLE: loss {how.final:.4g}, {how.constant:.4g} for {base}, and nothing "
             f"that was compared got below {how.reachable:.4g} in as many steps."
         )
+    if short(run):
+        taken = run.summary.get("steps")
+        said = f"{taken} step{'' if taken == 1 else 's'}, loss {how.final:.4g}, {how.constant:.4g} for {base}"
+        return f"TOO SHORT TO TELL: {said}."
+    if how.standing and little(run):
+        return f"Learnt little: loss {how.constant:.4g} for {base}, {how.final:.4g} at the end."
     if how.standing:
         return f"NOT LEARNING: loss {how.final:.4g} is no better than {base} ({how.constant:.4g})."
     if how.share is None or how.reachable is None:

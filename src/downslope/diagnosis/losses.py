@@ -64,10 +64,11 @@ def _of_differences(node: Any) -> Seen | None:
     name = type(inner[0]).__name__
     if not _made_by(inner[0], "SubBackward"):
         return None
+    how = "mean" if type(node).__name__.startswith("Mean") else "sum"
     if name.startswith("PowBackward0") and getattr(inner[0], "_saved_exponent", None) == 2:
-        return Seen("mean of squares", "real")
+        return Seen(f"{how} of squares", "real")
     if name.startswith("AbsBackward0"):
-        return Seen("mean of absolute values", "real")
+        return Seen(f"{how} of absolute values", "real")
     return None
 
 

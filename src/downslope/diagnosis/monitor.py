@@ -28,7 +28,9 @@ from torch.utils.hooks import RemovableHandle
 from downslope.core import names
 from downslope.core.errors import DataError, InputError, ModelError
 from downslope.core.run import Run
+from downslope.diagnosis import held_out, unseen
 from downslope.diagnosis.diagnosis import Diagnosis
+from downslope.diagnosis.ear import Call, Ear, bound, source
 from downslope.diagnosis.eye import plain_module
 from downslope.diagnosis.gathered import Gathered, described, of_problem
 from downslope.diagnosis.judge import judge
@@ -36,6 +38,9 @@ from downslope.diagnosis.losses import objective_of
 from downslope.diagnosis.settings import parameters_of
 from downslope.diagnosis.track import Track
 from downslope.objectives.meaning import Meaning, meaning
+
+HEARD = 8
+"""Calls of losses that are kept of one step: more terms are no one function."""
 
 _MEAN = 1
 """What torch's losses note in the graph where they average over the examples."""
@@ -88,9 +93,16 @@ class Monitor:
         self._gathered = Gathered()
         self._averaged = False
         self._meaning: Meaning | None = None if self.objective is None else meaning(self.objective)
-        self._track = Track(optimizers, model, self._gathered.forwarded)
+        self._calls: list[Call] = []
+        self._heard_at = 0
+        self._mixed = False
+        self._seen: dict[str, Any] | None = None
+        self._named = True
+        self._track = Track(optimizers, model, self._gathered.forwarded, ear=Ear(self._scored))
+        self._gathered.now = self._track.now
         self._offset: int | None = None
         self._looked = False
+        self._refused: dict[str, str] = {}
         self._handles: list[RemovableHandle] = []
         for each in optimizers:
             self._handles.append(each.register_step_pre_hook(self._before))
@@ -119,21 +131,43 @@ class Monitor:
                 )
             if self._meaning is None:
                 self._discover(loss)
+        if self._calls:
+            self._recognise(loss)
         if self._offset is None:
             self._offset = 0 if self._track.step else 1
         self._track.loss(loss if isinstance(loss, Tensor) else float(loss), self._track.step + self._offset)
 
-    def validate(self, loss: Tensor | float | None = None, metric: Tensor | float | None = None) -> None:
+    def validate(
+        self,
+        value: Tensor | float | None = None,
+        /,
+        *,
+        loss: Tensor | float | None = None,
+        metric: Tensor | float | None = None,
+    ) -> None:
         """After a validation: its loss, its metric, or both.
 
+        Only a loss says whether the model does worse on new data than on its own: it must be that of
+        training (without penalties), as a mean over the validation data.
+
         Args:
-            loss: Mean loss over the validation data.
+            value: The loss.
+            loss: The same by name; then it is never taken for an accuracy.
             metric: What one really cares about, such as the accuracy.
+
+        Raises:
+            InputError: nothing, or two losses, or a tensor with more than one number.
         """
+        if (value is None) == (loss is None) and (value is not None or metric is None):
+            raise InputError(
+                "monitor.validate takes one loss, monitor.validate(loss), and where there is one a metric, "
+                "monitor.validate(metric=accuracy)"
+            )
         if self.closed:
             return
-        given = {"valid_loss": loss, "valid_metric": metric}
-        self._track.validated(**{name: float(value) for name, value in given.items() if value is not None})
+        self._named = self._named and value is None
+        given = {"valid_loss": value if loss is None else loss, "valid_metric": metric}
+        self._track.validated(**{k: _number(v) for k, v in given.items() if v is not None})
 
     # -- the verdict --------------------------------------------------------------------------------------
 
@@ -158,28 +192,32 @@ class Monitor:
         return run
 
     def _measure(self, run: Run) -> None:
-        reasons: dict[str, str] = run.facts["not_measured"]
         if not self._looked:
             self._looked = True
-            if self.data is not None:
-                try:
-                    of_problem(run, plain_module(self.model), self.objective, self.data)
-                except (InputError, DataError) as error:
-                    reasons["data"] = reasons["features"] = str(error)
-        seen = self._track.eye.output
-        if self._meaning is not None and seen is not None:
-            run.facts["output"] = dict(seen) | described(self._meaning) | {"clipped": None}
-        elif "output" not in run.facts:
-            reasons.setdefault("output", "the objective is not known: watch(..., objective=...)")
-        self._gathered.measure(run, seen)
+            self._look_at_data(run)
+        # Asked again later, what could not be seen then may have been seen since.
+        run.facts["not_measured"] = self._refused | self._track.unseen()
+        run.facts.pop("ending", None)
+        seen = self._seen or self._track.eye.output
+        if self._mixed:
+            self._gathered.function = self._gathered.meaning = None
+        said = self._meaning if self._gathered.meaning is None or self.objective is not None else None
+        if said is not None and seen is not None:
+            run.facts["output"] = dict(seen) | described(said) | {"clipped": None}
+        self._gathered.measure(run, seen, self._track.bad)
         if "constant" not in run.facts and (loss := self._uniform(seen)) is not None:
             run.facts["constant"] = {"loss": loss}
-        if self.data is None or self.objective is None:
-            reasons.setdefault("constant", "watch was given no objective and data to guess a constant for")
-        if not len(run.history.series("train_loss").steps):
-            reasons.setdefault("train_loss", "monitor.step(loss) was not called")
-        if not len(run.history.series("valid_loss").steps):
-            reasons.setdefault("valid_loss", "monitor.validate(loss) was not called")
+        unseen.in_loop(run, self._mixed)
+        held_out.conclude(run, same=None, said=self._named)
+
+    def _look_at_data(self, run: Run) -> None:
+        if self.data is None:
+            return
+        try:
+            of_problem(run, plain_module(self.model), self.objective, self.data)
+        except (InputError, DataError) as error:
+            self._refused["data"] = self._refused["features"] = str(error)
+        self._refused |= run.facts["not_measured"]
 
     def _uniform(self, seen: Mapping[str, Any] | None) -> float | None:
         """Loss of a uniform guess, no lower than that of the best constant; None where it is not known."""
@@ -205,6 +243,33 @@ class Monitor:
             self._meaning = Meaning(None, None, "the loop's own objective", None)
 
     # -- hooks --------------------------------------------------------------------------------------------
+
+    def _scored(self, call: Call) -> None:
+        """A loss was computed in a sampled step."""
+        if self._heard_at != self._track.step:  # what the loop told no loss of
+            self._calls.clear()
+            self._heard_at = self._track.step
+        if call.value.requires_grad and len(self._calls) < HEARD:
+            eye = self._track.eye
+            seen = eye.look(call.args[0]) if self._seen is None and not self._track.step else None
+            self._calls.append(call._replace(seen=seen))
+
+    def _recognise(self, loss: Tensor | float) -> None:
+        """Which of the calls that were heard made `loss`: its function and its targets are then known."""
+        calls, self._calls = self._calls, []
+        if isinstance(loss, Tensor) and loss.grad_fn is not None:
+            found = source(loss, calls)
+        else:
+            told = _number(loss)
+            found = next((each for each in calls if _number(each.value.detach().mean()) == told), None)
+        if found is None:
+            self._mixed = self._mixed or bool(calls)
+            return
+        self._seen = self._seen or found.seen
+        value, function = _number(found.value.detach().mean()), bound(found)
+        if function is not None:
+            self._gathered.scored(function, found.args[0], found.args[1])
+            self._gathered.scale = _number(loss) / value if value and math.isfinite(value) else 1.0
 
     def _before(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
         self._track.before(optimizer, _has_closure(args, kwargs))
@@ -233,6 +298,21 @@ class Monitor:
     def __repr__(self) -> str:
         state = "closed" if self.closed else "watching"
         return f"Monitor({state}, {self._track.step} steps)"
+
+
+def _number(given: Any) -> float:
+    """One number, of a tensor, an array or a float.
+
+    Raises:
+        InputError: anything else.
+    """
+    try:
+        return float(given.detach() if isinstance(given, Tensor) else given)
+    except (TypeError, ValueError, RuntimeError):
+        what = f"a tensor of shape {tuple(given.shape)}" if isinstance(given, Tensor) else repr(given)
+        raise InputError(
+            f"monitor.validate: {what}: must be one number, the mean over the validation data"
+        ) from None
 
 
 def _has_closure(args: Any, kwargs: Any) -> bool:

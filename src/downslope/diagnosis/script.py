@@ -8,13 +8,14 @@ import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType, TracebackType
-from typing import Any
+from typing import Any, NamedTuple
 
 from downslope.core.errors import TaskError
 from downslope.core.run import Status
 from downslope.diagnosis.audience import Audience
 from downslope.diagnosis.diagnosis import Diagnosis
 from downslope.diagnosis.judge import judge
+from downslope.diagnosis.measure import one_line
 from downslope.diagnosis.taps import Taps
 
 INTERRUPTED = 130
@@ -26,7 +27,8 @@ def watch_script(path: str | Path, args: Sequence[str] = ()) -> tuple[Diagnosis 
 
     The script runs in this process as ``__main__``, with its own ``sys.argv`` and ``sys.path[0]``; its
     standard output is left to it, and so are its results, bit for bit. If it raises, its traceback goes to
-    standard error as Python would print it, and what was seen until then is judged.
+    standard error as Python would print it; where it stopped and by what is noted, and what was seen until
+    then is judged, though never called healthy.
 
     Args:
         path: A Python file.
@@ -45,27 +47,38 @@ def watch_script(path: str | Path, args: Sequence[str] = ()) -> tuple[Diagnosis 
     audience = Audience()
     with Taps(audience) as taps:
         try:
-            status, ended = _run(file, code, args)
+            ended = _run(file, code, args)
         finally:
             audience.close()
     found = _judged(audience, file, ended, taps.failures)
     if found is not None:
         found.seconds = time.perf_counter() - started
-    return found, status
+    return found, ended.code
+
+
+class Ended(NamedTuple):
+    """How a script ended."""
+
+    code: int
+    """Its exit status."""
+    status: Status
+    """What that means for its training."""
+    error: str = ""
+    """By what it was stopped, in one line; empty where it came to its end."""
 
 
 def exit_status(found: Diagnosis | None, status: int) -> int:
-    """The exit status of the verb: what is told wins over how the script ended.
+    """The exit status of the verb: the script's own where it failed, so that what calls it sees no other.
 
     Returns:
-        1 for a diagnosis of a warning or worse; else the script's own status where it failed; else 0, and 2
-        for a script that trained nothing.
+        The script's own status where that is not 0; else 1 for a diagnosis of a warning or worse, 2 for a
+        script that trained nothing, and 0.
     """
-    if found is not None and not found.healthy:
-        return 1
     if status:
         return status
-    return 2 if found is None else 0
+    if found is None:
+        return 2
+    return 0 if found.healthy else 1
 
 
 def _compiled(file: Path) -> Any:
@@ -81,8 +94,8 @@ def _compiled(file: Path) -> Any:
         raise TaskError(f"{file}{line}: this is no Python script: {reason}") from None
 
 
-def _run(file: Path, code: Any, args: Sequence[str]) -> tuple[int, Status]:
-    """Execute the script as ``__main__``; its exit status, and how the training ended."""
+def _run(file: Path, code: Any, args: Sequence[str]) -> Ended:
+    """Execute the script as ``__main__``."""
     module = ModuleType("__main__")
     module.__dict__.update(__file__=str(file), __builtins__=__builtins__, __cached__=None, __spec__=None)
     kept = sys.argv, sys.path[:], sys.modules.get("__main__")
@@ -92,17 +105,17 @@ def _run(file: Path, code: Any, args: Sequence[str]) -> tuple[int, Status]:
     try:
         exec(code, module.__dict__)
     except SystemExit as left:
-        return _status_of(left), "done"
+        own = _status_of(left)
+        return Ended(own, "failed", f"its own exit with status {own}") if own else Ended(0, "done")
     except KeyboardInterrupt:
-        return INTERRUPTED, "interrupted"
+        return Ended(INTERRUPTED, "interrupted")
     except BaseException as error:  # noqa: BLE001 (whatever it is, it is the script's own)
-        _tell(error, file)
-        return 1, "failed"
+        return Ended(1, "failed", one_line(error) + _tell(error, file))
     finally:
         sys.argv, sys.path[:] = kept[0], kept[1]
         if kept[2] is not None:
             sys.modules["__main__"] = kept[2]
-    return 0, "done"
+    return Ended(0, "done")
 
 
 def _status_of(left: SystemExit) -> int:
@@ -113,20 +126,23 @@ def _status_of(left: SystemExit) -> int:
     return 1
 
 
-def _tell(error: BaseException, file: Path) -> None:
-    """The script's own traceback, without our frames above it."""
+def _tell(error: BaseException, file: Path) -> str:
+    """Print the script's own traceback, without our frames above it; the line of the script, in words."""
     trace: TracebackType | None = error.__traceback__
     while trace is not None and trace.tb_frame.f_code.co_filename != str(file):
         trace = trace.tb_next
     traceback.print_exception(type(error), error, trace, file=sys.stderr)
+    return "" if trace is None else f" (line {trace.tb_lineno} of {file.name})"
 
 
-def _judged(audience: Audience, file: Path, ended: Status, failures: Sequence[str]) -> Diagnosis | None:
+def _judged(audience: Audience, file: Path, ended: Ended, failures: Sequence[str]) -> Diagnosis | None:
     roles = audience.ranked()
     if not roles:
         return None
-    run = audience.conclude(roles[0], ended)
+    run = audience.conclude(roles[0], ended.status)
     run.facts["script"] = str(file)
+    if ended.error:
+        run.facts["stopped"] = {"step": run.summary["steps"], "error": ended.error}
     found = judge(run)
     others = [*((other.name, other.track.step) for other in roles[1:]), *audience.dropped]
     for name, steps in others:
@@ -134,6 +150,7 @@ def _judged(audience: Audience, file: Path, ended: Status, failures: Sequence[st
         found.not_checked.append((name, reason))
     if failures:
         found.notes.append(f"Something could not be listened to: {failures[0]}")
-    if ended == "failed":
-        found.notes.append("The script raised an exception; what was seen until then is judged.")
+    if ended.error:
+        at = f"The script stopped at step {run.summary['steps']} by {ended.error}"
+        found.notes.append(f"{at}; what was seen until then is judged.")
     return found

@@ -128,4 +128,4 @@ def missing(run: Run, need: str) -> str | None:
     if there:
         return None
     reasons: Mapping[str, str] = run.facts.get("not_measured", {})
-    return reasons.get(name, f"{name.replace('_', ' ')} was not recorded")
+    return reasons.get(name) or reasons.get("") or "this run did not record what it needs; ds.diagnose does"

@@ -16,7 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from downslope.core.run import Run, Status
+from downslope.diagnosis.ear import Ear
 from downslope.diagnosis.eye import Eye, Seen
+from downslope.diagnosis.inquest import Inquest, autopsy, placed
 from downslope.diagnosis.pace import Pace
 from downslope.diagnosis.settings import parameters_of, settings_of
 from downslope.training.choices import ProbeTimes
@@ -44,12 +46,14 @@ class Track:
         model: The model, where it is known.
         on_forward: Told of every forward pass in a sampled step.
         compiled: Compiled models known so far.
+        ear: Hears the losses of sampled steps.
 
     Attributes:
         run: What was recorded.
         step: Steps taken.
         eye: What sees the forward passes.
         pace: How long the steps take.
+        bad: Values of the data that are not finite: "non_finite" or "target_non_finite" to what was counted.
     """
 
     def __init__(
@@ -58,6 +62,7 @@ class Track:
         model: nn.Module | None = None,
         on_forward: Seen | None = None,
         compiled: list[nn.Module] | None = None,
+        ear: Ear | None = None,
     ) -> None:
         self.optimizers = tuple(optimizers)
         self.run = Run(environment=environment())
@@ -65,8 +70,10 @@ class Track:
         self.run.choices = {"device": str(parameters[0].device), "threads": torch.get_num_threads()}
         self.run.facts["optimizer"] = settings_of(self.optimizers[0])
         self.step = 0
-        self.eye = Eye(parameters, model, on_forward, compiled)
+        self.eye = Eye(parameters, model, on_forward, compiled, ear)
         self.failure: str | None = None
+        self.bad: dict[str, Any] = {}
+        self._inquest: Inquest | None = None
         self._recorder = Recorder(self.run)
         self._times = ProbeTimes(FIRST_PRICE, SHARE)
         self.pace = Pace()
@@ -155,10 +162,19 @@ class Track:
 
     # -- losses -------------------------------------------------------------------------------------------
 
-    def loss(self, value: Tensor | float, step: int) -> None:
-        """The loss of (a part of) `step`; several of one step are averaged."""
+    def loss(self, value: Tensor | float, step: int, seen: Mapping[str, Any] | None = None) -> None:
+        """The loss of (a part of) `step`; several of one step are averaged.
+
+        Args:
+            value: The loss.
+            step: Its step.
+            seen: What an `autopsy` before its backward pass found; None where there was none.
+        """
+        given = value
         if isinstance(value, Tensor):
             value = value.item() if value.is_cpu else value.detach().clone()
+        if seen is not None:
+            self.lost(step, given, seen)
         if step == self._loss_step:
             rows, self._losses = self._rows, self._losses + 1
             _, mean, lr = rows[-1]
@@ -170,7 +186,7 @@ class Track:
         lr = self.optimizers[0].param_groups[0].get("lr", math.nan)
         self._rows.append((step, value, lr if type(lr) is float else float(lr)))
         if type(value) is float and not -math.inf < value < math.inf:
-            self.lost(step)
+            self.lost(step, given, seen)
 
     def _flush(self) -> None:
         """Move the losses to the history; those on another device are brought from there together."""
@@ -181,16 +197,35 @@ class Track:
         away = [value.reshape(()) for _, value, _ in rows if isinstance(value, Tensor)]
         brought = iter(cast("list[float]", torch.stack(away).double().tolist() if away else []))
         values = [next(brought) if isinstance(value, Tensor) else value for _, value, _ in rows]
+        first = next((i for i, value in enumerate(values) if not math.isfinite(value)), None)
+        if first is not None:
+            self.lost(steps[first], values[first], None)
         self.run.history.extend("train_loss", steps, values)
         self.run.history.extend("lr", steps, [lr for _, _, lr in rows])
 
-    def lost(self, step: int, what: str | None = None) -> None:
+    def lost(self, step: int, loss: Tensor | float, seen: Mapping[str, Any] | None) -> None:
         """The loss of `step` is not finite: name what is not, as far as it can be seen now."""
         if "nonfinite" in self.run.facts:
             return
-        module = self.eye.non_finite_weight() if what is None else None
-        what = what or ("weight" if module is not None else "loss")
+        if seen is None:
+            graph = isinstance(loss, Tensor) and loss.grad_fn is not None
+            seen = autopsy(cast("Tensor", loss)) if graph else {}
+        for key in ("non_finite", "target_non_finite"):
+            if key in seen:
+                self.bad[key] = placed(seen[key], step)
+        module, all_of_them = self.eye.non_finite_weight()
+        # After its step a loss that is not finite has spoilt every weight: they do not say what came first.
+        if not seen.get("weights") and (self.bad or (all_of_them and self.step >= step)):
+            module = None
+        what = "weight" if module is not None else "loss"
         self.run.facts["nonfinite"] = {"step": step, "what": what, "module": module}
+        if not self.bad and self._inquest is None:
+            owns, compiled = self.eye.owns, self.eye.compiled
+            self._inquest = Inquest(owns, compiled, self.now, self.bad.setdefault)
+
+    def now(self) -> int:
+        """The step that is being taken."""
+        return self.step + 1
 
     def validated(self, **values: float) -> None:
         """Scores on validation data, after the steps taken so far."""
@@ -201,6 +236,8 @@ class Track:
     def close(self) -> None:
         """Look no more."""
         self.eye.close()
+        if self._inquest is not None:
+            self._inquest.close()
         self._armed = False
         self._times.next = math.inf
 
@@ -221,7 +258,7 @@ class Track:
         if "start" in facts and len(losses.values) and losses.steps[0] <= 1:
             first_loss = float(losses.values[0])
             facts["start"]["loss"] = first_loss if math.isfinite(first_loss) else None
-        facts["not_measured"] = facts.get("not_measured", {}) | self._unseen()
+        facts["not_measured"] = facts.get("not_measured", {}) | self.unseen()
         run.choices |= {"probe_price": self._times.price, "probes": self._times.taken}
         tail = losses.values[-max(1, len(losses.values) // 10) :]
         run.summary = {
@@ -235,7 +272,8 @@ class Track:
         }
         return run
 
-    def _unseen(self) -> dict[str, str]:
+    def unseen(self) -> dict[str, str]:
+        """What no forward pass showed, with the reason."""
         reason = self.eye.blind or self.failure
         if reason is None and self.step and "modules" not in self.run.facts:
             reason = "no forward pass in training mode was seen"

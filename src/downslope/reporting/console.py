@@ -54,6 +54,8 @@ def of_diagnosis(found: Diagnosis) -> list[Row]:
     rows += [Row(note, label="note", indent=2, tone="faint") for note in found.notes]
     if verdict.unexplained(found):
         rows.append(Row(verdict.UNEXPLAINED, tone="warn"))
+    elif found.root is None and found.reserve:
+        rows.append(Row(found.reserve, tone="warn"))
     elif found.healthy:
         rows.append(Row("healthy, nothing to fix", tone="good"))
     return rows

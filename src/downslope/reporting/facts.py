@@ -142,6 +142,9 @@ def status(run: Run) -> str:
             return "diverged"
         where = f" in {bad['module']}" if bad.get("module") else ""
         return f"diverged: {bad.get('what', 'loss')}{where} not finite at step {bad.get('step')}"
+    stopped = cast("Mapping[str, Any]", run.facts.get("stopped") or {})
+    if run.status == "failed" and stopped:
+        return f"stopped at step {stopped['step']} by {stopped['error']}"
     words = {
         "goal": "stopped at the goal",
         "early-stopped": "stopped early: no better for the recipe's patience",

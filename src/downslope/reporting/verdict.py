@@ -64,6 +64,8 @@ def verdict(run: Run, diagnosis: Diagnosis | None) -> tuple[Mood, str, Sequence[
     root = diagnosis.root
     if unexplained(diagnosis):
         return "warn", UNEXPLAINED, (diagnosis.verdict,)
+    if root is None and diagnosis.reserve:
+        return "warn", sentence(diagnosis.reserve), (diagnosis.verdict,)
     if root is None:
         seen = [each.message or each.title for each in diagnosis.findings]
         return "good", "Healthy, nothing to fix", (diagnosis.verdict, *seen[:2])

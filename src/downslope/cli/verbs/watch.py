@@ -31,11 +31,13 @@ def watch(
 
     Options of downslope stand before SCRIPT; what follows it goes to the script. Standard output stays the
     script's own: the diagnosis goes to standard error, with --json to the last line of standard output.
+    The exit status is the script's own where that is not 0; else 1 after a warning or worse, 2 where nothing
+    was trained, 0 otherwise.
     """
     voice = Voice(json=json, quiet=quiet, aside=True)
 
     def act() -> int:
-        from downslope.cli.outcome import check_writable, diagnosis_document, save_report, status_of
+        from downslope.cli.outcome import check_writable, diagnosis_document, save_report
         from downslope.diagnosis.script import exit_status, watch_script
         from downslope.reporting import console
 
@@ -55,6 +57,6 @@ def watch(
             ]
         )
         voice.document({"verb": "watch", "script_exit": ended} | diagnosis_document(found, written))
-        return exit_status(found, ended) or status_of(found)
+        return exit_status(found, ended)
 
     return guarded(act, debug=debug)
