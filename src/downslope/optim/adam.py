@@ -9,7 +9,6 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
-from downslope.core.errors import RecipeError
 from downslope.optim import ops
 from downslope.optim.amsgrad import ScaleByAmsgrad
 from downslope.optim.decay import CoupledDecay
@@ -113,6 +112,7 @@ class Adam(Optimizer):
 
     source = "Kingma and Ba 2015, algorithm 1"
     implementation = IMPLEMENTATION
+    fixed: ClassVar[Mapping[str, Any]] = {"decoupled_weight_decay": False}
 
     def __init__(
         self,
@@ -139,8 +139,6 @@ class Adam(Optimizer):
 
     @classmethod
     def compose(cls, settings: Mapping[str, Any]) -> Chain:
-        if settings.get("decoupled_weight_decay"):  # comes with the state of a torch.optim.Adam
-            raise RecipeError("decoupled_weight_decay=True: Adam's decay is coupled; use AdamW")
         scale = ScaleByAmsgrad if settings["amsgrad"] else ScaleByAdam
         return chain(
             CoupledDecay(weight_decay=settings["weight_decay"]),

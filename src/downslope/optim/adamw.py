@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from downslope.optim.adam import ScaleByAdam
 from downslope.optim.amsgrad import ScaleByAmsgrad
@@ -42,6 +42,7 @@ class AdamW(Optimizer):
 
     source = "Loshchilov and Hutter 2019, algorithm 2"
     implementation = IMPLEMENTATION
+    fixed: ClassVar[Mapping[str, Any]] = {"decoupled_weight_decay": True}
 
     def __init__(
         self,

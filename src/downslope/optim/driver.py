@@ -7,6 +7,7 @@ It owns backends and layout; the mathematics is in the rules. `plan` tells what 
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar, cast
 
@@ -16,7 +17,7 @@ from torch import Tensor
 from downslope.core.errors import ModelError, RecipeError
 from downslope.core.names import nearest
 from downslope.optim import ops
-from downslope.optim.domains import check
+from downslope.optim.domains import DOMAINS, Switch, check
 from downslope.optim.group import GroupLayout
 from downslope.optim.implementation import check_implementation
 from downslope.optim.plan import Plan, check_backend, check_forced, rows_of
@@ -51,6 +52,10 @@ class Optimizer(torch.optim.Optimizer):
 
     implementation: ClassVar[tuple[str, ...]] = ()
     """What torch's class of that name takes to choose among its implementations; taken and ignored here."""
+
+    fixed: ClassVar[Mapping[str, Any]] = {}
+    """What torch's class of the same state has as a setting and this one cannot change. It is saved with the
+    groups, so that torch steps on in the same way, and refused where it differs."""
 
     def __init__(
         self,
@@ -104,6 +109,7 @@ class Optimizer(torch.optim.Optimizer):
                     f"parameter group has {name!r}: {type(self).__name__} has no such hyper-parameter; "
                     f"did you mean {close[0]!r}?"
                 )
+        self._drop_fixed(param_group)
         check_forced(self.backend, self._compose({**self.defaults, **param_group}))
         ops.lean(torch.optim.Optimizer.add_param_group)(self, param_group)
         self._layouts.append(None)
@@ -122,8 +128,8 @@ class Optimizer(torch.optim.Optimizer):
             seen.add(id(p))
             if isinstance(p, Tensor) and p.is_complex():
                 raise ModelError(
-                    f"parameter {i} is {p.dtype}: complex parameters are not supported yet; "
-                    "optimise torch.view_as_real(p)"
+                    f"parameter {i} is {p.dtype}: complex parameters are not supported yet; take torch's "
+                    "class ('torch.optim:Adam' in a recipe), or optimise torch.view_as_real(p)"
                 )
 
     @ops.serves_hooks
@@ -196,27 +202,55 @@ class Optimizer(torch.optim.Optimizer):
 
     def state_dict(self) -> dict[str, Any]:
         """Settings of the groups, and each parameter's state under torch's names; tensors are not copied."""
-        return ops.lean(torch.optim.Optimizer.state_dict)(self)
+        saved: dict[str, Any] = ops.lean(torch.optim.Optimizer.state_dict)(self)
+        saved["param_groups"] = [{**type(self).fixed, **group} for group in saved["param_groups"]]
+        return saved
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Loads a state_dict of this class, or torch's own of the optimizer of the same name. Tensors are
-        copied.
+        copied. What is refused leaves the optimizer as it was.
 
         Raises:
             RecipeError: settings outside their domain, or of an optimizer with another state.
         """
-        ops.lean(torch.optim.Optimizer.load_state_dict)(self, state_dict)
+        before = {"state": self.state, "param_groups": self.param_groups}
+        try:
+            ops.lean(torch.optim.Optimizer.load_state_dict)(self, state_dict)
+            for group in self.param_groups:
+                for name in self.defaults:
+                    group[name] = check(name, group[name])
+                self._drop_fixed(group)
+                self._check_state_keys(group)
+        except RecipeError:
+            self.__dict__.update(before)
+            self._layouts = [None] * len(self.param_groups)
+            raise
         for p, state in self.state.items():
             self.state[p] = {
                 key: value.clone() if isinstance(value, Tensor) else value for key, value in state.items()
             }
-        for group in self.param_groups:
-            for name in self.defaults:
-                group[name] = check(name, group[name])
-            self._check_state_keys(group)
+
+    def _drop_fixed(self, group: dict[str, Any]) -> None:
+        for name, value in type(self).fixed.items():
+            given = group.pop(name, value)
+            if given != value:
+                other = ("AdamW" if given else "Adam") if name == "decoupled_weight_decay" else "SGD"
+                raise RecipeError(
+                    f"{name}={given!r} in a parameter group: with {type(self).__name__} it is always "
+                    f"{value!r}; use {other}"
+                )
+
+    def _state_keys(self, group: dict[str, Any]) -> set[str]:
+        """The state's keys under any position of the switches, as what is switched off keeps its state."""
+        found = set(self._compose(group).keys)
+        for name in self.defaults:
+            for position in (False, True) if isinstance(DOMAINS.get(name), Switch) else ():
+                with contextlib.suppress(RecipeError):
+                    found |= set(self._compose({**group, name: position}).keys)
+        return found
 
     def _check_state_keys(self, group: dict[str, Any]) -> None:
-        known = {*self._compose(group).keys, "step"}
+        known = {*self._state_keys(group), "step"}
         for p in group["params"]:
             unknown = set(cast("dict[str, Any]", self.state.get(p, {}))) - known
             if unknown:

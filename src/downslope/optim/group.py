@@ -61,8 +61,14 @@ class GroupLayout:
         self.settled = not (len(self.buckets) > 1 and any(bucket.first for bucket in self.buckets))
 
     def work(self) -> Work:
-        """The buckets with their gradients, right after the layout was made."""
-        return [(bucket, [_gradient(p) for p in bucket.params]) for bucket in self.buckets]
+        """The buckets with their gradients, right after the layout was made.
+
+        A kernel that was asked for reads flat memory: gradients laid out otherwise are copied for it.
+        """
+        return [
+            (bucket, [_gradient(p) if bucket.native is None else _laid_like(p) for p in bucket.params])
+            for bucket in self.buckets
+        ]
 
     def ready(self, table: dict[Tensor, State]) -> Work | None:
         """The buckets with their gradients, or None if anything changed that asks for another layout."""
@@ -164,3 +170,8 @@ def _gradient(p: Tensor) -> Tensor:
     if g is None:
         raise RecipeError("a gradient was removed while the step was laid out; call step() from one thread")
     return g
+
+
+def _laid_like(p: Tensor) -> Tensor:
+    g = _gradient(p)
+    return g if g.stride() == p.stride() else torch.empty_like(p).copy_(g)

@@ -1,0 +1,50 @@
+"""Parameters and gradients of any shape and layout step as torch's plainest code steps them."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from downslope.core.errors import ModelError, RecipeError
+from tests.optim.peers import CASES, NAMES, agree, drawn_like, made, ours, step, theirs
+
+KINDS = ["plain", "without dimensions", "empty", "transposed", "channels last", "with gaps"]
+
+
+@pytest.mark.parametrize(("name", "backend"), CASES)
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("layout", ["same", "contiguous", "expanded"])
+def test_any_layout_takes_the_right_step(name: str, backend: str | None, kind: str, layout: str) -> None:
+    params, twins = made(kind), made(kind)
+    optimizer = ours(name, backend)(params, lr=0.01)
+    if (kind, backend) == ("with gaps", "native"):
+        with pytest.raises(RecipeError, match=r"^backend='native': [^\n]* needs tensors without gaps"):
+            step(optimizer, params, drawn_like(params, 1, layout))
+        return
+    step(optimizer, params, drawn_like(params, 5, layout))
+    step(theirs(name)(twins, lr=0.01), twins, drawn_like(twins, 5, layout))
+    agree(params, twins)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.bfloat16, 2**-5), (torch.float16, 2**-8)])
+def test_parameters_of_16_bits_step_within_their_rounding(
+    name: str, dtype: torch.dtype, tolerance: float
+) -> None:
+    params, exact = made("plain", dtype), [nn.Parameter(p.detach().double()) for p in made("plain", dtype)]
+    given = drawn_like(params, 5)
+    step(ours(name)(params, lr=0.01), params, given)
+    step(theirs(name)(exact, lr=0.01), exact, [[g.double() for g in row] for row in given])
+    agree([p.detach().double() for p in params], exact, tolerance)
+    assert all(p.dtype == dtype for p in params)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_sparse_gradients_and_complex_parameters_are_refused_in_one_line(name: str) -> None:
+    embedding = nn.Embedding(5, 3, sparse=True)
+    embedding(torch.tensor([1])).sum().backward()
+    with pytest.raises(RecipeError, match=r"^the gradient [^\n]* is sparse [^\n]*set sparse=False[^\n]*$"):
+        ours(name)(embedding.parameters(), lr=0.1).step()
+    with pytest.raises(ModelError, match=r"^parameter 0 is torch.complex64[^\n]*take torch's class[^\n]*$"):
+        ours(name)([nn.Parameter(torch.zeros(3, dtype=torch.complex64))], lr=0.1)
