@@ -361,7 +361,7 @@ def test_what_was_not_given_is_not_checked_and_says_why() -> None:
     _, _, monitor = trained(noisy_net, sgd(0.02), watched=True, steps=5)
     assert monitor is not None
     reasons = monitor.run.facts["not_measured"]
-    assert "objective and data" in reasons["constant"]
+    assert reasons["ending"] == "no validation loss was seen: call monitor.validate(loss)"
     assert "monitor.validate" in reasons["valid_loss"]
 
 

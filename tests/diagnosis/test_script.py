@@ -400,7 +400,9 @@ def test_the_scripts_own_exit_status_is_kept(code: str, status: int, tmp_path: P
     found, ended, _ = watched(written(tmp_path, REGRESSION + "\n" + code + "\n"))
     assert ended == status
     assert found is not None
-    assert found.healthy
+    assert found.healthy is (status == 0)
+    assert found.root is None
+    assert ("stopped" in str(found)) is (status != 0)
     assert exit_status(found, ended) == status
 
 

@@ -166,7 +166,7 @@ class Audience:
         if role.gathered.wanting:
             found = bound(call)
             if found is not None:
-                role.gathered.scored(found, call.args[0], call.args[1])
+                role.gathered.scored(found, call.args[0], call.args[1], role.track.step)
 
     # -- losses -------------------------------------------------------------------------------------------
 

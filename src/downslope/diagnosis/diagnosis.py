@@ -105,7 +105,11 @@ class Diagnosis:
         if self.cleared:
             lines.append(f"Clear: {', '.join(name for name, _ in self.cleared)}.")
         if self.not_checked:
-            lines.append("Not judged: " + "; ".join(f"{n} ({why})" for n, why in self.not_checked) + ".")
+            reasons: dict[str, list[str]] = {}
+            for name, why in self.not_checked:
+                reasons.setdefault(why, []).append(name)
+            told = (f"{', '.join(names)} ({why})" for why, names in reasons.items())
+            lines.append("Not judged: " + "; ".join(told) + ".")
         return "\n".join([*lines, *self.notes])
 
     def __repr__(self) -> str:

@@ -70,10 +70,10 @@ class Gathered:
         self._numbers += found.numel()
         if self._numbers <= LARGEST and _alike(found, self.inputs):
             self.inputs.append(found.detach().clone())
-            self._examine("non_finite", found)
+            self._examine("non_finite", found, 1 if self.now is None else self.now())
 
-    def scored(self, function: Function, made: Tensor, target: Tensor) -> None:
-        """A call of the objective in training: its targets are kept."""
+    def scored(self, function: Function, made: Tensor, target: Tensor, step: int) -> None:
+        """A call of the objective in training, for `step`: its targets are kept."""
         if not self.wanting or not made.dim() or not _alike(target, self.targets):
             return
         if len(made) != len(target):
@@ -83,12 +83,12 @@ class Gathered:
         if made.shape[1:] == self.like.shape and target.numel() * len(self.targets) <= LARGEST:
             self._rows += len(target)
             self.targets.append(target.detach().clone())
-            self._examine("target_non_finite", target)
+            self._examine("target_non_finite", target, step)
 
-    def _examine(self, where: str, kept: Tensor) -> None:
+    def _examine(self, where: str, kept: Tensor, step: int) -> None:
         found = inspect.non_finite(kept.detach()) if where not in self.bad else {}
-        if found.get("count") and self.now is not None:
-            self.bad[where] = placed(found, self.now())
+        if found.get("count"):
+            self.bad[where] = placed(found, step)
 
     @property
     def wanting(self) -> bool:
@@ -132,7 +132,10 @@ class Gathered:
 
     def _look(self, facts: dict[str, Any], target: Tensor | None, bad: Mapping[str, Any] | None) -> None:
         """The facts of the data where its inputs were not seen, and what is not finite in it."""
-        found = self.bad | dict(bad or {})
+        found = {**self.bad}
+        for where, what in (bad or {}).items():
+            if where not in found or what["first"]["step"] < found[where]["first"]["step"]:
+                found[where] = what
         if "data" not in facts and target is not None:
             alone = inspect.facts(target, target)
             facts["data"] = {"n": None, "kind": "other", "target": alone["target"], "sampled": True}

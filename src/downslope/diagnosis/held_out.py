@@ -34,6 +34,9 @@ FAR = 2.0
 """First validation loss in that of a constant guess beyond which it is no loss of the same kind: an untrained
 model does a little worse than a constant, and one that is trained better. Convention."""
 
+RISE = 0.05
+"""Rise of what was handed over as a loss, within 0 and 1, from which it may be an accuracy. Convention."""
+
 _REDUCTIONS = ("reduction", "size_average", "reduce")
 
 Place = tuple[tuple[str, int], ...]
@@ -181,7 +184,7 @@ def unlike(values: Any, base: float, said: bool) -> str | None:
             f"the first validation loss, {first:.3g}, is far above the {base:.3g} that a constant guess "
             "costs in training: it is another loss, a sum, or in other units"
         )
-    rising = first <= values.min() + 0.02 and last >= values.max() - 0.02 and last > first
+    rising = first <= values.min() + 0.02 and last >= values.max() - 0.02 and last - first > RISE
     if not said and values.min() >= 0 and values.max() <= 1 and rising:
         return (
             f"the validation value rose from {first:.3g} to {last:.3g}, which an accuracy does too: call "

@@ -131,11 +131,12 @@ class Monitor:
                 )
             if self._meaning is None:
                 self._discover(loss)
-        if self._calls:
-            self._recognise(loss)
         if self._offset is None:
             self._offset = 0 if self._track.step else 1
-        self._track.loss(loss if isinstance(loss, Tensor) else float(loss), self._track.step + self._offset)
+        step = self._track.step + self._offset
+        if self._calls:
+            self._recognise(loss, step)
+        self._track.loss(loss if isinstance(loss, Tensor) else float(loss), step)
 
     def validate(
         self,
@@ -254,7 +255,7 @@ class Monitor:
             seen = eye.look(call.args[0]) if self._seen is None and not self._track.step else None
             self._calls.append(call._replace(seen=seen))
 
-    def _recognise(self, loss: Tensor | float) -> None:
+    def _recognise(self, loss: Tensor | float, step: int) -> None:
         """Which of the calls that were heard made `loss`: its function and its targets are then known."""
         calls, self._calls = self._calls, []
         if isinstance(loss, Tensor) and loss.grad_fn is not None:
@@ -268,7 +269,7 @@ class Monitor:
         self._seen = self._seen or found.seen
         value, function = _number(found.value.detach().mean()), bound(found)
         if function is not None:
-            self._gathered.scored(function, found.args[0], found.args[1])
+            self._gathered.scored(function, found.args[0], found.args[1], step)
             self._gathered.scale = _number(loss) / value if value and math.isfinite(value) else 1.0
 
     def _before(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:

@@ -35,7 +35,7 @@ def constant_target(run: Run) -> Verdict:
     """The training targets take one value only."""
     target: Mapping[str, Any] | None = run.facts["data"].get("target")
     if target is None:
-        return Unknown("the target is not a tensor")
+        return Unknown("the targets were not seen, or are no tensor")
     if not target.get("constant"):
         return Clear(f"the target takes {target.get('distinct')} values")
     value = target.get("min")
