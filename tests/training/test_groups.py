@@ -13,6 +13,7 @@ from torch import nn
 import downslope as ds
 from downslope.core.errors import ModelError, RecipeError
 from downslope.core.recipe import Recipe
+from downslope.optim.grouping import throw_away
 from downslope.training import choices
 from downslope.training.fit import resume
 from downslope.training.optimizer import build_optimizer, settled
@@ -151,6 +152,16 @@ def test_groups_that_hang_on_the_model_wait_for_it(make: Make) -> None:
     assert recipe.opaque
     with pytest.raises(RecipeError, match=r"known from recipe.settled\(model\) on$"):
         recipe.to_toml()
+
+
+def test_positions_that_look_like_dimensions_in_one_list_are_not_taken_for_them() -> None:
+    flat = {i for i, p in enumerate(throw_away()[0]) if p.dim() < 2}
+
+    def make(params: list[nn.Parameter]) -> torch.optim.Optimizer:
+        rows = [[p for i, p in enumerate(params) if (i in flat) == each] for each in (True, False)]
+        return torch.optim.SGD([{"params": rows[0]}, {"params": rows[1], "lr": 1.0}])
+
+    assert Recipe(optimizer=make).opaque
 
 
 def test_whole_modules_are_named_once() -> None:
