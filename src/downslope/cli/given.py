@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from downslope.cli.voice import Voice
-from downslope.core.errors import RecipeError
+from downslope.core.errors import InputError, RecipeError
 from downslope.core.names import did_you_mean
 
 if TYPE_CHECKING:
@@ -70,6 +70,27 @@ class Given:
     @property
     def _named(self) -> list[str]:
         return [self.task, *([] if self.target is None else ["--target", self.target])]
+
+    @property
+    def is_run(self) -> bool:
+        """Whether TASK is the folder of a run."""
+        return (Path(self.task) / "run.json").is_file()
+
+    def refuse_with_run(self, folder: Path | None) -> None:
+        """A run has a recipe, a target and a folder already.
+
+        Raises:
+            InputError: naming the first option that says otherwise.
+        """
+        options = {
+            "--target": self.target, "--recipe": self.recipe, "--set": self.settings, "--seed": self.seed,
+            "--folder": folder,
+        }  # fmt: skip
+        for option, value in options.items():
+            if value not in (None, (), []):
+                raise InputError(
+                    f"{option} goes with a task; {self.task} is a run, of which nothing is trained again"
+                )
 
     def load(self, voice: Voice) -> tuple[Problem, Recipe]:
         """The problem and recipe asked for; what was chosen for the user is held until work begins.

@@ -16,6 +16,15 @@ Task = Annotated[
         "a data file (wine.csv), or a bundled set (digits).",
     ),
 ]
+TaskOrRun = Annotated[
+    str,
+    typer.Argument(
+        metavar="TASK",
+        show_default=False,
+        help="What to train: file.py, package.module:problem, a data file, or a bundled set; or the folder "
+        "of a run, of which nothing is trained again.",
+    ),
+]
 Target = Annotated[
     str | None,
     typer.Option("--target", metavar="COLUMN", help="The column to predict, where TASK is a data file."),

@@ -271,6 +271,7 @@ class Problem:
             "objective": reference(self.objective),
             "metric": reference(self.metric),
             "metric_goal": self.direction,
+            "maximize": self.maximize,
             "goal": self.goal,
             "maximize": self.maximize,
             "train": self.train_source.size,

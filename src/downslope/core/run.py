@@ -122,6 +122,25 @@ class Run:
                 ) from None
         return self.problem
 
+    @property
+    def maximize(self) -> bool:
+        """Whether the objective is maximised; read off the folder where the problem is not at hand."""
+        return bool(self.described.get("maximize")) if self.problem is None else self.problem.maximize
+
+    @property
+    def metric_up(self) -> bool:
+        """Whether a higher metric is better."""
+        if self.problem is None:
+            return self.described.get("metric_goal") == "max"
+        return self.problem.direction == "max"
+
+    @property
+    def metric_name(self) -> str:
+        """Name of the metric's function; "" where there is none."""
+        if self.problem is None:
+            return str(self.described.get("metric") or "").rpartition(":")[2]
+        return str(getattr(self.problem.metric, "__name__", ""))
+
     def __repr__(self) -> str:
         said = {k: v for k, v in self.summary.items() if v is not None}
         numbers = ", ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in said.items())

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from downslope.core.asked import check_asked
-from downslope.core.edits import Combined, Edit, StandardiseInputs, StandardiseTargets
+from downslope.core.edits import Combined, Edit, SetRecipe, StandardiseInputs, StandardiseTargets
 from downslope.core.errors import DataError, DownslopeError, InputError, ModelError
 from downslope.core.finding import Finding
 from downslope.core.history import encode
@@ -21,27 +21,20 @@ from downslope.core.run import Run
 from downslope.diagnosis import measure
 from downslope.diagnosis.budget import Budget
 from downslope.diagnosis.diagnosis import Diagnosis
+from downslope.diagnosis.finished import diagnose_run, look
 from downslope.diagnosis.gap import WELL, held_out_share
 from downslope.diagnosis.judge import judge
 from downslope.diagnosis.measure import (
-    affine,
-    constant,
-    data,
     ending,
-    flow,
     imbalance,
-    objective,
-    order,
-    output,
     rates,
     references,
     sharpness,
     signal,
-    start,
     summed,
 )
 from downslope.diagnosis.measure.sample import scored
-from downslope.diagnosis.price import Price, price
+from downslope.diagnosis.price import Price, price, total_steps
 from downslope.diagnosis.progress import progress as how_far
 from downslope.diagnosis.proof import MATERIAL, answered, gain
 from downslope.diagnosis.symptom import GROUPS, rank_of, registry
@@ -98,42 +91,6 @@ def diagnose(
     return _Session(problem_or_run, recipe, Budget(budget), progress, folder).go()
 
 
-def diagnose_run(run: Run) -> Diagnosis:
-    """The diagnosis of a finished run from what it recorded; static checks where its problem is at hand."""
-    begun = time.monotonic()
-    if run.problem is not None and run.recipe is not None:
-        _static(run, run.problem, run.recipe)
-        if "ending" not in run.facts and run.status != "diverged":
-            measure.record(run, "ending", lambda: _ending(run))
-    result = judge(run)
-    result.seconds = time.monotonic() - begun
-    return result
-
-
-def _ending(run: Run) -> Any:
-    problem = run.the_problem()
-    return ending.measure(run, problem, *scored(problem))
-
-
-def _static(run: Run, problem: Problem, recipe: Recipe) -> None:
-    """Data, output, start and best constant: no step is taken."""
-    for name, look in (
-        ("data", lambda: data.measure(problem)),
-        ("order", lambda: order.measure(problem)),
-        ("features", lambda: data.features(problem)),
-        ("output", lambda: output.measure(problem, recipe)),
-        ("objective", lambda: objective.measure(run, problem, recipe)),
-        ("flow", lambda: flow.measure(problem, recipe)),
-        ("affine", lambda: affine.measure(run, problem, recipe)),
-        ("start", lambda: start.measure(problem, recipe)),
-        ("constant", lambda: constant.measure(problem, recipe)),
-    ):
-        if name not in run.facts:
-            measure.record(run, name, look)
-            if name == "constant":
-                summed.rescale(run, problem, recipe)
-
-
 class _Session:
     """One diagnosis on its way."""
 
@@ -146,11 +103,12 @@ class _Session:
         self.length: int | None = None
         self.limit = math.inf
         self.together = False
+        self.surveyed = False
 
     def go(self) -> Diagnosis:
         """Look, run, try, judge."""
         self._say("data, output, start")
-        _static(self.run, self.problem, self.recipe)
+        look(self.run, self.problem, self.recipe)
         early = judge(self.run)
         hopeless = _lost(early, "non-finite-data") or _lost(early, "non-differentiable")
         if hopeless or (self._refuses() and _lost(early, "output-activation")):
@@ -189,7 +147,7 @@ class _Session:
             self.problem, recipe, folder=self.folder, name="diagnose", progress=self.talk, observe=OBSERVED
         )
         took = time.monotonic() - begun
-        self.run.facts = facts | self.run.facts
+        self.run.facts = self.run.facts | facts
         # A diagnosis of a small problem takes at most twice the time of its run plus 10 s.
         if self.budget.steps is None:
             self.limit = min(self.budget.ends, begun + 2 * took + SLACK)
@@ -233,13 +191,14 @@ class _Session:
         slip = any(f.symptom == "output-activation" for f in judge(run).findings)
         if run.status != "diverged":
             measure.record(run, "imbalance", self._imbalance)
-        if how.solved and not how.diverged and not slip:
+            measure.record(run, "modes", lambda: modes.measure(run, self.problem, self.recipe))
+        if how.solved and not how.diverged and not slip and not self._gap():
             self._signal()
             return
         measure.record(run, "sharpness", lambda: sharpness.measure(self.problem, self.recipe))
         if not (how.standing or slip):
             self._references()
-            if not how_far(run).ended_far:
+            if not how_far(run).ended_far and not self._gap():
                 self._signal()
                 return
         run.facts["trials"] = {}
@@ -248,6 +207,10 @@ class _Session:
             self._references()
         if not answered(self.run):
             self._signal()
+
+    def _gap(self) -> bool:
+        """Whether eval mode answers worse than training mode: such a run can have learnt well and be sick."""
+        return any(f.symptom == "mode-gap" for f in judge(self.run).findings)
 
     def _imbalance(self) -> dict[str, Any] | None:
         """Only a twin as long as the run is worth comparing."""
@@ -297,13 +260,25 @@ class _Session:
                 self._try_together(both)
                 self.together = True
                 continue
-            if "rates" not in self.run.facts and (not suspects or rank_of(suspects[0])[0] >= step):
+            late = not suspects or rank_of(suspects[0])[0] >= step
+            if "rates" not in self.run.facts and late:
                 self._rates()
+            elif late and not self.surveyed:
+                self._survey()
             elif suspects:
                 tried.add(suspects[0].symptom)
                 self._try(suspects[0])
             else:
                 return
+
+    def _survey(self) -> None:
+        """The ground where the run ended, and the noise of its gradient: what the step's symptoms need."""
+        self.surveyed, run = True, self.run
+        if run.status == "diverged":
+            return
+        self._say("slope, curvature and noise at the end")
+        measure.record(run, "ground", lambda: ground.measure(run, self.problem))
+        measure.record(run, "noise", lambda: noise.measure(run, self.problem, self.recipe))
 
     def _both(self, tried: set[str]) -> list[Finding]:
         """Inputs and targets that are both out of scale, once each was tried alone: one may hide the
@@ -333,12 +308,17 @@ class _Session:
 
     def _trial(self, edit: Edit) -> dict[str, Any] | None:
         """One paired trial of `edit`, as long as the time allows; None where it does not."""
+        own = _own_length(edit)
         share = self._share_of_run()
+        if own and time.monotonic() + self._cost(3.0) > self.limit:
+            share = None
         if share is None:
             self.notes.append(f"No time for a trial of {edit}.")
             return None
-        full = share >= 1
+        full = share >= 1 or own
         steps = self._full() if full else max(10, int(share * int(self.run.summary.get("steps") or 0)))
+        if own:
+            steps = total_steps(*edit.apply(self.problem, self.recipe)) or steps
         self._say(f"trial of {edit}, {steps} steps")
         found = attempt(self.problem, self.recipe, edit, steps, self.held)
         if found.get("status") == "interrupted":
@@ -393,6 +373,11 @@ class _Session:
         result.seconds = self.budget.spent
         _keep(result)
         return result
+
+
+def _own_length(edit: Edit) -> bool:
+    """Whether an edit says itself how many steps a run has."""
+    return isinstance(edit, SetRecipe) and bool({"epochs", "steps", "batch_size"} & set(edit.changes))
 
 
 def _lost(diagnosis: Diagnosis, symptom: str) -> bool:

@@ -27,14 +27,20 @@ def gap(run: Run, ending: Mapping[str, Any], constant: Mapping[str, Any]) -> tup
         way = train - base
         error = math.sqrt(max(valid * (1 - valid), 0.25 / ending["valid_n"]) / ending["valid_n"])
         gap = train - valid
-        if run.problem is not None and getattr(run.problem.metric, "__name__", "") == "r2":
+        if run.metric_name == "r2":
             error = _loss_error(ending) / max(abs(constant["valid_loss"]), 1e-12)
     else:
-        sign = -1.0 if run.problem is not None and run.problem.maximize else 1.0
+        sign = -1.0 if run.maximize else 1.0
         way = sign * (constant["valid_loss"] - ending["train_loss"])
         gap = sign * (ending["valid_loss"] - ending["train_loss"])
         error = _loss_error(ending)
     return (gap / way if way > 0 else 0.0), (gap / error if error > 0 else 0.0)
+
+
+def unscattered(run: Run, ending: Mapping[str, Any]) -> bool:
+    """Whether nothing says how far the gap may lie from its value: a run's summary alone does not."""
+    counted = bounded(run) and run.metric_name != "r2" and ending.get("train_metric") is not None
+    return not counted and ending.get("train_stderr") is None and ending.get("valid_stderr") is None
 
 
 def _loss_error(ending: Mapping[str, Any]) -> float:
@@ -47,7 +53,7 @@ def held_out_error(run: Run) -> float:
     constant: Mapping[str, Any] = run.facts.get("constant") or {}
     ending: Mapping[str, Any] = run.facts.get("ending") or {}
     count = ending.get("valid_n")
-    name = "" if run.problem is None else getattr(run.problem.metric, "__name__", "")
+    name = run.metric_name
     if (
         count
         and name in ("accuracy", "balanced_accuracy", "f1", "auc")

@@ -77,7 +77,7 @@ class Progress:
 def progress(run: Run) -> Progress:
     """How far `run` came, by what is recorded; pure."""
     facts = run.facts
-    sign = -1.0 if run.problem is not None and run.problem.maximize else 1.0
+    sign = -1.0 if run.maximize else 1.0
     ending: Mapping[str, Any] = facts.get("ending") or {}
     constant_scores: Mapping[str, Any] = facts.get("constant") or {}
     first = _signed(table(run, "start").get("loss"), sign)
@@ -127,8 +127,7 @@ def final_loss(run: Run) -> float | None:
     finite = [float(each) for each in found if each is not None and math.isfinite(each)]
     if not finite or run.facts.get("nonfinite") is not None:
         return None
-    maximize = run.problem is not None and run.problem.maximize
-    return max(finite) if maximize else min(finite)
+    return max(finite) if run.maximize else min(finite)
 
 
 def smoothed(run: Run, until: int | None = None) -> float | None:
@@ -143,8 +142,7 @@ def smoothed(run: Run, until: int | None = None) -> float | None:
 
 def bounded(run: Run) -> bool:
     """Whether the metric is one whose best value is 1 (accuracy, F1, AUC, R2)."""
-    metric = None if run.problem is None else run.problem.metric
-    return getattr(metric, "__name__", "") in ("accuracy", "balanced_accuracy", "f1", "auc", "r2")
+    return run.metric_name in ("accuracy", "balanced_accuracy", "f1", "auc", "r2")
 
 
 def _signed(value: float | None, sign: float) -> float | None:
@@ -224,9 +222,7 @@ def _valid_share(run: Run, constant: Mapping[str, Any], ending: Mapping[str, Any
 
 
 def _higher_is_better(run: Run, key: str) -> bool:
-    if run.problem is None:
-        return False
-    return run.problem.direction == "max" if key == "metric" else run.problem.maximize
+    return run.metric_up if key == "metric" else run.maximize
 
 
 def _falling(run: Run, sign: float, base: float | None, reachable: float | None) -> float:

@@ -126,11 +126,14 @@ def next_of_repair(
     return [*kept, Row(_then(f"downslope fit {task} --recipe {said(fixed)}", written), label="next")]
 
 
-def next_of_diagnosis(found: Diagnosis, task: str, written: Path | None = None) -> list[Row]:
-    """What to do about it."""
+def next_of_diagnosis(found: Diagnosis, task: str | None, written: Path | None = None) -> list[Row]:
+    """What to do about it; of a run without its task, where to read more."""
     kept = [Row(shown(found.run.folder), label="kept")] if found.run.folder is not None else []
     if found.healthy:
         return [*kept, *opened(written)]
+    if task is None and found.run.folder is not None:
+        follow = f"downslope report {said(found.run.folder)}"
+        return [*kept, *(opened(written) or [Row(follow, label="next")])]
     return [*kept, Row(_then(f"downslope repair {task}", written), label="next")]
 
 

@@ -9,7 +9,7 @@ from downslope.cli.voice import Voice
 
 
 def diagnose(
-    task: ask.Task,
+    task: ask.TaskOrRun,
     target: ask.Target = None,
     recipe: ask.RecipeFile = None,
     settings: ask.Settings = None,
@@ -21,28 +21,33 @@ def diagnose(
     quiet: ask.Quiet = False,
     debug: ask.Debug = False,
 ) -> int:
-    """Train a task and say what is wrong, root cause first (exit 1), or that it is healthy (exit 0)."""
+    """Train a task, or look at a run, and say what is wrong, root cause first (exit 1; healthy: exit 0)."""
     given = Given(task=task, target=target, recipe=recipe, settings=settings or (), seed=seed)
     voice = Voice(json=json, quiet=quiet)
 
     def act() -> int:
         from downslope.cli.outcome import check_writable, diagnosis_document, save_report, status_of
+        from downslope.core.run import load_run
         from downslope.diagnosis.diagnose import diagnose as examine
         from downslope.reporting import console
         from downslope.training.stopping import interruptions
 
-        problem, how = given.load(voice)
         check_writable(report)
-        voice.begin()
         before = interruptions()
-        found = examine(problem, how, budget=budget, progress=voice.progress, folder=folder)
+        if given.is_run:
+            given.refuse_with_run(folder)
+            found = examine(load_run(task))
+        else:
+            problem, how = given.load(voice)
+            voice.begin()
+            found = examine(problem, how, budget=budget, progress=voice.progress, folder=folder)
         written = save_report(report, found.run, found) if report else None
         voice.show(
             [
                 *console.header(found.run),
                 *console.of_run(found.run),
                 *console.of_diagnosis(found),
-                *console.next_of_diagnosis(found, given.said, written),
+                *console.next_of_diagnosis(found, None if given.is_run else given.said, written),
             ]
         )
         voice.document({"verb": "diagnose"} | diagnosis_document(found, written))

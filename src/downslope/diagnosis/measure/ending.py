@@ -52,6 +52,27 @@ def measure(
     return found
 
 
+def of_summary(run: Run) -> dict[str, Any] | None:
+    """The same of the model that `run` hands out, read off its summary, which knows no standard errors.
+
+    Returns:
+        None for a run that was never summed up.
+    """
+    said, sizes = run.summary, run.described
+    if said.get("train_loss") is None:
+        return None
+    found: dict[str, Any] = {"steps": said.get("steps")}
+    for part in ("train", "valid"):
+        if said.get(f"{part}_loss") is not None:
+            found |= {f"{part}_{key}": _finite(said.get(f"{part}_{key}")) for key in ("loss", "metric")}
+            found |= {f"{part}_stderr": None, f"{part}_n": sizes.get(part)}
+    if "valid_loss" in found:
+        found["best_valid_loss"] = _best(run, "valid_loss", run.maximize, found["valid_loss"])
+        if found["valid_metric"] is not None:
+            found["best_valid_metric"] = _best(run, "valid_metric", run.metric_up, found["valid_metric"])
+    return found
+
+
 def _best(run: Run, column: str, higher: bool, last: float | None) -> float | None:
     """The best value over the epochs, the last model's own where that is better; the start does not count."""
     series = run.history.series(column)

@@ -17,7 +17,7 @@ import numpy as np
 from downslope.core.edits import Advice, Edit, SetRecipe
 from downslope.core.finding import Evidence, Finding, Severity, Where
 from downslope.core.run import Run
-from downslope.diagnosis.gap import gap
+from downslope.diagnosis.gap import gap, unscattered
 from downslope.diagnosis.progress import SOLVED, progress
 from downslope.diagnosis.symptom import Clear, Unknown, Verdict, symptom
 
@@ -60,6 +60,8 @@ def high_variance(run: Run) -> Verdict:
         return Unknown("the best constant prediction is not known")
     if progress(run).standing:
         return Clear("the run did not learn its training data either")
+    if unscattered(run, ending):
+        return Unknown("how far the losses scatter was not recorded; give the run's problem")
     missing, sure = gap(run, ending, constant)
     risen, best = _risen(run, constant)
     said = f"{missing:.0%} of the way is missing on validation data ({sure:.1f} standard errors)"
@@ -114,7 +116,7 @@ def _further(sure: float, risen: float) -> tuple[Evidence, ...]:
 
 def _risen(run: Run, constant: Mapping[str, Any]) -> tuple[float, int]:
     """Share of the way by which the validation loss rose after its best epoch, and the step of that epoch."""
-    sign = -1.0 if run.problem is not None and run.problem.maximize else 1.0
+    sign = -1.0 if run.maximize else 1.0
     series = run.history.series("valid_loss")
     keep = (series.steps > 0) & np.isfinite(series.values)
     values, steps = sign * series.values[keep], series.steps[keep]

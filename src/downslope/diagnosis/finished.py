@@ -1,0 +1,79 @@
+"""A finished run, diagnosed without a step: from its records, and from its problem where it is at hand."""
+
+from __future__ import annotations
+
+import time
+
+from downslope.core.errors import DownslopeError
+from downslope.core.problem import Problem
+from downslope.core.recipe import Recipe
+from downslope.core.run import Run
+from downslope.diagnosis import measure
+from downslope.diagnosis.diagnosis import Diagnosis
+from downslope.diagnosis.judge import judge
+from downslope.diagnosis.measure import (
+    affine,
+    constant,
+    data,
+    ending,
+    flow,
+    lags,
+    objective,
+    order,
+    output,
+    start,
+    summed,
+)
+from downslope.diagnosis.measure.sample import scored
+
+FACTS = ("data", "order", "features", "output", "objective", "flow", "affine", "lags", "start", "constant")
+"""What is told of a problem without a step."""
+
+
+def diagnose_run(run: Run) -> Diagnosis:
+    """The diagnosis of a finished run; what could not be looked at is named with the reason."""
+    begun = time.monotonic()
+    if run.recipe is not None:
+        problem = _at_hand(run)
+        if problem is not None:
+            look(run, problem, run.recipe)
+        if "ending" not in run.facts and run.status != "diverged":
+            if problem is not None:
+                held = scored(problem, rows=summed.rows(run, problem, run.recipe))
+                measure.record(run, "ending", lambda: ending.measure(run, problem, *held))
+            if "ending" not in run.facts and (said := ending.of_summary(run)) is not None:
+                run.facts["ending"] = said
+    result = judge(run)
+    result.seconds = time.monotonic() - begun
+    return result
+
+
+def _at_hand(run: Run) -> Problem | None:
+    """The run's problem, as given or found again; None, and the reason noted, where neither can be."""
+    try:
+        return run.the_problem()
+    except DownslopeError as error:
+        missing: dict[str, str] = run.facts.setdefault("not_measured", {})
+        for name in FACTS:
+            missing.setdefault(name, str(error))
+        return None
+
+
+def look(run: Run, problem: Problem, recipe: Recipe) -> None:
+    """Put into ``run.facts`` what can be told of `problem` without a step, where it is not there yet."""
+    for name, measured in (
+        ("data", lambda: data.measure(problem)),
+        ("order", lambda: order.measure(problem)),
+        ("features", lambda: data.features(problem)),
+        ("output", lambda: output.measure(problem, recipe)),
+        ("objective", lambda: objective.measure(run, problem, recipe)),
+        ("flow", lambda: flow.measure(problem, recipe)),
+        ("affine", lambda: affine.measure(run, problem, recipe)),
+        ("lags", lambda: lags.measure(problem, recipe)),
+        ("start", lambda: start.measure(problem, recipe)),
+        ("constant", lambda: constant.measure(problem, recipe)),
+    ):
+        if name not in run.facts:
+            measure.record(run, name, measured)
+            if name == "constant":
+                summed.rescale(run, problem, recipe)
