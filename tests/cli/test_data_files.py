@@ -1,4 +1,4 @@
-"""Data files on the command line: what is wrong with one is told by its line and column, and by the status."""
+"""Data files on the command line: what is wrong with one is told by its line and column, and the status."""
 
 from __future__ import annotations
 
