@@ -70,6 +70,7 @@ def _said() -> argparse.Namespace:
     add("--limit", type=int, help="at most so many cases")
     add("--every", type=int, default=1, help="every N-th case")
     add("--level", choices=("fatal", "mild"), help="the worst, or the mildest, grade of each fault alone")
+    add("--wide", action="store_true", help="every fault wherever it fits")
     add("--jobs", type=int, default=1)
     add("--out", help="file of results, one JSON line a case")
     add("--fresh", action="store_true", help="do again what the file holds")
@@ -87,7 +88,11 @@ def _said() -> argparse.Namespace:
 
 def _chosen(said: argparse.Namespace) -> list[Case]:
     """The cases that were asked for; with a limit spread over what there is."""
-    found = [case for case in cases() if said.half in ("both", case.half) and _wanted(case, said.only)]
+    found = [
+        case
+        for case in cases(wide=said.wide)
+        if said.half in ("both", case.half) and _wanted(case, said.only)
+    ]
     if said.level:
         worst: dict[str, int] = {}
         for case in found:

@@ -26,6 +26,11 @@ RECIPES: dict[str, dict[str, Any]] = {
     "friedman/mlp-custom/momentum": {"lr": 0.01, "epochs": 30},
     "moons/mlp/sgd": {"lr": 0.3, "epochs": 40},
     "moons/mlp-custom/adam": {"lr": 1e-2, "epochs": 25},
+    "many-moons/mlp/adam": {"lr": 3e-3, "epochs": 6},
+    "circles/mlp/momentum": {"lr": 0.05, "epochs": 20},
+    "circles/mlp-custom/adam": {"lr": 1e-2, "epochs": 20},
+    "product/mlp/adam": {"lr": 1e-2, "epochs": 15},
+    "product/mlp-custom/momentum": {"lr": 0.03, "epochs": 25},
     "labels/mlp/adam": {"lr": 3e-3, "epochs": 20},
     "labels/mlp-custom/momentum": {"lr": 0.2, "epochs": 20},
     "table/mlp/momentum": {"lr": 0.02, "epochs": 10},
@@ -126,5 +131,6 @@ ASKS = {
     "digits": "classes", "images": "classes", "rows": "classes", "wine": "classes", "table": "classes",
     "motifs": "classes", "cancer": "binary", "moons": "binary", "labels": "labels",
     "diabetes": "regression", "friedman": "regression", "adding": "regression", "adding-far": "regression",
+    "many-moons": "binary", "circles": "binary", "product": "regression",
 }  # fmt: skip
 """What each task asks; known without drawing its data."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
@@ -10,7 +11,10 @@ from bench.diagnosis import fault as faults
 from bench.diagnosis.base import RECIPES, Base, half, stream
 from bench.diagnosis.fault import FAULTS, SCRIPTS, Fault, Script, Setup, Sick
 
-SEEDS = (0, 1)
+HALVES = ("calibrate", "report")
+
+MOST = 6
+"""Combinations that a fault is injected into, unless all are asked for: evenly drawn from where it fits."""
 
 Kind = Literal["sick", "twin", "odd", "script", "script twin"]
 
@@ -34,26 +38,46 @@ class Case:
     constant: float | None = None
 
 
-def cases() -> Iterator[Case]:
-    """All of them: twins first, then odd choices, then faults, symptom by symptom."""
+def cases(*, wide: bool = False) -> Iterator[Case]:
+    """All of them: twins first, then odd choices, then faults, symptom by symptom.
+
+    Twins and odd choices stand in both halves, with seeds and data of their own. A fault in a combination
+    stands in one of them, in turns.
+
+    Args:
+        wide: Every fault in every combination where it fits, in both halves.
+    """
     faults.load()
     from bench.diagnosis.odd import ODD
 
     for name in RECIPES:
-        for seed in SEEDS:
-            yield _twin(Base(name, seed))
+        for where in HALVES:
+            yield _twin(Base(name, _seed(*name.split("/")[:2], where)))
     for name, made in ODD.items():
-        for seed in SEEDS:
+        for where in HALVES:
+            seed = _seed("odd", name, where)
             number = stream("odd", name, seed)
             yield Case(f"odd/{name}/{seed}", "odd", None, f"odd/{name}/-", "", 0, seed, half(number),
                        lambda made=made, number=number: made(number))  # fmt: skip
     for given in FAULTS:
-        for name in given.bases:
-            for seed in SEEDS:
-                yield from _sick(given, Base(name, seed))
+        turn = stream(given.symptom, given.way, 0)
+        for i, name in enumerate(given.bases if wide else _drawn(given.bases, turn)):
+            for where in HALVES if wide else (HALVES[(turn // 2 + i) % 2],):
+                yield from _sick(given, Base(name, _seed(*name.split("/")[:2], where)))
     for script in SCRIPTS:
-        for seed in SEEDS:
-            yield from _scripts(script, seed)
+        for where in HALVES:
+            yield from _scripts(script, _seed("script", f"{script.symptom} {script.name}", where))
+
+
+def _seed(task: str, net: str, where: str) -> int:
+    """The smallest seed whose stream lies in that half."""
+    return next(seed for seed in itertools.count() if half(stream(task, net, seed)) == where)
+
+
+def _drawn(names: tuple[str, ...], turn: int) -> list[str]:
+    """At most `MOST` of them, evenly spaced, each fault from another place on."""
+    count = min(MOST, len(names))
+    return [names[(turn + i * len(names) // count) % len(names)] for i in range(count)]
 
 
 def _twin(base: Base) -> Case:
@@ -71,7 +95,7 @@ def _sick(given: Fault, base: Base) -> Iterator[Case]:
         name = f"{base.name}/{way}{grade}/{base.seed}"
         yield Case(f"{given.symptom}/{name}", "sick", given.symptom, base.name, f"{way}{grade}", level,
                    base.seed, half(base.stream), build, given.also)  # fmt: skip
-        if given.twinned:
+        if given.twinned and level == len(given.grades) - 1:
             yield Case(f"twin/{given.symptom}/{name}", "twin", None, base.name, f"{way}{grade}", level,
                        base.seed, half(base.stream), lambda build=build: own_twin(build()))  # fmt: skip
 

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import downslope as ds
 from bench.diagnosis.base import Base
 
-Judged = Literal["metric", "last loss"]
+Judged = Literal["metric", "last metric", "last loss"]
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Sick(Setup):
     twin: Setup | None = None
     """The same without the fault; None: the combination as it stands."""
     judged: Judged = "metric"
-    """What its outcome is read off: the best validation metric, or the last validation loss."""
+    """What its outcome is read off: the best validation metric, the last one, or the last validation loss."""
     judge: ds.Problem | None = None
     """On whose validation data and metric the kept model is scored; None: on the run's own."""
 

@@ -45,24 +45,28 @@ def train(setup: Setup) -> tuple[Outcome, Run | None]:
     return Outcome(value, run.status, float(run.summary.get("seconds") or 0.0)), run
 
 
-def score(run: Run, problem: ds.Problem, judged: Judged = "metric",
-          judge: ds.Problem | None = None) -> float | None:  # fmt: skip
-    """The best validation metric of a run, or its last validation loss, turned so that higher is better."""
+def score(
+    run: Run, problem: ds.Problem, judged: Judged = "metric", judge: ds.Problem | None = None
+) -> float | None:
+    """The best validation metric of a run (or the last, or the last loss), turned so that higher is better.
+
+    A run that left the finite numbers is lost, whatever it had reached before.
+    """
+    if run.status == "diverged":
+        return None
     if judge is not None:
-        return None if run.status == "diverged" else scored_by(judge, run.model(), judged)
-    if judged == "last loss":
-        value = run.history.last("valid_loss")
-        known = value is not None and math.isfinite(value) and run.status != "diverged"
-        return -float(value) if known and value is not None else None
-    column, sign = ("valid_metric", 1.0) if problem.metric is not None else ("valid_loss", -1.0)
-    if column == "valid_metric" and problem.direction == "min":
-        sign = -1.0
-    if column == "valid_loss" and problem.maximize:
-        sign = 1.0
+        return scored_by(judge, run.model(), judged)
+    column, sign = "valid_loss", 1.0 if problem.maximize else -1.0
+    if judged != "last loss" and problem.metric is not None:
+        column, sign = "valid_metric", 1.0 if problem.direction == "max" else -1.0
     series = run.history.series(column)
-    values = sign * series.values[(series.steps > 0)]
-    values = values[[math.isfinite(each) for each in values]] if len(values) else values
-    return float(values.max()) if len(values) else None
+    values = [sign * float(v) for step, v in zip(series.steps, series.values, strict=True) if step > 0]
+    if not values:
+        return None
+    value = (
+        max((v for v in values if math.isfinite(v)), default=math.nan) if judged == "metric" else values[-1]
+    )
+    return value if math.isfinite(value) else None
 
 
 def scored_by(judge: ds.Problem, model: Any, judged: Judged = "metric") -> float | None:
@@ -84,7 +88,7 @@ def constant(problem: ds.Problem, judged: Judged = "metric") -> float | None:
     for row in _rows(target, problem):
         output = row.expand(len(held), *row.shape).clone()
         try:
-            if judged == "metric" and problem.metric is not None:
+            if judged != "last loss" and problem.metric is not None:
                 value = float(problem.metric(output, held))
                 found.append(value if problem.direction == "max" else -value)
             elif problem.objective is not None:

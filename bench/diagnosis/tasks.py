@@ -131,6 +131,30 @@ def _moons(seed: int) -> Task:
     return _made("moons", "binary", x, y, 1, seed)
 
 
+def _many_moons(seed: int) -> Task:
+    """Enough of them that one class can be made rare."""
+    from sklearn.datasets import make_moons
+
+    x, y = make_moons(n_samples=6000, noise=0.3, random_state=seed)
+    return _made("many-moons", "binary", x, y, 1, seed)
+
+
+def _circles(seed: int) -> Task:
+    """A ring around a disc: no straight line tells them apart."""
+    from sklearn.datasets import make_circles
+
+    x, y = make_circles(n_samples=800, noise=0.1, factor=0.4, random_state=seed)
+    return _made("circles", "binary", x, y, 1, seed)
+
+
+def _product(seed: int) -> Task:
+    """The product of two of four inputs, and a little noise."""
+    draw = np.random.default_rng(seed)
+    x = draw.standard_normal((1000, 4))
+    y = x[:, 0] * x[:, 1] + 0.1 * draw.standard_normal(1000)
+    return _standard_targets(_made("product", "regression", x, y, 1, seed))
+
+
 def _labels(seed: int) -> Task:
     """Five yes-or-no questions to every example."""
     from sklearn.datasets import make_multilabel_classification
@@ -152,13 +176,13 @@ def _table(seed: int) -> Task:
     return _made("table", "classes", x, y, 4, seed)
 
 
-def _adding(seed: int, steps: int = 5) -> Task:
+def adding_task(seed: int, steps: int = 5) -> Task:
     return _standard_targets(_task("adding", "regression", adding(n=1500, steps=steps, seed=seed), 1))
 
 
 def _adding_far(seed: int) -> Task:
     """The same with lags of 15 and more steps, which a plain recurrent network forgets."""
-    return replace(_adding(seed, 30), name="adding-far")
+    return replace(adding_task(seed, 30), name="adding-far")
 
 
 def _motifs(seed: int) -> Task:
@@ -167,8 +191,9 @@ def _motifs(seed: int) -> Task:
 
 _TASKS: dict[str, Callable[[int], Task]] = {
     "digits": _digits, "images": _images, "rows": _rows, "wine": _wine, "cancer": _cancer,
-    "diabetes": _diabetes, "friedman": _friedman, "moons": _moons, "labels": _labels, "table": _table,
-    "adding": _adding, "adding-far": _adding_far, "motifs": _motifs,
+    "diabetes": _diabetes, "friedman": _friedman, "moons": _moons, "many-moons": _many_moons,
+    "circles": _circles, "product": _product, "labels": _labels, "table": _table,
+    "adding": adding_task, "adding-far": _adding_far, "motifs": _motifs,
 }  # fmt: skip
 
 

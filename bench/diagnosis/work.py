@@ -20,19 +20,19 @@ import torch
 import downslope as ds
 from bench.diagnosis import outcome
 from bench.diagnosis.case import Case, cases
-from bench.diagnosis.fault import Setup, Sick
+from bench.diagnosis.fault import Judged, Setup, Sick
 from downslope.core.errors import DownslopeError
 from downslope.diagnosis.diagnosis import Diagnosis
 from downslope.diagnosis.script import watch_script
 
 Record = dict[str, Any]
 
-JUDGED = ("metric", "last loss")
+JUDGED: tuple[Judged, ...] = ("metric", "last metric", "last loss")
 
 
 @functools.cache
 def index() -> dict[str, Case]:
-    return {case.id: case for case in cases()}
+    return {case.id: case for case in cases(wide=True)}
 
 
 def work(name: str, todo: tuple[str, ...], twins: dict[str, Record]) -> Record:
@@ -93,7 +93,7 @@ def _reached(setup: Setup, run: Any) -> dict[str, Record]:
     for judged in JUDGED:
         value = None if run is None else outcome.score(run, setup.problem, judged)
         base = outcome.constant(setup.problem, judged)
-        learns = outcome.learns(value, base, setup.problem) if judged == "metric" else True
+        learns = outcome.learns(value, base, setup.problem) if judged != "last loss" else True
         found[judged] = {"score": value, "constant": base, "learns": learns}
     return found
 

@@ -34,7 +34,11 @@ def too_small(base: Base, scale: float) -> Sick:
     return Sick(base.problem(change=drawn(scale)), base.recipe)
 
 
-@fault("init-scale", way="large", bases=(*PLAIN, *names(task="rows motifs adding")),
-       grades={"0.3": 0.3, "1": 1.0, "3": 3.0, "10": 10.0})  # fmt: skip
+@fault(
+    "init-scale",
+    way="large",
+    bases=(*PLAIN, *names(task="rows motifs adding")),
+    grades={"0.3": 0.3, "1": 1.0, "3": 3.0, "10": 10.0},
+)
 def too_large(base: Base, scale: float) -> Sick:
     return Sick(base.problem(change=drawn(scale)), base.recipe)

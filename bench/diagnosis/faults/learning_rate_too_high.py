@@ -6,7 +6,8 @@ from bench.diagnosis.base import Base, names
 from bench.diagnosis.fault import Sick, fault
 
 
-@fault("learning-rate-too-high", bases=names(),
-       grades={"x3": 3.0, "x30": 30.0, "x300": 300.0, "x3000": 3000.0})  # fmt: skip
+@fault(
+    "learning-rate-too-high", bases=names(), grades={"x3": 3.0, "x30": 30.0, "x300": 300.0, "x3000": 3000.0}
+)
 def longer_steps(base: Base, factor: float) -> Sick:
     return Sick(base.problem(), base.recipe.edit(lr=base.recipe.lr * factor))

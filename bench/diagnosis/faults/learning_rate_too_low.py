@@ -6,7 +6,10 @@ from bench.diagnosis.base import Base, names
 from bench.diagnosis.fault import Sick, fault
 
 
-@fault("learning-rate-too-low", bases=names(),
-       grades={"/3": 3.0, "/100": 100.0, "/1000": 1000.0, "/10000": 10000.0})  # fmt: skip
+@fault(
+    "learning-rate-too-low",
+    bases=names(),
+    grades={"/3": 3.0, "/100": 100.0, "/1000": 1000.0, "/10000": 10000.0},
+)
 def shorter_steps(base: Base, factor: float) -> Sick:
     return Sick(base.problem(), base.recipe.edit(lr=base.recipe.lr / factor))

@@ -32,8 +32,12 @@ def all_alike(base: Base, value: float) -> Sick:
     return Sick(base.problem(change=alike(value)), base.recipe)
 
 
-@fault("symmetric-init", way="pairs", bases=names(task="digits friedman", net="mlp mlp-custom"),
-       grades={"half": 2, "eighth": 8})  # fmt: skip
+@fault(
+    "symmetric-init",
+    way="pairs",
+    bases=names(task="digits friedman", net="mlp mlp-custom"),
+    grades={"half": 2, "eighth": 8},
+)
 def copies(base: Base, times: int) -> Sick:
     """Units in groups of `times` copies: only every `times`-th counts. Wide nets do not mind."""
 
