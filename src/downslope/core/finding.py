@@ -40,18 +40,26 @@ class Evidence:
 
 @dataclass(frozen=True, kw_only=True)
 class Where:
-    """The modules (qualified names; none means the whole model) and the steps, first and last, 1-based."""
+    """Where a symptom shows.
+
+    Attributes:
+        modules: Qualified names; none means the whole model.
+        steps: First and last, 1-based; None where steps do not matter.
+        called: The same modules as people are told of them ("3 (Linear 64x10)"); the judge fills it in.
+    """
 
     modules: tuple[str, ...] = ()
     steps: tuple[int, int] | None = None
+    called: tuple[str, ...] = field(default=(), compare=False)
 
     def __str__(self) -> str:
-        if not self.modules:
+        told = self.called or self.modules
+        if not told:
             named = "whole model"
-        elif len(self.modules) <= 3:
-            named = ", ".join(self.modules)
+        elif len(told) <= 3:
+            named = ", ".join(told)
         else:
-            named = f"{self.modules[0]} ... {self.modules[-1]} ({len(self.modules)} modules)"
+            named = f"{told[0]} ... {told[-1]} ({len(told)} modules)"
         if self.steps is None:
             return named
         first, last = self.steps

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 from downslope.core.finding import SEVERITIES, Finding
+from downslope.core.modules import called
 from downslope.core.run import Run
 from downslope.diagnosis.diagnosis import Diagnosis
 from downslope.diagnosis.early import little, short, sudden
@@ -52,7 +54,7 @@ def judge(run: Run) -> Diagnosis:
         elif isinstance(found, Unknown):
             result.not_checked.append((entry.id, found.reason))
         else:
-            findings.append(found)
+            findings.append(_told(found, run))
     if short(run):
         late = ("step", "terrain", "generalisation")
         findings = [
@@ -63,6 +65,12 @@ def judge(run: Run) -> Diagnosis:
         ]
     result.findings = arrange(findings, run, known)
     return result
+
+
+def _told(finding: Finding, run: Run) -> Finding:
+    """The finding with its modules called as people know them, whatever prints it."""
+    names = tuple(called(run.facts, each) for each in finding.where.modules)
+    return replace(finding, where=replace(finding.where, called=names))
 
 
 def arrange(findings: list[Finding], run: Run, known: Mapping[str, Symptom]) -> list[Finding]:
@@ -122,9 +130,9 @@ def verdict(run: Run) -> str:
     """One line on how far the run came."""
     how = progress(run)
     if how.diverged:
-        where = run.facts.get("nonfinite") or {}
+        where: Mapping[str, Any] = run.facts.get("nonfinite") or {}
         at = f" at step {where['step']}: the {where['what']}" if where.get("step") is not None else ""
-        inside = f" of {where['module']}" if where.get("module") else ""
+        inside = f" of {called(run.facts, where['module'])}" if where.get("module") else ""
         calm = " Its loss had not risen before: NaN in a batch, or in the objective." if sudden(run) else ""
         return f"LOST: the run left the finite numbers{at}{inside}.{calm}"
     if how.final is None or how.constant is None:

@@ -19,7 +19,7 @@ from torch.utils.hooks import RemovableHandle
 
 from downslope.core import batches
 from downslope.core.adapted import unwrap
-from downslope.core.modules import named_modules, own_parameters
+from downslope.core.modules import named_modules, own_parameters, size
 
 ROWS = 64
 """Examples of a probed batch that enter the statistics of outputs."""
@@ -127,6 +127,7 @@ class Observer:
             module = self.owners[name if name in self.owners else ""]
             self.modules[name] = {
                 "type": type(module).__name__,
+                "size": size(module),
                 "parameters": sum(p.numel() for p in own_parameters(module)),
                 "trainable": any(p.requires_grad for p in own_parameters(module)),
                 "norm": isinstance(module, _NORMS),

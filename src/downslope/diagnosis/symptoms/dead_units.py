@@ -15,6 +15,7 @@ import numpy as np
 
 from downslope.core.edits import Combined, Edit, Reinitialise, ReplaceModule
 from downslope.core.finding import Evidence, Finding, Where
+from downslope.core.modules import called
 from downslope.core.run import Run
 from downslope.diagnosis.progress import progress
 from downslope.diagnosis.proof import proved, refuted, settle, tried
@@ -44,7 +45,7 @@ def dead_units(run: Run) -> Verdict:
     tail = rows[-max(1, len(rows) // 4) :]
     share = tail.min(axis=0)  # dead in each of the last probes: a unit that comes back was not dead
     worst = int(share.argmax())
-    name, value, born = probe.modules[worst], float(share[worst]), float(rows[0][worst])
+    name, value, born = called(run.facts, probe.modules[worst]), float(share[worst]), float(rows[0][worst])
     if value < DEAD:
         return Clear(f"at most {value:.0%} of the units of a layer are dead ({name})")
     if not progress(run).ended_far:

@@ -97,7 +97,7 @@ def _in_words(edits: tuple[Edit, ...], output: Mapping[str, Any]) -> tuple[Edit,
     """For a script, which no edit can reach: what to do in its code, objectives of ours left out."""
     ours = ("categorical", "bernoulli")
     rest = [each for each in edits if not (isinstance(each, SetObjective) and each.objective in ours)]
-    at = f" ({output['module']})" if output.get("module") else ""
+    at = f" (module {output['module']})" if output.get("module") else ""
     words = f"remove the {output['activation']} at the end of the model{at}"
     return tuple(
         Advice(words) if isinstance(each, ReplaceModule) and each.factory == "torch.nn:Identity" else each
