@@ -273,7 +273,6 @@ class Problem:
             "metric_goal": self.direction,
             "maximize": self.maximize,
             "goal": self.goal,
-            "maximize": self.maximize,
             "train": self.train_source.size,
             "valid": None if self.valid_source is None else self.valid_source.size,
             "edits": [edit.to_dict() for edit in self.edits],
