@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import json
+import re
 import runpy
 from pathlib import Path
 
 import pytest
 
 from downslope.cli import guard
+from downslope.cli.main import main
 from downslope.core.errors import DataError, RunFolderError
 
 
@@ -54,6 +57,34 @@ def test_debug_shows_the_traceback_too(capsys: pytest.CaptureFixture[str]) -> No
     err = capsys.readouterr().err
     assert "Traceback" in err
     assert err.endswith("downslope: empty\n")
+
+
+@pytest.mark.parametrize("page", ["README.md", "README.zh-CN.md"])
+def test_the_readme_lists_every_status_that_there_is(page: str) -> None:
+    lines = (Path(__file__).parents[2] / page).read_text(encoding="utf-8").splitlines()
+    listed = [int(found[1]) for line in lines if (found := re.match(r"\| (\d+) \|", line))]
+    assert listed == [guard.DONE, guard.SICK, guard.UNUSABLE, guard.FAULT, guard.INTERRUPTED]
+
+
+def test_a_fault_of_ours_is_called_so(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(guard, "_is_users", lambda name: False)
+    assert guard.guarded(lambda: failing(ZeroDivisionError("x"))) == 70
+    assert capsys.readouterr().err == (
+        "downslope: ZeroDivisionError: x: a fault of Downslope itself; --debug shows the traceback\n"
+    )
+
+
+def test_a_run_that_diverged_is_done_for_fit_and_sick_for_diagnose(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("task.py").write_text("from tests.training.problems import regression as problem\n")
+    words = ["task.py", "--quiet", "--json", "--set", "optimizer=sgd", "--set", "lr=1e6"]
+    assert main(["fit", *words, "--folder", "a"]) == 0
+    assert json.loads(capsys.readouterr().out)["status"] == "diverged"
+    assert main(["diagnose", *words, "--folder", "b"]) == 1
 
 
 def test_what_comes_back_is_the_status_of_the_action() -> None:

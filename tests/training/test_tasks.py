@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
 import downslope as ds
 from downslope.core.errors import InputError, TaskError
@@ -52,6 +54,35 @@ def test_a_csv_becomes_a_problem_whose_choices_are_told(tmp_path: Path) -> None:
     assert load_task(task.reference).problem.train_source.size == task.problem.train_source.size
     with pytest.raises(InputError, match="quality"):
         load_task(str(path), "qualty")
+
+
+def test_a_regression_from_a_csv_standardises_inputs_and_targets_and_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "houses.csv"
+    rows = "\n".join(f"{i},{(i * 7) % 11},{30_000 + 250.5 * i - 40 * ((i * 7) % 11)}" for i in range(80))
+    path.write_text(f"rooms,age,price\n{rows}\n", encoding="utf-8")
+    task = load_task(str(path), "price")
+    assert [edit.kind for edit in task.problem.edits] == ["standardise-inputs", "standardise-targets"]
+    assert any("inputs and targets standardised" in line for line in task.told)
+    seen: list[torch.Tensor] = []
+
+    def watching(model: Any, args: Any, kwargs: Any, output: torch.Tensor) -> None:
+        seen.append(output.detach())
+
+    model = task.problem.build(0)
+    model.register_forward_hook(watching, with_kwargs=True)
+    x, y = task.problem.train_source.batch
+    model.eval()(x.float())
+    assert float((seen[0] - y.mean()).abs().max()) < 3 * float(y.std())  # raw units out, from the first step
+    run = ds.fit(task.problem, task.recipe, folder=False, progress=False)
+    assert run.summary["valid_metric"] > 0.9
+
+
+def test_a_classification_from_a_csv_leaves_its_classes_alone(tmp_path: Path) -> None:
+    path = tmp_path / "kinds.csv"
+    path.write_text("a,kind\n" + "\n".join(f"{i},{'xyz'[i % 3]}" for i in range(60)), encoding="utf-8")
+    task = load_task(str(path), "kind")
+    assert [edit.kind for edit in task.problem.edits] == ["standardise-inputs"]
+    assert any("inputs standardised" in line for line in task.told)
 
 
 def test_a_bundled_data_set_is_a_task() -> None:

@@ -25,10 +25,10 @@ class Noisy(nn.Module):
         self.net = mlp(dropout=0.5, outputs=2)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = nn.functional.dropout(x, 0.2, self.training)
+        scores = self.net(x)
         if self.training:
             time.sleep(1e-4)
-        return self.net(x) * nn.functional.dropout(torch.ones(2), 0.2, self.training)
+        return scores * nn.functional.dropout(torch.ones(len(x), 2), 0.2, self.training)
 
 
 def noisy() -> ds.Problem:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from downslope.core.errors import RunFolderError
+from downslope.core.history import History
 from downslope.core.weights import load_tensors, save_tensors
 
 NAME = "resume.safetensors"
@@ -47,6 +48,31 @@ def save_resume(
                 plain_state.setdefault(str(index), {})[key] = value
     notes = {"place": dict(place), "state": plain_state, "groups": saved["param_groups"]}
     save_tensors(folder / "checkpoints" / NAME, tensors, notes)
+
+
+def check_resume(folder: Path, history: History) -> None:
+    """Refuse, before anything is written, to go on from a resume state broken or ahead of the history.
+
+    Raises:
+        RunFolderError: which of the two, and what to do.
+    """
+    path = folder / "checkpoints" / NAME
+    if not path.exists():
+        return
+    try:
+        step = int(load_tensors(path)[1]["place"]["step"])
+    except RunFolderError as error:
+        raise RunFolderError(
+            f"{error}; its weights may still be good: load_run(folder).model('last')"
+        ) from None
+    except (KeyError, TypeError, ValueError) as error:
+        raise RunFolderError(f"{path} is no resume state: {error!r}; start anew with fit") from None
+    steps = history.series("train_loss").steps
+    if len(steps) < step or (step and steps[step - 1] != step):
+        raise RunFolderError(
+            f"{folder / 'history.jsonl'} ends before step {step} of the resume state, or has gaps: "
+            "start anew with fit"
+        )
 
 
 def load_resume(

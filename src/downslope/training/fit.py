@@ -25,6 +25,7 @@ from downslope.core.sources import Loader, Memory, Source
 from downslope.core.weights import copied
 from downslope.data.gaps import gaps
 from downslope.training import choices
+from downslope.training.checkpoint import check_resume
 from downslope.training.environment import environment
 from downslope.training.evaluate import Evaluation
 from downslope.training.facts.at_start import Nodes, nodes, record_start
@@ -149,7 +150,9 @@ def resume(folder: str | Path, problem: Problem | None = None, *, progress: bool
     run = load_run(folder, problem)
     if run.status in ("done", "goal", "early-stopped", "diverged"):
         return run
-    if run.recipe is None or isinstance(run.recipe.optimizer, Lost):
+    if run.recipe is None:
+        raise RunFolderError(f"{folder}: its recipe is missing (recipe.toml); start anew with fit")
+    if isinstance(run.recipe.optimizer, Lost):
         raise RunFolderError(f"{folder}: its optimizer is code that no file holds; start anew with fit")
     return fit(run.the_problem(), run.recipe, folder=folder, progress=progress, resume=True)
 
@@ -172,8 +175,10 @@ def _run_of(
         if not resume and (place / "run.json").exists():
             raise RunFolderError(f"{place} holds a run already: give another folder, or resume it")
         if resume and (place / "run.json").exists():  # the same choices give the same bits
-            former = load_run(place).choices
-            chosen = {key: former[key] for key in ("observe", "probe_price", "threads") if key in former}
+            former = load_run(place)
+            check_resume(place, former.history)
+            kept = ("observe", "probe_price", "threads")
+            chosen = {key: former.choices[key] for key in kept if key in former.choices}
     return Run(
         recipe=recipe, problem=problem, folder=place, environment=environment(), described=described,
         choices=chosen,
