@@ -23,6 +23,9 @@ from downslope.diagnosis.monitor import Monitor
 X = torch.randn(256, 10, generator=torch.Generator().manual_seed(0))
 Y = (X @ torch.linspace(-1, 1, 10)[:, None]).tanh()
 
+cross_entropy = functional.cross_entropy
+"""Imported by name, as many do: such a call cannot be heard."""
+
 Make = Callable[[], nn.Module]
 Optimizer = Callable[[Any], torch.optim.Optimizer]
 
@@ -409,3 +412,107 @@ def test_wrong_arguments_are_refused_in_one_line() -> None:
         ds.watch(nn.Linear(3, 1), rule)
     with pytest.raises(InputError, match="must hold one number"):
         ds.watch(model, rule).step(torch.ones(3))
+
+
+def inflated(lr: float, objective: Callable[[Tensor, Tensor], Tensor]) -> Monitor:
+    """The README's loop, on a model whose first outputs are far too large."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(10, 32), nn.ReLU(), nn.Linear(32, 4))
+    with torch.no_grad():
+        model[2].weight.mul_(20)
+    y = (X @ torch.randn(10, 4)).argmax(1)
+    rule = torch.optim.Adam(model.parameters(), lr)
+    monitor = ds.watch(model, rule)
+    for _ in range(400):
+        at = torch.randint(256, (32,))
+        rule.zero_grad()
+        loss = objective(model(X[at] if lr < 1 else torch.zeros(32, 10)), y[at])
+        loss.backward()
+        rule.step()
+        monitor.step(loss)
+    return monitor
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_an_inflated_first_loss_is_no_yardstick_where_that_of_a_guess_is_known(named: bool) -> None:
+    def heard(output: Tensor, target: Tensor) -> Tensor:
+        return functional.cross_entropy(output, target)
+
+    objective = cross_entropy if named else heard
+    sound, sick = inflated(0.01, objective), inflated(1.0, objective)
+    assert sound.diagnose().healthy
+    guess = sick.run.facts["constant"]["loss"]
+    assert guess == pytest.approx(math.log(4)) if named else 1.2 < guess < math.log(4)
+    assert not sick.diagnose().healthy
+
+
+def test_losses_are_heard_in_sampled_steps_only_and_put_back_whatever_happens() -> None:
+    original = functional.mse_loss
+    model, wrapped = noisy_net(), list[bool]()
+    rule = torch.optim.SGD(model.parameters(), 0.01)
+    monitor = ds.watch(model, rule)
+
+    def go(steps: int) -> None:
+        for _ in range(steps):
+            loss = functional.mse_loss(model(X), Y)
+            wrapped.append(functional.mse_loss is not original)
+            loss.backward()
+            rule.step()
+            monitor.step(loss)
+        raise ValueError("of the loop")
+
+    with pytest.raises(ValueError, match="of the loop"), monitor:
+        go(12)
+    assert wrapped[0]
+    assert not all(wrapped)
+    assert functional.mse_loss is original
+    assert monitor.run.facts["constant"]["loss"] == pytest.approx(float(Y.var(correction=0)), rel=0.02)
+
+
+def test_two_monitors_hear_side_by_side_and_forgotten_ones_leave_the_losses_alone() -> None:
+    original = functional.mse_loss
+    nets = [noisy_net(), noisy_net()]
+    rules = [torch.optim.SGD(each.parameters(), 0.01) for each in nets]
+    monitors = [ds.watch(*pair) for pair in zip(nets, rules, strict=True)]
+    for _ in range(3):
+        for model, rule, monitor in zip(nets, rules, monitors, strict=True):
+            loss = functional.mse_loss(model(X), Y)
+            loss.backward()
+            rule.step()
+            monitor.step(loss)
+    assert all(each.run.facts["output"]["objective"] == "mse_loss" for each in monitors)
+    monitors[0].close()
+    ds.watch(noisy_net_with := noisy_net(), torch.optim.SGD(noisy_net_with.parameters(), 0.01))
+    del monitors, monitor, rules, rule, nets, model
+    gc.collect()
+    assert functional.mse_loss is original
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning", "ignore::DeprecationWarning")  # of the compiler's own
+def test_a_model_compiled_by_inductor_is_watched_to_the_last_bit() -> None:
+    pytest.importorskip("torch._inductor")
+
+    def go(watched: bool) -> tuple[list[Tensor], Monitor | None]:
+        torch._dynamo.reset()
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Linear(10, 8), nn.ReLU(), nn.Linear(8, 1))
+        fast = torch.compile(model)
+        rule = torch.optim.SGD(model.parameters(), 0.05)
+        monitor = ds.watch(fast, rule) if watched else None  # type: ignore[arg-type]
+        for _ in range(8):
+            loss = functional.mse_loss(fast(X), Y)
+            rule.zero_grad()
+            loss.backward()
+            rule.step()
+            if monitor is not None:
+                monitor.step(loss)
+        return [p.detach().clone() for p in model.parameters()], monitor
+
+    try:
+        alone, _ = go(False)
+    except Exception as error:  # noqa: BLE001 (no compiler on this machine)
+        pytest.skip(f"inductor does not work here: {type(error).__name__}")
+    seen, monitor = go(True)
+    assert all(torch.equal(a, b) for a, b in zip(alone, seen, strict=True))
+    assert monitor is not None
+    assert {"out_std", "grad_norm"} <= set(monitor.run.probes)

@@ -176,6 +176,8 @@ class Audience:
         if call is None:
             return
         if value.requires_grad:
+            for role in self.roles.values() if self._new else ():
+                role.gathered.judged(call.args[0])
             self._calls.append(call._replace(seen=self._look(call.args[0]) if self._new else {}))
             self._target = call.args[1]
             if len(self._calls) > 8:
@@ -267,11 +269,11 @@ class Audience:
         others = [r for r in self.ranked() if r is not role and r.span[0] < last and r.span[1] > first]
         rivals = [r for r in others if r.own > 0.05 * role.own]
         if role.mixed and role.gathered.meaning is not None:
-            role.gathered.function = None
+            role.gathered.forget()
             role.gathered.meaning = Meaning(None, None, "a sum of several terms", None)
         if rivals:
             reason = "several optimizers with losses of their own: a loss that does not fall says nothing"
-            role.gathered.function = None
+            role.gathered.forget()
             role.gathered.meaning = Meaning(None, None, "one of several losses", None)
             reasons["constant"] = reason
             run.facts["rivals"] = len(rivals)

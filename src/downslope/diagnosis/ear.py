@@ -89,7 +89,7 @@ class Ear:
         if self not in _EARS:
             _EARS.add(self)
             self._end = self._end or weakref.finalize(self, _rest)
-            if not _WRAPPED:
+            if not _OPEN:
                 _wrap()
 
     def close(self) -> None:
@@ -100,24 +100,27 @@ class Ear:
 
 _EARS: weakref.WeakSet[Ear] = weakref.WeakSet()
 _WRAPPED: dict[str, tuple[Any, Any]] = {}
+"""Function and wrapper, made once: code that was compiled with either is known again."""
+_OPEN: set[str] = set()
 
 
 def _wrap() -> None:
     for name in LOSSES:
         original = getattr(functional, name)
-        wrapped = functools.wraps(original)(_heard(original))
-        _WRAPPED[name] = (original, wrapped)
-        setattr(functional, name, wrapped)
+        if name not in _WRAPPED or _WRAPPED[name][0] is not original:
+            _WRAPPED[name] = original, functools.wraps(original)(_heard(original))
+        setattr(functional, name, _WRAPPED[name][1])
+        _OPEN.add(name)
 
 
 def _rest() -> None:
     """Put the functions back where nobody hears; what somebody else has wrapped since stays theirs."""
     if len(_EARS):
         return
-    for name, (original, wrapped) in _WRAPPED.items():
+    while _OPEN:
+        original, wrapped = _WRAPPED[name := _OPEN.pop()]
         if getattr(functional, name) is wrapped:
             setattr(functional, name, original)
-    _WRAPPED.clear()
 
 
 def _heard(original: Any) -> Any:

@@ -42,7 +42,7 @@ class Eye:
             parameters counts.
         on_forward: Told of every forward pass in an open window: module, args, kwargs, output.
         compiled: Compiled models known so far; while there is one, the global hook is left alone.
-        ear: Opened with every window, while nothing is compiled that might hold a loss.
+        ear: Opened with every window, while nothing is compiled: it might hold a loss, and be compiled anew.
 
     Attributes:
         observers: Prefix of the names to observer; one model has the prefix "".
@@ -63,6 +63,7 @@ class Eye:
         self.model = model
         self.on_forward = on_forward
         self.ear = ear
+        self._graphs = _graphs()
         self.compiled = [] if compiled is None else compiled
         self.observers: dict[str, Observer] = {}
         self.layers: list[dict[str, Any]] = []
@@ -88,7 +89,7 @@ class Eye:
         for observer in self.observers.values():
             observer.clear()
         self._listen()
-        if self.ear is not None and not self.compiled and not _compiling():
+        if self.ear is not None and not self.compiled and _graphs() <= self._graphs:
             self.ear.open()
 
     def reopen(self) -> None:
@@ -331,10 +332,10 @@ def is_compiled(module: nn.Module) -> bool:
     return isinstance(module.__dict__.get("_modules", {}).get("_orig_mod"), nn.Module)
 
 
-def _compiling() -> bool:
-    """Whether anything was compiled in this process: it may hold losses, and would be compiled anew."""
+def _graphs() -> int:
+    """Graphs that were compiled in this process."""
     counters: Any = getattr(sys.modules.get("torch._dynamo.utils"), "counters", None)
-    return bool(counters) and counters["stats"]["unique_graphs"] > 0
+    return counters["stats"]["unique_graphs"] if counters else 0
 
 
 def in_place(module: nn.Module) -> bool:

@@ -56,6 +56,11 @@ class Gathered:
     scale: float = 1.0
     """Loss that the loop reports in the value of the function."""
     now: Callable[[], int] | None = None
+    made: list[Any] = field(default_factory=list[Any])
+    """Nodes of the graph that made the model's outputs in the latest sampled step."""
+    foreign: bool | None = None
+    """Whether the objective is handed something else than the model's output, such as the residual of an
+    equation or the judgement of another model: its targets are then none of the model's."""
     bad: dict[str, Any] = field(default_factory=dict[str, Any])
     """Values that are not finite, by where they are, as first met."""
     _numbers: int = 0
@@ -63,7 +68,9 @@ class Gathered:
 
     def forwarded(self, module: nn.Module, args: Any, kwargs: Mapping[str, Any], made: Any) -> None:
         """A forward pass of the model in a sampled step: its first input is kept."""
-        del module, made
+        del module
+        if self.foreign is None:
+            self.made = [output.last_node(each) for each in batches.tensors(made) if each.grad_fn is not None]
         found = next(iter(batches.tensors((args, dict(kwargs)))), None)
         if found is None or not found.dim() or len(self.inputs) >= BATCHES:
             return
@@ -74,7 +81,7 @@ class Gathered:
 
     def scored(self, function: Function, made: Tensor, target: Tensor, step: int) -> None:
         """A call of the objective in training, for `step`: its targets are kept."""
-        if not self.wanting or not made.dim() or not _alike(target, self.targets):
+        if self.foreign or not self.wanting or not made.dim() or not _alike(target, self.targets):
             return
         if len(made) != len(target):
             return
@@ -90,10 +97,22 @@ class Gathered:
         if found.get("count"):
             self.bad[where] = placed(found, step)
 
+    def judged(self, handed: Tensor) -> None:
+        """An objective was called: learn whether on the model's output, where that is not known yet."""
+        if self.foreign is None and self.made and handed.grad_fn is not None:
+            self.foreign = not _made_of(handed.grad_fn, self.made)
+        self.made.clear()
+
+    def forget(self) -> None:
+        """Take the targets for none of the model's."""
+        self.targets.clear()
+        self.bad.pop("target_non_finite", None)
+        self.function = self.like = None
+
     @property
     def wanting(self) -> bool:
         """Whether more targets are of use."""
-        return self._rows < SCORED
+        return self._rows < SCORED and not self.foreign
 
     @property
     def batch_size(self) -> int | None:
@@ -163,6 +182,25 @@ class Gathered:
                 return None
             loss = self.scale * float(value(row.expand(len(target), *row.shape)))
         return {"loss": loss, "metric": None, "valid_loss": None, "valid_metric": None}
+
+
+_LAYERS = ("Addmm", "Mm", "Bmm", "Convolution", "Mkldnn")
+_JOINED = ("Stack", "Cat")
+
+
+def _made_of(node: Any, outputs: Sequence[Any]) -> bool:
+    """Whether `node` is one of `outputs`, behind functions of one argument, joins, and no layer."""
+    queue, seen = [node], 0
+    while queue and seen < 64:
+        each = queue.pop(0)
+        seen += 1
+        if any(each is one for one in outputs):
+            return True
+        name = type(each).__name__
+        parents = [parent for parent, _ in each.next_functions if parent is not None]
+        if name.startswith(_JOINED) or (len(parents) == 1 and not name.startswith(_LAYERS)):
+            queue += parents
+    return False
 
 
 _ROOTS: dict[str, float] = {"mean of squares": 0.5, "mse_loss": 0.5, "mean of absolute values": 1.0}

@@ -200,8 +200,9 @@ class Monitor:
         run.facts["not_measured"] = self._refused | self._track.unseen()
         run.facts.pop("ending", None)
         seen = self._seen or self._track.eye.output
-        if self._mixed:
-            self._gathered.function = self._gathered.meaning = None
+        if self._mixed or self._gathered.foreign:
+            self._gathered.forget()
+            self._gathered.meaning = None
         said = self._meaning if self._gathered.meaning is None or self.objective is not None else None
         if said is not None and seen is not None:
             run.facts["output"] = dict(seen) | described(said) | {"clipped": None}
@@ -252,6 +253,7 @@ class Monitor:
             self._heard_at = self._track.step
         if call.value.requires_grad and len(self._calls) < HEARD:
             eye = self._track.eye
+            self._gathered.judged(call.args[0])
             seen = eye.look(call.args[0]) if self._seen is None and not self._track.step else None
             self._calls.append(call._replace(seen=seen))
 
