@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import math
-import sys
 import time
-from pathlib import Path
-from typing import Any, Literal
+from dataclasses import replace
+from typing import Any
 
 from downslope.core.asked import check_asked
-from downslope.core.edits import Combined, Edit, SetRecipe, StandardiseInputs, StandardiseTargets
+from downslope.core.edits import Combined, StandardiseInputs, StandardiseTargets
 from downslope.core.errors import DataError, DownslopeError, InputError, ModelError
 from downslope.core.finding import Finding
 from downslope.core.history import encode
@@ -25,8 +23,12 @@ from downslope.diagnosis.finished import diagnose_run, look
 from downslope.diagnosis.gap import WELL, held_out_share
 from downslope.diagnosis.judge import judge
 from downslope.diagnosis.measure import (
+    capacity,
     ending,
+    ground,
     imbalance,
+    modes,
+    noise,
     rates,
     references,
     sharpness,
@@ -34,16 +36,15 @@ from downslope.diagnosis.measure import (
     summed,
 )
 from downslope.diagnosis.measure.sample import scored
-from downslope.diagnosis.price import Price, price, total_steps
+from downslope.diagnosis.price import price
 from downslope.diagnosis.progress import progress as how_far
 from downslope.diagnosis.proof import MATERIAL, answered, gain
-from downslope.diagnosis.symptom import GROUPS, rank_of, registry
-from downslope.diagnosis.trials import attempt, compare
+from downslope.diagnosis.session import Folder, Session
+from downslope.diagnosis.symptom import rank_of, registry
+from downslope.diagnosis.unfinished import unfinished
 from downslope.training.choices import threads
 from downslope.training.fit import fit
 from downslope.training.optimizer import settled
-
-Folder = str | Path | Literal[False] | None
 
 SLACK = 8.0
 """Seconds that measurements and trials may take beyond the run's own time: with twice the run's time plus
@@ -51,10 +52,6 @@ SLACK = 8.0
 
 OBSERVED = 0.05
 """Share of the run's time that its probes may take: a diagnosis looks closer than a fit."""
-
-_SHORTEST = 0.2
-"""A trial shorter than this share of the run says too little about its end."""
-
 
 def diagnose(
     problem_or_run: Problem | Run,
@@ -91,19 +88,8 @@ def diagnose(
     return _Session(problem_or_run, recipe, Budget(budget), progress, folder).go()
 
 
-class _Session:
+class _Session(Session):
     """One diagnosis on its way."""
-
-    def __init__(self, problem: Problem, recipe: Recipe, budget: Budget, talk: bool, folder: Folder) -> None:
-        self.problem, self.recipe, self.budget, self.talk = problem, recipe, budget, talk
-        self.folder: Folder = folder
-        self.run = Run(problem=problem, recipe=recipe, described=problem.describe())
-        self.notes: list[str] = []
-        self.price: Price | None = None
-        self.length: int | None = None
-        self.limit = math.inf
-        self.together = False
-        self.surveyed = False
 
     def go(self) -> Diagnosis:
         """Look, run, try, judge."""
@@ -125,11 +111,6 @@ class _Session:
     def _refuses(self) -> bool:
         """Whether objective or model failed on the first batch."""
         return (self.run.facts.get("start") or {}).get("error") is not None
-
-    def _say(self, text: str) -> None:
-        if self.talk:
-            sys.stderr.write(f"diagnose  {text}\n")
-            sys.stderr.flush()
 
     # -- the run ------------------------------------------------------------------------------------------
 
@@ -199,14 +180,28 @@ class _Session:
         if not (how.standing or slip):
             self._references()
             if not how_far(run).ended_far and not self._gap():
+                self._lengthen()
                 self._signal()
                 return
         run.facts["trials"] = {}
         self._try_all()
-        if not run.facts.get("references") and not answered(self.run):
-            self._references()
-        if not answered(self.run):
+        if not answered(run):
+            self._references(rest=True)
+            if run.status != "diverged":
+                measure.record(run, "capacity", lambda: capacity.measure(run, self.problem))
             self._signal()
+
+    def _lengthen(self) -> None:
+        """A run that did as well as anything in as many steps may still want more of them."""
+        run = self.run
+        if not unfinished(run) or self.length is not None:
+            return
+        run.facts["trials"] = {}
+        measure.record(run, "noise", lambda: noise.measure(run, self.problem, self.recipe))
+        for name in ("batch-too-large", "too-few-steps"):
+            found = next((f for f in _flat(judge(run).findings) if f.symptom == name), None)
+            if found is not None and found.remedies and not answered(run):
+                self._try(found)
 
     def _gap(self) -> bool:
         """Whether eval mode answers worse than training mode: such a run can have learnt well and be sick."""
@@ -229,21 +224,26 @@ class _Session:
             self._say("whether the inputs say anything about the target")
             measure.record(self.run, "signal", lambda: signal.measure(self.problem))
 
-    def _references(self) -> None:
-        run = self.run
-        for name, problem, recipe, edit in references.references(run, self.problem, self._recipe()):
+    def _references(self, *, rest: bool = False) -> None:
+        """What is reachable, until something is far beyond the run; the `rest` of them where asked for."""
+        run, known = self.run, len(self.run.facts.get("references") or ())
+        for index, (name, problem, recipe, edit) in enumerate(
+            references.references(run, self.problem, self._recipe())
+        ):
+            if index < known:
+                continue
             if time.monotonic() + self._cost(1.0) > self.limit:
                 self.notes.append(f"No time for a reference: {name}.")
                 continue
             self._say(f"what is reachable: {name}")
             references.reach(run, name, problem, recipe, edit, self.held)
-            if how_far(run).ended_far:
+            if how_far(run).ended_far and not rest:
                 return
 
     def _try_all(self) -> None:
         """Suspicions in causal order; the learning rate is looked at before what follows from the step."""
         tried: set[str] = set()
-        step = GROUPS.index("step")
+        rate = registry()["learning-rate-too-high"].rank
         for _ in range(len(registry()) + 1):
             if answered(self.run):
                 return
@@ -260,7 +260,7 @@ class _Session:
                 self._try_together(both)
                 self.together = True
                 continue
-            late = not suspects or rank_of(suspects[0])[0] >= step
+            late = not suspects or rank_of(suspects[0]) >= rate
             if "rates" not in self.run.facts and late:
                 self._rates()
             elif late and not self.surveyed:
@@ -306,51 +306,6 @@ class _Session:
         if found is not None:
             self.run.facts["trials"][finding.symptom] = found
 
-    def _trial(self, edit: Edit) -> dict[str, Any] | None:
-        """One paired trial of `edit`, as long as the time allows; None where it does not."""
-        own = _own_length(edit)
-        share = self._share_of_run()
-        if own and time.monotonic() + self._cost(3.0) > self.limit:
-            share = None
-        if share is None:
-            self.notes.append(f"No time for a trial of {edit}.")
-            return None
-        full = share >= 1 or own
-        steps = self._full() if full else max(10, int(share * int(self.run.summary.get("steps") or 0)))
-        if own:
-            steps = total_steps(*edit.apply(self.problem, self.recipe)) or steps
-        self._say(f"trial of {edit}, {steps} steps")
-        found = attempt(self.problem, self.recipe, edit, steps, self.held)
-        if found.get("status") == "interrupted":
-            self.notes.append("Interrupted: what was not tried by then is not judged.")
-            self.limit = 0.0
-            return None
-        beside = compare(self.run, found, None if full else steps)
-        return found | beside | {"edit": str(edit), "full": full, "steps": steps}
-
-    def _full(self) -> int:
-        """Steps of the whole run; a run that broke off had more before it."""
-        if self.length is not None:
-            return self.length
-        steps = None if self.price is None else self.price.steps
-        return steps if steps is not None else int(self.run.summary.get("steps") or 1)
-
-    def _recipe(self) -> Recipe:
-        return self.recipe if self.length is None else self.recipe.edit(steps=self.length)
-
-    def _cost(self, share: float) -> float:
-        """Seconds of a trial over `share` of the run; half as much again for what an edit may add."""
-        took = float(self.run.facts.get("seconds") or 0.0)
-        planned = self.price.seconds if self.price is not None else took
-        return 1.2 * share * max(took if self.run.status == "done" else planned, 0.02)
-
-    def _share_of_run(self) -> float | None:
-        left = self.limit - time.monotonic()
-        for share in (1.0, 0.5, _SHORTEST):
-            if self._cost(share) <= left * (1.0 if share < 1 else 0.6):
-                return share
-        return None
-
     def _rates(self) -> None:
         full = self._full()
         left = self.limit - time.monotonic()
@@ -369,15 +324,15 @@ class _Session:
             self.run.facts["rates"] = {}
 
     def _done(self, result: Diagnosis) -> Diagnosis:
+        reasons: dict[str, str] = self.run.facts.setdefault("not_measured", {})
+        for name in ("references", "ground", "noise"):
+            if name not in self.run.facts:
+                reasons.setdefault(name, "not needed: the run came far enough, or another cause explains it")
+        result = replace(result, not_checked=judge(self.run).not_checked)
         result.notes = [*result.notes, *self.notes]
         result.seconds = self.budget.spent
         _keep(result)
         return result
-
-
-def _own_length(edit: Edit) -> bool:
-    """Whether an edit says itself how many steps a run has."""
-    return isinstance(edit, SetRecipe) and bool({"epochs", "steps", "batch_size"} & set(edit.changes))
 
 
 def _lost(diagnosis: Diagnosis, symptom: str) -> bool:

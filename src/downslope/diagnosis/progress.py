@@ -158,7 +158,7 @@ def _others(facts: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
     """What was reached beside the run: by references, and by paired trials of full length."""
     yield from facts.get("references") or ()
     for each in (facts.get("trials") or {}).values():
-        if each.get("full"):
+        if each.get("full") and not each.get("longer"):
             yield each
 
 

@@ -5,7 +5,7 @@ change.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,7 @@ from downslope.core.problem import Problem
 from downslope.core.recipe import Recipe
 from downslope.core.run import Run
 from downslope.diagnosis.measure.sample import Held
+from downslope.diagnosis.progress import table
 from downslope.diagnosis.trials import train
 from downslope.objectives.adapters import Weighted
 from downslope.objectives.metrics import balanced_accuracy
@@ -67,7 +68,7 @@ def measure(
 
 def unequal(run: Run) -> tuple[Sequence[float], list[float]] | None:
     """Labels and shares of classes that are far from equal; None for equal ones and for numbers."""
-    target: Mapping[str, Any] = (run.facts.get("data") or {}).get("target") or {}
+    target = cast("Mapping[str, Any]", table(run, "data").get("target") or {})
     labels: list[float] | None = target.get("labels")
     counts: list[int] | None = target.get("counts")
     if target.get("kind") not in ("binary", "classes") or labels is None or counts is None:

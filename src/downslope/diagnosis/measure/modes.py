@@ -1,0 +1,65 @@
+"""The last model in training mode and in eval mode, on the same examples."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+from torch import nn
+
+from downslope.core import batches, randomness
+from downslope.core.adapted import unwrap
+from downslope.core.loss import Objective
+from downslope.core.modules import named_modules
+from downslope.core.problem import Problem
+from downslope.core.recipe import Recipe
+from downslope.core.run import Run
+from downslope.core.sources import Memory
+from downslope.diagnosis.measure.sample import precision, sample
+
+ROWS = 1024
+"""Examples at most, in batches as training takes them."""
+
+
+def measure(run: Run, problem: Problem, recipe: Recipe) -> dict[str, Any]:
+    """Mean loss over batches of the recipe's size, in the user's units.
+
+    Returns:
+        ``train`` (training mode: statistics of the batch, dropout), ``eval`` (running statistics), ``drawn``
+        (difference of two outputs in eval mode, in their deviation), ``norms`` (names of the modules with
+        running statistics), ``dropouts`` (names and shares of dropout modules).
+    """
+    model = copy.deepcopy(run.model("last"))
+    size = recipe.batch_size if isinstance(recipe.batch_size, int) else ROWS
+    batch = sample(problem.train_source, ROWS, precision(model))
+    objective = Objective(problem)
+    parts = list(Memory(batch).stored(max(size, 2)))
+    kept = [each for each in parts if batches.length(each) == batches.length(parts[0])]
+    inner = unwrap(model)
+    named = named_modules(inner)
+    norms = [name for name, each in named if getattr(each, "running_var", None) is not None]
+    drops = [(n, float(each.p)) for n, each in named if isinstance(each, nn.modules.dropout._DropoutNd)]  # pyright: ignore[reportPrivateUsage]
+
+    def mean(training: bool, salt: int) -> float:
+        model.train(training)
+        with torch.no_grad(), randomness.seeded(recipe.seed, "probe", salt):
+            values = [objective.sign * float(objective.raw(model, each).value) for each in kept]
+        return sum(values) / len(values)
+
+    return {
+        "eval": mean(training=False, salt=1), "train": mean(training=True, salt=2), "norms": norms,
+        "dropouts": drops, "drawn": _drawn(model.eval(), objective, kept[0], recipe.seed),
+    }  # fmt: skip
+
+
+def _drawn(model: nn.Module, objective: Objective, batch: Any, seed: int) -> float:
+    """Difference of two outputs in eval mode, root mean square, in the deviation of the output."""
+    seen: list[torch.Tensor] = []
+    for salt in (3, 4):
+        with torch.no_grad(), randomness.seeded(seed, "probe", salt):
+            leaves = batches.tensors(objective.raw(model, batch).output)
+        seen += [leaf.double() for leaf in leaves if leaf.is_floating_point()][:1]
+    if len(seen) < 2:
+        return 0.0
+    return float((seen[0] - seen[1]).square().mean().sqrt() / seen[0].std().clamp_min(1e-300))

@@ -1,0 +1,60 @@
+"""How much of a batch's gradient is noise, at the last weights of a run."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+
+from downslope.core import batches, randomness
+from downslope.core.loss import Objective
+from downslope.core.problem import Problem
+from downslope.core.recipe import Recipe
+from downslope.core.run import Run
+from downslope.core.sources import Memory
+from downslope.diagnosis.measure.sample import precision, sample
+from downslope.terrain.noise import noise_scale
+
+BATCHES = 12
+"""Batches of the recipe's size whose gradients are compared."""
+
+WIDEST = 5_000_000
+"""Parameters beyond which the gradients of all batches are not held side by side."""
+
+
+def measure(run: Run, problem: Problem, recipe: Recipe) -> dict[str, Any] | None:
+    """The gradient noise scale at the run's last weights.
+
+    Returns:
+        ``scale`` (examples: at this batch size noise and signal are equal; None for no signal at all),
+        ``batch``, ``ratio`` (scale / batch), ``batches``; None for less than four batches of data.
+    """
+    source = problem.train_source
+    size = recipe.batch_size if isinstance(recipe.batch_size, int) else (source.size or 1)
+    if not isinstance(source, Memory):
+        size = batches.length(next(iter(source.stored(1))))
+    model = run.model("last")
+    if sum(p.numel() for p in model.parameters()) > WIDEST:
+        return None
+    # Where the batch is the data itself, its noise shows between quarters of it.
+    part = max(1, min(size, (source.size or size * BATCHES) // 4))
+    held = Memory(sample(source, part * BATCHES, precision(model)))
+    params = [p for p in model.train().parameters() if p.requires_grad]
+    objective = Objective(problem)
+    rows: list[torch.Tensor] = []
+    for index, batch in enumerate(held.epoch(part, recipe.seed, 0)):
+        if batches.length(batch) < part:
+            continue
+        with randomness.seeded(recipe.seed, "probe", index):
+            loss = objective(model, batch).value
+        grads = torch.autograd.grad(loss, params, allow_unused=True, materialize_grads=True)
+        rows.append(torch.cat([g.detach().reshape(-1) for g in grads]))
+    if len(rows) < 4:
+        return None
+    found = noise_scale(torch.stack(rows), part)
+    finite = math.isfinite(found.scale)
+    return {
+        "scale": found.scale if finite else None, "batch": size,
+        "ratio": found.scale / size if finite else None, "batches": len(rows),
+    }  # fmt: skip

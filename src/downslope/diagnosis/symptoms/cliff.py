@@ -1,0 +1,82 @@
+"""Cliff. All goes well until one step over an edge, where the gradient is a hundred times as large as before.
+
+A user sees a loss that falls, leaps up within one step, and may never come back. Where many layers or time
+steps multiply, the loss has walls; a step of the usual rate with the gradient of a wall undoes what was
+learnt. What looks like it and is not: a rate that is too high from the first step, a single hard batch, after
+which the loss is what it was, and a loss that leaves the finite numbers because of its own formula.
+Source: Pascanu, Mikolov and Bengio 2013, section 2.3; Goodfellow, Bengio and Courville 2016, section 8.2.4.
+"""
+
+from __future__ import annotations
+
+import math
+
+from downslope.core.edits import Edit, SetRecipe
+from downslope.core.finding import Evidence, Finding, Where
+from downslope.core.run import Run
+from downslope.diagnosis.progress import progress
+from downslope.diagnosis.proof import not_tried, proved, refuted, settle, tried, trying
+from downslope.diagnosis.rates import own_rate
+from downslope.diagnosis.swing import leap
+from downslope.diagnosis.symptom import Clear, Unknown, Verdict, symptom
+
+LEAP = 5.0
+"""Loss after a step in the median of the twenty before; the noise of batches stays below 3 in runs that
+learn."""
+
+_SOURCE = "Pascanu, Mikolov and Bengio 2013, section 2.3"
+
+
+@symptom(
+    "cliff",
+    title="a single step threw the loss up",
+    order=("step", 4),
+    needs=("history:train_loss",),
+    explains=("dead-units", "saturated-units", "oscillation", "high-bias"),
+    source=_SOURCE,
+)
+def cliff(run: Run) -> Verdict:
+    """After a good start one step raises the loss many times over, and the run ends far from the best."""
+    found, how = leap(run), progress(run)
+    if found is None or found.times < LEAP:
+        times = 0.0 if found is None else found.times
+        return Clear(f"no step raised the loss more than {max(times, 1.0):.2g} times")
+    much = "beyond all numbers" if math.isinf(found.times) else f"{found.times:.2g} times"
+    said = f"step {found.step} raised the loss {much}"
+    if not how.ended_far:
+        return Clear(f"{said}, and the run recovered")
+    before = run.history.series("train_loss")
+    best = float(before.values[: max(1, int((before.steps < found.step).sum()))].min())
+    if how.constant is not None and best > 0.8 * how.constant:
+        return Clear(f"{said}, before anything was learnt")
+    severity = settle(run, "cliff", strong=False)
+    if severity is None:
+        return Clear(f"{said}; {refuted(run, 'cliff')}")
+    if severity == "info" and not trying(run):
+        return Unknown(not_tried(run))
+    return Finding(
+        symptom="cliff",
+        title="a single step threw the loss up",
+        severity=severity,
+        where=Where(steps=(max(found.step, 1), max(found.step, 1))),
+        evidence=Evidence(
+            name="loss after one step in the median of the twenty before",
+            value=found.times,
+            threshold=LEAP,
+            provenance="below 3 in runs that learn; bench/diagnosis",
+        ),
+        also=proved(run, "cliff"),
+        message=f"{said[0].upper()}{said[1:]}, after it had fallen to {best:.3g}.{tried(run, 'cliff')}",
+        remedies=_remedies(run),
+        source=_SOURCE,
+    )
+
+
+def _remedies(run: Run) -> tuple[Edit, ...]:
+    lr = own_rate(run)
+    edits: list[Edit] = []
+    if run.recipe is None or run.recipe.clip_norm is None:
+        edits.append(SetRecipe({"clip_norm": 1.0}))
+    if lr:
+        edits.append(SetRecipe({"lr": float(f"{lr / 5:.2g}")}, {"lr": lr}))
+    return tuple(edits)

@@ -1,0 +1,101 @@
+"""High bias. The model cannot say what the data asks for, however it is trained.
+
+A user sees training and validation scores that are alike and too low, and no learning rate that helps. A
+linear model of a bent function, two hidden units for ten classes: the best weights there are leave most of
+the error. How we know: a plain network with two hidden layers of 64 comes much further in as many steps than
+this model does, under the same sound recipe or under L-BFGS, which no rate and no ill condition holds up.
+What looks like it and is not: a run that had too few steps, regularisation that holds a large model back, and
+noise that no model can answer.
+Source: Geman, Bienenstock and Doursat 1992, Neural networks and the bias/variance dilemma.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from downslope.core.edits import Advice, Combined, Edit, SetArgument
+from downslope.core.errors import DownslopeError
+from downslope.core.finding import Evidence, Finding
+from downslope.core.run import Run
+from downslope.diagnosis.progress import progress, table
+from downslope.diagnosis.proof import MATERIAL, answered
+from downslope.diagnosis.symptom import Clear, Unknown, Verdict, symptom
+
+SIZES = ("width", "hidden", "hidden_size", "hidden_dim", "units", "channels", "dim", "d_model", "n_hidden")
+"""Names by which factories usually call the size of a layer."""
+
+TIMES = 8
+"""How much larger the size is made in the remedy."""
+
+_SOURCE = "Geman, Bienenstock and Doursat 1992"
+
+
+@symptom(
+    "high-bias",
+    title="the model is too simple for the data",
+    order=("generalisation", 2),
+    needs=("references",),
+    source=_SOURCE,
+)
+def high_bias(run: Run) -> Verdict:
+    """A plain network comes much further than this model does under the same sound recipe."""
+    rows: Sequence[Mapping[str, Any]] = run.facts["references"]
+    plain = _loss(rows, "a plain network")
+    same = _loss(rows, "the same model")
+    base: float | None = table(run, "constant").get("loss")
+    sign = -1.0 if run.problem is not None and run.problem.maximize else 1.0
+    if plain is None or base is None:
+        return Unknown("no plain network could be trained beside the model")
+    if not progress(run).ended_far:
+        return Clear("the run came far enough")
+    capacity: float | None = table(run, "capacity").get("loss")
+    if same is None or capacity is None:
+        return Unknown("what the model can say was not measured: another cause came first")
+    same = capacity if sign * (same - capacity) > 0 else same
+    way = sign * (base - plain)
+    short = sign * (same - plain) / way if way > 0 else 0.0
+    said = f"a plain network comes {short:.0%} of the way further than the best of this model"
+    if not math.isfinite(short) or short < MATERIAL:
+        return Clear(said)
+    if answered(run):
+        return Clear(f"{said}, but another cause explains the run")
+    edits = _remedies(run)
+    return Finding(
+        symptom="high-bias",
+        title="the model is too simple for the data",
+        severity="warning",
+        evidence=Evidence(
+            name="what a plain network reaches beyond the best of this model",
+            value=short,
+            threshold=MATERIAL,
+            unit="share of the way from a constant guess",
+            provenance="convention: what a remedy must win back to be worth a warning",
+        ),
+        message=f"Two hidden layers of 64 reach a loss of {plain:.3g}; this model reaches {same:.3g} under "
+        f"the same recipe or under L-BFGS, and a constant guess {base:.3g}.",
+        remedies=edits,
+        source=_SOURCE,
+    )
+
+
+def _loss(rows: Sequence[Mapping[str, Any]], what: str) -> float | None:
+    found = [each.get("loss") for each in rows if str(each.get("what", "")).startswith(what)]
+    known = [float(each) for each in found if each is not None and math.isfinite(each)]
+    return known[0] if known else None
+
+
+def _remedies(run: Run) -> tuple[Edit, ...]:
+    advice = Advice("a larger model: wider layers, one more hidden layer, features that bend")
+    problem = run.problem
+    edits: list[Edit] = []
+    for name in SIZES if problem is not None else ():
+        try:
+            value = None if problem is None else problem.argument(name)
+        except DownslopeError:
+            continue
+        if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+            edits.append(SetArgument(name, value * TIMES))
+    whole = edits[0] if len(edits) == 1 else Combined(tuple(edits))
+    return (whole, advice) if edits else (advice,)

@@ -1,0 +1,81 @@
+"""Ill-conditioned. The valley is steep across and nearly level along: no one rate suits both.
+
+A user sees a fast fall that soon turns into a crawl; a larger rate makes it diverge, a smaller one crawl
+more. The steepest curvature limits the rate, and along the others the steps are as many times too small as
+the condition number. How we know: the curvatures at the end are orders of magnitude apart, the rate stands
+near the limit of the steepest, and a method that scales each direction comes much further in as many steps.
+What looks like it and is not: the spread of curvatures of any trained net, which does no harm by itself.
+Source: LeCun, Bottou, Orr and Mueller 1998, section 5; Goodfellow, Bengio and Courville 2016, section 8.2.1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from downslope.core.edits import Edit, SetRecipe
+from downslope.core.finding import Evidence, Finding
+from downslope.core.run import Run
+from downslope.diagnosis.progress import progress
+from downslope.diagnosis.proof import proved, refuted, settle, tried
+from downslope.diagnosis.rates import own_rate
+from downslope.diagnosis.symptom import Clear, Verdict, symptom
+
+NEAR = 0.1
+"""lr x lambda_max / 2 from which the steepest direction limits the rate: a rate ten times as large is beyond
+the limit."""
+
+_PLAIN = ("sgd", "gd", "momentum", "nesterov")
+_SOURCE = "LeCun et al. 1998, section 5; Goodfellow et al. 2016, section 8.2.1"
+
+
+@symptom(
+    "ill-conditioned",
+    title="the valley is steep across and level along",
+    order=("terrain", 2),
+    needs=("ground",),
+    explains=("too-few-steps", "high-bias"),
+    source=_SOURCE,
+)
+def ill_conditioned(run: Run) -> Verdict:
+    """A plain method at its limit in the steepest direction, far from what a scaled method reaches."""
+    ground: Mapping[str, Any] = run.facts["ground"]
+    lr = own_rate(run)
+    name = None if run.recipe is None else str(run.recipe.optimizer)
+    if name not in _PLAIN or lr is None:
+        return Clear("the method scales each direction by itself")
+    ratio = lr * max(float(ground["lambda_max"]), 0.0) / 2
+    said = f"lr x lambda_max / 2 is {ratio:.2g} at the end"
+    if ratio < NEAR:
+        return Clear(f"{said}: the steepest direction does not limit the rate")
+    how = progress(run)
+    if not how.ended_far or how.diverged:
+        return Clear(f"{said}, and the run came far enough" if not how.diverged else "the run diverged")
+    severity = settle(run, "ill-conditioned", strong=False)
+    if severity is None:
+        return Clear(f"{said}; {refuted(run, 'ill-conditioned')}")
+    return Finding(
+        symptom="ill-conditioned",
+        title="the valley is steep across and level along",
+        severity=severity,
+        evidence=Evidence(
+            name="lr x lambda_max / 2 at the last weights",
+            value=ratio,
+            threshold=NEAR,
+            provenance="1 is the stable limit of plain descent",
+        ),
+        also=proved(run, "ill-conditioned"),
+        message=f"The steepest direction (lambda_max {ground['lambda_max']:.3g}) leaves no room for a larger "
+        f"rate, "
+        f"and along the others the steps are too small.{tried(run, 'ill-conditioned')}",
+        remedies=_remedies(run),
+        source=_SOURCE,
+    )
+
+
+def _remedies(run: Run) -> tuple[Edit, ...]:
+    """Momentum, which counts for the square root of the condition number; else a scaled method."""
+    recipe, adam = run.recipe, SetRecipe({"optimizer": "adam", "lr": 1e-2})
+    plain = recipe is not None and recipe.optimizer in ("sgd", "gd") and not recipe.settings.get("momentum")
+    momentum = SetRecipe({"optimizer": "sgd", "momentum": 0.9})
+    return (momentum, adam) if plain else (adam,)

@@ -1,0 +1,116 @@
+"""Train-eval gap. The model that is used is not the one that was trained: eval mode answers worse, on the
+same data.
+
+A user sees a training loss that falls and a validation loss, or predictions, that are far off, even on the
+training examples. Batch norm uses the statistics of the batch in training and running means in eval mode;
+with a momentum too small, batches too small, or statistics of other data the two differ. Dropout called as a
+function without ``training=self.training`` goes on in eval mode. What looks like it and is not: overfitting,
+where both modes agree on the training data, and dropout, whose training loss is the higher one.
+Source: Ioffe and Szegedy 2015, section 3.1; Wu and Johnson 2021, Rethinking "batch" in BatchNorm, section 3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import nn
+
+from downslope.core.adapted import unwrap
+from downslope.core.edits import Advice, Combined, Edit, ReplaceModule
+from downslope.core.finding import Evidence, Finding, Where
+from downslope.core.run import Run
+from downslope.diagnosis.progress import progress
+from downslope.diagnosis.proof import proved, tried
+from downslope.diagnosis.symptom import Clear, Unknown, Verdict, symptom
+
+GAP = 0.25
+"""Share of the way from the constant to the training-mode loss that eval mode loses; sound norms lose
+0.05."""
+
+NOISY = 1e-2
+"""Difference of two outputs in eval mode, in their deviation, from which the model draws at random there."""
+
+_SOURCE = "Ioffe and Szegedy 2015, section 3.1; Wu and Johnson 2021, section 3"
+
+
+@symptom(
+    "mode-gap",
+    title="eval mode answers worse than training mode on the same data",
+    order=("generalisation", 0),
+    needs=("modes", "constant"),
+    explains=("high-variance", "high-bias"),
+    source=_SOURCE,
+)
+def mode_gap(run: Run) -> Verdict:
+    """On the training examples the loss in eval mode is far above that in training mode."""
+    modes: Mapping[str, Any] = run.facts["modes"]
+    base = run.facts["constant"].get("loss")
+    if base is None:
+        return Unknown("the best constant prediction is not known")
+    sign = -1.0 if run.problem is not None and run.problem.maximize else 1.0
+    way = sign * (base - modes["train"])
+    lost = sign * (modes["eval"] - modes["train"])
+    if way <= 0.05 * abs(base):
+        return Clear("the run learnt nothing in training mode either")
+    share, drawn = lost / way, float(modes["drawn"])
+    said = f"eval mode loses {max(share, 0.0):.0%} of what training mode has gained on the same examples"
+    random = drawn > NOISY
+    if share < GAP and not (random and progress(run).ended_far):
+        return Clear(said)
+    edits = _remedies(run, modes["norms"], random=random)
+    return Finding(
+        symptom="mode-gap",
+        title="eval mode answers worse than training mode on the same data",
+        severity="critical" if progress(run).standing or share >= 1 else "warning",
+        where=Where(modules=tuple(modes["norms"])),
+        evidence=Evidence(
+            name="what eval mode loses on the training examples",
+            value=share,
+            threshold=GAP,
+            unit="share of the way from a constant guess to the training-mode loss",
+            provenance="sound norm layers lose at most 0.05; bench/diagnosis",
+        ),
+        also=proved(run, "mode-gap"),
+        message=f"On the training examples the loss is {modes['train']:.4g} in training mode and "
+        f"{modes['eval']:.4g} in eval mode. {_why(modes, random=random)}{tried(run, 'mode-gap')}",
+        remedies=edits,
+        source=_SOURCE,
+    )
+
+
+def _why(modes: Mapping[str, Any], *, random: bool) -> str:
+    if random:
+        return (
+            "Two passes in eval mode differ: something draws at random there (dropout without training=...)."
+        )
+    if modes["norms"]:
+        return "The running statistics of the norm layers are not those of the data."
+    return "Something in the forward pass depends on the mode."
+
+
+def _remedies(run: Run, norms: Sequence[str], *, random: bool) -> tuple[Edit, ...]:
+    if random:
+        return (Advice("functional.dropout(x, p, training=self.training)"),)
+    advice = Advice("batch norm with momentum 0.1 and batches of 16 and more, or group norm")
+    if run.problem is None or not norms:
+        return (advice,)
+    model = unwrap(run.problem.build())
+    swaps = [_plain(name, model.get_submodule(name)) for name in norms]
+    if any(each is None for each in swaps):
+        return (advice,)
+    usual = tuple(each[0] for each in swaps if each is not None)
+    group = tuple(each[1] for each in swaps if each is not None)
+    return Combined(usual), Combined(group), advice
+
+
+def _plain(name: str, module: nn.Module) -> tuple[Edit, Edit] | None:
+    """A batch norm with torch's defaults, and a group norm, in the place of `module`."""
+    kinds = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+    kind = next((each for each in kinds if isinstance(module, each)), None)
+    count = getattr(module, "num_features", None)
+    if kind is None or not isinstance(count, int):
+        return None
+    groups = next(each for each in (8, 4, 2, 1) if count % each == 0)
+    usual = ReplaceModule(name, f"torch.nn:{kind.__name__}", {"num_features": count})
+    return usual, ReplaceModule(name, "torch.nn:GroupNorm", {"num_groups": groups, "num_channels": count})

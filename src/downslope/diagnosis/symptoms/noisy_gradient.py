@@ -1,0 +1,83 @@
+"""Noisy gradient. The steps wander: what one batch says is mostly about that batch.
+
+A user sees a loss that falls fast at first and then hops about at a level that is too high; a smaller rate or
+a larger batch brings it down. With the rate held, the noise of the batches keeps the weights at a distance
+from the minimum that is proportional to rate x noise / batch. How we know: the gradient noise scale, the
+batch size at which signal and noise are equal, is many times the batch. What looks like it and is not: the
+end of a good run, where the gradient is all noise because the minimum is reached.
+Source: McCandlish, Kaplan, Amodei et al. 2018, section 2.2; Bottou, Curtis and Nocedal 2018, section 4.2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from downslope.core.edits import Edit, SetRecipe
+from downslope.core.finding import Evidence, Finding
+from downslope.core.run import Run
+from downslope.diagnosis.progress import progress
+from downslope.diagnosis.proof import proved, refuted, settle, tried
+from downslope.diagnosis.symptom import Clear, Verdict, symptom
+
+NOISY = 10.0
+"""Noise scale in the batch size: the signal is then less than a tenth of a step."""
+
+_SOURCE = "McCandlish et al. 2018, section 2.2; Bottou, Curtis and Nocedal 2018, section 4.2"
+
+
+@symptom(
+    "noisy-gradient",
+    title="the gradient is mostly noise",
+    order=("step", 5),
+    needs=("noise",),
+    explains=("plateau", "high-bias"),
+    source=_SOURCE,
+)
+def noisy_gradient(run: Run) -> Verdict:
+    """The noise scale is far above the batch size in a run that ended far from what is reachable."""
+    noise: Mapping[str, Any] = run.facts["noise"]
+    ratio = noise.get("ratio")
+    said = (
+        "no signal stands out of the noise of the batches"
+        if ratio is None
+        else f"the noise scale is {ratio * noise['batch']:.3g} examples, {ratio:.2g} times the batch"
+    )
+    if ratio is not None and ratio < NOISY:
+        return Clear(said)
+    how = progress(run)
+    if not how.ended_far or how.standing:
+        return Clear(
+            f"{said}, " + ("and the run learnt nothing to lose" if how.standing else "and the run came far")
+        )
+    severity = settle(run, "noisy-gradient", strong=False)
+    if severity is None:
+        return Clear(f"{said}; {refuted(run, 'noisy-gradient')}")
+    return Finding(
+        symptom="noisy-gradient",
+        title="the gradient is mostly noise",
+        severity=severity,
+        evidence=Evidence(
+            name="gradient noise scale in the batch size",
+            value=float(ratio if ratio is not None else 1e9),
+            threshold=NOISY,
+            provenance="at 1 signal and noise are equal (McCandlish et al. 2018)",
+        ),
+        also=proved(run, "noisy-gradient"),
+        message=f"{said[0].upper()}{said[1:]}: the steps wander about.{tried(run, 'noisy-gradient')}",
+        remedies=_remedies(run),
+        source=_SOURCE,
+    )
+
+
+def _remedies(run: Run) -> tuple[Edit, ...]:
+    recipe = run.recipe
+    if recipe is None:
+        return ()
+    edits: list[Edit] = []
+    if recipe.schedule is None:
+        edits.append(SetRecipe({"schedule": "cosine"}))
+    if isinstance(recipe.batch_size, int):
+        size = recipe.batch_size * 8
+        edits.append(SetRecipe({"batch_size": size}, {"batch_size": recipe.batch_size}))
+    return tuple(edits)

@@ -1,0 +1,96 @@
+"""Over-regularised. Decay or dropout hold the model back more than the data asks for.
+
+It is looked at before the rate, because a smaller rate also decays less. A user sees training and validation
+scores that are low and alike. Weight decay pulls every weight to zero at
+each step, dropout takes most of the units away; the minimum that is left is a bad one. How we know: the same
+run without them comes further, on held-out data too. What looks like it and is not: strong dropout that helps
+on held-out data, and a model that is too small.
+Source: Goodfellow, Bengio and Courville 2016, Deep Learning, sections 7.1 and 7.12.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from downslope.core.edits import Combined, Edit, ReplaceModule, SetRecipe
+from downslope.core.finding import Evidence, Finding, Where
+from downslope.core.run import Run
+from downslope.diagnosis.progress import progress
+from downslope.diagnosis.proof import MATERIAL, gain, not_tried, proved, refuted, settle, trial_of, tried
+from downslope.diagnosis.symptom import Clear, Unknown, Verdict, symptom
+
+_SOURCE = "Goodfellow et al. 2016, sections 7.1 and 7.12"
+
+
+@symptom(
+    "over-regularised",
+    title="decay or dropout hold the model back",
+    order=("step", -1),
+    needs=("history:train_loss",),
+    explains=("high-bias", "vanishing-gradient", "init-scale", "plateau", "dead-units"),
+    source=_SOURCE,
+)
+def over_regularised(run: Run) -> Verdict:
+    """A run with decay or dropout that ended far from what it reaches without them."""
+    decay, drops = _decay(run), _dropouts(run)
+    if not decay and not drops:
+        return Clear("no weight decay and no dropout")
+    said = " and ".join(
+        [*([f"weight decay {decay:g}"] if decay else []), *([_shares(drops)] if drops else [])]
+    )
+    if not progress(run).ended_far:
+        return Clear(f"{said}, and the run came far enough")
+    severity = settle(run, "over-regularised", strong=False)
+    trial = trial_of(run, "over-regularised")
+    if severity is None:
+        return Clear(f"{said}; {refuted(run, 'over-regularised')}")
+    if trial is None and run.facts.get("trials") is None:
+        return Unknown(not_tried(run))
+    holds = "hold" if decay and drops else "holds"
+    return Finding(
+        symptom="over-regularised",
+        title="decay or dropout hold the model back",
+        severity=severity,
+        where=Where(modules=tuple(name for name, _ in drops)),
+        evidence=Evidence(
+            name="share of the way that the run recovers without them",
+            value=0.0 if trial is None else gain(trial),
+            threshold=MATERIAL,
+            unit="share",
+            provenance="convention: what a remedy must win back to be worth a warning",
+        ),
+        also=proved(run, "over-regularised"),
+        message=f"{said[0].upper()}{said[1:]} {holds} the model back.{tried(run, 'over-regularised')}",
+        remedies=_remedies(decay, drops),
+        source=_SOURCE,
+    )
+
+
+def _decay(run: Run) -> float:
+    if run.recipe is not None:
+        groups = [float(each) for each in [run.recipe.weight_decay or 0.0]]
+        return max(groups)
+    seen: Mapping[str, Any] = run.facts.get("optimizer") or {}
+    return float(seen.get("weight_decay") or 0.0)
+
+
+def _dropouts(run: Run) -> list[tuple[str, float]]:
+    modes: Mapping[str, Any] = run.facts.get("modes") or {}
+    found: list[tuple[str, float]] = list(modes.get("dropouts") or ())
+    return [(str(name), float(p)) for name, p in found if p > 0]
+
+
+def _shares(drops: list[tuple[str, float]]) -> str:
+    return f"dropout of {max(p for _, p in drops):.0%}"
+
+
+def _remedies(decay: float, drops: list[tuple[str, float]]) -> tuple[Edit, ...]:
+    edits: list[Edit] = []
+    if decay:
+        edits.append(SetRecipe({"weight_decay": 0.0}, {"weight_decay": decay}))
+    edits += [ReplaceModule(name, "torch.nn:Dropout", {"p": 0.0}) for name, _ in drops]
+    whole = edits[0] if len(edits) == 1 else Combined(tuple(edits))
+    if decay and drops:
+        return whole, edits[0]
+    return (whole,)

@@ -1,0 +1,78 @@
+"""Plateau. The ground is flat in every direction, far from the bottom.
+
+A user sees a loss that stands still although nothing is broken. The gradient is small because the surface is
+level there: units at their flat ends, scores that have run far apart. How we know: slope and curvature at the
+last weights are both so small that the steps which are left could not lower the loss. What looks like it and
+is
+not: a minimum, where the curvature is not small, a saddle, where some of it is negative, and a rate too low.
+Source: Goodfellow, Bengio and Courville 2016, section 8.2.3; Dauphin et al. 2014.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from downslope.core.edits import Edit, Reinitialise, SetRecipe
+from downslope.core.finding import Evidence, Finding
+from downslope.core.run import Run
+from downslope.diagnosis.progress import progress
+from downslope.diagnosis.proof import proved, refuted, settle, tried
+from downslope.diagnosis.symptom import Clear, Verdict, symptom
+
+FLAT = 0.01
+"""Share of the way that a move by the weights' own size would win, by slope and curvature, below which the
+ground is flat. Convention."""
+
+_SOURCE = "Goodfellow et al. 2016, section 8.2.3"
+
+
+@symptom(
+    "plateau",
+    title="the run stands on flat ground",
+    order=("terrain", 0),
+    needs=("ground",),
+    source=_SOURCE,
+)
+def plateau(run: Run) -> Verdict:
+    """Slope and curvature at the end are too small to lead anywhere, far from what is reachable."""
+    ground: Mapping[str, Any] = run.facts["ground"]
+    how = progress(run)
+    way = abs((how.constant or 0.0) - (how.reachable or 0.0))
+    reach = float(ground["weight_norm"])
+    win = reach * ground["grad_norm"] + 0.5 * reach**2 * max(
+        abs(ground["lambda_max"]), abs(ground["lambda_min"])
+    )
+    share = win / way if way > 0 else 1.0
+    said = f"a move by the weights' own size could change the loss by {share:.2g} of the way"
+    if not share <= FLAT:
+        return Clear(said)
+    if not how.ended_far:
+        return Clear(f"{said}, and the run had arrived")
+    severity = settle(run, "plateau", strong=how.standing)
+    if severity is None:
+        return Clear(f"{said}; {refuted(run, 'plateau')}")
+    return Finding(
+        symptom="plateau",
+        title="the run stands on flat ground",
+        severity=severity,
+        evidence=Evidence(
+            name="what a move by the weights' own size could change, by slope and curvature",
+            value=share,
+            threshold=FLAT,
+            unit="share of the way",
+            provenance="convention: second-order model of the loss at the last weights",
+        ),
+        also=proved(run, "plateau"),
+        message=f"At the last weights the slope is {ground['grad_norm']:.2g} and no curvature is above "
+        f"{max(abs(ground['lambda_max']), abs(ground['lambda_min'])):.2g}: flat "
+        f"ground.{tried(run, 'plateau')}",
+        remedies=_remedies(),
+        source=_SOURCE,
+    )
+
+
+def _remedies() -> tuple[Edit, ...]:
+    redraw = Reinitialise("auto")
+    adam = SetRecipe({"optimizer": "adam", "lr": 1e-3})
+    return (redraw, adam)

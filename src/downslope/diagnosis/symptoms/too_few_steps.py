@@ -1,0 +1,68 @@
+"""Too few steps. The run was stopped while it was still learning.
+
+A user sees curves that go down to the last step. Nothing is wrong but the length. How we know: the loss still
+falls over the last fifth of the run, no other rate or remedy does better in as many steps, and a run three
+times as long comes much further. What looks like it and is not: a learning rate that is too low, which a
+larger one mends in the same time, and a long tail of small gains.
+Source: Li et al. 2018, Hyperband, section 2 (what a resource buys); a trial of ours settles it.
+"""
+
+from __future__ import annotations
+
+from downslope.core.edits import SetRecipe
+from downslope.core.finding import Evidence, Finding, Where
+from downslope.core.run import Run
+from downslope.diagnosis.progress import progress
+from downslope.diagnosis.proof import answered, not_tried, proved, refuted, settle, tried, trying
+from downslope.diagnosis.symptom import Clear, Unknown, Verdict, symptom
+from downslope.diagnosis.unfinished import FALLING, unfinished
+
+TIMES = 3
+"""How much longer the trial is."""
+
+_SOURCE = "a trial three times as long; bench/diagnosis"
+
+
+@symptom(
+    "too-few-steps",
+    title="the run was stopped while it was still learning",
+    order=("step", 7),
+    needs=("history:train_loss",),
+    explains=("high-bias",),
+    source=_SOURCE,
+)
+def too_few_steps(run: Run) -> Verdict:
+    """The loss still falls at the end of a run that is far from what is reachable."""
+    how = progress(run)
+    said = f"over its last fifth the loss fell by {max(how.falling, 0.0):.1%} of the way"
+    if not unfinished(run):
+        return Clear(said)
+    if run.facts.get("truncated"):
+        return Unknown("the budget cut the run short")
+    if run.recipe is None or not trying(run):
+        return Unknown(not_tried(run))
+    if answered(run) and "too-few-steps" not in run.facts["trials"]:
+        return Unknown(not_tried(run))
+    severity = settle(run, "too-few-steps", strong=False)
+    if severity is None:
+        return Clear(f"{said}; {refuted(run, 'too-few-steps')}")
+    last = max(1, int(run.summary.get("steps") or 1))
+    key = "epochs" if run.recipe.epochs is not None else "steps"
+    given = getattr(run.recipe, key)
+    return Finding(
+        symptom="too-few-steps",
+        title="the run was stopped while it was still learning",
+        severity=severity,
+        where=Where(steps=(max(1, last - last // 5), last)),
+        evidence=Evidence(
+            name="fall of the loss over the last fifth of the run",
+            value=how.falling,
+            threshold=FALLING,
+            unit="share of the way to what is reachable",
+            provenance="convention; a trial settles it",
+        ),
+        also=proved(run, "too-few-steps"),
+        message=f"{said[0].upper()}{said[1:]}, and it was far from done.{tried(run, 'too-few-steps')}",
+        remedies=(SetRecipe({key: TIMES * int(given or 1)}, {key: given}),),
+        source=_SOURCE,
+    )
