@@ -47,6 +47,7 @@ RECIPES: dict[str, dict[str, Any]] = {
     "adding/gru/adam": {"lr": 1e-2, "epochs": 7},
     "adding/rnn-custom/rmsprop": {"lr": 3e-3, "epochs": 20},
     "adding-far/gru/adam": {"lr": 1e-2, "epochs": 10},
+    "adding-far/gru-custom/adam": {"lr": 1e-2, "epochs": 10},
 }
 """Task / model / optimizer to what they are trained with; a momentum of 0.9, 64 examples a step."""
 

@@ -176,8 +176,7 @@ simple("log-softmax and likelihood", "digits", "mlp-custom", knobs={"end": "log_
 simple("sigmoid and BCE", "cancer", knobs={"end": "sigmoid"}, objective=nn.BCELoss())
 simple("sigmoid and BCE, labels", "labels", "mlp-custom", knobs={"end": "sigmoid"}, objective=nn.BCELoss(),
        epochs=20)  # fmt: skip
-simple("own cross-entropy", "digits", "mlp-custom",
-       objective=lambda output, target: functional.cross_entropy(output, target))  # fmt: skip
+simple("own cross-entropy", "digits", "mlp-custom", objective=lambda o, t: -_log_likelihood(o, t))
 simple("label smoothing", "digits", objective=nn.CrossEntropyLoss(label_smoothing=0.1))
 simple("hinge", "wine", objective=nn.MultiMarginLoss(), epochs=30)
 simple("huber", "friedman", objective=nn.HuberLoss(), epochs=25)

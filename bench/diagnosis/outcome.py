@@ -21,6 +21,9 @@ from downslope.training.evaluate import evaluate
 HARMFUL = 0.8
 """A fault is harmful where less than this share of the twin's way is covered."""
 
+WORST = -9.0
+"""Below this a share is not told apart."""
+
 LEARNS = 0.25
 """A twin is healthy where it covers at least this share of the way from a constant to a perfect metric."""
 
@@ -123,7 +126,7 @@ def share(value: float | None, base: float | None, twin: float | None) -> float:
     """Share of the twin's way that was covered; 0 for a run that was lost."""
     if value is None or base is None or twin is None or twin <= base:
         return 0.0
-    return (value - base) / (twin - base)
+    return max((value - base) / (twin - base), WORST)
 
 
 def learns(twin: float | None, base: float | None, problem: ds.Problem) -> bool:

@@ -13,7 +13,7 @@ from bench.diagnosis.tasks import Task
 @fault(
     "exploding-gradient",
     way="deep",
-    bases=names(task="digits wine friedman labels", net="mlp mlp-custom"),
+    bases=names(task="digits wine friedman table", net="mlp mlp-custom"),
     also=("init-scale",),
     grades={"gain 1": 1.0, "gain 2": 2.0, "gain 4": 4.0},
     twinned=True,
@@ -56,7 +56,7 @@ class Linear(nn.Module):
 @fault(
     "exploding-gradient",
     way="recurrent",
-    bases=names(task="adding-far rows"),
+    bases=names(task="rows"),
     also=("init-scale",),
     grades={"gain 1": 1.0, "gain 1.5": 1.5, "gain 3": 3.0},
     twinned=True,

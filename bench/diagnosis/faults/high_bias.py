@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from bench.diagnosis.base import Base, names
-from bench.diagnosis.fault import Sick, fault
+from bench.diagnosis.fault import Setup, Sick, fault
 
 HARD = names(task="digits table friedman circles product labels", net="mlp mlp-custom")
 
 
-@fault("high-bias", way="width", bases=HARD, grades={"24": 24, "2": 2, "1": 1})
+@fault("high-bias", way="width", bases=HARD, grades={"32": 32, "2": 2, "1": 1})
 def narrow(base: Base, width: int) -> Sick:
-    return Sick(base.problem(width=width, depth=1, act="tanh"), base.recipe)
+    twin = Setup(base.problem(depth=1, act="tanh"), base.recipe)
+    return Sick(base.problem(width=width, depth=1, act="tanh"), base.recipe, twin)
 
 
 @fault(
@@ -36,7 +37,7 @@ def few_channels(base: Base, channels: int) -> Sick:
     "high-bias",
     way="sequences",
     bases=names(task="rows motifs adding", net="rnn gru lstm-custom rnn-custom"),
-    grades={"24": 24, "1": 1},
+    grades={"40": 40, "1": 1},
 )
 def few_states(base: Base, width: int) -> Sick:
     return Sick(base.problem(width=width), base.recipe)

@@ -13,6 +13,6 @@ ADAPTIVE = names(net="mlp mlp-custom", method="adam rmsprop adamw")
 def learnt_by_heart(base: Base, how: tuple[int, float]) -> Sick:
     count, share = how
     few = mislabelled(head(base.task, count), share)
-    recipe = base.recipe.edit(epochs=60 if count > 200 else 200, batch_size=32, lr=3e-3)
+    recipe = base.recipe.edit(epochs=200, batch_size=32, lr=3e-3) if share else base.recipe
     twin = Setup(base.problem(), base.recipe)
     return Sick(base.problem(few, width=192), recipe, twin, judged="last loss")

@@ -36,7 +36,7 @@ def mixed(condition: float, seed: int) -> Task:
     "ill-conditioned",
     bases=names(task="diabetes friedman product adding", net="mlp mlp-custom rnn-custom"),
     twinned=True,
-    grades={"2": 2.0, "30": 30.0, "1000": 1000.0},
+    grades={"2": 2.0, "30": 30.0, "1000": 1000.0, "1e4": 1e4},
 )
 def valley(base: Base, condition: float) -> Sick:
     """A linear model, or a network, under gradient descent with momentum."""

@@ -15,7 +15,7 @@ from bench.diagnosis.tasks import adding_task
     bases=names(task="adding-far"),
     twinned=True,
     grades={
-        "lag 2": (3, "rnn"),
+        "lag 2": (4, "rnn"),
         "lag 15": (30, "rnn"),
         "lag 20": (40, "rnn"),
         "lag 15, unrolled": (30, "loop"),
@@ -28,5 +28,5 @@ def adding(base: Base, how: tuple[int, str]) -> Sick:
     task = dataclasses.replace(adding_task(base.stream, steps), name="adding-far")
     recipe = base.recipe.edit(epochs=12)
     model = (lambda: Unrolled("rnn", task, Knobs())) if form == "loop" else None
-    sick = recipe.edit(lr=1e-3) if form != "rmsprop" else recipe.edit(optimizer="rmsprop", lr=1e-3)
+    sick = recipe.edit(lr=3e-3) if form != "rmsprop" else recipe.edit(optimizer="rmsprop", lr=1e-3)
     return Sick(base.problem(task, net="rnn", model=model), sick, Setup(base.problem(task), recipe))

@@ -36,7 +36,7 @@ def all_alike(base: Base, value: float) -> Sick:
     "symmetric-init",
     way="pairs",
     bases=names(task="digits friedman", net="mlp mlp-custom"),
-    grades={"half": 2, "eighth": 8},
+    grades={"eighth": 8},
 )
 def copies(base: Base, times: int) -> Sick:
     """Units in groups of `times` copies: only every `times`-th counts. Wide nets do not mind."""

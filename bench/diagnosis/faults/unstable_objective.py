@@ -50,12 +50,13 @@ def likelihood(output: Tensor, target: Tensor) -> Tensor:
     "unstable-objective",
     way="softmax by hand",
     bases=names(task="digits wine table images"),
-    grades={"small scores": 1.0, "large scores": 300.0},
+    grades={"small scores": 0.0, "large scores": 100.0},
 )
-def by_hand(base: Base, factor: float) -> Sick:
+def by_hand(base: Base, offset: float) -> Sick:
     def change(model: nn.Module) -> None:
         last = [m for m in model.modules() if isinstance(m, nn.Linear)][-1]
-        last.weight.data.mul_(factor)
+        assert last.bias is not None
+        last.bias.data.add_(offset)  # the softmax does not see it
 
     twin = Setup(base.problem(change=change), base.recipe)
     return Sick(base.problem(objective=likelihood, change=change), base.recipe, twin)
