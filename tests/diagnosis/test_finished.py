@@ -213,3 +213,32 @@ def test_a_run_that_was_killed_is_judged_by_its_history(tmp_path: Path) -> None:
     (tmp_path / "run" / "run.json").write_text(json.dumps(head | {"summary": {}, "status": "running"}))
     found = ds.diagnose(ds.load_run(tmp_path / "run"))
     assert found.verdict.startswith("Learning: loss 2.30")
+
+
+def overfitting() -> ds.Problem:
+    """Half of the targets follow from the inputs, the rest can only be learnt by heart."""
+    draw = torch.Generator().manual_seed(0)
+    x, y = torch.randn(400, 64, generator=draw), torch.randint(0, 10, (400,), generator=draw)
+    y = torch.where(x[:, 0] > 0, y, torch.zeros_like(y))
+    return problem(train=(x[:120], y[:120]), valid=(x[120:], y[120:]))
+
+
+def test_overfitting_is_seen_from_a_summary_that_scores_the_last_model(tmp_path: Path) -> None:
+    run = ds.fit(overfitting(), ds.Recipe(lr=3e-3, epochs=60), folder=tmp_path / "run", progress=False)
+    assert "high-variance" in ds.diagnose(run).symptoms
+    head = json.loads((tmp_path / "run" / "run.json").read_text())
+    last = {"train_metric": 1.0, "valid_metric": run.history.last("valid_metric"), "best_step": 120}
+    last |= {"train_loss": 0.004, "valid_loss": run.history.last("valid_loss")}
+    (tmp_path / "run" / "run.json").write_text(json.dumps(head | {"summary": run.summary | last}))
+    assert "high-variance" in ds.diagnose(ds.load_run(tmp_path / "run")).symptoms
+
+
+def test_overfitting_is_not_cleared_where_the_summary_cannot_tell(tmp_path: Path) -> None:
+    memory, folder = from_folder(tmp_path / "best", overfitting(), ds.Recipe(lr=3e-3, epochs=60))
+    assert memory.run.summary["best_step"] < 120
+    assert "high-variance" in memory.symptoms
+    assert "last step was not scored" in dict(folder.not_checked)["high-variance"]
+    run = ds.fit(problem(metric=None), GOOD.edit(epochs=2), folder=tmp_path / "loss", progress=False)
+    assert run.summary["best_step"] == run.summary["steps"]
+    found = ds.diagnose(ds.load_run(tmp_path / "loss"))
+    assert "scatter" in dict(found.not_checked)["high-variance"]

@@ -37,10 +37,14 @@ def gap(run: Run, ending: Mapping[str, Any], constant: Mapping[str, Any]) -> tup
     return (gap / way if way > 0 else 0.0), (gap / error if error > 0 else 0.0)
 
 
-def unscattered(run: Run, ending: Mapping[str, Any]) -> bool:
-    """Whether nothing says how far the gap may lie from its value: a run's summary alone does not."""
+def unmeasured(run: Run, ending: Mapping[str, Any]) -> str | None:
+    """Why `ending` does not tell the gap at the end, such as one read off a summary; None if it does."""
+    if ending.get("scored_step") not in (None, ending.get("steps")):
+        return "the model of the last step was not scored; give the run's problem"
     counted = bounded(run) and run.metric_name != "r2" and ending.get("train_metric") is not None
-    return not counted and ending.get("train_stderr") is None and ending.get("valid_stderr") is None
+    if counted or ending.get("train_stderr") is not None or ending.get("valid_stderr") is not None:
+        return None
+    return "how far the losses scatter was not recorded; give the run's problem"
 
 
 def _loss_error(ending: Mapping[str, Any]) -> float:

@@ -56,12 +56,13 @@ def of_summary(run: Run) -> dict[str, Any] | None:
     """The same of the model that `run` hands out, read off its summary, which knows no standard errors.
 
     Returns:
+        The same, and ``scored_step``: that model stood at this step, before the end where it is the best.
         None for a run that was never summed up.
     """
     said, sizes = run.summary, run.described
     if said.get("train_loss") is None:
         return None
-    found: dict[str, Any] = {"steps": said.get("steps")}
+    found: dict[str, Any] = {"steps": said.get("steps"), "scored_step": said.get("best_step")}
     for part in ("train", "valid"):
         if said.get(f"{part}_loss") is not None:
             found |= {f"{part}_{key}": _finite(said.get(f"{part}_{key}")) for key in ("loss", "metric")}

@@ -17,7 +17,7 @@ import numpy as np
 from downslope.core.edits import Advice, Edit, SetRecipe
 from downslope.core.finding import Evidence, Finding, Severity, Where
 from downslope.core.run import Run
-from downslope.diagnosis.gap import gap, unscattered
+from downslope.diagnosis.gap import gap, unmeasured
 from downslope.diagnosis.progress import SOLVED, progress
 from downslope.diagnosis.symptom import Clear, Unknown, Verdict, symptom
 
@@ -60,8 +60,8 @@ def high_variance(run: Run) -> Verdict:
         return Unknown("the best constant prediction is not known")
     if progress(run).standing:
         return Clear("the run did not learn its training data either")
-    if unscattered(run, ending):
-        return Unknown("how far the losses scatter was not recorded; give the run's problem")
+    if (reason := unmeasured(run, ending)) is not None:
+        return Unknown(reason)
     missing, sure = gap(run, ending, constant)
     risen, best = _risen(run, constant)
     said = f"{missing:.0%} of the way is missing on validation data ({sure:.1f} standard errors)"
