@@ -16,7 +16,7 @@ import downslope as ds
 from downslope.core.errors import InputError
 from downslope.diagnosis.diagnosis import Diagnosis
 from downslope.diagnosis.ear import Call
-from downslope.diagnosis.held_out import alike, mean_and_error
+from downslope.diagnosis.held_out import alike, mean_and_error, unlike
 
 Report = Callable[[Any, nn.Module, Tensor, Tensor], None]
 
@@ -183,3 +183,13 @@ def test_calls_are_alike_by_function_and_arguments_however_they_reduce() -> None
     assert not alike(plain, call(label_smoothing=0.1))
     assert not alike(plain, call(weight=torch.ones(3)))
     assert not alike(plain, call(function=functional.nll_loss))
+
+
+def test_a_loss_that_fell_before_it_rose_is_no_accuracy() -> None:
+    fell = np.array([0.68, 0.55, 0.7, 0.95])
+    assert unlike(fell, 0.69, said=False) is None
+    rose = unlike(fell[1:], 0.69, said=False)
+    assert rose is not None
+    assert "which an accuracy does too" in rose
+    assert unlike(fell[1:], 0.69, said=True) is None
+    assert "can be negative" in (unlike(fell, -1.0, said=True) or "")

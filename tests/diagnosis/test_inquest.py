@@ -88,6 +88,8 @@ def test_where_the_loop_ends_at_once_it_is_said_that_the_cause_was_not_seen() ->
     found = loop(*data("inputs", 13), until_lost=True)
     assert found.findings == []
     assert not found.healthy
+    # Every weight is NaN by now; that is what the loss did to them, not what did it.
+    assert found.run.facts["nonfinite"] == {"step": 14, "what": "loss", "module": None}
     assert "had not risen before: NaN in a batch, or in the objective" in found.verdict
     assert "had not risen" in dict(found.not_checked)["learning-rate-too-high"]
     assert "not the one at which the numbers ended" in dict(found.not_checked)["non-finite-data"]

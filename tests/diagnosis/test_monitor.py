@@ -516,3 +516,28 @@ def test_a_model_compiled_by_inductor_is_watched_to_the_last_bit() -> None:
     assert all(torch.equal(a, b) for a, b in zip(alone, seen, strict=True))
     assert monitor is not None
     assert {"out_std", "grad_norm"} <= set(monitor.run.probes)
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")  # of dynamo's own
+def test_a_compiled_objective_is_left_alone_once_it_is_compiled() -> None:
+    dynamo = pytest.importorskip("torch._dynamo")
+    dynamo.reset()
+    original, heard = functional.mse_loss, list[bool]()
+    before = dynamo.utils.counters["stats"]["unique_graphs"]
+
+    @torch.compile(backend="eager")
+    def objective(output: Tensor, target: Tensor) -> Tensor:
+        return functional.mse_loss(output, target)
+
+    model = noisy_net()
+    rule = torch.optim.SGD(model.parameters(), 0.01)
+    with ds.watch(model, rule) as monitor:
+        for _ in range(60):
+            loss = objective(model(X), Y)
+            heard.append(functional.mse_loss is not original)
+            rule.zero_grad()
+            loss.backward()
+            rule.step()
+            monitor.step(loss)
+    assert heard == [True] + [False] * 59
+    assert dynamo.utils.counters["stats"]["unique_graphs"] - before <= 2

@@ -163,7 +163,8 @@ def test_of_a_handful_of_steps_it_is_said_that_they_tell_nothing(
 
 
 def test_a_handful_of_steps_that_threw_the_loss_up_tell_enough(tmp_path: Path) -> None:
-    found, _, _ = watched(tmp_path, SHORT.replace("SCALE", "1"), "10", "1e4")
+    found, _, _ = watched(tmp_path, SHORT.replace("SCALE", "1"), "10", "100")
+    assert found.run.status == "done"
     assert not found.verdict.startswith("TOO SHORT")
     assert found.root is not None
     assert found.root.symptom == "learning-rate-too-high"

@@ -115,7 +115,7 @@ def _wrap() -> None:
 
 def _rest() -> None:
     """Put the functions back where nobody hears; what somebody else has wrapped since stays theirs."""
-    if len(_EARS):
+    if any(True for _ in _EARS):  # its length still counts ears that are being forgotten
         return
     while _OPEN:
         original, wrapped = _WRAPPED[name := _OPEN.pop()]

@@ -210,6 +210,8 @@ class Track:
         if seen is None:
             graph = isinstance(loss, Tensor) and loss.grad_fn is not None
             seen = autopsy(cast("Tensor", loss)) if graph else {}
+            if self.step >= step:
+                seen = {where: what for where, what in seen.items() if where != "weights"}
         for key in ("non_finite", "target_non_finite"):
             if key in seen:
                 self.bad[key] = placed(seen[key], step)
