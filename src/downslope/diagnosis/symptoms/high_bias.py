@@ -59,6 +59,9 @@ def high_bias(run: Run) -> Verdict:
     said = f"a plain network comes {short:.0%} of the way further than the best of this model"
     if not math.isfinite(short) or short < MATERIAL:
         return Clear(said)
+    beyond = _held_out(run, rows)
+    if beyond is not None and beyond < MATERIAL / 2:
+        return Clear(f"{said}, but only by heart: on held-out data {max(beyond, 0.0):.0%}")
     if answered(run):
         return Clear(f"{said}, but another cause explains the run")
     edits = _remedies(run)
@@ -84,6 +87,17 @@ def _loss(rows: Sequence[Mapping[str, Any]], what: str) -> float | None:
     found = [each.get("loss") for each in rows if str(each.get("what", "")).startswith(what)]
     known = [float(each) for each in found if each is not None and math.isfinite(each)]
     return known[0] if known else None
+
+
+def _held_out(run: Run, rows: Sequence[Mapping[str, Any]]) -> float | None:
+    """What the plain network reaches beyond the run on held-out data, in the way; None if not known."""
+    constant, ending = table(run, "constant"), table(run, "ending")
+    row = next((each for each in rows if str(each.get("what", "")).startswith("a plain network")), {})
+    key = "valid_metric" if row.get("valid_metric") is not None else "valid_loss"
+    base, own, other = constant.get(key), ending.get(f"best_{key}"), row.get(key)
+    if base is None or own is None or other is None or base == other:
+        return None
+    return float((other - own) / (other - base))
 
 
 def _remedies(run: Run) -> tuple[Edit, ...]:
