@@ -8,6 +8,7 @@ import downslope as ds
 from downslope.core import edits
 from downslope.core.finding import Evidence, Finding, Where
 from downslope.diagnosis.diagnosis import Diagnosis
+from downslope.diagnosis.symptom import registry
 from downslope.reporting import console
 from downslope.reporting.rows import render
 from tests.reporting.test_report import diagnosis_of, finding, repair_of, run_of
@@ -30,7 +31,8 @@ def test_a_failing_run_reads_from_what_ran_to_what_was_proved() -> None:
         "  seen  lr is too high",
         "  then  dead-units: 94 % zero from step 4",
         "  do    lr 0.1 -> 0.01",
-        "  clear init-scale; not judged: high-variance (no validation data)",
+        "  clear model and start 1/2",
+        "  open  high-variance not judged (no validation data)",
         "proof   2 remedies x 3 seeds beside the unchanged recipe, 0.0 s, by validation accuracy",
         "  lr 0.1 -> 0.01  0.13 -> 0.92  (+0.79, 95 % 0.70 to 0.88)  KEPT",
         "  clip_norm = 1   failed: it did not run",
@@ -51,7 +53,7 @@ def test_a_run_that_stands_still_is_not_called_healthy() -> None:
 
 def test_reasons_that_several_symptoms_share_are_said_once() -> None:
     found = Diagnosis(run=run_of(), not_checked=[("a", "no time"), ("b", "no time"), ("c", "no data")])
-    assert "not judged: a, b (no time), c (no data)" in render(console.of_diagnosis(found))
+    assert "a, b not judged (no time); c not judged (no data)" in render(console.of_diagnosis(found))
 
 
 def test_the_next_step_follows_from_what_happened(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -66,8 +68,8 @@ def test_the_next_step_follows_from_what_happened(monkeypatch: pytest.MonkeyPatc
     ]
     assert render(console.next_of_diagnosis(well, "t.py")).splitlines() == [kept]
     words = console.next_of_repair(repair_of(sick), "t.py", Path("fixed.toml"), Path("report.html"))
-    follow = "next    downslope fit t.py --recipe fixed.toml    open report.html"
-    assert render(words).splitlines() == [kept, follow]
+    follow = ["next    downslope fit t.py --recipe fixed.toml", "        open report.html"]
+    assert render(words).splitlines() == [kept, *follow]
     run.status = "interrupted"
     assert render(console.next_of_run(run, "t.py")).splitlines()[-1] == "next    downslope resume runs/x"
 
@@ -91,3 +93,33 @@ def test_an_edit_with_a_long_name_does_not_push_the_numbers_away() -> None:
     repaired.trials.append(type(repaired.trials[0])(**{**vars(repaired.trials[0]), "edit": long}))
     rows = render(console.of_repair(repaired), 100).splitlines()
     assert max(map(len, rows)) <= 100
+
+
+def test_commands_and_paths_are_never_broken_so_that_they_can_be_copied(tmp_path: Path) -> None:
+    deep = tmp_path / ("a_long_folder_name_" * 4) / "with another one"
+    run = run_of(folder=deep)
+    repaired = repair_of(diagnosis_of(run, finding()))
+    words = console.next_of_repair(repaired, "task.py", deep / "f.toml", deep / "r.html")
+    lines = render(words, 40).splitlines()
+    assert lines[0] == f"kept    {deep}"
+    assert lines[1:] == [
+        f"next    downslope fit task.py --recipe '{deep / 'f.toml'}'",
+        f"        open '{deep / 'r.html'}'",
+    ]
+
+
+def test_checks_that_are_clear_are_counted_by_group_and_those_left_open_are_named() -> None:
+    data = [name for name, each in registry().items() if each.order[0] == "data"]
+    step = [name for name, each in registry().items() if each.order[0] == "step"]
+    found = Diagnosis(
+        run=run_of(),
+        cleared=[*((name, "") for name in data), *((name, "") for name in step[1:])],
+        not_checked=[
+            (step[0], "no time"),
+            ("x", "not needed: all is well"),
+            *((f"u{i}", "far") for i in range(5)),
+        ],
+    )
+    text = render(console.of_diagnosis(found), 1000)
+    assert f"clear data {len(data)}/{len(data)}, step {len(step) - 1}/{len(step)}\n" in text
+    assert f"open  {step[0]} not judged (no time); 1 not needed: all is well; 5 not judged (far)" in text

@@ -184,10 +184,11 @@ def test_every_figure_is_one_that_plotly_takes_and_is_told_in_words(full: str) -
 
 def test_the_heat_map_is_log10_of_the_gradient_norms_with_zeros_told(full: str) -> None:
     heat = Page(full).figures()["layers-map-data"]["choices"][0]["data"]
-    assert heat[0]["z"] == [[0.0, 0.0, 0.0], [-1.0, -1.0, -1.0]]
+    assert heat[0]["z"] == [[0.0, 0.0, 0.0], [None, None, None]]
     assert heat[0]["x"] == ["1", "2", "30"]
     assert heat[1]["text"] == ["0", "0", "0"]
     assert heat[1]["y"] == ["b", "b", "b"]
+    assert heat[1]["textfont"]["color"] == "@ink"  # of the text on a card: the cell itself has no colour
 
 
 def test_a_mark_stands_where_a_finding_begins(full: str) -> None:
@@ -221,9 +222,9 @@ def test_what_users_write_cannot_become_markup() -> None:
 
 def test_an_empty_run_says_why_there_is_nothing() -> None:
     run = ds.Run(status="failed")
-    said = " ".join(Page(report(run).html).text)
-    assert "No curve: failed." in said
-    assert "Nothing was probed in this run" in said
+    page = Page(report(run).html)
+    assert "No curve: failed." in " ".join(page.text)
+    assert [each["id"] for each in page.all("section")] == ["curves", "settings"]  # no empty section
 
 
 def test_a_diverged_run_is_drawn_up_to_there_and_marked() -> None:

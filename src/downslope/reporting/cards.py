@@ -6,8 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from downslope.core.finding import Evidence, Finding
-from downslope.reporting.markup import Section, empty, tag, text
+from downslope.core.finding import Evidence, Finding, Where
+from downslope.reporting.markup import Section, edited, empty, tag, text
 from downslope.reporting.numerals import numeral
 from downslope.reporting.verdict import sentence
 
@@ -42,7 +42,7 @@ def card(finding: Finding, proved: Mapping[str, str]) -> str:
         f"<header><h3>{text(sentence(finding.title))}</h3>{tag(finding.severity, finding.severity)}"
         f'<code class="muted">{text(finding.symptom)}</code></header>',
         f'<p class="message">{text(finding.message)}</p>' if finding.message else "",
-        f'<p class="where">Where: {text(finding.where)}</p>',
+        f'<p class="where">In {text(finding.where)}</p>' if finding.where != Where() else "",
         f'<ul class="evidence">{rows}</ul>',
         _consequences(finding.consequences),
         _remedies(finding, proved),
@@ -56,7 +56,8 @@ def evidence(each: Evidence) -> str:
     value = _united(each.value, each.unit)
     limit = f"limit {_united(each.threshold, each.unit)}" if math.isfinite(each.threshold) else "no limit"
     numbers = f"<b>{text(value)}</b> · {text(limit)}"
-    provenance = f'<span class="provenance">Limit: {text(each.provenance)}</span>' if each.provenance else ""
+    why = each.provenance.replace("convention: ", "by convention, ", 1)
+    provenance = f'<span class="provenance">Limit: {text(why)}</span>' if why else ""
     words = f"{each.name}: {value}, {limit}"
     return (
         f'<li><span class="name">{text(each.name)}</span>{bar(each.value, each.threshold, words)}'
@@ -118,26 +119,28 @@ def _remedies(finding: Finding, proved: Mapping[str, str]) -> str:
         kind = _ENTITIES[edit.entity] if edit.provable else "by hand"
         said = proved.get(str(edit), "")
         word = tag(said, _FATES.get(said, "")) if said else ""
-        rows.append(f"<li>{text(edit)} {tag(kind)} {word}</li>")
+        rows.append(f"<li>{edited(edit)} {tag(kind)} {word}</li>")
     return f"<h4>What to do</h4><ol>{''.join(rows)}</ol>"
 
 
 def checks(diagnosis: Diagnosis) -> Section:
-    """What was cleared, with the number that cleared it, and what could not be checked, with the reason."""
+    """What was cleared, with the number that cleared it, and what could not be judged, with the reason.
 
-    def listed(rows: Sequence[tuple[str, str]], nothing: str) -> str:
-        if not rows:
-            return empty(nothing)
+    Folded where something was found: then it is for those who doubt the finding.
+    """
+
+    def listed(rows: Sequence[tuple[str, str]], title: str, kind: str) -> str:
         items = "".join(
             f'<li><code>{text(name)}</code> <span class="muted">{text(why)}</span></li>' for name, why in rows
         )
-        return f"<ul>{items}</ul>"
+        return f'<h3>{text(title)}</h3><ul class="{kind}">{items}</ul>' if rows else ""
 
+    clear, open_ = diagnosis.cleared, diagnosis.not_checked
     notes = "".join(f'<p class="muted note">{text(each)}</p>' for each in diagnosis.notes)
-    body = (
-        '<div class="card"><div class="checks">'
-        f"<div><h3>Cleared</h3>{listed(diagnosis.cleared, 'Nothing was cleared.')}</div>"
-        f'<div class="un"><h3>Not judged</h3>{listed(diagnosis.not_checked, "Everything was judged.")}</div>'
-        f"</div>{notes}</div>"
-    )
-    return Section(id="checks", title="What else was checked", body=body, rank=20, short="Checks")
+    lists = listed(clear, "Cleared", "done") + listed(open_, "Not judged", "un")
+    body = f'<div class="card checks">{lists or empty("Nothing else was checked.")}{notes}</div>'
+    counted = f"{len(clear)} cleared" + (f", {len(open_)} not judged" if open_ else "")
+    return Section(
+        id="checks", title=f"What else was checked: {counted}", body=body, rank=50, short="Checks",
+        folded=bool(diagnosis.findings),
+    )  # fmt: skip

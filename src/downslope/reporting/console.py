@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 from downslope.core.finding import Finding, Severity
 from downslope.core.run import Run
+from downslope.diagnosis.symptom import GROUPS, registry
 from downslope.reporting import facts, proof, verdict
 from downslope.reporting.numerals import duration
-from downslope.reporting.rows import Row, Tone
+from downslope.reporting.rows import LABEL, Row, Tone
 
 if TYPE_CHECKING:
     from downslope.diagnosis.diagnosis import Diagnosis
@@ -43,14 +44,7 @@ def of_diagnosis(found: Diagnosis) -> list[Row]:
     rows = [Row(found.verdict.rstrip("."), tone=_mood(found))] if found.verdict else []
     for finding in found.findings:
         rows += _finding(finding)
-    clear = ", ".join(name for name, _ in found.cleared)
-    reasons: dict[str, list[str]] = {}
-    for name, why in found.not_checked:
-        reasons.setdefault(why, []).append(name)
-    open_ = ", ".join(f"{', '.join(names)} ({why})" for why, names in reasons.items())
-    parts = [clear, f"not judged: {open_}" if open_ else ""]
-    if any(parts):
-        rows.append(Row("; ".join(part for part in parts if part), label="clear", indent=2, tone="faint"))
+    rows += _checked(found)
     rows += [Row(note, label="note", indent=2, tone="faint") for note in found.notes]
     if verdict.unexplained(found):
         rows.append(Row(verdict.UNEXPLAINED, tone="warn"))
@@ -59,6 +53,49 @@ def of_diagnosis(found: Diagnosis) -> list[Row]:
     elif found.healthy:
         rows.append(Row("healthy, nothing to fix", tone="good"))
     return rows
+
+
+MANY = 4
+"""Symptoms not judged for one reason that are named; more are counted."""
+
+_GROUPS: dict[str, str] = {
+    "data": "data", "output": "output and objective", "model": "model and start", "step": "step",
+    "terrain": "terrain", "generalisation": "generalisation",
+}  # fmt: skip
+
+
+def _checked(found: Diagnosis) -> list[Row]:
+    """How much of each group of symptoms is clear, and what could not be judged, with the reason.
+
+    Each symptom with its number stands in the report and under ``--json``.
+    """
+    known = registry()
+    groups: dict[str, list[bool]] = {}
+    clear, open_ = dict(found.cleared), dict(found.not_checked)
+    for name in (*clear, *open_, *found.symptoms):
+        group = known[name].order[0] if name in known else name
+        groups.setdefault(group, []).append(name in clear)
+    order = [*GROUPS, *(each for each in groups if each not in GROUPS)]
+    parts = [
+        f"{_GROUPS.get(each, each)} {sum(groups[each])}/{len(groups[each])}"
+        for each in order
+        if any(groups.get(each, []))
+    ]
+    rows = [Row(", ".join(parts), label="clear", indent=2, tone="faint")] if parts else []
+    reasons: dict[str, list[str]] = {}
+    for name, why in found.not_checked:
+        reasons.setdefault(why, []).append(name)
+    if reasons:
+        said = "; ".join(_unjudged(names, why) for why, names in reasons.items())
+        rows.append(Row(said, label="open", indent=2, tone="faint"))
+    return rows
+
+
+def _unjudged(names: list[str], why: str) -> str:
+    """Symptoms that were not judged for one reason: counted where they are many, or need no answer."""
+    if why.startswith("not needed") or len(names) > MANY:
+        return f"{len(names)} {why}" if why.startswith("not needed") else f"{len(names)} not judged ({why})"
+    return f"{', '.join(names)} not judged ({why})"
 
 
 def _mood(found: Diagnosis) -> Tone:
@@ -87,7 +124,7 @@ def of_repair(repaired: Repair) -> list[Row]:
         return []
     rows = [Row(proof.setting(repaired), label="proof")]
     higher = proof.higher_is_better(repaired)
-    width = min(max((len(str(each.edit)) for each in repaired.trials), default=0), 44)
+    width = max((size for each in repaired.trials if (size := len(str(each.edit))) <= 44), default=0)
     rows += [_trial(each, higher, width) for each in repaired.trials]
     if repaired.kept is None and repaired.trials:
         rows.append(
@@ -120,40 +157,42 @@ def next_of_repair(
 ) -> list[Row]:
     """How to train with what was kept."""
     run = repaired.diagnosis.run
-    kept = [Row(shown(run.folder), label="kept")] if run.folder is not None else []
+    kept = [Row(shown(run.folder), label="kept", whole=True)] if run.folder is not None else []
     if fixed is None:
         return [*kept, *opened(written)]
-    return [*kept, Row(_then(f"downslope fit {task} --recipe {said(fixed)}", written), label="next")]
+    return [*kept, *_then(f"downslope fit {task} --recipe {said(fixed)}", written)]
 
 
 def next_of_diagnosis(found: Diagnosis, task: str | None, written: Path | None = None) -> list[Row]:
     """What to do about it; of a run without its task, where to read more."""
-    kept = [Row(shown(found.run.folder), label="kept")] if found.run.folder is not None else []
+    kept = [Row(shown(found.run.folder), label="kept", whole=True)] if found.run.folder is not None else []
     if found.healthy:
         return [*kept, *opened(written)]
     if task is None and found.run.folder is not None:
         follow = f"downslope report {said(found.run.folder)}"
         return [*kept, *(opened(written) or [Row(follow, label="next")])]
-    return [*kept, Row(_then(f"downslope repair {task}", written), label="next")]
+    return [*kept, *_then(f"downslope repair {task}", written)]
 
 
 def opened(written: Path | None) -> list[Row]:
     """Where the report is; nothing without one."""
-    return [Row(f"open {said(written)}", label="next")] if written else []
+    return [Row(f"open {said(written)}", label="next", whole=True)] if written else []
 
 
-def _then(command: str, written: Path | None) -> str:
-    return command + (f"    open {said(written)}" if written else "")
+def _then(command: str, written: Path | None) -> list[Row]:
+    """What to do next, each command on a line of its own, never broken: it is there to be copied."""
+    rows = [Row(command, label="next", whole=True)]
+    return rows + ([Row(f"open {said(written)}", indent=LABEL, whole=True)] if written else [])
 
 
 def next_of_run(run: Run, task: str | None, written: Path | None = None) -> list[Row]:
     """Where the run is kept and what one can do with it; without a task its report tells more."""
-    rows = [Row(shown(run.folder), label="kept")] if run.folder is not None else []
+    rows = [Row(shown(run.folder), label="kept", whole=True)] if run.folder is not None else []
     follow = f"downslope resume {said(run.folder)}" if run.status == "interrupted" and run.folder else ""
     if not follow and task is None:
         follow = f"downslope report {said(run.folder)}" if run.folder else "downslope --help"
     follow = follow or f"downslope diagnose {task}"
-    return [*rows, Row(_then(follow, written), label="next")]
+    return [*rows, *_then(follow, written)]
 
 
 def shown(path: Path) -> str:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -16,6 +16,9 @@ from downslope.reporting import facts
 from downslope.reporting.figure import Choice, Figure, Trace, vertical
 from downslope.reporting.markup import Section, empty
 from downslope.reporting.numerals import numeral
+
+_SHARES = ("accuracy", "balanced_accuracy", "f1", "auc")
+"""Metrics between 0 and 1, drawn on the whole of it once they come far."""
 
 POINTS = 3000
 """Points up to which a curve is drawn whole; a longer one keeps the extremes of each of its parts."""
@@ -50,8 +53,11 @@ def loss_figure(run: Run, findings: Sequence[Finding], key: str) -> Figure | Non
     if not len(train.steps) and not len(valid.steps):
         return None
     objective = facts.objective_name(run)
-    traces = [*_train_traces(train), *_valid_traces(valid), *_cut(run, train)]
-    layout = _layout(f"loss ({objective})" if objective else "loss", traces) | marks(findings)
+    log = spans_decades([train.values, valid.values])
+    traces = [*_train_traces(train, log), *_valid_traces(valid), *_lowest(run, valid), *_cut(run, train)]
+    traces += _guess(run, "loss", traces)
+    layout = _layout(f"loss ({objective})" if objective else "loss", traces, log=log)
+    layout |= marks(findings, facts.steps(run))
     choices = [Choice(name="loss", traces=traces, layout=layout, caption=_loss_words(run, train, valid))]
     choices += _further(run, findings)
     return Figure(id=f"{key}-loss", title="Loss", choices=choices, height=340)
@@ -68,14 +74,15 @@ def metric_figure(run: Run, key: str) -> Figure | None:
     if isinstance(goal, (int, float)):
         layout["shapes"] = [_level(float(goal), "@good")]
         layout["annotations"] = [_level_note(float(goal), f"goal {numeral(goal)}", "@good")]
-    if name in ("accuracy", "balanced_accuracy", "f1", "auc") and (not len(series.values) or np.nanmax(series.values) > 0.5):
+    if name in _SHARES and np.isfinite(series.values).any() and np.nanmax(series.values) > 0.5:
         layout["yaxis"] = {**layout["yaxis"], "range": [0, 1.03]}
-    worst = facts.described(run).get("metric_goal") == "min"
-    best = np.nanmin(series.values) if worst else np.nanmax(series.values)
+    best = _best(series, lower=facts.described(run).get("metric_goal") == "min")
+    traces += [*_ring(series, best, f"best {name}"), *_guess(run, "valid_metric", traces)]
     words = (
         f"Validation {name} goes from {numeral(series.values[0])} at step {series.steps[0]} to "
-        f"{numeral(series.values[-1])} at step {series.steps[-1]}; its best is {numeral(float(best))}."
+        f"{numeral(series.values[-1])} at step {series.steps[-1]}"
     )
+    words += "." if best is None else f"; best {numeral(series.values[best])} at step {series.steps[best]}."
     choice = Choice(name=name, traces=traces, layout=layout, caption=words)
     return Figure(id=f"{key}-metric", title=f"Validation {name}", choices=[choice], height=340)
 
@@ -110,7 +117,7 @@ def _further(run: Run, findings: Sequence[Finding]) -> list[Choice]:
             f"Norm of the gradient at {len(norms.steps)} probed steps: first {numeral(norms.values[0])}, "
             f"last {numeral(norms.values[-1])}, largest {numeral(_largest(norms.values))}."
         )
-        layout = _layout("gradient norm", [line]) | marks(findings)
+        layout = _layout("gradient norm", [line]) | marks(findings, facts.steps(run))
         more.append(Choice(name="gradient", traces=[line], layout=layout, caption=words))
     rates = run.history.series("lr")
     if len(rates.steps) > 1 and np.ptp(rates.values[np.isfinite(rates.values)]) > 0:
@@ -121,7 +128,7 @@ def _further(run: Run, findings: Sequence[Finding]) -> list[Choice]:
     return more
 
 
-def _train_traces(train: Series) -> list[Trace]:
+def _train_traces(train: Series, log: bool) -> list[Trace]:
     if not len(train.steps):
         return []
     if len(train.steps) < 30:
@@ -130,12 +137,56 @@ def _train_traces(train: Series) -> list[Trace]:
     raw["line"] = {"color": "@faint", "width": 1}
     raw["opacity"] = 0.75
     window = max(5, len(train.steps) // 40)
-    mean = thinned(Series(train.steps, smoothed(train.values, window)))
-    return [raw, _line(mean, "train, running mean", "@accent")]
+    # On a logarithmic axis the mean of the logarithms: one spike would lift a whole window to its height.
+    values = np.exp(smoothed(np.log(train.values), window)) if log else smoothed(train.values, window)
+    return [raw, _line(thinned(Series(train.steps, values)), "train, running mean", "@accent")]
 
 
 def _valid_traces(valid: Series) -> list[Trace]:
     return [_line(valid, "validation", "@valid", markers=len(valid.steps) < 60)] if len(valid.steps) else []
+
+
+def _best(series: Series, *, lower: bool) -> int | None:
+    """Index of the best finite value; None where there is none."""
+    good = np.isfinite(series.values)
+    if not good.any():
+        return None
+    return int(np.nanargmin(series.values) if lower else np.nanargmax(np.where(good, series.values, -np.inf)))
+
+
+def _ring(series: Series, index: int | None, name: str) -> list[Trace]:
+    """A ring around one point of a curve; none where the curve has a single point."""
+    if index is None or len(series.steps) < 2:
+        return []
+    ring: Trace = {
+        "type": "scatter", "mode": "markers", "name": name, "x": [int(series.steps[index])],
+        "y": [float(series.values[index])], "hoverinfo": "skip",
+        "marker": {
+            "symbol": "circle-open", "size": 13, "color": "@ink", "line": {"color": "@ink", "width": 2},
+        },
+    }  # fmt: skip
+    return [ring]
+
+
+def _lowest(run: Run, valid: Series) -> list[Trace]:
+    """A ring at the lowest validation loss, or the highest of what is maximised."""
+    return _ring(valid, _best(valid, lower=not run.maximize), "best validation")
+
+
+def _guess(run: Run, column: str, traces: Sequence[Trace]) -> list[Trace]:
+    """The level of the best constant prediction, the least that a model must beat; none where unknown."""
+    table = run.facts.get("constant")
+    level = cast("Mapping[str, Any]", table).get(column) if isinstance(table, Mapping) else None
+    last = max((int(each["x"][-1]) for each in traces if len(each["x"])), default=0)
+    if not isinstance(level, (int, float)) or not math.isfinite(level) or not last:
+        return []
+    if column == "loss" and level > 3 * _largest(np.concatenate([np.asarray(each["y"]) for each in traces])):
+        return []  # so far above the curves that it would press them flat
+    line: Trace = {
+        "type": "scatter", "mode": "lines", "name": "constant guess", "x": [0, last], "y": [level, level],
+        "line": {"color": "@muted", "width": 1.5, "dash": "dash"}, "hovertemplate": "%{y:.4g}",
+    }  # fmt: skip
+    return [line]
 
 
 def _cut(run: Run, train: Series) -> list[Trace]:
@@ -163,7 +214,7 @@ def _line(series: Series, name: str, colour: str, *, markers: bool = False) -> T
 def _layout(title: str, traces: Sequence[Trace], *, log: bool | None = None) -> dict[str, Any]:
     if log is None:
         log = spans_decades([np.asarray(each["y"], dtype=float) for each in traces])
-    kind: dict[str, Any] = {"type": "log", "exponentformat": "power"}
+    kind: dict[str, Any] = {"type": "log", "tickformat": "~g"}
     if log and 2 < _decades(traces) <= 6:
         kind["dtick"] = 1
     return {
@@ -185,8 +236,13 @@ def spans_decades(columns: Sequence[Floats], factor: float = 10.0) -> bool:
     return bool(len(values)) and bool(values.min() > 0) and bool(values.max() / values.min() > factor)
 
 
-def marks(findings: Sequence[Finding]) -> dict[str, Any]:
-    """Vertical marks where findings begin; those of one step share a mark."""
+def marks(findings: Sequence[Finding], last: int = 0) -> dict[str, Any]:
+    """Vertical marks where findings begin; those of one step share a mark.
+
+    Args:
+        findings: With their consequences.
+        last: The last step, so that a label near the right edge stands to the left of its mark.
+    """
     starts: dict[int, list[str]] = {}
     for finding in findings:
         for each in (finding, *finding.consequences):
@@ -195,7 +251,8 @@ def marks(findings: Sequence[Finding]) -> dict[str, Any]:
     shapes: list[Trace] = []
     notes: list[Trace] = []
     for row, (step, symptoms) in enumerate(sorted(starts.items())):
-        shape, note = vertical(step, ", ".join(dict.fromkeys(symptoms)), "@bad", row)
+        label = ", ".join(dict.fromkeys(symptoms))
+        shape, note = vertical(step, label, "@bad", row, left=last > 0 and step > 0.6 * last)
         shapes.append(shape)
         notes.append(note)
     return {"shapes": shapes, "annotations": notes}

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
+from downslope.core.modules import called
 from downslope.core.run import Run
 from downslope.reporting.numerals import numeral
 
@@ -140,7 +141,7 @@ def status(run: Run) -> str:
     if run.status == "diverged":
         if not bad:
             return "diverged"
-        where = f" in {bad['module']}" if bad.get("module") else ""
+        where = f" in {called(run.facts, bad['module'])}" if bad.get("module") else ""
         return f"diverged: {bad.get('what', 'loss')}{where} not finite at step {bad.get('step')}"
     stopped = cast("Mapping[str, Any]", run.facts.get("stopped") or {})
     if run.status == "failed" and stopped:

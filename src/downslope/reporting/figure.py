@@ -96,14 +96,17 @@ def finite(value: Any) -> Any:
     return str(value)
 
 
-def vertical(step: float, label: str, colour: str, row: int = 0) -> tuple[Trace, Trace]:
-    """A vertical mark at `step` with its label: a shape and an annotation."""
+def vertical(
+    step: float, label: str, colour: str, row: int = 0, *, left: bool = False
+) -> tuple[Trace, Trace]:
+    """A vertical mark at `step` with its label, to its right or `left`: a shape and an annotation."""
     shape: Trace = {
         "type": "line", "x0": step, "x1": step, "yref": "paper", "y0": 0, "y1": 1,
         "line": {"color": colour, "width": 1.2, "dash": "dot"},
     }  # fmt: skip
     note: Trace = {
         "x": step, "y": 1 - 0.085 * row, "yref": "paper", "text": text(label), "showarrow": False,
-        "xanchor": "left", "yanchor": "top", "xshift": 4, "font": {"color": colour, "size": 12},
+        "xanchor": "right" if left else "left", "yanchor": "top", "xshift": -4 if left else 4,
+        "font": {"color": colour, "size": 12},
     }  # fmt: skip
     return shape, note

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, cast
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from downslope.core.history import Floats, Probe
+from downslope.core.modules import called
 from downslope.core.run import Run
 from downslope.reporting.figure import Choice, Figure, Trace
-from downslope.reporting.markup import Section, empty
+from downslope.reporting.markup import Section
 from downslope.reporting.numerals import numeral
 
 Bools = NDArray[np.bool_]
@@ -19,6 +21,9 @@ Bools = NDArray[np.bool_]
 
 COLUMNS = 160
 """Probed steps that are drawn at most; more are no longer told apart."""
+
+SAID = 12
+"""Probed steps up to which each cell of the map holds its number, too."""
 
 
 class View(NamedTuple):
@@ -47,17 +52,14 @@ _ONE_END = [[0, "#2a1a4a"], [0.25, "#7a2a72"], [0.5, "#c4476a"], [0.75, "#f08a54
 _TWO_ENDS = [[0, "#1f4e9c"], [0.25, "#7fa6d9"], [0.5, "#f1efe8"], [0.75, "#e08a6a"], [1, "#9c1f33"]]
 
 
-def section(run: Run, *, key: str = "layers", title: str = "Layer by layer") -> Section:
-    """The heat map of a run, its statistic chosen by buttons."""
+def section(run: Run, *, key: str = "layers", title: str = "Layer by layer") -> Section | None:
+    """The heat map of a run, its statistic chosen by buttons; None where nothing was probed."""
     choices = [
         _choice(run, run.probes[view.statistic], view) for view in VIEWS if view.statistic in run.probes
     ]
     choices = [each for each in choices if each is not None]
     if not choices:
-        body = (
-            f'<div class="card">{empty("Nothing was probed in this run, so there is nothing to draw.")}</div>'
-        )
-        return Section(id=key, title=title, body=body, rank=40)
+        return None
     deepest = max(len(run.probes[view.statistic].modules) for view in VIEWS if view.statistic in run.probes)
     height = min(max(200, 34 * deepest + 96), 1400)
     figure = Figure(id=f"{key}-map", title="Layers by step", choices=choices, height=height)
@@ -82,16 +84,14 @@ def _choice(run: Run, probe: Probe, view: View) -> Choice | None:
     values = probe.values.T
     labels = [str(int(step)) for step in probe.steps]
     logs = _logs(values)
+    told = {"texttemplate": "%{text}"} if len(labels) <= SAID else {}
     traces: list[Trace] = [
         {
             "type": "heatmap", "x": labels, "y": names, "z": logs, "text": _words(values),
             "hovertemplate": "%{y}, step %{x}: %{text}<extra></extra>", "xgap": 1, "ygap": 1,
-            "colorbar": {
-                "title": {"text": "log10", "side": "top"}, "thickness": 12, "outlinewidth": 0, "len": 1,
-            },
-            **_scale(logs, view.centre),
+            "hoverongaps": True, **told, **_scale(logs, view),
         },
-        *_signs(values == 0, labels, names, "0", "@accent-soft"),
+        *_signs(values == 0, labels, names, "0", "@ink"),
         *_signs(np.isinf(values), labels, names, "\u00d7", "@bad"),
     ]  # fmt: skip
     layout = {
@@ -106,7 +106,7 @@ def _choice(run: Run, probe: Probe, view: View) -> Choice | None:
         "showlegend": False,
         "margin": {"l": 30, "r": 8},
     }
-    return Choice(name=view.name, traces=traces, layout=layout, caption=_caption(probe, view))
+    return Choice(name=view.name, traces=traces, layout=layout, caption=_caption(probe, view, names))
 
 
 def thinned(probe: Probe, columns: int = COLUMNS) -> Probe:
@@ -118,33 +118,36 @@ def thinned(probe: Probe, columns: int = COLUMNS) -> Probe:
 
 
 def labelled(run: Run, modules: Sequence[str]) -> list[str]:
-    """Names with the kind of module, such as "features.0 Conv2d"."""
-    kinds = cast("Mapping[str, Mapping[str, Any]]", run.facts.get("modules") or {})
-    acts = cast("Mapping[str, Mapping[str, Any]]", run.facts.get("activations") or {})
-    said = {name: str(table.get("type", "")) for name, table in kinds.items()}
-    said |= {name: str(table.get("kind", "")) for name, table in acts.items() if "+" not in name}
-    return [f"{name} {said.get(name, '')}".strip() for name in modules]
+    """Names as people are told of them, such as "features.0 (Conv2d 3x16)"."""
+    return [called(run.facts, name) for name in modules]
 
 
 def _logs(values: Floats) -> Floats:
-    """log10; a zero, which has none, stands one below the smallest; NaN stays a gap."""
+    """log10; a zero, which has none, and what is not finite stay gaps."""
     positive = np.isfinite(values) & (values > 0)
     logs = np.full(values.shape, np.nan)
     logs[positive] = np.log10(values[positive])
-    floor = float(np.floor(np.nanmin(logs))) - 1 if positive.any() else -1.0
-    logs[values == 0] = floor
     return logs
 
 
-def _scale(logs: Floats, centre: float | None) -> dict[str, Any]:
+def _scale(logs: Floats, view: View) -> dict[str, Any]:
+    """Colours, their range (a whole decade at least) and a bar beside them that reads as plain numbers."""
     good = logs[np.isfinite(logs)]
-    if not len(good):
-        return {"colorscale": _ONE_END, "zmin": -1, "zmax": 1}
-    if centre is None:
-        low, high = float(good.min()), float(good.max())
-        return {"colorscale": _ONE_END, "zmin": low, "zmax": max(high, low + 1)}
-    reach = max(1.0, float(np.abs(good - centre).max()))
-    return {"colorscale": _TWO_ENDS, "zmin": centre - reach, "zmax": centre + reach}
+    low, high = (float(good.min()), float(good.max())) if len(good) else (-1.0, 1.0)
+    if view.centre is not None:
+        reach = max(1.0, abs(low - view.centre), abs(high - view.centre))
+        low, high = view.centre - reach, view.centre + reach
+    elif high < low + 1:
+        low, high = (low + high) / 2 - 0.5, (low + high) / 2 + 0.5
+    ticks = np.arange(math.ceil(low), math.floor(high) + 1)
+    ticks = ticks[:: max(1, -(-len(ticks) // 6))]
+    return {
+        "colorscale": _ONE_END if view.centre is None else _TWO_ENDS, "zmin": low, "zmax": high,
+        "colorbar": {
+            "title": {"text": view.name, "side": "right"}, "thickness": 12, "outlinewidth": 0, "len": 1,
+            "tickvals": ticks, "ticktext": [numeral(10.0**each) for each in ticks.tolist()],
+        },
+    }  # fmt: skip
 
 
 def _words(values: Floats) -> list[list[str]]:
@@ -160,24 +163,29 @@ def _signs(where: Bools, labels: list[str], modules: list[str], sign: str, colou
         {
             "type": "scatter", "mode": "text", "x": [labels[c] for c in columns],
             "y": [modules[r] for r in rows], "text": [sign] * len(rows), "hoverinfo": "skip",
-            "textfont": {"color": colour, "size": 12},
+            "textfont": {"color": colour, "size": 13}, "meta": "sign",
         }
     ]  # fmt: skip
 
 
-def _caption(probe: Probe, view: View) -> str:
+def _caption(probe: Probe, view: View, names: Sequence[str]) -> str:
     finite = [i for i in range(len(probe.steps)) if np.isfinite(probe.values[i]).any()]
-    words = f"Colour: log10 of the {view.words}."
+    words = f"The {view.words}; colours in powers of ten."
     if not finite:
         return words + " No value is finite."
     row = probe.values[finite[-1]]
     row = np.where(np.isfinite(row), row, np.nan)
     small, large = int(np.nanargmin(row)), int(np.nanargmax(row))
-    low, high = (f"{probe.modules[i]} ({numeral(float(row[i]))})" for i in (small, large))
-    return f"{words} At step {int(probe.steps[finite[-1]])} it is smallest in {low} and largest in {high}."
+    low, high = (f"{names[i]}: {numeral(float(row[i]))}" for i in (small, large))
+    return f"{words} At step {int(probe.steps[finite[-1]])} smallest in {low}; largest in {high}."
 
 
 # -- activations ------------------------------------------------------------------------------------------
+
+_SYMBOLS = (
+    "circle", "square", "diamond", "triangle-up", "x", "triangle-down", "star", "pentagon",
+)  # fmt: skip
+"""Layers differ in their marks as well as in their colours."""
 
 _FRACTIONS = (
     ("dead_fraction", "dead units", "share of units that are zero for every example of the probed batch"),
@@ -214,17 +222,17 @@ def _fractions(run: Run, probe: Probe, name: str, words: str) -> Choice | None:
         {
             "type": "scatter", "mode": "lines+markers", "name": names[i], "x": probe.steps,
             "y": 100 * probe.values[:, i], "line": {"color": f"@s{rank % 8 + 1}", "width": 2},
-            "marker": {"size": 5}, "hovertemplate": "%{y:.1f} %",
+            "marker": {"size": 6, "symbol": _SYMBOLS[rank % 8]}, "hovertemplate": "%{y:.1f} %",
         }
         for rank, i in enumerate(drawn)
     ]  # fmt: skip
     layout = {
         "xaxis": {"title": {"text": "step", "standoff": 6}, "rangemode": "tozero"},
-        "yaxis": {"title": {"text": "%", "standoff": 8}, "range": [-2, 102]},
+        "yaxis": {"title": {"text": f"{name}, %", "standoff": 8}, "range": [-2, 102]},
     }
     worst = max(good, key=lambda i: ended[i])
     left = f" The {len(drawn)} highest of {len(good)} are drawn." if len(good) > len(drawn) else ""
     caption = (
-        f"The {words}. At the end it is highest in {probe.modules[worst]}: {100 * ended[worst]:.0f} %.{left}"
+        f"The {words}. At the end it is highest in {names[worst]}: {100 * ended[worst]:.0f} %.{left}"
     )
     return Choice(name=name, traces=traces, layout=layout, caption=caption)

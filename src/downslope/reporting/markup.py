@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,7 @@ class Section:
         lead: One sentence under the heading, plain text.
         rank: Place on the page; smaller stands higher.
         short: Word in the bar at the top; "" leaves it out there.
+        folded: Shown as its heading alone until it is opened.
     """
 
     id: str
@@ -28,17 +29,28 @@ class Section:
     lead: str = ""
     rank: int = 50
     short: str = ""
+    folded: bool = False
 
     def html(self) -> str:
         """The section as HTML."""
         lead = f'<p class="lead">{text(self.lead)}</p>' if self.lead else ""
         head = f'<h2 id="{self.id}-title">{text(self.title)}</h2>'
-        return f'<section id="{self.id}" aria-labelledby="{self.id}-title">{head}{lead}{self.body}</section>'
+        body = lead + self.body
+        if self.folded:
+            body = f'<details class="fold"><summary>{head}</summary>{body}</details>'
+        else:
+            body = head + body
+        return f'<section id="{self.id}" aria-labelledby="{self.id}-title">{body}</section>'
 
 
 def text(value: object) -> str:
     """`value` as HTML text, quotes included, so that it may stand in an attribute too."""
     return html.escape(str(value), quote=True)
+
+
+def edited(value: object) -> str:
+    """An edit as HTML text: "lr 0.1 -> 0.01" with a proper arrow."""
+    return text(value).replace("-&gt;", "\u2192")
 
 
 def data(value: Any) -> str:
@@ -52,29 +64,42 @@ def tag(word: str, kind: str = "") -> str:
     return f'<span class="tag {text(kind)}">{text(word)}</span>'
 
 
-def table(head: Sequence[str], rows: Iterable[Sequence[str]], *, numeric: Sequence[int] = ()) -> str:
-    """A table of HTML cells.
+def table(
+    head: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    *,
+    numeric: Sequence[int] = (),
+    marked: Mapping[int, str] | None = None,
+) -> str:
+    """A table of HTML cells; on a narrow page each row becomes a block with its titles beside the values.
 
     Args:
         head: Titles, plain text.
         rows: Cells, HTML.
         numeric: Columns that are set to the right.
+        marked: Rows with a class of their own.
     """
 
-    def cell(kind: str, index: int, content: str) -> str:
+    def cell(index: int, content: str) -> str:
         extra = ' class="n"' if index in numeric else ""
-        scope = ' scope="col"' if kind == "th" else ""
-        return f"<{kind}{extra}{scope}>{content}</{kind}>"
+        return f'<td{extra} data-title="{text(head[index])}">{content}</td>'
 
-    top = "".join(cell("th", i, text(each)) for i, each in enumerate(head))
-    body = "".join(f"<tr>{''.join(cell('td', i, each) for i, each in enumerate(row))}</tr>" for row in rows)
-    return f'<div class="scroll"><table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>'
+    def row(index: int, cells: Sequence[str]) -> str:
+        kind = f' class="{text(marked[index])}"' if marked and index in marked else ""
+        return f"<tr{kind}>{''.join(cell(i, each) for i, each in enumerate(cells))}</tr>"
+
+    titles = "".join(
+        f'<th scope="col"{" class=n" if index in numeric else ""}>{text(each)}</th>'
+        for index, each in enumerate(head)
+    )
+    body = "".join(row(index, cells) for index, cells in enumerate(rows))
+    return f'<table class="stack"><thead><tr>{titles}</tr></thead><tbody>{body}</tbody></table>'
 
 
 def pairs(rows: Iterable[tuple[str, object]]) -> str:
     """A table of names and values, both plain."""
     body = "".join(f'<tr><th scope="row">{text(k)}</th><td>{text(v)}</td></tr>' for k, v in rows)
-    return f"<table><tbody>{body}</tbody></table>"
+    return f'<table class="pairs"><tbody>{body}</tbody></table>'
 
 
 def empty(reason: str) -> str:

@@ -11,7 +11,7 @@ from downslope.core.errors import RecipeError
 from downslope.core.run import Run
 from downslope.reporting import curves, facts
 from downslope.reporting.figure import Choice, Figure, Trace
-from downslope.reporting.markup import Section, empty, table, tag, text
+from downslope.reporting.markup import Section, edited, empty, table, tag, text
 from downslope.reporting.numerals import duration, numeral
 from downslope.reporting.settings import code
 
@@ -38,8 +38,7 @@ def section(repaired: Repair, after: Run | None = None, *, key: str = "proof") -
         over = None if after is None else curves.overlay(repaired.diagnosis.run, after, f"{key}-over")
         picture = over.html() if over is not None else ""
         parts = [
-            _picture(repaired, key),
-            _trials(repaired),
+            _picture(repaired, key) + _trials(repaired),
             picture,
             _kept(repaired, key),
             _unproved(repaired),
@@ -67,7 +66,7 @@ def sentence(repaired: Repair) -> str:
     if repaired.kept is None or repaired.before is None or repaired.after is None:
         return "No remedy was proved." if repaired.trials else "No remedy could be tried."
     return (
-        f"Proved: {repaired.kept}. {capital(measure(repaired))} "
+        f"Proved: {_arrowed(repaired.kept)}. {capital(measure(repaired))} "
         f"{facts.fixed(repaired.before)} \u2192 {facts.fixed(repaired.after)}, "
         f"mean of {len(repaired.seeds)} seeds."
     )
@@ -122,14 +121,14 @@ def _picture(repaired: Repair, key: str) -> str:
     trials = [each for each in repaired.trials if each.after]
     if not trials:
         return ""
-    names = [_short(str(each.edit)) for each in trials]
+    names = [_short(_arrowed(each.edit)) for each in trials]
     traces: list[Trace] = []
     traces += [_joins(each, name) for each, name in zip(trials, names, strict=True)]
     traces.append(_dots(trials, names, repaired.seeds, after=False))
     traces.append(_dots(trials, names, repaired.seeds, after=True))
     layout: dict[str, Any] = {
         "xaxis": {"title": {"text": measure(repaired), "standoff": 6}},
-        "yaxis": {"type": "category", "autorange": "reversed", "ticklabelposition": "outside"},
+        "yaxis": {"type": "category", "range": [len(trials) - 0.5, -0.5]},
         "hovermode": "closest",
         "margin": {"l": 20, "r": 20},
     }
@@ -137,7 +136,7 @@ def _picture(repaired: Repair, key: str) -> str:
         layout["xaxis"]["range"] = [-0.02, 1.02]
     caption = " ".join(_said(each, repaired) for each in trials)
     choice = Choice(name="scores", traces=traces, layout=layout, caption=caption)
-    height = 130 + 54 * len(trials)
+    height = 110 + 40 * len(trials)
     title = f"Before and after, each seed: {measure(repaired)}"
     return Figure(id=f"{key}-seeds", title=title, choices=[choice], height=height).html()
 
@@ -145,7 +144,7 @@ def _picture(repaired: Repair, key: str) -> str:
 def _said(trial: Trial, repaired: Repair) -> str:
     mean, interval = gained(trial, higher_is_better(repaired))
     inside = f" ({interval})" if interval else ""
-    return f"{trial.edit}: {mean}{inside}, {trial.verdict}."
+    return f"{_arrowed(trial.edit)}: {mean}{inside}, {trial.verdict}."
 
 
 def _joins(trial: Trial, name: str) -> Trace:
@@ -186,16 +185,19 @@ def _trials(repaired: Repair) -> str:
         before, after = (facts.fixed(average(each)) if each else "" for each in (trial.before, trial.after))
         word = tag(trial.verdict, _KINDS.get(trial.verdict, ""))
         reason = f' <span class="muted">{text(trial.reason)}</span>' if trial.reason else ""
-        rows.append([text(trial.edit), before, after, text(mean), text(interval), word + reason])
-    head = ("remedy", "before", "after", "paired difference", "interval", "verdict")
-    return table(head, rows, numeric=(1, 2, 3, 4))
+        inside = f" <small>{text(interval)}</small>" if interval else ""
+        difference = f"<span>{text(mean)}{inside}</span>" if mean else ""
+        rows.append([edited(trial.edit), before, after, difference, word + reason])
+    head = ("remedy", "before", "after", "difference, paired by seed", "verdict")
+    kept = {i: "kept" for i, each in enumerate(repaired.trials) if each.verdict == "kept"}
+    return table(head, rows, numeric=(1, 2, 3), marked=kept)
 
 
 def _kept(repaired: Repair, key: str) -> str:
     if repaired.kept is None:
         return empty("Nothing won for certain, so nothing is changed.") if repaired.trials else ""
     diff = f"<h3>What changes</h3><pre>{_diff(repaired)}</pre>"
-    return f'{diff}<div style="height:12px"></div>{code(f"{key}-toml", fixed_toml(repaired), "fixed.toml")}'
+    return diff + code(f"{key}-toml", fixed_toml(repaired), "fixed.toml")
 
 
 def _diff(repaired: Repair) -> str:
@@ -214,7 +216,7 @@ def _diff(repaired: Repair) -> str:
 
 
 def _unproved(repaired: Repair) -> str:
-    rows = [f"<li>{text(each)} {tag('by hand, unproved')}</li>" for each in repaired.advice]
+    rows = [f"<li>{edited(each)} {tag('by hand, unproved')}</li>" for each in repaired.advice]
     rows += [f'<li class="muted">{text(each)}</li>' for each in repaired.notes]
     return f"<h3>Besides</h3><ul>{''.join(rows)}</ul>" if rows else ""
 
@@ -234,6 +236,10 @@ def plural(word: str, count: int) -> str:
     if count == 1:
         return word
     return word[:-1] + "ies" if word.endswith("y") else word + "s"
+
+
+def _arrowed(edit: object) -> str:
+    return str(edit).replace("->", "\u2192")
 
 
 def _short(words_: str, most: int = 44) -> str:

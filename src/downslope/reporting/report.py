@@ -122,7 +122,8 @@ def report(*things: Run | Diagnosis | Repair) -> Report:
         raise InputError("a report needs something to show: a Run, a Diagnosis or a Repair")
     run = content.runs[0]
     told = proof.sentence(content.repairs[0]) if content.repairs else ""
-    head = verdict.top(run, content.of(run), told)
+    after = content.after(content.repairs[0]) if content.repairs else None
+    head = verdict.top(run, content.of(run), told, after)
     sections = sorted(_sections(content), key=lambda each: each.rank)
     return Report(page.page(facts.name(run), head, sections, run))
 
@@ -150,12 +151,15 @@ def _of_run(run: Run, content: _Content, index: int) -> Iterator[Section]:
         "" if index == 0 else ": after the repair" if repaired else f": {facts.name(run)}, run {index + 1}"
     )
     findings = found.findings if found is not None else ()
-    yield curves.section(run, findings, key=f"curves{mark}", title=f"How training went{whose}")
-    yield layers.section(run, key=f"layers{mark}", title=f"Layer by layer{whose}")
-    shares = layers.activations(run, key=f"activations{mark}", title=f"Activations{whose}")
-    if shares is not None:
-        yield shares
-    yield settings.section(run, key=f"settings{mark}", title=f"To do it again{whose}")
+    drawn = [
+        curves.section(run, findings, key=f"curves{mark}", title=f"How training went{whose}"),
+        layers.section(run, key=f"layers{mark}", title=f"Layer by layer{whose}"),
+        layers.activations(run, key=f"activations{mark}", title=f"Activations{whose}"),
+        settings.section(run, key=f"settings{mark}", title=f"To do it again{whose}"),
+    ]
+    for section in drawn:
+        if section is not None:
+            yield replace(section, folded=repaired)
 
 
 def _follows(run: Run, repaired: Repair) -> bool:

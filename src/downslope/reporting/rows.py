@@ -36,12 +36,14 @@ class Row:
         label: Word in front of it, padded to `LABEL` columns; "" for none.
         tone: How it is meant.
         indent: Columns before the label or, without one, before the text.
+        whole: Never broken over lines, so that a command or a path can be copied.
     """
 
     text: str
     label: str = ""
     tone: Tone = "plain"
     indent: int = 0
+    whole: bool = False
 
     def lines(self, width: int) -> list[str]:
         """The row as plain lines of at most `width` columns (a longer word is not broken)."""
@@ -49,6 +51,8 @@ class Row:
         if self.label:
             lead = f"{lead + self.label:<{LABEL}}"
             lead += "" if lead.endswith(" ") else " "
+        if self.whole:
+            return [lead + self.text]
         hang = " " * (len(lead) if self.label else self.indent + 2)
         return textwrap.wrap(
             self.text,

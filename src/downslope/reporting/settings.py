@@ -23,7 +23,7 @@ def section(run: Run, *, key: str = "settings", title: str = "To do it again") -
     ):
         rows = list(_flat(table))
         if rows:
-            folds.append(_fold(name, f'<div class="scroll">{pairs(rows)}</div>'))
+            folds.append(_fold(name, pairs(rows)))
     if run.folder is not None:
         folds.append(f'<p class="muted">Kept in <code>{text(run.folder)}</code></p>')
     body = f'<div class="card">{"".join(folds)}</div>'

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
@@ -26,26 +27,28 @@ _ICONS: dict[Mood, str] = {
 }
 
 
-def top(run: Run, diagnosis: Diagnosis | None, proof: str = "") -> str:
+def top(run: Run, diagnosis: Diagnosis | None, proof: str = "", after: Run | None = None) -> str:
     """Heading, banner and the numbers that matter, as HTML.
 
     Args:
         run: The run that the page is about.
         diagnosis: What was found; None where nothing was asked.
         proof: One sentence of a repair, plain text; "" without one.
+        after: The repaired run, whose numbers stand beside those of `run`.
     """
     sub = [facts.recipe(run), facts.sizes(run), facts.machine(run)]
     lines = "".join(f"<span>{text(each)}</span>" for each in sub if each)
     return (
         f'<div class="top"><h1>{text(facts.name(run))}</h1><div class="sub">{lines}</div>'
-        f"{banner(run, diagnosis, proof)}{tiles(run)}</div>"
+        f"{banner(run, diagnosis, proof)}{tiles(run, after)}</div>"
     )
 
 
 def banner(run: Run, diagnosis: Diagnosis | None, proof: str) -> str:
     """The verdict in a coloured box: sign and words, not colour alone."""
     mood, head, words = verdict(run, diagnosis)
-    lines = "".join(f"<p>{text(each)}</p>" for each in (*words, proof) if each)
+    lines = "".join(f"<p>{text(each)}</p>" for each in words if each)
+    lines += f'<p class="proved">{text(proof)}</p>' if proof else ""
     icon = (
         '<svg viewBox="0 0 24 24" fill="none" stroke="currentColor" stroke-width="2" stroke-linecap="round" '
         f'stroke-linejoin="round" aria-hidden="true">{_ICONS[mood]}</svg>'
@@ -62,15 +65,27 @@ def verdict(run: Run, diagnosis: Diagnosis | None) -> tuple[Mood, str, Sequence[
         head = sentence(ended) if ended else "Trained; no diagnosis was asked for"
         return ("bad" if bad else "plain"), head, ()
     root = diagnosis.root
+    came = calm(diagnosis.verdict)
     if unexplained(diagnosis):
-        return "warn", UNEXPLAINED, (diagnosis.verdict,)
+        return "warn", UNEXPLAINED, (came,)
     if root is None and diagnosis.reserve:
-        return "warn", sentence(diagnosis.reserve), (diagnosis.verdict,)
+        return "warn", sentence(diagnosis.reserve), (came,)
     if root is None:
         seen = [each.message or each.title for each in diagnosis.findings]
-        return "good", "Healthy, nothing to fix", (diagnosis.verdict, *seen[:2])
+        return "good", "Healthy, nothing to fix", (came, *seen[:2])
     mood: Mood = "bad" if root.severity == "critical" else "warn"
-    return mood, sentence(root.title), (root.message, diagnosis.verdict)
+    return mood, sentence(root.title), (came, _TRIED.sub("", root.message))
+
+
+_TRIED = re.compile(r" (Tried: .*|Not tried\.)$", flags=re.DOTALL)
+"""What the trials said stands in the finding's card; the banner has the proof."""
+
+
+def calm(words: str) -> str:
+    """A verdict that shouts ("NOT LEARNING: ...") in ordinary letters, and whole as a sentence."""
+    head, colon, rest = words.partition(":")
+    said = (head.capitalize() if head.isupper() else head) + colon + rest
+    return said if not said or said.endswith(".") else said + "."
 
 
 def unexplained(diagnosis: Diagnosis) -> bool:
@@ -78,31 +93,49 @@ def unexplained(diagnosis: Diagnosis) -> bool:
     return diagnosis.root is None and diagnosis.lost
 
 
-def tiles(run: Run) -> str:
-    """The numbers of the run's summary."""
-    summary, metric = run.summary, facts.metric_name(run)
+def tiles(run: Run, after: Run | None = None) -> str:
+    """The numbers of the run's summary, each beside that of the repaired run where there is one."""
+    metric, objective = facts.metric_name(run), facts.objective_name(run)
     rows: list[tuple[str, str, str]] = []
 
-    def add(title: str, key: str, note: str = "") -> None:
-        if summary.get(key) is not None:
-            value = float(summary[key])
-            rows.append((title, facts.fixed(value) if "metric" in key else numeral(value), note))
+    def add(title: str, key: str, note: str) -> None:
+        told = [text(_number(each, key)) for each in (run, after) if each is not None and _number(each, key)]
+        if _number(run, key):
+            value = told[0] + "".join(f' <span class="now">\u2192 {each}</span>' for each in told[1:])
+            rows.append((title, value, note))
 
-    which = f"{summary['model']} model" if summary.get("model") else ""
     if metric != "loss":
-        add(f"validation {metric}", "valid_metric", which)
-        add(f"training {metric}", "train_metric", which)
-    add("training loss", "train_loss", facts.objective_name(run))
-    add("validation loss", "valid_loss", facts.objective_name(run))
+        add(f"validation {metric}", "valid_metric", _which(run))
+        add(f"training {metric}", "train_metric", _which(run))
+    add("training loss", "train_loss", objective)
+    add("validation loss", "valid_loss", objective)
     planned, taken = facts.planned(run), facts.steps(run)
     of = f"of {planned} planned" if planned and planned != taken else ""
     rows.append(("steps", str(taken), of or (facts.status(run) if run.status != "diverged" else "")))
-    rows.append(("time", duration(summary.get("seconds")), facts.machine(run)))
+    rows.append(("time", text(duration(run.summary.get("seconds"))), facts.machine(run)))
     cells = "".join(
-        f'<div class="tile"><dt>{text(title)}</dt><dd>{text(value)}<small>{text(note)}</small></dd></div>'
+        f'<div class="tile"><dt>{text(title)}</dt><dd>{value}<small>{text(note)}</small></dd></div>'
         for title, value, note in rows
     )
     return f'<dl class="tiles">{cells}</dl>'
+
+
+def _number(run: Run, key: str) -> str:
+    """A number of the summary as it is told; "" where there is none."""
+    value = run.summary.get(key)
+    if value is None:
+        return ""
+    return facts.fixed(float(value)) if "metric" in key else numeral(float(value))
+
+
+def _which(run: Run) -> str:
+    """Whose numbers they are: of the last model, or of the best, with its step and what came of it."""
+    which, best = run.summary.get("model"), run.summary.get("best_step")
+    if which != "best" or best in (None, facts.steps(run)):
+        return f"{which} model" if which else ""
+    last = run.history.last("valid_metric")
+    ended = "" if last is None else f"; {facts.fixed(float(last))} at the end"
+    return f"best model, step {best}{ended}"
 
 
 def sentence(words: str) -> str:

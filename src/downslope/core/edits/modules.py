@@ -40,7 +40,8 @@ class ReplaceModule(Edit):
         return model
 
     def __str__(self) -> str:
-        return f"{self.name} -> {label(self.factory)}"
+        bare = self.name.replace(".", "").isdigit()  # "3" alone reads as a number
+        return f"{'module ' if bare else ''}{self.name} -> {label(self.factory)}"
 
 
 @dataclass(frozen=True)

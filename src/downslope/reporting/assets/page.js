@@ -14,10 +14,40 @@
     }
     return typeof value === "string" && value.startsWith("@") ? colour(value.slice(1)) : value;
   };
-  const axis = (given, narrow) => ({
-    gridcolor: colour("grid"), linecolor: colour("line"), zerolinecolor: colour("line"), zeroline: false,
-    tickfont: { size: narrow ? 11 : 12 }, automargin: true, ticks: "", ...painted(given || {}),
-  });
+  const axis = (given, narrow) => {
+    const own = painted(given || {});
+    if (own.title) own.title = { ...own.title, font: { size: 12.5, color: colour("muted") } };
+    return {
+      gridcolor: colour("grid"), linecolor: colour("line"), zerolinecolor: colour("line"), zeroline: false,
+      tickfont: { size: narrow ? 11 : 12 }, automargin: true, ticks: "", ...own,
+    };
+  };
+  // Names of layers and remedies: on a narrow page without their kind, and never wider than a third of it.
+  const named = (layout, data, narrow, width) => {
+    const given = layout.yaxis;
+    if (given.type !== "category") return;
+    const names = [...new Set(data.flatMap((trace) => trace.y || []))];
+    const most = Math.max(10, Math.floor(width / (narrow ? 2.6 : 3.4) / 6.4));
+    const short = (name) => {
+      const bare = narrow ? name.replace(/ \([^()]*\)$/, "") : name;
+      return bare.length <= most ? bare : bare.slice(0, Math.floor(most / 2) - 1) + "\u2026" + bare.slice(-Math.ceil(most / 2));
+    };
+    Object.assign(given, { tickvals: names, ticktext: names.map(short), tickmode: "array" });
+  };
+  const mapped = (data, layout, narrow) => {
+    for (const trace of data) {
+      if (trace.type !== "heatmap") continue;
+      trace.textfont = { size: 11.5 };
+      trace.colorbar = {
+        ...trace.colorbar, tickfont: { size: 11 },
+        title: { ...trace.colorbar.title, font: { size: 12, color: colour("muted") } },
+      };
+      if (!narrow) continue;
+      delete trace.texttemplate;
+      Object.assign(trace.colorbar, { orientation: "h", y: -0.3, yanchor: "top", thickness: 9, title: {} });
+      layout.height += 46;
+    }
+  };
   const draw = (plot) => {
     const figure = plot.figure, choice = figure.choices[plot.chosen];
     const narrow = plot.clientWidth < 520;
@@ -35,11 +65,25 @@
     }
     layout.xaxis = layout.xaxis || axis({}, narrow);
     layout.yaxis = layout.yaxis || axis({}, narrow);
-    Plotly.react(plot, painted(choice.data), layout, { displayModeBar: false, responsive: true });
+    const data = painted(choice.data);
+    named(layout, data, narrow, plot.clientWidth);
+    mapped(data, layout, narrow);
+    if (narrow && given.showlegend !== false) {
+      layout.height += 17 * Math.max(0, data.filter((each) => each.name && each.showlegend !== false).length - 2);
+    }
+    plot.style.minHeight = layout.height + "px";
+    Plotly.react(plot, data, layout, { displayModeBar: false, responsive: true });
     plot.setAttribute("aria-label", choice.label_text || plot.dataset.label || "");
   };
   const plots = [...document.querySelectorAll(".plot")];
-  const drawAll = () => plots.forEach(draw);
+  const drawAll = () => plots.filter((plot) => plot.clientWidth > 0).forEach(draw);
+  document.querySelectorAll("details").forEach((each) => each.addEventListener("toggle", () => {
+    if (each.open) each.querySelectorAll(".plot").forEach(draw);
+  }));
+  document.querySelectorAll(".bar nav a").forEach((link) => link.addEventListener("click", () => {
+    const fold = document.querySelector(link.getAttribute("href") + " > details");
+    if (fold) fold.open = true;
+  }));
   for (const plot of plots) {
     plot.figure = JSON.parse(document.getElementById(plot.dataset.figure).textContent);
     plot.chosen = 0;
