@@ -47,6 +47,8 @@ docs: $(STAMP)  ## write docs/concepts.md from docs/concepts.toml
 
 bench: $(STAMP)  ## the measurements under bench/, one after another
 	@for file in bench/*.py; do [ -e "$$file" ] || continue; echo "== $$file"; $(BIN)/python "$$file" || exit 1; done
+	@echo "== bench/diagnosis (a sample; all of it takes hours: bench/diagnosis/README.md)"
+	@$(BIN)/python -m bench.diagnosis --half report --limit 60 --quiet
 
 clean:  ## remove .venv and every cache
 	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis .import_linter_cache build dist

@@ -94,19 +94,15 @@ def _chosen(said: argparse.Namespace) -> list[Case]:
         if said.half in ("both", case.half) and _wanted(case, said.only)
     ]
     if said.level:
-        worst: dict[str, int] = {}
-        for case in found:
-            worst[_fault(case)] = max(worst.get(_fault(case), 0), case.level)
-        level = (lambda case: worst[_fault(case)]) if said.level == "fatal" else (lambda _: 0)
-        found = [case for case in found if case.kind != "sick" or case.level == level(case)]
+        found = [case for case in found if case.kind != "sick" or _graded(case, said.level)]
     found = found[:: said.every]
     if said.limit and len(found) > said.limit:
         found = [found[round(i * (len(found) - 1) / max(said.limit - 1, 1))] for i in range(said.limit)]
     return found
 
 
-def _fault(case: Case) -> str:
-    return case.id.removesuffix(f"{case.grade}/{case.seed}") + case.grade.rpartition(" ")[0]
+def _graded(case: Case, level: str) -> bool:
+    return case.worst if level == "fatal" else case.level == 0
 
 
 def _wanted(case: Case, only: str) -> bool:

@@ -36,6 +36,8 @@ class Case:
     also: tuple[str, ...] = ()
     script: Callable[[], str] | None = None
     constant: float | None = None
+    worst: bool = True
+    """Whether this is the last grade of its fault."""
 
 
 def cases(*, wide: bool = False) -> Iterator[Case]:
@@ -61,7 +63,7 @@ def cases(*, wide: bool = False) -> Iterator[Case]:
                        lambda made=made, number=number: made(number))  # fmt: skip
     for given in FAULTS:
         turn = stream(given.symptom, given.way, 0)
-        for i, name in enumerate(given.bases if wide else _drawn(given.bases, turn)):
+        for i, name in enumerate(given.bases if wide else _drawn(given, turn)):
             for where in HALVES if wide else (HALVES[(turn // 2 + i) % 2],):
                 yield from _sick(given, Base(name, _seed(*name.split("/")[:2], where)))
     for script in SCRIPTS:
@@ -74,10 +76,11 @@ def _seed(task: str, net: str, where: str) -> int:
     return next(seed for seed in itertools.count() if half(stream(task, net, seed)) == where)
 
 
-def _drawn(names: tuple[str, ...], turn: int) -> list[str]:
-    """At most `MOST` of them, evenly spaced, each fault from another place on."""
-    count = min(MOST, len(names))
-    return [names[(turn + i * len(names) // count) % len(names)] for i in range(count)]
+def _drawn(given: Fault, turn: int) -> list[str]:
+    """At most `MOST` of its combinations: evenly spaced, each fault from another place on, then mixed."""
+    count, n = min(MOST, len(given.bases)), len(given.bases)
+    drawn = [given.bases[(turn + i * n // count) % n] for i in range(count)]
+    return sorted(drawn, key=lambda name: stream(f"{given.symptom} {given.way}", name, 1) >> 1)
 
 
 def _twin(base: Base) -> Case:
@@ -93,9 +96,10 @@ def _sick(given: Fault, base: Base) -> Iterator[Case]:
 
         way = f"{given.way} " if given.way else ""
         name = f"{base.name}/{way}{grade}/{base.seed}"
+        worst = level == len(given.grades) - 1
         yield Case(f"{given.symptom}/{name}", "sick", given.symptom, base.name, f"{way}{grade}", level,
-                   base.seed, half(base.stream), build, given.also)  # fmt: skip
-        if given.twinned and level == len(given.grades) - 1:
+                   base.seed, half(base.stream), build, given.also, worst=worst)  # fmt: skip
+        if given.twinned and worst:
             yield Case(f"twin/{given.symptom}/{name}", "twin", None, base.name, f"{way}{grade}", level,
                        base.seed, half(base.stream), lambda build=build: own_twin(build()))  # fmt: skip
 

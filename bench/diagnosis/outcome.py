@@ -64,12 +64,22 @@ def score(
         column, sign = "valid_metric", 1.0 if problem.direction == "max" else -1.0
     series = run.history.series(column)
     values = [sign * float(v) for step, v in zip(series.steps, series.values, strict=True) if step > 0]
+    if not values and problem.valid_source is None and judged != "last loss":
+        values = _on_training(run, problem)
     if not values:
         return None
     value = (
         max((v for v in values if math.isfinite(v)), default=math.nan) if judged == "metric" else values[-1]
     )
     return value if math.isfinite(value) else None
+
+
+def _on_training(run: Run, problem: ds.Problem) -> list[float]:
+    """The metric of the last model on the training part, where nothing is held out."""
+    if problem.metric is None:
+        return []
+    value = float(run.summary["train_metric"])
+    return [value if problem.direction == "max" else -value]
 
 
 def scored_by(judge: ds.Problem, model: Any, judged: Judged = "metric") -> float | None:
@@ -81,10 +91,9 @@ def scored_by(judge: ds.Problem, model: Any, judged: Judged = "metric") -> float
 
 
 def constant(problem: ds.Problem, judged: Judged = "metric") -> float | None:
-    """The score of the best constant prediction on the validation part; None where there is no such part."""
-    if problem.valid_source is None:
-        return None
-    target, held = _targets(problem.train_source), _targets(problem.valid_source)
+    """The score of the best constant prediction, on the validation part if there is one."""
+    target = _targets(problem.train_source)
+    held = _targets(problem.valid_source or problem.train_source)
     if not isinstance(target, Tensor):
         return None
     found: list[float] = []
@@ -95,7 +104,8 @@ def constant(problem: ds.Problem, judged: Judged = "metric") -> float | None:
                 value = float(problem.metric(output, held))
                 found.append(value if problem.direction == "max" else -value)
             elif problem.objective is not None:
-                value = float(problem.objective(output, held))
+                said = problem.objective(output, held)
+                value = float(sum(said.values()) if isinstance(said, dict) else said)
                 found.append(value if problem.maximize else -value)
         except (RuntimeError, ValueError, DownslopeError):
             continue
@@ -129,9 +139,11 @@ def share(value: float | None, base: float | None, twin: float | None) -> float:
     return max((value - base) / (twin - base), WORST)
 
 
-def learns(twin: float | None, base: float | None, problem: ds.Problem) -> bool:
-    """Whether a twin learnt enough for its fault to be seen."""
-    if twin is None or base is None:
-        return False
+def learns(twin: float | None, base: float | None, problem: ds.Problem) -> bool | None:
+    """Whether a twin learnt enough for its fault to be seen; None where no constant is known to compare."""
+    if twin is None:
+        return problem.valid_source is None and problem.metric is None
+    if base is None:
+        return None
     bounded = getattr(problem.metric, "__name__", "") in ("accuracy", "f1", "auc", "r2")
     return twin - base >= LEARNS * (1.0 - base) if bounded else twin > base

@@ -81,7 +81,7 @@ def _word(record: Record) -> str:
     told = diagnosis(record)
     if healthy(record):
         if not told:
-            return "ok" if record.get("learns") else "NO TWIN"
+            return "NO TWIN" if record.get("learns") is False else "ok"
         return "ALARM" if alarmed(record) else "REFUSED" if "refused" in told else "ok"
     if not _sound(record):
         return "NO TWIN"

@@ -63,7 +63,12 @@ def work(name: str, todo: tuple[str, ...], twins: dict[str, Record]) -> Record:
 def _trained(case: Case, todo: tuple[str, ...], twins: dict[str, Record]) -> Record:
     setup = case.build()
     reached, run = outcome.train(setup)
-    record: Record = {"status": reached.status, "run_seconds": reached.seconds, "score": reached.score}
+    record: Record = {
+        "case": case.id,
+        "status": reached.status,
+        "run_seconds": reached.seconds,
+        "score": reached.score,
+    }
     if isinstance(setup, Sick):
         twin = _twin(case, setup, twins)
         record |= {"constant": twin["constant"], "twin": twin["score"], "twin_learns": twin["learns"]}

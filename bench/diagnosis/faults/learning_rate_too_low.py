@@ -9,7 +9,7 @@ from bench.diagnosis.fault import Sick, fault
 @fault(
     "learning-rate-too-low",
     bases=names(),
-    grades={"/3": 3.0, "/100": 100.0, "/1000": 1000.0, "/10000": 10000.0},
+    grades={"by 3": 3.0, "by 100": 100.0, "by 1000": 1000.0, "by 10000": 10000.0},
 )
 def shorter_steps(base: Base, factor: float) -> Sick:
     return Sick(base.problem(), base.recipe.edit(lr=base.recipe.lr / factor))
