@@ -328,6 +328,9 @@ class _Session(Session):
         for name in ("references", "ground", "noise"):
             if name not in self.run.facts:
                 reasons.setdefault(name, "not needed: the run came far enough, or another cause explains it")
+        if self.run.facts.get("modules"):
+            reasons.setdefault("saturated_fraction", "no activation with flat ends was called")
+            reasons.setdefault("dead_fraction", "no rectifier was called")
         result = replace(result, not_checked=judge(self.run).not_checked)
         result.notes = [*result.notes, *self.notes]
         result.seconds = self.budget.spent

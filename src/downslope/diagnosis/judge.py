@@ -89,7 +89,7 @@ def arrange(findings: list[Finding], run: Run, known: Mapping[str, Symptom]) -> 
         if each.severity != "info":
             continue
         cause = next(
-            (i for i, root in enumerate(roots) if each.symptom in known[root.symptom].explains), None
+            (i for i, root in enumerate(roots) if known[root.symptom].can_explain(known[each.symptom])), None
         )
         if cause is None:
             minor.append(each)
@@ -119,7 +119,7 @@ def _explains(cause: Finding, effect: Finding, run: Run, known: Mapping[str, Sym
 
     With a trial of each, the cause's remedy must recover as much as the effect's own.
     """
-    if effect.symptom in known[cause.symptom].explains:
+    if known[cause.symptom].can_explain(known[effect.symptom]):
         begins, shows = cause.where.steps, effect.where.steps
         return begins is None or shows is None or begins[0] <= shows[0]
     first, second = trial_of(run, cause.symptom), trial_of(run, effect.symptom)

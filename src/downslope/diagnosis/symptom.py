@@ -19,6 +19,10 @@ GROUPS: tuple[Group, ...] = ("data", "output", "model", "step", "terrain", "gene
 """The causal order: what is wrong in an earlier group can bring about what shows in a later one."""
 
 
+STEPS = ("learning-rate-too-high", "learning-rate-too-low", "oscillation", "cliff", "noisy-gradient")
+"""What shows in the step where something before it is wrong."""
+
+
 class Clear(NamedTuple):
     """A symptom that was looked for and does not hold."""
 
@@ -47,7 +51,7 @@ class Symptom:
         order: Group and rank in it; earlier ones are causes of later ones.
         needs: What must be recorded: a fact ("data"), a probe ("probe:zero_fraction") or a column
             ("history:train_loss").
-        explains: Ids of the symptoms that this one can bring about.
+        explains: Ids of the symptoms that this one can bring about, or groups of them.
         source: The paper or measurement behind the criterion.
         check: The criterion.
     """
@@ -59,6 +63,10 @@ class Symptom:
     explains: tuple[str, ...]
     source: str
     check: Check
+
+    def can_explain(self, other: Symptom) -> bool:
+        """Whether this one can bring about `other`."""
+        return other.id != self.id and (other.id in self.explains or other.order[0] in self.explains)
 
     @property
     def rank(self) -> tuple[int, int]:

@@ -24,13 +24,9 @@ _SOURCE = "by definition: the best constant prediction is perfect"
     title="the target is the same for every example",
     order=("data", 1),
     needs=("data",),
-    explains=(
-        "uninformative-inputs", "class-imbalance", "unscaled-targets", "unscaled-inputs", "output-activation",
-        "objective-mismatch", "learning-rate-too-high", "learning-rate-too-low", "vanishing-gradient",
-        "dead-units", "high-variance", "high-bias",
-    ),
+    explains=("data", "output", "model", "step", "terrain", "generalisation"),
     source=_SOURCE,
-)  # fmt: skip
+)
 def constant_target(run: Run) -> Verdict:
     """The training targets take one value only."""
     target: Mapping[str, Any] | None = run.facts["data"].get("target")

@@ -35,7 +35,7 @@ _SOURCE = "Maas et al. 2013; Lu et al. 2020, Dying ReLU and initialization"
     title="units that are always zero",
     order=("model", 6),
     needs=("probe:dead_fraction",),
-    explains=("learning-rate-too-low",),
+    explains=("learning-rate-too-low", "plateau", "saddle-point", "high-bias"),
     source=_SOURCE,
 )
 def dead_units(run: Run) -> Verdict:

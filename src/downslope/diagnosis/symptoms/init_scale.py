@@ -16,7 +16,7 @@ from downslope.core.finding import Evidence, Finding, Where
 from downslope.core.run import Run
 from downslope.diagnosis.progress import progress, table
 from downslope.diagnosis.proof import proved, refuted, settle, tried
-from downslope.diagnosis.symptom import Clear, Unknown, Verdict, symptom
+from downslope.diagnosis.symptom import STEPS, Clear, Unknown, Verdict, symptom
 
 LARGE = 4.0
 """Gain of a layer, (weight rms) x sqrt(fan in), beyond which its weights count as large; He's rule has
@@ -42,7 +42,7 @@ _SOURCE = "Glorot and Bengio 2010; He et al. 2015, section 2.2"
     title="initial weights of the wrong scale",
     order=("model", 2),
     needs=("start",),
-    explains=("vanishing-gradient", "dead-units", "learning-rate-too-high", "learning-rate-too-low"),
+    explains=("vanishing-gradient", "exploding-gradient", "dead-units", "saturated-units", "terrain", *STEPS),
     source=_SOURCE,
 )
 def init_scale(run: Run) -> Verdict:

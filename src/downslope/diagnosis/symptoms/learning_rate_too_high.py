@@ -37,9 +37,12 @@ _SOURCE = "LeCun et al. 1998, section 4.6; Cohen et al. 2021"
     title="learning rate too high",
     order=("step", 0),
     needs=("history:train_loss",),
-    explains=("dead-units", "vanishing-gradient", "saturated-units", "high-variance"),
+    explains=(
+        "exploding-gradient", "vanishing-gradient", "dead-units", "saturated-units", "terrain", "oscillation",
+        "cliff", "noisy-gradient", "high-variance", "high-bias",
+    ),
     source=_SOURCE,
-)
+)  # fmt: skip
 def learning_rate_too_high(run: Run) -> Verdict:
     """The step is beyond what the terrain allows, and the run ended far from what is reachable."""
     lr = own_rate(run)

@@ -52,7 +52,7 @@ _SOURCE = "Bengio 2012, Practical recommendations, section 3.1; CS231n, ratio of
     title="learning rate too low",
     order=("step", 1),
     needs=("history:train_loss",),
-    explains=(),
+    explains=("too-few-steps", "plateau", "saddle-point", "ill-conditioned", "high-bias"),
     source=_SOURCE,
 )
 def learning_rate_too_low(run: Run) -> Verdict:

@@ -26,13 +26,9 @@ _SOURCE = "Goodfellow et al. 2016, section 8.1.2"
     title="the objective gives no gradient",
     order=("output", 0),
     needs=("objective",),
-    explains=(
-        "objective-mismatch", "unstable-objective", "summed-objective", "output-activation",
-        "vanishing-gradient", "dead-units", "frozen-parameters", "init-scale", "symmetric-init", "plateau",
-        "learning-rate-too-low", "learning-rate-too-high", "high-bias", "too-few-steps",
-    ),
+    explains=("output", "model", "step", "terrain", "generalisation"),
     source=_SOURCE,
-)  # fmt: skip
+)
 def non_differentiable(run: Run) -> Verdict:
     """The derivative of the objective by the model's output does not exist, or is zero wherever one looks."""
     objective: Mapping[str, Any] = run.facts["objective"]

@@ -27,10 +27,7 @@ _PLACES = (
     title="NaN or infinity in the data",
     order=("data", 0),
     needs=("data",),
-    explains=(
-        "unscaled-inputs", "unscaled-targets", "init-scale", "vanishing-gradient", "dead-units",
-        "learning-rate-too-high", "learning-rate-too-low",
-    ),
+    explains=("unscaled-inputs", "unscaled-targets", "output", "model", "step", "terrain", "generalisation"),
     source="IEEE 754: an operation on NaN gives NaN",
 )  # fmt: skip
 def non_finite_data(run: Run) -> Verdict:

@@ -41,12 +41,9 @@ _SOURCE = "Goodfellow et al. 2016, section 8.1.2"
     title="the objective does not lead where the metric looks",
     order=("output", 1),
     needs=("objective",),
-    explains=(
-        "vanishing-gradient", "dead-units", "learning-rate-too-low", "learning-rate-too-high", "high-bias",
-        "high-variance", "too-few-steps", "plateau", "init-scale", "unscaled-targets",
-    ),
+    explains=("unscaled-targets", "model", "step", "terrain", "generalisation"),
     source=_SOURCE,
-)  # fmt: skip
+)
 def objective_mismatch(run: Run) -> Verdict:
     """Output and target are broadcast against each other, or the objective's best is not the metric's."""
     objective: Mapping[str, Any] = run.facts["objective"]

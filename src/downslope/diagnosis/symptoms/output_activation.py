@@ -21,7 +21,7 @@ from downslope.core.run import Run
 from downslope.diagnosis.progress import SOLVED, progress
 from downslope.diagnosis.proof import BLUNDER, gain, proved, settle, trial_of, tried
 from downslope.diagnosis.reach import CLIPPED
-from downslope.diagnosis.symptom import Clear, Unknown, Verdict, symptom
+from downslope.diagnosis.symptom import STEPS, Clear, Unknown, Verdict, symptom
 
 _SOURCE = "Goodfellow, Bengio and Courville 2016, section 6.2.2; UMLAUT (Schoop et al. 2021)"
 _ONLY_SCORES = "scores of any size"
@@ -48,13 +48,7 @@ class _Fault:
     title="output activation and objective do not fit",
     order=("output", 0),
     needs=("output",),
-    explains=(
-        "init-scale",
-        "vanishing-gradient",
-        "dead-units",
-        "learning-rate-too-high",
-        "learning-rate-too-low",
-    ),
+    explains=("model", "terrain", *STEPS, "too-few-steps", "high-bias"),
     source=_SOURCE,
 )
 def output_activation(run: Run) -> Verdict:

@@ -35,8 +35,7 @@ _SOURCE = "Ojala and Garriga 2010"
     order=("data", 2),
     needs=("signal",),
     explains=(
-        "high-variance", "high-bias", "learning-rate-too-low", "learning-rate-too-high", "label-noise",
-        "class-imbalance", "dead-units", "vanishing-gradient", "too-few-steps", "unscaled-inputs",
+        "label-noise", "class-imbalance", "unscaled-inputs", "model", "step", "terrain", "generalisation",
     ),
     source=_SOURCE,
 )  # fmt: skip

@@ -19,7 +19,7 @@ from downslope.diagnosis.early import thrown
 from downslope.diagnosis.progress import progress
 from downslope.diagnosis.proof import proved, refuted, settle, tried
 from downslope.diagnosis.rates import own_rate
-from downslope.diagnosis.symptom import Clear, Verdict, symptom
+from downslope.diagnosis.symptom import STEPS, Clear, Verdict, symptom
 
 LARGE = 5.0
 """Root mean square of a feature beyond which it counts as unscaled: 5 times that of a standardised one."""
@@ -42,13 +42,7 @@ _PROVENANCE = "convention: inputs with mean 0 and deviation 1 (LeCun et al. 1998
     title="inputs of the wrong scale",
     order=("data", 1),
     needs=("features",),
-    explains=(
-        "init-scale",
-        "vanishing-gradient",
-        "dead-units",
-        "learning-rate-too-high",
-        "learning-rate-too-low",
-    ),
+    explains=("model", "terrain", *STEPS, "high-bias"),
     source=_SOURCE,
 )
 def unscaled_inputs(run: Run) -> Verdict:

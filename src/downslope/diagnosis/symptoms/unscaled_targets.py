@@ -18,7 +18,7 @@ from downslope.diagnosis.early import thrown
 from downslope.diagnosis.progress import progress
 from downslope.diagnosis.proof import proved, refuted, settle, tried
 from downslope.diagnosis.reach import CLIPPED
-from downslope.diagnosis.symptom import Clear, Unknown, Verdict, symptom
+from downslope.diagnosis.symptom import STEPS, Clear, Unknown, Verdict, symptom
 
 LARGE = 5.0
 """Root mean square of the targets beyond which they count as unscaled."""
@@ -43,13 +43,7 @@ _SOURCE = "Bishop 1995, Neural Networks for Pattern Recognition, section 8.2"
     title="targets of the wrong scale",
     order=("data", 2),
     needs=("data",),
-    explains=(
-        "init-scale",
-        "vanishing-gradient",
-        "dead-units",
-        "learning-rate-too-high",
-        "learning-rate-too-low",
-    ),
+    explains=("model", "terrain", *STEPS, "high-bias"),
     source=_SOURCE,
 )
 def unscaled_targets(run: Run) -> Verdict:

@@ -34,7 +34,7 @@ _SOURCE = "Bengio, Simard and Frasconi 1994; Glorot and Bengio 2010, section 4.2
     title="the gradient does not reach the early layers",
     order=("model", 4),
     needs=("start",),
-    explains=("learning-rate-too-low", "dead-units"),
+    explains=("learning-rate-too-low", "dead-units", "plateau", "too-few-steps", "high-bias"),
     source=_SOURCE,
 )
 def vanishing_gradient(run: Run) -> Verdict:
