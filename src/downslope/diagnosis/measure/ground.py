@@ -44,7 +44,7 @@ def measure(run: Run, problem: Problem) -> dict[str, Any]:
     start = drawn.to(hessian.gradient)
     found = lanczos(lambda v: hessian.product(v).to(v), start, steps=STEPS, tol=0.05, which="both")
     gradient: Tensor = hessian.gradient
-    slope = float(torch.linalg.vector_norm(gradient.double()))
+    slope = math.sqrt(float(torch.dot(gradient.double(), gradient.double())))
     along = abs(float(torch.dot(gradient, found.bottom.vector.to(gradient))))
     weights = math.sqrt(math.fsum(float(p.detach().double().square().sum()) for p in params))
     return {

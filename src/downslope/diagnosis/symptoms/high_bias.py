@@ -92,7 +92,10 @@ def _loss(rows: Sequence[Mapping[str, Any]], what: str) -> float | None:
 def _held_out(run: Run, rows: Sequence[Mapping[str, Any]]) -> float | None:
     """What the plain network reaches beyond the run on held-out data, in the way; None if not known."""
     constant, ending = table(run, "constant"), table(run, "ending")
-    row = next((each for each in rows if str(each.get("what", "")).startswith("a plain network")), {})
+    plain = [each for each in rows if str(each.get("what", "")).startswith("a plain network")]
+    if not plain:
+        return None
+    row = plain[0]
     key = "valid_metric" if row.get("valid_metric") is not None else "valid_loss"
     base, own, other = constant.get(key), ending.get(f"best_{key}"), row.get(key)
     if base is None or own is None or other is None or base == other:
