@@ -19,10 +19,10 @@ FAR = 0.75
 """A run that covers less of the way is far from what is reachable. Convention."""
 
 SOLVED = 0.9
-"""Share of the way to a perfect score at which a run counts as solved. Convention; bench/diagnosis.py."""
+"""Share of the way to a perfect score at which a run counts as solved. Convention; bench/diagnosis."""
 
 STANDING = 0.1
-"""A run that covers less of the way is no better than a constant. Convention; bench/diagnosis.py."""
+"""A run that covers less of the way is no better than a constant. Convention; bench/diagnosis."""
 
 FUTILE = 0.1
 """Share of the way to a perfect score that something must reach before a run is blamed. Convention."""

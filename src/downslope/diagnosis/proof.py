@@ -28,7 +28,7 @@ CERTAIN = 0.8
 """A cause whose remedy recovers this share of the way is the answer; no later one is tried. Convention."""
 
 
-_CLAIM = "convention: what a remedy must win back to be worth a warning; bench/diagnosis.py"
+_CLAIM = "convention: what a remedy must win back to be worth a warning; bench/diagnosis"
 
 
 def not_tried(run: Run) -> str:

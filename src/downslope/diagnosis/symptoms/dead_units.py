@@ -69,7 +69,7 @@ def dead_units(run: Run) -> Verdict:
             value=value,
             threshold=DEAD,
             unit="share of the layer",
-            provenance="at most 0.4 in learning nets of bench/diagnosis.py",
+            provenance="at most 0.4 in learning nets of bench/diagnosis",
         ),
         also=proved(run, "dead-units"),
         message=f"{value:.0%} of the units of {name} are zero for every example, from "

@@ -86,7 +86,7 @@ def high_variance(run: Run) -> Verdict:
             value=missing,
             threshold=GAP,
             unit="share of the way from constant to the training level",
-            provenance="convention; bench/diagnosis.py",
+            provenance="convention; bench/diagnosis",
         ),
         also=_further(sure, risen),
         message=message,

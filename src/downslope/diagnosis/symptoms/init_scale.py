@@ -132,6 +132,6 @@ def _data_explains(run: Run) -> bool:
 def _row(
     name: str, value: float, limit: float, excess: float, layer: Mapping[str, Any] | None
 ) -> tuple[Evidence, float, tuple[str, ...]]:
-    provenance = "He et al. 2015: 1.41 keeps the signal under ReLU; bench/diagnosis.py"
+    provenance = "He et al. 2015: 1.41 keeps the signal under ReLU; bench/diagnosis"
     evidence = Evidence(name=name, value=value, threshold=limit, unit="ratio", provenance=provenance)
     return evidence, excess, () if layer is None else (str(layer["name"]),)

@@ -97,14 +97,14 @@ def _evidence(ratio: float | None, jump: float, how: Progress) -> Evidence:
             name="loss of the first steps in the loss at the start",
             value=jump,
             threshold=SPIKE,
-            provenance="a stable step lowers the loss on average; bench/diagnosis.py",
+            provenance="a stable step lowers the loss on average; bench/diagnosis",
         )
     return Evidence(
         name="share of the way that was covered",
         value=how.share if how.share is not None else -math.inf,
         threshold=0.75,
         unit="share",
-        provenance="convention; bench/diagnosis.py",
+        provenance="convention; bench/diagnosis",
     )
 
 

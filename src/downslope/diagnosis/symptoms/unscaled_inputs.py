@@ -34,7 +34,7 @@ CERTAIN = 6.0
 """Factor beyond these limits at which, without a trial, a run that stands still is put down to the scale."""
 
 _SOURCE = "LeCun et al. 1998, Efficient BackProp, section 4.3"
-_PROVENANCE = "convention: inputs with mean 0 and deviation 1 (LeCun et al. 1998, 4.3); bench/diagnosis.py"
+_PROVENANCE = "convention: inputs with mean 0 and deviation 1 (LeCun et al. 1998, 4.3); bench/diagnosis"
 
 
 @symptom(

@@ -57,7 +57,7 @@ def vanishing_gradient(run: Run) -> Verdict:
         name="gradient per weight of the early layers in that of the late ones",
         value=ratio,
         threshold=FADED,
-        provenance="a factor 1/4 x gain for each sigmoid (Glorot and Bengio 2010); bench/diagnosis.py",
+        provenance="a factor 1/4 x gain for each sigmoid (Glorot and Bengio 2010); bench/diagnosis",
     )
     if ratio >= FADED:
         return Clear(f"{evidence.name} is {ratio:.2g}")
