@@ -27,7 +27,10 @@ from bench.diagnosis.score import line, markdown, summary
 def main() -> None:
     said = _said()
     if said.read:
-        found = [json.loads(each) for name in said.read for each in Path(name).read_text().splitlines()]
+        lines = [each for name in said.read for each in Path(name).read_text(encoding="utf-8").splitlines()]
+        found = list(
+            {record["case"]: record for record in map(json.loads, lines)}.values()
+        )  # the last counts
         print((markdown if said.markdown else summary)(found))
         return
     chosen = _chosen(said)
@@ -37,9 +40,9 @@ def main() -> None:
         return
     out = Path(said.out) if said.out else None
     commit = _commit()
-    done = [] if said.fresh or out is None else _done(out, commit)
-    known = {record["case"] for record in done}
     todo = tuple(word for word in ("diagnose", "repair", "search", "peers") if getattr(said, word))
+    done = [] if said.fresh or out is None else _done(out, commit, todo)
+    known = {record["case"] for record in done}
     index = {case.id: case for case in chosen}
     left = [case.id for case in chosen if case.id not in known]
     twins = {record["case"]: record["reached"] for record in done if "reached" in record}
@@ -119,16 +122,17 @@ def _wanted(case: Case, only: str) -> bool:
     return only in case.id
 
 
-def _done(out: Path, commit: str) -> list[dict[str, Any]]:
-    """What the file holds of this commit."""
+def _done(out: Path, commit: str, todo: tuple[str, ...]) -> list[dict[str, Any]]:
+    """What the file holds of this commit, as far as it was done whole and holds all that is asked for."""
     if not out.exists():
         return []
     lines = [json.loads(each) for each in out.read_text(encoding="utf-8").splitlines()]
-    return [record for record in lines if record.get("commit") == commit]
+    known = [record for record in lines if record.get("commit") == commit and "error" not in record]
+    return [record for record in known if set(todo) <= set(record.get("todo", ()))]
 
 
 def _commit() -> str:
-    """The commit, with a mark and the time where source or bench differ from it."""
+    """The commit, with a mark where source or bench differ from it."""
 
     def git(*words: str) -> str:
         made = subprocess.run(["git", *words], capture_output=True, text=True, check=False)

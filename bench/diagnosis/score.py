@@ -91,7 +91,9 @@ def _word(record: Record) -> str:
         return "harmful"
     if "refused" in told:
         return "REFUSED"
-    return "ok" if rooted(record) else "MISSED" if told["healthy"] else "OTHER"
+    if rooted(record):
+        return "ok"
+    return "MISSED" if told["healthy"] else "OTHER" if told["root"] else "UNNAMED"
 
 
 def line(record: Record) -> str:
