@@ -15,7 +15,7 @@ from bench.diagnosis.tasks import adding_task
     bases=names(task="adding-far"),
     twinned=True,
     grades={
-        "lag 2": (4, "rnn"),
+        "lag 1": (2, "rnn"),
         "lag 15": (30, "rnn"),
         "lag 20": (40, "rnn"),
         "lag 15, unrolled": (30, "loop"),
