@@ -37,7 +37,7 @@ def test_a_module_is_called_by_name_and_kind_and_a_function_after_its_module() -
     assert called(facts, "norm") == "norm (BatchNorm1d)"
     assert called(facts, "1") == "1 (ReLU)"
     assert called(facts, "4") == "4 (Softmax)"
-    assert called(facts, "3+tanh") == "tanh after 3 (Linear 64x10)"
+    assert called(facts, "3+tanh") == "Tanh after 3 (Linear 64x10)"
     assert called(facts, "unknown") == "unknown"
     assert called({}, "3") == "3"
     assert called({"output": None}, "") == ""

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import base64
+import gzip
 import json
 import math
 import re
 from html.parser import HTMLParser
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -141,10 +144,12 @@ def test_the_page_loads_nothing_from_anywhere(full: str) -> None:
     assert str(policy[0]["content"]).startswith("default-src 'none'")
 
 
-def test_the_drawing_library_is_inside_once(full: str) -> None:
+def test_the_drawing_library_is_inside_once_and_whole_and_packed(full: str) -> None:
     library = [each for each in Page(full).scripts if len(each) > 1_000_000]
     assert len(library) == 1
-    assert full.count("plotly.js v") == library[0].count("plotly.js v")
+    whole = Path(str(resources.files("plotly"))) / "package_data" / "plotly.min.js"
+    assert gzip.decompress(base64.b64decode(library[0])) == whole.read_bytes()
+    assert len(full) < whole.stat().st_size / 2
 
 
 def test_every_link_and_label_of_the_page_has_its_target(full: str) -> None:
@@ -186,9 +191,10 @@ def test_the_heat_map_is_log10_of_the_gradient_norms_with_zeros_told(full: str) 
     heat = Page(full).figures()["layers-map-data"]["choices"][0]["data"]
     assert heat[0]["z"] == [[0.0, 0.0, 0.0], [None, None, None]]
     assert heat[0]["x"] == ["1", "2", "30"]
-    assert heat[1]["text"] == ["0", "0", "0"]
-    assert heat[1]["y"] == ["b", "b", "b"]
-    assert heat[1]["textfont"]["color"] == "@ink"  # of the text on a card: the cell itself has no colour
+    numbers, zeros = heat[1:]
+    assert (numbers["text"], numbers["y"]) == (["1", "1", "1"], ["a", "a", "a"])
+    assert (zeros["text"], zeros["y"]) == (["0", "0", "0"], ["b", "b", "b"])
+    assert zeros["textfont"]["color"] == "@ink"  # of the text on a card: the cell itself has no colour
 
 
 def test_a_mark_stands_where_a_finding_begins(full: str) -> None:
@@ -216,7 +222,7 @@ def test_what_users_write_cannot_become_markup() -> None:
     html = report(found).html
     assert "<script>alert" not in html
     scripts = Page(html).all("script")
-    assert len([each for each in scripts if "type" not in each]) == 3
+    assert len([each for each in scripts if "type" not in each]) == 2
     assert len(scripts) - 3 == len(Page(html).figures())
 
 
@@ -352,3 +358,58 @@ def test_a_bar_is_longer_than_its_limit_where_the_value_is(value: float, limit: 
 def test_no_bar_is_drawn_for_what_is_not_finite() -> None:
     assert "svg" not in bar(math.inf, 1.0, "words")
     assert "svg" not in bar(math.nan, 1.0, "words")
+
+
+def test_the_best_step_and_the_level_of_a_constant_guess_are_marked() -> None:
+    run = ds.Run(status="done")
+    run.described = {"metric": "accuracy", "objective": "cross_entropy"}
+    for step, (loss, score) in enumerate([(2.3, 0.1), (1.0, 0.8), (1.4, 0.7)]):
+        run.history.log(step, train_loss=loss, valid_loss=loss, valid_metric=score)
+    run.facts["constant"] = {"loss": 2.2, "valid_loss": 2.25, "metric": 0.11, "valid_metric": 0.12}
+    figures = Page(report(run).html).figures()
+    loss = {each["name"]: each for each in figures["curves-loss-data"]["choices"][0]["data"]}
+    score = {each["name"]: each for each in figures["curves-metric-data"]["choices"][0]["data"]}
+    assert (loss["best validation"]["x"], loss["best validation"]["y"]) == ([1], [1.0])
+    assert (score["best accuracy"]["x"], score["best accuracy"]["y"]) == ([1], [0.8])
+    assert loss["constant guess"]["y"] == [2.2, 2.2]
+    assert score["constant guess"]["y"] == [0.12, 0.12]
+
+
+def test_one_spike_does_not_lift_the_running_mean_of_a_logarithmic_axis() -> None:
+    run = ds.Run(status="done")
+    for step in range(1, 101):
+        run.history.log(step, train_loss=1e6 if step == 50 else 1.0)
+    choice = Page(report(run).html).figures()["curves-loss-data"]["choices"][0]
+    assert choice["layout"]["yaxis"]["type"] == "log"
+    mean = next(each for each in choice["data"] if each["name"] == "train, running mean")
+    assert max(mean["y"]) == pytest.approx(10 ** (6 / 5), rel=1e-4)  # one of a window of five, in logarithms
+
+
+def test_layers_are_named_with_their_kind() -> None:
+    run = run_of()
+    run.facts["modules"] = {"a": {"type": "Linear", "size": "4x8"}}
+    figures = Page(report(run).html).figures()
+    heat, lines = (figures[key]["choices"][0] for key in ("layers-map-data", "activations-lines-data"))
+    assert heat["data"][0]["y"] == ["a (Linear 4x8)", "b"]
+    assert lines["data"][0]["name"] == "ReLU after a (Linear 4x8)"
+    assert "ReLU after a (Linear 4x8): 25 %" in lines["caption"]
+
+
+def test_a_healthy_page_has_no_empty_section_and_shows_its_checks() -> None:
+    page = Page(report(diagnosis_of(run_of())).html)
+    assert "findings" not in [each["id"] for each in page.all("section")]
+    assert "What else was checked: 1 cleared, 1 not judged" in page.text
+    sick = Page(report(diagnosis_of(run_of(), finding())).html)
+    folded = [each for each in sick.all("details") if each.get("class") == "fold"]
+    assert not [each for each in page.all("details") if each.get("class") == "fold"]
+    assert len(folded) == 1
+
+
+def test_each_number_of_a_repaired_run_stands_beside_that_before() -> None:
+    repaired = repair_of(diagnosis_of(run_of(), finding()))
+    after = run_of()
+    after.problem, after.recipe = repaired.problem, repaired.recipe
+    after.summary = {**after.summary, "valid_metric": 0.92}
+    html = report(repaired, after).html
+    assert '0.50 <span class="now">\u2192 0.92</span>' in html
+    assert '<tr class="kept"><td data-title="remedy">lr 0.1 \u2192 0.01</td>' in html

@@ -55,7 +55,7 @@ def called(facts: Mapping[str, Any], name: str) -> str:
     """
     before, plus, function = name.partition("+")
     if plus:
-        return f"{function} after {called(facts, before)}"
+        return f"{_KINDS.get(function, function)} after {called(facts, before)}"
     module, activation = _row(_row(facts, "modules"), name), _row(_row(facts, "activations"), name)
     output = _row(facts, "output")
     kind = str(module.get("type") or activation.get("kind") or "")

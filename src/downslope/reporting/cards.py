@@ -27,9 +27,6 @@ def section(diagnosis: Diagnosis, proved: Mapping[str, str] | None = None) -> Se
         proved: What a repair says of each remedy, by the remedy's words.
     """
     cards = "".join(card(each, proved or {}) for each in diagnosis.findings)
-    if not cards:
-        words = "No symptom that could be checked holds."
-        cards = f'<div class="card">{empty(words)}</div>'
     many = len(diagnosis.findings)
     lead = "" if many < 2 else "The first is the root: work on it before the others."
     return Section(id="findings", title="What was found", body=cards, lead=lead, rank=10, short="Findings")
@@ -54,10 +51,11 @@ def card(finding: Finding, proved: Mapping[str, str]) -> str:
 def evidence(each: Evidence) -> str:
     """A number, a bar that shows it beside its limit, and the same in words."""
     value = _united(each.value, each.unit)
-    limit = f"limit {_united(each.threshold, each.unit)}" if math.isfinite(each.threshold) else "no limit"
+    bounded = math.isfinite(each.threshold)
+    limit = f"limit {_united(each.threshold, each.unit)}" if bounded else "wanted without limit"
     numbers = f"<b>{text(value)}</b> · {text(limit)}"
     why = each.provenance.replace("convention: ", "by convention, ", 1)
-    provenance = f'<span class="provenance">Limit: {text(why)}</span>' if why else ""
+    provenance = f'<span class="provenance">{"Limit: " if bounded else ""}{text(why)}</span>' if why else ""
     words = f"{each.name}: {value}, {limit}"
     return (
         f'<li><span class="name">{text(each.name)}</span>{bar(each.value, each.threshold, words)}'

@@ -307,7 +307,7 @@ def _loss_words(run: Run, train: Series, valid: Series) -> str:
     if len(train.steps):
         parts.append(
             f"Batch loss goes from {numeral(train.values[0])} to {numeral(train.values[-1])} "
-            f"in {len(train.steps)} steps"
+            f"at step {int(train.steps[-1])}"
         )
     if len(valid.steps):
         lowest = int(valid.steps[np.nanargmin(valid.values)]) if np.isfinite(valid.values).any() else None

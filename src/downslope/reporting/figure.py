@@ -107,6 +107,6 @@ def vertical(
     note: Trace = {
         "x": step, "y": 1 - 0.085 * row, "yref": "paper", "text": text(label), "showarrow": False,
         "xanchor": "right" if left else "left", "yanchor": "top", "xshift": -4 if left else 4,
-        "font": {"color": colour, "size": 12},
+        "font": {"color": colour, "size": 12}, "bgcolor": "@card", "borderpad": 1,
     }  # fmt: skip
     return shape, note

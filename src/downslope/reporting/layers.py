@@ -83,14 +83,15 @@ def _choice(run: Run, probe: Probe, view: View) -> Choice | None:
     names = labelled(run, probe.modules)
     values = probe.values.T
     labels = [str(int(step)) for step in probe.steps]
-    logs = _logs(values)
-    told = {"texttemplate": "%{text}"} if len(labels) <= SAID else {}
+    logs, words = _logs(values), _words(values)
+    scale = _scale(logs, view)
     traces: list[Trace] = [
         {
-            "type": "heatmap", "x": labels, "y": names, "z": logs, "text": _words(values),
-            "hovertemplate": "%{y}, step %{x}: %{text}<extra></extra>", "xgap": 1, "ygap": 1,
-            "hoverongaps": True, **told, **_scale(logs, view),
+            "type": "heatmap", "x": labels, "y": names, "z": logs, "customdata": words,
+            "hovertemplate": "%{y}, step %{x}: %{customdata}<extra></extra>", "xgap": 1, "ygap": 1,
+            "hoverongaps": True, **scale,
         },
+        *(_numbers(logs, words, labels, names, scale) if len(labels) <= SAID else []),
         *_signs(values == 0, labels, names, "0", "@ink"),
         *_signs(np.isinf(values), labels, names, "\u00d7", "@bad"),
     ]  # fmt: skip
@@ -152,6 +153,34 @@ def _scale(logs: Floats, view: View) -> dict[str, Any]:
 
 def _words(values: Floats) -> list[list[str]]:
     return [[numeral(float(each)) for each in row] for row in values]
+
+
+def _numbers(
+    logs: Floats, words: list[list[str]], labels: list[str], modules: list[str], scale: dict[str, Any]
+) -> list[Trace]:
+    """The number in each coloured cell, black or white by which of them stands out more."""
+    rows, columns = np.nonzero(np.isfinite(logs))
+    span = scale["zmax"] - scale["zmin"]
+    shares = (logs[rows, columns] - scale["zmin"]) / span
+    return [
+        {
+            "type": "scatter", "mode": "text", "x": [labels[c] for c in columns],
+            "y": [modules[r] for r in rows],
+            "text": [words[r][c] for r, c in zip(rows, columns, strict=True)],
+            "hoverinfo": "skip", "meta": "numbers",
+            "textfont": {"color": [over(scale["colorscale"], each) for each in shares], "size": 11.5},
+        }
+    ]  # fmt: skip
+
+
+def over(colours: Sequence[Sequence[Any]], share: float) -> str:
+    """Black or white: what is read better over a scale's colour at `share` (WCAG 2.2, at least 4.5 to 1)."""
+    places = [float(place) for place, _ in colours]
+    levels = [[int(code[i : i + 2], 16) / 255 for i in (1, 3, 5)] for _, code in colours]
+    mixed = np.array([np.interp(share, places, [level[i] for level in levels]) for i in range(3)])
+    linear = np.where(mixed <= 0.04045, mixed / 12.92, ((mixed + 0.055) / 1.055) ** 2.4)
+    luminance = float(linear @ np.array([0.2126, 0.7152, 0.0722]))
+    return "#000000" if (luminance + 0.05) ** 2 > 1.05 * 0.05 else "#ffffff"
 
 
 def _signs(where: Bools, labels: list[str], modules: list[str], sign: str, colour: str) -> list[Trace]:
@@ -229,6 +258,7 @@ def _fractions(run: Run, probe: Probe, name: str, words: str) -> Choice | None:
     layout = {
         "xaxis": {"title": {"text": "step", "standoff": 6}, "rangemode": "tozero"},
         "yaxis": {"title": {"text": f"{name}, %", "standoff": 8}, "range": [-2, 102]},
+        "showlegend": True,
     }
     worst = max(good, key=lambda i: ended[i])
     left = f" The {len(drawn)} highest of {len(good)} are drawn." if len(good) > len(drawn) else ""

@@ -134,17 +134,11 @@ def _picture(repaired: Repair, key: str) -> str:
     }
     if higher_is_better(repaired) and max(max(each.after) for each in trials) <= 1:
         layout["xaxis"]["range"] = [-0.02, 1.02]
-    caption = " ".join(_said(each, repaired) for each in trials)
+    caption = "Each line is a seed, from its result with the unchanged recipe to that with the remedy."
     choice = Choice(name="scores", traces=traces, layout=layout, caption=caption)
     height = 110 + 40 * len(trials)
     title = f"Before and after, each seed: {measure(repaired)}"
     return Figure(id=f"{key}-seeds", title=title, choices=[choice], height=height).html()
-
-
-def _said(trial: Trial, repaired: Repair) -> str:
-    mean, interval = gained(trial, higher_is_better(repaired))
-    inside = f" ({interval})" if interval else ""
-    return f"{_arrowed(trial.edit)}: {mean}{inside}, {trial.verdict}."
 
 
 def _joins(trial: Trial, name: str) -> Trace:

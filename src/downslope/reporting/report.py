@@ -133,7 +133,8 @@ def _sections(content: _Content) -> Iterator[Section]:
     found = content.of(first)
     proved = proof.words(content.repairs[0]) if content.repairs else {}
     if found is not None:
-        yield cards.section(found, proved)
+        if found.findings:
+            yield cards.section(found, proved)
         yield cards.checks(found)
     for index, repaired in enumerate(content.repairs):
         after = content.after(repaired) if index == 0 else None

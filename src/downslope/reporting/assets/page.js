@@ -37,20 +37,21 @@
   const mapped = (data, layout, narrow) => {
     for (const trace of data) {
       if (trace.type !== "heatmap") continue;
-      trace.textfont = { size: 11.5 };
       trace.colorbar = {
         ...trace.colorbar, tickfont: { size: 11 },
         title: { ...trace.colorbar.title, font: { size: 12, color: colour("muted") } },
       };
       if (!narrow) continue;
-      delete trace.texttemplate;
+      for (const each of data) if (each.meta === "numbers") each.visible = false;
       Object.assign(trace.colorbar, { orientation: "h", y: -0.3, yanchor: "top", thickness: 9, title: {} });
       layout.height += 46;
     }
   };
+  const PAPER = 660;  // pixels of a figure on A4 or letter
+  let printing = false;
   const draw = (plot) => {
     const figure = plot.figure, choice = figure.choices[plot.chosen];
-    const narrow = plot.clientWidth < 520;
+    const width = printing ? PAPER : plot.clientWidth, narrow = width < 520;
     const given = choice.layout || {};
     const layout = {
       ...painted(given), height: figure.height, margin: { l: 56, r: 14, t: 10, b: 44, ...(given.margin || {}) },
@@ -66,19 +67,23 @@
     layout.xaxis = layout.xaxis || axis({}, narrow);
     layout.yaxis = layout.yaxis || axis({}, narrow);
     const data = painted(choice.data);
-    named(layout, data, narrow, plot.clientWidth);
+    named(layout, data, narrow, width);
     mapped(data, layout, narrow);
     if (narrow && given.showlegend !== false) {
       layout.height += 17 * Math.max(0, data.filter((each) => each.name && each.showlegend !== false).length - 2);
     }
     plot.style.minHeight = layout.height + "px";
+    if (printing) {
+      layout.width = PAPER;
+      Plotly.purge(plot);  // else the legend keeps the place that it had on the wider page
+    }
     Plotly.react(plot, data, layout, { displayModeBar: false, responsive: true });
     plot.setAttribute("aria-label", choice.label_text || plot.dataset.label || "");
   };
   const plots = [...document.querySelectorAll(".plot")];
-  const drawAll = () => plots.filter((plot) => plot.clientWidth > 0).forEach(draw);
+  const drawAll = () => window.Plotly && plots.filter((plot) => plot.clientWidth > 0).forEach(draw);
   document.querySelectorAll("details").forEach((each) => each.addEventListener("toggle", () => {
-    if (each.open) each.querySelectorAll(".plot").forEach(draw);
+    if (each.open && window.Plotly) each.querySelectorAll(".plot").forEach(draw);
   }));
   document.querySelectorAll(".bar nav a").forEach((link) => link.addEventListener("click", () => {
     const fold = document.querySelector(link.getAttribute("href") + " > details");
@@ -94,7 +99,7 @@
           each.setAttribute("aria-pressed", String(each === button)));
         const caption = plot.closest("figure").querySelector("figcaption");
         if (caption && plot.figure.choices[index].caption) caption.textContent = plot.figure.choices[index].caption;
-        draw(plot);
+        if (window.Plotly) draw(plot);
       });
     });
   }
@@ -108,7 +113,20 @@
     label(); drawAll();
   });
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { label(); drawAll(); });
-  label(); drawAll();
+  label();
+
+  // -- the drawing library is packed inside this file; without it the words under each picture remain ------------
+  const unpack = async () => {
+    const packed = atob(document.getElementById("plotly").textContent.trim());
+    const bytes = Uint8Array.from(packed, (each) => each.charCodeAt(0));
+    const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
+    const library = document.createElement("script");
+    library.textContent = await new Response(stream).text();
+    document.head.append(library);
+  };
+  if (plots.length) {
+    unpack().then(drawAll, () => plots.forEach((plot) => { plot.style.minHeight = 0; plot.hidden = true; }));
+  }
 
   // -- copying, printing -----------------------------------------------------------------------------------
   document.querySelectorAll(".copy").forEach((button) => button.addEventListener("click", async () => {
@@ -126,11 +144,13 @@
   addEventListener("beforeprint", () => {
     before = root.dataset.theme || "";
     root.dataset.theme = "light";
-    document.querySelectorAll("details").forEach((each) => { each.open = true; });
+    document.querySelectorAll("details.fold").forEach((each) => { each.open = true; });
+    printing = true;
     drawAll();
   });
   addEventListener("afterprint", () => {
     if (before) root.dataset.theme = before; else delete root.dataset.theme;
+    printing = false;
     drawAll();
   });
 })();
