@@ -6,12 +6,14 @@ import itertools
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from downslope.core import edits
 from downslope.reporting.layers import _ONE_END, _TWO_ENDS, over
 from downslope.reporting.page import asset
 from downslope.reporting.report import report
@@ -150,7 +152,9 @@ def test_nothing_is_wider_than_a_page_of_400_pixels(tmp_path: Path) -> None:
     import base64
     import json
 
-    html = report(repair_of(diagnosis_of(run_of(), finding("a_word_without_any_end_" * 8)))).html
+    repaired = repair_of(diagnosis_of(run_of(), finding("a_word_without_any_end_" * 8)))
+    repaired.trials.append(replace(repaired.trials[0], edit=edits.Advice("the_name_of_a_long_argument_" * 3)))
+    html = report(repaired).html
     page = tmp_path / "probe.html"
     page.write_text(PROBE.replace("PAGE", base64.b64encode(html.encode()).decode()), encoding="utf-8")
     command = [

@@ -182,7 +182,7 @@ def _trials(repaired: Repair) -> str:
         inside = f" <small>{text(interval)}</small>" if interval else ""
         difference = f"<span>{text(mean)}{inside}</span>" if mean else ""
         rows.append([edited(trial.edit), before, after, difference, word + reason])
-    head = ("remedy", "before", "after", "difference, paired by seed", "verdict")
+    head = ("remedy", "before", "after", "paired difference", "verdict")
     kept = {i: "kept" for i, each in enumerate(repaired.trials) if each.verdict == "kept"}
     return table(head, rows, numeric=(1, 2, 3), marked=kept)
 

@@ -41,7 +41,7 @@ def cliff(run: Run) -> Verdict:
     if found is None or found.times < LEAP:
         times = 0.0 if found is None else found.times
         return Clear(f"no step raised the loss more than {max(times, 1.0):.2g} times")
-    much = "beyond all numbers" if math.isinf(found.times) else f"{found.times:.2g} times"
+    much = "beyond all numbers" if math.isinf(found.times) else f"{found.times:.3g} times"
     said = f"step {found.step} raised the loss {much}"
     if not how.ended_far:
         return Clear(f"{said}, and the run recovered")
