@@ -413,3 +413,12 @@ def test_each_number_of_a_repaired_run_stands_beside_that_before() -> None:
     html = report(repaired, after).html
     assert '0.50 <span class="now">\u2192 0.92</span>' in html
     assert '<tr class="kept"><td data-title="remedy">lr 0.1 \u2192 0.01</td>' in html
+
+
+def test_an_axis_of_few_steps_has_whole_steps_only() -> None:
+    for steps, wanted in ((3, 1), (40, None)):
+        run = ds.Run(status="done")
+        for step in range(1, steps + 1):
+            run.history.log(step, train_loss=1.0 / step)
+        layout = Page(report(run).html).figures()["curves-loss-data"]["choices"][0]["layout"]
+        assert layout["xaxis"].get("dtick") == wanted

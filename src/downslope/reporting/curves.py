@@ -13,7 +13,7 @@ from downslope.core.finding import Finding
 from downslope.core.history import Floats, Ints, Series
 from downslope.core.run import Run
 from downslope.reporting import facts
-from downslope.reporting.figure import Choice, Figure, Trace, vertical
+from downslope.reporting.figure import Choice, Figure, Trace, by_step, vertical
 from downslope.reporting.markup import Section, empty
 from downslope.reporting.numerals import numeral
 
@@ -69,7 +69,7 @@ def metric_figure(run: Run, key: str) -> Figure | None:
     if name == "loss" or not len(series.steps):
         return None
     traces: list[Trace] = [_line(series, f"valid {name}", "@valid", markers=len(series.steps) < 60)]
-    layout = _layout(name, [], log=False)
+    layout = _layout(name, traces, log=False)
     goal = facts.described(run).get("goal")
     if isinstance(goal, (int, float)):
         layout["shapes"] = [_level(float(goal), "@good")]
@@ -217,8 +217,9 @@ def _layout(title: str, traces: Sequence[Trace], *, log: bool | None = None) -> 
     kind: dict[str, Any] = {"type": "log", "tickformat": "~g"}
     if log and 2 < _decades(traces) <= 6:
         kind["dtick"] = 1
+    last = max((int(each["x"][-1]) for each in traces if len(each["x"])), default=11)
     return {
-        "xaxis": {"title": {"text": "step", "standoff": 6}, "rangemode": "tozero"},
+        "xaxis": by_step(last),
         "yaxis": {"title": {"text": title, "standoff": 8}, **(kind if log else {"rangemode": "tozero"})},
     }
 

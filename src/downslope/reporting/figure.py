@@ -96,6 +96,12 @@ def finite(value: Any) -> Any:
     return str(value)
 
 
+def by_step(last: int) -> dict[str, Any]:
+    """An axis of steps up to `last`; whole steps only where there are few."""
+    axis: dict[str, Any] = {"title": {"text": "step", "standoff": 6}, "rangemode": "tozero"}
+    return axis | ({"dtick": 1} if last <= 10 else {})
+
+
 def vertical(
     step: float, label: str, colour: str, row: int = 0, *, left: bool = False
 ) -> tuple[Trace, Trace]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from downslope.core.history import Floats, Probe
 from downslope.core.modules import called
 from downslope.core.run import Run
-from downslope.reporting.figure import Choice, Figure, Trace
+from downslope.reporting.figure import Choice, Figure, Trace, by_step
 from downslope.reporting.markup import Section
 from downslope.reporting.numerals import numeral
 
@@ -256,7 +256,7 @@ def _fractions(run: Run, probe: Probe, name: str, words: str) -> Choice | None:
         for rank, i in enumerate(drawn)
     ]  # fmt: skip
     layout = {
-        "xaxis": {"title": {"text": "step", "standoff": 6}, "rangemode": "tozero"},
+        "xaxis": by_step(int(probe.steps[-1])),
         "yaxis": {"title": {"text": f"{name}, %", "standoff": 8}, "range": [-2, 102]},
         "showlegend": True,
     }
