@@ -9,7 +9,12 @@ from bench.diagnosis.tasks import head, mislabelled
 ADAPTIVE = names(net="mlp mlp-custom", method="adam rmsprop adamw")
 
 
-@fault("high-variance", bases=ADAPTIVE, grades={"800 clean": (800, 0.0), "150": (150, 0.3), "60": (60, 0.3)})
+@fault(
+    "high-variance",
+    bases=ADAPTIVE,
+    also=("label-noise",),
+    grades={"800 clean": (800, 0.0), "150": (150, 0.3), "60": (60, 0.3)},
+)
 def learnt_by_heart(base: Base, how: tuple[int, float]) -> Sick:
     count, share = how
     few = mislabelled(head(base.task, count), share)

@@ -26,18 +26,12 @@ def entropy_kept(output: Tensor, target: Tensor) -> Tensor:
     "unstable-objective",
     way="logarithm",
     bases=names(task="cancer circles moons labels"),
-    grades={"clamped": (entropy_kept, 1.0), "bare": (entropy, 1.0), "bare, certain": (entropy, 40.0)},
+    grades={"clamped": entropy_kept, "bare": entropy},
 )
-def logarithm(base: Base, how: tuple[Any, float]) -> Sick:
-    """The head starts as it is, or so large that some answers are certain."""
-    objective, factor = how
-
-    def change(model: nn.Module) -> None:
-        last = [m for m in model.modules() if isinstance(m, nn.Linear)][-1]
-        last.weight.data.mul_(factor)
-
-    twin = Setup(base.problem(end="sigmoid", objective=entropy_kept, change=change), base.recipe)
-    return Sick(base.problem(end="sigmoid", objective=objective, change=change), base.recipe, twin)
+def logarithm(base: Base, objective: Any) -> Sick:
+    """Where the data can be told apart without doubt, answers become certain on the way."""
+    twin = Setup(base.problem(end="sigmoid", objective=entropy_kept), base.recipe)
+    return Sick(base.problem(end="sigmoid", objective=objective), base.recipe, twin)
 
 
 def likelihood(output: Tensor, target: Tensor) -> Tensor:
