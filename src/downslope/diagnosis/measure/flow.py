@@ -40,18 +40,20 @@ def measure(problem: Problem, recipe: Recipe) -> dict[str, Any]:
     batch = sample(problem.train_source, ROWS, precision(model))
     objective = Objective(problem)
     inner = unwrap(model)
+    opened = {id(p) for p in inner.parameters() if p.requires_grad}
+    # A factory that leaves parameters out has them frozen by the recipe's groups.
+    optimised = {id(p) for group in build_optimizer(recipe, model).param_groups for p in group["params"]}
     with randomness.seeded(recipe.seed, "probe", 0):
         loss = objective(model, batch).value
     if loss.requires_grad:
         loss.backward()
-    optimised = {id(p) for group in build_optimizer(recipe, model).param_groups for p in group["params"]}
     held: list[dict[str, Any]] = []
     trained = 0
     for name, module in named_modules(inner):
         own = own_parameters(module)
         if not own:
             continue
-        why = _held(own, optimised)
+        why = _held(own, opened, optimised)
         count = sum(p.numel() for p in own)
         trained += 0 if why else count
         if why is not None:
@@ -62,11 +64,11 @@ def measure(problem: Problem, recipe: Recipe) -> dict[str, Any]:
     return {"parameters": total, "trained": trained, "held": counted}
 
 
-def _held(own: list[nn.Parameter], optimised: set[int]) -> str | None:
+def _held(own: list[nn.Parameter], opened: set[int], optimised: set[int]) -> str | None:
     """Why no step changes these parameters; None where one does."""
-    if not any(p.requires_grad for p in own):
+    open_ = [p for p in own if id(p) in opened]
+    if not open_:
         return "frozen"
-    open_ = [p for p in own if p.requires_grad]
     if not any(id(p) in optimised for p in open_):
         return "left out"
     return None if any(_moved(p) for p in open_) else "cut"

@@ -30,6 +30,9 @@ ROWS = 64
 STRETCHES = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
 """Sizes of the scores at which the objective must still be finite; nets in training reach some hundreds."""
 
+WILD = 30.0
+"""Size of the first output beyond which the free output starts at zero."""
+
 _ROUNDS = 60
 _ENDS = {"softmax": "probabilities", "sigmoid": "probability", "log_softmax": "log-probabilities"}
 
@@ -64,7 +67,7 @@ def measure(run: Run, problem: Problem, recipe: Recipe) -> dict[str, Any] | None
     found["growth"] = growth(objective, output, target, args)
     link = _link(run)
     found["gradient"] = _gradient(value, output, link)
-    found["breaks"] = _breaks(value, output, link) if found["gradient"] is not None else None
+    found["breaks"] = _breaks(value, output, link) if found["gradient"] else None
     if found["gradient"] and problem.metric is not None:
         with suppress(Exception):  # a metric may be undefined on what the objective leads to
             found |= _followed(problem, value, output, target, _expects(run))
@@ -129,7 +132,9 @@ def _followed(
     untrained model for the second.
     """
     link = _linked(expects)
-    start = torch.zeros_like(output) if expects in LINKS else output
+    # From an output that a wild start has thrown far away no descent comes home.
+    size = float(output.square().mean().sqrt())
+    start = torch.zeros_like(output) if expects in LINKS or not size < WILD else output
     free = _descend(lambda z: value(link(z)), start)
     row = None if free is None else best_row(value, expects, output[0], target, len(output))
     if free is None or row is None:

@@ -26,7 +26,7 @@ WIDEST = 4096
 
 _SOUND: dict[str, Any] = {
     "optimizer": "adam", "lr": 1e-3, "weight_decay": 0.0, "schedule": None, "warmup": None,
-    "clip_norm": None, "clip_value": None,
+    "clip_norm": None, "clip_value": None, "groups": (),
 }  # fmt: skip
 _ENDS: dict[str, Any] = {
     "probability": nn.Sigmoid, "probabilities": lambda: nn.Softmax(1),

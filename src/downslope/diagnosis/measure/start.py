@@ -29,8 +29,8 @@ def measure(problem: Problem, recipe: Recipe) -> dict[str, Any]:
         for every module with a matrix of weights, ``name``, ``type``, ``fan_in``, ``fan_out``,
         ``weight_rms``, ``gain`` (weight_rms * sqrt(fan_in): 1.41 is He's rule, 0.58 torch's default),
         ``in_rms``, ``out_rms``, ``out_spread`` (deviation over examples, root mean square over units),
-        ``grad_rms``, ``equal_rows`` (all units start alike), ``norm_after``; and ``norms``, the number of
-        norm layers.
+        ``grad_rms``, ``equal_rows`` (all units start alike); ``alike``, the names of recurrent
+        modules whose units start alike; and ``norms``, the number of norm layers.
     """
     model = problem.build(recipe.seed, recipe.init)
     batch = sample(problem.train_source, PROBED, precision(model))
@@ -56,9 +56,20 @@ def measure(problem: Problem, recipe: Recipe) -> dict[str, Any]:
     return {
         "loss": float(raw),
         "layers": layers,
+        "alike": _alike(inner),
         "norms": count_norms(inner),
         "trained_loss": float(loss.detach()),
     }
+
+
+def _alike(model: nn.Module) -> list[str]:
+    """Recurrent modules all of whose matrices hold a single number each."""
+    return [
+        name
+        for name, module in named_modules(model)
+        if isinstance(module, nn.RNNBase)
+        and all(bool((p == p.flatten()[0]).all()) for p in module.parameters() if p.dim() > 1)
+    ]
 
 
 def has_matrix(module: nn.Module) -> bool:

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from downslope.core.edits import Advice, Edit, Unfreeze
+from downslope.core.edits import Advice, Edit, SetRecipe, Unfreeze
 from downslope.core.finding import Evidence, Finding, Where
 from downslope.core.run import Run
 from downslope.diagnosis.progress import progress
@@ -51,7 +51,7 @@ def frozen_parameters(run: Run) -> Verdict:
     if not how.ended_far:
         return Clear(f"{said}, and the run does well without them")
     reasons = sorted({str(each["why"]) for each in held})
-    edits = _remedies(held)
+    edits = _remedies(run, held)
     bug = "frozen" not in reasons
     severity = settle(run, "frozen-parameters", strong=bug and (how.standing or not edits[0].provable))
     if severity is None:
@@ -81,12 +81,15 @@ def _names(held: Sequence[Mapping[str, Any]]) -> list[str]:
     return [str(each["name"]) for each in held]
 
 
-def _remedies(held: Sequence[Mapping[str, Any]]) -> tuple[Edit, ...]:
+def _remedies(run: Run, held: Sequence[Mapping[str, Any]]) -> tuple[Edit, ...]:
     by = {why: [str(each["name"]) for each in held if each["why"] == why] for why in _WORDS}
     edits: list[Edit] = []
     if by["frozen"]:
         edits.append(Unfreeze(tuple(name for name in by["frozen"] if name != "model")))
     if by["left out"]:
+        if run.recipe is not None and run.recipe.groups:
+            groups = [each.to_dict() for each in run.recipe.groups]
+            edits.append(SetRecipe({"groups": [each for each in groups if each.get("train", True)]}))
         edits.append(Advice(f"give the optimizer every parameter: {', '.join(by['left out'])} too"))
     if by["cut"]:
         edits.append(Advice(f"let the gradient through to {', '.join(by['cut'])}: no detach, no no_grad"))

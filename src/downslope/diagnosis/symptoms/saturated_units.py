@@ -34,7 +34,7 @@ _SOURCE = "LeCun et al. 1998, section 4.4; Glorot and Bengio 2010, section 3"
 @symptom(
     "saturated-units",
     title="units at the flat ends of their activation",
-    order=("model", 7),
+    order=("model", 4),
     needs=("probe:saturated_fraction",),
     explains=("vanishing-gradient", "learning-rate-too-low", "plateau"),
     source=_SOURCE,

@@ -37,13 +37,14 @@ def symmetric_init(run: Run) -> Verdict:
     """A hidden layer whose units have equal weights before the first step, in a run that suffers."""
     layers: Sequence[Mapping[str, Any]] = run.facts["start"]["layers"]
     hidden = [layer for layer in layers[:-1] if layer["trainable"]]
-    if not hidden:
+    recurrent = [str(each) for each in run.facts["start"].get("alike") or ()]
+    if not hidden and not recurrent:
         return Clear("no hidden layer: no units that could be alike") if layers else Unknown(
             "the model has no layer with a matrix of weights")  # fmt: skip
     alike = [layer for layer in hidden if layer["equal_rows"]]
-    if not alike:
+    if not alike and not recurrent:
         return Clear("the units of every hidden layer start different")
-    names = tuple(str(layer["name"]) for layer in alike)
+    names = (*(str(layer["name"]) for layer in alike), *recurrent)
     how = progress(run)
     if not how.ended_far:
         return Clear(f"the units of {', '.join(names)} start alike, but the run does well all the same")
@@ -59,7 +60,7 @@ def symmetric_init(run: Run) -> Verdict:
             name=f"different units in {names[0]}",
             value=1.0,
             threshold=2.0,
-            unit=f"of {alike[0]['fan_out']}",
+            unit=f"of {alike[0]['fan_out']}" if alike else "of all its units",
             provenance="equal units get equal gradients",
         ),
         also=proved(run, "symmetric-init"),

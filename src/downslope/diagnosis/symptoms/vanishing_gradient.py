@@ -32,7 +32,7 @@ _SOURCE = "Bengio, Simard and Frasconi 1994; Glorot and Bengio 2010, section 4.2
 @symptom(
     "vanishing-gradient",
     title="the gradient does not reach the early layers",
-    order=("model", 4),
+    order=("model", 5),
     needs=("start",),
     explains=("learning-rate-too-low", "dead-units", "plateau", "too-few-steps", "high-bias"),
     source=_SOURCE,
