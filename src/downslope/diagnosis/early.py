@@ -54,15 +54,16 @@ def little(run: Run) -> bool:
     How much there was to learn is not known where nothing was compared: noisy targets leave little.
     """
     how = progress(run)
-    known = (run.facts.get("constant") or {}).get("loss")
-    if how.diverged or how.reachable is not None or how.final is None or not known or known < 0:
+    sign = -1.0 if run.maximize else 1.0
+    known = sign * ((run.facts.get("constant") or {}).get("loss") or 0.0)
+    if how.diverged or how.reachable is not None or how.final is None or known <= 0:
         return False
-    values = run.history.series("train_loss").values
+    values = sign * run.history.series("train_loss").values
     if len(values) < FEW:
         return False
     half = values[len(values) // 2 :]  # of a loss that falls its mean is no lower than the end
     noise = SURE * float(half.std()) / math.sqrt(len(half))
-    return float(half.mean()) + noise < known and how.final < (1 - LITTLE) * known
+    return float(half.mean()) + noise < known and sign * how.final < (1 - LITTLE) * known
 
 
 def sudden(run: Run) -> bool:
@@ -108,10 +109,10 @@ def killed(run: Run) -> bool:
     """Whether a layer's units were alive at the start and are dead for good later: a step did that."""
     if "dead_fraction" not in run.probes:
         return False
-    rows = np.nan_to_num(run.probes["dead_fraction"].values, nan=0.0)
+    rows = run.probes["dead_fraction"].values
     if len(rows) < 2:
         return False
-    later = rows[-max(1, len(rows) // 4) :].min(axis=0)
+    later = rows[-max(1, len(rows) // 4) :].min(axis=0)  # what was not measured compares as no
     return bool(((rows[0] <= ALIVE) & (later >= KILLED)).any())
 
 

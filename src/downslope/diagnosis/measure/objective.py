@@ -46,7 +46,8 @@ def measure(run: Run, problem: Problem, recipe: Recipe) -> dict[str, Any] | None
         ``value``; ``aligned`` (the value with output and target in one shape, where their shapes differ by an
         axis of length 1 only); ``growth`` (value on the batch taken twice, in that on the batch once: 1 for
         a mean, 2 for a sum); ``gradient`` (root mean square of the derivative by the output; 0 for a
-        function that is flat, None where there is none); ``breaks`` (the smallest of `STRETCHES` at which the
+        function that is flat, None where there is none); ``sound`` (whether that derivative is finite at the
+        model's first output); ``breaks`` (the smallest of `STRETCHES` at which the
         value or its derivative is not finite; None if all are); ``followed`` (the metric where the output
         itself goes down on the objective, an example at a time), ``guess`` (the metric of the best constant
         output on the same examples) and ``floor`` (1 where the objective has one). None where the model puts
@@ -67,6 +68,8 @@ def measure(run: Run, problem: Problem, recipe: Recipe) -> dict[str, Any] | None
     found["growth"] = growth(objective, output, target, args)
     link = _link(run)
     found["gradient"] = _gradient(value, output, link)
+    first = _slope(value, output)
+    found["sound"] = first is None or bool(torch.isfinite(first).all())
     found["breaks"] = _breaks(value, output, link) if found["gradient"] else None
     if found["gradient"] and problem.metric is not None:
         with suppress(Exception):  # a metric may be undefined on what the objective leads to
@@ -103,13 +106,20 @@ def _gradient(value: Callable[[Tensor], Tensor], output: Tensor, link: Link) -> 
     """Largest root mean square of the derivative by the output, at the output and at two drawn ones."""
     found: list[float] = []
     for made in (output, link(_drawn(output)), link(3 * _drawn(output))):
-        free = made.detach().clone().requires_grad_()
-        loss = value(free)
-        if not loss.requires_grad:
+        slope = _slope(value, made)
+        if slope is None:
             return None
-        (slope,) = torch.autograd.grad(loss, free, allow_unused=True, materialize_grads=True)
         found.append(float(slope.double().square().mean().sqrt()))
     return max((each for each in found if math.isfinite(each)), default=math.inf)
+
+
+def _slope(value: Callable[[Tensor], Tensor], output: Tensor) -> Tensor | None:
+    """The derivative of the objective at `output`; None where the graph is cut."""
+    free = output.detach().clone().requires_grad_()
+    loss = value(free)
+    if not loss.requires_grad:
+        return None
+    return torch.autograd.grad(loss, free, allow_unused=True, materialize_grads=True)[0]
 
 
 def _breaks(value: Callable[[Tensor], Tensor], output: Tensor, link: Link) -> float | None:

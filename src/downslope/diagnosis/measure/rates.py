@@ -97,7 +97,10 @@ def _brisk(run: Run, lr: float) -> float | None:
     """The rate at which updates are of the usual size, where the recipe's are far smaller."""
     if "update_ratio" not in run.probes:
         return None
-    update = float(np.nanmedian(run.probes["update_ratio"].values))
+    values = run.probes["update_ratio"].values
+    if np.isnan(values).all():
+        return None
+    update = float(np.nanmedian(values))
     return lr * USUAL / update if 0 < update < USUAL / 1000 else None
 
 

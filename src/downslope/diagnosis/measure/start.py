@@ -16,7 +16,9 @@ from downslope.core.loss import Objective
 from downslope.core.modules import named_modules
 from downslope.core.problem import Problem
 from downslope.core.recipe import Recipe
+from downslope.data.inspect import sampled
 from downslope.diagnosis.measure.sample import PROBED, precision, sample
+from downslope.training.facts.data import scales
 
 _NORMS = ("Norm",)
 
@@ -29,8 +31,8 @@ def measure(problem: Problem, recipe: Recipe) -> dict[str, Any]:
         for every module with a matrix of weights, ``name``, ``type``, ``fan_in``, ``fan_out``,
         ``weight_rms``, ``gain`` (weight_rms * sqrt(fan_in): 1.41 is He's rule, 0.58 torch's default),
         ``in_rms``, ``out_rms``, ``out_spread`` (deviation over examples, root mean square over units),
-        ``grad_rms``, ``equal_rows`` (all units start alike); ``alike``, the names of recurrent
-        modules whose units start alike; and ``norms``, the number of norm layers.
+        ``grad_rms``, ``equal_rows`` (all units start alike), and of the first also ``entry``, the scales of
+        the features that it is given; ``alike``, the names of recurrent modules whose units start alike; and ``norms``, the number of norm layers.
     """
     model = problem.build(recipe.seed, recipe.init)
     batch = sample(problem.train_source, PROBED, precision(model))
@@ -123,9 +125,16 @@ def layer_hook(name: str, layers: list[dict[str, Any]]) -> Any:
                 "equal_rows": bool(rows.shape[0] > 1 and (rows == rows[:1]).all()),
                 "trainable": bool(module.weight.requires_grad),
             }
+            | ({"entry": _entry(given)} if not layers else {})
         )
 
     return hook
+
+
+def _entry(given: Tensor | None) -> dict[str, Any] | None:
+    if given is None or given.dim() == 0 or not given.numel():
+        return None
+    return scales(given[: sampled(given)].detach().to("cpu", torch.float64))
 
 
 def _rms(x: Tensor) -> float:

@@ -9,6 +9,7 @@ Source: Bengio, Simard and Frasconi 1994; Pascanu, Mikolov and Bengio 2013, sect
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -74,7 +75,7 @@ def exploding_gradient(run: Run) -> Verdict:
 def _grown(run: Run) -> tuple[float | None, tuple[str, ...], str]:
     """The larger of the growth through layers and through time, where, and which."""
     rows: Sequence[Mapping[str, Any]] = run.facts["start"]["layers"]
-    layers = [each for each in rows if each["trainable"] and each.get("grad_rms")]
+    layers = [each for each in rows if each["trainable"] and math.isfinite(each.get("grad_rms") or math.nan)]
     through: list[tuple[float, tuple[str, ...], str]] = []
     if len(layers) >= 3:
         late = float(layers[-1]["grad_rms"])

@@ -136,7 +136,7 @@ def _goal_missed(run: Run, ending: Mapping[str, Any]) -> bool:
     if problem is None or problem.goal is None or problem.metric is None:
         return False
     best = ending.get("best_valid_metric")
-    return problem.reached(ending.get("train_metric")) and not problem.reached(best)
+    return best is not None and problem.reached(ending.get("train_metric")) and not problem.reached(best)
 
 
 def _good_enough(run: Run) -> bool:

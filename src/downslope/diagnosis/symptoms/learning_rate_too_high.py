@@ -61,7 +61,7 @@ def learning_rate_too_high(run: Run) -> Verdict:
     evidence = _evidence(ratio, jump, how)
     jumped = how.diverged and sudden(run)
     hard = (how.diverged and not jumped) or (ratio is not None and ratio > SHARP) or thrown(run)
-    if trying(run) and lower is None and rates_tried(run):
+    if trying(run) and lower is None and rates_tried(run) and not how.diverged:
         return Clear("no lower rate did better in a short trial")
     if lower is None and not (hard and how.standing):
         return Unknown(SUDDEN if jumped else not_tried(run))

@@ -2,22 +2,22 @@
 
 The Hessian of the first layer is the covariance of its inputs times what comes after: inputs with a root mean
 square of 100 make it 10,000 times as sharp in one direction and leave it flat in others. It looks like a bad
-learning rate. Networks that start with a norm layer, and adaptive methods on mildly unscaled data, do not
-suffer; therefore the symptom needs a run that ended far from what is reachable, and a trial where one can be
-had. Source: LeCun, Bottou, Orr and Müller 1998, Efficient BackProp, section 4.3.
+learning rate. Networks that bring their inputs to scale themselves, and adaptive methods on mildly unscaled
+data, do not suffer; therefore the symptom needs a run that ended far from what is reachable, a first layer
+that is given such inputs, and a trial where one can be had. Source: LeCun, Bottou, Orr and Müller 1998, Efficient BackProp, section 4.3.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from downslope.core.edits import Edit, SetRecipe, StandardiseInputs
 from downslope.core.finding import Evidence, Finding
 from downslope.core.run import Run
 from downslope.diagnosis.early import thrown
-from downslope.diagnosis.progress import progress
-from downslope.diagnosis.proof import proved, refuted, settle, tried
+from downslope.diagnosis.progress import progress, table
+from downslope.diagnosis.proof import proved, refuted, settle, tried, trying
 from downslope.diagnosis.rates import own_rate
 from downslope.diagnosis.symptom import STEPS, Clear, Verdict, symptom
 
@@ -48,20 +48,17 @@ _PROVENANCE = "convention: inputs with mean 0 and deviation 1 (LeCun et al. 1998
 def unscaled_inputs(run: Run) -> Verdict:
     """A feature's scale or offset is far from 1, and it costs the run a material share of its way."""
     features: Mapping[str, Any] = run.facts["features"]
-    measured = [
-        ("root mean square of the largest feature", features["max_rms"], LARGE, features["max_rms"] / LARGE),
-        ("root mean square of the largest feature", features["max_rms"], SMALL, SMALL / features["max_rms"]),
-        ("mean of a typical feature in its deviations", features["offset_ratio"], OFFSET,
-         features["offset_ratio"] / OFFSET),
-    ]  # fmt: skip
-    name, value, limit, excess = max(measured, key=lambda row: row[3])
+    name, value, limit, excess = _furthest(features)
     if excess < 1:
         return Clear(f"largest feature has root mean square {features['max_rms']:.3g}")
     if not progress(run).ended_far:
         return Clear(f"{name} is {value:.3g}, but the run does well with it")
-    severity = settle(
-        run, "unscaled-inputs", strong=progress(run).standing and (excess > CERTAIN or thrown(run))
-    )
+    entry = _entry(run)
+    inside = entry is not None and _furthest(entry)[3] < 1
+    if entry is not None and inside and not trying(run):
+        return Clear(f"{name} is {value:.3g}; the model brings it to {entry['max_rms']:.3g} before any layer")
+    beyond = excess > CERTAIN or thrown(run)
+    severity = settle(run, "unscaled-inputs", strong=progress(run).standing and beyond and not inside)
     if severity is None:
         return Clear(f"{name} is {value:.3g}; {refuted(run, 'unscaled-inputs')}")
     return Finding(
@@ -77,6 +74,25 @@ def unscaled_inputs(run: Run) -> Verdict:
         remedies=(StandardiseInputs(), *_smaller_step(run, features["max_rms"])),
         source=_SOURCE,
     )
+
+
+def _furthest(features: Mapping[str, Any]) -> tuple[str, float, float, float]:
+    """Name, value and limit of what is furthest out of range, and how many times its limit that is."""
+    rms, offset = features["max_rms"], features["offset_ratio"]
+    measured = [
+        ("root mean square of the largest feature", rms, LARGE, rms / LARGE),
+        ("root mean square of the largest feature", rms, SMALL, SMALL / rms),
+        ("mean of a typical feature in its deviations", offset, OFFSET, offset / OFFSET),
+    ]
+    return max(measured, key=lambda row: row[3])
+
+
+def _entry(run: Run) -> Mapping[str, Any] | None:
+    """The features as the first layer is given them; None where another module may have had them first."""
+    layers: Sequence[Mapping[str, Any]] = table(run, "start").get("layers") or ()
+    modules: Mapping[str, Mapping[str, Any]] = table(run, "modules")
+    first = next((name for name, each in modules.items() if each["parameters"] and not each["norm"]), None)
+    return layers[0].get("entry") if layers and layers[0]["name"] == first else None
 
 
 def _smaller_step(run: Run, rms: float) -> tuple[Edit, ...]:

@@ -40,6 +40,7 @@ def unstable_objective(run: Run) -> Verdict:
     breaks = objective.get("breaks")
     ended: Mapping[str, Any] = run.facts.get("nonfinite") or {}
     inside = ended.get("what") == "loss" or (ended.get("what") == "gradient" and breaks is not None)
+    inside = inside or (bool(ended) and objective.get("sound") is False)
     if not ended:
         would = "" if breaks is None else f"; scores of size {breaks:g} would break it"
         return Clear("the loss stayed finite" + would)

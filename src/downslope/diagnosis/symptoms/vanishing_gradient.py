@@ -9,6 +9,7 @@ Source: Hochreiter 1991; Bengio, Simard and Frasconi 1994; Glorot and Bengio 201
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -52,6 +53,8 @@ def vanishing_gradient(run: Run) -> Verdict:
             if layers
             else Unknown("no gradient was measured before the first step")
         )
+    if not all(math.isfinite(layer["grad_rms"]) for layer in layers):
+        return Unknown("the gradient before the first step is not finite")
     ratio, where = _faded(layers)
     evidence = Evidence(
         name="gradient per weight of the early layers in that of the late ones",
