@@ -54,7 +54,7 @@ def little(run: Run) -> bool:
     How much there was to learn is not known where nothing was compared: noisy targets leave little.
     """
     how = progress(run)
-    sign = -1.0 if run.maximize else 1.0
+    sign = _sign(run)
     known = sign * ((run.facts.get("constant") or {}).get("loss") or 0.0)
     if how.diverged or how.reachable is not None or how.final is None or known <= 0:
         return False
@@ -72,7 +72,7 @@ def sudden(run: Run) -> bool:
     A step that is too large throws the loss up, or the weights, before they overflow. Without either, NaN in
     a batch or the arithmetic of the objective is behind it.
     """
-    values = run.history.series("train_loss").values
+    values = _sign(run) * run.history.series("train_loss").values
     lost = np.flatnonzero(~np.isfinite(values))
     if not len(lost) and run.facts.get("nonfinite") is None:
         return False
@@ -100,7 +100,7 @@ def _moved(run: Run) -> float | None:
 def spike(run: Run, how: Progress) -> float:
     """Median loss of the steps 2 to 20 in the loss before the first; infinite where it left the numbers."""
     values = run.history.series("train_loss").values[1:20]
-    if how.first is None or not how.first > 0 or not len(values) or sudden(run):
+    if how.first is None or not _sign(run) * how.first > 0 or not len(values) or sudden(run):
         return 0.0
     return math.inf if not np.isfinite(values).all() else float(np.median(values)) / how.first
 
@@ -122,14 +122,20 @@ def risen(run: Run) -> float:
     0 where that is not known, where the rise lies within the noise of the batches, or where the updates are
     too small to have led anywhere.
     """
+    sign = _sign(run)
     series = run.history.series("train_loss").values
     how, end = progress(run), smoothed(run)
-    known = [each for each in (how.first, how.constant) if each is not None and each > 0]
+    known = [sign * each for each in (how.first, how.constant) if each is not None and sign * each > 0]
     if end is None or len(series) < FEWEST or not known or _crawls(run):
         return 0.0
     tail = series[-max(2, len(series) // 10) :]
     noise = SURE * float(tail.std()) / math.sqrt(len(tail))
-    return end / max(known) if end - noise > max(known) else 0.0
+    return sign * end / max(known) if sign * end - noise > max(known) else 0.0
+
+
+def _sign(run: Run) -> float:
+    """By which the objective is multiplied to be minimised."""
+    return -1.0 if run.maximize else 1.0
 
 
 def _crawls(run: Run) -> bool:

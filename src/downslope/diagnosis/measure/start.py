@@ -32,7 +32,8 @@ def measure(problem: Problem, recipe: Recipe) -> dict[str, Any]:
         ``weight_rms``, ``gain`` (weight_rms * sqrt(fan_in): 1.41 is He's rule, 0.58 torch's default),
         ``in_rms``, ``out_rms``, ``out_spread`` (deviation over examples, root mean square over units),
         ``grad_rms``, ``equal_rows`` (all units start alike), and of the first also ``entry``, the scales of
-        the features that it is given; ``alike``, the names of recurrent modules whose units start alike; and ``norms``, the number of norm layers.
+        the features that it is given; ``alike``, the names of recurrent modules whose units start alike; and
+        ``norms``, the number of norm layers.
     """
     model = problem.build(recipe.seed, recipe.init)
     batch = sample(problem.train_source, PROBED, precision(model))

@@ -4,7 +4,8 @@ The Hessian of the first layer is the covariance of its inputs times what comes 
 square of 100 make it 10,000 times as sharp in one direction and leave it flat in others. It looks like a bad
 learning rate. Networks that bring their inputs to scale themselves, and adaptive methods on mildly unscaled
 data, do not suffer; therefore the symptom needs a run that ended far from what is reachable, a first layer
-that is given such inputs, and a trial where one can be had. Source: LeCun, Bottou, Orr and Müller 1998, Efficient BackProp, section 4.3.
+that is given such inputs, and a trial where one can be had. Source: LeCun, Bottou, Orr and Müller 1998,
+Efficient BackProp, section 4.3.
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from downslope.core import batches
 from downslope.core.edits import StandardiseInputs, StandardiseTargets
@@ -58,6 +59,17 @@ def features(problem: Problem) -> dict[str, Any] | None:
     for edit in problem.edits:
         if isinstance(edit, StandardiseInputs) and edit.scale is not None:
             values = (values - edit.scale[0]) / edit.scale[1]
+    return scales(values)
+
+
+def scales(values: Tensor) -> dict[str, Any] | None:
+    """Root mean square, deviation and offset of the features in `values`, whose examples are on axis 0.
+
+    Returns:
+        ``rms`` of all values; ``max_rms`` and its ``max_rms_feature``, ``max_std``, ``std_ratio`` (95th in
+        5th percentile) and ``offset_ratio`` (median of mean in deviation) of the features that vary; how
+        many ``features`` there are, and ``varying`` of them. None where none varies.
+    """
     values = values.movedim(1, -1) if values.dim() > 3 else values
     values = values.reshape(-1, values.shape[-1] if values.dim() > 1 else 1)
     if not bool(values.sum().isfinite()):
