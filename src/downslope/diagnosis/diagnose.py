@@ -328,6 +328,8 @@ class _Session(Session):
         for name in ("references", "ground", "noise"):
             if name not in self.run.facts:
                 reasons.setdefault(name, "not needed: the run came far enough, or another cause explains it")
+        stopped = self.run.status == "failed"
+        reasons.setdefault("", "no step was taken" if stopped else "an earlier cause explains the run")
         if self.run.facts.get("modules"):
             reasons.setdefault("saturated_fraction", "no activation with flat ends was called")
             reasons.setdefault("dead_fraction", "no rectifier was called")

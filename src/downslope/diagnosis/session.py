@@ -56,7 +56,8 @@ class Session:
         """One paired trial of `edit`, as long as the time allows; None where it does not."""
         own = _own_length(edit)
         share = self._share_of_run()
-        if own and time.monotonic() + self._cost(3.0) > self.limit:
+        longer = (total_steps(*edit.apply(self.problem, self.recipe)) or 0) if own else 0
+        if own and time.monotonic() + self._cost(longer / max(self._full(), 1)) > self.limit:
             share = None
         if share is None:
             self.notes.append(f"No time for a trial of {edit}.")
@@ -64,7 +65,7 @@ class Session:
         full = share >= 1 or own
         steps = self._full() if full else max(10, int(share * int(self.run.summary.get("steps") or 0)))
         if own:
-            steps = total_steps(*edit.apply(self.problem, self.recipe)) or steps
+            steps = longer or steps
         self._say(f"trial of {edit}, {steps} steps")
         found = attempt(self.problem, self.recipe, edit, steps, self.held)
         if found.get("status") == "interrupted":

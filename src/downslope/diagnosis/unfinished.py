@@ -9,6 +9,10 @@ FALLING = 0.02
 """Fall of the loss over the last fifth of the run, as a share of the way to the lowest loss there is."""
 
 
+BOUGHT = 0.5
+"""Share of the way that a remedy which buys steps has to recover: the run ended far below that level."""
+
+
 def unfinished(run: Run) -> bool:
     """Whether the loss still falls at the end, far from its floor, and the run is neither lost nor solved."""
     how = progress(run)

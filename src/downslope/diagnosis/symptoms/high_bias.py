@@ -22,6 +22,7 @@ from downslope.core.run import Run
 from downslope.diagnosis.progress import progress, table
 from downslope.diagnosis.proof import MATERIAL, answered
 from downslope.diagnosis.symptom import Clear, Unknown, Verdict, symptom
+from downslope.diagnosis.unfinished import unfinished
 
 SIZES = ("width", "hidden", "hidden_size", "hidden_dim", "units", "channels", "dim", "d_model", "n_hidden")
 """Names by which factories usually call the size of a layer."""
@@ -59,6 +60,8 @@ def high_bias(run: Run) -> Verdict:
     said = f"a plain network comes {short:.0%} of the way further than the best of this model"
     if not math.isfinite(short) or short < MATERIAL:
         return Clear(said)
+    if unfinished(run):
+        return Clear(f"{said}, but the run was still falling")
     beyond = _held_out(run, rows)
     if beyond is not None and beyond < MATERIAL / 2:
         return Clear(f"{said}, but only by heart: on held-out data {max(beyond, 0.0):.0%}")

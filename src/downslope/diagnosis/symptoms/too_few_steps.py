@@ -15,10 +15,10 @@ from downslope.core.run import Run
 from downslope.diagnosis.progress import progress
 from downslope.diagnosis.proof import answered, not_tried, proved, refuted, settle, tried, trying
 from downslope.diagnosis.symptom import Clear, Unknown, Verdict, symptom
-from downslope.diagnosis.unfinished import FALLING, unfinished
+from downslope.diagnosis.unfinished import BOUGHT, FALLING, unfinished
 
-TIMES = 3
-"""How much longer the trial is."""
+TIMES, SHORT, LONGER = 3, 150, 10
+"""How much longer the trial is; and from how few steps down it is longer still, because that costs little."""
 
 _SOURCE = "a trial three times as long; bench/diagnosis"
 
@@ -43,10 +43,11 @@ def too_few_steps(run: Run) -> Verdict:
         return Unknown(not_tried(run))
     if answered(run) and "too-few-steps" not in run.facts["trials"]:
         return Unknown(not_tried(run))
-    severity = settle(run, "too-few-steps", strong=False)
+    severity = settle(run, "too-few-steps", strong=False, material=BOUGHT)
     if severity is None:
         return Clear(f"{said}; {refuted(run, 'too-few-steps')}")
     last = max(1, int(run.summary.get("steps") or 1))
+    times = LONGER if last <= SHORT else TIMES
     key = "epochs" if run.recipe.epochs is not None else "steps"
     given = getattr(run.recipe, key)
     return Finding(
@@ -61,8 +62,8 @@ def too_few_steps(run: Run) -> Verdict:
             unit="share of the way to what is reachable",
             provenance="convention; a trial settles it",
         ),
-        also=proved(run, "too-few-steps"),
+        also=proved(run, "too-few-steps", BOUGHT),
         message=f"{said[0].upper()}{said[1:]}, and it was far from done.{tried(run, 'too-few-steps')}",
-        remedies=(SetRecipe({key: TIMES * int(given or 1)}, {key: given}),),
+        remedies=(SetRecipe({key: times * int(given or 1)}, {key: given}),),
         source=_SOURCE,
     )

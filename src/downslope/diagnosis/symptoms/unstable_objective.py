@@ -17,6 +17,7 @@ from typing import Any
 from downslope.core.edits import Advice, Edit, SetObjective
 from downslope.core.finding import Evidence, Finding, Where
 from downslope.core.run import Run
+from downslope.diagnosis.early import sudden
 from downslope.diagnosis.named import named
 from downslope.diagnosis.proof import proved, tried
 from downslope.diagnosis.symptom import Clear, Unknown, Verdict, symptom
@@ -46,6 +47,8 @@ def unstable_objective(run: Run) -> Verdict:
         return Clear("the loss stayed finite" + would)
     if not inside:
         return Clear(f"the first value that is not finite is the {ended.get('what')}")
+    if breaks is None and objective.get("sound") is not False and not sudden(run):
+        return Clear("the loss rose before it left the finite numbers: the step did that, not the formula")
     step = ended.get("step")
     name = named(run)
     edits: tuple[Edit, ...] = (SetObjective(name),) if name else ()
