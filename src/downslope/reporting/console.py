@@ -171,7 +171,10 @@ def next_of_diagnosis(found: Diagnosis, task: str | None, written: Path | None =
     if task is None and found.run.folder is not None:
         follow = f"downslope report {said(found.run.folder)}"
         return [*kept, *(opened(written) or [Row(follow, label="next")])]
-    return [*kept, *_then(f"downslope repair {task}", written)]
+    serious = [each for each in found.findings if each.severity != "info"]
+    by_hand = bool(serious) and not any(edit.provable for each in serious for edit in each.remedies)
+    verb = "diagnose" if by_hand else "repair"
+    return [*kept, *_then(f"downslope {verb} {task}{'   # once that is put right' if by_hand else ''}", written)]
 
 
 def opened(written: Path | None) -> list[Row]:
