@@ -173,8 +173,9 @@ def next_of_diagnosis(found: Diagnosis, task: str | None, written: Path | None =
         return [*kept, *(opened(written) or [Row(follow, label="next")])]
     serious = [each for each in found.findings if each.severity != "info"]
     by_hand = bool(serious) and not any(edit.provable for each in serious for edit in each.remedies)
-    verb = "diagnose" if by_hand else "repair"
-    return [*kept, *_then(f"downslope {verb} {task}{'   # once that is put right' if by_hand else ''}", written)]
+    if by_hand:
+        return [*kept, *_then(f"downslope diagnose {task}   # once that is put right", written)]
+    return [*kept, *_then(f"downslope repair {task}", written)]
 
 
 def opened(written: Path | None) -> list[Row]:
