@@ -87,7 +87,8 @@ def test_noise_that_nothing_can_learn_is_put_down_to_the_inputs_and_to_nothing_e
     noise = torch.randn(200, 1, generator=generator)
     made = problem(model=lambda: mlp(1), objective="mse", metric="r2", train=(X[:150], noise[:150]),
                    valid=(X[150:], noise[150:]))  # fmt: skip
-    serious = [each.symptom for each in diagnosed(made, recipe(epochs=15)).findings if each.severity != "info"]
+    findings = diagnosed(made, recipe(epochs=15)).findings
+    serious = [each.symptom for each in findings if each.severity != "info"]
     assert serious == ["uninformative-inputs"]
 
 

@@ -28,7 +28,8 @@ def classes(draw: torch.Generator, count: int = C) -> tuple[torch.Tensor, torch.
 def test_every_named_metric_says_its_goal():
     goals = {name: names.resolve("metric", name).goal for name in names.TABLE["metric"]}
     assert {name for name, goal in goals.items() if goal == "min"} == {"error", "mse", "rmse", "mae"}
-    assert {name for name, goal in goals.items() if goal == "max"} == {"accuracy", "balanced_accuracy", "f1", "auc", "r2"}
+    higher = {name for name, goal in goals.items() if goal == "max"}
+    assert higher == {"accuracy", "balanced_accuracy", "f1", "auc", "r2"}
 
 
 class TestAccuracy:
