@@ -15,12 +15,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from downslope.core.edits import Advice, Edit, ReplaceModule, SetObjective, WrapModel
+from downslope.core.edits import (
+    Advice,
+    Combined,
+    Edit,
+    ReplaceModule,
+    SetObjective,
+    StandardiseTargets,
+    WrapModel,
+)
 from downslope.core.finding import Evidence, Finding, Where
 from downslope.core.run import Run
+from downslope.diagnosis.early import short
 from downslope.diagnosis.progress import SOLVED, progress
 from downslope.diagnosis.proof import BLUNDER, gain, proved, settle, trial_of, tried
-from downslope.diagnosis.reach import CLIPPED
+from downslope.diagnosis.reach import CLIPPED, HOPELESS, LARGE
 from downslope.diagnosis.symptom import STEPS, Clear, Unknown, Verdict, symptom
 
 _SOURCE = "Goodfellow, Bengio and Courville 2016, section 6.2.2; UMLAUT (Schoop et al. 2021)"
@@ -41,6 +50,8 @@ class _Fault:
     remedies: tuple[Edit, ...]
     hopeless: bool = False
     """Whether the output can never say what is wanted: then no trial is needed."""
+    partial: bool = False
+    """Whether only some of what is wanted is out of reach: a run that has hardly begun does not show it."""
 
 
 @symptom(
@@ -72,6 +83,7 @@ def output_activation(run: Run) -> Verdict:
         severity = "critical"
     else:
         far = how.diverged or (how.share is not None and how.share < SOLVED)
+        far = far and not (fault.partial and short(run))
         severity = settle(run, "output-activation", strong=far, material=BLUNDER) or "info"
     module = output.get("module")
     return Finding(
@@ -90,7 +102,11 @@ def output_activation(run: Run) -> Verdict:
 def _in_words(edits: tuple[Edit, ...], output: Mapping[str, Any]) -> tuple[Edit, ...]:
     """For a script, which no edit can reach: what to do in its code, objectives of ours left out."""
     ours = ("categorical", "bernoulli")
-    rest = [each for each in edits if not (isinstance(each, SetObjective) and each.objective in ours)]
+    rest = [
+        each
+        for each in edits
+        if not isinstance(each, Combined) and not (isinstance(each, SetObjective) and each.objective in ours)
+    ]
     at = f" (module {output['module']})" if output.get("module") else ""
     words = f"remove the {output['activation']} at the end of the model{at}"
     return tuple(
@@ -207,6 +223,11 @@ def _out_of_range(
         return None
     target: Mapping[str, Any] = data.get("target") or {}
     low, high = _LIMITS[activation]
+    hopeless = clipped > HOPELESS
+    removal = _replacing(output, "torch.nn:Identity", f"remove the {activation} at the end of the model")
+    # Freed alone, the output would still have to travel to targets of that size.
+    far = target.get("kind") == "real" and (target.get("rms") or 0.0) > LARGE
+    both = (Combined((*removal, StandardiseTargets())),) if hopeless and far and removal[0].provable else ()
     span = f"{target.get('min', math.nan):.3g} to {target.get('max', math.nan):.3g}"
     return _Fault(
         Evidence(
@@ -217,7 +238,9 @@ def _out_of_range(
             provenance="what a perfect model would still lose",
         ),
         f"The targets run from {span}, and a {activation} gives {low:g} to {high:g} only.",
-        _replacing(output, "torch.nn:Identity", f"remove the {activation} at the end of the model"),
+        (*both, *removal),
+        hopeless=hopeless,
+        partial=not hopeless,
     )
 
 

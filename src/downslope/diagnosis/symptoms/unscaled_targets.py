@@ -17,11 +17,8 @@ from downslope.core.run import Run
 from downslope.diagnosis.early import thrown
 from downslope.diagnosis.progress import progress
 from downslope.diagnosis.proof import proved, refuted, settle, tried
-from downslope.diagnosis.reach import CLIPPED
+from downslope.diagnosis.reach import CLIPPED, LARGE
 from downslope.diagnosis.symptom import STEPS, Clear, Unknown, Verdict, symptom
-
-LARGE = 5.0
-"""Root mean square of the targets beyond which they count as unscaled."""
 
 SMALL = 0.05
 """Deviation of the targets below which they count as unscaled."""

@@ -93,7 +93,8 @@ def _output(problem: Problem, loss: Loss, args: tuple[Any, ...], seen: Nodes) ->
     found = output.of_call(problem, loss.output, loss.target, args, seen)
     source = problem.train_source
     if isinstance(source, Memory) and "clipped" in found:
-        found["clipped"] = output.clipped(found["activation"], problem.splitter(source.batch)[2])
+        target = output.as_trained(problem, problem.splitter(source.batch)[2])
+        found["clipped"] = output.clipped(found["activation"], target)
     return found
 
 

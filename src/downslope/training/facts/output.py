@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from downslope.core import batches, randomness
 from downslope.core.adapted import Adapted, unwrap
+from downslope.core.edits import StandardiseTargets
 from downslope.core.loss import Objective
 from downslope.core.modules import named_modules
 from downslope.core.problem import Problem
@@ -64,7 +65,7 @@ def measure(problem: Problem, recipe: Recipe) -> dict[str, Any]:
     finally:
         for handle in handles:
             handle.remove()
-    return of_call(problem, output, target, args, seen)
+    return of_call(problem, output, as_trained(problem, target), args, seen)
 
 
 def of_call(
@@ -92,6 +93,14 @@ def of_call(
         found["expects"] = agreeing(Objective(problem), output, target, args)
     found["clipped"] = clipped(found["activation"], target)
     return found
+
+
+def as_trained(problem: Problem, target: Any) -> Any:
+    """`target` as the objective is handed it: in standard units where an edit says so."""
+    for edit in problem.edits:
+        if isinstance(edit, StandardiseTargets) and edit.scale is not None and isinstance(target, Tensor):
+            target = (target - edit.scale[0].to(target.device)) / edit.scale[1].to(target.device)
+    return target
 
 
 def clipped(activation: str | None, target: Any) -> float | None:
