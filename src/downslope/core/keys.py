@@ -17,9 +17,7 @@ __all__ = ["normalised"]
 _DEFAULT_EPOCHS = 20
 
 
-def normalised(
-    given: Mapping[str, Any], fields: Sequence[str]
-) -> tuple[dict[str, Any], frozenset[str]]:
+def normalised(given: Mapping[str, Any], fields: Sequence[str]) -> tuple[dict[str, Any], frozenset[str]]:
     """The fields' values, settings gathered under ``settings``; and the keys that were said.
 
     Args:

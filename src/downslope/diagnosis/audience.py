@@ -39,7 +39,6 @@ STRIDES = (1, 5, 11, 23)
 """Steps between them; odd, so that two optimizers taking turns are both heard."""
 
 
-
 class Role:
     """One optimizer in the script: its track, and what was gathered of its data and objective."""
 

@@ -53,6 +53,7 @@ SLACK = 8.0
 OBSERVED = 0.05
 """Share of the run's time that its probes may take: a diagnosis looks closer than a fit."""
 
+
 def diagnose(
     problem_or_run: Problem | Run,
     recipe: Recipe | None = None,

@@ -120,9 +120,7 @@ class Gathered:
         first = next(iter(self.targets or self.inputs), None)
         return None if first is None else len(first)
 
-    def measure(
-        self, run: Run, seen: Mapping[str, Any] | None, bad: Mapping[str, Any] | None = None
-    ) -> None:
+    def measure(self, run: Run, seen: Mapping[str, Any] | None, bad: Mapping[str, Any] | None = None) -> None:
         """Put facts of data, features, output and constant into `run`.
 
         Args:

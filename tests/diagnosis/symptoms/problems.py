@@ -54,9 +54,7 @@ def net(inputs: int, outputs: int, *end: nn.Module, width: int = 32) -> nn.Modul
 
 
 def problem(data: tuple[Pair, Pair], model: Any, objective: Any, metric: Any, **fields: Any) -> ds.Problem:
-    return ds.Problem(
-        model=model, objective=objective, train=data[0], valid=data[1], metric=metric, **fields
-    )
+    return ds.Problem(model=model, objective=objective, train=data[0], valid=data[1], metric=metric, **fields)
 
 
 def recipe(**changes: Any) -> ds.Recipe:

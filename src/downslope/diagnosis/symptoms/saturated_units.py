@@ -78,8 +78,7 @@ def saturated_units(run: Run) -> Verdict:
         ),
         also=proved(run, "saturated-units"),
         message=f"{value:.0%} of the outputs of {name} are at the flat ends of the activation, from "
-        f"{at_start}."
-        + tried(run, "saturated-units"),
+        f"{at_start}." + tried(run, "saturated-units"),
         remedies=_remedies(run),
         source=_SOURCE,
     )

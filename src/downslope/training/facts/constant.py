@@ -30,9 +30,7 @@ FLAT = 1e-7
 _ROUNDS, _ITERATIONS = 4, 25
 
 
-def measure(
-    problem: Problem, recipe: Recipe, like: Tensor | None = None
-) -> dict[str, float | None] | None:
+def measure(problem: Problem, recipe: Recipe, like: Tensor | None = None) -> dict[str, float | None] | None:
     """The objective and the metric at the best constant output, in the user's units.
 
     The constant is fitted by L-BFGS through the objective itself: any number where it expects scores or
