@@ -47,7 +47,10 @@ def swing(run: Run) -> Swing | None:
     if trough == 0 or r[trough] > -0.3:
         return None
     after = r[trough:]
-    crest = trough + int(after.argmax())
+    # The first crest: a wave of constant height comes back after every period.
+    crest = trough + int(np.flatnonzero(after >= 0.95 * after.max())[0])
+    while crest < most and r[crest + 1] > r[crest]:
+        crest += 1
     return Swing(crest, float(r[crest]), float(-r[trough]), math.sqrt(power / len(flat)))
 
 
