@@ -144,9 +144,9 @@ def _good_enough(run: Run) -> bool:
     if not progress(run).solved:
         return False
     ending: Mapping[str, Any] = run.facts["ending"]
-    if run.problem is not None and (run.problem.goal is not None or run.problem.metric is not None):
+    if run.problem is not None and ending.get("best_valid_metric") is not None:
         return True
-    # By the loss alone `solved` speaks of the training data.
+    # Without a score on validation data `solved` speaks of the training data.
     base, valid = (run.facts.get("constant") or {}).get("valid_loss"), ending.get("best_valid_loss")
     valid = ending["valid_loss"] if run.problem is None or valid is None else valid
     return base is not None and base > 0 and (base - valid) / base >= SOLVED
