@@ -64,6 +64,8 @@ def swing(run: Run) -> Swing | None:
         return None
     after = r[trough:]
     # The first crest: a wave of constant height comes back after every period.
+    if after.max() <= 0:
+        return None
     crest = trough + int(np.flatnonzero(after >= 0.95 * after.max())[0])
     while crest < most and r[crest + 1] > r[crest]:
         crest += 1

@@ -16,6 +16,7 @@ from downslope.core.run import Run
 from downslope.diagnosis.measure.ending import measure as ending
 from downslope.diagnosis.measure.sample import Held
 from downslope.diagnosis.progress import smoothed
+from downslope.diagnosis.swing import thrown_back
 from downslope.training.facts import one_line
 from downslope.training.fit import fit
 
@@ -119,7 +120,7 @@ def compare(run: Run, trial: Scores, steps: int | None) -> Scores:
 
     Returns:
         ``share`` by the training loss, ``valid_share`` by the validation metric (the loss without one; None
-        without validation data).
+        without validation data), of the best epochs, or of the last where the run was thrown back.
     """
     control = control_at(run, steps)
     constant: Mapping[str, Any] = run.facts.get("constant") or {}
@@ -140,7 +141,11 @@ def compare(run: Run, trial: Scores, steps: int | None) -> Scores:
         up = problem is not None and (
             problem.direction == "max" if key == "valid_metric" else problem.maximize
         )
-        valid = _recovered(-1.0 if up else 1.0, constant[key], control.get(key), trial[key], [])
+        before, after = control.get(key), trial[key]
+        if steps is None and trial.get(f"last_{key}") is not None and thrown_back(run):
+            last: Mapping[str, Any] = run.facts.get("ending") or {}
+            before, after = last.get(key), trial[f"last_{key}"]
+        valid = _recovered(-1.0 if up else 1.0, constant[key], before, after, [])
     return {"share": share, "valid_share": valid}
 
 

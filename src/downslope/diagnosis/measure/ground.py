@@ -27,7 +27,8 @@ def measure(run: Run, problem: Problem) -> dict[str, Any]:
     """Gradient and curvature of the objective on a sample, in eval mode (no dropout, norms as they are used).
 
     Returns:
-        ``grad_norm``, ``weight_norm``, ``loss``, ``lambda_max`` and ``lambda_min`` with their residuals,
+        ``grad_norm``, ``weight_norm``, ``reach`` (a tenth of the weights' norm, or of that of rows of norm 1
+        where they are smaller), ``loss``, ``lambda_max`` and ``lambda_min`` with their residuals,
         ``downhill`` (cosine of the gradient with the direction of the smallest curvature), ``products``.
     """
     model = run.model("last").eval()
@@ -47,8 +48,9 @@ def measure(run: Run, problem: Problem) -> dict[str, Any]:
     slope = math.sqrt(float(torch.dot(gradient.double(), gradient.double())))
     along = abs(float(torch.dot(gradient, found.bottom.vector.to(gradient))))
     weights = math.sqrt(math.fsum(float(p.detach().double().square().sum()) for p in params))
+    usual = math.sqrt(sum(p.shape[0] for p in params if p.ndim > 1))
     return {
-        "grad_norm": slope, "weight_norm": weights, "loss": hessian.loss,
+        "grad_norm": slope, "weight_norm": weights, "reach": 0.1 * max(weights, usual), "loss": hessian.loss,
         "lambda_max": found.top.value, "lambda_max_residual": found.top.residual,
         "lambda_min": found.bottom.value, "lambda_min_residual": found.bottom.residual,
         "downhill": along / max(slope, 1e-300), "products": found.iterations,

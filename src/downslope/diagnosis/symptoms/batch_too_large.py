@@ -17,9 +17,9 @@ from downslope.core.edits import SetRecipe
 from downslope.core.finding import Evidence, Finding
 from downslope.core.run import Run
 from downslope.diagnosis.progress import progress
-from downslope.diagnosis.proof import proved, refuted, settle, tried
+from downslope.diagnosis.proof import answered, not_tried, proved, refuted, settle, tried
 from downslope.diagnosis.symptom import Clear, Unknown, Verdict, symptom
-from downslope.diagnosis.unfinished import unfinished
+from downslope.diagnosis.unfinished import BOUGHT, unfinished
 
 LARGE = 0.5
 """Noise scale in the batch size below which a larger batch says nothing new."""
@@ -47,7 +47,7 @@ def batch_too_large(run: Run) -> Verdict:
     recipe, steps = run.recipe, int(run.summary.get("steps") or 0)
     ratio = noise.get("ratio")
     said = f"{steps} steps of {noise['batch']} examples" + (
-        "" if ratio is None else f", noise scale {ratio * noise['batch']:.3g}"
+        ", no signal beyond the noise" if ratio is None else f", noise scale {ratio * noise['batch']:.3g}"
     )
     if noise["batch"] <= 4 * USUAL or steps > FEW:
         return Clear(said)
@@ -55,22 +55,24 @@ def batch_too_large(run: Run) -> Verdict:
         return Unknown("the run is counted in steps: a smaller batch would be a smaller budget")
     if not unfinished(run) and not progress(run).ended_far:
         return Clear(f"{said}, and the run came far enough")
-    if ratio is not None and ratio > LARGE:
+    if ratio is None or ratio > LARGE:
         return Clear(f"{said}: the batch is not beyond its noise")
-    severity = settle(run, "batch-too-large", strong=False)
+    severity = settle(run, "batch-too-large", strong=False, material=BOUGHT)
     if severity is None:
         return Clear(f"{said}; {refuted(run, 'batch-too-large')}")
+    if severity == "info" and answered(run):
+        return Unknown(not_tried(run))
     return Finding(
         symptom="batch-too-large",
         title="the batch is larger than its noise asks for",
         severity=severity,
         evidence=Evidence(
             name="gradient noise scale in the batch size",
-            value=float(ratio or 0.0),
+            value=float(ratio),
             threshold=LARGE,
             provenance="at 1 signal and noise are equal (McCandlish et al. 2018)",
         ),
-        also=proved(run, "batch-too-large"),
+        also=proved(run, "batch-too-large", BOUGHT),
         message=f"{said[0].upper()}{said[1:]}: as many examples in smaller batches would be more steps, and "
         f"as "
         f"good ones.{tried(run, 'batch-too-large')}",

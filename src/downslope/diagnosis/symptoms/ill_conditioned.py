@@ -17,9 +17,9 @@ from downslope.core.edits import Edit, SetRecipe
 from downslope.core.finding import Evidence, Finding
 from downslope.core.run import Run
 from downslope.diagnosis.progress import progress
-from downslope.diagnosis.proof import proved, refuted, settle, tried
+from downslope.diagnosis.proof import answered, not_tried, proved, refuted, settle, tried
 from downslope.diagnosis.rates import own_rate
-from downslope.diagnosis.symptom import Clear, Verdict, symptom
+from downslope.diagnosis.symptom import Clear, Unknown, Verdict, symptom
 
 NEAR = 0.1
 """lr x lambda_max / 2 from which the steepest direction limits the rate: a rate ten times as large is beyond
@@ -54,6 +54,8 @@ def ill_conditioned(run: Run) -> Verdict:
     severity = settle(run, "ill-conditioned", strong=False)
     if severity is None:
         return Clear(f"{said}; {refuted(run, 'ill-conditioned')}")
+    if severity == "info" and answered(run):
+        return Unknown(not_tried(run))
     return Finding(
         symptom="ill-conditioned",
         title="the valley is steep across and level along",

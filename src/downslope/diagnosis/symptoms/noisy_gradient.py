@@ -17,8 +17,8 @@ from downslope.core.edits import Edit, SetRecipe
 from downslope.core.finding import Evidence, Finding
 from downslope.core.run import Run
 from downslope.diagnosis.progress import progress
-from downslope.diagnosis.proof import proved, refuted, settle, tried
-from downslope.diagnosis.symptom import Clear, Verdict, symptom
+from downslope.diagnosis.proof import answered, not_tried, proved, refuted, settle, tried
+from downslope.diagnosis.symptom import Clear, Unknown, Verdict, symptom
 
 NOISY = 10.0
 """Noise scale in the batch size: the signal is then less than a tenth of a step."""
@@ -53,6 +53,8 @@ def noisy_gradient(run: Run) -> Verdict:
     severity = settle(run, "noisy-gradient", strong=False)
     if severity is None:
         return Clear(f"{said}; {refuted(run, 'noisy-gradient')}")
+    if severity == "info" and answered(run):
+        return Unknown(not_tried(run))
     return Finding(
         symptom="noisy-gradient",
         title="the gradient is mostly noise",

@@ -17,12 +17,12 @@ from downslope.core.edits import Edit, Reinitialise, SetRecipe
 from downslope.core.finding import Evidence, Finding
 from downslope.core.run import Run
 from downslope.diagnosis.progress import progress
-from downslope.diagnosis.proof import proved, refuted, settle, tried
-from downslope.diagnosis.symptom import Clear, Verdict, symptom
+from downslope.diagnosis.proof import answered, not_tried, proved, refuted, settle, tried
+from downslope.diagnosis.symptom import Clear, Unknown, Verdict, symptom
 
 FLAT = 0.01
-"""Share of the way that a move by the weights' own size would win, by slope and curvature, below which the
-ground is flat. Convention."""
+"""Share of the way that a move by a tenth of the weights' size would win, by slope and curvature, below
+which the ground is flat. Convention."""
 
 _SOURCE = "Goodfellow et al. 2016, section 8.2.3"
 
@@ -39,12 +39,12 @@ def plateau(run: Run) -> Verdict:
     ground: Mapping[str, Any] = run.facts["ground"]
     how = progress(run)
     way = abs((how.constant or 0.0) - (how.reachable or 0.0))
-    reach = float(ground["weight_norm"])
+    reach = float(ground["reach"])
     win = reach * ground["grad_norm"] + 0.5 * reach**2 * max(
         abs(ground["lambda_max"]), abs(ground["lambda_min"])
     )
     share = win / way if way > 0 else 1.0
-    said = f"a move by the weights' own size could change the loss by {share:.2g} of the way"
+    said = f"a move by a tenth of the weights' size could change the loss by {share:.2g} of the way"
     if not share <= FLAT:
         return Clear(said)
     if not how.ended_far:
@@ -52,12 +52,14 @@ def plateau(run: Run) -> Verdict:
     severity = settle(run, "plateau", strong=how.standing)
     if severity is None:
         return Clear(f"{said}; {refuted(run, 'plateau')}")
+    if severity == "info" and answered(run):
+        return Unknown(not_tried(run))
     return Finding(
         symptom="plateau",
         title="the run stands on flat ground",
         severity=severity,
         evidence=Evidence(
-            name="what a move by the weights' own size could change, by slope and curvature",
+            name="what a move by a tenth of the weights' size could change, by slope and curvature",
             value=share,
             threshold=FLAT,
             unit="share of the way",

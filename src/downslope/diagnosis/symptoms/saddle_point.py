@@ -18,14 +18,18 @@ from downslope.core.edits import Edit, Reinitialise, SetRecipe
 from downslope.core.finding import Evidence, Finding
 from downslope.core.run import Run
 from downslope.diagnosis.progress import progress
-from downslope.diagnosis.proof import proved, refuted, settle, tried
-from downslope.diagnosis.symptom import Clear, Verdict, symptom
+from downslope.diagnosis.proof import answered, not_tried, proved, refuted, settle, tried
+from downslope.diagnosis.symptom import Clear, Unknown, Verdict, symptom
 
 NEGATIVE = 0.05
 """Smallest eigenvalue, negated, in the largest magnitude of one; nets on their way down have about 0.05."""
 
 STILL = 0.02
 """What the slope wins over a move by a tenth of the weights' size, as a share of the way."""
+
+FLAT = 0.01
+"""What the negative curvature wins over the same move, as a share of the way, below which the ground is a
+plateau. Convention, that of `plateau`."""
 
 _SOURCE = "Dauphin et al. 2014"
 
@@ -48,7 +52,10 @@ def saddle_point(run: Run) -> Verdict:
     if share < NEGATIVE or -low < 2 * float(ground["lambda_min_residual"]):
         return Clear(said)
     way = abs((how.constant or 0.0) - (how.reachable or 0.0))
-    slope = 0.1 * float(ground["weight_norm"]) * float(ground["grad_norm"])
+    reach = float(ground["reach"])
+    slope = reach * float(ground["grad_norm"])
+    if way > 0 and -0.5 * low * reach**2 < FLAT * way:
+        return Clear(f"{said}, too small to lead anywhere: flat ground")
     if way > 0 and slope > STILL * way:
         return Clear(f"{said}, and the slope of {ground['grad_norm']:.2g} leads on")
     if not how.ended_far:
@@ -56,6 +63,8 @@ def saddle_point(run: Run) -> Verdict:
     severity = settle(run, "saddle-point", strong=how.standing)
     if severity is None:
         return Clear(f"{said}; {refuted(run, 'saddle-point')}")
+    if severity == "info" and answered(run):
+        return Unknown(not_tried(run))
     return Finding(
         symptom="saddle-point",
         title="the run rests on a saddle",
