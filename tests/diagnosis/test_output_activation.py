@@ -10,7 +10,8 @@ from torch.nn import functional
 import downslope as ds
 from downslope.core.loss import Objective
 from downslope.diagnosis.judge import judge
-from downslope.diagnosis.measure import constant, data, output, start
+from downslope.diagnosis.measure import start
+from downslope.training.facts import constant, data, output
 from downslope.training.facts.expects import agreeing
 from tests.diagnosis.runs import run
 

@@ -13,8 +13,8 @@ import pytest
 import downslope as ds
 from downslope.core.run import Run
 from downslope.diagnosis.measure import rates
-from downslope.diagnosis.measure.sample import scored
 from downslope.diagnosis.rates import best_rate, own_rate, rates_tried
+from downslope.training.facts.sample import scored
 from tests.diagnosis.runs import problem, run
 
 Curve = Callable[[float], float | None]

@@ -14,9 +14,9 @@ from torch.nn import functional
 import downslope as ds
 from downslope.core.edits import SetObjective, SetRecipe
 from downslope.core.run import Run
-from downslope.diagnosis.measure.sample import scored
 from downslope.diagnosis.progress import progress
 from downslope.diagnosis.trials import attempt, compare, control_at, score, train
+from downslope.training.facts.sample import scored
 from tests.diagnosis.runs import learnt, problem, run
 
 HOW = ds.Recipe(optimizer="sgd", lr=0.5, epochs=4, batch_size=10)

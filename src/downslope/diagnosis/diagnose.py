@@ -16,7 +16,6 @@ from downslope.core.plain import plain
 from downslope.core.problem import Problem
 from downslope.core.recipe import Recipe
 from downslope.core.run import Run
-from downslope.diagnosis import measure
 from downslope.diagnosis.budget import Budget
 from downslope.diagnosis.diagnosis import Diagnosis
 from downslope.diagnosis.finished import diagnose_run, look
@@ -35,7 +34,6 @@ from downslope.diagnosis.measure import (
     signal,
     summed,
 )
-from downslope.diagnosis.measure.sample import scored
 from downslope.diagnosis.price import price
 from downslope.diagnosis.progress import progress as how_far
 from downslope.diagnosis.proof import MATERIAL, answered, gain
@@ -43,6 +41,8 @@ from downslope.diagnosis.session import Folder, Session
 from downslope.diagnosis.symptom import rank_of, registry
 from downslope.diagnosis.unfinished import unfinished
 from downslope.training.choices import threads
+from downslope.training.facts import record
+from downslope.training.facts.sample import scored
 from downslope.training.fit import fit
 from downslope.training.optimizer import settled
 
@@ -163,7 +163,7 @@ class _Session(Session):
         if run.status == "diverged":
             run.facts.setdefault("not_measured", {})["ending"] = "the run left the finite numbers"
             return
-        measure.record(run, "ending", lambda: ending.measure(run, self.problem, *self.held))
+        record(run, "ending", lambda: ending.measure(run, self.problem, *self.held))
 
     # -- what decides -------------------------------------------------------------------------------------
 
@@ -172,12 +172,12 @@ class _Session(Session):
         run, how = self.run, how_far(self.run)
         slip = any(f.symptom == "output-activation" for f in judge(run).findings)
         if run.status != "diverged":
-            measure.record(run, "imbalance", self._imbalance)
-            measure.record(run, "modes", lambda: modes.measure(run, self.problem, self.recipe))
+            record(run, "imbalance", self._imbalance)
+            record(run, "modes", lambda: modes.measure(run, self.problem, self.recipe))
         if how.solved and not how.diverged and not slip and not self._gap():
             self._signal()
             return
-        measure.record(run, "sharpness", lambda: sharpness.measure(self.problem, self.recipe))
+        record(run, "sharpness", lambda: sharpness.measure(self.problem, self.recipe))
         if not (how.standing or slip):
             self._references()
             if not how_far(run).ended_far and not self._gap():
@@ -189,7 +189,7 @@ class _Session(Session):
         if not answered(run):
             self._references(rest=True)
             if run.status != "diverged":
-                measure.record(run, "capacity", lambda: capacity.measure(run, self.problem))
+                record(run, "capacity", lambda: capacity.measure(run, self.problem))
             self._signal()
 
     def _lengthen(self) -> None:
@@ -198,7 +198,7 @@ class _Session(Session):
         if not unfinished(run) or self.length is not None:
             return
         run.facts["trials"] = {}
-        measure.record(run, "noise", lambda: noise.measure(run, self.problem, self.recipe))
+        record(run, "noise", lambda: noise.measure(run, self.problem, self.recipe))
         for name in ("batch-too-large", "too-few-steps"):
             found = next((f for f in _flat(judge(run).findings) if f.symptom == name), None)
             if found is not None and found.remedies and not answered(run):
@@ -223,7 +223,7 @@ class _Session(Session):
         run.facts.setdefault("not_measured", {}).setdefault("signal", reason)
         if share is None or share < WELL or overfitted:
             self._say("whether the inputs say anything about the target")
-            measure.record(self.run, "signal", lambda: signal.measure(self.problem))
+            record(self.run, "signal", lambda: signal.measure(self.problem))
 
     def _references(self, *, rest: bool = False) -> None:
         """What is reachable, until something is far beyond the run; the `rest` of them where asked for."""
@@ -278,8 +278,8 @@ class _Session(Session):
         if run.status == "diverged":
             return
         self._say("slope, curvature and noise at the end")
-        measure.record(run, "ground", lambda: ground.measure(run, self.problem))
-        measure.record(run, "noise", lambda: noise.measure(run, self.problem, self.recipe))
+        record(run, "ground", lambda: ground.measure(run, self.problem))
+        record(run, "noise", lambda: noise.measure(run, self.problem, self.recipe))
 
     def _both(self, tried: set[str]) -> list[Finding]:
         """Inputs and targets that are both out of scale, once each was tried alone: one may hide the
@@ -316,7 +316,7 @@ class _Session(Session):
         steps = min(full, max(20, int(share * full)))
         self._say(f"other learning rates, {steps} steps each")
         until = time.monotonic() + 0.6 * max(left, 0.0)
-        measure.record(
+        record(
             self.run,
             "rates",
             lambda: rates.measure(self.run, self.problem, self.recipe, self.held, steps, until),

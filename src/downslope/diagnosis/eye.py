@@ -24,8 +24,8 @@ from torch.utils.hooks import RemovableHandle
 from downslope.core import batches
 from downslope.core.modules import named_modules
 from downslope.diagnosis.ear import Ear
-from downslope.diagnosis.measure.output import described, node_hook
 from downslope.diagnosis.measure.start import count_norms, has_matrix, layer_hook
+from downslope.training.facts.output import described, node_hook
 from downslope.training.probes import Observer
 
 _IN_PLACE = "the model is compiled in place; model = torch.compile(model) lets it be run beside"

@@ -8,23 +8,20 @@ from downslope.core.errors import DownslopeError
 from downslope.core.problem import Problem
 from downslope.core.recipe import Recipe
 from downslope.core.run import Run
-from downslope.diagnosis import measure
 from downslope.diagnosis.diagnosis import Diagnosis
 from downslope.diagnosis.judge import judge
 from downslope.diagnosis.measure import (
     affine,
-    constant,
-    data,
     ending,
     flow,
     lags,
     objective,
     order,
-    output,
     start,
     summed,
 )
-from downslope.diagnosis.measure.sample import scored
+from downslope.training.facts import constant, data, output, record
+from downslope.training.facts.sample import scored
 
 FACTS = ("data", "order", "features", "output", "objective", "flow", "affine", "lags", "start", "constant")
 """What is told of a problem without a step."""
@@ -40,7 +37,7 @@ def diagnose_run(run: Run) -> Diagnosis:
         if "ending" not in run.facts and run.status != "diverged":
             if problem is not None:
                 held = scored(problem, rows=summed.rows(run, problem, run.recipe))
-                measure.record(run, "ending", lambda: ending.measure(run, problem, *held))
+                record(run, "ending", lambda: ending.measure(run, problem, *held))
             if "ending" not in run.facts and (said := ending.of_summary(run)) is not None:
                 run.facts["ending"] = said
     result = judge(run)
@@ -74,6 +71,6 @@ def look(run: Run, problem: Problem, recipe: Recipe) -> None:
         ("constant", lambda: constant.measure(problem, recipe)),
     ):
         if name not in run.facts:
-            measure.record(run, name, measured)
+            record(run, name, measured)
             if name == "constant":
                 summed.rescale(run, problem, recipe)

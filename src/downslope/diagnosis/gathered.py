@@ -23,9 +23,9 @@ from downslope.core.recipe import Recipe
 from downslope.core.run import Run
 from downslope.data import inspect
 from downslope.diagnosis.inquest import placed
-from downslope.diagnosis.measure import constant, data, output, record
-from downslope.diagnosis.measure.sample import SCORED
 from downslope.objectives.meaning import Meaning, meaning
+from downslope.training.facts import constant, data, output, record
+from downslope.training.facts.sample import SCORED
 
 BATCHES = 16
 """Batches of which the inputs are kept."""

@@ -21,13 +21,13 @@ from downslope.diagnosis.budget import Budget
 from downslope.diagnosis.candidates import candidates, size, unique, with_rate
 from downslope.diagnosis.diagnose import diagnose
 from downslope.diagnosis.diagnosis import Diagnosis
-from downslope.diagnosis.measure import one_line
-from downslope.diagnosis.measure.sample import scored
 from downslope.diagnosis.paired import difference
 from downslope.diagnosis.progress import progress as how_far
 from downslope.diagnosis.progress import table
 from downslope.diagnosis.trial import Trial, Verdict, mean
 from downslope.diagnosis.trials import score
+from downslope.training.facts import one_line
+from downslope.training.facts.sample import scored
 from downslope.training.optimizer import settled
 from downslope.training.population import fit_population
 

@@ -15,8 +15,8 @@ from downslope.core.run import Status
 from downslope.diagnosis.audience import Audience
 from downslope.diagnosis.diagnosis import Diagnosis
 from downslope.diagnosis.judge import judge
-from downslope.diagnosis.measure import one_line
 from downslope.diagnosis.taps import Taps
+from downslope.training.facts import one_line
 
 INTERRUPTED = 130
 """Exit status of a script that Ctrl-C ended, as a shell has it."""

@@ -13,9 +13,9 @@ from downslope.core.problem import Problem
 from downslope.core.recipe import Recipe
 from downslope.core.run import Run
 from downslope.diagnosis.budget import Budget
-from downslope.diagnosis.measure.sample import Held
 from downslope.diagnosis.price import Price, total_steps
 from downslope.diagnosis.trials import attempt, compare
+from downslope.training.facts.sample import Held
 
 Folder = str | Path | Literal[False] | None
 

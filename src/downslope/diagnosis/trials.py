@@ -14,10 +14,10 @@ from downslope.core.problem import Problem
 from downslope.core.recipe import Recipe
 from downslope.core.run import Run
 from downslope.diagnosis.measure.ending import measure as ending
-from downslope.diagnosis.measure.sample import Held
 from downslope.diagnosis.progress import smoothed
 from downslope.diagnosis.swing import thrown_back
 from downslope.training.facts import one_line
+from downslope.training.facts.sample import Held
 from downslope.training.fit import fit
 
 Scores = dict[str, Any]

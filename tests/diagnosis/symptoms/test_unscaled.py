@@ -13,7 +13,8 @@ from torch import Tensor, nn
 import downslope as ds
 from downslope.core.edits import StandardiseInputs, StandardiseTargets
 from downslope.diagnosis.judge import judge
-from downslope.diagnosis.measure import data, output, start
+from downslope.diagnosis.measure import start
+from downslope.training.facts import data, output
 from tests.diagnosis.runs import layer, learnt, run
 from tests.diagnosis.symptoms.problems import classes, diagnosed, found, numbers
 

@@ -15,8 +15,8 @@ from downslope.core.modules import named_modules
 from downslope.core.problem import Problem
 from downslope.core.recipe import Recipe
 from downslope.core.run import Run
-from downslope.diagnosis.measure.sample import sample
 from downslope.diagnosis.measure.start import has_matrix, watched
+from downslope.training.facts.sample import sample
 
 ROWS = 32
 """Pairs of examples between which the model is looked at."""

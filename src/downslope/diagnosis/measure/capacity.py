@@ -18,7 +18,7 @@ from downslope.core import randomness
 from downslope.core.loss import Objective
 from downslope.core.problem import Problem
 from downslope.core.run import Run
-from downslope.diagnosis.measure.sample import precision, sample
+from downslope.training.facts.sample import precision, sample
 
 EXAMPLES = 1024
 """Examples that are fitted."""

@@ -14,7 +14,7 @@ from downslope.core.loss import Objective
 from downslope.core.modules import named_modules, own_parameters
 from downslope.core.problem import Problem
 from downslope.core.recipe import Recipe
-from downslope.diagnosis.measure.sample import precision, sample
+from downslope.training.facts.sample import precision, sample
 from downslope.training.optimizer import build_optimizer
 
 ROWS = 64

@@ -12,9 +12,9 @@ from downslope.core import randomness
 from downslope.core.loss import Objective
 from downslope.core.problem import Problem
 from downslope.core.run import Run
-from downslope.diagnosis.measure.sample import precision, sample
 from downslope.terrain.hvp import Hessian
 from downslope.terrain.lanczos import lanczos
+from downslope.training.facts.sample import precision, sample
 
 EXAMPLES = 256
 """Examples on which the curvature is measured."""

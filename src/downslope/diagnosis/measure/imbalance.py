@@ -14,13 +14,13 @@ from downslope.core.edits import SetObjective
 from downslope.core.problem import Problem
 from downslope.core.recipe import Recipe
 from downslope.core.run import Run
-from downslope.diagnosis.measure.sample import Held
 from downslope.diagnosis.progress import table
 from downslope.diagnosis.trials import train
 from downslope.objectives.adapters import Weighted
 from downslope.objectives.metrics import balanced_accuracy
 from downslope.objectives.metrics.balanced_accuracy import recalls
 from downslope.training.evaluate import evaluate
+from downslope.training.facts.sample import Held
 
 RARE = 0.25
 """Share of the rarest class in that of equal classes below which the classes count as unequal."""

@@ -12,7 +12,7 @@ from downslope.core.adapted import unwrap
 from downslope.core.modules import named_modules
 from downslope.core.problem import Problem
 from downslope.core.recipe import Recipe
-from downslope.diagnosis.measure.sample import precision, sample
+from downslope.training.facts.sample import precision, sample
 
 ROWS = 64
 """Sequences."""

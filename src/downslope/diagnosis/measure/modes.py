@@ -16,7 +16,7 @@ from downslope.core.problem import Problem
 from downslope.core.recipe import Recipe
 from downslope.core.run import Run
 from downslope.core.sources import Memory
-from downslope.diagnosis.measure.sample import precision, sample
+from downslope.training.facts.sample import precision, sample
 
 ROWS = 1024
 """Examples at most, in batches as training takes them."""

@@ -13,8 +13,8 @@ from downslope.core.problem import Problem
 from downslope.core.recipe import Recipe
 from downslope.core.run import Run
 from downslope.core.sources import Memory
-from downslope.diagnosis.measure.sample import precision, sample
 from downslope.terrain.noise import noise_scale
+from downslope.training.facts.sample import precision, sample
 
 BATCHES = 12
 """Batches of the recipe's size whose gradients are compared."""

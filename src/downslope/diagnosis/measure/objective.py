@@ -20,9 +20,9 @@ from downslope.core.loss import Objective
 from downslope.core.problem import Problem
 from downslope.core.recipe import Recipe
 from downslope.core.run import Run
-from downslope.diagnosis.measure.sample import precision, sample
 from downslope.training.facts.constant import LINKS, best_row
 from downslope.training.facts.growth import growth
+from downslope.training.facts.sample import precision, sample
 
 ROWS = 64
 """Examples on which the objective is called."""

@@ -17,9 +17,9 @@ from downslope.core.edits import Combined, Edit, SetRecipe, StandardiseInputs, S
 from downslope.core.problem import Problem
 from downslope.core.recipe import Recipe
 from downslope.core.run import Run
-from downslope.diagnosis.measure.sample import Held, sample
 from downslope.diagnosis.trials import Scores, attempt
 from downslope.models.mlp import mlp
+from downslope.training.facts.sample import Held, sample
 
 WIDEST = 4096
 """Inputs of one example beyond which no plain network is tried beside the model."""

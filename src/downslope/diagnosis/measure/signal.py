@@ -15,7 +15,7 @@ from torch import Tensor
 
 from downslope.core import batches
 from downslope.core.problem import Problem
-from downslope.diagnosis.measure.sample import sample
+from downslope.training.facts.sample import sample
 
 MOST, WIDEST, FEWEST = 1500, 1024, 60
 """Examples at most, numbers in an example at most, and examples at least."""

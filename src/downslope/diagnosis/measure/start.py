@@ -17,8 +17,8 @@ from downslope.core.modules import named_modules
 from downslope.core.problem import Problem
 from downslope.core.recipe import Recipe
 from downslope.data.inspect import sampled
-from downslope.diagnosis.measure.sample import PROBED, precision, sample
 from downslope.training.facts.data import scales
+from downslope.training.facts.sample import PROBED, precision, sample
 
 _NORMS = ("Norm",)
 

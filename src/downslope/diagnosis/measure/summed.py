@@ -9,8 +9,8 @@ from downslope.core.problem import Problem
 from downslope.core.recipe import Recipe
 from downslope.core.run import Run
 from downslope.core.sources import Memory
-from downslope.diagnosis.measure.sample import PROBED, SCORED
 from downslope.training.facts.growth import SUM
+from downslope.training.facts.sample import PROBED, SCORED
 
 __all__ = ["SUM", "is_sum", "rescale", "rows"]
 
