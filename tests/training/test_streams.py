@@ -12,7 +12,7 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset
 
 import downslope as ds
-from downslope.training import evaluate, streams
+from downslope.training import evaluate, loop, streams
 from tests.training.problems import data, regression
 
 FINITE = data(60, torch.float32)
@@ -100,6 +100,25 @@ def test_an_epoch_that_does_not_end_is_said_once_and_ctrl_c_keeps_the_run(
     assert (run.status, run.summary["steps"]) == ("interrupted", 40)
     assert caplog.text.count("epoch 1 has not ended after 30 batches") == 1
     assert "steps= bounds the run" in caplog.text
+
+
+@pytest.mark.usefixtures("few")
+@pytest.mark.parametrize(
+    ("asked", "status"),
+    [({"goal": 0.02, "metric": "mse"}, "goal"), ({"metric": lambda p, t: 1.0}, "early-stopped")],
+)
+def test_goal_and_patience_end_an_epoch_that_does_not_end(
+    asked: dict[str, Any], status: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "STREAMED_EPOCH", 50)
+    problem = regression(train=Endless(), valid=FINITE, **asked)
+    recipe = ds.Recipe(optimizer="sgd", lr=0.1, epochs=1, batch_size=10, patience=3)
+    run = ds.fit(problem, recipe, folder=False, progress=False)
+    assert run.status == status
+    assert run.summary["steps"] % 50 == 0
+    assert run.history.series("valid_metric").steps.tolist() == list(range(0, run.summary["steps"] + 1, 50))
+    if status == "early-stopped":
+        assert run.summary["steps"] == 150
 
 
 @pytest.mark.parametrize("given", [{"steps": 40}, {"epochs": 2}])

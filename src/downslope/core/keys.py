@@ -16,6 +16,20 @@ __all__ = ["normalised"]
 
 _DEFAULT_EPOCHS = 20
 
+DOMAINS = {
+    "lr": "a number in [0, inf)",
+    "batch_size": "an integer in [1, inf), or 'full'",
+    "epochs": "an integer in [1, inf)",
+    "steps": "an integer in [1, inf)",
+    "warmup": "an integer in [0, inf): steps",
+    "weight_decay": "a number in [0, inf)",
+    "clip_norm": "a number in (0, inf); leave it out to clip nothing",
+    "clip_value": "a number in (0, inf); leave it out to clip nothing",
+    "patience": "an integer in [1, inf): epochs; leave it out never to stop early",
+    "seed": "an integer in [0, 2**63)",
+}
+"""What the numbers of a recipe may be, in the words of its error messages."""
+
 
 def normalised(given: Mapping[str, Any], fields: Sequence[str]) -> tuple[dict[str, Any], frozenset[str]]:
     """The fields' values, settings gathered under ``settings``; and the keys that were said.
@@ -44,10 +58,11 @@ def normalised(given: Mapping[str, Any], fields: Sequence[str]) -> tuple[dict[st
     if isinstance(values["optimizer"], str) and ":" not in values["optimizer"]:
         settings = {key: _checked(key, value) for key, value in settings.items()}
     _group(values, defaults)
-    if isinstance(values.get("batch_size"), bool) or _below_one(values.get("batch_size")):
-        raise RecipeError(f"batch_size={values['batch_size']!r}: must be an integer in [1, inf), or 'full'")
-    if isinstance(values.get("lr"), bool):
-        raise RecipeError(f"lr={values['lr']!r}: must be a number in [0, inf)")
+    if _below_one(values.get("batch_size")):
+        raise RecipeError(f"batch_size={values['batch_size']!r}: must be {DOMAINS['batch_size']}")
+    for key in DOMAINS.keys() & values.keys():
+        if isinstance(values[key], bool):
+            raise RecipeError(f"{key}={values[key]!r}: must be {DOMAINS[key]}")
     if "schedule" in values:
         values["schedule"] = names.canonical("schedule", values["schedule"])
     if "init" in values:

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from downslope.core import names
 from downslope.core.errors import RecipeError
 from downslope.core.groups import RATES, Group, scaled
-from downslope.core.keys import normalised
+from downslope.core.keys import DOMAINS, normalised
 from downslope.core.method import Lost, is_named, known_of, optimizer_defaults
 from downslope.core.plain import to_toml
 
@@ -74,8 +74,8 @@ class Recipe(BaseModel):
     weight_decay: float = Field(0.0, ge=0, allow_inf_nan=False)
     decay: Literal["weights", "all"] = "weights"
     groups: tuple[Group, ...] = ()
-    clip_norm: float | None = Field(None, gt=0)
-    clip_value: float | None = Field(None, gt=0)
+    clip_norm: float | None = Field(None, gt=0, allow_inf_nan=False)
+    clip_value: float | None = Field(None, gt=0, allow_inf_nan=False)
     average: Literal["ema"] | None = None
     init: str | None = None
     patience: int | None = Field(None, ge=1)
@@ -323,4 +323,7 @@ def _one_line(error: ValidationError) -> str:
     """The first of pydantic's complaints as one line of ours."""
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"][:1]) or "recipe"
-    return f"{where}={first['input']!r}: {first['msg'][0].lower()}{first['msg'][1:]}"
+    if where in DOMAINS:
+        return f"{where}={first['input']!r}: must be {DOMAINS[where]}"
+    said = f"{first['msg'][0].lower()}{first['msg'][1:]}".replace("input should be", "must be")
+    return f"{where}={first['input']!r}: {said}"

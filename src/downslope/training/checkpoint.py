@@ -15,6 +15,9 @@ from downslope.core.weights import load_tensors, save_tensors
 
 NAME = "resume.safetensors"
 
+RESUMED_BEST = "best-before.safetensors"
+"""Best weights as they stood before an interrupted run was measured once more; a resumed run takes them."""
+
 
 def save_resume(
     folder: Path,

@@ -18,7 +18,7 @@ from downslope.core.loss import Loss
 from downslope.core.sources import Memory, Source
 from downslope.core.weights import copied, save_tensors
 from downslope.training.average import averaged
-from downslope.training.checkpoint import load_resume, save_resume
+from downslope.training.checkpoint import RESUMED_BEST, load_resume, save_resume
 from downslope.training.choices import ProbeTimes
 from downslope.training.evaluate import Evaluation, evaluate
 from downslope.training.hints import hint
@@ -30,13 +30,10 @@ from downslope.training.recorder import Recorder
 from downslope.training.state import OnProbe, StepState
 from downslope.training.stochastic import StepRandomness
 from downslope.training.stopping import Watchman, stoppable
-from downslope.training.streams import tell_long
+from downslope.training.streams import STREAMED_EPOCH, tell_long
 
 CHECKPOINT_SECONDS = 30.0
 """How often the resume state goes to disk while a run goes on; it always does at the end of a run."""
-
-RESUMED_BEST = "best-before.safetensors"
-"""Best weights as they stood before an interrupted run was measured once more; a resumed run takes them."""
 
 MOST_EVALUATIONS = 500
 """Evaluations over a run without patience; full-batch runs with thousands of epochs skip some."""
@@ -156,9 +153,9 @@ class Loop:
             tell_long(self.total, state.epoch, self.position)
             bar.update(state.step, f"loss {loss:.4g}")
             self.recorder.flush(force=False)
+            self._midway()
             if state.run.status != "running" or self.stopped or state.step == recipe.steps:
                 break
-            self._checkpoint()
         if self.stopped or state.run.status != "running" or not losses:
             return bool(losses)
         if self.position == self.per_epoch or state.step != recipe.steps:
@@ -351,7 +348,10 @@ class Loop:
 
     # -- keeping ------------------------------------------------------------------------------------------
 
-    def _checkpoint(self) -> None:
+    def _midway(self) -> None:
+        endless = self.per_epoch is None and self.position % STREAMED_EPOCH == 0
+        if endless and self.state.run.status == "running":
+            self._evaluate()
         if self.recorder.folder is not None and time.monotonic() - self._saved > CHECKPOINT_SECONDS:
             self.save()
 

@@ -16,6 +16,9 @@ MOST_STREAMED = 200
 LONG_EPOCH = 10_000
 """Batches after which a first epoch is said to be long: it may never end."""
 
+STREAMED_EPOCH = 1000
+"""Batches between evaluations within an epoch whose length is not known; goal and patience count by them."""
+
 _told: weakref.WeakSet[Any] = weakref.WeakSet()
 """Streams of which it was said that their first batches stand for them."""
 
