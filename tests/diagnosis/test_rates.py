@@ -25,8 +25,8 @@ def ladder(monkeypatch: pytest.MonkeyPatch, made: Run, curve: Curve, **changes: 
     task = problem(**changes)
     made.problem = task
 
-    def attempt(p: Any, r: Any, edit: Any, steps: int, held: Any) -> dict[str, Any]:
-        del p, r, steps, held
+    def attempt(p: Any, r: Any, edit: Any, steps: int, held: Any, seconds: float) -> dict[str, Any]:
+        del p, r, steps, held, seconds
         return {"loss": curve(float(edit.changes["lr"])), "status": "done"}
 
     monkeypatch.setattr(rates, "attempt", attempt)

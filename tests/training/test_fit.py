@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
 import downslope as ds
+from downslope.core.errors import InputError
+from downslope.training import loop
 from downslope.training.state import StepState
 from tests.training.problems import classification, data, labels, mlp, regression, same_history, same_state
 
@@ -32,6 +34,36 @@ def overfitting(**changes: Any) -> ds.Problem:
     x, y = data(40, seed=3)
     noise = torch.randn(40, 1, generator=torch.Generator().manual_seed(4), dtype=y.dtype)
     return regression(model=lambda: mlp(64), train=(x, y + 6 * noise), valid=data(30, seed=5), **changes)
+
+
+class Ticking:
+    """A clock that goes on by a second at every look."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def monotonic(self) -> float:
+        self.now += 1.0
+        return self.now
+
+
+def test_a_time_given_to_fit_ends_the_run_and_says_where(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop, "time", Ticking())  # one look for the checkpoint, one at the start, one a step
+    run = fit(regression(), HOW, seconds=9.5)
+    assert (run.status, run.summary["steps"]) == ("done", 10)
+    assert run.facts["cut"] == {"seconds": 9.5, "steps": 10, "of": 24}
+    short = fit(regression(), HOW.edit(steps=10))
+    assert same_state(run.model("last").state_dict(), short.model("last").state_dict())
+
+
+def test_a_time_that_suffices_cuts_nothing() -> None:
+    assert "cut" not in fit(regression(), HOW.edit(steps=3), seconds=1e6).facts
+
+
+@pytest.mark.parametrize("given", [0, -1.0, math.nan])
+def test_a_time_that_is_not_positive_is_refused(given: float) -> None:
+    with pytest.raises(InputError, match="seconds="):
+        fit(regression(), HOW, seconds=given)
 
 
 def test_the_best_weights_on_validation_are_handed_out() -> None:

@@ -143,6 +143,32 @@ def test_a_diagnosis_of_a_stream_without_end_ends() -> None:
 
 
 @pytest.mark.usefixtures("few")
+def test_a_diagnosis_cuts_a_run_without_end_by_its_time_and_says_so() -> None:
+    recipe = ds.Recipe(optimizer="sgd", lr=0.02, epochs=1, batch_size=10)
+    problem = regression(train=Endless(), valid=None)
+    found = ds.diagnose(problem, recipe, budget="2s", folder=False, progress=False)
+    taken = found.run.summary["steps"]
+    assert found.run.facts["cut"]["steps"] == taken
+    assert f"cut to {taken} of an unknown number of steps" in str(found)
+
+
+def test_a_stream_that_ends_is_diagnosed_whole() -> None:
+    recipe = ds.Recipe(optimizer="sgd", lr=0.02, epochs=2, batch_size=10)
+    found = ds.diagnose(regression(train=Endless(rounds=3), valid=None), recipe, folder=False, progress=False)
+    assert found.run.summary["steps"] == 2 * 3 * 6
+    assert "cut" not in found.run.facts
+
+
+@pytest.mark.usefixtures("few")
+def test_a_rate_too_high_for_a_stream_without_end_is_proved() -> None:
+    recipe = ds.Recipe(optimizer="sgd", lr=100.0, epochs=1, batch_size=10)
+    found = ds.diagnose(regression(train=Endless(), valid=None), recipe, folder=False, progress=False)
+    assert found.run.status == "diverged"
+    assert found.findings[0].symptom == "learning-rate-too-high"
+    assert "recovers" in str(found)
+
+
+@pytest.mark.usefixtures("few")
 def test_the_resume_state_of_a_stream_goes_on_where_it_stopped(tmp_path: Any) -> None:
     how = ds.Recipe(steps=30, batch_size=10, lr=0.01)
     whole = ds.fit(regression(train=Endless(), valid=None), how, folder=False, progress=False, observe=0.0)

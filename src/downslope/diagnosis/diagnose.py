@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from dataclasses import replace
 from typing import Any
@@ -34,7 +35,7 @@ from downslope.diagnosis.measure import (
     signal,
     summed,
 )
-from downslope.diagnosis.price import price
+from downslope.diagnosis.price import Price, price
 from downslope.diagnosis.progress import progress as how_far
 from downslope.diagnosis.proof import MATERIAL, answered, gain
 from downslope.diagnosis.session import Folder, Session
@@ -45,6 +46,12 @@ from downslope.training.facts import record
 from downslope.training.facts.sample import scored
 from downslope.training.fit import fit
 from downslope.training.optimizer import settled
+
+MOST = 0.7
+"""Share of the time that is left which the run may take, where a few timed steps foretold too little."""
+
+TRIED = 1000
+"""Steps of a trial where neither the data nor the run tells how long a run is."""
 
 SLACK = 8.0
 """Seconds that measurements and trials may take beyond the run's own time: with twice the run's time plus
@@ -116,46 +123,52 @@ class _Session(Session):
     # -- the run ------------------------------------------------------------------------------------------
 
     def _train(self) -> None:
-        self.price = price(self.problem, self.recipe)
-        seconds = self.price.seconds
-        recipe = self._cut(seconds)
-        spoken = min(seconds, self.budget.left)
-        self._say(
-            f"about {spoken:.0f} s for the run, at most {min(self.budget.left, 2 * spoken + 10):.0f} s in all"
-        )
+        held = self.price = price(self.problem, self.recipe)
+        recipe = self._cut(held)
+        left = max(self.budget.left, 0.1)
+        known = held.steps is not None or self.length is not None
+        spoken = min(held.seconds, MOST * left) if known else MOST * left
+        about = "about" if known else "at most"
+        self._say(f"{about} {spoken:.0f} s for the run, at most {min(left, 2 * spoken + 10):.0f} s in all")
         facts = self.run.facts
         begun = time.monotonic()
         self.run = fit(
-            self.problem, recipe, folder=self.folder, name="diagnose", progress=self.talk, observe=OBSERVED
-        )
+            self.problem, recipe, folder=self.folder, name="diagnose", progress=self.talk, observe=OBSERVED,
+            seconds=None if math.isinf(left) else MOST * left,
+        )  # fmt: skip
         took = time.monotonic() - begun
         self.run.facts = self.run.facts | facts
+        if (cut := self.run.facts.get("cut")) is not None:
+            self.length = int(cut["steps"])
+            self._tell_cut(self.length, held.steps)
+        if self.run.status == "diverged" and held.steps is None and self.length is None:
+            left = 0.1 * self.budget.left / held.per_step
+            self.length = max(int(self.run.summary["steps"]), int(min(left, TRIED)))
         # A diagnosis of a small problem takes at most twice the time of its run plus 10 s.
         if self.budget.steps is None:
             self.limit = min(self.budget.ends, begun + 2 * took + SLACK)
         self.run.facts["seconds"] = took
 
-    def _cut(self, seconds: float) -> Recipe:
-        """The recipe, shortened where the budget does not hold the whole run and a trial of it."""
-        held = self.price
-        steps = None if held is None else held.steps
-        allowed = self.budget.steps
-        if allowed is None and (steps is None or seconds > 0.6 * self.budget.left):
-            rate = (
-                held.per_step + (held.per_epoch * held.epochs / held.steps if held.steps else 0.0)
-                if held
-                else 1
-            )
-            allowed = max(20, int(0.5 * self.budget.left / max(rate, 1e-6)))
+    def _cut(self, held: Price) -> Recipe:
+        """The recipe, shortened where the budget does not hold the whole run and a trial of it.
+
+        Data that does not tell its length is not cut here: it may end before the time does.
+        """
+        steps, allowed = held.steps, self.budget.steps
+        if allowed is None and steps is not None and held.seconds > 0.6 * self.budget.left:
+            allowed = max(20, int(0.5 * self.budget.left * steps / held.seconds))
         if allowed is None or (steps is not None and allowed >= steps):
             return self.recipe
-        self.notes.append(
-            f"The run was cut to {allowed} of {steps or 'an unknown number of'} steps by the budget: "
-            "what comes later is not judged."
-        )
         self.length = allowed
-        self.run.facts["truncated"] = True
+        self._tell_cut(allowed, steps)
         return self.recipe.edit(steps=allowed)
+
+    def _tell_cut(self, steps: int, whole: int | None) -> None:
+        self.notes = [
+            f"The run was cut to {steps} of {whole or 'an unknown number of'} steps by the budget: "
+            "what comes later is not judged."
+        ]
+        self.run.facts["truncated"] = True
 
     def _measure_ending(self) -> None:
         run = self.run

@@ -12,6 +12,7 @@ from downslope.core.run import Run
 from downslope.core.sources import Memory
 from downslope.training.evaluate import evaluate
 from downslope.training.fit import fit
+from downslope.training.state import StepState
 
 _SHORT, _LONG = 2, 12
 
@@ -34,6 +35,17 @@ class Price(NamedTuple):
         return (self.steps or 0) * self.per_step + self.epochs * self.per_epoch
 
 
+class _Clock:
+    """When a loop began and when it ended: it is called before the first step and after the last."""
+
+    first = last = 0.0
+
+    def __call__(self, state: StepState) -> None:
+        self.last = time.monotonic()
+        if not state.step:
+            self.first = self.last
+
+
 def total_steps(problem: Problem, recipe: Recipe) -> int | None:
     """Steps of a whole run; None where the data does not say how long an epoch is."""
     if recipe.steps is not None:
@@ -43,7 +55,7 @@ def total_steps(problem: Problem, recipe: Recipe) -> int | None:
 
 
 def price(problem: Problem, recipe: Recipe) -> Price:
-    """Time a run of two steps and one of twelve, and one validation.
+    """Time the loop of two steps and that of twelve, with nothing scored, and one validation.
 
     Raises:
         InputError: what `fit` raises.
@@ -51,13 +63,14 @@ def price(problem: Problem, recipe: Recipe) -> Price:
     steps = total_steps(problem, recipe)
     each = _per_epoch(problem, recipe)
     long = _LONG if steps is None else min(_LONG, steps)
+    bare = problem.edit(valid=None, goal=None)
     timed: list[float] = []
     run: Run | None = None
     for count in (_SHORT, long) if long > _SHORT else (long,):
-        begun = time.monotonic()
+        clock = _Clock()
         quick = recipe.edit(steps=count, patience=None)
-        run = fit(problem, quick, folder=False, progress=False, observe=0.0)
-        timed.append(time.monotonic() - begun)
+        run = fit(bare, quick, folder=False, progress=False, observe=0.0, on_probe=clock)
+        timed.append(clock.last - clock.first)
     per_step = (
         max((timed[-1] - timed[0]) / max(long - _SHORT, 1), 1e-5) if len(timed) > 1 else timed[0] / long
     )

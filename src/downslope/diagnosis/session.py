@@ -67,7 +67,10 @@ class Session:
         if own:
             steps = longer or steps
         self._say(f"trial of {edit}, {steps} steps")
-        found = attempt(self.problem, self.recipe, edit, steps, self.held)
+        found = attempt(self.problem, self.recipe, edit, steps, self.held, self._patience())
+        if found.get("status") == "cut":
+            self.notes.append(f"No time for a trial of {edit}: it took longer than foretold.")
+            return None
         if found.get("status") == "interrupted":
             self.notes.append("Interrupted: what was not tried by then is not judged.")
             self.limit = 0.0
@@ -82,13 +85,20 @@ class Session:
         steps = None if self.price is None else self.price.steps
         return steps if steps is not None else int(self.run.summary.get("steps") or 1)
 
+    def _patience(self) -> float | None:
+        """Seconds that one more trial may take, however long it was foretold to take."""
+        left = self.limit - time.monotonic()
+        return None if math.isinf(left) else max(1.5 * left, 0.1)
+
     def _recipe(self) -> Recipe:
         return self.recipe if self.length is None else self.recipe.edit(steps=self.length)
 
     def _cost(self, share: float) -> float:
         """Seconds of a trial over `share` of the run; half as much again for what an edit may add."""
         took = float(self.run.facts.get("seconds") or 0.0)
-        planned = self.price.seconds if self.price is not None else took
+        planned = took
+        if self.price is not None:
+            planned = max(self.price.seconds, self.price.per_step * self._full())
         return 1.2 * share * max(took if self.run.status == "done" else planned, 0.02)
 
     def _share_of_run(self) -> float | None:

@@ -23,10 +23,10 @@ from downslope.training.fit import fit
 Scores = dict[str, Any]
 
 
-def train(problem: Problem, recipe: Recipe, steps: int | None) -> Run:
-    """A run in memory, without probes, cut to `steps` where given."""
+def train(problem: Problem, recipe: Recipe, steps: int | None, seconds: float | None = None) -> Run:
+    """A run in memory, without probes, cut to `steps` and to `seconds` where given."""
     cut = recipe if steps is None else recipe.edit(steps=steps)
-    return fit(problem, cut.edit(patience=None), folder=False, progress=False, observe=0.0)
+    return fit(problem, cut.edit(patience=None), folder=False, progress=False, observe=0.0, seconds=seconds)
 
 
 def attempt(
@@ -35,16 +35,19 @@ def attempt(
     edit: Edit | None,
     steps: int | None,
     held: Held,
+    seconds: float | None = None,
 ) -> Scores:
     """Train with `edit` for `steps` steps and score the result as the untouched problem would.
 
     Returns:
         ``loss``, ``metric``, ``valid_loss``, ``valid_metric`` (the best over the epochs), ``status``,
-        ``steps``; or ``error`` where the edit does not fit.
+        ``steps``; or ``error`` where the edit does not fit, or only ``status`` "cut" where `seconds` ran out.
     """
     try:
         own, how = (problem, recipe) if edit is None else edit.apply(problem, recipe)
-        run = train(own, how, steps)
+        run = train(own, how, steps, seconds)
+        if "cut" in run.facts:
+            return {"status": "cut"}
         same = own.objective is problem.objective
         return score(run, problem, held, comparable=same)
     except DownslopeError as error:

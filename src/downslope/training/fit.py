@@ -52,6 +52,7 @@ def fit(
     observe: float = OBSERVED_SHARE,
     on_probe: OnProbe | None = None,
     resume: bool = False,
+    seconds: float | None = None,
 ) -> Run:
     """Train a fresh model of `problem` as `recipe` says.
 
@@ -67,6 +68,8 @@ def fit(
         observe: Share of the time that probes may take, in [0, 1); 0 turns them off.
         on_probe: Called with a `StepState` at step 0, at every probed step, and at the end.
         resume: Go on with the run in `folder`.
+        seconds: Longest time to train, in (0, inf): the run ends after the step that it is in, as one that is
+            done, and ``run.facts["cut"]`` says so. Schedules keep the length that the recipe gives.
 
     Returns:
         The Run; ``run.model()`` is the best model on validation data, or the last without.
@@ -78,8 +81,10 @@ def fit(
     check_asked(problem, recipe)
     if not 0 <= observe < 1:
         raise InputError(f"observe={observe!r}: must lie in [0, 1), it is a share of the time; 0 is off")
+    if seconds is not None and not seconds > 0:
+        raise InputError(f"seconds={seconds!r}: must lie in (0, inf); leave it out for no limit")
     with ONE_AT_A_TIME:  # runs in threads share torch's global generators
-        return _fit(problem, recipe or Recipe(), folder, name, progress, observe, on_probe, resume)
+        return _fit(problem, recipe or Recipe(), folder, name, progress, observe, on_probe, resume, seconds)
 
 
 def _fit(
@@ -91,6 +96,7 @@ def _fit(
     observe: float,
     on_probe: OnProbe | None,
     resume: bool,
+    seconds: float | None,
 ) -> Run:
     if progress and "optimizer" not in recipe.said:
         sys.stderr.write(f"fit: {recipe}\n")
@@ -121,6 +127,7 @@ def _fit(
         observer=observer,
         on_probe=on_probe,
         progress=progress,
+        seconds=seconds,
     )
     try:
         with choices.threads(threads):

@@ -23,7 +23,7 @@ from downslope.training.choices import ProbeTimes
 from downslope.training.evaluate import Evaluation, evaluate
 from downslope.training.hints import hint
 from downslope.training.nonfinite import name_first, name_gradient, name_weight
-from downslope.training.optimizer import schedule_of
+from downslope.training.optimizer import Rates
 from downslope.training.probes import Observer
 from downslope.training.progress import Progress
 from downslope.training.recorder import Recorder
@@ -52,6 +52,7 @@ class Loop:
         observer: What measures them.
         on_probe: Called at step 0, at every probed step and at the end.
         progress: Whether to show how far it is.
+        seconds: Longest time in the loop; None for no limit.
     """
 
     def __init__(
@@ -66,17 +67,16 @@ class Loop:
         observer: Observer,
         on_probe: OnProbe | None,
         progress: bool,
+        seconds: float | None = None,
     ) -> None:
         self.state, self.recorder = state, recorder
         self.train, self.valid, self.batch_size = train, valid, batch_size
         self.times, self.observer, self.on_probe = times, observer, on_probe
-        self.progress = progress
+        self.progress, self.seconds = progress, math.inf if seconds is None else seconds
         recipe = state.recipe
         self.per_epoch = train.steps(batch_size)
         self.total = recipe.steps or (self.per_epoch * (recipe.epochs or 1) if self.per_epoch else None)
-        self.factor = schedule_of(recipe, self.total)
-        self.base_lrs = [group.get("lr") for group in state.optimizer.param_groups]
-        self.leading = self.base_lrs.index(recipe.lr) if recipe.lr in self.base_lrs else 0
+        self.rates = Rates(recipe, state.optimizer, self.total)
         self.watchman = Watchman(state.problem, recipe.patience)
         self.averaged = averaged(state.model) if recipe.average else None
         self.parameters = [p for p in state.model.parameters() if p.requires_grad]
@@ -84,7 +84,7 @@ class Loop:
         self.random = StepRandomness(state.model, recipe.seed)
         self.bfloat16 = state.run.choices.get("precision") == "bfloat16"
         self.dtype = next(state.model.parameters()).dtype
-        self.stopped = False
+        self.stopped = self.late = False
         self.position = 0
         self._saved = time.monotonic()
         self._restores = isinstance(state.model, Adapted) and state.model.transforms_target
@@ -97,6 +97,7 @@ class Loop:
         state, run = self.state, self.state.run
         if resume:
             self._resume()
+        self.ends = time.monotonic() + self.seconds
         with (
             self.random,
             stoppable(self._stop),
@@ -110,6 +111,8 @@ class Loop:
                     break
             if run.status == "running":
                 run.status = "interrupted" if self.stopped else "done"
+            if self.late and run.status == "done" and state.step != self.total:
+                self.recorder.fact("cut", {"seconds": self.seconds, "steps": state.step, "of": self.total})
             self.recorder.flush()
             self._end()
             self._tell()
@@ -135,7 +138,7 @@ class Loop:
 
     def _finished(self) -> bool:
         state, recipe = self.state, self.state.recipe
-        if self.stopped or state.run.status != "running":
+        if self.stopped or state.run.status != "running" or self.late:
             return True
         if recipe.steps is not None:
             return state.step >= recipe.steps
@@ -154,11 +157,12 @@ class Loop:
             bar.update(state.step, f"loss {loss:.4g}")
             self.recorder.flush(force=False)
             self._midway()
-            if state.run.status != "running" or self.stopped or state.step == recipe.steps:
+            self.late = time.monotonic() > self.ends
+            if state.run.status != "running" or self.stopped or state.step == recipe.steps or self.late:
                 break
         if self.stopped or state.run.status != "running" or not losses:
             return bool(losses)
-        if self.position == self.per_epoch or state.step != recipe.steps:
+        if self.position == self.per_epoch or not (state.step == recipe.steps or self.late):
             state.epoch, self.position = state.epoch + 1, 0
         self.recorder.now(state.step, epoch=state.epoch, train_epoch_loss=sum(losses) / len(losses))
         if self._evaluation_due():
@@ -187,8 +191,7 @@ class Loop:
         state = self.state
         step = state.step + 1
         self.random.at(step)
-        if self.factor is not None:
-            self._set_lr(self.factor(step - 1))
+        self.rates.at(step - 1)
         probed = self.times.due(step)
         if probed:
             with self.observer.forward():
@@ -211,8 +214,7 @@ class Loop:
         if self.averaged is not None:
             self.averaged.update_parameters(state.model)
         state.step = step
-        leading = state.optimizer.param_groups[self.leading]
-        row: dict[str, Tensor | float] = {"train_loss": value, "lr": float(leading.get("lr", math.nan))}
+        row: dict[str, Tensor | float] = {"train_loss": value, "lr": self.rates.leading}
         for name, term in loss.terms.items():
             row[f"train_{name}"] = term.detach().reshape(())
         self.recorder.step(step, **row)
@@ -266,11 +268,6 @@ class Loop:
             nn.utils.clip_grad_norm_(self.parameters, recipe.clip_norm)
         if recipe.clip_value is not None:
             nn.utils.clip_grad_value_(self.parameters, recipe.clip_value)
-
-    def _set_lr(self, factor: float) -> None:
-        for group, base in zip(self.state.optimizer.param_groups, self.base_lrs, strict=True):
-            if base is not None:
-                group["lr"] = base * factor
 
     def _probe(self) -> None:
         state = self.state

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -116,6 +117,39 @@ def _scale_groups(optimizer: torch.optim.Optimizer, key: str, new: float | None)
     for group in optimizer.param_groups:
         if key in group:
             group[key] = group[key] * (new / own)
+
+
+class Rates:
+    """The learning rates of an optimizer's groups from step to step: each its own, times the schedule.
+
+    Args:
+        recipe: Schedule and warm-up.
+        optimizer: Its groups' rates are set; a group without one is left alone.
+        total_steps: Of the run; None where the data does not tell.
+
+    Raises:
+        RecipeError: the schedule needs the length of the run, and nothing tells it.
+    """
+
+    def __init__(self, recipe: Recipe, optimizer: torch.optim.Optimizer, total_steps: int | None) -> None:
+        self.factor = schedule_of(recipe, total_steps)
+        self.optimizer = optimizer  # whose groups are new ones after a load_state_dict
+        self.base = [group.get("lr") for group in optimizer.param_groups]
+        self._leading = self.base.index(recipe.lr) if recipe.lr in self.base else 0
+
+    def at(self, step: int) -> None:
+        """Set the rates for a step, counted from 0."""
+        if self.factor is None:
+            return
+        factor = self.factor(step)
+        for group, base in zip(self.optimizer.param_groups, self.base, strict=True):
+            if base is not None:
+                group["lr"] = base * factor
+
+    @property
+    def leading(self) -> float:
+        """The rate of the group that has the recipe's own; NaN for a method without rates."""
+        return float(self.optimizer.param_groups[self._leading].get("lr", math.nan))
 
 
 def schedule_of(recipe: Recipe, total_steps: int | None) -> Callable[[int], float] | None:

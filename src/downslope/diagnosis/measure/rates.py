@@ -58,10 +58,13 @@ def measure(
 
     def attempt_at(lr: float) -> None:
         rounded = float(f"{lr:.3g}")
-        if time.monotonic() < until and all(rounded != each for each, _ in tried):
-            found = attempt(problem, recipe, SetRecipe({"lr": rounded}), steps, held)
+        left = until - time.monotonic()
+        if left > 0 and all(rounded != each for each, _ in tried):
+            found = attempt(problem, recipe, SetRecipe({"lr": rounded}), steps, held, left)
             if found.get("status") == "interrupted":
                 raise InterruptedError("the trials with other learning rates were interrupted")
+            if found.get("status") == "cut":
+                return
             loss = found.get("loss")
             tried.append((rounded, None if loss is None else sign * loss))
 
