@@ -158,10 +158,11 @@ def test_a_run_killed_before_its_first_checkpoint_starts_again(tmp_path: Path) -
     assert same_state(again.model("last").state_dict(), whole.model("last").state_dict())
 
 
-def test_a_finished_run_comes_back_as_it_is(tmp_path: Path) -> None:
+def test_a_finished_run_comes_back_as_it_is(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     run = ds.fit(noisy(), ds.Recipe(**HOW), folder=tmp_path / "run", progress=False)
     before = (tmp_path / "run" / "history.jsonl").read_bytes()
     assert resume(tmp_path / "run", noisy(), progress=False).summary == json.loads(json.dumps(run.summary))
+    assert "nothing to resume, the run has ended (done)" in caplog.text
     assert (tmp_path / "run" / "history.jsonl").read_bytes() == before
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from downslope.core.finding import Finding
 from downslope.core.plain import plain
 from downslope.core.run import Run
+from downslope.diagnosis import counted
 from downslope.diagnosis.early import little, short
 from downslope.diagnosis.progress import progress
 
@@ -102,14 +103,10 @@ class Diagnosis:
         lines += [
             f"info: {each.symptom}: {each.message}" for each in self.findings if each.severity == "info"
         ]
-        if self.cleared:
-            lines.append(f"Clear: {', '.join(name for name, _ in self.cleared)}.")
-        if self.not_checked:
-            reasons: dict[str, list[str]] = {}
-            for name, why in self.not_checked:
-                reasons.setdefault(why, []).append(name)
-            told = (f"{', '.join(names)} ({why})" for why, names in reasons.items())
-            lines.append("Not judged: " + "; ".join(told) + ".")
+        if clear := counted.clear(self.cleared, self.not_checked, self.symptoms):
+            lines.append(f"Clear: {clear}.")
+        if open_ := counted.unjudged(self.not_checked):
+            lines.append(f"Open: {open_}.")
         return "\n".join([*lines, *self.notes])
 
     def __repr__(self) -> str:

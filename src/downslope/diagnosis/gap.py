@@ -44,7 +44,7 @@ def unmeasured(run: Run, ending: Mapping[str, Any]) -> str | None:
     counted = bounded(run) and run.metric_name != "r2" and ending.get("train_metric") is not None
     if counted or ending.get("train_stderr") is not None or ending.get("valid_stderr") is not None:
         return None
-    return "how far the losses scatter was not recorded; give the run's problem"
+    return "the spread of the losses over the examples is not in the record; give the run's problem"
 
 
 def _loss_error(ending: Mapping[str, Any]) -> float:

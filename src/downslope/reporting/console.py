@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from downslope.core.finding import Finding, Severity
 from downslope.core.run import Run
-from downslope.diagnosis.symptom import GROUPS, registry
+from downslope.diagnosis import counted
 from downslope.reporting import facts, proof, verdict
 from downslope.reporting.numerals import duration
 from downslope.reporting.rows import LABEL, Row, Tone
@@ -55,47 +55,12 @@ def of_diagnosis(found: Diagnosis) -> list[Row]:
     return rows
 
 
-MANY = 4
-"""Symptoms not judged for one reason that are named; more are counted."""
-
-_GROUPS: dict[str, str] = {
-    "data": "data", "output": "output and objective", "model": "model and start", "step": "step",
-    "terrain": "terrain", "generalisation": "generalisation",
-}  # fmt: skip
-
-
 def _checked(found: Diagnosis) -> list[Row]:
-    """How much of each group of symptoms is clear, and what could not be judged, with the reason.
-
-    Each symptom with its number stands in the report and under ``--json``.
-    """
-    known = registry()
-    groups: dict[str, list[bool]] = {}
-    clear, open_ = dict(found.cleared), dict(found.not_checked)
-    for name in (*clear, *open_, *found.symptoms):
-        group = known[name].order[0] if name in known else name
-        groups.setdefault(group, []).append(name in clear)
-    order = [*GROUPS, *(each for each in groups if each not in GROUPS)]
-    parts = [
-        f"{_GROUPS.get(each, each)} {sum(groups[each])}/{len(groups[each])}"
-        for each in order
-        if any(groups.get(each, []))
-    ]
-    rows = [Row(", ".join(parts), label="clear", indent=2, tone="faint")] if parts else []
-    reasons: dict[str, list[str]] = {}
-    for name, why in found.not_checked:
-        reasons.setdefault(why, []).append(name)
-    if reasons:
-        said = "; ".join(_unjudged(names, why) for why, names in reasons.items())
-        rows.append(Row(said, label="open", indent=2, tone="faint"))
-    return rows
-
-
-def _unjudged(names: list[str], why: str) -> str:
-    """Symptoms that were not judged for one reason: counted where they are many, or need no answer."""
-    if why.startswith("not needed") or len(names) > MANY:
-        return f"{len(names)} {why}" if why.startswith("not needed") else f"{len(names)} not judged ({why})"
-    return f"{', '.join(names)} not judged ({why})"
+    """How much of each group of symptoms is clear, and what could not be judged, with the reason."""
+    clear = counted.clear(found.cleared, found.not_checked, found.symptoms)
+    open_ = counted.unjudged(found.not_checked)
+    told = (("clear", clear), ("open", open_))
+    return [Row(text, label=label, indent=2, tone="faint") for label, text in told if text]
 
 
 def _mood(found: Diagnosis) -> Tone:

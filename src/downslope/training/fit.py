@@ -156,6 +156,7 @@ def resume(folder: str | Path, problem: Problem | None = None, *, progress: bool
     """
     run = load_run(folder, problem)
     if run.status in ("done", "goal", "early-stopped", "diverged"):
+        _log.warning("%s: nothing to resume, the run has ended (%s)", folder, run.status)
         return run
     if run.recipe is None:
         raise RunFolderError(f"{folder}: its recipe is missing (recipe.toml); start anew with fit")

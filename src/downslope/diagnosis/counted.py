@@ -1,0 +1,55 @@
+"""What a diagnosis cleared and could not judge, counted: each symptom with its number is in `cleared`,
+`not_checked` and the report.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from downslope.diagnosis.symptom import GROUPS, registry
+
+MANY = 4
+"""Symptoms not judged for one reason that are named; more are counted."""
+
+_SPOKEN: dict[str, str] = {
+    "data": "data", "output": "output and objective", "model": "model and start", "step": "step",
+    "terrain": "terrain", "generalisation": "generalisation",
+}  # fmt: skip
+
+Pairs = Sequence[tuple[str, str]]
+"""Symptom and number, or symptom and reason."""
+
+
+def clear(cleared: Pairs, not_checked: Pairs, found: Sequence[str]) -> str:
+    """How many symptoms of each group are clear, of those that were looked for; empty for none.
+
+    Args:
+        cleared: Symptoms that do not hold, and the number that says so.
+        not_checked: Symptoms that could not be asked, and why.
+        found: Symptoms that hold.
+    """
+    known, names = registry(), dict(cleared)
+    groups: dict[str, list[bool]] = {}
+    for name in (*names, *dict(not_checked), *found):
+        group = known[name].order[0] if name in known else name
+        groups.setdefault(group, []).append(name in names)
+    order = [*GROUPS, *(each for each in groups if each not in GROUPS)]
+    return ", ".join(
+        f"{_SPOKEN.get(each, each)} {sum(groups[each])}/{len(groups[each])}"
+        for each in order
+        if any(groups.get(each, []))
+    )
+
+
+def unjudged(not_checked: Pairs) -> str:
+    """The symptoms that could not be asked, by reason: counted where they are many, or need no answer."""
+    reasons: dict[str, list[str]] = {}
+    for name, why in not_checked:
+        reasons.setdefault(why, []).append(name)
+    return "; ".join(_said(names, why) for why, names in reasons.items())
+
+
+def _said(names: list[str], why: str) -> str:
+    if why.startswith("not needed"):
+        return f"{len(names)} {why}"
+    return f"{', '.join(names) if len(names) <= MANY else len(names)} not judged ({why})"
