@@ -51,9 +51,9 @@ class Trial:
         low, high = sorted((self.gain.low, self.gain.high))
         interval = "" if math.isnan(low) else f", 95 % {low:.3g} to {high:.3g}"
         word = self.verdict.upper() if self.verdict == "kept" else self.verdict
-        return (
-            f"{self.edit}   {before:.4g} -> {after:.4g}  (better by {self.gain.mean:.3g}{interval})  {word}"
-        )
+        change = f"{'worse' if self.gain.mean < 0 else 'better'} by {abs(self.gain.mean):.3g}"
+        why = f" ({self.reason})" if self.reason else ""
+        return f"{self.edit}   {before:.4g} -> {after:.4g}  ({change}{interval})  {word}{why}"
 
 
 def mean(values: Sequence[float]) -> float:

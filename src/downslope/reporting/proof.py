@@ -79,9 +79,11 @@ def words(repaired: Repair) -> dict[str, str]:
 
 def measure(repaired: Repair) -> str:
     """What was scored: "validation accuracy"."""
-    part, _, kind = repaired.measure.partition(" ")
+    said = repaired.measure.removeprefix("last ")
+    part, _, kind = said.partition(" ")
     name = facts.metric_name(repaired.diagnosis.run) if kind == "metric" else kind
-    return f"{'validation' if part == 'valid' else 'training'} {name}"
+    last = "last " if said != repaired.measure else ""
+    return f"{last}{'validation' if part == 'valid' else 'training'} {name}"
 
 
 def higher_is_better(repaired: Repair) -> bool:

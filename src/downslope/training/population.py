@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -10,6 +11,7 @@ from downslope.core.errors import RecipeError
 from downslope.core.problem import Problem
 from downslope.core.recipe import Recipe
 from downslope.core.run import Run
+from downslope.training.facts import one_line
 from downslope.training.fit import fit
 from downslope.training.progress import Progress
 from downslope.training.recorder import new_folder
@@ -24,6 +26,8 @@ def fit_population(
     observe: float = 0.0,
     progress: bool = True,
     label: str = "population",
+    strict: bool = True,
+    until: float | None = None,
 ) -> list[Run]:
     """Train one member for every recipe and seed.
 
@@ -38,9 +42,14 @@ def fit_population(
         observe: Share of the time that probes may take, as in `fit`.
         progress: Whether to show how far it is.
         label: What the progress line calls it.
+        strict: Whether a member that fails ends the population; else it is a run of status "failed", whose
+            ``facts["error"]`` says why in one line.
+        until: `time.monotonic` by which the population ends: a member that does not fit in is left out, and
+            with it those after it.
 
     Returns:
-        ``len(recipes) * len(seeds)`` runs, in that order; an interrupted population gives what it has.
+        ``len(recipes) * len(seeds)`` runs, in that order; an interrupted population, or one whose time is
+        up, gives what it has.
 
     Raises:
         RecipeError: no recipe, or as many problems as recipes were needed.
@@ -62,8 +71,30 @@ def fit_population(
     with Progress(label, len(members), shown=progress) as bar:
         for index, (own, recipe) in enumerate(members):
             place = False if root is False else Path(root) / f"member-{index:03d}"
-            runs.append(fit(own, recipe, folder=place, progress=False, observe=observe))
+            left = None if until is None else until - time.monotonic()
+            if left is not None and left <= 0:
+                break
+            run = _member(own, recipe, place, observe, strict, left)
+            if run.facts.get("cut"):
+                break
+            runs.append(run)
             bar.update(index + 1)
-            if runs[-1].status == "interrupted":
+            if run.status == "interrupted":
                 break
     return runs
+
+
+def _member(
+    problem: Problem,
+    recipe: Recipe,
+    folder: Path | Literal[False],
+    observe: float,
+    strict: bool,
+    seconds: float | None,
+) -> Run:
+    try:
+        return fit(problem, recipe, folder=folder, progress=False, observe=observe, seconds=seconds)
+    except Exception as error:
+        if strict:
+            raise
+        return Run(problem=problem, recipe=recipe, status="failed", facts={"error": one_line(error)})

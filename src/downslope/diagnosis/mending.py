@@ -1,0 +1,346 @@
+"""How a repair goes: race the remedies, look again, tune what is left, and keep what is proved.
+
+1. **Race.** The remedies of the diagnosis train beside the untouched control, seed by seed, and drop out as
+   soon as they are surely behind (`downslope.diagnosis.elimination`).
+2. **Again.** Where the repaired run is still far from what is reachable it is diagnosed in its turn, and the
+   remedies of what is found are raced on top of the first.
+3. **Tune.** With the time that is left a line search in the logarithm of the learning rate, other methods and
+   scales are tried from the first seed (`downslope.diagnosis.moves`), as long as each round wins something.
+   What wins there has to win again on seeds that did not choose it.
+4. **Keep** the best whose 95 % interval lies above zero, or a smaller change that does as well.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from statistics import fmean
+from typing import TYPE_CHECKING
+
+from downslope.core.edits import Edit
+from downslope.core.errors import DownslopeError
+from downslope.diagnosis.budget import Budget
+from downslope.diagnosis.candidates import candidates, joined, size, unique
+from downslope.diagnosis.contest import Arm, Contest, check_possible
+from downslope.diagnosis.diagnose import diagnose
+from downslope.diagnosis.elimination import EQUAL, alive, leader
+from downslope.diagnosis.moves import longer, moves, rates
+from downslope.diagnosis.price import Price, price
+from downslope.diagnosis.trial import Trial, Verdict
+from downslope.diagnosis.yardstick import Yardstick
+
+if TYPE_CHECKING:
+    from downslope.diagnosis.repair import Repair
+
+FAR = 0.9
+"""Share of the way to what is reachable under which a repaired run is looked at again."""
+
+MATERIAL = 0.03
+"""Share of the way that a further change must win to be worth its words. Convention."""
+
+LOOKS = 2
+"""Times that a repaired run is diagnosed in its turn."""
+
+ROUNDS = 6
+"""Rounds of tuning at most; each starts from the best of the one before."""
+
+MORE = 3
+"""Multiple of the seeds that is spent at most on a remedy that looks better but is not certain."""
+
+CONFIRMED = 2
+"""Tuned recipes that are put to the seeds that did not choose them."""
+
+
+SHOWN = 8
+"""Edits that a note names of those tried from one seed."""
+
+HOPELESS = ("constant-target", "non-finite-data")
+"""Roots that leave nothing to tune: no recipe learns what is not there."""
+
+
+class Mending:
+    """A repair on its way.
+
+    Args:
+        result: Filled in as it goes.
+        seeds: Seeds of each remedy.
+        budget: Of the whole.
+        talk: Whether to say on standard error what is being done.
+    """
+
+    def __init__(self, result: Repair, seeds: int, budget: Budget, talk: bool) -> None:
+        self.result, self.budget, self.talk = result, budget, talk
+        self.problem, self.recipe = result.problem, result.recipe
+        self.seeds = result.seeds = tuple(self.recipe.seed + index for index in range(seeds))
+        self.yard = Yardstick(self.problem, result.diagnosis)
+        result.measure = self.yard.measure
+        self.raced: list[Arm] = []
+        self.looked: list[Arm] = []
+
+    def go(self) -> None:
+        """All of it; what is proved by the time of Ctrl-C stands."""
+        edits, self.result.advice = candidates(self.result.diagnosis)
+        own = self._price()
+        if not edits and own is None:
+            self.result.notes.append("No remedy can be applied without a change by hand.")
+            return
+        runs = 2 * (1 + min(max(len(edits), 1), 3))
+        self.contest = Contest(self.problem, self.recipe, self.yard, self.budget, own, runs)
+        if impossible := check_possible(self.contest):
+            self.result.notes.append(impossible)
+            return
+        self._tell(len(edits))
+        try:
+            self._begin()
+            self._race(edits)
+            self._again()
+            self._tune()
+            self._again()
+        except KeyboardInterrupt:
+            self.result.stopped()
+        self._close()
+
+    def _price(self) -> Price | None:
+        try:
+            return price(self.problem, self.recipe)
+        except Exception:  # noqa: BLE001 (a problem that takes no step can be sick in any way)
+            return None
+
+    def _tell(self, count: int) -> None:
+        contest = self.contest
+        if contest.cut is not None:
+            of = contest.full or "an unknown number of"
+            self.result.notes.append(f"Trials were cut to {contest.cut} of {of} steps by the budget.")
+        seconds = contest.cost(contest.control) * len(self.seeds) * (1 + max(count, 1))
+        self._say(
+            f"{count} remedies x {len(self.seeds)} seeds beside the unchanged recipe: about "
+            f"{min(seconds, self.budget.left):.0f} s, and what is left of {self.budget.left:.0f} s "
+            "while it wins something"
+            if self.budget.steps is None
+            else f"{count} remedies x {len(self.seeds)} seeds beside the unchanged recipe"
+        )
+
+    def _say(self, text: str) -> None:
+        if self.talk:
+            sys.stderr.write(f"repair    {text}\n")
+            sys.stderr.flush()
+
+    # -- 1. the race ----------------------------------------------------------------------------------------
+
+    def _begin(self) -> None:
+        """The control's first score: that of the diagnosed run, where it is the same run."""
+        self.contest.seen(self.result.diagnosis.run, self.seeds[0])
+        self.contest.train([self.contest.control], self.seeds[0])
+
+    def _race(self, edits: Sequence[Edit]) -> None:
+        """Every remedy from the first seed, those that are not surely behind from the others."""
+        contest = self.contest
+        runners = [each for each in map(contest.arm, edits) if each not in self.raced]
+        self.raced += runners
+        for arm in runners:
+            self._say(f"trial of {arm.edit}")
+        for seed in self.seeds:
+            whole = contest.train([contest.control, *runners], seed)
+            for arm in runners:
+                if not arm.scores and not arm.error:
+                    self.result.notes.append(f"No time was left for: {arm.edit}.")
+            runners = [each for each in runners if seed in each.scores and not each.error]
+            stay = alive({arm: contest.gains(arm) for arm in runners})
+            for arm in runners:
+                if arm not in stay:
+                    arm.left_at = f"given up after {_seeds(len(arm.scores))}: surely behind, or no gain"
+            runners = stay
+            if not whole or not runners:
+                break
+        self._insist(runners)
+
+    def _insist(self, runners: Sequence[Arm]) -> None:
+        """Where nothing is certain but something looks better: more seeds, of control and remedy."""
+        contest = self.contest
+        first = leader({arm: contest.gains(arm) for arm in runners})
+        if first is None:
+            return
+        seed = self.seeds[-1]
+        for _ in range((MORE - 1) * len(self.seeds)):
+            gain = contest.gain(first)
+            if gain.sure or gain.high < MATERIAL * contest.way or gain.mean <= 0:
+                return
+            seed += 1
+            self._say(f"another seed of {first.edit}")
+            if not contest.train([contest.control, first], seed):
+                self.result.notes.append(f"No time was left for more seeds of: {first.edit}.")
+                return
+
+    @property
+    def _best(self) -> Arm | None:
+        """The certain remedy that wins most in the mean."""
+        arms = [*self.raced, *self.looked]
+        sure = [each for each in arms if self.contest.gain(each).sure and self._fresh(each)]
+        return max(sure, key=lambda each: self.contest.gain(each).mean, default=None)
+
+    def _fresh(self, arm: Arm) -> bool:
+        """Whether a tuned recipe was put to seeds that did not choose it."""
+        return arm in self.raced or len(arm.scores) >= len(self.seeds)
+
+    def _share(self, arm: Arm) -> float:
+        """Share of the way from the control to what is known to be reachable."""
+        way = self.contest.way
+        return self.contest.gain(arm).mean / way if way > 0 else 1.0
+
+    def _enough(self, arm: Arm) -> bool:
+        return bool(arm.scores) and self.yard.enough(fmean(arm.scores.values()))
+
+    # -- 2. another look ------------------------------------------------------------------------------------
+
+    def _again(self) -> None:
+        """Diagnose what is repaired so far, and race what that brings on top of it."""
+        while len(self.result.looks) < LOOKS:
+            best = self._best
+            if best is None or self._enough(best):
+                return
+            if self.yard.known and self._share(best) >= FAR and self.result.looks:
+                return
+            edits = self._look(best)
+            if not edits:
+                return
+            self._race(unique(joined(best.edit, each, self.recipe) for each in edits))
+            now = self._best
+            if now is None or self._ahead(now, best) < MATERIAL * self.contest.way:
+                return
+
+    def _look(self, best: Arm) -> list[Edit]:
+        """The remedies of a diagnosis of the repaired problem."""
+        budget = f"{self.budget.steps} steps" if self.budget.steps else 0.5 * self.budget.left
+        if not self.budget.steps and self.budget.left < 4 * self.contest.cost(best):
+            return []
+        self._say(f"another look, with {best.edit}")
+        try:
+            found = diagnose(best.problem, best.recipe, budget=budget, progress=False, folder=False)
+        except DownslopeError:
+            return []
+        if found.run.status == "interrupted":
+            raise KeyboardInterrupt
+        self.result.looks.append(found)
+        self.yard.note(found)
+        if found.healthy:
+            return []
+        edits, advice = candidates(found)
+        self.result.advice = unique([*self.result.advice, *advice])
+        return edits
+
+    def _ahead(self, arm: Arm, base: Arm, seeds: Sequence[int] | None = None) -> float:
+        found = self.contest.gains(arm, base, seeds)
+        return fmean(found) if found else 0.0
+
+    # -- 3. what is left ------------------------------------------------------------------------------------
+
+    def _tune(self) -> None:
+        """Moves from the best so far, while each round wins something on the first seed."""
+        contest, base = self.contest, self._best or self.contest.control
+        root = self.result.diagnosis.root
+        if base is contest.control and (contest.control.error or (root and root.symptom in HOPELESS)):
+            return
+        if self._enough(base):
+            return
+        here = base
+        for _ in range(ROUNDS):
+            best = self._from(here, self._moves(here)) or self._from(here, self._longer(here))
+            if best is None:
+                break
+            here = best
+        self._confirm(base)
+
+    def _moves(self, here: Arm) -> list[Edit]:
+        if here.prolonged:
+            return rates(here.recipe)
+        far = here is self.contest.control or self._share(here) < FAR
+        return moves(self.result.diagnosis.run, here.problem, here.recipe, far=far)
+
+    def _longer(self, here: Arm) -> list[Edit]:
+        """More steps, where the run was still getting better at its end and is far from what is reachable."""
+        far = here is self.contest.control or self._share(here) < FAR or not self.yard.known
+        return [longer(here.recipe)] if here.rising and far and not here.prolonged else []
+
+    def _from(self, here: Arm, tried: Sequence[Edit]) -> Arm | None:
+        """The best of the moves from `here`, after one seed each; None where none wins what matters."""
+        contest = self.contest
+        arms = [contest.arm(joined(here.edit, each, self.recipe)) for each in tried]
+        known = {*self.looked, *self.raced}
+        arms = [each for each in arms if each not in known and str(each.edit)]  # "" is the control again
+        if not arms:
+            return None
+        self._say(f"{len(arms)} moves from {str(here.edit) or 'the unchanged recipe'}")
+        contest.train(arms, self.seeds[0])
+        arms = [each for each in arms if self.seeds[0] in each.scores]
+        self.looked += arms
+        best = max(arms, key=lambda each: self._won(each, here), default=None)
+        return best if best is not None and self._won(best, here) > MATERIAL * contest.way else None
+
+    def _won(self, arm: Arm, here: Arm) -> float:
+        """What `arm` wins over `here` on the first seed."""
+        return self._ahead(arm, here, self.seeds[:1])
+
+    def _confirm(self, base: Arm) -> None:
+        """The best of what was tuned, from the other seeds: the first one chose them."""
+        contest = self.contest
+        hopeful = [each for each in self.looked if self._won(each, base) > MATERIAL * contest.way]
+        hopeful.sort(key=lambda each: -self._won(each, base))
+        for arm in hopeful[:CONFIRMED]:
+            self._say(f"other seeds of {arm.edit}")
+            for seed in self.seeds[1:]:
+                if not contest.train([contest.control, base, arm], seed):
+                    self.result.notes.append(f"No time was left for more seeds of: {arm.edit}.")
+                    return
+        if base is contest.control:
+            self._insist(hopeful[:CONFIRMED])
+
+    # -- 4. the choice --------------------------------------------------------------------------------------
+
+    def _choose(self) -> Arm | None:
+        """The best certain remedy, or a smaller one that does as well; what was tuned must do better."""
+        best = self._best
+        if best is None:
+            return None
+        gain = self.contest.gain
+        arms = [each for each in (*self.raced, *self.looked) if gain(each).sure and self._fresh(each)]
+        slack = max(EQUAL * gain(best).mean, MATERIAL * self.contest.way if best in self.looked else 0.0)
+        near = [each for each in arms if gain(each).mean >= gain(best).mean - slack]
+        return min(near, key=lambda each: (size(each.edit), -gain(each).mean))
+
+    def _close(self) -> None:
+        """Write down what was tried and what is kept."""
+        result, contest = self.result, self.contest
+        kept = self._choose()
+        shown = [*self.raced, *(each for each in self.looked if len(each.scores) > 1)]
+        result.trials = [self._trial(each, kept) for each in shown if each.scores or each.error]
+        result.screened = [self._trial(each, kept) for each in self.looked if len(each.scores) == 1]
+        if result.screened:
+            words = [str(each.edit) for each in result.screened]
+            rest = f"; and {len(words) - SHOWN} more" if len(words) > SHOWN else ""
+            result.notes.append(f"Tried from one seed besides: {'; '.join(words[:SHOWN])}{rest}.")
+        if contest.control.scores:
+            result.before = fmean(contest.control.scores.values())
+        if kept is None:
+            return
+        result.kept, result.after = kept.edit, fmean(kept.scores.values())
+        result.problem, result.recipe = kept.problem, kept.recipe
+
+    def _trial(self, arm: Arm, kept: Arm | None) -> Trial:
+        edit = arm.edit
+        if arm.error:
+            return Trial(edit=edit, verdict="failed", reason=arm.error)
+        seeds = [each for each in arm.scores if each in self.contest.control.scores]
+        gain = self.contest.gain(arm)
+        verdict: Verdict = "works, not kept" if gain.sure else "worse" if gain.high < 0 else "not confirmed"
+        return Trial(
+            edit=edit,
+            before=tuple(self.contest.control.scores[each] for each in seeds),
+            after=tuple(arm.scores[each] for each in seeds),
+            gain=gain,
+            verdict="kept" if arm is kept else verdict,
+            reason="" if arm is kept or gain.sure else arm.left_at,
+        )
+
+
+def _seeds(count: int) -> str:
+    return f"{count} seed{'s' if count > 1 else ''}"

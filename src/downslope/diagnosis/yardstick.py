@@ -1,0 +1,105 @@
+"""By what number a repair judges its runs, from where it counts, and when enough is reached."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+from downslope.core.problem import Problem
+from downslope.core.run import Run
+from downslope.diagnosis.diagnosis import Diagnosis
+from downslope.diagnosis.progress import bounded, table
+from downslope.diagnosis.swing import thrown_back
+from downslope.diagnosis.trials import score
+from downslope.training.facts.sample import scored
+
+PERFECT = 0.97
+"""Share of the way from the constant to a perfect metric beyond which nothing is left to win. Convention."""
+
+UNSTEADY = ("mode-gap", "oscillation", "cliff", "noisy-gradient")
+"""Roots of which the best epoch says nothing."""
+
+_COLUMNS = {"train_loss": "loss", "train_metric": "metric"}
+
+
+class Yardstick:
+    """One number a run, read alike of control and remedies: higher is better after `signed`.
+
+    It is the metric on validation data, without a metric the loss there, without validation data the same on
+    training data, always under the objective and the metric of the untouched problem. Of the epochs the best
+    counts, which is what a run hands out; where the trouble is that a run does not stay there, the last.
+    Overfitting shows in the last model's validation loss: a metric such as the accuracy hardly sees how sure
+    the wrong answers are.
+
+    Args:
+        problem: The untouched problem.
+        diagnosis: Of it.
+    """
+
+    def __init__(self, problem: Problem, diagnosis: Diagnosis) -> None:
+        self.problem, self.run = problem, diagnosis.run
+        self.held = scored(problem)
+        root = "" if diagnosis.root is None else diagnosis.root.symptom
+        overfitted = root == "high-variance" and problem.valid_source is not None
+        self.last = overfitted or root in UNSTEADY or thrown_back(diagnosis.run)
+        part = "train" if problem.valid_source is None else "valid"
+        kind = "loss" if problem.metric is None else "metric"
+        self.by = "valid_loss" if overfitted else f"{part}_{kind}"
+        self.measure = ("last " if self.last and part == "valid" else "") + self.by.replace("_", " ")
+        up = problem.direction == "max" if self.by.endswith("metric") else problem.maximize
+        self.sign = 1.0 if up else -1.0
+        self.known: list[float] = []
+        self.note(diagnosis)
+
+    @property
+    def _key(self) -> str:
+        """Under what name the constant guess is known."""
+        return _COLUMNS.get(self.by, self.by)
+
+    @property
+    def _column(self) -> str:
+        """Under what name a run's score is known."""
+        return f"last_{self._key}" if self.last and self.by.startswith("valid") else self._key
+
+    def note(self, diagnosis: Diagnosis) -> None:
+        """Take down what the references of a diagnosis reached."""
+        values = [each.get(self._column) for each in diagnosis.run.facts.get("references") or ()]
+        self.known += [float(each) for each in values if each is not None and math.isfinite(each)]
+
+    def read(self, run: Run, own: Problem) -> float:
+        """The score of a run of `own`, an edit of the problem; what is lost counts as a constant guess."""
+        comparable = own.objective is self.problem.objective
+        found = score(run, self.problem, self.held, comparable=comparable)
+        worst = self.worst
+        value = cast("float | None", found.get(self._column))
+        if value is None or not math.isfinite(value):
+            return 0.0 if worst is None else worst
+        return float(value) if worst is None or self.sign * (value - worst) > 0 else worst
+
+    @property
+    def worst(self) -> float | None:
+        """What stands for a lost run: the best constant prediction, else the first loss; None if unknown."""
+        constant: Mapping[str, Any] = self.run.facts.get("constant") or {}
+        value: float | None = constant.get(self._key)
+        if value is None and self.by.endswith("loss"):
+            value = table(self.run, "start").get("loss")
+        return float(value) if value is not None and math.isfinite(value) else None
+
+    def signed(self, values: Sequence[float]) -> list[float]:
+        """`values` turned so that higher is better."""
+        return [self.sign * each for each in values]
+
+    def enough(self, value: float) -> bool:
+        """Whether a score leaves nothing to win: the goal is reached, or a bounded metric close to 1."""
+        if self.by == "valid_metric" and self.problem.reached(value):
+            return True
+        if not self.by.endswith("metric") or not bounded(self.run):
+            return False
+        low = self.worst or 0.0
+        return value - low >= PERFECT * (1.0 - low)
+
+    def way(self, base: float, reached: Sequence[float]) -> float:
+        """The gain from `base` to the best that is known to be reachable; 0 if nothing is better."""
+        best = max(self.signed([*self.known, *reached]), default=-math.inf)
+        return max(0.0, best - self.sign * base)
