@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+import statistics
 import time
 import zlib
 from typing import Any
@@ -22,32 +23,52 @@ RATES = {"sgd": (1e-4, 10.0), "momentum": (1e-5, 1.0), "adam": (1e-5, 0.3), "ada
 """Where the search draws learning rates, by optimizer; even in the logarithm."""
 
 
-def won(value: float | None, record: Record) -> float:
-    """Share of the way from the fault to the twin; at least 0, a lost fault starts at the constant."""
-    base, twin = record["constant"], record["twin"]
-    if value is None or base is None or twin is None:
+def won(scores: list[float | None], twins: list[float | None], record: Record) -> float:
+    """Share of the way from the fault to the twin, in the means; at least 0, what is lost is at the start.
+
+    Args:
+        scores: From fresh seeds.
+        twins: The twin's from the same.
+        record: Of the case; the way starts at the fault, or at the constant where that is better.
+    """
+    base = record["constant"]
+    if base is None:
         return 0.0
     start = base if record["score"] is None else max(base, record["score"])
-    return max(0.0, (value - start) / (twin - start)) if twin > start else 1.0
+    reached, twin = (statistics.fmean(start if v is None else v for v in each) for each in (scores, twins))
+    return max(0.0, (reached - start) / (twin - start)) if twin > start else 1.0
+
+
+FRESH = (7919, 15_838, 23_757)
+"""What is added to the case's seed to score what repair and search chose, and the twin beside them: seeds
+that none has seen, so that the luckiest of many draws is not taken for the best."""
 
 
 def mended(sick: Sick, found: Diagnosis, record: Record) -> Record:
-    """What `repair` makes of it, trained again from the case's own seed."""
+    """What `repair` makes of it, trained again from fresh seeds beside its twin."""
+    from bench.diagnosis.work import index  # which imports this
+
     begun = time.monotonic()
     result = ds.repair(sick.problem, sick.recipe, diagnosis=found, progress=False, folder=False)
     took = found.seconds + time.monotonic() - begun
-    value = None
+    scores = [record["score"]]
     if result.kept is not None:
-        value = _reached(sick, Setup(result.problem, result.recipe))
-    else:
-        value = record["score"]
-    return {"kept": None if result.kept is None else str(result.kept), "score": value, "seconds": took,
-            "won": won(value, record), "tried": len(result.trials), "notes": result.notes[:3]}  # fmt: skip
+        scores = _reached(sick, Setup(result.problem, result.recipe))
+    twins = _reached(sick, sick.twin or index()[f"twin/{record['base']}/{record['seed']}"].build())
+    return {"kept": None if result.kept is None else str(result.kept), "scores": scores, "seconds": took,
+            "twins": twins, "won": won(scores, twins, record),
+            "tried": len(result.trials) + len(result.screened),
+            "looks": [each.symptoms for each in result.looks], "notes": result.notes[:3]}  # fmt: skip
 
 
-def _reached(sick: Sick, mended: Setup) -> float | None:
-    again = Sick(mended.problem, mended.recipe, judged=sick.judged, judge=sick.judge)
-    return outcome.train(again)[0].score
+def _reached(sick: Sick, mended: Setup) -> list[float | None]:
+    """What the chosen recipe reaches from fresh seeds."""
+    found: list[float | None] = []
+    for more in FRESH:
+        recipe = mended.recipe.edit(seed=mended.recipe.seed + more)
+        again = Sick(mended.problem, recipe, judged=sick.judged, judge=sick.judge)
+        found.append(outcome.train(again)[0].score)
+    return found
 
 
 def searched(sick: Sick, seconds: float, record: Record) -> Record:
@@ -69,9 +90,10 @@ def searched(sick: Sick, seconds: float, record: Record) -> Record:
         if time.monotonic() - begun > seconds:
             break
         trial = _drawn(sick, length, draw)
-    value = None if chosen is None else _reached(sick, chosen)
+    scores = [None] if chosen is None else _reached(sick, chosen)
     said = None if chosen is None else chosen.recipe.describe()
-    return {"score": value, "won": won(value, record), "trials": trials, "recipe": said,
+    share = won(scores, record["repair"]["twins"], record)
+    return {"scores": scores, "won": share, "trials": trials, "recipe": said,
             "seconds": time.monotonic() - begun}  # fmt: skip
 
 
