@@ -54,7 +54,8 @@ def mended(sick: Sick, found: Diagnosis, record: Record) -> Record:
     scores = [record["score"]]
     if result.kept is not None:
         scores = _reached(sick, Setup(result.problem, result.recipe))
-    twins = _reached(sick, sick.twin or index()[f"twin/{record['base']}/{record['seed']}"].build())
+    case = index()[record["case"]]
+    twins = _reached(sick, sick.twin or index()[f"twin/{case.base}/{case.seed}"].build())
     return {"kept": None if result.kept is None else str(result.kept), "scores": scores, "seconds": took,
             "twins": twins, "won": won(scores, twins, record),
             "tried": len(result.trials) + len(result.screened),

@@ -17,7 +17,7 @@ import downslope as ds
 from downslope.cli import guard
 from downslope.cli.main import main
 from downslope.core.weights import load_tensors
-from downslope.diagnosis import repair as repairing
+from downslope.diagnosis import contest
 from tests.training.problems import same_state
 
 TASK = """
@@ -159,20 +159,21 @@ def test_ctrl_c_among_the_trials_of_a_repair_ends_it_with_what_is_proved(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     populations: list[int] = []
-    train = repairing.fit_population
+    train = contest.fit_population
 
     def counted(*args: Any, **more: Any) -> Any:
         populations.append(steps())
-        if len(populations) == 3:  # the control, a remedy, and this one
+        if len(populations) == 3:  # the remedies from two seeds, and this one
             Path("press").write_text(str(steps() + 5))
         return train(*args, **more)
 
-    monkeypatch.setattr(repairing, "fit_population", counted)
+    monkeypatch.setattr(contest, "fit_population", counted)
     assert main(["repair", "task.py", "--folder", "a", "--json", "--quiet", "--set", "lr=50"]) == 130
     found = json.loads(capsys.readouterr().out)
     assert len(populations) == 3
     assert steps() == populations[2] + 5
-    assert len(found["trials"]) == 1
+    assert found["trials"]
+    assert all(len(each["after"]) == 2 for each in found["trials"] if each["verdict"] == "kept")
     assert found["notes"] == ["Interrupted: what was not tried by then is not judged."]
     assert (found["kept"] is not None) == Path("fixed.toml").exists()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -33,3 +34,19 @@ def test_each_recipe_may_have_a_problem_of_its_own() -> None:
 def test_problems_out_of_step_with_recipes_are_refused(recipes: list[ds.Recipe]) -> None:
     with pytest.raises(RecipeError, match=r"^[^\n]*one problem for all[^\n]*$"):
         ds.fit_population([regression(), regression()], recipes, progress=False)
+
+
+def test_a_member_that_fails_ends_the_population_or_says_why() -> None:
+    def broken(output: object, target: object) -> object:
+        raise RuntimeError("no objective at all")
+
+    sick = regression(objective=broken)
+    with pytest.raises(Exception, match="no objective at all"):
+        ds.fit_population([regression(), sick, regression()], [HOW] * 3, progress=False)
+    runs = ds.fit_population([regression(), sick, regression()], [HOW] * 3, progress=False, strict=False)
+    assert [run.status for run in runs] == ["done", "failed", "done"]
+    assert "no objective at all" in runs[1].facts["error"]
+
+
+def test_a_population_whose_time_is_up_trains_nobody() -> None:
+    assert ds.fit_population(regression(), [HOW, HOW], progress=False, until=time.monotonic() - 1.0) == []

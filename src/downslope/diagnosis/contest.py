@@ -47,8 +47,15 @@ class Arm:
     """Whether it was still getting better at its end."""
     prolonged: bool = False
     """Whether it takes more steps than the control."""
+    chosen_by: int | None = None
+    """The seed that chose it among many: its score there is the luckiest of them, and proves nothing."""
     left_at: str = ""
     """Why it was given no more seeds."""
+
+    @property
+    def proving(self) -> list[int]:
+        """The seeds that had no part in choosing it."""
+        return [each for each in self.scores if each != self.chosen_by]
 
 
 class Contest:
@@ -172,11 +179,13 @@ class Contest:
     # -- what they scored ---------------------------------------------------------------------------------
 
     def gains(self, arm: Arm, over: Arm | None = None, seeds: Iterable[int] | None = None) -> list[float]:
-        """Paired differences of `arm` from the control, or from `over`, on the seeds that both have."""
+        """Paired differences of `arm` from the control, or from `over`, on the seeds that prove something."""
         base = over or self.control
         if arm.error:
             return []
-        common = [s for s in (arm.scores if seeds is None else seeds) if s in arm.scores and s in base.scores]
+        common = [
+            s for s in (arm.proving if seeds is None else seeds) if s in arm.scores and s in base.scores
+        ]
         return [self.yard.sign * (arm.scores[s] - base.scores[s]) for s in common]
 
     def gain(self, arm: Arm) -> Difference:
@@ -189,8 +198,21 @@ class Contest:
         """From the control to the best that anything is known to have reached in the mean, 0 if nothing."""
         if not self.control.scores:
             return 0.0
-        means = [fmean(each.scores.values()) for each in self.arms.values() if each.scores]
-        return self.yard.way(fmean(self.control.scores.values()), means)
+        return self.yard.way(fmean(self.control.scores.values()), self._means)
+
+    @property
+    def least(self) -> float:
+        """The smallest gain that is worth a change."""
+        return self.yard.least(self._means)
+
+    @property
+    def _means(self) -> list[float]:
+        return [fmean(each.scores.values()) for each in self.arms.values() if each.scores]
+
+    def proved(self, arm: Arm) -> bool:
+        """Whether the gain of `arm` is certain, and large enough to be worth a change."""
+        gain = self.gain(arm)
+        return gain.sure and gain.mean >= self.least
 
 
 def check_possible(contest: Contest) -> str:

@@ -17,16 +17,17 @@ from collections.abc import Sequence
 from statistics import fmean
 from typing import TYPE_CHECKING
 
-from downslope.core.edits import Edit
+from downslope.core.edits import Combined, Edit
 from downslope.core.errors import DownslopeError
 from downslope.diagnosis.budget import Budget
-from downslope.diagnosis.candidates import candidates, joined, size, unique
+from downslope.diagnosis.candidates import candidates, joined, parts, size, unique
 from downslope.diagnosis.contest import Arm, Contest, check_possible
 from downslope.diagnosis.diagnose import diagnose
 from downslope.diagnosis.elimination import EQUAL, alive, leader
 from downslope.diagnosis.moves import longer, moves, rates
+from downslope.diagnosis.paired import difference
 from downslope.diagnosis.price import Price, price
-from downslope.diagnosis.trial import Trial, Verdict
+from downslope.diagnosis.trial import Trial, Verdict, mean
 from downslope.diagnosis.yardstick import Yardstick
 
 if TYPE_CHECKING:
@@ -160,22 +161,22 @@ class Mending:
         first = leader({arm: contest.gains(arm) for arm in runners})
         if first is None:
             return
-        seed = self.seeds[-1]
-        for _ in range((MORE - 1) * len(self.seeds)):
+        count = len(self.seeds)
+        for more in range(1, MORE):  # an interval that is looked at after every seed is soon wrong
             gain = contest.gain(first)
-            if gain.sure or gain.high < MATERIAL * contest.way or gain.mean <= 0:
+            if gain.sure or gain.high < contest.least or gain.mean <= 0:
                 return
-            seed += 1
-            self._say(f"another seed of {first.edit}")
-            if not contest.train([contest.control, first], seed):
-                self.result.notes.append(f"No time was left for more seeds of: {first.edit}.")
-                return
+            self._say(f"{count} more seeds of {first.edit}")
+            for seed in range(self.seeds[-1] + 1 + (more - 1) * count, self.seeds[-1] + 1 + more * count):
+                if not contest.train([contest.control, first], seed):
+                    self.result.notes.append(f"No time was left for more seeds of: {first.edit}.")
+                    return
 
     @property
     def _best(self) -> Arm | None:
         """The certain remedy that wins most in the mean."""
         arms = [*self.raced, *self.looked]
-        sure = [each for each in arms if self.contest.gain(each).sure and self._fresh(each)]
+        sure = [each for each in arms if self.contest.proved(each) and self._fresh(each)]
         return max(sure, key=lambda each: self.contest.gain(each).mean, default=None)
 
     def _fresh(self, arm: Arm) -> bool:
@@ -184,8 +185,8 @@ class Mending:
 
     def _share(self, arm: Arm) -> float:
         """Share of the way from the control to what is known to be reachable."""
-        way = self.contest.way
-        return self.contest.gain(arm).mean / way if way > 0 else 1.0
+        way, won = self.contest.way, self.contest.gains(arm, seeds=arm.scores)
+        return fmean(won) / way if way > 0 and won else 1.0
 
     def _enough(self, arm: Arm) -> bool:
         return bool(arm.scores) and self.yard.enough(fmean(arm.scores.values()))
@@ -248,7 +249,25 @@ class Mending:
             if best is None:
                 break
             here = best
+        if here is not base:
+            self._simplify(here, base)
         self._confirm(base)
+
+    def _simplify(self, arm: Arm, base: Arm) -> None:
+        """Take away, part by part, what the first seed does not miss; what `base` has stays."""
+        contest, fixed = self.contest, {str(each) for each in parts(base.edit)}
+        slack, whole = MATERIAL * contest.way, arm
+        for part in map(str, parts(whole.edit)):
+            rest = tuple(each for each in parts(arm.edit) if str(each) != part)
+            if part in fixed or not rest:
+                continue
+            less = contest.arm(joined(Combined(()), Combined(rest), self.recipe))
+            contest.train([less], self.seeds[0])
+            if self.seeds[0] not in less.scores:
+                continue
+            self._noted([each for each in (less,) if each not in self.looked and each not in self.raced])
+            if self._won(less, whole) >= -slack:
+                arm = less
 
     def _moves(self, here: Arm) -> list[Edit]:
         if here.prolonged:
@@ -272,9 +291,15 @@ class Mending:
         self._say(f"{len(arms)} moves from {str(here.edit) or 'the unchanged recipe'}")
         contest.train(arms, self.seeds[0])
         arms = [each for each in arms if self.seeds[0] in each.scores]
-        self.looked += arms
+        self._noted(arms)
         best = max(arms, key=lambda each: self._won(each, here), default=None)
         return best if best is not None and self._won(best, here) > MATERIAL * contest.way else None
+
+    def _noted(self, arms: Sequence[Arm]) -> None:
+        """Where nothing is proved yet, the seed that chooses among the moves is no proof of them."""
+        self.looked += arms
+        for arm in arms:
+            arm.chosen_by = None if self._best is not None else self.seeds[0]
 
     def _won(self, arm: Arm, here: Arm) -> float:
         """What `arm` wins over `here` on the first seed."""
@@ -284,15 +309,21 @@ class Mending:
         """The best of what was tuned, from the other seeds: the first one chose them."""
         contest = self.contest
         hopeful = [each for each in self.looked if self._won(each, base) > MATERIAL * contest.way]
-        hopeful.sort(key=lambda each: -self._won(each, base))
+        slack = MATERIAL * contest.way
+        top = max((self._won(each, base) for each in hopeful), default=0.0)
+        # Of those that did as well as the best the smallest change comes first.
+        hopeful.sort(
+            key=lambda each: (self._won(each, base) < top - slack, size(each.edit), -self._won(each, base))
+        )
         for arm in hopeful[:CONFIRMED]:
             self._say(f"other seeds of {arm.edit}")
-            for seed in self.seeds[1:]:
+            others = self.seeds[1:] if arm.chosen_by is None else (*self.seeds[1:], self.seeds[-1] + 1)
+            for seed in others:
                 if not contest.train([contest.control, base, arm], seed):
                     self.result.notes.append(f"No time was left for more seeds of: {arm.edit}.")
                     return
         if base is contest.control:
-            self._insist(hopeful[:CONFIRMED])
+            self._insist([each for each in hopeful[:CONFIRMED] if contest.gains(each)])
 
     # -- 4. the choice --------------------------------------------------------------------------------------
 
@@ -302,7 +333,9 @@ class Mending:
         if best is None:
             return None
         gain = self.contest.gain
-        arms = [each for each in (*self.raced, *self.looked) if gain(each).sure and self._fresh(each)]
+        arms = [
+            each for each in (*self.raced, *self.looked) if self.contest.proved(each) and self._fresh(each)
+        ]
         slack = max(EQUAL * gain(best).mean, MATERIAL * self.contest.way if best in self.looked else 0.0)
         near = [each for each in arms if gain(each).mean >= gain(best).mean - slack]
         return min(near, key=lambda each: (size(each.edit), -gain(each).mean))
@@ -322,15 +355,16 @@ class Mending:
             result.before = fmean(contest.control.scores.values())
         if kept is None:
             return
-        result.kept, result.after = kept.edit, fmean(kept.scores.values())
+        proof = next(each for each in result.trials if each.verdict == "kept")
+        result.kept, result.before, result.after = kept.edit, mean(proof.before), mean(proof.after)
         result.problem, result.recipe = kept.problem, kept.recipe
 
     def _trial(self, arm: Arm, kept: Arm | None) -> Trial:
         edit = arm.edit
         if arm.error:
             return Trial(edit=edit, verdict="failed", reason=arm.error)
-        seeds = [each for each in arm.scores if each in self.contest.control.scores]
-        gain = self.contest.gain(arm)
+        seeds = [each for each in arm.proving or arm.scores if each in self.contest.control.scores]
+        gain = difference(self.contest.gains(arm, seeds=seeds), [0.0] * len(seeds))
         verdict: Verdict = "works, not kept" if gain.sure else "worse" if gain.high < 0 else "not confirmed"
         return Trial(
             edit=edit,

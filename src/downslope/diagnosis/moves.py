@@ -10,7 +10,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from downslope.core.edits import Edit, Reinitialise, SetRecipe, StandardiseInputs, StandardiseTargets
+from downslope.core.edits import (
+    Combined,
+    Edit,
+    Reinitialise,
+    SetRecipe,
+    StandardiseInputs,
+    StandardiseTargets,
+)
 from downslope.core.method import is_named, optimizer_defaults
 from downslope.core.problem import Problem
 from downslope.core.recipe import Recipe
@@ -57,7 +64,18 @@ def moves(run: Run, problem: Problem, recipe: Recipe, *, far: bool) -> list[Edit
     found += _scales(run, problem)
     if far:
         found += _bold(problem, recipe)
+        found.append(_sound(run, problem, recipe))
     return found
+
+
+def _sound(run: Run, problem: Problem, recipe: Recipe) -> Edit:
+    """Everything that is usual at once, where two causes hide each other."""
+    how: dict[str, Any] = {"clip_norm": 1.0} | ({"weight_decay": 0.0} if recipe.weight_decay else {})
+    if is_named(recipe.optimizer):
+        how |= {"optimizer": "adam", "lr": 3e-3}
+    return Combined(
+        (Reinitialise("auto"), *_scales(run, problem), *(SetRecipe({k: v}) for k, v in how.items()))
+    )
 
 
 def longer(recipe: Recipe) -> Edit:

@@ -20,6 +20,9 @@ PERFECT = 0.97
 UNSTEADY = ("mode-gap", "oscillation", "cliff", "noisy-gradient")
 """Roots of which the best epoch says nothing."""
 
+LEAST = 0.02
+"""Share of the way from the constant below which no gain is worth a change, however certain. Convention."""
+
 _COLUMNS = {"train_loss": "loss", "train_metric": "metric"}
 
 
@@ -98,6 +101,16 @@ class Yardstick:
             return False
         low = self.worst or 0.0
         return value - low >= PERFECT * (1.0 - low)
+
+    def least(self, reached: Sequence[float]) -> float:
+        """The smallest gain that a person would call one, of the way from the constant to a perfect metric,
+        or to the best that was reached.
+        """
+        if self.worst is None:
+            return 0.0
+        if self.by.endswith("metric") and bounded(self.run):
+            return LEAST * (1.0 - self.worst)
+        return LEAST * self.way(self.worst, reached)
 
     def way(self, base: float, reached: Sequence[float]) -> float:
         """The gain from `base` to the best that is known to be reachable; 0 if nothing is better."""

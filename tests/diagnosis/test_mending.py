@@ -1,0 +1,117 @@
+"""The course of a repair: a second look, moves where no cause is named, and what is never changed."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from torch import nn
+
+import downslope as ds
+from downslope.core import edits
+from downslope.data import breast_cancer, digits
+from downslope.diagnosis.candidates import meant
+
+STEPS = "1000000 steps"  # so that no clock decides
+TABLE = digits(scale=16.0)
+HOW = ds.Recipe(optimizer="sgd", lr=0.2, epochs=10)
+
+
+def problem(scale: float = 1.0, end: nn.Module | None = None) -> ds.Problem:
+    """Digits, all weights multiplied by `scale` at the start."""
+
+    def make() -> nn.Module:
+        last = [] if end is None else [end]
+        model = nn.Sequential(nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10), *last)
+        with torch.no_grad():
+            for each in model.parameters():
+                each.mul_(scale)
+        return model
+
+    return ds.Problem(
+        model=make, objective=nn.CrossEntropyLoss(), train=TABLE.train, valid=TABLE.valid, metric="accuracy"
+    )
+
+
+def test_a_cause_that_hid_behind_the_first_is_found_by_the_second_look_and_repaired_too() -> None:
+    sick = problem(scale=1e-3, end=nn.Softmax(1))
+    found = ds.repair(sick, HOW, budget=STEPS, progress=False, folder=False)
+    assert found.looks
+    assert {each.kind for each in found.edits} >= {"set-objective", "reinitialise"}
+    assert found.before is not None
+    assert found.after is not None
+    assert found.after > 0.93 > 0.3 > found.before
+    assert json.loads(found.to_json())["looks"][0]["findings"]
+
+
+def test_two_causes_of_which_neither_remedy_helps_alone_are_dealt_with_together() -> None:
+    sick = problem(scale=0.0)  # no gradient at all, and a rate of 60 once there is one
+    found = ds.repair(sick, HOW.edit(lr=60.0), budget=STEPS, progress=False, folder=False)
+    assert found.after is not None
+    assert found.after > 0.9
+    assert "reinitialise" in {each.kind for each in found.edits}
+    kept = next(each for each in found.trials if each.verdict == "kept")
+    assert len(kept.before) >= 3  # of seeds that did not choose it
+
+
+def test_labels_without_meaning_are_not_repaired_and_what_was_tried_is_told() -> None:
+    generator = torch.Generator().manual_seed(5)
+    x, noise = torch.randn(200, 8, generator=generator), torch.randint(0, 2, (300,), generator=generator)
+    held = torch.randn(100, 8, generator=generator)
+
+    made = ds.Problem(
+        model=lambda: nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 2)), metric="accuracy",
+        objective="cross_entropy", train=(x, noise[:200]), valid=(held, noise[200:]),
+    )  # fmt: skip
+    how = ds.Recipe(optimizer="sgd", lr=30.0, epochs=5)
+    found = ds.repair(made, how, budget=STEPS, progress=False, folder=False)
+    assert not found.diagnosis.healthy
+    assert found.kept is None
+    assert found.problem is made
+    assert found.recipe.lr == 30.0
+    assert "Nothing helped for certain" in str(found)
+    assert found.screened
+    assert str(found.screened[0].edit) in str(found)
+
+
+@pytest.mark.parametrize(
+    ("activation", "expects", "want"),
+    [
+        ("softmax", "logits", "objective -> categorical"),
+        ("sigmoid", "logit", "objective -> bernoulli"),
+        ("softmax", "logit", "module 3 -> Sigmoid and objective -> bernoulli"),
+        ("tanh", "logits", "module 3 -> Identity"),
+    ],
+)
+def test_a_remedy_leaves_a_probability_a_probability(activation: str, expects: str, want: str) -> None:
+    removal = edits.ReplaceModule("3", "torch.nn:Identity")
+    output = {"module": "3", "activation": activation, "expects": expects}
+    assert str(meant(removal, output)) == want
+
+
+def test_what_a_user_reads_is_still_a_probability_and_the_labels_are_the_same() -> None:
+    table = breast_cancer(standardise=True)
+    assert table.valid is not None
+    made = ds.Problem(
+        model=lambda: nn.Sequential(nn.Linear(30, 16), nn.Tanh(), nn.Linear(16, 1), nn.Sigmoid()),
+        objective=nn.BCEWithLogitsLoss(), metric="accuracy",
+        train=(table.train[0], table.train[1].float().unsqueeze(1)),
+        valid=(table.valid[0], table.valid[1].float().unsqueeze(1)),
+    )  # fmt: skip
+    found = ds.repair(made, ds.Recipe(optimizer="sgd", lr=1e-3, epochs=5), budget=STEPS, progress=False,
+                      folder=False)  # fmt: skip
+    assert found.kept is not None
+    run = ds.fit(found.problem, found.recipe, folder=False, progress=False)
+    output = run.model()(table.train[0]).detach()
+    assert 0 <= float(output.min()) < 0.5 < float(output.max()) <= 1
+    before, after = (each.train_source.batch for each in (made, found.problem))
+    torch.testing.assert_close(after, before, rtol=0, atol=0)
+
+
+def test_trials_of_a_budget_in_steps_are_as_long_as_that_and_the_kept_recipe_is_whole() -> None:
+    found = ds.repair(problem(), HOW.edit(lr=60.0), budget="60 steps", progress=False, folder=False)
+    assert any("cut to 60 of" in note for note in found.notes)
+    assert found.kept is not None
+    assert found.recipe.epochs == 10
+    assert found.recipe.steps is None
