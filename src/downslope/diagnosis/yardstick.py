@@ -10,7 +10,6 @@ from downslope.core.problem import Problem
 from downslope.core.run import Run
 from downslope.diagnosis.diagnosis import Diagnosis
 from downslope.diagnosis.progress import bounded, table
-from downslope.diagnosis.swing import thrown_back
 from downslope.diagnosis.trials import score
 from downslope.training.facts.sample import scored
 
@@ -45,7 +44,7 @@ class Yardstick:
         self.held = scored(problem)
         root = "" if diagnosis.root is None else diagnosis.root.symptom
         overfitted = root == "high-variance" and problem.valid_source is not None
-        self.last = overfitted or root in UNSTEADY or thrown_back(diagnosis.run)
+        self.last = overfitted or root in UNSTEADY
         part = "train" if problem.valid_source is None else "valid"
         kind = "loss" if problem.metric is None else "metric"
         self.by = "valid_loss" if overfitted else f"{part}_{kind}"
