@@ -1,0 +1,71 @@
+"""Whether inputs tell of the target, and which labels are in doubt."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import roc_auc_score
+from torch import nn
+
+import downslope as ds
+from downslope.diagnosis.measure.signal import area, measure
+from tests.diagnosis.symptoms.problems import classes
+
+(X, Y), _ = classes(800)
+
+
+def problem(x: torch.Tensor, y: torch.Tensor) -> ds.Problem:
+    return ds.Problem(model=lambda: nn.Linear(x.shape[1], 4), objective="cross_entropy", train=(x, y))
+
+
+def test_the_area_is_scikit_learns_and_its_deviation_that_of_chance() -> None:
+    draw = np.random.default_rng(0)
+    yes, p = draw.random(300) < 0.3, draw.random(300).round(1)  # with ties
+    assert area(p + 0.2 * yes, yes)[0] == pytest.approx(roc_auc_score(yes, p + 0.2 * yes))
+    scores = [area(draw.random(300), yes)[1] for _ in range(400)]
+    assert np.std(scores) == pytest.approx(1.0, abs=0.12)
+    assert np.mean(scores) == pytest.approx(0.0, abs=0.15)
+
+
+def test_drawn_inputs_say_nothing_and_their_own_say_much() -> None:
+    own = measure(problem(X, Y))
+    drawn = measure(problem(torch.randn_like(X), Y))
+    assert own is not None
+    assert drawn is not None
+    assert own["z"] > 10
+    assert abs(drawn["z"]) < 3
+
+
+def test_the_doubted_labels_are_those_that_were_changed() -> None:
+    clean = measure(problem(X, Y))
+    assert clean is not None
+    assert clean["noise"] < 0.08
+    wrong = torch.randperm(len(Y), generator=torch.Generator().manual_seed(3))[: int(0.25 * len(Y))]
+    y = Y.clone()
+    y[wrong] = (y[wrong] + 1) % 4
+    found = measure(problem(X, y))
+    assert found is not None
+    assert found["noise"] == pytest.approx(0.25, abs=0.08)
+    assert len(set(found["doubted"]) & set(wrong.tolist())) >= 18  # of twenty
+
+
+def test_of_numbers_the_rank_correlation_counts() -> None:
+    found = measure(problem(X, X[:, 0] ** 3))
+    assert found is not None
+    assert found["score"] > 0.9
+    assert found["noise"] is None
+
+
+@pytest.mark.parametrize(
+    ("x", "y"),
+    [
+        (X[:40], Y[:40]),
+        (torch.full_like(X, float("nan")), Y),
+        (X, torch.zeros_like(Y)),
+        (torch.randn(100, 2000), Y[:100]),
+    ],
+    ids=["too few", "not finite", "one class", "too wide"],
+)
+def test_what_is_no_table_of_numbers_is_not_looked_at(x: torch.Tensor, y: torch.Tensor) -> None:
+    assert measure(problem(x, y)) is None
