@@ -46,6 +46,11 @@ def harmless(record: Record) -> bool:
     return record["kind"] in ("sick", "script") and record.get("harmful") is False and _sound(record)
 
 
+def by_hand(record: Record) -> bool:
+    """A fault that was named, and that no edit of recipe or model can undo: only advice was left."""
+    return rooted(record) and bool(record["repair"].get("by_hand"))
+
+
 def healthy(record: Record) -> bool:
     return record["kind"] in ("twin", "script twin", "odd")
 
@@ -180,6 +185,10 @@ def _repairs(records: Sequence[Record]) -> list[tuple[str, str]]:
         return []
     won = [each["repair"]["won"] for each in mended]
     rows = [("repaired (0.9 of the way to the twin)", rate(sum(v >= REPAIRED for v in won), len(won)))]
+    able = [each["repair"]["won"] for each in mended if not by_hand(each)]
+    rows.append(
+        ("repaired, of those that an edit can undo", rate(sum(v >= REPAIRED for v in able), len(able)))
+    )
     both = [each for each in mended if "search" in each]
     even = [each for each in both if each["repair"]["won"] >= each["search"]["won"] - TIE]
     if both:

@@ -57,6 +57,7 @@ def mended(sick: Sick, found: Diagnosis, record: Record) -> Record:
     case = index()[record["case"]]
     twins = _reached(sick, sick.twin or index()[f"twin/{case.base}/{case.seed}"].build())
     return {"kept": None if result.kept is None else str(result.kept), "scores": scores, "seconds": took,
+            "by_hand": found.root is not None and not any(each.provable for each in found.root.remedies),
             "twins": twins, "won": won(scores, twins, record),
             "tried": len(result.trials) + len(result.screened),
             "looks": [each.symptoms for each in result.looks], "notes": result.notes[:3]}  # fmt: skip

@@ -188,6 +188,11 @@ class Mending:
         way, won = self.contest.way, self.contest.gains(arm, seeds=arm.scores)
         return fmean(won) / way if way > 0 and won else 1.0
 
+    @property
+    def _material(self) -> float:
+        """What a further change must win."""
+        return max(MATERIAL * self.contest.way, self.contest.least)
+
     def _enough(self, arm: Arm) -> bool:
         return bool(arm.scores) and self.yard.enough(fmean(arm.scores.values()))
 
@@ -206,7 +211,7 @@ class Mending:
                 return
             self._race(unique(joined(best.edit, each, self.recipe) for each in edits))
             now = self._best
-            if now is None or self._ahead(now, best) < MATERIAL * self.contest.way:
+            if now is None or self._ahead(now, best) < self._material:
                 return
 
     def _look(self, best: Arm) -> list[Edit]:
@@ -256,7 +261,7 @@ class Mending:
     def _simplify(self, arm: Arm, base: Arm) -> None:
         """Take away, part by part, what the first seed does not miss; what `base` has stays."""
         contest, fixed = self.contest, {str(each) for each in parts(base.edit)}
-        slack, whole = MATERIAL * contest.way, arm
+        slack, whole = self._material, arm
         for part in map(str, parts(whole.edit)):
             rest = tuple(each for each in parts(arm.edit) if str(each) != part)
             if part in fixed or not rest:
@@ -293,7 +298,7 @@ class Mending:
         arms = [each for each in arms if self.seeds[0] in each.scores]
         self._noted(arms)
         best = max(arms, key=lambda each: self._won(each, here), default=None)
-        return best if best is not None and self._won(best, here) > MATERIAL * contest.way else None
+        return best if best is not None and self._won(best, here) > self._material else None
 
     def _noted(self, arms: Sequence[Arm]) -> None:
         """Where nothing is proved yet, the seed that chooses among the moves is no proof of them."""
@@ -308,8 +313,8 @@ class Mending:
     def _confirm(self, base: Arm) -> None:
         """The best of what was tuned, from the other seeds: the first one chose them."""
         contest = self.contest
-        hopeful = [each for each in self.looked if self._won(each, base) > MATERIAL * contest.way]
-        slack = MATERIAL * contest.way
+        hopeful = [each for each in self.looked if self._won(each, base) > self._material]
+        slack = self._material
         top = max((self._won(each, base) for each in hopeful), default=0.0)
         # Of those that did as well as the best the smallest change comes first.
         hopeful.sort(
@@ -336,7 +341,7 @@ class Mending:
         arms = [
             each for each in (*self.raced, *self.looked) if self.contest.proved(each) and self._fresh(each)
         ]
-        slack = max(EQUAL * gain(best).mean, MATERIAL * self.contest.way if best in self.looked else 0.0)
+        slack = max(EQUAL * gain(best).mean, self._material if best in self.looked else 0.0)
         near = [each for each in arms if gain(each).mean >= gain(best).mean - slack]
         return min(near, key=lambda each: (size(each.edit), -gain(each).mean))
 
