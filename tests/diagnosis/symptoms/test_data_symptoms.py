@@ -223,6 +223,13 @@ def test_a_stream_without_an_end_cannot_be_shuffled() -> None:
         ds.edits.Shuffle().apply(served(DataLoader(Endless(), 32)), recipe(steps=3))
 
 
+def test_shuffling_keeps_the_rate_that_the_loaders_batches_had() -> None:
+    """The recipe's own batch size, which the loader overrode, is none to scale a rate from."""
+    how = ds.Recipe(optimizer="sgd", lr=0.1, epochs=6)
+    _, changed = ds.edits.Shuffle().apply(served(loader(shuffle=False)), how)
+    assert (changed.batch_size, changed.lr) == (32, 0.1)
+
+
 def test_the_edit_survives_its_file() -> None:
     assert ds.edits.from_dict(ds.edits.Shuffle().to_dict()) == ds.edits.Shuffle()
 

@@ -28,7 +28,8 @@ class Shuffle(Edit):
         source = problem.train_source
         changed = self.apply_to_problem(problem)
         if isinstance(source, Loader) and source.batch_size is not None:
-            recipe = recipe.edit(batch_size=source.batch_size)
+            kept = {} if recipe.lr is None else {"lr": recipe.lr}  # the loader's batches had it already
+            recipe = recipe.edit(batch_size=source.batch_size, **kept)
         return changed, recipe
 
     def apply_to_problem(self, problem: Problem) -> Problem:
