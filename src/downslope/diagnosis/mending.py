@@ -5,7 +5,7 @@
 2. **Again.** Where the repaired run is still far from what is reachable it is diagnosed in its turn, and the
    remedies of what is found are raced on top of the first.
 3. **Tune.** With the time that is left a line search in the logarithm of the learning rate, other methods and
-   scales are tried from the first seed (`downslope.diagnosis.moves`), as long as each round wins something.
+   scales are tried from one seed (`downslope.diagnosis.moves`), as long as each round wins something.
    What wins there has to win again on seeds that did not choose it.
 4. **Keep** the best whose 95 % interval lies above zero, or a smaller change that does as well.
 """
@@ -13,7 +13,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import TYPE_CHECKING
 
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 FAR = 0.9
 """Share of the way to what is reachable under which a repaired run is looked at again."""
 
-MATERIAL = 0.03
+MATERIAL = 0.02
 """Share of the way that a further change must win to be worth its words. Convention."""
 
 LOOKS = 2
@@ -77,6 +77,7 @@ class Mending:
         result.measure = self.yard.measure
         self.raced: list[Arm] = []
         self.looked: list[Arm] = []
+        self.probe = self.seeds[0]
 
     def go(self) -> None:
         """All of it; what is proved by the time of Ctrl-C stands."""
@@ -241,13 +242,14 @@ class Mending:
     # -- 3. what is left ------------------------------------------------------------------------------------
 
     def _tune(self) -> None:
-        """Moves from the best so far, while each round wins something on the first seed."""
+        """Moves from the best so far, while each round wins on the seed where that was middling."""
         contest, base = self.contest, self._best or self.contest.control
         root = self.result.diagnosis.root
         if base is contest.control and (contest.control.error or (root and root.symptom in HOPELESS)):
             return
         if self._enough(base):
             return
+        self.probe = _median(base.scores, self.seeds)
         here = base
         for _ in range(ROUNDS):
             best = self._from(here, self._moves(here)) or self._from(here, self._longer(here))
@@ -259,7 +261,7 @@ class Mending:
         self._confirm(base)
 
     def _simplify(self, arm: Arm, base: Arm) -> None:
-        """Take away, part by part, what the first seed does not miss; what `base` has stays."""
+        """Take away, part by part, what that seed does not miss; what `base` has stays."""
         contest, fixed = self.contest, {str(each) for each in parts(base.edit)}
         slack, whole = self._material, arm
         for part in map(str, parts(whole.edit)):
@@ -267,8 +269,8 @@ class Mending:
             if part in fixed or not rest:
                 continue
             less = contest.arm(joined(Combined(()), Combined(rest), self.recipe))
-            contest.train([less], self.seeds[0])
-            if self.seeds[0] not in less.scores:
+            contest.train([less], self.probe)
+            if self.probe not in less.scores:
                 continue
             self._noted([each for each in (less,) if each not in self.looked and each not in self.raced])
             if self._won(less, whole) >= -slack:
@@ -286,7 +288,7 @@ class Mending:
         return [longer(here.recipe)] if here.rising and far and not here.prolonged else []
 
     def _from(self, here: Arm, tried: Sequence[Edit]) -> Arm | None:
-        """The best of the moves from `here`, after one seed each; None where none wins what matters."""
+        """The best of the moves from `here`, from one seed each; None where none wins what matters."""
         contest = self.contest
         arms = [contest.arm(joined(here.edit, each, self.recipe)) for each in tried]
         known = {*self.looked, *self.raced}
@@ -294,8 +296,8 @@ class Mending:
         if not arms:
             return None
         self._say(f"{len(arms)} moves from {str(here.edit) or 'the unchanged recipe'}")
-        contest.train(arms, self.seeds[0])
-        arms = [each for each in arms if self.seeds[0] in each.scores]
+        contest.train(arms, self.probe)
+        arms = [each for each in arms if self.probe in each.scores]
         self._noted(arms)
         best = max(arms, key=lambda each: self._won(each, here), default=None)
         return best if best is not None and self._won(best, here) > self._material else None
@@ -304,14 +306,14 @@ class Mending:
         """Where nothing is proved yet, the seed that chooses among the moves is no proof of them."""
         self.looked += arms
         for arm in arms:
-            arm.chosen_by = None if self._best is not None else self.seeds[0]
+            arm.chosen_by = None if self._best is not None else self.probe
 
     def _won(self, arm: Arm, here: Arm) -> float:
-        """What `arm` wins over `here` on the first seed."""
-        return self._ahead(arm, here, self.seeds[:1])
+        """What `arm` wins over `here` on the seed of the moves."""
+        return self._ahead(arm, here, (self.probe,))
 
     def _confirm(self, base: Arm) -> None:
-        """The best of what was tuned, from the other seeds: the first one chose them."""
+        """The best of what was tuned, from the seeds that did not choose it."""
         contest = self.contest
         hopeful = [each for each in self.looked if self._won(each, base) > self._material]
         slack = self._material
@@ -322,7 +324,8 @@ class Mending:
         )
         for arm in hopeful[:CONFIRMED]:
             self._say(f"other seeds of {arm.edit}")
-            others = self.seeds[1:] if arm.chosen_by is None else (*self.seeds[1:], self.seeds[-1] + 1)
+            others = [each for each in self.seeds if each != self.probe]
+            others += [] if arm.chosen_by is None else [self.seeds[-1] + 1]
             for seed in others:
                 if not contest.train([contest.control, base, arm], seed):
                     self.result.notes.append(f"No time was left for more seeds of: {arm.edit}.")
@@ -379,6 +382,12 @@ class Mending:
             verdict="kept" if arm is kept else verdict,
             reason="" if arm is kept or gain.sure else arm.left_at,
         )
+
+
+def _median(scores: Mapping[int, float], seeds: Sequence[int]) -> int:
+    """The seed of the middling score, the first one where there is none."""
+    known = sorted((each for each in seeds if each in scores), key=lambda each: scores[each])
+    return known[len(known) // 2] if known else seeds[0]
 
 
 def _seeds(count: int) -> str:
