@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 import downslope as ds
 from downslope.core import edits
-from downslope.core.adapted import Adapted, Standardise, scale_of, unwrap
+from downslope.core.adapted import Adapted, Standardise, Whiten, scale_of, unwrap, whitening_of
 from downslope.core.errors import EditError, InputError, RecipeError
 from downslope.core.finding import Evidence, Finding
 from tests.training.problems import classification, data, labels, mlp, regression, same_history, same_state
@@ -163,6 +163,41 @@ def test_a_constant_feature_becomes_zero_and_not_infinite() -> None:
     assert torch.equal(z[:, 0], torch.zeros(100))
 
 
+def mixed() -> Tensor:
+    """Columns of one deviation whose directions spread 1 to 1e-3, and one column that is constant."""
+    draw = torch.Generator().manual_seed(4)
+    z = torch.randn(300, 4, generator=draw, dtype=torch.float64) * torch.logspace(0, -3, 4)
+    x = z @ torch.linalg.qr(torch.randn(4, 4, generator=draw, dtype=torch.float64))[0].T
+    return torch.cat([5 + 3 * x / x.std(0), torch.full((300, 1), 7.0)], 1)
+
+
+def test_whitened_inputs_have_the_covariance_of_the_identity() -> None:
+    x = mixed()
+    z = Whiten(*whitening_of(x))(x)
+    covariance = torch.cov(z[:, :4].T, correction=0)
+    torch.testing.assert_close(covariance, torch.eye(4, dtype=torch.float64), rtol=0, atol=1e-6)
+    torch.testing.assert_close(z[:, 4], torch.zeros(300, dtype=torch.float64), rtol=0, atol=1e-12)
+
+
+def test_whitened_inputs_train_as_data_whitened_by_hand() -> None:
+    x, y = mixed()[:, :4], data()[1]
+    x = x[: len(y)]
+    mean, matrix = whitening_of(x)
+    z = (x - mean) @ matrix
+    edited = fit(regression(train=(x, y), valid=(x, y)).edit(edits.WhitenInputs()))
+    by_hand = fit(regression(train=(z, y), valid=(z, y)))
+    np.testing.assert_allclose(edited.history["train_loss"], by_hand.history["train_loss"], rtol=1e-9)
+    close(edited.model("last"), by_hand.model("last"))
+
+
+@pytest.mark.parametrize("x", [torch.randn(20, 2, 4, 4), torch.ones(20, 3).long(), torch.randn(20, 600)])
+def test_only_tables_of_numbers_are_whitened(x: Tensor) -> None:
+    data = (x, torch.randn(20, 1))
+    problem = ds.Problem(model=lambda: nn.Linear(1, 1), objective="squared_error", train=data)
+    with pytest.raises(EditError, match=r"^[^\n]*table of numbers[^\n]*$"):
+        problem.edit(edits.WhitenInputs())
+
+
 @pytest.mark.parametrize("what", [edits.StandardiseInputs, edits.StandardiseTargets])
 def test_indices_and_classes_have_no_scale(what: Any) -> None:
     x, y = labels()
@@ -242,7 +277,7 @@ def test_nothing_is_changed_in_place() -> None:
 
 
 EDITS = [
-    edits.StandardiseInputs(), edits.StandardiseTargets(), edits.SetObjective("huber"),
+    edits.StandardiseInputs(), edits.WhitenInputs(), edits.StandardiseTargets(), edits.SetObjective("huber"),
     edits.ReplaceModule("1", "torch.nn:LeakyReLU", {"negative_slope": 0.2}),
     edits.ReplaceModule("1", nn.ReLU), edits.WrapModel(before="torch.nn:Softsign"),
     edits.SetArgument("width", 5), edits.Reinitialise("he", ("0",)),

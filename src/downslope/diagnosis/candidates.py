@@ -15,6 +15,7 @@ from downslope.core.edits import (
     SetRecipe,
     StandardiseInputs,
     StandardiseTargets,
+    WhitenInputs,
     WrapModel,
 )  # fmt: skip
 from downslope.core.recipe import Recipe
@@ -24,8 +25,8 @@ MOST = 6
 """Candidates that are tried; the first are the likeliest."""
 
 _SIZES: dict[type[Edit], int] = {
-    SetObjective: 2, StandardiseInputs: 1, StandardiseTargets: 1, Reinitialise: 2, SetArgument: 2,
-    ReplaceModule: 2, WrapModel: 3,
+    SetObjective: 2, StandardiseInputs: 1, StandardiseTargets: 1, WhitenInputs: 2, Reinitialise: 2,
+    SetArgument: 2, ReplaceModule: 2, WrapModel: 3,
 }  # fmt: skip
 
 

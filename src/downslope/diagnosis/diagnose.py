@@ -33,6 +33,7 @@ from downslope.diagnosis.measure import (
     references,
     sharpness,
     signal,
+    spread,
     summed,
 )
 from downslope.diagnosis.price import Price, price
@@ -191,13 +192,16 @@ class _Session(Session):
             self._signal()
             return
         record(run, "sharpness", lambda: sharpness.measure(self.problem, self.recipe))
+        record(run, "spread", lambda: spread.measure(self.problem))
         if not (how.standing or slip):
             self._references()
             if not how_far(run).ended_far and not self._gap():
-                self._lengthen()
-                self._signal()
-                return
-        run.facts["trials"] = {}
+                self._straighten()
+                if answered(run) or not how_far(run).ended_far:
+                    self._lengthen()
+                    self._signal()
+                    return
+        run.facts.setdefault("trials", {})
         self._try_all()
         if not answered(run):
             self._references(rest=True)
@@ -205,12 +209,26 @@ class _Session(Session):
                 record(run, "capacity", lambda: capacity.measure(run, self.problem))
             self._signal()
 
+    def _straighten(self) -> None:
+        """Where the inputs lie in a narrow valley, nothing that was compared came further: whitened ones
+        may.
+        """
+        run = self.run
+        if spread.narrow(run) is None or self.length is not None:
+            return
+        run.facts["trials"] = {}
+        found = next((f for f in _flat(judge(run).findings) if f.symptom == "ill-conditioned"), None)
+        if found is not None:
+            self._try(found)
+        if "ill-conditioned" not in run.facts["trials"]:
+            del run.facts["trials"]  # which says that suspicions are being tried
+
     def _lengthen(self) -> None:
         """A run that did as well as anything in as many steps may still want more of them."""
         run = self.run
-        if not unfinished(run) or self.length is not None:
+        if not unfinished(run) or self.length is not None or answered(run):
             return
-        run.facts["trials"] = {}
+        run.facts.setdefault("trials", {})
         record(run, "noise", lambda: noise.measure(run, self.problem, self.recipe))
         for name in ("batch-too-large", "too-few-steps"):
             found = next((f for f in _flat(judge(run).findings) if f.symptom == name), None)
@@ -256,7 +274,7 @@ class _Session(Session):
 
     def _try_all(self) -> None:
         """Suspicions in causal order; the learning rate is looked at before what follows from the step."""
-        tried: set[str] = set()
+        tried: set[str] = set(self.run.facts["trials"])
         rate = registry()["learning-rate-too-high"].rank
         for _ in range(len(registry()) + 1):
             if answered(self.run):

@@ -15,9 +15,10 @@ from downslope.core.edits.objective import SetObjective
 from downslope.core.edits.recipe import SetRecipe
 from downslope.core.edits.scale import StandardiseInputs, StandardiseTargets
 from downslope.core.edits.weights import Reinitialise, Unfreeze
+from downslope.core.edits.whiten import WhitenInputs
 
 __all__ = [
     "KINDS", "Advice", "Combined", "Edit", "Entity", "ModuleFactory", "Reinitialise", "ReplaceModule",
     "SetArgument", "SetObjective", "SetRecipe", "Shuffle", "StandardiseInputs", "StandardiseTargets",
-    "Unfreeze", "WrapModel", "code_of", "from_dict", "load", "save",
+    "Unfreeze", "WhitenInputs", "WrapModel", "code_of", "from_dict", "load", "save",
 ]  # fmt: skip

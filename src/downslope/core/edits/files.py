@@ -15,14 +15,15 @@ from downslope.core.edits.objective import SetObjective
 from downslope.core.edits.recipe import SetRecipe
 from downslope.core.edits.scale import StandardiseInputs, StandardiseTargets
 from downslope.core.edits.weights import Reinitialise, Unfreeze
+from downslope.core.edits.whiten import WhitenInputs
 from downslope.core.errors import EditError, RecipeError
 from downslope.core.plain import plain, to_toml
 from downslope.core.recipe import Recipe, read_table
 
 KINDS: dict[str, type[Edit]] = {
     each.kind: each
-    for each in (SetRecipe, StandardiseInputs, StandardiseTargets, SetObjective, ReplaceModule, WrapModel,
-                 SetArgument, Reinitialise, Unfreeze, Shuffle, Combined, Advice)
+    for each in (SetRecipe, StandardiseInputs, WhitenInputs, StandardiseTargets, SetObjective, ReplaceModule,
+                 WrapModel, SetArgument, Reinitialise, Unfreeze, Shuffle, Combined, Advice)
 }  # fmt: skip
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from downslope.core import batches
-from downslope.core.edits import StandardiseInputs, StandardiseTargets
+from downslope.core.edits import StandardiseInputs, StandardiseTargets, WhitenInputs
 from downslope.core.problem import Problem
 from downslope.core.sources import Memory, Source
 from downslope.data.gaps import gaps
@@ -59,6 +59,8 @@ def features(problem: Problem) -> dict[str, Any] | None:
     for edit in problem.edits:
         if isinstance(edit, StandardiseInputs) and edit.scale is not None:
             values = (values - edit.scale[0]) / edit.scale[1]
+        if isinstance(edit, WhitenInputs) and edit.scale is not None:
+            values = (values - edit.scale[0]) @ edit.scale[1].to(values)
     return scales(values)
 
 
