@@ -19,6 +19,7 @@ for task in ("digits", "friedman"):
            loop(optimizer="SGD(model.parameters(), lr={sgd}, momentum=0.9)"))  # fmt: skip
     script("stale-gradients", f"{task}, adam", task,
            loop(zero=""), loop())  # fmt: skip
-    script("stale-gradients", f"{task}, accumulated on purpose", task,
-           loop(zero="if step % 2 == 0: optimizer.zero_grad()", take="if step % 2 == 1: optimizer.step()"),
-           loop())  # fmt: skip
+    script("stale-gradients", f"{task}, accumulated and kept", task,
+           loop(zero="", take="if step % 2 == 1: optimizer.step()"),
+           loop(zero="if step % 2 == 0: optimizer.zero_grad()",
+                take="if step % 2 == 1: optimizer.step()"))  # fmt: skip

@@ -26,6 +26,9 @@ _BY_THE_END = (
 """Symptoms of data and model that are blamed for how a run ended: of one that has hardly begun they are told,
 and blamed for nothing. So are all of step, terrain and generalisation."""
 
+_CERTAIN = ("stale-gradients",)
+"""Facts that hold after two steps as after a million, whatever group they are of."""
+
 
 def judge(run: Run) -> Diagnosis:
     """The diagnosis of what `run` has recorded.
@@ -59,7 +62,7 @@ def judge(run: Run) -> Diagnosis:
         late = ("step", "terrain", "generalisation")
         findings = [
             replace(f, severity="info")
-            if f.symptom in _BY_THE_END or known[f.symptom].order[0] in late
+            if f.symptom in _BY_THE_END or (known[f.symptom].order[0] in late and f.symptom not in _CERTAIN)
             else f
             for f in findings
         ]

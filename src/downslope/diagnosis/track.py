@@ -6,6 +6,7 @@ keeps it within a share of the time (`ProbeTimes`, at a price measured from the 
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections.abc import Mapping, Sequence
@@ -19,6 +20,7 @@ from downslope.core.run import Run, Status
 from downslope.diagnosis.ear import Ear
 from downslope.diagnosis.eye import Eye, Seen
 from downslope.diagnosis.inquest import Inquest, autopsy, placed
+from downslope.diagnosis.leftover import Leftover
 from downslope.diagnosis.pace import Pace
 from downslope.diagnosis.settings import parameters_of, settings_of
 from downslope.training.choices import ProbeTimes
@@ -73,6 +75,7 @@ class Track:
         self.eye = Eye(parameters, model, on_forward, compiled, ear)
         self.failure: str | None = None
         self.bad: dict[str, Any] = {}
+        self._leftover = Leftover()
         self._inquest: Inquest | None = None
         self._recorder = Recorder(self.run)
         self._times = ProbeTimes(FIRST_PRICE, SHARE)
@@ -104,6 +107,9 @@ class Track:
         first = optimizer is self.optimizers[0]
         if first:
             self.step += 1
+            if self.step >= self._leftover.next:
+                with contextlib.suppress(Exception):  # nothing we look at may end anybody's training
+                    self._leftover.turn(self.step, optimizer)
         if self._armed:
             self._waiting.discard(id(optimizer))
             if self._waiting and not (first and self.step > self._due):
@@ -238,6 +244,8 @@ class Track:
     def close(self) -> None:
         """Look no more."""
         self.eye.close()
+        self._leftover.drop()
+        self._leftover.next = math.inf
         if self._inquest is not None:
             self._inquest.close()
         self._armed = False
@@ -260,6 +268,8 @@ class Track:
         if "start" in facts and len(losses.values) and losses.steps[0] <= 1:
             first_loss = float(losses.values[0])
             facts["start"]["loss"] = first_loss if math.isfinite(first_loss) else None
+        if (left := self._leftover.measured()) is not None:
+            facts["leftover"] = left
         facts["not_measured"] = facts.get("not_measured", {}) | self.unseen()
         run.choices |= {"probe_price": self._times.price, "probes": self._times.taken}
         tail = losses.values[-max(1, len(losses.values) // 10) :]

@@ -32,6 +32,7 @@ from downslope.diagnosis.symptoms.over_regularised import over_regularised
 from downslope.diagnosis.symptoms.plateau import plateau
 from downslope.diagnosis.symptoms.saddle_point import saddle_point
 from downslope.diagnosis.symptoms.saturated_units import saturated_units
+from downslope.diagnosis.symptoms.stale_gradients import stale_gradients
 from downslope.diagnosis.symptoms.summed_objective import summed_objective
 from downslope.diagnosis.symptoms.symmetric_init import symmetric_init
 from downslope.diagnosis.symptoms.too_few_steps import too_few_steps
@@ -66,6 +67,7 @@ __all__ = [
     "frozen_parameters",
     "missing_nonlinearity",
     "unstable_objective",
+    "stale_gradients",
     "summed_objective",
     "objective_mismatch",
     "non_differentiable",

@@ -1,0 +1,170 @@
+"""Whether the gradient of one step is still there when the next one's is added to it.
+
+Asked of two small parameters now and then, between one step and the next, by hooks that write nothing: at
+every backward pass that reaches a parameter, what is its `.grad` just before the new gradient is added? There
+is none, or zeros, where it was cleared. Only what equals the gradient of the former step to the last bit
+counts as kept, so that a momentum written by hand is none; and a gradient cleared at any pass before the next
+step counts as cleared, so that what the generator's pass leaves in a discriminator is none either.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from typing import Any, cast
+from weakref import finalize, ref
+
+import torch
+from torch import Tensor
+from torch.utils.hooks import RemovableHandle
+
+from downslope.diagnosis.settings import parameters_of
+
+TRIED = 8
+"""Parameters of each half of the model that are tried, smallest first, until one has a gradient."""
+
+
+FREE = 8
+"""Looks at the beginning that are taken whatever they cost, some 40 microseconds each."""
+
+SHARE = 1e-3
+"""Share of the time that the later ones may take."""
+
+
+class Leftover:
+    """What the steps of one optimizer found in the gradients at their beginning.
+
+    Attributes:
+        seen: Steps that were looked at, of which it is known.
+        kept: Those of them whose gradient had that of the step before in it.
+        next: The step after which `turn` is to be called.
+    """
+
+    def __init__(self) -> None:
+        self.seen: list[int] = []
+        self.kept: list[int] = []
+        self.next: float = 1
+        self._asked: list[_Asked] = []
+        self._looks = 0
+        self._spent = 0.0
+        self._started = time.perf_counter()
+
+    def turn(self, step: int, optimizer: torch.optim.Optimizer) -> None:
+        """After `step`, which is not before `next`: look at what was heard, or begin to hear."""
+        began = time.perf_counter()
+        if self._asked:
+            self._heard(step)
+            self._looks += 1
+            self.next = step if step < 3 else math.ceil(1.3 * step)
+        elif self._looks < FREE or self._spent < SHARE * (began - self._started):
+            self._listen(optimizer)
+            self.next = step + 1
+        else:
+            self.next = math.ceil(1.1 * step)
+        self._spent += time.perf_counter() - began
+
+    def _listen(self, optimizer: torch.optim.Optimizer) -> None:
+        held = [p for p in parameters_of(optimizer) if p.is_leaf and p.requires_grad]
+        middle = (len(held) + 1) // 2
+        for half in (held[:middle], held[middle:]):
+            found = next(_nonzero(half), None)
+            if found is not None:
+                self._asked.append(_Asked(found))
+
+    def _heard(self, step: int) -> None:
+        found = [each.verdict for each in self._asked]
+        if True in found:
+            self.kept.append(step)
+        if True in found or False in found:
+            self.seen.append(step)
+        self.drop()
+
+    def drop(self) -> None:
+        """Listen no more."""
+        while self._asked:
+            self._asked.pop().drop()
+
+    def measured(self) -> dict[str, Any] | None:
+        """``seen`` and ``kept``, how many steps; ``first`` kept one; ``late``, the share of them in the later
+        half of what was seen. None where nothing is known.
+        """
+        if not self.seen:
+            return None
+        later = self.seen[len(self.seen) // 2 :]
+        return {
+            "seen": len(self.seen),
+            "kept": len(self.kept),
+            "first": self.kept[0] if self.kept else None,
+            "late": sum(each in self.kept for each in later) / len(later),
+        }
+
+
+class _Asked:
+    """One parameter between two steps."""
+
+    def __init__(self, parameter: Tensor) -> None:
+        self._before = cast("Tensor", parameter.grad).detach().clone()
+        self._state: bool | None = None
+        self.verdict: bool | None = None
+        """True: kept; False: cleared; None: not known, or something else."""
+        handles = _hooked(parameter, self)
+        self._end = finalize(self, _remove, handles)
+
+    def arriving(self, parameter: Tensor) -> None:
+        """A new gradient is about to be added, or only asked for."""
+        found = parameter.grad
+        if found is None or found.layout is not self._before.layout:
+            self._state = False if found is None else None
+        elif torch.equal(found, self._before):
+            self._state = True
+        else:
+            self._state = None if bool(found.any()) else False
+
+    def added(self) -> None:
+        """It was added."""
+        if self._state is False or self.verdict is None:
+            self.verdict = self._state
+
+    def drop(self) -> None:
+        self._end()
+
+
+def _nonzero(parameters: list[Tensor]) -> Iterator[Tensor]:
+    """The smallest parameters whose gradient is there and not zero."""
+    there = [p for p in parameters if p.grad is not None and p.grad.layout is torch.strided]
+    for each in sorted(there, key=Tensor.numel)[:TRIED]:
+        if bool(cast("Tensor", each.grad).any()):
+            yield each
+
+
+def _hooked(parameter: Tensor, asked: _Asked) -> list[RemovableHandle]:
+    held, whose = ref(asked), ref(parameter)
+
+    def arriving(gradient: Tensor) -> None:
+        del gradient
+        found, of = held(), whose()
+        if found is not None and of is not None:
+            _quietly(found.arriving, of)
+
+    def added(of: Tensor) -> None:
+        del of
+        found = held()
+        if found is not None:
+            _quietly(found.added)
+
+    # A tensor that is saved between two steps would warn of a hook that is not saved with it.
+    arriving.__torch_unserialize__ = True  # type: ignore[attr-defined]
+    return [parameter.register_hook(arriving), parameter.register_post_accumulate_grad_hook(added)]
+
+
+def _quietly(what: Any, *given: Any) -> None:
+    try:
+        what(*given)
+    except Exception:  # noqa: BLE001 (nothing we look at may end anybody's training)
+        return
+
+
+def _remove(handles: list[RemovableHandle]) -> None:
+    while handles:
+        handles.pop().remove()
