@@ -1,7 +1,9 @@
 """How far a run came: the one gate through which alarms about the step and the terrain have to pass.
 
-Everything is measured on the way from the best constant prediction down to what is reachable. `reachable` is
-the lowest loss that this run, a reference or a paired trial got to with the same number of steps.
+Everything is measured on the way from the best constant prediction down to what is reachable. `reachable`
+is the lowest loss that this run, a reference or a paired trial got to with no more steps. Where there is
+held-out data, only those count that did better there than this run: what memorises shows nothing that was to
+be learnt.
 """
 
 from __future__ import annotations
@@ -26,6 +28,9 @@ STANDING = 0.1
 
 FUTILE = 0.1
 """Share of the way to a perfect score that something must reach before a run is blamed. Convention."""
+
+BEYOND = 2.0
+"""Standard errors by which another run has to be better on held-out data to count. Convention."""
 
 _FLOORED = {"logits", "logit", "probability", "probabilities", "log-probabilities", "real", "sign"}
 """What objectives expect whose lowest value is 0 (or, for NLL on real numbers, is not known)."""
@@ -71,7 +76,7 @@ class Progress:
     @property
     def standing(self) -> bool:
         """Whether the run ended no better than a constant prediction."""
-        return self.diverged or (self.share is not None and self.share < STANDING)
+        return self.diverged or (not self.solved and self.share is not None and self.share < STANDING)
 
 
 def progress(run: Run) -> Progress:
@@ -89,9 +94,11 @@ def progress(run: Run) -> Progress:
     diverged = diverged or (final is None and bool(len(run.history.series("train_loss").steps)))
     constant = _signed(constant_scores.get("loss"), sign)
     base = constant if constant is not None else first
-    others = [sign * each["loss"] for each in _others(facts) if each.get("loss") is not None]
-    reached = [each for each in (final, *others) if each is not None and math.isfinite(each)]
-    reachable = min(reached) if reached and others else None
+    others = [each for each in _others(facts) if each.get("loss") is not None]
+    better = [sign * each["loss"] for each in others if _beyond(run, ending, each)]
+    reached = [each for each in (final, *better) if each is not None and math.isfinite(each)]
+    # A remedy that failed does not say that there is nothing further; a reference does.
+    reachable = min(reached) if reached and (better or facts.get("references")) else None
     solved = _solved(run, base, final, constant_scores, ending)
     floor = _floor(run)
     futile = False
@@ -140,9 +147,13 @@ def smoothed(run: Run, until: int | None = None) -> float | None:
     return float(tail.mean()) if bool(np.isfinite(tail).all()) else None
 
 
+SHARES = ("accuracy", "balanced_accuracy", "f1", "auc")
+"""Metrics that count examples: their error is that of a share."""
+
+
 def bounded(run: Run) -> bool:
     """Whether the metric is one whose best value is 1 (accuracy, F1, AUC, R2)."""
-    return run.metric_name in ("accuracy", "balanced_accuracy", "f1", "auc", "r2")
+    return run.metric_name in (*SHARES, "r2")
 
 
 def _signed(value: float | None, sign: float) -> float | None:
@@ -155,11 +166,49 @@ def _early(run: Run) -> float | None:
 
 
 def _others(facts: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    """What was reached beside the run: by references, and by paired trials of full length."""
+    """What was reached beside the run: by references, by other rates, and by paired trials of full length."""
     yield from facts.get("references") or ()
+    yield from (facts.get("rates") or {}).get("scores") or ()
     for each in (facts.get("trials") or {}).values():
         if each.get("full") and not each.get("longer"):
             yield each
+
+
+def _beyond(run: Run, ending: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether `other` did better on held-out data than the run's last model, or nothing there tells.
+
+    By the loss, or by a metric that is a share, whose errors are known.
+    """
+    told = [
+        gain > BEYOND * error
+        for key, up in (("loss", run.maximize), ("metric", True))
+        if (error := _error(run, ending, key)) is not None
+        and (gain := _gain(ending.get(f"valid_{key}"), other.get(f"valid_{key}"), up)) is not None
+    ]
+    return not told or any(told)
+
+
+def _gain(own: float | None, other: float | None, up: bool) -> float | None:
+    if own is None or other is None or not (math.isfinite(own) and math.isfinite(other)):
+        return None
+    return other - own if up else own - other
+
+
+def _error(run: Run, ending: Mapping[str, Any], key: str) -> float | None:
+    """Standard error of the last model's held-out score; None where it is not known.
+
+    A loss whose error is of its own size has a few examples far off, and does not tie with a small one.
+    """
+    value, count = ending.get(f"valid_{key}"), ending.get("valid_n")
+    if value is None or not count:
+        return None
+    if key == "loss":
+        error = ending.get("valid_stderr")
+        return None if error is None else min(float(error), 0.25 * abs(float(value)))
+    if run.metric_name not in SHARES:
+        return None
+    p = min(max(float(value), 0.5 / count), 1 - 0.5 / count)
+    return math.sqrt(p * (1 - p) / count)
 
 
 def _share(
@@ -231,6 +280,7 @@ def _falling(run: Run, sign: float, base: float | None, reachable: float | None)
     if len(values) < 10 or base is None:
         return 0.0
     fifth = max(1, len(values) // 5)
-    fall = float(np.median(values[-2 * fifth : -fifth]) - np.median(values[-fifth:]))
+    before, after = float(np.median(values[-2 * fifth : -fifth])), float(np.median(values[-fifth:]))
+    fall = before - after
     way = base - (reachable if reachable is not None else min(0.0, float(values.min())))
     return fall / way if math.isfinite(fall) and way > 0 else 0.0

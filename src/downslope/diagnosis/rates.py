@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
+from downslope.core.edits import SetRecipe
 from downslope.core.run import Run
 
 BETTER = 0.05
@@ -13,6 +14,9 @@ BETTER = 0.05
 
 NEARLY = 0.9
 """Share of the best rate's way within which a smaller rate is taken instead."""
+
+HEAVY = 0.95
+"""Momentum from which it is looked at before the learning rate; 0.9 is usual."""
 
 
 def best_rate(run: Run, side: Literal["lower", "higher"]) -> float | None:
@@ -53,3 +57,20 @@ def own_rate(run: Run) -> float | None:
         return float(run.recipe.lr)
     rates = run.history.series("lr").values
     return float(rates[0]) if len(rates) and math.isfinite(rates[0]) else None
+
+
+def momentum_of(run: Run) -> float:
+    """The decay of the moving average of the gradients, in [0, 1); 0 for none, or where it is not known."""
+    settings: Mapping[str, Any] = {} if run.recipe is None else run.recipe.settings
+    betas: Sequence[float] = settings.get("betas") or (0.0,)
+    return float(settings.get("momentum") or betas[0])
+
+
+def lighter(run: Run) -> SetRecipe | None:
+    """A momentum of 0.9 in the place of one from `HEAVY` on; None where it is lighter, or not known."""
+    if run.recipe is None or momentum_of(run) < HEAVY:
+        return None
+    settings: Mapping[str, Any] = run.recipe.settings
+    if settings.get("momentum"):
+        return SetRecipe({"momentum": 0.9}, {"momentum": settings["momentum"]})
+    return SetRecipe({"betas": (0.9, *settings["betas"][1:])}, {"betas": settings["betas"]})

@@ -85,7 +85,7 @@ def thrown_back(run: Run) -> bool:
     """Whether the run ended no better than a constant guess though it had been far better on the way.
 
     The best epoch on validation speaks for a run; of one that stands at its end, and whose last validation is
-    far below its best, it only says what was lost.
+    far below its best, it only says what was lost. Without validation data the mean losses on the way say it.
     """
     how = progress(run)
     ending: Mapping[str, Any] = run.facts.get("ending") or {}
@@ -94,9 +94,26 @@ def thrown_back(run: Run) -> bool:
     last, best, base = (
         ending.get(f"valid_{key}"), ending.get(f"best_valid_{key}"), guess.get(f"valid_{key}")
     )  # fmt: skip
-    if not how.standing or how.solved or how.futile or last is None or best is None or base is None:
+    if not how.standing or how.solved or how.futile or how.diverged:
+        return False
+    if best is None:
+        return _lost_again(run)
+    if last is None or base is None:
         return False
     return abs(best - base) > 0 and (last - base) / (best - base) < FAR
+
+
+def _lost_again(run: Run) -> bool:
+    """Whether the mean loss of a tenth of the run lay far below a guess, and that of the last does not."""
+    how, sign = progress(run), -1.0 if run.maximize else 1.0
+    values = sign * run.history.series("train_loss").values
+    if how.constant is None or len(values) < FEWEST or not bool(np.isfinite(values).all()):
+        return False
+    base = sign * how.constant
+    parts = [float(part.mean()) for part in np.array_split(values, 10)]
+    low, last = min(parts), parts[-1]
+    way = base - (low if how.reachable is None else sign * how.reachable)
+    return way > 0.5 * abs(base) and base - low > (1 - FAR) * way and base - last < (1 - FAR) * (base - low)
 
 
 class Leap(NamedTuple):

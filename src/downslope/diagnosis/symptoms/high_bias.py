@@ -54,13 +54,13 @@ def high_bias(run: Run) -> Verdict:
     capacity: float | None = table(run, "capacity").get("loss")
     if same is None or capacity is None:
         return Unknown("what the model can say was not measured: another cause came first")
-    same = capacity if sign * (same - capacity) > 0 else same
+    same = sign * min(sign * each for each in (same, capacity, *_tried(run)))
     way = sign * (base - plain)
     short = sign * (same - plain) / way if way > 0 else 0.0
     said = f"a plain network comes {short:.0%} of the way further than the best of this model"
     if not math.isfinite(short) or short < MATERIAL:
         return Clear(said)
-    if unfinished(run):
+    if unfinished(run) and "too-few-steps" not in (run.facts.get("trials") or {}):
         return Clear(f"{said}, but the run was still falling")
     beyond = _held_out(run, rows)
     if beyond is not None and beyond < MATERIAL / 2:
@@ -80,7 +80,7 @@ def high_bias(run: Run) -> Verdict:
             provenance="convention: what a remedy must win back to be worth a warning",
         ),
         message=f"Two hidden layers of 64 reach a loss of {plain:.3g}; this model reaches {same:.3g} under "
-        f"the same recipe or under L-BFGS, and a constant guess {base:.3g}.",
+        f"the best of recipes or under L-BFGS, and a constant guess {base:.3g}.",
         remedies=edits,
         source=_SOURCE,
     )
@@ -90,6 +90,13 @@ def _loss(rows: Sequence[Mapping[str, Any]], what: str) -> float | None:
     found = [each.get("loss") for each in rows if str(each.get("what", "")).startswith(what)]
     known = [float(each) for each in found if each is not None and math.isfinite(each)]
     return known[0] if known else None
+
+
+def _tried(run: Run) -> list[float]:
+    """What the model came to in trials: with more steps, other rates, another start."""
+    trials: Mapping[str, Mapping[str, Any]] = run.facts.get("trials") or {}
+    known = [each.get("loss") for each in trials.values()]
+    return [float(each) for each in known if each is not None and math.isfinite(each)]
 
 
 def _held_out(run: Run, rows: Sequence[Mapping[str, Any]]) -> float | None:

@@ -19,8 +19,9 @@ from downslope.core.finding import Evidence, Finding, Where
 from downslope.core.run import Run
 from downslope.diagnosis.early import RISEN, SPIKE, killed, risen, spike, sudden, thrown
 from downslope.diagnosis.progress import Progress, progress
-from downslope.diagnosis.proof import answered, not_tried, proved, refuted, settle, tried, trying
-from downslope.diagnosis.rates import best_rate, own_rate, rates_tried
+from downslope.diagnosis.proof import answered, not_tried, proved, refuted, settle, trial_of, tried, trying
+from downslope.diagnosis.rates import best_rate, lighter, own_rate, rates_tried
+from downslope.diagnosis.swing import thrown_back
 from downslope.diagnosis.symptom import Clear, Unknown, Verdict, symptom
 
 SHARP = 2.0
@@ -53,7 +54,8 @@ def learning_rate_too_high(run: Run) -> Verdict:
     how = progress(run)
     sharp: Mapping[str, Any] = run.facts.get("sharpness") or {}
     ratio = sharp.get("ratio")
-    if not how.ended_far:
+    back = thrown_back(run)
+    if not how.ended_far and not back:
         beyond = f"lambda_max at the start was {ratio:.2g} of the stable limit" if ratio else f"lr {lr:.3g}"
         return Clear(f"{beyond}, and the run came far enough")
     lower = best_rate(run, "lower")
@@ -61,13 +63,16 @@ def learning_rate_too_high(run: Run) -> Verdict:
     evidence = _evidence(ratio, jump, how)
     jumped = how.diverged and sudden(run)
     hard = (how.diverged and not jumped) or (ratio is not None and ratio > SHARP) or thrown(run)
-    if trying(run) and lower is None and rates_tried(run) and not how.diverged:
+    if trying(run) and lower is None and rates_tried(run) and not how.diverged and not back:
         return Clear("no lower rate did better in a short trial")
+    if trying(run) and back and lighter(run) is not None and trial_of(run, "oscillation") is None:
+        return Unknown("the momentum is heavy: that is looked at first")
+    hard = hard or (back and trying(run))  # a short trial does not see what came later
     if lower is None and not (hard and how.standing):
         return Unknown(SUDDEN if jumped else not_tried(run))
-    if lower is None and answered(run):
+    if lower is None and answered(run) and trial_of(run, "learning-rate-too-high") is None:
         return Unknown(not_tried(run))
-    severity = settle(run, "learning-rate-too-high", strong=hard and how.standing)
+    severity = settle(run, "learning-rate-too-high", strong=hard and how.standing and not back)
     if severity is None:
         return Clear(f"{evidence}; {refuted(run, 'learning-rate-too-high')}")
     new = lower if lower is not None else _guess(lr, ratio)
@@ -118,6 +123,8 @@ def _message(lr: float, sharp: Mapping[str, Any], jump: float, how: Progress, ru
         return f"lr {lr:.3g} took the weights out of the finite numbers."
     if jump > SPIKE:
         return f"lr {lr:.3g} threw the loss up {jump:.2g}-fold in the first steps."
+    if thrown_back(run):
+        return f"At lr {lr:.3g} the loss came down and went up again for good."
     if risen(run) > RISEN:
         return f"At lr {lr:.3g} the loss ended {risen(run):.2g} times as high as it began."
     if killed(run):

@@ -2,21 +2,20 @@
 
 A user sees a loss that goes up and down in waves of one height. Beyond its stable limit a step overshoots and
 comes back, every second step; with a momentum near 1 the weights swing like a pendulum without friction, in
-long waves. What looks like it and is not: the noise of small batches, which has no period, and the edge of
-stability, where the loss falls in spite of its ripple.
+long waves, of which a run may see half a one: down, and up again for good, because units die on the far side.
+What looks like it and is not: the noise of small batches, which has no period, and the edge of stability,
+where the loss falls in spite of its ripple.
 Source: Polyak 1964; O'Donoghue and Candes 2015, Adaptive restart for accelerated gradient schemes, section 2.
 """
 
 from __future__ import annotations
-
-from typing import Any
 
 from downslope.core.edits import Edit, SetRecipe
 from downslope.core.finding import Evidence, Finding, Where
 from downslope.core.run import Run
 from downslope.diagnosis.progress import progress
 from downslope.diagnosis.proof import answered, not_tried, proved, refuted, settle, tried, trying
-from downslope.diagnosis.rates import own_rate
+from downslope.diagnosis.rates import HEAVY, lighter, momentum_of, own_rate
 from downslope.diagnosis.swing import swing, thrown_back
 from downslope.diagnosis.symptom import Clear, Unknown, Verdict, symptom
 
@@ -27,9 +26,6 @@ REGULAR = 0.5
 HEIGHT = 0.02
 """Deviation of the loss about its trend, in the way from the constant to what is reachable."""
 
-HEAVY = 0.95
-"""Momentum from which it is looked at before the learning rate; 0.9 is usual."""
-
 _SOURCE = "Polyak 1964; O'Donoghue and Candes 2015, section 2"
 
 
@@ -38,12 +34,17 @@ _SOURCE = "Polyak 1964; O'Donoghue and Candes 2015, section 2"
     title="the steps swing to and fro",
     order=("step", 3),
     needs=("history:train_loss",),
-    explains=("plateau", "too-few-steps", "ill-conditioned"),
+    explains=(
+        "dead-units", "saturated-units", "learning-rate-too-high", "high-bias", "plateau", "too-few-steps",
+        "ill-conditioned",
+    ),
     source=_SOURCE,
 )
 def oscillation(run: Run) -> Verdict:
     """The loss swings with a period in the last steps of a run that ended far from what is reachable."""
     found, how = swing(run), progress(run)
+    if lighter(run) is not None and thrown_back(run):
+        return _half_a_wave(run)
     if found is None:
         return Clear("the loss has no regular wave at the end")
     said = f"the loss swings with a period of {found.period} steps (autocorrelation {found.strength:.2f})"
@@ -80,6 +81,33 @@ def oscillation(run: Run) -> Verdict:
     )
 
 
+def _half_a_wave(run: Run) -> Verdict:
+    """A heavy momentum carried the run down and up again; a trial with a usual one decides."""
+    momentum = momentum_of(run)
+    said = f"with a momentum of {momentum:g} the loss came down and went up again for good"
+    severity = settle(run, "oscillation", strong=False)
+    if severity is None:
+        return Clear(f"{said}; {refuted(run, 'oscillation')}")
+    if severity == "info" and (not trying(run) or answered(run)):
+        return Unknown(not_tried(run))
+    return Finding(
+        symptom="oscillation",
+        title="the steps swing to and fro",
+        severity=severity,
+        where=Where(steps=_last(run)),
+        evidence=Evidence(
+            name="step in the long run, in steps without momentum",
+            value=1 / max(1 - momentum, 1e-9),
+            threshold=1 / (1 - HEAVY),
+            provenance="1 / (1 - b); 10 is usual",
+        ),
+        also=proved(run, "oscillation"),
+        message=f"{said[0].upper()}{said[1:]}.{tried(run, 'oscillation')}",
+        remedies=_remedies(run),
+        source=_SOURCE,
+    )
+
+
 def _epoch(run: Run) -> int | None:
     """Steps of an epoch of several batches; None where that is not known."""
     steps = run.history.series("epoch").steps
@@ -92,23 +120,9 @@ def _last(run: Run) -> tuple[int, int]:
     return max(1, int(steps[max(0, len(steps) - 200)])), max(1, int(steps[-1]))
 
 
-def momentum_of(run: Run) -> tuple[str, Any] | None:
-    """The key and the value of the recipe's momentum; None where it has none."""
-    if run.recipe is None:
-        return None
-    settings = run.recipe.settings
-    if settings.get("momentum"):
-        return "momentum", settings["momentum"]
-    return ("betas", settings["betas"]) if settings.get("betas") else None
-
-
 def _remedies(run: Run) -> tuple[Edit, ...]:
-    lr, found = own_rate(run), momentum_of(run)
-    edits: list[Edit] = []
-    if found is not None and found[0] == "momentum" and float(found[1]) >= HEAVY:
-        edits.append(SetRecipe({"momentum": 0.9}, {"momentum": found[1]}))
-    if found is not None and found[0] == "betas" and float(found[1][0]) >= HEAVY:
-        edits.append(SetRecipe({"betas": (0.9, found[1][1])}, {"betas": found[1]}))
+    lr, light = own_rate(run), lighter(run)
+    edits: list[Edit] = [] if light is None else [light]
     if lr:
         edits.append(SetRecipe({"lr": float(f"{lr / 5:.2g}")}, {"lr": lr}))
     return tuple(edits)

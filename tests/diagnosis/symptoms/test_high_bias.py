@@ -1,0 +1,104 @@
+"""High bias: models that cannot say what the data asks for, and ones that were not trained enough."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from torch import nn
+
+from downslope.core.edits import Advice, SetArgument
+from downslope.core.finding import Finding
+from downslope.core.run import Run
+from downslope.diagnosis.symptom import Clear, Unknown, Verdict
+from downslope.diagnosis.symptoms.high_bias import high_bias
+from tests.diagnosis.runs import problem as problem_of
+from tests.diagnosis.runs import run
+from tests.diagnosis.symptoms.problems import diagnosed, numbers, problem, recipe
+
+
+def narrow(width: int = 1) -> nn.Module:
+    return nn.Sequential(nn.Linear(6, width), nn.Tanh(), nn.Linear(width, 1))
+
+
+def test_one_hidden_unit_is_the_root_and_eight_of_them_cure_it() -> None:
+    task, how = problem(numbers(), narrow, "mse", "r2"), recipe(lr=1e-2, epochs=40)
+    result = diagnosed(task, how)
+    assert result.root is not None
+    assert result.root.symptom == "high-bias"
+    remedy = result.root.remedies[0]
+    assert isinstance(remedy, SetArgument)
+    assert diagnosed(*remedy.apply(task, how)).healthy
+
+
+def test_a_linear_model_of_a_linear_target_and_a_wide_one_of_a_bent_target_are_healthy() -> None:
+    (x, _), (xv, _) = numbers()
+    straight = ((x, x[:, :2].sum(1, keepdim=True)), (xv, xv[:, :2].sum(1, keepdim=True)))
+    task = problem(straight, lambda: nn.Linear(6, 1), "mse", "r2")
+    assert diagnosed(task, recipe(optimizer="sgd", lr=0.05)).healthy
+    wide = problem(numbers(), narrow, "mse", "r2", arguments={"width": 32})
+    assert diagnosed(wide, recipe(lr=1e-2, epochs=40)).healthy
+
+
+# -- by hand: a guess has 2.3, the run ended at 1.8 -------------------------------------------------------
+
+
+def poor(plain: float | None = 0.3, same: float = 1.75, capacity: float | None = 1.7, **facts: Any) -> Run:
+    rows = [{"what": "the same model", "loss": same}]
+    rows += [] if plain is None else [{"what": "a plain network", "loss": plain}]
+    falling = facts.pop("falling", False)
+    losses = np.geomspace(2.3, 1.8, 200) if falling else np.full(200, 1.8)
+    return run(losses, references=rows, capacity={"loss": capacity}, trials={}, **facts)
+
+
+def found(verdict: Verdict) -> Finding:
+    assert isinstance(verdict, Finding), verdict
+    return verdict
+
+
+def test_what_the_plain_network_reaches_beyond_the_best_of_the_model_counts() -> None:
+    told = found(high_bias(poor()))
+    assert told.severity == "warning"
+    assert told.evidence.value == pytest.approx((1.7 - 0.3) / (2.3 - 0.3))
+    assert isinstance(high_bias(poor(capacity=0.5)), Clear)  # L-BFGS takes the same model there
+    assert isinstance(high_bias(poor(same=0.6)), Clear)
+    assert isinstance(high_bias(poor(plain=1.6)), Clear)
+
+
+def test_a_model_that_more_steps_took_there_is_not_too_simple() -> None:
+    trial = {"edit": "epochs 10 -> 30", "steps": 600, "full": True, "longer": True, "valid_loss": None}
+    mended = poor()
+    mended.facts["trials"] = {"too-few-steps": trial | {"loss": 0.4, "share": 0.7}}
+    assert isinstance(high_bias(mended), Clear)
+    vain = poor(falling=True)
+    assert isinstance(high_bias(vain), Clear)  # who knows: it was still falling
+    vain.facts["trials"] = {"too-few-steps": trial | {"loss": 1.6, "share": 0.1}}
+    told = found(high_bias(vain))
+    assert told.evidence.value == pytest.approx((1.6 - 0.3) / (2.3 - 0.3))
+
+
+def test_what_was_not_measured_is_said() -> None:
+    assert isinstance(high_bias(poor(plain=None)), Unknown)
+    assert isinstance(high_bias(poor(capacity=None)), Unknown)
+
+
+def test_learning_by_heart_is_no_capacity() -> None:
+    made = poor()
+    made.facts["constant"] |= {"valid_metric": 0.1}
+    made.facts["ending"] = {"train_loss": 1.8, "best_valid_metric": 0.3}
+    made.facts["references"][1]["valid_metric"] = 0.31
+    assert isinstance(high_bias(made), Clear)
+    made.facts["references"][1]["valid_metric"] = 0.9
+    assert isinstance(high_bias(made), Finding)
+
+
+def test_a_maximised_objective_is_compared_in_its_own_direction() -> None:
+    rows = [{"what": "the same model", "loss": -1.75}, {"what": "a plain network", "loss": -0.3}]
+    made = run(np.full(200, -1.8), constant=-2.3, references=rows, capacity={"loss": -1.7}, trials={})
+    made.problem = problem_of(objective=lambda output, target: -output.square().mean(), maximize=True)
+    assert found(high_bias(made)).evidence.value == pytest.approx((1.7 - 0.3) / (2.3 - 0.3))
+
+
+def test_without_a_size_to_set_there_is_advice() -> None:
+    assert [type(each) for each in found(high_bias(poor())).remedies] == [Advice]
