@@ -19,7 +19,8 @@ from downslope.diagnosis import held_out, unseen
 from downslope.diagnosis.ear import Call, bound, source
 from downslope.diagnosis.gathered import Gathered, described
 from downslope.diagnosis.inquest import autopsy
-from downslope.diagnosis.losses import objective_of
+from downslope.diagnosis.losses import crossed, objective_of
+from downslope.diagnosis.settings import parameters_of
 from downslope.diagnosis.track import Track
 from downslope.objectives.meaning import Meaning
 
@@ -77,6 +78,7 @@ class Audience:
         self.listening = True
         self._stride = 1
         self.dropped: list[tuple[str, int]] = []
+        self._given_up: set[int] = set()
         self.compiled_modules: list[Any] = []
         self.functions_compiled = False
         self.held_out = held_out.HeldOut()
@@ -85,6 +87,7 @@ class Audience:
         self._shared: list[tuple[Tensor | float, Call | Literal[True] | None]] = []
         self._scaled: dict[int, tuple[Tensor, Tensor]] = {}
         self._graph: Any = None
+        self._crossed: tuple[int, ...] | None = None
         self._autopsy: dict[str, Any] | None = None
         self._dataset: Any = None
         self._training: set[int] = set()
@@ -101,8 +104,14 @@ class Audience:
             self._make_room()
             self._new += 1
             self.roles[id(optimizer)] = role = Role(optimizer, self.compiled_modules)
+            role.track.holding.held = self._held
             if self.functions_compiled:
                 role.track.eye.blind = _BLIND
+
+    def _held(self) -> set[int]:
+        """Ids of the parameters that any optimizer holds, or held before it was dropped."""
+        known = (role.track.optimizers[0] for role in self.roles.values())
+        return self._given_up | {id(p) for p in parameters_of(*known)}
 
     def _make_room(self) -> None:
         """A script that makes one optimizer after another must not keep all of its models in memory."""
@@ -115,6 +124,7 @@ class Audience:
         self._new -= not oldest.track.step
         if oldest.track.step:
             self.dropped.append((oldest.name, oldest.track.step))
+            self._given_up.update(id(p) for p in parameters_of(*oldest.track.optimizers))
         del self.roles[id(oldest.track.optimizers[0])]
 
     def stepping(self, optimizer: torch.optim.Optimizer, closure: bool) -> None:
@@ -155,6 +165,7 @@ class Audience:
         if call is None:
             if self._graph is not None and role.meaning is None and role.gathered.meaning is None:
                 role.meaning = self._graph
+                role.gathered.crossed = self._crossed
             role.mixed = role.mixed or self._graph is None
             return
         if call is True:
@@ -225,6 +236,7 @@ class Audience:
         """The objective of a loss that was written out by hand, from its graph."""
         outputs = [r.track.eye.output or {} for r in self.roles.values()]
         found = objective_of(loss, outputs[0].get("activation") if outputs else None)
+        self._crossed = None if found is None else crossed(loss)
         return None if found is None else Meaning(found.expects, None, found.name, "mean")  # type: ignore[arg-type]
 
     # -- the rest -----------------------------------------------------------------------------------------

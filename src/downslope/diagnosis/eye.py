@@ -30,6 +30,9 @@ from downslope.training.probes import Observer
 
 _IN_PLACE = "the model is compiled in place; model = torch.compile(model) lets it be run beside"
 
+STRANGERS = 4
+"""Models without a parameter of the optimizer that are noted."""
+
 Seen = Callable[[nn.Module, tuple[Any, ...], Mapping[str, Any], Any], None]
 
 
@@ -48,6 +51,7 @@ class Eye:
         observers: Prefix of the names to observer; one model has the prefix "".
         layers: What the first forward pass showed of each layer, for the facts of the start.
         output: The first output: its last activation and its values; None before.
+        strangers: Outermost modules that were called in training and hold no parameter of the optimizer.
         blind: Why outputs and activations are not seen; None while they are.
     """
 
@@ -70,6 +74,8 @@ class Eye:
         self.output: dict[str, Any] | None = None
         self.nodes: list[tuple[str, Any]] = []
         self.blind: str | None = None
+        self.strangers: list[weakref.ref[nn.Module]] = []
+        self._inner: set[int] = set()
         self._roots: dict[int, str] = {}
         self._held: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
         self._handles: list[RemovableHandle] = []
@@ -168,13 +174,24 @@ class Eye:
             self._held[module] = known
         return known
 
+    def _meet(self, module: nn.Module) -> None:
+        """Note the outermost of the modules that are trained by nobody we know of."""
+        if self.model is not None or len(self.strangers) >= STRANGERS or id(module) in self._inner:
+            return
+        self._inner.update(id(each) for each in module.modules())
+        if any(p.requires_grad for p in module.parameters()):
+            self.strangers.append(weakref.ref(module))
+
     # -- hooks --------------------------------------------------------------------------------------------
 
     def before(self, module: nn.Module) -> None:
         """Before the call of any module."""
         if torch.compiler.is_compiling() or self._busy or not module.training:
             return
-        if not torch.is_grad_enabled() or id(module) in self._called or not self.owns(module):
+        if not torch.is_grad_enabled() or id(module) in self._called:
+            return
+        if not self.owns(module):
+            self._meet(module)
             return
         if in_place(module):
             self.blind = _IN_PLACE

@@ -7,6 +7,7 @@ then on copies, so that the loop goes on as if nobody had looked.
 from __future__ import annotations
 
 import random
+import warnings
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -23,6 +24,7 @@ from downslope.core.recipe import Recipe
 from downslope.core.run import Run
 from downslope.data import inspect
 from downslope.diagnosis.inquest import placed
+from downslope.diagnosis.measure import heard
 from downslope.objectives.meaning import Meaning, meaning
 from downslope.training.facts import constant, data, output, record
 from downslope.training.facts.sample import SCORED
@@ -61,6 +63,10 @@ class Gathered:
     foreign: bool | None = None
     """Whether the objective is handed something else than the model's output, such as the residual of an
     equation or the judgement of another model: its targets are then none of the model's."""
+    crossed: tuple[int, ...] | None = None
+    """Shape of an output that a loss written out by hand compared with every target."""
+    first: tuple[Function, Tensor, Tensor] | None = None
+    """The objective, and the output and the target that it was first heard with."""
     bad: dict[str, Any] = field(default_factory=dict[str, Any])
     """Values that are not finite, by where they are, as first met."""
     _numbers: int = 0
@@ -87,6 +93,9 @@ class Gathered:
             return
         if self.like is None:
             self.like, self.function, self.meaning = made.detach()[0].clone(), function, meaning(function)
+            few = made.detach()[: heard.ROWS], target.detach()[: heard.ROWS]
+            if max(each.numel() for each in few) <= LARGEST // BATCHES:
+                self.first = function, few[0].clone(), few[1].clone()
         if made.shape[1:] == self.like.shape and target.numel() * len(self.targets) <= LARGEST:
             self._rows += len(target)
             self.targets.append(target.detach().clone())
@@ -107,7 +116,7 @@ class Gathered:
         """Take the targets for none of the model's."""
         self.targets.clear()
         self.bad.pop("target_non_finite", None)
-        self.function = self.like = None
+        self.function = self.like = self.first = None
 
     @property
     def wanting(self) -> bool:
@@ -142,10 +151,21 @@ class Gathered:
             facts["output"] = dict(seen) | described(self.meaning)
             if "activation" in seen:
                 facts["output"]["clipped"] = output.clipped(seen["activation"], target)
+        self._question(run)
         if not given:
             self._look(facts, target, bad)
         if target is not None and self.function is not None and self.like is not None:
             record(run, "constant", lambda: self._constant(target))
+
+    def _question(self, run: Run) -> None:
+        """What the objective does with an output and a target of this loop."""
+        if self.first is not None:
+            function, made, wanted = self.first
+            with torch.enable_grad(), undisturbed(), warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # the script has had torch's warning of the shapes
+                record(run, "objective", lambda: heard.measure(function, made, wanted))
+        elif self.crossed is not None:
+            run.facts["objective"] = {"crossed": self.crossed, "watched": True}
 
     def _look(self, facts: dict[str, Any], target: Tensor | None, bad: Mapping[str, Any] | None) -> None:
         """The facts of the data where its inputs were not seen, and what is not finite in it."""

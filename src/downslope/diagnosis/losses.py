@@ -26,6 +26,7 @@ _NODES: dict[str, Seen] = {
     "BinaryCrossEntropyWithLogitsBackward0": Seen("binary_cross_entropy_with_logits", "logit"),
 }
 _AVERAGES = ("MeanBackward", "SumBackward")
+_WIDENED = ("Unsqueeze", "Expand")
 _SCALINGS = ("MulBackward0", "DivBackward0")
 
 
@@ -70,6 +71,39 @@ def _of_differences(node: Any) -> Seen | None:
     if name.startswith("AbsBackward0"):
         return Seen(f"{how} of absolute values", "real")
     return None
+
+
+def crossed(loss: Tensor) -> tuple[int, ...] | None:
+    """The shape of an output that is compared with every target: (n, 1) or (n,), of differences (n, n).
+
+    Seen in a mean of squared or absolute differences that was written out by hand, between an output and
+    what has no gradient. An output that was given its axis for that purpose, by `unsqueeze` or an index, is
+    none.
+
+    Returns:
+        None where every output is compared with its own target, and for any other loss.
+    """
+    node: Any = loss.grad_fn
+    for _ in range(4):
+        parents = _parents(node)
+        if node is None or not type(node).__name__.startswith(_SCALINGS) or len(parents) != 1:
+            break
+        node = parents[0]
+    if node is None or not type(node).__name__.startswith(_AVERAGES) or _of_differences(node) is None:
+        return None
+    difference = _parents(_parents(node)[0])[0]
+    parents = [(each, at) for each, at in difference.next_functions if each is not None]
+    if len(parents) != 1 or type(parents[0][0]).__name__.startswith(_WIDENED):
+        return None
+    made, whole = _shape(*parents[0]), _shape(difference, 0)
+    if made is None or whole is None or len(whole) != 2 or whole[0] != whole[1] or whole[0] < 2:
+        return None
+    return made if made in ((whole[0], 1), (whole[0],)) else None
+
+
+def _shape(node: Any, at: int) -> tuple[int, ...] | None:
+    metadata = getattr(node, "_input_metadata", None)
+    return None if not metadata or at >= len(metadata) else tuple(int(n) for n in metadata[at].shape)
 
 
 def _parents(node: Any) -> list[Any]:

@@ -34,7 +34,7 @@ from downslope.diagnosis.ear import Call, Ear, bound, source
 from downslope.diagnosis.eye import plain_module
 from downslope.diagnosis.gathered import Gathered, described, of_problem
 from downslope.diagnosis.judge import judge
-from downslope.diagnosis.losses import objective_of
+from downslope.diagnosis.losses import crossed, objective_of
 from downslope.diagnosis.settings import parameters_of
 from downslope.diagnosis.track import Track
 from downslope.objectives.meaning import Meaning, meaning
@@ -241,6 +241,7 @@ class Monitor:
             found = None
         if found is not None:
             self._meaning = Meaning(found.expects, None, found.name, None)  # type: ignore[arg-type]
+            self._gathered.crossed = crossed(loss)
         else:
             self._meaning = Meaning(None, None, "the loop's own objective", None)
 

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from downslope.core.run import Run, Status
 from downslope.diagnosis.ear import Ear
 from downslope.diagnosis.eye import Eye, Seen
+from downslope.diagnosis.holding import Holding
 from downslope.diagnosis.inquest import Inquest, autopsy, placed
 from downslope.diagnosis.leftover import Leftover
 from downslope.diagnosis.pace import Pace
@@ -75,6 +76,7 @@ class Track:
         self.eye = Eye(parameters, model, on_forward, compiled, ear)
         self.failure: str | None = None
         self.bad: dict[str, Any] = {}
+        self.holding = Holding(self.optimizers, strangers=self.eye.strangers)
         self._leftover = Leftover()
         self._inquest: Inquest | None = None
         self._recorder = Recorder(self.run)
@@ -133,6 +135,7 @@ class Track:
         """Gradient norms; a fused optimizer under a GradScaler is handed scaled gradients, and the scale."""
         scale: Any = getattr(optimizer, "grad_scale", None)
         self.eye.gradients(1.0 if scale is None else float(scale))
+        self.holding.look(self.eye.observers)
 
     def _finish(self, optimizer: torch.optim.Optimizer, closure: bool) -> None:
         try:
@@ -270,6 +273,8 @@ class Track:
             facts["start"]["loss"] = first_loss if math.isfinite(first_loss) else None
         if (left := self._leftover.measured()) is not None:
             facts["leftover"] = left
+        if (flow := self.holding.measured()) is not None:
+            facts["flow"] = flow
         facts["not_measured"] = facts.get("not_measured", {}) | self.unseen()
         run.choices |= {"probe_price": self._times.price, "probes": self._times.taken}
         tail = losses.values[-max(1, len(losses.values) // 10) :]

@@ -98,6 +98,10 @@ class Observer:
         self._raw.clear()
         self._before = []
 
+    def measured(self) -> list[str]:
+        """The modules whose outputs were measured and not yet read, in forward order."""
+        return list(dict.fromkeys(name for name, statistic, _ in self._raw if statistic == "out_mean"))
+
     def attach(self) -> None:
         """From now on outputs and activations are measured; hooks exist until `detach`."""
         self._last, self._inside = "", 0

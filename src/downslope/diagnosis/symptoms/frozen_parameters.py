@@ -14,8 +14,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from downslope.core.edits import Advice, Edit, SetRecipe, Unfreeze
-from downslope.core.finding import Evidence, Finding, Where
+from downslope.core.finding import Evidence, Finding, Severity, Where
 from downslope.core.run import Run
+from downslope.diagnosis.early import little, short
 from downslope.diagnosis.progress import progress
 from downslope.diagnosis.proof import not_tried, proved, refuted, settle, tried
 from downslope.diagnosis.symptom import Clear, Unknown, Verdict, symptom
@@ -25,6 +26,7 @@ _WORDS = {
     "frozen": "they are held fixed (requires_grad=False)",
     "cut": "no gradient comes back to them (detach, no_grad, argmax, numpy in the forward pass)",
     "left out": "the optimizer does not hold them",
+    "cleared": "their gradients were gone at every step (zero_grad after backward, or no backward)",
 }
 
 
@@ -47,6 +49,8 @@ def frozen_parameters(run: Run) -> Verdict:
     count = sum(each["parameters"] for each in held)
     share = count / max(flow["parameters"], 1)
     said = f"{count} of {flow['parameters']} parameters never change ({', '.join(_names(held))})"
+    if flow.get("watched"):
+        return _seen(run, flow, said)
     how = progress(run)
     if not how.ended_far:
         return Clear(f"{said}, and the run does well without them")
@@ -58,6 +62,35 @@ def frozen_parameters(run: Run) -> Verdict:
         return Clear(f"{said}; {refuted(run, 'frozen-parameters')}")
     if severity == "info" and not edits[0].provable:
         return Unknown(not_tried(run))
+    return _finding(run, severity, share, said, held)
+
+
+def _seen(run: Run, flow: Mapping[str, Any], said: str) -> Verdict:
+    """The verdict on somebody's own loop, where nothing was tried.
+
+    Beyond doubt is a model that no step changes at all, and a layer that was left out of the optimizer though
+    one before it is in, or though the optimizer holds a layer of no model. What is held fixed, the first
+    layers that are left out, and what is called and not reached, may be meant.
+    """
+    held: Sequence[Mapping[str, Any]] = flow["held"]
+    reasons = {str(each["why"]) for each in held}
+    share = sum(each["parameters"] for each in held) / max(flow["parameters"], 1)
+    if not flow["trained"] and flow["sure"]:
+        return _finding(run, "critical", share, said, held)
+    how = progress(run)
+    if how.share is not None and not how.ended_far:
+        return Clear(f"{said}, and the run does well without them")
+    sure = flow["sure"] and "left out" in reasons
+    stands = how.standing and not little(run) and not short(run)
+    if sure or (stands and reasons != {"frozen"}):
+        return _finding(run, "critical" if stands else "warning", share, said, held)
+    return Unknown(f"{said}: {not_tried(run)}")
+
+
+def _finding(
+    run: Run, severity: Severity, share: float, said: str, held: Sequence[Mapping[str, Any]]
+) -> Finding:
+    reasons = sorted({str(each["why"]) for each in held})
     return Finding(
         symptom="frozen-parameters",
         title="parameters that no step changes",
@@ -72,7 +105,7 @@ def frozen_parameters(run: Run) -> Verdict:
         ),
         also=proved(run, "frozen-parameters"),
         message=f"{said}: {'; '.join(_WORDS[each] for each in reasons)}.{tried(run, 'frozen-parameters')}",
-        remedies=edits,
+        remedies=_remedies(run, held),
         source=_SOURCE,
     )
 
@@ -90,7 +123,11 @@ def _remedies(run: Run, held: Sequence[Mapping[str, Any]]) -> tuple[Edit, ...]:
         if run.recipe is not None and run.recipe.groups:
             groups = [each.to_dict() for each in run.recipe.groups]
             edits.append(SetRecipe({"groups": [each for each in groups if each.get("train", True)]}))
-        edits.append(Advice(f"give the optimizer every parameter: {', '.join(by['left out'])} too"))
+        names = ", ".join(by["left out"])
+        whose = "make the optimizer from the parameters of the model that is trained"
+        edits.append(Advice(f"{whose} ({names} too), after its last layer is in place"))
+    if by["cleared"]:
+        edits.append(Advice("call backward() after zero_grad() and before step(), on a loss of this model"))
     if by["cut"]:
         edits.append(Advice(f"let the gradient through to {', '.join(by['cut'])}: no detach, no no_grad"))
     return tuple(edits)

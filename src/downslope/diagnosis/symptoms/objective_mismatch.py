@@ -48,7 +48,7 @@ def objective_mismatch(run: Run) -> Verdict:
     """Output and target are broadcast against each other, or the objective's best is not the metric's."""
     objective: Mapping[str, Any] = run.facts["objective"]
     broadcast = _broadcast(objective)
-    if broadcast is not None:
+    if broadcast is not None or objective.get("crossed"):
         return _compared_with_all(run, broadcast)
     followed, guess = objective.get("followed"), objective.get("guess")
     if followed is None or guess is None:
@@ -97,11 +97,14 @@ def _broadcast(objective: Mapping[str, Any]) -> float | None:
     return difference if difference > DIFFERENT else None
 
 
-def _compared_with_all(run: Run, difference: float) -> Verdict:
+def _compared_with_all(run: Run, difference: float | None) -> Verdict:
     output: Mapping[str, Any] = run.facts.get("output") or {}
+    objective: Mapping[str, Any] = run.facts["objective"]
     name = named(run)
     own = None if run.problem is None else run.problem.objective
     edit: Edit | None = SetObjective(name) if name else None if own is None else SetObjective(Aligned(own))
+    if objective.get("watched"):
+        edit = None
     trial = trial_of(run, "objective-mismatch")
     learnt = progress(run).solved if trial is None else gain(trial) < BLUNDER
     severity = "warning" if learnt else "critical"
@@ -109,7 +112,9 @@ def _compared_with_all(run: Run, difference: float) -> Verdict:
         symptom="objective-mismatch",
         title="output and target are broadcast against each other",
         severity=severity,
-        evidence=Evidence(
+        evidence=_of_shapes(run)
+        if difference is None
+        else Evidence(
             name="relative difference that one shape for both makes to the loss",
             value=difference,
             threshold=DIFFERENT,
@@ -121,6 +126,18 @@ def _compared_with_all(run: Run, difference: float) -> Verdict:
         + tried(run, "objective-mismatch"),
         remedies=(*((edit,) if edit else ()), Advice("output.squeeze(-1), or target.unsqueeze(-1)")),
         source="torch.nn.MSELoss: its warning on differing sizes",
+    )
+
+
+def _of_shapes(run: Run) -> Evidence:
+    """Of a loss that was written out by hand, where only the shapes in its graph were seen."""
+    count = run.facts["objective"]["crossed"][0]
+    return Evidence(
+        name="targets that an output is compared with",
+        value=float(count),
+        threshold=1.0,
+        unit=f"of a batch of {count}",
+        provenance="1 where every output is compared with its own target",
     )
 
 

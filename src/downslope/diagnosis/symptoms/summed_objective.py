@@ -10,7 +10,7 @@ Source: Goyal et al. 2017, Accurate, large minibatch SGD, section 2.1 (the rule 
 
 from __future__ import annotations
 
-from downslope.core.edits import Edit, SetObjective, SetRecipe
+from downslope.core.edits import Advice, Edit, SetObjective, SetRecipe
 from downslope.core.finding import Evidence, Finding
 from downslope.core.run import Run
 from downslope.diagnosis.early import thrown
@@ -68,11 +68,13 @@ def summed_objective(run: Run) -> Verdict:
 
 
 def _size(run: Run) -> str:
-    size = None if run.recipe is None else run.recipe.batch_size
+    size = run.facts.get("batch_size") if run.recipe is None else run.recipe.batch_size
     return f"{size}" if isinstance(size, int) else "n"
 
 
 def _remedies(run: Run) -> tuple[Edit, ...]:
+    if run.facts["objective"].get("watched"):
+        return (Advice('take the mean over the batch: reduction="mean", or loss / len(batch)'),)
     objective = None if run.problem is None else run.problem.objective
     edits: list[Edit] = []
     if (name := named(run)) is not None:

@@ -38,6 +38,9 @@ def unstable_objective(run: Run) -> Verdict:
     objective: Mapping[str, Any] = run.facts["objective"]
     if objective.get("gradient", 0.0) is None or "value" not in objective:
         return Unknown("the objective gives no gradient")
+    if objective.get("watched"):
+        why: Mapping[str, str] = run.facts.get("not_measured") or {}
+        return Unknown(why.get("", "needs measurements of its own, which ds.diagnose makes"))
     breaks = objective.get("breaks")
     ended: Mapping[str, Any] = run.facts.get("nonfinite") or {}
     inside = ended.get("what") == "loss" or (ended.get("what") == "gradient" and breaks is not None)

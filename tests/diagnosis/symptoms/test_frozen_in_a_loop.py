@@ -1,0 +1,181 @@
+"""What no step of somebody's own loop changes is named where it cannot be meant, and only there."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import runpy
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+import downslope as ds
+from downslope.diagnosis.diagnosis import Diagnosis
+from downslope.diagnosis.script import watch_script
+from tests.diagnosis.watched import HEAD, TAIL
+
+NAME = "frozen-parameters"
+
+LOOP = """
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.c = nn.Linear(10, 24), nn.Linear(24, 24), nn.Linear(24, 4)
+        self.aux = nn.Linear(24, 3)
+    def forward(self, x):
+        h = F.relu(self.a(x))
+        h = F.relu(self.b(h))
+        return self.c(h)
+model = Net()
+BEFORE
+rule = torch.optim.Adam(HELD, 5e-3)
+AFTER
+for step, at in enumerate(batches(STEPS)):
+    loss = F.cross_entropy(model(X[at]), C[at])
+    rule.zero_grad()
+    loss.backward()
+    rule.step()
+    EXTRA
+everything = model.parameters()
+"""
+
+
+def loop(
+    held: str = "model.parameters()", after: str = "", before: str = "", extra: str = "pass", steps: int = 200
+) -> str:
+    text = LOOP.replace("HELD", held).replace("AFTER", after).replace("BEFORE", before)
+    return text.replace("EXTRA", extra).replace("STEPS", str(steps))
+
+
+def watched(folder: Path, body: str) -> Diagnosis:
+    plain, path = folder / "alone.py", folder / "train.py"
+    outputs: list[str] = []
+    for each in (plain, path):
+        each.write_text(HEAD + body + TAIL)
+        with contextlib.redirect_stdout(io.StringIO()) as output, torch.random.fork_rng():
+            if each is plain:
+                runpy.run_path(str(each), run_name="__main__")
+            else:
+                found, status = watch_script(each)
+        outputs.append(output.getvalue())
+    assert outputs[0] == outputs[1]
+    assert found is not None
+    assert (status, found.notes) == (0, [])
+    return found
+
+
+OTHERS = {
+    "another model's": loop("Net().parameters()"),
+    "made anew after": loop(after="model = Net()"),
+    "cleared before the step": loop().replace("loss.backward()", "loss.backward(); rule.zero_grad()"),
+    "another model's, raw": """
+class Raw(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.w = nn.Parameter(0.3 * torch.randn(10, 4))
+    def forward(self, x):
+        return x @ self.w
+model = Raw()
+rule = torch.optim.SGD(Raw().parameters(), 0.1)
+for at in batches(100):
+    rule.zero_grad()
+    F.cross_entropy(model(X[at]), C[at]).backward()
+    rule.step()
+everything = model.parameters()
+""",
+    "in a few steps": loop("Net().parameters()", steps=6),
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_a_model_that_no_step_changes_is_the_cause(name: str, tmp_path: Path) -> None:
+    found = watched(tmp_path, OTHERS[name])
+    assert found.root is not None, str(found)
+    assert (found.root.symptom, found.root.severity) == (NAME, "critical")
+    assert found.root.evidence.value == 1.0
+    assert not found.root.remedies[0].provable
+
+
+SMALL = "model.c.weight.data.mul_(1e-3)"
+"""A last layer that has to be trained."""
+
+PARTLY = {
+    "a layer replaced after": loop(after="model.c = nn.Linear(24, 4); " + SMALL, steps=120),
+    "a layer in the middle forgotten": loop(
+        "[*model.a.parameters(), *model.c.parameters()]", steps=120).replace("5e-3", "1e-4"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PARTLY)
+def test_a_layer_that_was_left_out_by_mistake_is_named_where_the_run_suffers(
+    name: str, tmp_path: Path
+) -> None:
+    found = watched(tmp_path, PARTLY[name])
+    assert found.root is not None, str(found)
+    assert NAME in found.symptoms
+    finding = next(each for each in found.findings if each.symptom == NAME)
+    assert finding.where.modules == (("c",) if "replaced" in name else ("b",))
+
+
+HARD = "C = torch.where(torch.rand(640) < 0.7, torch.randint(4, (640,)), C)\n"
+"""Labels that leave little to learn: a sound run ends far from a loss of zero."""
+
+SOUND = {
+    "everything": loop(),
+    "everything, and little to learn": HARD + loop(),
+    "the last layer only": HARD + loop("model.c.parameters()"),
+    "the first layers held fixed": HARD + loop(before="model.a.requires_grad_(False)"),
+    "unfrozen later": HARD + loop("model.c.parameters()", extra=(
+        "if step == 60: rule.add_param_group({'params': [*model.a.parameters(), *model.b.parameters()]})")),
+    "another optimizer for the rest": HARD + loop(
+        "[*model.a.parameters(), *model.b.parameters()]",
+        "other = torch.optim.SGD(model.c.parameters(), 0.01)", extra="other.step()"),
+    "the rest moved by hand": HARD + loop(
+        "[*model.a.parameters(), *model.b.parameters()]",
+        extra="model.c.weight.data -= 0.01 * model.c.weight.grad; model.c.weight.grad = None"),
+    "a layer that nothing uses": HARD + loop().replace("self.c(h)", "(self.aux(h), self.c(h))[1]"),
+    "a judge with gradients of its own": HARD + loop(
+        after="judge = nn.Linear(4, 1)").replace(
+        "C[at])", "C[at]) + 0.01 * judge(model(X[at])).square().mean()"),
+    "a first step without a backward pass": loop(after="rule.step()"),
+    "a teacher that follows": HARD + loop(
+        before="model.aux = nn.Linear(24, 24).requires_grad_(False)",
+        extra="with torch.no_grad(): model.aux.weight.lerp_(model.b.weight, 0.1)").replace(
+        "return self.c(h)", "return self.c(h + 0.1 * self.aux(h))"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SOUND)
+def test_what_may_be_meant_is_no_finding(name: str, tmp_path: Path) -> None:
+    found = watched(tmp_path, SOUND[name])
+    assert found.healthy, str(found)
+    assert NAME not in found.symptoms
+    assert NAME in dict(found.cleared) or NAME in dict(found.not_checked)
+
+
+def test_the_twin_whose_optimizer_has_the_model_is_healthy_and_says_so(tmp_path: Path) -> None:
+    found = watched(tmp_path, loop())
+    assert dict(found.cleared)[NAME] == "every parameter that counts gets a gradient and is in the optimizer"
+
+
+def test_a_loop_with_a_monitor_is_told_of_a_forgotten_layer() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 16), nn.Tanh(), nn.Linear(16, 16), nn.Tanh(), nn.Linear(16, 1))
+    x = torch.randn(256, 6)
+    y = 3 * x[:, :1] * x[:, 1:2]
+    rule = torch.optim.SGD([*model[0].parameters(), *model[4].parameters()], 1e-3)
+    monitor = ds.watch(model, rule)
+    for _ in range(60):
+        model.zero_grad()
+        loss = functional.mse_loss(model(x), y)
+        loss.backward()
+        rule.step()
+        monitor.step(loss)
+    flow = monitor.run.facts["flow"]
+    assert [(each["name"], each["why"]) for each in flow["held"]] == [("2", "left out")]
+    assert flow["sure"]
+    assert flow["parameters"] - flow["trained"] == sum(p.numel() for p in model[2].parameters())
+    assert NAME in monitor.diagnose().symptoms
