@@ -155,3 +155,23 @@ def test_a_constant_column_is_told_and_harms_nothing(write: Writer) -> None:
     loaded = load_path(write("c,x,y\n" + "".join(f"7,{i},{i / 3}\n" for i in range(9))), valid=0.0)
     assert torch.equal(loaded.train[0][:, 0], torch.full((9,), 7.0))
     assert any("'c' is constant" in line for line in loaded.told)
+
+
+@pytest.mark.parametrize(("column", "text"), [("a", "{},0.5\n"), ("y", "0.5,{}\n")])
+def test_numbers_beyond_float32_are_told_with_the_first_line_and_how_many_in_the_file(
+    write: Writer, column: str, text: str
+) -> None:
+    cells = [f"{i / 7}" for i in range(40)]
+    cells[11] = cells[4] = cells[30] = "-1e300"
+    with pytest.raises(DataError) as raised:
+        load_path(write("a,y\n" + "".join(text.format(cell) for cell in cells)), "y")
+    said = f"table.csv line 6, column {column!r}: -1e300 (the first of 3 such values) overflows float32"
+    assert str(raised.value).startswith(said)
+    assert "rescale the column" in str(raised.value)
+
+
+def test_a_first_row_of_numbers_taken_as_the_header_is_told(write: Writer) -> None:
+    path = write("1.0,0.3\n" + "".join(f"{i},{i / 7}\n" for i in range(20)))
+    told = load_path(path, "0.3").told
+    assert any("first row, all numbers, was taken as the header" in line for line in told)
+    assert not any("first row" in line for line in load_path(path).told)

@@ -37,8 +37,9 @@ class Problem:
             model's output carries its own ``loss``. It may take ``inputs`` as well, and may return a dict
             of named terms, which are added.
         train: A tuple, list or dict of tensors or arrays with the target last (dict: key "labels"), a
-            Dataset, a DataLoader, or the path of a file.
-        valid: The same for validation; None if there is none. A path gives its own part.
+            Dataset, a DataLoader, or the path of a file (.csv, .npz, .pt).
+        valid: The same for validation; None if there is none, and then a file's fifth is held out. Of two
+            files both are used whole, and the second is read with the first's columns and classes.
         metric: What one really cares about: ``(output, target) -> float`` over all outputs joined, or a
             name such as "accuracy". None: the objective stands for it.
         goal: The level of the metric that is good enough; reaching it stops a run.
@@ -73,15 +74,7 @@ class Problem:
 
     def __post_init__(self) -> None:
         put = object.__setattr__
-        if isinstance(self.train, (str, Path)):
-            loaded = read_path(self.train, self.target)
-            put(self, "train", loaded.train)
-            put(self, "valid", loaded.valid if self.valid is None else self.valid)
-        put(self, "train", as_source(self.train, "train"))
-        if isinstance(self.valid, (str, Path)):
-            put(self, "valid", read_path(self.valid, self.target).train)
-        if self.valid is not None:
-            put(self, "valid", as_source(self.valid, "valid"))
+        self._read()
         if isinstance(self.objective, str):
             put(self, "objective", names.resolve("objective", self.objective))
         elif self.objective is not None and not callable(self.objective):
@@ -103,6 +96,24 @@ class Problem:
         self._check_kinds()
         if not isinstance(self.model, (str, nn.Module)) and not callable(self.model):
             raise ModelError(f"model={self.model!r}: must be a factory (**arguments) -> nn.Module, or a name")
+
+    def _read(self) -> None:
+        """Data as sources. A file alone is split; beside other validation data it is used whole.
+
+        Raises:
+            DataError: what `downslope.data.load_path` and `as_source` raise.
+        """
+        put = object.__setattr__
+        held = self.valid
+        if isinstance(self.train, (str, Path)):
+            second = isinstance(held, (str, Path))
+            loaded = read_path(self.train, self.target, held if second else 0.2 if held is None else 0.0)
+            put(self, "train", loaded.train)
+            held = loaded.valid if second or held is None else held
+        elif isinstance(held, (str, Path)):
+            held = read_path(held, self.target, 0.0).train
+        put(self, "train", as_source(self.train, "train"))
+        put(self, "valid", None if held is None else as_source(held, "valid"))
 
     def _check_kinds(self) -> None:
         """Refuse what would only fail in the first step, or never.

@@ -226,14 +226,15 @@ def as_source(data: Any, what: str) -> Source:
         raise DataError(text if text.startswith(what) else f"{what}: {text}") from None
 
 
-def read_path(path: str | Path, target: str | None = None) -> Any:
+def read_path(path: str | Path, target: str | None = None, valid: float | str | Path = 0.2) -> Any:
     """What `downslope.data` reads from a file: train and valid parts, task, and what it decided.
 
-    The parts come as sources that know where in the file their examples stand.
+    The parts come as sources that know where in the file their examples stand. `valid` is the share held
+    out, or a second file, which is then read as the first was.
     """
-    loaded = names.load("downslope.data.paths:load_path")(Path(path), target=target)
-    train, valid = loaded.origins
-    held = None if loaded.valid is None else Memory(loaded.valid, valid)
+    loaded = names.load("downslope.data.paths:load_path")(Path(path), target=target, valid=valid)
+    train, rest = loaded.origins
+    held = None if loaded.valid is None else Memory(loaded.valid, rest)
     return loaded._replace(train=Memory(loaded.train, train), valid=held)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -31,23 +31,30 @@ VALID = (
 )
 
 
-def load_npz(path: Path, target: str | None, *, seed: int, valid: float) -> Loaded:
+def load_npz(path: Path, target: str | None, *, seed: int, valid: float | Path) -> Loaded:
     """Inputs and target from NumPy arrays; see `downslope.data.paths.load_path`."""
+    return _loaded(_arrays_of_npz, path, target, seed, valid)
+
+
+def load_pt(path: Path, target: str | None, *, seed: int, valid: float | Path) -> Loaded:
+    """Inputs and target from a dict or a pair of tensors; see `downslope.data.paths.load_path`."""
+    return _loaded(_arrays_of_pt, path, target, seed, valid)
+
+
+def _arrays_of_npz(path: Path) -> dict[str, Tensor]:
     try:
         with np.load(path, allow_pickle=False) as archive:
             if not isinstance(archive, np.lib.npyio.NpzFile):
                 raise DataError(f"{path.name} holds one array; save both with numpy.savez(path, X=X, y=y)")
-            arrays = {str(key): _tensor(archive[key], key, path) for key in archive.files}
+            return {str(key): _tensor(archive[key], key, path) for key in archive.files}
     except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
         if isinstance(error, DataError):
             raise
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DataError(f"{path.name}: not a readable .npz file: {reason}") from error
-    return _loaded(arrays, path, target, seed, valid)
 
 
-def load_pt(path: Path, target: str | None, *, seed: int, valid: float) -> Loaded:
-    """Inputs and target from a dict or a pair of tensors; see `downslope.data.paths.load_path`."""
+def _arrays_of_pt(path: Path) -> dict[str, Tensor]:
     try:
         held: Any = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
@@ -63,8 +70,7 @@ def load_pt(path: Path, target: str | None, *, seed: int, valid: float) -> Loade
     if not isinstance(held, Mapping):
         raise DataError(f"{path.name} holds {type(held).__name__}, not {{'X': tensor, 'y': tensor}}")
     items = cast("Mapping[Any, Any]", held).items()
-    arrays = {str(key): value for key, value in items if isinstance(value, Tensor)}
-    return _loaded(arrays, path, target, seed, valid)
+    return {str(key): value for key, value in items if isinstance(value, Tensor)}
 
 
 def _tensor(array: Any, key: str, path: Path) -> Tensor:
@@ -74,24 +80,32 @@ def _tensor(array: Any, key: str, path: Path) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(array if kind is None else array.astype(kind)))
 
 
-def _loaded(arrays: dict[str, Tensor], path: Path, target: str | None, seed: int, valid: float) -> Loaded:
+def _loaded(
+    read: Callable[[Path], dict[str, Tensor]],
+    path: Path,
+    target: str | None,
+    seed: int,
+    valid: float | Path,
+) -> Loaded:
+    arrays = read(path)
     found = _find(arrays, TRAIN, target)
-    held_out = _find(arrays, VALID, None) if found else None
-    found = found or _find(arrays, WHOLE, target)
-    if found is None:
-        wanted = repr(target) if target is not None else "'X' and 'y'"
-        hint = (
-            did_you_mean(target, arrays) if target is not None else f"; it holds {', '.join(sorted(arrays))}"
-        )
-        raise DataError(
-            f"{path.name}: no arrays {wanted} (or 'train_x', 'train_y' and 'valid_x', 'valid_y'){hint}"
-        )
+    held_out = _find(arrays, VALID, None) if found and not isinstance(valid, Path) else None
+    found = found or _wanted(arrays, (WHOLE,), target, path)
     told: list[str] = []
     train = _checked(arrays, *found, path, told)
     valids = [_checked(arrays, *held_out, path, told)] if held_out else []
     decided = _decide(torch.cat([train[1], *(pair[1] for pair in valids)]), found[1])
     told.append(decided.told)
-    if held_out:
+    x, y = held_out or found
+    file = path
+    if isinstance(valid, Path):
+        file = valid
+        others = read(valid)
+        x, y = _wanted(others, (VALID, WHOLE), target, valid)
+        second = _second(_checked(others, x, y, valid, []), decided, path, train[0], f"{valid.name}: {y!r}")
+        rows = (np.arange(len(pair[1])) for pair in (train, second))
+        cut = Parts((train[0], decided.values), second, *rows)
+    elif held_out:
         first, rest = decided.values.split([len(train[1]), len(valids[0][1])])
         told.append(f"validation data are {held_out[0]!r} and {held_out[1]!r}")
         rows = (np.arange(len(pair[1])) for pair in (train, *valids))
@@ -100,12 +114,55 @@ def _loaded(arrays: dict[str, Tensor], path: Path, target: str | None, seed: int
         stratify = decided.task == "classification" and decided.values.ndim == 1
         cut = parts(train[0], decided.values, valid=valid, seed=seed, stratify=stratify)
     features = [str(i) for i in range(train[0][0].numel())] if train[0].ndim < 3 else []
-    x, y = held_out or found
     origins = (
         Origin(path.name, "row", cut.train_rows, inputs=found[0], target=found[1]),
-        Origin(path.name, "row", cut.valid_rows, inputs=x, target=y),
+        Origin(file.name, "row", cut.valid_rows, inputs=x, target=y),
     )
     return Loaded(cut.train, cut.valid, decided.task, features, decided.classes, found[1], told, origins)
+
+
+def _second(pair: Pair, like: targets.Decided, first: Path, train: Tensor, what: str) -> Pair:
+    """The pair of the validation file, its target coded as the training file's.
+
+    Raises:
+        DataError: examples of another shape, or a class that the training file does not hold.
+    """
+    inputs, labels = pair
+    if inputs.shape[1:] != train.shape[1:]:
+        raise DataError(
+            f"{what}: its examples have shape {tuple(inputs.shape[1:])}, those of {first.name} "
+            f"{tuple(train.shape[1:])}; both files need the same columns in the same order"
+        )
+
+    def unseen(row: int) -> str:
+        return (
+            f"{what}, row {row} (counted from 0): class {labels[row].item():g} does not occur in "
+            f"{first.name}, which holds {', '.join(like.classes[:10])}"
+        )
+
+    return inputs, targets.coded(labels.numpy(), like, unseen)
+
+
+def _wanted(
+    arrays: dict[str, Tensor],
+    kinds: tuple[tuple[tuple[str, str], ...], ...],
+    target: str | None,
+    path: Path,
+) -> tuple[str, str]:
+    """The keys of the first pair that the file holds.
+
+    Raises:
+        DataError: it holds none.
+    """
+    for pairs in kinds:
+        found = _find(arrays, pairs, target if pairs is not VALID else None)
+        if found is not None:
+            return found
+    wanted = repr(target) if target is not None else "'X' and 'y'"
+    hint = did_you_mean(target, arrays) if target is not None else f"; it holds {', '.join(sorted(arrays))}"
+    raise DataError(
+        f"{path.name}: no arrays {wanted} (or 'train_x', 'train_y' and 'valid_x', 'valid_y'){hint}"
+    )
 
 
 def _find(

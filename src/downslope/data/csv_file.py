@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,9 +14,10 @@ from downslope.core.errors import DataError
 from downslope.core.names import did_you_mean
 from downslope.core.sources import Origin
 from downslope.data import target as targets
+from downslope.data.csv_second import Coding, aligned, coded, refuse_overflow
 from downslope.data.csv_text import Cells, is_date, is_missing, number, read_cells, without_thousands
 from downslope.data.split import parts
-from downslope.data.table import Loaded
+from downslope.data.table import Loaded, Pair
 
 MOST_LEVELS = 50
 """A text column with more distinct values is an identifier or free text, and is left out."""
@@ -33,36 +34,93 @@ class Column(NamedTuple):
     names: list[str]
     values: Floats
     """Shape (n, number of names)."""
+    coding: Coding = Coding("left out")
+    """How the cells became values, for another file of the same columns."""
 
 
-def load_csv(path: Path, target: str | None, *, seed: int, valid: float) -> Loaded:
+def load_csv(path: Path, target: str | None, *, seed: int, valid: float | Path) -> Loaded:
     """Inputs and target from a text table; see `downslope.data.paths.load_path`."""
     cells = read_cells(path, target)
     told = list(cells.told)
     goal = _target_index(cells, target, path, told)
     cells = _with_target(cells, goal, path, told)
-    decided = _decide(_cells_of(cells, goal, told), cells.names[goal])
+    decided, decimal = _decide(_cells_of(cells, goal, told), cells.names[goal])
     told.append(decided.told)
     _check_classes(decided, path, cells.names[goal], len(cells.rows))
-    columns = [
-        _column(name, _cells_of(cells, i, told), cells.lines, told.append)
+    columns = {
+        i: _column(name, _cells_of(cells, i, told), cells.lines, told.append)
         for i, name in enumerate(cells.names)
         if i != goal
-    ]
-    names = [name for column in columns for name in column.names]
+    }
+    numbers = {i: column.values[:, 0] for i, column in columns.items() if column.coding.kind == "number"}
+    _refuse_overflow(cells, numbers | ({goal: decided.values.numpy()} if not decided.classes else {}), path)
+    names = [name for column in columns.values() for name in column.names]
     if not names:
         reason = told[-1] if columns else "it is the only one"
         raise DataError(f"{path.name}: no column but {cells.names[goal]!r} can be used as an input: {reason}")
-    inputs = torch.from_numpy(np.concatenate([column.values for column in columns], axis=1))
+    inputs = torch.from_numpy(np.concatenate([column.values for column in columns.values()], axis=1))
     _tell_gaps(inputs, names, told)
+    name = cells.names[goal]
+
+    def origin(file: Path, lines: list[int], rows: npt.NDArray[np.int64]) -> Origin:
+        return Origin(file.name, "line", np.array(lines)[rows], columns=names, target=name)
+
     stratify = decided.task == "classification"
-    cut = parts(inputs, decided.values, valid=valid, seed=seed, stratify=stratify)
-    lines, name = np.array(cells.lines), cells.names[goal]
-    first, rest = (
-        Origin(path.name, "line", lines[rows], columns=names, target=name)
-        for rows in (cut.train_rows, cut.valid_rows)
-    )
-    return Loaded(cut.train, cut.valid, decided.task, names, decided.classes, name, told, (first, rest))
+    share = 0.0 if isinstance(valid, Path) else valid
+    cut = parts(inputs, decided.values, valid=share, seed=seed, stratify=stratify)
+    first = origin(path, cells.lines, cut.train_rows)
+    if isinstance(valid, Path):
+        held, lines = _second(valid, path, cells.names, goal, columns, decided, decimal)
+        rest = origin(valid, lines, np.arange(len(lines)))
+    else:
+        held, rest = cut.valid, origin(path, cells.lines, cut.valid_rows)
+    return Loaded(cut.train, held, decided.task, names, decided.classes, name, told, (first, rest))
+
+
+def _second(
+    path: Path,
+    first: Path,
+    names: list[str],
+    goal: int,
+    columns: dict[int, Column],
+    like: targets.Decided,
+    decimal: str | None,
+) -> tuple[Pair, list[int]]:
+    """Inputs and target of the file of the validation examples, coded as the training file's, and its lines.
+
+    Raises:
+        DataError: a column is missing, or a class or category that the training file does not hold.
+    """
+    told: list[str] = []  # the decisions are those of the training file, and have been told
+    cells = aligned(read_cells(path, names[goal]), path, first, names)
+    cells = _with_target(cells, goal, path, told)
+    spelt, name = _cells_of(cells, goal, told), names[goal]
+    read = spelt if decimal is None else [number(cell, decimal) for cell in spelt]
+
+    def unseen(row: int) -> str:
+        return (
+            f"{path.name} line {cells.lines[row]}, target {name!r}: class {spelt[row]!r} does not occur in "
+            f"{first.name}, which holds {', '.join(like.classes[:10])}"
+        )
+
+    for row in (i for i, value in enumerate(read) if value is None):
+        raise DataError(
+            f"{path.name} line {cells.lines[row]}, target {name!r}: {spelt[row]!r} is no number, and "
+            f"{first.name} holds numbers there"
+        )
+    target = targets.coded(np.array(read), like, unseen)
+    _refuse_overflow(cells, {} if like.classes else {goal: target.numpy()}, path)
+    blocks = [
+        coded(_cells_of(cells, i, told), column.coding, names[i], cells.lines, path, first)
+        for i, column in columns.items()
+    ]
+    return (torch.from_numpy(np.concatenate(blocks, axis=1)), target), cells.lines
+
+
+def _refuse_overflow(cells: Cells, numbers: Mapping[int, Floats], path: Path) -> None:
+    for i, values in numbers.items():
+        if np.isinf(values).any():
+            refuse_overflow(values, [row[i] for row in cells.rows], cells.names[i], cells.lines, path)
 
 
 def _target_index(cells: Cells, target: str | None, path: Path, told: list[str]) -> int:
@@ -83,12 +141,12 @@ def _with_target(cells: Cells, goal: int, path: Path, told: list[str]) -> Cells:
     if not keep:
         raise DataError(f"{path.name}: the target column {name!r} holds no value")
     if len(keep) < len(cells.rows):
-        told.append(f"{len(cells.rows) - len(keep)} rows without a target are left out")
+        told.append(f"{_counted(len(cells.rows) - len(keep), 'row')} without a target left out")
     odd = [i for i in keep if all(number(cells.rows[i][goal], d) is None for d in (".", ","))]
     if 0 < len(odd) <= (1 - MOSTLY) * len(keep):
         told.append(
-            f"target {name!r}: {len(odd)} cells are no number and their rows are left out, the first is "
-            f"{cells.rows[odd[0]][goal]!r} in line {cells.lines[odd[0]]}"
+            f"target {name!r}: {_counted(len(odd), 'cell')} no number and left out with the row, the first "
+            f"is {cells.rows[odd[0]][goal]!r} in line {cells.lines[odd[0]]}"
         )
         keep = sorted(set(keep) - set(odd))
     return cells._replace(rows=[cells.rows[i] for i in keep], lines=[cells.lines[i] for i in keep])
@@ -113,13 +171,14 @@ def _check_classes(decided: targets.Decided, path: Path, name: str, rows: int) -
         )
 
 
-def _decide(values: list[str], name: str) -> targets.Decided:
+def _decide(values: list[str], name: str) -> tuple[targets.Decided, str | None]:
+    """What the target is, and what its decimals follow; None where it is text."""
     for decimal in (".", ","):
         numbers = [number(value, decimal) for value in values]
         if None not in numbers:
             array = np.array(numbers, dtype=np.float64)
-            return targets.of_numbers(array, name, floating=not bool(np.isfinite(array).all()))
-    return targets.of_text(values, name)
+            return targets.of_numbers(array, name, floating=not bool(np.isfinite(array).all())), decimal
+    return targets.of_text(values, name), None
 
 
 def _column(name: str, cells: list[str], lines: list[int], tell: Callable[[str], None]) -> Column:
@@ -138,11 +197,11 @@ def _column(name: str, cells: list[str], lines: list[int], tell: Callable[[str],
                 tell(f"column {name!r} is written with a decimal comma")
             if bad:
                 tell(
-                    f"column {name!r}: {len(bad)} cells are no number and count as missing, the first "
-                    f"is {cells[bad[0]]!r} in line {lines[bad[0]]}"
+                    f"column {name!r}: {_counted(len(bad), 'cell')} no number and taken as missing, the "
+                    f"first is {cells[bad[0]]!r} in line {lines[bad[0]]}"
                 )
             array = np.array([np.nan if value is None else value for value in values])
-            return _numeric(name, array, tell)
+            return _numeric(name, array, tell, decimal)
     return _categorical(name, cells, tell)
 
 
@@ -156,7 +215,9 @@ def _plain(cells: list[str]) -> npt.NDArray[np.float64] | None:
     return None if np.isnan(array).all() or "_" in "".join(cells) else array
 
 
-def _numeric(name: str, array: npt.NDArray[np.float64], tell: Callable[[str], None]) -> Column:
+def _numeric(
+    name: str, array: npt.NDArray[np.float64], tell: Callable[[str], None], decimal: str = "."
+) -> Column:
     steps = np.diff(array)
     counter = name.lower() in {"id", "index", "unnamed: 0", "column1", "rownames", "row"}
     counter = counter and len(array) > 2 and array[0] in (0, 1)
@@ -166,7 +227,7 @@ def _numeric(name: str, array: npt.NDArray[np.float64], tell: Callable[[str], No
     if len(array) > 1 and bool(np.all(array == array[0])):
         tell(f"column {name!r} is constant")
     with np.errstate(over="ignore"):
-        return Column([name], array.astype(np.float32)[:, None])
+        return Column([name], array.astype(np.float32)[:, None], Coding("number", decimal))
 
 
 def _categorical(name: str, cells: list[str], tell: Callable[[str], None]) -> Column:
@@ -192,7 +253,12 @@ def _categorical(name: str, cells: list[str], tell: Callable[[str], None]) -> Co
     return Column(
         [f"{name}={level}" for level in used],
         np.stack([(array == level).astype(np.float32) for level in used], axis=1),
+        Coding("levels", levels=tuple(levels), used=tuple(used)),
     )
+
+
+def _counted(count: int, what: str) -> str:
+    return f"1 {what} is" if count == 1 else f"{count} {what}s are"
 
 
 def _tell_gaps(inputs: torch.Tensor, names: list[str], told: list[str]) -> None:

@@ -98,6 +98,8 @@ def read_cells(path: Path, target: str | None = None) -> Cells:
     names, start = _header(rows, target)
     if not start:
         told.append(f"no header found: columns are named {names[0]} to {names[-1]}")
+    elif all(number(cell) is not None for cell in rows[0]):
+        told.append("the first row, all numbers, was taken as the header, as it holds the target's name")
     _check_lengths(path, names, rows, lines, spans)
     if start == len(rows):
         raise DataError(f"{path.name} holds a header and no rows; at least one example is needed")

@@ -21,8 +21,10 @@ _LOADERS: dict[str, Callable[..., Loaded]] = {
 }
 
 
-def load_path(path: str | Path, target: str | None = None, seed: int = 0, valid: float = 0.2) -> Loaded:
-    """Inputs and targets from a file, split into a training and a validation part.
+def load_path(
+    path: str | Path, target: str | None = None, seed: int = 0, valid: float | str | Path = 0.2
+) -> Loaded:
+    """Inputs and targets from a file, split into a training and a validation part, or from two files.
 
     A text table may use any of the delimiters ``, ; tab |``, have a header or not; columns of numbers stay
     as they are (missing values become NaN), columns of text become columns of 0 and 1. Text targets, and
@@ -33,7 +35,9 @@ def load_path(path: str | Path, target: str | None = None, seed: int = 0, valid:
         path: .csv, .tsv, .txt, .data, .npz, .pt or .pth.
         target: the column, or the array, to predict; by default the last column, or ``y``.
         seed: of the split, which is stratified for classes.
-        valid: share held out, float in [0, 1).
+        valid: share held out, float in [0, 1); or a second file of the same kind, which holds the validation
+            examples. Both are then used whole, and the second is read with the first's columns, categories
+            and classes.
 
     Returns:
         The data, with every decision in `told`.
@@ -43,13 +47,31 @@ def load_path(path: str | Path, target: str | None = None, seed: int = 0, valid:
             or no usable input; one line.
     """
     path = Path(path).expanduser()
+    loader = _loader(path)
+    if isinstance(valid, (str, Path)):
+        valid = Path(valid).expanduser()
+        if _loader(valid) is not loader:
+            raise DataError(
+                f"train {path.name} and valid {valid.name}: must be files of one kind, for the second is "
+                "read as the first was; convert one of them"
+            )
+    return loader(path, target, seed=seed, valid=valid)
+
+
+def _loader(path: Path) -> Callable[..., Loaded]:
+    """What reads this file.
+
+    Raises:
+        DataError: no such file, or of a kind that nothing reads.
+    """
     if path.is_dir():
         raise DataError(f"{path} is a folder; a file is needed: {', '.join(_LOADERS)}")
     if not path.exists():
         raise DataError(f"{path}: no such file")
     loader = _LOADERS.get(path.suffix.lower())
     if loader is None:
+        hint = "; save inputs and target with numpy.savez(path, X=X, y=y)" if path.suffix == ".npy" else ""
         raise DataError(
-            f"{path.name}: files ending in {path.suffix!r} are not known; known: {', '.join(_LOADERS)}"
+            f"{path.name}: files ending in {path.suffix!r} are not known; known: {', '.join(_LOADERS)}{hint}"
         )
-    return loader(path, target, seed=seed, valid=valid)
+    return loader

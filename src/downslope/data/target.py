@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple, cast
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from downslope.core.errors import DataError
 from downslope.data.table import Task
 
 MOST_CLASSES = 20
@@ -25,6 +27,8 @@ class Decided(NamedTuple):
     """What each index stands for; empty for regression."""
     told: str
     """The decision in one sentence."""
+    levels: npt.NDArray[Any] | None = None
+    """What the data hold for each class, in ascending order, so that other data can be coded alike."""
 
 
 def of_text(values: list[str], name: str) -> Decided:
@@ -36,6 +40,7 @@ def of_text(values: list[str], name: str) -> Decided:
         "classification",
         classes,
         f"target {name!r} is text with {_several(len(classes))}: classification",
+        labels,
     )
 
 
@@ -64,9 +69,33 @@ def of_numbers(values: npt.NDArray[Any], name: str, *, floating: bool = False) -
                 "classification",
                 classes,
                 f"target {name!r} holds {why}: classification",
+                kinds,
             )
-    numbers = torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32))
+    with np.errstate(over="ignore"):  # a reader refuses what overflows, and knows its line
+        numbers = torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32))
     return Decided(numbers, "regression", [], f"target {name!r} holds numbers: regression")
+
+
+def coded(values: npt.NDArray[Any], like: Decided, unseen: Callable[[int], str]) -> Tensor:
+    """Other values of a target, as `like` has it: the same index for the same class.
+
+    Args:
+        values: what the data hold, shape (n,) where there are classes.
+        like: the decision that was made on the training data.
+        unseen: the message for the first value that is none of its classes, from the value's place.
+
+    Raises:
+        DataError: a class that the training data do not hold.
+    """
+    if like.levels is None:
+        as_training = np.int64 if like.task == "classification" else np.float32
+        with np.errstate(over="ignore"):
+            return torch.from_numpy(np.ascontiguousarray(values, dtype=as_training))
+    found = np.searchsorted(like.levels, values).clip(max=len(like.levels) - 1)
+    odd = np.flatnonzero(like.levels[found] != values)
+    if len(odd):
+        raise DataError(unseen(int(odd[0])))
+    return torch.from_numpy(found.astype(np.int64))
 
 
 def _several(count: int) -> str:
