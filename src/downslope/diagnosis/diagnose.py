@@ -207,7 +207,7 @@ class _Session(Session):
             self._references(rest=True)
             if run.status != "diverged":
                 record(run, "capacity", lambda: capacity.measure(run, self.problem))
-            self._signal()
+        self._signal()
 
     def _straighten(self) -> None:
         """Where the inputs lie in a narrow valley, nothing that was compared came further: whitened ones
@@ -248,7 +248,7 @@ class _Session(Session):
 
     def _signal(self) -> None:
         """Where held-out data is not answered well: whether anything can be told from the inputs at all."""
-        share, run = held_out_share(self.run), self.run
+        share, run = held_out_share(self.run, alone=True), self.run
         overfitted = any(each.symptom == "high-variance" for each in _flat(judge(run).findings))
         reason = "not needed: held-out data is answered well"
         run.facts.setdefault("not_measured", {}).setdefault("signal", reason)

@@ -69,8 +69,13 @@ def held_out_error(run: Run) -> float:
     return 0.0 if not error else float(error) / max(abs(constant.get("valid_loss") or 1.0), 1e-12)
 
 
-def held_out_share(run: Run) -> float | None:
+def held_out_share(run: Run, *, alone: bool = False, by_loss: bool = False) -> float | None:
     """The most of the way to a perfect score on held-out data, by the run and all that was tried beside it.
+
+    Args:
+        run: Finished.
+        alone: Whether only the run itself counts.
+        by_loss: Whether the loss counts even where there is such a metric.
 
     By a metric that is a share, else by a loss with the floor 0; without validation data by the training
     loss, where nothing that was compared learnt anything. None where it is not known.
@@ -79,7 +84,8 @@ def held_out_share(run: Run) -> float | None:
     ending: Mapping[str, Any] = run.facts.get("ending") or {}
     tried: Mapping[str, Mapping[str, Any]] = run.facts.get("trials") or {}
     beside: list[Mapping[str, Any]] = [*(run.facts.get("references") or ()), *tried.values()]
-    if bounded(run) and constant.get("valid_metric") is not None:
+    beside = [] if alone else beside
+    if bounded(run) and constant.get("valid_metric") is not None and not by_loss:
         base = float(constant["valid_metric"])
         seen: list[Any] = [ending.get("best_valid_metric"), *(each.get("valid_metric") for each in beside)]
         known = [(float(each) - base) / max(1.0 - base, 1e-12) for each in seen if each is not None]

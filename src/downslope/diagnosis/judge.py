@@ -59,10 +59,13 @@ def judge(run: Run) -> Diagnosis:
         else:
             findings.append(_told(found, run))
     if short(run):
-        late = ("step", "terrain", "generalisation")
+        late = ("step", "terrain", "generalisation")  # what a trial has proved stays proved
         findings = [
             replace(f, severity="info")
-            if f.symptom in _BY_THE_END or (known[f.symptom].order[0] in late and f.symptom not in _CERTAIN)
+            if trial_of(run, f.symptom) is None
+            and (
+                f.symptom in _BY_THE_END or (known[f.symptom].order[0] in late and f.symptom not in _CERTAIN)
+            )
             else f
             for f in findings
         ]
@@ -80,7 +83,7 @@ def arrange(findings: list[Finding], run: Run, known: Mapping[str, Symptom]) -> 
     """Root causes in causal order, each with its consequences; what is only worth knowing comes last."""
     serious = [each for each in findings if each.severity != "info"]
     roots: list[Finding] = []
-    for each in _causes_first(serious, run):
+    for each in _causes_first(serious, run, known):
         cause = next((i for i, root in enumerate(roots) if _explains(root, each, run, known)), None)
         if cause is None:
             roots.append(each)
@@ -102,14 +105,19 @@ def arrange(findings: list[Finding], run: Run, known: Mapping[str, Symptom]) -> 
     return [*roots, *minor]
 
 
-def _causes_first(findings: list[Finding], run: Run) -> list[Finding]:
+def _causes_first(findings: list[Finding], run: Run, known: Mapping[str, Symptom]) -> list[Finding]:
     """Causal order, except that a cause whose remedy hardly helps does not stand before one that does."""
     gains = {f.symptom: gain(t) for f in findings if (t := trial_of(run, f.symptom)) is not None}
     most = max(gains.values(), default=0.0)
 
     def key(finding: Finding) -> tuple[bool, int, tuple[int, int]]:
         own = gains.get(finding.symptom)
-        beyond_doubt = finding.symptom in ("non-finite-data", "output-activation")
+        # A destroyed signal is no matter of training: what a remedy wins back, it wins back in spite of it.
+        untrainable = known[finding.symptom].order[0] == "data" and not any(
+            e.provable for e in finding.remedies[:1]
+        )
+        destroyed = untrainable and finding.severity == "critical"
+        beyond_doubt = destroyed or finding.symptom in ("non-finite-data", "output-activation")
         # What could not be tried stands back where a trial has found the answer.
         weak = most >= CERTAIN and not beyond_doubt if own is None else own < NEARLY * most
         return weak, -SEVERITIES.index(finding.severity) if weak else 0, rank_of(finding)

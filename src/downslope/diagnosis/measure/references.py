@@ -13,13 +13,17 @@ import torch
 from torch import nn
 
 from downslope.core import batches
-from downslope.core.edits import Combined, Edit, SetRecipe, StandardiseInputs, StandardiseTargets
+from downslope.core.edits import Combined, Edit, SetRecipe, Shuffle, StandardiseInputs, StandardiseTargets
 from downslope.core.problem import Problem
 from downslope.core.recipe import Recipe
 from downslope.core.run import Run
 from downslope.diagnosis.trials import Scores, attempt
 from downslope.models.mlp import mlp
 from downslope.training.facts.sample import Held, sample
+
+SORTED = 0.3
+"""Share of the targets' variance between batches, beyond chance, from which data counts as sorted
+(`symptoms.unshuffled_data`)."""
 
 WIDEST = 4096
 """Inputs of one example beyond which no plain network is tried beside the model."""
@@ -37,7 +41,7 @@ _ENDS: dict[str, Any] = {
 def references(run: Run, problem: Problem, recipe: Recipe) -> Iterator[tuple[str, Problem, Recipe, Edit]]:
     """Name, problem, recipe and edit of each reference, the cheapest and most telling first."""
     plain = _plain(run, problem)
-    scaled = _scaled(run)
+    scaled = [*_shuffled(run), *_scaled(run)]
     if plain is not None:
         edit = Combined((SetRecipe(_SOUND | {"lr": 3e-3}), *scaled))
         yield "a plain network under Adam on standardised data", plain, recipe, edit
@@ -57,6 +61,12 @@ def reach(
     found = attempt(problem, recipe, edit, None, held) | {"what": name}
     run.facts.setdefault("references", []).append(found)
     return found
+
+
+def _shuffled(run: Run) -> list[Edit]:
+    """A sound order: what two runs reach that both forget batch after batch is not what can be reached."""
+    order: Mapping[str, Any] = run.facts.get("order") or {}
+    return [Shuffle()] if order and order["explained"] - order["expected"] >= SORTED else []
 
 
 def _scaled(run: Run) -> list[Edit]:

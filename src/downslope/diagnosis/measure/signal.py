@@ -1,7 +1,9 @@
 """Whether the inputs say anything about the target, by predictors that have nothing to do with the model.
 
 Trees on the flattened inputs, cross-validated: what they find on held-out examples is in the data; where they
-contradict a label with certainty, the label is in doubt.
+contradict a label with certainty, the label is in doubt; and where trees that learnt from training labels
+agree with those of the validation part far better than with training labels they were not shown, the latter
+are wrong.
 """
 
 from __future__ import annotations
@@ -15,81 +17,193 @@ from torch import Tensor
 
 from downslope.core import batches
 from downslope.core.problem import Problem
+from downslope.core.sources import Source
 from downslope.training.facts.sample import sample
 
 MOST, WIDEST, FEWEST = 1500, 1024, 60
 """Examples at most, numbers in an example at most, and examples at least."""
 
+COLUMNS = 32
+"""Numbers in a target at most."""
+
+HELD = 30
+"""Validation examples at least: the error of the comparison says what they are worth. Convention."""
+
 _TREES, _FOLDS = 50, 3
+
+Array = np.ndarray[Any, Any]
+Part = tuple[Array, Array]
 
 
 def measure(problem: Problem) -> dict[str, Any] | None:
-    """Out-of-fold predictions of the training targets.
+    """Out-of-fold predictions of the training targets, and what the same trees say of the validation part.
 
     Returns:
         ``z`` (of classes the area under the curve, of numbers the rank correlation, in standard deviations of
         what chance gives), ``score`` (that area or correlation), ``n``, and of classes ``noise`` (share of
         the labels that the predictions contradict with confidence: the off-diagonal of the confident joint)
-        and ``doubted`` (rows in stored order of the sample, the surest first, at most 20); None for data that
-        is no table of numbers, too small or too wide for it.
+        and ``doubted`` (rows in stored order of the sample, the surest first, at most 20); with validation
+        data ``wrong`` and ``wrong_error`` (`astray`). None for data that is no table of numbers, too small or
+        too wide for it.
     """
-    args, kwargs, target = problem.splitter(sample(problem.train_source, MOST, None))
-    given = batches.tensors((args, kwargs))
-    if len(given) != 1 or not isinstance(target, Tensor) or len(given[0]) < FEWEST:
+    part = _table(problem, problem.train_source, MOST)
+    if part is None or len(part[0]) < FEWEST:
         return None
-    x = (
-        given[0].detach().double().flatten(1)
-        if given[0].dim() > 1
-        else given[0].detach().double().unsqueeze(1)
-    )
-    y = target.detach()
-    y = y.squeeze(1) if y.dim() == 2 and y.shape[1] == 1 else y
-    if (
-        y.dim() != 1
-        or x.shape[1] > WIDEST
-        or not bool(torch.isfinite(x).all() and torch.isfinite(y.double()).all())
-    ):
-        return None
-    inputs, values = x.numpy(), y.double().numpy()
-    labels, counts = np.unique(values, return_counts=True)
-    discrete = not y.is_floating_point() or (len(labels) <= 20 and bool((labels == labels.round()).all()))
+    x, y = part
+    held = _apart(x, None if problem.valid_source is None else _table(problem, problem.valid_source, MOST))
+    if y.ndim == 2:
+        return _columns(x, y, held)
+    labels, counts = np.unique(y, return_counts=True)
+    whole = len(labels) <= 20 and bool((labels == labels.round()).all())
+    discrete = y.dtype.kind in "iub" or whole
     if len(labels) < 2:
         return None
     if not discrete or len(labels) > 100:
-        return _numbers(inputs, values)
-    return _classes(inputs, values, labels) if counts.min() >= _FOLDS else None
+        return _numbers(x, y.astype(np.float64), held)
+    return _classes(x, y, labels, held) if counts.min() >= _FOLDS else None
 
 
-def _numbers(x: np.ndarray[Any, Any], y: np.ndarray[Any, Any]) -> dict[str, Any]:
+def _table(problem: Problem, source: Source, count: int) -> Part | None:
+    """Inputs (n, features) and targets (n,) or (n, columns) of a sample; None for what is no such table."""
+    args, kwargs, target = problem.splitter(sample(source, count, None))
+    given = batches.tensors((args, kwargs))
+    if len(given) != 1 or not isinstance(target, Tensor):
+        return None
+    x = given[0].detach().double()
+    x = x.flatten(1) if x.dim() > 1 else x.unsqueeze(1)
+    y = target.detach()
+    y = y.squeeze(1) if y.dim() == 2 and y.shape[1] == 1 else y
+    fits = y.dim() == 1 or (y.dim() == 2 and y.shape[1] <= COLUMNS)
+    if not fits or x.shape[1] > WIDEST:
+        return None
+    if not bool(torch.isfinite(x).all() and torch.isfinite(y.double()).all()):
+        return None
+    return x.numpy(), (y.double() if y.is_floating_point() else y).numpy()
+
+
+def _apart(x: Array, held: Part | None) -> Part | None:
+    """The held-out rows that are no copies of training rows: trees know those by heart."""
+    if held is None or held[0].shape[1:] != x.shape[1:]:
+        return None
+    known = {row.tobytes() for row in x}
+    new = np.array([row.tobytes() not in known for row in held[0]], dtype=bool)
+    return (held[0][new], held[1][new]) if int(new.sum()) >= HELD else None
+
+
+def _crossed(forest: Any, folds: Any, x: Array, y: Array, xv: Array | None) -> tuple[Array, Array | None]:
+    """Predictions of each row by the forests that have not seen it, and their mean for `xv`."""
+    say = forest.predict_proba if hasattr(forest, "predict_proba") else forest.predict
+    parts: list[Array] = []
+    rows: list[Array] = []
+    beyond: Array | None = None
+    for seen, unseen in folds.split(x, y):
+        forest.fit(x[seen], y[seen])
+        parts.append(say(x[unseen]))
+        rows.append(unseen)
+        if xv is not None:
+            beyond = say(xv) / _FOLDS + (0.0 if beyond is None else beyond)
+    made = np.concatenate(parts)[np.concatenate(rows).argsort()]
+    return made, beyond
+
+
+def astray(p: Array, y: Array, pv: Array, yv: Array) -> dict[str, float]:
+    """Share of the training targets that go astray, told by predictors that never saw either part's rows.
+
+    The slope of prediction on target, ``b = sum cov(p, y) / sum var(y)`` over the columns, is the same in two
+    parts of one population. Targets that were shuffled among a share `e` of the rows leave ``(1 - e) b``, so
+    ``e = 1 - b_train / b_valid``: whatever is wrong with the labels of one part alone shows, and classes that
+    overlap, which make both slopes small, do not.
+
+    Args:
+        p: Predictions of training rows by trees that have not seen them, (n, columns).
+        y: Their targets, likewise.
+        pv: Mean predictions of the validation rows by the same trees.
+        yv: Their targets.
+
+    Returns:
+        ``wrong`` and ``wrong_error``, its standard error; empty where the trees tell nothing of validation.
+    """
+    (own, error), (other, beyond) = _slope(p, y), _slope(pv, yv)
+    if other <= 3.0 * beyond:
+        return {}
+    left = own / other
+    return {"wrong": 1.0 - left, "wrong_error": math.hypot(error, left * beyond) / other}
+
+
+def _slope(p: Array, y: Array) -> tuple[float, float]:
+    """The slope of prediction on target, and its standard error as that of a ratio of means."""
+    from_mean = y - y.mean(0)
+    products, squares = ((p - p.mean(0)) * from_mean).sum(1), (from_mean**2).sum(1)
+    whole = float(squares.sum())
+    if whole <= 0:
+        return 0.0, 0.0
+    slope = float(products.sum()) / whole
+    return slope, math.sqrt(float(((products - slope * squares) ** 2).sum())) / whole
+
+
+def _compared(p: Array, y: Array, pv: Array | None, yv: Array | None) -> dict[str, float]:
+    if pv is None or yv is None or y.shape[1:] != yv.shape[1:]:
+        return {}
+    wide = [each.reshape(len(each), -1).astype(np.float64) for each in (p, y, pv, yv)]
+    return astray(*wide)
+
+
+def _numbers(x: Array, y: Array, held: Part | None) -> dict[str, Any]:
     from scipy.stats import spearmanr
     from sklearn.ensemble import ExtraTreesRegressor
-    from sklearn.model_selection import KFold, cross_val_predict
+    from sklearn.model_selection import KFold
 
     forest = ExtraTreesRegressor(_TREES, min_samples_leaf=3, random_state=0)
-    made = cross_val_predict(forest, x, y, cv=KFold(_FOLDS, shuffle=True, random_state=0))
+    folds = KFold(_FOLDS, shuffle=True, random_state=0)
+    made, beyond = _crossed(forest, folds, x, y, None if held is None else held[0])
     found = float(cast("Any", spearmanr(made, y)).statistic)
     rho = 0.0 if math.isnan(found) else found
-    return {"score": rho, "z": rho * math.sqrt(len(y) - 1), "n": len(y), "noise": None, "doubted": []}
+    wrong = _compared(made, y, beyond, None if held is None else held[1])
+    told = {"score": rho, "z": rho * math.sqrt(len(y) - 1), "n": len(y), "noise": None, "doubted": []}
+    return told | wrong
 
 
-def _classes(
-    x: np.ndarray[Any, Any], y: np.ndarray[Any, Any], labels: np.ndarray[Any, Any]
-) -> dict[str, Any]:
+def _columns(x: Array, y: Array, held: Part | None) -> dict[str, Any]:
+    """Several numbers or labels an example: the mean of their rank correlations."""
+    from scipy.stats import spearmanr
+    from sklearn.ensemble import ExtraTreesRegressor
+    from sklearn.model_selection import KFold
+
+    y = y.astype(np.float64)
+    forest = ExtraTreesRegressor(_TREES, min_samples_leaf=3, random_state=0)
+    folds = KFold(_FOLDS, shuffle=True, random_state=0)
+    made, beyond = _crossed(forest, folds, x, y, None if held is None else held[0])
+    moving = [k for k in range(y.shape[1]) if np.ptp(y[:, k]) > 0 and np.ptp(made[:, k]) > 0]
+    if not moving:
+        return {"score": 0.0, "z": 0.0, "n": len(y), "noise": None, "doubted": []}
+    rhos = [float(cast("Any", spearmanr(made[:, k], y[:, k])).statistic) for k in moving]
+    # Columns that go together are not independent: the best one counts, as far as so many tries allow.
+    z = max(rhos) * math.sqrt(len(y) - 1)
+    z -= math.sqrt(2.0 * math.log(len(moving)))
+    wrong = _compared(made, y, beyond, None if held is None else held[1])
+    told = {"score": sum(rhos) / len(rhos), "z": z, "n": len(y), "noise": None, "doubted": []}
+    return told | wrong
+
+
+def _classes(x: Array, y: Array, labels: Array, held: Part | None) -> dict[str, Any]:
     from sklearn.ensemble import ExtraTreesClassifier
-    from sklearn.model_selection import StratifiedKFold, cross_val_predict
+    from sklearn.model_selection import StratifiedKFold
 
     own = np.searchsorted(labels, y)
     forest = ExtraTreesClassifier(_TREES, min_samples_leaf=2, random_state=0)
     folds = StratifiedKFold(_FOLDS, shuffle=True, random_state=0)
-    p = cast("np.ndarray[Any, Any]", cross_val_predict(forest, x, own, cv=folds, method="predict_proba"))
+    p, beyond = _crossed(forest, folds, x, own, None if held is None else held[0])
     areas = [area(p[:, k], own == k) for k in range(len(labels))]
     z = sum(each[1] for each in areas) / math.sqrt(len(areas))
     noise, doubted = _doubts(p, own)
     score = sum(each[0] for each in areas) / len(areas)
-    return {"score": score, "z": z, "n": len(y), "noise": noise, "doubted": doubted}
+    one = (y[:, None] == labels).astype(np.float64)
+    other = None if held is None or held[1].ndim != 1 else (held[1][:, None] == labels).astype(np.float64)
+    wrong = _compared(p, one, beyond, other)
+    return {"score": score, "z": z, "n": len(y), "noise": noise, "doubted": doubted} | wrong
 
 
-def area(p: np.ndarray[Any, Any], yes: np.ndarray[Any, Any]) -> tuple[float, float]:
+def area(p: Array, yes: Array) -> tuple[float, float]:
     """Area under the curve by ranks, and its excess over 1/2 in deviations of chance (Mann and Whitney
     1947).
     """
@@ -100,7 +214,7 @@ def area(p: np.ndarray[Any, Any], yes: np.ndarray[Any, Any]) -> tuple[float, flo
     return area, (area - 0.5) / math.sqrt((a + b + 1) / (12 * a * b))
 
 
-def _doubts(p: np.ndarray[Any, Any], own: np.ndarray[Any, Any]) -> tuple[float, list[int]]:
+def _doubts(p: Array, own: Array) -> tuple[float, list[int]]:
     """Confident learning (Northcutt, Jiang and Chuang 2021, equation 1): labels that lose to a confident
     class.
 

@@ -11,6 +11,7 @@ Source: Ojala and Garriga 2010, Permutation tests for studying classifier perfor
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,13 +19,21 @@ from downslope.core.edits import Advice
 from downslope.core.finding import Evidence, Finding
 from downslope.core.run import Run
 from downslope.diagnosis.gap import held_out_error, held_out_share
-from downslope.diagnosis.symptom import Clear, Verdict, symptom
+from downslope.diagnosis.symptom import Clear, Unknown, Verdict, symptom
 
 CHANCE = 3.0
 """Deviations of chance below which the trees' ranking says nothing; one in 700 by chance alone."""
 
+MEDIUM = 0.3
+"""Correlation that must have been seen, had there been one, before none is told: a medium effect (Cohen 1988,
+section 3.2). At 60 examples even that is within three deviations of chance."""
+
 GUESSING = 0.05
 """Share of the way to the best score on held-out data that counts as guessing."""
+
+TOLD = 0.01
+"""Share of a constant's loss on held-out data that has to be taken off before anything was told.
+Convention."""
 
 _SOURCE = "Ojala and Garriga 2010"
 
@@ -45,10 +54,17 @@ def uninformative_inputs(run: Run) -> Verdict:
     said = f"cross-validated trees rank the targets {signal['z']:.1f} deviations above chance"
     if signal["z"] >= CHANCE:
         return Clear(said)
+    if MEDIUM * math.sqrt(signal["n"]) < CHANCE:
+        return Unknown(f"{said}, but {signal['n']} examples are too few to miss what there may be")
+    if signal.get("wrong") is not None:
+        return Clear(f"{said}, but trees that learnt from the training part tell the validation targets")
     best, guessing = held_out_share(run), max(GUESSING, CHANCE * held_out_error(run))
     if best is None:
         return Clear(f"{said}, but no held-out score says that the run only guesses")
-    if best > guessing:
+    # A metric's constant can lie below a guess (F1 of no label at all, the majority of another part); a
+    # loss of the best epoch that is no lower than a constant's says by itself that nothing was told.
+    by_loss = held_out_share(run, by_loss=True)
+    if best > guessing and (by_loss is None or by_loss > TOLD):
         return Clear(f"{said}, but something got {best:.0%} of the way on held-out data")
     return Finding(
         symptom="uninformative-inputs",
