@@ -51,7 +51,7 @@ def test_an_edit_that_keeps_the_objective_may_count_its_batches() -> None:
     task = problem()
     found = attempt(task, HOW, SetRecipe({"lr": 0.1}), None, scored(task))
     same = train(task, HOW.edit(lr=0.1), None)
-    tail = float(same.history.series("train_loss").values[-1])  # a tenth of 16 steps
+    tail = float(same.history.series("train_loss").values[-5:].mean())  # a tenth of 16 steps, five at least
     assert found["comparable"] is True
     assert found["loss"] == pytest.approx(min(tail, by_hand(task, same)), rel=1e-5)
 

@@ -24,6 +24,7 @@ from downslope.diagnosis.gap import WELL, held_out_share
 from downslope.diagnosis.judge import judge
 from downslope.diagnosis.measure import (
     capacity,
+    drops,
     ending,
     ground,
     imbalance,
@@ -185,6 +186,7 @@ class _Session(Session):
         """Where the run ended far from perfect: what is reachable, then one suspicion after another."""
         run, how = self.run, how_far(self.run)
         slip = any(f.symptom == "output-activation" for f in judge(run).findings)
+        record(run, "drops", lambda: drops.measure(self.problem, self.recipe))
         if run.status != "diverged":
             record(run, "imbalance", self._imbalance)
             record(run, "modes", lambda: modes.measure(run, self.problem, self.recipe))

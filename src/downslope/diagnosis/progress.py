@@ -32,6 +32,13 @@ FUTILE = 0.1
 BEYOND = 2.0
 """Standard errors by which another run has to be better on held-out data to count. Convention."""
 
+LEAST = 0.02
+"""Share of the way from a constant to a perfect score, on held-out data, below which nothing was reached
+there."""
+
+BATCHES = 5
+"""Batch losses at least of which a mean is taken for the loss at the end. Convention."""
+
 _FLOORED = {"logits", "logit", "probability", "probabilities", "log-probabilities", "real", "sign"}
 """What objectives expect whose lowest value is 0 (or, for NLL on real numbers, is not known)."""
 
@@ -138,12 +145,15 @@ def final_loss(run: Run) -> float | None:
 
 
 def smoothed(run: Run, until: int | None = None) -> float | None:
-    """Mean batch loss over the last tenth of the steps up to `until`; None if not finite or not recorded."""
+    """Mean batch loss over the last tenth of the steps up to `until`, five at least: fewer batches are noise.
+
+    None if not finite or not recorded.
+    """
     series = run.history.series("train_loss")
     values = series.values if until is None else series.values[series.steps <= until]
     if not len(values):
         return None
-    tail = values[-max(1, len(values) // 10) :]
+    tail = values[-max(BATCHES, len(values) // 10) :]
     return float(tail.mean()) if bool(np.isfinite(tail).all()) else None
 
 
@@ -220,8 +230,10 @@ def _share(
         return None
     least = 1e-6 * max(abs(base), 1e-12)
     # Others that got no further than a constant do not say what is reachable.
-    known = reachable is not None and base - reachable > max(least, 0.02 * (base - final))
-    floor = reachable if known else _floor(run)
+    lowest = _floor(run)
+    material = max(least, LEAST * (base - (final if lowest is None else min(final, lowest))))
+    known = reachable is not None and base - reachable > material
+    floor = reachable if known else lowest
     if floor is None or base - floor <= least:
         return 0.0 if final >= base - least else None
     return (base - final) / (base - floor)
@@ -267,7 +279,9 @@ def _valid_share(run: Run, constant: Mapping[str, Any], ending: Mapping[str, Any
     if len(known) < 2 or not math.isfinite(own):
         return None
     reach = min(known)
-    return (sign * base - sign * own) / (sign * base - reach) if sign * base > reach else None
+    # Where nobody told held-out data better than a constant, it does not say who came further.
+    least = LEAST * (abs(1.0 - base) if key == "metric" and bounded(run) else abs(base))
+    return (sign * base - sign * own) / (sign * base - reach) if sign * base - reach > least else None
 
 
 def _higher_is_better(run: Run, key: str) -> bool:

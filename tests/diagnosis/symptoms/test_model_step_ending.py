@@ -67,6 +67,17 @@ def first_sign(steps: int) -> tuple[Pair, Pair]:
     return (x[:800], y[:800]), (x[800:], y[800:])
 
 
+class Dropping(nn.Module):
+    """Dropout called by the forward, in no module."""
+
+    def __init__(self, share: float, width: int = 64) -> None:
+        super().__init__()
+        self.first, self.head, self.share = nn.Linear(64, width), nn.Linear(width, 10), share
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(functional.dropout(functional.relu(self.first(x)), self.share, self.training))
+
+
 def dropping(share: float) -> Any:
     return lambda: nn.Sequential(
         nn.Linear(64, 64), nn.ReLU(), nn.Dropout(share), nn.Linear(64, 10)
@@ -77,6 +88,18 @@ SICK: dict[str, tuple[str, Any, Any]] = {
     "running means that hardly run": ("mode-gap", on_digits(lambda: Normed(1e-4)), recipe(epochs=12)),
     "dropout in eval mode": ("mode-gap", on_digits(AlwaysDropping), recipe(epochs=30)),
     "dropout of 95 %": ("over-regularised", on_digits(dropping(0.97)), recipe(epochs=15)),
+    "dropout in a function": ("over-regularised", on_digits(lambda: Dropping(0.99)), recipe(epochs=15)),
+    "dropout that throws the run out of the numbers": (
+        "over-regularised", on_digits(lambda: Dropping(0.995)),
+        recipe(optimizer="sgd", lr=0.5, momentum=0.9, epochs=15),
+    ),
+    "a fifth of an epoch": ("too-few-steps", on_digits(lambda: net(64, 10)), recipe(steps=8)),
+    "a few batches more": (
+        "too-few-steps", on_digits(lambda: net(64, 10)), recipe(optimizer="sgd", lr=0.1, steps=30),
+    ),
+    "a rate at which ten times the steps do not arrive": (
+        "learning-rate-too-low", on_digits(lambda: net(64, 10)), recipe(optimizer="sgd", lr=1e-5, steps=40),
+    ),
     "a decay of 0.3": (
         "over-regularised", on_digits(lambda: net(64, 10)),
         recipe(optimizer="sgd", lr=0.1, weight_decay=0.3, epochs=15),
@@ -97,6 +120,7 @@ def test_the_root_is_named(name: str) -> None:
 
 HEALTHY: dict[str, tuple[Any, Any]] = {
     "batch norm": (on_digits(lambda: Normed(0.1)), recipe(epochs=12)),
+    "dropout of 30 % in a function": (on_digits(lambda: Dropping(0.3)), recipe(epochs=25)),
     "dropout of 30 %": (on_digits(dropping(0.3)), recipe(epochs=25)),
     "a decay of 0.1 under AdamW": (
         on_digits(lambda: net(64, 10)), recipe(optimizer="adamw", weight_decay=0.1)

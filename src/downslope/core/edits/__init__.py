@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from downslope.core.edits.combined import Advice, Combined
 from downslope.core.edits.data import Shuffle
+from downslope.core.edits.dropout import LessDropout
 from downslope.core.edits.edit import Edit, Entity, ModuleFactory
 from downslope.core.edits.files import KINDS, code_of, from_dict, load, save
 from downslope.core.edits.modules import ReplaceModule, SetArgument, WrapModel
@@ -18,7 +19,7 @@ from downslope.core.edits.weights import Reinitialise, Unfreeze
 from downslope.core.edits.whiten import WhitenInputs
 
 __all__ = [
-    "KINDS", "Advice", "Combined", "Edit", "Entity", "ModuleFactory", "Reinitialise", "ReplaceModule",
-    "SetArgument", "SetObjective", "SetRecipe", "Shuffle", "StandardiseInputs", "StandardiseTargets",
-    "Unfreeze", "WhitenInputs", "WrapModel", "code_of", "from_dict", "load", "save",
+    "KINDS", "Advice", "Combined", "Edit", "Entity", "LessDropout", "ModuleFactory", "Reinitialise",
+    "ReplaceModule", "SetArgument", "SetObjective", "SetRecipe", "Shuffle", "StandardiseInputs",
+    "StandardiseTargets", "Unfreeze", "WhitenInputs", "WrapModel", "code_of", "from_dict", "load", "save",
 ]  # fmt: skip

@@ -9,6 +9,7 @@ from typing import Any, cast
 from downslope.core import names
 from downslope.core.edits.combined import Advice, Combined
 from downslope.core.edits.data import Shuffle
+from downslope.core.edits.dropout import LessDropout
 from downslope.core.edits.edit import Edit
 from downslope.core.edits.modules import ReplaceModule, SetArgument, WrapModel
 from downslope.core.edits.objective import SetObjective
@@ -23,7 +24,7 @@ from downslope.core.recipe import Recipe, read_table
 KINDS: dict[str, type[Edit]] = {
     each.kind: each
     for each in (SetRecipe, StandardiseInputs, WhitenInputs, StandardiseTargets, SetObjective, ReplaceModule,
-                 WrapModel, SetArgument, Reinitialise, Unfreeze, Shuffle, Combined, Advice)
+                 WrapModel, SetArgument, LessDropout, Reinitialise, Unfreeze, Shuffle, Combined, Advice)
 }  # fmt: skip
 
 

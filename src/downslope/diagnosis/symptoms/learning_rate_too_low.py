@@ -20,6 +20,7 @@ from downslope.diagnosis.progress import progress
 from downslope.diagnosis.proof import (
     MATERIAL,
     answered,
+    gain,
     not_tried,
     proved,
     refuted,
@@ -30,6 +31,7 @@ from downslope.diagnosis.proof import (
 )
 from downslope.diagnosis.rates import best_rate, own_rate, rates_tried
 from downslope.diagnosis.symptom import Clear, Unknown, Verdict, symptom
+from downslope.diagnosis.unfinished import BOUGHT, TOLD, unfinished
 
 TINY = 1e-4
 """Update of a module in its weights, median over modules and steps; about 1e-3 is usual (CS231n)."""
@@ -75,6 +77,8 @@ def learning_rate_too_low(run: Run) -> Verdict:
     taken = len(run.history.series("train_loss").steps)
     if taken < FEWEST and how.ended_far:
         return Unknown(f"{taken} steps are too few to judge a rate")
+    if taken < TOLD and trying(run) and unfinished(run) and (reason := _steps(run)) is not None:
+        return reason
     higher = best_rate(run, "higher")
     if trying(run) and higher is None and rates_tried(run):
         return Clear(f"no higher rate did better in a short trial{moved}")
@@ -88,6 +92,22 @@ def learning_rate_too_low(run: Run) -> Verdict:
     if severity is None:
         return Clear(refuted(run, "learning-rate-too-low") + moved)
     return _finding(run, severity, update, higher)
+
+
+def _steps(run: Run) -> Unknown | Clear | None:
+    """What stands before the rate in a run of few steps.
+
+    So short a run gets further at almost any higher rate. The rate is to blame only where more steps at the
+    same rate do not arrive either.
+    """
+    longer = trial_of(run, "too-few-steps")
+    if longer is None:
+        return Unknown(
+            "a longer run at the same rate comes first: so few steps would go further at any higher rate"
+        )
+    if gain(longer) >= BOUGHT:
+        return Clear(f"{longer['edit']} at the same rate recovers {gain(longer):.0%} of the way")
+    return None
 
 
 def _finding(run: Run, severity: Severity, update: float, higher: float | None) -> Finding:

@@ -13,10 +13,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from downslope.core.edits import Combined, Edit, ReplaceModule, SetRecipe
+from downslope.core.edits import Combined, Edit, LessDropout, ReplaceModule, SetRecipe
 from downslope.core.finding import Evidence, Finding, Where
 from downslope.core.run import Run
-from downslope.diagnosis.progress import progress
+from downslope.diagnosis.progress import progress, table
 from downslope.diagnosis.proof import MATERIAL, gain, not_tried, proved, refuted, settle, trial_of, tried
 from downslope.diagnosis.symptom import Clear, Unknown, Verdict, symptom
 
@@ -33,11 +33,14 @@ _SOURCE = "Goodfellow et al. 2016, sections 7.1 and 7.12"
 )
 def over_regularised(run: Run) -> Verdict:
     """A run with decay or dropout that ended far from what it reaches without them."""
-    decay, drops = _decay(run), _dropouts(run)
-    if not decay and not drops:
+    decay, drops, called = _decay(run), _dropouts(run), _called(run)
+    if not decay and not drops and not called:
         return Clear("no weight decay and no dropout")
     said = " and ".join(
-        [*([f"weight decay {decay:g}"] if decay else []), *([_shares(drops)] if drops else [])]
+        [
+            *([f"weight decay {decay:g}"] if decay else []),
+            *([_shares(drops, called)] if drops or called else []),
+        ]
     )
     if not progress(run).ended_far:
         return Clear(f"{said}, and the run came far enough")
@@ -47,7 +50,7 @@ def over_regularised(run: Run) -> Verdict:
         return Clear(f"{said}; {refuted(run, 'over-regularised')}")
     if trial is None and run.facts.get("trials") is None:
         return Unknown(not_tried(run))
-    holds = "hold" if decay and drops else "holds"
+    holds = "hold" if decay and (drops or called) else "holds"
     return Finding(
         symptom="over-regularised",
         title="decay or dropout hold the model back",
@@ -62,7 +65,7 @@ def over_regularised(run: Run) -> Verdict:
         ),
         also=proved(run, "over-regularised"),
         message=f"{said[0].upper()}{said[1:]} {holds} the model back.{tried(run, 'over-regularised')}",
-        remedies=_remedies(decay, drops),
+        remedies=_remedies(decay, drops, called),
         source=_SOURCE,
     )
 
@@ -76,21 +79,29 @@ def _decay(run: Run) -> float:
 
 
 def _dropouts(run: Run) -> list[tuple[str, float]]:
-    modes: Mapping[str, Any] = run.facts.get("modes") or {}
-    found: list[tuple[str, float]] = list(modes.get("dropouts") or ())
+    modes, drops = table(run, "modes"), table(run, "drops")
+    found: list[tuple[str, float]] = list(drops.get("modules") or modes.get("dropouts") or ())
     return [(str(name), float(p)) for name, p in found if p > 0]
 
 
-def _shares(drops: list[tuple[str, float]]) -> str:
-    return f"dropout of {max(p for _, p in drops):.0%}"
+def _called(run: Run) -> float:
+    """The share that a function drops which the forward calls; 0 for none."""
+    return float(table(run, "drops").get("called") or 0.0)
 
 
-def _remedies(decay: float, drops: list[tuple[str, float]]) -> tuple[Edit, ...]:
+def _shares(drops: list[tuple[str, float]], called: float) -> str:
+    return f"dropout of {max(called, *(p for _, p in drops), 0.0):.0%}"
+
+
+def _remedies(decay: float, drops: list[tuple[str, float]], called: float) -> tuple[Edit, ...]:
     edits: list[Edit] = []
     if decay:
         edits.append(SetRecipe({"weight_decay": 0.0}, {"weight_decay": decay}))
-    edits += [ReplaceModule(name, "torch.nn:Dropout", {"p": 0.0}) for name, _ in drops]
+    if called:  # code of the user's own: what it calls drops less, the modules with it
+        edits.append(LessDropout())
+    else:
+        edits += [ReplaceModule(name, "torch.nn:Dropout", {"p": 0.0}) for name, _ in drops]
     whole = edits[0] if len(edits) == 1 else Combined(tuple(edits))
-    if decay and drops:
+    if decay and (drops or called):
         return whole, edits[0]
     return (whole,)
