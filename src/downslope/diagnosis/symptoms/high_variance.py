@@ -19,6 +19,7 @@ from downslope.core.finding import Evidence, Finding, Severity, Where
 from downslope.core.run import Run
 from downslope.diagnosis.gap import gap, unmeasured
 from downslope.diagnosis.progress import SOLVED, progress
+from downslope.diagnosis.proof import MATERIAL
 from downslope.diagnosis.symptom import Clear, Unknown, Verdict, symptom
 
 GAP = 0.15
@@ -69,7 +70,10 @@ def high_variance(run: Run) -> Verdict:
         return Clear(said)
     useless = missing >= USELESS or _goal_missed(run, ending)
     severity: Severity = "info"
-    if (risen >= RISEN or useless) and not _good_enough(run):
+    # Stopping early gives back no more than is missing: a loss that rises because a few wrong answers get
+    # surer, while hardly any more of the answers are wrong, leaves little to win.
+    lost = risen >= RISEN and missing >= MATERIAL
+    if (lost or useless) and not _good_enough(run):
         severity = "warning"
     message = f"Of what was gained on the training data {said}."
     if missing >= USELESS:
