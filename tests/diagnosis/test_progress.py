@@ -75,6 +75,16 @@ def test_others_that_got_nowhere_do_not_say_what_is_reachable() -> None:
     assert how.standing
 
 
+def test_a_trial_that_got_nowhere_makes_no_run_that_got_nowhere_either_the_best_there_is() -> None:
+    made = at(1.99, output={"expects": "real"})
+    made.facts["trials"] = {"init-scale": {"loss": 2.5, "valid_metric": -0.3, "full": True}}
+    made.facts["ending"] = {"train_loss": 1.99, "best_valid_metric": 0.105}
+    how = progress(made)
+    assert how.share == pytest.approx(0.005)  # of the way to 0, the floor of a squared error
+    assert how.valid_share is None
+    assert how.ended_far
+
+
 def test_trials_of_the_whole_length_say_what_is_reachable_and_shorter_or_longer_ones_do_not() -> None:
     full = {"loss": 0.5, "full": True}
     assert progress(at(1.5, trials={"x": full})).reachable == 0.5
@@ -133,6 +143,10 @@ def test_the_loss_at_the_end_is_the_mean_of_the_last_tenth() -> None:
     assert smoothed(made, 50) == pytest.approx(48.0)  # of 46 to 50
     assert smoothed(run([3.0])) == 3.0
     assert smoothed(Run()) is None
+
+
+def test_of_a_short_run_five_batches_at_least_are_its_end() -> None:
+    assert smoothed(run(np.arange(12.0))) == pytest.approx(9.0)
 
 
 def test_a_maximised_objective_runs_the_other_way() -> None:

@@ -108,6 +108,13 @@ def test_a_validation_loss_that_turned_and_rose_is_warned_of_with_the_step_to_st
     assert "Stopping at step 60" in found.message
 
 
+@pytest.mark.parametrize(("valid", "severity"), [(0.825, "info"), (0.81, "warning")])
+def test_stopping_early_gives_back_no_more_than_is_missing_by_the_metric(valid: float, severity: str) -> None:
+    # 0.19 and 0.22 of the way from 0.5 to 0.9 are missing; the loss rose by 0.625 of its own way both times.
+    made = validated(scored(0.9, valid, n=4000), 0.6, 0.2, 0.1, 0.2, 0.4, 0.4, 0.5, 0.5, 0.5)
+    assert judged(made).severity == severity
+
+
 def test_a_validation_loss_that_rises_a_little_is_no_reason_to_stop() -> None:
     # From 0.2 to 0.3 of 0.5: a fifth of the way, which a lucky epoch explains as well.
     made = validated(scored(1.0, 0.8), 0.6, 0.2, 0.2, 0.2, 0.3, 0.3, 0.3)
