@@ -95,7 +95,7 @@ SICK: dict[str, tuple[str, Any, Any]] = {
     ),
     "a fifth of an epoch": ("too-few-steps", on_digits(lambda: net(64, 10)), recipe(steps=8)),
     "a few batches more": (
-        "too-few-steps", on_digits(lambda: net(64, 10)), recipe(optimizer="sgd", lr=0.1, steps=30),
+        "too-few-steps", on_digits(lambda: net(64, 10)), recipe(optimizer="sgd", lr=0.03, steps=40),
     ),
     "a rate at which ten times the steps do not arrive": (
         "learning-rate-too-low", on_digits(lambda: net(64, 10)), recipe(optimizer="sgd", lr=1e-5, steps=40),
