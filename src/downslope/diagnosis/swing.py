@@ -151,7 +151,7 @@ def leap(run: Run, after: int = 20) -> Leap | None:
         found = (times > 3 and _lasts(values[i - after : i], values[i : i + AFTER]), times, i)
         best = max(best, found)
     lasts, most, at = best
-    if at < 0:
+    if at < 0 or not most > 1:
         return None
     norms = run.history.series("grad_norm")
     near = norms.values[norms.steps <= steps[at]]

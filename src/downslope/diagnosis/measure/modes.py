@@ -28,7 +28,7 @@ def measure(run: Run, problem: Problem, recipe: Recipe) -> dict[str, Any]:
     Returns:
         ``train`` (training mode: statistics of the batch, dropout), ``eval`` (running statistics), ``drawn``
         (difference of two outputs in eval mode, in their deviation), ``norms`` (names of the modules with
-        running statistics), ``dropouts`` (names and shares of dropout modules).
+        running statistics), ``dropouts`` (names and shares of dropout modules), ``batch`` (its examples).
     """
     model = copy.deepcopy(run.model("last"))
     size = recipe.batch_size if isinstance(recipe.batch_size, int) else ROWS
@@ -49,7 +49,7 @@ def measure(run: Run, problem: Problem, recipe: Recipe) -> dict[str, Any]:
 
     return {
         "eval": mean(training=False, salt=1), "train": mean(training=True, salt=2), "norms": norms,
-        "dropouts": drops, "drawn": _drawn(model.eval(), objective, kept[0], recipe.seed),
+        "dropouts": drops, "batch": size, "drawn": _drawn(model.eval(), objective, kept[0], recipe.seed),
     }  # fmt: skip
 
 

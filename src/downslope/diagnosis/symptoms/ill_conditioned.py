@@ -53,7 +53,7 @@ def ill_conditioned(run: Run) -> Verdict:
         return Clear("the method scales each direction by itself")
     ratio = lr * max(float(ground["lambda_max"]), 0.0) / 2
     said = f"lr x lambda_max / 2 is {ratio:.2g} at the end"
-    if ratio < NEAR:
+    if not ratio >= NEAR:
         return Clear(f"{said}: the steepest direction does not limit the rate")
     how = progress(run)
     if not how.ended_far or how.diverged:

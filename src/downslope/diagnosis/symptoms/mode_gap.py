@@ -11,6 +11,7 @@ Source: Ioffe and Szegedy 2015, section 3.1; Wu and Johnson 2021, Rethinking "ba
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -21,7 +22,7 @@ from downslope.core.edits import Advice, Combined, Edit, ReplaceModule
 from downslope.core.finding import Evidence, Finding, Where
 from downslope.core.run import Run
 from downslope.diagnosis.progress import progress
-from downslope.diagnosis.proof import proved, tried
+from downslope.diagnosis.proof import answered, not_tried, proved, refuted, settle, tried, trying
 from downslope.diagnosis.symptom import Clear, Unknown, Verdict, symptom
 
 GAP = 0.25
@@ -30,6 +31,9 @@ GAP = 0.25
 
 NOISY = 1e-2
 """Difference of two outputs in eval mode, in their deviation, from which the model draws at random there."""
+
+FEW = 4
+"""Examples in a batch up to which the statistics of a norm layer are looked at, where a run ended far."""
 
 _SOURCE = "Ioffe and Szegedy 2015, section 3.1; Wu and Johnson 2021, section 3"
 
@@ -49,15 +53,17 @@ def mode_gap(run: Run) -> Verdict:
     if base is None:
         return Unknown("the best constant prediction is not known")
     sign = -1.0 if run.problem is not None and run.problem.maximize else 1.0
+    if not math.isfinite(modes["train"]):
+        return Unknown("the loss in training mode is no number")
     way = sign * (base - modes["train"])
-    lost = sign * (modes["eval"] - modes["train"])
+    lost = sign * (modes["eval"] - modes["train"]) if math.isfinite(modes["eval"]) else math.inf
     if way <= 0.05 * abs(base):
         return Clear("the run learnt nothing in training mode either")
     share, drawn = lost / way, float(modes["drawn"])
     said = f"eval mode loses {max(share, 0.0):.0%} of what training mode has gained on the same examples"
     random = drawn > NOISY
     if share < GAP and not (random and progress(run).ended_far):
-        return Clear(said)
+        return _few(run, modes) or Clear(said)
     edits = _remedies(run, modes["norms"], random=random)
     return Finding(
         symptom="mode-gap",
@@ -76,6 +82,36 @@ def mode_gap(run: Run) -> Verdict:
         f"{modes['eval']:.4g} in eval mode. {_why(modes, random=random)}{tried(run, 'mode-gap')}",
         remedies=edits,
         source=_SOURCE,
+    )
+
+
+def _few(run: Run, modes: Mapping[str, Any]) -> Verdict | None:
+    """Norm layers that see a few examples at a time, in a run that ended far; a trial decides."""
+    batch = modes.get("batch")
+    if not modes["norms"] or batch is None or batch > FEW or not progress(run).ended_far or not trying(run):
+        return None
+    said = f"the norm layers take their statistics from {batch} examples at a time"
+    severity = settle(run, "mode-gap", strong=False)
+    if severity is None:
+        return Clear(f"{said}; {refuted(run, 'mode-gap')}")
+    if severity == "info" and answered(run):
+        return Unknown(not_tried(run))
+    usual, *others = _remedies(run, modes["norms"], random=False)
+    return Finding(
+        symptom="mode-gap",
+        title="batch statistics of a few examples",
+        severity=severity,
+        where=Where(modules=tuple(modes["norms"])),
+        evidence=Evidence(
+            name="examples in a batch whose statistics the norm layers take",
+            value=float(batch),
+            threshold=float(FEW),
+            provenance="the error grows fast below 16 (Wu and He 2018, figure 1)",
+        ),
+        also=proved(run, "mode-gap"),
+        message=f"{said[0].upper()}{said[1:]}: what they scale by is mostly chance.{tried(run, 'mode-gap')}",
+        remedies=(*others, usual) if others and others[0].provable else (usual, *others),
+        source="Wu and He 2018, Group normalization",
     )
 
 

@@ -49,7 +49,7 @@ def saddle_point(run: Run) -> Verdict:
     most = max(abs(low), abs(high), 1e-300)
     share = -low / most
     said = f"the curvatures lie between {low:.2g} and {high:.2g}"
-    if share < NEGATIVE or -low < 2 * float(ground["lambda_min_residual"]):
+    if not (share >= NEGATIVE and -low >= 2 * float(ground["lambda_min_residual"])):
         return Clear(said)
     way = abs((how.constant or 0.0) - (how.reachable or 0.0))
     reach = float(ground["reach"])

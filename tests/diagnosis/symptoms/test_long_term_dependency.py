@@ -1,0 +1,68 @@
+"""Long-term dependency: by hand, and the gated recurrence that takes the place of a plain one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from torch import Tensor, nn
+
+from downslope.core.edits import Advice, Combined, ReplaceModule
+from downslope.core.run import Run
+from downslope.diagnosis.symptom import Clear
+from downslope.diagnosis.symptoms.long_term_dependency import long_term_dependency
+from downslope.models.lasting import LastingGRU, LastingLSTM
+from tests.diagnosis.runs import problem, run
+from tests.diagnosis.symptoms.trying import FAR, finding, tried
+
+
+class Two(nn.Module):
+    """A plain recurrence, then one with gates, both ways."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.low = nn.RNN(4, 6, batch_first=True, bidirectional=True)
+        self.high = nn.LSTM(12, 5, num_layers=2, batch_first=True)
+        self.head = nn.Linear(5, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.high(self.low(x)[0])[0][:, -1])
+
+
+def far(ratio: float, final: float = 2.0, share: float | None = None, modules: Any = ("low", "high")) -> Run:
+    lags = {"ratio": ratio, "steps": 40, "modules": list(modules), "profile": []}
+    made = run(np.full(200, final), references=FAR, lags=lags)
+    made.problem = problem(model=Two)
+    return tried(made, "long-term-dependency", share)
+
+
+def test_a_thousandth_is_faded_and_a_trial_decides() -> None:
+    assert isinstance(long_term_dependency(far(1.1e-3, share=0.9)), Clear)
+    assert finding(long_term_dependency(far(0.9e-3, share=0.9))).severity == "warning"
+    assert finding(long_term_dependency(far(0.9e-3))).severity == "info"
+    assert isinstance(long_term_dependency(far(0.9e-3, share=0.05)), Clear)
+    assert isinstance(long_term_dependency(far(0.0, final=0.1)), Clear)  # the last steps decide the task
+    assert isinstance(long_term_dependency(run()), Clear)
+
+
+def test_every_recurrence_is_replaced_by_a_gated_one_of_its_sizes() -> None:
+    made = far(1e-9)
+    swap, advice = finding(long_term_dependency(made)).remedies
+    assert isinstance(swap, Combined)
+    assert isinstance(advice, Advice)
+    model = swap.apply_to_problem(made.the_problem()).build()
+    low, high = model.get_submodule("low"), model.get_submodule("high")
+    assert isinstance(low, LastingGRU)
+    assert isinstance(high, LastingLSTM)
+    assert (low.input_size, low.hidden_size, low.bidirectional, low.batch_first) == (4, 6, True, True)
+    assert (high.input_size, high.hidden_size, high.num_layers) == (12, 5, 2)
+
+
+def test_one_recurrence_is_one_edit() -> None:
+    assert isinstance(finding(long_term_dependency(far(1e-9, modules=("high",)))).remedies[0], ReplaceModule)
+
+
+@pytest.mark.parametrize("ratio", [float("inf"), 1e6])
+def test_a_past_that_explodes_is_none_that_fades(ratio: float) -> None:
+    assert isinstance(long_term_dependency(far(ratio)), Clear)

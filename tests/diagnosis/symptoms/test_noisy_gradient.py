@@ -1,0 +1,69 @@
+"""Noisy gradient: batches so small that the steps wander, and noise that does no harm."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from downslope.core.edits import SetRecipe
+from downslope.core.run import Run
+from downslope.data import digits
+from downslope.diagnosis.symptom import Clear
+from downslope.diagnosis.symptoms.noisy_gradient import noisy_gradient
+from tests.diagnosis.runs import run
+from tests.diagnosis.symptoms.problems import Functional, Pair, diagnosed, net, problem, recipe
+from tests.diagnosis.symptoms.trying import FAR, finding, tried
+
+DIGITS = digits(scale=16.0, seed=1)
+PARTS: tuple[Pair, Pair] = (DIGITS.train, DIGITS.valid)  # type: ignore[assignment]
+
+
+def batches(size: int, lr: float, make: Any = lambda: net(64, 10)) -> Any:
+    task = problem(PARTS, make, "cross_entropy", "accuracy")
+    return task, recipe(optimizer="sgd", lr=lr, momentum=0.9, steps=500, batch_size=size)
+
+
+def test_batches_of_one_are_the_root_and_a_remedy_recovers_most() -> None:
+    task, how = batches(1, 0.02)
+    result = diagnosed(task, how)
+    assert result.root is not None
+    assert result.root.symptom == "noisy-gradient"
+    assert result.root.evidence.value > 10
+    cured = diagnosed(*result.root.remedies[0].apply(task, how))
+    before, after = (each.run.summary["valid_metric"] for each in (result, cured))
+    assert after > before + 0.2
+
+
+@pytest.mark.parametrize("given", [(32, 0.05), (4, 0.01)], ids=["batches of 32", "batches of 4, small steps"])
+def test_the_usual_batch_and_small_steps_are_healthy(given: tuple[int, float]) -> None:
+    assert diagnosed(*batches(*given, make=lambda: Functional(64, 10))).healthy
+
+
+def noisy(ratio: float | None, final: float = 1.5, share: float | None = None) -> Run:
+    noise = {"scale": None if ratio is None else 4 * ratio, "batch": 4, "ratio": ratio, "batches": 12}
+    made = run(np.geomspace(2.3, final, 200), references=FAR, noise=noise)
+    made.recipe = recipe(optimizer="sgd", batch_size=4)
+    return tried(made, "noisy-gradient", share)
+
+
+def test_ten_times_the_batch_is_noisy_and_a_trial_decides() -> None:
+    assert isinstance(noisy_gradient(noisy(9.9, share=0.9)), Clear)
+    assert finding(noisy_gradient(noisy(10.1, share=0.9))).severity == "warning"
+    assert finding(noisy_gradient(noisy(10.1))).severity == "info"
+    assert isinstance(noisy_gradient(noisy(10.1, share=0.1)), Clear)
+    assert finding(noisy_gradient(noisy(None, share=0.9))).evidence.value > 1e6
+
+
+def test_the_end_of_a_good_run_and_one_that_learnt_nothing_are_clear() -> None:
+    assert isinstance(noisy_gradient(noisy(500.0, final=0.1)), Clear)
+    assert isinstance(noisy_gradient(noisy(500.0, final=2.25)), Clear)
+
+
+def test_the_remedies_are_a_schedule_and_eight_times_the_batch() -> None:
+    told = finding(noisy_gradient(noisy(50.0)))
+    assert told.remedies == (
+        SetRecipe({"schedule": "cosine"}),
+        SetRecipe({"batch_size": 32}, {"batch_size": 4}),
+    )
