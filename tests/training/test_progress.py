@@ -26,8 +26,8 @@ def said(capsys: pytest.CaptureFixture[str], recipe: ds.Recipe | None, **more: A
 
 def test_where_nothing_is_said_the_default_is(capsys: pytest.CaptureFixture[str]) -> None:
     first = said(capsys, None)[0]
-    assert first == "fit: adam lr 0.001 (the default), batch 64"
-    assert said(capsys, ds.Recipe(lr=0.5, epochs=1))[0].startswith("fit: adam lr 0.5 (the default)")
+    assert first == "fit: adam (the default) lr 0.001, batch 64"
+    assert said(capsys, ds.Recipe(lr=0.5, epochs=1))[0].startswith("fit: adam (the default) lr 0.5")
 
 
 def test_where_the_optimizer_is_said_nothing_is_repeated(capsys: pytest.CaptureFixture[str]) -> None:

@@ -116,7 +116,7 @@ def _with(values: Mapping[str, Any]) -> str:
 
 def _meant(key: str, known: Iterable[str]) -> str:
     """The hint after an unknown key: what it is called here, or the nearest."""
-    near = names.nearest(key, names.RECIPE_KEYS, 1)
+    near = names.nearest(key, names.RECIPE_KEYS, 1, 0.8)  # "betas" is no misspelt "eta"
     if near and not names.nearest(key, known := list(known), 1):
         return f"; did you mean {names.RECIPE_KEYS[near[0]]!r}?"
     return names.did_you_mean(key, known)

@@ -49,6 +49,12 @@ def optimizer_of(given: Any) -> tuple[Any, dict[str, Any]]:
     if isinstance(given, Lost):
         return given, {}
     factory = names.load(given) if isinstance(given, str) else given
+    if hasattr(factory, "param_groups"):
+        kind = type(factory).__name__
+        raise RecipeError(
+            f"optimizer: a made {kind} holds the parameters of one model, and every run makes its own; give "
+            f"a name, a class, or a factory: optimizer=lambda params: torch.optim.{kind}(params, lr=0.1)"
+        )
     if not callable(factory):
         raise RecipeError(f"optimizer={given!r}: must be a name or a factory params -> torch.optim.Optimizer")
     if isinstance(given, str) and isinstance(factory, type):

@@ -142,15 +142,15 @@ RECIPE_KEYS = {
 """What other libraries call a key of a recipe."""
 
 
-def nearest(given: str, allowed: Iterable[str], limit: int = 3) -> list[str]:
-    """The `limit` names of `allowed` closest to `given`, best first, by difflib's ratio over 0.5."""
-    return difflib.get_close_matches(given.lower(), list(allowed), n=limit, cutoff=0.5)
+def nearest(given: str, allowed: Iterable[str], limit: int = 3, ratio: float = 0.5) -> list[str]:
+    """The `limit` names of `allowed` closest to `given`, best first, of difflib's `ratio` or more."""
+    return difflib.get_close_matches(given.lower(), list(allowed), n=limit, cutoff=ratio)
 
 
-def did_you_mean(given: str, allowed: Iterable[str]) -> str:
+def did_you_mean(given: str, allowed: Iterable[str], ratio: float = 0.5) -> str:
     """``"; did you mean 'adam'?"``, or the list of what is allowed where nothing is near."""
     allowed = sorted(allowed)
-    close = nearest(given, allowed, 1)
+    close = nearest(given, allowed, 1, ratio)
     if close:
         return f"; did you mean {close[0]!r}?"
     return f"; known: {', '.join(allowed) or 'none'}"

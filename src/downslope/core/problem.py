@@ -17,7 +17,7 @@ from torch.nn.parameter import is_lazy
 
 from downslope.core import batches, names, randomness
 from downslope.core.batches import Split, default_split, whole_split
-from downslope.core.errors import DownslopeError, InputError, ModelError, ObjectiveError, told
+from downslope.core.errors import DataError, DownslopeError, InputError, ModelError, ObjectiveError, told
 from downslope.core.sources import Source, as_source, read_path
 
 if TYPE_CHECKING:
@@ -90,10 +90,11 @@ class Problem:
         elif self.metric is not None and not callable(self.metric):
             raise InputError(f"metric={self.metric!r}: must be a name or (output, target) -> float")
         if self.goal is not None:
-            put(self, "goal", _goal(self.goal))
+            put(self, "goal", _goal(self.goal, self.metric))
         if self.metric_goal not in (None, "max", "min"):
             raise InputError(f"metric_goal={self.metric_goal!r}: must be 'max' or 'min'")
         self._check_kinds()
+        self._check_target()
         if not isinstance(self.model, (str, nn.Module)) and not callable(self.model):
             raise ModelError(f"model={self.model!r}: must be a factory (**arguments) -> nn.Module, or a name")
 
@@ -135,6 +136,25 @@ class Problem:
             raise InputError(
                 f"arguments={arguments!r}: must be a dict of keyword arguments, such as {{'width': 64}}"
             )
+
+    def _check_target(self) -> None:
+        """Refuse inputs alone under an objective of classes; elsewhere they are their own target.
+
+        Raises:
+            DataError: the target is missing.
+        """
+        given = self.objective
+        if self.split is not None or not (
+            getattr(given, "target", None) == "class" or isinstance(given, nn.CrossEntropyLoss)
+        ):
+            return
+        for what, source in (("train", self.train), ("valid", self.valid)):
+            batch = getattr(source, "batch", None)
+            several = isinstance(batch, (tuple, list)) and len(cast("tuple[Any, ...]", batch)) > 1
+            if isinstance(batch, (torch.Tensor, tuple, list)) and not several:
+                raise DataError(
+                    f"{what}: the target is missing, there are inputs alone; give a pair, {what}=(X, y)"
+                )
 
     # -- reading ------------------------------------------------------------------------------------------
 
@@ -290,11 +310,11 @@ class Problem:
         }
 
 
-def _goal(value: Any) -> float:
+def _goal(value: Any, metric: Any) -> float:
     """A goal as Python's own number, scalars of numpy and torch among them.
 
     Raises:
-        InputError: no finite number.
+        InputError: no finite number, or one that the metric cannot have.
     """
     try:
         number: Any = value.item() if hasattr(value, "item") else value
@@ -302,6 +322,13 @@ def _goal(value: Any) -> float:
         number = None
     if isinstance(number, bool) or not isinstance(number, (int, float)) or not math.isfinite(number):
         raise InputError(f"goal={value!r}: must be a finite number; leave it out if there is none")
+    least, most = cast("tuple[float, float]", getattr(metric, "bounds", (-math.inf, math.inf)))
+    if not least <= number <= most:
+        share = f"; {number:g} % is {number / 100:g}" if most == 1 < number / 2 <= 50 else ""
+        raise InputError(
+            f"goal={number:g}: {metric.__name__} lies between {least:g} and {most:g} and never gets "
+            f"there{share}"
+        )
     return number
 
 

@@ -284,7 +284,7 @@ class Recipe(BaseModel):
         default = "" if "optimizer" in self.said else " (the default)"
         groups = f" {len(self.groups)} groups{self._spans()}" if self.groups else ""
         return ", ".join(
-            [f"{name}{rate}{settings}{decay}{groups}{default}", f"batch {self.batch_size}", *rest]
+            [f"{name}{default}{rate}{settings}{decay}{groups}", f"batch {self.batch_size}", *rest]
         )
 
     def _spans(self) -> str:

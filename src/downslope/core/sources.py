@@ -302,6 +302,11 @@ def _is_array(value: Any) -> bool:
 def _tensor(data: Any, what: str) -> Tensor:
     """One tensor of an array, a data frame or a list of numbers."""
     if isinstance(data, Tensor):
+        if data.layout != torch.strided:
+            raise DataError(
+                f"{what}: a tensor of layout {str(data.layout).removeprefix('torch.')} cannot be cut into "
+                "batches; X.to_dense() makes one that can"
+            )
         return data.detach()
     if data is None or isinstance(data, (str, bytes, int, float)):
         raise DataError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 import time
+from typing import Any
 
 from downslope.core.errors import InputError
 
@@ -47,7 +48,8 @@ class Budget:
 
 def _read(text: str | float) -> tuple[float, int | None]:
     wrong = InputError(f"budget={text!r}: must be a time such as '2m', '90s', 90, or '500 steps'")
-    if isinstance(text, bool):
+    given: Any = text
+    if isinstance(given, bool) or not isinstance(given, (str, int, float)):
         raise wrong
     if isinstance(text, (int, float)):
         if not text > 0:

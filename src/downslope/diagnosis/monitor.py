@@ -119,7 +119,7 @@ class Monitor:
             loss: One number; left out, the steps are counted by the optimizer and have no loss.
 
         Raises:
-            InputError: a tensor with more than one number.
+            InputError: no number, or a tensor with more than one.
         """
         if self.closed or loss is None:
             return
@@ -131,12 +131,14 @@ class Monitor:
                 )
             if self._meaning is None:
                 self._discover(loss)
+        else:
+            loss = _number(loss, "monitor.step(loss)", "batch")
         if self._offset is None:
             self._offset = 0 if self._track.step else 1
         step = self._track.step + self._offset
         if self._calls:
             self._recognise(loss, step)
-        self._track.loss(loss if isinstance(loss, Tensor) else float(loss), step)
+        self._track.loss(loss, step)
 
     def validate(
         self,
@@ -304,8 +306,8 @@ class Monitor:
         return f"Monitor({state}, {self._track.step} steps)"
 
 
-def _number(given: Any) -> float:
-    """One number, of a tensor, an array or a float.
+def _number(given: Any, what: str = "monitor.validate", data: str = "validation data") -> float:
+    """One number, of a tensor, an array or a float, given to `what` and measured on `data`.
 
     Raises:
         InputError: anything else.
@@ -313,10 +315,8 @@ def _number(given: Any) -> float:
     try:
         return float(given.detach() if isinstance(given, Tensor) else given)
     except (TypeError, ValueError, RuntimeError):
-        what = f"a tensor of shape {tuple(given.shape)}" if isinstance(given, Tensor) else repr(given)
-        raise InputError(
-            f"monitor.validate: {what}: must be one number, the mean over the validation data"
-        ) from None
+        said = f"a tensor of shape {tuple(given.shape)}" if isinstance(given, Tensor) else repr(given)
+        raise InputError(f"{what}: {said}: must be one number, the mean over the {data}") from None
 
 
 def _has_closure(args: Any, kwargs: Any) -> bool:

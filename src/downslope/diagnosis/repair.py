@@ -164,8 +164,11 @@ def repair(
         InputError: what `diagnose` raises, or fewer than 2 seeds.
     """
     check_asked(problem, recipe)
-    if seeds < 2:
-        raise InputError(f"seeds={seeds}: must be at least 2, a single pair has no interval; 3 is usual")
+    count: Any = seeds
+    if isinstance(count, bool) or not isinstance(count, int) or count < 2:
+        raise InputError(
+            f"seeds={seeds!r}: must be an integer of at least 2, a single pair has no interval; 3 is usual"
+        )
     spend = Budget(budget)
     recipe = settled(problem, recipe or Recipe())
     found = diagnosis or diagnose(problem, recipe, budget=0.5 * spend.seconds if math.isfinite(spend.seconds)

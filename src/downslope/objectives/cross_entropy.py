@@ -61,8 +61,8 @@ def in_range(output: Tensor, name: str) -> Generator[None]:
         yield
     except IndexError as error:
         raise ObjectiveError(
-            f"{name}: class index outside [0, {output.shape[1]}): {error}; the model needs as many "
-            "outputs as there are classes, and classes count from 0"
+            f"{name}: class index outside [0, {output.shape[1]}): {str(error).rstrip('.')}; the model "
+            "needs as many outputs as there are classes, and classes count from 0"
         ) from error
 
 

@@ -237,23 +237,28 @@ def _try(state: StepState, observer: Observer) -> tuple[Loss, Nodes]:
     """One forward pass that leaves no trace: shapes, the objective's scalar, and what modules there are."""
     model = state.model
     kept = {name: buffer.clone() for name, buffer in model.named_buffers()}
-    shapes = [tuple(each.shape) for each in batches.tensors(state.batch)]
     try:
         with torch.random.fork_rng(devices=[]), observer.forward(), nodes(model) as seen:
             loss = state.objective(model, state.batch)
     except DownslopeError:
         raise
     except Exception as error:
-        raise ModelError(
-            f"a batch of shapes {shapes} cannot be put through model and objective {state.objective.label}: "
-            f"{told(error)}{hint(error, state.problem, state.batch)}"
-        ) from error
+        raise _unusable(state, error) from error
     observer.survey()
     check_trainable(model, loss)
     with torch.no_grad():
         for name, buffer in model.named_buffers():
             buffer.copy_(kept[name])
     return loss, seen
+
+
+def _unusable(state: StepState, error: Exception) -> ModelError:
+    """One line for what model or objective raised on a batch."""
+    shapes = [tuple(each.shape) for each in batches.tensors(state.batch)]
+    return ModelError(
+        f"a batch of shapes {shapes} cannot be put through model and objective {state.objective.label}: "
+        f"{told(error)}{hint(error, state.problem, state.batch)}"
+    )
 
 
 def _probe_price(state: StepState, observer: Observer, batch_size: int) -> float:
@@ -283,8 +288,13 @@ def _probe_price(state: StepState, observer: Observer, batch_size: int) -> float
             twin.weights()
             twin.updates()
 
-        with torch.random.fork_rng(devices=[]):
-            return choices.probe_price(plain, probed)
+        try:
+            with torch.random.fork_rng(devices=[]):
+                return choices.probe_price(plain, probed)
+        except DownslopeError:
+            raise
+        except Exception as error:  # a model that fails on some of its calls only
+            raise _unusable(state, error) from error
 
     return float(choices.remembered(key, measure))
 

@@ -37,8 +37,8 @@ def build_optimizer(recipe: Recipe, model: nn.Module) -> torch.optim.Optimizer:
 
     Raises:
         ModelError: nothing to train.
-        RecipeError: the optimizer refuses its settings, a factory returns no optimizer, or groups name
-            parameters that the model has not.
+        RecipeError: the optimizer refuses its settings, a factory returns no optimizer or one of other
+            parameters, or groups name parameters that the model has not.
     """
     if not any(True for _ in model.parameters()):
         raise ModelError(f"the model ({type(model).__name__}) has no parameters: there is nothing to train")
@@ -60,6 +60,12 @@ def build_optimizer(recipe: Recipe, model: nn.Module) -> torch.optim.Optimizer:
     if not isinstance(made, torch.optim.Optimizer):
         raise RecipeError(
             f"the optimizer factory returned {type(made).__name__}: it must return an Optimizer"
+        )
+    held = {id(p) for group in made.param_groups for p in group["params"]}
+    if not any(id(p) in held for p in model.parameters()):
+        raise RecipeError(
+            "the optimizer that the factory made holds none of the model's parameters, which it is given as "
+            f"its argument: write optimizer=lambda params: {type(made).__name__}(params, ...)"
         )
     if not isinstance(target, type):
         for key in RATES:

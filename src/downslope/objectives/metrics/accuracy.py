@@ -7,7 +7,7 @@ from torch import Tensor
 from downslope.objectives.metrics.metric import labels, metric
 
 
-@metric(goal="max")
+@metric(goal="max", most=1.0)
 def accuracy(output: Tensor, target: Tensor, *, threshold: float | None = None) -> float:
     """The share of right answers, in [0, 1]; of a multi-label output the share of right entries.
 
@@ -32,7 +32,7 @@ def accuracy(output: Tensor, target: Tensor, *, threshold: float | None = None) 
     return ((found.predicted == found.truth) & found.finite).double().mean().item()
 
 
-@metric(goal="min")
+@metric(goal="min", most=1.0)
 def error(output: Tensor, target: Tensor, *, threshold: float | None = None) -> float:
     """The share of wrong answers: 1 - accuracy, with the same arguments."""
     return 1.0 - accuracy(output, target, threshold=threshold)

@@ -10,7 +10,7 @@ from downslope.objectives.metrics.metric import metric, zero_or_one
 from downslope.objectives.objective import align, shape_of, tensors
 
 
-@metric(goal="max")
+@metric(goal="max", most=1.0)
 def auc(output: Tensor, target: Tensor) -> float:
     """The probability that a random yes scores above a random no, ties counting half.
 

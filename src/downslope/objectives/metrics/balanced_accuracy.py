@@ -8,7 +8,7 @@ from torch import Tensor
 from downslope.objectives.metrics.metric import labels, metric
 
 
-@metric(goal="max")
+@metric(goal="max", most=1.0)
 def balanced_accuracy(output: Tensor, target: Tensor, *, threshold: float | None = None) -> float:
     """``mean_c (right of class c / examples of class c)`` over the classes that occur.
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from downslope.objectives.metrics.metric import labels, metric
 
 
-@metric(goal="max")
+@metric(goal="max", most=1.0)
 def f1(output: Tensor, target: Tensor, *, threshold: float | None = None) -> float:
     """``2 TP / (2 TP + FP + FN)`` of the yes; of several classes or labels the plain mean over them.
 

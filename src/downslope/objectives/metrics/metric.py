@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Literal, NamedTuple, TypeVar
 
@@ -18,11 +19,17 @@ IGNORED = -100
 """The class index that does not count, as in torch's cross-entropy."""
 
 
-def metric(*, goal: Goal) -> Callable[[F], F]:
-    """Mark a function as a metric: `goal` says whether more or less of it is better, kept as ``.goal``."""
+def metric(*, goal: Goal, least: float = 0.0, most: float = math.inf) -> Callable[[F], F]:
+    """Mark a function as a metric.
+
+    Args:
+        goal: whether more or less of it is better, kept as ``.goal``.
+        least: the smallest value that it can have; both are kept as ``.bounds``.
+        most: the largest.
+    """
 
     def mark(function: F) -> F:
-        function.__dict__.update(goal=goal)
+        function.__dict__.update(goal=goal, bounds=(least, most))
         return function
 
     return mark

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
 from downslope.objectives.metrics.metric import aligned, metric
 
 
-@metric(goal="max")
+@metric(goal="max", least=-math.inf, most=1.0)
 def r2(output: Tensor, target: Tensor) -> float:
     """``1 - sum((y - o)**2) / sum((y - mean(y))**2)``, the plain mean over columns.
 
