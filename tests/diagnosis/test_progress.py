@@ -206,3 +206,55 @@ def test_a_loss_still_falling_is_told_by_its_last_fifth() -> None:
     assert progress(made).falling == pytest.approx(0.2 / 1.5, rel=0.01)
     assert progress(at(1.0)).falling == 0.0
     assert progress(learnt()).falling < 0.05
+
+
+def held_out(final: float, valid: float, beside: dict[str, Any], **facts: Any) -> Run:
+    """A run that ended at `valid` (standard error 0.01) on held-out data, beside one reference."""
+    told = {"references": [{"what": "another"} | beside]} if facts.pop("reference", True) else {}
+    made = run(np.full(200, final), **told, **facts)
+    made.facts["constant"] = GUESS
+    made.facts["ending"] = {"train_loss": final, "valid_loss": valid, "valid_stderr": 0.01, "valid_n": 400}
+    return made
+
+
+def test_what_only_memorises_does_not_say_what_is_reachable() -> None:
+    """A reference at 0.1 on its training data that is no better on held-out data than this run at 1.9."""
+    how = progress(held_out(1.9, 1.9, {"loss": 0.1, "valid_loss": 1.89}))
+    assert (how.reachable, how.share) == (pytest.approx(1.9), pytest.approx(1.0))
+    assert not how.standing
+    assert not how.ended_far
+
+
+def test_what_is_better_on_held_out_data_beyond_its_error_says_what_is_reachable() -> None:
+    how = progress(held_out(1.9, 1.9, {"loss": 0.1, "valid_loss": 1.87}))
+    assert how.reachable == 0.1
+    assert how.ended_far
+
+
+def test_a_loss_with_an_error_of_its_own_size_does_not_tie_with_a_small_one() -> None:
+    made = held_out(1e3, 1e3, {"loss": 0.1, "valid_loss": 0.1})
+    made.facts["ending"]["valid_stderr"] = 1e3
+    assert progress(made).reachable == 0.1
+
+
+def test_other_rates_say_what_is_reachable_too() -> None:
+    scores = [{"loss": 0.2, "valid_loss": 0.2, "valid_metric": None}]
+    made = held_out(1.9, 1.9, {}, reference=False, rates={"scores": scores})
+    assert progress(made).reachable == 0.2
+
+
+def test_a_remedy_that_failed_does_not_say_that_there_is_nothing_further() -> None:
+    failed = {"x": {"loss": 1.95, "valid_loss": 1.95, "full": True}}
+    how = progress(held_out(1.9, 1.9, {}, reference=False, trials=failed))
+    assert how.reachable is None
+    assert how.standing
+    assert how.ended_far
+
+
+def test_a_run_whose_score_is_nearly_perfect_does_not_stand_whatever_its_loss() -> None:
+    made = at(20.0)
+    made.facts["ending"] = {"train_metric": 0.99, "best_valid_metric": 0.97}
+    made.problem = problem(metric="accuracy")
+    how = progress(made)
+    assert how.solved
+    assert not how.standing

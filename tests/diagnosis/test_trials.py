@@ -15,7 +15,7 @@ import downslope as ds
 from downslope.core.edits import SetObjective, SetRecipe
 from downslope.core.run import Run
 from downslope.diagnosis.progress import progress
-from downslope.diagnosis.trials import attempt, compare, control_at, score, train
+from downslope.diagnosis.trials import attempt, by_the_new, compare, control_at, score, train
 from downslope.training.facts.sample import scored
 from tests.diagnosis.runs import learnt, problem, run
 
@@ -176,3 +176,23 @@ def test_a_trial_by_another_objective_does_not_move_what_is_reachable_in_other_u
     reachable = progress(made).reachable
     assert reachable is not None
     assert reachable > 0.5
+
+
+def test_without_a_metric_a_new_objective_is_judged_by_itself() -> None:
+    """Outputs of (n, 1) against targets of (n,): the broadcast loss cannot say what the right one wins."""
+    x = torch.linspace(-1, 1, 64).unsqueeze(1)
+    task = ds.Problem(
+        model=lambda: torch.nn.Linear(1, 1),
+        objective=lambda output, target: ((output - target) ** 2).mean(),
+        train=(x, 3 * x.squeeze(1)),
+        valid=(x + 0.01, 3 * x.squeeze(1) + 0.03),
+    )
+    recipe = ds.Recipe(optimizer="sgd", lr=0.3, batch_size="full", steps=60)
+    made = ds.fit(task, recipe, folder=False, progress=False)
+    edit = SetObjective(lambda output, target: ((output.squeeze(1) - target) ** 2).mean())
+    held = scored(task)
+    found = attempt(task, recipe, edit, 60, held)
+    beside = by_the_new(made, task, recipe, edit, found, held)
+    assert beside["share"] == pytest.approx(1.0, abs=0.02)  # the control is the constant 0: nothing learnt
+    assert beside["valid_share"] == pytest.approx(1.0, abs=0.02)
+    assert abs(compare(made, found, None)["share"]) < 0.2

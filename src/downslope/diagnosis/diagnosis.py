@@ -13,6 +13,9 @@ from downslope.core.run import Run
 from downslope.diagnosis import counted
 from downslope.diagnosis.early import little, short
 from downslope.diagnosis.progress import progress
+from downslope.diagnosis.symptom import registry
+
+_WELL = "none of the symptoms that could be checked holds"
 
 
 @dataclass(kw_only=True, eq=False)
@@ -41,11 +44,20 @@ class Diagnosis:
     def healthy(self) -> bool:
         """Whether no finding is a warning or worse, and the run did learn something.
 
-        A run that stands still, left the finite numbers or was ended by an error is not healthy, even if no
-        cause was found.
+        A run that stands still, left the finite numbers, was ended by an error, or of which nothing could be
+        judged is not healthy, even if no cause was found.
         """
-        stopped = self.run.status == "failed"
+        stopped = self.run.status == "failed" or self.blind
         return not self.lost and not stopped and all(each.severity == "info" for each in self.findings)
+
+    @property
+    def blind(self) -> bool:
+        """Whether nothing of the training itself could be judged: neither model nor step nor ending."""
+        known = registry()
+        judged = [*(name for name, _ in self.cleared), *self.symptoms]
+        return bool(self.not_checked) and not any(
+            name in known and known[name].order[0] in ("model", "step", "generalisation") for name in judged
+        )
 
     @property
     def lost(self) -> bool:
@@ -55,9 +67,15 @@ class Diagnosis:
 
     @property
     def reserve(self) -> str:
-        """Why a run without findings is not called healthy: it was ended by an error, or hardly began."""
+        """Why a run without findings is not called healthy: it was ended by an error, hardly began, learnt so
+        little that nothing can be told, or was not seen.
+        """
         if self.run.status == "failed":
             return "nothing wrong was seen in the training until it stopped"
+        if self.blind:
+            return "nothing of the training could be judged"
+        if progress(self.run).standing and little(self.run):
+            return "nothing wrong was seen, but little was learnt: only trials tell whether there is more"
         return "nothing wrong was seen so far; the run is too short to tell" if short(self.run) else ""
 
     @property
@@ -97,7 +115,7 @@ class Diagnosis:
         elif not serious and (not self.healthy or self.verdict.startswith("ENDED")):
             lines.append("No cause found: none of the symptoms that could be checked holds.")
         elif not serious:
-            lines.append("Healthy: none of the symptoms that could be checked holds.")
+            lines.append(f"Healthy: {_WELL if not self.findings else 'nothing to fix'}.")
         for finding in serious:
             lines += _told(finding)
         lines += [
@@ -105,7 +123,10 @@ class Diagnosis:
         ]
         if clear := counted.clear(self.cleared, self.not_checked, self.symptoms):
             lines.append(f"Clear: {clear}.")
-        if open_ := counted.unjudged(self.not_checked):
+        open_ = counted.unjudged(self.not_checked)
+        if open_ and self.healthy and self.run.recipe is None:  # watched: nothing to do, and much to explain
+            open_ = f"{counted.brief(self.not_checked)}; .not_checked says why"
+        if open_:
             lines.append(f"Open: {open_}.")
         return "\n".join([*lines, *self.notes])
 

@@ -153,9 +153,11 @@ def verdict(run: Run) -> str:
     known = (run.facts.get("constant") or {}).get("loss") is not None
     base = "a constant guess" if known else "the start"
     if how.futile:
+        held = (run.facts.get("ending") or {}).get("valid_loss") is not None
+        did = "did better on held-out data" if held else f"got below {how.reachable:.4g}"
         return (
             f"NOTHING REACHABLE: loss {how.final:.4g}, {how.constant:.4g} for {base}, and nothing "
-            f"that was compared got below {how.reachable:.4g} in as many steps."
+            f"that was compared {did} in as many steps."
         )
     if short(run):
         taken = run.summary.get("steps")

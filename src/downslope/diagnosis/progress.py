@@ -279,6 +279,8 @@ def _valid_share(run: Run, constant: Mapping[str, Any], ending: Mapping[str, Any
     if len(known) < 2 or not math.isfinite(own):
         return None
     reach = min(known)
+    if reach == sign * own and not run.facts.get("references"):
+        return None  # a remedy that failed does not say that there is nothing further
     # Where nobody told held-out data better than a constant, it does not say who came further.
     least = LEAST * (abs(1.0 - base) if key == "metric" and bounded(run) else abs(base))
     return (sign * base - sign * own) / (sign * base - reach) if sign * base - reach > least else None

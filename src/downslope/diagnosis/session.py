@@ -8,13 +8,13 @@ import time
 from pathlib import Path
 from typing import Any, Literal
 
-from downslope.core.edits import Edit, SetRecipe
+from downslope.core.edits import Edit, SetObjective, SetRecipe
 from downslope.core.problem import Problem
 from downslope.core.recipe import Recipe
 from downslope.core.run import Run
 from downslope.diagnosis.budget import Budget
 from downslope.diagnosis.price import Price, total_steps
-from downslope.diagnosis.trials import attempt, compare
+from downslope.diagnosis.trials import attempt, by_the_new, compare
 from downslope.training.facts.sample import Held
 
 Folder = str | Path | Literal[False] | None
@@ -76,6 +76,8 @@ class Session:
             self.limit = 0.0
             return None
         beside = compare(self.run, found, None if full else steps)
+        if isinstance(edit, SetObjective) and self.problem.metric is None and "renewed" in found and full:
+            beside = by_the_new(self.run, self.problem, self.recipe, edit, found, self.held)
         return found | beside | {"edit": str(edit), "full": full, "steps": steps, "longer": own}
 
     def _full(self) -> int:

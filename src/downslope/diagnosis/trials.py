@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from downslope.core.edits import Edit
+from downslope.core.edits import Edit, SetObjective
 from downslope.core.errors import DownslopeError
 from downslope.core.problem import Problem
 from downslope.core.recipe import Recipe
@@ -16,6 +16,7 @@ from downslope.core.run import Run
 from downslope.diagnosis.measure.ending import measure as ending
 from downslope.diagnosis.progress import smoothed
 from downslope.diagnosis.swing import thrown_back
+from downslope.training.facts import constant as guess
 from downslope.training.facts import one_line
 from downslope.training.facts.sample import Held
 from downslope.training.fit import fit
@@ -41,7 +42,8 @@ def attempt(
 
     Returns:
         ``loss``, ``metric``, ``valid_loss``, ``valid_metric`` (the best over the epochs), ``status``,
-        ``steps``; or ``error`` where the edit does not fit, or only ``status`` "cut" where `seconds` ran out.
+        ``steps``; ``renewed``, the same by the edit's objective where that is another; or ``error`` where the
+        edit does not fit, or only ``status`` "cut" where `seconds` ran out.
     """
     try:
         own, how = (problem, recipe) if edit is None else edit.apply(problem, recipe)
@@ -49,7 +51,8 @@ def attempt(
         if "cut" in run.facts:
             return {"status": "cut"}
         same = own.objective is problem.objective
-        return score(run, problem, held, comparable=same)
+        found = score(run, problem, held, comparable=same)
+        return found if same or found["loss"] is None else found | {"renewed": ending(run, own, *held)}
     except DownslopeError as error:
         return {"error": one_line(error)}
     except Exception as error:  # noqa: BLE001 (an edit can bring anybody's code to a shape it does not take)
@@ -149,6 +152,25 @@ def compare(run: Run, trial: Scores, steps: int | None) -> Scores:
             last: Mapping[str, Any] = run.facts.get("ending") or {}
             before, after = last.get(key), trial[f"last_{key}"]
         valid = _recovered(-1.0 if up else 1.0, constant[key], before, after, [])
+    return {"share": share, "valid_share": valid}
+
+
+def by_the_new(
+    run: Run, problem: Problem, recipe: Recipe, edit: SetObjective, trial: Scores, held: Held
+) -> Scores:
+    """A trial beside its control by the objective that `edit` puts in, as `compare` gives it.
+
+    An objective that does not measure what is wanted (one that takes a probability for a score, one that
+    compares every output with every target) cannot say what another wins. With a metric that one says it.
+    """
+    own = problem.edit(edit)
+    base: Mapping[str, Any] = guess.measure(own, recipe) or {}
+    before, after = ending(run, own, *held), trial["renewed"]
+    sign = -1.0 if own.maximize else 1.0
+    share = _recovered(sign, base.get("loss"), before["train_loss"], after["train_loss"], [])
+    if "valid_loss" not in after:
+        return {"share": share, "valid_share": None}
+    valid = _recovered(sign, base.get("valid_loss"), before["valid_loss"], after["valid_loss"], [])
     return {"share": share, "valid_share": valid}
 
 

@@ -12,7 +12,7 @@ from downslope.core.problem import Problem
 from downslope.core.recipe import Recipe
 from downslope.core.run import Run
 from downslope.diagnosis.progress import STANDING, table
-from downslope.diagnosis.trials import attempt, control_at
+from downslope.diagnosis.trials import Scores, attempt, control_at
 from downslope.training.facts.sample import Held
 
 DECADES = (0.1, 10.0, 0.01, 100.0, 1e-3, 1e3, 1e-4)
@@ -44,7 +44,7 @@ def measure(
     Returns:
         ``lr`` (the recipe's own), ``control``, ``start`` (loss of the best constant, else the first),
         ``tried`` (pairs of lr and loss, None where it left the numbers), ``steps``; losses are negated where
-        the objective is maximised.
+        the objective is maximised. And ``scores`` of the same trials, in the user's units.
     """
     if not recipe.lr:
         return None
@@ -55,6 +55,7 @@ def measure(
         return None
     control = control_at(run, steps)["loss"]
     tried: list[tuple[float, float | None]] = []
+    scores: list[Scores] = []
 
     def attempt_at(lr: float) -> None:
         rounded = float(f"{lr:.3g}")
@@ -67,6 +68,7 @@ def measure(
                 return
             loss = found.get("loss")
             tried.append((rounded, None if loss is None else sign * loss))
+            scores.append({key: found.get(key) for key in ("loss", "valid_loss", "valid_metric")})
 
     for far in (_safe(run, recipe.lr), _brisk(run, recipe.lr)):
         if far is not None:
@@ -86,6 +88,7 @@ def measure(
         "control": signed,
         "start": sign * start,
         "tried": tried,
+        "scores": scores,
         "steps": steps,
     }
 
