@@ -6,6 +6,7 @@ import copy
 import functools
 import inspect
 import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -366,4 +367,6 @@ def reference(thing: Any) -> str | None:
     if isinstance(module, str) and isinstance(name, str):
         return f"{module}:{name}"
     kind: type[Any] = type(thing)
-    return f"{kind.__module__}:{kind.__qualname__}()" if isinstance(thing, nn.Module) else repr(thing)
+    if isinstance(thing, nn.Module):
+        return f"{kind.__module__}:{kind.__qualname__}()"
+    return re.sub(r" at 0x[0-9a-fA-F]+", "", repr(thing))  # an address says nothing, and changes

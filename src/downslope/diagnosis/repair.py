@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +23,8 @@ from downslope.diagnosis.diagnosis import Diagnosis
 from downslope.diagnosis.mending import Mending
 from downslope.diagnosis.trial import Trial
 from downslope.training.optimizer import settled
+
+_log = logging.getLogger("downslope")
 
 
 @dataclass(kw_only=True, eq=False)
@@ -87,11 +90,19 @@ class Repair:
     def save(self, path: str | Path) -> Path:
         """Write recipe and edits to a TOML file that ``--recipe`` reads.
 
+        An edit that holds code which no file can hold is left out; the log, and a comment in the file, say
+        what to write in code in its place.
+
         Raises:
-            RecipeError: code that no file can hold.
+            RecipeError: the recipe's optimizer is code that no file can hold.
         """
         edits = [each for each in self.edits if each.kind != "set-recipe"]
-        return core_edits.save(path, self.recipe, edits)
+        code = [each for each in edits if core_edits.code_of(plain(each.to_dict())) is not None]
+        notes = [_in_code(each) for each in code]
+        saved = core_edits.save(path, self.recipe, [each for each in edits if each not in code], notes)
+        for note in notes:
+            _log.warning("%s", note)
+        return saved
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values only: ready for JSON."""
@@ -120,6 +131,13 @@ class Repair:
             lines.append(f"Nothing helped for certain. Tried: {tried}.")
         lines += [f"unproved: {each}" for each in self.advice]
         return "\n".join([*lines, *self.notes])
+
+
+def _in_code(edit: Edit) -> str:
+    """One line about an edit that no file holds: what it is, and what to write instead."""
+    way = getattr(getattr(edit, "objective", None), "in_code", None)
+    field = "it in the code" if way is None else f"Problem(objective={way})"
+    return f"not in the file, which holds names and no code: {edit}; write {field} instead"
 
 
 def repair(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from torch import Tensor
 from torch.nn import functional
@@ -20,6 +20,9 @@ class Aligned:
         objective: ``(output, target) -> scalar``.
     """
 
+    in_code: ClassVar[str] = "lambda output, target: objective(output, target.reshape(output.shape))"
+    """What to write where no file can hold the objective."""
+
     objective: Callable[[Any, Any], Tensor]
 
     def __call__(self, output: Tensor, target: Tensor) -> Tensor:
@@ -31,7 +34,7 @@ class Aligned:
         return self.objective(*align(output, target, "aligned objective"))
 
     def __str__(self) -> str:
-        return "the same objective on output and target of one shape"
+        return "the objective, target reshaped to the output"
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,9 @@ class Averaged:
     Args:
         objective: ``(output, target) -> scalar``, a sum over the examples.
     """
+
+    in_code: ClassVar[str] = "lambda output, target: objective(output, target) / len(output)"
+    """What to write where no file can hold the objective."""
 
     objective: Callable[[Any, Any], Tensor]
 

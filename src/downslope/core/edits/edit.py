@@ -76,6 +76,8 @@ def make(factory: str | ModuleFactory, arguments: Mapping[str, Any]) -> nn.Modul
 
 def label(thing: Any) -> str:
     """A short name of a function, a class or a named thing."""
+    if getattr(thing, "in_code", None) is not None:  # an adapter of the user's own code says what it is
+        return str(thing)
     return str(reference(thing)).rpartition(":")[2].removesuffix("()")
 
 

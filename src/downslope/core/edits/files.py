@@ -48,8 +48,10 @@ def from_dict(saved: Mapping[str, Any]) -> Edit:
         raise EditError(f"edit {kind!r}: {error}") from None
 
 
-def save(path: str | Path, recipe: Recipe, edits: Sequence[Edit] = ()) -> Path:
+def save(path: str | Path, recipe: Recipe, edits: Sequence[Edit] = (), notes: Sequence[str] = ()) -> Path:
     """Write a recipe and the edits of its problem to one TOML file; `load` and ``--recipe`` read it.
+
+    Each of `notes` becomes a comment at its head.
 
     Raises:
         RecipeError: code that no file can hold.
@@ -59,7 +61,8 @@ def save(path: str | Path, recipe: Recipe, edits: Sequence[Edit] = ()) -> Path:
     for row in rows:
         if (code := code_of(row)) is not None:
             raise RecipeError(f"the edit {row['kind']!r} holds code ({code}), a file holds names")
-    Path(path).write_text(to_toml(table | ({"edit": rows} if rows else {})), encoding="utf-8")
+    head = "".join(f"# {' '.join(note.split())}\n" for note in notes)
+    Path(path).write_text(head + to_toml(table | ({"edit": rows} if rows else {})), encoding="utf-8")
     return Path(path)
 
 
