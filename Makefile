@@ -42,8 +42,9 @@ format: $(STAMP)  ## let ruff rewrite what it can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-docs: $(STAMP)  ## write docs/concepts.md from docs/concepts.toml
+docs: $(STAMP)  ## write docs/concepts.md from docs/concepts.toml, and the limits in docs/symptoms from the code
 	$(BIN)/python -m downslope.reporting.concepts docs/concepts.md
+	$(BIN)/python -m scripts.symptoms
 
 bench: $(STAMP)  ## the measurements under bench/, one after another
 	@for file in bench/*.py; do [ -e "$$file" ] || continue; echo "== $$file"; $(BIN)/python "$$file" || exit 1; done

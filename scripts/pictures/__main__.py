@@ -1,4 +1,4 @@
-"""Draw the pictures of the guide from real runs: ``python -m scripts.pictures [NAME ...]``.
+"""Draw the pictures of guide and symptoms from real runs: ``python -m scripts.pictures [NAME ...]``.
 
 Needs the extra `matplotlib`. Every run is seeded, so that a picture changes only if what it shows does.
 """
@@ -8,11 +8,12 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
 
-from scripts.pictures import adaptive, demo, descent, entities, learning, momentum, propagation
+from scripts.pictures import adaptive, demo, descent, entities, learning, momentum, propagation, symptoms
 
 DRAWN: dict[str, Callable[[], Path]] = {
     "three-entities": entities.three_entities,
@@ -27,6 +28,7 @@ DRAWN: dict[str, Callable[[], Path]] = {
     "momentum": momentum.momentum,
     "adaptive-rates": adaptive.adaptive_rates,
     "demo": demo.demo,
+    **{f"symptoms/{name}": partial(symptoms.draw, name) for name in symptoms.names()},
 }
 
 

@@ -61,8 +61,8 @@ def save(figure: Figure, name: str) -> Path:
     Raises:
         ValueError: the file is larger than a page should load.
     """
-    FOLDER.mkdir(exist_ok=True)
     path = FOLDER / f"{name}.svg"
+    path.parent.mkdir(parents=True, exist_ok=True)
     figure.tight_layout(w_pad=2.2)
     figure.savefig(path, metadata={"Date": None, "Creator": None})
     plt.close(figure)

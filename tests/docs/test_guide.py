@@ -13,7 +13,7 @@ import pytest
 
 from tests.docs.commands import DOCS, ROOT, unknown_commands
 
-PAGES = [*sorted(ROOT.glob("README*.md")), *sorted(DOCS.glob("guide/*.md"))]
+PAGES = [*sorted(ROOT.glob("README*.md")), *sorted(DOCS.glob("guide/*.md")), DOCS / "symptoms" / "README.md"]
 FENCE = re.compile(
     r"^(?P<indent> *)```(?P<info>[^\n`]*)\n(?P<body>.*?)^(?P=indent)```[ ]*$", re.MULTILINE | re.DOTALL
 )

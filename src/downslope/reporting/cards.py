@@ -44,6 +44,7 @@ def card(finding: Finding, proved: Mapping[str, str]) -> str:
         _consequences(finding.consequences),
         _remedies(finding, proved),
         f'<p class="source">Source: {text(finding.source)}</p>' if finding.source else "",
+        f'<p class="source">Explained in <code>docs/symptoms/{text(finding.symptom)}.md</code></p>',
     ]
     return f'<article class="card finding {finding.severity}">{"".join(parts)}</article>'
 
