@@ -49,6 +49,12 @@ def unjudged(not_checked: Pairs) -> str:
     return "; ".join(_said(names, why) for why, names in reasons.items())
 
 
+def brief(not_checked: Pairs) -> str:
+    """How many symptoms could not be asked; empty where all were."""
+    count = len(dict(not_checked))
+    return f"{count} cannot be judged from outside" if count else ""
+
+
 def _said(names: list[str], why: str) -> str:
     if why.startswith("not needed"):
         return f"{len(names)} {why}"

@@ -15,7 +15,6 @@ from weakref import ref
 import torch
 from torch import Tensor, nn
 
-from downslope.core.modules import own_parameters
 from downslope.diagnosis.settings import parameters_of
 from downslope.training.probes import Observer
 
@@ -58,6 +57,7 @@ class Holding:
     _order: dict[str, bool] = field(default_factory=dict[str, bool])
     """Modules in forward order, and whether a step changes them."""
     _total: int = 0
+    _count: int = 0
 
     def look(self, observers: Mapping[str, Observer]) -> None:
         """When the gradients of a sampled step are there.
@@ -65,6 +65,10 @@ class Holding:
         Args:
             observers: Of the models that the optimizers train, prefix to observer.
         """
+        count = sum(len(each.owners) for each in observers.values())
+        if self.looks >= LOOKS and count == self._count and not self._rows and self.idle < self.looks:
+            return  # a step changes everything: there is nothing left to ask
+        self._count = count
         own = parameters_of(*self.optimizers)
         first = {id(p) for p in parameters_of(self.optimizers[0])}
         held = {id(p) for p in own} | (set[int]() if self.held is None else self.held())
@@ -79,8 +83,7 @@ class Holding:
                 if prefix + name not in self._order and name in observer.owners:
                     self._order[prefix + name] = False
             called = observer.measured()
-            for name, module in observer.owners.items():
-                parameters = own_parameters(module)
+            for name, parameters in observer.own.items():
                 why = _why(parameters, held, first, (name or "model") in called)
                 self._note(prefix + name, parameters, why)
         self.orphans += any(id(p) not in inside and p.grad is None for p in own) and bool(inside)

@@ -28,8 +28,9 @@ from downslope.training.choices import ProbeTimes
 from downslope.training.environment import environment
 from downslope.training.recorder import Recorder
 
-SHARE = 0.007
-"""Share of the time that sampled steps may cost; the hooks of the other steps take the rest of 2 %."""
+SHARE = 0.005
+"""Share of the time that sampled steps may cost; the first three and the hooks of the other steps take the rest
+of 2 %."""
 
 BUFFER = 256
 """Losses that wait for their way into the history, and off the device."""
@@ -279,7 +280,7 @@ class Track:
         run.choices |= {"probe_price": self._times.price, "probes": self._times.taken}
         tail = losses.values[-max(1, len(losses.values) // 10) :]
         run.summary = {
-            "train_loss": float(tail.mean()) if len(tail) else None,
+            "train_loss": float(tail.mean()) if len(tail) and np.isfinite(tail).all() else None,
             "train_metric": None,
             "valid_loss": run.history.last("valid_loss"),
             "valid_metric": run.history.last("valid_metric"),

@@ -66,6 +66,7 @@ class Observer:
     def __init__(self, model: nn.Module) -> None:
         self.inner = unwrap(model)
         self.owners = {n: m for n, m in named_modules(self.inner) if own_parameters(m)}
+        self.own = {n: own_parameters(m) for n, m in self.owners.items()}
         self.layers = {n: m for n, m in named_modules(self.inner) if type(m) in _MODULES}
         self.names = {id(m): n or "model" for n, m in named_modules(self.inner)}
         self.values: dict[str, dict[str, float]] = {}
@@ -76,7 +77,7 @@ class Observer:
         self._handles: list[RemovableHandle] = []
         self._mode: _Functions | None = None
         self._raw: list[tuple[str, str, Tensor]] = []
-        self._before: list[Tensor] = []
+        self._before: dict[int, Tensor] = {}
         self._last = ""
         self._inside = 0
         self._positions: dict[str, int] = {}
@@ -94,9 +95,10 @@ class Observer:
             self.detach()
 
     def clear(self) -> None:
-        """Forget what was measured and not yet read."""
+        """Forget what was measured and not yet read; learn anew which parameters there are."""
+        self.own = {n: own_parameters(m) for n, m in self.owners.items()}
         self._raw.clear()
-        self._before = []
+        self._before = {}
 
     def measured(self) -> list[str]:
         """The modules whose outputs were measured and not yet read, in forward order."""
@@ -143,8 +145,8 @@ class Observer:
     def gradients(self, scale: float = 1.0) -> None:
         """After the backward pass: gradient norms, in `scale` (of a gradient scaler)."""
         with torch.no_grad():
-            for name, module in self.owners.items():
-                own = [p for p in own_parameters(module) if p.requires_grad]
+            for name, held in self.own.items():
+                own = [p for p in held if p.requires_grad]
                 grads = [p.grad for p in own if p.grad is not None and not p.grad.is_sparse]
                 if grads:
                     self._note(name, "grad_norm", _norm(grads) / scale)
@@ -152,9 +154,9 @@ class Observer:
     def weights(self) -> None:
         """Before the optimizer's step: weight norms; the weights are kept for `updates`."""
         with torch.no_grad():
-            for name, module in self.owners.items():
-                self._note(name, "weight_norm", _norm(own_parameters(module)))
-            self._before = [p.detach().clone() for p in self.inner.parameters()]
+            for name, held in self.own.items():
+                self._note(name, "weight_norm", _norm(held))
+            self._before = {id(p): p.detach().clone() for held in self.own.values() for p in held}
 
     def updates(self) -> None:
         """After the optimizer's step: the size of the update of each module; then all is read off.
@@ -164,13 +166,13 @@ class Observer:
         if not self._before:
             self.read()
             return
-        before = dict(zip(self.inner.parameters(), self._before, strict=True))
+        before = self._before
         with torch.no_grad():
-            for name, module in self.owners.items():
-                own = [p for p in own_parameters(module) if p.requires_grad]
+            for name, held in self.own.items():
+                own = [p for p in held if p.requires_grad]
                 if own:
-                    self._note(name, "update_norm", _norm([p - before[p] for p in own]))
-        self._before = []
+                    self._note(name, "update_norm", _norm([p - before[id(p)] for p in own]))
+        self._before = {}
         self.read()
 
     def read(self) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 from downslope.core.edits import Reinitialise
 from downslope.core.finding import Evidence, Finding, Where
 from downslope.core.run import Run
+from downslope.diagnosis.bare import no_layer
 from downslope.diagnosis.progress import progress, table
 from downslope.diagnosis.proof import proved, refuted, settle, tried
 from downslope.diagnosis.symptom import STEPS, Clear, Unknown, Verdict, symptom
@@ -49,7 +50,7 @@ def init_scale(run: Run) -> Verdict:
     """Weights far larger or far smaller than a start needs, in a run that suffers."""
     layers: Sequence[Mapping[str, Any]] = run.facts["start"]["layers"]
     if not layers:
-        return Unknown("the model has no layer with a matrix of weights")
+        return Unknown(no_layer(run))
     worst = max(_measured(run, layers), key=lambda row: row[1])
     evidence, excess, where = worst
     if excess < 1:

@@ -66,8 +66,8 @@ def stale_gradients(run: Run) -> Verdict:
             unit="share of the sampled steps",
             provenance="equal to the last bit; 0 where gradients are cleared",
         ),
-        message=f"In {kept} of {seen} sampled steps, first in {found['first']}, the gradient of the step "
-        "before was still there, and the new one was added to it: every step goes along the sum of all "
+        message=f"In {kept} of {seen} sampled steps, from step {found['first']} on, the gradient of the "
+        "step before was still there, and the new one was added to it: every step goes along the sum of all "
         "gradients since they were last cleared.",
         remedies=(Advice("call optimizer.zero_grad() before loss.backward(), once for every step"),),
         source=_SOURCE,

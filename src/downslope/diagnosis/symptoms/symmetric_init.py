@@ -15,6 +15,7 @@ from typing import Any
 from downslope.core.edits import Reinitialise
 from downslope.core.finding import Evidence, Finding, Where
 from downslope.core.run import Run
+from downslope.diagnosis.bare import no_layer
 from downslope.diagnosis.progress import progress
 from downslope.diagnosis.proof import proved, refuted, settle, tried
 from downslope.diagnosis.symptom import Clear, Unknown, Verdict, symptom
@@ -39,8 +40,8 @@ def symmetric_init(run: Run) -> Verdict:
     hidden = [layer for layer in layers[:-1] if layer["trainable"]]
     recurrent = [str(each) for each in run.facts["start"].get("alike") or ()]
     if not hidden and not recurrent:
-        return Clear("no hidden layer: no units that could be alike") if layers else Unknown(
-            "the model has no layer with a matrix of weights")  # fmt: skip
+        none = "no hidden layer: no units that could be alike"
+        return Clear(none) if layers else Unknown(no_layer(run))
     alike = [layer for layer in hidden if layer["equal_rows"]]
     if not alike and not recurrent:
         return Clear("the units of every hidden layer start different")
