@@ -29,8 +29,8 @@ from downslope.training.environment import environment
 from downslope.training.recorder import Recorder
 
 SHARE = 0.005
-"""Share of the time that sampled steps may cost; the first three and the hooks of the other steps take the rest
-of 2 %."""
+"""Share of the time that sampled steps may cost; the first three, and the hooks of the other steps, take the
+rest of 2 %."""
 
 BUFFER = 256
 """Losses that wait for their way into the history, and off the device."""
