@@ -256,7 +256,8 @@ class _Session(Session):
         run.facts.setdefault("not_measured", {}).setdefault("signal", reason)
         if share is None or share < WELL or overfitted:
             self._say("whether the inputs say anything about the target")
-            record(self.run, "signal", lambda: signal.measure(self.problem))
+            run.facts["not_measured"]["signal"] = "the data is no table of numbers that trees could read"
+            record(run, "signal", lambda: signal.measure(self.problem))
 
     def _references(self, *, rest: bool = False) -> None:
         """What is reachable, until something is far beyond the run; the `rest` of them where asked for."""

@@ -69,3 +69,8 @@ def test_of_numbers_the_rank_correlation_counts() -> None:
 )
 def test_what_is_no_table_of_numbers_is_not_looked_at(x: torch.Tensor, y: torch.Tensor) -> None:
     assert measure(problem(x, y)) is None
+
+
+def test_indices_are_no_numbers_that_trees_could_read() -> None:
+    rows = torch.randint(0, 50, (400, 2))
+    assert measure(problem(rows, rows[:, 0] % 4)) is None

@@ -43,8 +43,8 @@ def measure(problem: Problem) -> dict[str, Any] | None:
         what chance gives), ``score`` (that area or correlation), ``n``, and of classes ``noise`` (share of
         the labels that the predictions contradict with confidence: the off-diagonal of the confident joint)
         and ``doubted`` (rows in stored order of the sample, the surest first, at most 20); with validation
-        data ``wrong`` and ``wrong_error`` (`astray`). None for data that is no table of numbers, too small or
-        too wide for it.
+        data ``wrong`` and ``wrong_error`` (`astray`). None for data that is no table of numbers (indices are
+        none), too small or too wide for it.
     """
     part = _table(problem, problem.train_source, MOST)
     if part is None or len(part[0]) < FEWEST:
@@ -68,6 +68,8 @@ def _table(problem: Problem, source: Source, count: int) -> Part | None:
     args, kwargs, target = problem.splitter(sample(source, count, None))
     given = batches.tensors((args, kwargs))
     if len(given) != 1 or not isinstance(target, Tensor):
+        return None
+    if not given[0].is_floating_point():  # indices: their order says nothing, and trees read nothing else
         return None
     x = given[0].detach().double()
     x = x.flatten(1) if x.dim() > 1 else x.unsqueeze(1)
