@@ -114,11 +114,12 @@ def test_a_wave_of_no_height_one_on_the_way_down_and_the_order_of_an_epoch_are_n
 
 
 def test_a_chance_likeness_after_one_period_does_not_come_back_after_two() -> None:
-    twice = np.full(200, 1.6)
-    twice[60:75], twice[100:115] = 2.6, 2.6
-    seen = swing(waving(losses=twice))
-    assert seen is None or seen.again < 0.25
-    assert isinstance(oscillation(waving(0.6, losses=twice)), Clear)
+    packet = 1.6 + 0.5 * np.sin(2 * math.pi * STEPS / 30) * np.exp(-(((STEPS - 100) / 30) ** 2))
+    seen = swing(waving(losses=packet))
+    assert seen is not None
+    assert seen.strength > 0.7
+    assert seen.again < 0.25
+    assert isinstance(oscillation(waving(0.6, losses=packet)), Clear)
     wave = swing(waving())
     assert wave is not None
     assert wave.again > 0.9
