@@ -13,7 +13,7 @@ from scripts.pictures.symptoms import data, model, output, step, terrain
 from scripts.pictures.symptoms.curves import Pair, curves
 from scripts.symptoms import executed
 
-_SEEN = {"saddle-point": "train_loss", "plateau": "train_loss"}
+_SEEN = {"plateau": "train_loss"}
 """Where the metric is left to chance: it counts signs of outputs that are all nearly zero."""
 
 MOST = 60_000

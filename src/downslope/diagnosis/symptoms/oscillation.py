@@ -35,7 +35,12 @@ _SOURCE = "Polyak 1964; O'Donoghue and Candes 2015, section 2"
     order=("step", 3),
     needs=("history:train_loss",),
     explains=(
-        "dead-units", "saturated-units", "learning-rate-too-high", "high-bias", "plateau", "too-few-steps",
+        "dead-units",
+        "saturated-units",
+        "learning-rate-too-high",
+        "high-bias",
+        "plateau",
+        "too-few-steps",
         "ill-conditioned",
     ),
     source=_SOURCE,
