@@ -82,8 +82,19 @@ def test_a_script_that_fails_is_never_healthy_and_keeps_its_status(
     plain = [sys.executable, "train.py", "--lr", "0.1"]
     alone = subprocess.run(plain, capture_output=True, text=True, cwd=tmp_path, check=False)
     assert alone.returncode == status
-    # Python names the script by its path as it was given; so do we.
-    assert done.stderr.startswith(alone.stderr.replace(str(tmp_path) + "/", ""))
+    assert done.stderr.startswith(alone.stderr)
+
+
+def test_a_script_finds_what_lies_beside_it_from_any_folder(tmp_path: Path) -> None:
+    (tmp_path / "beside.txt").write_text("found")
+    (tmp_path / "else").mkdir()
+    reading = "import os\nos.chdir('else')\nfolder = os.path.dirname(os.path.abspath(__file__))\n"
+    reading += "print(sys.argv[0], open(os.path.join(folder, 'beside.txt')).read())\n"
+    (tmp_path / "train.py").write_text(SCRIPT + reading)
+    command = [sys.executable, "-m", "downslope", "watch", "train.py", "--lr", "0.1"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert done.stdout.splitlines()[1:] == ["train.py found"], done.stderr
+    assert done.returncode == guard.DONE
 
 
 def test_a_sick_script_that_fails_keeps_its_status_too(tmp_path: Path) -> None:

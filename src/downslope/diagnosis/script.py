@@ -87,7 +87,7 @@ def _compiled(file: Path) -> Any:
     except OSError as error:
         raise TaskError(f"{file}: {error.strerror}; give the path of a Python script") from None
     try:
-        return compile(source, str(file), "exec")
+        return compile(source, str(file.absolute()), "exec")
     except (SyntaxError, ValueError) as error:
         line = f", line {error.lineno}" if isinstance(error, SyntaxError) and error.lineno else ""
         reason = error.msg if isinstance(error, SyntaxError) else str(error)
@@ -97,7 +97,7 @@ def _compiled(file: Path) -> Any:
 def _run(file: Path, code: Any, args: Sequence[str]) -> Ended:
     """Execute the script as ``__main__``."""
     module = ModuleType("__main__")
-    module.__dict__.update(__file__=str(file), __builtins__=__builtins__, __cached__=None, __spec__=None)
+    module.__dict__.update(__file__=code.co_filename, __builtins__=__builtins__, __cached__=None, __spec__=None)
     kept = sys.argv, sys.path[:], sys.modules.get("__main__")
     sys.argv = [str(file), *args]
     sys.path[:1] = [str(file.resolve().parent)]
@@ -110,7 +110,7 @@ def _run(file: Path, code: Any, args: Sequence[str]) -> Ended:
     except KeyboardInterrupt:
         return Ended(INTERRUPTED, "interrupted")
     except BaseException as error:  # noqa: BLE001 (whatever it is, it is the script's own)
-        return Ended(1, "failed", one_line(error) + _tell(error, file))
+        return Ended(1, "failed", one_line(error) + _tell(error, code.co_filename))
     finally:
         sys.argv, sys.path[:] = kept[0], kept[1]
         if kept[2] is not None:
@@ -126,13 +126,13 @@ def _status_of(left: SystemExit) -> int:
     return 1
 
 
-def _tell(error: BaseException, file: Path) -> str:
+def _tell(error: BaseException, script: str) -> str:
     """Print the script's own traceback, without our frames above it; the line of the script, in words."""
     trace: TracebackType | None = error.__traceback__
-    while trace is not None and trace.tb_frame.f_code.co_filename != str(file):
+    while trace is not None and trace.tb_frame.f_code.co_filename != script:
         trace = trace.tb_next
     traceback.print_exception(type(error), error, trace, file=sys.stderr)
-    return "" if trace is None else f" (line {trace.tb_lineno} of {file.name})"
+    return "" if trace is None else f" (line {trace.tb_lineno} of {Path(script).name})"
 
 
 def _judged(audience: Audience, file: Path, ended: Ended, failures: Sequence[str]) -> Diagnosis | None:
