@@ -127,7 +127,8 @@ def test_after_repair_the_edits_of_the_recipe_that_was_given_are_kept(
     assert words == ["fit", "my task.py", "--recipe", "fixed.toml"]
     document(capsys, words)
     described = json.loads(Path("again/run.json").read_text())["problem"]
-    assert [each["kind"] for each in described["edits"]] == ["standardise-inputs"]
+    # first, whatever the repair found worth adding
+    assert described["edits"][0]["kind"] == "standardise-inputs"
 
 
 def test_a_setting_that_a_remedy_changed_is_not_said_again() -> None:

@@ -241,4 +241,4 @@ def test_overfitting_is_not_cleared_where_the_summary_cannot_tell(tmp_path: Path
     run = ds.fit(problem(metric=None), GOOD.edit(epochs=2), folder=tmp_path / "loss", progress=False)
     assert run.summary["best_step"] == run.summary["steps"]
     found = ds.diagnose(ds.load_run(tmp_path / "loss"))
-    assert "scatter" in dict(found.not_checked)["high-variance"]
+    assert "spread of the losses" in dict(found.not_checked)["high-variance"]
