@@ -6,6 +6,7 @@ import contextlib
 import gc
 import io
 import os
+import re
 import runpy
 import signal
 import subprocess
@@ -24,6 +25,7 @@ from torch.optim import optimizer as torch_optimizer
 from downslope.core.errors import TaskError
 from downslope.diagnosis.diagnosis import Diagnosis
 from downslope.diagnosis.script import exit_status, watch_script
+from downslope.training.probes import Observer
 
 START = """
 import sys
@@ -479,3 +481,70 @@ def test_a_path_that_is_no_script_is_refused_in_one_line(tmp_path: Path) -> None
     broken.write_text("def (:\n", encoding="utf-8")
     with pytest.raises(TaskError, match="line 1: this is no Python script"):
         watch_script(broken)
+
+
+LINEAR = """
+model = nn.Sequential(nn.Linear(10, 8), nn.Tanh(), nn.Linear(8, 1))
+"""
+
+LOOP = """
+optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+for step in range(60):
+    optimizer.zero_grad()
+    F.mse_loss(model(X), y).backward()
+    optimizer.step()
+"""
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+def test_a_scripted_model_trains_as_it_does_alone_and_is_said_not_to_be_seen(tmp_path: Path) -> None:
+    script = written(tmp_path, LINEAR + "model = torch.jit.script(model)\n" + LOOP)
+    expected = alone(script)
+    found, status, output = watched(script)
+    assert (status, output) == (0, expected)
+    assert found is not None
+    assert found.healthy
+    assert "torch.jit takes no hooks" in found.run.facts["not_measured"]["dead_fraction"]
+
+
+def test_a_fault_of_the_observation_never_reaches_the_script(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: Any) -> Any:
+        raise RuntimeError("of our own")
+
+    script = written(tmp_path, LINEAR + LOOP)
+    expected = alone(script)
+    monkeypatch.setattr(Observer, "attach", broken)
+    found, status, output = watched(script)
+    assert (status, output) == (0, expected)
+    assert found is not None
+    assert found.run.facts["not_measured"]["dead_fraction"] == "RuntimeError: of our own"
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+def test_a_function_that_calls_a_loss_is_scripted_as_it_is_alone(tmp_path: Path) -> None:
+    body = """
+@torch.jit.script
+def twice(a, b):
+    return 2 * torch.nn.functional.mse_loss(a, b)
+print(twice(X, X + 1).item(), torch.jit.script(F.l1_loss)(X, X + 1).item())
+"""
+    script = written(tmp_path, LINEAR + LOOP + body)
+    expected = alone(script)
+    _, status, output = watched(script)
+    assert (status, output) == (0, expected)
+
+
+def test_a_warning_names_the_line_that_it_names_alone_and_is_given_once(tmp_path: Path) -> None:
+    body = LINEAR + LOOP.replace("model(X), y", "model(X), y[:, 0]")
+    script = written(tmp_path, body)
+    place = rf"{re.escape(script.name)}:\d+: UserWarning: Using a target size"
+    told: list[list[str]] = []
+    for run in (["-m", "downslope", "watch"], []):
+        command = [sys.executable, *run, str(script)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        told.append([line for line in done.stderr.splitlines() if "UserWarning" in line])
+    assert told[0] == told[1]
+    assert len(told[0]) == 1
+    assert re.search(place, told[0][0])

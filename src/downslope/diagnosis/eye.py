@@ -29,6 +29,7 @@ from downslope.training.facts.output import described, node_hook
 from downslope.training.probes import Observer
 
 _IN_PLACE = "the model is compiled in place; model = torch.compile(model) lets it be run beside"
+_SCRIPTED = "a model of torch.jit takes no hooks; train the model it was made of to have it looked into"
 
 STRANGERS = 4
 """Models without a parameter of the optimizer that are noted."""
@@ -193,8 +194,8 @@ class Eye:
         if not self.owns(module):
             self._meet(module)
             return
-        if in_place(module):
-            self.blind = _IN_PLACE
+        if in_place(module) or isinstance(module, torch.jit.ScriptModule):
+            self.blind = _IN_PLACE if in_place(module) else _SCRIPTED
             return
         self._called.add(id(module))
         if self.model is None and id(module) not in self._roots:
@@ -202,6 +203,7 @@ class Eye:
         observer = self.observers[self._roots.get(id(module), next(iter(self.observers)))]
         self._busy = True
         extra = self._first_hooks(observer) if self._first else []
+        self._handles += extra
         observer.attach()
 
         def ended(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
@@ -213,6 +215,16 @@ class Eye:
                 self._forwarded(module, args, kwargs, output)
 
         end = module.register_forward_hook(ended, with_kwargs=True, always_call=True)
+
+    def fault(self, error: Exception) -> None:
+        """A fault of our own before a call: nothing more is looked into, and the call goes on."""
+        self.blind = f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0][:120]}"
+        self._busy = False
+        self._called.clear()
+        self._unhook()
+        for observer in self.observers.values():
+            with contextlib.suppress(Exception):
+                observer.detach()
 
     def _aside(self, module: nn.Module, args: Any, kwargs: Any) -> None:
         """Before the call of a compiled model: the same call beside it, without the compiler."""
@@ -338,15 +350,20 @@ def _weakly(eye: Eye) -> Any:
     def hook(module: nn.Module, args: Any) -> None:
         del args
         found = held()
-        if found is not None:
+        if found is None:
+            return
+        try:
             found.before(module)
+        except Exception as error:  # noqa: BLE001 (nothing we look at may end anybody's training)
+            found.fault(error)
 
     return hook
 
 
 def is_compiled(module: nn.Module) -> bool:
     """Whether `module` is what ``torch.compile(module)`` gives."""
-    return isinstance(module.__dict__.get("_modules", {}).get("_orig_mod"), nn.Module)
+    held = module.__dict__.get("_modules", {})  # those of a scripted module are no dict
+    return "_orig_mod" in held and isinstance(held["_orig_mod"], nn.Module)
 
 
 def _graphs() -> int:

@@ -161,8 +161,7 @@ class Gathered:
         """What the objective does with an output and a target of this loop."""
         if self.first is not None:
             function, made, wanted = self.first
-            with torch.enable_grad(), undisturbed(), warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # the script has had torch's warning of the shapes
+            with torch.enable_grad(), undisturbed():
                 record(run, "objective", lambda: heard.measure(function, made, wanted))
         elif self.crossed is not None:
             run.facts["objective"] = {"crossed": self.crossed, "watched": True}
@@ -272,10 +271,14 @@ def of_problem(run: Run, model: nn.Module, objective: Any, given: Any) -> None:
 
 @contextmanager
 def undisturbed() -> Generator[None]:
-    """A block after which the random states of torch, numpy and Python are those before it."""
+    """A block that warns of nothing, after which the random states of torch, numpy and Python are restored.
+
+    What torch has to say of shapes or values the loop has been told already, of its own calls.
+    """
     python, numbers = random.getstate(), np.random.get_state()  # noqa: NPY002 (the user's own state is kept)
     try:
-        with randomness.seeded(0, "probe", 0):
+        with randomness.seeded(0, "probe", 0), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
             yield
     finally:
         random.setstate(python)

@@ -97,7 +97,8 @@ def _compiled(file: Path) -> Any:
 def _run(file: Path, code: Any, args: Sequence[str]) -> Ended:
     """Execute the script as ``__main__``."""
     module = ModuleType("__main__")
-    module.__dict__.update(__file__=code.co_filename, __builtins__=__builtins__, __cached__=None, __spec__=None)
+    own = {"__file__": code.co_filename, "__builtins__": __builtins__, "__cached__": None, "__spec__": None}
+    module.__dict__.update(own)
     kept = sys.argv, sys.path[:], sys.modules.get("__main__")
     sys.argv = [str(file), *args]
     sys.path[:1] = [str(file.resolve().parent)]
@@ -105,8 +106,8 @@ def _run(file: Path, code: Any, args: Sequence[str]) -> Ended:
     try:
         exec(code, module.__dict__)
     except SystemExit as left:
-        own = _status_of(left)
-        return Ended(own, "failed", f"its own exit with status {own}") if own else Ended(0, "done")
+        gave = _status_of(left)
+        return Ended(gave, "failed", f"its own exit with status {gave}") if gave else Ended(0, "done")
     except KeyboardInterrupt:
         return Ended(INTERRUPTED, "interrupted")
     except BaseException as error:  # noqa: BLE001 (whatever it is, it is the script's own)

@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Any, Protocol, Self
 
 import torch
-from torch import Tensor
+from torch import Tensor, _jit_internal
 from torch.nn import functional
 from torch.optim.optimizer import (
     register_optimizer_step_post_hook,
@@ -28,6 +28,10 @@ LOSSES = (
     "multi_margin_loss", "multilabel_margin_loss", "poisson_nll_loss",
 )  # fmt: skip
 """The losses of `torch.nn.functional` that take output and target first."""
+
+_PASSED_OVER = f"{__file__}:importlib._bootstrap"
+"""File that the wrappers are said to stand in. `warnings.warn` passes over frames of such a name, so that a
+warning of a wrapped function names the caller's line, as it does without us."""
 
 
 class Listener(Protocol):
@@ -72,6 +76,7 @@ class Taps:
         self.listener = listener
         self.failures: list[str] = []
         self._undo: list[Callable[[], None]] = []
+        self._originals: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
         tell = self.listener
@@ -87,6 +92,7 @@ class Taps:
         self._wrap(iterator, "__next__", self._reading)
         for name in LOSSES:
             self._wrap(functional, name, self._scoring)
+        self._wrap(_jit_internal, "get_closure", self._enclosing)
         return self
 
     def __exit__(
@@ -97,7 +103,10 @@ class Taps:
 
     def _wrap(self, owner: Any, name: str, wrapper: Callable[[Any], Any]) -> None:
         original = getattr(owner, name)
-        setattr(owner, name, functools.wraps(original)(wrapper(original)))
+        made = wrapper(original)
+        made.__code__ = made.__code__.replace(co_filename=_PASSED_OVER)
+        self._originals[id(made)] = original
+        setattr(owner, name, functools.wraps(original)(made))
         self._undo.append(lambda: setattr(owner, name, original))
 
     def _tell(self, what: Callable[..., None], *said: Any) -> None:
@@ -174,6 +183,14 @@ class Taps:
             return given
 
         return compiled
+
+    def _enclosing(self, original: Any) -> Any:
+        """TorchScript reads a wrapped function's source, which is the original's; its names are too."""
+
+        def closure(function: Any) -> Any:
+            return original(self._originals.get(id(function), function))
+
+        return closure
 
     def _reading(self, original: Any) -> Any:
         def following(iterator: Any) -> Any:
