@@ -9,11 +9,13 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import sysconfig
 import traceback
 from collections.abc import Callable
 from pathlib import Path
+from typing import TextIO
 
 from downslope.core.errors import DownslopeError
 
@@ -43,6 +45,9 @@ def guarded(action: Callable[[], int], *, debug: bool = False) -> int:
     except BrokenPipeError:
         return _hung_up()
     except Exception as error:  # noqa: BLE001 - what a user's code raises is of any kind, and is told in one line
+        if isinstance(error, OSError) and (refused := unheard(error)):
+            complain(refused)
+            return UNUSABLE
         if debug:
             traceback.print_exc()
         place = _users_line(error)
@@ -56,7 +61,59 @@ def guarded(action: Callable[[], int], *, debug: bool = False) -> int:
 def complain(text: str) -> None:
     """One line on standard error, whatever `text` holds."""
     line = " ".join(text.split())
-    print(f"downslope: {line}", file=sys.stderr)
+    try:
+        print(f"downslope: {line}", file=sys.stderr)
+    except OSError:  # a full disk behind standard error: nobody is left to tell
+        _silence(sys.stderr)
+
+
+def open_streams() -> None:
+    """Streams that were closed before the start lead nowhere, instead of being no streams."""
+    for name, number in (("stdout", 1), ("stderr", 2)):
+        if getattr(sys, name) is None:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            if nowhere != number:
+                os.dup2(nowhere, number)
+            setattr(sys, name, open(number, "w", encoding="utf-8", closefd=False))  # noqa: SIM115 - for good
+
+
+def unheard(error: OSError | None = None) -> str | None:
+    """Which standard stream refuses what was written, and why; None where both take it.
+
+    One that refuses leads nowhere from then on: leaving must not fail on it again. A pipe whose reader has
+    gone is no error.
+
+    Args:
+        error: What was raised; taken for a stream's where it came from a line that speaks.
+    """
+    refused = None
+    if error is not None and not isinstance(error, BrokenPipeError) and _speaking(error):
+        _silence(sys.stdout)
+        refused = f"standard output cannot be written: {error.strerror or error}"
+    for name, stream in (("error", sys.stderr), ("output", sys.stdout)):
+        try:
+            stream.flush()
+        except OSError as failure:
+            _silence(stream)
+            if not isinstance(failure, BrokenPipeError):
+                refused = f"standard {name} cannot be written: {failure.strerror or failure}"
+    return refused
+
+
+def _speaking(error: OSError) -> bool:
+    """Whether the innermost frame of `error` writes to a standard stream and to no file."""
+    files = [Path(frame.f_code.co_filename) for frame, _ in traceback.walk_tb(error.__traceback__)]
+    last = files[-1] if files else Path()
+    ours = last.is_relative_to(_OURS) and (last.parent.name, last.name) in _SPEAKING
+    return error.filename is None and (ours or any(part in ("typer", "click", "rich") for part in last.parts))
+
+
+_SPEAKING = (("cli", "main.py"), ("cli", "voice.py"), ("cli", "guard.py"), ("reporting", "rows.py"))
+
+
+def _silence(stream: TextIO) -> None:
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, stream.fileno())
 
 
 def _place_of_cause(error: DownslopeError) -> str:
@@ -101,8 +158,5 @@ def _short(name: str) -> str:
 
 def _hung_up() -> int:
     """The reader of a pipe has gone: nothing more can be said, and that is no error."""
-    import os
-
-    null = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, sys.stdout.fileno())
+    _silence(sys.stdout)
     return DONE

@@ -60,6 +60,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         status: Any = app(args=arguments, standalone_mode=False, prog_name="downslope")
     except Exception as error:
+        if isinstance(error, OSError) and (refused := guard.unheard(error)):
+            guard.complain(refused)
+            return guard.UNUSABLE
         # By version, typer's usage errors are of click's class or of its own copy: told by their shape.
         message = getattr(error, "format_message", None)
         if type(error).__name__ == "NoArgsIsHelpError":
@@ -76,4 +79,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def run() -> None:
     """Entry point of the ``downslope`` script and of ``python -m downslope``."""
-    sys.exit(main())
+    guard.open_streams()
+    status = main()
+    if refused := guard.unheard():
+        guard.complain(refused)
+        status = guard.UNUSABLE
+    sys.exit(status)

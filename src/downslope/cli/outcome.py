@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -102,3 +102,11 @@ def save_report(path: Path, *things: Any) -> Path:
     from downslope.reporting.report import report
 
     return report(*things).save(path)
+
+
+def attempted(write: Callable[[], Path | None]) -> tuple[Path | None, InputError | None]:
+    """What `write` gives, or why it failed: the result of long work is shown before that is told."""
+    try:
+        return write(), None
+    except InputError as error:
+        return None, error

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +28,12 @@ class Voice:
     quiet: bool = False
     aside: bool = False
     _held: list[str] = field(default_factory=list[str])
+
+    @contextmanager
+    def alone(self) -> Generator[None]:
+        """While a task's own code runs: what it prints goes to standard error under ``--json``."""
+        with contextlib.redirect_stdout(sys.stderr) if self.json else contextlib.nullcontext():
+            yield
 
     @property
     def progress(self) -> bool:
@@ -60,3 +68,21 @@ class Voice:
             from downslope.core.plain import plain
 
             print(json.dumps(plain(content), ensure_ascii=False, allow_nan=False), flush=True)
+
+
+def line_ender(stream: Any) -> Callable[[], None]:
+    """Follow what is written to a text stream; what is returned ends a line that was left open."""
+    write, last = stream.write, ["\n"]
+
+    def followed(text: str) -> Any:
+        written = write(text)
+        last[0] = text[-1:] or last[0]
+        return written
+
+    stream.write = followed
+
+    def end() -> None:
+        if last[0] != "\n":
+            stream.write("\n")
+
+    return end

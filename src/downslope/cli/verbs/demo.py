@@ -82,8 +82,8 @@ def _sick(task: Path, folder: Path, voice: Voice) -> dict[str, Any]:
         return repair_document(mended, None, written)
     fixed = save_fixed(mended, folder / "fixed.toml", voice)
     after = fit(mended.problem, mended.recipe, folder=new_folder("fixed", folder), progress=voice.progress)
-    written = save_report(folder / "report.html", mended, after)
     voice.show([*console.of_run(after, "after"), *console.next_of_repair(mended, console.said(task), fixed)])
+    written = save_report(folder / "report.html", mended, after)
     result = f"{console.before_and_after(run, after)}    report {console.shown(written)}"
     voice.show([Row(result, label="result", tone="good")])
     return repair_document(mended, fixed, written)

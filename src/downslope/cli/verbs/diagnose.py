@@ -26,7 +26,13 @@ def diagnose(
     voice = Voice(json=json, quiet=quiet)
 
     def act() -> int:
-        from downslope.cli.outcome import check_writable, diagnosis_document, save_report, status_of
+        from downslope.cli.outcome import (
+            attempted,
+            check_writable,
+            diagnosis_document,
+            save_report,
+            status_of,
+        )
         from downslope.core.run import load_run
         from downslope.diagnosis.diagnose import diagnose as examine
         from downslope.reporting import console
@@ -38,10 +44,11 @@ def diagnose(
             given.refuse_with_run(folder)
             found = examine(load_run(task))
         else:
-            problem, how = given.load(voice)
-            voice.begin()
-            found = examine(problem, how, budget=budget, progress=voice.progress, folder=folder)
-        written = save_report(report, found.run, found) if report else None
+            with voice.alone():
+                problem, how = given.load(voice)
+                voice.begin()
+                found = examine(problem, how, budget=budget, progress=voice.progress, folder=folder)
+        written, failure = attempted(lambda: save_report(report, found.run, found) if report else None)
         voice.show(
             [
                 *console.header(found.run),
@@ -51,6 +58,8 @@ def diagnose(
             ]
         )
         voice.document({"verb": "diagnose"} | diagnosis_document(found, written))
+        if failure is not None:
+            raise failure
         return status_of(found, interrupted=interruptions() > before)
 
     return guarded(act, debug=debug)

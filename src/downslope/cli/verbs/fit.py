@@ -29,9 +29,10 @@ def fit(
         from downslope.reporting import console
         from downslope.training.fit import fit as train
 
-        problem, how = given.load(voice)
-        check_writable(report)
-        run = train(problem, how, folder=folder, progress=voice.progress, on_probe=voice.begin)
+        with voice.alone():
+            problem, how = given.load(voice)
+            check_writable(report)
+            run = train(problem, how, folder=folder, progress=voice.progress, on_probe=voice.begin)
         written = save_report(report, run) if report else None
         voice.show(
             [*console.header(run), *console.of_run(run), *console.next_of_run(run, given.said, written)]

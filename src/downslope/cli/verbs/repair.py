@@ -38,19 +38,28 @@ def repair(
     voice = Voice(json=json, quiet=quiet)
 
     def act() -> int:
-        from downslope.cli.outcome import check_writable, repair_document, save_fixed, save_report, status_of
+        from downslope.cli.outcome import (
+            attempted,
+            check_writable,
+            repair_document,
+            save_fixed,
+            save_report,
+            status_of,
+        )
         from downslope.diagnosis.repair import repair as mend
         from downslope.reporting import console
         from downslope.training.stopping import interruptions
 
-        problem, how = given.load(voice)
+        with voice.alone():
+            problem, how = given.load(voice)
         earlier = given.edits()
         check_writable(report, output)
         voice.begin()
         before = interruptions()
-        found = mend(problem, how, seeds=seeds, budget=budget, progress=voice.progress, folder=folder)
-        fixed = save_fixed(found, output, voice, earlier)
-        written = save_report(report, found) if report else None
+        with voice.alone():
+            found = mend(problem, how, seeds=seeds, budget=budget, progress=voice.progress, folder=folder)
+        fixed, unsaved = attempted(lambda: save_fixed(found, output, voice, earlier))
+        written, unwritten = attempted(lambda: save_report(report, found) if report else None)
         voice.show(
             [
                 *console.whole_repair(found),
@@ -58,6 +67,8 @@ def repair(
             ]
         )
         voice.document({"verb": "repair"} | repair_document(found, fixed, written))
+        if failure := unsaved or unwritten:
+            raise failure
         return status_of(found.diagnosis, interrupted=found.interrupted or interruptions() > before)
 
     return guarded(act, debug=debug)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from downslope.cli import options as ask
-from downslope.cli.guard import complain, guarded
-from downslope.cli.voice import Voice
+from downslope.cli.guard import UNUSABLE, complain, guarded
+from downslope.cli.voice import Voice, line_ender
+from downslope.core.names import did_you_mean
 
 
 def watch(
@@ -34,29 +36,33 @@ def watch(
     The exit status is the script's own where that is not 0; else 1 after a warning or worse, 2 where nothing
     was trained, 0 otherwise.
     """
+    if str(script).startswith("-"):  # what follows a script is its own, so that the parser refuses no option
+        near = did_you_mean(str(script), ("--report", "--json", "--quiet", "--debug", "--help"))
+        complain(f"No such option: {script}{near} (downslope watch --help shows what there is)")
+        return UNUSABLE
     voice = Voice(json=json, quiet=quiet, aside=True)
 
     def act() -> int:
-        from downslope.cli.outcome import check_writable, diagnosis_document, save_report
+        from downslope.cli.outcome import attempted, check_writable, diagnosis_document, save_report
         from downslope.diagnosis.script import exit_status, watch_script
         from downslope.reporting import console
 
         check_writable(report)
+        place = report and report.absolute()  # the script may change the folder
+        end_line = line_ender(sys.stdout) if json else None
         found, ended = watch_script(script, arguments or [])
+        if end_line:
+            end_line()
         if found is None:
             voice.document({"verb": "watch", "script_exit": ended, "findings": None})
             complain(f"{script}: no step of a torch optimizer was seen, so there is nothing to diagnose")
             return exit_status(found, ended)
-        written = save_report(report, found.run, found) if report else None
-        voice.show(
-            [
-                *console.header(found.run),
-                *console.of_run(found.run),
-                *console.of_diagnosis(found),
-                *console.opened(written),
-            ]
-        )
+        voice.show([*console.header(found.run), *console.of_run(found.run), *console.of_diagnosis(found)])
+        written, failure = attempted(lambda: place and save_report(place, found.run, found) and report)
+        voice.show(console.opened(written))
         voice.document({"verb": "watch", "script_exit": ended} | diagnosis_document(found, written))
+        if failure is not None and not ended:
+            raise failure
         return exit_status(found, ended)
 
     return guarded(act, debug=debug)
