@@ -105,3 +105,20 @@ def test_a_sick_script_that_fails_keeps_its_status_too(tmp_path: Path) -> None:
     found = json.loads(done.stdout.splitlines()[-1])
     assert (found["healthy"], found["script_exit"], found["status"]) == (False, 5, "diverged")
     assert found["findings"][0]["symptom"] == "learning-rate-too-high"
+
+
+def test_a_module_runs_as_python_m_runs_it(tmp_path: Path) -> None:
+    package = tmp_path / "app"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "rates.py").write_text("factor = 1.0\n")
+    own = "from .rates import factor\nprint(factor, __package__, __spec__.name, sys.argv, sys.path[0])\n"
+    (package / "train.py").write_text(SCRIPT + own)
+    words = ["-m", "app.train", "--lr", "0.1"]
+    alone = subprocess.run([sys.executable, *words], capture_output=True, text=True, cwd=tmp_path, check=True)
+    done = watched(tmp_path, *words)
+    assert done.stdout == alone.stdout, done.stderr
+    assert done.returncode == guard.DONE
+    assert "fit     60 steps" in done.stderr
+    missing = watched(tmp_path, "-m", "app.nothing")
+    assert (missing.returncode, missing.stderr.count("\n")) == (guard.UNUSABLE, 1)

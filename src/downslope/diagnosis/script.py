@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 import time
 import traceback
 from collections.abc import Sequence
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import Any, NamedTuple
@@ -22,7 +24,9 @@ INTERRUPTED = 130
 """Exit status of a script that Ctrl-C ended, as a shell has it."""
 
 
-def watch_script(path: str | Path, args: Sequence[str] = ()) -> tuple[Diagnosis | None, int]:
+def watch_script(
+    path: str | Path, args: Sequence[str] = (), *, module: bool = False
+) -> tuple[Diagnosis | None, int]:
     """Run a script unedited, and diagnose the training that was seen in it.
 
     The script runs in this process as ``__main__``, with its own ``sys.argv`` and ``sys.path[0]``; its
@@ -31,23 +35,25 @@ def watch_script(path: str | Path, args: Sequence[str] = ()) -> tuple[Diagnosis 
     then is judged, though never called healthy.
 
     Args:
-        path: A Python file.
+        path: A Python file, or with `module` the name of a module, run as ``python -m`` runs it.
         args: Its command line.
+        module: Whether `path` names a module.
 
     Returns:
         The diagnosis, None where no optimizer step was seen; and the script's own exit status: 0, what it
         gave to ``sys.exit``, 1 after an exception, 130 after Ctrl-C.
 
     Raises:
-        TaskError: no such file, or one that is no Python.
+        TaskError: no such file or module, or one that is no Python.
     """
-    file = Path(path)
+    spec = _found(str(path)) if module else None
+    file = Path(path if spec is None else spec.origin or "")
     code = _compiled(file)
     started = time.perf_counter()
     audience = Audience()
     with Taps(audience) as taps:
         try:
-            ended = _run(file, code, args)
+            ended = _run(file, code, args, spec)
         finally:
             audience.close()
     found = _judged(audience, file, ended, taps.failures)
@@ -94,14 +100,33 @@ def _compiled(file: Path) -> Any:
         raise TaskError(f"{file}{line}: this is no Python script: {reason}") from None
 
 
-def _run(file: Path, code: Any, args: Sequence[str]) -> Ended:
+def _found(name: str) -> ModuleSpec:
+    """Where a module is, seen from the current folder; of a package its ``__main__``."""
+    kept = sys.path[:]
+    sys.path[:1] = [str(Path.cwd())]
+    try:
+        spec = importlib.util.find_spec(name)
+        if spec is not None and spec.submodule_search_locations is not None:
+            spec = importlib.util.find_spec(f"{name}.__main__")
+    except (ImportError, ValueError) as error:
+        raise TaskError(f"-m {name}: {error}; give a module as python -m takes it") from None
+    finally:
+        sys.path[:] = kept
+    if spec is None or not spec.has_location:
+        raise TaskError(f"-m {name}: no such module, seen from {Path.cwd()}; give one as python -m takes it")
+    return spec
+
+
+def _run(file: Path, code: Any, args: Sequence[str], spec: ModuleSpec | None = None) -> Ended:
     """Execute the script as ``__main__``."""
     module = ModuleType("__main__")
-    own = {"__file__": code.co_filename, "__builtins__": __builtins__, "__cached__": None, "__spec__": None}
+    own = {"__file__": code.co_filename, "__builtins__": __builtins__, "__cached__": None, "__spec__": spec}
     module.__dict__.update(own)
+    if spec is not None:
+        module.__package__ = spec.parent
     kept = sys.argv, sys.path[:], sys.modules.get("__main__")
     sys.argv = [str(file), *args]
-    sys.path[:1] = [str(file.resolve().parent)]
+    sys.path[:1] = [str(file.resolve().parent if spec is None else Path.cwd())]
     sys.modules["__main__"] = module
     try:
         exec(code, module.__dict__)

@@ -31,11 +31,15 @@ def watch(
 ) -> int:
     """Run a training script as it is, watch it from outside, and diagnose it at its end.
 
+    -m package.module in the place of SCRIPT runs a module as python -m does.
     Options of downslope stand before SCRIPT; what follows it goes to the script. Standard output stays the
     script's own: the diagnosis goes to standard error, with --json to the last line of standard output.
     The exit status is the script's own where that is not 0; else 1 after a warning or worse, 2 where nothing
     was trained, 0 otherwise.
     """
+    module = str(script) == "-m" and bool(arguments)
+    if module and arguments:
+        script, arguments = Path(arguments[0]), arguments[1:]
     if str(script).startswith("-"):  # what follows a script is its own, so that the parser refuses no option
         near = did_you_mean(str(script), ("--report", "--json", "--quiet", "--debug", "--help"))
         complain(f"No such option: {script}{near} (downslope watch --help shows what there is)")
@@ -50,7 +54,7 @@ def watch(
         check_writable(report)
         place = report and report.absolute()  # the script may change the folder
         end_line = line_ender(sys.stdout) if json else None
-        found, ended = watch_script(script, arguments or [])
+        found, ended = watch_script(script, arguments or [], module=module)
         if end_line:
             end_line()
         if found is None:
