@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+import downslope as ds
 from downslope.core.batches import default_split
 from downslope.core.sources import Memory, read_path
 from downslope.data.gaps import gaps
@@ -59,6 +60,36 @@ def test_every_gap_of_a_file_is_at_the_line_where_it_was_written(tmp_path: Path)
         loaded = read_path(tmp_path / "one.csv", "y")
         told = [*places(loaded.train), *places(loaded.valid)]
         assert told == [f"one.csv line {bad + 2}, column 'c': nan"]
+
+
+def written(tmp_path: Path, bad: dict[int, str], rows: int = 200) -> Path:
+    """A table of `rows` lines below its header; the values of `bad` stand in column b of these lines."""
+    lines = [f"{i % 7},{bad.get(i + 2, i / 7)},{i % 2}" for i in range(rows)]
+    (tmp_path / "one.csv").write_text("a,b,y\n" + "\n".join(lines), encoding="utf-8")
+    return tmp_path / "one.csv"
+
+
+@pytest.mark.parametrize("lines", [(12, 52, 122), (2, 3, 4, 5), tuple(range(20, 200, 9))])
+def test_several_gaps_of_a_file_are_told_in_the_order_of_its_lines(tmp_path: Path, lines: tuple[int]) -> None:
+    loaded = read_path(written(tmp_path, dict.fromkeys(lines, "inf")), "y", 0.0)
+    (gap,) = gaps(loaded.train, default_split, "train")
+    assert [place.at for place in gap.places] == sorted(lines)[:5]
+    assert gap.said == (
+        f"one.csv line {min(lines)}, column 'b': inf "
+        f"(the first of {len(lines)} values that are not finite in the train part)"
+    )
+
+
+def test_both_parts_of_one_file_are_told_together_in_the_order_of_its_lines(tmp_path: Path) -> None:
+    bad = {12: "inf", 32: "nan", 52: "-inf", 122: "inf"}
+    problem = ds.Problem(model="mlp", objective="cross_entropy", arguments={"outputs": 2}, target="y",
+                         train=written(tmp_path, bad))  # fmt: skip
+    found = ds.diagnose(problem, ds.Recipe(epochs=1), progress=False, folder=False).findings[0]
+    assert found.symptom == "non-finite-data"
+    assert re.findall(r"line (\d+), column 'b': ([a-z-]+)", found.message) == [
+        (str(line), value) for line, value in bad.items()
+    ]
+    assert found.evidence.value == 4
 
 
 def test_a_target_of_a_file_has_its_column_named(tmp_path: Path) -> None:

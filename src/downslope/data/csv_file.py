@@ -218,7 +218,8 @@ def _plain(cells: list[str]) -> npt.NDArray[np.float64] | None:
 def _numeric(
     name: str, array: npt.NDArray[np.float64], tell: Callable[[str], None], decimal: str = "."
 ) -> Column:
-    steps = np.diff(array)
+    with np.errstate(invalid="ignore"):  # two infinities below each other have no difference
+        steps = np.diff(array)
     counter = name.lower() in {"id", "index", "unnamed: 0", "column1", "rownames", "row"}
     counter = counter and len(array) > 2 and array[0] in (0, 1)
     if counter and bool(np.all(steps == 1)):

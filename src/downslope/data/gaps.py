@@ -14,6 +14,18 @@ from downslope.core.sources import Memory, Origin
 from downslope.data.inspect import Facts, non_finite
 
 
+class Place(NamedTuple):
+    """Where one value stands that is not finite."""
+
+    file: str | None
+    """The file that it was read from; None of an array."""
+    at: int
+    """Line of a text from 1, row of an array from 0."""
+    said: str
+    """In words, such as "wine.csv line 813, column 'alcohol'"."""
+    value: str
+
+
 class Gap(NamedTuple):
     """The values of one tensor that are not finite."""
 
@@ -21,20 +33,29 @@ class Gap(NamedTuple):
     """"inputs" or "target"."""
     facts: Facts
     """What `non_finite` says."""
-    place: str
-    """Where the first stands, such as "wine.csv line 813, column 'alcohol'"."""
+    places: list[Place]
+    """The first of them, at most `inspect.MOST_TOLD`, in the order of the file or of the array."""
+    part: str
+    """"train" or "valid"."""
+
+    @property
+    def place(self) -> str:
+        """Where the first stands."""
+        return self.places[0].said
 
     @property
     def said(self) -> str:
         """Place and value, and how many there are."""
-        count = self.facts["count"]
-        return f"{self.place}: {self.facts['first']['value']}" + (
-            "" if count == 1 else f" (the first of {count} values that are not finite)"
+        count, first = self.facts["count"], self.places[0]
+        # The order is that of the file, of which the other part has lines too.
+        where = "" if first.file is None else f" in the {self.part} part"
+        return f"{first.said}: {first.value}" + (
+            "" if count == 1 else f" (the first of {count} values that are not finite{where})"
         )
 
 
 def gaps(source: Memory, split: Split, part: str) -> Iterator[Gap]:
-    """The tensors of `source` that hold values that are not finite, in stored order, inputs first.
+    """The tensors of `source` that hold values that are not finite, inputs first.
 
     Args:
         source: One part of a problem's data.
@@ -47,13 +68,19 @@ def gaps(source: Memory, split: Split, part: str) -> Iterator[Gap]:
     several = len(leaves) > 1
     named = [("inputs", f"input {name}" if several else "inputs", each) for name, each in leaves]
     named += [("target", "target", each) for each in batches.tensors(target)]
+    origin = source.origin
     for kind, what, tensor in named:
-        found = non_finite(tensor)
-        if found["count"]:
-            first: Facts = found["first"]
-            origin = source.origin
-            arrays = origin is None
-            yield Gap(kind, found, _in_arrays(part, what, first) if arrays else _in_file(origin, kind, first))
+        found = non_finite(tensor, None if origin is None else origin.at)
+        if not found["count"]:
+            continue
+        some: list[Facts] = found["some"]
+        places = [
+            Place(None, each["row"], _in_arrays(part, what, each), each["value"])
+            if origin is None
+            else Place(origin.file, int(origin.at[each["row"]]), _in_file(origin, kind, each), each["value"])
+            for each in some
+        ]
+        yield Gap(kind, found, places, part)
 
 
 def _in_arrays(part: str, what: str, first: Facts) -> str:

@@ -6,10 +6,12 @@ Non-finite values are sought everywhere, and so is the order of the targets.
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Any, cast
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -24,6 +26,9 @@ LARGEST = 2**24
 
 FEWEST = 64
 """Examples that are looked at however large they are."""
+
+MOST_TOLD = 5
+"""Values that are not finite whose places are told one by one."""
 
 Facts = dict[str, Any]
 
@@ -51,7 +56,8 @@ def facts(inputs: object, target: object = None, *, finite: bool = False) -> Fac
           channels of an image), ``max_abs_mean``, ``max_std``, ``min_std`` (of those that vary),
           ``std_ratio``, ``constant`` (features that do not vary), ``sampled`` (examples measured);
         - ``non_finite`` and ``target_non_finite``: ``count``, ``nan``, ``first`` (``row``, ``column``, flat
-          within the example, its ``index`` there, ``value``; all from 0; None if there is none);
+          within the example, its ``index`` there, ``value``; all from 0; None if there is none), ``some``
+          (a list of at most 5 of these);
         - ``target``: None, or ``kind`` ("binary", "classes", "one-hot", "multi-label", "real"), ``shape``,
           ``dtype``, ``mean``, ``std``, ``min``, ``max``, ``rms``, ``distinct``, ``constant``, ``labels`` and
           ``counts`` (of binary and classes, at most 1000), ``neighbours`` (see `_order`).
@@ -153,8 +159,18 @@ def _number(value: Tensor) -> float | None:
     return found if math.isfinite(found) else None
 
 
-def non_finite(x: Tensor) -> Facts:
-    """``count`` and ``nan`` of the values that are not finite, and where the ``first`` stands."""
+def non_finite(x: Tensor, at: npt.NDArray[np.int64] | None = None) -> Facts:
+    """``count`` and ``nan`` of the values that are not finite, where the ``first`` stands, and ``some`` more.
+
+    Args:
+        x: Examples on axis 0.
+        at: Shape (n,), where each example stands in the file that it comes from; the order in which values
+            are told. None takes the rows as they are.
+
+    Returns:
+        The counts; ``first``, with its ``row``, ``column``, ``index`` and ``value``; and ``some``, a list of
+        at most `MOST_TOLD` of these.
+    """
     nothing = _whole()
     if not x.is_floating_point() or not x.numel():
         return nothing
@@ -165,22 +181,24 @@ def non_finite(x: Tensor) -> Facts:
     bad = ~rows.isfinite()
     if not bool(bad.any()):
         return nothing
-    row = int(bad.any(1).to(torch.uint8).argmax())
-    column = int(bad[row].to(torch.uint8).argmax())
-    return {
-        "count": int(bad.sum()),
-        "nan": int(rows.isnan().sum()),
-        "first": {
+    holding = cast("list[int]", bad.any(1).nonzero().flatten().tolist())
+    if at is not None:
+        holding.sort(key=lambda row: int(at[row]))
+    places = ((row, int(column)) for row in holding for column in bad[row].nonzero().flatten()[:MOST_TOLD])
+    some: list[Facts] = [
+        {
             "row": row,
             "column": column,
             "index": [int(i) for i in np.unravel_index(column, x.shape[1:])] if x.ndim > 1 else [],
             "value": str(float(rows[row, column])),
-        },
-    }
+        }
+        for row, column in itertools.islice(places, MOST_TOLD)
+    ]
+    return {"count": int(bad.sum()), "nan": int(rows.isnan().sum()), "first": some[0], "some": some}
 
 
 def _whole() -> Facts:
-    return {"count": 0, "nan": 0, "first": None}
+    return {"count": 0, "nan": 0, "first": None, "some": []}
 
 
 def _target(y: Tensor) -> Facts:

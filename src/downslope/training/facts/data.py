@@ -12,7 +12,7 @@ from downslope.core.edits import StandardiseInputs, StandardiseTargets, WhitenIn
 from downslope.core.problem import Problem
 from downslope.core.sources import Memory, Source
 from downslope.data.gaps import gaps
-from downslope.data.inspect import facts, sampled
+from downslope.data.inspect import MOST_TOLD, facts, sampled
 from downslope.training.facts.sample import SCORED, drawn, sample
 
 
@@ -26,7 +26,7 @@ def measure(problem: Problem, *, finite: bool = False) -> dict[str, Any]:
     Returns:
         What `downslope.data.facts` says of the first input and the target; ``non_finite``,
         ``target_non_finite``, ``valid_non_finite`` and ``valid_target_non_finite`` with the ``place`` of the
-        ``first`` in words; ``size``, ``valid_n``, ``standardised_targets``.
+        ``first`` in words, and the first ``places`` (``file``, ``at``, ``said``, ``value``); ``size``, ``valid_n``, ``standardised_targets``.
     """
     train, valid = problem.train_source, problem.valid_source
     held = _held(train)
@@ -101,13 +101,16 @@ def _held(source: Source) -> Memory:
 
 
 def _non_finite(problem: Problem, source: Source, held: Memory, part: str, prefix: str) -> dict[str, Any]:
-    """Counts over all inputs, and over all targets, with the first place."""
+    """Counts over all inputs, and over all targets, with the first places."""
     keys = {"inputs": f"{prefix}non_finite", "target": f"{prefix}target_non_finite"}
-    found: dict[str, Any] = {key: {"count": 0, "nan": 0, "first": None} for key in keys.values()}
+    found: dict[str, Any] = {
+        key: {"count": 0, "nan": 0, "first": None, "places": []} for key in keys.values()
+    }
     said = part if held is source else f"{part} stream"
     for gap in gaps(held, problem.splitter, said):
         total = found[keys[gap.kind]]
         total["first"] = total["first"] or gap.facts["first"] | {"place": gap.place}
         total["count"] += gap.facts["count"]
         total["nan"] += gap.facts["nan"]
+        total["places"] = [*total["places"], *(place._asdict() for place in gap.places)][:MOST_TOLD]
     return found
