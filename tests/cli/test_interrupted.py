@@ -26,9 +26,9 @@ from pathlib import Path
 import torch
 from torch import nn
 import downslope as ds
-from downslope.training import loop
+from downslope.training import checkpoint
 
-loop.CHECKPOINT_SECONDS = 0.0  # a checkpoint at every step
+checkpoint.SaveTimes.due = lambda _: True  # a checkpoint at every step
 torch.set_num_threads(1)
 
 def model(width: int = 8):
@@ -57,11 +57,11 @@ TOTAL = 5 * 8
 
 @pytest.fixture(autouse=True)
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    from downslope.training import loop
+    from downslope.training.checkpoint import SaveTimes
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DOWNSLOPE_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", loop.CHECKPOINT_SECONDS)  # the task sets it
+    monkeypatch.setattr(SaveTimes, "due", SaveTimes.due)  # the task sets it
     Path("task.py").write_text(TASK)
     return tmp_path
 

@@ -18,7 +18,7 @@ import downslope as ds
 from downslope.core import weights
 from downslope.core.errors import DownslopeError, ModelError, RunFolderError
 from downslope.core.history import History, Probes
-from downslope.training import loop
+from downslope.training import checkpoint
 from tests.training.problems import classification, regression, same_history, same_state
 
 HOW = ds.Recipe(optimizer="adam", lr=0.02, batch_size=16, epochs=3)
@@ -201,7 +201,7 @@ def test_a_full_disk_keeps_the_last_good_checkpoint(tmp_path: Path, monkeypatch:
 def test_a_disk_that_fills_up_is_told_and_the_run_goes_on_in_memory(
     what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(checkpoint.SaveTimes, "due", lambda _: True)
     undisturbed = ds.fit(regression(), HOW, folder=False, progress=False, observe=0.0)
     real, calls = weights.save_file, {"n": 0}
 
@@ -232,13 +232,20 @@ def test_a_disk_that_fills_up_is_told_and_the_run_goes_on_in_memory(
     with caplog.at_level(logging.WARNING, "downslope"):
         run = ds.fit(regression(), HOW, folder=tmp_path / "run", progress=False, observe=0.0, on_probe=filled)
     assert caplog.text.count("No space left on device") == 1
-    assert "No space left on device" in run.facts["unwritten"]
     assert run.status == "done"
     assert same_history(run, undisturbed)
     assert same_state(run.model().state_dict(), undisturbed.model().state_dict())
     on_disk = ds.load_run(tmp_path / "run", regression())
-    assert on_disk.status == "running"
-    if what == "checkpoint":
+    if what == "history":  # the disk had room again when the first checkpoint was due: all is there
+        assert "can be written again, nothing is missing" in caplog.text
+        assert "unwritten" not in run.facts
+        assert on_disk.status == "done"
+        assert same_history(on_disk, undisturbed)
+        assert same_state(on_disk.model().state_dict(), undisturbed.model().state_dict())
+    else:
+        assert "No space left on device" in run.facts["unwritten"]
+        assert on_disk.status == "interrupted"
+        assert on_disk.facts["killed"]["weights"] == ["best", "last"]
         monkeypatch.setattr(weights, "save_file", real)
         from downslope.training.fit import resume
 

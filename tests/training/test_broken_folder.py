@@ -14,7 +14,7 @@ import pytest
 
 import downslope as ds
 from downslope.core.errors import DownslopeError, RunFolderError
-from downslope.training import loop
+from downslope.training import checkpoint
 from downslope.training.fit import resume
 from tests.training.problems import classification, same_history, same_state
 
@@ -28,7 +28,7 @@ def noisy(**changes: Any) -> ds.Problem:
 @pytest.fixture
 def stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A run of 24 steps that was interrupted after 10, with a checkpoint at every step."""
-    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(checkpoint.SaveTimes, "due", lambda _: True)
     taken: list[int] = []
 
     def press(model: Any) -> None:

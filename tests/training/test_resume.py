@@ -108,10 +108,10 @@ import os, signal, sys
 import torch
 torch.set_num_threads(1)
 import downslope as ds
-from downslope.training import loop
+from downslope.training import checkpoint
 from tests.training.test_resume import HOW, noisy
 
-loop.CHECKPOINT_SECONDS = 0.0
+checkpoint.SaveTimes.due = lambda _: True  # a checkpoint at every step
 kill, folder = int(sys.argv[1]), sys.argv[2]
 
 def constraint(model):
@@ -136,7 +136,11 @@ def test_a_killed_run_that_is_resumed_equals_the_undisturbed_one(tmp_path: Path)
             timeout=120,
         )  # fmt: skip
         assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
-        assert ds.load_run(tmp_path / "killed", noisy()).status == "running"
+        left = ds.load_run(tmp_path / "killed", noisy())
+        assert left.status == "interrupted"
+        assert left.facts["killed"] == {"step": left.summary["steps"], "weights": ["best", "last"]}
+        assert left.summary["steps"] in (8, 9)  # the row of the last step may still have been in memory
+        left.model()
         with (tmp_path / "killed" / "history.jsonl").open("a") as lines:
             lines.write('{"kind":"colu')  # what a kill in the middle of a write leaves
         again = resume(tmp_path / "killed", noisy(), progress=False)

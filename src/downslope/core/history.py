@@ -147,6 +147,20 @@ def encode(kind: str, **content: Any) -> dict[str, Any]:
     return {"kind": kind, **content}
 
 
+def retold(history: History, probes: Probes, facts: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """The lines from which `replay` makes the same three again; `facts` hold plain values."""
+    for name, value in facts.items():
+        yield encode("fact", name=name, value=value)
+    for name in history:
+        if name != "step":
+            series = history.series(name)
+            yield encode("columns", steps=series.steps.tolist(), values={name: series.values.tolist()})
+    for statistic, probe in probes.items():
+        for step, row in zip(probe.steps.tolist(), probe.values.tolist(), strict=True):
+            told = {m: value for m, value in zip(probe.modules, row, strict=True) if value == value}
+            yield encode("probe", step=step, statistic=statistic, values=told)
+
+
 def replay(
     lines: Sequence[Mapping[str, Any]], history: History, probes: Probes, facts: dict[str, Any]
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,10 +15,13 @@ from downslope.core import names
 from downslope.core.edits import from_dict
 from downslope.core.errors import EditError, ModelError, RecipeError, RunFolderError
 from downslope.core.history import History, Probes, replay
+from downslope.core.lock import held
 from downslope.core.plain import plain
 from downslope.core.problem import Problem
 from downslope.core.recipe import Lost, Recipe, read_table
 from downslope.core.weights import load_tensors
+
+_log = logging.getLogger("downslope")
 
 FORMAT = 1
 """Version of the folder's layout; a folder of a later one is refused."""
@@ -35,6 +39,7 @@ class Run:
         problem: What; None until it is given or found.
         folder: Where it is written; None for a run kept in memory.
         status: "running", "done", "goal" (reached), "early-stopped", "interrupted", "diverged", "failed".
+            Of a run read from its folder whose process was killed: "interrupted", and ``facts["killed"]``.
         summary: ``train_loss``, ``train_metric``, ``valid_loss``, ``valid_metric`` (None where there is
             none) of the model that `model` gives, ``steps``, ``seconds``, ``model`` ("best" or "last").
         history: Columns by step: ``train_loss`` (of the batch), ``lr``, ``valid_loss``, ``valid_metric``.
@@ -211,7 +216,30 @@ def load_run(folder: str | Path, problem: Problem | None = None) -> Run:
         replay(read_lines(root / "history.jsonl"), run.history, run.probes, run.facts)
     except (KeyError, TypeError, AttributeError) as error:
         raise RunFolderError(f"{root / 'history.jsonl'} is no history of a run: {error!r}") from error
+    if run.status == "running" and not held(root / "history.jsonl"):
+        _killed(run, root)
+    elif (lost := _cut(run)) is not None:
+        run.facts["cut_short"] = f"{root / 'history.jsonl'} {lost}"
+        _log.warning("%s: what it lacks cannot be judged or drawn", run.facts["cut_short"])
     return run
+
+
+def _killed(run: Run, root: Path) -> None:
+    """What is known of a run whose process is gone and that nobody summed up."""
+    steps = run.history.series("train_loss").steps
+    taken = int(steps[-1]) if len(steps) else 0
+    kept = [each for each in ("best", "last") if (root / "checkpoints" / f"{each}.safetensors").exists()]
+    run.status = "interrupted"
+    run.facts["killed"] = {"step": taken, "weights": kept}
+    run.summary = {"steps": taken, "model": kept[0] if kept else "last"}
+
+
+def _cut(run: Run) -> str | None:
+    """What the history lacks, by the number of steps that the head knows of; None where it is whole."""
+    steps, taken = run.history.series("train_loss").steps, run.summary.get("steps")
+    if run.recipe is None or not isinstance(taken, int) or len(steps) >= taken:
+        return None
+    return f"holds {len(steps)} of {taken} steps: it was cut or deleted"
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:

@@ -47,9 +47,8 @@ def save_tensors(path: Path, state: Mapping[str, Any], notes: Mapping[str, Any] 
         partial.replace(path)
     except (OSError, SafetensorError) as error:
         partial.unlink(missing_ok=True)
-        raise RunFolderError(
-            f"{path} could not be written ({error}); the last good checkpoint stays"
-        ) from error
+        stays = "the former stays" if path.exists() else "there was none before"
+        raise RunFolderError(f"{path} could not be written ({error}); {stays}") from error
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

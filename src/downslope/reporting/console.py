@@ -124,7 +124,7 @@ def next_of_repair(
 ) -> list[Row]:
     """How to train with what was kept."""
     run = repaired.diagnosis.run
-    kept = [Row(shown(run.folder), label="kept", whole=True)] if run.folder is not None else []
+    kept = _kept(run)
     if fixed is None:
         return [*kept, *opened(written)]
     return [*kept, *_then(f"downslope fit {task} --recipe {said(fixed)}", written)]
@@ -132,7 +132,7 @@ def next_of_repair(
 
 def next_of_diagnosis(found: Diagnosis, task: str | None, written: Path | None = None) -> list[Row]:
     """What to do about it; of a run without its task, where to read more."""
-    kept = [Row(shown(found.run.folder), label="kept", whole=True)] if found.run.folder is not None else []
+    kept = _kept(found.run)
     if found.healthy:
         return [*kept, *opened(written)]
     if task is None and found.run.folder is not None:
@@ -143,6 +143,17 @@ def next_of_diagnosis(found: Diagnosis, task: str | None, written: Path | None =
     if by_hand:
         return [*kept, *_then(f"downslope diagnose {task}   # once that is put right", written)]
     return [*kept, *_then(f"downslope repair {task}", written)]
+
+
+def _kept(run: Run) -> list[Row]:
+    """Where the run is; of a folder that could not be written to the end, how much of it is there."""
+    if run.folder is None:
+        return []
+    if (why := run.facts.get("unwritten")) is None:
+        return [Row(shown(run.folder), label="kept", whole=True)]
+    last = run.folder / "checkpoints" / "last.safetensors"
+    there = "an earlier checkpoint is" if last.exists() else "no weights are"
+    return [Row(f"{why}; {there} in the folder, and the trained model is lost", label="lost", tone="bad")]
 
 
 def opened(written: Path | None) -> list[Row]:
@@ -158,8 +169,9 @@ def _then(command: str, written: Path | None) -> list[Row]:
 
 def next_of_run(run: Run, task: str | None, written: Path | None = None) -> list[Row]:
     """Where the run is kept and what one can do with it; without a task its report tells more."""
-    rows = [Row(shown(run.folder), label="kept", whole=True)] if run.folder is not None else []
-    follow = f"downslope resume {said(run.folder)}" if run.status == "interrupted" and run.folder else ""
+    rows = _kept(run)
+    unfinished = run.status == "interrupted" or "unwritten" in run.facts
+    follow = f"downslope resume {said(run.folder)}" if unfinished and run.folder else ""
     if not follow and task is None:
         follow = f"downslope report {said(run.folder)}" if run.folder else "downslope --help"
     follow = follow or f"downslope diagnose {task}"

@@ -146,10 +146,14 @@ def status(run: Run) -> str:
     stopped = cast("Mapping[str, Any]", run.facts.get("stopped") or {})
     if run.status == "failed" and stopped:
         return f"stopped at step {stopped['step']} by {stopped['error']}"
+    killed = cast("Mapping[str, Any]", run.facts.get("killed") or {})
+    if killed:
+        kept = "its last checkpoint is kept" if killed["weights"] else "no weights are kept, only its history"
+        return f"killed at step {killed['step']}; {kept}"
     words = {
         "goal": "stopped at the goal",
         "early-stopped": "stopped early: no better for the recipe's patience",
-        "interrupted": "interrupted; what was done is kept",
+        "interrupted": "interrupted; what was done is kept" if run.folder else "interrupted",
         "failed": "failed",
         "running": "still running",
     }

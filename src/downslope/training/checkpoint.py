@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+import textwrap
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -13,10 +16,38 @@ from downslope.core.errors import RunFolderError
 from downslope.core.history import History
 from downslope.core.weights import load_tensors, save_tensors
 
+_log = logging.getLogger("downslope")
+
 NAME = "resume.safetensors"
 
 RESUMED_BEST = "best-before.safetensors"
 """Best weights as they stood before an interrupted run was measured once more; a resumed run takes them."""
+
+FIRST_SECONDS, LONGEST_SECONDS = 1.0, 30.0
+"""When the resume state goes to disk for the first time, and the longest that is waited from then on."""
+
+SHARE = 0.02
+"""Share of the time that writing may take: a model that takes seconds to write is written less often."""
+
+
+class SaveTimes:
+    """When a run that goes on writes its resume state: early, then at twice the time, then every half minute.
+
+    So a kill loses at most as much as was there before it, and never more than `LONGEST_SECONDS` of a model
+    that is written quickly. At its end a run is always written.
+    """
+
+    def __init__(self) -> None:
+        self._wait, self._saved = FIRST_SECONDS, time.monotonic()
+
+    def due(self) -> bool:
+        """Whether it is time to write."""
+        return time.monotonic() - self._saved > self._wait
+
+    def saved(self, seconds: float) -> None:
+        """Take note that the state was written just now, which took `seconds`."""
+        self._wait = max(min(2 * self._wait, LONGEST_SECONDS), seconds / SHARE)
+        self._saved = time.monotonic()
 
 
 def save_resume(
@@ -88,6 +119,7 @@ def load_resume(
     """
     path = folder / "checkpoints" / NAME
     if not path.exists():
+        _log.warning("%s: no step of it was kept, so the run starts again at step 0", folder)
         return None
     tensors, notes = load_tensors(path)
     state: dict[int, dict[str, Any]] = {int(i): dict(entries) for i, entries in notes["state"].items()}
@@ -104,7 +136,7 @@ def load_resume(
             model.load_state_dict({k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)})
         optimizer.load_state_dict({"state": state, "param_groups": groups})
     except (RuntimeError, ValueError, KeyError) as error:
-        raise RunFolderError(f"{path} belongs to another model or optimizer: {_first_line(error)}") from error
+        raise RunFolderError(f"{path} belongs to another model or optimizer: {_one_line(error)}") from error
     return notes["place"]
 
 
@@ -114,5 +146,5 @@ def _typed_like(new: Mapping[str, Any], old: Mapping[str, Any]) -> dict[str, Any
     return {key: tuple(value) if key in tuples else value for key, value in new.items()}
 
 
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+def _one_line(error: BaseException) -> str:
+    return textwrap.shorten(str(error), 300, placeholder=" ...") or type(error).__name__

@@ -67,7 +67,7 @@ def fit(
         progress: Whether to show how far it is, on standard error.
         observe: Share of the time that probes may take, in [0, 1); 0 turns them off.
         on_probe: Called with a `StepState` at step 0, at every probed step, and at the end.
-        resume: Go on with the run in `folder`.
+        resume: Go on with the run that is in `folder`.
         seconds: Longest time to train, in (0, inf): the run ends after the step that it is in, as one that is
             done, and ``run.facts["cut"]`` says so. Schedules keep the length that the recipe gives.
 
@@ -76,11 +76,13 @@ def fit(
 
     Raises:
         InputError: data, objective, model or recipe cannot be used; one line, nothing is left in `folder`.
-        RunFolderError: the folder cannot be written or resumed.
+        RunFolderError: the folder cannot be written, holds a run already, or none to resume.
     """
     check_asked(problem, recipe)
     if not 0 <= observe < 1:
         raise InputError(f"observe={observe!r}: must lie in [0, 1), it is a share of the time; 0 is off")
+    if resume and not folder:
+        raise InputError(f"resume=True with folder={folder!r}: give the folder of the run to go on with")
     if seconds is not None and not seconds > 0:
         raise InputError(f"seconds={seconds!r}: must lie in (0, inf); leave it out for no limit")
     with ONE_AT_A_TIME:  # runs in threads share torch's global generators
@@ -156,6 +158,7 @@ def resume(folder: str | Path, problem: Problem | None = None, *, progress: bool
     """
     run = load_run(folder, problem)
     if run.status in ("done", "goal", "early-stopped", "diverged"):
+        run.state("last")  # an ended run of which no weights can be read is no run to come back to
         _log.warning("%s: nothing to resume, the run has ended (%s)", folder, run.status)
         return run
     if run.recipe is None:
@@ -182,8 +185,10 @@ def _run_of(
         place = Path(folder)
         if not resume and (place / "run.json").exists():
             raise RunFolderError(f"{place} holds a run already: give another folder, or resume it")
-        if resume and (place / "run.json").exists():  # the same choices give the same bits
+        if resume:  # the same choices give the same bits
             former = load_run(place)
+            if former.status == "running":
+                raise RunFolderError(f"{place}: this run is still going on, in a process that writes it now")
             check_resume(place, former.history)
             kept = ("observe", "probe_price", "threads")
             chosen = {key: former.choices[key] for key in kept if key in former.choices}
@@ -362,7 +367,7 @@ def _summarise(loop: Loop, started: float) -> None:
         "valid_loss": None if valid is None or loop.valid is None else valid.loss,
         "valid_metric": None if valid is None or loop.valid is None else valid.metric,
         "steps": state.step,
-        "seconds": time.perf_counter() - started,
+        "seconds": loop.earlier + time.perf_counter() - started,
         "model": which,
         "best_step": loop.watchman.best_step if which == "best" else state.step,
     }

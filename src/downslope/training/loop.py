@@ -18,7 +18,7 @@ from downslope.core.loss import Loss
 from downslope.core.sources import Memory, Source
 from downslope.core.weights import copied, save_tensors
 from downslope.training.average import averaged
-from downslope.training.checkpoint import RESUMED_BEST, load_resume, save_resume
+from downslope.training.checkpoint import RESUMED_BEST, SaveTimes, load_resume, save_resume
 from downslope.training.choices import ProbeTimes
 from downslope.training.evaluate import Evaluation, evaluate
 from downslope.training.hints import hint
@@ -31,9 +31,6 @@ from downslope.training.state import OnProbe, StepState
 from downslope.training.stochastic import StepRandomness
 from downslope.training.stopping import Watchman, stoppable
 from downslope.training.streams import STREAMED_EPOCH, tell_long
-
-CHECKPOINT_SECONDS = 30.0
-"""How often the resume state goes to disk while a run goes on; it always does at the end of a run."""
 
 MOST_EVALUATIONS = 500
 """Evaluations over a run without patience; full-batch runs with thousands of epochs skip some."""
@@ -85,8 +82,7 @@ class Loop:
         self.bfloat16 = state.run.choices.get("precision") == "bfloat16"
         self.dtype = next(state.model.parameters()).dtype
         self.stopped = self.late = False
-        self.position = 0
-        self._saved = time.monotonic()
+        self.position, self.earlier, self.saves = 0, 0.0, SaveTimes()
         self._restores = isinstance(state.model, Adapted) and state.model.transforms_target
         self._needs_closure = isinstance(state.optimizer, torch.optim.LBFGS)
 
@@ -97,7 +93,7 @@ class Loop:
         state, run = self.state, self.state.run
         if resume:
             self._resume()
-        self.ends = time.monotonic() + self.seconds
+        self.begun, self.ends = time.monotonic(), time.monotonic() + self.seconds
         with (
             self.random,
             stoppable(self._stop),
@@ -349,17 +345,18 @@ class Loop:
         endless = self.per_epoch is None and self.position % STREAMED_EPOCH == 0
         if endless and self.state.run.status == "running":
             self._evaluate()
-        if self.recorder.folder is not None and time.monotonic() - self._saved > CHECKPOINT_SECONDS:
+        if self.recorder.folder is not None and self.saves.due():
             self.save()
 
     def save(self) -> None:
         """Last and best weights and the resume state, to the folder where there is one."""
         folder = self.recorder.folder
-        self._saved = time.monotonic()
         if folder is None:
             return
+        begun = time.monotonic()
         self.recorder.flush()
-        self.recorder.guarded(lambda: self._write(folder / "checkpoints"))
+        self.recorder.guarded(lambda: self._write(folder / "checkpoints"), again=True)
+        self.saves.saved(time.monotonic() - begun)
 
     def _write(self, checkpoints: Path) -> None:
         state = self.state
@@ -370,6 +367,7 @@ class Loop:
             place = {
                 "step": state.step, "epoch": state.epoch, "position": self.position,
                 "watchman": self.watchman.state(), "probes": [self.times.taken, self.times.next],
+                "seconds": self.earlier + time.monotonic() - self.begun,
             }  # fmt: skip
             save_resume(checkpoints.parent, self._models(), state.optimizer, place)
 
@@ -385,6 +383,7 @@ class Loop:
         if place is None:
             self.recorder.rewind(-1)
             return
+        self.earlier = float(place.get("seconds", 0.0))
         state.step, state.epoch, self.position = place["step"], place["epoch"], place["position"]
         self.watchman.restore(place["watchman"])
         self.times.taken, self.times.next = place["probes"]

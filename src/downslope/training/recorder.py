@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 from downslope.core.errors import RunFolderError
-from downslope.core.history import encode, replay
+from downslope.core.history import encode, replay, retold
+from downslope.core.lock import hold
 from downslope.core.plain import plain, to_toml
 from downslope.core.recipe import Recipe
 from downslope.core.run import FORMAT, Run, read_lines
@@ -66,7 +67,7 @@ class Recorder:
             lines = folder / "history.jsonl"
             if lines.exists():
                 _cut_broken_end(lines)
-            self._file = lines.open("a", encoding="utf-8")
+            self._append(lines)
             if self.run.recipe is not None:
                 _write_text(folder / "recipe.toml", _recipe_text(self.run.recipe))
             _write(folder / "environment.json", self.run.environment)
@@ -75,6 +76,10 @@ class Recorder:
             raise RunFolderError(
                 f"{folder} cannot be written: {error.strerror}; give another folder"
             ) from error
+
+    def _append(self, lines: Path) -> None:
+        self._file = lines.open("a", encoding="utf-8")
+        hold(self._file)
 
     def head(self) -> None:
         """Write what the run is and how it stands."""
@@ -147,9 +152,7 @@ class Recorder:
         """Flush everything and write the head for the last time."""
         self.flush()
         self.head()
-        if self._file is not None:
-            with contextlib.suppress(OSError):  # a full disk was told when it was met
-                self._file.close()
+        self._close()
 
     def discard(self) -> None:
         """Take back what was written for a run that turned out not to be one."""
@@ -168,20 +171,47 @@ class Recorder:
             file, text = self._file, json.dumps(content, separators=(",", ":"))
             self.guarded(lambda: file.write(text + "\n"))
 
-    def guarded(self, write: Callable[[], object]) -> None:
+    def guarded(self, write: Callable[[], object], *, again: bool = False) -> None:
         """Do a write. After a failure (a full disk) the run goes on in memory and nothing more is written, so
-        that what is in the folder stays one consistent state; the failure is told at once.
+        that what is in the folder stays one consistent state; it is told at once.
+
+        Args:
+            write: What writes.
+            again: Whether to try it after a failure too, once the whole history is written anew from memory.
         """
-        if self._broken:
+        if self._broken and not again:
             return
         try:
+            if self._broken:
+                self._rewrite()
             write()
         except (OSError, RunFolderError) as error:
+            self._close()
+            if not self._broken:
+                reason = error.strerror if isinstance(error, OSError) else str(error)
+                self.run.facts["unwritten"] = said = f"{self.folder}: {reason}"
+                _log.warning("%s; the run goes on in memory, and is written once there is room", said)
             self._broken = True
-            reason = error.strerror if isinstance(error, OSError) else str(error)
-            said = f"{self.folder}: {reason}; the run goes on in memory, its folder ends here"
-            self.run.facts["unwritten"] = said
-            _log.warning(said)
+            return
+        if self._broken:
+            self._broken = False
+            del self.run.facts["unwritten"]
+            _log.warning("%s: can be written again, nothing is missing", self.folder)
+
+    def _rewrite(self) -> None:
+        if self.folder is None:
+            return
+        facts = {name: plain(value) for name, value in self.run.facts.items() if name != "unwritten"}
+        rows = retold(self.run.history, self.run.probes, facts)
+        lines = self.folder / "history.jsonl"
+        _write_text(lines, "".join(json.dumps(row, separators=(",", ":")) + "\n" for row in rows))
+        self._append(lines)
+
+    def _close(self) -> None:
+        if self._file is not None:
+            with contextlib.suppress(OSError):
+                self._file.close()
+            self._file = None
 
 
 def _write(path: Path, content: Mapping[str, Any]) -> None:

@@ -26,6 +26,7 @@ def fit(
 
     def act() -> int:
         from downslope.cli.outcome import check_writable, run_document, save_report
+        from downslope.core.errors import RunFolderError
         from downslope.reporting import console
         from downslope.training.fit import fit as train
 
@@ -38,6 +39,8 @@ def fit(
             [*console.header(run), *console.of_run(run), *console.next_of_run(run, given.said, written)]
         )
         voice.document({"verb": "fit"} | run_document(run, written))
+        if "unwritten" in run.facts:
+            raise RunFolderError(f"not kept: {run.facts['unwritten']}")
         return INTERRUPTED if run.status == "interrupted" else DONE
 
     return guarded(act, debug=debug)

@@ -23,12 +23,15 @@ def resume(
 
     def act() -> int:
         from downslope.cli.outcome import run_document
+        from downslope.core.errors import RunFolderError
         from downslope.reporting import console
         from downslope.training.fit import resume as go_on
 
         run = go_on(folder, progress=voice.progress)
         voice.show([*console.header(run), *console.of_run(run), *console.next_of_run(run, None)])
         voice.document({"verb": "resume"} | run_document(run))
+        if "unwritten" in run.facts:
+            raise RunFolderError(f"not kept: {run.facts['unwritten']}")
         return INTERRUPTED if run.status == "interrupted" else DONE
 
     return guarded(act, debug=debug)
