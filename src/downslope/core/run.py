@@ -220,7 +220,7 @@ def load_run(folder: str | Path, problem: Problem | None = None) -> Run:
         _killed(run, root)
     elif (lost := _cut(run)) is not None:
         run.facts["cut_short"] = f"{root / 'history.jsonl'} {lost}"
-        _log.warning("%s: what it lacks cannot be judged or drawn", run.facts["cut_short"])
+        _log.warning(run.facts["cut_short"])
     return run
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from downslope.core.errors import DownslopeError
+from downslope.core.errors import DownslopeError, RunFolderError
 from downslope.core.problem import Problem
 from downslope.core.recipe import Recipe
 from downslope.core.run import Run
@@ -28,7 +28,13 @@ FACTS = ("data", "order", "features", "output", "objective", "flow", "affine", "
 
 
 def diagnose_run(run: Run) -> Diagnosis:
-    """The diagnosis of a finished run; what could not be looked at is named with the reason."""
+    """The diagnosis of a finished run; what could not be looked at is named with the reason.
+
+    Raises:
+        RunFolderError: its history was cut: half of it would be judged as the whole.
+    """
+    if cut := run.facts.get("cut_short"):
+        raise RunFolderError(f"{cut}, and half a history is no run to judge; fit again")
     begun = time.monotonic()
     if run.recipe is not None:
         problem = _at_hand(run)

@@ -40,7 +40,8 @@ def gap(run: Run, ending: Mapping[str, Any], constant: Mapping[str, Any]) -> tup
 def unmeasured(run: Run, ending: Mapping[str, Any]) -> str | None:
     """Why `ending` does not tell the gap at the end, such as one read off a summary; None if it does."""
     if ending.get("scored_step") not in (None, ending.get("steps")):
-        return "the model of the last step was not scored; give the run's problem"
+        why = (run.facts.get("not_measured") or {}).get("ending", "give the run's problem")
+        return f"the model of the last step was not scored; {why}"
     counted = bounded(run) and run.metric_name != "r2" and ending.get("train_metric") is not None
     if counted or ending.get("train_stderr") is not None or ending.get("valid_stderr") is not None:
         return None

@@ -34,7 +34,7 @@ def of_run(run: Run, label: str = "fit") -> list[Row]:
     rows = [Row("  ".join(part for part in parts if part and part != "-"), label=label)]
     ended = facts.status(run)
     if ended:
-        tone: Tone = "bad" if run.status in ("diverged", "failed") else "faint"
+        tone: Tone = "bad" if facts.bad(run) else "faint"
         rows.append(Row(ended, label="end", indent=2, tone=tone))
     return rows
 
@@ -151,9 +151,9 @@ def _kept(run: Run) -> list[Row]:
         return []
     if (why := run.facts.get("unwritten")) is None:
         return [Row(shown(run.folder), label="kept", whole=True)]
-    last = run.folder / "checkpoints" / "last.safetensors"
-    there = "an earlier checkpoint is" if last.exists() else "no weights are"
-    return [Row(f"{why}; {there} in the folder, and the trained model is lost", label="lost", tone="bad")]
+    there = (run.folder / "checkpoints" / "last.safetensors").exists()
+    left = "what was written before that is in the folder" if there else "no weights are in the folder"
+    return [Row(f"{why}; {left}", label="lost", tone="bad")]
 
 
 def opened(written: Path | None) -> list[Row]:

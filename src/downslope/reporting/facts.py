@@ -135,17 +135,24 @@ def fixed(value: float) -> str:
     return f"{value:.3f}" if 0.99 <= abs(value) < 1 else f"{value:.2f}"
 
 
+def bad(run: Run) -> bool:
+    """Whether the way the run ended, or was kept, is a fault."""
+    return run.status in ("diverged", "failed") or "cut_short" in run.facts
+
+
 def status(run: Run) -> str:
     """How the run ended, in words; "" where it simply ended."""
-    bad = cast("Mapping[str, Any]", run.facts.get("nonfinite") or {})
+    lost = cast("Mapping[str, Any]", run.facts.get("nonfinite") or {})
     if run.status == "diverged":
-        if not bad:
+        if not lost:
             return "diverged"
-        where = f" in {called(run.facts, bad['module'])}" if bad.get("module") else ""
-        return f"diverged: {bad.get('what', 'loss')}{where} not finite at step {bad.get('step')}"
+        where = f" in {called(run.facts, lost['module'])}" if lost.get("module") else ""
+        return f"diverged: {lost.get('what', 'loss')}{where} not finite at step {lost.get('step')}"
     stopped = cast("Mapping[str, Any]", run.facts.get("stopped") or {})
     if run.status == "failed" and stopped:
         return f"stopped at step {stopped['step']} by {stopped['error']}"
+    if cut := run.facts.get("cut_short"):
+        return f"damaged: {cut}"
     killed = cast("Mapping[str, Any]", run.facts.get("killed") or {})
     if killed:
         kept = "its last checkpoint is kept" if killed["weights"] else "no weights are kept, only its history"
@@ -153,7 +160,7 @@ def status(run: Run) -> str:
     words = {
         "goal": "stopped at the goal",
         "early-stopped": "stopped early: no better for the recipe's patience",
-        "interrupted": "interrupted; what was done is kept" if run.folder else "interrupted",
+        "interrupted": "interrupted; what was done is kept",
         "failed": "failed",
         "running": "still running",
     }

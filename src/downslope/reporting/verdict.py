@@ -61,7 +61,7 @@ def verdict(run: Run, diagnosis: Diagnosis | None) -> tuple[Mood, str, Sequence[
     """Mood, headline and further sentences."""
     ended = facts.status(run)
     if diagnosis is None:
-        bad = run.status in ("diverged", "failed")
+        bad = facts.bad(run)
         head = sentence(ended) if ended else "Trained; no diagnosis was asked for"
         return ("bad" if bad else "plain"), head, ()
     root = diagnosis.root

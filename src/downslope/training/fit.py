@@ -158,7 +158,8 @@ def resume(folder: str | Path, problem: Problem | None = None, *, progress: bool
     """
     run = load_run(folder, problem)
     if run.status in ("done", "goal", "early-stopped", "diverged"):
-        run.state("last")  # an ended run of which no weights can be read is no run to come back to
+        for which in ("last", "best"):  # a run of which no weights can be read is none to come back to
+            run.state(which)
         _log.warning("%s: nothing to resume, the run has ended (%s)", folder, run.status)
         return run
     if run.recipe is None:

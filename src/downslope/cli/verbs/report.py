@@ -33,7 +33,8 @@ def report(
         from downslope.reporting.rows import Row
 
         run = load_run(folder)
-        written = save_report(output or folder / "report.html", run, judge(run))
+        found = [] if "cut_short" in run.facts else [judge(run)]  # half a history is no run to judge
+        written = save_report(output or folder / "report.html", run, *found)
         voice.show([Row(shown(written), label="report")])
         voice.document({"verb": "report", "report": written})
         return DONE

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from downslope.core.errors import DownslopeError
 from downslope.core.run import Run
 
 
@@ -31,4 +32,6 @@ def record(run: Run, name: str, measure: Callable[[], Any]) -> Any:
 def one_line(error: BaseException) -> str:
     """An exception in one line."""
     text = str(error).strip().splitlines()
+    if text and isinstance(error, DownslopeError):  # its message is one line, meant for the user
+        return text[0]
     return f"{type(error).__name__}: {text[0][:200]}" if text else type(error).__name__
