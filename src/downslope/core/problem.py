@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 import inspect
+import logging
 import math
 import re
 from collections.abc import Callable, Mapping
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from downslope.core.edits import Edit
 
 Direction = Literal["max", "min"]
+
+_log = logging.getLogger("downslope")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -109,11 +112,11 @@ class Problem:
         held = self.valid
         if isinstance(self.train, (str, Path)):
             second = isinstance(held, (str, Path))
-            loaded = read_path(self.train, self.target, held if second else 0.2 if held is None else 0.0)
+            loaded = _read_file(self.train, self.target, held if second else 0.2 if held is None else 0.0)
             put(self, "train", loaded.train)
             held = loaded.valid if second or held is None else held
         elif isinstance(held, (str, Path)):
-            held = read_path(held, self.target, 0.0).train
+            held = _read_file(held, self.target, 0.0).train
         put(self, "train", as_source(self.train, "train"))
         put(self, "valid", None if held is None else as_source(held, "valid"))
 
@@ -309,6 +312,14 @@ class Problem:
             "valid": None if self.valid_source is None else self.valid_source.size,
             "edits": [edit.to_dict() for edit in self.edits],
         }
+
+
+def _read_file(path: str | Path, target: str | None, valid: float | str | Path) -> Any:
+    """What `read_path` gives; where it had to guess how the file is to be read, a warning says so."""
+    loaded = read_path(path, target, valid)
+    for doubt in loaded.doubts:
+        _log.warning("%s: %s", Path(path).name, doubt)
+    return loaded
 
 
 def _goal(value: Any, metric: Any) -> float:

@@ -43,6 +43,7 @@ def load_csv(path: Path, target: str | None, *, seed: int, valid: float | Path) 
     cells = read_cells(path, target)
     told = list(cells.told)
     goal = _target_index(cells, target, path, told)
+    doubts = (*cells.doubts, *([told[-1]] if target is None else []))
     cells = _with_target(cells, goal, path, told)
     decided, decimal = _decide(_cells_of(cells, goal, told), cells.names[goal])
     told.append(decided.told)
@@ -74,7 +75,7 @@ def load_csv(path: Path, target: str | None, *, seed: int, valid: float | Path) 
         rest = origin(valid, lines, np.arange(len(lines)))
     else:
         held, rest = cut.valid, origin(path, cells.lines, cut.valid_rows)
-    return Loaded(cut.train, held, decided.task, names, decided.classes, name, told, (first, rest))
+    return Loaded(cut.train, held, decided.task, names, decided.classes, name, told, (first, rest), doubts)
 
 
 def _second(

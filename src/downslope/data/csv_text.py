@@ -37,6 +37,8 @@ class Cells(NamedTuple):
     """The line of the file on which each row begins, counted from 1, for messages."""
     told: list[str]
     delimiter: str = ","
+    doubts: tuple[str, ...] = ()
+    """What of it is a guess, one sentence each; `told` has them too."""
 
 
 def is_missing(cell: str) -> bool:
@@ -96,14 +98,16 @@ def read_cells(path: Path, target: str | None = None) -> Cells:
         told.append(f"cells are separated by {_spoken(delimiter)}")
     rows, lines, spans = _rows(path, text, delimiter)
     names, start = _header(rows, target)
+    doubts: list[str] = []
     if not start:
-        told.append(f"no header found: columns are named {names[0]} to {names[-1]}")
+        doubts.append(f"no header found: columns are named {names[0]} to {names[-1]}")
     elif all(number(cell) is not None for cell in rows[0]):
-        told.append("the first row, all numbers, was taken as the header, as it holds the target's name")
+        doubts.append("the first row, all numbers, was taken as the header, as it holds the target's name")
+    told += doubts
     _check_lengths(path, names, rows, lines, spans)
     if start == len(rows):
         raise DataError(f"{path.name} holds a header and no rows; at least one example is needed")
-    return Cells(names, rows[start:], lines[start:], told, delimiter)
+    return Cells(names, rows[start:], lines[start:], told, delimiter, tuple(doubts))
 
 
 def _rows(path: Path, text: str, delimiter: str) -> tuple[list[list[str]], list[int], list[int]]:

@@ -41,3 +41,5 @@ class Loaded(NamedTuple):
     """Every decision that the file did not spell out, one sentence each."""
     origins: tuple[Origin, Origin]
     """Where in the file the training examples stand, and those held out."""
+    doubts: tuple[str, ...] = ()
+    """What of `told` is a guess about how the file is to be read, which one must see."""
