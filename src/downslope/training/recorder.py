@@ -156,10 +156,10 @@ class Recorder:
 
     def discard(self) -> None:
         """Take back what was written for a run that turned out not to be one."""
-        if self._file is None or self.folder is None:
+        if self.folder is None:
             return
+        self._close()
         with contextlib.suppress(OSError):
-            self._file.close()
             for name in ("run.json", "recipe.toml", "environment.json", "history.jsonl"):
                 (self.folder / name).unlink(missing_ok=True)
             (self.folder / "checkpoints").rmdir()
