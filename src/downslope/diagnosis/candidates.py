@@ -16,6 +16,7 @@ from downslope.core.edits import (
     StandardiseInputs,
     StandardiseTargets,
     WhitenInputs,
+    Widen,
     WrapModel,
 )  # fmt: skip
 from downslope.core.recipe import Recipe
@@ -26,7 +27,7 @@ MOST = 6
 
 _SIZES: dict[type[Edit], int] = {
     SetObjective: 2, StandardiseInputs: 1, StandardiseTargets: 1, WhitenInputs: 2, Reinitialise: 2,
-    SetArgument: 2, ReplaceModule: 2, WrapModel: 3,
+    SetArgument: 2, ReplaceModule: 2, Widen: 2, WrapModel: 3,
 }  # fmt: skip
 
 
@@ -87,6 +88,11 @@ def size(edit: Edit) -> int:
     if isinstance(edit, SetRecipe):
         return len(edit.changes)
     return sum(map(size, edit.edits)) if isinstance(edit, Combined) else _SIZES.get(type(edit), 3)
+
+
+def rate_alone(edit: Edit) -> bool:
+    """Whether an edit changes the learning rate and nothing else."""
+    return all(isinstance(each, SetRecipe) and set(each.changes) == {"lr"} for each in parts(edit))
 
 
 def joined(first: Edit, then: Edit, recipe: Recipe) -> Edit:

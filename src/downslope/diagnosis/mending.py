@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from downslope.core.edits import Combined, Edit
 from downslope.core.errors import DownslopeError
 from downslope.diagnosis.budget import Budget
-from downslope.diagnosis.candidates import candidates, joined, parts, size, unique
+from downslope.diagnosis.candidates import candidates, joined, parts, rate_alone, size, unique
 from downslope.diagnosis.contest import Arm, Contest, check_possible
 from downslope.diagnosis.diagnose import diagnose
 from downslope.diagnosis.elimination import EQUAL, alive, leader
@@ -210,7 +210,8 @@ class Mending:
             edits = self._look(best)
             if not edits:
                 return
-            self._race(unique(joined(best.edit, each, self.recipe) for each in edits))
+            beside = edits if rate_alone(best.edit) else []  # the rate was that of another model
+            self._race(unique([*(joined(best.edit, each, self.recipe) for each in edits), *beside]))
             now = self._best
             if now is None or self._ahead(now, best) < self._material:
                 return

@@ -17,6 +17,7 @@ from downslope.core.edits import (
     SetRecipe,
     StandardiseInputs,
     StandardiseTargets,
+    widening,
 )
 from downslope.core.method import is_named, optimizer_defaults
 from downslope.core.problem import Problem
@@ -123,9 +124,13 @@ def _scales(run: Run, problem: Problem) -> Iterator[Edit]:
 
 
 def _bold(problem: Problem, recipe: Recipe) -> Iterator[Edit]:
-    """What is worth a look where no cause is known: other weights, no decay, bounded steps, usual batches."""
+    """What is worth a look where no cause is known: other weights, more units, no decay, bounded steps, usual
+    batches.
+    """
     if not any(isinstance(each, Reinitialise) for each in problem.edits):
         yield Reinitialise("auto")
+    if (wider := widening(problem)) is not None:
+        yield wider
     if recipe.weight_decay:
         yield SetRecipe({"weight_decay": 0.0}, {"weight_decay": recipe.weight_decay})
     if recipe.clip_norm is None:

@@ -85,6 +85,8 @@ class Repair:
                 made = f"{reference(edit.factory) or edit.factory}".replace(":", ".")
                 given = ", ".join(f"{key}={value!r}" for key, value in edit.arguments.items())
                 lines.append(f"{'in code':>12}  model.get_submodule({edit.name!r}) becomes {made}({given})")
+            applied = next((each for each in self.problem.edits if each == edit), edit)
+            lines += [f"{'in code':>12}  {line}" for line in getattr(applied, "in_code", ())]
         return "\n".join(lines)
 
     def save(self, path: str | Path) -> Path:

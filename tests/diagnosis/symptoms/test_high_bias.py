@@ -6,8 +6,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from torch import nn
 
+import downslope as ds
 from downslope.core.edits import Advice, SetArgument
 from downslope.core.finding import Finding
 from downslope.core.run import Run
@@ -39,6 +41,27 @@ def test_a_linear_model_of_a_linear_target_and_a_wide_one_of_a_bent_target_are_h
     assert diagnosed(task, recipe(optimizer="sgd", lr=0.05)).healthy
     wide = problem(numbers(), narrow, "mse", "r2", arguments={"width": 32})
     assert diagnosed(wide, recipe(lr=1e-2, epochs=40)).healthy
+
+
+@pytest.mark.parametrize(
+    ("model", "words"),
+    [
+        (
+            lambda: nn.Sequential(nn.Linear(6, 1), nn.Tanh(), nn.Linear(1, 1)),
+            "hidden layers 64 times as wide",
+        ),
+        (lambda: nn.Sequential(nn.Flatten(), nn.Linear(6, 1)), "module 1 -> mlp"),
+    ],
+)
+def test_a_factory_without_a_size_gets_its_layers_replaced_and_that_is_proved(model: Any, words: str) -> None:
+    task, how = problem(numbers(), model, "mse", "r2"), recipe(lr=1e-2, epochs=40)
+    found = ds.repair(task, how, budget="1000000 steps", progress=False, folder=False)
+    assert words in {str(each) for each in found.edits}
+    assert "in code" in found.diff
+    assert found.before is not None
+    assert found.after is not None
+    assert found.after > found.before + 0.2
+    assert found.problem.build()(torch.zeros(5, 6)).shape == (5, 1)
 
 
 # -- by hand: a guess has 2.3, the run ended at 1.8 -------------------------------------------------------
@@ -100,5 +123,18 @@ def test_a_maximised_objective_is_compared_in_its_own_direction() -> None:
     assert found(high_bias(made)).evidence.value == pytest.approx((1.7 - 0.3) / (2.3 - 0.3))
 
 
-def test_without_a_size_to_set_there_is_advice() -> None:
-    assert [type(each) for each in found(high_bias(poor())).remedies] == [Advice]
+class Own(nn.Module):
+    """Weights of its own beside its layers: no edit makes it wider."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(4, 2))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x @ self.weight
+
+
+def test_where_no_layer_can_be_replaced_there_is_advice() -> None:
+    made = poor()
+    made.problem = problem_of(model=Own)
+    assert [type(each) for each in found(high_bias(made)).remedies] == [Advice]

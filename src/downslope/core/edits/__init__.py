@@ -17,9 +17,11 @@ from downslope.core.edits.recipe import SetRecipe
 from downslope.core.edits.scale import StandardiseInputs, StandardiseTargets
 from downslope.core.edits.weights import Reinitialise, Unfreeze
 from downslope.core.edits.whiten import WhitenInputs
+from downslope.core.edits.widen import Widen, widening
 
 __all__ = [
     "KINDS", "Advice", "Combined", "Edit", "Entity", "LessDropout", "ModuleFactory", "Reinitialise",
     "ReplaceModule", "SetArgument", "SetObjective", "SetRecipe", "Shuffle", "StandardiseInputs",
-    "StandardiseTargets", "Unfreeze", "WhitenInputs", "WrapModel", "code_of", "from_dict", "load", "save",
+    "StandardiseTargets", "Unfreeze", "WhitenInputs", "Widen", "WrapModel", "code_of", "from_dict",
+    "load", "save", "widening",
 ]  # fmt: skip

@@ -17,6 +17,7 @@ from downslope.core.edits.recipe import SetRecipe
 from downslope.core.edits.scale import StandardiseInputs, StandardiseTargets
 from downslope.core.edits.weights import Reinitialise, Unfreeze
 from downslope.core.edits.whiten import WhitenInputs
+from downslope.core.edits.widen import Widen
 from downslope.core.errors import EditError, RecipeError
 from downslope.core.plain import plain, to_toml
 from downslope.core.recipe import Recipe, read_table
@@ -24,7 +25,8 @@ from downslope.core.recipe import Recipe, read_table
 KINDS: dict[str, type[Edit]] = {
     each.kind: each
     for each in (SetRecipe, StandardiseInputs, WhitenInputs, StandardiseTargets, SetObjective, ReplaceModule,
-                 WrapModel, SetArgument, LessDropout, Reinitialise, Unfreeze, Shuffle, Combined, Advice)
+                 WrapModel, SetArgument, Widen, LessDropout, Reinitialise, Unfreeze, Shuffle, Combined,
+                 Advice)
 }  # fmt: skip
 
 

@@ -15,9 +15,14 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from downslope.core.edits import Advice, Combined, Edit, SetArgument
+from torch import nn
+
+from downslope.core.adapted import unwrap
+from downslope.core.edits import Advice, Combined, Edit, ReplaceModule, SetArgument, widening
 from downslope.core.errors import DownslopeError
 from downslope.core.finding import Evidence, Finding
+from downslope.core.modules import named_modules, own_parameters
+from downslope.core.problem import Problem
 from downslope.core.run import Run
 from downslope.diagnosis.progress import progress, table
 from downslope.diagnosis.proof import MATERIAL, answered
@@ -124,5 +129,20 @@ def _remedies(run: Run) -> tuple[Edit, ...]:
             continue
         if isinstance(value, int) and not isinstance(value, bool) and value > 0:
             edits.append(SetArgument(name, value * TIMES))
+    if problem is not None and not edits:
+        edits += _in_modules(problem)
     whole = edits[0] if len(edits) == 1 else Combined(tuple(edits))
     return (whole, advice) if edits else (advice,)
+
+
+def _in_modules(problem: Problem) -> list[Edit]:
+    """Wider hidden layers where the factory has no argument for them; two of them where there is none."""
+    if (wider := widening(problem)) is not None:
+        return [wider]
+    model = unwrap(problem.build())
+    held = [(name, each) for name, each in named_modules(model) if own_parameters(each)]
+    if len(held) != 1 or not isinstance(held[0][1], nn.Linear) or not held[0][0]:
+        return []
+    name, layer = held[0]
+    sizes = {"inputs": layer.in_features, "outputs": layer.out_features}
+    return [ReplaceModule(name, "downslope.models:mlp", sizes)]
