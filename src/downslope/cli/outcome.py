@@ -9,7 +9,6 @@ from typing import Any
 
 from downslope.cli.guard import DONE, INTERRUPTED, SICK
 from downslope.cli.voice import Voice
-from downslope.core import edits
 from downslope.core.edits import Edit
 from downslope.core.errors import InputError, RecipeError
 from downslope.core.run import Run
@@ -44,13 +43,17 @@ def status_of(found: Diagnosis, *, interrupted: bool = False) -> int:
     return DONE if found.healthy and not unexplained(found) else SICK
 
 
-def repair_document(found: Repair, fixed: Path | None = None, report: Path | None = None) -> dict[str, Any]:
+def repair_document(
+    found: Repair, fixed: Path | None = None, report: Path | None = None, changes: Path | None = None
+) -> dict[str, Any]:
     """A repair for machines: what `Repair.to_dict` says, and the paths that were written."""
-    return found.to_dict() | {"fixed": fixed, "report": report}
+    return found.to_dict() | {"fixed": fixed, "changes": changes, "report": report}
 
 
 def save_fixed(found: Repair, path: Path, voice: Voice, earlier: Sequence[Edit] = ()) -> Path | None:
-    """Write what was kept; None where nothing was, or where it is code that no file can hold.
+    """Write what was kept; None where nothing was, or where the optimizer is code that no file can hold.
+
+    Edits that hold code are left out, and named in the file; `save_changes` writes them.
 
     Args:
         found: The repair.
@@ -65,13 +68,33 @@ def save_fixed(found: Repair, path: Path, voice: Voice, earlier: Sequence[Edit] 
         return None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        kept = [each for each in found.edits if each.kind != "set-recipe"]
-        return edits.save(path, found.recipe, [*earlier, *kept])
+        return found.save(path, earlier)
     except RecipeError as error:
         voice.note(f"{path} is not written: {error}")
         return None
     except OSError as error:
         raise InputError(f"{path} cannot be written: {error.strerror or error}") from None
+
+
+def changes_path(path: Path) -> Path:
+    """Where the code of a repair goes: beside its recipe file."""
+    return path.with_name(f"{path.stem}_changes.py")
+
+
+def save_changes(found: Repair, path: Path) -> Path | None:
+    """Write the kept edits of the problem as code, beside the recipe file `path`; None where there are none.
+
+    Raises:
+        InputError: the path cannot be written.
+    """
+    if not found.in_code:
+        return None
+    beside = changes_path(path)
+    try:
+        beside.write_text(found.in_code, encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"{beside} cannot be written: {error.strerror or error}") from None
+    return beside
 
 
 def check_writable(*paths: Path | None) -> None:

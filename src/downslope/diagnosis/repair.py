@@ -5,19 +5,21 @@ from __future__ import annotations
 import json
 import logging
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from downslope.core import edits as core_edits
 from downslope.core.asked import check_asked
-from downslope.core.edits import Edit, ReplaceModule
+from downslope.core.edits import Edit
 from downslope.core.errors import InputError
 from downslope.core.plain import plain
-from downslope.core.problem import Problem, reference
+from downslope.core.problem import Problem
 from downslope.core.recipe import Recipe
 from downslope.diagnosis.budget import Budget
 from downslope.diagnosis.candidates import parts
+from downslope.diagnosis.changes import changes, holds_code, in_model
 from downslope.diagnosis.diagnose import diagnose
 from downslope.diagnosis.diagnosis import Diagnosis
 from downslope.diagnosis.mending import Mending
@@ -81,27 +83,43 @@ class Repair:
         lines: list[str] = []
         for edit in self.edits:
             lines.append(f"{edit.entity:>12}  {edit}")
-            if isinstance(edit, ReplaceModule):
-                made = f"{reference(edit.factory) or edit.factory}".replace(":", ".")
-                given = ", ".join(f"{key}={value!r}" for key, value in edit.arguments.items())
-                lines.append(f"{'in code':>12}  model.get_submodule({edit.name!r}) becomes {made}({given})")
-            applied = next((each for each in self.problem.edits if each == edit), edit)
-            lines += [f"{'in code':>12}  {line}" for line in getattr(applied, "in_code", ())]
+            lines += [f"{'in code':>12}  {line}" for line in in_model(self._applied(edit))]
         return "\n".join(lines)
 
-    def save(self, path: str | Path) -> Path:
+    @property
+    def in_code(self) -> str:
+        """The kept edits of the problem as a Python module to read and to copy; "" where there are none."""
+        ours = (
+            self.edits if self.recipe.opaque else [each for each in self.edits if each.kind != "set-recipe"]
+        )
+        return changes([self._applied(each) for each in ours]) if ours else ""
+
+    def _applied(self, edit: Edit) -> Edit:
+        """The edit as the problem has it, which knows what it changed."""
+        return next((each for each in self.problem.edits if each == edit), edit)
+
+    @property
+    def by_hand(self) -> tuple[Edit, ...]:
+        """Kept edits that hold code: no recipe file has them, `in_code` says what to write."""
+        return tuple(each for each in self.edits if holds_code(each))
+
+    def save(self, path: str | Path, earlier: Sequence[Edit] = ()) -> Path:
         """Write recipe and edits to a TOML file that ``--recipe`` reads.
 
         An edit that holds code which no file can hold is left out; the log, and a comment in the file, say
         what to write in code in its place.
 
+        Args:
+            path: The file.
+            earlier: Edits that the problem had before, which belong into the file too.
+
         Raises:
             RecipeError: the recipe's optimizer is code that no file can hold.
         """
-        edits = [each for each in self.edits if each.kind != "set-recipe"]
-        code = [each for each in edits if core_edits.code_of(plain(each.to_dict())) is not None]
+        code = self.by_hand
+        edits = [each for each in self.edits if each.kind != "set-recipe" and each not in code]
         notes = [_in_code(each) for each in code]
-        saved = core_edits.save(path, self.recipe, [each for each in edits if each not in code], notes)
+        saved = core_edits.save(path, self.recipe, [*earlier, *edits], notes)
         for note in notes:
             _log.warning("%s", note)
         return saved

@@ -120,14 +120,31 @@ def whole_repair(repaired: Repair) -> list[Row]:
 
 
 def next_of_repair(
-    repaired: Repair, task: str, fixed: Path | None = None, written: Path | None = None
+    repaired: Repair,
+    task: str,
+    fixed: Path | None = None,
+    written: Path | None = None,
+    changes: Path | None = None,
 ) -> list[Row]:
-    """How to train with what was kept."""
-    run = repaired.diagnosis.run
-    kept = _kept(run)
+    """How to train with what was kept, and where the changes are that have to be made in code."""
+    rows = _kept(repaired.diagnosis.run)
+    by_hand = len(repaired.by_hand)
+    if changes is not None:
+        rows.append(
+            Row(f"{shown(changes)} has the changes of the problem as code{_to_make(by_hand)}", label="code")
+        )
     if fixed is None:
-        return [*kept, *opened(written)]
-    return [*kept, *_then(f"downslope fit {task} --recipe {said(fixed)}", written)]
+        return [*rows, *opened(written)]
+    after = "   # once the code is changed" if by_hand else ""
+    return [*rows, *_then(f"downslope fit {task} --recipe {said(fixed)}{after}", written)]
+
+
+def _to_make(by_hand: int) -> str:
+    """Of how many changes no recipe file can take care."""
+    if not by_hand:
+        return ""
+    are = "1 of them is code" if by_hand == 1 else f"{by_hand} of them are code"
+    return f"; {are} that no recipe file holds, to be made by hand"
 
 
 def next_of_diagnosis(found: Diagnosis, task: str | None, written: Path | None = None) -> list[Row]:

@@ -62,7 +62,7 @@ def copy_example(folder: Path) -> Path:
 
 
 def _sick(task: Path, folder: Path, voice: Voice) -> dict[str, Any]:
-    from downslope.cli.outcome import repair_document, save_fixed, save_report
+    from downslope.cli.outcome import repair_document, save_changes, save_fixed, save_report
     from downslope.diagnosis.diagnose import diagnose
     from downslope.diagnosis.repair import repair
     from downslope.reporting import console
@@ -81,12 +81,14 @@ def _sick(task: Path, folder: Path, voice: Voice) -> dict[str, Any]:
         written = save_report(folder / "report.html", mended)
         return repair_document(mended, None, written)
     fixed = save_fixed(mended, folder / "fixed.toml", voice)
+    changes = save_changes(mended, folder / "fixed.toml")
     after = fit(mended.problem, mended.recipe, folder=new_folder("fixed", folder), progress=voice.progress)
-    voice.show([*console.of_run(after, "after"), *console.next_of_repair(mended, console.said(task), fixed)])
+    follow = console.next_of_repair(mended, console.said(task), fixed, changes=changes)
+    voice.show([*console.of_run(after, "after"), *follow])
     written = save_report(folder / "report.html", mended, after)
     result = f"{console.before_and_after(run, after)}    report {console.shown(written)}"
     voice.show([Row(result, label="result", tone="good")])
-    return repair_document(mended, fixed, written)
+    return repair_document(mended, fixed, written, changes)
 
 
 def _healthy(task: Path, folder: Path, voice: Voice) -> dict[str, Any]:

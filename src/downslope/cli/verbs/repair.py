@@ -40,8 +40,10 @@ def repair(
     def act() -> int:
         from downslope.cli.outcome import (
             attempted,
+            changes_path,
             check_writable,
             repair_document,
+            save_changes,
             save_fixed,
             save_report,
             status_of,
@@ -53,21 +55,22 @@ def repair(
         with voice.alone():
             problem, how = given.load(voice)
         earlier = given.edits()
-        check_writable(report, output)
+        check_writable(report, output, changes_path(output))
         voice.begin()
         before = interruptions()
         with voice.alone():
             found = mend(problem, how, seeds=seeds, budget=budget, progress=voice.progress, folder=folder)
         fixed, unsaved = attempted(lambda: save_fixed(found, output, voice, earlier))
+        changes, unchanged = attempted(lambda: save_changes(found, output))
         written, unwritten = attempted(lambda: save_report(report, found) if report else None)
         voice.show(
             [
                 *console.whole_repair(found),
-                *console.next_of_repair(found, given.beside(found.edits), fixed, written),
+                *console.next_of_repair(found, given.beside(found.edits), fixed, written, changes),
             ]
         )
-        voice.document({"verb": "repair"} | repair_document(found, fixed, written))
-        if failure := unsaved or unwritten:
+        voice.document({"verb": "repair"} | repair_document(found, fixed, written, changes))
+        if failure := unsaved or unchanged or unwritten:
             raise failure
         return status_of(found.diagnosis, interrupted=found.interrupted or interruptions() > before)
 

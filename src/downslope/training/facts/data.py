@@ -26,7 +26,8 @@ def measure(problem: Problem, *, finite: bool = False) -> dict[str, Any]:
     Returns:
         What `downslope.data.facts` says of the first input and the target; ``non_finite``,
         ``target_non_finite``, ``valid_non_finite`` and ``valid_target_non_finite`` with the ``place`` of the
-        ``first`` in words, and the first ``places`` (``file``, ``at``, ``said``, ``value``); ``size``, ``valid_n``, ``standardised_targets``.
+        ``first`` in words, and the first ``places`` (``file``, ``at``, ``said``, ``value``);
+        ``size``, ``valid_n``, ``standardised_targets``.
     """
     train, valid = problem.train_source, problem.valid_source
     held = _held(train)

@@ -1,0 +1,67 @@
+"""What a repair changes, as code to read and to copy: a recipe file holds names, some changes are code."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import fields
+from typing import Any
+
+from downslope.core import edits as core_edits
+from downslope.core.edits import Edit, ReplaceModule
+from downslope.core.plain import plain
+from downslope.core.problem import reference
+
+_HEAD = '''"""What a repair changes beside the recipe: problem, recipe = changed(problem, recipe)."""
+
+import downslope as ds
+
+
+def changed(problem, recipe):
+'''
+
+
+def changes(edits: Sequence[Edit]) -> str:
+    """A Python module whose ``changed(problem, recipe)`` applies `edits`; a comment says each in words.
+
+    An objective that is an adapter of the user's own is written out; other code cannot be, and its line
+    raises, which says what to put there.
+    """
+    lines: list[str] = []
+    for edit in edits:
+        said = [f"    # in the model's own code: {line}" for line in in_model(edit)]
+        lines += [f"    # {edit}", *said, f"    {_applied(edit)}"]
+    return _HEAD + "\n".join([*lines, "    return problem, recipe"]) + "\n"
+
+
+def holds_code(edit: Edit) -> bool:
+    """Whether an edit is code that no recipe file can hold."""
+    return core_edits.code_of(plain(edit.to_dict())) is not None
+
+
+def in_model(edit: Edit) -> list[str]:
+    """The changes to make where the model is written, a line each; none where no module changes."""
+    if isinstance(edit, ReplaceModule):
+        made = f"{reference(edit.factory) or edit.factory}".replace(":", ".")
+        given = ", ".join(f"{key}={value!r}" for key, value in edit.arguments.items())
+        return [f"model.get_submodule({edit.name!r}) becomes {made}({given})"]
+    return list(getattr(edit, "in_code", ()))
+
+
+def _applied(edit: Edit) -> str:
+    if not holds_code(edit):
+        return f"problem, recipe = {_made(edit)}.apply(problem, recipe)"
+    way = getattr(getattr(edit, "objective", None), "in_code", None)
+    if way is not None:
+        return f"objective = problem.objective\n    problem = problem.edit(objective={way})"
+    return f"raise NotImplementedError({f'{edit}: put your own code here, which has no name to import'!r})"
+
+
+def _made(edit: Edit) -> str:
+    """The call that makes an edit again."""
+    saved: dict[str, Any] = edit.to_dict()
+    given = [
+        f"{each.name}={plain(saved[each.name])!r}"
+        for each in fields(edit)
+        if each.name in saved and getattr(edit, each.name) != each.default
+    ]
+    return f"ds.edits.{type(edit).__name__}({', '.join(given)})"
