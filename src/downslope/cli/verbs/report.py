@@ -26,12 +26,14 @@ def report(
     voice = Voice(json=json, quiet=quiet)
 
     def act() -> int:
+        from downslope.cli.kept import check_kept
         from downslope.cli.outcome import save_report
         from downslope.core.run import load_run
         from downslope.diagnosis.judge import judge
         from downslope.reporting.console import shown
         from downslope.reporting.rows import Row
 
+        check_kept(folder, "report")
         run = load_run(folder)
         found = [] if "cut_short" in run.facts else [judge(run)]  # half a history is no run to judge
         written = save_report(output or folder / "report.html", run, *found)

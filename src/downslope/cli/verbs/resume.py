@@ -22,11 +22,13 @@ def resume(
     voice = Voice(json=json, quiet=quiet)
 
     def act() -> int:
+        from downslope.cli.kept import check_kept
         from downslope.cli.outcome import run_document
         from downslope.core.errors import RunFolderError
         from downslope.reporting import console
         from downslope.training.fit import resume as go_on
 
+        check_kept(folder, "resume")
         run = go_on(folder, progress=voice.progress)
         voice.show([*console.header(run), *console.of_run(run), *console.next_of_run(run, None)])
         voice.document({"verb": "resume"} | run_document(run))
