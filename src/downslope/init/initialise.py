@@ -13,8 +13,10 @@ from torch.nn.parameter import is_lazy
 from downslope.core import names
 from downslope.core.errors import ModelError
 from downslope.init.auto import auto, followers
+from downslope.init.bare import bare_matrices, blocks
 from downslope.init.draw import gaussian
 from downslope.init.orthogonal import orthogonal
+from downslope.init.xavier import xavier
 from downslope.init.zeros import zeros
 
 Init = Callable[..., None]
@@ -35,7 +37,8 @@ def initialise(model: nn.Module, name: str | Init, generator: torch.Generator | 
     Weights of linear maps, convolutions, attention and recurrent inputs by `name`; their biases 0, but 1
     for an LSTM's forget gate (Gers et al. 2000); recurrent weights orthogonal, gate by gate; embeddings
     N(0, 0.02**2), a padding row 0. With "zeros" all of these are 0. Norms stay as they are, and so do frozen
-    parameters, parametrised ones, and those of modules with a role unknown here.
+    parameters, parametrised ones, and those of modules with a role unknown here; but "auto" draws the
+    matrices among these last by `xavier`, which does not ask which axis is the input (`bare_matrices`).
 
     Args:
         model: any module; tied weights are drawn once.
@@ -60,6 +63,11 @@ def initialise(model: nn.Module, name: str | Init, generator: torch.Generator | 
             if parameter.requires_grad and id(parameter) not in done:
                 done.add(id(parameter))
                 fill(parameter, generator)
+    for _, parameter in bare_matrices(model) if rule is auto else ():
+        if id(parameter) not in done:
+            done.add(id(parameter))
+            for block in blocks(parameter):
+                xavier(block, generator)
     return [key for key, p in model.named_parameters() if id(p) not in done]
 
 

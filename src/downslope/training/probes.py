@@ -81,6 +81,7 @@ class Observer:
         self._last = ""
         self._inside = 0
         self._positions: dict[str, int] = {}
+        self._fused: set[str] = set()
 
     # -- one step -----------------------------------------------------------------------------------------
 
@@ -140,7 +141,7 @@ class Observer:
                 "called": name in seen,
                 "products": self._positions.get(name, 0) * sum(p.numel() for p in own_parameters(module)),
             }
-        self.functional = any("+" in name for name in self.activations)
+        self.functional = any("+" in name and name not in self._fused for name in self.activations)
 
     def gradients(self, scale: float = 1.0) -> None:
         """After the backward pass: gradient norms, in `scale` (of a gradient scaler)."""
@@ -184,8 +185,13 @@ class Observer:
         if len({value.device for value in values}) > 1:
             values = [value.cpu() for value in values]
         numbers = cast("list[float]", torch.stack(values).tolist())
+        flat: dict[str, list[float]] = {}
         for (name, statistic, _), number in zip(self._raw, numbers, strict=True):
             self.values.setdefault(statistic, {}).setdefault(name, number)
+            if statistic == "saturated_fraction":
+                flat.setdefault(name, []).append(number)
+        for name, calls in flat.items():  # a loop over steps calls it often, and starts from zeros
+            self.values["saturated_fraction"][name] = sum(calls) / len(calls)
         self._derive()
         self._raw.clear()
 
@@ -206,10 +212,17 @@ class Observer:
         self._raw.append((name or "model", statistic, value))
 
     def _output_hook(self, name: str) -> Any:
+        owner = self.owners["" if name == "model" and name not in self.owners else name]
+        # The states of a plain recurrence are outputs of a tanh that is called nowhere else.
+        bends = isinstance(owner, (nn.RNN, nn.RNNCell)) and owner.nonlinearity == "tanh"
+
         def hook(module: nn.Module, args: Any, output: Any) -> None:
             del module, args
             self._last = name
             self._guarded(lambda: self._measure_output(name, output))
+            if bends:
+                self._fused.add(f"{name}+tanh")
+                self._guarded(lambda: self.activated(f"{name}+tanh", "tanh", output))
 
         return hook
 

@@ -58,10 +58,12 @@ def measure(problem: Problem, recipe: Recipe) -> dict[str, Any]:
         trained += 0 if why else count
         if why is not None:
             held.append({"name": name or "model", "parameters": count, "why": why})
+    if any(each["why"] == "cut" for each in held):
+        held = _elsewhere(problem, recipe, model, batch, held)
+        trained = _total(inner) - sum(each["parameters"] for each in held)
     before = float(loss.detach())
     counted = [each for each in held if _counts(problem, recipe, model, batch, each["name"], before)]
-    total = sum(p.numel() for p in inner.parameters())
-    return {"parameters": total, "trained": trained, "held": counted}
+    return {"parameters": _total(inner), "trained": trained, "held": counted}
 
 
 def _held(own: list[nn.Parameter], opened: set[int], optimised: set[int]) -> str | None:
@@ -79,16 +81,46 @@ def _moved(p: nn.Parameter) -> bool:
     return grad is not None and bool((grad.to_dense() if grad.is_sparse else grad).any())
 
 
-def _counts(problem: Problem, recipe: Recipe, model: nn.Module, batch: Any, name: str, before: float) -> bool:
-    """Whether the loss changes when the module's parameters do."""
-    nudged = copy.deepcopy(model)
-    module = unwrap(nudged).get_submodule("" if name == "model" else name)
+def _total(model: nn.Module) -> int:
+    return sum(p.numel() for p in model.parameters())
+
+
+def _elsewhere(
+    problem: Problem, recipe: Recipe, model: nn.Module, batch: Any, held: list[dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """`held` without the modules whose gradient is zero at this start only, as where all weights are zero."""
+    near = copy.deepcopy(model)
+    inner = unwrap(near)
+    for _, module in named_modules(inner):
+        _nudge(module)
+    near.zero_grad()
+    with randomness.seeded(recipe.seed, "probe", 0):
+        loss = Objective(problem)(near, batch).value
+    if not loss.requires_grad:
+        return held
+    loss.backward()
+
+    def cut(name: str) -> bool:
+        own = own_parameters(inner.get_submodule("" if name == "model" else name))
+        return not any(_moved(p) for p in own if p.requires_grad)
+
+    return [each for each in held if each["why"] != "cut" or cut(str(each["name"]))]
+
+
+def _nudge(module: nn.Module) -> None:
+    """Change the parameters that `module` holds by a tenth of their size, of 1 where they are small."""
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for p in own_parameters(module):
             if p.is_floating_point():
                 size = NUDGE * max(float(p.square().mean().sqrt()), 0.1)
                 p.add_(size * torch.randn(p.shape, generator=generator).to(p))
-        with randomness.seeded(recipe.seed, "probe", 0):
-            after = float(Objective(problem)(nudged, batch).value)
+
+
+def _counts(problem: Problem, recipe: Recipe, model: nn.Module, batch: Any, name: str, before: float) -> bool:
+    """Whether the loss changes when the module's parameters do."""
+    nudged = copy.deepcopy(model)
+    _nudge(unwrap(nudged).get_submodule("" if name == "model" else name))
+    with torch.no_grad(), randomness.seeded(recipe.seed, "probe", 0):
+        after = float(Objective(problem)(nudged, batch).value)
     return not abs(after - before) <= FELT * max(abs(before), 1e-12)

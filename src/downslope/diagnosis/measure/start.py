@@ -17,6 +17,7 @@ from downslope.core.modules import named_modules
 from downslope.core.problem import Problem
 from downslope.core.recipe import Recipe
 from downslope.data.inspect import sampled
+from downslope.diagnosis.measure.matrices import matrices
 from downslope.training.facts.data import scales
 from downslope.training.facts.sample import PROBED, precision, sample
 
@@ -32,7 +33,7 @@ def measure(problem: Problem, recipe: Recipe) -> dict[str, Any]:
         ``weight_rms``, ``gain`` (weight_rms * sqrt(fan_in): 1.41 is He's rule, 0.58 torch's default),
         ``in_rms``, ``out_rms``, ``out_spread`` (deviation over examples, root mean square over units),
         ``grad_rms``, ``equal_rows`` (all units start alike), and of the first also ``entry``, the scales of
-        the features that it is given; ``alike``, the names of recurrent modules whose units start alike; and
+        the features that it is given; ``matrices``, the weights that no such module shows (`matrices`); and
         ``norms``, the number of norm layers.
     """
     model = problem.build(recipe.seed, recipe.init)
@@ -59,20 +60,10 @@ def measure(problem: Problem, recipe: Recipe) -> dict[str, Any]:
     return {
         "loss": float(raw),
         "layers": layers,
-        "alike": _alike(inner),
+        "matrices": matrices(inner),
         "norms": count_norms(inner),
         "trained_loss": float(loss.detach()),
     }
-
-
-def _alike(model: nn.Module) -> list[str]:
-    """Recurrent modules all of whose matrices hold a single number each."""
-    return [
-        name
-        for name, module in named_modules(model)
-        if isinstance(module, nn.RNNBase)
-        and all(bool((p == p.flatten()[0]).all()) for p in module.parameters() if p.dim() > 1)
-    ]
 
 
 def has_matrix(module: nn.Module) -> bool:

@@ -35,6 +35,7 @@ FIRST = 5.0
 FADING = 0.02
 """Deviation over examples at the last layer's input in that at the first layer's output."""
 
+_GAIN = "gain (weight rms x sqrt(fan in))"
 _SOURCE = "Glorot and Bengio 2010; He et al. 2015, section 2.2"
 
 
@@ -49,12 +50,13 @@ _SOURCE = "Glorot and Bengio 2010; He et al. 2015, section 2.2"
 def init_scale(run: Run) -> Verdict:
     """Weights far larger or far smaller than a start needs, in a run that suffers."""
     layers: Sequence[Mapping[str, Any]] = run.facts["start"]["layers"]
-    if not layers:
+    if not layers and not _loose(run):
         return Unknown(no_layer(run))
     worst = max(_measured(run, layers), key=lambda row: row[1])
     evidence, excess, where = worst
     if excess < 1:
-        return Clear(f"gains of the layers {min(_gains(layers)):.2g} to {max(_gains(layers)):.2g}")
+        gains = [float(each["gain"]) for each in (*layers, *_loose(run))]
+        return Clear(f"gains of the layers {min(gains):.2g} to {max(gains):.2g}")
     if not progress(run).ended_far:
         return Clear(f"{evidence}, but the run does well with it")
     severity = settle(run, "init-scale", strong=excess > CERTAIN and progress(run).standing)
@@ -74,20 +76,23 @@ def init_scale(run: Run) -> Verdict:
     )
 
 
-def _gains(layers: Sequence[Mapping[str, Any]]) -> list[float]:
-    return [float(layer["gain"]) for layer in layers]
+def _loose(run: Run) -> Sequence[Mapping[str, Any]]:
+    """The matrices that no layer shows: those of recurrences, and those that a module holds itself."""
+    return run.facts["start"].get("matrices") or ()
 
 
 def _measured(run: Run, layers: Sequence[Mapping[str, Any]]) -> list[tuple[Evidence, float, tuple[str, ...]]]:
     """Each criterion: evidence, how far beyond its limit, where."""
     hidden = [layer for layer in layers[:-1] if layer["trainable"]]
     rows: list[tuple[Evidence, float, tuple[str, ...]]] = []
-    large = max(layers, key=lambda layer: layer["gain"])
-    rows.append(_row("gain (weight rms x sqrt(fan in))", large["gain"], LARGE, large["gain"] / LARGE, large))
+    if layers:
+        large = max(layers, key=lambda layer: layer["gain"])
+        rows.append(_row(_GAIN, large["gain"], LARGE, large["gain"] / LARGE, large))
+    rows += _unseen(_loose(run))
     if hidden:
         small = min(hidden, key=lambda layer: layer["gain"])
         excess = SMALL / max(small["gain"], 1e-12)
-        rows.append(_row("gain (weight rms x sqrt(fan in))", small["gain"], SMALL, excess, small))
+        rows.append(_row(_GAIN, small["gain"], SMALL, excess, small))
     if not _squashing(run):
         rows += _fading(layers)
     first, base = run.facts["start"].get("loss"), table(run, "constant").get("loss")
@@ -95,6 +100,17 @@ def _measured(run: Run, layers: Sequence[Mapping[str, Any]]) -> list[tuple[Evide
         rows.append(
             _row("first loss in those of a constant guess", first / base, FIRST, first / base / FIRST, None)
         )
+    return rows
+
+
+def _unseen(held: Sequence[Mapping[str, Any]]) -> list[tuple[Evidence, float, tuple[str, ...]]]:
+    """The same of the matrices that no layer shows; inputs of a recurrence may be few, and are then small."""
+    rows: list[tuple[Evidence, float, tuple[str, ...]]] = []
+    for each in held:
+        name = f"{_GAIN}, or largest eigenvalue," if each["recurrent"] else _GAIN
+        rows.append(_row(name, each["gain"], LARGE, each["gain"] / LARGE, each))
+        if each["trainable"] and not each["alike"] and (each["recurrent"] or each.get("bare")):
+            rows.append(_row(_GAIN, each["most"], SMALL, SMALL / max(each["most"], 1e-12), each))
     return rows
 
 

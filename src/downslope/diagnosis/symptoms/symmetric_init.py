@@ -38,8 +38,12 @@ def symmetric_init(run: Run) -> Verdict:
     """A hidden layer whose units have equal weights before the first step, in a run that suffers."""
     layers: Sequence[Mapping[str, Any]] = run.facts["start"]["layers"]
     hidden = [layer for layer in layers[:-1] if layer["trainable"]]
-    recurrent = [str(each) for each in run.facts["start"].get("alike") or ()]
-    if not hidden and not recurrent:
+    held: Sequence[Mapping[str, Any]] = run.facts["start"].get("matrices") or ()
+    recurrent = _recurrent(held)
+    bare = [each for each in held if each.get("bare")]
+    # As with layers, the last may start at zero; the order is that of definition.
+    recurrent += [str(each["name"]) for each in (bare if layers else bare[:-1]) if each["alike"]]
+    if not hidden and not held:
         none = "no hidden layer: no units that could be alike"
         return Clear(none) if layers else Unknown(no_layer(run))
     alike = [layer for layer in hidden if layer["equal_rows"]]
@@ -70,3 +74,10 @@ def symmetric_init(run: Run) -> Verdict:
         remedies=(Reinitialise("auto"),),
         source=_SOURCE,
     )
+
+
+def _recurrent(held: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The recurrent modules all of whose matrices hold a single number each."""
+    own = [each for each in held if not each.get("bare")]
+    names = dict.fromkeys(str(each["module"]) for each in own)
+    return [name for name in names if all(each["alike"] for each in own if each["module"] == name)]
