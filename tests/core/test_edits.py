@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import downslope as ds
-from downslope.core import edits
+from downslope.core import edits, names
 from downslope.core.adapted import Adapted, Standardise, Whiten, scale_of, unwrap, whitening_of
 from downslope.core.errors import EditError, InputError, RecipeError
 from downslope.core.finding import Evidence, Finding
@@ -328,3 +328,15 @@ def test_an_edit_that_nobody_knows_is_one_clear_line(text: str, part: str, tmp_p
         edits.load(tmp_path / "fixed.toml")
     assert part in str(told.value)
     assert "\n" not in str(told.value)
+
+
+def test_another_metric_leaves_the_goal_of_the_old_one_behind() -> None:
+    x, y = torch.randn(6, 2), torch.tensor([0, 1, 0, 1, 1, 0])
+    task = ds.Problem(model=lambda: nn.Linear(2, 2), objective="cross_entropy", train=(x, y),
+                      metric="mae", metric_goal="min", goal=0.1)  # fmt: skip
+    edit = edits.SetMetric("balanced_accuracy")
+    changed = task.edit(edit)
+    assert changed.metric is names.resolve("metric", "balanced_accuracy")
+    assert (changed.direction, changed.goal) == ("max", None)
+    assert ds.edits.from_dict(edit.to_dict()) == edit
+    assert str(edit) == "metric -> balanced_accuracy"

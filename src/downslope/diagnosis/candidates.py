@@ -11,6 +11,7 @@ from downslope.core.edits import (
     Reinitialise,
     ReplaceModule,
     SetArgument,
+    SetMetric,
     SetObjective,
     SetRecipe,
     StandardiseInputs,
@@ -26,8 +27,8 @@ MOST = 6
 """Candidates that are tried; the first are the likeliest."""
 
 _SIZES: dict[type[Edit], int] = {
-    SetObjective: 2, StandardiseInputs: 1, StandardiseTargets: 1, WhitenInputs: 2, Reinitialise: 2,
-    SetArgument: 2, ReplaceModule: 2, Widen: 2, WrapModel: 3,
+    SetObjective: 2, SetMetric: 1, StandardiseInputs: 1, StandardiseTargets: 1, WhitenInputs: 2,
+    Reinitialise: 2, SetArgument: 2, ReplaceModule: 2, Widen: 2, WrapModel: 3,
 }  # fmt: skip
 
 

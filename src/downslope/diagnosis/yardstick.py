@@ -11,6 +11,7 @@ from downslope.core.run import Run
 from downslope.diagnosis.diagnosis import Diagnosis
 from downslope.diagnosis.progress import bounded, table
 from downslope.diagnosis.trials import score
+from downslope.training.evaluate import evaluate
 from downslope.training.facts.sample import scored
 
 PERFECT = 0.97
@@ -32,7 +33,8 @@ class Yardstick:
     training data, always under the objective and the metric of the untouched problem. Of the epochs the best
     counts, which is what a run hands out; where the trouble is that a run does not stay there, the last.
     Overfitting shows in the last model's validation loss: a metric such as the accuracy hardly sees how sure
-    the wrong answers are.
+    the wrong answers are. Where rare classes are given up it is the balanced accuracy of the model that the
+    run hands out: the accuracy does not miss them.
 
     Args:
         problem: The untouched problem.
@@ -43,6 +45,10 @@ class Yardstick:
         self.problem, self.run = problem, diagnosis.run
         self.held = scored(problem)
         root = "" if diagnosis.root is None else diagnosis.root.symptom
+        self.rare: Mapping[str, Any] | None = None
+        if root == "class-imbalance":
+            self.rare = self.run.facts["imbalance"]
+            self.judge = problem.edit(metric="balanced_accuracy", metric_goal=None, goal=None)
         overfitted = root == "high-variance" and problem.valid_source is not None
         self.last = overfitted or root in UNSTEADY
         part = "train" if problem.valid_source is None else "valid"
@@ -50,6 +56,8 @@ class Yardstick:
         self.by = "valid_loss" if overfitted else f"{part}_{kind}"
         self.measure = ("last " if self.last and part == "valid" else "") + self.by.replace("_", " ")
         up = problem.direction == "max" if self.by.endswith("metric") else problem.maximize
+        if self.rare is not None:
+            self.by, self.measure, up = f"{part}_metric", f"{part} balanced accuracy", True
         self.sign = 1.0 if up else -1.0
         self.known: list[float] = []
         self.note(diagnosis)
@@ -66,11 +74,16 @@ class Yardstick:
 
     def note(self, diagnosis: Diagnosis) -> None:
         """Take down what the references of a diagnosis reached."""
+        if self.rare is not None:
+            self.known = [each for each in (self.rare["weighted"],) if each is not None]
+            return
         values = [each.get(self._column) for each in diagnosis.run.facts.get("references") or ()]
         self.known += [float(each) for each in values if each is not None and math.isfinite(each)]
 
     def read(self, run: Run, own: Problem) -> float:
         """The score of a run of `own`, an edit of the problem; what is lost counts as a constant guess."""
+        if self.rare is not None:
+            return self._balanced(run)
         comparable = own.objective is self.problem.objective
         found = score(run, self.problem, self.held, comparable=comparable)
         worst = self.worst
@@ -79,9 +92,17 @@ class Yardstick:
             return 0.0 if worst is None else worst
         return float(value) if worst is None or self.sign * (value - worst) > 0 else worst
 
+    def _balanced(self, run: Run) -> float:
+        if run.status == "diverged":
+            return self.worst or 0.0
+        part = self.held.valid or self.held.train
+        return float(evaluate(self.judge, run.model(), part).metric or 0.0)
+
     @property
     def worst(self) -> float | None:
         """What stands for a lost run: the best constant prediction, else the first loss; None if unknown."""
+        if self.rare is not None:
+            return 1.0 / self.rare["classes"]
         constant: Mapping[str, Any] = self.run.facts.get("constant") or {}
         value: float | None = constant.get(self._key)
         if value is None and self.by.endswith("loss"):
@@ -94,12 +115,17 @@ class Yardstick:
 
     def enough(self, value: float) -> bool:
         """Whether a score leaves nothing to win: the goal is reached, or a bounded metric close to 1."""
-        if self.by == "valid_metric" and self.problem.reached(value):
+        if self.rare is None and self.by == "valid_metric" and self.problem.reached(value):
             return True
-        if not self.by.endswith("metric") or not bounded(self.run):
+        if not self._bounded:
             return False
         low = self.worst or 0.0
         return value - low >= PERFECT * (1.0 - low)
+
+    @property
+    def _bounded(self) -> bool:
+        """Whether the score is a metric whose best value is 1."""
+        return self.rare is not None or (self.by.endswith("metric") and bounded(self.run))
 
     def least(self, reached: Sequence[float]) -> float:
         """The smallest gain that a person would call one, of the way from the constant to a perfect metric,
@@ -107,7 +133,7 @@ class Yardstick:
         """
         if self.worst is None:
             return 0.0
-        if self.by.endswith("metric") and bounded(self.run):
+        if self._bounded:
             return LEAST * (1.0 - self.worst)
         return LEAST * self.way(self.worst, reached)
 

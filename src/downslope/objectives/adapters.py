@@ -81,5 +81,13 @@ class Weighted:
             return functional.binary_cross_entropy_with_logits(output, real, pos_weight=weights)
         return functional.cross_entropy(output, target.long(), weight=weights)
 
+    @property
+    def in_code(self) -> str:
+        """The torch loss that is the same."""
+        weights = ", ".join(f"{each:.6g}" for each in self.weights)
+        if self.kind == "yes":
+            return f"torch.nn.BCEWithLogitsLoss(pos_weight=torch.tensor([{weights}]))"
+        return f"torch.nn.CrossEntropyLoss(weight=torch.tensor([{weights}]))"
+
     def __str__(self) -> str:
         return "the same objective with every class weighted by 1 / its share"

@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 import torch
+from sklearn.metrics import balanced_accuracy_score
 
-from downslope.core.edits import Advice, SetObjective
+import downslope as ds
+from downslope.core.edits import Advice, Combined, SetMetric, SetObjective
 from downslope.core.run import Run
 from downslope.diagnosis.symptom import Clear, Unknown
 from downslope.diagnosis.symptoms.class_imbalance import class_imbalance
@@ -39,9 +41,30 @@ def test_one_in_thirty_given_up_is_the_root_and_weights_bring_it_back(logit: boo
     assert result.root is not None
     assert result.root.symptom == "class-imbalance"
     remedy = result.root.remedies[0]
-    assert isinstance(remedy, SetObjective)
+    assert isinstance(remedy, Combined)
+    assert [type(each) for each in remedy.edits] == [SetObjective, SetMetric]
     cured = diagnosed(*remedy.apply(task, how))
     assert recalls(result)[1] < 0.5 < recalls(cured)[1]
+
+
+def test_a_repair_is_judged_by_what_the_accuracy_overlooks_and_hands_out_a_model_that_knows_the_rare() -> (
+    None
+):
+    task, how = (
+        problem(rare(30, 2.2), lambda: net(4, 2), "cross_entropy", "accuracy"),
+        recipe(lr=1e-3, epochs=10),
+    )
+    found = ds.repair(task, how, budget="1000000 steps", progress=False, folder=False)
+    assert found.measure == "valid balanced accuracy"
+    assert {type(each) for each in found.edits} >= {SetObjective, SetMetric}
+    x, y = rare(30, 2.2)[1]
+    before, after = (
+        balanced_accuracy_score(y, run.model()(x).argmax(1))
+        for run in (ds.fit(p, r, folder=False, progress=False) for p, r in
+                    ((task, how), (found.problem, found.recipe)))
+    )  # fmt: skip
+    assert after > before + 0.2
+    assert found.problem.train_source is task.train_source  # nobody's label was touched
 
 
 @pytest.mark.parametrize(("ratio", "distance"), [(30, 4.5), (3, 2.2)], ids=["rare and far", "not so rare"])
@@ -61,7 +84,7 @@ def told(recalls: list[float], weighted: float | None, counts: list[int] | None 
 def test_what_weights_win_back_of_the_mean_recall_decides() -> None:
     won = finding(class_imbalance(told([1.0, 0.2], 0.8)))
     assert won.evidence.value == pytest.approx((0.8 - 0.6) / 0.5)
-    assert isinstance(won.remedies[0], SetObjective)
+    assert isinstance(won.remedies[0], Combined)
     assert isinstance(won.remedies[-1], Advice)
     assert isinstance(class_imbalance(told([1.0, 0.2], 0.69)), Clear)
     assert isinstance(class_imbalance(told([1.0, 0.5], 0.99)), Clear)

@@ -11,6 +11,7 @@ from downslope.core.edits.combined import Advice, Combined
 from downslope.core.edits.data import Shuffle
 from downslope.core.edits.dropout import LessDropout
 from downslope.core.edits.edit import Edit
+from downslope.core.edits.metric import SetMetric
 from downslope.core.edits.modules import ReplaceModule, SetArgument, WrapModel
 from downslope.core.edits.objective import SetObjective
 from downslope.core.edits.recipe import SetRecipe
@@ -24,9 +25,9 @@ from downslope.core.recipe import Recipe, read_table
 
 KINDS: dict[str, type[Edit]] = {
     each.kind: each
-    for each in (SetRecipe, StandardiseInputs, WhitenInputs, StandardiseTargets, SetObjective, ReplaceModule,
-                 WrapModel, SetArgument, Widen, LessDropout, Reinitialise, Unfreeze, Shuffle, Combined,
-                 Advice)
+    for each in (SetRecipe, StandardiseInputs, WhitenInputs, StandardiseTargets, SetObjective, SetMetric,
+                 ReplaceModule, WrapModel, SetArgument, Widen, LessDropout, Reinitialise, Unfreeze, Shuffle,
+                 Combined, Advice)
 }  # fmt: skip
 
 

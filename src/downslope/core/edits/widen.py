@@ -251,7 +251,7 @@ def _group_norm(old: Any, taken: int, _: int) -> nn.Module:
 
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.LayerNorm, nn.GroupNorm)
 
-_WAYS: dict[type[nn.Module], Callable[[Any, int, int], nn.Module]] = (
+_WAYS: dict[Any, Callable[[Any, int, int], nn.Module]] = (
     {nn.Linear: _linear, nn.Embedding: _embedding, nn.LayerNorm: _layer_norm, nn.GroupNorm: _group_norm}
     | dict.fromkeys((nn.Conv1d, nn.Conv2d, nn.Conv3d), _convolution)
     | dict.fromkeys((nn.RNN, nn.LSTM, nn.GRU), _recurrent)

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from downslope.core.edits import Advice, Edit
+from downslope.core.edits import Advice, Combined, Edit, SetMetric
 from downslope.core.finding import Evidence, Finding
 from downslope.core.run import Run
 from downslope.diagnosis.measure.imbalance import unequal, weighted
@@ -76,4 +76,9 @@ def _remedies(run: Run) -> tuple[Edit, ...]:
     found = unequal(run)
     edit = None if found is None or run.problem is None else weighted(run.problem, *found)
     advice = Advice("weight the rare classes in the objective, and watch balanced_accuracy")
-    return (edit, advice) if edit is not None else (advice,)
+    if edit is None or run.problem is None:
+        return (advice,)
+    if run.metric_name != "accuracy":
+        return (edit, advice)
+    # The accuracy chooses the epoch at which the rare classes are still given up.
+    return (Combined((edit, SetMetric("balanced_accuracy"))), advice)
