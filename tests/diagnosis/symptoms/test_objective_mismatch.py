@@ -45,6 +45,23 @@ def test_an_output_broadcast_against_its_target_is_named(objective: object) -> N
     assert result.root.severity == "critical"
 
 
+@pytest.mark.parametrize("mean", [0.0, 15.0, -300.0])
+def test_a_broadcast_is_told_where_the_first_output_is_the_same_for_every_example(mean: float) -> None:
+    """Its loss is then the same in either shape, and only an output that goes with the target tells."""
+    generator = torch.Generator().manual_seed(0)
+    x, y = torch.randn(40, 1, generator=generator), mean + torch.randn(40, generator=generator)
+
+    def flat_start() -> nn.Module:
+        model = nn.Linear(1, 1)
+        nn.init.zeros_(model.weight)
+        return model
+
+    for target, crossed in ((y, True), (y[:, None], False)):
+        task = problem(((x, target), (x, target)), flat_start, squared, None)
+        finding = found(diagnosed(task, recipe(steps=2)), "objective-mismatch")
+        assert (finding is not None) is crossed
+
+
 def test_the_remedy_lets_the_broadcast_problem_learn_what_its_twin_does() -> None:
     sick = problem(flat(numbers()), lambda: net(6, 1), squared, "r2")
     remedy = diagnosed(sick, recipe(epochs=40)).findings[0].remedies[0]
@@ -54,7 +71,8 @@ def test_the_remedy_lets_the_broadcast_problem_learn_what_its_twin_does() -> Non
 
 def test_the_relative_difference_is_that_of_the_two_losses() -> None:
     generator = torch.Generator().manual_seed(0)
-    x, y = torch.randn(40, 1, generator=generator), torch.randn(40, generator=generator)
+    x, noise = torch.randn(40, 1, generator=generator), torch.randn(40, generator=generator)
+    y = 3 * x[:, 0] + noise  # so that it goes with the first output
     task = problem(((x, y), (x, y)), lambda: nn.Linear(1, 1), squared, None)
     result = diagnosed(task, recipe(steps=2))
     model = task.build(0)

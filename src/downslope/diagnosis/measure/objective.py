@@ -33,6 +33,9 @@ STRETCHES = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
 WILD = 30.0
 """Size of the first output beyond which the free output starts at zero."""
 
+NEARLY = 0.01
+"""Relative difference that the shape makes below which a first output does not tell the two apart."""
+
 _ROUNDS = 60
 _ENDS = {"softmax": "probabilities", "sigmoid": "probability", "log_softmax": "log-probabilities"}
 
@@ -44,7 +47,8 @@ def measure(run: Run, problem: Problem, recipe: Recipe) -> dict[str, Any] | None
 
     Returns:
         ``value``; ``aligned`` (the value with output and target in one shape, where their shapes differ by an
-        axis of length 1 only); ``growth`` (value on the batch taken twice, in that on the batch once: 1 for
+        axis of length 1 only: both then of an output halfway to the target, if that tells more);
+        ``growth`` (value on the batch taken twice, in that on the batch once: 1 for
         a mean, 2 for a sum); ``gradient`` (root mean square of the derivative by the output; 0 for a
         function that is flat, None where there is none); ``sound`` (whether that derivative is finite at the
         model's first output); ``breaks`` (the smallest of `STRETCHES` at which the
@@ -63,8 +67,8 @@ def measure(run: Run, problem: Problem, recipe: Recipe) -> dict[str, Any] | None
     def value(made: Tensor) -> Tensor:
         return objective.of(made, target, args).value
 
-    found: dict[str, Any] = {"value": float(value(output).detach()) * objective.sign}
-    found["aligned"] = _aligned(objective, output, target, args)
+    found: dict[str, Any] = {"value": float(value(output).detach()) * objective.sign, "aligned": None}
+    found |= _aligned(objective, output, target, args)
     found["growth"] = growth(objective, output, target, args)
     link = _link(run)
     found["gradient"] = _gradient(value, output, link)
@@ -90,16 +94,35 @@ def _first(problem: Problem, recipe: Recipe) -> tuple[Any, Any, tuple[Any, ...]]
     return output, target, args or (kwargs,)
 
 
-def _aligned(objective: Objective, output: Tensor, target: Any, args: tuple[Any, ...]) -> float | None:
-    """The value with the output in the target's shape; None where the shapes agree, or differ by more."""
+def _aligned(
+    objective: Objective, output: Tensor, target: Any, args: tuple[Any, ...]
+) -> dict[str, float | None]:
+    """The values with output and target as they are and in one shape; none where the shapes are far apart.
+
+    A first output is nearly the same for every example, and so is its loss in either shape: what tells them
+    apart is an output that goes with the target, halfway from its mean.
+    """
     if not isinstance(target, Tensor) or output.shape == target.shape or output.numel() != target.numel():
-        return None
+        return {}
     if (*target.shape, 1) != output.shape and (*output.shape, 1) != target.shape:
-        return None
-    try:
-        return float(objective.of(output.reshape(target.shape), target, args).value) * objective.sign
-    except Exception:  # noqa: BLE001 (an objective may insist on its own shapes)
-        return None
+        return {}
+    found: dict[str, float | None] = {}
+    aim = target.to(output.dtype).reshape(output.shape)
+    for made in (output, 0.5 * (aim + aim.mean(0))):
+        try:
+            pair = [
+                float(objective.of(each, target, args).value) for each in (made, made.reshape(target.shape))
+            ]
+        except Exception:  # noqa: BLE001 (an objective may insist on its own shapes)
+            continue
+        if not all(map(math.isfinite, pair)):
+            continue
+        apart = abs(pair[0] - pair[1]) > NEARLY * abs(pair[1])
+        if apart or not found:
+            found = {"value": objective.sign * pair[0], "aligned": objective.sign * pair[1]}
+        if apart:
+            break
+    return found
 
 
 def _gradient(value: Callable[[Tensor], Tensor], output: Tensor, link: Link) -> float | None:
