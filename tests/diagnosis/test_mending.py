@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 
 import pytest
 import torch
@@ -53,6 +54,19 @@ def test_two_causes_of_which_neither_remedy_helps_alone_are_dealt_with_together(
     assert "reinitialise" in {each.kind for each in found.edits}
     kept = next(each for each in found.trials if each.verdict == "kept")
     assert len(kept.before) >= 3  # of seeds that did not choose it
+
+
+def test_data_with_gaps_that_no_run_takes_is_completed_and_no_target_is_changed() -> None:
+    whole = problem()
+    (x, y), (xv, yv) = TABLE.train, TABLE.valid
+    x, xv = x.clone(), xv.clone()
+    x[::7, 3], xv[5, 3] = math.nan, math.inf
+    sick = whole.edit(train=(x, y), valid=(xv, yv))
+    found = ds.repair(sick, HOW, budget=STEPS, progress=False, folder=False)
+    assert str(found.edits[0]) == "fill in missing inputs by the mean of their feature"
+    assert found.trials[0].gain.sure
+    assert found.problem.train.batch[0].isfinite().all()
+    assert torch.equal(found.problem.train.batch[1], y)
 
 
 def test_labels_without_meaning_are_not_repaired_and_what_was_tried_is_told() -> None:

@@ -210,7 +210,7 @@ class Problem:
         """
         with randomness.seeded(seed, "init"):
             model = self._made()
-            for edit in self.edits:
+            for edit in sorted(self.edits, key=lambda each: each.outermost):
                 model = edit.adapt(model)
             if init is not None:
                 names.load("downslope.init:initialise")(model, init, None)

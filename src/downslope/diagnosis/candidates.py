@@ -8,6 +8,8 @@ from typing import Any
 from downslope.core.edits import (
     Combined,
     Edit,
+    FillInputs,
+    LeaveOut,
     Reinitialise,
     ReplaceModule,
     SetArgument,
@@ -28,7 +30,7 @@ MOST = 6
 
 _SIZES: dict[type[Edit], int] = {
     SetObjective: 2, SetMetric: 1, StandardiseInputs: 1, StandardiseTargets: 1, WhitenInputs: 2,
-    Reinitialise: 2, SetArgument: 2, ReplaceModule: 2, Widen: 2, WrapModel: 3,
+    FillInputs: 1, LeaveOut: 1, Reinitialise: 2, SetArgument: 2, ReplaceModule: 2, Widen: 2, WrapModel: 3,
 }  # fmt: skip
 
 

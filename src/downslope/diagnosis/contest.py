@@ -122,6 +122,9 @@ class Contest:
         Raises:
             KeyboardInterrupt: Ctrl-C during a member: a score of half a run is no score.
         """
+        arms = list(arms)
+        if self.control.error and self.control in arms:  # what cannot be trained is lost from every seed
+            self.control.scores.setdefault(seed, self._lost)
         wanted = [each for each in dict.fromkeys(arms) if seed not in each.scores and not each.error]
         able = self._affordable(wanted)
         runs = self._population(able, seed)
@@ -148,12 +151,17 @@ class Contest:
         self.trained += 1
         if run.status == "failed":
             arm.error = str(run.facts.get("error") or "the run failed")
-            worst = self.yard.worst
             if arm is self.control:  # it stays in the contest, as a lost run
-                arm.scores[seed] = 0.0 if worst is None else worst
+                arm.scores[seed] = self._lost
             return
         arm.scores[seed] = self.yard.read(run, arm.problem)
         arm.rising = _rising(run, self.yard)
+
+    @property
+    def _lost(self) -> float:
+        """The score of a run that could not be trained."""
+        worst = self.yard.worst
+        return 0.0 if worst is None else worst
 
     def _shortened(self, problem: Problem, recipe: Recipe) -> Recipe:
         """The recipe, ended where the trials are cut."""

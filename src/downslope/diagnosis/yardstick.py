@@ -6,12 +6,14 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
+from downslope.core.errors import DownslopeError
 from downslope.core.problem import Problem
 from downslope.core.run import Run
 from downslope.diagnosis.diagnosis import Diagnosis
 from downslope.diagnosis.progress import bounded, table
 from downslope.diagnosis.trials import score
 from downslope.training.evaluate import evaluate
+from downslope.training.facts import constant as guess
 from downslope.training.facts.sample import scored
 
 PERFECT = 0.97
@@ -59,6 +61,11 @@ class Yardstick:
         if self.rare is not None:
             self.by, self.measure, up = f"{part}_metric", f"{part} balanced accuracy", True
         self.sign = 1.0 if up else -1.0
+        self.constant: Mapping[str, Any] = self.run.facts.get("constant") or {}
+        if (
+            root == "non-finite-data"
+        ):  # of data with gaps there is no constant guess, of what is left there is
+            self.constant = _of_the_rest(problem, diagnosis) or {}
         self.known: list[float] = []
         self.note(diagnosis)
 
@@ -103,8 +110,7 @@ class Yardstick:
         """What stands for a lost run: the best constant prediction, else the first loss; None if unknown."""
         if self.rare is not None:
             return 1.0 / self.rare["classes"]
-        constant: Mapping[str, Any] = self.run.facts.get("constant") or {}
-        value: float | None = constant.get(self._key)
+        value: float | None = self.constant.get(self._key)
         if value is None and self.by.endswith("loss"):
             value = table(self.run, "start").get("loss")
         return float(value) if value is not None and math.isfinite(value) else None
@@ -141,3 +147,15 @@ class Yardstick:
         """The gain from `base` to the best that is known to be reachable; 0 if nothing is better."""
         best = max(self.signed([*self.known, *reached]), default=-math.inf)
         return max(0.0, best - self.sign * base)
+
+
+def _of_the_rest(problem: Problem, diagnosis: Diagnosis) -> Mapping[str, Any] | None:
+    """The best constant guess under the first remedy that can be applied; None where there is none."""
+    recipe = diagnosis.run.recipe
+    edits = [each for f in diagnosis.findings for each in f.remedies if each.provable]
+    if not edits or recipe is None:
+        return None
+    try:
+        return guess.measure(edits[0].apply(problem, recipe)[0], recipe)
+    except DownslopeError:
+        return None

@@ -12,6 +12,7 @@ from downslope.core.edits.dropout import LessDropout
 from downslope.core.edits.edit import Edit, Entity, ModuleFactory
 from downslope.core.edits.files import KINDS, code_of, from_dict, load, save
 from downslope.core.edits.metric import SetMetric
+from downslope.core.edits.missing import FillInputs, LeaveOut
 from downslope.core.edits.modules import ReplaceModule, SetArgument, WrapModel
 from downslope.core.edits.objective import SetObjective
 from downslope.core.edits.recipe import SetRecipe
@@ -21,8 +22,8 @@ from downslope.core.edits.whiten import WhitenInputs
 from downslope.core.edits.widen import Widen, widening
 
 __all__ = [
-    "KINDS", "Advice", "Combined", "Edit", "Entity", "LessDropout", "ModuleFactory", "Reinitialise",
-    "ReplaceModule", "SetArgument", "SetMetric", "SetObjective", "SetRecipe", "Shuffle", "StandardiseInputs",
-    "StandardiseTargets", "Unfreeze", "WhitenInputs", "Widen", "WrapModel", "code_of", "from_dict",
-    "load", "save", "widening",
+    "KINDS", "Advice", "Combined", "Edit", "Entity", "FillInputs", "LeaveOut", "LessDropout", "ModuleFactory",
+    "Reinitialise", "ReplaceModule", "SetArgument", "SetMetric", "SetObjective", "SetRecipe", "Shuffle",
+    "StandardiseInputs", "StandardiseTargets", "Unfreeze", "WhitenInputs", "Widen", "WrapModel", "code_of",
+    "from_dict", "load", "save", "widening",
 ]  # fmt: skip

@@ -26,6 +26,8 @@ class Edit:
     kind: ClassVar[str] = "edit"
     entity: ClassVar[Entity] = "model"
     provable: ClassVar[bool] = True
+    outermost: ClassVar[bool] = False
+    """Whether it acts on raw inputs, before what other edits put before the model."""
 
     def apply(self, problem: Problem, recipe: Recipe) -> tuple[Problem, Recipe]:
         """Problem and recipe with this edit; both new where touched.

@@ -12,6 +12,7 @@ from downslope.core.edits.data import Shuffle
 from downslope.core.edits.dropout import LessDropout
 from downslope.core.edits.edit import Edit
 from downslope.core.edits.metric import SetMetric
+from downslope.core.edits.missing import FillInputs, LeaveOut
 from downslope.core.edits.modules import ReplaceModule, SetArgument, WrapModel
 from downslope.core.edits.objective import SetObjective
 from downslope.core.edits.recipe import SetRecipe
@@ -27,7 +28,7 @@ KINDS: dict[str, type[Edit]] = {
     each.kind: each
     for each in (SetRecipe, StandardiseInputs, WhitenInputs, StandardiseTargets, SetObjective, SetMetric,
                  ReplaceModule, WrapModel, SetArgument, Widen, LessDropout, Reinitialise, Unfreeze, Shuffle,
-                 Combined, Advice)
+                 FillInputs, LeaveOut, Combined, Advice)
 }  # fmt: skip
 
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from downslope.core.edits import Advice
+from downslope.core.edits import Advice, Combined, Edit, FillInputs, LeaveOut
 from downslope.core.finding import Evidence, Finding
 from downslope.core.run import Run
+from downslope.core.sources import Memory
 from downslope.data.inspect import MOST_TOLD
 from downslope.diagnosis.symptom import Clear, Unknown, Verdict, symptom
 
@@ -59,11 +60,25 @@ def non_finite_data(run: Run) -> Verdict:
             provenance="a single one makes every weight NaN",
         ),
         message=f"{told}{more}. {_held(parts)}.",
-        remedies=(
+        remedies=_remedies(
+            run,
+            [what for what, _ in parts],
             Advice(f"drop or fill in the non-finite values of the {named}, starting at {places[0][0]}"),
         ),
         source="IEEE 754: an operation on NaN gives NaN",
     )
+
+
+def _remedies(run: Run, places: Sequence[str], advice: Edit) -> tuple[Edit, ...]:
+    """Inputs filled in, examples without a target left out, where the data is at hand; else advice."""
+    if run.problem is None or not isinstance(run.problem.train_source, Memory):
+        return (advice,)
+    edits: list[Edit] = []
+    if any("inputs" in each for each in places):
+        edits.append(FillInputs())
+    if any("targets" in each for each in places):
+        edits.append(LeaveOut())
+    return (edits[0] if len(edits) == 1 else Combined(tuple(edits)), advice)
 
 
 def _places(found: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
