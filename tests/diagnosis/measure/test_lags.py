@@ -83,3 +83,60 @@ def test_a_model_that_ignores_its_sequence_has_none() -> None:
             return 0 * super().forward(x)
 
     assert found(Deaf(1.0), torch.rand(20, 16, 1)) is None
+
+
+class Loop(nn.Module):
+    """A recurrence of cells or layers, unrolled; the answer is the last state."""
+
+    def __init__(self, kind: str, width: int = 6) -> None:
+        super().__init__()
+        kinds = {"RNNCell": nn.RNNCell, "GRUCell": nn.GRUCell, "LSTMCell": nn.LSTMCell}
+        self.own = kind == "layers"
+        self.cell = nn.Linear(2 + width, width) if self.own else kinds[kind](2, width)
+        self.gated, self.width = kind == "LSTMCell", width
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = x.new_zeros(len(x), self.width)
+        state: Any = (h, h) if self.gated else h
+        for t in range(x.shape[1]):
+            state = (
+                torch.tanh(self.cell(torch.cat([x[:, t], state], 1)))
+                if self.own
+                else self.cell(x[:, t], state)
+            )
+        return state[0] if self.gated else state
+
+
+@pytest.mark.parametrize("kind", ["RNNCell", "GRUCell", "LSTMCell", "layers"])
+def test_a_loop_fades_as_the_jacobian_of_its_last_state_says(kind: str) -> None:
+    torch.manual_seed(0)
+    model, x = Loop(kind).double(), torch.randn(30, 12, 2, dtype=torch.float64)
+    lags = found(model.float(), x.float(), 6)
+    assert lags is not None
+    assert (lags["modules"], lags["steps"]) == (["cell"], 12)
+    noise = torch.randn(30, 6, generator=torch.Generator().manual_seed(0))
+    leaf = x.float().requires_grad_()
+    (slope,) = torch.autograd.grad((model.float()(leaf) * noise).sum(), leaf)
+    wanted = slope.double().square().mean((0, 2)).sqrt()
+    if kind == "layers":  # by all that the layer is given, the state as well: it fades alike
+        assert lags["ratio"] == pytest.approx(float(wanted[0] / wanted[-1]), rel=0.9)
+        assert lags["ratio"] < 0.1
+    else:
+        assert torch.allclose(torch.tensor(lags["profile"]).double(), wanted / wanted.max(), atol=1e-5)
+
+
+def test_a_layer_that_serves_each_step_by_itself_is_no_recurrence() -> None:
+    class Apart(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer, self.head = nn.Linear(2, 5), nn.Linear(5, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            rows = [torch.tanh(self.layer(x[:, t])) for t in range(x.shape[1])]
+            return self.head(rows[-1] + 0 * torch.stack(rows).sum(0))
+
+    assert found(Apart(), torch.randn(30, 12, 2)) is None
+
+
+def test_a_short_loop_has_no_lags() -> None:
+    assert found(Loop("GRUCell"), torch.randn(30, 7, 2), 6) is None

@@ -6,13 +6,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from torch import Tensor, nn
 
 from downslope.core.edits import Advice, Combined, ReplaceModule
 from downslope.core.run import Run
-from downslope.diagnosis.symptom import Clear
+from downslope.diagnosis.symptom import Clear, Unknown
 from downslope.diagnosis.symptoms.long_term_dependency import long_term_dependency
-from downslope.models.lasting import LastingGRU, LastingLSTM
+from downslope.models.lasting import LastingGRU, LastingGRUCell, LastingLSTM, LastingLSTMCell
 from tests.diagnosis.runs import problem, run
 from tests.diagnosis.symptoms.trying import FAR, finding, tried
 
@@ -61,6 +62,55 @@ def test_every_recurrence_is_replaced_by_a_gated_one_of_its_sizes() -> None:
 
 def test_one_recurrence_is_one_edit() -> None:
     assert isinstance(finding(long_term_dependency(far(1e-9, modules=("high",)))).remedies[0], ReplaceModule)
+
+
+class Cells(nn.Module):
+    """A cell of each kind, and a layer that somebody calls step after step."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.plain, self.gated, self.long = nn.RNNCell(4, 6), nn.GRUCell(4, 6), nn.LSTMCell(4, 6, bias=True)
+        self.own = nn.Linear(10, 6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.own(x)
+
+
+def test_cells_are_replaced_by_cells_that_take_and_give_the_same() -> None:
+    made = far(1e-9, modules=("plain", "gated", "long"))
+    made.problem = problem(model=Cells)
+    swap, _ = finding(long_term_dependency(made)).remedies
+    model = swap.apply_to_problem(made.the_problem()).build()
+    kinds = [type(model.get_submodule(name)) for name in ("plain", "gated", "long")]
+    assert kinds == [LastingGRUCell, LastingGRUCell, LastingLSTMCell]
+    x, h = torch.zeros(3, 4), torch.zeros(3, 6)
+    assert model.get_submodule("plain")(x, h).shape == h.shape
+    assert [each.shape for each in model.get_submodule("long")(x, (h, h))] == [h.shape, h.shape]
+    bias = model.get_submodule("long").get_parameter("bias_ih").detach()
+    assert torch.equal(bias[:6], -bias[6:12])
+    assert 0 <= float(bias[6:12].min()) <= float(bias[6:12].max()) <= float(torch.tensor(39.0).log())
+
+
+def own_recurrence(plain: float, same: float) -> Run:
+    """A loop of a layer that nothing can replace; validation losses of what was trained beside it."""
+    rows = [
+        {"what": "a plain network", "loss": 0.1, "valid_loss": plain},
+        {"what": "the same model", "loss": 2.0, "valid_loss": same},
+    ]
+    made = far(1e-9, modules=("own",))
+    made.problem = problem(model=Cells)
+    made.facts["references"] = rows
+    made.facts["constant"] = made.facts["constant"] | {"valid_loss": 2.3}
+    made.facts["ending"] = (made.facts.get("ending") or {}) | {"best_valid_loss": 2.29}
+    return made
+
+
+def test_a_recurrence_of_ones_own_is_blamed_where_a_network_that_sees_all_steps_learns() -> None:
+    blamed = finding(long_term_dependency(own_recurrence(0.5, 2.29)))
+    assert blamed.severity != "info"
+    assert isinstance(blamed.remedies[0], Advice)
+    assert isinstance(long_term_dependency(own_recurrence(2.2, 2.29)), Unknown)  # nobody learns
+    assert isinstance(long_term_dependency(own_recurrence(0.5, 0.8)), Unknown)  # the recipe is to blame
 
 
 @pytest.mark.parametrize("ratio", [float("inf"), 1e6])

@@ -1,4 +1,8 @@
-"""How much of the output depends on early steps of a sequence: the Jacobian by lag, before the first step."""
+"""How much of the output depends on early steps of a sequence: the Jacobian by lag, before the first step.
+
+Seen are the recurrences of torch, its cells in a loop, and any module that is called step after step with
+what it gave the step before: so people write recurrences of their own.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from downslope.core import batches, randomness
 from downslope.core.adapted import unwrap
@@ -27,37 +32,39 @@ def measure(problem: Problem, recipe: Recipe) -> dict[str, Any] | None:
     Returns:
         ``profile`` (one number a step, in the largest), ``ratio`` (its first eighth in its last eighth: below
         1 the past fades, above 1 it explodes), ``modules`` (names of the recurrent modules), ``steps``; None
-        for a model without a recurrent module, or shorter sequences.
+        for a model without a recurrence, or shorter sequences.
     """
     model = problem.build(recipe.seed, recipe.init).eval()
     inner = unwrap(model)
-    names = [name for name, each in named_modules(inner) if isinstance(each, nn.RNNBase)]
+    args, kwargs, _ = problem.splitter(sample(problem.train_source, ROWS, precision(model)))
+    whole = [name for name, each in named_modules(inner) if isinstance(each, nn.RNNBase)]
+    names = whole or _looped(inner, args, kwargs, recipe.seed)
     if not names:
         return None
-    args, kwargs, _ = problem.splitter(sample(problem.train_source, ROWS, precision(model)))
-    seen: list[tuple[Tensor, bool]] = []
     first = inner.get_submodule(names[0])
+    seen: list[Tensor] = []
 
     def enter(module: nn.Module, given: tuple[Any, ...]) -> Any:
-        if seen or not isinstance(given[0], Tensor):
+        del module
+        if not given or not isinstance(given[0], Tensor) or (whole and seen):
             return None
-        x = given[0].detach().requires_grad_()
-        seen.append((x, bool(getattr(module, "batch_first", False))))
-        return (x, *given[1:])
+        seen.append(torch.zeros_like(given[0], requires_grad=True))
+        return (given[0] + seen[-1], *given[1:])
 
-    handle = first.register_forward_pre_hook(enter)
-    try:
-        with randomness.seeded(recipe.seed, "probe", 0):
-            output: Any = inner(*args, **kwargs)
-    finally:
-        handle.remove()
+    output = _passed(inner, args, kwargs, recipe.seed, [first.register_forward_pre_hook(enter)])
     made = [each for each in batches.tensors(output) if each.is_floating_point()]
-    if not made or not seen or seen[0][0].dim() != 3:
+    if not made or not seen or (whole and seen[0].dim() != 3):
         return None
-    x, batch_first = seen[0]
     noise = torch.randn(made[0].shape, generator=torch.Generator().manual_seed(0)).to(made[0])
-    (slope,) = torch.autograd.grad((made[0] * noise).sum(), x, allow_unused=True, materialize_grads=True)
-    profile = slope.double().square().mean((0, 2) if batch_first else (1, 2)).sqrt()
+    slopes = torch.autograd.grad((made[0] * noise).sum(), seen, allow_unused=True, materialize_grads=True)
+    if whole:
+        profile = slopes[0].double().square().mean((0, 2) if _batch_first(first) else (1, 2)).sqrt()
+    else:
+        profile = torch.stack([each.double().square().mean().sqrt() for each in slopes])
+    return _told(profile, names)
+
+
+def _told(profile: Tensor, names: list[str]) -> dict[str, Any] | None:
     steps = len(profile)
     if steps < SHORTEST or not float(profile.max()) > 0:
         return None
@@ -65,3 +72,59 @@ def measure(problem: Problem, recipe: Recipe) -> dict[str, Any] | None:
     ratio = float(profile[:eighth].max()) / max(float(profile[-eighth:].max()), 1e-300)
     shape = (profile / profile.max()).tolist()
     return {"profile": shape, "ratio": ratio, "modules": names, "steps": steps}
+
+
+def _batch_first(module: nn.Module) -> bool:
+    return bool(getattr(module, "batch_first", False))
+
+
+def _passed(
+    model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], seed: int, handles: list[RemovableHandle]
+) -> Any:
+    """The output of one pass under hooks, which are gone after it."""
+    try:
+        with randomness.seeded(seed, "probe", 0):
+            return model(*args, **kwargs)
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _looped(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], seed: int) -> list[str]:
+    """The modules with weights that are called step after step with what they gave the step before.
+
+    A layer that serves every token by itself is called as often, but its inputs owe nothing to its outputs.
+    """
+    calls: dict[str, list[tuple[list[Tensor], list[Tensor]]]] = {}
+
+    def note(name: str) -> Any:
+        def hook(module: nn.Module, given: Any, output: Any) -> None:
+            del module
+            calls.setdefault(name, []).append((_floats(given), _floats(output)))
+
+        return hook
+
+    leaves = [
+        (name, each)
+        for name, each in named_modules(model)
+        if any(True for _ in each.parameters()) and not any(True for _ in each.children())
+    ]
+    _passed(model, args, kwargs, seed, [each.register_forward_hook(note(name)) for name, each in leaves])
+    often = {name: made for name, made in calls.items() if len(made) >= SHORTEST}
+    return [name for name, made in often.items() if _returns(made)]
+
+
+def _floats(values: Any) -> list[Tensor]:
+    return [each for each in batches.tensors(values) if each.is_floating_point()]
+
+
+def _returns(calls: list[tuple[list[Tensor], list[Tensor]]]) -> bool:
+    """Whether what a module is given in the middle of a pass came out of it one call before."""
+    middle = len(calls) // 2
+    given = [each for each in calls[middle][0] if each.requires_grad]
+    before = [each for each in calls[middle - 1][1] if each.requires_grad]
+    if not given or not before:
+        return False
+    total = torch.stack([each.sum() for each in given]).sum()
+    found = torch.autograd.grad(total, before, retain_graph=True, allow_unused=True, materialize_grads=True)
+    return any(bool(each.any()) for each in found)

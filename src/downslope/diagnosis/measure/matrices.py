@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -62,6 +62,6 @@ def _turned(row: dict[str, Any], squares: list[Tensor]) -> None:
     """Put the largest eigenvalue of the square matrices into `row`, where it is more than their gain."""
     for each in squares:
         if each.shape[0] == each.shape[1] <= WIDEST and bool(torch.isfinite(each).all()):
-            turns: Tensor = torch.linalg.eigvals(each.cpu().double())
+            turns = cast("Tensor", torch.linalg.eigvals(each.cpu().double()))
             radius = float(turns.abs().max())
             row["gain"], row["most"] = max(row["gain"], radius), max(row["most"], radius)

@@ -24,6 +24,7 @@ from downslope.core.finding import Evidence, Finding
 from downslope.core.modules import named_modules, own_parameters
 from downslope.core.problem import Problem
 from downslope.core.run import Run
+from downslope.diagnosis.lead import lead
 from downslope.diagnosis.progress import progress, table
 from downslope.diagnosis.proof import MATERIAL, answered
 from downslope.diagnosis.symptom import Clear, Unknown, Verdict, symptom
@@ -67,7 +68,7 @@ def high_bias(run: Run) -> Verdict:
         return Clear(said)
     if unfinished(run) and "too-few-steps" not in (run.facts.get("trials") or {}):
         return Clear(f"{said}, but the run was still falling")
-    beyond = _held_out(run, rows)
+    beyond = lead(run)
     if beyond is not None and beyond < MATERIAL / 2:
         return Clear(f"{said}, but only by heart: on held-out data {max(beyond, 0.0):.0%}")
     if answered(run):
@@ -102,20 +103,6 @@ def _tried(run: Run) -> list[float]:
     trials: Mapping[str, Mapping[str, Any]] = run.facts.get("trials") or {}
     known = [each.get("loss") for each in trials.values()]
     return [float(each) for each in known if each is not None and math.isfinite(each)]
-
-
-def _held_out(run: Run, rows: Sequence[Mapping[str, Any]]) -> float | None:
-    """What the plain network reaches beyond the run on held-out data, in the way; None if not known."""
-    constant, ending = table(run, "constant"), table(run, "ending")
-    plain = [each for each in rows if str(each.get("what", "")).startswith("a plain network")]
-    if not plain:
-        return None
-    row = plain[0]
-    key = "valid_metric" if row.get("valid_metric") is not None else "valid_loss"
-    base, own, other = constant.get(key), ending.get(f"best_{key}"), row.get(key)
-    if base is None or own is None or other is None or base == other:
-        return None
-    return float((other - own) / (other - base))
 
 
 def _remedies(run: Run) -> tuple[Edit, ...]:

@@ -18,13 +18,18 @@ from downslope.core.adapted import unwrap
 from downslope.core.edits import Advice, Combined, Edit, ReplaceModule
 from downslope.core.finding import Evidence, Finding, Where
 from downslope.core.run import Run
-from downslope.diagnosis.progress import progress
-from downslope.diagnosis.proof import proved, refuted, settle, tried
-from downslope.diagnosis.symptom import Clear, Verdict, symptom
+from downslope.diagnosis.lead import PLAIN, SAME, lead, row_of
+from downslope.diagnosis.progress import progress, table
+from downslope.diagnosis.proof import MATERIAL, gain, proved, refuted, settle, tried
+from downslope.diagnosis.symptom import Clear, Unknown, Verdict, symptom
 
 FADED = 1e-3
 """Derivative by the first eighth of a sequence in that by the last eighth; torch's LSTM has 1e-3 at 20
 steps."""
+
+CERTAIN = 0.8
+"""Share of what a network that sees every step learns, on held-out data, that a recurrence must miss before
+it is blamed without a trial. Convention: that of a remedy that is the answer."""
 
 _SOURCE = "Bengio, Simard and Frasconi 1994; Pascanu, Mikolov and Bengio 2013, section 2"
 
@@ -34,9 +39,12 @@ _SOURCE = "Bengio, Simard and Frasconi 1994; Pascanu, Mikolov and Bengio 2013, s
     title="the gradient does not reach the early steps of a sequence",
     order=("model", 8),
     needs=("start",),
-    explains=("vanishing-gradient", "learning-rate-too-low", "high-bias", "too-few-steps", "plateau"),
+    explains=(
+        "vanishing-gradient", "learning-rate-too-low", "high-bias", "high-variance", "too-few-steps",
+        "plateau",
+    ),
     source=_SOURCE,
-)
+)  # fmt: skip
 def long_term_dependency(run: Run) -> Verdict:
     """In a recurrent model the derivative by early inputs is nearly nothing, and the run suffers."""
     lags: Mapping[str, Any] | None = run.facts.get("lags")
@@ -48,9 +56,12 @@ def long_term_dependency(run: Run) -> Verdict:
         return Clear(said)
     if not progress(run).ended_far:
         return Clear(f"{said}, but the run does well without them")
-    severity = settle(run, "long-term-dependency", strong=False)
+    edits = _remedies(run, lags)
+    severity = settle(run, "long-term-dependency", strong=not edits[0].provable and _elsewhere(run))
     if severity is None:
         return Clear(f"{said}; {refuted(run, 'long-term-dependency')}")
+    if severity == "info" and not edits[0].provable:
+        return Unknown(f"{said}; whether the early steps matter was not seen")
     return Finding(
         symptom="long-term-dependency",
         title="the gradient does not reach the early steps of a sequence",
@@ -64,10 +75,34 @@ def long_term_dependency(run: Run) -> Verdict:
         ),
         also=proved(run, "long-term-dependency"),
         message=f"{said[0].upper()}{said[1:]}: what the first steps say cannot be learnt."
-        + tried(run, "long-term-dependency"),
-        remedies=_remedies(run, lags),
+        + (tried(run, "long-term-dependency") if edits[0].provable else _ELSEWHERE),
+        remedies=edits,
         source=_SOURCE,
     )
+
+
+_ELSEWHERE = " A network that is given all steps at once does far better, on held-out data too."
+
+
+def _elsewhere(run: Run) -> bool:
+    """Whether the data says much, on held-out examples, to a network that sees every step, and not to this
+    model under a sound recipe.
+    """
+    missed = lead(run)
+    if missed is None or missed < CERTAIN or row_of(run, SAME) is None:
+        return False
+    best = max((gain(each) for each in table(run, "trials").values()), default=0.0)
+    plain = _learnt(run, PLAIN)
+    return best < MATERIAL <= plain and _learnt(run, SAME) < (1 - CERTAIN) * plain
+
+
+def _learnt(run: Run, what: str) -> float:
+    """Share of a constant's loss on held-out data that a reference took off."""
+    row, base = row_of(run, what), table(run, "constant").get("valid_loss")
+    found = None if row is None else row.get("valid_loss")
+    if found is None or not base or run.maximize:
+        return 0.0
+    return (base - found) / abs(base)
 
 
 def _remedies(run: Run, lags: Mapping[str, Any]) -> tuple[Edit, ...]:
@@ -77,13 +112,26 @@ def _remedies(run: Run, lags: Mapping[str, Any]) -> tuple[Edit, ...]:
     if run.problem is None:
         return (advice,)
     model = unwrap(run.problem.build())
-    swaps = tuple(_gated(name, model.get_submodule(name), int(lags["steps"])) for name in lags["modules"])
+    found = [_gated(name, model.get_submodule(name), int(lags["steps"])) for name in lags["modules"]]
+    swaps = tuple(each for each in found if each is not None)
+    if not swaps:
+        return (advice,)
     return (swaps[0] if len(swaps) == 1 else Combined(swaps), advice)
 
 
-def _gated(name: str, module: nn.Module, steps: int) -> Edit:
-    """A gated recurrence of the same sizes, inputs and outputs, that starts with a long memory."""
-    keys = ("input_size", "hidden_size", "num_layers", "bias", "batch_first", "dropout", "bidirectional")
-    given: dict[str, Any] = {key: getattr(module, key) for key in keys} | {"steps": steps}
-    kind = "LastingLSTM" if isinstance(module, nn.LSTM) else "LastingGRU"
-    return ReplaceModule(name, f"downslope.models.lasting:{kind}", given)
+_WHOLE = ("input_size", "hidden_size", "num_layers", "bias", "batch_first", "dropout", "bidirectional")
+_CELL = ("input_size", "hidden_size", "bias")
+
+
+def _gated(name: str, module: nn.Module, steps: int) -> Edit | None:
+    """A gated recurrence of the same sizes, inputs and outputs, that starts with a long memory.
+
+    None for a recurrence of somebody's own, in whose place nothing is known to fit.
+    """
+    if not isinstance(module, (nn.RNNBase, nn.RNNCellBase)):
+        return None
+    cell = isinstance(module, nn.RNNCellBase)
+    given: dict[str, Any] = {key: getattr(module, key) for key in (_CELL if cell else _WHOLE)}
+    kind = "LastingLSTM" if isinstance(module, (nn.LSTM, nn.LSTMCell)) else "LastingGRU"
+    target = f"downslope.models.lasting:{kind}{'Cell' if cell else ''}"
+    return ReplaceModule(name, target, given | {"steps": steps})
