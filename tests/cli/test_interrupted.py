@@ -142,15 +142,21 @@ def test_ctrl_c_in_a_diagnosis_tells_what_was_found_and_ends_with_130(
     out = capsys.readouterr().out
     assert "interrupted; what was done is kept" in out
     assert "clear" in out
+    assert "healthy" not in out
+    assert "Interrupted after " in out
     assert steps() == 150
-    assert ds.load_run("a").status == "interrupted"
+    run = ds.load_run("a")
+    assert run.status == "interrupted"
+    assert not ds.diagnose(run).healthy  # what was not judged then cannot be judged now
 
 
 def test_ctrl_c_in_the_diagnosis_of_a_repair_tries_no_remedy(capsys: pytest.CaptureFixture[str]) -> None:
     Path("press").write_text("150")
     words = ["repair", "task.py", "--folder", "a", "--quiet", "--set", "lr=50", "--set", "epochs=200"]
     assert main(words) == 130
-    assert "Interrupted: what was not tried by then is not judged." in capsys.readouterr().out
+    out = " ".join(capsys.readouterr().out.split())
+    assert "not judged; problem and recipe stay as they are" in out
+    assert "healthy" not in out
     assert steps() == 150
     assert not Path("fixed.toml").exists()
 
@@ -174,7 +180,10 @@ def test_ctrl_c_among_the_trials_of_a_repair_ends_it_with_what_is_proved(
     assert steps() == populations[2] + 5
     assert found["trials"]
     assert all(len(each["after"]) == 2 for each in found["trials"] if each["verdict"] == "kept")
-    assert found["notes"] == ["Interrupted: what was not tried by then is not judged."]
+    kept = (
+        "problem and recipe stay as they are" if found["kept"] is None else "what was proved by then is kept"
+    )
+    assert found["notes"] == [f"Interrupted: what was not tried by then is not judged; {kept}."]
     assert (found["kept"] is not None) == Path("fixed.toml").exists()
 
 

@@ -49,6 +49,15 @@ def unjudged(not_checked: Pairs) -> str:
     return "; ".join(_said(names, why) for why, names in reasons.items())
 
 
+def by_group(names: Sequence[str]) -> str:
+    """Symptoms as "step 8, terrain 3"; by name where they are few."""
+    if len(names) <= MANY:
+        return ", ".join(names)
+    known = registry()
+    groups = [known[each].order[0] for each in names if each in known]
+    return ", ".join(f"{_SPOKEN[each]} {groups.count(each)}" for each in GROUPS if each in groups)
+
+
 def brief(not_checked: Pairs) -> str:
     """How many symptoms could not be asked; empty where all were."""
     count = len(dict(not_checked))

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
-from dataclasses import replace
 from typing import Any
 
 from downslope.core.asked import check_asked
 from downslope.core.edits import Combined, StandardiseInputs, StandardiseTargets
 from downslope.core.errors import DataError, DownslopeError, InputError, ModelError
 from downslope.core.finding import Finding
-from downslope.core.history import encode
-from downslope.core.plain import plain
 from downslope.core.problem import Problem
 from downslope.core.recipe import Recipe
 from downslope.core.run import Run
@@ -75,13 +71,17 @@ def diagnose(
 
     The data is looked at first, then the untrained model; then the recipe is followed, in full length where
     the budget allows; where the run ended far from what is reachable, suspicions are put to paired trials.
+    Ctrl-C ends it with what was found by then: `Diagnosis.interrupted` says where.
 
     Args:
         problem_or_run: A problem, or a finished run (then nothing is trained, and what it did not record is
             named as not checked).
         recipe: How to train; left out, Adam with its defaults.
         budget: "2m", "90s", seconds, or "500 steps" of each run: then time does not count, and the diagnosis
-            is the same on every machine.
+            is the same on every machine. Of the time no more is used than twice that of the run plus 10 s. A
+            run that the budget does not hold is cut, and what it leaves no time for is named as not checked;
+            only the look at data and start, some twenty steps and the judgement are made in any case, and
+            what is being measured when the time is up is measured to its end.
         progress: Whether to say on standard error what is being looked at.
         folder: Of the run; None makes one, False keeps it in memory.
 
@@ -102,7 +102,16 @@ class _Session(Session):
     """One diagnosis on its way."""
 
     def go(self) -> Diagnosis:
-        """Look, run, try, judge."""
+        """Look, run, try, judge; Ctrl-C ends it with what was found by then."""
+        try:
+            if (hopeless := self._examine()) is not None:
+                return self._done(hopeless)
+        except KeyboardInterrupt:
+            self._interrupt()
+        return self._done(judge(self.run))
+
+    def _examine(self) -> Diagnosis | None:
+        """All that is measured; the diagnosis of what cannot take a step."""
         self._say("data, output, start")
         look(self.run, self.problem, self.recipe)
         early = judge(self.run)
@@ -110,13 +119,14 @@ class _Session(Session):
         if hopeless or (self._refuses() and _lost(early, "output-activation")):
             self.run.status = "failed"
             early.notes.append("No step was taken: the run cannot work before this is put right.")
-            return self._done(early)
+            return early
         self._train()
-        if self.run.status != "interrupted":
-            with threads(self.run.choices["threads"]):
-                self._measure_ending()
-                self._settle()
-        return self._done(judge(self.run))
+        if self.run.status == "interrupted":
+            raise KeyboardInterrupt
+        with threads(self.run.choices["threads"]):
+            self._measure_ending()
+            self._settle()
+        return None
 
     def _refuses(self) -> bool:
         """Whether objective or model failed on the first batch."""
@@ -186,15 +196,15 @@ class _Session(Session):
         """Where the run ended far from perfect: what is reachable, then one suspicion after another."""
         run, how = self.run, how_far(self.run)
         slip = any(f.symptom == "output-activation" for f in judge(run).findings)
-        record(run, "drops", lambda: drops.measure(self.problem, self.recipe))
+        self._record("drops", lambda: drops.measure(self.problem, self.recipe))
         if run.status != "diverged":
-            record(run, "imbalance", self._imbalance)
-            record(run, "modes", lambda: modes.measure(run, self.problem, self.recipe))
+            self._record("imbalance", self._imbalance)
+            self._record("modes", lambda: modes.measure(run, self.problem, self.recipe))
         if how.solved and not how.diverged and not slip and not self._gap():
             self._signal()
             return
-        record(run, "sharpness", lambda: sharpness.measure(self.problem, self.recipe))
-        record(run, "spread", lambda: spread.measure(self.problem))
+        self._record("sharpness", lambda: sharpness.measure(self.problem, self.recipe))
+        self._record("spread", lambda: spread.measure(self.problem))
         if not (how.standing or slip):
             self._references()
             if not how_far(run).ended_far and not self._gap():
@@ -208,7 +218,7 @@ class _Session(Session):
         if not answered(run):
             self._references(rest=True)
             if run.status != "diverged":
-                record(run, "capacity", lambda: capacity.measure(run, self.problem))
+                self._record("capacity", lambda: capacity.measure(run, self.problem))
         self._signal()
 
     def _straighten(self) -> None:
@@ -231,7 +241,7 @@ class _Session(Session):
         if not unfinished(run) or self.length is not None or answered(run):
             return
         run.facts.setdefault("trials", {})
-        record(run, "noise", lambda: noise.measure(run, self.problem, self.recipe))
+        self._record("noise", lambda: noise.measure(run, self.problem, self.recipe))
         for name in ("batch-too-large", "too-few-steps"):
             found = next((f for f in _flat(judge(run).findings) if f.symptom == name), None)
             if found is not None and found.remedies and not answered(run):
@@ -252,12 +262,14 @@ class _Session(Session):
         """Where held-out data is not answered well: whether anything can be told from the inputs at all."""
         share, run = held_out_share(self.run, alone=True), self.run
         overfitted = any(each.symptom == "high-variance" for each in _flat(judge(run).findings))
-        reason = "not needed: held-out data is answered well"
-        run.facts.setdefault("not_measured", {}).setdefault("signal", reason)
-        if share is None or share < WELL or overfitted:
-            self._say("whether the inputs say anything about the target")
-            run.facts["not_measured"]["signal"] = "the data is no table of numbers that trees could read"
-            record(run, "signal", lambda: signal.measure(self.problem))
+        reasons: dict[str, str] = run.facts.setdefault("not_measured", {})
+        if share is not None and share >= WELL and not overfitted:
+            reasons.setdefault("signal", "not needed: held-out data is answered well")
+            return
+        self._say("whether the inputs say anything about the target")
+        reasons.pop("signal", None)
+        self._record("signal", lambda: signal.measure(self.problem))
+        reasons.setdefault("signal", "the data is no table of numbers that trees could read")
 
     def _references(self, *, rest: bool = False) -> None:
         """What is reachable, until something is far beyond the run; the `rest` of them where asked for."""
@@ -268,10 +280,13 @@ class _Session(Session):
             if index < known:
                 continue
             if time.monotonic() + self._cost(1.0) > self.limit:
-                self.notes.append(f"No time for a reference: {name}.")
+                self._skip(f"No time for a reference: {name}.")
                 continue
             self._say(f"what is reachable: {name}")
-            references.reach(run, name, problem, recipe, edit, self.held)
+            found = references.reach(run, name, problem, recipe, edit, self.held, self._patience())
+            if found.get("status") == "cut":
+                self._skip(f"No time for a reference: {name}: it took longer than foretold.")
+                continue
             if how_far(run).ended_far and not rest:
                 return
 
@@ -312,8 +327,8 @@ class _Session(Session):
         if run.status == "diverged":
             return
         self._say("slope, curvature and noise at the end")
-        record(run, "ground", lambda: ground.measure(run, self.problem))
-        record(run, "noise", lambda: noise.measure(run, self.problem, self.recipe))
+        self._record("ground", lambda: ground.measure(run, self.problem))
+        self._record("noise", lambda: noise.measure(run, self.problem, self.recipe))
 
     def _both(self, tried: set[str]) -> list[Finding]:
         """Inputs and targets that are both out of scale, once each was tried alone: one may hide the
@@ -350,29 +365,13 @@ class _Session(Session):
         steps = min(full, max(20, int(share * full)))
         self._say(f"other learning rates, {steps} steps each")
         until = time.monotonic() + 0.6 * max(left, 0.0)
-        record(
-            self.run,
+        self._record(
             "rates",
             lambda: rates.measure(self.run, self.problem, self.recipe, self.held, steps, until),
         )
-        if "rates" not in self.run.facts:
-            self.run.facts["rates"] = {}
-
-    def _done(self, result: Diagnosis) -> Diagnosis:
-        reasons: dict[str, str] = self.run.facts.setdefault("not_measured", {})
-        for name in ("references", "ground", "noise"):
-            if name not in self.run.facts:
-                reasons.setdefault(name, "not needed: the run came far enough, or another cause explains it")
-        stopped = self.run.status == "failed"
-        reasons.setdefault("", "no step was taken" if stopped else "an earlier cause explains the run")
-        if self.run.facts.get("modules"):
-            reasons.setdefault("saturated_fraction", "no activation with flat ends was called")
-            reasons.setdefault("dead_fraction", "no rectifier was called")
-        result = replace(result, not_checked=judge(self.run).not_checked)
-        result.notes = [*result.notes, *self.notes]
-        result.seconds = self.budget.spent
-        _keep(result)
-        return result
+        late = self.run.facts.setdefault("rates", {}).get("late")
+        if late:
+            self._skip(f"No time for {len(late)} other learning rate{'' if len(late) == 1 else 's'}.")
 
 
 def _lost(diagnosis: Diagnosis, symptom: str) -> bool:
@@ -381,21 +380,6 @@ def _lost(diagnosis: Diagnosis, symptom: str) -> bool:
 
 def _flat(findings: list[Finding]) -> list[Finding]:
     return [each for finding in findings for each in (finding, *_flat(list(finding.consequences)))]
-
-
-def _keep(result: Diagnosis) -> None:
-    """What was measured and said goes to the run's folder, where there is one."""
-    folder = result.run.folder
-    if folder is None:
-        return
-    try:
-        with (folder / "history.jsonl").open("a", encoding="utf-8") as lines:
-            for name, value in result.run.facts.items():
-                if name not in ("modules", "activations", "nonfinite"):
-                    lines.write(json.dumps(encode("fact", name=name, value=plain(value))) + "\n")
-        (folder / "diagnosis.json").write_text(result.to_json() + "\n", encoding="utf-8")
-    except OSError as error:
-        result.notes.append(f"{folder} cannot be written: {error.strerror}")
 
 
 __all__ = ["DataError", "DownslopeError", "InputError", "ModelError", "diagnose", "diagnose_run"]

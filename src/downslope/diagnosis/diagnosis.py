@@ -14,6 +14,7 @@ from downslope.diagnosis import counted
 from downslope.diagnosis.early import little, short
 from downslope.diagnosis.progress import progress
 from downslope.diagnosis.symptom import registry
+from downslope.diagnosis.unjudged import halted
 
 _WELL = "none of the symptoms that could be checked holds"
 
@@ -30,6 +31,8 @@ class Diagnosis:
         verdict: One line on how far the run came.
         seconds: What the diagnosis took, the run included.
         notes: Decisions of the diagnosis that a reader must know (a run cut short, trials left out).
+        interrupted: Where Ctrl-C ended it, such as "interrupted after 23 of 400 steps"; "" where it did not.
+            What was found by then is told, and what was not judged by then stands under `not_checked`.
     """
 
     run: Run
@@ -39,16 +42,23 @@ class Diagnosis:
     verdict: str = ""
     seconds: float = 0.0
     notes: list[str] = field(default_factory=list[str])
+    interrupted: str = ""
 
     @property
     def healthy(self) -> bool:
         """Whether no finding is a warning or worse, and the run did learn something.
 
         A run that stands still, left the finite numbers, was ended by an error, or of which nothing could be
-        judged is not healthy, even if no cause was found.
+        judged is not healthy, even if no cause was found; nor is one whose diagnosis was interrupted, unless
+        the run had come to its end by then, and is solved.
         """
-        stopped = self.run.status == "failed" or self.blind
+        stopped = self.run.status == "failed" or self.blind or self._broken_off
         return not self.lost and not stopped and all(each.severity == "info" for each in self.findings)
+
+    @property
+    def _broken_off(self) -> bool:
+        ended = self.run.status in ("done", "goal", "early-stopped") and progress(self.run).solved
+        return bool(self.interrupted) and not ended
 
     @property
     def blind(self) -> bool:
@@ -63,15 +73,17 @@ class Diagnosis:
     def lost(self) -> bool:
         """Whether the run ended no better than a constant guess, or left the finite numbers."""
         standing = progress(self.run).standing
-        return standing and not short(self.run) and not little(self.run)
+        return standing and not short(self.run) and not little(self.run) and not halted(self.run)
 
     @property
     def reserve(self) -> str:
-        """Why a run without findings is not called healthy: it was ended by an error, hardly began, learnt so
-        little that nothing can be told, or was not seen.
+        """Why a run without findings is not called healthy: it was ended by an error, its diagnosis was
+        interrupted, it hardly began, learnt so little that nothing can be told, or was not seen.
         """
         if self.run.status == "failed":
             return "nothing wrong was seen in the training until it stopped"
+        if self._broken_off:
+            return f"{self.interrupted}: nothing wrong was seen by then, which is not the whole"
         if self.blind:
             return "nothing of the training could be judged"
         if progress(self.run).standing and little(self.run):
@@ -97,6 +109,7 @@ class Diagnosis:
             "cleared": [{"symptom": name, "evidence": text} for name, text in self.cleared],
             "not_checked": [{"symptom": name, "reason": text} for name, text in self.not_checked],
             "notes": list(self.notes),
+            "interrupted": self.interrupted or None,
             "seconds": plain(self.seconds),
             "run": None if self.run.folder is None else str(self.run.folder),
             "summary": plain(self.run.summary),

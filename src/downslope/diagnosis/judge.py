@@ -14,20 +14,10 @@ from downslope.diagnosis.early import little, short, sudden
 from downslope.diagnosis.progress import progress
 from downslope.diagnosis.proof import CERTAIN, gain, trial_of
 from downslope.diagnosis.symptom import Clear, Symptom, Unknown, missing, rank_of, registry
+from downslope.diagnosis.unjudged import by_the_end, halted, interrupted, withdraw
 
 NEARLY = 0.8
 """An earlier cause stays the root while its remedy recovers this share of what the best one recovers."""
-
-
-_BY_THE_END = (
-    "unscaled-inputs", "unscaled-targets", "init-scale", "vanishing-gradient", "exploding-gradient",
-    "dead-units", "saturated-units", "long-term-dependency",
-)  # fmt: skip
-"""Symptoms of data and model that are blamed for how a run ended: of one that has hardly begun they are told,
-and blamed for nothing. So are all of step, terrain and generalisation."""
-
-_CERTAIN = ("stale-gradients",)
-"""Facts that hold after two steps as after a million, whatever group they are of."""
 
 
 def judge(run: Run) -> Diagnosis:
@@ -58,17 +48,14 @@ def judge(run: Run) -> Diagnosis:
             result.not_checked.append((entry.id, found.reason))
         else:
             findings.append(_told(found, run))
-    if short(run):
-        late = ("step", "terrain", "generalisation")  # what a trial has proved stays proved
+    if short(run) or halted(run):  # what a trial has proved stays proved
         findings = [
-            replace(f, severity="info")
-            if trial_of(run, f.symptom) is None
-            and (
-                f.symptom in _BY_THE_END or (known[f.symptom].order[0] in late and f.symptom not in _CERTAIN)
-            )
-            else f
+            replace(f, severity="info") if trial_of(run, f.symptom) is None and by_the_end(f.symptom) else f
             for f in findings
         ]
+    result.interrupted = interrupted(run)
+    result.cleared, left = withdraw(run, result.cleared)
+    result.not_checked += left
     result.findings = arrange(findings, run, known)
     return result
 
@@ -152,6 +139,9 @@ def verdict(run: Run) -> str:
         return "Several optimizers with losses of their own: whether such losses fall says nothing."
     known = (run.facts.get("constant") or {}).get("loss") is not None
     base = "a constant guess" if known else "the start"
+    if halted(run):
+        where = interrupted(run).removeprefix("interrupted ")
+        return f"INTERRUPTED {where}: loss {how.final:.4g}, {how.constant:.4g} for {base}."
     if how.futile:
         held = (run.facts.get("ending") or {}).get("valid_loss") is not None
         did = "did better on held-out data" if held else f"got below {how.reachable:.4g}"

@@ -92,6 +92,7 @@ class Mending:
             self.result.notes.append(impossible)
             return
         self._tell(len(edits))
+        broken = False
         try:
             self._begin()
             self._race(edits)
@@ -99,8 +100,10 @@ class Mending:
             self._tune()
             self._again()
         except KeyboardInterrupt:
-            self.result.stopped()
+            broken = True
         self._close()
+        if broken:
+            self.result.stopped()
 
     def _price(self) -> Price | None:
         try:
@@ -226,7 +229,7 @@ class Mending:
             found = diagnose(best.problem, best.recipe, budget=budget, progress=False, folder=False)
         except DownslopeError:
             return []
-        if found.run.status == "interrupted":
+        if found.interrupted:
             raise KeyboardInterrupt
         self.result.looks.append(found)
         self.yard.note(found)

@@ -59,6 +59,7 @@ def price(problem: Problem, recipe: Recipe) -> Price:
 
     Raises:
         InputError: what `fit` raises.
+        KeyboardInterrupt: Ctrl-C in one of those steps.
     """
     steps = total_steps(problem, recipe)
     each = _per_epoch(problem, recipe)
@@ -70,6 +71,8 @@ def price(problem: Problem, recipe: Recipe) -> Price:
         clock = _Clock()
         quick = recipe.edit(steps=count, patience=None)
         run = fit(bare, quick, folder=False, progress=False, observe=0.0, on_probe=clock)
+        if run.status == "interrupted":
+            raise KeyboardInterrupt
         timed.append(clock.last - clock.first)
     per_step = (
         max((timed[-1] - timed[0]) / max(long - _SHORT, 1), 1e-5) if len(timed) > 1 else timed[0] / long

@@ -70,7 +70,12 @@ class Repair:
     def stopped(self) -> None:
         """Note that Ctrl-C ended it."""
         self.interrupted = True
-        self.notes.append("Interrupted: what was not tried by then is not judged.")
+        kept = (
+            "what was proved by then is kept"
+            if self.kept is not None
+            else "problem and recipe stay as they are"
+        )
+        self.notes.append(f"Interrupted: what was not tried by then is not judged; {kept}.")
 
     @property
     def edits(self) -> tuple[Edit, ...]:
@@ -143,10 +148,10 @@ class Repair:
         return json.dumps(self.to_dict(), indent=indent, allow_nan=False)
 
     def __str__(self) -> str:
-        if self.diagnosis.healthy:
+        if self.diagnosis.healthy and not self.interrupted:
             return "Healthy, nothing to fix."
         lines = [str(each) for each in self.trials]
-        if self.kept is None:
+        if self.kept is None and not self.interrupted:
             tried = "; ".join(str(each.edit) for each in self.trials) or "no remedy could be tried"
             lines.append(f"Nothing helped for certain. Tried: {tried}.")
         lines += [f"unproved: {each}" for each in self.advice]
@@ -196,7 +201,8 @@ def repair(
         folder: Of the diagnosis's run; None makes one, False keeps it in memory.
 
     Returns:
-        The repair; its problem and recipe are as given where nothing won.
+        The repair; its problem and recipe are as given where nothing won. Ctrl-C ends it with what was proved
+        by then (`Repair.interrupted`).
 
     Raises:
         InputError: what `diagnose` raises, or fewer than 2 seeds.
@@ -212,9 +218,12 @@ def repair(
     found = diagnosis or diagnose(problem, recipe, budget=0.5 * spend.seconds if math.isfinite(spend.seconds)
                                   else budget, progress=progress, folder=folder)  # fmt: skip
     result = Repair(problem=problem, recipe=recipe, diagnosis=found)
-    if found.run.status == "interrupted":
+    if found.interrupted and diagnosis is None:
         result.stopped()
     elif not found.healthy:
-        Mending(result, seeds, spend, progress).go()
+        try:
+            Mending(result, seeds, spend, progress).go()
+        except KeyboardInterrupt:  # before the first trial, or after the last
+            result.stopped()
     result.seconds = spend.spent + (found.seconds if diagnosis is not None else 0.0)
     return result

@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+import json
 import math
 import sys
 import time
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 from downslope.core.edits import Edit, SetObjective, SetRecipe
+from downslope.core.history import encode
+from downslope.core.plain import plain
 from downslope.core.problem import Problem
 from downslope.core.recipe import Recipe
 from downslope.core.run import Run
+from downslope.diagnosis import counted
 from downslope.diagnosis.budget import Budget
+from downslope.diagnosis.diagnosis import Diagnosis
+from downslope.diagnosis.judge import judge
 from downslope.diagnosis.price import Price, total_steps
 from downslope.diagnosis.trials import attempt, by_the_new, compare
+from downslope.diagnosis.unjudged import NO_TIME, broken_off, out_of_time
+from downslope.training.facts import record
 from downslope.training.facts.sample import Held
 
 Folder = str | Path | Literal[False] | None
@@ -46,8 +56,25 @@ class Session:
         self.limit = math.inf
         self.together = False
         self.surveyed = False
+        self.doing = ""
+        self.late: list[str] = []
+
+    def _skip(self, note: str) -> None:
+        """Say that the budget leaves something out; nothing that it would have decided is clear then."""
+        self.notes.append(note)
+        out_of_time(self.run)
+
+    def _record(self, name: str, measure: Callable[[], Any]) -> None:
+        """Measure a fact of the run, unless the budget is used up."""
+        if time.monotonic() <= self.budget.ends:
+            record(self.run, name, measure)
+            return
+        self.run.facts.setdefault("not_measured", {})[name] = NO_TIME
+        self.late.append(name)
+        out_of_time(self.run)
 
     def _say(self, text: str) -> None:
+        self.doing = text
         if self.talk:
             sys.stderr.write(f"diagnose  {text}\n")
             sys.stderr.flush()
@@ -60,7 +87,7 @@ class Session:
         if own and time.monotonic() + self._cost(longer / max(self._full(), 1)) > self.limit:
             share = None
         if share is None:
-            self.notes.append(f"No time for a trial of {edit}.")
+            self._skip(f"No time for a trial of {edit}.")
             return None
         full = share >= 1 or own
         steps = self._full() if full else max(10, int(share * int(self.run.summary.get("steps") or 0)))
@@ -69,11 +96,7 @@ class Session:
         self._say(f"trial of {edit}, {steps} steps")
         found = attempt(self.problem, self.recipe, edit, steps, self.held, self._patience())
         if found.get("status") == "cut":
-            self.notes.append(f"No time for a trial of {edit}: it took longer than foretold.")
-            return None
-        if found.get("status") == "interrupted":
-            self.notes.append("Interrupted: what was not tried by then is not judged.")
-            self.limit = 0.0
+            self._skip(f"No time for a trial of {edit}: it took longer than foretold.")
             return None
         beside = compare(self.run, found, None if full else steps)
         if isinstance(edit, SetObjective) and self.problem.metric is None and "renewed" in found and full:
@@ -109,6 +132,62 @@ class Session:
             if self._cost(share) <= left * (1.0 if share < 1 else 0.6):
                 return share
         return None
+
+    # -- the end ------------------------------------------------------------------------------------------
+
+    def _interrupt(self) -> None:
+        """Ctrl-C: what was not measured by then has one reason, and no other."""
+        run, reasons = self.run, dict[str, str](self.run.facts.get("not_measured") or {})
+        steps = self.price.steps if self.price is not None else None
+        broken_off(run, self.length or steps or total_steps(self.problem, self.recipe), self.doing)
+        why: str = run.facts["unjudged"]["why"]
+        for name, reason in reasons.items():
+            if reason.startswith("not needed"):
+                reasons[name] = why
+        run.facts["not_measured"] = reasons | {"": why}
+
+    def _reasons(self) -> None:
+        """Why the rest was not measured, where nothing was in the way."""
+        facts = self.run.facts
+        reasons: dict[str, str] = facts.setdefault("not_measured", {})
+        if late := facts.get("unjudged"):
+            reasons.setdefault("references", late["why"])
+        for name in ("references", "ground", "noise"):
+            if name not in facts and not reasons.get(""):
+                reasons.setdefault(name, "not needed: the run came far enough, or another cause explains it")
+        stopped = self.run.status == "failed"
+        reasons.setdefault("", "no step was taken" if stopped else "an earlier cause explains the run")
+        if facts.get("modules"):
+            reasons.setdefault("saturated_fraction", "no activation with flat ends was called")
+            reasons.setdefault("dead_fraction", "no rectifier was called")
+
+    def _done(self, result: Diagnosis) -> Diagnosis:
+        self._reasons()
+        result = replace(result, not_checked=judge(self.run).not_checked)
+        late = [f"No time to measure: {', '.join(self.late)}."] if self.late else []
+        result.notes = [*result.notes, *dict.fromkeys(self.notes), *late]
+        if result.interrupted:
+            left = [name for name, why in result.not_checked if why == result.interrupted]
+            words = result.interrupted[:1].upper() + result.interrupted[1:]
+            result.notes.append(f"{words}; not judged: {counted.by_group(left) or 'nothing'}.")
+        result.seconds = self.budget.spent
+        _keep(result)
+        return result
+
+
+def _keep(result: Diagnosis) -> None:
+    """What was measured and said goes to the run's folder, where there is one."""
+    folder = result.run.folder
+    if folder is None:
+        return
+    try:
+        with (folder / "history.jsonl").open("a", encoding="utf-8") as lines:
+            for name, value in result.run.facts.items():
+                if name not in ("modules", "activations", "nonfinite"):
+                    lines.write(json.dumps(encode("fact", name=name, value=plain(value))) + "\n")
+        (folder / "diagnosis.json").write_text(result.to_json() + "\n", encoding="utf-8")
+    except OSError as error:
+        result.notes.append(f"{folder} cannot be written: {error.strerror}")
 
 
 def _own_length(edit: Edit) -> bool:

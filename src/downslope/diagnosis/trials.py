@@ -25,9 +25,16 @@ Scores = dict[str, Any]
 
 
 def train(problem: Problem, recipe: Recipe, steps: int | None, seconds: float | None = None) -> Run:
-    """A run in memory, without probes, cut to `steps` and to `seconds` where given."""
-    cut = recipe if steps is None else recipe.edit(steps=steps)
-    return fit(problem, cut.edit(patience=None), folder=False, progress=False, observe=0.0, seconds=seconds)
+    """A run in memory, without probes, cut to `steps` and to `seconds` where given.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C: half a run is no trial.
+    """
+    cut = (recipe if steps is None else recipe.edit(steps=steps)).edit(patience=None)
+    run = fit(problem, cut, folder=False, progress=False, observe=0.0, seconds=seconds)
+    if run.status == "interrupted":
+        raise KeyboardInterrupt
+    return run
 
 
 def attempt(

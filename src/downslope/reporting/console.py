@@ -159,6 +159,8 @@ def next_of_diagnosis(found: Diagnosis, task: str | None, written: Path | None =
     by_hand = bool(serious) and not any(edit.provable for each in serious for edit in each.remedies)
     if by_hand:
         return [*kept, *_then(f"downslope diagnose {task}   # once that is put right", written)]
+    if found.interrupted and found.root is None:
+        return [*kept, *_then(f"downslope diagnose {task}", written)]
     return [*kept, *_then(f"downslope repair {task}", written)]
 
 

@@ -60,6 +60,7 @@ def diagnose(
         voice.document({"verb": "diagnose"} | diagnosis_document(found, written))
         if failure is not None:
             raise failure
-        return status_of(found, interrupted=interruptions() > before)
+        broken = bool(found.interrupted) and not given.is_run  # of a kept run that was an earlier diagnosis
+        return status_of(found, interrupted=broken or interruptions() > before)
 
     return guarded(act, debug=debug)

@@ -44,7 +44,8 @@ def measure(
     Returns:
         ``lr`` (the recipe's own), ``control``, ``start`` (loss of the best constant, else the first),
         ``tried`` (pairs of lr and loss, None where it left the numbers), ``steps``; losses are negated where
-        the objective is maximised. And ``scores`` of the same trials, in the user's units.
+        the objective is maximised. And ``scores`` of the same trials, in the user's units; ``late``, the
+        rates that no time was left for.
     """
     if not recipe.lr:
         return None
@@ -56,15 +57,17 @@ def measure(
     control = control_at(run, steps)["loss"]
     tried: list[tuple[float, float | None]] = []
     scores: list[Scores] = []
+    late: list[float] = []
 
     def attempt_at(lr: float) -> None:
         rounded = float(f"{lr:.3g}")
         left = until - time.monotonic()
-        if left > 0 and all(rounded != each for each, _ in tried):
+        if left <= 0:
+            late.append(rounded)
+        elif all(rounded != each for each, _ in tried):
             found = attempt(problem, recipe, SetRecipe({"lr": rounded}), steps, held, left)
-            if found.get("status") == "interrupted":
-                raise InterruptedError("the trials with other learning rates were interrupted")
             if found.get("status") == "cut":
+                late.append(rounded)
                 return
             loss = found.get("loss")
             tried.append((rounded, None if loss is None else sign * loss))
@@ -90,6 +93,7 @@ def measure(
         "tried": tried,
         "scores": scores,
         "steps": steps,
+        "late": late,
     }
 
 

@@ -56,10 +56,12 @@ def reach(
     recipe: Recipe,
     edit: Edit,
     held: Held,
+    seconds: float | None = None,
 ) -> Scores:
-    """Train one reference and note what it reached in ``run.facts["references"]``."""
-    found = attempt(problem, recipe, edit, None, held) | {"what": name}
-    run.facts.setdefault("references", []).append(found)
+    """Train one reference and note in ``run.facts["references"]`` what it reached, where `seconds` lasted."""
+    found = attempt(problem, recipe, edit, None, held, seconds) | {"what": name}
+    if found.get("status") != "cut":
+        run.facts.setdefault("references", []).append(found)
     return found
 
 
