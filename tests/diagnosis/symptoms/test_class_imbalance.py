@@ -91,6 +91,43 @@ def test_what_weights_win_back_of_the_mean_recall_decides() -> None:
     assert isinstance(class_imbalance(told([1.0, 0.0], 0.99, counts=[800, 200])), Clear)
 
 
+def of_ten(before: float, after: float, n: int, others: float = 0.95) -> Run:
+    """The last of ten classes is rare; its recall without and with weights, the others' with weights."""
+    made = told([0.95] * 9 + [before], 0.1 * (9 * others + after), [140] * 9 + [7])
+    made.facts["data"]["target"]["labels"] = [float(k) for k in range(10)]
+    made.facts["imbalance"] |= {
+        "balanced": 0.1 * (9 * 0.95 + before), "classes": 10, "rare": [9], "counts": [50] * 9 + [n],
+        "weighted_recalls": [others] * 9 + [after],
+    }  # fmt: skip
+    return made
+
+
+def test_one_class_of_ten_counts_by_its_own_recall() -> None:
+    lost = finding(class_imbalance(of_ten(0.0, 0.6, 30)))
+    assert (lost.severity, lost.evidence.value) == ("warning", pytest.approx(0.6))
+    assert isinstance(class_imbalance(of_ten(0.0, 0.15, 300)), Clear)  # too little
+    assert isinstance(class_imbalance(of_ten(0.0, 2 / 3, 3)), Clear)  # two of three examples
+    assert isinstance(class_imbalance(of_ten(0.0, 0.6, 30, others=0.9)), Clear)  # at the cost of the others
+    assert isinstance(class_imbalance(of_ten(0.6, 1.0, 300)), Clear)  # not given up
+
+
+@pytest.mark.parametrize(("label", "kept"), [(8, 6), (3, 8), (9, 5)])
+def test_one_rare_digit_of_ten_is_told_and_its_twin_is_healthy(label: int, kept: int) -> None:
+    digits = ds.data.digits(scale=16)
+    (x, y), valid = digits.train, digits.valid
+    rows = torch.cat([(y != label).nonzero()[:, 0], (y == label).nonzero()[:kept, 0]])
+    how = recipe(lr=1e-3, epochs=15)
+    sick = diagnosed(
+        problem(((x[rows], y[rows]), valid), lambda: net(64, 10), "cross_entropy", "accuracy"), how
+    )
+    assert sick.root is not None
+    assert sick.root.symptom == "class-imbalance", str(sick)
+    assert sick.run.facts["imbalance"]["recalls"][label] < 0.5
+    if label == 8:
+        twin = problem(((x, y), valid), lambda: net(64, 10), "cross_entropy", "accuracy")
+        assert diagnosed(twin, how).healthy
+
+
 def test_a_class_that_held_out_data_lacks_is_not_given_up() -> None:
     assert isinstance(class_imbalance(told([0.9, -1.0], 0.9)), Clear)
 

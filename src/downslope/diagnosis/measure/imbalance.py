@@ -39,8 +39,10 @@ def measure(
         steps: Length of the twin's run.
 
     Returns:
-        ``recalls`` (by class), ``balanced`` (their mean), ``weighted`` (the mean with weights; None where no
-        weights can be given to the objective), ``classes``, ``rarest`` (share of the rarest).
+        ``recalls`` (by class; -1 for one that does not occur), ``balanced`` (their mean), ``weighted`` (the
+        mean with weights; None where no weights can be given to the objective) and then also
+        ``weighted_recalls``; ``counts`` (held-out examples by class), ``rare`` (the classes that are),
+        ``classes``, ``rarest`` (share of the rarest).
     """
     found = unequal(run)
     if found is None:
@@ -50,19 +52,25 @@ def measure(
     scored = problem.edit(metric=balanced_accuracy, metric_goal="max", goal=None)
     rows: list[Tensor] = []
 
+    counts: list[int] = []
+
     def each(output: Tensor, target: Tensor) -> float:
         rows.append(recalls(output, target))
+        counts[:] = torch.bincount(target.flatten().long().clamp(min=0), minlength=len(rows[-1])).tolist()
         return float(rows[-1].nanmean())
 
-    own = evaluate(scored.edit(metric=each), run.model("last"), part)
+    scored = scored.edit(metric=each)
+    own = evaluate(scored, run.model("last"), part)
     answer: dict[str, Any] = {
         "recalls": rows[-1].nan_to_num(-1.0).tolist(), "balanced": own.metric, "weighted": None,
-        "classes": len(labels), "rarest": min(shares),
+        "classes": len(labels), "rarest": min(shares), "counts": counts.copy(),
+        "rare": [int(k) for k, share in zip(labels, shares, strict=True) if share < RARE / len(labels)],
     }  # fmt: skip
     edit = weighted(problem, labels, shares)
     if edit is not None and _overlooks(answer):
         changed = edit.apply_to_problem(problem)
         answer["weighted"] = evaluate(scored, train(changed, recipe, steps).model("last"), part).metric
+        answer["weighted_recalls"] = rows[-1].nan_to_num(-1.0).tolist()
     return answer
 
 

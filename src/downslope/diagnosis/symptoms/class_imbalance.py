@@ -10,7 +10,8 @@ Source: Japkowicz and Stephen 2002; Brodersen et al. 2010 (balanced accuracy); B
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from downslope.core.edits import Advice, Combined, Edit, SetMetric
@@ -22,6 +23,9 @@ from downslope.diagnosis.symptom import Clear, Unknown, Verdict, symptom
 
 GIVEN_UP = 0.5
 """Recall of a class below which it counts as given up. Convention: worse than a coin."""
+
+BEYOND = 3.0
+"""Standard errors by which the recall of a few examples must rise: 0 of 10 to 5, never 0 of 3. Convention."""
 
 _SOURCE = "Brodersen et al. 2010; Buda et al. 2018"
 
@@ -51,6 +55,9 @@ def class_imbalance(run: Run) -> Verdict:
         return Unknown(f"{said}; the objective takes no weights, so it was not tried whether they help")
     chance = 1.0 / found["classes"]
     won = (found["weighted"] - found["balanced"]) / (1.0 - chance)
+    alone = _alone(found)
+    if won < MATERIAL and alone is not None:
+        return _one_of_many(run, said, *alone)
     if won < MATERIAL:
         return Clear(f"{said}; with weights the mean recall is {found['weighted']:.0%}, not much better")
     return Finding(
@@ -67,6 +74,56 @@ def class_imbalance(run: Run) -> Verdict:
         message=f"{said[0].upper()}{said[1:]}. Tried: with every class weighted alike the mean recall goes "
         f"from "
         f"{found['balanced']:.0%} to {found['weighted']:.0%}.",
+        remedies=_remedies(run),
+        source=_SOURCE,
+    )
+
+
+def _alone(found: Mapping[str, Any]) -> tuple[float, float, int] | None:
+    """Recall of the rare classes that were given up, without and with weights, and their held-out examples.
+
+    Of ten classes one can be lost whole, and the mean recall moves by a tenth. None unless their own recall
+    rises by `MATERIAL` of what it lacks, beyond the errors of so few examples, and the other classes lose
+    less than half of what these win.
+    """
+    own: Sequence[float] = found["recalls"]
+    other: Sequence[float] | None = found.get("weighted_recalls")
+    counts: Sequence[int] = found.get("counts") or ()
+    rare: Sequence[int] = found.get("rare") or ()
+    if other is None or len(other) != len(own) or len(counts) != len(own):
+        return None
+    lost = [k for k in rare if 0 <= k < len(own) and 0 <= own[k] < GIVEN_UP]
+    n = sum(counts[k] for k in lost)
+    if not n:
+        return None
+    before, after = (sum(each[k] * counts[k] for k in lost) / n for each in (own, other))
+    # Agresti and Caffo 2000: one success and one failure more make the error of a share of 0 or 1 honest.
+    error = math.sqrt(sum(_spread(p * n, n) for p in (before, after)))
+    won = sum(other[k] - own[k] for k in lost) / found["classes"]
+    fair = found["weighted"] - found["balanced"] >= 0.5 * won
+    seen = after - before > max(BEYOND * error, MATERIAL * (1.0 - before))
+    return (before, after, n) if seen and fair else None
+
+
+def _spread(right: float, n: int) -> float:
+    p = (right + 1.0) / (n + 2.0)
+    return p * (1.0 - p) / (n + 2.0)
+
+
+def _one_of_many(run: Run, said: str, before: float, after: float, n: int) -> Finding:
+    return Finding(
+        symptom="class-imbalance",
+        title="the rare classes are given up",
+        severity="warning",
+        evidence=Evidence(
+            name="recall of the rare classes that weights win back",
+            value=(after - before) / (1.0 - before),
+            threshold=MATERIAL,
+            unit="share of what it lacks",
+            provenance="convention: what a remedy must win back to be worth a warning",
+        ),
+        message=f"{said[0].upper()}{said[1:]}. Tried: with every class weighted alike the recall of the rare "
+        f"classes goes from {before:.0%} to {after:.0%} ({n} held-out examples), and the others lose less than half of that.",
         remedies=_remedies(run),
         source=_SOURCE,
     )
