@@ -123,7 +123,8 @@ def _one_of_many(run: Run, said: str, before: float, after: float, n: int) -> Fi
             provenance="convention: what a remedy must win back to be worth a warning",
         ),
         message=f"{said[0].upper()}{said[1:]}. Tried: with every class weighted alike the recall of the rare "
-        f"classes goes from {before:.0%} to {after:.0%} ({n} held-out examples), and the others lose less than half of that.",
+        f"classes goes from {before:.0%} to {after:.0%} ({n} held-out examples), and the "
+        "others lose less than half of that.",
         remedies=_remedies(run),
         source=_SOURCE,
     )
