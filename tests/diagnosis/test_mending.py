@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional
 
 import downslope as ds
 from downslope.core import edits
@@ -102,6 +105,57 @@ def test_a_remedy_leaves_a_probability_a_probability(activation: str, expects: s
     removal = edits.ReplaceModule("3", "torch.nn:Identity")
     output = {"module": "3", "activation": activation, "expects": expects}
     assert str(meant(removal, output)) == want
+
+
+@pytest.mark.parametrize(
+    ("activation", "expects", "want"),
+    [
+        ("softmax", "logits", "objective -> categorical"),
+        ("softmax", "logit", "last softmax in the forward -> sigmoid and objective -> bernoulli"),
+        ("tanh", "logits", "last tanh in the forward -> nothing"),
+    ],
+)
+def test_it_does_so_where_the_forward_calls_the_function(activation: str, expects: str, want: str) -> None:
+    removal = edits.ReplaceCall(activation, which="last")
+    assert str(meant(removal, {"module": None, "activation": activation, "expects": expects})) == want
+
+
+class Custom(nn.Module):
+    """A forward of functions, with what goes wrong in it given."""
+
+    def __init__(self, width: int, cut: bool, end: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.into, self.head, self.cut, self.end = nn.Linear(2, width), nn.Linear(width, 1), cut, end
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = torch.relu(self.into(x))
+        return self.end(self.head(h.detach() if self.cut else h))
+
+
+@pytest.mark.parametrize(
+    ("model", "words"),
+    [
+        (
+            lambda: Custom(16, False, lambda x: functional.softmax(x, dim=1)),
+            "last softmax in the forward -> sigmoid",
+        ),
+        (lambda: Custom(4, True, lambda x: x), "let the gradient through"),
+    ],
+    ids=["softmax over one unit", "features detached"],
+)
+def test_what_a_custom_forward_calls_is_put_to_a_trial_and_told_as_code(model: Any, words: str) -> None:
+    draw = torch.Generator().manual_seed(0)
+    x = torch.randn(600, 2, generator=draw)
+    y = (x.square().sum(1, keepdim=True) > 1.4).float()
+    made = ds.Problem(model=model, objective="logistic", metric="accuracy", train=(x[:400], y[:400]),
+                      valid=(x[400:], y[400:]))  # fmt: skip
+    how = ds.Recipe(optimizer="adam", lr=1e-2, batch_size=32, epochs=20)
+    found = ds.repair(made, how, budget=STEPS, progress=False, folder=False)
+    assert any(words in str(each) for each in found.edits)
+    assert "in forward: " in found.diff
+    assert found.before is not None
+    assert found.after is not None
+    assert found.after > found.before + 0.15
 
 
 def test_what_a_user_reads_is_still_a_probability_and_the_labels_are_the_same() -> None:

@@ -10,7 +10,10 @@ from downslope.core.edits import (
     Edit,
     FillInputs,
     LeaveOut,
+    LetThrough,
+    OneMode,
     Reinitialise,
+    ReplaceCall,
     ReplaceModule,
     SetArgument,
     SetMetric,
@@ -30,7 +33,8 @@ MOST = 6
 
 _SIZES: dict[type[Edit], int] = {
     SetObjective: 2, SetMetric: 1, StandardiseInputs: 1, StandardiseTargets: 1, WhitenInputs: 2,
-    FillInputs: 1, LeaveOut: 1, Reinitialise: 2, SetArgument: 2, ReplaceModule: 2, Widen: 2, WrapModel: 3,
+    FillInputs: 1, LeaveOut: 1, Reinitialise: 2, SetArgument: 2, ReplaceModule: 2, Widen: 2,
+    ReplaceCall: 2, LetThrough: 2, OneMode: 2, WrapModel: 3,
 }  # fmt: skip
 
 
@@ -60,9 +64,15 @@ def meant(edit: Edit, output: Mapping[str, Any]) -> Edit:
         edit: A remedy.
         output: What is known of the model's output (``facts["output"]``).
     """
-    if not isinstance(edit, ReplaceModule) or edit.factory != "torch.nn:Identity":
-        return edit
-    if edit.name != output.get("module"):
+    if isinstance(edit, ReplaceCall):
+        if edit.by != "identity" or edit.which != "last" or edit.name != output.get("activation"):
+            return edit
+        sigmoid: Edit = ReplaceCall(edit.name, "sigmoid", "last")
+    elif isinstance(edit, ReplaceModule) and edit.factory == "torch.nn:Identity":
+        if edit.name != output.get("module"):
+            return edit
+        sigmoid = ReplaceModule(edit.name, "torch.nn:Sigmoid")
+    else:
         return edit
     activation, expects = output.get("activation"), output.get("expects")
     if activation == "softmax" and expects == "logits":
@@ -70,7 +80,7 @@ def meant(edit: Edit, output: Mapping[str, Any]) -> Edit:
     if activation == "sigmoid" and expects == "logit":
         return SetObjective("bernoulli")
     if activation == "softmax" and expects == "logit":
-        return Combined((ReplaceModule(edit.name, "torch.nn:Sigmoid"), SetObjective("bernoulli")))
+        return Combined((sigmoid, SetObjective("bernoulli")))
     return edit
 
 

@@ -6,6 +6,7 @@ gives a new Problem or Recipe; nothing is changed in place.
 
 from __future__ import annotations
 
+from downslope.core.edits.calls import LetThrough, OneMode, ReplaceCall
 from downslope.core.edits.combined import Advice, Combined
 from downslope.core.edits.data import Shuffle
 from downslope.core.edits.dropout import LessDropout
@@ -22,8 +23,8 @@ from downslope.core.edits.whiten import WhitenInputs
 from downslope.core.edits.widen import Widen, widening
 
 __all__ = [
-    "KINDS", "Advice", "Combined", "Edit", "Entity", "FillInputs", "LeaveOut", "LessDropout", "ModuleFactory",
-    "Reinitialise", "ReplaceModule", "SetArgument", "SetMetric", "SetObjective", "SetRecipe", "Shuffle",
-    "StandardiseInputs", "StandardiseTargets", "Unfreeze", "WhitenInputs", "Widen", "WrapModel", "code_of",
-    "from_dict", "load", "save", "widening",
+    "KINDS", "Advice", "Combined", "Edit", "Entity", "FillInputs", "LeaveOut", "LessDropout", "LetThrough",
+    "ModuleFactory", "OneMode", "Reinitialise", "ReplaceCall", "ReplaceModule", "SetArgument", "SetMetric",
+    "SetObjective", "SetRecipe", "Shuffle", "StandardiseInputs", "StandardiseTargets", "Unfreeze",
+    "WhitenInputs", "Widen", "WrapModel", "code_of", "from_dict", "load", "save", "widening",
 ]  # fmt: skip

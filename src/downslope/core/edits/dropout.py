@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
+from downslope.core.adapted import unwrap
 from downslope.core.edits.edit import Edit
 from downslope.core.errors import EditError
 
@@ -56,8 +57,9 @@ class LessDropout(Edit):
 
     def adapt(self, model: nn.Module) -> nn.Module:
         """`model`, whose forward drops no more than that."""
-        model.register_forward_pre_hook(partial(_enter, self.p))
-        model.register_forward_hook(_leave, always_call=True)
+        inner = unwrap(model)  # what wraps it is not called in training, its own forward always is
+        inner.register_forward_pre_hook(partial(_enter, self.p))
+        inner.register_forward_hook(_leave, always_call=True)
         return model
 
     def __str__(self) -> str:

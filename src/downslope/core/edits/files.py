@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from downslope.core import names
+from downslope.core.edits.calls import LetThrough, OneMode, ReplaceCall
 from downslope.core.edits.combined import Advice, Combined
 from downslope.core.edits.data import Shuffle
 from downslope.core.edits.dropout import LessDropout
@@ -28,7 +29,7 @@ KINDS: dict[str, type[Edit]] = {
     each.kind: each
     for each in (SetRecipe, StandardiseInputs, WhitenInputs, StandardiseTargets, SetObjective, SetMetric,
                  ReplaceModule, WrapModel, SetArgument, Widen, LessDropout, Reinitialise, Unfreeze, Shuffle,
-                 FillInputs, LeaveOut, Combined, Advice)
+                 FillInputs, LeaveOut, ReplaceCall, LetThrough, OneMode, Combined, Advice)
 }  # fmt: skip
 
 

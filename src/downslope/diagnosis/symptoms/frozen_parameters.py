@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from downslope.core.edits import Advice, Edit, SetRecipe, Unfreeze
+from downslope.core.edits import Advice, Edit, LetThrough, SetRecipe, Unfreeze
 from downslope.core.finding import Evidence, Finding, Severity, Where
 from downslope.core.run import Run
 from downslope.diagnosis.early import little, short
@@ -129,5 +129,6 @@ def _remedies(run: Run, held: Sequence[Mapping[str, Any]]) -> tuple[Edit, ...]:
     if by["cleared"]:
         edits.append(Advice("call backward() after zero_grad() and before step(), on a loss of this model"))
     if by["cut"]:
+        edits += [LetThrough()] if run.problem is not None else []
         edits.append(Advice(f"let the gradient through to {', '.join(by['cut'])}: no detach, no no_grad"))
     return tuple(edits)

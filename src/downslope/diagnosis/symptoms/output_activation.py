@@ -19,6 +19,7 @@ from downslope.core.edits import (
     Advice,
     Combined,
     Edit,
+    ReplaceCall,
     ReplaceModule,
     SetObjective,
     StandardiseTargets,
@@ -105,7 +106,8 @@ def _in_words(edits: tuple[Edit, ...], output: Mapping[str, Any]) -> tuple[Edit,
     rest = [
         each
         for each in edits
-        if not isinstance(each, Combined) and not (isinstance(each, SetObjective) and each.objective in ours)
+        if not isinstance(each, (Combined, ReplaceCall))
+        and not (isinstance(each, SetObjective) and each.objective in ours)
     ]
     at = f" (module {output['module']})" if output.get("module") else ""
     words = f"remove the {output['activation']} at the end of the model{at}"
@@ -184,7 +186,8 @@ def _no_probability(output: Mapping[str, Any], expects: str, activation: str | N
             (ReplaceModule(output["module"], after),) if output.get("module") else (WrapModel(after=after),)
         )
         if activation is not None and not output.get("module"):
-            edits = (Advice(f"put a sigmoid in the place of the {activation} at the end of the model"),)
+            words = f"put a sigmoid in the place of the {activation} at the end of the model"
+            edits = (ReplaceCall(activation, "sigmoid", "last"), Advice(words))
     worst = max(-output["min"], output["max"] - 1)
     return _Fault(
         _number("distance of the output from [0, 1]", worst, 0.0, "a probability lies in [0, 1]"),
@@ -227,7 +230,7 @@ def _out_of_range(
     removal = _replacing(output, "torch.nn:Identity", f"remove the {activation} at the end of the model")
     # Freed alone, the output would still have to travel to targets of that size.
     far = target.get("kind") == "real" and (target.get("rms") or 0.0) > LARGE
-    both = (Combined((*removal, StandardiseTargets())),) if hopeless and far and removal[0].provable else ()
+    both = (Combined((removal[0], StandardiseTargets())),) if hopeless and far else ()
     span = f"{target.get('min', math.nan):.3g} to {target.get('max', math.nan):.3g}"
     return _Fault(
         Evidence(
@@ -253,7 +256,10 @@ _LIMITS: dict[str, tuple[float, float]] = {
 
 def _replacing(output: Mapping[str, Any], factory: str, words: str) -> tuple[Edit, ...]:
     module = output.get("module")
-    return (ReplaceModule(module, factory),) if module else (Advice(words),)
+    if module:
+        return (ReplaceModule(module, factory),)
+    by = factory.rpartition(":")[2].lower()
+    return (ReplaceCall(str(output["activation"]), by, "last"), Advice(words))
 
 
 def _ending(activation: str | None, words: str = " after a") -> str:

@@ -13,7 +13,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from downslope.core.edits import Advice, Combined, Edit, Reinitialise, ReplaceModule
+from downslope.core.edits import Advice, Combined, Edit, Reinitialise, ReplaceCall, ReplaceModule
 from downslope.core.finding import Evidence, Finding, Where
 from downslope.core.run import Run
 from downslope.diagnosis.progress import progress
@@ -96,6 +96,13 @@ def _faded(layers: Sequence[Mapping[str, Any]]) -> tuple[float, tuple[str, ...]]
     return grads[0] / top, weak
 
 
+def _in_forward(run: Run, name: str) -> ReplaceCall:
+    """A ReLU where the forward calls a squashing function, but for one that ends the model."""
+    output: Mapping[str, Any] = run.facts.get("output") or {}
+    ends = output.get("activation") == name and output.get("module") is None
+    return ReplaceCall(name, "relu", "hidden" if ends else "all")
+
+
 def _remedies(run: Run) -> tuple[Edit, ...]:
     """ReLU in the place of squashing hidden activations where they are modules, and a start that fits."""
     activations: Mapping[str, Mapping[str, Any]] = run.facts.get("activations") or {}
@@ -114,5 +121,7 @@ def _remedies(run: Run) -> tuple[Edit, ...]:
         advice = Advice(
             f"put relu in the place of {' and '.join(called)} in the forward, or a norm layer before"
         )
-        return (advice, redraw)
+        if run.problem is None:
+            return (advice, redraw)
+        return (Combined((*(_in_forward(run, name) for name in called), redraw)), advice, redraw)
     return (redraw,)
