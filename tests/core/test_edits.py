@@ -340,3 +340,17 @@ def test_another_metric_leaves_the_goal_of_the_old_one_behind() -> None:
     assert (changed.direction, changed.goal) == ("max", None)
     assert ds.edits.from_dict(edit.to_dict()) == edit
     assert str(edit) == "metric -> balanced_accuracy"
+
+
+def test_many_modules_that_give_way_to_the_same_are_told_in_one_breath() -> None:
+    def swaps(names: list[str]) -> tuple[edits.Edit, ...]:
+        return tuple(edits.ReplaceModule(name, "torch.nn:ReLU") for name in names)
+
+    odd = [str(2 * i + 1) for i in range(10)]
+    assert str(edits.Combined(swaps(odd))) == "modules 1, 3, 5 ... 19 (10) -> ReLU"
+    assert str(edits.Combined(swaps(["1"]))) == "module 1 -> ReLU"
+    assert str(edits.Combined(swaps(["act1", "act2"]))) == "act1, act2 -> ReLU"
+    both = edits.Combined((*swaps(odd), edits.Reinitialise("he", tuple(odd))))
+    assert str(both).endswith("-> ReLU and initialise the weights of modules 1, 3, 5 ... 19 (10) by he")
+    mixed = edits.Combined((*swaps(["1", "3"]), edits.ReplaceModule("5", "torch.nn:Tanh")))
+    assert str(mixed) == "modules 1, 3 -> ReLU and module 5 -> Tanh"

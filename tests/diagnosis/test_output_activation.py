@@ -182,3 +182,21 @@ def test_a_maximised_objective_has_its_constant_in_the_users_units() -> None:
     found = constant.measure(made, ds.Recipe())
     assert found is not None
     assert found["loss"] == pytest.approx(-float(REAL.var(correction=0)), rel=1e-4)
+
+
+def test_a_sigmoid_twice_that_costs_no_probability_is_told_as_such_and_no_layer_is_blamed() -> None:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(400, 6, generator=generator)
+    y = ((x[:, 0] + x[:, 1]) > 0).float()[:, None]
+    made = ds.Problem(
+        model=lambda: nn.Sequential(nn.Linear(6, 32), nn.ReLU(), nn.Linear(32, 1), nn.Sigmoid()),
+        objective=nn.BCEWithLogitsLoss(), train=(x[:300], y[:300]), valid=(x[300:], y[300:]),
+    )  # fmt: skip
+    how = ds.Recipe(optimizer="adam", lr=0.01, epochs=30, batch_size=32)
+    found = ds.diagnose(made, how, budget="600 steps", folder=False, progress=False)
+    told = {each.symptom: each for each in found.findings}
+    assert "lies between 0.5 and 0.731" in told["output-activation"].message
+    assert "Read as probabilities the outputs are as good" in told["output-activation"].message
+    assert "costs nothing" not in told["output-activation"].message
+    assert "high-bias" not in found.symptoms
+    assert "the sigmoid at the end" in dict(found.not_checked)["high-bias"]

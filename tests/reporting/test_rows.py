@@ -44,6 +44,16 @@ def test_a_file_gets_no_colour() -> None:
     assert "\x1b" not in stream.getvalue()
 
 
+@pytest.mark.parametrize(("said", "width"), [("60", 60), ("", 100), ("wide", 100), ("0", 100)])
+def test_a_pipe_is_as_wide_as_columns_says(said: str, width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", said)
+    rows = [Row("word " * 40, label="seen")]
+    stream = io.StringIO()
+    write(rows, stream)
+    assert stream.getvalue() == render(rows, width) + "\n"
+    assert max(map(len, stream.getvalue().splitlines())) <= width
+
+
 def test_a_terminal_gets_colour_unless_it_says_no(monkeypatch: pytest.MonkeyPatch) -> None:
     class Terminal(io.StringIO):
         def isatty(self) -> bool:

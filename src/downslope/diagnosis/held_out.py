@@ -77,15 +77,16 @@ class HeldOut:
         """
         if "valid_loss" in run.history:  # concluded before
             return
-        found: list[tuple[bool, dict[int, Scored]]] = []
+        found: list[tuple[bool, dict[int, Scored], Call]] = []
         for place, passes in self._passes.items():
             own = {step: rows for step, rows in passes.items() if span[0] <= step <= span[1]}
             if own:
-                found.append((trained is not None and alike(self._calls[place], trained), own))
+                call = self._calls[place]
+                found.append((trained is not None and alike(call, trained), own, call))
         if not found:
             run.facts["not_measured"]["ending"] = NOTHING
             return
-        same, passes = max(reversed(found), key=lambda each: (each[0], len(each[1])))
+        same, passes, call = max(reversed(found), key=lambda each: (each[0], len(each[1])))
         share = run.summary["steps"] / max(span[1] - span[0] + 1, 1)
         error, examples = math.nan, 0
         for step, rows in passes.items():
@@ -93,6 +94,9 @@ class HeldOut:
             run.history.log(round((step - span[0] + 1) * share), valid_loss=mean)
         run.summary["valid_loss"] = run.history.last("valid_loss")
         conclude(run, same=same or None, error=error, examples=examples)
+        one_scale = same and trained is not None and not _of_sums(trained)
+        if not one_scale and "ending" not in run.facts:
+            run.facts["valid_apart"] = inspect.unwrap(call.function).__name__
 
 
 NOTHING = "no loss on held-out data was seen: compute it by a loss of torch.nn, under torch.no_grad()"

@@ -8,6 +8,7 @@ from typing import Any
 
 from downslope.core.finding import SEVERITIES, Finding
 from downslope.core.modules import called
+from downslope.core.numerals import loss
 from downslope.core.run import Run
 from downslope.diagnosis.diagnosis import Diagnosis
 from downslope.diagnosis.early import little, short, sudden
@@ -140,27 +141,27 @@ def verdict(run: Run) -> str:
     known = (run.facts.get("constant") or {}).get("loss") is not None
     base = "a constant guess" if known else "the start"
     if halted(run):
-        where = interrupted(run).removeprefix("interrupted ")
-        return f"INTERRUPTED {where}: loss {how.final:.4g}, {how.constant:.4g} for {base}."
+        at = interrupted(run).removeprefix("interrupted ")
+        return f"INTERRUPTED {at}: loss {loss(how.final)}, {loss(how.constant)} for {base}."
     if how.futile:
         held = (run.facts.get("ending") or {}).get("valid_loss") is not None
-        did = "did better on held-out data" if held else f"got below {how.reachable:.4g}"
+        did = "did better on held-out data" if held else f"got below {loss(how.reachable)}"
         return (
-            f"NOTHING REACHABLE: loss {how.final:.4g}, {how.constant:.4g} for {base}, and nothing "
+            f"NOTHING REACHABLE: loss {loss(how.final)}, {loss(how.constant)} for {base}, and nothing "
             f"that was compared {did} in as many steps."
         )
     if short(run):
         taken = run.summary.get("steps")
-        said = f"{taken} step{'' if taken == 1 else 's'}, loss {how.final:.4g}, {how.constant:.4g} for {base}"
-        return f"TOO SHORT TO TELL: {said}."
+        said = f"loss {loss(how.final)}, {loss(how.constant)} for {base}"
+        return f"TOO SHORT TO TELL: {taken} step{'' if taken == 1 else 's'}, {said}."
     if how.standing and little(run):
-        return f"Learnt little: loss {how.constant:.4g} for {base}, {how.final:.4g} at the end."
+        return f"Learnt little: loss {loss(how.constant)} for {base}, {loss(how.final)} at the end."
     if how.standing:
-        return f"NOT LEARNING: loss {how.final:.4g} is no better than {base} ({how.constant:.4g})."
+        return f"NOT LEARNING: loss {loss(how.final)} is no better than {base} ({loss(how.constant)})."
     if how.share is None or how.reachable is None:
-        return f"Learning: loss {how.constant:.4g} for {base}, {how.final:.4g} at the end."
+        return f"Learning: loss {loss(how.constant)} for {base}, {loss(how.final)} at the end."
     word = "ENDED FAR" if how.ended_far else "Learnt"
     return (
-        f"{word}: loss {how.final:.4g}, {max(how.share, 0):.0%} of the way from {base} "
-        f"({how.constant:.4g}) to what is reachable ({how.reachable:.4g})."
+        f"{word}: loss {loss(how.final)}, {max(how.share, 0):.0%} of the way from {base} "
+        f"({loss(how.constant)}) to what is reachable ({loss(how.reachable)})."
     )

@@ -53,8 +53,9 @@ def loss_figure(run: Run, findings: Sequence[Finding], key: str) -> Figure | Non
     if not len(train.steps) and not len(valid.steps):
         return None
     objective = facts.objective_name(run)
-    log = spans_decades([train.values, valid.values])
-    traces = [*_train_traces(train, log), *_valid_traces(valid), *_lowest(run, valid), *_cut(run, train)]
+    drawn = valid if not facts.valid_apart(run) else run.history.series("")
+    log = spans_decades([train.values, drawn.values])
+    traces = [*_train_traces(train, log), *_valid_traces(drawn), *_lowest(run, drawn), *_cut(run, train)]
     traces += _guess(run, "loss", traces)
     layout = _layout(f"loss ({objective})" if objective else "loss", traces, log=log)
     layout |= marks(findings, facts.steps(run))
@@ -313,6 +314,10 @@ def _loss_words(run: Run, train: Series, valid: Series) -> str:
     if len(valid.steps):
         lowest = int(valid.steps[np.nanargmin(valid.values)]) if np.isfinite(valid.values).any() else None
         where = "" if lowest is None else f", lowest at step {lowest}"
-        parts.append(f"validation loss from {numeral(valid.values[0])} to {numeral(valid.values[-1])}{where}")
+        apart = facts.valid_apart(run)
+        own = f" (on a scale of its own, not drawn: {apart})" if apart else ""
+        parts.append(
+            f"validation loss from {numeral(valid.values[0])} to {numeral(valid.values[-1])}{where}{own}"
+        )
     ended = facts.status(run)
     return "; ".join(parts) + "." + (f" The run {ended}." if run.status == "diverged" else "")

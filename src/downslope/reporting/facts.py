@@ -9,6 +9,7 @@ from typing import Any, cast
 
 from downslope.core.modules import called
 from downslope.core.run import Run
+from downslope.reporting.numerals import loss as told
 from downslope.reporting.numerals import numeral
 
 
@@ -108,13 +109,22 @@ def result(run: Run) -> str:
     for part in ("train", "valid"):
         loss, value = summary.get(f"{part}_loss"), summary.get(f"{part}_metric")
         if part == "train" or metric == "loss":
-            if loss is not None:
-                parts.append(f"{part} loss {numeral(loss)}")
+            if loss is not None and part == "valid" and (own := valid_apart(run)):
+                parts.append(f"valid {own} {told(loss)} (on a scale of its own)")
+            elif loss is not None:
+                parts.append(f"{part} loss {told(loss)}")
             elif part == "train" and run.status == "diverged":
                 parts.append("train loss not finite")
         if metric != "loss" and value is not None and (part == "valid" or "valid_metric" not in summary):
             parts.append(f"{part} {metric} {fixed(value)}")
     return "  ".join(parts) + _ending(run, metric)
+
+
+def valid_apart(run: Run) -> str:
+    """The function that a watched script's held-out data was scored by, where its values lie on another scale
+    than the training loss by construction; "" where both can stand side by side.
+    """
+    return str(run.facts.get("valid_apart") or "")
 
 
 def _ending(run: Run, metric: str) -> str:

@@ -88,18 +88,25 @@ def styled(rows: Sequence[Row], width: int = 100) -> Text:
 def write(rows: Sequence[Row], stream: TextIO) -> None:
     """Rows to `stream`: with colour on a terminal, else as plain text.
 
-    The environment variable ``NO_COLOR`` is heeded. Lines are as wide as the terminal, 100 columns elsewhere.
+    The environment variables ``NO_COLOR`` and ``COLUMNS`` are heeded. Lines are as wide as the terminal, 100
+    columns elsewhere.
     """
     if not rows:
         return
     if not stream.isatty() or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
-        width = shutil.get_terminal_size((100, 24)).columns if stream.isatty() else 100
+        width = shutil.get_terminal_size((100, 24)).columns if stream.isatty() else _asked_for() or 100
         print(_encodable(render(rows, width), stream), file=stream, flush=True)
         return
     from rich.console import Console
 
     console = Console(file=stream, highlight=False, soft_wrap=True)
     console.print(styled(rows, console.width), soft_wrap=True)
+
+
+def _asked_for() -> int:
+    """The width that ``COLUMNS`` gives; 0 where it says none."""
+    said = os.environ.get("COLUMNS", "")
+    return int(said) if said.isdecimal() else 0
 
 
 def _encodable(text: str, stream: TextIO) -> str:

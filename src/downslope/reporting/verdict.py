@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from downslope.core.run import Run
 from downslope.reporting import facts
 from downslope.reporting.markup import text
-from downslope.reporting.numerals import duration, numeral
+from downslope.reporting.numerals import duration, loss
 
 if TYPE_CHECKING:
     from downslope.diagnosis.diagnosis import Diagnosis
@@ -108,7 +108,8 @@ def tiles(run: Run, after: Run | None = None) -> str:
         add(f"validation {metric}", "valid_metric", _which(run))
         add(f"training {metric}", "train_metric", _which(run))
     add("training loss", "train_loss", objective)
-    add("validation loss", "valid_loss", objective)
+    apart = facts.valid_apart(run)
+    add(f"validation {apart or 'loss'}", "valid_loss", "on a scale of its own" if apart else objective)
     planned, taken = facts.planned(run), facts.steps(run)
     of = f"of {planned} planned" if planned and planned != taken else ""
     rows.append(("steps", str(taken), of or (facts.status(run) if run.status != "diverged" else "")))
@@ -125,7 +126,7 @@ def _number(run: Run, key: str) -> str:
     value = run.summary.get(key)
     if value is None:
         return ""
-    return facts.fixed(float(value)) if "metric" in key else numeral(float(value))
+    return facts.fixed(float(value)) if "metric" in key else loss(float(value))
 
 
 def _which(run: Run) -> str:

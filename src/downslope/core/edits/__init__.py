@@ -10,7 +10,7 @@ from downslope.core.edits.calls import LetThrough, OneMode, ReplaceCall
 from downslope.core.edits.combined import Advice, Combined
 from downslope.core.edits.data import Shuffle
 from downslope.core.edits.dropout import LessDropout
-from downslope.core.edits.edit import Edit, Entity, ModuleFactory
+from downslope.core.edits.edit import Edit, Entity, ModuleFactory, several
 from downslope.core.edits.files import KINDS, code_of, from_dict, load, save
 from downslope.core.edits.metric import SetMetric
 from downslope.core.edits.missing import FillInputs, LeaveOut
@@ -23,8 +23,15 @@ from downslope.core.edits.whiten import WhitenInputs
 from downslope.core.edits.widen import Widen, widening
 
 __all__ = [
+<<<<<<< src/downslope/core/edits/__init__.py
+    "KINDS", "Advice", "Combined", "Edit", "Entity", "FillInputs", "LeaveOut", "LessDropout", "ModuleFactory",
+    "Reinitialise", "ReplaceModule", "SetArgument", "SetMetric", "SetObjective", "SetRecipe", "Shuffle",
+    "StandardiseInputs", "StandardiseTargets", "Unfreeze", "WhitenInputs", "Widen", "WrapModel", "code_of",
+    "from_dict", "load", "save", "several", "widening",
+=======
     "KINDS", "Advice", "Combined", "Edit", "Entity", "FillInputs", "LeaveOut", "LessDropout", "LetThrough",
     "ModuleFactory", "OneMode", "Reinitialise", "ReplaceCall", "ReplaceModule", "SetArgument", "SetMetric",
     "SetObjective", "SetRecipe", "Shuffle", "StandardiseInputs", "StandardiseTargets", "Unfreeze",
     "WhitenInputs", "Widen", "WrapModel", "code_of", "from_dict", "load", "save", "widening",
+>>>>>>> /tmp/ds/D/new.tmp
 ]  # fmt: skip

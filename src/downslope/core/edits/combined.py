@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any, ClassVar
 
-from downslope.core.edits.edit import Edit
+from downslope.core.edits.edit import Edit, label, several
+from downslope.core.edits.modules import ReplaceModule
 from downslope.core.errors import EditError
 from downslope.core.problem import Problem
 from downslope.core.recipe import Recipe
@@ -33,7 +35,20 @@ class Combined(Edit):
         return {"kind": self.kind, "edits": [edit.to_dict() for edit in self.edits]}
 
     def __str__(self) -> str:
-        return " and ".join(str(edit) for edit in self.edits)
+        said: list[str] = []
+        for alike, group in groupby(self.edits, _replacement):
+            edits = list(group)
+            if alike and len(edits) > 1:
+                names = [each.name for each in edits if isinstance(each, ReplaceModule)]
+                said.append(f"{several(names)} -> {alike}")
+            else:
+                said += [str(each) for each in edits]
+        return " and ".join(said)
+
+
+def _replacement(edit: Edit) -> str:
+    """What a module gives way to: neighbours that give way to the same are told in one breath."""
+    return label(edit.factory) if isinstance(edit, ReplaceModule) else ""
 
 
 @dataclass(frozen=True)

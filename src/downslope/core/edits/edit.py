@@ -76,6 +76,18 @@ def make(factory: str | ModuleFactory, arguments: Mapping[str, Any]) -> nn.Modul
     return module
 
 
+def several(names: Sequence[str]) -> str:
+    """Names of modules in a row; of more than four the first three, the last and how many they are.
+
+    Mere numbers are said to be modules, as "3" alone reads as a number.
+    """
+    bare = all(each.replace(".", "").isdigit() for each in names)
+    word = ("modules " if len(names) > 1 else "module ") if bare else ""
+    if len(names) <= 4:
+        return word + ", ".join(names)
+    return f"{word}{', '.join(names[:3])} ... {names[-1]} ({len(names)})"
+
+
 def label(thing: Any) -> str:
     """A short name of a function, a class or a named thing."""
     if getattr(thing, "in_code", None) is not None:  # an adapter of the user's own code says what it is

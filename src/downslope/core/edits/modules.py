@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from torch import nn
 
 from downslope.core.adapted import Adapted, unwrap
-from downslope.core.edits.edit import Edit, ModuleFactory, check_modules, label, make
+from downslope.core.edits.edit import Edit, ModuleFactory, check_modules, label, make, several
 from downslope.core.problem import Problem
 
 
@@ -40,8 +40,7 @@ class ReplaceModule(Edit):
         return model
 
     def __str__(self) -> str:
-        bare = self.name.replace(".", "").isdigit()  # "3" alone reads as a number
-        return f"{'module ' if bare else ''}{self.name} -> {label(self.factory)}"
+        return f"{several((self.name,))} -> {label(self.factory)}"
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from torch import nn
 
 from downslope.core import names
 from downslope.core.adapted import unwrap
-from downslope.core.edits.edit import Edit, check_modules
+from downslope.core.edits.edit import Edit, check_modules, several
 from downslope.core.problem import Problem
 
 
@@ -42,7 +42,7 @@ class Reinitialise(Edit):
             draw(inner.get_submodule(name), self.init, None)
 
     def __str__(self) -> str:
-        where = f" of {_said(self.modules)}" if self.modules else ""
+        where = f" of {several(self.modules)}" if self.modules else ""
         return f"initialise the weights{where} by {self.init}"
 
 
@@ -69,10 +69,4 @@ class Unfreeze(Edit):
             inner.get_submodule(name).requires_grad_(True)
 
     def __str__(self) -> str:
-        return f"train {_said(self.modules) if self.modules else 'all parameters'}"
-
-
-def _said(modules: tuple[str, ...]) -> str:
-    """Their names; where they are mere numbers, as those of modules."""
-    bare = all(each.replace(".", "").isdigit() for each in modules)
-    return f"{'modules ' if bare else ''}{', '.join(modules)}"
+        return f"train {several(self.modules) if self.modules else 'all parameters'}"

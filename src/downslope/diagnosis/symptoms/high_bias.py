@@ -27,6 +27,7 @@ from downslope.core.run import Run
 from downslope.diagnosis.lead import lead
 from downslope.diagnosis.progress import progress, table
 from downslope.diagnosis.proof import MATERIAL, answered
+from downslope.diagnosis.reach import squashed
 from downslope.diagnosis.symptom import Clear, Unknown, Verdict, symptom
 from downslope.diagnosis.unfinished import unfinished
 
@@ -57,6 +58,8 @@ def high_bias(run: Run) -> Verdict:
         return Unknown("no plain network could be trained beside the model")
     if not progress(run).ended_far:
         return Clear("the run came far enough")
+    if end := squashed(table(run, "output")):
+        return Unknown(f"the {end} at the end of the model keeps the loss up, whatever the model's size")
     capacity: float | None = table(run, "capacity").get("loss")
     if same is None or capacity is None:
         return Unknown("what the model can say was not measured: another cause came first")

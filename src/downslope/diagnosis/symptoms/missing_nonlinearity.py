@@ -15,7 +15,7 @@ from typing import Any
 from torch import nn
 
 from downslope.core.adapted import unwrap
-from downslope.core.edits import Advice, Combined, Edit, Reinitialise, ReplaceModule
+from downslope.core.edits import Advice, Combined, Edit, Reinitialise, ReplaceModule, several
 from downslope.core.finding import Evidence, Finding, Where
 from downslope.core.run import Run
 from downslope.diagnosis.measure.affine import EXACT
@@ -68,7 +68,7 @@ def missing_nonlinearity(run: Run) -> Verdict:
 
 
 def _remedies(run: Run, layers: Sequence[str]) -> tuple[Edit, ...]:
-    advice = Advice(f"an activation such as relu after {', '.join(layers[:-1])}")
+    advice = Advice(f"an activation such as relu after {several(layers[:-1])}")
     if run.problem is None:
         return (advice,)
     model = unwrap(run.problem.build())

@@ -94,7 +94,7 @@ def output_activation(run: Run) -> Verdict:
         where=Where(modules=(module,) if module else ()),
         evidence=fault.evidence,
         also=proved(run, "output-activation", BLUNDER),
-        message=fault.message + (" It costs nothing here." if fine else tried(run, "output-activation")),
+        message=fault.message + (_costless(run, output) if fine else tried(run, "output-activation")),
         remedies=fault.remedies if run.problem is not None else _in_words(fault.remedies, output),
         source=_SOURCE,
     )
@@ -115,6 +115,19 @@ def _in_words(edits: tuple[Edit, ...], output: Mapping[str, Any]) -> tuple[Edit,
         Advice(words) if isinstance(each, ReplaceModule) and each.factory == "torch.nn:Identity" else each
         for each in rest
     )
+
+
+def _costless(run: Run, output: Mapping[str, Any]) -> str:
+    """What the fault leaves alone, and what it does to the loss, which is not the same."""
+    trial = trial_of(run, "output-activation")
+    if trial is None:
+        return " The metric is close to perfect all the same."
+    if output["expects"] == "logit" and run.problem is not None and run.problem.metric is None:
+        return (
+            f" Read as probabilities the outputs are as good as those of {trial['edit']}; the loss is not, "
+            "and no model brings it near 0 from there."
+        )
+    return f" It costs nothing here: {trial['edit']} is no better."
 
 
 def _scores_well(run: Run) -> bool:
@@ -163,7 +176,10 @@ def _squashed_score(output: Mapping[str, Any], expects: str, activation: str | N
         message += ": it is applied twice, which flattens the gradient"
     elif activation in ("sigmoid", "hardsigmoid") and expects == "logit":
         keep = (SetObjective("bernoulli"),)
-        message += ": it is applied twice, and no example can get a probability under one half"
+        message += (
+            ": it is applied twice, and a sigmoid of a sigmoid lies between 0.5 and 0.731, so that no "
+            "example can get a probability under one half"
+        )
     elif activation in ("relu", "softplus"):
         message += ": it can never score below 0"
     removal = _replacing(output, "torch.nn:Identity", f"remove the {activation} at the end of the model")
