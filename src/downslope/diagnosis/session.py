@@ -84,7 +84,11 @@ class Session:
         own = _own_length(edit)
         share = self._share_of_run()
         longer = (total_steps(*edit.apply(self.problem, self.recipe)) or 0) if own else 0
-        if own and time.monotonic() + self._cost(longer / max(self._full(), 1)) > self.limit:
+        if (
+            own
+            and time.monotonic() + self._cost(longer / max(self._full(), 1)) * self._lighter(edit)
+            > self.limit
+        ):
             share = None
         if share is None:
             self._skip(f"No time for a trial of {edit}.")
@@ -102,6 +106,17 @@ class Session:
         if isinstance(edit, SetObjective) and self.problem.metric is None and "renewed" in found and full:
             beside = by_the_new(self.run, self.problem, self.recipe, edit, found, self.held)
         return found | beside | {"edit": str(edit), "full": full, "steps": steps, "longer": own}
+
+    def _lighter(self, edit: Edit) -> float:
+        """Price of a step in that of the run's own, where `edit` changes how many examples it takes.
+
+        It lies between their ratio and 1, depending on what a step costs beside its examples; the trial is
+        cut off where it takes longer than foretold.
+        """
+        new = edit.changes.get("batch_size") if isinstance(edit, SetRecipe) else None
+        size = self.problem.train_source.size
+        old = self.recipe.batch_size if isinstance(self.recipe.batch_size, int) else size
+        return math.sqrt(new / old) if isinstance(new, int) and old and new < old else 1.0
 
     def _full(self) -> int:
         """Steps of the whole run; a run that broke off had more before it."""

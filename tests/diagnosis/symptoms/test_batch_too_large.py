@@ -11,10 +11,20 @@ import downslope as ds
 from downslope.core.edits import SetRecipe
 from downslope.core.run import Run
 from downslope.data import digits
+from downslope.diagnosis.budget import Budget
+from downslope.diagnosis.session import Session
 from downslope.diagnosis.symptom import Clear, Unknown
 from downslope.diagnosis.symptoms.batch_too_large import batch_too_large
 from tests.diagnosis.runs import run
-from tests.diagnosis.symptoms.problems import Functional, Pair, diagnosed, net, problem, recipe
+from tests.diagnosis.symptoms.problems import (
+    Functional,
+    Pair,
+    diagnosed,
+    net,
+    numbers,
+    problem,
+    recipe,
+)
 from tests.diagnosis.symptoms.trying import FAR, finding, tried
 
 DIGITS = digits(scale=16.0, seed=1)
@@ -58,10 +68,43 @@ def test_it_takes_a_large_batch_beyond_its_noise_and_few_steps() -> None:
         assert isinstance(batch_too_large(other), Clear)
 
 
-@pytest.mark.parametrize(("share", "told"), [(0.6, "warning"), (None, "info")])
-def test_more_steps_have_to_buy_half_of_the_way(share: float | None, told: str) -> None:
+@pytest.mark.parametrize(("share", "told"), [(0.3, "warning"), (None, "info")])
+def test_smaller_batches_have_to_win_a_quarter_of_the_way(share: float | None, told: str) -> None:
     assert finding(batch_too_large(large(share=share))).severity == told
-    assert isinstance(batch_too_large(large(share=0.45)), Clear)
+    assert isinstance(batch_too_large(large(share=0.2)), Clear)
+
+
+def remedy(**changes: Any) -> dict[str, Any]:
+    made = large(share=0.8)
+    assert made.recipe is not None
+    made.recipe = ds.Recipe(**({"optimizer": "sgd", "lr": 0.1, "epochs": 10, "batch_size": 512} | changes))
+    edit = finding(batch_too_large(made)).remedies[0]
+    assert isinstance(edit, SetRecipe)
+    return dict(edit.changes)
+
+
+def test_the_rate_of_smaller_batches_is_that_of_their_noise() -> None:
+    """Noise scale 51.2: (1 + 51.2 / 512) / (1 + 51.2 / 32) of the rate, not 32 / 512 of it."""
+    assert remedy() == {"batch_size": 32, "lr": pytest.approx(0.1 * 1.1 / 2.6, rel=0.02)}
+    assert remedy(batch_size="full") == {"batch_size": 32}  # no rate was chosen for its size
+
+
+@pytest.mark.parametrize("seed", [2, 3, 4])
+def test_numbers_in_one_batch_of_all_the_data_are_told_and_their_twin_is_healthy(seed: int) -> None:
+    data = numbers(n=1200, features=4, seed=seed)
+    task = problem(data, lambda: net(4, 1), "mse", "r2")
+    sick = diagnosed(task, recipe(batch_size="full", epochs=20))
+    assert sick.root is not None, str(sick)
+    assert sick.root.symptom == "batch-too-large", str(sick)
+    assert diagnosed(task, recipe(epochs=20)).healthy
+
+
+def test_a_trial_of_smaller_batches_is_not_priced_as_one_of_large_ones() -> None:
+    task, how = batches("full")
+    made = Session(task, how, Budget("2m"), talk=False, folder=False)
+    assert made._lighter(SetRecipe({"batch_size": 32})) == pytest.approx((32 / len(PARTS[0][0])) ** 0.5)
+    assert made._lighter(SetRecipe({"epochs": 500})) == 1.0
+    assert made._lighter(SetRecipe({"batch_size": 10**6})) == 1.0
 
 
 def test_a_run_counted_in_steps_has_no_more_of_them_in_smaller_batches() -> None:

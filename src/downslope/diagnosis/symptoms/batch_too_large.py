@@ -15,11 +15,12 @@ from typing import Any
 
 from downslope.core.edits import SetRecipe
 from downslope.core.finding import Evidence, Finding
+from downslope.core.recipe import Recipe
 from downslope.core.run import Run
-from downslope.diagnosis.progress import progress
+from downslope.diagnosis.progress import FAR, progress
 from downslope.diagnosis.proof import answered, not_tried, proved, refuted, settle, tried
 from downslope.diagnosis.symptom import Clear, Unknown, Verdict, symptom
-from downslope.diagnosis.unfinished import BOUGHT, unfinished
+from downslope.diagnosis.unfinished import unfinished
 
 LARGE = 0.5
 """Noise scale in the batch size below which a larger batch says nothing new."""
@@ -29,6 +30,10 @@ FEW = 400
 
 USUAL = 32
 """The batch size of the remedy (Bengio 2012; Masters and Luschi 2018)."""
+
+WON = 1.0 - FAR
+"""Share of the way that smaller batches have to win over as many examples: what makes a run end far from what
+is reachable. They buy steps, but no epochs: less than the half that is asked of a longer run is a gain."""
 
 _SOURCE = "McCandlish et al. 2018, section 2.2; Shallue et al. 2019"
 
@@ -57,7 +62,7 @@ def batch_too_large(run: Run) -> Verdict:
         return Clear(f"{said}, and the run came far enough")
     if ratio is None or ratio > LARGE:
         return Clear(f"{said}: the batch is not beyond its noise")
-    severity = settle(run, "batch-too-large", strong=False, material=BOUGHT)
+    severity = settle(run, "batch-too-large", strong=False, material=WON)
     if severity is None:
         return Clear(f"{said}; {refuted(run, 'batch-too-large')}")
     if severity == "info" and answered(run):
@@ -72,10 +77,26 @@ def batch_too_large(run: Run) -> Verdict:
             threshold=LARGE,
             provenance="at 1 signal and noise are equal (McCandlish et al. 2018)",
         ),
-        also=proved(run, "batch-too-large", BOUGHT),
+        also=proved(run, "batch-too-large", WON),
         message=f"{said[0].upper()}{said[1:]}: as many examples in smaller batches would be more steps, and "
         f"as "
         f"good ones.{tried(run, 'batch-too-large')}",
-        remedies=(SetRecipe({"batch_size": USUAL}, {"batch_size": recipe.batch_size}),),
+        remedies=(SetRecipe(_usual(recipe, noise), {"batch_size": recipe.batch_size}),),
         source=_SOURCE,
     )
+
+
+def _usual(recipe: Recipe, noise: Mapping[str, Any]) -> dict[str, Any]:
+    """The usual batch, and the rate that goes with it.
+
+    A rate in proportion to the batch would take as many smaller steps to the same place. The best rate of a
+    batch B at a noise scale S is ``lr_max / (1 + S / B)`` (McCandlish et al. 2018, equation 2.7): beyond its
+    noise a batch allows hardly any more than a smaller one. Where the batch is the data itself no rate was
+    chosen for its size, and it stays.
+    """
+    changes: dict[str, Any] = {"batch_size": USUAL}
+    ratio, batch = noise.get("ratio"), noise["batch"]
+    if not isinstance(recipe.batch_size, int) or recipe.lr is None or ratio is None:
+        return changes
+    law = (1.0 + ratio) / (1.0 + ratio * batch / USUAL)
+    return changes | {"lr": float(f"{recipe.lr * law:.2g}")}
