@@ -23,15 +23,8 @@ from downslope.core.edits.whiten import WhitenInputs
 from downslope.core.edits.widen import Widen, widening
 
 __all__ = [
-<<<<<<< src/downslope/core/edits/__init__.py
-    "KINDS", "Advice", "Combined", "Edit", "Entity", "FillInputs", "LeaveOut", "LessDropout", "ModuleFactory",
-    "Reinitialise", "ReplaceModule", "SetArgument", "SetMetric", "SetObjective", "SetRecipe", "Shuffle",
-    "StandardiseInputs", "StandardiseTargets", "Unfreeze", "WhitenInputs", "Widen", "WrapModel", "code_of",
-    "from_dict", "load", "save", "several", "widening",
-=======
     "KINDS", "Advice", "Combined", "Edit", "Entity", "FillInputs", "LeaveOut", "LessDropout", "LetThrough",
     "ModuleFactory", "OneMode", "Reinitialise", "ReplaceCall", "ReplaceModule", "SetArgument", "SetMetric",
     "SetObjective", "SetRecipe", "Shuffle", "StandardiseInputs", "StandardiseTargets", "Unfreeze",
-    "WhitenInputs", "Widen", "WrapModel", "code_of", "from_dict", "load", "save", "widening",
->>>>>>> /tmp/ds/D/new.tmp
+    "WhitenInputs", "Widen", "WrapModel", "code_of", "from_dict", "load", "save", "several", "widening",
 ]  # fmt: skip

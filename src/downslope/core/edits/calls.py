@@ -33,8 +33,12 @@ FUNCTIONS: dict[str, tuple[Call, ...]] = {
 }  # fmt: skip
 """Activations by name, under every name that a forward pass can call them by; modules call them too."""
 
+def _nothing(x: Tensor) -> Tensor:
+    return x
+
+
 _PUT: dict[str, Call] = {
-    "identity": lambda x: x, "relu": torch.relu, "tanh": torch.tanh, "sigmoid": torch.sigmoid,
+    "identity": _nothing, "relu": torch.relu, "tanh": torch.tanh, "sigmoid": torch.sigmoid,
 }  # fmt: skip
 
 
@@ -177,12 +181,15 @@ class _Through(TorchFunctionMode):
         """The call; what would cut off gives what it was given."""
         if func in _CUTS:
             return args[0]
-        if func is torch._C._set_grad_enabled and args and not args[0]:  # no_grad
+        if getattr(func, "__name__", "") == _SWITCH and args and not args[0]:
             return None
         return func(*args, **(kwargs or {}))
 
 
 _CUTS: tuple[Any, ...] = (Tensor.detach, torch.detach, Tensor.detach_, Tensor.data.__get__)  # type: ignore[attr-defined]
+
+_SWITCH = "_set_grad_enabled"
+"""What entering ``torch.no_grad()`` calls."""
 
 _OPEN, _HELD = "_changed_calls", "_held_modes"
 
