@@ -70,7 +70,7 @@ def _seen(run: Run, flow: Mapping[str, Any], said: str) -> Verdict:
 
     Beyond doubt is a model that no step changes at all, and a layer that was left out of the optimizer though
     one before it is in, or though the optimizer holds a layer of no model. What is held fixed, the first
-    layers that are left out, and what is called and not reached, may be meant.
+    layers that are left out, and what is called and not reached, may be meant: they are told, as no fault.
     """
     held: Sequence[Mapping[str, Any]] = flow["held"]
     reasons = {str(each["why"]) for each in held}
@@ -78,12 +78,16 @@ def _seen(run: Run, flow: Mapping[str, Any], said: str) -> Verdict:
     if not flow["trained"] and flow["sure"]:
         return _finding(run, "critical", share, said, held)
     how = progress(run)
-    if how.share is not None and not how.ended_far:
-        return Clear(f"{said}, and the run does well without them")
     sure = flow["sure"] and "left out" in reasons
+    if how.share is not None and not how.ended_far:
+        if sure:
+            return _finding(run, "info", share, said, held)
+        return Clear(f"{said}, and the run does well without them")
     stands = how.standing and not little(run) and not short(run)
     if sure or (stands and reasons != {"frozen"}):
         return _finding(run, "critical" if stands else "warning", share, said, held)
+    if "cut" in reasons:  # the optimizer holds them, and nobody said that they are to stay: worth a word
+        return _finding(run, "info", share, said, held)
     return Unknown(f"{said}: {not_tried(run)}")
 
 
@@ -91,6 +95,9 @@ def _finding(
     run: Run, severity: Severity, share: float, said: str, held: Sequence[Mapping[str, Any]]
 ) -> Finding:
     reasons = sorted({str(each["why"]) for each in held})
+    meant = (
+        " No fault where it is meant, or where the output does not need them." if severity == "info" else ""
+    )
     return Finding(
         symptom="frozen-parameters",
         title="parameters that no step changes",
@@ -104,7 +111,8 @@ def _finding(
             provenance="what a step does not change it cannot train",
         ),
         also=proved(run, "frozen-parameters"),
-        message=f"{said}: {'; '.join(_WORDS[each] for each in reasons)}.{tried(run, 'frozen-parameters')}",
+        message=f"{said}: {'; '.join(_WORDS[each] for each in reasons)}.{tried(run, 'frozen-parameters')}"
+        + meant,
         remedies=_remedies(run, held),
         source=_SOURCE,
     )
