@@ -157,6 +157,7 @@ def _numbers(x: Array, y: Array, held: Part | None) -> dict[str, Any]:
 
     forest = ExtraTreesRegressor(_TREES, min_samples_leaf=3, random_state=0)
     folds = KFold(_FOLDS, shuffle=True, random_state=0)
+    y, held = _to_scale(y, held)
     made, beyond = _crossed(forest, folds, x, y, None if held is None else held[0])
     found = float(cast("Any", spearmanr(made, y)).statistic)
     rho = 0.0 if math.isnan(found) else found
@@ -165,13 +166,20 @@ def _numbers(x: Array, y: Array, held: Part | None) -> dict[str, Any]:
     return told | wrong
 
 
+def _to_scale(y: Array, held: Part | None) -> tuple[Array, Part | None]:
+    """Both targets in float64 and in deviations of the first: trees split no variance below 2e-16."""
+    y = y.astype(np.float64)
+    size = float(y.std()) or 1.0
+    return y / size, None if held is None else (held[0], held[1].astype(np.float64) / size)
+
+
 def _columns(x: Array, y: Array, held: Part | None) -> dict[str, Any]:
     """Several numbers or labels an example: the mean of their rank correlations."""
     from scipy.stats import spearmanr
     from sklearn.ensemble import ExtraTreesRegressor
     from sklearn.model_selection import KFold
 
-    y = y.astype(np.float64)
+    y, held = _to_scale(y, held)
     forest = ExtraTreesRegressor(_TREES, min_samples_leaf=3, random_state=0)
     folds = KFold(_FOLDS, shuffle=True, random_state=0)
     made, beyond = _crossed(forest, folds, x, y, None if held is None else held[0])
@@ -196,13 +204,29 @@ def _classes(x: Array, y: Array, labels: Array, held: Part | None) -> dict[str, 
     folds = StratifiedKFold(_FOLDS, shuffle=True, random_state=0)
     p, beyond = _crossed(forest, folds, x, own, None if held is None else held[0])
     areas = [area(p[:, k], own == k) for k in range(len(labels))]
-    z = sum(each[1] for each in areas) / math.sqrt(len(areas))
+    z = sum(each[1] for each in areas) / math.sqrt(together(p, own))
     noise, doubted = _doubts(p, own)
     score = sum(each[0] for each in areas) / len(areas)
     one = (y[:, None] == labels).astype(np.float64)
     other = None if held is None or held[1].ndim != 1 else (held[1][:, None] == labels).astype(np.float64)
     wrong = _compared(p, one, beyond, other)
     return {"score": score, "z": z, "n": len(y), "noise": noise, "doubted": doubted} | wrong
+
+
+def together(p: Array, own: Array) -> float:
+    """Variance that chance gives the sum of the classes' deviations: labels permuted, predictions as they
+    are.
+
+    Linear rank statistics of two columns vary together by the correlation of their ranks times that of their
+    labels (Hajek, Sidak and Sen 1999, section 3.3): two classes say the same thing twice, and give 4, not 2.
+    """
+    from scipy.stats import rankdata
+
+    ranks = np.stack([cast("Array", rankdata(column)) for column in p.T])
+    labels = np.stack([(own == k).astype(np.float64) for k in range(p.shape[1])])
+    if not ranks.std(1).all():  # a column that is the same for every row has no rank, and no deviation
+        return float(len(labels))
+    return max(float((np.corrcoef(ranks) * np.corrcoef(labels)).sum()), 1.0)
 
 
 def area(p: Array, yes: Array) -> tuple[float, float]:

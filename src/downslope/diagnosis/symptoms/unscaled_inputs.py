@@ -43,7 +43,7 @@ _PROVENANCE = "convention: inputs with mean 0 and deviation 1 (LeCun et al. 1998
     title="inputs of the wrong scale",
     order=("data", 1),
     needs=("features",),
-    explains=("model", "terrain", *STEPS, "high-bias"),
+    explains=("unstable-objective", "model", "terrain", *STEPS, "high-bias"),
     source=_SOURCE,
 )
 def unscaled_inputs(run: Run) -> Verdict:

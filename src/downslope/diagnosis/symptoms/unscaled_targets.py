@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from downslope.core.edits import StandardiseTargets
+from downslope.core.edits import Advice, StandardiseTargets
 from downslope.core.finding import Evidence, Finding
 from downslope.core.run import Run
 from downslope.diagnosis.early import thrown
@@ -29,6 +29,10 @@ OFFSET = 5.0
 CERTAIN = 4.0
 """Factor beyond these limits at which, without a trial, a run that stands still is put down to the scale."""
 
+OVERFLOWS = 1e17
+"""Root mean square of the targets whose squares, of an output some deviations away, float32 cannot hold: its
+largest number is 3.4e38. No trial can tell then, since its loss in these units is infinite too."""
+
 BOUNDED = ("softmax", "sigmoid", "hardsigmoid", "tanh", "hardtanh")
 """Last activations that no scale of the targets can be learnt through: the cause is then the activation."""
 
@@ -40,7 +44,7 @@ _SOURCE = "Bishop 1995, Neural Networks for Pattern Recognition, section 8.2"
     title="targets of the wrong scale",
     order=("data", 2),
     needs=("data",),
-    explains=("model", "terrain", *STEPS, "high-bias"),
+    explains=("unstable-objective", "model", "terrain", *STEPS, "high-bias"),
     source=_SOURCE,
 )
 def unscaled_targets(run: Run) -> Verdict:
@@ -72,6 +76,8 @@ def unscaled_targets(run: Run) -> Verdict:
     severity = settle(
         run, "unscaled-targets", strong=progress(run).standing and (excess > CERTAIN or thrown(run))
     )
+    if rms > OVERFLOWS and progress(run).diverged:
+        severity = "critical"
     if severity is None:
         return Clear(f"{name} is {value:.3g}; {refuted(run, 'unscaled-targets')}")
     return Finding(
@@ -88,6 +94,13 @@ def unscaled_targets(run: Run) -> Verdict:
         also=proved(run, "unscaled-targets"),
         message=f"The {name} is {value:.3g} (about {0 if name.startswith('mean') else 1} is wanted)."
         f"{tried(run, 'unscaled-targets')}",
-        remedies=(StandardiseTargets(),),
+        remedies=(*_in_other_units(rms), StandardiseTargets()),
         source=_SOURCE,
     )
+
+
+def _in_other_units(rms: float) -> tuple[Advice, ...]:
+    """What is left where float32 cannot hold the squares: no edit changes the user's own units."""
+    if rms <= OVERFLOWS:
+        return ()
+    return (Advice(f"divide the targets by {rms:.0e} in the data: their squares overflow float32"),)
