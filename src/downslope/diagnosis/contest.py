@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import time
 from collections.abc import Iterable, Sequence
@@ -15,8 +16,10 @@ from downslope.core.problem import Problem
 from downslope.core.recipe import Recipe
 from downslope.core.run import Run
 from downslope.diagnosis.budget import Budget
+from downslope.diagnosis.diagnosis import Diagnosis
 from downslope.diagnosis.paired import NO_DIFFERENCE, Difference, difference
 from downslope.diagnosis.price import Price, total_steps
+from downslope.diagnosis.trial import Trial, Verdict
 from downslope.diagnosis.yardstick import Yardstick
 from downslope.training.facts import one_line
 from downslope.training.population import fit_population
@@ -49,6 +52,8 @@ class Arm:
     """Whether it takes more steps than the control."""
     chosen_by: int | None = None
     """The seed that chose it among many: its score there is the luckiest of them, and proves nothing."""
+    refuted: bool = False
+    """Whether its gain did not show on other splits of the data."""
     left_at: str = ""
     """Why it was given no more seeds."""
 
@@ -108,6 +113,14 @@ class Contest:
             except Exception as error:  # noqa: BLE001 (an edit can bring anybody's code to what it does not take)
                 self.arms[words] = Arm(edit, start.problem, start.recipe, error=one_line(error))
         return self.arms[words]
+
+    def on(self, problem: Problem, diagnosis: Diagnosis) -> Contest:
+        """The same contest on other data of the same problem, where nothing is scored yet."""
+        other = copy.copy(self)
+        other.yard = Yardstick(problem, diagnosis)
+        other.control = Arm(UNTOUCHED, problem, self.control.recipe)
+        other.arms = {}
+        return other
 
     def seen(self, run: Run, seed: int) -> None:
         """Take the diagnosed run for the control's of `seed`, where it is the same run."""
@@ -221,6 +234,24 @@ class Contest:
         """Whether the gain of `arm` is certain, and large enough to be worth a change."""
         gain = self.gain(arm)
         return gain.sure and gain.mean >= self.least
+
+    def trial(self, arm: Arm, kept: Arm | None) -> Trial:
+        """What came of `arm`, beside the control, where `kept` is what was chosen."""
+        edit = arm.edit
+        if arm.error:
+            return Trial(edit=edit, verdict="failed", reason=arm.error)
+        seeds = [each for each in arm.proving or arm.scores if each in self.control.scores]
+        gain = difference(self.gains(arm, seeds=seeds), [0.0] * len(seeds))
+        sure = gain.sure and not arm.refuted
+        verdict: Verdict = "works, not kept" if sure else "worse" if gain.high < 0 else "not confirmed"
+        return Trial(
+            edit=edit,
+            before=tuple(self.control.scores[each] for each in seeds),
+            after=tuple(arm.scores[each] for each in seeds),
+            gain=gain,
+            verdict="kept" if arm is kept else verdict,
+            reason="" if arm is kept or sure else arm.left_at,
+        )
 
 
 def check_possible(contest: Contest) -> str:

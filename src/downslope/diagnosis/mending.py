@@ -7,7 +7,8 @@
 3. **Tune.** With the time that is left a line search in the logarithm of the learning rate, other methods and
    scales are tried from one seed (`downslope.diagnosis.moves`), as long as each round wins something.
    What wins there has to win again on seeds that did not choose it.
-4. **Keep** the best whose 95 % interval lies above zero, or a smaller change that does as well.
+4. **Keep** the best whose 95 % interval lies above zero, or a smaller change that does as well; a small gain
+   has to show on other splits of the data too (`downslope.diagnosis.other_splits`).
 """
 
 from __future__ import annotations
@@ -25,9 +26,9 @@ from downslope.diagnosis.contest import Arm, Contest, check_possible
 from downslope.diagnosis.diagnose import diagnose
 from downslope.diagnosis.elimination import EQUAL, alive, leader
 from downslope.diagnosis.moves import longer, moves, rates
-from downslope.diagnosis.paired import difference
+from downslope.diagnosis.other_splits import REFUTED, elsewhere, small
 from downslope.diagnosis.price import Price, price
-from downslope.diagnosis.trial import Trial, Verdict, mean
+from downslope.diagnosis.trial import mean
 from downslope.diagnosis.yardstick import Yardstick
 
 if TYPE_CHECKING:
@@ -50,7 +51,6 @@ MORE = 3
 
 CONFIRMED = 2
 """Tuned recipes that are put to the seeds that did not choose them."""
-
 
 SHOWN = 8
 """Edits that a note names of those tried from one seed."""
@@ -127,8 +127,7 @@ class Mending:
 
     def _say(self, text: str) -> None:
         if self.talk:
-            sys.stderr.write(f"repair    {text}\n")
-            sys.stderr.flush()
+            sys.stderr.write(f"repair    {text}\n")  # by lines, so it is not held back
 
     # -- 1. the race ----------------------------------------------------------------------------------------
 
@@ -180,7 +179,7 @@ class Mending:
     def _best(self) -> Arm | None:
         """The certain remedy that wins most in the mean."""
         arms = [*self.raced, *self.looked]
-        sure = [each for each in arms if self.contest.proved(each) and self._fresh(each)]
+        sure = [each for each in arms if self.contest.proved(each) and self._fresh(each) and not each.refuted]
         return max(sure, key=lambda each: self.contest.gain(each).mean, default=None)
 
     def _fresh(self, arm: Arm) -> bool:
@@ -339,6 +338,22 @@ class Mending:
 
     # -- 4. the choice --------------------------------------------------------------------------------------
 
+    def _final(self) -> Arm | None:
+        """The choice; a small gain has to show on other splits of the data too."""
+        while (kept := self._choose()) is not None:
+            if self.result.interrupted or not small(self.contest, kept):
+                return kept
+            self._say(f"other splits of the data for {kept.edit}")
+            try:
+                again = elsewhere(self.contest, kept, self.result.diagnosis, self.seeds[0])
+            except KeyboardInterrupt:
+                self.result.stopped()
+                return kept
+            if again is None or again.sure:
+                return kept
+            kept.refuted, kept.left_at = True, REFUTED
+        return None
+
     def _choose(self) -> Arm | None:
         """The best certain remedy, or a smaller one that does as well; what was tuned must do better."""
         best = self._best
@@ -346,7 +361,9 @@ class Mending:
             return None
         gain = self.contest.gain
         arms = [
-            each for each in (*self.raced, *self.looked) if self.contest.proved(each) and self._fresh(each)
+            each
+            for each in (*self.raced, *self.looked)
+            if self.contest.proved(each) and self._fresh(each) and not each.refuted
         ]
         slack = max(EQUAL * gain(best).mean, self._material if best in self.looked else 0.0)
         near = [each for each in arms if gain(each).mean >= gain(best).mean - slack]
@@ -355,10 +372,10 @@ class Mending:
     def _close(self) -> None:
         """Write down what was tried and what is kept."""
         result, contest = self.result, self.contest
-        kept = self._choose()
+        kept = self._final()
         shown = [*self.raced, *(each for each in self.looked if len(each.scores) > 1)]
-        result.trials = [self._trial(each, kept) for each in shown if each.scores or each.error]
-        result.screened = [self._trial(each, kept) for each in self.looked if len(each.scores) == 1]
+        result.trials = [contest.trial(each, kept) for each in shown if each.scores or each.error]
+        result.screened = [contest.trial(each, kept) for each in self.looked if len(each.scores) == 1]
         if result.screened:
             words = [str(each.edit) for each in result.screened]
             rest = f"; and {len(words) - SHOWN} more" if len(words) > SHOWN else ""
@@ -370,22 +387,6 @@ class Mending:
         proof = next(each for each in result.trials if each.verdict == "kept")
         result.kept, result.before, result.after = kept.edit, mean(proof.before), mean(proof.after)
         result.problem, result.recipe = kept.problem, kept.recipe
-
-    def _trial(self, arm: Arm, kept: Arm | None) -> Trial:
-        edit = arm.edit
-        if arm.error:
-            return Trial(edit=edit, verdict="failed", reason=arm.error)
-        seeds = [each for each in arm.proving or arm.scores if each in self.contest.control.scores]
-        gain = difference(self.contest.gains(arm, seeds=seeds), [0.0] * len(seeds))
-        verdict: Verdict = "works, not kept" if gain.sure else "worse" if gain.high < 0 else "not confirmed"
-        return Trial(
-            edit=edit,
-            before=tuple(self.contest.control.scores[each] for each in seeds),
-            after=tuple(arm.scores[each] for each in seeds),
-            gain=gain,
-            verdict="kept" if arm is kept else verdict,
-            reason="" if arm is kept or gain.sure else arm.left_at,
-        )
 
 
 def _median(scores: Mapping[int, float], seeds: Sequence[int]) -> int:

@@ -139,9 +139,13 @@ class Yardstick:
         """
         if self.worst is None:
             return 0.0
-        if self._bounded:
-            return LEAST * (1.0 - self.worst)
-        return LEAST * self.way(self.worst, reached)
+        return LEAST * self.span(reached)
+
+    def span(self, reached: Sequence[float]) -> float:
+        """From the constant guess to a perfect metric, or to the best that was reached; 0 if not known."""
+        if self.worst is None:
+            return 0.0
+        return 1.0 - self.worst if self._bounded else self.way(self.worst, reached)
 
     def way(self, base: float, reached: Sequence[float]) -> float:
         """The gain from `base` to the best that is known to be reachable; 0 if nothing is better."""

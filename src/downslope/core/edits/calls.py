@@ -33,6 +33,7 @@ FUNCTIONS: dict[str, tuple[Call, ...]] = {
 }  # fmt: skip
 """Activations by name, under every name that a forward pass can call them by; modules call them too."""
 
+
 def _nothing(x: Tensor) -> Tensor:
     return x
 
