@@ -77,9 +77,12 @@ def output_activation(run: Run) -> Verdict:
     how = progress(run)
     trial = trial_of(run, "output-activation")
     fine = _scores_well(run) if trial is None else gain(trial) < BLUNDER
-    fine = fine and not fault.hopeless
+    below = trial is None and output["expects"] == "log-probabilities" and (how.final or 0.0) < 0.0
+    fine = fine and not fault.hopeless and not below
     if fine:
         severity = "info"
+    elif below:  # of a likelihood it cannot; down to -1 lead probabilities, further what has no end at all
+        severity = "critical" if (how.final or 0.0) < -1.0 else "warning"
     elif fault.hopeless:
         severity = "critical"
     else:
@@ -87,6 +90,7 @@ def output_activation(run: Run) -> Verdict:
         far = far and not (fault.partial and short(run))
         severity = settle(run, "output-activation", strong=far, material=BLUNDER) or "info"
     module = output.get("module")
+    fell = f" It fell to {how.final:.3g}, where no likelihood can go." if below else ""
     return Finding(
         symptom="output-activation",
         title="output activation and objective do not fit",
@@ -94,7 +98,7 @@ def output_activation(run: Run) -> Verdict:
         where=Where(modules=(module,) if module else ()),
         evidence=fault.evidence,
         also=proved(run, "output-activation", BLUNDER),
-        message=fault.message + (_costless(run, output) if fine else tried(run, "output-activation")),
+        message=fault.message + fell + (_costless(run, output) if fine else tried(run, "output-activation")),
         remedies=fault.remedies if run.problem is not None else _in_words(fault.remedies, output),
         source=_SOURCE,
     )
