@@ -17,7 +17,7 @@ from downslope.core import edits
 from downslope.diagnosis.diagnosis import Diagnosis
 from downslope.diagnosis.repair import Repair
 from downslope.objectives.adapters import Aligned, Averaged
-from downslope.reporting import console
+from downslope.reporting import console, proof
 
 
 def kept(edit: edits.Edit) -> Repair:
@@ -44,6 +44,8 @@ def test_what_a_file_cannot_hold_is_told_and_the_rest_is_saved(
     assert f"write Problem(objective={own.in_code}) instead" in said
     assert "\n" not in said
     assert f"# {said}\n" in path.read_text(encoding="utf-8")
+    assert said in proof.fixed_toml(fixed)
+    assert caplog.messages == [said]  # a report shows the file, and says nothing again
 
 
 def test_an_aligned_objective_is_named_by_what_it_does() -> None:

@@ -121,13 +121,16 @@ class Repair:
         Raises:
             RecipeError: the recipe's optimizer is code that no file can hold.
         """
+        saved = self.write(path, earlier)
+        for each in self.by_hand:
+            _log.warning("%s", _in_code(each))
+        return saved
+
+    def write(self, path: str | Path, earlier: Sequence[Edit] = ()) -> Path:
+        """What `save` does, without a word in the log: for a copy of the file, such as a report holds."""
         code = self.by_hand
         edits = [each for each in self.edits if each.kind != "set-recipe" and each not in code]
-        notes = [_in_code(each) for each in code]
-        saved = core_edits.save(path, self.recipe, [*earlier, *edits], notes)
-        for note in notes:
-            _log.warning("%s", note)
-        return saved
+        return core_edits.save(path, self.recipe, [*earlier, *edits], [_in_code(each) for each in code])
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values only: ready for JSON."""

@@ -77,8 +77,9 @@ def exit_status(found: Diagnosis | None, status: int) -> int:
     """The exit status of the verb: the script's own where it failed, so that what calls it sees no other.
 
     Returns:
-        The script's own status where that is not 0; else 1 for a diagnosis of a warning or worse, 2 for a
-        script that trained nothing, and 0.
+        The script's own status where that is not 0; else 1 for a diagnosis that is not healthy (a warning or
+        worse, or nothing could be judged, which must not pass for healthy), 2 for a script that trained
+        nothing, and 0.
     """
     if status:
         return status

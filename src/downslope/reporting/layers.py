@@ -262,5 +262,8 @@ def _fractions(run: Run, probe: Probe, name: str, words: str) -> Choice | None:
     }
     worst = max(good, key=lambda i: ended[i])
     left = f" The {len(drawn)} highest of {len(good)} are drawn." if len(good) > len(drawn) else ""
-    caption = f"The {words}. At the end it is highest in {names[worst]}: {100 * ended[worst]:.0f} %.{left}"
+    seen = int(probe.steps[np.isfinite(probe.values[:, worst])][-1])  # of a short script far from its end
+    caption = (
+        f"The {words}. At step {seen} it is highest in {names[worst]}: {100 * ended[worst]:.0f} %.{left}"
+    )
     return Choice(name=name, traces=traces, layout=layout, caption=caption)

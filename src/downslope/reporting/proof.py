@@ -111,7 +111,7 @@ def fixed_toml(repaired: Repair) -> str:
 
     try:
         with tempfile.TemporaryDirectory() as folder:
-            return repaired.save(Path(folder) / "fixed.toml").read_text(encoding="utf-8")
+            return repaired.write(Path(folder) / "fixed.toml").read_text(encoding="utf-8")
     except RecipeError as error:
         return f"# {error}"
 

@@ -34,8 +34,8 @@ def watch(
     -m package.module in the place of SCRIPT runs a module as python -m does.
     Options of downslope stand before SCRIPT; what follows it goes to the script. Standard output stays the
     script's own: the diagnosis goes to standard error, with --json to the last line of standard output.
-    The exit status is the script's own where that is not 0; else 1 after a warning or worse, 2 where nothing
-    was trained, 0 otherwise.
+    The exit status is the script's own where that is not 0; else 1 after a warning or worse, and where
+    nothing of the training could be judged; 2 where nothing was trained; 0 for a healthy run.
     """
     module = str(script) == "-m" and bool(arguments)
     if module and arguments:
