@@ -16,7 +16,7 @@ from downslope.core.edits import SetRecipe
 from downslope.core.finding import Evidence, Finding, Severity, Where
 from downslope.core.recipe import optimizer_defaults
 from downslope.core.run import Run
-from downslope.diagnosis.progress import progress
+from downslope.diagnosis.progress import Progress, progress
 from downslope.diagnosis.proof import (
     MATERIAL,
     answered,
@@ -38,6 +38,10 @@ TINY = 1e-4
 
 CERTAIN = 5e-5
 """The same at which, without a trial, a run that stands still is put down to it."""
+
+STILL = 0.01
+"""Way of the weights over all steps, and fall of the loss, as shares of their sizes, under which a run did
+nothing; fine-tuning at the usual rates moves its weights by several times that. Convention."""
 
 FEWEST = 20
 """Steps under which it is their number that is too small. Convention."""
@@ -71,7 +75,7 @@ def learning_rate_too_low(run: Run) -> Verdict:
         return Clear("the run left the finite numbers")
     if not how.ended_far:
         return Clear(f"the run came far enough{moved}")
-    certain = how.standing and update < CERTAIN
+    certain = update < CERTAIN and (how.standing or _unmoved(run, update))
     if run.facts.get("truncated") and not certain:
         return Unknown("the run was cut short, so that a small rate may still arrive")
     taken = len(run.history.series("train_loss").steps)
@@ -129,11 +133,26 @@ def _finding(run: Run, severity: Severity, update: float, higher: float | None) 
             provenance="CS231n: about 1e-3 is usual",
         ),
         also=proved(run, "learning-rate-too-low"),
-        message=f"At lr {lr:.3g} a step moves the weights by {update:.2g} of their size, and the steps were "
-        f"used up {max(how.share or 0.0, 0.0):.0%} of the way.{tried(run, 'learning-rate-too-low')}",
+        message=f"At lr {lr:.3g} a step moves the weights by {update:.2g} of their size, and "
+        f"{_came(run, how, update)}.{tried(run, 'learning-rate-too-low')}",
         remedies=(SetRecipe({"lr": new}, {"lr": lr}),),
         source=_SOURCE,
     )
+
+
+def _unmoved(run: Run, update: float) -> bool:
+    """Whether all steps together hardly moved weights or loss: a lucky beginning is no learning."""
+    how, steps = progress(run), len(run.history.series("train_loss").steps)
+    if how.first is None or how.final is None or not update * steps < STILL:
+        return False
+    fall = (how.first - how.final) * (-1.0 if run.maximize else 1.0)
+    return fall < STILL * abs(how.first)
+
+
+def _came(run: Run, how: Progress, update: float) -> str:
+    if not how.standing and _unmoved(run, update):
+        return f"all of them took the loss from {how.first:.4g} to {how.final:.4g}"
+    return f"the steps were used up {max(how.share or 0.0, 0.0):.0%} of the way"
 
 
 def _zero(run: Run) -> Finding:
