@@ -179,6 +179,18 @@ def test_whitened_inputs_have_the_covariance_of_the_identity() -> None:
     torch.testing.assert_close(z[:, 4], torch.zeros(300, dtype=torch.float64), rtol=0, atol=1e-12)
 
 
+def test_directions_are_whitened_as_far_as_float32_tells_them_and_copies_of_a_column_are_not() -> None:
+    draw = torch.Generator().manual_seed(0)
+    z = torch.randn(4000, 4, generator=draw, dtype=torch.float64)
+    turned = torch.linalg.qr(torch.randn(4, 4, generator=draw, dtype=torch.float64))[0]
+    x = (z * torch.tensor([1.0, 1e-2, 1e-4, 1e-5])) @ turned  # variances down to 1e-10 of the widest
+    white = Whiten(*whitening_of(x.float()))(x.float())
+    torch.testing.assert_close(white.T.cov().float(), torch.eye(4), atol=0.05, rtol=0)
+    copied = torch.cat([z[:, :1], z[:, :1] * 3 + 1], 1).float()  # apart by rounding alone
+    white = Whiten(*whitening_of(copied))(copied)
+    assert white.std(0).max() < 1.1
+
+
 def test_whitened_inputs_train_as_data_whitened_by_hand() -> None:
     x, y = mixed()[:, :4], data()[1]
     x = x[: len(y)]

@@ -49,6 +49,13 @@ def test_a_cause_that_hid_behind_the_first_is_found_by_the_second_look_and_repai
     assert json.loads(found.to_json())["looks"][0]["findings"]
 
 
+def test_a_start_of_the_wrong_scale_is_put_right_by_the_better_of_two_rules() -> None:
+    found = ds.repair(problem(scale=1e-3), HOW.edit(epochs=3), budget=STEPS, progress=False, folder=False)
+    raced = {str(each.edit) for each in found.trials}
+    assert {"initialise the weights by auto", "initialise the weights by xavier"} <= raced
+    assert "reinitialise" in {each.kind for each in found.edits}
+
+
 def test_two_causes_of_which_neither_remedy_helps_alone_are_dealt_with_together() -> None:
     sick = problem(scale=0.0)  # no gradient at all, and a rate of 60 once there is one
     found = ds.repair(sick, HOW.edit(lr=60.0), budget=STEPS, progress=False, folder=False)

@@ -71,7 +71,7 @@ def init_scale(run: Run) -> Verdict:
         also=proved(run, "init-scale"),
         message=f"Before the first step the {evidence.name} is {evidence.value:.3g} (limit "
         f"{evidence.threshold:.3g}).{tried(run, 'init-scale')}",
-        remedies=(Reinitialise("auto"),),
+        remedies=(Reinitialise("auto"), Reinitialise("xavier")),  # the second starts smaller
         source=_SOURCE,
     )
 
