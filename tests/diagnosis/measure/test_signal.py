@@ -9,7 +9,7 @@ from sklearn.metrics import roc_auc_score
 from torch import nn
 
 import downslope as ds
-from downslope.diagnosis.measure.signal import area, measure
+from downslope.diagnosis.measure.signal import area, measure, together
 from tests.diagnosis.symptoms.problems import classes
 
 (X, Y), _ = classes(800)
@@ -26,6 +26,35 @@ def test_the_area_is_scikit_learns_and_its_deviation_that_of_chance() -> None:
     scores = [area(draw.random(300), yes)[1] for _ in range(400)]
     assert np.std(scores) == pytest.approx(1.0, abs=0.12)
     assert np.mean(scores) == pytest.approx(0.0, abs=0.15)
+
+
+@pytest.mark.parametrize("shares", [(0.5, 0.5), (0.9, 0.1), (0.5, 0.3, 0.2), (0.1,) * 10])
+def test_chance_gives_one_deviation_however_many_classes_there_are(shares: tuple[float, ...]) -> None:
+    draw, scores = np.random.default_rng(0), []
+    for _ in range(300):
+        own = np.repeat(np.arange(len(shares)), [int(400 * each) for each in shares])
+        p = draw.dirichlet(np.ones(len(shares)), len(own))
+        areas = [area(p[:, k], own == k)[1] for k in range(len(shares))]
+        scores.append(sum(areas) / together(p, own) ** 0.5)
+    assert np.std(scores) == pytest.approx(1.0, abs=0.14)
+
+
+def test_two_classes_say_the_same_thing_twice() -> None:
+    p = np.random.default_rng(1).random(200)
+    assert together(np.stack([p, 1 - p], 1), np.arange(200) % 2) == pytest.approx(4.0)
+    assert together(np.full((200, 2), 0.5), np.arange(200) % 2) == 2.0  # no ranks, no warning
+
+
+def test_a_weak_trend_that_trees_cut_up_is_seen_by_a_line() -> None:
+    x = torch.randn(1000, 20, generator=torch.Generator().manual_seed(0))
+    trend = 0.1 * x.sum(1)  # a little of every column
+    y = (torch.rand(1000, generator=torch.Generator().manual_seed(1)) < torch.sigmoid(trend)).long()
+    for target in (y, 0.5 * trend + torch.randn(1000, generator=torch.Generator().manual_seed(2))):
+        found, drawn = measure(problem(x, target)), measure(problem(x.flip(0), target))
+        assert found is not None
+        assert drawn is not None
+        assert found["linear"] > max(3.0, found["z"])
+        assert drawn["linear"] < 3
 
 
 def test_drawn_inputs_say_nothing_and_their_own_say_much() -> None:

@@ -40,7 +40,8 @@ def measure(problem: Problem) -> dict[str, Any] | None:
 
     Returns:
         ``z`` (of classes the area under the curve, of numbers the rank correlation, in standard deviations of
-        what chance gives), ``score`` (that area or correlation), ``n``, and of classes ``noise`` (share of
+        what chance gives), of one target also ``linear`` (the same of a ridge regression),
+        ``score`` (that area or correlation), ``n``, and of classes ``noise`` (share of
         the labels that the predictions contradict with confidence: the off-diagonal of the confident joint)
         and ``doubted`` (rows in stored order of the sample, the surest first, at most 20); with validation
         data ``wrong`` and ``wrong_error`` (`astray`). None for data that is no table of numbers (indices are
@@ -162,7 +163,10 @@ def _numbers(x: Array, y: Array, held: Part | None) -> dict[str, Any]:
     found = float(cast("Any", spearmanr(made, y)).statistic)
     rho = 0.0 if math.isnan(found) else found
     wrong = _compared(made, y, beyond, None if held is None else held[1])
-    told = {"score": rho, "z": rho * math.sqrt(len(y) - 1), "n": len(y), "noise": None, "doubted": []}
+    line = float(cast("Any", spearmanr(_line(x, y[:, None], folds.split(x))[:, 0], y)).statistic)
+    size = math.sqrt(len(y) - 1)
+    straight = 0.0 if math.isnan(line) else line * size
+    told = {"score": rho, "z": rho * size, "linear": straight, "n": len(y), "noise": None, "doubted": []}
     return told | wrong
 
 
@@ -205,12 +209,31 @@ def _classes(x: Array, y: Array, labels: Array, held: Part | None) -> dict[str, 
     p, beyond = _crossed(forest, folds, x, own, None if held is None else held[0])
     areas = [area(p[:, k], own == k) for k in range(len(labels))]
     z = sum(each[1] for each in areas) / math.sqrt(together(p, own))
+    line = _line(x, (own[:, None] == np.arange(len(labels))).astype(np.float64), folds.split(x, own))
+    straight = sum(area(line[:, k], own == k)[1] for k in range(len(labels))) / math.sqrt(together(line, own))
     noise, doubted = _doubts(p, own)
     score = sum(each[0] for each in areas) / len(areas)
     one = (y[:, None] == labels).astype(np.float64)
     other = None if held is None or held[1].ndim != 1 else (held[1][:, None] == labels).astype(np.float64)
     wrong = _compared(p, one, beyond, other)
-    return {"score": score, "z": z, "n": len(y), "noise": noise, "doubted": doubted} | wrong
+    told = {"score": score, "z": z, "linear": straight, "n": len(y), "noise": noise, "doubted": doubted}
+    return told | wrong
+
+
+def _line(x: Array, y: Array, folds: Any) -> Array:
+    """Out-of-fold predictions of `y` (n, columns) by a ridge regression: it sees a weak trend that trees
+    cut up.
+    """
+    from sklearn.linear_model import RidgeCV
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    made = np.zeros_like(y)
+    for seen, unseen in folds:
+        ridge: Any = make_pipeline(StandardScaler(), RidgeCV(np.logspace(0, 4, 5)))
+        found: Array = ridge.fit(x[seen], y[seen]).predict(x[unseen])
+        made[unseen] = found.reshape(len(unseen), -1)
+    return made
 
 
 def together(p: Array, own: Array) -> float:

@@ -2,10 +2,10 @@
 
 A user sees a training loss that falls only by memorising, and validation data on which the model guesses.
 Inputs and labels that were joined in the wrong order, features that were zeroed or cut off, labels drawn by
-chance. How we know: trees that have nothing to do with the model, cross-validated, rank the held-out targets
-no better than chance, and neither the run nor anything tried beside it beats a constant on held-out data.
-What looks like it and is not: a weak signal, a model that cannot find a strong one, and data of a kind that
-trees cannot read (text, large images), of which nothing is said.
+chance. How we know: trees and a linear model of our own, cross-validated, rank the held-out targets no better
+than chance, and neither the run nor anything tried beside it beats a constant on held-out data. What looks
+like it and is not: a weak signal, a model that cannot find a strong one, and data of a kind that trees cannot
+read (text, large images), of which nothing is said.
 Source: Ojala and Garriga 2010, Permutation tests for studying classifier performance.
 """
 
@@ -22,7 +22,11 @@ from downslope.diagnosis.gap import held_out_error, held_out_share
 from downslope.diagnosis.symptom import Clear, Unknown, Verdict, symptom
 
 CHANCE = 3.0
-"""Deviations of chance below which the trees' ranking says nothing; one in 700 by chance alone."""
+"""Deviations of chance from which a ranking tells something for sure; one in 700 by chance alone."""
+
+FAINT = 2.0
+"""Deviations of chance up to which it says nothing, one in 44 by chance; between the two nothing is
+claimed."""
 
 MEDIUM = 0.3
 """Correlation that must have been seen, had there been one, before none is told: a medium effect (Cohen 1988,
@@ -54,6 +58,18 @@ def uninformative_inputs(run: Run) -> Verdict:
     said = f"cross-validated trees rank the targets {signal['z']:.1f} deviations above chance"
     if signal["z"] >= CHANCE:
         return Clear(said)
+    straight = float(signal.get("linear", -math.inf))
+    if straight >= CHANCE:
+        return Clear(
+            f"a cross-validated linear model ranks the targets {straight:.1f} deviations above chance"
+        )
+    if max(signal["z"], straight) >= FAINT:
+        by = (
+            said
+            if signal["z"] >= straight
+            else f"a linear model ranks them {straight:.1f} deviations above it"
+        )
+        return Unknown(f"{by}: a faint signal, or none")
     if MEDIUM * math.sqrt(signal["n"]) < CHANCE:
         return Unknown(f"{said}, but {signal['n']} examples are too few to miss what there may be")
     if signal.get("wrong") is not None:
@@ -73,9 +89,9 @@ def uninformative_inputs(run: Run) -> Verdict:
         evidence=Evidence(
             name="ranking of held-out targets by cross-validated trees",
             value=signal["z"],
-            threshold=CHANCE,
+            threshold=FAINT,
             unit="deviations above chance",
-            provenance="one false alarm in 700; the run itself has to guess as well",
+            provenance="one in 44 by chance; a linear model and the run itself have to guess as well",
         ),
         message=f"On {signal['n']} examples {said}, and the run does not beat a constant on held-out data: "
         "nothing about the target can be told from these inputs.",
