@@ -59,6 +59,7 @@ def test_a_run_killed_in_its_first_seconds_has_weights_and_goes_on(
     assert left.status == "interrupted"
     assert left.facts["killed"]["weights"] == ["best", "last"]
     left.model("last")
+    assert "The run was killed at step" in ds.diagnose(left).notes[-1]
     steps = ds.load_run(tmp_path / "run").history.series("train_loss").steps
     again = resume(tmp_path / "run", classification(), progress=False)
     assert "starts again" not in caplog.text

@@ -47,6 +47,10 @@ def diagnose_run(run: Run) -> Diagnosis:
             if "ending" not in run.facts and (said := ending.of_summary(run)) is not None:
                 run.facts["ending"] = said
     result = judge(run)
+    if run.status == "interrupted":
+        how = "killed" if run.facts.get("killed") else "interrupted"
+        at = f"The run was {how} at step {run.summary.get('steps')}"
+        result.notes.append(f"{at}: judged is what was recorded until then, not how it would have ended.")
     result.seconds = time.monotonic() - begun
     return result
 
