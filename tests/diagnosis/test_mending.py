@@ -79,6 +79,26 @@ def test_data_with_gaps_that_no_run_takes_is_completed_and_no_target_is_changed(
     assert torch.equal(found.problem.train.batch[1], y)
 
 
+@pytest.mark.parametrize(("goal", "tried"), [(None, False), (0.85, False), (0.965, True)])
+def test_a_healthy_run_is_left_alone_unless_it_stays_short_of_its_goal(
+    goal: float | None, tried: bool
+) -> None:
+    found = ds.repair(
+        problem().edit(goal=goal), HOW.edit(epochs=5), budget=STEPS, progress=False, folder=False
+    )
+    assert found.diagnosis.healthy
+    assert bool(found.trials) is tried
+    assert found.idle is not tried
+    if not tried:
+        assert str(found) == "Healthy, nothing to fix."
+        assert found.kept is None
+        return
+    assert found.before is not None
+    assert found.after is not None
+    assert found.after > found.before
+    assert found.problem.goal == goal
+
+
 def test_labels_without_meaning_are_not_repaired_and_what_was_tried_is_told() -> None:
     generator = torch.Generator().manual_seed(5)
     x, noise = torch.randn(200, 8, generator=generator), torch.randint(0, 2, (300,), generator=generator)

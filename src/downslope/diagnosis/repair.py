@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -76,6 +76,11 @@ class Repair:
             else "problem and recipe stay as they are"
         )
         self.notes.append(f"Interrupted: what was not tried by then is not judged; {kept}.")
+
+    @property
+    def idle(self) -> bool:
+        """Whether there was nothing to fix: the run is healthy, and short of no goal."""
+        return self.diagnosis.healthy and not _short_of_goal(self.diagnosis)
 
     @property
     def edits(self) -> tuple[Edit, ...]:
@@ -151,7 +156,7 @@ class Repair:
         return json.dumps(self.to_dict(), indent=indent, allow_nan=False)
 
     def __str__(self) -> str:
-        if self.diagnosis.healthy and not self.interrupted:
+        if self.idle and not self.interrupted:
             return "Healthy, nothing to fix."
         lines = [str(each) for each in self.trials]
         if self.kept is None and not self.interrupted:
@@ -159,6 +164,17 @@ class Repair:
             lines.append(f"Nothing helped for certain. Tried: {tried}.")
         lines += [f"unproved: {each}" for each in self.advice]
         return "\n".join([*lines, *self.notes])
+
+
+def _short_of_goal(found: Diagnosis) -> bool:
+    """Whether the best metric of the run is known and stays short of the level that is good enough."""
+    problem = found.run.problem
+    if problem is None or problem.goal is None or problem.metric is None or found.interrupted:
+        return False
+    ending: Mapping[str, Any] = found.run.facts.get("ending") or {}
+    part = "train_metric" if problem.valid_source is None else "best_valid_metric"
+    reached = [each for each in (ending.get(part), found.run.summary.get("valid_metric")) if each is not None]
+    return bool(reached) and not any(problem.reached(each) for each in reached)
 
 
 def _in_code(edit: Edit) -> str:
@@ -190,7 +206,8 @@ def repair(
 
     The score is the metric on validation data, without a metric the loss there, without validation data
     the same on training data. Of remedies that do equally well the smallest change is kept. What the output
-    means, and the labels, are never changed.
+    means, and the labels, are never changed. A healthy run is left as it is, unless it stays short of the
+    problem's goal: then the usual moves are tried.
 
     Args:
         problem: The problem.
@@ -223,7 +240,7 @@ def repair(
     result = Repair(problem=problem, recipe=recipe, diagnosis=found)
     if found.interrupted and diagnosis is None:
         result.stopped()
-    elif not found.healthy:
+    elif not result.idle:
         try:
             Mending(result, seeds, spend, progress).go()
         except KeyboardInterrupt:  # before the first trial, or after the last

@@ -87,7 +87,7 @@ def _finding(finding: Finding) -> list[Row]:
 
 def of_repair(repaired: Repair) -> list[Row]:
     """The proof: each remedy before and after, the paired difference with its interval, and what was kept."""
-    if repaired.diagnosis.healthy:
+    if repaired.idle:
         return []
     rows = [Row(proof.setting(repaired), label="proof")]
     higher = proof.higher_is_better(repaired)

@@ -29,7 +29,7 @@ def section(repaired: Repair, after: Run | None = None, *, key: str = "proof") -
         after: A run with what was kept, to be drawn over the one that failed.
         key: Anchor, unique on the page.
     """
-    if repaired.diagnosis.healthy:
+    if repaired.idle:
         body, lead = (
             f'<div class="card">{empty("Nothing was found that a remedy could be tried for.")}</div>',
             "",
@@ -61,7 +61,7 @@ def setting(repaired: Repair) -> str:
 
 def sentence(repaired: Repair) -> str:
     """What the repair says, for the banner; "" for a healthy run."""
-    if repaired.diagnosis.healthy:
+    if repaired.idle:
         return ""
     if repaired.kept is None or repaired.before is None or repaired.after is None:
         return "No remedy was proved." if repaired.trials else "No remedy could be tried."

@@ -126,8 +126,13 @@ def test_patience_is_offered_to_a_recipe_in_epochs_and_decay_to_one_without() ->
     assert made.recipe is not None
     made.recipe = made.recipe.edit(epochs=60, steps=None, weight_decay=0.0)
     changes = [each.changes for each in judged(made).remedies if isinstance(each, SetRecipe)]
-    assert changes == [{"patience": 6}, {"weight_decay": 0.01}]
-    made.recipe = made.recipe.edit(patience=5, weight_decay=0.1)
+    assert changes[0] == {"patience": 6}
+    assert changes[2] == {"weight_decay": 0.01}
+    # The smoothed loss turned at the third of the nine evaluations.
+    steps, best = made.summary["steps"], judged(made).where.steps
+    assert best is not None
+    assert changes[1] == {"epochs": round(60 * best[0] / steps)}
+    made.recipe = made.recipe.edit(epochs=None, steps=steps, patience=5, weight_decay=0.1)
     assert not [each for each in judged(made).remedies if each.provable]
 
 

@@ -94,7 +94,7 @@ def high_variance(run: Run) -> Verdict:
         ),
         also=_further(sure, risen),
         message=message,
-        remedies=_remedies(run, risen),
+        remedies=_remedies(run, risen, best),
         source=_SOURCE,
     )
 
@@ -156,11 +156,15 @@ def _good_enough(run: Run) -> bool:
     return base is not None and base > 0 and (base - valid) / base >= SOLVED
 
 
-def _remedies(run: Run, risen: float) -> tuple[Edit, ...]:
+def _remedies(run: Run, risen: float, best: int) -> tuple[Edit, ...]:
+    """Stopping where the validation loss turned, told by patience or by the length of the run; decay."""
     edits: list[Edit] = []
-    recipe = run.recipe
+    recipe, steps = run.recipe, int(run.summary.get("steps") or 0)
     if risen >= RISEN and recipe is not None and recipe.epochs is not None and recipe.patience is None:
         edits.append(SetRecipe({"patience": max(3, recipe.epochs // 10)}))
+    if risen >= RISEN and recipe is not None and recipe.epochs is not None and 0 < best < steps:
+        turned = max(1, round(recipe.epochs * best / steps))
+        edits.append(SetRecipe({"epochs": turned}, {"epochs": recipe.epochs}))
     if recipe is not None and not recipe.weight_decay:
         edits.append(SetRecipe({"weight_decay": 1e-2}, {"weight_decay": 0.0}))
     edits.append(Advice("more training data, augmentation, dropout, or a smaller model"))
