@@ -137,6 +137,15 @@ def test_training_takes_the_branch_of_eval_mode_and_dropout_goes_on() -> None:
     assert all(each.training for each in model.modules())
 
 
+def test_eval_mode_takes_the_branch_of_training_and_drops_nothing() -> None:
+    model = problem(Moody).edit(OneMode("train")).build(3).eval()
+    whole = problem(Moody).build(3).eval()
+    torch.testing.assert_close(model(X), whole(X - X.mean(0)))
+    assert not any(each.training for each in model.modules())
+    with pytest.raises(EditError, match="must be"):
+        OneMode("both")  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("edit", [ReplaceCall("tanh", "relu"), LetThrough(), OneMode(), LessDropout(0.0)])
 def test_it_counts_in_training_beside_standardised_inputs_and_in_copies(edit: Any) -> None:
     class Each(nn.Module):

@@ -28,7 +28,7 @@ def chance(seed: int) -> ds.Problem:
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("seed", [9, 11])
+@pytest.mark.parametrize("seed", [11])
 def test_what_is_ahead_by_chance_from_every_seed_is_not_kept(seed: int) -> None:
     found = ds.repair(chance(seed), HOW.edit(seed=seed), budget="1000000 steps", progress=False, folder=False)
     lucky = [each for each in found.trials if "other splits" in each.reason]

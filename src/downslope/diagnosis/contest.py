@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
 
@@ -275,3 +275,9 @@ def _rising(run: Run, yard: Yardstick) -> bool:
         return False
     best = int(np.nanargmax(np.where(np.isfinite(values), values, -np.inf)))
     return bool(series.steps[best] >= 0.9 * series.steps[-1])
+
+
+def middling(scores: Mapping[int, float], seeds: Sequence[int]) -> int:
+    """The seed of the middling score, the first one where there is none."""
+    known = sorted((each for each in seeds if each in scores), key=lambda each: scores[each])
+    return known[len(known) // 2] if known else seeds[0]

@@ -14,7 +14,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from statistics import fmean
 from typing import TYPE_CHECKING
 
@@ -22,11 +22,11 @@ from downslope.core.edits import Combined, Edit
 from downslope.core.errors import DownslopeError
 from downslope.diagnosis.budget import Budget
 from downslope.diagnosis.candidates import candidates, joined, parts, rate_alone, size, unique
-from downslope.diagnosis.contest import Arm, Contest, check_possible
+from downslope.diagnosis.contest import Arm, Contest, check_possible, middling
 from downslope.diagnosis.diagnose import diagnose
 from downslope.diagnosis.elimination import EQUAL, alive, leader
 from downslope.diagnosis.moves import longer, moves, rates
-from downslope.diagnosis.other_splits import REFUTED, elsewhere, small
+from downslope.diagnosis.other_splits import REFUTED, elsewhere, foretold, small
 from downslope.diagnosis.price import Price, price
 from downslope.diagnosis.trial import mean
 from downslope.diagnosis.yardstick import Yardstick
@@ -252,7 +252,7 @@ class Mending:
             return
         if self._enough(base):
             return
-        self.probe = _median(base.scores, self.seeds)
+        self.probe = middling(base.scores, self.seeds)
         here = base
         for _ in range(ROUNDS):
             best = self._from(here, self._moves(here)) or self._from(here, self._longer(here))
@@ -340,8 +340,9 @@ class Mending:
 
     def _final(self) -> Arm | None:
         """The choice; a small gain has to show on other splits of the data too."""
+        named = foretold(self.result.diagnosis)
         while (kept := self._choose()) is not None:
-            if self.result.interrupted or not small(self.contest, kept):
+            if self.result.interrupted or (kept in self.raced and named) or not small(self.contest, kept):
                 return kept
             self._say(f"other splits of the data for {kept.edit}")
             try:
@@ -387,12 +388,6 @@ class Mending:
         proof = next(each for each in result.trials if each.verdict == "kept")
         result.kept, result.before, result.after = kept.edit, mean(proof.before), mean(proof.after)
         result.problem, result.recipe = kept.problem, kept.recipe
-
-
-def _median(scores: Mapping[int, float], seeds: Sequence[int]) -> int:
-    """The seed of the middling score, the first one where there is none."""
-    known = sorted((each for each in seeds if each in scores), key=lambda each: scores[each])
-    return known[len(known) // 2] if known else seeds[0]
 
 
 def _seeds(count: int) -> str:

@@ -34,6 +34,16 @@ twenty (Bonferroni)."""
 REFUTED = "no gain for certain on other splits of the data: the best of many on a few examples"
 
 
+SCANTY = ("uninformative-inputs", "label-noise")
+"""Causes under which validation examples say little."""
+
+
+def foretold(diagnosis: Diagnosis) -> bool:
+    """Whether a cause is beyond doubt: its remedies were said before any trial, not chosen among many."""
+    root = diagnosis.root
+    return root is not None and root.severity == "critical" and root.symptom not in SCANTY
+
+
 def small(contest: Contest, arm: Arm) -> bool:
     """Whether the gain of `arm` is one that the choice among many gives on so few validation examples.
 

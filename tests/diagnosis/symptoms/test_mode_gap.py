@@ -7,16 +7,18 @@ from typing import Any
 
 import numpy as np
 import pytest
-from torch import nn
+import torch
+from torch import Tensor, nn
 
-from downslope.core.edits import Advice, Combined
+import downslope as ds
+from downslope.core.edits import Advice, Combined, LessDropout, OneMode
 from downslope.core.run import Run
 from downslope.data import digits
 from downslope.diagnosis.symptom import Clear, Unknown
 from downslope.diagnosis.symptoms.mode_gap import mode_gap
 from tests.diagnosis.runs import problem as problem_of
 from tests.diagnosis.runs import run
-from tests.diagnosis.symptoms.problems import Pair, diagnosed, problem, recipe
+from tests.diagnosis.symptoms.problems import Pair, diagnosed, numbers, problem, recipe
 from tests.diagnosis.symptoms.trying import FAR, finding, tried
 
 DIGITS = digits(scale=16.0, seed=1)
@@ -91,8 +93,34 @@ def test_a_maximised_objective_has_its_gap_the_other_way_round() -> None:
 
 def test_random_answers_in_eval_mode_count_where_the_run_ended_far() -> None:
     told = finding(mode_gap(modes(1.5, 1.5, final=1.5, drawn=0.3)))
-    assert [type(each) for each in told.remedies] == [Advice]
+    assert [type(each) for each in told.remedies] == [LessDropout, Advice]
     assert isinstance(mode_gap(modes(0.2, 0.2, final=0.1, drawn=0.3)), Clear)
+
+
+class Forgetful(nn.Module):
+    """Centres by the batch in training alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = 4 * x + 4
+        return self.inner((x - x.mean(0)) / x.std(0) if self.training else x)
+
+
+def test_a_branch_on_the_mode_is_repaired_by_taking_one_of_its_ways_in_both() -> None:
+    task, how = problem(numbers(), Forgetful, "mse", "r2"), recipe(lr=1e-2, epochs=5)
+    found = ds.repair(task, how, budget="1000000 steps", progress=False, folder=False)
+    assert found.diagnosis.root is not None
+    assert found.diagnosis.root.symptom == "mode-gap"
+    assert any(isinstance(each, OneMode) for each in found.edits)
+    assert found.before is not None
+    assert found.after is not None
+    assert found.after > found.before + 0.3
+    model = found.problem.build()
+    with torch.no_grad():
+        torch.testing.assert_close(model.train()(numbers()[0][0]), model.eval()(numbers()[0][0]))
 
 
 def few(batch: int = 2, share: float | None = None, final: float = 1.5) -> Run:

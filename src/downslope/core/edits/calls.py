@@ -131,24 +131,38 @@ class LetThrough(Edit):
 
 @dataclass(frozen=True)
 class OneMode(Edit):
-    """Let the user's own modules do in training what they do in eval mode; torch's dropout and norms stay."""
+    """Let the user's own modules do the same in both modes; torch's dropout and norms stay.
+
+    Args:
+        mode: What they do: that of "eval" mode, or that of "train" mode, which may look at the whole batch.
+
+    Raises:
+        EditError: another word.
+    """
 
     kind: ClassVar[str] = "one-mode"
+    mode: Literal["eval", "train"] = "eval"
+
+    def __post_init__(self) -> None:
+        if self.mode not in ("eval", "train"):
+            raise EditError(f"mode={self.mode!r}: must be 'eval' or 'train'")
 
     def adapt(self, model: nn.Module) -> nn.Module:
-        """`model`, whose own modules are in eval mode during every forward."""
+        """`model`, whose own modules are in that mode during every forward."""
         inner = unwrap(model)
-        inner.register_forward_pre_hook(_settle)
+        inner.register_forward_pre_hook(partial(_settle, self.mode == "train"))
         inner.register_forward_hook(_unsettle, always_call=True)
         return model
 
     @property
     def in_code(self) -> tuple[str, ...]:
         """What to change in the code."""
-        return ("in forward: the branch of `if self.training` that eval mode takes, in both modes",)
+        return (f"in forward: the branch of `if self.training` that {self.mode} mode takes, in both modes",)
 
     def __str__(self) -> str:
-        return "the forward of eval mode in training too"
+        if self.mode == "eval":
+            return "the forward of eval mode in training too"
+        return "the forward of training in eval mode too"
 
 
 # -- how a forward is changed from outside ------------------------------------------------------------------
@@ -214,17 +228,17 @@ def _leave(module: nn.Module, _args: Any, _output: Any) -> None:
         opened.pop().__exit__(None, None, None)
 
 
-def _settle(module: nn.Module, _: Any) -> None:
-    own = [each for _, each in named_modules(module) if each.training and not _torchs(each)]
+def _settle(training: bool, module: nn.Module, _: Any) -> None:
+    own = [each for _, each in named_modules(module) if each.training is not training and not _torchs(each)]
     for each in own:
-        each.training = False
+        each.training = training
     module.__dict__.setdefault(_HELD, []).append(own)
 
 
 def _unsettle(module: nn.Module, _args: Any, _output: Any) -> None:
     if held := module.__dict__.get(_HELD):
         for each in held.pop():
-            each.training = True
+            each.training = not each.training
 
 
 def _torchs(module: nn.Module) -> bool:

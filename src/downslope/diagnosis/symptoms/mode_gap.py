@@ -18,7 +18,7 @@ from typing import Any
 from torch import nn
 
 from downslope.core.adapted import unwrap
-from downslope.core.edits import Advice, Combined, Edit, OneMode, ReplaceModule
+from downslope.core.edits import Advice, Combined, Edit, LessDropout, OneMode, ReplaceModule
 from downslope.core.finding import Evidence, Finding, Where
 from downslope.core.run import Run
 from downslope.diagnosis.progress import progress
@@ -127,10 +127,15 @@ def _why(modes: Mapping[str, Any], *, random: bool) -> str:
 
 def _remedies(run: Run, norms: Sequence[str], *, random: bool) -> tuple[Edit, ...]:
     if random:
-        return (Advice("functional.dropout(x, p, training=self.training)"),)
+        advice = Advice("functional.dropout(x, p, training=self.training)")
+        return (LessDropout(), advice) if run.problem is not None else (advice,)
     advice = Advice("batch norm with momentum 0.1 and batches of 16 and more, or group norm")
     if run.problem is not None and not norms:
-        return (OneMode(), Advice("let the forward pass do the same in both modes: no `if self.training`"))
+        return (
+            OneMode(),
+            OneMode("train"),
+            Advice("let the forward pass do the same in both modes: no `if self.training`"),
+        )
     if run.problem is None or not norms:
         return (advice,)
     model = unwrap(run.problem.build())
