@@ -6,6 +6,7 @@ place in the script that asked for them. Of several optimizers each has a run of
 
 from __future__ import annotations
 
+import contextlib
 import math
 import sys
 from pathlib import Path
@@ -16,8 +17,10 @@ from torch import Tensor, nn
 
 from downslope.core.run import Run, Status
 from downslope.diagnosis import held_out, unseen
+from downslope.diagnosis.by_hand import ByHand
 from downslope.diagnosis.ear import Call, bound, source
 from downslope.diagnosis.gathered import Gathered, described
+from downslope.diagnosis.hand import Hand
 from downslope.diagnosis.inquest import autopsy
 from downslope.diagnosis.losses import crossed, objective_of
 from downslope.diagnosis.served import Served, sums
@@ -101,11 +104,17 @@ class Audience:
         self._steps = 0
         self._new = 0
         """Optimizers that have not stepped yet."""
+        self.by_hand: ByHand | None = ByHand(self._follow_hand, self._stepped_by_hand)
 
     # -- optimizers ---------------------------------------------------------------------------------------
 
     def made(self, optimizer: torch.optim.Optimizer) -> None:
-        """An optimizer was made: its steps are followed."""
+        """An optimizer was made: its steps are followed, and no longer those that are written by hand."""
+        if self.by_hand is not None:
+            self._forget_hand(self.by_hand)
+        self._follow(optimizer)
+
+    def _follow(self, optimizer: torch.optim.Optimizer) -> None:
         if id(optimizer) not in self.roles:
             self._make_room()
             self._new += 1
@@ -113,6 +122,34 @@ class Audience:
             role.track.holding.held = self._held
             if self.functions_compiled:
                 role.track.eye.blind = _BLIND
+
+    def _follow_hand(self, hand: Hand) -> Track:
+        self._follow(hand)
+        return self.roles[id(hand)].track
+
+    def _stepped_by_hand(self, hand: Hand) -> None:
+        self.stepped(hand, False)
+
+    def _forget_hand(self, by_hand: ByHand) -> None:
+        """What stands in the optimizer's place is dropped: all is as if nobody had looked before."""
+        self.by_hand = None
+        by_hand.close()
+        for role in self.roles.values():
+            role.track.close()
+        self.roles.clear()
+        self.dropped.clear()
+        self.held_out = held_out.HeldOut()
+        self.listening, self._stride, self._steps, self._new = True, 1, 0, 0
+
+    def passing(self, loss: Tensor) -> None:
+        """Before a backward pass, while there is no optimizer."""
+        if self.by_hand is not None:
+            self.by_hand.passing(loss)
+
+    def passed(self) -> None:
+        """After a backward pass, while there is no optimizer."""
+        if self.by_hand is not None:
+            self.by_hand.passed()
 
     def _held(self) -> set[int]:
         """Ids of the parameters that any optimizer holds, or held before it was dropped."""
@@ -194,6 +231,8 @@ class Audience:
 
     def scored(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], value: Tensor) -> None:
         """A loss function was called: in training with a gradient, else as a score."""
+        if self.by_hand is not None:
+            self.by_hand.check()
         call = Call.of(function, args, kwargs, value)
         if call is None:
             return
@@ -261,6 +300,8 @@ class Audience:
 
     def compiled(self, given: Any, made: Any) -> None:
         """Something was compiled: a model can be run beside itself, of a function nothing is seen."""
+        if self.by_hand is not None:
+            self.by_hand.deaf()
         if isinstance(made, nn.Module):
             self.compiled_modules.append(made)
         else:
@@ -276,6 +317,10 @@ class Audience:
 
     def close(self) -> None:
         """Look no more."""
+        if self.by_hand is not None:
+            with contextlib.suppress(Exception):  # nothing we look at may end anybody's script
+                self.by_hand.check()
+            self.by_hand.close()
         for role in self.roles.values():
             role.track.close()
 
@@ -289,6 +334,8 @@ class Audience:
     def conclude(self, role: Role, status: Status) -> Run:
         """The run of one optimizer, with the facts of what went through it."""
         run = role.track.conclude(status)
+        if isinstance(hand := role.track.optimizers[0], Hand):
+            run.facts["optimizer"] = hand.described()
         reasons: dict[str, str] = run.facts["not_measured"]
         first, last = role.span
         others = [r for r in self.ranked() if r is not role and r.span[0] < last and r.span[1] > first]

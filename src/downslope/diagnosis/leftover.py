@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 
+from downslope.diagnosis.hand import Hand
 from downslope.diagnosis.settings import parameters_of
 
 TRIED = 8
@@ -57,6 +58,10 @@ class Leftover:
             self._heard(step)
             self._looks += 1
             self.next = step if step < 3 else math.ceil(1.3 * step)
+        elif isinstance(optimizer, Hand) and optimizer.cleared():  # seen only when the next pass begins
+            self.seen.append(step)
+            self._looks += 1
+            self.next = step + 1 if step < 3 else math.ceil(1.3 * step)
         elif self._looks < FREE or self._spent < SHARE * (began - self._started):
             self._listen(optimizer)
             self.next = step + 1

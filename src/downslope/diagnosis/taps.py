@@ -40,8 +40,17 @@ class Listener(Protocol):
     listening: bool
     """Whether the losses of this step are to be told; scores without a gradient always are."""
 
+    by_hand: Any
+    """What looks for steps without a torch optimizer; None as soon as there is one."""
+
     def made(self, optimizer: torch.optim.Optimizer) -> None:
         """An optimizer was made."""
+
+    def passing(self, loss: Tensor) -> None:
+        """A backward pass is about to begin, and there is no optimizer."""
+
+    def passed(self) -> None:
+        """A backward pass has ended, and there is no optimizer."""
 
     def stepping(self, optimizer: torch.optim.Optimizer, closure: bool) -> None:
         """An optimizer is about to step."""
@@ -142,9 +151,24 @@ class Taps:
         listener = self.listener
 
         def backward(tensors: Any, *args: Any, **kwargs: Any) -> Any:
+            if listener.by_hand is not None:
+                return by_hand(tensors, *args, **kwargs)
             if listener.listening and isinstance(tensors, Tensor) and not torch.compiler.is_compiling():
                 self._tell(listener.backward, tensors)
             return original(tensors, *args, **kwargs)
+
+        def by_hand(tensors: Any, *args: Any, **kwargs: Any) -> Any:
+            seen = isinstance(tensors, Tensor) and not torch.compiler.is_compiling()
+            if seen:
+                self._tell(listener.passing, tensors)
+                if listener.listening:
+                    self._tell(listener.backward, tensors)
+            value = original(tensors, *args, **kwargs)
+            if seen:
+                self._tell(listener.passed)
+            return value
+
+        by_hand.__code__ = by_hand.__code__.replace(co_filename=_PASSED_OVER)
 
         return backward
 

@@ -170,6 +170,11 @@ class Track:
     def _fail(self, error: Exception) -> None:
         self.failure = f"{type(error).__name__}: {str(error).strip().splitlines()[0][:120]}"
 
+    @property
+    def armed(self) -> bool:
+        """Whether the step that is being taken is measured."""
+        return self._armed
+
     # -- losses -------------------------------------------------------------------------------------------
 
     def loss(self, value: Tensor | float, step: int, seen: Mapping[str, Any] | None = None) -> None:

@@ -28,6 +28,9 @@ OFTEN = 0.25
 TWICE = 2
 """Steps in which it has to be seen: once may be a restart. Convention."""
 
+_ADVICE = "call optimizer.zero_grad() before loss.backward(), once for every step"
+_BY_HAND = "clear the gradients after every update: model.zero_grad(), or parameter.grad = None for each"
+
 _SOURCE = "torch.optim.Optimizer.zero_grad; Polyak 1964"
 
 
@@ -55,6 +58,7 @@ def stale_gradients(run: Run) -> Verdict:
         said = "none" if not kept else str(kept)
         return Clear(f"{said} of {seen} sampled steps began with the gradient of the step before")
     share = kept / seen
+    updated: Mapping[str, Any] = run.facts.get("optimizer") or {}
     return Finding(
         symptom="stale-gradients",
         title="zero_grad missing",
@@ -69,6 +73,6 @@ def stale_gradients(run: Run) -> Verdict:
         message=f"In {kept} of {seen} sampled steps, from step {found['first']} on, the gradient of the "
         "step before was still there, and the new one was added to it: every step goes along the sum of all "
         "gradients since they were last cleared.",
-        remedies=(Advice("call optimizer.zero_grad() before loss.backward(), once for every step"),),
+        remedies=(Advice(_BY_HAND if updated.get("by_hand") else _ADVICE),),
         source=_SOURCE,
     )

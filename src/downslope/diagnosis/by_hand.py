@@ -1,0 +1,283 @@
+"""Steps that a script takes without a torch optimizer: parameters that change after a backward pass.
+
+Looked for only while no torch optimizer exists. Which parameters there are says the graph of the first loss;
+that they have changed say their version counters or, of ``p.data``, which has none, a few of their values. It
+is asked where the next thing begins: a forward pass, a loss, a backward pass, or the end of the script.
+Nothing is written, and no hook is left on a module.
+"""
+
+from __future__ import annotations
+
+import sys
+import weakref
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_pre_hook
+from torch.nn.parameter import is_lazy
+from torch.utils.hooks import RemovableHandle
+
+from downslope.diagnosis.hand import Hand, Loose, Update
+from downslope.diagnosis.track import Track
+
+NODES = 20_000
+"""Nodes of a graph that are looked at for its parameters."""
+
+MARKED = 8
+"""Parameters of which some values are kept, until one of them is known to be updated."""
+
+VALUES = 1024
+"""Values that are kept of each."""
+
+CALLS = 8
+"""Calls of modules after a backward pass at which a step is looked for."""
+
+PATIENCE = 4
+"""Backward passes without a step after which other parameters are looked for."""
+
+_OUTSIDE = "the parameters are tensors of the script itself: what goes through them was not seen"
+
+
+class _Mark(NamedTuple):
+    parameter: Tensor
+    version: int
+    values: Tensor
+
+    @classmethod
+    def of(cls, parameter: Tensor) -> _Mark:
+        version = parameter._version  # pyright: ignore[reportPrivateUsage] (the only count of changes)
+        return cls(parameter, version, _few(parameter).clone())
+
+    @property
+    def changed(self) -> bool:
+        version = self.parameter._version  # pyright: ignore[reportPrivateUsage]
+        return version != self.version or not torch.equal(_few(self.parameter), self.values)
+
+
+class ByHand:
+    """Looks for steps that are written out, from the start of a script until an optimizer is made.
+
+    Args:
+        follow: Begins a track of the steps of a `Hand`.
+        stepped: Told when one was taken.
+    """
+
+    def __init__(self, follow: Callable[[Hand], Track], stepped: Callable[[Hand], None]) -> None:
+        self._follow, self._stepped = follow, stepped
+        self._hand: Hand | None = None
+        self._track: Track | None = None
+        self._update = Update()
+        self._settled = False
+        self._passes, self._usual, self._next_search = 0, 1, 0
+        self._marks: list[_Mark] = []
+        self._leader: Tensor | None = None
+        self._inner: set[int] = set()
+        self._others: list[weakref.ref[nn.Module]] = []
+        self._blind = False
+        self._handle: RemovableHandle | None = None
+        self._calls = 0
+        self._listen()
+
+    # -- forward passes -----------------------------------------------------------------------------------
+
+    def _listen(self) -> None:
+        self._calls = 0
+        if self._handle is None and not self._blind:
+            self._handle = register_module_forward_pre_hook(_weakly(self))
+            weakref.finalize(self, self._handle.remove)
+
+    def deaf(self) -> None:
+        """Hear of no forward pass from now on: a global hook has torch compile its models anew."""
+        self._blind = True
+        self._unhook()
+
+    def _unhook(self) -> None:
+        if self._handle is not None:
+            self._handle.remove()
+            self._handle = None
+
+    def calling(self, module: nn.Module) -> None:
+        """Before the call of any module, from a backward pass to the step after it."""
+        if torch.compiler.is_compiling() or torch.jit.is_tracing():  # pyright: ignore[reportPrivateImportUsage]
+            return
+        if not self._settled:
+            if self._meet(module) and self._track is not None:
+                self._track.eye.before(module)
+            return
+        found, self._calls = self.check(), self._calls + 1
+        if found or self._calls >= CALLS:
+            self._unhook()
+        self._note(module)
+        if found and self._track is not None and self._track.armed:
+            self._track.eye.before(module)
+
+    def _meet(self, module: nn.Module) -> bool:
+        """Before the first backward pass: whether this may be the model, or one of several."""
+        if not module.training or not torch.is_grad_enabled() or id(module) in self._inner:
+            return False
+        own = [p for p in module.parameters() if p.requires_grad]
+        if any(is_lazy(p) for p in own):
+            return False
+        self._inner.update(id(each) for each in module.modules())
+        if own:
+            self._extend(own)
+        return bool(own)
+
+    def _note(self, module: nn.Module) -> None:
+        """A model that is none of those that are followed, in case that its steps come next."""
+        if module.training and torch.is_grad_enabled() and id(module) not in self._inner:
+            self._inner.update(id(each) for each in module.modules())
+            self._others = [*self._others[-3:], weakref.ref(module)]
+
+    def _extend(self, parameters: Sequence[Tensor]) -> None:
+        if self._hand is None or self._track is None:
+            self._hand = Hand(list(parameters))
+            self._track = self._follow(self._hand)
+            return
+        known = {id(p) for p in self._hand.parameters}
+        self._hand.parameters.extend(p for p in parameters if id(p) not in known)
+        self._track.eye.parameters.update(id(p) for p in parameters)
+
+    # -- backward passes ----------------------------------------------------------------------------------
+
+    def passing(self, loss: Tensor) -> None:
+        """Before a backward pass."""
+        if not self.check() and self._passes:
+            self._leader = None  # it may stand still while others are updated
+        stuck = self._passes >= max(PATIENCE, 2 * self._usual, self._next_search)
+        if not self._settled or stuck:
+            self._next_search = 2 * self._passes
+            self._search(loss)
+
+    def _search(self, loss: Tensor) -> None:
+        """Find the parameters of a loss; where they are all new, another training has begun."""
+        found = leaves(loss)
+        own = [p for p in found if isinstance(p, nn.Parameter)] or found
+        if not own:
+            return
+        known = {id(p) for p in self._hand.parameters} if self._hand is not None else set[int]()
+        if self._settled and any(id(p) in known for p in own):
+            return
+        if self._settled and self._track is not None:
+            self._track.close()
+            self._hand = self._track = None
+            self._passes, self._usual, self._next_search = 0, 1, 0
+            self._marks.clear()
+        self._extend(own)
+        self._settled = True
+        self._adopt(own)
+
+    def _adopt(self, parameters: Sequence[Tensor]) -> None:
+        """Let the eye know of what it has not seen in a forward pass."""
+        if self._track is None:
+            return
+        eye = self._track.eye
+        for each in self._others:
+            if (module := each()) is not None:
+                eye.adopt(module)
+        self._others.clear()
+        inside = {id(p) for observer in eye.observers.values() for p in observer.inner.parameters()}
+        outside = [p for p in parameters if id(p) not in inside]
+        if outside:
+            if not eye.observers:
+                eye.blind = eye.blind or _OUTSIDE
+            eye.adopt(Loose(named(outside)))
+
+    def passed(self) -> None:
+        """After a backward pass: the gradients are there, and a step may follow."""
+        hand, track = self._hand, self._track
+        if hand is None or track is None or not self._settled:
+            return
+        self._passes += 1
+        if self._passes >= self._usual:
+            track.before(hand, False)
+        if track.armed:
+            self._update.begin(hand.parameters)
+        marked = _spread(hand.parameters) if self._leader is None else [self._leader]
+        self._marks = [_Mark.of(p) for p in marked if p.layout is torch.strided]
+        self._listen()
+
+    def check(self) -> bool:
+        """Whether a step was taken since the last backward pass; it is told."""
+        if not self._passes or self._hand is None or self._track is None:
+            return False
+        found = next((mark.parameter for mark in self._marks if mark.changed), None)
+        if found is None:
+            return False
+        self._leader = found
+        self._usual, self._passes, self._next_search = self._passes, 0, 0
+        if self._track.armed:
+            self._hand.moved(self._update.end())
+        self._stepped(self._hand)
+        return True
+
+    def close(self) -> None:
+        """Look no more."""
+        self.deaf()
+        self._passes = 0
+        self._marks.clear()
+
+
+def leaves(loss: Tensor) -> list[Tensor]:
+    """The leaf tensors that a loss gets a gradient for, in about the order in which it used them."""
+    found: dict[int, Tensor] = {}
+    queue, known = [loss.grad_fn], set[Any]()
+    while queue and len(known) < NODES:
+        node: Any = queue.pop(0) if len(queue) < VALUES else queue.pop()
+        if node is None or node in known:
+            continue
+        known.add(node)
+        queue += [parent for parent, _ in node.next_functions]
+        leaf = getattr(node, "variable", None)
+        if isinstance(leaf, Tensor):
+            found[id(leaf)] = leaf
+    return list(reversed(found.values()))
+
+
+def named(tensors: list[Tensor]) -> dict[str, Tensor]:
+    """Tensors by the names of the script's global variables, of others by number and shape."""
+    known: dict[int, str] = {}
+    frame: Any = sys._getframe(1)  # pyright: ignore[reportPrivateUsage] (there is no public way that is cheap)
+    while frame is not None:
+        if frame.f_globals.get("__name__") == "__main__":
+            for name, value in cast("dict[str, Any]", frame.f_globals).items():
+                if isinstance(value, Tensor) and not name.startswith("_"):
+                    known.setdefault(id(value), name)
+            break
+        frame = frame.f_back
+    found: dict[str, Tensor] = {}
+    for number, each in enumerate(tensors, 1):
+        found[known.get(id(each)) or f"parameter {number} {tuple(each.shape)}"] = each
+    return found
+
+
+def _few(parameter: Tensor) -> Tensor:
+    flat = parameter.detach()
+    return (flat.view(-1) if flat.is_contiguous() else flat.flatten())[:VALUES]
+
+
+def _spread(parameters: list[Tensor]) -> list[Tensor]:
+    """Some of them, from the first to the last."""
+    last = len(parameters) - 1
+    if last < MARKED:
+        return parameters
+    return [parameters[round(i * last / (MARKED - 1))] for i in range(MARKED)]
+
+
+def _weakly(listener: ByHand) -> Any:
+    """Torch's global forward pre-hook, which keeps nothing alive and ends nobody's training."""
+    held = weakref.ref(listener)
+
+    def hook(module: nn.Module, args: Any) -> None:
+        del args
+        found = held()
+        if found is None:
+            return
+        try:
+            found.calling(module)
+        except Exception:  # noqa: BLE001 (nothing we look at may end anybody's training)
+            found.deaf()
+
+    return hook
