@@ -99,12 +99,13 @@ def test_a_module_that_is_replaced_comes_with_the_change_in_code() -> None:
 
 
 def test_what_can_only_be_done_by_hand_is_told_as_unproved() -> None:
-    x = TABLE.train[0].clone()
-    x[3, 5] = torch.inf
-    made = ds.Problem(model=lambda: nn.Linear(64, 10), objective="cross_entropy", train=(x, TABLE.train[1]))
+    x, y = TABLE.train
+    made = ds.Problem(
+        model=lambda: nn.Linear(64, 10), objective="cross_entropy", train=(x, torch.full_like(y, 3))
+    )
     found = ds.repair(made, recipe(), budget=STEPS, progress=False, folder=False)
     assert found.kept is None
-    assert "unproved: drop or fill in" in str(found)
+    assert "unproved: " in str(found)
     assert found.problem is made
 
 

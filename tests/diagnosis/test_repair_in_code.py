@@ -16,7 +16,7 @@ from downslope.cli.voice import Voice
 from downslope.core import edits
 from downslope.diagnosis.diagnosis import Diagnosis
 from downslope.diagnosis.repair import Repair
-from downslope.objectives.adapters import Aligned, Averaged
+from downslope.objectives.adapters import Aligned, Averaged, Weighted
 from downslope.reporting import console, proof
 
 
@@ -81,6 +81,18 @@ def test_the_code_of_a_repair_makes_the_problem_that_was_kept() -> None:
     runs = [ds.fit(each, recipe, folder=False, progress=False) for each in (after, wanted)]
     assert runs[0].summary["train_loss"] == runs[1].summary["train_loss"]
     assert [each.kind for each in fixed.by_hand] == ["set-objective"]
+
+
+def test_the_code_of_weighted_classes_trains_to_the_same_loss() -> None:
+    x = torch.randn(40, 3, generator=torch.Generator().manual_seed(0))
+    target = (x[:, 0] > 1).long()
+    edit = edits.SetObjective(Weighted("classes", (0.25, 3.0)))
+    problem = ds.Problem(model=lambda: nn.Linear(3, 2), objective="cross_entropy", train=(x, target))
+    recipe = ds.Recipe(optimizer="sgd", lr=0.1, epochs=3)
+    after, _ = applied(kept(edit).in_code, problem, recipe)
+    wanted, _ = edit.apply(problem, recipe)
+    runs = [ds.fit(each, recipe, folder=False, progress=False) for each in (after, wanted)]
+    assert runs[0].summary["train_loss"] == pytest.approx(runs[1].summary["train_loss"], rel=1e-6)
 
 
 def test_code_without_a_name_raises_where_it_has_to_be_put() -> None:

@@ -13,7 +13,7 @@ from downslope.core.problem import reference
 
 _HEAD = '''"""What a repair changes beside the recipe: problem, recipe = changed(problem, recipe)."""
 
-import downslope as ds
+{imports}
 
 
 def changed(problem, recipe):
@@ -30,7 +30,10 @@ def changes(edits: Sequence[Edit]) -> str:
     for edit in edits:
         said = [f"    # in the model's own code: {line}" for line in in_model(edit)]
         lines += [f"    # {edit}", *said, f"    {_applied(edit)}"]
-    return _HEAD + "\n".join([*lines, "    return problem, recipe"]) + "\n"
+    body = "\n".join([*lines, "    return problem, recipe"]) + "\n"
+    code = "\n".join(line for line in lines if not line.lstrip().startswith("#"))
+    imports = ["import torch", ""] if "torch." in code else []
+    return _HEAD.format(imports="\n".join([*imports, "import downslope as ds"])) + body
 
 
 def holds_code(edit: Edit) -> bool:
