@@ -128,7 +128,7 @@ def _rate(step: Tensor, g: Tensor, error: Tensor) -> float | None:
     error = error.clamp_min(float(error[error > 0].min()))
     weighted = float((g / error).square().sum())
     rate = -float((step * g / error.square()).sum()) / weighted
-    aside: Tensor = step + g * rate
+    aside = step + g * rate
     if _norm(step) > COARSE * _norm(error):
         straight = _norm(aside) <= ASIDE * _norm(step) + _norm(error)
     else:
@@ -140,7 +140,7 @@ def _rate(step: Tensor, g: Tensor, error: Tensor) -> float | None:
 
 
 def _norm(x: Tensor) -> float:
-    return float(torch.linalg.vector_norm(x))
+    return float((x * x).sum().sqrt())
 
 
 def _used(row: _Row) -> Tensor | None:
