@@ -310,6 +310,17 @@ def test_an_optimizer_made_later_is_watched_as_if_nothing_had_been_before(tmp_pa
     assert len(run.history.series("train_loss").values) == 150
 
 
+def test_a_pass_before_the_optimizer_is_made_changes_nothing_that_is_told(tmp_path: Path) -> None:
+    early = "F.mse_loss(model(X[:64]), Y[:64]).backward()\n"
+    rule = "rule = torch.optim.SGD(model.parameters(), 0.1)\nfor at in batches(150):\n"
+    rule += "    rule.zero_grad(); F.mse_loss(model(X[at]), Y[at]).backward(); rule.step()\n"
+    plain, after = (seen(tmp_path, NET + each + rule).run for each in ("", early))
+    assert after.facts["data"] == plain.facts["data"]
+    assert after.facts["constant"] == plain.facts["constant"]
+    assert after.facts["output"] == plain.facts["output"]
+    assert after.probes["grad_norm"].values[0].tolist() == plain.probes["grad_norm"].values[0].tolist()
+
+
 def test_nothing_is_looked_for_by_hand_once_there_is_an_optimizer() -> None:
     audience = Audience()
     hooks = len(torch_module._global_forward_pre_hooks)

@@ -128,7 +128,9 @@ class Audience:
         return self.roles[id(hand)].track
 
     def _stepped_by_hand(self, hand: Hand) -> None:
+        calls = self._calls[:]  # a step is seen where the next one has begun: they are its
         self.stepped(hand, False)
+        self._calls = calls
 
     def _forget_hand(self, by_hand: ByHand) -> None:
         """What stands in the optimizer's place is dropped: all is as if nobody had looked before."""
@@ -140,6 +142,8 @@ class Audience:
         self.dropped.clear()
         self.held_out = held_out.HeldOut()
         self.listening, self._stride, self._steps, self._new = True, 1, 0, 0
+        self._pending = [(value, None if call is None else True) for value, call in self._pending]
+        self._shared, self._calls = [], [call._replace(seen={}) for call in self._calls]
 
     def passing(self, loss: Tensor) -> None:
         """Before a backward pass, while there is no optimizer."""
