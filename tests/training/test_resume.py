@@ -233,3 +233,14 @@ def test_data_in_double_precision_is_that_of_the_model() -> None:
     assert data()[0].dtype == torch.float64
     run = ds.fit(regression(), ds.Recipe(**HOW), folder=False, progress=False)
     assert run.choices["precision"] == "float32"
+
+
+def test_a_rule_that_keeps_lists_of_tensors_is_kept_and_goes_on(tmp_path: Path) -> None:
+    recipe = ds.Recipe(optimizer="torch.optim:LBFGS", lr=0.05, batch_size="full", steps=8, seed=1)
+    make = regression
+    whole = ds.fit(make(), recipe, folder=tmp_path / "whole", progress=False, observe=0.5)
+    part = ds.fit(make(), recipe, folder=tmp_path / "part", progress=False, observe=0.5, on_probe=Stop(3))
+    assert part.status == "interrupted"
+    again = resume(tmp_path / "part", make(), progress=False)
+    assert same_history(again, whole)
+    assert same_state(again.model("last").state_dict(), whole.model("last").state_dict())

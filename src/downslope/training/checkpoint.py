@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import textwrap
 import time
@@ -76,12 +77,45 @@ def save_resume(
     plain_state: dict[str, dict[str, Any]] = {}
     for index, entries in cast("dict[int, dict[str, Any]]", saved["state"]).items():
         for key, value in entries.items():
-            if isinstance(value, Tensor):
-                tensors[f"optimizer/{index}/{key}"] = value
-            else:
-                plain_state.setdefault(str(index), {})[key] = value
+            plain_state.setdefault(str(index), {})[key] = _parted(value, f"optimizer/{index}/{key}", tensors)
     notes = {"place": dict(place), "state": plain_state, "groups": saved["param_groups"]}
+    try:
+        json.dumps(notes)
+    except TypeError as error:  # its weights are kept all the same
+        _log.warning(
+            "%s cannot be resumed: its state holds what no file can (%s)", type(optimizer).__name__, error
+        )
+        return
     save_tensors(folder / "checkpoints" / NAME, tensors, notes)
+
+
+TENSOR = "tensor"
+"""Key of a plain mapping that stands for a tensor of the file, with the tensor's name."""
+
+
+def _parted(value: Any, name: str, tensors: dict[str, Any]) -> Any:
+    """`value` as plain values, its tensors put into `tensors` under names that begin with `name`.
+
+    Some rules keep lists of tensors: L-BFGS its former steps and gradients.
+    """
+    if isinstance(value, Tensor):
+        tensors[name] = value
+        return {TENSOR: name}
+    if isinstance(value, list | tuple):
+        items = cast("list[Any]", value)
+        return [_parted(each, f"{name}/{i}", tensors) for i, each in enumerate(items)]
+    return value
+
+
+def _joined(value: Any, tensors: Mapping[str, Tensor]) -> Any:
+    """What `_parted` took apart."""
+    if isinstance(value, dict):
+        mapping = cast("dict[str, Any]", value)
+        # A copy lies in memory as torch aligns it: sums over it then have the same order, and the same bits.
+        return tensors[mapping[TENSOR]].clone() if TENSOR in mapping else mapping
+    if isinstance(value, list):
+        return [_joined(each, tensors) for each in cast("list[Any]", value)]
+    return value
 
 
 def check_resume(folder: Path, history: History) -> None:
@@ -122,12 +156,10 @@ def load_resume(
         _log.warning("%s: no step of it was kept, so the run starts again at step 0", folder)
         return None
     tensors, notes = load_tensors(path)
-    state: dict[int, dict[str, Any]] = {int(i): dict(entries) for i, entries in notes["state"].items()}
-    for key, value in tensors.items():
-        owner, _, rest = key.partition("/")
-        if owner == "optimizer":
-            index, _, name = rest.partition("/")
-            state.setdefault(int(index), {})[name] = value
+    state = {
+        int(i): {key: _joined(value, tensors) for key, value in entries.items()}
+        for i, entries in notes["state"].items()
+    }
     own = optimizer.state_dict()["param_groups"]
     groups = [_typed_like(new, old) for new, old in zip(notes["groups"], own, strict=False)]
     try:
