@@ -115,6 +115,17 @@ main()
 """
 )
 
+MADE_ANEW = """
+w = (torch.randn(10, 1) / 10).requires_grad_()
+b = torch.zeros(1, requires_grad=True)
+for at in batches(200):
+    loss = F.mse_loss(X[at] @ w + b, Y[at])
+    loss.backward()
+    w = (w - 0.05 * w.grad).detach().requires_grad_()
+    b = (b - 0.05 * b.grad).detach().requires_grad_()
+parameters = [w, b]
+"""
+
 MOMENTUM = (
     NET
     + """
@@ -149,6 +160,7 @@ SOUND = {
     "clipped": (CLIPPED, 300, 4.0),
     "no_grad on raw tensors": (NO_GRAD, 200, 0.05),
     "assigned data": (ASSIGNED, 200, 0.05),
+    "tensors made anew": (MADE_ANEW, 199, 0.05),  # nothing follows the last one that would show it
     "momentum": (MOMENTUM, 200, None),
     "accumulated": (ACCUMULATED, 200, 0.1),
 }
@@ -225,6 +237,26 @@ def test_what_is_recorded_is_what_a_torch_optimizer_records(tmp_path: Path) -> N
 def test_held_out_losses_stand_at_the_steps_they_were_made(tmp_path: Path) -> None:
     series = seen(tmp_path, CLIPPED).run.history.series("valid_loss")
     assert series.steps.tolist() == [15 * epoch for epoch in range(1, 21)]
+
+
+def test_an_update_that_makes_new_tensors_is_measured(tmp_path: Path) -> None:
+    made_anew = seen(tmp_path, MADE_ANEW).run
+    in_place = MADE_ANEW.replace("    w = (w - 0.05 * w.grad).detach().requires_grad_()\n", "")
+    in_place = in_place.replace("    b = (b - 0.05 * b.grad).detach().requires_grad_()\n", "")
+    in_place = in_place.replace("parameters = [w, b]\n", "")
+    in_place += "    for p in (w, b):\n        p.data -= 0.05 * p.grad\n        p.grad = None\n"
+    kept = seen(tmp_path, in_place).run
+    for statistic in ("grad_norm", "update_ratio"):
+        one, other = made_anew.probes[statistic], kept.probes[statistic]
+        assert sorted(one.modules) == sorted(other.modules) == ["b", "w"]
+        assert one.values[:3] == pytest.approx(other.values[:3], rel=1e-4)
+
+
+def test_a_model_that_the_loss_does_not_depend_on_is_none_that_is_trained(tmp_path: Path) -> None:
+    body = "fixed = nn.Linear(10, 10)\n" + REGRESSION.replace("model(X[at])", "model(fixed(X[at]).detach())")
+    found = seen(tmp_path, body)
+    assert found.healthy, str(found)
+    assert "frozen-parameters" not in [each.symptom for each in found.findings], str(found)
 
 
 def test_raw_tensors_go_by_their_names_or_by_number_and_shape(tmp_path: Path) -> None:
@@ -315,7 +347,7 @@ def test_a_pass_before_the_optimizer_is_made_changes_nothing_that_is_told(tmp_pa
     rule = "rule = torch.optim.SGD(model.parameters(), 0.1)\nfor at in batches(150):\n"
     rule += "    rule.zero_grad(); F.mse_loss(model(X[at]), Y[at]).backward(); rule.step()\n"
     plain, after = (seen(tmp_path, NET + each + rule).run for each in ("", early))
-    assert after.facts["data"] == plain.facts["data"]
+    assert after.facts["data"]["target"] == plain.facts["data"]["target"]
     assert after.facts["constant"] == plain.facts["constant"]
     assert after.facts["output"] == plain.facts["output"]
     assert after.probes["grad_norm"].values[0].tolist() == plain.probes["grad_norm"].values[0].tolist()

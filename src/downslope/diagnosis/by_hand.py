@@ -37,6 +37,9 @@ CALLS = 8
 PATIENCE = 4
 """Backward passes without a step after which other parameters are looked for."""
 
+SAME = 3
+"""Backward passes of the same tensors from which no update makes new ones."""
+
 _OUTSIDE = "the parameters are tensors of the script itself: what goes through them was not seen"
 
 
@@ -74,7 +77,10 @@ class ByHand:
         self._marks: list[_Mark] = []
         self._leader: Tensor | None = None
         self._inner: set[int] = set()
+        self._roots: list[list[Tensor]] = []
         self._others: list[weakref.ref[nn.Module]] = []
+        self._loose: Loose | None = None
+        self._same = 0
         self._blind = False
         self._handle: RemovableHandle | None = None
         self._calls = 0
@@ -122,6 +128,7 @@ class ByHand:
             return False
         self._inner.update(id(each) for each in module.modules())
         if own:
+            self._roots.append([*own])
             self._extend(own)
         return bool(own)
 
@@ -144,7 +151,7 @@ class ByHand:
 
     def passing(self, loss: Tensor) -> None:
         """Before a backward pass."""
-        if not self.check() and self._passes:
+        if not self.check() and self._passes and not self._made_anew(loss):
             self._leader = None  # it may stand still while others are updated
         stuck = self._passes >= max(PATIENCE, 2 * self._usual, self._next_search)
         if not self._settled or stuck:
@@ -166,8 +173,40 @@ class ByHand:
             self._passes, self._usual, self._next_search = 0, 1, 0
             self._marks.clear()
         self._extend(own)
+        if not self._settled:
+            self._keep({id(p) for p in own})
         self._settled = True
         self._adopt(own)
+
+    def _keep(self, reached: set[int]) -> None:
+        """Of the modules that were called before, those that a loss depends on."""
+        idle = [root for root in self._roots if not any(id(p) in reached for p in root)]
+        gone = {id(p) for root in idle for p in root}
+        if self._hand is not None and self._track is not None and gone:
+            self._hand.parameters[:] = [p for p in self._hand.parameters if id(p) not in gone]
+            self._track.eye.parameters -= gone
+        self._roots.clear()
+
+    def _made_anew(self, loss: Tensor) -> bool:
+        """Whether an update made new tensors (``w = (w - lr * g).detach().requires_grad_()``): a step."""
+        hand, track, loose = self._hand, self._track, self._loose
+        if hand is None or track is None or loose is None or self._same >= SAME:
+            return False
+        found, known = leaves(loss), hand.parameters
+        if len(found) != len(known) or any(a.shape != b.shape for a, b in zip(found, known, strict=True)):
+            return False
+        new = {id(old): each for old, each in zip(known, found, strict=True)}
+        if not any(old is each for old, each in zip(known, found, strict=True)):
+            self._update.exchange(new)
+            loose.exchange(new)
+            for observer in track.eye.observers.values():
+                observer.exchange(new)
+            track.eye.parameters.update(id(p) for p in found)
+            known[:] = found
+            self._step(found[0])
+            return True
+        self._same += 1
+        return False
 
     def _adopt(self, parameters: Sequence[Tensor]) -> None:
         """Let the eye know of what it has not seen in a forward pass."""
@@ -183,7 +222,9 @@ class ByHand:
         if outside:
             if not eye.observers:
                 eye.blind = eye.blind or _OUTSIDE
-            eye.adopt(Loose(named(outside)))
+            loose = Loose(named(outside))
+            self._loose = None if eye.observers else loose
+            eye.adopt(loose)
 
     def passed(self) -> None:
         """After a backward pass: the gradients are there, and a step may follow."""
@@ -204,14 +245,17 @@ class ByHand:
         if not self._passes or self._hand is None or self._track is None:
             return False
         found = next((mark.parameter for mark in self._marks if mark.changed), None)
-        if found is None:
-            return False
-        self._leader = found
+        if found is not None:
+            self._step(found)
+        return found is not None
+
+    def _step(self, leader: Tensor) -> None:
+        self._leader = leader
         self._usual, self._passes, self._next_search = self._passes, 0, 0
-        if self._track.armed:
-            self._hand.moved(self._update.end())
-        self._stepped(self._hand)
-        return True
+        if self._hand is not None and self._track is not None:
+            if self._track.armed:
+                self._hand.moved(self._update.end())
+            self._stepped(self._hand)
 
     def close(self) -> None:
         """Look no more."""

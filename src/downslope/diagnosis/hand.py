@@ -7,6 +7,7 @@ that of the gradient. A momentum, a decay or a rate for each parameter leads asi
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -99,6 +100,10 @@ class Update:
                 version = g._version  # pyright: ignore[reportPrivateUsage] (the only count of changes)
                 self._rows.append(_Row(p, p.detach().clone(), g, g.detach().clone(), version))
 
+    def exchange(self, new: Mapping[int, Tensor]) -> None:
+        """The update made new tensors: those of these ids are followed by others."""
+        self._rows = [row._replace(parameter=new.get(id(row.parameter), row.parameter)) for row in self._rows]
+
     def end(self) -> float | None:
         """The parameters were updated.
 
@@ -166,3 +171,9 @@ class Loose(nn.Module):
             held = nn.Module()
             held._parameters["value"] = tensor  # type: ignore[assignment] # pyright: ignore[reportPrivateUsage, reportArgumentType] (it takes any leaf)
             self.add_module(name, held)
+
+    def exchange(self, new: Mapping[int, Tensor]) -> None:
+        """Hold other tensors in the places of those of these ids."""
+        for held in self.children():
+            own: dict[str, Any] = held._parameters  # pyright: ignore[reportPrivateUsage, reportAssignmentType]
+            own["value"] = new.get(id(own["value"]), own["value"])

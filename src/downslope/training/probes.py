@@ -101,6 +101,12 @@ class Observer:
         self._raw.clear()
         self._before = {}
 
+    def exchange(self, new: Mapping[int, Tensor]) -> None:
+        """Between `weights` and `updates`: parameters of these ids are followed by new tensors."""
+        followed = cast("Mapping[int, nn.Parameter]", new)
+        self._before = {id(new[key]) if key in new else key: value for key, value in self._before.items()}
+        self.own = {name: [followed.get(id(p), p) for p in held] for name, held in self.own.items()}
+
     def measured(self) -> list[str]:
         """The modules whose outputs were measured and not yet read, in forward order."""
         return list(dict.fromkeys(name for name, statistic, _ in self._raw if statistic == "out_mean"))
