@@ -246,6 +246,7 @@ def test_an_update_that_makes_new_tensors_is_measured(tmp_path: Path) -> None:
     in_place = in_place.replace("parameters = [w, b]\n", "")
     in_place += "    for p in (w, b):\n        p.data -= 0.05 * p.grad\n        p.grad = None\n"
     kept = seen(tmp_path, in_place).run
+    assert made_anew.facts["constant"] == pytest.approx(kept.facts["constant"])
     for statistic in ("grad_norm", "update_ratio"):
         one, other = made_anew.probes[statistic], kept.probes[statistic]
         assert sorted(one.modules) == sorted(other.modules) == ["b", "w"]
