@@ -3,7 +3,8 @@
 Each layer multiplies the gradient by its weights and by the slope of its activation; a sigmoid's slope is at
 most 1/4, so five of them leave a thousandth. It shows as a gradient that falls by orders of magnitude from
 the last layer to the first. What looks like it and is not: a deep sigmoid net that learns all the same,
-frozen layers, a gradient that is small everywhere because the run has arrived.
+frozen layers, a gradient that is small everywhere because the run has arrived, and one that rectified units
+cut off, dead before the first step: those are the cause then.
 Source: Hochreiter 1991; Bengio, Simard and Frasconi 1994; Glorot and Bengio 2010, section 4.2.
 """
 
@@ -13,8 +14,11 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from downslope.core.edits import Advice, Combined, Edit, Reinitialise, ReplaceCall, ReplaceModule
 from downslope.core.finding import Evidence, Finding, Where
+from downslope.core.modules import called
 from downslope.core.run import Run
 from downslope.diagnosis.progress import progress
 from downslope.diagnosis.proof import proved, refuted, settle, tried
@@ -25,6 +29,10 @@ FADED = 0.02
 
 CERTAIN = 20.0
 """Factor below it at which, without a trial, a run that stands still is put down to it."""
+
+DEAD = 0.95
+"""Share of a layer's units that are zero for every example before the first step, from which those cut the
+gradient off and no depth does: the limit at which dead units are certain."""
 
 _SQUASHING = ("sigmoid", "tanh", "hardsigmoid", "hardtanh")
 _SOURCE = "Bengio, Simard and Frasconi 1994; Glorot and Bengio 2010, section 4.2"
@@ -66,6 +74,8 @@ def vanishing_gradient(run: Run) -> Verdict:
         return Clear(f"{evidence.name} is {ratio:.2g}")
     if not progress(run).ended_far:
         return Clear(f"{evidence.name} is {ratio:.2g}, but the run does well with it")
+    if (cut := _cut_off(run)) is not None:
+        return Clear(f"{evidence.name} is {ratio:.2g}, since the units of {cut} are dead from the start")
     how, remedies = progress(run), _remedies(run)
     halfway = how.share is not None and how.reachable is not None and how.share < 0.5
     strong = ratio * CERTAIN < FADED and (how.standing or (halfway and not remedies[0].provable))
@@ -94,6 +104,19 @@ def _faded(layers: Sequence[Mapping[str, Any]]) -> tuple[float, tuple[str, ...]]
         return 1.0, ()
     weak = tuple(str(layer["name"]) for layer, g in zip(layers, grads, strict=True) if g < FADED * top)
     return grads[0] / top, weak
+
+
+def _cut_off(run: Run) -> str | None:
+    """The activation whose units are dead before the first step and at the end: nothing comes back through
+    it.
+    """
+    probe = run.probes.get("dead_fraction")
+    if probe is None or not len(probe.values):
+        return None
+    share = np.nan_to_num(probe.values[[0, -1]], nan=0.0).min(axis=0)
+    if probe.steps[0] > 1 or not share.size or share.max() < DEAD:
+        return None
+    return called(run.facts, probe.modules[int(share.argmax())])
 
 
 def _in_forward(run: Run, name: str) -> ReplaceCall:
