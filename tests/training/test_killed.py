@@ -203,3 +203,67 @@ def test_a_disk_that_has_room_again_gets_the_whole_run(
     assert on_disk.status == "done"
     assert same_history(on_disk, undisturbed)
     assert same_state(on_disk.model().state_dict(), undisturbed.model().state_dict())
+
+
+def started(folder: Path, **changes: Any) -> ds.Problem:
+    """A problem whose run in `folder` ended after 10 of 24 steps."""
+    problem = classification()
+    begun = ds.fit(problem, HOW.edit(**changes), folder=folder, progress=False, seconds=1e-9)
+    assert 0 < begun.summary["steps"] < 24
+    return problem
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [({"lr": 0.5}, "lr 0.01 there and 0.5 here"), ({"seed": 9}, "seed 1 there and 9 here"),
+     ({"optimizer": "sgd"}, "optimizer 'adam' there and 'sgd' here")],
+)  # fmt: skip
+def test_another_recipe_is_no_continuation(change: dict[str, Any], said: str, tmp_path: Path) -> None:
+    problem = started(tmp_path / "run")
+    before = (tmp_path / "run" / "recipe.toml").read_bytes()
+    with pytest.raises(RunFolderError, match="holds another run") as told:
+        ds.fit(problem, HOW.edit(**change), folder=tmp_path / "run", resume=True, progress=False)
+    assert said in str(told.value)
+    assert (tmp_path / "run" / "recipe.toml").read_bytes() == before
+
+
+def test_another_objective_is_no_continuation(tmp_path: Path) -> None:
+    problem = ds.Problem(model="mlp", objective="squared_error", train=regression().train, valid=None)
+    ds.fit(problem, HOW, folder=tmp_path / "run", progress=False, seconds=1e-9)
+    with pytest.raises(RunFolderError, match="objective squared_error there and absolute_error here"):
+        ds.fit(
+            problem.edit(objective="absolute_error"),
+            HOW,
+            folder=tmp_path / "run",
+            resume=True,
+            progress=False,
+        )
+
+
+def test_without_a_recipe_that_of_the_run_goes_on_and_a_longer_one_may(tmp_path: Path) -> None:
+    problem = started(tmp_path / "run")
+    again = ds.fit(problem, folder=tmp_path / "run", resume=True, progress=False)
+    assert again.recipe is not None
+    assert (again.recipe.lr, again.recipe.seed, again.summary["steps"]) == (0.01, 1, 24)
+    longer = ds.fit(problem, HOW.edit(epochs=8), folder=tmp_path / "run", resume=True, progress=False)
+    assert longer.summary["steps"] == 32
+
+
+def test_best_weights_that_are_gone_are_not_replaced_by_others(tmp_path: Path) -> None:
+    run = ds.fit(classification(), HOW, folder=tmp_path / "run", progress=False)
+    assert run.summary["model"] == "best"
+    (tmp_path / "run" / "checkpoints" / "best.safetensors").unlink()
+    with pytest.raises(RunFolderError, match=r"best\.safetensors is missing"):
+        ds.load_run(tmp_path / "run", classification()).model()
+
+
+def test_somebodys_own_recipe_in_a_folder_without_a_run_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "recipe.toml").write_text("lr = 0.3\n", encoding="utf-8")
+    with pytest.raises(RunFolderError, match="is no run: give another folder"):
+        ds.fit(classification(), HOW, folder=tmp_path, progress=False)
+    assert (tmp_path / "recipe.toml").read_text(encoding="utf-8") == "lr = 0.3\n"
+
+
+def test_a_folder_that_is_no_path_is_refused() -> None:
+    with pytest.raises(InputError, match="folder=True: must be a path"):
+        ds.fit(classification(), HOW, folder=True, progress=False)  # type: ignore[arg-type]

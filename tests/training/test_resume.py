@@ -40,6 +40,12 @@ class Stop:
             signal.raise_signal(signal.SIGINT)
 
 
+@pytest.fixture
+def probed_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`Stop` comes with a probe, of which a busy machine takes few: here one costs half a step."""
+    monkeypatch.setattr(sys.modules["downslope.training.fit"], "_probe_price", lambda *_: 1.5)
+
+
 def shuffled() -> DataLoader[Any]:
     return DataLoader(TensorDataset(*labels()), batch_size=16, shuffle=True)
 
@@ -76,6 +82,7 @@ class Tied(nn.Module):
     "stop", [1, 4, 6, 8], ids=["first step", "end of an epoch", "within", "end of the second"]
 )
 @pytest.mark.parametrize("case", CASES)
+@pytest.mark.usefixtures("probed_often")
 def test_an_interrupted_run_that_is_resumed_equals_the_undisturbed_one(
     case: str, stop: int, tmp_path: Path
 ) -> None:
@@ -235,6 +242,7 @@ def test_data_in_double_precision_is_that_of_the_model() -> None:
     assert run.choices["precision"] == "float32"
 
 
+@pytest.mark.usefixtures("probed_often")
 def test_a_rule_that_keeps_lists_of_tensors_is_kept_and_goes_on(tmp_path: Path) -> None:
     recipe = ds.Recipe(optimizer="torch.optim:LBFGS", lr=0.05, batch_size="full", steps=8, seed=1)
     make = regression

@@ -101,7 +101,7 @@ class Run:
         if self.folder is None:
             raise RunFolderError(f"this run kept no {which!r} weights")
         path = self.folder / "checkpoints" / f"{which}.safetensors"
-        if not path.exists() and which == "best":
+        if not path.exists() and which == "best" and self.summary.get("model") != "best":
             path = path.with_name("last.safetensors")
         return load_tensors(path)[0]
 

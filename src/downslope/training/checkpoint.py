@@ -15,6 +15,9 @@ from torch import Tensor, nn
 
 from downslope.core.errors import RunFolderError
 from downslope.core.history import History
+from downslope.core.plain import plain
+from downslope.core.recipe import Lost, Recipe
+from downslope.core.run import Run
 from downslope.core.weights import load_tensors, save_tensors
 
 _log = logging.getLogger("downslope")
@@ -140,6 +143,37 @@ def check_resume(folder: Path, history: History) -> None:
         raise RunFolderError(
             f"{folder / 'history.jsonl'} ends before step {step} of the resume state, or has gaps: "
             "start anew with fit"
+        )
+
+
+LONGER = ("epochs", "steps", "patience", "device", "groups")
+"""What may be another when a run goes on: its length, where it runs, and groups, which become data in it."""
+
+
+def check_same(former: Run, recipe: Recipe, described: Mapping[str, Any]) -> None:
+    """Refuse to go on with a run as if it had been another: two recipes, or two losses, in one history.
+
+    Raises:
+        RunFolderError: naming what differs, there and here.
+    """
+    there = {} if former.recipe is None else former.recipe.plain_fields()
+    here = recipe.plain_fields()
+    keys = [key for key in here if key not in LONGER and not callable(here[key])]
+    differs = [
+        f"{key} {there.get(key)!r} there and {here[key]!r} here"
+        for key in keys
+        if there and not isinstance(there.get(key), Lost) and plain(there.get(key)) != plain(here[key])
+    ]
+    for key in ("objective", "metric", "train", "valid"):
+        old, new = former.described.get(key), plain(described.get(key))
+        named = not any(isinstance(each, str) and ("<" in each or each.endswith(")")) for each in (old, new))
+        if key in former.described and named and old != new:
+            old, new = (str(each).rpartition(":")[2] for each in (old, new))
+            differs.append(f"{key} {old} there and {new} here")
+    if differs:
+        raise RunFolderError(
+            f"{former.folder} holds another run ({'; '.join(differs)}): resume it as it was, or give another "
+            "folder"
         )
 
 

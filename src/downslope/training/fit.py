@@ -25,7 +25,7 @@ from downslope.core.sources import Loader, Memory, Source
 from downslope.core.weights import copied
 from downslope.data.gaps import gaps
 from downslope.training import choices
-from downslope.training.checkpoint import check_resume
+from downslope.training.checkpoint import check_resume, check_same
 from downslope.training.environment import environment
 from downslope.training.evaluate import Evaluation
 from downslope.training.facts.at_start import Nodes, nodes, record_start
@@ -61,7 +61,7 @@ def fit(
 
     Args:
         problem: What is to be learnt.
-        recipe: How; left out, Adam with its defaults.
+        recipe: How; left out, Adam with its defaults, or that of the run which goes on.
         folder: Where the Run is kept; None makes ``runs/<time>-<name>``, False keeps it in memory.
         name: Of the folder; the problem's own name if left out.
         progress: Whether to show how far it is, on standard error.
@@ -79,12 +79,15 @@ def fit(
         RunFolderError: the folder cannot be written, holds a run already, or none to resume.
     """
     check_asked(problem, recipe)
+    _check_folder(folder)
     if not 0 <= observe < 1:
         raise InputError(f"observe={observe!r}: must lie in [0, 1), it is a share of the time; 0 is off")
     if resume and not folder:
         raise InputError(f"resume=True with folder={folder!r}: give the folder of the run to go on with")
     if seconds is not None and not seconds > 0:
         raise InputError(f"seconds={seconds!r}: must lie in (0, inf); leave it out for no limit")
+    if resume and folder and recipe is None:
+        recipe = _recipe_of(load_run(folder))
     with ONE_AT_A_TIME:  # runs in threads share torch's global generators
         return _fit(problem, recipe or Recipe(), folder, name, progress, observe, on_probe, resume, seconds)
 
@@ -162,11 +165,20 @@ def resume(folder: str | Path, problem: Problem | None = None, *, progress: bool
             run.state(which)
         _log.warning("%s: nothing to resume, the run has ended (%s)", folder, run.status)
         return run
+    return fit(run.the_problem(), _recipe_of(run), folder=folder, progress=progress, resume=True)
+
+
+def _check_folder(folder: Any) -> None:
+    if not (folder is None or folder is False or isinstance(folder, str | Path)):
+        raise InputError(f"folder={folder!r}: must be a path, None for a new folder, or False for none")
+
+
+def _recipe_of(run: Run) -> Recipe:
     if run.recipe is None:
-        raise RunFolderError(f"{folder}: its recipe is missing (recipe.toml); start anew with fit")
+        raise RunFolderError(f"{run.folder}: its recipe is missing (recipe.toml); start anew with fit")
     if isinstance(run.recipe.optimizer, Lost):
-        raise RunFolderError(f"{folder}: its optimizer is code that no file holds; start anew with fit")
-    return fit(run.the_problem(), run.recipe, folder=folder, progress=progress, resume=True)
+        raise RunFolderError(f"{run.folder}: its optimizer is code that no file holds; start anew with fit")
+    return run.recipe
 
 
 def _run_of(
@@ -191,6 +203,7 @@ def _run_of(
             if former.status == "running":
                 raise RunFolderError(f"{place}: this run is still going on, in a process that writes it now")
             check_resume(place, former.history)
+            check_same(former, recipe, described)
             kept = ("observe", "probe_price", "threads")
             chosen = {key: former.choices[key] for key in kept if key in former.choices}
     return Run(

@@ -62,6 +62,8 @@ class Recorder:
 
     def _open(self, folder: Path) -> None:
         self._made = not folder.exists()
+        if (folder / "recipe.toml").exists() and not (folder / "run.json").exists():
+            raise RunFolderError(f"{folder} holds a recipe.toml and is no run: give another folder")
         try:
             (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
             lines = folder / "history.jsonl"
