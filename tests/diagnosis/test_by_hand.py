@@ -234,6 +234,16 @@ def test_what_is_recorded_is_what_a_torch_optimizer_records(tmp_path: Path) -> N
             assert row.tolist() == pytest.approx(wanted.tolist(), rel=1e-4)
 
 
+def test_of_an_accumulated_gradient_the_whole_is_measured_from_the_second_step_on(tmp_path: Path) -> None:
+    by_hand = seen(tmp_path, ACCUMULATED).run.probes["grad_norm"]
+    before, _, after = ACCUMULATED.partition("        with torch.no_grad():")
+    before = before.replace("for step", "rule = torch.optim.SGD(model.parameters(), 0.1)\nfor step")
+    twin = before + "        rule.step()\n        model.zero_grad()\n"
+    assert "model.zero_grad()" in after
+    torchs = seen(tmp_path, twin).run.probes["grad_norm"]
+    assert by_hand.values[1:3] == pytest.approx(torchs.values[1:3], rel=1e-4)
+
+
 def test_held_out_losses_stand_at_the_steps_they_were_made(tmp_path: Path) -> None:
     series = seen(tmp_path, CLIPPED).run.history.series("valid_loss")
     assert series.steps.tolist() == [15 * epoch for epoch in range(1, 21)]
