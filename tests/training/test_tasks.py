@@ -115,3 +115,17 @@ def test_a_task_that_is_not_there_is_one_clear_line(reference: str) -> None:
     with pytest.raises(TaskError) as told:
         load_task(reference)
     assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize("reference", ["{}", "{}:problem", "package.module:problem"])
+def test_a_target_beside_code_is_refused(reference: str, tmp_path: Path) -> None:
+    file = write(tmp_path / "task_b.py", "problem = regression\n")
+    with pytest.raises(TaskError, match=r"^target 'y' goes with data; [^\n]* is code"):
+        load_task(reference.format(file), target="y")
+
+
+def test_a_column_that_a_file_without_a_header_cannot_have_is_told_with_the_reason(tmp_path: Path) -> None:
+    path = tmp_path / "bare.csv"
+    path.write_text("\n".join(f"{i}.5,{i * i}.25,{i % 3}.5" for i in range(30)) + "\n", encoding="utf-8")
+    with pytest.raises(InputError, match=r"no column 'y'.*; the file has no header row"):
+        load_task(str(path), target="y")

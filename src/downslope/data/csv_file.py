@@ -131,7 +131,8 @@ def _target_index(cells: Cells, target: str | None, path: Path, told: list[str])
     if target not in cells.names:
         exact = [name for name in cells.names if name.lower() == target.lower()]
         hint = f"; did you mean {exact[0]!r}?" if exact else did_you_mean(target, cells.names[:30])
-        raise DataError(f"{path.name}: no column {target!r}{hint}")
+        headless = "; the file has no header row" if cells.names[0] == "column1" else ""
+        raise DataError(f"{path.name}: no column {target!r}{hint}{headless}")
     return cells.names.index(target)
 
 

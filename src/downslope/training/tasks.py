@@ -46,6 +46,9 @@ def load_task(reference: str, target: str | None = None) -> Task:
         DataError: a data file that cannot be read, or has no such column.
     """
     path = Path(reference)
+    stem = Path(reference.partition(":")[0])
+    if target is not None and (stem.suffix == ".py" or (":" in reference and not stem.exists())):
+        raise TaskError(f"target {target!r} goes with data; {reference} is code, whose problem has its own")
     if path.suffix == ".py":
         if not path.exists():
             raise TaskError(f"{reference}: no such file")
