@@ -79,6 +79,30 @@ def test_the_doubted_labels_are_those_that_were_changed() -> None:
     assert len(set(found["doubted"]) & set(wrong.tolist())) >= 18  # of twenty
 
 
+def of_a_line(n: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Labels that are right by construction, of a map that trees need many examples for."""
+    draw = torch.Generator().manual_seed(seed)
+    x, line = torch.randn(n, 12, generator=draw), torch.randn(12, 6, generator=draw)
+    return x, (x @ line).argmax(1)
+
+
+@pytest.mark.parametrize("n", [80, 150, 220, 300, 600])
+def test_trees_that_are_weak_on_few_examples_put_no_clean_label_in_doubt(n: int) -> None:
+    for seed in range(3):
+        found = measure(problem(*of_a_line(n, seed)))
+        assert found is None or found["noise"] is None or found["noise"] < 0.15
+
+
+@pytest.mark.parametrize(("n", "share"), [(300, 0.4), (800, 0.25), (800, 0.4)])
+def test_wrong_labels_are_found_where_trees_are_weak(n: int, share: float) -> None:
+    x, y = of_a_line(n, 1)
+    draw = torch.Generator().manual_seed(2)
+    wrong = torch.rand(n, generator=draw) < share
+    found = measure(problem(x, torch.where(wrong, (y + torch.randint(1, 6, (n,), generator=draw)) % 6, y)))
+    assert found is not None
+    assert 0.6 * share < found["noise"] < 1.4 * share
+
+
 def test_of_numbers_the_rank_correlation_counts() -> None:
     found = measure(problem(X, X[:, 0] ** 3))
     assert found is not None

@@ -1,4 +1,4 @@
-"""Units that are dead before the first step are the cause of the gradient that they let nothing of through."""
+"""Units that are dead before the first step are the cause of the gradient that stops at them."""
 
 from __future__ import annotations
 

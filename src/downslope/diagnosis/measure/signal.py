@@ -29,6 +29,16 @@ COLUMNS = 32
 HELD = 30
 """Validation examples at least: the error of the comparison says what they are worth. Convention."""
 
+SUREST = 0.25
+"""Share of the examples, the surest ones, of which the labels have to be right unless labels are wrong."""
+
+FEW, SETTLED = 50, 100
+"""Surest examples at least, and from how many their share counts in full: with fewer the predictors err.
+
+Of clean labels (6 classes by a linear map, 4 quarters of a bent function) up to 0.6 of the surest 15 are
+contradicted, 0.4 of 20, 0.27 of 37, 0.24 of 50, 0.21 of 75 and 0.09 of 250.
+"""
+
 _TREES, _FOLDS = 50, 3
 
 Array = np.ndarray[Any, Any]
@@ -42,7 +52,8 @@ def measure(problem: Problem) -> dict[str, Any] | None:
         ``z`` (of classes the area under the curve, of numbers the rank correlation, in standard deviations of
         what chance gives), of one target also ``linear`` (the same of a ridge regression),
         ``score`` (that area or correlation), ``n``, and of classes ``noise`` (share of
-        the labels that the predictions contradict with confidence: the off-diagonal of the confident joint)
+        the labels that the predictions contradict with confidence: the off-diagonal of the confident joint,
+        but at most `floor`; None of fewer than `FEW` / `SUREST` examples)
         and ``doubted`` (rows in stored order of the sample, the surest first, at most 20); with validation
         data ``wrong`` and ``wrong_error`` (`astray`). None for data that is no table of numbers (indices are
         none), too small or too wide for it.
@@ -211,7 +222,9 @@ def _classes(x: Array, y: Array, labels: Array, held: Part | None) -> dict[str, 
     z = sum(each[1] for each in areas) / math.sqrt(together(p, own))
     line = _line(x, (own[:, None] == np.arange(len(labels))).astype(np.float64), folds.split(x, own))
     straight = sum(area(line[:, k], own == k)[1] for k in range(len(labels))) / math.sqrt(together(line, own))
-    noise, doubted = _doubts(p, own)
+    share, doubted = _doubts(p, own)
+    surest, least = floor(p, line, own)
+    noise = None if surest < FEW else min(share, least)
     score = sum(each[0] for each in areas) / len(areas)
     one = (y[:, None] == labels).astype(np.float64)
     other = None if held is None or held[1].ndim != 1 else (held[1][:, None] == labels).astype(np.float64)
@@ -261,6 +274,26 @@ def area(p: Array, yes: Array) -> tuple[float, float]:
     a, b = int(yes.sum()), int((~yes).sum())
     area = (float(cast("Any", rankdata(p))[yes].sum()) - a * (a + 1) / 2) / (a * b)
     return area, (area - 0.5) / math.sqrt((a + b + 1) / (12 * a * b))
+
+
+def floor(p: Array, line: Array, own: Array) -> tuple[int, float]:
+    """How many examples two predictors are surest of together, and the share of their labels they contradict.
+
+    Of fewer than `SETTLED` the share is told less twice its standard error: what it is at least.
+
+    Where a predictor is weak its doubts lie at the borders between classes, and the examples far from them
+    are told right; labels that are wrong at random are so among the surest too (the noise floor). Surest is
+    the `SUREST` share with the largest margin of the sum of both predictions.
+    """
+    both = p + line.clip(0.0, 1.0)
+    ranked = np.sort(both, axis=1)
+    count = int(SUREST * len(own))
+    rows = np.argsort(ranked[:, -2] - ranked[:, -1], kind="stable")[:count]
+    if not count:
+        return 0, 0.0
+    share = float((both.argmax(1) != own)[rows].mean())
+    doubt = 0.0 if count >= SETTLED else 2.0 * math.sqrt(share * (1.0 - share) / count)
+    return count, max(share - doubt, 0.0)
 
 
 def _doubts(p: Array, own: Array) -> tuple[float, list[int]]:

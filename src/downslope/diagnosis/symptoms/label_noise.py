@@ -62,7 +62,8 @@ def label_noise(run: Run) -> Verdict:
         return Clear(f"about {max(signal['wrong'], 0.0):.0%} of the training targets go astray")
     if noise is None:
         return Unknown(
-            "of numbers only validation data would tell; of labels of classes the labels themselves"
+            "of numbers only validation data would tell; of labels of classes the labels themselves, where "
+            "there are 200 examples or more"
         )
     said = f"cross-validated trees contradict {noise:.0%} of the labels"
     if noise < NOISE or signal["z"] < SEEN:
