@@ -205,3 +205,28 @@ def test_losses_are_put_back_after_a_script_that_raised_in_its_backward_pass(tmp
     found, status, _ = watched(tmp_path, body, "3", "0.1")
     assert (status, found.run.status) == (1, "failed")
     assert (functional.mse_loss, torch.Tensor.backward, torch.autograd.backward) == before
+
+
+RAW = """
+x = 1e4 * (1 + 2 * torch.rand(640, 3))
+y = x @ torch.tensor([[1e-5], [2e-5], [3e-5]]) + 0.1 * torch.randn(640, 1)
+x = x if sys.argv[1] == "raw" else x / 1e4
+model = nn.Sequential(nn.Linear(3, 32), nn.ReLU(), nn.Linear(32, 1))
+rule = torch.optim.SGD(model.parameters(), float(sys.argv[2]))
+for at in batches(400):
+    loss = ((model(x[at]) - y[at]) ** 2).mean()
+    rule.zero_grad(); loss.backward(); rule.step()
+"""
+
+
+def test_a_first_loss_that_raw_inputs_made_is_no_way_that_the_run_came(tmp_path: Path) -> None:
+    sick, status, _ = watched(tmp_path, RAW, "raw", "1e-10")
+    assert sick.root is not None
+    assert (sick.root.symptom, sick.root.severity) == ("unscaled-inputs", "warning")
+    assert exit_status(sick, status) == 1
+    assert "NOT KNOWN" in sick.verdict
+    assert "says not how far" in reason(sick, "learning-rate-too-low")
+    sound, _, _ = watched(tmp_path, RAW, "scaled", "0.05")
+    assert sound.healthy, str(sound)
+    assert "unscaled-inputs" in dict(sound.cleared)
+    assert sound.verdict.startswith("Learning")

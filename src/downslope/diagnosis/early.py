@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from downslope.core.run import Run
-from downslope.diagnosis.progress import Progress, progress, smoothed
+from downslope.diagnosis.progress import Progress, progress, smoothed, table
 
 SPIKE = 1.5
 """Loss of the early steps in those of the start beyond which it counts as thrown up."""
@@ -36,8 +38,27 @@ FEW = 20
 LITTLE = 0.02
 """Share of a constant guess's loss by which a run must lie below it to have learnt something. Convention."""
 
+EXTREME = 30.0
+"""Root mean square of a feature as the first layer has it, or gain of a layer, beyond which the first loss is
+of their making: in squares 900 times that of sound ones, and more. The certain limit of unscaled inputs."""
+
 ALIVE, KILLED = 0.5, 0.9
 """Share of a layer's units dead at the start, at most, and later, at least, if a step killed them."""
+
+
+def inflated(run: Run) -> bool:
+    """Whether the way from the start says nothing, because inputs or weights out of scale made the start.
+
+    So where neither a constant guess nor anything else is known to compare with, and the largest feature or
+    the gain of a layer is extreme: the squares of such outputs fall by any step, far above any sound loss.
+    """
+    if (run.facts.get("constant") or {}).get("loss") is not None or progress(run).reachable is not None:
+        return False
+    layers: Sequence[Mapping[str, Any]] = table(run, "start").get("layers") or ()
+    entry = layers[0].get("entry") if layers else None
+    features: Mapping[str, Any] = entry or table(run, "features")
+    large = (features.get("max_rms") or 0.0) > EXTREME
+    return large or any(each["gain"] > EXTREME for each in layers)
 
 
 def short(run: Run) -> bool:

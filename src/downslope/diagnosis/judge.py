@@ -11,7 +11,7 @@ from downslope.core.modules import called
 from downslope.core.numerals import loss
 from downslope.core.run import Run
 from downslope.diagnosis.diagnosis import Diagnosis
-from downslope.diagnosis.early import little, short, sudden
+from downslope.diagnosis.early import inflated, little, short, sudden
 from downslope.diagnosis.progress import progress
 from downslope.diagnosis.proof import CERTAIN, gain, trial_of
 from downslope.diagnosis.symptom import Clear, Symptom, Unknown, missing, rank_of, registry
@@ -154,6 +154,9 @@ def verdict(run: Run) -> str:
         taken = run.summary.get("steps")
         said = f"loss {loss(how.final)}, {loss(how.constant)} for {base}"
         return f"TOO SHORT TO TELL: {taken} step{'' if taken == 1 else 's'}, {said}."
+    if not how.ended_far and inflated(run):
+        said = f"loss {loss(how.constant)} at the start, {loss(how.final)} at the end"
+        return f"HOW FAR IS NOT KNOWN: {said}; inputs or weights out of scale made the first."
     if how.standing and little(run):
         return f"Learnt little: loss {loss(how.constant)} for {base}, {loss(how.final)} at the end."
     if how.standing:

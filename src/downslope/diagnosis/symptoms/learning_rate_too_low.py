@@ -16,6 +16,7 @@ from downslope.core.edits import SetRecipe
 from downslope.core.finding import Evidence, Finding, Severity, Where
 from downslope.core.recipe import optimizer_defaults
 from downslope.core.run import Run
+from downslope.diagnosis.early import inflated
 from downslope.diagnosis.progress import Progress, progress
 from downslope.diagnosis.proof import (
     MATERIAL,
@@ -73,6 +74,8 @@ def learning_rate_too_low(run: Run) -> Verdict:
     moved = "" if math.isnan(update) else f", median update {update:.2g} of the weights"
     if how.diverged:
         return Clear("the run left the finite numbers")
+    if not how.ended_far and inflated(run):
+        return Unknown("inputs or weights out of scale made the first loss: it says not how far the run came")
     if not how.ended_far:
         return Clear(f"the run came far enough{moved}")
     certain = update < CERTAIN and (how.standing or _unmoved(run, update))

@@ -16,11 +16,11 @@ from typing import Any
 from downslope.core.edits import Edit, SetRecipe, StandardiseInputs
 from downslope.core.finding import Evidence, Finding
 from downslope.core.run import Run
-from downslope.diagnosis.early import thrown
+from downslope.diagnosis.early import inflated, thrown
 from downslope.diagnosis.progress import progress, table
 from downslope.diagnosis.proof import proved, refuted, settle, tried, trying
 from downslope.diagnosis.rates import own_rate
-from downslope.diagnosis.symptom import STEPS, Clear, Verdict, symptom
+from downslope.diagnosis.symptom import STEPS, Clear, Unknown, Verdict, symptom
 
 LARGE = 5.0
 """Root mean square of a feature beyond which it counts as unscaled: 5 times that of a standardised one."""
@@ -33,6 +33,9 @@ OFFSET = 5.0
 
 CERTAIN = 6.0
 """Factor beyond these limits at which, without a trial, a run that stands still is put down to the scale."""
+
+TINY = 1e-5
+"""Learning rate below which nobody trains by choice; one held down by the curvature of the inputs is too."""
 
 _SOURCE = "LeCun et al. 1998, Efficient BackProp, section 4.3"
 _PROVENANCE = "convention: inputs with mean 0 and deviation 1 (LeCun et al. 1998, 4.3); bench/diagnosis"
@@ -52,14 +55,20 @@ def unscaled_inputs(run: Run) -> Verdict:
     name, value, limit, excess = _furthest(features)
     if excess < 1:
         return Clear(f"largest feature has root mean square {features['max_rms']:.3g}")
-    if not progress(run).ended_far:
+    unknown = inflated(run) and not progress(run).ended_far
+    if not progress(run).ended_far and not unknown:
         return Clear(f"{name} is {value:.3g}, but the run does well with it")
     entry = _entry(run)
     inside = entry is not None and _furthest(entry)[3] < 1
     if entry is not None and inside and not trying(run):
         return Clear(f"{name} is {value:.3g}; the model brings it to {entry['max_rms']:.3g} before any layer")
     beyond = excess > CERTAIN or thrown(run)
-    severity = settle(run, "unscaled-inputs", strong=progress(run).standing and beyond and not inside)
+    strong = (progress(run).standing or unknown) and beyond and not inside
+    if unknown and not (strong and _held_down(run, features["max_rms"])):
+        return Unknown(
+            f"{name} is {value:.3g}, and a first loss of that making says not how far the run came"
+        )
+    severity = settle(run, "unscaled-inputs", strong=strong)
     if severity is None:
         return Clear(f"{name} is {value:.3g}; {refuted(run, 'unscaled-inputs')}")
     return Finding(
@@ -94,6 +103,14 @@ def _entry(run: Run) -> Mapping[str, Any] | None:
     modules: Mapping[str, Mapping[str, Any]] = table(run, "modules")
     first = next((name for name, each in modules.items() if each["parameters"] and not each["norm"]), None)
     return layers[0].get("entry") if layers and layers[0]["name"] == first else None
+
+
+def _held_down(run: Run, rms: float) -> bool:
+    """Whether the rate is tiny, and no larger than the curvature that the inputs give the first layer lets
+    it be.
+    """
+    lr = own_rate(run)
+    return lr is not None and lr < TINY and lr * rms**2 <= 1
 
 
 def _smaller_step(run: Run, rms: float) -> tuple[Edit, ...]:
