@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from downslope.diagnosis.diagnosis import Diagnosis
 from downslope.diagnosis.script import exit_status, watch_script
+from downslope.reporting import facts
 from tests.diagnosis.watched import HEAD, ODD, OVERFIT, PHYSICS, TAIL
 
 
@@ -230,3 +231,51 @@ def test_a_first_loss_that_raw_inputs_made_is_no_way_that_the_run_came(tmp_path:
     assert sound.healthy, str(sound)
     assert "unscaled-inputs" in dict(sound.cleared)
     assert sound.verdict.startswith("Learning")
+
+
+ZERO = """
+model = nn.Sequential(nn.Linear(10, 32), nn.{kind}(), nn.Linear(32, 4))
+with torch.no_grad():
+    for p in model.parameters(): p.zero_()
+rule = torch.optim.SGD(model.parameters(), 0.1)
+for at in batches(200):
+    loss = F.cross_entropy(model(X[at]), C[at])
+    rule.zero_grad(); loss.backward(); rule.step()
+"""
+
+
+@pytest.mark.parametrize(("kind", "written"), [("ReLU", "kaiming_normal_"), ("Tanh", "xavier_uniform_")])
+def test_weights_to_draw_anew_are_told_as_what_to_write(kind: str, written: str, tmp_path: Path) -> None:
+    found, _, _ = watched(tmp_path, ZERO.replace("{kind}", kind))
+    assert found.root is not None
+    assert found.root.symptom == "symmetric-init"
+    told = str(found.root.remedies[0])
+    assert f"torch.nn.init.{written}(weight" in told
+    assert "auto" not in told
+
+
+IDLE = """
+model = nn.Sequential(nn.Linear(10, 32), nn.ReLU(), nn.Linear(32, 4))
+rule = torch.optim.SGD(model.parameters(), 0.1)
+for at in batches(200):
+    loss = F.cross_entropy(model(X[at]), C[at]) / 2
+    loss.backward(); {order}
+"""
+
+
+def test_nothing_was_learnt_where_no_step_changed_a_parameter(tmp_path: Path) -> None:
+    sick, _, _ = watched(tmp_path, IDLE.replace("{order}", "rule.zero_grad(); rule.step()"))
+    assert sick.root is not None
+    assert sick.root.symptom == "frozen-parameters"
+    assert sick.verdict.startswith("NOTHING LEARNT: no step changed a parameter")
+    sound, _, _ = watched(tmp_path, IDLE.replace("{order}", "rule.step(); rule.zero_grad()"))
+    assert sound.verdict.startswith("Learning")
+
+
+def test_the_rate_that_is_shown_is_the_one_in_use(tmp_path: Path) -> None:
+    body = IDLE.replace("{order}", "rule.param_groups[0]['lr'] = LR; rule.step(); rule.zero_grad()")
+    steady, _, _ = watched(tmp_path, body.replace("LR", "0.02"))
+    assert facts.recipe(steady.run) == "sgd lr 0.02"
+    set_later = body.replace("rule.param", "rule.step(); rule.param").replace("LR", "loss.item() * 0 + 0.5")
+    moving, _, _ = watched(tmp_path, set_later)
+    assert facts.recipe(moving.run) == "sgd lr 0.1 to 0.5"

@@ -10,6 +10,7 @@ from downslope.core.finding import SEVERITIES, Finding
 from downslope.core.modules import called
 from downslope.core.numerals import loss
 from downslope.core.run import Run
+from downslope.diagnosis.bidden import in_words
 from downslope.diagnosis.diagnosis import Diagnosis
 from downslope.diagnosis.early import inflated, little, short, sudden
 from downslope.diagnosis.progress import progress
@@ -62,9 +63,10 @@ def judge(run: Run) -> Diagnosis:
 
 
 def _told(finding: Finding, run: Run) -> Finding:
-    """The finding with its modules called as people know them, whatever prints it."""
+    """The finding with its modules called as people know them, and remedies that can be acted on."""
     names = tuple(called(run.facts, each) for each in finding.where.modules)
-    return replace(finding, where=replace(finding.where, called=names))
+    remedies = in_words(run, finding.remedies)
+    return replace(finding, where=replace(finding.where, called=names), remedies=remedies)
 
 
 def arrange(findings: list[Finding], run: Run, known: Mapping[str, Symptom]) -> list[Finding]:
@@ -125,6 +127,12 @@ def _explains(cause: Finding, effect: Finding, run: Run, known: Mapping[str, Sym
     return first is not None and second is not None and gain(first) >= NEARLY * gain(second)
 
 
+def _idle(run: Run) -> bool:
+    """Whether a watched run trained no parameter at all, beyond doubt."""
+    flow: Mapping[str, Any] = run.facts.get("flow") or {}
+    return bool(flow.get("watched") and flow["sure"] and not flow["trained"])
+
+
 def verdict(run: Run) -> str:
     """One line on how far the run came."""
     how = progress(run)
@@ -150,6 +158,9 @@ def verdict(run: Run) -> str:
             f"NOTHING REACHABLE: loss {loss(how.final)}, {loss(how.constant)} for {base}, and nothing "
             f"that was compared {did} in as many steps."
         )
+    if _idle(run):
+        said = f"loss {loss(how.constant)} for {base}, {loss(how.final)} at the end"
+        return f"NOTHING LEARNT: no step changed a parameter; {said}."
     if short(run):
         taken = run.summary.get("steps")
         said = f"loss {loss(how.final)}, {loss(how.constant)} for {base}"

@@ -56,9 +56,18 @@ def recipe(run: Run) -> str:
     seen = run.facts.get("optimizer")
     if isinstance(seen, Mapping):
         table = cast("Mapping[str, Any]", seen)
-        lr = table.get("lr")
-        return f"{table.get('name', 'optimizer')}" + (f" lr {lr:g}" if isinstance(lr, float) else "")
+        return f"{table.get('name', 'optimizer')}{_rates(run, table.get('lr'))}"
     return str(seen) if seen else ""
+
+
+def _rates(run: Run, made_with: Any) -> str:
+    """The rates that were in use, smallest to largest; unseen, the one that the optimizer was made with."""
+    used = [float(each) for each in run.history.series("lr").values if math.isfinite(each)]
+    low, high = (min(used), max(used)) if used else (made_with, made_with)
+    if not isinstance(low, float) or not isinstance(high, float):
+        return ""
+    ends = f"{low:.3g}", f"{high:.3g}"
+    return f" lr {ends[0]}" if ends[0] == ends[1] else f" lr {ends[0]} to {ends[1]}"
 
 
 def metric_name(run: Run) -> str:
