@@ -149,6 +149,7 @@ class Gathered:
             record(run, "features", lambda: data.features(held))
         if seen is not None and self.meaning is not None and "output" not in facts:
             facts["output"] = dict(seen) | described(self.meaning)
+            facts["output"] |= output.outside(self.meaning.expects, target)
             if "activation" in seen:
                 facts["output"]["clipped"] = output.clipped(seen["activation"], target)
         self._question(run)

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+import downslope as ds
 from downslope.core.run import Run
 from downslope.diagnosis.judge import judge
 from downslope.diagnosis.symptoms import objective_mismatch
@@ -128,3 +131,43 @@ def test_an_empty_and_a_broken_run_raise_nothing() -> None:
     for made in (Run(), run([float("nan")] * 3, objective={})):
         assert all(each.symptom != "objective-mismatch" for each in judge(made).findings)
     assert objective_mismatch(run(objective={"value": float("nan"), "aligned": 1.0}))
+
+
+def yes_or_no(low: float, high: float) -> tuple[Pair, Pair]:
+    (x, y), (xv, yv) = numbers()
+    return (x, torch.where(y > 0, high, low)), (xv, torch.where(yv > 0, high, low))
+
+
+def own_logistic(output: Tensor, target: Tensor) -> Tensor:
+    return functional.binary_cross_entropy_with_logits(output[:, 0], target[:, 0])
+
+
+@pytest.mark.parametrize("objective", ["logistic", nn.BCEWithLogitsLoss(), own_logistic])
+@pytest.mark.parametrize(("low", "high"), [(-1.0, 1.0), (1.0, 2.0)])
+def test_targets_that_a_logistic_loss_has_no_floor_for_are_told(
+    objective: object, low: float, high: float
+) -> None:
+    result = diagnosed(problem(yes_or_no(low, high), lambda: net(6, 1), objective, None), recipe(epochs=5))
+    assert result.root is not None
+    assert (result.root.symptom, result.root.severity) == ("objective-mismatch", "critical")
+    assert f"{low:g} and {high:g}, the objective wants 0 to 1" in result.root.message
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.0, 1.0), (0.1, 0.9)], ids=["plain", "soft"])
+def test_targets_from_zero_to_one_are_what_a_logistic_loss_wants(low: float, high: float) -> None:
+    task = problem(yes_or_no(low, high), lambda: net(6, 1), own_logistic, None)
+    assert diagnosed(task, recipe(epochs=20)).healthy
+
+
+def test_the_objective_for_signs_is_the_remedy_for_signs_and_learns() -> None:
+    task = problem(yes_or_no(-1.0, 1.0), lambda: net(6, 1), "logistic", None)
+    finding = diagnosed(task, recipe(epochs=5)).findings[0]
+    cured, how = finding.remedies[0].apply(task, recipe(epochs=20))
+    assert diagnosed(cured, how).healthy
+
+
+def test_fit_warns_of_such_targets(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for low, count in ((-1.0, 1), (0.0, 1)):
+        task = problem(yes_or_no(low, 1.0), lambda: net(6, 1), "logistic", None)
+        ds.fit(task, recipe(epochs=1), folder=tmp_path / str(low), progress=False)
+        assert caplog.text.count("wants 0 to 1") == count

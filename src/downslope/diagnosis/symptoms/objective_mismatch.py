@@ -25,6 +25,7 @@ from downslope.diagnosis.proof import BLUNDER, gain, proved, settle, trial_of, t
 from downslope.diagnosis.surrogate import surrogate
 from downslope.diagnosis.symptom import Clear, Unknown, Verdict, symptom
 from downslope.objectives.adapters import Aligned
+from downslope.training.facts.output import BEYOND
 
 FOLLOWED = 0.2
 """Share of the way from a constant guess to the best metric that a free output has to cover; sound pairs of
@@ -50,6 +51,8 @@ def objective_mismatch(run: Run) -> Verdict:
     broadcast = _broadcast(objective)
     if broadcast is not None or objective.get("crossed"):
         return _compared_with_all(run, broadcast)
+    if (beyond := (run.facts.get("output") or {}).get("outside")) is not None:
+        return _without_floor(run, beyond)
     followed, guess = objective.get("followed"), objective.get("guess")
     if followed is None or guess is None:
         return Clear("every output is compared with its own target") if "value" in objective else Unknown(
@@ -126,6 +129,33 @@ def _compared_with_all(run: Run, difference: float | None) -> Verdict:
         + tried(run, "objective-mismatch"),
         remedies=(*((edit,) if edit else ()), Advice("output.squeeze(-1), or target.unsqueeze(-1)")),
         source="torch.nn.MSELoss: its warning on differing sizes",
+    )
+
+
+def _without_floor(run: Run, beyond: Mapping[str, Any]) -> Finding:
+    """Of targets that a logistic loss has no least value for."""
+    low, high, two = float(beyond["low"]), float(beyond["high"]), bool(beyond["two"])
+    said = f"are {low:g} and {high:g}" if two else f"lie between {low:g} and {high:g}"
+    edits: list[Edit] = []
+    if (low, high, two) == (-1.0, 1.0, True) and run.facts["output"].get("expects") == "logit":
+        edits.append(SetObjective("hinge"))
+    elif not two and surrogate(run) == "mse":
+        edits.append(SetObjective("squared_error"))
+    way = f"(target - {low:g}) / {high - low:g}" if two and low < high else "targets from 0 to 1"
+    return Finding(
+        symptom="objective-mismatch",
+        title="the targets are not those that the objective wants",
+        severity="critical",
+        evidence=Evidence(
+            name="distance of the targets from 0 to 1, which a logistic loss is made for",
+            value=max(-low, high - 1.0),
+            threshold=BEYOND,
+            provenance="log(1 + exp(z)) - y z has a least value for y from 0 to 1 only",
+        ),
+        message=f"The targets {said}, the objective wants 0 to 1: for others it falls without end, and how "
+        "far it fell says nothing.",
+        remedies=(*edits, Advice(f"give the objective {way}")),
+        source="Goodfellow et al. 2016, section 6.2.2.2",
     )
 
 

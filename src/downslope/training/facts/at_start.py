@@ -7,6 +7,7 @@ stream is not read for it. What needs more is measured by a diagnosis that has t
 from __future__ import annotations
 
 import copy
+import logging
 from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any
@@ -24,6 +25,8 @@ from downslope.core.run import Run
 from downslope.core.sources import Memory
 from downslope.training.facts import constant, data, output, record
 from downslope.training.facts.growth import SUM, growth
+
+_log = logging.getLogger("downslope")
 
 Nodes = list[tuple[str, Any]]
 
@@ -70,7 +73,12 @@ def _record(run: Run, problem: Problem, recipe: Recipe, batch: Any, loss: Loss, 
         return
     args, kwargs, _ = problem.splitter(batch)
     given = args or (kwargs,)
-    record(run, "output", lambda: _output(problem, loss, given, seen))
+    found = record(run, "output", lambda: _output(problem, loss, given, seen))
+    if found is not None and "outside" in found:
+        _log.warning(
+            "the targets lie between %g and %g, and %s wants 0 to 1: for others it falls without end",
+            found["outside"]["low"], found["outside"]["high"], found["objective"],
+        )  # fmt: skip
     missing: dict[str, str] = run.facts.setdefault("not_measured", {})
     if not isinstance(problem.train_source, Memory):
         missing |= dict.fromkeys(("data", "features", "constant"), STREAMED)

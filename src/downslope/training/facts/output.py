@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from downslope.core import batches, randomness
@@ -40,13 +41,17 @@ RANGES: dict[str, tuple[float, float]] = {
 }  # fmt: skip
 
 
+BEYOND = 1e-3
+"""What a probability may lie beyond 0 or 1 by: the rounding of half precision."""
+
+
 def measure(problem: Problem, recipe: Recipe) -> dict[str, Any]:
     """The last activation (None if there is none), where it is, and the output's values on a sample.
 
     Returns:
         ``activation``, ``module`` (qualified name, None for a function), ``units`` (per example), ``shape``,
         ``min``, ``max``, ``std``, ``rows_sum_to_one``, ``expects``, ``expects_target``, ``objective``,
-        ``reduction``, ``dead`` (all outputs equal).
+        ``reduction``, ``dead`` (all outputs equal), ``outside`` (`outside`).
     """
     model = problem.build(recipe.seed, recipe.init)
     batch = sample(problem.train_source, PROBED, precision(model))
@@ -92,7 +97,27 @@ def of_call(
     if said.expects is None and problem.objective is not None and isinstance(output, Tensor):
         found["expects"] = agreeing(Objective(problem), output, target, args)
     found["clipped"] = clipped(found["activation"], target)
-    return found
+    return found | outside(found["expects"], target)
+
+
+def outside(expects: str | None, target: Any) -> dict[str, Any]:
+    """``outside``, the targets' range where it leaves what a logistic loss is made for.
+
+    ``log(1 + exp(z)) - y z`` has a least value for y in [0, 1] only: for any other y it falls without end.
+
+    Returns:
+        ``outside`` with ``low``, ``high`` and ``two`` (whether of two values); empty where all is well.
+    """
+    if expects not in ("logit", "probability") or not isinstance(target, Tensor):
+        return {}
+    if target.is_complex() or not target.numel():
+        return {}
+    y = target.detach().double()
+    low, high = float(y.min()), float(y.max())
+    if not (low < -BEYOND or high > 1.0 + BEYOND):
+        return {}
+    two = bool(torch.isin(y, y.new_tensor([low, high])).all())
+    return {"outside": {"low": low, "high": high, "two": two}}
 
 
 def as_trained(problem: Problem, target: Any) -> Any:
