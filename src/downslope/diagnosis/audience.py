@@ -21,6 +21,7 @@ from downslope.diagnosis.by_hand import ByHand
 from downslope.diagnosis.ear import Call, bound, source
 from downslope.diagnosis.gathered import Gathered, described
 from downslope.diagnosis.hand import Hand
+from downslope.diagnosis.holding import never_stepped
 from downslope.diagnosis.inquest import autopsy
 from downslope.diagnosis.losses import crossed, objective_of
 from downslope.diagnosis.served import Served, sums
@@ -334,6 +335,11 @@ class Audience:
         """The optimizers that stepped, the one with most steps first."""
         stepped = [role for role in self.roles.values() if role.track.step]
         return sorted(stepped, key=lambda role: -role.track.step)
+
+    def unstepped(self) -> Run | None:
+        """The run of optimizers that never stepped, though backward was called; None without."""
+        held = {id(p): p for each in self.roles.values() for p in parameters_of(*each.track.optimizers)}
+        return never_stepped(list(held.values()), len(self._pending))
 
     def conclude(self, role: Role, status: Status) -> Run:
         """The run of one optimizer, with the facts of what went through it."""

@@ -7,7 +7,7 @@ may move weights by hand.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from weakref import ref
@@ -15,11 +15,15 @@ from weakref import ref
 import torch
 from torch import Tensor, nn
 
+from downslope.core.run import Run
 from downslope.diagnosis.settings import parameters_of
 from downslope.training.probes import Observer
 
 LOOKS = 2
 """Looks, at least, from which something counts: at the first one a step may have had no backward pass."""
+
+PASSES = 10
+"""Backward passes without a step, from which a script meant to train. Convention."""
 
 _TRAINED = "trained"
 
@@ -143,6 +147,17 @@ class Holding:
             row.why == "left out" and trained and names.index(name) > trained[0] for name, row in own.items()
         )
         return _flow(own, self._total, sure=later or self.orphans == self.looks)
+
+
+def never_stepped(parameters: Sequence[Tensor], passes: int) -> Run | None:
+    """The run of a script that made an optimizer, called backward and never step; None without those."""
+    count = sum(p.numel() for p in parameters)
+    if not count or passes < PASSES:
+        return None
+    run = Run(status="done", summary={"steps": 0})
+    row = _Row(count, "never stepped", 0.0)
+    run.facts |= {"flow": _flow({"<model>": row}, count, sure=True), "not_measured": {}}
+    return run
 
 
 def _flow(rows: Mapping[str, _Row], total: int, *, sure: bool) -> dict[str, Any]:

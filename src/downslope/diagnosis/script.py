@@ -40,8 +40,9 @@ def watch_script(
         module: Whether `path` names a module.
 
     Returns:
-        The diagnosis, None where no optimizer step was seen; and the script's own exit status: 0, what it
-        gave to ``sys.exit``, 1 after an exception, 130 after Ctrl-C.
+        The diagnosis, None where nothing was trained (no step, and no optimizer beside backward passes);
+        and the script's own exit status: 0, what it gave to ``sys.exit``, 1 after an exception, 130 after
+        Ctrl-C.
 
     Raises:
         TaskError: no such file or module, or one that is no Python.
@@ -165,7 +166,11 @@ def _tell(error: BaseException, script: str) -> str:
 def _judged(audience: Audience, file: Path, ended: Ended, failures: Sequence[str]) -> Diagnosis | None:
     roles = audience.ranked()
     if not roles:
-        return None
+        left = None if ended.code else audience.unstepped()
+        if left is None:
+            return None
+        left.facts["script"] = str(file)
+        return judge(left)
     run = audience.conclude(roles[0], ended.status)
     run.facts["script"] = str(file)
     if ended.error:

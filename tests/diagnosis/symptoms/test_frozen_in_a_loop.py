@@ -196,3 +196,23 @@ def test_a_loop_with_a_monitor_is_told_of_a_forgotten_layer() -> None:
     assert flow["sure"]
     assert flow["parameters"] - flow["trained"] == sum(p.numel() for p in model[2].parameters())
     assert NAME in monitor.diagnose().symptoms
+
+
+@pytest.mark.parametrize("steps", [200, 3])
+def test_an_optimizer_that_never_steps_is_told(steps: int, tmp_path: Path) -> None:
+    script = tmp_path / "train.py"
+    script.write_text(HEAD + f"""
+model = nn.Linear(10, 4)
+rule = torch.optim.SGD(model.parameters(), 0.1)
+for at in batches({steps}):
+    rule.zero_grad()
+    F.cross_entropy(model(X[at]), C[at]).backward()
+""", encoding="utf-8")  # fmt: skip
+    found, status = watch_script(script)
+    assert status == 0
+    assert (found is not None) is (steps == 200)  # three passes are no training
+    if found is not None:
+        assert found.root is not None
+        assert (found.root.symptom, found.root.severity) == (NAME, "critical")
+        assert "optimizer.step()" in str(found.root.remedies[0])
+        assert not found.healthy

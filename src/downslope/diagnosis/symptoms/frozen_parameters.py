@@ -26,6 +26,7 @@ _WORDS = {
     "frozen": "they are held fixed (requires_grad=False)",
     "cut": "no gradient comes back to them (detach, no_grad, argmax, numpy in the forward pass)",
     "left out": "the optimizer does not hold them",
+    "never stepped": "backward() was called and the optimizer's step() never",
     "cleared": "their gradients were gone at every step (zero_grad after backward, or no backward)",
 }
 
@@ -136,6 +137,8 @@ def _remedies(run: Run, held: Sequence[Mapping[str, Any]]) -> tuple[Edit, ...]:
         edits.append(Advice(f"{whose} ({names} too), after its last layer is in place"))
     if by["cleared"]:
         edits.append(Advice("call backward() after zero_grad() and before step(), on a loss of this model"))
+    if by["never stepped"]:
+        edits.append(Advice("call optimizer.step() after loss.backward(), once for every step"))
     if by["cut"]:
         edits += [LetThrough()] if run.problem is not None else []
         edits.append(Advice(f"let the gradient through to {', '.join(by['cut'])}: no detach, no no_grad"))
