@@ -55,7 +55,9 @@ class Objective:
     def raw(self, model: nn.Module, batch: Any) -> Loss:
         """The objective in the user's units: what is reported, and compared between runs."""
         args, kwargs, target = self.split(batch)
-        return self.of(model(*args, **kwargs), target, args or (kwargs,))
+        if not isinstance(model, Adapted) or not model.transforms_target:
+            return self.of(model(*args, **kwargs), target, args or (kwargs,))
+        return self._in_units(model, model.training_output(*args, **kwargs), target, args or (kwargs,))
 
     def restored(self, model: nn.Module, loss: Loss, batch: Any) -> Tensor:
         """The value of `loss` in the user's units, without a gradient and without a second forward pass."""
@@ -63,7 +65,17 @@ class Objective:
             return self.sign * loss.value.detach()
         with torch.no_grad():
             args, kwargs, target = self.split(batch)
-            return self.sign * self.of(model.restore(loss.output), target, args or (kwargs,)).value
+            return self.sign * self._in_units(model, loss.output, target, args or (kwargs,)).value
+
+    def _in_units(self, model: Adapted, output: Any, target: Any, args: tuple[Any, ...]) -> Loss:
+        """The objective in the user's units; in float64 where float32 cannot hold it (squares of 1e20)."""
+        found = self.of(model.restore(output), target, args)
+        narrow = isinstance(output, Tensor) and output.dtype != torch.float64 and output.device.type != "mps"
+        if not narrow or not isinstance(target, Tensor) or bool(torch.isfinite(found.value)):
+            return found
+        wide = target.double() if target.is_floating_point() else target
+        value = self.of(model.restore(output.double()), wide, args).value
+        return found._replace(value=value)
 
     def of(self, output: Any, target: Any, args: tuple[Any, ...] = ()) -> Loss:
         """The objective of an output; `args` are the inputs, one dict where they go by keyword.

@@ -51,7 +51,8 @@ def objective_mismatch(run: Run) -> Verdict:
     broadcast = _broadcast(objective)
     if broadcast is not None or objective.get("crossed"):
         return _compared_with_all(run, broadcast)
-    if (beyond := (run.facts.get("output") or {}).get("outside")) is not None:
+    output: Mapping[str, Any] = run.facts.get("output") or {}
+    if (beyond := output.get("outside")) is not None:
         return _without_floor(run, beyond)
     followed, guess = objective.get("followed"), objective.get("guess")
     if followed is None or guess is None:
