@@ -279,3 +279,26 @@ def test_the_rate_that_is_shown_is_the_one_in_use(tmp_path: Path) -> None:
     set_later = body.replace("rule.param", "rule.step(); rule.param").replace("LR", "loss.item() * 0 + 0.5")
     moving, _, _ = watched(tmp_path, set_later)
     assert facts.recipe(moving.run) == "sgd lr 0.1 to 0.5"
+
+
+RESTING = """
+model = nn.Sequential(nn.Linear(10, 32), nn.BatchNorm1d(32), nn.ReLU(), nn.Dropout(0.1), nn.Linear(32, 4))
+model.train(sys.argv[1] == "train")
+rule = torch.optim.SGD(model.parameters(), float(sys.argv[2]))
+for at in batches(200):
+    loss = F.cross_entropy(model(X[at]), C[at])
+    rule.zero_grad(); loss.backward(); rule.step()
+"""
+
+
+def test_steps_in_eval_mode_are_told_and_a_fault_only_where_the_run_went_badly(tmp_path: Path) -> None:
+    calm, _, _ = watched(tmp_path, RESTING, "eval", "0.2")
+    assert calm.healthy, str(calm)
+    told = next(each for each in calm.findings if each.symptom == "mode-gap")
+    assert (told.severity, told.where.modules) == ("info", ("1", "3"))
+    assert "model.train()" in told.message
+    lost, _, _ = watched(tmp_path, RESTING, "eval", "1e5")
+    assert "mode-gap" in [each.symptom for each in lost.findings if each.severity != "info"]
+    usual, _, _ = watched(tmp_path, RESTING, "train", "0.2")
+    assert usual.symptoms == [], str(usual)
+    assert "mode-gap" in dict(usual.not_checked)

@@ -25,6 +25,7 @@ from downslope.core import batches
 from downslope.core.modules import named_modules
 from downslope.diagnosis.ear import Ear
 from downslope.diagnosis.measure.start import count_norms, has_matrix, layer_hook
+from downslope.diagnosis.resting import Resting
 from downslope.training.facts.output import described, node_hook
 from downslope.training.probes import Observer
 
@@ -68,7 +69,7 @@ class Eye:
         self.model = model
         self.on_forward = on_forward
         self.ear = ear
-        self._graphs = _graphs()
+        self._graphs, self.resting = _graphs(), Resting()
         self.compiled = [] if compiled is None else compiled
         self.observers: dict[str, Observer] = {}
         self.layers: list[dict[str, Any]] = []
@@ -187,12 +188,12 @@ class Eye:
 
     def before(self, module: nn.Module) -> None:
         """Before the call of any module."""
-        if torch.compiler.is_compiling() or self._busy or not module.training:
+        if torch.compiler.is_compiling() or self._busy or not torch.is_grad_enabled():
             return
-        if not torch.is_grad_enabled() or id(module) in self._called:
+        if id(module) in self._called:
             return
-        if not self.owns(module):
-            self._meet(module)
+        if not module.training or not self.owns(module):
+            (self._meet if module.training else self.resting.met)(module)
             return
         if in_place(module) or isinstance(module, torch.jit.ScriptModule):
             self.blind = _IN_PLACE if in_place(module) else _SCRIPTED
@@ -347,8 +348,7 @@ def _weakly(eye: Eye) -> Any:
     """Torch's global forward pre-hook, which keeps nothing alive."""
     held = weakref.ref(eye)
 
-    def hook(module: nn.Module, args: Any) -> None:
-        del args
+    def hook(module: nn.Module, _: Any) -> None:
         found = held()
         if found is None:
             return

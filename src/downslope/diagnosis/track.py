@@ -281,6 +281,7 @@ class Track:
             facts["leftover"] = left
         if (flow := self.holding.measured()) is not None:
             facts["flow"] = flow
+        facts["resting"] = None if "modules" in facts else self.eye.resting.measured(self.eye.owns)
         facts["not_measured"] = facts.get("not_measured", {}) | self.unseen()
         run.choices |= {"probe_price": self._times.price, "probes": self._times.taken}
         tail = losses.values[-max(1, len(losses.values) // 10) :]

@@ -21,9 +21,9 @@ from downslope.core.adapted import unwrap
 from downslope.core.edits import Advice, Combined, Edit, LessDropout, OneMode, ReplaceModule
 from downslope.core.finding import Evidence, Finding, Where
 from downslope.core.run import Run
-from downslope.diagnosis.progress import progress
+from downslope.diagnosis.progress import progress, table
 from downslope.diagnosis.proof import answered, not_tried, proved, refuted, settle, tried, trying
-from downslope.diagnosis.symptom import Clear, Unknown, Verdict, symptom
+from downslope.diagnosis.symptom import Clear, Unknown, Verdict, missing, symptom
 
 GAP = 0.25
 """Share of the way from the constant to the training-mode loss that eval mode loses; sound norms lose
@@ -42,12 +42,18 @@ _SOURCE = "Ioffe and Szegedy 2015, section 3.1; Wu and Johnson 2021, section 3"
     "mode-gap",
     title="eval mode answers worse than training mode on the same data",
     order=("generalisation", 0),
-    needs=("modes", "constant"),
     explains=("high-variance", "high-bias"),
     source=_SOURCE,
 )
 def mode_gap(run: Run) -> Verdict:
-    """On the training examples the loss in eval mode is far above that in training mode."""
+    """On the training examples the loss in eval mode is far above that in training mode, or the steps
+    themselves were taken in eval mode.
+    """
+    if (resting := table(run, "resting")) and not table(run, "modules"):
+        return _resting(run, resting)
+    for need in ("modes", "constant"):
+        if (why := missing(run, need)) is not None:
+            return Unknown(why)
     modes: Mapping[str, Any] = run.facts["modes"]
     base = run.facts["constant"].get("loss")
     if base is None:
@@ -81,6 +87,34 @@ def mode_gap(run: Run) -> Verdict:
         message=f"On the training examples the loss is {modes['train']:.4g} in training mode and "
         f"{modes['eval']:.4g} in eval mode. {_why(modes, random=random)}{tried(run, 'mode-gap')}",
         remedies=edits,
+        source=_SOURCE,
+    )
+
+
+def _resting(run: Run, resting: Mapping[str, Any]) -> Verdict:
+    """Every step was taken in eval mode; norm layers that never saw a batch are none, others may be meant."""
+    norms, drops = list(resting["norms"]), list(resting["dropouts"])
+    how = progress(run)
+    fault = resting["untouched"] and resting["trained"] and (how.ended_far or how.standing)
+    does = [f"{', '.join(norms)} scale by running statistics that no batch changes"] if norms else []
+    does += [f"{', '.join(drops)} drop nothing"] if drops else []
+    at = " (still mean 0 and variance 1, as they are made)" if resting["untouched"] else ""
+    say = "model.train() before the training loop, after every model.eval()"
+    meant = "" if fault else f" No fault where it is meant, as in fine-tuning; else call {say}."
+    return Finding(
+        symptom="mode-gap",
+        title="the training steps were taken in eval mode",
+        severity=("critical" if how.standing and not how.diverged else "warning") if fault else "info",
+        where=Where(modules=(*norms, *drops)),
+        evidence=Evidence(
+            name="forward passes in training mode before the steps that were looked at",
+            value=0.0,
+            threshold=1.0,
+            unit="passes",
+            provenance="norm layers and dropout do their work in training mode only",
+        ),
+        message=f"The model was in eval mode in every training step: {'; '.join(does)}{at}.{meant}",
+        remedies=(Advice(f"call {say}"),),
         source=_SOURCE,
     )
 
