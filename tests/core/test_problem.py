@@ -136,3 +136,14 @@ def test_a_constraint_holds_after_every_step_and_in_what_is_handed_out() -> None
     assert len(seen) == run.summary["steps"]
     assert max(seen) > 0.1
     assert max(float(each.detach().abs().max()) for each in run.model("last").parameters()) <= 0.1 + 1e-7
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [(lambda: ds.Problem(modle="mlp"), "'modle' is no field of a Problem; did you mean 'model'?"),
+     (lambda: ds.Problem("mlp"), "takes its fields by name")],
+)  # fmt: skip
+def test_a_field_that_is_misspelt_or_not_named_is_told(make: Any, said: str) -> None:
+    with pytest.raises(InputError) as told:
+        make()
+    assert said in str(told.value)

@@ -9,9 +9,9 @@ import logging
 import math
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, Self, cast
 
 import torch
 from torch import nn
@@ -75,6 +75,22 @@ class Problem:
     edits: tuple[Edit, ...] = ()
     task: str | None = None
     """Where the problem was read from ("file.py", "module:problem"), so that a Run can find it again."""
+
+    def __new__(cls, *positional: Any, **given: Any) -> Self:
+        """A problem of named fields.
+
+        Raises:
+            InputError: a field that is not named, or that no problem has; the nearest is told.
+        """
+        known = [each.name for each in fields(cls) if each.init]
+        if positional:
+            raise InputError(
+                "a Problem takes its fields by name: Problem(model=..., objective=..., train=...)"
+            )
+        for key in given:
+            if key not in known:
+                raise InputError(f"{key!r} is no field of a Problem{names.did_you_mean(key, known)}")
+        return super().__new__(cls)
 
     def __post_init__(self) -> None:
         put = object.__setattr__

@@ -92,6 +92,9 @@ class Recipe(BaseModel):
             raise RecipeError(_one_line(error)) from None
         self.__pydantic_fields_set__.intersection_update(said)
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise RecipeError(f"a recipe stays as it is: recipe.edit({name}={value!r}) gives a new one")
+
     def __getattr__(self, name: str) -> Any:
         settings = cast("dict[str, Any]", self.__dict__.get("settings", {}))
         if name in settings:
@@ -186,10 +189,12 @@ class Recipe(BaseModel):
         return cls.from_dict(table)
 
     def save(self, path: str | Path) -> Path:
-        """Write the recipe as TOML to `path`."""
-        target = Path(path)
-        target.write_text(self.to_toml(), encoding="utf-8")
-        return target
+        """Write the recipe as TOML to `path`; folders on the way are made.
+
+        Raises:
+            RecipeError: the optimizer is code that no file can hold, or the file cannot be written.
+        """
+        return write_text(path, self.to_toml())
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
@@ -298,6 +303,21 @@ class Recipe(BaseModel):
 
 
 _FIELDS = tuple(name for name in Recipe.model_fields if name != "settings")
+
+
+def write_text(path: str | Path, text: str) -> Path:
+    """Write a file of a recipe, and the folders on its way.
+
+    Raises:
+        RecipeError: it cannot be written.
+    """
+    target = Path(path)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise RecipeError(f"{target} cannot be written: {error.strerror or error}") from None
+    return target
 
 
 def read_table(path: str | Path) -> dict[str, Any]:

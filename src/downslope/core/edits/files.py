@@ -23,7 +23,7 @@ from downslope.core.edits.whiten import WhitenInputs
 from downslope.core.edits.widen import Widen
 from downslope.core.errors import EditError, RecipeError
 from downslope.core.plain import plain, to_toml
-from downslope.core.recipe import Recipe, read_table
+from downslope.core.recipe import Recipe, read_table, write_text
 
 KINDS: dict[str, type[Edit]] = {
     each.kind: each
@@ -67,8 +67,7 @@ def save(path: str | Path, recipe: Recipe, edits: Sequence[Edit] = (), notes: Se
         if (code := code_of(row)) is not None:
             raise RecipeError(f"the edit {row['kind']!r} holds code ({code}), a file holds names")
     head = "".join(f"# {' '.join(note.split())}\n" for note in notes)
-    Path(path).write_text(head + to_toml(table | ({"edit": rows} if rows else {})), encoding="utf-8")
-    return Path(path)
+    return write_text(path, head + to_toml(table | ({"edit": rows} if rows else {})))
 
 
 def code_of(saved: Mapping[str, Any]) -> str | None:
