@@ -4,6 +4,7 @@ runs and caches stay in a temporary folder.
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -11,6 +12,13 @@ from hypothesis import settings
 
 settings.register_profile("downslope", deadline=None, derandomize=True, print_blob=True)
 settings.load_profile("downslope")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _ctrl_c_is_heard() -> None:
+    """A shell starts what it puts in the background with Ctrl-C ignored, and our children inherit that."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -27,6 +27,7 @@ def test_the_demo_fails_is_repaired_and_its_twin_is_healthy(
     assert sorted(each.name for each in Path("runs/demo").iterdir() if each.is_file()) == [
         "digits_mlp.py",
         "fixed.toml",
+        "fixed_changes.py",
         "report.html",
     ]
     follow = next(row for row in rows if row.startswith("next")).split()

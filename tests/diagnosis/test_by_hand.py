@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import io
 import runpy
 from pathlib import Path
@@ -195,9 +196,10 @@ def alone(folder: Path, body: str) -> str:
 @pytest.mark.parametrize("name", SOUND)
 def test_a_sound_update_by_hand_is_healthy_and_the_same_to_the_last_bit(name: str, tmp_path: Path) -> None:
     body, steps, lr = SOUND[name]
+    gc.collect()  # hooks of earlier tests go with what they look at
     hooks = len(torch_module._global_forward_pre_hooks)
     found, status, output = watched(tmp_path, body + TAIL)
-    assert len(torch_module._global_forward_pre_hooks) == hooks
+    assert len(torch_module._global_forward_pre_hooks) <= hooks
     assert output == alone(tmp_path, body + TAIL)
     assert found is not None
     assert (found.run.summary["steps"], found.notes, exit_status(found, status)) == (steps, [], 0), str(found)

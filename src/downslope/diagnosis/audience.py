@@ -338,7 +338,9 @@ class Audience:
 
     def unstepped(self) -> Run | None:
         """The run of optimizers that never stepped, though backward was called; None without."""
-        held = {id(p): p for each in self.roles.values() for p in parameters_of(*each.track.optimizers)}
+        made = [rule for each in self.roles.values() for rule in each.track.optimizers]
+        real = [rule for rule in made if not isinstance(rule, Hand)]
+        held = {id(p): p for p in parameters_of(*real)} if real else {}
         return never_stepped(list(held.values()), len(self._pending))
 
     def conclude(self, role: Role, status: Status) -> Run:
