@@ -17,20 +17,7 @@ from downslope.diagnosis.diagnosis import Diagnosis
 from downslope.diagnosis.hand import Update
 from downslope.diagnosis.script import exit_status, watch_script
 from downslope.reporting import console
-
-HEAD = """
-import math, sys
-import torch
-from torch import nn
-import torch.nn.functional as F
-torch.manual_seed(0)
-X = torch.randn(640, 10)
-Y = (X @ torch.linspace(-1, 1, 10)[:, None]).tanh()
-C = (X @ torch.randn(10, 4)).argmax(1)
-def batches(steps, size=32):
-    for step in range(steps):
-        yield torch.randint(640, (size,))
-"""
+from tests.diagnosis.watched import HEAD
 
 NET = """
 model = nn.Sequential(nn.Linear(10, 32), nn.ReLU(), nn.Linear(32, 1))
