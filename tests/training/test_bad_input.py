@@ -106,6 +106,17 @@ def test_unusable_input_is_one_clear_line_and_leaves_no_run(case: str, tmp_path:
     assert not (tmp_path / "run").exists() or case == "a batch norm that meets one example"
 
 
+def test_a_run_that_failed_midway_says_how_far_it_came(tmp_path: Path) -> None:
+    made = CASES["a batch norm that meets one example"][0]()
+    problem, recipe = made if isinstance(made, tuple) else (made, ds.Recipe(batch_size=16, epochs=1))
+    with pytest.raises(InputError, match="step 2 failed"):
+        ds.fit(problem, recipe, folder=tmp_path / "run", progress=False)
+    run = ds.load_run(tmp_path / "run")
+    assert run.status == "failed"
+    assert run.summary["steps"] == 1
+    assert run.summary["seconds"] > 0
+
+
 def test_a_folder_that_held_something_else_keeps_it(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "notes.txt").write_text("mine", encoding="utf-8")

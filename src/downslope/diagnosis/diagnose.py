@@ -219,6 +219,7 @@ class _Session(Session):
             self._references(rest=True)
             if run.status != "diverged":
                 self._record("capacity", lambda: capacity.measure(run, self.problem))
+                self._widen()
         self._signal()
 
     def _straighten(self) -> None:
@@ -246,6 +247,15 @@ class _Session(Session):
             found = next((f for f in _flat(judge(run).findings) if f.symptom == name), None)
             if found is not None and found.remedies and not answered(run):
                 self._try(found)
+
+    def _widen(self) -> None:
+        """A larger model beside what won back only a part: of a small one, many a setting wins something."""
+        trials = self.run.facts["trials"]
+        found = registry()["high-bias"].check(self.run)
+        if not isinstance(found, Finding) or not found.remedies[0].provable:
+            return
+        if "high-bias" not in trials and any(gain(each) >= MATERIAL for each in trials.values()):
+            self._try(found)
 
     def _gap(self) -> bool:
         """Whether eval mode answers worse than training mode: such a run can have learnt well and be sick."""

@@ -48,10 +48,10 @@ def trying(run: Run) -> bool:
     return run.facts.get("trials") is not None
 
 
-def answered(run: Run) -> bool:
-    """Whether one cause already gives back most of the way."""
+def answered(run: Run, beside: str | None = None) -> bool:
+    """Whether one cause, `beside` left out, already gives back most of the way."""
     trials: Mapping[str, Mapping[str, Any]] = run.facts.get("trials") or {}
-    return any(gain(each) >= CERTAIN for each in trials.values())
+    return any(gain(each) >= CERTAIN for name, each in trials.items() if name != beside)
 
 
 def gain(trial: Mapping[str, Any]) -> float:

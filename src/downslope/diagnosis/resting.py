@@ -56,4 +56,6 @@ class Resting:
 
 def _untouched(norm: Any) -> bool:
     mean, var = norm.running_mean, norm.running_var
+    if mean is None or mean.is_meta or var.is_meta:
+        return False
     return not bool(mean.any()) and bool(torch.equal(var, torch.ones_like(var)))

@@ -142,9 +142,9 @@ def render(concept: Concept) -> RenderableType:
     for symbol, meaning in concept.symbols.items():
         symbols.add_row(Text(symbol, style="cyan"), Text(meaning))
     formula = Text("\n".join(part.strip() for part in concept.formula.split(";  ")), style="cyan")
-    places = Table(box=None, pad_edge=False, show_header=False)
-    for label, value in _places(concept):
-        places.add_row(Text(label, style="dim"), Text(value))
+    places = [Text.assemble((f"{label:<9}", "dim"), value) for label, value in _places(concept)]
+    for each in places:  # a line break of ours would break what is copied
+        each.no_wrap, each.overflow = True, "ignore"
     return Group(
         Text(f"{concept.id}  {concept.title}", style="bold"),
         Text(concept.section, style="dim"),
@@ -152,7 +152,7 @@ def render(concept: Concept) -> RenderableType:
         Text(concept.text),
         Padding(formula, (1, 2)),
         Padding(symbols, (0, 2, 1, 2)),
-        places,
+        *places,
     )
 
 

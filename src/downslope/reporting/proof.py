@@ -44,14 +44,15 @@ def section(repaired: Repair, after: Run | None = None, *, key: str = "proof") -
             _unproved(repaired),
         ]
         body = "".join(f'<div class="card">{part}</div>' for part in parts if part)
-        lead = setting(repaired) + "; control and remedy start from the same seeds."
+        same = "; control and remedy start from the same seeds." if repaired.trials else "."
+        lead = setting(repaired) + same
     return Section(id=key, title="Proof of the remedy", body=body, lead=lead, rank=15, short="Proof")
 
 
 def setting(repaired: Repair) -> str:
     """How the proof was made, in one sentence."""
     if not repaired.trials:
-        return "Nothing was tried"
+        return "No remedy was put to the proof"
     seconds = repaired.seconds - repaired.diagnosis.seconds
     return (
         f"{len(repaired.trials)} {plural('remedy', len(repaired.trials))} x {len(repaired.seeds)} seeds "

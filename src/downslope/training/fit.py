@@ -140,6 +140,8 @@ def _fit(
             _summarise(loop, started)
     except BaseException as error:
         run.status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+        took = loop.earlier + time.perf_counter() - started
+        run.summary = {"steps": state.step, "seconds": took} | run.summary
         recorder.close()
         if isinstance(error, InputError) and not state.step and not resume:
             recorder.discard()

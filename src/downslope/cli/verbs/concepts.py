@@ -37,7 +37,7 @@ def concepts(
             found = book.find(name)
             content, picture = asdict(found), book.render(found)
         if not json:
-            Console(highlight=False).print(picture)
+            Console(highlight=False).print(picture, crop=False)
         voice.document({"verb": "concepts"} | content)
         return DONE
 

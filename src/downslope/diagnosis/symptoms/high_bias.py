@@ -26,7 +26,7 @@ from downslope.core.problem import Problem
 from downslope.core.run import Run
 from downslope.diagnosis.lead import lead
 from downslope.diagnosis.progress import progress, table
-from downslope.diagnosis.proof import MATERIAL, answered
+from downslope.diagnosis.proof import MATERIAL, answered, gain, proved, trial_of, tried
 from downslope.diagnosis.reach import squashed
 from downslope.diagnosis.symptom import Clear, Unknown, Verdict, symptom
 from downslope.diagnosis.unfinished import unfinished
@@ -74,8 +74,10 @@ def high_bias(run: Run) -> Verdict:
     beyond = lead(run)
     if beyond is not None and beyond < MATERIAL / 2:
         return Clear(f"{said}, but only by heart: on held-out data {max(beyond, 0.0):.0%}")
-    if answered(run):
+    if answered(run, beside="high-bias"):
         return Clear(f"{said}, but another cause explains the run")
+    trial = trial_of(run, "high-bias")
+    wins = trial is not None and gain(trial) >= MATERIAL
     edits = _remedies(run)
     return Finding(
         symptom="high-bias",
@@ -89,7 +91,9 @@ def high_bias(run: Run) -> Verdict:
             provenance="convention: what a remedy must win back to be worth a warning",
         ),
         message=f"Two hidden layers of 64 reach a loss of {plain:.3g}; this model reaches {same:.3g} under "
-        f"the best of recipes or under L-BFGS, and a constant guess {base:.3g}.",
+        f"the best of recipes or under L-BFGS, and a constant guess {base:.3g}."
+        f"{tried(run, 'high-bias') if wins else ''}",
+        also=proved(run, "high-bias") if wins else (),
         remedies=edits,
         source=_SOURCE,
     )
@@ -104,7 +108,7 @@ def _loss(rows: Sequence[Mapping[str, Any]], what: str) -> float | None:
 def _tried(run: Run) -> list[float]:
     """What the model came to in trials: with more steps, other rates, another start."""
     trials: Mapping[str, Mapping[str, Any]] = run.facts.get("trials") or {}
-    known = [each.get("loss") for each in trials.values()]
+    known = [each.get("loss") for name, each in trials.items() if name != "high-bias"]
     return [float(each) for each in known if each is not None and math.isfinite(each)]
 
 
