@@ -175,3 +175,12 @@ def test_a_first_row_of_numbers_taken_as_the_header_is_told(write: Writer) -> No
     told = load_path(path, "0.3").told
     assert any("first row, all numbers, was taken as the header" in line for line in told)
     assert not any("first row" in line for line in load_path(path).told)
+
+
+def test_columns_named_alike_are_told_and_two_targets_refused(write: Writer) -> None:
+    path = write("a,b,a,y,y\n" + "".join(f"{i},{i % 3},{-i},{i},{2 * i}\n" for i in range(20)))
+    found = read_cells(path, "b")
+    assert found.names == ["a", "b", "a.2", "y", "y.2"]
+    assert [each for each in found.doubts if "a.2" in each] == ["2 columns named 'a': the second is called a.2"]
+    with pytest.raises(DataError, match="2 columns named 'y': the target must be one"):
+        read_cells(path, "y")

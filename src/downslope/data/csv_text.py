@@ -103,6 +103,8 @@ def read_cells(path: Path, target: str | None = None) -> Cells:
         doubts.append(f"no header found: columns are named {names[0]} to {names[-1]}")
     elif all(number(cell) is not None for cell in rows[0]):
         doubts.append("the first row, all numbers, was taken as the header, as it holds the target's name")
+    else:
+        doubts += _alike(path, rows[0], target)
     told += doubts
     _check_lengths(path, names, rows, lines, spans)
     if start == len(rows):
@@ -203,6 +205,17 @@ def _header(rows: list[list[str]], target: str | None) -> tuple[list[str], int]:
             names[i] = name if seen[name] == 1 else f"{name}.{seen[name]}"
         return names, 1
     return [f"column{i + 1}" for i in range(len(first))], 0
+
+
+def _alike(path: Path, header: list[str], target: str | None) -> list[str]:
+    """What is to be said of columns with the same name; of two targets nobody knows which is meant."""
+    again = [name for name, count in Counter(cell for cell in header if cell).items() if count > 1]
+    if target in again:
+        raise DataError(
+            f"{path.name} has {header.count(target or '')} columns named {target!r}: the target must be one; "
+            "rename or remove the others"
+        )
+    return [f"{header.count(each)} columns named {each!r}: the second is called {each}.2" for each in again]
 
 
 def _names_its_columns(first: list[str], below: list[list[str]]) -> bool:
