@@ -181,6 +181,6 @@ def test_columns_named_alike_are_told_and_two_targets_refused(write: Writer) -> 
     path = write("a,b,a,y,y\n" + "".join(f"{i},{i % 3},{-i},{i},{2 * i}\n" for i in range(20)))
     found = read_cells(path, "b")
     assert found.names == ["a", "b", "a.2", "y", "y.2"]
-    assert [each for each in found.doubts if "a.2" in each] == ["2 columns named 'a': the second is called a.2"]
+    assert "2 columns named 'a': the second is called a.2" in found.doubts
     with pytest.raises(DataError, match="2 columns named 'y': the target must be one"):
         read_cells(path, "y")
