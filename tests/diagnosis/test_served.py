@@ -121,6 +121,31 @@ def test_a_rate_that_moves_nothing_is_not_put_down_to_the_order(tmp_path: Path) 
     assert severities(found).get("unshuffled-data") in (None, "info")
 
 
+_CONVOLUTIONS = """
+model = nn.Sequential(
+    nn.Unflatten(1, (1, 8, 8)), nn.Conv2d(1, 12, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
+    nn.Conv2d(12, 24, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(96, 10),
+)
+"""
+
+
+@pytest.mark.parametrize("lr", [0.01, 0.03])
+def test_a_model_that_is_driven_to_and_fro_by_batches_of_one_class_stands_for_their_order(
+    tmp_path: Path, lr: float
+) -> None:
+    optimizer = _SGD.format(lr=lr, momentum=0.9)
+    sick = watched(tmp_path, _CLASSES.format(sort=True) + _CONVOLUTIONS, optimizer)
+    assert sick.findings[0].symptom == "unshuffled-data", str(sick)
+    assert sick.findings[0].severity == "critical"
+    assert "learning-rate-too-high" not in [each.symptom for each in sick.findings]
+    assert watched(tmp_path, _CLASSES.format(sort=True) + _CONVOLUTIONS, optimizer, shuffle=True).healthy
+
+
+def test_batches_of_one_class_are_not_blamed_where_no_step_moves_anything(tmp_path: Path) -> None:
+    found = watched(tmp_path, _CLASSES.format(sort=True), _SGD.format(lr=1e-7, momentum=0.0))
+    assert severities(found).get("unshuffled-data") in (None, "info")
+
+
 def test_the_share_between_batches_is_that_of_an_analysis_of_variance() -> None:
     target = torch.randn(20, 32, dtype=torch.float64) + torch.arange(20.0)[:, None] / 10
     served = Served()

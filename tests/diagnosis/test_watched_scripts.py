@@ -62,6 +62,26 @@ def test_a_physical_law_with_residual_zero_is_no_constant_target(tmp_path: Path)
     assert "targets were not seen" in reason(found, "constant-target")
 
 
+def test_held_out_tensors_beside_a_loader_are_validation_and_its_batches_are_not(tmp_path: Path) -> None:
+    body = """
+from torch.utils.data import DataLoader, TensorDataset
+loader = DataLoader(TensorDataset(X[:500], C[:500]), batch_size=32, shuffle=True)
+model = nn.Sequential(nn.Linear(10, 32), nn.ReLU(), nn.Linear(32, 4))
+rule = torch.optim.Adam(model.parameters(), 1e-2)
+for epoch in range(6):
+    for x, y in loader:
+        rule.zero_grad(); F.cross_entropy(model(x), y).backward(); rule.step()
+    with torch.no_grad():
+        again = F.cross_entropy(model(x), y)
+        held = F.cross_entropy(model(X[500:]), C[500:])
+print(held.item())
+"""
+    found, _, output = watched(tmp_path, body)
+    assert found.run.history.series("valid_loss").values[-1] == pytest.approx(float(output))
+    alone, _, _ = watched(tmp_path, body.replace("X[500:]), C[500:]", "x), y"))
+    assert "valid_loss" not in alone.run.history
+
+
 @pytest.mark.parametrize("batch", [64, 200, 400])
 def test_variance_is_judged_from_few_validation_batches(batch: int, tmp_path: Path) -> None:
     sick, status, _ = watched(tmp_path, OVERFIT, "100", "40", str(batch))

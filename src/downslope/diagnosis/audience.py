@@ -245,12 +245,12 @@ class Audience:
             for role in self.roles.values() if self._new else ():
                 role.gathered.judged(call.args[0])
             self._calls.append(call._replace(seen=self._look(call.args[0]) if self._new else {}))
-            self._target = call.args[1]
+            self._target = self.held_out.trained_on(call.args[1])
             if len(self._calls) > 8:
                 del self._calls[0]
         elif not torch.is_grad_enabled() and self._steps:
-            own = self._target is call.args[1] or id(self._dataset) in self._training
-            if not own:
+            served = id(self._dataset) in self._training and not self.held_out.beyond(call.args[1])
+            if not (served or self._target is call.args[1]):
                 self.held_out.scored(_place(), self._steps, call)
 
     def _look(self, output: Tensor) -> dict[int, dict[str, Any]]:

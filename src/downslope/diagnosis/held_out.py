@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from downslope.core.history import Series
 from downslope.core.run import Run
@@ -52,6 +53,16 @@ class HeldOut:
     def __init__(self) -> None:
         self._calls: dict[Place, Call] = {}
         self._passes: dict[Place, dict[int, Scored]] = {}
+        self._most = 0
+
+    def trained_on(self, target: Tensor) -> Tensor:
+        """The same; noted is how many examples it holds."""
+        self._most = max(self._most, _rows(target))
+        return target
+
+    def beyond(self, target: Tensor) -> bool:
+        """Whether it holds more examples than any batch that was trained on: it is none from their loader."""
+        return _rows(target) > self._most
 
     def scored(self, place: Place, step: int, call: Call) -> None:
         """A loss without a gradient, after `step` steps of all optimizers."""
@@ -60,7 +71,7 @@ class HeldOut:
             # A call is kept for what it is, not for what went through it.
             empty = target[:0].detach() if target.dim() else target.detach()
             self._calls[place] = call._replace(args=(empty, empty, *call.args[2:]), value=empty)
-        rows = len(target) if target.dim() else 1
+        rows = _rows(target)
         parts = target.numel() if _of_sums(call) else 1
         self._passes.setdefault(place, {}).setdefault(step, []).append((value / max(parts, 1), rows))
 
@@ -195,6 +206,10 @@ def unlike(values: Any, base: float, said: bool) -> str | None:
             "monitor.validate(loss=...) or monitor.validate(metric=...)"
         )
     return None
+
+
+def _rows(target: Tensor) -> int:
+    return len(target) if target.dim() else 1
 
 
 def _spread(run: Run) -> float:

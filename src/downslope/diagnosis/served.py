@@ -70,6 +70,7 @@ class Served:
     def measured(self) -> dict[str, Any] | None:
         """``explained``, ``expected``, ``z`` and ``batches``, as `measure.order` gives them, and the costs.
 
+        ``classes`` says whether the targets are classes, not numbers.
         ``fresh`` is the mean loss of batches whose targets are new, in that of a constant guess on them;
         ``stale`` the median loss of the others in that of a constant guess on all; both of the later half of
         the run, and None where fewer than `FEWEST` were new. Nothing at all where the targets do not vary, or
@@ -96,7 +97,7 @@ class Served:
         explained = between / total
         return {
             "explained": explained, "expected": expected, "z": (explained - expected) / deviation,
-            "batches": b, "watched": True,
+            "batches": b, "watched": True, "classes": kept[0].second is None,
         } | self._costs(mean, overall, total / n)  # fmt: skip
 
     def _costs(self, mean: Tensor, overall: Tensor, variance: float) -> dict[str, float | None]:
