@@ -6,6 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
+import numpy as np
+
 from downslope.core.edits import SetRecipe
 from downslope.core.run import Run
 
@@ -52,11 +54,14 @@ def rates_tried(run: Run) -> bool:
 
 
 def own_rate(run: Run) -> float | None:
-    """The learning rate of the run: its recipe's, or the first that was seen; None where neither is known."""
+    """The learning rate of the run: its recipe's, or the highest that was seen; None where neither is known.
+
+    A warm-up begins at 0.
+    """
     if run.recipe is not None and run.recipe.lr is not None:
         return float(run.recipe.lr)
     rates = run.history.series("lr").values
-    return float(rates[0]) if len(rates) and math.isfinite(rates[0]) else None
+    return float(rates.max()) if len(rates) and np.isfinite(rates).all() else None
 
 
 def momentum_of(run: Run) -> float:

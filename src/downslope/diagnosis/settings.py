@@ -39,6 +39,12 @@ def settings_of(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
     return found
 
 
+def rates_of(*optimizers: torch.optim.Optimizer) -> list[float]:
+    """The learning rate of every group as it stands, those without one left out."""
+    found = [group.get("lr") for each in optimizers for group in each.param_groups]
+    return [float(each) for each in found if each is not None]
+
+
 def parameters_of(*optimizers: torch.optim.Optimizer) -> list[Tensor]:
     """Every parameter that the optimizers hold."""
     return [p for each in optimizers for group in each.param_groups for p in group["params"]]

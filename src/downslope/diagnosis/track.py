@@ -23,7 +23,7 @@ from downslope.diagnosis.holding import Holding
 from downslope.diagnosis.inquest import Inquest, autopsy, placed
 from downslope.diagnosis.leftover import Leftover
 from downslope.diagnosis.pace import Pace
-from downslope.diagnosis.settings import parameters_of, settings_of
+from downslope.diagnosis.settings import parameters_of, rates_of, settings_of
 from downslope.training.choices import ProbeTimes
 from downslope.training.environment import environment
 from downslope.training.recorder import Recorder
@@ -281,6 +281,7 @@ class Track:
             facts["leftover"] = left
         if (flow := self.holding.measured()) is not None:
             facts["flow"] = flow
+        facts["rates_left"] = rates_of(*self.optimizers)
         facts["resting"] = None if "modules" in facts else self.eye.resting.measured(self.eye.owns)
         facts["not_measured"] = facts.get("not_measured", {}) | self.unseen()
         run.choices |= {"probe_price": self._times.price, "probes": self._times.taken}

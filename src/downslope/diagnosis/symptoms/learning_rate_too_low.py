@@ -1,6 +1,7 @@
 """Learning rate too low. The loss falls steadily, smoothly, and is nowhere when the steps are used up.
 
-The weights hardly move: an update of a millionth of the weight cannot go far in some thousand steps. What
+The weights hardly move: an update of a millionth of the weight cannot go far in some thousand steps. Or they
+move no more, because a schedule took the rate away in the first of them (`downslope.diagnosis.spent`). What
 looks like it and is not: a gradient that does not arrive (then the update is small only in some layers), a
 run that has arrived, and too few steps at a rate that is right (then a larger rate does not help).
 Source: Bengio 2012, Practical recommendations, section 3.1; the ratio of update to weight: Karpathy, CS231n.
@@ -12,7 +13,7 @@ import math
 
 import numpy as np
 
-from downslope.core.edits import SetRecipe
+from downslope.core.edits import Advice, Edit, SetRecipe
 from downslope.core.finding import Evidence, Finding, Severity, Where
 from downslope.core.recipe import optimizer_defaults
 from downslope.core.run import Run
@@ -31,6 +32,7 @@ from downslope.diagnosis.proof import (
     trying,
 )
 from downslope.diagnosis.rates import best_rate, own_rate, rates_tried
+from downslope.diagnosis.spent import GONE, MOST, Spent, spent
 from downslope.diagnosis.symptom import Clear, Unknown, Verdict, symptom
 from downslope.diagnosis.unfinished import BOUGHT, TOLD, unfinished
 
@@ -78,6 +80,8 @@ def learning_rate_too_low(run: Run) -> Verdict:
         return Unknown("inputs or weights out of scale made the first loss: it says not how far the run came")
     if not how.ended_far:
         return Clear(f"the run came far enough{moved}")
+    if (gone := spent(run)) is not None and (told := _by_schedule(run, gone)) is not None:
+        return told
     certain = update < CERTAIN and (how.standing or _unmoved(run, update))
     if run.facts.get("truncated") and not certain:
         return Unknown("the run was cut short, so that a small rate may still arrive")
@@ -99,6 +103,43 @@ def learning_rate_too_low(run: Run) -> Verdict:
     if severity is None:
         return Clear(refuted(run, "learning-rate-too-low") + moved)
     return _finding(run, severity, update, higher)
+
+
+def _by_schedule(run: Run, gone: Spent) -> Verdict | None:
+    """The verdict on a schedule that left the run without a rate; None where nothing can be told of it."""
+    certain = gone.starved(progress(run))
+    trial = trial_of(run, "learning-rate-too-low")
+    if trial is None and not certain and (not trying(run) or answered(run)):
+        return None
+    severity = settle(run, "learning-rate-too-low", strong=certain)
+    if severity is None:
+        return Clear(refuted(run, "learning-rate-too-low"))
+    schedule = None if run.recipe is None else run.recipe.schedule
+    edit: Edit = Advice(
+        "step the scheduler once an epoch, after the loop over its batches, or give it a gamma or a T_max "
+        f"that lasts for {gone.steps} steps"
+    )
+    if schedule is not None:
+        edit = SetRecipe({"schedule": "constant"}, {"schedule": schedule})
+    return Finding(
+        symptom="learning-rate-too-low",
+        title="learning rate too low",
+        severity=severity,
+        where=Where(steps=(gone.since, gone.steps)),
+        evidence=Evidence(
+            name=f"steps taken at {GONE:.0%} of the highest rate or less",
+            value=gone.share,
+            threshold=MOST,
+            unit="share of the run",
+            provenance="convention: a hundred such steps do what one did",
+        ),
+        also=proved(run, "learning-rate-too-low"),
+        message=f"The schedule took the rate from {gone.peak:.3g} to {gone.last:.3g}, and to a hundredth of "
+        f"it by step {gone.since} of {gone.steps}: together all steps weigh as much as {gone.weight:.0f} at "
+        f"{gone.peak:.3g}.{tried(run, 'learning-rate-too-low')}",
+        remedies=(edit,),
+        source=_SOURCE,
+    )
 
 
 def _steps(run: Run) -> Unknown | Clear | None:
