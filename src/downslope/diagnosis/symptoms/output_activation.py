@@ -2,8 +2,9 @@
 
 A softmax before an objective that applies its own (the loss stops at 1.46 for 10 classes and the gradient is
 flattened), a ReLU on a target that is negative, a softmax over a single unit (always 1), a missing sigmoid
-before a likelihood of probabilities. What looks like it and is not: a log-softmax before a cross-entropy,
-which changes nothing, and a bounded output whose targets stay in its range.
+before a likelihood of probabilities, a softmax where several labels of an example can hold at once. What
+looks like it and is not: a log-softmax before a cross-entropy, which changes nothing, a bounded output whose
+targets stay in its range, and a softmax before a binary cross-entropy on targets that sum to 1.
 Source: Goodfellow, Bengio and Courville 2016, Deep Learning, section 6.2.2; the rules of UMLAUT (Schoop,
 Huang and Hartmann 2021) for the same mistakes.
 """
@@ -53,6 +54,8 @@ class _Fault:
     """Whether the output can never say what is wanted: then no trial is needed."""
     partial: bool = False
     """Whether only some of what is wanted is out of reach: a run that has hardly begun does not show it."""
+    sure: bool = True
+    """Whether it costs something whatever the noise of the targets; otherwise only a trial tells."""
 
 
 @symptom(
@@ -87,7 +90,7 @@ def output_activation(run: Run) -> Verdict:
         severity = "critical"
     else:
         far = how.diverged or (how.share is not None and how.share < SOLVED)
-        far = far and not (fault.partial and short(run))
+        far = far and fault.sure and not (fault.partial and short(run))
         severity = settle(run, "output-activation", strong=far, material=BLUNDER) or "info"
     module = output.get("module")
     fell = f" It fell to {how.final:.3g}, where no likelihood can go." if below else ""
@@ -192,6 +195,8 @@ def _squashed_score(output: Mapping[str, Any], expects: str, activation: str | N
 
 def _no_probability(output: Mapping[str, Any], expects: str, activation: str | None) -> _Fault | None:
     inside = output["min"] >= 0 and output["max"] <= 1
+    if activation == "softmax" and expects == "probability" and output["rows_sum_to_one"]:
+        return _tied(output)
     if activation in ("sigmoid", "softmax", "hardsigmoid"):
         return None
     if expects == "probabilities":
@@ -215,6 +220,30 @@ def _no_probability(output: Mapping[str, Any], expects: str, activation: str | N
         f"{output['max']:.3g}{_ending(activation)}.",
         edits,
         hopeless=not inside,
+    )
+
+
+def _tied(output: Mapping[str, Any]) -> _Fault | None:
+    """A softmax where every label of an example is a question of its own."""
+    cost: Mapping[str, float] | None = output.get("tied")
+    if cost is None or cost["most"] < BLUNDER:
+        return None
+    after = "put a sigmoid in the place of the softmax at the end of the model"
+    return _Fault(
+        Evidence(
+            name="least loss of outputs that share a sum of 1",
+            value=cost["most"],
+            threshold=BLUNDER,
+            unit="share of the way from a constant guess",
+            provenance="what a perfect model would still lose",
+        ),
+        f"{output['objective']} asks for a probability of every label, and the softmax makes those of an "
+        f"example share a sum of 1: its targets add up to {cost['low']:.3g} to {cost['high']:.3g}, "
+        f"{cost['mean']:.3g} in the mean.",
+        _replacing(output, "torch.nn:Sigmoid", after),
+        hopeless=cost["surely"] > HOPELESS,
+        partial=True,
+        sure=cost["surely"] > CLIPPED,
     )
 
 

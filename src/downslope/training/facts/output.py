@@ -21,6 +21,7 @@ from downslope.core.recipe import Recipe
 from downslope.objectives.meaning import meaning
 from downslope.training.facts.expects import agreeing
 from downslope.training.facts.sample import PROBED, precision, sample
+from downslope.training.facts.tied import tied
 
 _NODES = {
     "SoftmaxBackward0": "softmax", "SigmoidBackward0": "sigmoid", "ReluBackward0": "relu",
@@ -51,7 +52,7 @@ def measure(problem: Problem, recipe: Recipe) -> dict[str, Any]:
     Returns:
         ``activation``, ``module`` (qualified name, None for a function), ``units`` (per example), ``shape``,
         ``min``, ``max``, ``std``, ``rows_sum_to_one``, ``expects``, ``expects_target``, ``objective``,
-        ``reduction``, ``dead`` (all outputs equal), ``outside`` (`outside`).
+        ``reduction``, ``dead`` (all outputs equal), ``outside``, ``tied`` (`outside`).
     """
     model = problem.build(recipe.seed, recipe.init)
     batch = sample(problem.train_source, PROBED, precision(model))
@@ -106,7 +107,8 @@ def outside(expects: str | None, target: Any) -> dict[str, Any]:
     ``log(1 + exp(z)) - y z`` has a least value for y in [0, 1] only: for any other y it falls without end.
 
     Returns:
-        ``outside`` with ``low``, ``high`` and ``two`` (whether of two values); empty where all is well.
+        ``outside`` with ``low``, ``high`` and ``two`` (whether of two values), where they leave it; else, of
+        probabilities, ``tied``, what it costs that they share a sum (`tied`); or nothing.
     """
     if expects not in ("logit", "probability") or not isinstance(target, Tensor):
         return {}
@@ -115,7 +117,7 @@ def outside(expects: str | None, target: Any) -> dict[str, Any]:
     y = target.detach().double()
     low, high = float(y.min()), float(y.max())
     if not (low < -BEYOND or high > 1.0 + BEYOND):
-        return {}
+        return {"tied": tied(target)} if expects == "probability" else {}
     two = bool(torch.isin(y, y.new_tensor([low, high])).all())
     return {"outside": {"low": low, "high": high, "two": two}}
 
