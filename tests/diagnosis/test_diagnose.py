@@ -80,6 +80,8 @@ def test_inputs_and_targets_that_hide_one_another_are_tried_together() -> None:
     assert found.root is not None
     assert found.root.symptom == "unscaled-inputs"
     assert "unscaled-targets" in found.symptoms
+    proved = found.run.facts["trials"]["unscaled-inputs"]["edit"]
+    assert str(found.root.remedies[0]) == proved == "standardise the inputs and standardise the targets"
 
 
 def test_noise_that_nothing_can_learn_is_put_down_to_the_inputs_and_to_nothing_else() -> None:

@@ -43,7 +43,9 @@ class Arm:
     problem: Problem
     recipe: Recipe
     scores: dict[int, float] = field(default_factory=dict[int, float])
-    """Seed to score."""
+    """Seed to score, as it counts."""
+    measured: dict[int, float] = field(default_factory=dict[int, float])
+    """Seed to score, as it was measured."""
     error: str = ""
     """Why it cannot be trained."""
     rising: bool = False
@@ -56,6 +58,15 @@ class Arm:
     """Whether its gain did not show on other splits of the data."""
     left_at: str = ""
     """Why it was given no more seeds."""
+
+    def told(self, seed: int) -> float:
+        """The score of `seed` as people are told it."""
+        return self.measured.get(seed, self.scores[seed])
+
+    @property
+    def below(self) -> bool:
+        """Whether any score is worse than what it counts as."""
+        return any(self.told(each) != counted for each, counted in self.scores.items())
 
     @property
     def proving(self) -> list[int]:
@@ -167,7 +178,7 @@ class Contest:
             if arm is self.control:  # it stays in the contest, as a lost run
                 arm.scores[seed] = self._lost
             return
-        arm.scores[seed] = self.yard.read(run, arm.problem)
+        arm.scores[seed], arm.measured[seed] = self.yard.read(run, arm.problem)
         arm.rising = _rising(run, self.yard)
 
     @property
@@ -246,8 +257,8 @@ class Contest:
         verdict: Verdict = "works, not kept" if sure else "worse" if gain.high < 0 else "not confirmed"
         return Trial(
             edit=edit,
-            before=tuple(self.control.scores[each] for each in seeds),
-            after=tuple(arm.scores[each] for each in seeds),
+            before=tuple(self.control.told(each) for each in seeds),
+            after=tuple(arm.told(each) for each in seeds),
             gain=gain,
             verdict="kept" if arm is kept else verdict,
             reason="" if arm is kept or sure else arm.left_at,

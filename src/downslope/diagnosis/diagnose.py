@@ -7,7 +7,6 @@ import time
 from typing import Any
 
 from downslope.core.asked import check_asked
-from downslope.core.edits import Combined, StandardiseInputs, StandardiseTargets
 from downslope.core.errors import DataError, DownslopeError, InputError, ModelError
 from downslope.core.finding import Finding
 from downslope.core.problem import Problem
@@ -35,7 +34,7 @@ from downslope.diagnosis.measure import (
 )
 from downslope.diagnosis.price import Price, price
 from downslope.diagnosis.progress import progress as how_far
-from downslope.diagnosis.proof import MATERIAL, answered, gain
+from downslope.diagnosis.proof import MATERIAL, TOGETHER, answered, gain
 from downslope.diagnosis.session import Folder, Session
 from downslope.diagnosis.symptom import rank_of, registry
 from downslope.diagnosis.unfinished import unfinished
@@ -356,10 +355,9 @@ class _Session(Session):
         """One trial of both remedies; where it does more than either alone, both are to blame."""
         trials = self.run.facts["trials"]
         alone = max(gain(trials[f.symptom]) for f in findings if f.symptom in trials)
-        edits = (StandardiseInputs(), StandardiseTargets())
-        found = self._trial(Combined(edits))
+        found = self._trial(TOGETHER)
         if found is not None and gain(found) > alone + MATERIAL:
-            trials.update({f.symptom: found for f in findings})
+            trials.update({f.symptom: found | {"together": True} for f in findings})
 
     def _try(self, finding: Finding) -> None:
         found = self._trial(finding.remedies[0])

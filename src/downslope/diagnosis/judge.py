@@ -14,7 +14,7 @@ from downslope.diagnosis.bidden import in_words
 from downslope.diagnosis.diagnosis import Diagnosis
 from downslope.diagnosis.early import inflated, little, short, sudden
 from downslope.diagnosis.progress import progress
-from downslope.diagnosis.proof import CERTAIN, gain, trial_of
+from downslope.diagnosis.proof import CERTAIN, as_tried, gain, trial_of
 from downslope.diagnosis.symptom import Clear, Symptom, Unknown, missing, rank_of, registry
 from downslope.diagnosis.unjudged import by_the_end, halted, interrupted, withdraw
 
@@ -65,7 +65,7 @@ def judge(run: Run) -> Diagnosis:
 def _told(finding: Finding, run: Run) -> Finding:
     """The finding with its modules called as people know them, and remedies that can be acted on."""
     names = tuple(called(run.facts, each) for each in finding.where.modules)
-    remedies = in_words(run, finding.remedies)
+    remedies = in_words(run, as_tried(run, finding.symptom, finding.remedies))
     return replace(finding, where=replace(finding.where, called=names), remedies=remedies)
 
 

@@ -382,7 +382,9 @@ class Mending:
             rest = f"; and {len(words) - SHOWN} more" if len(words) > SHOWN else ""
             result.notes.append(f"Tried from one seed besides: {'; '.join(words[:SHOWN])}{rest}.")
         if contest.control.scores:
-            result.before = fmean(contest.control.scores.values())
+            result.before = fmean(map(contest.control.told, contest.control.scores))
+            arms = [contest.control, *contest.arms.values()]
+            result.floor = self.yard.worst if any(each.below for each in arms) else None
         if kept is None:
             return
         proof = next(each for each in result.trials if each.verdict == "kept")

@@ -11,6 +11,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from downslope.core.edits import Combined, Edit, StandardiseInputs, StandardiseTargets
 from downslope.core.finding import Evidence, Severity
 from downslope.core.run import Run
 from downslope.diagnosis.progress import progress
@@ -28,6 +29,9 @@ CERTAIN = 0.8
 """A cause whose remedy recovers this share of the way is the answer; no later one is tried. Convention."""
 
 
+TOGETHER = Combined((StandardiseInputs(), StandardiseTargets()))
+"""The remedy of inputs and targets that are both out of scale: one hides the other."""
+
 _CLAIM = "convention: what a remedy must win back to be worth a warning; bench/diagnosis"
 
 
@@ -41,6 +45,14 @@ def not_tried(run: Run) -> str:
 def trial_of(run: Run, symptom: str) -> Mapping[str, Any] | None:
     """The paired trial of this symptom's remedy; None if there was none."""
     return (run.facts.get("trials") or {}).get(symptom)
+
+
+def as_tried(run: Run, symptom: str, remedies: tuple[Edit, ...]) -> tuple[Edit, ...]:
+    """The remedies with what the trial proved in front: where that was of two causes, both of theirs."""
+    trial = trial_of(run, symptom)
+    if trial is None or not trial.get("together"):
+        return remedies
+    return (TOGETHER, *(each for each in remedies if not each.provable))
 
 
 def trying(run: Run) -> bool:

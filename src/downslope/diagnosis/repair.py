@@ -43,6 +43,7 @@ class Repair:
         kept: The edit that won; None where none did or nothing was to fix.
         before: Mean score of the untouched control; None where nothing was tried.
         after: Mean score of what is kept; None where nothing won.
+        floor: Where any score is worse than a constant guess: that of one, as which it counts in a gain.
         measure: What is scored: "valid accuracy", "valid loss", "train loss".
         advice: Remedies that no trial can prove.
         seeds: Seeds of the trials.
@@ -60,6 +61,7 @@ class Repair:
     kept: Edit | None = None
     before: float | None = None
     after: float | None = None
+    floor: float | None = None
     measure: str = ""
     advice: list[Edit] = field(default_factory=list[Edit])
     seeds: tuple[int, ...] = ()
@@ -76,6 +78,13 @@ class Repair:
             else "problem and recipe stay as they are"
         )
         self.notes.append(f"Interrupted: what was not tried by then is not judged; {kept}.")
+
+    @property
+    def counted(self) -> str:
+        """How scores count that are worse than a constant guess; "" where there are none."""
+        if self.floor is None or not self.trials:
+            return ""
+        return f"What is worse than a constant guess ({self.floor:.4g}) counts as one in every gain."
 
     @property
     def idle(self) -> bool:
@@ -142,7 +151,8 @@ class Repair:
         return plain(
             {
                 "kept": None if self.kept is None else self.kept.to_dict() | {"text": str(self.kept)},
-                "before": self.before, "after": self.after, "measure": self.measure, "diff": self.diff,
+                "before": self.before, "after": self.after, "floor": self.floor,
+                "measure": self.measure, "diff": self.diff,
                 "trials": [each.to_dict() for each in self.trials],
                 "screened": [each.to_dict() for each in self.screened],
                 "advice": [str(each) for each in self.advice],
@@ -162,6 +172,7 @@ class Repair:
         if self.kept is None and not self.interrupted:
             tried = "; ".join(str(each.edit) for each in self.trials) or "no remedy could be tried"
             lines.append(f"Nothing helped for certain. Tried: {tried}.")
+        lines += [self.counted] if self.counted else []
         lines += [f"unproved: {each}" for each in self.advice]
         return "\n".join([*lines, *self.notes])
 

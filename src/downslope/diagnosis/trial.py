@@ -22,7 +22,8 @@ class Trial:
         edit: The remedy.
         before: What the control reached, one value a seed, in `measure`'s unit.
         after: What the remedy reached from the same seeds.
-        gain: Paired difference, positive where the remedy is better.
+        gain: Paired difference, positive where the remedy is better; what is worse than a constant guess
+            counts as one in it.
         verdict: What came of it.
         reason: Why, where that needs saying.
     """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from downslope.core.errors import DownslopeError
 from downslope.core.problem import Problem
@@ -26,6 +26,15 @@ LEAST = 0.02
 """Share of the way from the constant below which no gain is worth a change, however certain. Convention."""
 
 _COLUMNS = {"train_loss": "loss", "train_metric": "metric"}
+
+
+class Score(NamedTuple):
+    """What a run reached."""
+
+    counted: float
+    """By which it is compared: what is worse than a constant guess, or lost, counts as one."""
+    measured: float
+    """As it is; as counted where nothing finite came."""
 
 
 class Yardstick:
@@ -87,17 +96,20 @@ class Yardstick:
         values = [each.get(self._column) for each in diagnosis.run.facts.get("references") or ()]
         self.known += [float(each) for each in values if each is not None and math.isfinite(each)]
 
-    def read(self, run: Run, own: Problem) -> float:
-        """The score of a run of `own`, an edit of the problem; what is lost counts as a constant guess."""
+    def read(self, run: Run, own: Problem) -> Score:
+        """The score of a run of `own`, an edit of the problem."""
         if self.rare is not None:
-            return self._balanced(run)
+            value = self._balanced(run)
+            return Score(value, value)
         comparable = own.objective is self.problem.objective
-        found = score(run, self.problem, self.held, comparable=comparable)
+        scores = score(run, self.problem, self.held, comparable=comparable)
         worst = self.worst
-        value = cast("float | None", found.get(self._column))
+        value = cast("float | None", scores.get(self._column))
         if value is None or not math.isfinite(value):
-            return 0.0 if worst is None else worst
-        return float(value) if worst is None or self.sign * (value - worst) > 0 else worst
+            lost = 0.0 if worst is None else worst
+            return Score(lost, lost)
+        found = float(value)
+        return Score(found if worst is None or self.sign * (found - worst) > 0 else worst, found)
 
     def _balanced(self, run: Run) -> float:
         if run.status == "diverged":

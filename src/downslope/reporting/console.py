@@ -97,6 +97,7 @@ def of_repair(repaired: Repair) -> list[Row]:
         rows.append(
             Row("nothing won for certain: recipe and problem stay as they are", indent=2, tone="warn")
         )
+    rows += [Row(repaired.counted, indent=2, tone="faint")] if repaired.counted else []
     rows += [Row(f"{each}  (by hand, unproved)", indent=2) for each in repaired.advice]
     rows += [Row(note, label="note", indent=2, tone="faint") for note in repaired.notes]
     return rows

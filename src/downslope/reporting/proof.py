@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from downslope.core.edits import SetRecipe
@@ -126,6 +127,7 @@ def _picture(repaired: Repair, key: str) -> str:
         return ""
     names = [_short(_arrowed(each.edit)) for each in trials]
     traces: list[Trace] = []
+    trials = [_within(each, repaired) for each in trials]
     traces += [_joins(each, name) for each, name in zip(trials, names, strict=True)]
     traces.append(_dots(trials, names, repaired.seeds, after=False))
     traces.append(_dots(trials, names, repaired.seeds, after=True))
@@ -142,6 +144,15 @@ def _picture(repaired: Repair, key: str) -> str:
     height = 110 + 40 * len(trials)
     title = f"Before and after, each seed: {measure(repaired)}"
     return Figure(id=f"{key}-seeds", title=title, choices=[choice], height=height).html()
+
+
+def _within(trial: Trial, repaired: Repair) -> Trial:
+    """The trial with its scores as they count, so that a lost run does not squeeze all others together."""
+    if repaired.floor is None:
+        return trial
+    pick, floor = (max if higher_is_better(repaired) else min), repaired.floor
+    before, after = (tuple(pick(each, floor) for each in values) for values in (trial.before, trial.after))
+    return replace(trial, before=before, after=after)
 
 
 def _joins(trial: Trial, name: str) -> Trace:
@@ -187,7 +198,8 @@ def _trials(repaired: Repair) -> str:
         rows.append([edited(trial.edit), before, after, difference, word + reason])
     head = ("remedy", "before", "after", "paired difference", "verdict")
     kept = {i: "kept" for i, each in enumerate(repaired.trials) if each.verdict == "kept"}
-    return table(head, rows, numeric=(1, 2, 3), marked=kept)
+    counted = f'<p class="muted">{text(repaired.counted)}</p>' if repaired.counted else ""
+    return table(head, rows, numeric=(1, 2, 3), marked=kept) + counted
 
 
 def _kept(repaired: Repair, key: str) -> str:
