@@ -26,14 +26,12 @@ from downslope.core.modules import named_modules
 from downslope.diagnosis.ear import Ear
 from downslope.diagnosis.measure.start import count_norms, has_matrix, layer_hook
 from downslope.diagnosis.resting import Resting
+from downslope.diagnosis.strangers import Strangers
 from downslope.training.facts.output import described, node_hook
 from downslope.training.probes import Observer
 
 _IN_PLACE = "the model is compiled in place; model = torch.compile(model) lets it be run beside"
 _SCRIPTED = "a model of torch.jit takes no hooks; train the model it was made of to have it looked into"
-
-STRANGERS = 4
-"""Models without a parameter of the optimizer that are noted."""
 
 Seen = Callable[[nn.Module, tuple[Any, ...], Mapping[str, Any], Any], None]
 
@@ -53,7 +51,7 @@ class Eye:
         observers: Prefix of the names to observer; one model has the prefix "".
         layers: What the first forward pass showed of each layer, for the facts of the start.
         output: The first output: its last activation and its values; None before.
-        strangers: Outermost modules that were called in training and hold no parameter of the optimizer.
+        strangers: Modules that were called in training and that the optimizer, or the model, does not have.
         blind: Why outputs and activations are not seen; None while they are.
     """
 
@@ -76,8 +74,8 @@ class Eye:
         self.output: dict[str, Any] | None = None
         self.nodes: list[tuple[str, Any]] = []
         self.blind: str | None = None
-        self.strangers: list[weakref.ref[nn.Module]] = []
-        self._inner: set[int] = set()
+        self.strangers = Strangers()
+        self._at: Observer | None = None
         self._roots: dict[int, str] = {}
         self._held: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
         self._handles: list[RemovableHandle] = []
@@ -176,24 +174,24 @@ class Eye:
             self._held[module] = known
         return known
 
-    def _meet(self, module: nn.Module) -> None:
-        """Note the outermost of the modules that are trained by nobody we know of."""
-        if self.model is not None or len(self.strangers) >= STRANGERS or id(module) in self._inner:
-            return
-        self._inner.update(id(each) for each in module.modules())
-        if any(p.requires_grad for p in module.parameters()):
-            self.strangers.append(weakref.ref(module))
-
     # -- hooks --------------------------------------------------------------------------------------------
 
-    def before(self, module: nn.Module) -> None:
+    def before(self, module: nn.Module, args: Any) -> None:
         """Before the call of any module."""
-        if torch.compiler.is_compiling() or self._busy or not torch.is_grad_enabled():
+        if torch.compiler.is_compiling() or not torch.is_grad_enabled():
+            return
+        if self._busy:
+            if self._at is not None:
+                self.strangers.inside(module, self._at.names)
             return
         if id(module) in self._called:
             return
-        if not module.training or not self.owns(module):
-            (self._meet if module.training else self.resting.met)(module)
+        if not module.training:
+            self.resting.met(module)
+            return
+        if not self.owns(module):
+            if self.model is None:
+                self.strangers.meet(module, args, bool(self._called))
             return
         if in_place(module) or isinstance(module, torch.jit.ScriptModule):
             self.blind = _IN_PLACE if in_place(module) else _SCRIPTED
@@ -202,7 +200,7 @@ class Eye:
         if self.model is None and id(module) not in self._roots:
             self._adopt(module)
         observer = self.observers[self._roots.get(id(module), next(iter(self.observers)))]
-        self._busy = True
+        self._busy, self._at = True, observer
         extra = self._first_hooks(observer) if self._first else []
         self._handles += extra
         observer.attach()
@@ -348,12 +346,12 @@ def _weakly(eye: Eye) -> Any:
     """Torch's global forward pre-hook, which keeps nothing alive."""
     held = weakref.ref(eye)
 
-    def hook(module: nn.Module, _: Any) -> None:
+    def hook(module: nn.Module, args: Any) -> None:
         found = held()
         if found is None:
             return
         try:
-            found.before(module)
+            found.before(module, args)
         except Exception as error:  # noqa: BLE001 (nothing we look at may end anybody's training)
             found.fault(error)
 

@@ -138,6 +138,7 @@ class Gathered:
             bad: Values that are not finite, met where no sample was kept.
         """
         facts = run.facts
+        facts["foreign"] = self.foreign
         if self.batch_size is not None:
             facts["batch_size"] = self.batch_size
         target = torch.cat(self.targets) if self.targets else None

@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
-from weakref import ref
 
 import torch
 from torch import Tensor, nn
 
 from downslope.core.run import Run
 from downslope.diagnosis.settings import parameters_of
+from downslope.diagnosis.strangers import Strangers, described, untrained
 from downslope.training.probes import Observer
 
 LOOKS = 2
@@ -26,6 +26,8 @@ PASSES = 10
 """Backward passes without a step, from which a script meant to train. Convention."""
 
 _TRAINED = "trained"
+_OUTER = ("before", "after")
+_UNTAKEN = ("left out", "unregistered")
 
 
 @dataclass
@@ -36,6 +38,10 @@ class _Row:
     why: str
     size: float
     looks: int = 1
+    ids: frozenset[int] = frozenset()
+    place: str = ""
+    """"loose", "before" or "after" of what the model does not have; "" of its own."""
+    untrained: bool = False
 
 
 @dataclass
@@ -45,12 +51,12 @@ class Holding:
     Attributes:
         optimizers: Those that are watched.
         held: Ids of the parameters that any optimizer known holds.
-        strangers: Models that were called in training, none of whose parameters the optimizers hold.
+        strangers: Modules that were called in training and that the optimizers, or the model, do not have.
     """
 
     optimizers: tuple[torch.optim.Optimizer, ...]
     held: Callable[[], set[int]] | None = None
-    strangers: list[ref[nn.Module]] = field(default_factory=list["ref[nn.Module]"])
+    strangers: Strangers = field(default_factory=Strangers)
     looks: int = 0
     idle: int = 0
     """Looks at which no parameter of the optimizers had a gradient."""
@@ -91,13 +97,24 @@ class Holding:
                 why = _why(parameters, held, first, (name or "model") in called)
                 self._note(prefix + name, parameters, why)
         self.orphans += any(id(p) not in inside and p.grad is None for p in own) and bool(inside)
-        for each in self.strangers:
+        self._outside(observers, held)
+
+    def _outside(self, observers: Mapping[str, Observer], held: set[int]) -> None:
+        """What the model does not have: called inside it all the same, or before or after it."""
+        for prefix, observer in observers.items():
+            for name, parameters, fresh in self.strangers.left(observer.inner):
+                why = "unregistered" if _untaken(parameters, held) else _TRAINED
+                self._note(f"<{prefix}{name}", parameters, why, "loose", fresh)
+        for number, (each, after) in enumerate(self.strangers.outer):
             if (module := each()) is not None:
                 whole = list(module.parameters())
-                reached = _reached(whole) and not any(id(p) in held for p in whole)
-                self._note(f"<{type(module).__name__}>", whole, "left out" if reached else _TRAINED)
+                why = "left out" if _untaken(whole, held) else _TRAINED
+                place = "after" if after else "before"
+                self._note(f"<{number}<{described(module)}", whole, why, place, untrained(module))
 
-    def _note(self, name: str, parameters: list[nn.Parameter], why: str | None) -> None:
+    def _note(
+        self, name: str, parameters: list[nn.Parameter], why: str | None, place: str = "", fresh: bool = False
+    ) -> None:
         if name in self._moved or why is None:
             return
         if why == _TRAINED:
@@ -106,7 +123,8 @@ class Holding:
         size = _size(parameters)
         row = self._rows.get(name)
         if row is None:
-            self._rows[name] = _Row(sum(p.numel() for p in parameters), why, size)
+            count, ids = sum(p.numel() for p in parameters), frozenset(id(p) for p in parameters)
+            self._rows[name] = _Row(count, why, size, 1, ids, place, fresh)
         elif row.size != size or row.why != why:
             self._forget(name)
         else:
@@ -121,18 +139,24 @@ class Holding:
     def measured(self) -> dict[str, Any] | None:
         """The fact ``flow`` of a watched run, as `measure.flow` gives it; None where too little was seen.
 
-        Beside it ``watched``, and ``sure``: whether what is left out cannot be meant. That is where nothing
-        at all is trained, where the optimizer holds parameters of no model instead, and where a later layer
-        is left out while one before it is trained.
+        Beside it ``watched``, ``sure``: whether what is left out cannot be meant, and ``outside``: rows of
+        modules that are called and that the model does not have, with their ``place``. It is sure where
+        nothing at all is trained, where the optimizer holds parameters of no model instead, and where a later
+        layer is left out while one before it is trained.
         """
         if self.looks < LOOKS:
             return None
-        rows = {name: row for name, row in self._rows.items() if row.looks >= LOOKS}
+        late = set[int]() if self.held is None else self.held()  # an optimizer may have come since
+        rows = {
+            name: row
+            for name, row in self._rows.items()
+            if row.looks >= LOOKS and not (row.why in _UNTAKEN and row.ids & late)
+        }
         nothing = self.idle == self.looks
-        whole = {name: row for name, row in rows.items() if name.startswith("<")} if nothing else {}
+        whole = {name: row for name, row in rows.items() if row.place in _OUTER} if nothing else {}
         if whole:
             return _flow(whole, sum(row.parameters for row in whole.values()), sure=True)
-        own = {name: row for name, row in rows.items() if not name.startswith("<")}
+        own = {name: row for name, row in rows.items() if not row.place}
         if nothing:
             own = {name: row for name, row in own.items() if row.why == "cut"}
             own = own if own and not any(self._order.values()) else {}
@@ -146,7 +170,11 @@ class Holding:
         later = any(
             row.why == "left out" and trained and names.index(name) > trained[0] for name, row in own.items()
         )
-        return _flow(own, self._total, sure=later or self.orphans == self.looks)
+        found = _flow(own, self._total, sure=later or self.orphans == self.looks)
+        # What looks trained may be features, or a judge, that somebody took from elsewhere.
+        outside = [(name, row) for name, row in rows.items() if row.place and row.untrained]
+        told = [_told(name, row) | {"place": row.place} for name, row in outside]
+        return found | ({"outside": told} if told else {})
 
 
 def never_stepped(parameters: Sequence[Tensor], passes: int) -> Run | None:
@@ -161,12 +189,19 @@ def never_stepped(parameters: Sequence[Tensor], passes: int) -> Run | None:
 
 
 def _flow(rows: Mapping[str, _Row], total: int, *, sure: bool) -> dict[str, Any]:
-    held = [
-        {"name": name.strip("<>") or "model", "parameters": row.parameters, "why": row.why}
-        for name, row in rows.items()
-    ]
+    held = [_told(name, row) for name, row in rows.items()]
     trained = total - sum(row.parameters for row in rows.values())
     return {"parameters": total, "trained": trained, "held": held, "watched": True, "sure": sure}
+
+
+def _told(name: str, row: _Row) -> dict[str, Any]:
+    plain = name.rpartition("<")[2].strip(">")
+    return {"name": plain or "model", "parameters": row.parameters, "why": row.why}
+
+
+def _untaken(parameters: list[nn.Parameter], held: set[int]) -> bool:
+    """Whether the loss depends on the parameters and no optimizer holds any of them."""
+    return not any(id(p) in held for p in parameters) and _reached(parameters)
 
 
 def _why(parameters: list[nn.Parameter], held: set[int], first: set[int], called: bool) -> str | None:
@@ -188,6 +223,6 @@ def _reached(parameters: Iterable[Tensor]) -> bool:
 
 
 def _size(parameters: list[nn.Parameter]) -> float:
-    real = [p.detach().double() for p in parameters if p.is_floating_point()]
-    sizes: list[Tensor] = [torch.linalg.vector_norm(each) for each in real]
+    real = [p.detach() for p in parameters if p.is_floating_point()]
+    sizes: list[Tensor] = [torch.linalg.vector_norm(each, dtype=torch.float64) for each in real]
     return sum(float(each) for each in sizes)

@@ -216,3 +216,143 @@ for at in batches({steps}):
         assert (found.root.symptom, found.root.severity) == (NAME, "critical")
         assert "optimizer.step()" in str(found.root.remedies[0])
         assert not found.healthy
+
+
+HIDDEN = """
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layers = KEPT
+        self.head = nn.Linear(8, 4)
+    def forward(self, x):
+        for layer in self.layers:
+            x = F.relu(layer(x))
+        return self.head(x)
+model = Net()
+rule = torch.optim.Adam(model.parameters(), 5e-3)
+for at in batches(200):
+    rule.zero_grad()
+    F.cross_entropy(model(X[at]), C[at]).backward()
+    rule.step()
+everything = model.parameters()
+"""
+
+PLAIN = "[nn.Linear(10, 12), nn.Linear(12, 8)]"
+
+
+@pytest.mark.parametrize("kept", [PLAIN, f"{{'a': {PLAIN}[0], 'b': nn.Linear(12, 8)}}.values()"])
+def test_layers_in_a_plain_list_are_named_with_their_share(kept: str, tmp_path: Path) -> None:
+    found = watched(tmp_path, "C = C[torch.randperm(640)]\n" + HIDDEN.replace("KEPT", kept))
+    assert found.root is not None, str(found)
+    assert (found.root.symptom, found.root.severity) == (NAME, "critical")
+    assert found.root.evidence.value == pytest.approx(236 / 272)
+    names = found.root.where.modules
+    expected = ("layers[0] (Linear 10x12)", "layers[1] (Linear 12x8)")
+    assert names == (expected if kept == PLAIN else ("Linear 10x12", "Linear 12x8"))
+    assert "nn.ModuleList" in str(found.root.remedies[0])
+
+
+def test_parameters_in_a_plain_list_are_named(tmp_path: Path) -> None:
+    kept = "[nn.Parameter(0.01 * torch.randn(10, 12)), nn.Parameter(0.01 * torch.randn(12, 8))]"
+    body = HIDDEN.replace("KEPT", kept).replace("layer(x)", "x @ layer")
+    found = watched(tmp_path, "C = C[torch.randperm(640)]\n" + body)
+    assert found.root is not None, str(found)
+    assert (found.root.symptom, found.root.severity) == (NAME, "critical")
+    assert found.root.where.modules == ("layers[0] (Parameter 10x12)", "layers[1] (Parameter 12x8)")
+
+
+LISTED = {
+    "registered": HIDDEN.replace("KEPT", f"nn.ModuleList({PLAIN})"),
+    "in a list beside, and registered": HIDDEN.replace("KEPT", PLAIN).replace(
+        "        self.head", "        self.kept = nn.ModuleList(self.layers)\n        self.head"),
+    "given to the optimizer": HIDDEN.replace("KEPT", PLAIN).replace(
+        "model.parameters(), 5e-3",
+        "[*model.parameters(), *(p for n in model.layers for p in n.parameters())], 5e-3"),
+    "fixed features, hidden from the state": HARD + HIDDEN.replace(
+        "KEPT", f"{PLAIN}; [p.requires_grad_(False) for n in self.layers for p in n.parameters()]"),
+    "features of elsewhere, hidden from the state": HARD + HIDDEN.replace(
+        "KEPT", f"{PLAIN}; [p.data.add_(torch.randn_like(p)) for n in self.layers for p in n.parameters()]"),
+    "a teacher in a list": HARD + HIDDEN.replace("KEPT", f"nn.ModuleList({PLAIN})").replace(
+        "        self.head", "        self.teacher = [nn.Linear(10, 4)]\n        self.head").replace(
+        "        for layer", "        with torch.no_grad(): self.t = self.teacher[0](x)\n        for layer"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LISTED)
+def test_layers_in_a_list_that_are_trained_or_meant_to_stay_are_no_finding(name: str, tmp_path: Path) -> None:
+    found = watched(tmp_path, LISTED[name])
+    assert NAME not in found.symptoms
+
+
+def test_hidden_layers_of_a_run_that_does_well_without_them_are_told_and_no_fault(tmp_path: Path) -> None:
+    wide = HIDDEN.replace("KEPT", "[nn.Linear(10, 256)]").replace("nn.Linear(8, 4)", "nn.Linear(256, 4)")
+    found = watched(tmp_path, wide)
+    assert found.healthy, str(found)
+    finding = next(each for each in found.findings if each.symptom == NAME)
+    assert finding.severity == "info"
+    assert "No fault where it is meant" in finding.message
+
+
+PARTS = """
+encoder = nn.Sequential(nn.Linear(10, 16), nn.ReLU(), nn.Linear(16, 3))
+decoder = nn.Sequential(nn.Linear(3, 16), nn.ReLU(), nn.Linear(16, 10))
+first = torch.optim.Adam(encoder.parameters(), 3e-3)
+second = torch.optim.Adam(OTHER.parameters(), 3e-3)
+for at in batches(300):
+    first.zero_grad(); second.zero_grad()
+    F.mse_loss(decoder(encoder(X[at])), X[at]).backward()
+    first.step(); second.step()
+everything = [*encoder.parameters(), *decoder.parameters()]
+"""
+
+
+def test_the_second_half_of_a_model_in_no_optimizer_is_named(tmp_path: Path) -> None:
+    found = watched(tmp_path, PARTS.replace("OTHER", "encoder"))
+    assert found.root is not None, str(found)
+    assert (found.root.symptom, found.root.severity) == (NAME, "warning")
+    assert found.root.where.modules == ("Sequential (Linear 3x16 to Linear 16x10)",)
+    assert found.root.evidence.value == pytest.approx(234 / 461)
+
+
+JUDGED = """
+model, judge = nn.Linear(10, 10), nn.Sequential(nn.Linear(10, 64), nn.Tanh(), nn.Linear(64, 32))
+MORE
+rule = torch.optim.Adam(model.parameters(), 1e-2)
+for at in batches(300):
+    rule.zero_grad()
+    F.mse_loss(judge(model(X[at])), judge(X[at].flip(1)).detach()).backward()
+    rule.step()
+everything = model.parameters()
+"""
+TAKEN = "for each in judge.parameters(): each.data += 0.3 * torch.randn_like(each)"
+BESIDE = {
+    "two halves": PARTS.replace("OTHER", "decoder"),
+    "one optimizer that comes later": PARTS.replace("OTHER", "decoder").replace(
+        "second = ", "second = None if True else ").replace("second.zero_grad()", "late()").replace(
+        "second.step()", "second.step()").replace("for at", """
+n = 0
+def late():
+    global second, n
+    n += 1
+    if n <= 100: second = torch.optim.SGD(decoder.parameters(), 0.0)
+    if n == 101: second = torch.optim.Adam(decoder.parameters(), 3e-3)
+for at"""),
+    "a judge of elsewhere, its gradients never used": JUDGED.replace("MORE", TAKEN),
+    "a judge of random weights": JUDGED.replace("MORE", ""),
+    "a body of elsewhere, its head alone trained": HARD + """
+body, head = nn.Sequential(nn.Linear(10, 64), nn.Tanh()), nn.Linear(64, 4)
+rule = torch.optim.Adam(head.parameters(), 1e-2)
+for at in batches(200):
+    rule.zero_grad()
+    F.cross_entropy(head(body(X[at])), C[at]).backward()
+    rule.step()
+everything = head.parameters()
+""",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BESIDE)
+def test_what_is_called_beside_a_model_and_meant_so_is_no_fault(name: str, tmp_path: Path) -> None:
+    found = watched(tmp_path, BESIDE[name])
+    assert found.healthy, str(found)
+    assert (NAME in found.symptoms) is (name == "a judge of random weights")  # told, as no fault

@@ -16,16 +16,21 @@ from typing import Any
 from downslope.core.edits import Advice, Edit, LetThrough, SetRecipe, Unfreeze
 from downslope.core.finding import Evidence, Finding, Severity, Where
 from downslope.core.run import Run
-from downslope.diagnosis.early import little, short
-from downslope.diagnosis.progress import progress
+from downslope.diagnosis.early import FEW, little, short
+from downslope.diagnosis.progress import Progress, progress
 from downslope.diagnosis.proof import not_tried, proved, refuted, settle, tried
 from downslope.diagnosis.symptom import Clear, Unknown, Verdict, symptom
+
+FALL = 0.25
+"""Share of the first loss by which a run must have got below it to have learnt more than little, where
+nothing else is known to compare it with. Autoencoders with an untrained decoder fell by 0.05 to 0.17."""
 
 _SOURCE = "Yosinski et al. 2014, section 4"
 _WORDS = {
     "frozen": "they are held fixed (requires_grad=False)",
     "cut": "no gradient comes back to them (detach, no_grad, argmax, numpy in the forward pass)",
     "left out": "the optimizer does not hold them",
+    "unregistered": "the model calls them and does not have them, so that model.parameters() leaves them out",
     "never stepped": "backward() was called and the optimizer's step() never",
     "cleared": "their gradients were gone at every step (zero_grad after backward, or no backward)",
 }
@@ -45,6 +50,9 @@ def frozen_parameters(run: Run) -> Verdict:
     """Parameters that the loss depends on and no step changes, in a run far from what is reachable."""
     flow: Mapping[str, Any] = run.facts["flow"]
     held: Sequence[Mapping[str, Any]] = flow["held"]
+    beside = _beside(run, flow)
+    if beside is not None and (beside.severity != "info" or not held):
+        return beside
     if not held:
         return Clear("every parameter that counts gets a gradient and is in the optimizer")
     count = sum(each["parameters"] for each in held)
@@ -92,6 +100,40 @@ def _seen(run: Run, flow: Mapping[str, Any], said: str) -> Verdict:
     return Unknown(f"{said}: {not_tried(run)}")
 
 
+def _beside(run: Run, flow: Mapping[str, Any]) -> Finding | None:
+    """The verdict on modules that get a gradient, look untrained, and are no part of what is trained.
+
+    A judge or fixed features are used so on purpose, and the run then learns. What stands between the model
+    and its loss, and what the model calls without having it, is blamed for a run that learnt little; what
+    comes before it only where the run stands.
+    """
+    rows: Sequence[Mapping[str, Any]] = flow.get("outside") or ()
+    how = progress(run)
+    stands = how.standing and not little(run) and not short(run)
+    between = [each for each in rows if each["place"] == "after" and run.facts.get("foreign")]
+    held = [each for each in rows if each["place"] == "loose"] + between
+    held += [each for each in rows if each["place"] == "before" and stands]
+    if not held:
+        return None
+    count = sum(each["parameters"] for each in held)
+    every = flow["parameters"] + count
+    said = f"{count} of {every} parameters that get a gradient never change ({', '.join(_names(held))})"
+    severity: Severity = "critical" if stands else "warning" if _poor(run, how) else "info"
+    return _finding(run, severity, count / every, said, held)
+
+
+def _poor(run: Run, how: Progress) -> bool:
+    """Whether the run ended far from its goal; where that is not known, whether its loss hardly fell."""
+    if short(run) or (run.summary.get("steps") or 0) < FEW:
+        return False
+    if how.share is not None:
+        return how.ended_far
+    if how.first is None or how.final is None:
+        return False
+    fall = how.final - how.first if run.maximize else how.first - how.final
+    return fall < FALL * abs(how.first)
+
+
 def _finding(
     run: Run, severity: Severity, share: float, said: str, held: Sequence[Mapping[str, Any]]
 ) -> Finding:
@@ -135,6 +177,9 @@ def _remedies(run: Run, held: Sequence[Mapping[str, Any]]) -> tuple[Edit, ...]:
         names = ", ".join(by["left out"])
         whose = "make the optimizer from the parameters of the model that is trained"
         edits.append(Advice(f"{whose} ({names} too), after its last layer is in place"))
+    if by["unregistered"]:
+        names = ", ".join(by["unregistered"])
+        edits.append(Advice(f"keep {names} in an nn.ModuleList or nn.ParameterList (a dict: nn.ModuleDict)"))
     if by["cleared"]:
         edits.append(Advice("call backward() after zero_grad() and before step(), on a loss of this model"))
     if by["never stepped"]:
