@@ -80,7 +80,7 @@ def __getattr__(name: str) -> Any:
     if name not in _HOME:
         from downslope.core.names import did_you_mean
 
-        raise AttributeError(f"downslope has no {name!r}{did_you_mean(name, _HOME, 0.6)}")
+        raise AttributeError(f"downslope has no {name!r}{did_you_mean(name, _HOME)}")
     module, _, attribute = _HOME[name].partition(":")
     found: Any = importlib.import_module(module)
     if attribute:

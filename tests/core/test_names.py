@@ -31,3 +31,23 @@ def test_the_nearest_name_is_told(kind: Any) -> None:
     name = sorted(names.TABLE[kind])[0]
     with pytest.raises(UnknownNameError, match=f"did you mean '{name}'"):
         names.resolve(kind, name[:-1] + "q" + name[-1])
+
+
+@pytest.mark.parametrize(
+    ("given", "allowed", "near"),
+    [
+        ("adma", ["adam", "sgd"], "adam"),
+        ("Wieght_decay", ["lr", "weight_decay"], "weight_decay"),
+        ("decay", ["lr", "weight_decay"], "weight_decay"),
+        ("cross", ["cross_entropy", "hinge"], "cross_entropy"),
+    ],
+)
+def test_a_slip_a_beginning_and_a_word_of_a_name_are_near(given: str, allowed: list[str], near: str) -> None:
+    assert names.did_you_mean(given, allowed) == f"; did you mean {near!r}?"
+
+
+@pytest.mark.parametrize(
+    ("given", "other"), [("nosuch", "random-search"), ("nothing", "hinge"), ("lion", "linear"), ("mnist", "init")]
+)
+def test_a_word_of_another_meaning_is_not_suggested(given: str, other: str) -> None:
+    assert names.did_you_mean(given, [other]) == f"; known: {other}"

@@ -31,6 +31,7 @@ def test_a_concept_is_found_by_name_by_number_and_by_other_words() -> None:
     [
         ("nesterof", "did you mean 'nesterov'"),
         ("zzzz", "`downslope concepts` lists them"),
+        ("nosuch", "`downslope concepts` lists them"),
         ("39", "numbered from 1 to 38"),
         ("0", "numbered from 1 to 38"),
         ("", "lists them"),

@@ -165,7 +165,7 @@ def assigned(groups: Sequence[Group], named: Sequence[Named]) -> list[int | None
 
 
 def _nearest(pattern: str, known: Sequence[str]) -> str:
-    close = names.nearest(pattern, known, 1)
+    close = names.nearest(pattern, known, 1, 0.5)
     return f" (nearest: {close[0]!r})" if close else ""
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import re
 from collections.abc import Iterable
 from typing import Any, Literal
 
@@ -142,12 +143,23 @@ RECIPE_KEYS = {
 """What other libraries call a key of a recipe."""
 
 
-def nearest(given: str, allowed: Iterable[str], limit: int = 3, ratio: float = 0.5) -> list[str]:
-    """The `limit` names of `allowed` closest to `given`, best first, of difflib's `ratio` or more."""
-    return difflib.get_close_matches(given.lower(), list(allowed), n=limit, cutoff=ratio)
+def nearest(given: str, allowed: Iterable[str], limit: int = 3, ratio: float = 0.7) -> list[str]:
+    """The `limit` names of `allowed` close to `given`, best first.
+
+    Close is a name of difflib's `ratio` or more (a slip in a name of four letters has 0.75, words of another
+    meaning come up to 0.67), and one that `given` begins or is a word of: "decay" is near "weight_decay".
+    """
+    given, allowed = given.lower(), list(allowed)
+    slips = difflib.get_close_matches(given, allowed, n=limit, cutoff=ratio)
+    longer = [name for name in allowed if len(given) > 2 and _begins_or_is_word(given, name.lower())]
+    return list(dict.fromkeys([*slips, *sorted(longer, key=len)]))[:limit]
 
 
-def did_you_mean(given: str, allowed: Iterable[str], ratio: float = 0.5) -> str:
+def _begins_or_is_word(given: str, name: str) -> bool:
+    return name.startswith(given) or given in re.split(r"[-_. ]", name)
+
+
+def did_you_mean(given: str, allowed: Iterable[str], ratio: float = 0.7) -> str:
     """``"; did you mean 'adam'?"``, or the list of what is allowed where nothing is near."""
     allowed = sorted(allowed)
     close = nearest(given, allowed, 1, ratio)
