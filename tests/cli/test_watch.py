@@ -120,5 +120,8 @@ def test_a_module_runs_as_python_m_runs_it(tmp_path: Path) -> None:
     assert done.stdout == alone.stdout, done.stderr
     assert done.returncode == guard.DONE
     assert "fit     60 steps" in done.stderr
+    assert done.stderr.startswith("app.train  CPU")
+    (package / "__main__.py").write_text("from . import train\n")
+    assert watched(tmp_path, "-m", "app", *words[2:]).stderr.startswith("app  CPU")
     missing = watched(tmp_path, "-m", "app.nothing")
     assert (missing.returncode, missing.stderr.count("\n")) == (guard.UNUSABLE, 1)

@@ -47,7 +47,8 @@ def test_a_slip_a_beginning_and_a_word_of_a_name_are_near(given: str, allowed: l
 
 
 @pytest.mark.parametrize(
-    ("given", "other"), [("nosuch", "random-search"), ("nothing", "hinge"), ("lion", "linear"), ("mnist", "init")]
+    ("given", "other"),
+    [("nosuch", "random-search"), ("nothing", "hinge"), ("lion", "linear"), ("mnist", "init")],
 )
 def test_a_word_of_another_meaning_is_not_suggested(given: str, other: str) -> None:
     assert names.did_you_mean(given, [other]) == f"; known: {other}"

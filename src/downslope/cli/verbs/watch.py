@@ -61,6 +61,8 @@ def watch(
             voice.document({"verb": "watch", "script_exit": ended, "findings": None})
             complain(f"{script}: no step of a torch optimizer was seen, so there is nothing to diagnose")
             return exit_status(found, ended)
+        if module:
+            found.run.facts["script"] = str(script)  # a package is known by its name, not as __main__.py
         voice.show([*console.header(found.run), *console.of_run(found.run), *console.of_diagnosis(found)])
         written, failure = attempted(lambda: place and save_report(place, found.run, found) and report)
         voice.show(console.opened(written))
