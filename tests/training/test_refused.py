@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -47,6 +48,12 @@ CASES: dict[str, tuple[Callable[[], Any], str]] = {
     "a list as budget": (lambda: ds.repair(regression(), HOW, budget=[1]), "budget=[1]: must be a time"),
     "half a seed": (lambda: ds.repair(regression(), HOW, seeds=2.5), "seeds=2.5: must be an integer"),
     "a text as loss": (lambda: watched().step("a"), "monitor.step(loss): 'a': must be one number"),
+    "settings that are no table": (lambda: ds.Recipe(settings=3), "settings=3: must be a table"),
+    "a complex objective": (
+        lambda: fitted(classification(objective=lambda o, t: (o * 1j).sum())), "returned a complex number"),
+    "a complex term": (
+        lambda: fitted(classification(objective=lambda o, t: {"a": (o * 1j).sum()})), "a complex number"),
+    "no terms": (lambda: fitted(classification(objective=lambda o, t: {})), "returned no terms"),
     "a key without a like": (
         lambda: ds.Recipe(optimizer="sgd", betas=(0.9, 0.99)), "known: average, batch_size"),
 }  # fmt: skip
@@ -106,3 +113,30 @@ def test_what_the_package_has_not_is_not_guessed_from_afar() -> None:
         _ = ds.tune  # type: ignore[attr-defined]
     with pytest.raises(AttributeError, match="did you mean 'repair'"):
         _ = ds.repiar  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("what", ["metric", "model"])
+def test_what_would_fail_at_the_end_is_refused_before_the_first_step(what: str, tmp_path: Path) -> None:
+    class InTrainingOnly(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(4, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            assert self.training or what == "metric", "of mine"
+            return self.layer(x)
+
+    metric = (lambda output, target: output) if what == "metric" else None
+    problem = regression(model=InTrainingOnly, metric=metric, valid=None)
+    with pytest.raises(DownslopeError, match="metric failed" if what == "metric" else "in eval mode"):
+        ds.fit(problem, HOW, folder=tmp_path / "run", progress=False)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_metric_that_wants_more_than_one_batch_is_not_refused() -> None:
+    def ranked(output: Tensor, target: Tensor) -> float:
+        if len(target) <= 16:
+            raise ValueError("too few")
+        return float(output.mean())
+
+    assert fitted(regression(metric=ranked, valid=None)).summary["train_metric"] is not None

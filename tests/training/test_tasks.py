@@ -129,3 +129,9 @@ def test_a_column_that_a_file_without_a_header_cannot_have_is_told_with_the_reas
     path.write_text("\n".join(f"{i}.5,{i * i}.25,{i % 3}.5" for i in range(30)) + "\n", encoding="utf-8")
     with pytest.raises(InputError, match=r"no column 'y'.*; the file has no header row"):
         load_task(str(path), target="y")
+
+
+@pytest.mark.parametrize("reference", ["digits", "wine"])
+def test_a_target_beside_a_bundled_set_is_refused(reference: str) -> None:
+    with pytest.raises(TaskError, match=f"the bundled {reference} has its own target"):
+        load_task(reference, "nope")

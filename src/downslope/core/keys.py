@@ -41,7 +41,10 @@ def normalised(given: Mapping[str, Any], fields: Sequence[str]) -> tuple[dict[st
     Raises:
         RecipeError: a key that no recipe has, or a value outside its domain.
     """
-    flat = cast("dict[str, Any]", given.get("settings") or {}) | {**given}
+    own = given.get("settings") or {}
+    if not isinstance(own, Mapping):
+        raise RecipeError(f"settings={own!r}: must be a table of settings: {{'momentum': 0.9}}")
+    flat = {**cast("Mapping[str, Any]", own), **given}
     values = {k: _number(v) for k, v in flat.items() if v is not None and k != "settings"}
     settings: dict[str, Any] = {}
     values["optimizer"], known = optimizer_of(values.get("optimizer", "adam"))

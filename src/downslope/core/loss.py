@@ -97,10 +97,10 @@ class Objective:
         else:
             value = self.function(output, target)
         terms: Mapping[str, Tensor] = {}
-        if isinstance(value, Mapping):
+        if isinstance(value, Mapping) and value:
             terms = cast("Mapping[str, Tensor]", value)
             value = functools.reduce(torch.add, terms.values())
-        if not isinstance(value, Tensor) or value.numel() != 1:
+        if not isinstance(value, Tensor) or value.numel() != 1 or value.is_complex():
             raise ObjectiveError(_no_scalar(self.label, value))
         if value.dim():
             value = value.reshape(())
@@ -125,6 +125,10 @@ def _kind(value: Any) -> str:
 
 
 def _no_scalar(label: str, value: Any) -> str:
+    if isinstance(value, Mapping):
+        return f"objective {label} returned no terms: it must return one number, or a dict of such"
+    if isinstance(value, Tensor) and value.numel() == 1:
+        return f"objective {label} returned a complex number: it must be real; take its .real or .abs()"
     if isinstance(value, Tensor):
         return (
             f"objective {label} returned a tensor of shape {tuple(value.shape)}: it must return one number; "

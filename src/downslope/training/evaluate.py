@@ -101,6 +101,30 @@ def evaluate(
     return Evaluation(mean, metric, int(weights.sum()), stderr)
 
 
+def check_ending(problem: Problem, model: nn.Module, batch: Any, source: Source) -> None:
+    """Refuse before a run without validation data what would fail at its end.
+
+    Args:
+        problem: Its objective and metric.
+        model: On the device of `batch`; left as it is, and so is torch's generator.
+        batch: A training batch. Where the metric fails on it, all of `source` decides: a metric may want
+            more classes than one batch holds.
+        source: The training data.
+
+    Raises:
+        ModelError: model or objective cannot take a batch in eval mode.
+        InputError: the metric fails or gives no number.
+    """
+    objective = Objective(problem)
+    with torch.random.fork_rng(devices=[]), evaluating(model):
+        loss = _forward(objective, model, batch)
+        try:
+            if problem.metric is not None:
+                _metric(problem, [loss.output], [loss.target])
+        except InputError:
+            evaluate(problem, model, source, objective=objective)
+
+
 def _forward(objective: Objective, model: nn.Module, batch: Any) -> Loss:
     try:
         return objective.raw(model, batch)

@@ -27,7 +27,7 @@ from downslope.data.gaps import gaps
 from downslope.training import choices
 from downslope.training.checkpoint import check_resume, check_same
 from downslope.training.environment import environment
-from downslope.training.evaluate import Evaluation
+from downslope.training.evaluate import Evaluation, check_ending
 from downslope.training.facts.at_start import Nodes, nodes, record_start
 from downslope.training.hints import hint
 from downslope.training.loop import Loop
@@ -241,6 +241,8 @@ def _prepare(
     )  # fmt: skip
     state.batch = _first_batch(state, train, batch_size, dtype)
     first = _try(state, observer)
+    if valid is None:  # else a first evaluation tells
+        check_ending(problem, model, state.batch, train)
     if plan is not None:
         run.choices["optimizer"] = str(plan())
     return state, train, valid, batch_size, observer, first

@@ -67,7 +67,9 @@ def load_task(reference: str, target: str | None = None) -> Task:
     if path.suffix or "/" in reference:
         raise TaskError(f"{reference}: no such file")
     if reference.lower() in names.TABLE["data"]:
-        return _of_data(reference.lower(), target)
+        if target is not None:
+            raise TaskError(f"target {target!r} goes with a file; the bundled {reference} has its own target")
+        return _of_data(reference.lower(), None)
     raise TaskError(
         f"{reference!r} is no task: give package.module:problem, a file.py, a data file, or one of "
         f"{', '.join(sorted(names.TABLE['data']))}"
