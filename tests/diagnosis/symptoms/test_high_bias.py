@@ -106,6 +106,33 @@ def test_what_was_not_measured_is_said() -> None:
     assert isinstance(high_bias(poor(capacity=None)), Unknown)
 
 
+@pytest.mark.parametrize(
+    ("goal", "plain", "own", "told"),
+    [(0.9, 0.95, 0.6, True), (None, 0.95, 0.6, False), (0.9, 0.85, 0.6, False), (0.9, 0.95, 0.92, False)],
+)
+def test_a_goal_that_the_plain_network_alone_reaches_makes_a_smaller_gap_matter(
+    goal: float | None, plain: float, own: float, told: bool
+) -> None:
+    made = poor(plain=0.3, same=0.6, capacity=0.6)  # .15 of the way
+    made.problem = problem_of(metric="accuracy", goal=goal)
+    made.facts["ending"] = {"train_metric": own}
+    made.facts["references"][0]["metric"] = own
+    made.facts["references"][1]["metric"] = plain
+    verdict = high_bias(made)
+    assert isinstance(verdict, Finding if told else Clear), verdict
+    if told:
+        assert "the goal of 0.9" in found(verdict).message
+
+
+def test_the_trial_of_a_larger_model_is_none_of_the_model_itself() -> None:
+    made = poor()
+    trial = {"edit": "model.width 1 -> 8", "steps": 200, "full": True, "longer": False, "valid_loss": None}
+    made.facts["trials"] = {"high-bias": trial | {"loss": 0.4, "share": 0.7}}
+    told = found(high_bias(made))
+    assert told.evidence.value == pytest.approx((1.7 - 0.3) / (2.3 - 0.3))
+    assert "model.width 1 -> 8 recovers 70%" in told.message
+
+
 def test_learning_by_heart_is_no_capacity() -> None:
     made = poor()
     made.facts["constant"] |= {"valid_metric": 0.1}

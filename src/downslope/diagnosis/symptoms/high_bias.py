@@ -26,7 +26,7 @@ from downslope.core.problem import Problem
 from downslope.core.run import Run
 from downslope.diagnosis.lead import lead
 from downslope.diagnosis.progress import progress, table
-from downslope.diagnosis.proof import MATERIAL, answered, gain, proved, trial_of, tried
+from downslope.diagnosis.proof import BLUNDER, MATERIAL, answered, gain, proved, trial_of, tried
 from downslope.diagnosis.reach import squashed
 from downslope.diagnosis.symptom import Clear, Unknown, Verdict, symptom
 from downslope.diagnosis.unfinished import unfinished
@@ -67,12 +67,14 @@ def high_bias(run: Run) -> Verdict:
     way = sign * (base - plain)
     short = sign * (same - plain) / way if way > 0 else 0.0
     said = f"a plain network comes {short:.0%} of the way further than the best of this model"
-    if not math.isfinite(short) or short < MATERIAL:
+    goal = _goal(run, rows)
+    bar = BLUNDER if goal else MATERIAL
+    if not math.isfinite(short) or short < bar:
         return Clear(said)
     if unfinished(run) and "too-few-steps" not in (run.facts.get("trials") or {}):
         return Clear(f"{said}, but the run was still falling")
     beyond = lead(run)
-    if beyond is not None and beyond < MATERIAL / 2:
+    if beyond is not None and beyond < bar / 2:
         return Clear(f"{said}, but only by heart: on held-out data {max(beyond, 0.0):.0%}")
     if answered(run, beside="high-bias"):
         return Clear(f"{said}, but another cause explains the run")
@@ -86,12 +88,12 @@ def high_bias(run: Run) -> Verdict:
         evidence=Evidence(
             name="what a plain network reaches beyond the best of this model",
             value=short,
-            threshold=MATERIAL,
+            threshold=bar,
             unit="share of the way from a constant guess",
             provenance="convention: what a remedy must win back to be worth a warning",
         ),
         message=f"Two hidden layers of 64 reach a loss of {plain:.3g}; this model reaches {same:.3g} under "
-        f"the best of recipes or under L-BFGS, and a constant guess {base:.3g}."
+        f"the best of recipes or under L-BFGS, and a constant guess {base:.3g}.{goal}"
         f"{tried(run, 'high-bias') if wins else ''}",
         also=proved(run, "high-bias") if wins else (),
         remedies=edits,
@@ -99,10 +101,28 @@ def high_bias(run: Run) -> Verdict:
     )
 
 
-def _loss(rows: Sequence[Mapping[str, Any]], what: str) -> float | None:
-    found = [each.get("loss") for each in rows if str(each.get("what", "")).startswith(what)]
+def _loss(rows: Sequence[Mapping[str, Any]], what: str, score: str = "loss") -> float | None:
+    found = [each.get(score) for each in rows if str(each.get("what", "")).startswith(what)]
     known = [float(each) for each in found if each is not None and math.isfinite(each)]
     return known[0] if known else None
+
+
+def _goal(run: Run, rows: Sequence[Mapping[str, Any]]) -> str:
+    """That the plain network reaches the goal on the training data and this model does not; "" else.
+
+    What somebody asked for is worth a warning from a smaller gap on, as long as it is one.
+    """
+    problem = run.problem
+    if problem is None or problem.goal is None or problem.metric is None:
+        return ""
+    plain, same = (_loss(rows, what, "metric") for what in ("a plain network", "the same model"))
+    ending: Mapping[str, Any] = run.facts.get("ending") or {}
+    own: float | None = ending.get("train_metric")
+    if own is None or plain is None or not problem.reached(plain):
+        return ""
+    if problem.reached(same) or problem.reached(own):
+        return ""
+    return f" It reaches the goal of {problem.goal:.4g} on the training data, this model {own:.3g}."
 
 
 def _tried(run: Run) -> list[float]:
