@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -41,6 +42,22 @@ LITTLE = 0.02
 EXTREME = 30.0
 """Root mean square of a feature as the first layer has it, or gain of a layer, beyond which the first loss is
 of their making: in squares 900 times that of sound ones, and more. The certain limit of unscaled inputs."""
+
+OPENING, HELD = 25, 5
+"""Steps in which a rate shows that throws the weights away, and losses in a row that all have to be up: one
+hard batch is no throw. Of 390 runs at 1 to 1000 times a sound rate nearly all that were thrown peaked so."""
+
+STRIDE = 0.5
+"""What a steady step changes of the median layer's weights, in the weights before the first, from which it is
+a stride. Adam at sound rates makes 0.01 to 0.1, and 0.5 to 2 where it was seen to stand."""
+
+ORDERED = 0.3
+"""Share of the targets' variance between batches from which they come sorted (`symptoms.unshuffled_data`)."""
+
+QUENCHED = 0.01
+"""Gradient of a layer after the opening in that before the first step, median over the layers, below
+which the network tells its layers nothing any more. Runs at sound rates that stand for another reason
+(shuffled labels) keep 0.1 to 10; those that were thrown had 0 to 0.006, or 1 to 100."""
 
 ALIVE, KILLED = 0.5, 0.9
 """Share of a layer's units dead at the start, at most, and later, at least, if a step killed them."""
@@ -124,6 +141,62 @@ def spike(run: Run, how: Progress) -> float:
     if how.first is None or not _sign(run) * how.first > 0 or not len(values) or sudden(run):
         return 0.0
     return math.inf if not np.isfinite(values).all() else float(np.median(values)) / how.first
+
+
+def tossed(run: Run) -> float:
+    """The highest median of some losses in a row among the first ones, in the larger of start and constant.
+
+    0 where no constant is known, or where the targets come sorted: a new class is then a loss that is up.
+    """
+    how, known = progress(run), table(run, "constant").get("loss")
+    values = run.history.series("train_loss").values[:OPENING]
+    if known is None or run.maximize or len(values) < HELD or how.first is None or sudden(run):
+        return 0.0
+    base = max(how.first, float(known))
+    if base <= 0 or (table(run, "order").get("explained") or 0.0) > ORDERED:
+        return 0.0
+    losses: list[float] = [each if math.isfinite(each) else math.inf for each in values.tolist()]
+    return max(statistics.median(losses[i : i + HELD]) for i in range(len(losses) - HELD + 1)) / base
+
+
+def quenched(run: Run) -> float | None:
+    """Gradient of the layers after the opening in that before the first step; None where not measured.
+
+    The median over the modules.
+    """
+    if "grad_norm" not in run.probes:
+        return None
+    probe = run.probes["grad_norm"]
+    later = probe.values[np.asarray(probe.steps) > OPENING]
+    if not len(later):
+        return None
+    there = np.isfinite(probe.values[0]) & np.isfinite(later).all(axis=0) & (probe.values[0] > 0)
+    if not there.any():
+        return None
+    return float(np.median(np.median(later[:, there], axis=0) / probe.values[0][there]))
+
+
+def stride(run: Run) -> float:
+    """Update of the first step in the weights as steady steps make it, median over modules; 0 if unknown.
+
+    Those of RMSprop begin 1 / sqrt(1 - alpha) times as large, with momentum they grow to 1 / (1 - momentum).
+    """
+    if "update_ratio" not in run.probes:
+        return 0.0
+    first = run.probes["update_ratio"].values[0]
+    rule = table(run, "optimizer")
+    if not np.isfinite(first).any() or rule.get("name") == "adagrad":
+        return 0.0
+    factor = math.sqrt(1 - float(rule.get("alpha", 0.99))) if rule.get("name") == "rmsprop" else 1.0
+    momentum = float(rule.get("momentum") or 0.0)
+    return factor * float(np.nanmedian(first)) / max(1 - momentum, 1e-3)
+
+
+def wrecked(run: Run) -> bool:
+    """Whether the first steps threw the loss far up; or up by strides, or with it the gradient down."""
+    times, left = tossed(run), quenched(run)
+    hard = stride(run) > STRIDE or (left is not None and left < QUENCHED)
+    return times > 2 * SPIKE or (times > SPIKE and hard)
 
 
 def killed(run: Run) -> bool:

@@ -17,7 +17,19 @@ from typing import Any
 from downslope.core.edits import SetRecipe
 from downslope.core.finding import Evidence, Finding, Where
 from downslope.core.run import Run
-from downslope.diagnosis.early import RISEN, SPIKE, killed, risen, spike, sudden, thrown
+from downslope.diagnosis.early import (
+    QUENCHED,
+    RISEN,
+    SPIKE,
+    killed,
+    quenched,
+    risen,
+    spike,
+    sudden,
+    thrown,
+    tossed,
+    wrecked,
+)
 from downslope.diagnosis.progress import Progress, progress
 from downslope.diagnosis.proof import answered, not_tried, proved, refuted, settle, trial_of, tried, trying
 from downslope.diagnosis.rates import best_rate, lighter, own_rate, rates_tried
@@ -60,9 +72,12 @@ def learning_rate_too_high(run: Run) -> Verdict:
         return Clear(f"{beyond}, and the run came far enough")
     lower = best_rate(run, "lower")
     jump = spike(run, how)
+    if not trying(run) and wrecked(run):
+        jump = max(jump, tossed(run))
     evidence = _evidence(ratio, jump, how)
     jumped = how.diverged and sudden(run)
     hard = (how.diverged and not jumped) or (ratio is not None and ratio > SHARP) or thrown(run)
+    hard = hard or (not trying(run) and wrecked(run))
     if trying(run) and lower is None and rates_tried(run) and not how.diverged and not back:
         return Clear("no lower rate did better in a short trial")
     if trying(run) and back and lighter(run) is not None and trial_of(run, "oscillation") is None:
@@ -122,7 +137,10 @@ def _message(lr: float, sharp: Mapping[str, Any], jump: float, how: Progress, ru
     if how.diverged:
         return f"lr {lr:.3g} took the weights out of the finite numbers."
     if jump > SPIKE:
-        return f"lr {lr:.3g} threw the loss up {jump:.2g}-fold in the first steps."
+        left = quenched(run)
+        gone = left is not None and left < QUENCHED
+        since = f", and {left:.1g} of the gradient is left to its layers since" if gone else ""
+        return f"lr {lr:.3g} threw the loss up {jump:.2g}-fold in the first steps{since}."
     if thrown_back(run):
         return f"At lr {lr:.3g} the loss came down and went up again for good."
     if risen(run) > RISEN:
