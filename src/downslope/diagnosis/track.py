@@ -22,6 +22,7 @@ from downslope.diagnosis.eye import Eye, Seen
 from downslope.diagnosis.holding import Holding
 from downslope.diagnosis.inquest import Inquest, autopsy, placed
 from downslope.diagnosis.leftover import Leftover
+from downslope.diagnosis.measure import alike
 from downslope.diagnosis.pace import Pace
 from downslope.diagnosis.settings import parameters_of, rates_of, settings_of
 from downslope.training.choices import ProbeTimes
@@ -277,6 +278,7 @@ class Track:
         if "start" in facts and len(losses.values) and losses.steps[0] <= 1:
             first_loss = float(losses.values[0])
             facts["start"]["loss"] = first_loss if math.isfinite(first_loss) else None
+        facts["alike"] = alike.still(self.eye.layers, (each.inner for each in self.eye.observers.values()))
         if (left := self._leftover.measured()) is not None:
             facts["leftover"] = left
         if (flow := self.holding.measured()) is not None:

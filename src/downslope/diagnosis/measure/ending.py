@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
+from downslope.core.adapted import unwrap
 from downslope.core.problem import Problem
 from downslope.core.run import Run
 from downslope.core.sources import Memory
+from downslope.diagnosis.measure import alike
 from downslope.training.evaluate import evaluate
 
 CHUNK = 32
@@ -30,10 +33,15 @@ def measure(
 
     Returns:
         ``train_loss``, ``train_metric``, ``train_stderr``, ``train_n``; the same for ``valid``; and
-        ``best_valid_loss``, ``best_valid_metric`` over the epochs (of the last model where not recorded).
+        ``best_valid_loss``, ``best_valid_metric`` over the epochs (of the last model where not recorded);
+        and ``alike``, what became of units that started alike (`alike.still`).
     """
     model = run.model("last")
-    found: dict[str, Any] = {"steps": run.summary.get("steps")}
+    begun: Mapping[str, Any] = run.facts.get("start") or {}
+    found: dict[str, Any] = {
+        "steps": run.summary.get("steps"),
+        "alike": alike.still(begun.get("layers") or (), (unwrap(model),)),
+    }
     for part, source in (("train", train), ("valid", valid)):
         if source is None:
             continue

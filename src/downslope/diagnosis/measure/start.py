@@ -99,8 +99,7 @@ def layer_hook(name: str, layers: list[dict[str, Any]]) -> Any:
         if made is None or not isinstance(module.weight, Tensor):
             return
         weight, out = module.weight.detach(), made.detach()
-        transposed = isinstance(module, (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d))
-        rows = (weight.transpose(0, 1) if transposed else weight).flatten(1)
+        rows = rows_of(module, weight)
         spread = out.std(0, correction=0).square().mean().sqrt() if len(out) > 1 else out.new_tensor(math.nan)
         layers.append(
             {
@@ -121,6 +120,12 @@ def layer_hook(name: str, layers: list[dict[str, Any]]) -> Any:
         )
 
     return hook
+
+
+def rows_of(module: nn.Module, weight: Tensor) -> Tensor:
+    """The weights of `module` with one row for each of its units, (fan out, fan in)."""
+    transposed = isinstance(module, (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d))
+    return (weight.transpose(0, 1) if transposed else weight).flatten(1)
 
 
 def _entry(given: Tensor | None) -> dict[str, Any] | None:

@@ -2,8 +2,9 @@
 
 A user sees a wide model that learns like one with a single unit a layer, or not at all where all weights are
 zero. Units with equal weights in and out compute the same thing and are changed by the same step; nothing
-tells them apart again, save dropout and rounding. What looks like it and is not: a last layer that starts at
-zero (its units differ by their targets), and biases that start equal.
+tells them apart again, save dropout and rounding: whether they parted is measured at the end. What looks like
+it and is not: a last layer that starts at zero (its units differ by their targets), and biases that start
+equal.
 Source: Goodfellow, Bengio and Courville 2016, Deep Learning, section 8.4; Glorot and Bengio 2010.
 """
 
@@ -12,12 +13,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from downslope.core.edits import Reinitialise
 from downslope.core.finding import Evidence, Finding, Where
 from downslope.core.run import Run
 from downslope.diagnosis.bare import no_layer
 from downslope.diagnosis.progress import progress
-from downslope.diagnosis.proof import proved, refuted, settle, tried
+from downslope.diagnosis.proof import proved, refuted, settle, tried, trying
 from downslope.diagnosis.symptom import Clear, Unknown, Verdict, symptom
 
 _SOURCE = "Goodfellow et al. 2016, section 8.4"
@@ -35,7 +38,7 @@ _SOURCE = "Goodfellow et al. 2016, section 8.4"
     source=_SOURCE,
 )  # fmt: skip
 def symmetric_init(run: Run) -> Verdict:
-    """A hidden layer whose units have equal weights before the first step, in a run that suffers."""
+    """A hidden layer whose units have equal weights from the first step on, in a run that suffers."""
     layers: Sequence[Mapping[str, Any]] = run.facts["start"]["layers"]
     hidden = [layer for layer in layers[:-1] if layer["trainable"]]
     held: Sequence[Mapping[str, Any]] = run.facts["start"].get("matrices") or ()
@@ -50,12 +53,21 @@ def symmetric_init(run: Run) -> Verdict:
     if not alike and not recurrent:
         return Clear("the units of every hidden layer start different")
     names = (*(str(layer["name"]) for layer in alike), *recurrent)
-    how = progress(run)
-    if not how.ended_far:
-        return Clear(f"the units of {', '.join(names)} start alike, but the run does well all the same")
-    severity = settle(run, "symmetric-init", strong=how.standing)
+    said = f"the units of {', '.join(names)} start alike"
+    how, known = progress(run), _ended(run)
+    parted = not recurrent and all(not known.get(str(each["name"]), _ALIKE)["still"] for each in alike)
+    if parted and not trying(run):
+        return Clear(f"{said}, and are different at the end")
+    one = [str(each["name"]) for each in alike if _one(run, str(each["name"]))]
+    if not how.ended_far and not (one and how.share is None and not how.solved):
+        return Clear(f"{said}, but the run does well all the same")
+    severity = settle(run, "symmetric-init", strong=bool(one) or (how.standing and not parted))
     if severity is None:
-        return Clear(f"the units of {', '.join(names)} start alike; {refuted(run, 'symmetric-init')}")
+        return Clear(f"{said}; {refuted(run, 'symmetric-init')}")
+    still = ""
+    if one:
+        which = "the layer is a single unit" if len(one) == 1 else "each is a layer of a single unit"
+        still = f" At the end those of {', '.join(one)} still have: {which}."
     return Finding(
         symptom="symmetric-init",
         title="units that start alike and stay alike",
@@ -70,10 +82,32 @@ def symmetric_init(run: Run) -> Verdict:
         ),
         also=proved(run, "symmetric-init"),
         message=f"All units of {', '.join(names)} have the same weights before the first step, so they learn "
-        f"the same thing.{tried(run, 'symmetric-init')}",
+        f"the same thing.{still}{tried(run, 'symmetric-init')}",
         remedies=(Reinitialise("auto"),),
         source=_SOURCE,
     )
+
+
+_ALIKE: Mapping[str, bool] = {"still": True, "moved": False}
+"""What is taken of a layer that was not looked at again."""
+
+
+def _ended(run: Run) -> Mapping[str, Mapping[str, bool]]:
+    """What became of the units that started alike; empty where it was not looked at."""
+    ending: Mapping[str, Any] = run.facts.get("ending") or {}
+    return run.facts.get("alike") or ending.get("alike") or {}
+
+
+def _one(run: Run, name: str) -> bool:
+    """Whether a layer was trained from end to end as a single unit: what needs no trial to be told.
+
+    A layer that no gradient reached, such as the head of another task, is alike because nothing moved it.
+    """
+    row = _ended(run).get(name, _ALIKE)
+    if not (row["still"] and row["moved"]):
+        return False
+    norms = run.probes.get("grad_norm")
+    return norms is None or name not in norms.modules or bool(np.nanmax(norms.of(name)) > 0)
 
 
 def _recurrent(held: Sequence[Mapping[str, Any]]) -> list[str]:
