@@ -366,3 +366,13 @@ def test_many_modules_that_give_way_to_the_same_are_told_in_one_breath() -> None
     assert str(both).endswith("-> ReLU and initialise the weights of modules 1, 3, 5 ... 19 (10) by he")
     mixed = edits.Combined((*swaps(["1", "3"]), edits.ReplaceModule("5", "torch.nn:Tanh")))
     assert str(mixed) == "modules 1, 3 -> ReLU and module 5 -> Tanh"
+
+
+def test_a_module_that_is_put_in_is_told_with_its_settings_and_without_its_sizes() -> None:
+    dropped = [edits.ReplaceModule(name, "torch.nn:Dropout", {"p": 0.1}) for name in ("2", "5")]
+    assert str(dropped[0]) == "module 2 -> Dropout(p=0.1)"
+    assert str(edits.Combined(tuple(dropped))) == "modules 2, 5 -> Dropout(p=0.1)"
+    other = edits.ReplaceModule("8", "torch.nn:Dropout", {"p": 0.5})
+    assert "modules 2, 5, 8" not in str(edits.Combined((*dropped, other)))
+    wide = edits.ReplaceModule("1", "torch.nn:Linear", {"in_features": 2, "out_features": 3})
+    assert str(wide) == "module 1 -> Linear"

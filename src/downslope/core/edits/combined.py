@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, ClassVar
 
-from downslope.core.edits.edit import Edit, label, several
+from downslope.core.edits.edit import Edit, several
 from downslope.core.edits.modules import ReplaceModule
 from downslope.core.errors import EditError
 from downslope.core.problem import Problem
@@ -48,7 +48,7 @@ class Combined(Edit):
 
 def _replacement(edit: Edit) -> str:
     """What a module gives way to: neighbours that give way to the same are told in one breath."""
-    return label(edit.factory) if isinstance(edit, ReplaceModule) else ""
+    return edit.new if isinstance(edit, ReplaceModule) else ""
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,13 @@ class ReplaceModule(Edit):
         return model
 
     def __str__(self) -> str:
-        return f"{several((self.name,))} -> {label(self.factory)}"
+        return f"{several((self.name,))} -> {self.new}"
+
+    @property
+    def new(self) -> str:
+        """What is put in, with the settings that are no sizes: "Dropout(p=0.1)"."""
+        settings = [f"{key}={value:g}" for key, value in self.arguments.items() if isinstance(value, float)]
+        return label(self.factory) + (f"({', '.join(settings)})" if settings else "")
 
 
 @dataclass(frozen=True)
