@@ -322,3 +322,22 @@ def test_steps_in_eval_mode_are_told_and_a_fault_only_where_the_run_went_badly(t
     usual, _, _ = watched(tmp_path, RESTING, "train", "0.2")
     assert usual.symptoms == [], str(usual)
     assert "mode-gap" in dict(usual.not_checked)
+
+
+@pytest.mark.parametrize(
+    ("rule", "lr", "said"), [("SGD", "1e6", 0.1), ("SGD", "0.5e3", 0.1), ("Adam", "1e6", 0.001)]
+)
+def test_where_no_lower_rate_was_tried_a_usual_one_is_told_as_a_guess(
+    rule: str, lr: str, said: float, tmp_path: Path
+) -> None:
+    body = IDLE.replace("{order}", "rule.step(); rule.zero_grad()").replace("SGD(model", f"{rule}(model")
+    found, _, _ = watched(
+        tmp_path, body.replace("0.1)", f"{lr})").replace("F.cross_entropy", "10 * F.cross_entropy")
+    )
+    assert found.root is not None, str(found)
+    assert found.root.symptom == "learning-rate-too-high"
+    assert str(found.root.remedies[0]).endswith(f"-> {said:g}")
+    assert "is a first guess" in found.root.message
+    assert found.root.where.steps is not None
+    lost = found.run.facts.get("nonfinite")
+    assert lost is None or found.root.where.steps[1] == lost["step"]

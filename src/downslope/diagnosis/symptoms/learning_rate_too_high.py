@@ -40,6 +40,9 @@ SHARP = 2.0
 """lambda_max before the first step in the method's stable limit; to 1 a step is safe, a little more
 recovers."""
 
+USUAL = {"sgd": 0.1, "momentum": 0.01, "nesterov": 0.01, "adam": 1e-3, "adamw": 1e-3, "rmsprop": 1e-3}
+"""Rates that are usual, where nothing says which one is right: those of torch's and Keras's examples."""
+
 SUDDEN = "the loss had not risen when it left the finite numbers, as it does before a step that is too large"
 
 _SOURCE = "LeCun et al. 1998, section 4.6; Cohen et al. 2021"
@@ -90,7 +93,10 @@ def learning_rate_too_high(run: Run) -> Verdict:
     severity = settle(run, "learning-rate-too-high", strong=hard and how.standing and not back)
     if severity is None:
         return Clear(f"{evidence}; {refuted(run, 'learning-rate-too-high')}")
-    new = lower if lower is not None else _guess(lr, ratio)
+    new = lower if lower is not None else _guess(run, lr, ratio)
+    measured = lower is not None or (ratio is not None and ratio > 1)
+    blind = not measured and trial_of(run, "learning-rate-too-high") is None
+    guessed = f" {new:.3g} is a first guess: no lower rate was tried." if blind else ""
     return Finding(
         symptom="learning-rate-too-high",
         title="learning rate too high",
@@ -98,7 +104,7 @@ def learning_rate_too_high(run: Run) -> Verdict:
         where=Where(steps=(1, max(1, _last_step(run)))),
         evidence=evidence,
         also=proved(run, "learning-rate-too-high"),
-        message=_message(lr, sharp, jump, how, run) + tried(run, "learning-rate-too-high"),
+        message=_message(lr, sharp, jump, how, run) + tried(run, "learning-rate-too-high") + guessed,
         remedies=(SetRecipe({"lr": new}, {"lr": lr}), *_clip(run)),
         source=_SOURCE,
     )
@@ -150,15 +156,19 @@ def _message(lr: float, sharp: Mapping[str, Any], jump: float, how: Progress, ru
     return f"lr {lr:.3g} keeps the loss from settling."
 
 
-def _guess(lr: float, ratio: float | None) -> float:
-    """Half the stable limit where it is known, else a tenth of the rate; to two digits."""
-    new = lr / (2 * ratio) if ratio is not None and ratio > 1 else lr / 10
+def _guess(run: Run, lr: float, ratio: float | None) -> float:
+    """Half the stable limit where it is known, else a tenth of the rate, or a usual one; to one digit."""
+    known: Mapping[str, Any] = run.facts.get("optimizer") or {}
+    name = known.get("name") if run.recipe is None else run.recipe.optimizer
+    new = lr / (2 * ratio) if ratio is not None and ratio > 1 else min(lr / 10, USUAL.get(str(name), lr))
     return float(f"{new:.1g}")
 
 
 def _last_step(run: Run) -> int:
     steps = run.history.series("train_loss").steps
-    return int(steps[-1]) if len(steps) else 1
+    lost: Mapping[str, Any] = run.facts.get("nonfinite") or {}
+    last = int(steps[-1]) if len(steps) else 1
+    return last if lost.get("step") is None else min(last, int(lost["step"]))
 
 
 def _clip(run: Run) -> tuple[SetRecipe, ...]:
