@@ -37,6 +37,7 @@ from downslope.diagnosis.progress import progress as how_far
 from downslope.diagnosis.proof import MATERIAL, TOGETHER, answered, gain
 from downslope.diagnosis.session import Folder, Session
 from downslope.diagnosis.symptom import rank_of, registry
+from downslope.diagnosis.symptoms.high_bias import wider
 from downslope.diagnosis.unfinished import unfinished
 from downslope.training.choices import threads
 from downslope.training.facts import record
@@ -249,12 +250,9 @@ class _Session(Session):
 
     def _widen(self) -> None:
         """A larger model beside what won back only a part: of a small one, many a setting wins something."""
-        trials = self.run.facts["trials"]
-        found = registry()["high-bias"].check(self.run)
-        if not isinstance(found, Finding) or not found.remedies[0].provable:
-            return
-        if "high-bias" not in trials and any(gain(each) >= MATERIAL for each in trials.values()):
-            self._try(found)
+        edit, trials = wider(self.run), self.run.facts["trials"]
+        if edit is not None and (found := self._trial(edit)) is not None:
+            trials["high-bias"] = found
 
     def _gap(self) -> bool:
         """Whether eval mode answers worse than training mode: such a run can have learnt well and be sick."""

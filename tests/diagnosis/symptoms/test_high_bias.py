@@ -14,7 +14,7 @@ from downslope.core.edits import Advice, SetArgument
 from downslope.core.finding import Finding
 from downslope.core.run import Run
 from downslope.diagnosis.symptom import Clear, Unknown, Verdict
-from downslope.diagnosis.symptoms.high_bias import high_bias
+from downslope.diagnosis.symptoms.high_bias import high_bias, wider
 from tests.diagnosis.runs import problem as problem_of
 from tests.diagnosis.runs import run
 from tests.diagnosis.symptoms.problems import diagnosed, numbers, problem, recipe
@@ -131,6 +131,27 @@ def test_the_trial_of_a_larger_model_is_none_of_the_model_itself() -> None:
     told = found(high_bias(made))
     assert told.evidence.value == pytest.approx((1.7 - 0.3) / (2.3 - 0.3))
     assert "model.width 1 -> 8 recovers 70%" in told.message
+
+
+def test_few_units_that_only_a_second_order_method_trains_are_too_few_where_more_of_them_win_most() -> None:
+    trial = {"steps": 200, "full": True, "longer": False, "valid_loss": None}
+    rate = trial | {"edit": "lr 0.01 -> 0.03", "loss": 1.2, "share": 0.3}
+    made = poor(capacity=0.3)
+    made.problem = problem_of(model=lambda: narrow(2))
+    made.facts["trials"] = {"learning-rate-too-low": rate}
+    assert isinstance(high_bias(made), Clear)  # not before the larger model was tried
+    assert str(wider(made)).endswith("times as wide")
+    made.facts["trials"]["high-bias"] = trial | {
+        "edit": "hidden layers 64 times as wide",
+        "loss": 0.3,
+        "share": 0.7,
+    }
+    told = found(high_bias(made))
+    assert told.evidence.value == pytest.approx((1.2 - 0.3) / (2.3 - 0.3))
+    assert "0.3 under L-BFGS, which none finds" in told.message
+    made.facts["trials"]["learning-rate-too-low"] = rate | {"share": 0.6}
+    assert isinstance(high_bias(made), Clear)  # the rate wins about as much
+    assert wider(poor(same=0.4)) is None
 
 
 def test_learning_by_heart_is_no_capacity() -> None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import nn
 
@@ -26,7 +26,7 @@ from downslope.core.problem import Problem
 from downslope.core.run import Run
 from downslope.diagnosis.lead import lead
 from downslope.diagnosis.progress import progress, table
-from downslope.diagnosis.proof import BLUNDER, MATERIAL, answered, gain, proved, trial_of, tried
+from downslope.diagnosis.proof import BLUNDER, CERTAIN, MATERIAL, answered, gain, proved, trial_of, tried
 from downslope.diagnosis.reach import squashed
 from downslope.diagnosis.symptom import Clear, Unknown, Verdict, symptom
 from downslope.diagnosis.unfinished import unfinished
@@ -49,9 +49,77 @@ _SOURCE = "Geman, Bienenstock and Doursat 1992"
 )
 def high_bias(run: Run) -> Verdict:
     """A plain network comes much further than this model does under the same sound recipe."""
+    gap = _gap(run)
+    if not isinstance(gap, _Gap):
+        return gap
+    goal = _goal(run, run.facts["references"])
+    bar = BLUNDER if goal else MATERIAL
+    won = _won(run)
+    said = f"a plain network comes {gap.short:.0%} of the way further than the best of this model"
+    if gap.short < bar and not won:
+        return Clear(said)
+    if not won and unfinished(run) and "too-few-steps" not in (run.facts.get("trials") or {}):
+        return Clear(f"{said}, but the run was still falling")
+    if by_heart := _by_heart(run, bar):
+        return Clear(f"{said}, but {by_heart}")
+    if answered(run, beside="high-bias"):
+        return Clear(f"{said}, but another cause explains the run")
+    simple = gap.short >= bar
+    best = (
+        f"{gap.best:.3g} under the best of recipes or under L-BFGS"
+        if simple
+        else f"{gap.trained:.3g} under the best of recipes ({gap.best:.3g} under L-BFGS, which none finds)"
+    )
+    return Finding(
+        symptom="high-bias",
+        title="the model is too simple for the data",
+        severity="warning",
+        evidence=Evidence(
+            name="what a plain network reaches beyond the best of this model",
+            value=gap.short if simple else gap.missed,
+            threshold=bar,
+            unit="share of the way from a constant guess",
+            provenance="convention: what a remedy must win back to be worth a warning",
+        ),
+        message=f"Two hidden layers of 64 reach a loss of {gap.plain:.3g}; this model reaches {best}, and a "
+        f"constant guess {gap.base:.3g}.{goal}{tried(run, 'high-bias') if won else ''}",
+        also=proved(run, "high-bias") if won else (),
+        remedies=_remedies(run),
+        source=_SOURCE,
+    )
+
+
+def wider(run: Run) -> Edit | None:
+    """The larger model that is worth a trial: a plain network comes much further than this one was trained.
+
+    Whether L-BFGS finds weights of the small one that do as well is another question: few units are hard to
+    train, and a larger model is the remedy of that too. None where nothing says so, or no edit makes it.
+    """
+    gap = _gap(run)
+    if not isinstance(gap, _Gap) or gap.missed < MATERIAL or _by_heart(run, MATERIAL):
+        return None
+    edit = _remedies(run)[0]
+    return edit if edit.provable else None
+
+
+class _Gap(NamedTuple):
+    """Losses in the user's units, and shares of the way from a constant guess to the plain network."""
+
+    plain: float
+    base: float
+    trained: float
+    """The best of this model in any run."""
+    best: float
+    """The same with what L-BFGS reached."""
+    short: float
+    """What the plain network reaches beyond `best`."""
+    missed: float
+    """The same beyond `trained`."""
+
+
+def _gap(run: Run) -> _Gap | Clear | Unknown:
     rows: Sequence[Mapping[str, Any]] = run.facts["references"]
-    plain = _loss(rows, "a plain network")
-    same = _loss(rows, "the same model")
+    plain, same = _loss(rows, "a plain network"), _loss(rows, "the same model")
     base: float | None = table(run, "constant").get("loss")
     sign = -1.0 if run.problem is not None and run.problem.maximize else 1.0
     if plain is None or base is None:
@@ -63,42 +131,34 @@ def high_bias(run: Run) -> Verdict:
     capacity: float | None = table(run, "capacity").get("loss")
     if same is None or capacity is None:
         return Unknown("what the model can say was not measured: another cause came first")
-    same = sign * min(sign * each for each in (same, capacity, *_tried(run)))
+    final = progress(run).final
+    runs = [same, *_tried(run), *([] if final is None else [final])]
+    trained = sign * min(sign * each for each in runs)
+    best = sign * min(sign * trained, sign * capacity)
     way = sign * (base - plain)
-    short = sign * (same - plain) / way if way > 0 else 0.0
-    said = f"a plain network comes {short:.0%} of the way further than the best of this model"
-    goal = _goal(run, rows)
-    bar = BLUNDER if goal else MATERIAL
-    if not math.isfinite(short) or short < bar:
-        return Clear(said)
-    if unfinished(run) and "too-few-steps" not in (run.facts.get("trials") or {}):
-        return Clear(f"{said}, but the run was still falling")
+    if not way > 0:
+        return Clear("a plain network comes no further than a constant guess")
+    short, missed = (sign * (each - plain) / way for each in (best, trained))
+    if not math.isfinite(short) or not math.isfinite(missed):
+        return Clear("what the model reached is no finite number")
+    return _Gap(plain, base, trained, best, short, missed)
+
+
+def _by_heart(run: Run, bar: float) -> str:
+    """That the plain network learns its examples by heart; "" where it is as far ahead on held-out data."""
     beyond = lead(run)
-    if beyond is not None and beyond < bar / 2:
-        return Clear(f"{said}, but only by heart: on held-out data {max(beyond, 0.0):.0%}")
-    if answered(run, beside="high-bias"):
-        return Clear(f"{said}, but another cause explains the run")
-    trial = trial_of(run, "high-bias")
-    wins = trial is not None and gain(trial) >= MATERIAL
-    edits = _remedies(run)
-    return Finding(
-        symptom="high-bias",
-        title="the model is too simple for the data",
-        severity="warning",
-        evidence=Evidence(
-            name="what a plain network reaches beyond the best of this model",
-            value=short,
-            threshold=bar,
-            unit="share of the way from a constant guess",
-            provenance="convention: what a remedy must win back to be worth a warning",
-        ),
-        message=f"Two hidden layers of 64 reach a loss of {plain:.3g}; this model reaches {same:.3g} under "
-        f"the best of recipes or under L-BFGS, and a constant guess {base:.3g}.{goal}"
-        f"{tried(run, 'high-bias') if wins else ''}",
-        also=proved(run, "high-bias") if wins else (),
-        remedies=edits,
-        source=_SOURCE,
+    return (
+        "" if beyond is None or beyond >= bar / 2 else f"only by heart: on held-out data {max(beyond, 0):.0%}"
     )
+
+
+def _won(run: Run) -> bool:
+    """Whether the trial of a larger model won back more than that of any other cause."""
+    trial = trial_of(run, "high-bias")
+    if trial is None or gain(trial) < MATERIAL:
+        return False
+    trials: Mapping[str, Mapping[str, Any]] = run.facts["trials"]
+    return all(gain(each) < CERTAIN * gain(trial) for name, each in trials.items() if name != "high-bias")
 
 
 def _loss(rows: Sequence[Mapping[str, Any]], what: str, score: str = "loss") -> float | None:
