@@ -137,7 +137,7 @@ def test_few_units_that_only_a_second_order_method_trains_are_too_few_where_more
     trial = {"steps": 200, "full": True, "longer": False, "valid_loss": None}
     rate = trial | {"edit": "lr 0.01 -> 0.03", "loss": 1.2, "share": 0.3}
     made = poor(capacity=0.3)
-    made.problem = problem_of(model=lambda: narrow(2))
+    made.problem = problem_of(model=lambda: nn.Sequential(nn.Linear(4, 2), nn.Tanh(), nn.Linear(2, 2)))
     made.facts["trials"] = {"learning-rate-too-low": rate}
     assert isinstance(high_bias(made), Clear)  # not before the larger model was tried
     assert str(wider(made)).endswith("times as wide")
