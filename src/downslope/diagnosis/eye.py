@@ -9,7 +9,6 @@ is run once more without its compiler, on copies of its buffers and with forked 
 from __future__ import annotations
 
 import contextlib
-import sys
 import weakref
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, cast
@@ -23,8 +22,10 @@ from torch.utils.hooks import RemovableHandle
 
 from downslope.core import batches
 from downslope.core.modules import named_modules
+from downslope.diagnosis.compiled import graphs, in_place, is_compiled, plain_module
 from downslope.diagnosis.ear import Ear
 from downslope.diagnosis.measure.start import count_norms, has_matrix, layer_hook
+from downslope.diagnosis.memory import Memory
 from downslope.diagnosis.resting import Resting
 from downslope.diagnosis.strangers import Strangers
 from downslope.training.facts.output import described, node_hook
@@ -52,6 +53,7 @@ class Eye:
         layers: What the first forward pass showed of each layer, for the facts of the start.
         output: The first output: its last activation and its values; None before.
         strangers: Modules that were called in training and that the optimizer, or the model, does not have.
+        memory: How far back the gradient comes in a recurrence.
         blind: Why outputs and activations are not seen; None while they are.
     """
 
@@ -67,14 +69,14 @@ class Eye:
         self.model = model
         self.on_forward = on_forward
         self.ear = ear
-        self._graphs, self.resting = _graphs(), Resting()
+        self._graphs, self.resting = graphs(), Resting()
         self.compiled = [] if compiled is None else compiled
         self.observers: dict[str, Observer] = {}
         self.layers: list[dict[str, Any]] = []
         self.output: dict[str, Any] | None = None
         self.nodes: list[tuple[str, Any]] = []
         self.blind: str | None = None
-        self.strangers = Strangers()
+        self.strangers, self.memory = Strangers(), Memory()
         self._at: Observer | None = None
         self._roots: dict[int, str] = {}
         self._held: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
@@ -95,7 +97,7 @@ class Eye:
         for observer in self.observers.values():
             observer.clear()
         self._listen()
-        if self.ear is not None and not self.compiled and _graphs() <= self._graphs:
+        if self.ear is not None and not self.compiled and graphs() <= self._graphs:
             self.ear.open()
 
     def reopen(self) -> None:
@@ -201,7 +203,7 @@ class Eye:
             self._adopt(module)
         observer = self.observers[self._roots.get(id(module), next(iter(self.observers)))]
         self._busy, self._at = True, observer
-        extra = self._first_hooks(observer) if self._first else []
+        extra = [*(self._first_hooks(observer) if self._first else []), *self.memory.hooks(observer.inner)]
         self._handles += extra
         observer.attach()
 
@@ -286,6 +288,7 @@ class Eye:
         """Gradient norms of every model; at the first step those of the layers too."""
         for observer in self.observers.values():
             observer.gradients(scale)
+        self.memory.read()
         if self._first:
             self._layer_gradients(scale)
 
@@ -356,28 +359,6 @@ def _weakly(eye: Eye) -> Any:
             found.fault(error)
 
     return hook
-
-
-def is_compiled(module: nn.Module) -> bool:
-    """Whether `module` is what ``torch.compile(module)`` gives."""
-    held = module.__dict__.get("_modules", {})  # those of a scripted module are no dict
-    return "_orig_mod" in held and isinstance(held["_orig_mod"], nn.Module)
-
-
-def _graphs() -> int:
-    """Graphs that were compiled in this process."""
-    counters: Any = getattr(sys.modules.get("torch._dynamo.utils"), "counters", None)
-    return counters["stats"]["unique_graphs"] if counters else 0
-
-
-def in_place(module: nn.Module) -> bool:
-    """Whether ``module.compile()`` was called."""
-    return getattr(module, "_compiled_call_impl", None) is not None
-
-
-def plain_module(module: nn.Module) -> nn.Module:
-    """The module inside a compiled one; any other as it is."""
-    return module.get_submodule("_orig_mod") if is_compiled(module) else module
 
 
 def _quiet(hook: Any) -> Any:

@@ -24,7 +24,7 @@ from downslope.core.recipe import Recipe
 from downslope.core.run import Run
 from downslope.data import inspect
 from downslope.diagnosis.inquest import placed
-from downslope.diagnosis.measure import heard
+from downslope.diagnosis.measure import heard, telling
 from downslope.objectives.meaning import Meaning, meaning
 from downslope.training.facts import constant, data, output, record
 from downslope.training.facts.sample import SCORED
@@ -34,6 +34,9 @@ BATCHES = 16
 
 LARGEST = 4_000_000
 """Numbers that are kept of the inputs, and of the targets."""
+
+FADED = 1e-3
+"""Gradient of the first steps of a sequence in that of the last from which it is asked which steps matter."""
 
 Function = Callable[..., Tensor]
 
@@ -71,6 +74,8 @@ class Gathered:
     """Values that are not finite, by where they are, as first met."""
     _numbers: int = 0
     _rows: int = 0
+    _steps: tuple[list[int], list[int]] = field(default_factory=lambda: (list[int](), list[int]()))
+    """The steps of the inputs that are kept, and of the targets."""
 
     def forwarded(self, module: nn.Module, args: Any, kwargs: Mapping[str, Any], made: Any) -> None:
         """A forward pass of the model in a sampled step: its first input is kept."""
@@ -82,8 +87,10 @@ class Gathered:
             return
         self._numbers += found.numel()
         if self._numbers <= LARGEST and _alike(found, self.inputs):
+            step = 1 if self.now is None else self.now()
             self.inputs.append(found.detach().clone())
-            self._examine("non_finite", found, 1 if self.now is None else self.now())
+            self._steps[0].append(step)
+            self._examine("non_finite", found, step)
 
     def scored(self, function: Function, made: Tensor, target: Tensor, step: int) -> None:
         """A call of the objective in training, for `step`: its targets are kept."""
@@ -99,6 +106,7 @@ class Gathered:
         if made.shape[1:] == self.like.shape and target.numel() * len(self.targets) <= LARGEST:
             self._rows += len(target)
             self.targets.append(target.detach().clone())
+            self._steps[1].append(step)
             self._examine("target_non_finite", target, step)
 
     def _examine(self, where: str, kept: Tensor, step: int) -> None:
@@ -115,6 +123,7 @@ class Gathered:
     def forget(self) -> None:
         """Take the targets for none of the model's."""
         self.targets.clear()
+        self._steps[1].clear()
         self.bad.pop("target_non_finite", None)
         self.function = self.like = self.first = None
 
@@ -154,10 +163,26 @@ class Gathered:
             if "activation" in seen:
                 facts["output"]["clipped"] = output.clipped(seen["activation"], target)
         self._question(run)
+        if (facts.get("lags") or {}).get("ratio", 1.0) < FADED:
+            record(run, "telling", self._telling)
         if not given:
             self._look(facts, target, bad)
         if target is not None and self.function is not None and self.like is not None:
             record(run, "constant", lambda: self._constant(target))
+
+    def _telling(self) -> dict[str, Any] | None:
+        """Which steps of the sequences tell the targets, of the steps of the loop whose both are kept."""
+        mine, theirs = self._steps
+        pairs = [
+            (self.inputs[i], self.targets[theirs.index(step)])
+            for i, step in enumerate(mine)
+            if mine.count(step) == theirs.count(step) == 1
+        ]
+        pairs = [(given, target) for given, target in pairs if len(given) == len(target)]
+        if not pairs:
+            return None
+        given, target = (torch.cat(each).cpu() for each in zip(*pairs, strict=True))
+        return telling.measure(given, target)
 
     def _question(self, run: Run) -> None:
         """What the objective does with an output and a target of this loop."""

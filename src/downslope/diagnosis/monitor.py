@@ -29,9 +29,9 @@ from downslope.core import names
 from downslope.core.errors import DataError, InputError, ModelError
 from downslope.core.run import Run
 from downslope.diagnosis import held_out, unseen
+from downslope.diagnosis.compiled import plain_module
 from downslope.diagnosis.diagnosis import Diagnosis
 from downslope.diagnosis.ear import Call, Ear, bound, source
-from downslope.diagnosis.eye import plain_module
 from downslope.diagnosis.gathered import Gathered, described, of_problem
 from downslope.diagnosis.judge import judge
 from downslope.diagnosis.losses import crossed, objective_of

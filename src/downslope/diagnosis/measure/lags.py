@@ -61,10 +61,11 @@ def measure(problem: Problem, recipe: Recipe) -> dict[str, Any] | None:
         profile = slopes[0].double().square().mean((0, 2) if _batch_first(first) else (1, 2)).sqrt()
     else:
         profile = torch.stack([each.double().square().mean().sqrt() for each in slopes])
-    return _told(profile, names)
+    return told(profile, names)
 
 
-def _told(profile: Tensor, names: list[str]) -> dict[str, Any] | None:
+def told(profile: Tensor, names: list[str]) -> dict[str, Any] | None:
+    """The fact ``lags`` of a profile by step; None for short sequences, or one of zeros."""
     steps = len(profile)
     if steps < SHORTEST or not float(profile.max()) > 0:
         return None

@@ -12,12 +12,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 from torch import nn
 
 from downslope.core.adapted import unwrap
 from downslope.core.edits import Advice, Combined, Edit, ReplaceModule
-from downslope.core.finding import Evidence, Finding, Where
+from downslope.core.finding import Evidence, Finding, Severity, Where
 from downslope.core.run import Run
+from downslope.diagnosis.early import USUAL, little, short
 from downslope.diagnosis.lead import PLAIN, SAME, lead, row_of
 from downslope.diagnosis.progress import progress, table
 from downslope.diagnosis.proof import MATERIAL, gain, proved, refuted, settle, tried
@@ -30,6 +32,9 @@ steps."""
 CERTAIN = 0.8
 """Share of what a network that sees every step learns, on held-out data, that a recurrence must miss before
 it is blamed without a trial. Convention: that of a remedy that is the answer."""
+
+GONE = 1e-6
+"""Gradient at a step in the largest at any, below which it teaches nothing: a thousandth of `FADED`."""
 
 _SOURCE = "Bengio, Simard and Frasconi 1994; Pascanu, Mikolov and Bengio 2013, section 2"
 
@@ -56,6 +61,8 @@ def long_term_dependency(run: Run) -> Verdict:
         return Clear(said)
     if not progress(run).ended_far:
         return Clear(f"{said}, but the run does well without them")
+    if lags.get("watched"):
+        return _seen(run, lags, said)
     edits = _remedies(run, lags)
     severity = settle(run, "long-term-dependency", strong=not edits[0].provable and _elsewhere(run))
     if severity is None:
@@ -79,6 +86,70 @@ def long_term_dependency(run: Run) -> Verdict:
         remedies=edits,
         source=_SOURCE,
     )
+
+
+def _seen(run: Run, lags: Mapping[str, Any], said: str) -> Verdict:
+    """The verdict on somebody's own loop, where nothing was tried.
+
+    Beyond doubt is a run that stands, though its steps are no dwarfs, and whose targets are told by steps
+    from which no gradient comes and by no other. Without that a run that stands is told of what fades, as no
+    fault: whether the early steps matter was not seen.
+    """
+    ratio, steps = float(lags["ratio"]), int(lags["steps"])
+    stands = progress(run).standing and not little(run) and not short(run)
+    if ratio >= GONE or not stands:
+        return Unknown(f"{said}; whether the early steps matter was not seen")
+    reach = next((back for back, each in enumerate(reversed(lags["profile"])) if each < GONE), steps)
+    told = _told_before(run, lags)
+    severity: Severity = "info" if told is None or _crawls(run) else "critical"
+    lost = f"Of the gradient {reach} steps back less than {GONE:g} is left, of {steps} steps"
+    if told is None:
+        why = ". No fault where the targets do not depend on the early ones."
+    else:
+        at, strength, late = told
+        why = (
+            f": what the first steps say cannot be learnt. Step {at + 1} tells the targets (correlation "
+            f"{strength:.2f}), and no step that the gradient reaches does ({late:.2f} at most)."
+        )
+    return Finding(
+        symptom="long-term-dependency",
+        title="the gradient does not reach the early steps of a sequence",
+        severity=severity,
+        where=Where(modules=tuple(lags["modules"])),
+        evidence=Evidence(
+            name="gradient that comes to the first eighth of the sequence in that to the last",
+            value=ratio,
+            threshold=GONE,
+            provenance="shrinks by a constant factor a step (Bengio et al. 1994)",
+        ),
+        message=lost + why,
+        remedies=_remedies(run, lags),
+        source=_SOURCE,
+    )
+
+
+def _crawls(run: Run) -> bool:
+    """Whether the usual step changes less of the weights than any sound one does."""
+    values = run.probes["update_ratio"].values if "update_ratio" in run.probes else np.empty(0)
+    return not np.isfinite(values).any() or float(np.nanmedian(values)) < USUAL
+
+
+def _told_before(run: Run, lags: Mapping[str, Any]) -> tuple[int, float, float] | None:
+    """The step, from 0, that tells the targets most, where no gradient comes from it and no other tells them.
+
+    With its correlation and the largest of the steps that the gradient reaches.
+    """
+    telling = table(run, "telling")
+    strength: list[float] = telling.get("strength") or []
+    profile: list[float] = lags["profile"]
+    if len(strength) != len(profile):
+        return None
+    lost = [i for i, each in enumerate(profile) if each < GONE]
+    late = max((strength[i] for i, each in enumerate(profile) if each >= GONE), default=0.0)
+    at = max(lost, key=lambda i: strength[i], default=None)
+    if at is None or strength[at] < telling["limit"] or late > max(0.5 * strength[at], telling["chance"]):
+        return None
+    return at, strength[at], late
 
 
 _ELSEWHERE = " A network that is given all steps at once does far better, on held-out data too."
