@@ -63,6 +63,8 @@ def high_variance(run: Run) -> Verdict:
         return Clear("the run did not learn its training data either")
     if (reason := unmeasured(run, ending)) is not None:
         return Unknown(reason)
+    if (run.facts.get("output") or {}).get("over_batch"):
+        return Unknown("what an example is given depends on its batch: no loss of another one compares")
     missing, sure = gap(run, ending, constant)
     risen, best = _risen(run, constant)
     said = f"{missing:.0%} of the way is missing on validation data ({sure:.1f} standard errors)"

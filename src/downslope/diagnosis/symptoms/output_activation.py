@@ -2,9 +2,10 @@
 
 A softmax before an objective that applies its own (the loss stops at 1.46 for 10 classes and the gradient is
 flattened), a ReLU on a target that is negative, a softmax over a single unit (always 1), a missing sigmoid
-before a likelihood of probabilities, a softmax where several labels of an example can hold at once. What
-looks like it and is not: a log-softmax before a cross-entropy, which changes nothing, a bounded output whose
-targets stay in its range, and a softmax before a binary cross-entropy on targets that sum to 1.
+before a likelihood of probabilities, a softmax where several labels of an example can hold at once, or one
+over the batch. What looks like it and is not: a log-softmax before a cross-entropy, which changes nothing, a
+bounded output whose targets stay in its range, and a softmax before a binary cross-entropy on targets that
+sum to 1.
 Source: Goodfellow, Bengio and Courville 2016, Deep Learning, section 6.2.2; the rules of UMLAUT (Schoop,
 Huang and Hartmann 2021) for the same mistakes.
 """
@@ -33,6 +34,7 @@ from downslope.diagnosis.progress import SOLVED, progress
 from downslope.diagnosis.proof import BLUNDER, gain, proved, settle, trial_of, tried
 from downslope.diagnosis.reach import CLIPPED, HOPELESS, LARGE
 from downslope.diagnosis.symptom import STEPS, Clear, Unknown, Verdict, symptom
+from downslope.training.facts.output import ROUNDED
 
 _SOURCE = "Goodfellow, Bengio and Courville 2016, section 6.2.2; UMLAUT (Schoop et al. 2021)"
 _ONLY_SCORES = "scores of any size"
@@ -147,6 +149,8 @@ def _fault(output: Mapping[str, Any], data: Mapping[str, Any]) -> _Fault | None:
     activation, expects = output["activation"], output["expects"]
     if activation == "softmax" and output["dead"] and output["max"] == 1.0:
         return _single_softmax(output)
+    if output.get("over_batch") and expects in ("logits", "log-probabilities", "probabilities"):
+        return _over_batch(output, expects)
     if expects in ("logits", "logit", "sign"):
         return _squashed_score(output, expects, activation)
     if expects in ("probability", "probabilities"):
@@ -164,6 +168,21 @@ def _single_softmax(output: Mapping[str, Any]) -> _Fault:
         "A softmax over a single unit is 1 whatever the input: the model can only say one thing.",
         _replacing(output, after, f"put a {word} in the place of the softmax over one unit"),
         hopeless=True,
+    )
+
+
+def _over_batch(output: Mapping[str, Any], expects: str) -> _Fault:
+    """A softmax along the wrong axis: what an example is given depends on those beside it."""
+    edits: tuple[Edit, ...] = (Advice("take the softmax over the classes, dim=1, not the examples, dim=0"),)
+    if (activation := output["activation"]) is not None:
+        removal = _replacing(output, "torch.nn:Identity", "")[0]
+        scored = removal if expects == "logits" else Combined((removal, SetObjective("cross_entropy")))
+        edits = (scored, *edits)
+    return _Fault(
+        _number("distance of a class's sum over a batch from 1", 0.0, ROUNDED, "examples are independent"),
+        f"The {activation or 'normalisation'} at the end runs over the examples of a batch, not over their "
+        "classes: what one is given depends on the others, and alone it gets probability 1 for every class.",
+        edits,
     )
 
 

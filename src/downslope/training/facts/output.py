@@ -46,13 +46,18 @@ BEYOND = 1e-3
 """What a probability may lie beyond 0 or 1 by: the rounding of half precision."""
 
 
+ROUNDED = 1e-2
+"""What the sum of probabilities may be off by: half precision, and an epsilon under a logarithm."""
+
+
 def measure(problem: Problem, recipe: Recipe) -> dict[str, Any]:
     """The last activation (None if there is none), where it is, and the output's values on a sample.
 
     Returns:
         ``activation``, ``module`` (qualified name, None for a function), ``units`` (per example), ``shape``,
-        ``min``, ``max``, ``std``, ``rows_sum_to_one``, ``expects``, ``expects_target``, ``objective``,
-        ``reduction``, ``dead`` (all outputs equal), ``outside``, ``tied`` (`outside`).
+        ``min``, ``max``, ``std``, ``rows_sum_to_one``, ``rows_normalised``, ``over_batch``, ``expects``,
+        ``expects_target``, ``objective``, ``reduction``, ``dead`` (all outputs equal), ``outside``, ``tied``
+        (`outside`).
     """
     model = problem.build(recipe.seed, recipe.init)
     batch = sample(problem.train_source, PROBED, precision(model))
@@ -172,7 +177,28 @@ def described(output: Tensor, seen: list[tuple[str, Any]]) -> dict[str, Any]:
         "max": float(values.max()),
         "std": float(values.std(correction=0)),
         "rows_sum_to_one": sums,
+        **_normalised(values),
         "dead": bool(values.numel() > 1 and values.max() == values.min()),
+    }
+
+
+def _normalised(values: Tensor) -> dict[str, bool]:
+    """Over what the outputs, or their exponentials, sum to 1, whoever normalised them.
+
+    Returns:
+        ``rows_normalised`` (the exponentials of an example: log-probabilities) and ``over_batch`` (the
+        probabilities of a class over the examples; not told of a square matrix, as of pairs).
+    """
+    if values.dim() < 2 or min(values.shape[:2]) < 2:
+        return {"rows_normalised": False, "over_batch": False}
+    logs = bool((values <= ROUNDED).all())
+    p = values.detach().double()
+    p = p.exp() if logs else p
+    rows, columns = (bool(((p.sum(axis) - 1.0).abs() < ROUNDED).all()) for axis in (1, 0))
+    lone = values.dim() == 2 and values.shape[0] != values.shape[1]
+    return {
+        "rows_normalised": logs and rows,
+        "over_batch": lone and columns and not rows and bool((p >= 0).all()),
     }
 
 
