@@ -308,7 +308,9 @@ def test_a_rate_far_too_low_is_named(tmp_path: Path) -> None:
 
 def test_a_second_training_by_hand_is_a_run_of_its_own(tmp_path: Path) -> None:
     second = NET.replace("32", "48") + REGRESSION.partition("\nfor")[1] + REGRESSION.partition("\nfor")[2]
-    found = seen(tmp_path, NO_GRAD + second.replace("200", "400"))
+    found, _, _ = watched(tmp_path, NO_GRAD + second.replace("200", "400"))
+    assert found is not None
+    assert found.notes[0].startswith("1 of 2 trainings judged: number 2, Updates by hand on ")
     assert 390 <= found.run.summary["steps"] <= 400
     assert "sgd by hand lr 0.1" in str(console.header(found.run)[0])
     assert any("200 steps" in why for _, why in found.not_checked)

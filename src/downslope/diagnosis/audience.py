@@ -16,17 +16,20 @@ import torch
 from torch import Tensor, nn
 
 from downslope.core.run import Run, Status
-from downslope.diagnosis import held_out, unseen
+from downslope.diagnosis import held_out
 from downslope.diagnosis.by_hand import ByHand
+from downslope.diagnosis.concluded import conclude
 from downslope.diagnosis.ear import Call, bound, source
-from downslope.diagnosis.gathered import Gathered, described
 from downslope.diagnosis.hand import Hand
 from downslope.diagnosis.holding import never_stepped
 from downslope.diagnosis.inquest import autopsy
 from downslope.diagnosis.losses import crossed, objective_of
-from downslope.diagnosis.served import Served, sums
+from downslope.diagnosis.role import Role
+from downslope.diagnosis.served import sums
 from downslope.diagnosis.settings import parameters_of
+from downslope.diagnosis.together import behind
 from downslope.diagnosis.track import Track
+from downslope.diagnosis.trainings import Training, ranked
 from downslope.objectives.meaning import Meaning
 
 _TORCH = str(Path(torch.__file__).parent)
@@ -44,39 +47,11 @@ ALL_SORTED = 2000
 HEARING = 4e-3
 """Seconds between losses that are heard after that: hearing one costs some ten microseconds."""
 
+WALKS = 64
+"""Losses behind which the parameters are sought: those of the first steps."""
+
 STRIDES = (1, 5, 11, 23)
 """Steps between them; odd, so that two optimizers taking turns are both heard."""
-
-
-class Role:
-    """One optimizer in the script: its track, and what was gathered of its data and objective."""
-
-    def __init__(self, optimizer: torch.optim.Optimizer, compiled: list[Any]) -> None:
-        self.gathered = Gathered()
-        self.track = Track([optimizer], None, self.gathered.forwarded, compiled)
-        self.gathered.now = self.track.now
-        self.served = Served()
-        self.seen: dict[str, Any] | None = None
-        self.meaning: Meaning | None = None
-        self.trained: Call | None = None
-        """The call that gave its first loss, without its tensors."""
-        self.mixed = False
-        """Whether the loss is anything but the value of one known function."""
-        self.own = 0
-        """Steps after a backward pass that no other optimizer's step had used."""
-        self.span: tuple[int, int] = (0, 0)
-        """Its first and latest step, counted over all optimizers."""
-
-    @property
-    def models(self) -> str:
-        """The models it trains, by class."""
-        names = [type(each.inner).__name__ for each in self.track.eye.observers.values()]
-        return " and ".join(names) or "a model that was not seen"
-
-    @property
-    def name(self) -> str:
-        """The optimizer and its models, for a message."""
-        return f"{type(self.track.optimizers[0]).__name__} on {self.models}"
 
 
 class Audience:
@@ -86,7 +61,7 @@ class Audience:
         self.roles: dict[int, Role] = {}
         self.listening = True
         self._stride = 1
-        self.dropped: list[tuple[str, int]] = []
+        self.dropped: list[Training] = []
         self._given_up: set[int] = set()
         self.compiled_modules: list[Any] = []
         self.functions_compiled = False
@@ -94,6 +69,9 @@ class Audience:
         self._calls: list[Call] = []
         self._pending: list[tuple[Tensor | float, Call | Literal[True] | None]] = []
         self._shared: list[tuple[Tensor | float, Call | Literal[True] | None]] = []
+        self._behind: list[set[int]] = []
+        self._owner: Role | None = None
+        self._walked = 0
         self._scaled: dict[int, tuple[Tensor, Tensor]] = {}
         self._graph: Any = None
         self._crossed: tuple[int, ...] | None = None
@@ -165,15 +143,17 @@ class Audience:
         """A script that makes one optimizer after another must not keep all of its models in memory."""
         if len(self.roles) < MOST:
             return
-        best = self.ranked()[:1]
-        idle = [role for role in self.roles.values() if role not in best]
+        best = [each for role in self.ranked()[:1] for each in self.team(role)]
+        idle = [role for role in self.roles.values() if role not in best and not self._follows(role)]
         oldest = min(idle, key=lambda role: role.span[1])
-        oldest.track.close()
-        self._new -= not oldest.track.step
         if oldest.track.step:
-            self.dropped.append((oldest.name, oldest.track.step))
-            self._given_up.update(id(p) for p in parameters_of(*oldest.track.optimizers))
-        del self.roles[id(oldest.track.optimizers[0])]
+            self.dropped.append(Training.of(oldest))
+        for role in self.team(oldest):
+            role.track.close()
+            self._new -= not role.track.step
+            if role.track.step:
+                self._given_up.update(id(p) for p in parameters_of(*role.track.optimizers))
+            del self.roles[id(role.track.optimizers[0])]
 
     def stepping(self, optimizer: torch.optim.Optimizer, closure: bool) -> None:
         """Before a step."""
@@ -189,7 +169,8 @@ class Audience:
         role.track.after(optimizer, closure)
         if role.track.step == 1:
             self._new -= 1
-        self._steps += 1
+            self._join(role)
+        self._steps += role.lead is None  # what steps on the loss of another one takes that one's step
         role.span = (role.span[0] or self._steps, self._steps)
         if self.listening:
             self._attribute(role, closure)
@@ -200,13 +181,25 @@ class Audience:
         if self._steps == ALL:
             self._stride = next(n for n in STRIDES if n * role.track.pace.usual > HEARING or n == STRIDES[-1])
 
+    def _join(self, role: Role) -> None:
+        """At its first step: an optimizer of the losses that another one has just stepped on goes with it."""
+        owner = self._owner
+        if self._pending or not self._shared or not self._behind or owner is None:
+            return
+        ids = [{id(p) for p in parameters_of(*each.track.optimizers)} for each in (owner, role)]
+        if all(each & known for each in ids for known in self._behind):
+            role.lead = owner.lead or owner
+
     def _attribute(self, role: Role, closure: bool) -> None:
         """What was heard since the last step belongs to this one."""
         losses = self._pending or self._shared
+        if self._pending:
+            self._owner = role
         role.own += bool(self._pending)
         # A closure is called several times; its first value is the loss where the step began.
         for value, call in losses[:1] if closure else losses:
             role.track.loss(value, role.track.step, self._autopsy or None)
+            role.latest = value
             self._assign(role, call)
         if len(self._sums) == 1 and len(self._pending) == 1:  # of an accumulated step no batch stands alone
             role.served.add(role.track.step, *self._sums[0])
@@ -272,16 +265,29 @@ class Audience:
         calls, self._calls = self._calls, []
         call = calls[0] if len(calls) == 1 and calls[0].value is loss else source(loss, calls)
         self._graph = None if call is not None else self._discovered(loss)
+        self._walk(loss)
         value = loss if call is None or call.value.numel() != 1 else call.value
         read: Tensor | float = value.item() if value.is_cpu else value.detach().clone()
         if self._autopsy is None and type(read) is float and not math.isfinite(read):
             self._autopsy = autopsy(loss)
+            for role in self.roles.values():
+                role.left = role.size()
         if call is not None and (kept_of := sums(call.args[0], call.args[1])) is not None:
             self._sums.append((read, kept_of))
         # The graph of the loss is the script's: nothing of it is kept beyond this.
         self._pending.append((read, None if call is None else self._kept(call)))
         if self._dataset is not None:
             self._training.add(id(self._dataset))
+
+    def _walk(self, loss: Tensor) -> None:
+        """Which parameters it depends on, where there are optimizers of which that is not known yet."""
+        if not self._pending:
+            self._behind = []
+        if self._new and len(self.roles) > 1 and self._walked < WALKS:
+            self._walked += 1
+            self._behind.append(behind(loss))
+        else:
+            self._behind.append(set())
 
     def _kept(self, call: Call) -> Call | Literal[True]:
         """The call without its graph while its targets are of use; else only that there was one."""
@@ -292,8 +298,10 @@ class Audience:
 
     def _discovered(self, loss: Tensor) -> Meaning | None:
         """The objective of a loss that was written out by hand, from its graph."""
-        outputs = [r.track.eye.output or {} for r in self.roles.values()]
-        found = objective_of(loss, outputs[0].get("activation") if outputs else None)
+        # Of several models the one that was called last has made what the loss is of.
+        last = max((r for r in self.roles.values() if r.met < math.inf), key=lambda r: r.met, default=None)
+        output = None if last is None else last.track.eye.output
+        found = objective_of(loss, (output or {}).get("activation"))
         self._crossed = None if found is None else crossed(loss)
         return None if found is None else Meaning(found.expects, None, found.name, "mean")  # type: ignore[arg-type]
 
@@ -332,9 +340,17 @@ class Audience:
     # -- the runs -----------------------------------------------------------------------------------------
 
     def ranked(self) -> list[Role]:
-        """The optimizers that stepped, the one with most steps first."""
-        stepped = [role for role in self.roles.values() if role.track.step]
-        return sorted(stepped, key=lambda role: -role.track.step)
+        """The optimizers that stepped, the one to be judged first; without those of another one's loss."""
+        return ranked([role for role in self.roles.values() if role.track.step and not self._follows(role)])
+
+    def _follows(self, role: Role) -> bool:
+        """Whether it steps on the losses of another optimizer that is known."""
+        lead = role.lead
+        return lead is not None and lead in self.roles.values() and not lead.rivals(role)
+
+    def team(self, lead: Role) -> list[Role]:
+        """An optimizer and those that step on its losses."""
+        return [lead, *(r for r in self.roles.values() if r.lead is lead and self._follows(r))]
 
     def unstepped(self) -> Run | None:
         """The run of optimizers that never stepped, though backward was called; None without."""
@@ -344,41 +360,11 @@ class Audience:
         return never_stepped(list(held.values()), len(self._pending))
 
     def conclude(self, role: Role, status: Status) -> Run:
-        """The run of one optimizer, with the facts of what went through it."""
-        run = role.track.conclude(status)
-        if isinstance(hand := role.track.optimizers[0], Hand):
-            run.facts["optimizer"] = hand.described()
-        reasons: dict[str, str] = run.facts["not_measured"]
+        """The run of one optimizer, and of those that train by the same loss, with what went through it."""
         first, last = role.span
-        others = [r for r in self.ranked() if r is not role and r.span[0] < last and r.span[1] > first]
-        rivals = [r for r in others if r.own > 0.05 * role.own]
-        if role.mixed and role.gathered.meaning is not None:
-            role.gathered.forget()
-            role.gathered.meaning = Meaning(None, None, "a sum of several terms", None)
-        if rivals:
-            reason = "several optimizers with losses of their own: a loss that does not fall says nothing"
-            role.gathered.forget()
-            role.gathered.meaning = Meaning(None, None, "one of several losses", None)
-            reasons["constant"] = reason
-            run.facts["rivals"] = len(rivals)
-        if role.gathered.meaning is None and role.meaning is not None and not rivals:
-            seen = role.track.eye.output
-            if seen is not None:
-                run.facts["output"] = dict(seen) | described(role.meaning) | {"clipped": None}
-        role.gathered.measure(run, role.seen or role.track.eye.output, role.track.bad)
-        if not rivals and not role.gathered.foreign and (order := role.served.measured()) is not None:
-            run.facts["order"] = order
-        self._validate(run, role, bool(rivals))
-        unseen.in_script(run)
-        return run
-
-    def _validate(self, run: Run, role: Role, rivals: bool) -> None:
-        """The validation losses of the script, where there were any."""
-        reasons: dict[str, str] = run.facts["not_measured"]
-        if rivals:
-            reasons["ending"] = "several optimizers with losses of their own: none says what was learnt"
-            return
-        self.held_out.conclude(run, role.span, role.trained)
+        apart = [r for r in self.ranked() if r is not role and r.span[0] < last and r.span[1] > first]
+        rivals = [r for r in apart if role.rivals(r)]
+        return conclude(role, self.team(role), len(rivals), status, self.held_out)
 
 
 _BLIND = "compiled code was not looked into; model = torch.compile(model) lets it be run beside"

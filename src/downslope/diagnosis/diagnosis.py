@@ -12,6 +12,7 @@ from downslope.core.plain import plain
 from downslope.core.run import Run
 from downslope.diagnosis import counted
 from downslope.diagnosis.early import little, short
+from downslope.diagnosis.partly import partly
 from downslope.diagnosis.progress import progress
 from downslope.diagnosis.symptom import registry
 from downslope.diagnosis.unjudged import halted
@@ -52,8 +53,13 @@ class Diagnosis:
         judged is not healthy, even if no cause was found; nor is one whose diagnosis was interrupted, unless
         the run had come to its end by then, and is solved.
         """
-        stopped = self.run.status == "failed" or self.blind or self._broken_off
+        stopped = self.run.status == "failed" or self._stopped or self.blind or self._broken_off
         return not self.lost and not stopped and all(each.severity == "info" for each in self.findings)
+
+    @property
+    def _stopped(self) -> bool:
+        """Whether Ctrl-C ended a watched script."""
+        return self.run.status == "interrupted" and "script" in self.run.facts
 
     @property
     def _broken_off(self) -> bool:
@@ -78,17 +84,22 @@ class Diagnosis:
     @property
     def reserve(self) -> str:
         """Why a run without findings is not called healthy: it was ended by an error, its diagnosis was
-        interrupted, it hardly began, learnt so little that nothing can be told, or was not seen.
+        interrupted, it hardly began, learnt so little that nothing can be told, was not seen, or is only a
+        part of what a script trained.
         """
         if self.run.status == "failed":
             return "nothing wrong was seen in the training until it stopped"
+        if self._stopped:
+            return "nothing wrong was seen in the training until it was interrupted"
         if self._broken_off:
             return f"{self.interrupted}: nothing wrong was seen by then, which is not the whole"
         if self.blind:
             return "nothing of the training could be judged"
         if progress(self.run).standing and little(self.run):
             return "nothing wrong was seen, but little was learnt: only trials tell whether there is more"
-        return "nothing wrong was seen so far; the run is too short to tell" if short(self.run) else ""
+        if short(self.run):
+            return "nothing wrong was seen so far; the run is too short to tell"
+        return partly(self.run, [*(name for name, _ in self.cleared), *self.symptoms])
 
     @property
     def root(self) -> Finding | None:

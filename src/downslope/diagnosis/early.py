@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from downslope.core.history import Probe
 from downslope.core.run import Run
 from downslope.diagnosis.progress import Progress, progress, smoothed, table
 
@@ -127,12 +128,30 @@ def sudden(run: Run) -> bool:
 
 
 def _moved(run: Run) -> float | None:
-    """The largest update of a step in the weights, median over the modules; None where none was measured."""
+    """The largest update of a step in the weights, median over the modules; None where none was measured.
+
+    Infinite where the update of any module overflowed although its gradient had not.
+    """
     if "update_ratio" not in run.probes:
         return None
-    rows = run.probes["update_ratio"].values
-    middle = [float(np.median(row[np.isfinite(row)])) for row in rows if np.isfinite(row).any()]
+    probe = run.probes["update_ratio"]
+    if _overflowed(run, probe):
+        return math.inf
+    middle = [float(np.median(row[np.isfinite(row)])) for row in probe.values if np.isfinite(row).any()]
     return max(middle, default=None)
+
+
+def _overflowed(run: Run, updates: Probe) -> bool:
+    """Whether a finite gradient made an update that is not."""
+    rows, columns = np.nonzero(np.isinf(updates.values))
+    if not len(rows) or "grad_norm" not in run.probes:
+        return False
+    grads = run.probes["grad_norm"]
+    for row, column in zip(rows, columns, strict=True):
+        at, name = np.flatnonzero(grads.steps == updates.steps[row]), updates.modules[column]
+        if len(at) and name in grads.modules and np.isfinite(grads.of(name)[at[0]]):
+            return True
+    return False
 
 
 def spike(run: Run, how: Progress) -> float:

@@ -18,6 +18,7 @@ from downslope.diagnosis.audience import Audience
 from downslope.diagnosis.diagnosis import Diagnosis
 from downslope.diagnosis.judge import judge
 from downslope.diagnosis.taps import Taps
+from downslope.diagnosis.trainings import Training, tell
 from downslope.training.facts import one_line
 
 INTERRUPTED = 130
@@ -176,10 +177,10 @@ def _judged(audience: Audience, file: Path, ended: Ended, failures: Sequence[str
     if ended.error:
         run.facts["stopped"] = {"step": run.summary["steps"], "error": ended.error}
     found = judge(run)
-    others = [*((other.name, other.track.step) for other in roles[1:]), *audience.dropped]
-    for name, steps in others:
-        reason = f"{steps} steps; the optimizer with most steps is judged, {roles[0].name}"
-        found.not_checked.append((name, reason))
+    tell(found, roles[0], [*(Training.of(other) for other in roles[1:]), *audience.dropped])
+    if ended.status == "interrupted":
+        at = f"The script was interrupted at step {run.summary['steps']}"
+        found.notes.append(f"{at}; what was seen until then is judged.")
     if failures:
         found.notes.append(f"Something could not be listened to: {failures[0]}")
     if ended.error:

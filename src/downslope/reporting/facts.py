@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -54,6 +54,9 @@ def recipe(run: Run) -> str:
     if run.recipe is not None:
         return run.recipe.describe()
     seen = run.facts.get("optimizer")
+    several = cast("list[Mapping[str, Any]]", run.facts.get("optimizers") or [])
+    if several:  # all of them train by one loss
+        return ", ".join(f"{each.get('name', 'optimizer')}{_between(each['used'])}" for each in several)
     if isinstance(seen, Mapping):
         table = cast("Mapping[str, Any]", seen)
         return f"{table.get('name', 'optimizer')}{_rates(run, table.get('lr'))}"
@@ -63,9 +66,13 @@ def recipe(run: Run) -> str:
 def _rates(run: Run, made_with: Any) -> str:
     """The rates that were in use, smallest to largest; unseen, the one that the optimizer was made with."""
     used = [float(each) for each in run.history.series("lr").values if math.isfinite(each)]
-    low, high = (min(used), max(used)) if used else (made_with, made_with)
-    if not isinstance(low, float) or not isinstance(high, float):
+    return _between(used or ([made_with] if isinstance(made_with, float) else []))
+
+
+def _between(used: Sequence[float]) -> str:
+    if not used:
         return ""
+    low, high = min(used), max(used)
     ends = f"{low:.3g}", f"{high:.3g}"
     return f" lr {ends[0]}" if ends[0] == ends[1] else f" lr {ends[0]} to {ends[1]}"
 
@@ -176,6 +183,8 @@ def status(run: Run) -> str:
     if killed:
         kept = "its last checkpoint is kept" if killed["weights"] else "no weights are kept, only its history"
         return f"killed at step {killed['step']}; {kept}"
+    if run.status == "interrupted" and "script" in run.facts:
+        return f"interrupted at step {steps(run)}"
     words = {
         "goal": "stopped at the goal",
         "early-stopped": "stopped early: no better for the recipe's patience",

@@ -1,0 +1,39 @@
+"""A watched script of which only a part could be judged: it is not called healthy as a whole."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from downslope.core.run import Run
+from downslope.diagnosis.symptom import registry
+
+GROUPS = ("data", "output", "model", "step")
+"""Groups whose symptoms can be seen from outside, without trials."""
+
+SEEN = 0.4
+"""Share of their symptoms that must have been judged for a whole picture. Convention: of a model trained by a
+loss of torch three in four are, by a loss that is not recognised half, of tensors updated by hand a quarter."""
+
+
+def partly(run: Run, judged: Collection[str]) -> str:
+    """Why a script without findings is not called healthy, in words; "" for one that was seen well enough.
+
+    Args:
+        run: The training that was judged.
+        judged: Symptoms that are clear, or hold.
+    """
+    if "script" not in run.facts:
+        return ""
+    asked = [name for name, each in registry().items() if each.order[0] in GROUPS]
+    few = sum(name in judged for name in asked) < SEEN * len(asked)
+    if run.facts.get("rivals") or few:
+        return "nothing wrong was seen in what could be judged"
+    trainings: Mapping[str, int] | Any = run.facts.get("trainings")
+    if not trainings:
+        return ""
+    others = trainings["of"] - 1
+    left = f"{others} other{' was' if others == 1 else 's were'} not judged"
+    lost = trainings["lost"]
+    ended = f", of which {lost} left the finite numbers" if lost else ""
+    return f"the training that was judged is healthy; {left}{ended}"
