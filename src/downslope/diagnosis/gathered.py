@@ -163,7 +163,7 @@ class Gathered:
             if "activation" in seen:
                 facts["output"]["clipped"] = output.clipped(seen["activation"], target)
         self._question(run)
-        if (facts.get("lags") or {}).get("ratio", 1.0) < FADED:
+        if (facts.get("reach") or {}).get("ratio", 1.0) < FADED:
             record(run, "telling", self._telling)
         if not given:
             self._look(facts, target, bad)

@@ -84,7 +84,10 @@ class Memory:
             self._found.append(found)
 
     def measured(self) -> dict[str, Any] | None:
-        """The fact ``lags`` of a watched run: the look at which most of the gradient came back."""
+        """The fact ``reach`` of a watched run: the look at which most of the gradient came back.
+
+        In the form of ``lags``, but not of the start alone: what a rate did to the weights is in it.
+        """
         if not self._found:
             return None
         return max(self._found, key=lambda each: each["ratio"]) | {"watched": True}

@@ -284,7 +284,7 @@ class Track:
         if (flow := self.holding.measured()) is not None:
             facts["flow"] = flow
         if (lags := self.eye.memory.measured()) is not None:
-            facts["lags"] = lags
+            facts["reach"] = lags
         facts["rates_left"] = rates_of(*self.optimizers)
         facts["resting"] = None if "modules" in facts else self.eye.resting.measured(self.eye.owns)
         facts["not_measured"] = facts.get("not_measured", {}) | self.unseen()

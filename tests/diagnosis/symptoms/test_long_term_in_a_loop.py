@@ -104,6 +104,13 @@ def test_a_run_that_stands_for_another_reason_is_told_of_it_as_no_fault(name: st
     assert named(found).get(NAME, "info") == "info", str(found)
 
 
+def test_a_recurrence_that_a_rate_threw_away_is_not_told_as_one_that_explodes(tmp_path: Path) -> None:
+    found = watched(tmp_path, loop("nn.GRU(8, 16, batch_first=True)", rate=2.0))
+    assert found.root is not None, str(found)
+    assert found.root.symptom == "learning-rate-too-high"
+    assert "exploding-gradient" not in found.symptoms
+
+
 class Reader(nn.Module):
     def __init__(self, kind: Any) -> None:
         super().__init__()
@@ -129,7 +136,7 @@ def test_the_gradient_by_step_is_that_of_the_whole_loss_by_the_input(kind: Any) 
         loss.backward()
         rule.step()
         monitor.step(loss)
-    lags = monitor.run.facts["lags"]
+    lags = monitor.run.facts["reach"]
     monitor.close()
     assert lags["profile"] == pytest.approx((expected / expected.max()).tolist(), rel=1e-4)
     assert (lags["steps"], lags["modules"]) == (20, ["rnn"])
@@ -145,7 +152,7 @@ def test_a_short_sequence_is_not_asked() -> None:
         loss.backward()
         rule.step()
         monitor.step(loss)
-    assert "lags" not in monitor.run.facts
+    assert "reach" not in monitor.run.facts
     monitor.close()
 
 

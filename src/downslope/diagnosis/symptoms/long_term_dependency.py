@@ -52,7 +52,7 @@ _SOURCE = "Bengio, Simard and Frasconi 1994; Pascanu, Mikolov and Bengio 2013, s
 )  # fmt: skip
 def long_term_dependency(run: Run) -> Verdict:
     """In a recurrent model the derivative by early inputs is nearly nothing, and the run suffers."""
-    lags: Mapping[str, Any] | None = run.facts.get("lags")
+    lags: Mapping[str, Any] | None = run.facts.get("lags") or run.facts.get("reach")
     if lags is None:
         return Clear("no recurrence over a long sequence was seen")
     ratio, steps = float(lags["ratio"]), int(lags["steps"])
