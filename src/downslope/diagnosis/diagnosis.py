@@ -83,9 +83,11 @@ class Diagnosis:
 
     @property
     def reserve(self) -> str:
-        """Why a run without findings is not called healthy: it was ended by an error, its diagnosis was
-        interrupted, it hardly began, learnt so little that nothing can be told, was not seen, or is only a
-        part of what a script trained.
+        """Why a run without findings is not called healthy.
+
+        It was ended by an error, its diagnosis was interrupted, it hardly began, ended far from what others
+        reach, learnt so little that nothing can be told, was not seen, or is only a part of what a script
+        trained.
         """
         if self.run.status == "failed":
             return "nothing wrong was seen in the training until it stopped"
@@ -99,6 +101,8 @@ class Diagnosis:
             return "nothing wrong was seen, but little was learnt: only trials tell whether there is more"
         if short(self.run):
             return "nothing wrong was seen so far; the run is too short to tell"
+        if self.healthy and self.verdict.startswith("ENDED FAR"):
+            return "no cause was found, though something that was compared came further"
         return partly(self.run, [*(name for name, _ in self.cleared), *self.symptoms])
 
     @property
@@ -136,7 +140,7 @@ class Diagnosis:
         serious = [each for each in self.findings if each.severity != "info"]
         if not serious and self.reserve:
             lines.append(self.reserve[:1].upper() + self.reserve[1:] + ".")
-        elif not serious and (not self.healthy or self.verdict.startswith("ENDED")):
+        elif not serious and not self.healthy:
             lines.append("No cause found: none of the symptoms that could be checked holds.")
         elif not serious:
             lines.append(f"Healthy: {_WELL if not self.findings else 'nothing to fix'}.")

@@ -118,7 +118,7 @@ class _Gap(NamedTuple):
 
 
 def _gap(run: Run) -> _Gap | Clear | Unknown:
-    rows: Sequence[Mapping[str, Any]] = run.facts["references"]
+    rows: Sequence[Mapping[str, Any]] = run.facts.get("references") or ()
     plain, same = _loss(rows, "a plain network"), _loss(rows, "the same model")
     base: float | None = table(run, "constant").get("loss")
     sign = -1.0 if run.problem is not None and run.problem.maximize else 1.0
