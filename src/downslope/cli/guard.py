@@ -61,6 +61,8 @@ def guarded(action: Callable[[], int], *, debug: bool = False) -> int:
 def complain(text: str) -> None:
     """One line on standard error, whatever `text` holds."""
     line = " ".join(text.split())
+    if sys.stderr.closed:
+        return
     try:
         print(f"downslope: {line}", file=sys.stderr)
     except OSError:  # a full disk behind standard error: nobody is left to tell
@@ -91,6 +93,8 @@ def unheard(error: OSError | None = None) -> str | None:
         _silence(sys.stdout)
         refused = f"standard output cannot be written: {error.strerror or error}"
     for name, stream in (("error", sys.stderr), ("output", sys.stdout)):
+        if stream.closed:  # by a watched script, which owns them
+            continue
         try:
             stream.flush()
         except OSError as failure:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -68,21 +68,3 @@ class Voice:
             from downslope.core.plain import plain
 
             print(json.dumps(plain(content), ensure_ascii=False, allow_nan=False), flush=True)
-
-
-def line_ender(stream: Any) -> Callable[[], None]:
-    """Follow what is written to a text stream; what is returned ends a line that was left open."""
-    write, last = stream.write, ["\n"]
-
-    def followed(text: str) -> Any:
-        written = write(text)
-        last[0] = text[-1:] or last[0]
-        return written
-
-    stream.write = followed
-
-    def end() -> None:
-        if last[0] != "\n":
-            stream.write("\n")
-
-    return end

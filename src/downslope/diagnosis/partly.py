@@ -12,8 +12,8 @@ GROUPS = ("data", "output", "model", "step")
 """Groups whose symptoms can be seen from outside, without trials."""
 
 SEEN = 0.4
-"""Share of their symptoms that must have been judged for a whole picture. Convention: of a model trained by a
-loss of torch three in four are, by a loss that is not recognised half, of tensors updated by hand a quarter."""
+"""Share of their symptoms that must have been judged for a whole picture. Convention: by a loss of
+torch three in four are, by one that is not recognised half, of tensors updated by hand a quarter."""
 
 
 def partly(run: Run, judged: Collection[str]) -> str:

@@ -17,6 +17,8 @@ from downslope.core.run import Status
 from downslope.diagnosis.audience import Audience
 from downslope.diagnosis.diagnosis import Diagnosis
 from downslope.diagnosis.judge import judge
+from downslope.diagnosis.leaving import Tell
+from downslope.diagnosis.leaving import leaving as last_words
 from downslope.diagnosis.taps import Taps
 from downslope.diagnosis.trainings import Training, tell
 from downslope.training.facts import one_line
@@ -26,7 +28,7 @@ INTERRUPTED = 130
 
 
 def watch_script(
-    path: str | Path, args: Sequence[str] = (), *, module: bool = False
+    path: str | Path, args: Sequence[str] = (), *, module: bool = False, leaving: Tell | None = None
 ) -> tuple[Diagnosis | None, int]:
     """Run a script unedited, and diagnose the training that was seen in it.
 
@@ -39,6 +41,8 @@ def watch_script(
         path: A Python file, or with `module` the name of a module, run as ``python -m`` runs it.
         args: Its command line.
         module: Whether `path` names a module.
+        leaving: Told of the diagnosis where the script ends this process by ``os._exit``; gives the status to
+            leave with.
 
     Returns:
         The diagnosis, None where nothing was trained (no step, and no optimizer beside backward passes);
@@ -53,15 +57,24 @@ def watch_script(
     code = _compiled(file)
     started = time.perf_counter()
     audience = Audience()
-    with Taps(audience) as taps:
+
+    def diagnosed(ended: Ended) -> Diagnosis | None:
+        audience.close()
+        taps.close()
+        found = _judged(audience, file, ended, taps.failures)
+        if found is not None:
+            found.seconds = time.perf_counter() - started
+        return found
+
+    def left(status: int) -> int:
+        return leaving(diagnosed(_left(status)), status) if leaving is not None else status
+
+    with Taps(audience) as taps, last_words(left):
         try:
             ended = _run(file, code, args, spec)
         finally:
             audience.close()
-    found = _judged(audience, file, ended, taps.failures)
-    if found is not None:
-        found.seconds = time.perf_counter() - started
-    return found, ended.code
+    return diagnosed(ended), ended.code
 
 
 class Ended(NamedTuple):
@@ -133,9 +146,8 @@ def _run(file: Path, code: Any, args: Sequence[str], spec: ModuleSpec | None = N
     sys.modules["__main__"] = module
     try:
         exec(code, module.__dict__)
-    except SystemExit as left:
-        gave = _status_of(left)
-        return Ended(gave, "failed", f"its own exit with status {gave}") if gave else Ended(0, "done")
+    except SystemExit as exit_:
+        return _left(_status_of(exit_))
     except KeyboardInterrupt:
         return Ended(INTERRUPTED, "interrupted")
     except BaseException as error:  # noqa: BLE001 (whatever it is, it is the script's own)
@@ -145,6 +157,11 @@ def _run(file: Path, code: Any, args: Sequence[str], spec: ModuleSpec | None = N
         if kept[2] is not None:
             sys.modules["__main__"] = kept[2]
     return Ended(0, "done")
+
+
+def _left(status: int) -> Ended:
+    """How a script ended that left with a status of its own."""
+    return Ended(status, "failed", f"its own exit with status {status}") if status else Ended(0, "done")
 
 
 def _status_of(left: SystemExit) -> int:

@@ -107,6 +107,10 @@ class Taps:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Put everything back."""
         while self._undo:
             self._undo.pop()()
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from downslope.cli import options as ask
 from downslope.cli.guard import UNUSABLE, complain, guarded
-from downslope.cli.voice import Voice, line_ender
+from downslope.cli.streams import Streams
+from downslope.cli.voice import Voice
 from downslope.core.names import did_you_mean
+
+if TYPE_CHECKING:
+    from downslope.diagnosis.diagnosis import Diagnosis
 
 
 def watch(
@@ -47,28 +50,51 @@ def watch(
     voice = Voice(json=json, quiet=quiet, aside=True)
 
     def act() -> int:
-        from downslope.cli.outcome import attempted, check_writable, diagnosis_document, save_report
-        from downslope.diagnosis.script import exit_status, watch_script
-        from downslope.reporting import console
+        from downslope.cli.outcome import check_writable
+        from downslope.diagnosis.script import watch_script
 
         check_writable(report)
-        place = report and report.absolute()  # the script may change the folder
-        end_line = line_ender(sys.stdout) if json else None
-        found, ended = watch_script(script, arguments or [], module=module)
-        if end_line:
-            end_line()
+        tell = _Telling(voice, script, report)
+
+        def leaving(found: Diagnosis | None, ended: int) -> int:
+            return guarded(lambda: tell(found, ended, apart=True), debug=debug)
+
+        return tell(*watch_script(script, arguments or [], module=module, leaving=leaving))
+
+    return guarded(act, debug=debug)
+
+
+class _Telling:
+    """Tells of a watched script where results go, whatever the script did with its streams."""
+
+    def __init__(self, voice: Voice, script: Path, report: Path | None) -> None:
+        self.voice, self.script, self.report = voice, script, report
+        self.place = report and report.absolute()  # the script may change the folder
+        self.streams = Streams(document=voice.json)
+
+    def __call__(self, found: Diagnosis | None, ended: int, *, apart: bool = False) -> int:
+        """Show the diagnosis, and give the exit status of the verb."""
+        with self.streams.speaking(apart=apart and self.voice.json):
+            self.streams.end_line()
+            status = self._tell(found, ended)
+            if self.voice.json and self.streams.lost:
+                complain(f"{self.streams.lost}: the JSON is not written")
+            return status
+
+    def _tell(self, found: Diagnosis | None, ended: int) -> int:
+        from downslope.cli.outcome import attempted, diagnosis_document, save_report
+        from downslope.diagnosis.script import exit_status
+        from downslope.reporting import console
+
+        voice, place = self.voice, self.place
         if found is None:
             voice.document({"verb": "watch", "script_exit": ended, "findings": None})
-            complain(f"{script}: no step of a torch optimizer was seen, so there is nothing to diagnose")
+            complain(f"{self.script}: no step of a torch optimizer was seen, so there is nothing to diagnose")
             return exit_status(found, ended)
-        if module:
-            found.run.facts["script"] = str(script)  # a package is known by its name, not as __main__.py
         voice.show([*console.header(found.run), *console.of_run(found.run), *console.of_diagnosis(found)])
-        written, failure = attempted(lambda: place and save_report(place, found.run, found) and report)
+        written, failure = attempted(lambda: place and save_report(place, found.run, found) and self.report)
         voice.show(console.opened(written))
         voice.document({"verb": "watch", "script_exit": ended} | diagnosis_document(found, written))
         if failure is not None and not ended:
             raise failure
         return exit_status(found, ended)
-
-    return guarded(act, debug=debug)
