@@ -4,6 +4,7 @@ import math
 
 import pytest
 
+from downslope.core.numerals import many
 from downslope.reporting.numerals import count, duration, numeral
 
 
@@ -36,3 +37,8 @@ def test_a_duration_has_the_unit_that_fits(seconds: float | None, text: str) -> 
 
 def test_a_count_is_grouped() -> None:
     assert count(1234567).replace("\u2009", " ") == "1 234 567"
+
+
+def test_one_of_a_thing_is_said_in_the_singular() -> None:
+    assert [many(n, "remedy") for n in (0, 1, 2)] == ["0 remedies", "1 remedy", "2 remedies"]
+    assert [many(n, "step") for n in (1, 40)] == ["1 step", "40 steps"]

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from downslope.core.edits import Combined, Edit
 from downslope.core.errors import DownslopeError
+from downslope.core.numerals import many
 from downslope.diagnosis.budget import Budget
 from downslope.diagnosis.candidates import candidates, joined, parts, rate_alone, size, unique
 from downslope.diagnosis.contest import Arm, Contest, check_possible, middling
@@ -117,12 +118,12 @@ class Mending:
             of = contest.full or "an unknown number of"
             self.result.notes.append(f"Trials were cut to {contest.cut} of {of} steps by the budget.")
         seconds = contest.cost(contest.control) * len(self.seeds) * (1 + max(count, 1))
+        what = f"{many(count, 'remedy')} x {many(len(self.seeds), 'seed')} beside the unchanged recipe"
         self._say(
-            f"{count} remedies x {len(self.seeds)} seeds beside the unchanged recipe: about "
-            f"{min(seconds, self.budget.left):.0f} s, and what is left of {self.budget.left:.0f} s "
-            "while it wins something"
+            f"{what}: about {min(seconds, self.budget.left):.0f} s, and what is left of "
+            f"{self.budget.left:.0f} s while it wins something"
             if self.budget.steps is None
-            else f"{count} remedies x {len(self.seeds)} seeds beside the unchanged recipe"
+            else what
         )
 
     def _say(self, text: str) -> None:

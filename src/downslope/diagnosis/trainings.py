@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from downslope.core.finding import Finding
+from downslope.core.numerals import many
 from downslope.diagnosis.diagnosis import Diagnosis
 from downslope.diagnosis.role import Role
 
@@ -59,7 +60,7 @@ def tell(found: Diagnosis, judged: Role, others: Sequence[Training]) -> None:
     beside = [each for each in others if each.began < own.ended and each.ended > own.began]
     apart = [each for each in others if each not in beside]
     for each in beside:
-        reason = f"{each.steps} steps; the optimizer with most steps is judged, {own.name}"
+        reason = f"{many(each.steps, 'step')}; the optimizer with most steps is judged, {own.name}"
         found.not_checked.append((each.name, reason))
     if apart:
         _apart(found, own, apart)
@@ -74,7 +75,7 @@ def _apart(found: Diagnosis, own: Training, apart: Sequence[Training]) -> None:
     for i, each in enumerate(order):
         if each is not own:
             ended = ", and its loss left the finite numbers" if each.lost else ""
-            reason = f"{each.steps} steps{ended}; training {number} is judged, {why}"
+            reason = f"{many(each.steps, 'step')}{ended}; training {number} is judged, {why}"
             found.not_checked.append((f"{each.called} (training {i + 1} of {count})", reason))
     lost = [f"training {order.index(each) + 1} ({each.called})" for each in apart if each.lost]
     said = f"1 of {count} trainings judged: number {number}, {own.called}, {why}."

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from downslope.core.finding import Finding, Severity
+from downslope.core.numerals import many
 from downslope.core.run import Run
 from downslope.diagnosis import counted
 from downslope.reporting import facts, proof, verdict
@@ -29,7 +30,7 @@ def header(run: Run) -> list[Row]:
 def of_run(run: Run, label: str = "fit") -> list[Row]:
     """What the run did: steps, seconds, losses, and how it ended where that was not as planned."""
     planned, taken = facts.planned(run), facts.steps(run)
-    progress = f"{taken}/{planned}" if planned is not None and planned >= taken else f"{taken} steps"
+    progress = f"{taken}/{planned}" if planned is not None and planned >= taken else many(taken, "step")
     parts = [progress, duration(run.summary.get("seconds")), facts.result(run)]
     rows = [Row("  ".join(part for part in parts if part and part != "-"), label=label)]
     ended = facts.status(run)

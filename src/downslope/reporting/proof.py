@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from downslope.core.edits import SetRecipe
 from downslope.core.errors import RecipeError
+from downslope.core.numerals import many
 from downslope.core.run import Run
 from downslope.reporting import curves, facts
 from downslope.reporting.figure import Choice, Figure, Trace
@@ -56,7 +57,7 @@ def setting(repaired: Repair) -> str:
         return "No remedy was put to the proof"
     seconds = repaired.seconds - repaired.diagnosis.seconds
     return (
-        f"{len(repaired.trials)} {plural('remedy', len(repaired.trials))} x {len(repaired.seeds)} seeds "
+        f"{many(len(repaired.trials), 'remedy')} x {many(len(repaired.seeds), 'seed')} "
         f"beside the unchanged recipe, {duration(seconds)}, by {measure(repaired)}"
     )
 
@@ -70,7 +71,7 @@ def sentence(repaired: Repair) -> str:
     return (
         f"Proved: {_arrowed(repaired.kept)}. {capital(measure(repaired))} "
         f"{facts.fixed(repaired.before)} \u2192 {facts.fixed(repaired.after)}, "
-        f"mean of {len(repaired.seeds)} seeds."
+        f"mean of {many(len(repaired.seeds), 'seed')}."
     )
 
 
@@ -238,13 +239,6 @@ def average(values: Sequence[float]) -> float:
 def capital(words_: str) -> str:
     """With a capital letter."""
     return words_[:1].upper() + words_[1:]
-
-
-def plural(word: str, count: int) -> str:
-    """The word for that many: "remedy", "remedies"."""
-    if count == 1:
-        return word
-    return word[:-1] + "ies" if word.endswith("y") else word + "s"
 
 
 def _arrowed(edit: object) -> str:

@@ -120,3 +120,13 @@ def test_a_leap_out_of_the_numbers_is_one_beyond_all_of_them() -> None:
 def test_runs_without_a_leap(losses: Any) -> None:
     assert leap(run(losses)) is None
     assert not isinstance(cliff(run(losses)), Finding)
+
+
+def test_where_no_step_raised_the_loss_no_number_of_times_is_told() -> None:
+    calm = cliff(run(np.linspace(2.0, 1.0, 200)))
+    assert isinstance(calm, Clear)
+    assert calm.evidence == "no step raised the loss"
+    uneven = cliff(run(np.linspace(2.0, 1.0, 200) + 0.2 * (np.arange(200) % 50 == 49)))
+    assert isinstance(uneven, Clear)
+    assert uneven.evidence.startswith("no step raised the loss")
+    assert " 1 times" not in uneven.evidence

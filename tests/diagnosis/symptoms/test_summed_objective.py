@@ -57,7 +57,7 @@ def test_a_sum_within_an_example_is_no_sum_over_the_batch() -> None:
 
     result = diagnosed(problem(numbers(), lambda: net(6, 1), inside, "r2"), recipe(epochs=40))
     assert result.healthy
-    assert dict(result.cleared)["summed-objective"] == "a batch taken twice has 1 times the loss"
+    assert dict(result.cleared)["summed-objective"] == "a batch taken twice has the same loss"
 
 
 def test_the_constant_and_the_run_are_compared_on_batches_of_one_size() -> None:

@@ -41,8 +41,9 @@ def cliff(run: Run) -> Verdict:
     """After a good start one step raises the loss many times over, and the run ends far from the best."""
     found, how = leap(run), progress(run)
     if found is None or found.times < LEAP:
-        times = 0.0 if found is None else found.times
-        return Clear(f"no step raised the loss more than {max(times, 1.0):.2g} times")
+        times = f"{1.0 if found is None else max(found.times, 1.0):.2g}"
+        more = "" if times == "1" else f" more than {times} times"
+        return Clear(f"no step raised the loss{more}")
     if not found.lasts:
         return Clear(
             f"step {found.step} raised the loss {found.times:.3g} times, and the next ones did not stay up"

@@ -42,7 +42,8 @@ def summed_objective(run: Run) -> Verdict:
     if growth is None:
         return Unknown("the objective could not be called on a batch of another size")
     if growth < SUM:
-        return Clear(f"a batch taken twice has {growth:.3g} times the loss")
+        times = f"{growth:.3g}"
+        return Clear(f"a batch taken twice has {'the same' if times == '1' else f'{times} times the'} loss")
     how = progress(run)
     if not how.ended_far:
         return Clear("the loss is a sum over the batch, and the run does well with it")
