@@ -1,14 +1,16 @@
 """What a page shows of an output, held against what was printed: the same words, nearly the same numbers.
 
-Times, threads and line breaks are not compared, and of a number only what another processor gives as well.
+Times, threads, line breaks and intervals are not compared, and of a number only what every processor gives.
 """
 
 from __future__ import annotations
 
 import re
 
-NEAR = 0.05
-"""Relative difference below which two numbers are alike: about two digits, and counts up to 20 exactly."""
+NEAR = 0.1
+"""Relative difference below which two numbers are alike, as another processor may print them."""
+COUNTED = 20
+"""Whole numbers up to it are counts, such as the 7/9 of a diagnosis, and are alike only if equal."""
 TINY = 1e-9
 """Numbers below it are alike whatever they are: what is left of a loss there is rounding."""
 NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:e[-+]?\d+)?")
@@ -16,6 +18,7 @@ TOKEN = re.compile(rf"{NUMBER.pattern}|[^\W\d]\w*|[^\w\s]")
 LEFT_OUT = (
     (re.compile(r"\b\d+(?:\.\d+)? s\b"), "some s"),
     (re.compile(r"\bCPU \d+ threads?\b"), "CPU"),
+    (re.compile(r"95 % \S+ to [\d.]+"), "95 %"),
 )
 GAP = "..."
 
@@ -32,6 +35,8 @@ def alike(shown: str, printed: str, near: float = NEAR) -> bool:
     if not (NUMBER.fullmatch(shown) and NUMBER.fullmatch(printed)):
         return shown == printed
     one, other = float(shown), float(printed)
+    if shown.isdigit() and printed.isdigit() and min(one, other) <= COUNTED:
+        return one == other
     return one == other or abs(one - other) < max(near * max(abs(one), abs(other)), TINY)
 
 
