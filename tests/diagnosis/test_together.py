@@ -150,3 +150,19 @@ def test_where_both_threw_their_weights_neither_is_blamed(tmp_path: Path) -> Non
     assert "learning-rate-too-high" not in found.symptoms
     assert "Which of the 2 optimizers of this loss threw the weights first is not known" in found.notes[-1]
     assert found.notes[-1] in " ".join(row.text for row in console.of_diagnosis(found))
+
+
+def test_of_very_many_optimizers_of_one_loss_as_many_as_are_followed_are_put_together(tmp_path: Path) -> None:
+    body = """
+parts = [part for _ in range(4) for part in (nn.Linear(10, 10), nn.LayerNorm(10), nn.ReLU())]
+model = nn.Sequential(*parts, nn.Linear(10, 4))
+rules = [torch.optim.SGD([p], 0.05) for p in model.parameters()]
+for at in batches(150):
+    F.cross_entropy(model(X[at]), C[at]).backward()
+    for rule in rules:
+        rule.step(); rule.zero_grad()
+"""
+    found, status = watched(tmp_path, body)
+    assert (status, found.notes, found.run.summary["steps"]) == (0, [], 150)
+    assert facts.recipe(found.run) == "16 x sgd lr 0.05"
+    assert not any("training" in name or " on " in name for name, _ in found.not_checked)

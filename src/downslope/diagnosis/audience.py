@@ -95,6 +95,9 @@ class Audience:
 
     def _follow(self, optimizer: torch.optim.Optimizer) -> None:
         if id(optimizer) not in self.roles:
+            best = self.ranked()[:1]
+            if best and len(self.team(best[0])) >= MOST:  # more optimizers of one loss than are followed
+                return
             self._make_room()
             self._new += 1
             self.roles[id(optimizer)] = role = Role(optimizer, self.compiled_modules)
@@ -158,14 +161,17 @@ class Audience:
     def stepping(self, optimizer: torch.optim.Optimizer, closure: bool) -> None:
         """Before a step."""
         role = self.roles.get(id(optimizer))
-        if role is None:  # made before the script began
+        if role is None:  # made before the script began, or dropped since
             self.made(optimizer)
-            role = self.roles[id(optimizer)]
-        role.track.before(optimizer, closure)
+            role = self.roles.get(id(optimizer))
+        if role is not None:
+            role.track.before(optimizer, closure)
 
     def stepped(self, optimizer: torch.optim.Optimizer, closure: bool) -> None:
         """After a step: the losses since the last one were its."""
-        role = self.roles[id(optimizer)]
+        role = self.roles.get(id(optimizer))
+        if role is None:
+            return
         role.track.after(optimizer, closure)
         if role.track.step == 1:
             self._new -= 1

@@ -105,7 +105,7 @@ def _name_rates(found: Diagnosis) -> None:
     called = [f"{row['name']}{_rate(row)} on {row['on']}" for row in rows]
     if "culprit" in facts and facts["culprit"] is None:
         which = f"Which of the {len(rows)} optimizers of this loss threw the weights first is not known"
-        found.notes.append(f"{which}: {'; '.join(called)}.")
+        found.notes.append(f"{which}: {_listed(called)}.")
         return
     index = facts.get("culprit") or 0
     whose = f"It is that of {called[index]}, number {index + 1} of {len(rows)} optimizers of this loss"

@@ -56,7 +56,10 @@ def recipe(run: Run) -> str:
     seen = run.facts.get("optimizer")
     several = cast("list[Mapping[str, Any]]", run.facts.get("optimizers") or [])
     if several:  # all of them train by one loss
-        return ", ".join(f"{each.get('name', 'optimizer')}{_between(each['used'])}" for each in several)
+        told = [f"{each.get('name', 'optimizer')}{_between(each['used'])}" for each in several]
+        return ", ".join(
+            each if (count := told.count(each)) == 1 else f"{count} x {each}" for each in dict.fromkeys(told)
+        )
     if isinstance(seen, Mapping):
         table = cast("Mapping[str, Any]", seen)
         return f"{table.get('name', 'optimizer')}{_rates(run, table.get('lr'))}"
