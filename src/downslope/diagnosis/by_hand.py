@@ -104,20 +104,20 @@ class ByHand:
             self._handle.remove()
             self._handle = None
 
-    def calling(self, module: nn.Module) -> None:
+    def calling(self, module: nn.Module, args: Any) -> None:
         """Before the call of any module, from a backward pass to the step after it."""
         if torch.compiler.is_compiling() or torch.jit.is_tracing():  # pyright: ignore[reportPrivateImportUsage]
             return
         if not self._settled:
             if self._meet(module) and self._track is not None:
-                self._track.eye.before(module)
+                self._track.eye.before(module, args)
             return
         found, self._calls = self.check(), self._calls + 1
         if found or self._calls >= CALLS:
             self._unhook()
         self._note(module)
         if found and self._track is not None and self._track.armed:
-            self._track.eye.before(module)
+            self._track.eye.before(module, args)
 
     def _meet(self, module: nn.Module) -> bool:
         """Before the first backward pass: whether this may be the model, or one of several."""
@@ -315,12 +315,11 @@ def _weakly(listener: ByHand) -> Any:
     held = weakref.ref(listener)
 
     def hook(module: nn.Module, args: Any) -> None:
-        del args
         found = held()
         if found is None:
             return
         try:
-            found.calling(module)
+            found.calling(module, args)
         except Exception:  # noqa: BLE001 (nothing we look at may end anybody's training)
             found.deaf()
 
