@@ -212,7 +212,14 @@ def _flow(flows: Sequence[tuple[int, dict[str, Any]]], names: _Names) -> dict[st
     count = whole(flow["parameters"] for _, flow in flows)
     trained = count - sum(row["parameters"] for row in held.values())
     found = {"parameters": count, "trained": max(trained, 0), "held": [*held.values()], "watched": True}
-    outside: list[dict[str, Any]] = [row for _, flow in flows for row in flow.get("outside", ())]
+    outside: list[dict[str, Any]] = []
+    for _, flow in flows:  # all of them meet the same modules
+        known = list(outside)
+        for row in flow.get("outside", ()):
+            if row in known:
+                known.remove(row)
+            else:
+                outside.append(row)
     told = {"outside": outside} if outside else {}
     return found | {"sure": any(flow["sure"] for _, flow in flows)} | told
 

@@ -132,7 +132,7 @@ SOUND = {
         "if step == 60: rule.add_param_group({'params': [*model.a.parameters(), *model.b.parameters()]})")),
     "another optimizer for the rest": HARD + loop(
         "[*model.a.parameters(), *model.b.parameters()]",
-        "other = torch.optim.SGD(model.c.parameters(), 0.01)", extra="other.step()"),
+        "other = torch.optim.SGD(model.c.parameters(), 0.01)", extra="other.step(); other.zero_grad()"),
     "the rest moved by hand": HARD + loop(
         "[*model.a.parameters(), *model.b.parameters()]",
         extra="model.c.weight.data -= 0.01 * model.c.weight.grad; model.c.weight.grad = None"),

@@ -54,7 +54,7 @@ def watch(
         from downslope.diagnosis.script import watch_script
 
         check_writable(report)
-        tell = _Telling(voice, script, report)
+        tell = _Telling(voice, script, report, module=module)
 
         def leaving(found: Diagnosis | None, ended: int) -> int:
             return guarded(lambda: tell(found, ended, apart=True), debug=debug)
@@ -67,8 +67,8 @@ def watch(
 class _Telling:
     """Tells of a watched script where results go, whatever the script did with its streams."""
 
-    def __init__(self, voice: Voice, script: Path, report: Path | None) -> None:
-        self.voice, self.script, self.report = voice, script, report
+    def __init__(self, voice: Voice, script: Path, report: Path | None, *, module: bool) -> None:
+        self.voice, self.script, self.report, self.module = voice, script, report, module
         self.place = report and report.absolute()  # the script may change the folder
         self.streams = Streams(document=voice.json)
 
@@ -91,6 +91,8 @@ class _Telling:
             voice.document({"verb": "watch", "script_exit": ended, "findings": None})
             complain(f"{self.script}: no step of a torch optimizer was seen, so there is nothing to diagnose")
             return exit_status(found, ended)
+        if self.module:
+            found.run.facts["script"] = str(self.script)  # a package is known by its name, not as __main__.py
         voice.show([*console.header(found.run), *console.of_run(found.run), *console.of_diagnosis(found)])
         written, failure = attempted(lambda: place and save_report(place, found.run, found) and self.report)
         voice.show(console.opened(written))
