@@ -8,6 +8,7 @@ import pytest
 from downslope.core.run import Run
 from downslope.diagnosis.judge import judge
 from downslope.diagnosis.symptom import GROUPS, registry
+from downslope.reporting.console import of_diagnosis
 from tests.diagnosis.runs import layer, learnt, run
 
 
@@ -136,3 +137,14 @@ def test_a_diagnosis_reads_as_a_short_paragraph() -> None:
     assert "unscaled-inputs [critical]" in text
     assert "Do: standardise the inputs." in text
     assert len(text.splitlines()) < 10
+
+
+def test_a_run_that_ended_far_without_a_cause_is_not_told_as_having_nothing_to_fix() -> None:
+    rows = [{"what": "the same model under Adam", "loss": 0.02}]
+    found = judge(run(np.geomspace(2.3, 1.2, 200), references=rows))
+    assert found.verdict.startswith("ENDED FAR")
+    assert found.healthy
+    told = " ".join(row.text for row in of_diagnosis(found))
+    for said in (told, str(found)):
+        assert "something that was compared came further" in said
+        assert "nothing to fix" not in said

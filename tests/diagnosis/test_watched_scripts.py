@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional
 
 from downslope.diagnosis.diagnosis import Diagnosis
+from downslope.diagnosis.resting import Resting
 from downslope.diagnosis.script import exit_status, watch_script
 from downslope.reporting import facts
 from tests.diagnosis.watched import HEAD, ODD, OVERFIT, PHYSICS, TAIL
@@ -341,3 +343,11 @@ def test_where_no_lower_rate_was_tried_a_usual_one_is_told_as_a_guess(
     assert found.root.where.steps is not None
     lost = found.run.facts.get("nonfinite")
     assert lost is None or found.root.where.steps[1] == lost["step"]
+
+
+def test_a_norm_without_values_is_not_read() -> None:
+    model, resting = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2)).to("meta"), Resting()
+    resting.met(model)
+    found = resting.measured(lambda _: True)
+    assert found is not None
+    assert (found["norms"], found["untouched"]) == (["1"], False)

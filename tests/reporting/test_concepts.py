@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import re
 import subprocess
 import sys
@@ -88,3 +89,12 @@ def test_an_installed_wheel_holds_the_rows() -> None:
     assert included == {"docs/concepts.toml": "downslope/concepts.toml"}
     beside = Path(concepts.__file__).resolve().parents[1] / "concepts.toml"
     assert not beside.exists(), "a second copy would hide docs/concepts.toml"
+
+
+def test_a_command_is_not_broken_however_narrow_the_terminal_is() -> None:
+    concept = concepts.find("gradient-descent")
+    console = Console(width=40, file=io.StringIO())
+    console.print(concepts.render(concept), crop=False)
+    told = console.file.getvalue()  # type: ignore[attr-defined]
+    assert max(map(len, concept.command.splitlines())) > 40
+    assert all(line in told for line in concept.command.splitlines())

@@ -11,8 +11,11 @@ from torch import nn
 from torch.nn import functional
 
 import downslope as ds
+from downslope.core.finding import Finding
 from downslope.diagnosis.diagnosis import Diagnosis
 from downslope.diagnosis.measure import telling
+from downslope.diagnosis.symptoms.long_term_dependency import long_term_dependency
+from tests.diagnosis.runs import run
 from tests.diagnosis.symptoms.test_frozen_in_a_loop import watched
 
 NAME = "long-term-dependency"
@@ -183,3 +186,26 @@ def test_noise_tells_nothing() -> None:
             found = telling.measure(inputs, torch.randint(0, 10, (160,)))
             assert found is not None
             assert max(found["strength"]) < found["limit"]
+
+
+@pytest.mark.parametrize(
+    ("strength", "severity"),
+    [
+        ([0.9, 0.1, 0.05, 0.1, 0.1], "critical"),
+        ([0.9, 0.1, 0.05, 0.1, 0.6], "info"),  # a step that is heard tells the targets too
+        ([0.2, 0.1, 0.05, 0.1, 0.1], "info"),  # no more than chance does
+    ],
+)
+def test_early_steps_are_blamed_only_where_they_alone_tell_the_targets(
+    strength: list[float], severity: str
+) -> None:
+    reach = {
+        "ratio": 1e-12, "steps": 5, "modules": ["rnn"], "profile": [1e-12, 1e-10, 1e-8, 1e-3, 1.0],
+        "watched": True,
+    }  # fmt: skip
+    made = run(reach=reach, telling={"strength": strength, "limit": 0.4, "chance": 0.2})
+    made.problem = made.recipe = None  # as in a loop of somebody else
+    made.probes.log(1, "update_ratio", {"rnn": 1e-2})
+    found = long_term_dependency(made)
+    assert isinstance(found, Finding), found
+    assert found.severity == severity
