@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from downslope.diagnosis.diagnosis import Diagnosis
+from downslope.diagnosis.leaves import leaves
 from downslope.diagnosis.script import exit_status, watch_script
-from downslope.diagnosis.together import behind
 from downslope.reporting import console, facts
 from tests.diagnosis.watched import HEAD
 
@@ -118,9 +118,9 @@ def test_models_that_only_step_side_by_side_are_not_joined(each: str, tmp_path: 
 def test_the_parameters_behind_a_loss_are_those_that_it_depends_on() -> None:
     one, other = torch.nn.Linear(3, 2), torch.nn.Linear(2, 1)
     loss = other(one(torch.ones(4, 3)).detach()).mean()
-    assert behind(loss) == {id(p) for p in other.parameters()}
+    assert {id(p) for p in leaves(loss)} == {id(p) for p in other.parameters()}
     both = other(one(torch.ones(4, 3))).mean()
-    assert behind(both) == {id(p) for each in (one, other) for p in each.parameters()}
+    assert {id(p) for p in leaves(both)} == {id(p) for each in (one, other) for p in each.parameters()}
 
 
 RATES = TWO.replace("SGD(body.parameters(), 0.1)", "SGD(body.parameters(), BODY)").replace(

@@ -23,11 +23,11 @@ from downslope.diagnosis.ear import Call, bound, source
 from downslope.diagnosis.hand import Hand
 from downslope.diagnosis.holding import never_stepped
 from downslope.diagnosis.inquest import autopsy
+from downslope.diagnosis.leaves import leaves
 from downslope.diagnosis.losses import crossed, objective_of
 from downslope.diagnosis.role import Role
 from downslope.diagnosis.served import sums
 from downslope.diagnosis.settings import parameters_of
-from downslope.diagnosis.together import behind
 from downslope.diagnosis.track import Track
 from downslope.diagnosis.trainings import Training, ranked
 from downslope.objectives.meaning import Meaning
@@ -291,7 +291,7 @@ class Audience:
             self._behind = []
         if self._new and len(self.roles) > 1 and self._walked < WALKS:
             self._walked += 1
-            self._behind.append(behind(loss))
+            self._behind.append({id(p) for p in leaves(loss)})
         else:
             self._behind.append(set())
 

@@ -20,10 +20,8 @@ from torch.nn.parameter import is_lazy
 from torch.utils.hooks import RemovableHandle
 
 from downslope.diagnosis.hand import Hand, Loose, Update
+from downslope.diagnosis.leaves import leaves
 from downslope.diagnosis.track import Track
-
-NODES = 20_000
-"""Nodes of a graph that are looked at for its parameters."""
 
 MARKED = 8
 """Parameters of which some values are kept, until one of them is known to be updated."""
@@ -262,22 +260,6 @@ class ByHand:
         self.deaf()
         self._passes = 0
         self._marks.clear()
-
-
-def leaves(loss: Tensor) -> list[Tensor]:
-    """The leaf tensors that a loss gets a gradient for, in about the order in which it used them."""
-    found: dict[int, Tensor] = {}
-    queue, known = [loss.grad_fn], set[Any]()
-    while queue and len(known) < NODES:
-        node: Any = queue.pop(0) if len(queue) < VALUES else queue.pop()
-        if node is None or node in known:
-            continue
-        known.add(node)
-        queue += [parent for parent, _ in node.next_functions]
-        leaf = getattr(node, "variable", None)
-        if isinstance(leaf, Tensor):
-            found[id(leaf)] = leaf
-    return list(reversed(found.values()))
 
 
 def named(tensors: list[Tensor]) -> dict[str, Tensor]:

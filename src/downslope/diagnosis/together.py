@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from torch import Tensor, nn
+from torch import nn
 
 from downslope.core.history import History, Probe, Probes
 from downslope.core.run import Run, Status
@@ -22,26 +22,6 @@ from downslope.diagnosis.culprit import Moves, culprit
 from downslope.diagnosis.early import thrown
 from downslope.diagnosis.role import Role
 from downslope.diagnosis.settings import parameters_of, rates_of
-
-NODES = 20_000
-"""Nodes of a graph in which the parameters behind a loss are sought."""
-
-
-def behind(loss: Tensor) -> set[int]:
-    """Ids of the parameters that `loss` depends on; those within `NODES` nodes of its graph."""
-    queue: list[Any] = [loss.grad_fn]
-    known: set[Any] = set()
-    found: set[int] = set()
-    while queue and len(known) < NODES:
-        node = queue.pop()
-        if node is None or node in known:
-            continue
-        known.add(node)  # held, so that no later one gets its identity
-        queue += [parent for parent, _ in node.next_functions]
-        own = getattr(node, "variable", None)
-        if isinstance(own, Tensor):
-            found.add(id(own))
-    return found
 
 
 def together(team: Sequence[Role], status: Status) -> Run:

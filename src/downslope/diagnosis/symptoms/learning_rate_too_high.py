@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from downslope.core.edits import SetRecipe
-from downslope.core.finding import Evidence, Finding, Where
+from downslope.core.finding import Evidence, Finding, Severity, Where
 from downslope.core.run import Run
 from downslope.diagnosis.early import (
     QUENCHED,
@@ -30,7 +30,7 @@ from downslope.diagnosis.early import (
     tossed,
     wrecked,
 )
-from downslope.diagnosis.progress import Progress, progress
+from downslope.diagnosis.progress import Progress, progress, table
 from downslope.diagnosis.proof import answered, not_tried, proved, refuted, settle, trial_of, tried, trying
 from downslope.diagnosis.rates import best_rate, lighter, own_rate, rates_tried
 from downslope.diagnosis.swing import thrown_back
@@ -74,13 +74,12 @@ def learning_rate_too_high(run: Run) -> Verdict:
         beyond = f"lambda_max at the start was {ratio:.2g} of the stable limit" if ratio else f"lr {lr:.3g}"
         return Clear(f"{beyond}, and the run came far enough")
     lower = best_rate(run, "lower")
-    jump = spike(run, how)
-    if not trying(run) and wrecked(run):
-        jump = max(jump, tossed(run))
+    wreck = not trying(run) and wrecked(run)
+    jump = max(spike(run, how), tossed(run)) if wreck else spike(run, how)
     evidence = _evidence(ratio, jump, how)
     jumped = how.diverged and sudden(run)
     hard = (how.diverged and not jumped) or (ratio is not None and ratio > SHARP) or thrown(run)
-    hard = hard or (not trying(run) and wrecked(run))
+    hard = hard or wreck
     if trying(run) and lower is None and rates_tried(run) and not how.diverged and not back:
         return Clear("no lower rate did better in a short trial")
     if trying(run) and back and lighter(run) is not None and trial_of(run, "oscillation") is None:
@@ -93,6 +92,12 @@ def learning_rate_too_high(run: Run) -> Verdict:
     severity = settle(run, "learning-rate-too-high", strong=hard and how.standing and not back)
     if severity is None:
         return Clear(f"{evidence}; {refuted(run, 'learning-rate-too-high')}")
+    return _finding(run, severity, evidence, lower, jump)
+
+
+def _finding(run: Run, severity: Severity, evidence: Evidence, lower: float | None, jump: float) -> Finding:
+    lr, sharp = own_rate(run) or 0.0, table(run, "sharpness")
+    ratio: float | None = sharp.get("ratio")
     new = lower if lower is not None else _guess(run, lr, ratio)
     measured = lower is not None or (ratio is not None and ratio > 1)
     blind = not measured and trial_of(run, "learning-rate-too-high") is None
@@ -104,7 +109,9 @@ def learning_rate_too_high(run: Run) -> Verdict:
         where=Where(steps=(1, max(1, _last_step(run)))),
         evidence=evidence,
         also=proved(run, "learning-rate-too-high"),
-        message=_message(lr, sharp, jump, how, run) + tried(run, "learning-rate-too-high") + guessed,
+        message=_message(lr, sharp, jump, progress(run), run)
+        + tried(run, "learning-rate-too-high")
+        + guessed,
         remedies=(SetRecipe({"lr": new}, {"lr": lr}), *_clip(run)),
         source=_SOURCE,
     )
