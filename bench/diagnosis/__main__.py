@@ -4,6 +4,7 @@
     python -m bench.diagnosis --only learning-rate-too-high --limit 10
     python -m bench.diagnosis --only odd --jobs 2
     python -m bench.diagnosis --half report --repair --search --peers --out report.jsonl
+    python -m bench.diagnosis --half real --out real.jsonl
     python -m bench.diagnosis --read report.jsonl --markdown
 
 One JSON line a case; a run that was interrupted goes on where it was, as long as the commit is the same.
@@ -21,6 +22,7 @@ from typing import Any
 
 from bench.diagnosis.case import Case, cases
 from bench.diagnosis.pool import records
+from bench.diagnosis.real_cases import real
 from bench.diagnosis.score import line, markdown, summary
 
 
@@ -67,8 +69,8 @@ def main() -> None:
 def _said() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     add = parser.add_argument
-    add("--half", choices=("calibrate", "report", "both"), default="calibrate",
-        help="thresholds may be set on the one, and are reported on the other")  # fmt: skip
+    add("--half", choices=("calibrate", "report", "both", "real"), default="calibrate",
+        help="limits may be set on the one, are reported on the other; real: what others had")  # fmt: skip
     add("--only", default="", help="a symptom's id, healthy, odd, sick, scripts, or a part of a case's id")
     add("--limit", type=int, help="at most so many cases")
     add("--every", type=int, default=1, help="every N-th case")
@@ -93,7 +95,7 @@ def _chosen(said: argparse.Namespace) -> list[Case]:
     """The cases that were asked for; with a limit spread over what there is."""
     found = [
         case
-        for case in cases(wide=said.wide)
+        for case in (real() if said.half == "real" else cases(wide=said.wide))
         if said.half in ("both", case.half) and _wanted(case, said.only)
     ]
     if said.level:

@@ -41,7 +41,7 @@ class Case:
 
 
 def cases(*, wide: bool = False) -> Iterator[Case]:
-    """All of them: twins first, then odd choices, then faults, symptom by symptom.
+    """All that is injected: twins first, then odd choices, then faults, symptom by symptom.
 
     Twins and odd choices stand in both halves, with seeds and data of their own. A fault in a combination
     stands in one of them, in turns.

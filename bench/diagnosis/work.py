@@ -8,6 +8,7 @@ import io
 import logging
 import re
 import runpy
+import sys
 import tempfile
 import time
 import traceback
@@ -21,6 +22,7 @@ import downslope as ds
 from bench.diagnosis import outcome
 from bench.diagnosis.case import Case, cases
 from bench.diagnosis.fault import Judged, Setup, Sick
+from bench.diagnosis.real_cases import real
 from downslope.core.errors import DownslopeError
 from downslope.diagnosis.diagnosis import Diagnosis
 from downslope.diagnosis.script import watch_script
@@ -32,7 +34,7 @@ JUDGED: tuple[Judged, ...] = ("metric", "last metric", "last loss")
 
 @functools.cache
 def index() -> dict[str, Case]:
-    return {case.id: case for case in cases(wide=True)}
+    return {case.id: case for case in (*cases(wide=True), *real())}
 
 
 def work(name: str, todo: tuple[str, ...], twins: dict[str, Record]) -> Record:
@@ -160,20 +162,22 @@ def _script(case: Case, todo: tuple[str, ...]) -> Record:
         path = Path(folder) / "train.py"
         path.write_text(case.script(), encoding="utf-8")
         begun = time.monotonic()
-        value = _printed(lambda: runpy.run_path(str(path), run_name="__main__"))
+        printed = _printed(path)
+        value, base = _said("score", printed), case.constant
+        base = _said("constant", printed) if base is None else base
         record: Record = {"status": "done", "score": value, "run_seconds": time.monotonic() - begun}
-        record["constant"] = case.constant
+        record["constant"] = base
         if case.kind == "script":
             twin = Path(folder) / "twin.py"
             other = index()[case.id.replace("script/", "script twin/", 1)]
             assert other.script is not None
             twin.write_text(other.script(), encoding="utf-8")
-            healthy = _printed(lambda: runpy.run_path(str(twin), run_name="__main__"))
-            covered = outcome.share(value, case.constant, healthy)
+            healthy = _said("score", _printed(twin))
+            covered = outcome.share(value, base, healthy)
             record |= {"twin": healthy, "share": covered, "harmful": covered < outcome.HARMFUL}
-            record["twin_learns"] = _learns(healthy, case.constant)
+            record["twin_learns"] = _learns(healthy, base)
         else:
-            record["learns"] = _learns(value, case.constant)
+            record["learns"] = _learns(value, base)
         if "diagnose" in todo:
             begun = time.monotonic()
             with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
@@ -187,10 +191,20 @@ def _learns(value: float | None, base: float | None) -> bool:
     return value is not None and base is not None and value - base >= outcome.LEARNS * (1 - base)
 
 
-def _printed(run: Any) -> float | None:
-    out = io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.suppress(SystemExit):
-        run()
-    said = re.findall(r"score=(\S+)", out.getvalue())
+def _printed(path: Path) -> str:
+    """What a script prints, up to where it ends or fails."""
+    out, kept = io.StringIO(), sys.argv
+    sys.argv = [str(path)]
+    try:
+        with contextlib.redirect_stdout(out), contextlib.suppress(SystemExit, Exception):
+            runpy.run_path(str(path), run_name="__main__")
+    finally:
+        sys.argv = kept
+    return out.getvalue()
+
+
+def _said(word: str, printed: str) -> float | None:
+    """The last number that was printed as ``word=number``."""
+    said = re.findall(rf"\b{word}=(\S+)", printed)
     value = float(said[-1]) if said else None
     return value if value is not None and value == value else None
