@@ -13,7 +13,6 @@ from torch.nn import functional
 import downslope as ds
 from downslope.diagnosis.bare import no_layer
 from downslope.diagnosis.diagnosis import Diagnosis
-from downslope.diagnosis.pace import Pace
 from downslope.reporting import console
 
 
@@ -80,12 +79,3 @@ def test_the_run_and_its_verdict_tell_one_loss() -> None:
     found = watched(Raw())
     told = found.verdict.rpartition(", ")[2].split()[0]
     assert float(told) == pytest.approx(found.run.summary["train_loss"], rel=1e-3)
-
-
-def test_the_price_of_a_sampled_step_is_not_raised_by_other_work_on_the_machine() -> None:
-    pace = Pace()
-    for _ in range(5):
-        pace.plain(1.0)
-    for seconds in (3.0, 40.0, 9.0):
-        pace.sampled(seconds)
-    assert pace.price == pytest.approx(2.0)

@@ -413,3 +413,104 @@ def test_a_clipped_gradient_that_is_gone_tells_no_rate() -> None:
     w.data.add_(w.grad, alpha=-0.1)
     w.grad.zero_()
     assert update.end() is None
+
+
+ASKED_FOR = REGRESSION.replace(
+    "output.backward()", "grads = torch.autograd.grad(output, model.parameters())"
+).replace(
+    "for param in model.parameters():\n        param.data.add_(-0.1 * param.grad)",
+    "with torch.no_grad():\n        for param, grad in zip(model.parameters(), grads):\n"
+    "            param -= 0.1 * grad",
+)
+ANEW = MADE_ANEW.replace("loss.backward()", "one, two = torch.autograd.grad(loss, [w, b])")
+ANEW = ANEW.replace("w.grad", "one").replace("b.grad", "two")
+FUNCTIONAL = (
+    NET
+    + """
+parameters = {k: v.detach().clone().requires_grad_() for k, v in model.named_parameters()}
+for at in batches(200):
+    loss = F.mse_loss(torch.func.functional_call(model, parameters, (X[at],)), Y[at])
+    grads = torch.autograd.grad(loss, list(parameters.values()))
+    parameters = {k: (v - 0.1 * g).detach().requires_grad_() for (k, v), g in zip(parameters.items(), grads)}
+parameters = list(parameters.values())
+"""
+)
+GRANTED = {
+    "of a module": (ASKED_FOR, 200, 0.1),
+    "tensors made anew": (ANEW, 199, 0.05),
+    "a call with parameters": (FUNCTIONAL, 195, 0.1),  # the first are taken for the model's own
+}
+
+
+@pytest.mark.parametrize("name", GRANTED)
+def test_a_step_by_gradients_that_were_asked_for_counts_and_nothing_is_left_of_us(
+    name: str, tmp_path: Path
+) -> None:
+    body, steps, lr = GRANTED[name]
+    end = "\nprint([p.grad for p in (parameters if 'parameters' in globals() else model.parameters())])\n"
+    found, status, output = watched(tmp_path, body + TAIL + end)
+    assert output == alone(tmp_path, body + TAIL + end)
+    assert output.count("None") >= 2
+    assert found is not None
+    assert (found.run.summary["steps"], found.notes, exit_status(found, status)) == (steps, [], 0), str(found)
+    assert found.healthy, str(found)
+    told = found.run.facts["optimizer"]
+    assert (told["name"], told["lr"]) == ("sgd by hand", lr)
+    assert len(found.run.history.series("train_loss").values) == steps
+    assert {"grad_norm", "weight_norm", "update_ratio"} <= set(found.run.probes)
+
+
+def test_gradients_that_were_asked_for_are_those_of_a_backward_pass(tmp_path: Path) -> None:
+    asked, passed = seen(tmp_path, ASKED_FOR).run, seen(tmp_path, REGRESSION).run
+    assert asked.facts["modules"] == passed.facts["modules"]
+    for statistic in ("grad_norm", "weight_norm", "update_ratio"):
+        one, other = asked.probes[statistic], passed.probes[statistic]
+        assert one.steps.tolist() == other.steps.tolist()
+        for row, wanted in zip(one.values[:3], other.values[:3], strict=True):
+            assert row.tolist() == pytest.approx(wanted.tolist(), rel=1e-3)
+
+
+def test_of_gradients_that_were_asked_for_too_high_a_rate_is_named(tmp_path: Path) -> None:
+    found = seen(tmp_path, ASKED_FOR.replace("0.1 * grad", "20.0 * grad"))
+    assert found.root is not None, str(found)
+    assert found.root.symptom == "learning-rate-too-high"
+    assert "lr 20" in found.root.message
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        NET + "for at in batches(100):\n    x = X[at].requires_grad_()\n"
+        "    g, = torch.autograd.grad(F.mse_loss(model(x), Y[at]), x)\n    x.data += 0.1 * g.sign()\n",
+        NET + "for at in batches(100):\n"
+        "    print(torch.autograd.grad(F.mse_loss(model(X[at]), Y[at]), model.parameters())[0].norm())\n",
+        NET + "for at in batches(20):\n    loss = F.mse_loss(model(X[at]), Y[at])\n"
+        "    torch.autograd.grad(loss, model.parameters(), create_graph=True)\n",
+    ],
+    ids=["attack on the input", "sizes of gradients", "derived once more"],
+)
+def test_gradients_that_no_parameter_moves_by_are_no_training(body: str, tmp_path: Path) -> None:
+    found, status, output = watched(tmp_path, body)
+    assert output == alone(tmp_path, body)
+    assert found is None
+    assert exit_status(found, status) == 2
+
+
+def test_slopes_that_a_loss_is_made_of_are_no_steps(tmp_path: Path) -> None:
+    """The residual of an equation, trained by hand: one step for each backward pass."""
+    body = """
+model = nn.Sequential(nn.Linear(1, 32), nn.Tanh(), nn.Linear(32, 1))
+for step in range(200):
+    t = torch.rand(64, 1).requires_grad_()
+    u = 1 + t * model(t)
+    slope = torch.autograd.grad(u.sum(), t, create_graph=True)[0]
+    loss = (slope + u).square().mean()
+    model.zero_grad()
+    loss.backward()
+    with torch.no_grad():
+        for p in model.parameters():
+            p -= 0.01 * p.grad
+"""
+    found = seen(tmp_path, body)
+    assert found.run.summary["steps"] == 200
+    assert len(found.run.history.series("train_loss").values) == 200

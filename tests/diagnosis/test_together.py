@@ -19,7 +19,7 @@ from tests.diagnosis.watched import HEAD
 PARTS = """
 body, head = nn.Sequential(nn.Linear(10, 32), nn.ReLU()), nn.Linear(32, 4)
 first, second = MADE
-for at in batches(150):
+for at in batches(120):
     loss = F.cross_entropy(head(body(X[at])), C[at])
     first.zero_grad(); second.zero_grad()
     loss.backward(); STEP

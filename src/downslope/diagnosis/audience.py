@@ -39,19 +39,21 @@ MOST = 16
 """Optimizers that are followed at once."""
 
 ALL = 200
-"""Steps of which every loss is heard."""
+"""Steps of an optimizer of which every loss is heard."""
 
 ALL_SORTED = 2000
 """The same where the targets come sorted; some 50 ms in all."""
 
-HEARING = 4e-3
-"""Seconds between losses that are heard after that: hearing one costs some ten microseconds."""
+ROUND, APART = 25, 6
+"""After that one loss in `APART` is heard, from a new place in every `ROUND`: of optimizers that take turns
+and of an epoch that is as long as any number each part is heard. Which these are the count of the steps says
+alone, and no clock: the verdict is that of the script, however busy the machine is."""
+
+SLOW = 2.0
+"""Milliseconds of a step, by the rule of `Pace`, from which all losses are heard: one costs some 10 us."""
 
 WALKS = 64
 """Losses behind which the parameters are sought: those of the first steps."""
-
-STRIDES = (1, 5, 11, 23)
-"""Steps between them; odd, so that two optimizers taking turns are both heard."""
 
 
 class Audience:
@@ -60,7 +62,6 @@ class Audience:
     def __init__(self) -> None:
         self.roles: dict[int, Role] = {}
         self.listening = True
-        self._stride = 1
         self.dropped: list[Training] = []
         self._given_up: set[int] = set()
         self.compiled_modules: list[Any] = []
@@ -123,7 +124,7 @@ class Audience:
         self.roles.clear()
         self.dropped.clear()
         self.held_out = held_out.HeldOut()
-        self.listening, self._stride, self._steps, self._new = True, 1, 0, 0
+        self.listening, self._steps, self._new = True, 0, 0
         self._pending = [(value, None if call is None else True) for value, call in self._pending]
         self._shared, self._calls = [], [call._replace(seen={}) for call in self._calls]
 
@@ -180,12 +181,15 @@ class Audience:
         role.span = (role.span[0] or self._steps, self._steps)
         if self.listening:
             self._attribute(role, closure)
-        due = self._steps % self._stride
+        self.listening = bool(self._new) or self._due(role)
+
+    def _due(self, role: Role) -> bool:
+        """Whether the loss of the next step is to be heard, where `role` has taken the latest."""
+        if role.track.step < ALL or role.track.pace.milliseconds >= SLOW:
+            return True
+        place = self._steps % ROUND % APART
         # In sorted data what counts is a batch after the one before it: more are heard, then two of them.
-        more = role.served.sorted and (due == 1 or self._steps < ALL_SORTED)
-        self.listening = self._steps < ALL or due == 0 or bool(self._new) or more
-        if self._steps == ALL:
-            self._stride = next(n for n in STRIDES if n * role.track.pace.usual > HEARING or n == STRIDES[-1])
+        return not place or (role.served.sorted and (place == 1 or role.track.step < ALL_SORTED))
 
     def _join(self, role: Role) -> None:
         """At its first step: an optimizer of the losses that another one has just stepped on goes with it."""

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import sys
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -37,6 +38,9 @@ PATIENCE = 4
 
 SAME = 3
 """Backward passes of the same tensors from which no update makes new ones."""
+
+ASKED = 64
+"""Gradients of a loss that were asked for beside training, after which no more are looked into."""
 
 _OUTSIDE = "the parameters are tensors of the script itself: what goes through them was not seen"
 
@@ -78,7 +82,7 @@ class ByHand:
         self._roots: list[list[Tensor]] = []
         self._others: list[weakref.ref[nn.Module]] = []
         self._loose: Loose | None = None
-        self._same = 0
+        self._same = self._asked = 0
         self._blind = False
         self._handle: RemovableHandle | None = None
         self._calls = 0
@@ -147,19 +151,36 @@ class ByHand:
 
     # -- backward passes ----------------------------------------------------------------------------------
 
-    def passing(self, loss: Tensor) -> None:
-        """Before a backward pass."""
-        if not self.check() and self._passes and not self._made_anew(loss):
+    def asked(self, loss: Tensor, inputs: Sequence[Tensor]) -> bool:
+        """Whether a gradient that is about to be asked for is one of parameters: it may end in a step.
+
+        None is the slope of a model along its inputs, nor an attack on them.
+        """
+        if not inputs or not all(p.is_leaf and p.requires_grad for p in inputs):
+            return False
+        if self._settled and self._hand is not None:
+            held = self._hand.parameters
+            known = {id(p) for p in held}
+            anew = self._loose is not None and [p.shape for p in inputs] == [p.shape for p in held]
+            if anew or any(id(p) in known for p in inputs):
+                return True
+        if self._asked >= ASKED:
+            return False
+        self._asked += 1
+        wanted = {id(p) for p in inputs}
+        return any(id(p) in wanted for p in _parameters(loss))
+
+    def passing(self, loss: Tensor, inputs: Sequence[Tensor] | None = None) -> None:
+        """Before a backward pass, or one for the gradients of `inputs` alone."""
+        if not self.check() and self._passes and not self._made_anew(loss, inputs):
             self._leader = None  # it may stand still while others are updated
         stuck = self._passes >= max(PATIENCE, 2 * self._usual, self._next_search)
         if not self._settled or stuck:
             self._next_search = 2 * self._passes
-            self._search(loss)
+            self._search(_parameters(loss) if inputs is None else list(inputs))
 
-    def _search(self, loss: Tensor) -> None:
-        """Find the parameters of a loss; where they are all new, another training has begun."""
-        found = leaves(loss)
-        own = [p for p in found if isinstance(p, nn.Parameter)] or found
+    def _search(self, own: list[Tensor]) -> None:
+        """The parameters of a loss; where they are all new, another training has begun."""
         if not own:
             return
         known = {id(p) for p in self._hand.parameters} if self._hand is not None else set[int]()
@@ -185,12 +206,12 @@ class ByHand:
             self._track.eye.parameters -= gone
         self._roots.clear()
 
-    def _made_anew(self, loss: Tensor) -> bool:
+    def _made_anew(self, loss: Tensor, inputs: Sequence[Tensor] | None) -> bool:
         """Whether an update made new tensors (``w = (w - lr * g).detach().requires_grad_()``): a step."""
         hand, track, loose = self._hand, self._track, self._loose
         if hand is None or track is None or loose is None or self._same >= SAME:
             return False
-        found, known = leaves(loss), hand.parameters
+        found, known = leaves(loss) if inputs is None else inputs, hand.parameters
         if len(found) != len(known) or any(a.shape != b.shape for a, b in zip(found, known, strict=True)):
             return False
         new = {id(old): each for old, each in zip(known, found, strict=True)}
@@ -223,6 +244,14 @@ class ByHand:
             loose = Loose(named(outside))
             self._loose = None if eye.observers else loose
             eye.adopt(loose)
+
+    def graded(self, inputs: Sequence[Tensor], gradients: Sequence[Tensor | None]) -> None:
+        """The gradients that were asked for were given to the script, which may step by them."""
+        if self._track is None or not self._track.armed:
+            self.passed()
+            return
+        with _lent(inputs, gradients):
+            self.passed()
 
     def passed(self) -> None:
         """After a backward pass: the gradients are there, and a step may follow."""
@@ -277,6 +306,25 @@ def named(tensors: list[Tensor]) -> dict[str, Tensor]:
     for number, each in enumerate(tensors, 1):
         found[known.get(id(each)) or f"parameter {number} {tuple(each.shape)}"] = each
     return found
+
+
+def _parameters(loss: Tensor) -> list[Tensor]:
+    """The leaves of a loss; only parameters of modules where there are any."""
+    found = leaves(loss)
+    return [p for p in found if isinstance(p, nn.Parameter)] or found
+
+
+@contextmanager
+def _lent(inputs: Sequence[Tensor], gradients: Sequence[Tensor | None]) -> Generator[None]:
+    """A block in which gradients are where a backward pass would have left them; all is put back after."""
+    kept = [(p, p.grad) for p in inputs]
+    try:
+        for p, gradient in zip(inputs, gradients, strict=True):
+            p.grad = gradient
+        yield
+    finally:
+        for p, gradient in kept:
+            p.grad = gradient
 
 
 def _few(parameter: Tensor) -> Tensor:

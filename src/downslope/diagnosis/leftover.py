@@ -10,7 +10,6 @@ step counts as cleared, so that what the generator's pass leaves in a discrimina
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Iterator
 from typing import Any, cast
 from weakref import finalize, ref
@@ -25,12 +24,8 @@ from downslope.diagnosis.settings import parameters_of
 TRIED = 8
 """Parameters of each half of the model that are tried, smallest first, until one has a gradient."""
 
-
-FREE = 8
-"""Looks at the beginning that are taken whatever they cost, some 40 microseconds each."""
-
-SHARE = 1e-3
-"""Share of the time that the later ones may take."""
+APART = 1.3
+"""Step of a look in that of the one before it: 50 looks, of some 40 microseconds each, in a million steps."""
 
 
 class Leftover:
@@ -47,27 +42,18 @@ class Leftover:
         self.kept: list[int] = []
         self.next: float = 1
         self._asked: list[_Asked] = []
-        self._looks = 0
-        self._spent = 0.0
-        self._started = time.perf_counter()
 
     def turn(self, step: int, optimizer: torch.optim.Optimizer) -> None:
         """After `step`, which is not before `next`: look at what was heard, or begin to hear."""
-        began = time.perf_counter()
         if self._asked:
             self._heard(step)
-            self._looks += 1
-            self.next = step if step < 3 else math.ceil(1.3 * step)
+            self.next = step if step < 3 else math.ceil(APART * step)
         elif isinstance(optimizer, Hand) and optimizer.cleared():  # seen only when the next pass begins
             self.seen.append(step)
-            self._looks += 1
-            self.next = step + 1 if step < 3 else math.ceil(1.3 * step)
-        elif self._looks < FREE or self._spent < SHARE * (began - self._started):
+            self.next = step + 1 if step < 3 else math.ceil(APART * step)
+        else:
             self._listen(optimizer)
             self.next = step + 1
-        else:
-            self.next = math.ceil(1.1 * step)
-        self._spent += time.perf_counter() - began
 
     def _listen(self, optimizer: torch.optim.Optimizer) -> None:
         held = [p for p in parameters_of(optimizer) if p.is_leaf and p.requires_grad]

@@ -1,6 +1,7 @@
 """Where torch is listened to while somebody's script runs: what is wrapped, and put back at the end.
 
-Optimizers tell of their making and their steps, `backward` of the tensor it is called on, the losses of
+Optimizers tell of their making and their steps, `backward` of the tensor it is called on,
+`torch.autograd.grad` of a loss and of what it is derived by, while there is no optimizer, the losses of
 `torch.nn.functional` (which the loss modules call) of output and target, data loaders of the data set they
 read, `GradScaler` of the loss it scales, `torch.compile` of what it is given. A listener that fails is left
 out from then on; the script never hears of it.
@@ -9,9 +10,9 @@ out from then on; the script never hears of it.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, cast
 
 import torch
 from torch import Tensor, _jit_internal
@@ -95,6 +96,7 @@ class Taps:
         ]
         self._wrap(torch.optim.Optimizer, "__init__", self._making)
         self._wrap(torch.autograd, "backward", self._backward)
+        self._wrap(torch.autograd, "grad", self._grading)
         self._wrap(torch.amp.GradScaler, "scale", self._scaling)
         self._wrap(torch, "compile", self._compiling)
         iterator: Any = dataloader._BaseDataLoaderIter  # pyright: ignore[reportPrivateUsage] (the only common base)
@@ -176,6 +178,36 @@ class Taps:
 
         return backward
 
+    def _grading(self, original: Any) -> Any:
+        listener = self.listener
+
+        def grad(outputs: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+            if listener.by_hand is None or torch.compiler.is_compiling():
+                return original(outputs, inputs, *args, **kwargs)
+            inputs = inputs if isinstance(inputs, Tensor) else tuple(inputs)  # an iterator is read once
+            asked = (inputs,) if isinstance(inputs, Tensor) else inputs
+            loss = None if _curved(args, kwargs) else _sole(outputs)
+            told = loss is not None and self._hears(loss, asked)
+            made = original(outputs, inputs, *args, **kwargs)
+            if told:
+                self._tell(listener.by_hand.graded, asked, made)
+            return made
+
+        return grad
+
+    def _hears(self, loss: Tensor, inputs: Any) -> bool:
+        """Tell of a gradient that is about to be asked for; whether it is one of parameters."""
+        listener, found = self.listener, False
+        try:
+            found = bool(listener.by_hand.asked(loss, inputs))
+            if found:
+                listener.by_hand.passing(loss, inputs)
+                if listener.listening:
+                    listener.backward(loss)
+        except Exception as error:  # noqa: BLE001 (nothing we look at may end anybody's script)
+            self._failed(error)
+        return found
+
     def _scoring(self, original: Any) -> Any:
         listener = self.listener
 
@@ -227,3 +259,15 @@ class Taps:
             return batch
 
         return following
+
+
+def _curved(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """Whether a gradient is asked for to be derived once more: no step is taken by it alone."""
+    return bool(kwargs.get("create_graph") or (len(args) > 2 and args[2]))
+
+
+def _sole(outputs: Any) -> Tensor | None:
+    """The one number whose gradient is asked for; None for several."""
+    given = cast("Sequence[Any]", outputs) if isinstance(outputs, (tuple, list)) else (outputs,)
+    found = given[0] if len(given) == 1 else None
+    return found if isinstance(found, Tensor) and found.numel() == 1 and found.requires_grad else None

@@ -1,7 +1,7 @@
 """One optimizer's steps as somebody else's loop takes them, recorded into a Run in memory.
 
 Every step costs a hook after it and one number; what is dear happens in sampled steps only, as seldom as
-keeps it within a share of the time (`ProbeTimes`, at a price measured from the steps themselves).
+keeps it within a share of the time (`ProbeTimes`, at a price told from the model: no clock has a say in it).
 """
 
 from __future__ import annotations
@@ -36,9 +36,6 @@ rest of 2 %."""
 BUFFER = 256
 """Losses that wait for their way into the history, and off the device."""
 
-FIRST_PRICE = 4.0
-"""Price of a sampled step, in plain ones, until it has been measured."""
-
 _OF_FORWARD = ("start", "zero_fraction", "dead_fraction", "saturated_fraction", "out_std", "output")
 """What cannot be measured without a forward pass."""
 
@@ -57,7 +54,7 @@ class Track:
         run: What was recorded.
         step: Steps taken.
         eye: What sees the forward passes.
-        pace: How long the steps take.
+        pace: How long the steps take, as far as that can be told from the model.
         bad: Values of the data that are not finite: "non_finite" or "target_non_finite" to what was counted.
     """
 
@@ -82,8 +79,8 @@ class Track:
         self._leftover = Leftover()
         self._inquest: Inquest | None = None
         self._recorder = Recorder(self.run)
-        self._times = ProbeTimes(FIRST_PRICE, SHARE)
         self.pace = Pace()
+        self._times = ProbeTimes(self.pace.price, SHARE)
         self._armed = self._held = False
         self._waiting: set[int] = set()
         self._started = self._last = time.perf_counter()
@@ -120,11 +117,9 @@ class Track:
                 return
             self._finish(optimizer, closure)
         elif first:
-            now = time.perf_counter()
-            if self.pace.plain(now - self._last) and (price := self.pace.price) is not None:
-                self._times.reprice(price, self.step)
-            self._last = now
-            self._arm_if_due()
+            self._last = time.perf_counter()
+            if self.step + 1 >= self._times.next:
+                self._arm_if_due()
 
     def _arm_if_due(self) -> None:
         if self._times.due(self.step + 1):
@@ -148,12 +143,7 @@ class Track:
             self._fail(error)
         self.eye.close()
         self._armed = False
-        now = time.perf_counter()
-        if self._due > 1:
-            self.pace.sampled(now - self._last)
-        self._last = now
-        if (price := self.pace.price) is not None:
-            self._times.reprice(price, self.step)
+        self._last = time.perf_counter()
         self._arm_if_due()
 
     def _record(self, values: Mapping[str, Mapping[str, float]]) -> None:
@@ -161,12 +151,19 @@ class Track:
         if self.eye.called and "modules" not in facts:
             facts |= self.eye.surveyed()
             facts["start"] = {"loss": None, "layers": self.eye.layers, "norms": self.eye.norms}
+            self._price(facts["modules"])
         if "nonfinite" in facts:  # a NaN is neither a dead unit nor an update
             return
         self._recorder.probe(self._due, values)
         norms = values.get("grad_norm", {}).values()
         if norms:
             self._recorder.now(self._due, grad_norm=math.sqrt(sum(each * each for each in norms)))
+
+    def _price(self, modules: Mapping[str, Mapping[str, Any]]) -> None:
+        gradients = [p.grad for p in parameters_of(*self.optimizers) if p.grad is not None]
+        dense = not any(each.is_sparse for each in gradients)
+        self.pace.learn(modules, self.run.choices["threads"], self.run.choices["device"], dense)
+        self._times.reprice(self.pace.price, self.step)
 
     def _fail(self, error: Exception) -> None:
         self.failure = f"{type(error).__name__}: {str(error).strip().splitlines()[0][:120]}"
