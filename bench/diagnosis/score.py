@@ -16,6 +16,15 @@ REPAIRED = 0.9
 TIE = 0.05
 """Share of the way from the constant to the twin within which repair and search are even."""
 
+LOST = {
+    "class-imbalance": "99 of 100 rare examples",
+    "constant-target": "the targets",
+    "high-variance": "most examples, and a third of the labels",
+    "label-noise": "most of the labels",
+    "uninformative-inputs": "which input belongs to which target",
+}
+"""What some faults take out of the data: no edit of recipe or model brings it back, new data would."""
+
 
 def wilson(hits: int, n: int, z: float = 1.96) -> tuple[float, float]:
     """The 95 % interval of a share (Wilson 1927); (0, 1) of nothing."""
@@ -188,6 +197,10 @@ def _repairs(records: Sequence[Record]) -> list[tuple[str, str]]:
     able = [each["repair"]["won"] for each in mended if not by_hand(each)]
     rows.append(
         ("repaired, of those that an edit can undo", rate(sum(v >= REPAIRED for v in able), len(able)))
+    )
+    kept = [each["repair"]["won"] for each in mended if each["symptom"] not in LOST and not by_hand(each)]
+    rows.append(
+        ("and whose data hold what the twin learns", rate(sum(v >= REPAIRED for v in kept), len(kept)))
     )
     both = [each for each in mended if "search" in each]
     even = [each for each in both if each["repair"]["won"] >= each["search"]["won"] - TIE]
