@@ -4,7 +4,7 @@ The MNIST tutorial reads a picture row by row with an LSTM. Without batch_first=
 was, the loss stays at about 2 and the accuracy near the constant guess.
 Cause: the LSTM takes the first axis, which is the batch, for time: state flows from example to example,
 and out[:, -1, :] is the last row of each picture alone.
-Root: none of the list (axes of batch and time are exchanged)
+Root: mixed-examples
 """
 
 import torch
