@@ -42,26 +42,50 @@ def last_row(found: Diagnosis) -> str:
     return console.of_diagnosis(found)[-1].text
 
 
-@pytest.mark.parametrize("trainings", [((0.1, 100), (1e30, 100)), ((1e30, 100), (0.1, 105), (0.2, 100))])
-def test_a_training_that_left_the_numbers_is_judged_before_one_that_did_not(
-    trainings: tuple[tuple[float, int], ...], tmp_path: Path
+def test_a_search_in_which_one_left_the_numbers_is_no_alarm_and_not_called_healthy_as_a_whole(
+    tmp_path: Path,
 ) -> None:
-    found, status = sweep(tmp_path, *trainings)
+    found, status = sweep(tmp_path, (1e30, 100), (0.1, 105), (0.2, 100))
+    assert (status, found.root) == (0, None)
+    told = "3 of 3 trainings judged; told of is number 3, SGD on Sequential, lr 0.2, the best of a search."
+    assert found.notes[0] == told
+    assert found.notes[1].endswith("training 1 (SGD on Sequential, lr 1e+30: learning-rate-too-high).")
+    said = "the best of a search is healthy; 1 of its trainings went wrong by its settings"
+    assert last_row(found) == said
+    assert verdict.verdict(found.run, found)[0] == "warn"
+
+
+def test_a_search_that_found_nothing_is_an_alarm(tmp_path: Path) -> None:
+    found, status = sweep(tmp_path, (1e30, 100), (1e20, 100))
     assert status == 1
     assert found.root is not None
     assert found.root.symptom == "learning-rate-too-high"
-    number = [lr for lr, _ in trainings].index(1e30) + 1
-    told = f"1 of {len(trainings)} trainings judged: number {number}, SGD on Sequential, lr 1e+30, whose loss"
-    assert found.notes[0].startswith(told)
+    assert found.notes[0].endswith("told of is number 1, SGD on Sequential, lr 1e+30, the worst.")
+    wrong = "training 2 (SGD on Sequential, lr 1e+20: learning-rate-too-high) too."
+    assert found.notes[1] == f"Something is wrong with {wrong}"
 
 
-def test_of_healthy_trainings_it_is_said_which_one_was_judged_and_how_many_were_not(tmp_path: Path) -> None:
+def test_a_short_search_excuses_no_long_training(tmp_path: Path) -> None:
+    found, status = sweep(tmp_path, (0.1, 40), (0.2, 40), (1e30, 150))
+    assert status == 1
+    assert found.notes[0].endswith(
+        "number 3, SGD on Sequential, lr 1e+30, the only one with something wrong."
+    )
+
+
+def test_healthy_trainings_are_all_judged_and_the_longest_is_told_of(tmp_path: Path) -> None:
     found, status = sweep(tmp_path, (0.05, 60), (0.1, 150), (0.2, 60))
     assert (status, found.healthy) == (0, True)
-    assert found.notes == ["1 of 3 trainings judged: number 2, SGD on Sequential, lr 0.1, the longest."]
+    told = "3 of 3 trainings judged; told of is number 2, SGD on Sequential, lr 0.1, the longest."
+    assert found.notes == [told]
+    assert last_row(found) == "healthy, nothing to fix"
+
+
+def test_of_trainings_too_short_to_judge_it_is_said_so(tmp_path: Path) -> None:
+    found, status = sweep(tmp_path, (0.05, 6), (0.1, 150), (0.2, 6))
+    assert (status, found.healthy) == (0, True)
     assert last_row(found) == "the training that was judged is healthy; 2 others were not judged"
     assert not re.search(r"(?m)^Healthy", str(found))
-    assert verdict.verdict(found.run, found)[0] == "warn"
     names = [name for name, _ in found.not_checked if name.startswith("SGD")]
     assert names == [
         "SGD on Sequential, lr 0.05 (training 1 of 3)",
@@ -70,17 +94,89 @@ def test_of_healthy_trainings_it_is_said_which_one_was_judged_and_how_many_were_
 
 
 def test_a_short_search_that_ended_in_nan_is_told_and_not_blamed_on_the_training(tmp_path: Path) -> None:
-    found, status = sweep(tmp_path, (1e30, 20), (0.1, 150))
+    found, status = sweep(tmp_path, (1e30, 15), (0.1, 150))
     assert status == 0
     assert found.run.summary["steps"] == 150
-    assert "The loss of training 1 (SGD on Sequential, lr 1e+30) left the finite numbers." in found.notes[0]
+    assert "The loss of training 1 (SGD on Sequential, lr 1e+30) left the finite numbers." in found.notes
     assert last_row(found).endswith("1 other was not judged, of which 1 left the finite numbers")
 
 
-def test_one_that_left_the_numbers_long_ago_is_still_told_of_after_many(tmp_path: Path) -> None:
-    found, _ = sweep(tmp_path, (0.1, 5), (1e30, 30), *[(0.1, 5)] * 20, (0.1, 30))
+def test_one_that_left_the_numbers_long_ago_is_judged_after_many(tmp_path: Path) -> None:
+    found, status = sweep(tmp_path, (1e30, 30), *[(0.1, 5)] * 20, (0.1, 20))
+    assert status == 1
     assert found.run.status == "diverged"
-    assert found.notes[0].startswith("1 of 23 trainings judged: number 2, ")
+    assert found.notes[0].startswith("2 of 22 trainings judged; told of is number 1, ")
+
+
+FOLDS = """
+for fold in range(5):
+    kept = torch.arange(640) % 5 != fold
+    x, c = X[kept], C[kept]
+    model = nn.Sequential(nn.Linear(10, 32), nn.ReLU(), nn.Linear(32, 4))
+    rule = torch.optim.Adam(model.parameters(), 1e-2)
+    for at in torch.randint(512, (120, 32)):
+        loss = F.cross_entropy(model(x[at]), c[at])
+        rule.zero_grad(); loss.backward(); rule.step()
+"""
+
+
+def test_of_healthy_folds_all_are_judged(tmp_path: Path) -> None:
+    found, status = watched(tmp_path, FOLDS)
+    assert (status, found.healthy) == (0, True), str(found)
+    assert found.notes[0].startswith("5 of 5 trainings judged; told of is number 1, ")
+    assert last_row(found) == "healthy, nothing to fix"
+
+
+@pytest.mark.parametrize(
+    ("sound", "sick", "symptom"),
+    [
+        ("rule.zero_grad();", "(fold == 3) or rule.zero_grad();", "stale-gradients"),
+        ("    for at", "    x = x * (float('nan') if fold == 3 else 1)\n    for at", "non-finite-data"),
+        (
+            "    for at",
+            "    (fold == 3) and nn.init.constant_(model[0].bias, -50.0)\n    for at",
+            "dead-units",
+        ),
+    ],
+)
+def test_a_fault_in_one_fold_is_one_of_the_script(
+    sound: str, sick: str, symptom: str, tmp_path: Path
+) -> None:
+    found, status = watched(tmp_path, FOLDS.replace(sound, sick))
+    assert status == 1
+    assert symptom in found.symptoms, str(found)
+    assert "told of is number 4, " in found.notes[0]
+    assert found.notes[0].endswith("the only one with something wrong.")
+
+
+def test_a_fault_that_no_setting_makes_is_none_of_a_search(tmp_path: Path) -> None:
+    body = SWEEP.replace("TRAININGS", "((0.1, 120), (0.2, 120), (0.3, 120))")
+    found, status = watched(tmp_path, body.replace("rule.zero_grad();", "(lr == 0.2) or rule.zero_grad();"))
+    assert status == 1
+    assert found.root is not None
+    assert found.root.symptom == "stale-gradients"
+    assert "told of is number 2, " in found.notes[0]
+
+
+def test_the_second_of_two_models_is_judged_though_it_is_shorter(tmp_path: Path) -> None:
+    first = SWEEP.replace("TRAININGS", "[(0.1, 200)]")
+    second = first.replace("32", "24").replace("200", "100")
+    sick = second.replace("rule = torch", "nn.init.constant_(model[0].bias, -50.0)\n    rule = torch")
+    found, status = watched(tmp_path, first + second)
+    assert (status, last_row(found)) == (0, "healthy, nothing to fix"), str(found)
+    found, status = watched(tmp_path, first + sick)
+    assert status == 1
+    assert "dead-units" in found.symptoms, str(found)
+    assert found.notes[0].startswith("2 of 2 trainings judged; told of is number 2, ")
+
+
+def test_an_optimizer_made_anew_for_every_epoch_goes_on_with_one_training(tmp_path: Path) -> None:
+    body = SWEEP.replace("TRAININGS", "[(0.1, 40)] * 6")
+    model = "model = nn.Sequential(nn.Linear(10, 32), nn.ReLU(), nn.Linear(32, 4))\n"
+    body = model + body.replace("    " + model, "")
+    found, status = watched(tmp_path, body)
+    assert status == 0, str(found)
+    assert found.notes[0].startswith("1 of 6 trainings judged; ")
 
 
 def test_optimizers_with_losses_of_their_own_are_one_training_of_which_little_is_known(

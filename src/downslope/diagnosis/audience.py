@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-import sys
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
@@ -28,12 +27,10 @@ from downslope.diagnosis.losses import crossed, objective_of
 from downslope.diagnosis.role import Role
 from downslope.diagnosis.served import sums
 from downslope.diagnosis.settings import parameters_of
+from downslope.diagnosis.several import Candidate, suspect
 from downslope.diagnosis.track import Track
-from downslope.diagnosis.trainings import Training, ranked
+from downslope.diagnosis.trainings import ranked
 from downslope.objectives.meaning import Meaning
-
-_TORCH = str(Path(torch.__file__).parent)
-_OURS = str(Path(__file__).parents[1])
 
 MOST = 16
 """Optimizers that are followed at once."""
@@ -49,6 +46,9 @@ ROUND, APART = 25, 6
 and of an epoch that is as long as any number each part is heard. Which these are the count of the steps says
 alone, and no clock: the verdict is that of the script, however busy the machine is."""
 
+KEPT = 32
+"""Trainings, of those that looked bad as they made room for later ones, that are judged at the end."""
+
 SLOW = 2.0
 """Milliseconds of a step, by the rule of `Pace`, from which all losses are heard: one costs some 10 us."""
 
@@ -62,7 +62,7 @@ class Audience:
     def __init__(self) -> None:
         self.roles: dict[int, Role] = {}
         self.listening = True
-        self.dropped: list[Training] = []
+        self.dropped: list[Candidate] = []
         self._given_up: set[int] = set()
         self.compiled_modules: list[Any] = []
         self.functions_compiled = False
@@ -102,6 +102,7 @@ class Audience:
             self._make_room()
             self._new += 1
             self.roles[id(optimizer)] = role = Role(optimizer, self.compiled_modules)
+            role.place = held_out.place()
             role.track.holding.held = self._held
             if self.functions_compiled:
                 role.track.eye.blind = _BLIND
@@ -151,13 +152,20 @@ class Audience:
         idle = [role for role in self.roles.values() if role not in best and not self._follows(role)]
         oldest = min(idle, key=lambda role: role.span[1])
         if oldest.track.step:
-            self.dropped.append(Training.of(oldest))
+            self.dropped.append(Candidate.of(oldest, self._kept_run(oldest)))
         for role in self.team(oldest):
             role.track.close()
             self._new -= not role.track.step
             if role.track.step:
                 self._given_up.update(id(p) for p in parameters_of(*role.track.optimizers))
             del self.roles[id(role.track.optimizers[0])]
+
+    def _kept_run(self, role: Role) -> Callable[[], Run] | None:
+        """The run of a training that makes room, where it has to be judged."""
+        if sum(each.run is not None for each in self.dropped) >= KEPT or not suspect(role):
+            return None
+        run = self.conclude(role, "done")
+        return lambda: run
 
     def stepping(self, optimizer: torch.optim.Optimizer, closure: bool) -> None:
         """Before a step."""
@@ -181,6 +189,8 @@ class Audience:
         role.span = (role.span[0] or self._steps, self._steps)
         if self.listening:
             self._attribute(role, closure)
+        if role.track.step == 1:
+            self._autopsy = None  # a training after one that lost the numbers has its own
         self.listening = bool(self._new) or self._due(role)
 
     def _due(self, role: Role) -> bool:
@@ -208,7 +218,8 @@ class Audience:
         role.own += bool(self._pending)
         # A closure is called several times; its first value is the loss where the step began.
         for value, call in losses[:1] if closure else losses:
-            role.track.loss(value, role.track.step, self._autopsy or None)
+            lost = isinstance(value, Tensor) or not math.isfinite(value)
+            role.track.loss(value, role.track.step, (self._autopsy or None) if lost else None)
             role.latest = value
             self._assign(role, call)
         if len(self._sums) == 1 and len(self._pending) == 1:  # of an accumulated step no batch stands alone
@@ -254,7 +265,7 @@ class Audience:
         elif not torch.is_grad_enabled() and self._steps:
             served = id(self._dataset) in self._training and not self.held_out.beyond(call.args[1])
             if not (served or self._target is call.args[1]):
-                self.held_out.scored(_place(), self._steps, call)
+                self.held_out.scored(held_out.place(), self._steps, call)
 
     def _look(self, output: Tensor) -> dict[int, dict[str, Any]]:
         """What the output is, for every optimizer that has not stepped yet."""
@@ -353,6 +364,14 @@ class Audience:
         """The optimizers that stepped, the one to be judged first; without those of another one's loss."""
         return ranked([role for role in self.roles.values() if role.track.step and not self._follows(role)])
 
+    def candidates(self, status: Status) -> list[Candidate]:
+        """The trainings of the script, the one to be judged first; those that made room stand last."""
+
+        def of(role: Role) -> Candidate:
+            return Candidate.of(role, lambda: self.conclude(role, status))
+
+        return [*(of(role) for role in self.ranked()), *self.dropped]
+
     def _follows(self, role: Role) -> bool:
         """Whether it steps on the losses of another optimizer that is known."""
         lead = role.lead
@@ -378,17 +397,3 @@ class Audience:
 
 
 _BLIND = "compiled code was not looked into; model = torch.compile(model) lets it be run beside"
-
-
-def _place() -> held_out.Place:
-    """Where in the script a score was asked for: the lines of the user's frames, outermost last."""
-    frame: Any = sys._getframe(2)  # pyright: ignore[reportPrivateUsage] (there is no public way that is cheap)
-    found: list[tuple[str, int]] = []
-    while frame is not None and len(found) < 6:
-        name = frame.f_code.co_filename
-        if not name.startswith((_TORCH, _OURS)):
-            found.append((name, frame.f_lineno))
-        elif name.endswith("script.py") and name.startswith(_OURS):
-            break
-        frame = frame.f_back
-    return tuple(found)

@@ -21,7 +21,7 @@ from torch.nn.parameter import is_lazy
 from torch.utils.hooks import RemovableHandle
 
 from downslope.diagnosis.hand import Hand, Loose, Update
-from downslope.diagnosis.leaves import leaves
+from downslope.diagnosis.leaves import leaves, transformed
 from downslope.diagnosis.track import Track
 
 MARKED = 8
@@ -83,6 +83,7 @@ class ByHand:
         self._others: list[weakref.ref[nn.Module]] = []
         self._loose: Loose | None = None
         self._same = self._asked = 0
+        self._mirrors: list[Tensor] = []
         self._blind = False
         self._handle: RemovableHandle | None = None
         self._calls = 0
@@ -126,7 +127,7 @@ class ByHand:
         if not module.training or not torch.is_grad_enabled() or id(module) in self._inner:
             return False
         own = [p for p in module.parameters() if p.requires_grad]
-        if any(is_lazy(p) for p in own):
+        if any(is_lazy(p) or transformed(p) for p in own):
             return False
         self._inner.update(id(each) for each in module.modules())
         if own:
@@ -252,6 +253,26 @@ class ByHand:
             return
         with _lent(inputs, gradients):
             self.passed()
+
+    def derived(self, values: Sequence[Tensor], gradients: Sequence[Tensor], loss: Tensor) -> bool:
+        """`torch.func.grad` gave the gradients of a function at `values`, of which leaves of ours stand.
+
+        They share the memory of the script's tensors, which may be no leaves; the next values follow them
+        where they are new tensors. Whether the function is one of those that are followed.
+        """
+        if not values or any(transformed(each) for each in (*values, *gradients, loss)):
+            return False
+        known = {(each.data_ptr(), each.shape): each for each in self._mirrors}
+        made = [(each, known.get((each.data_ptr(), each.shape))) for each in values]
+        self._mirrors = [each.detach().requires_grad_() if old is None else old for each, old in made]
+        if not self._settled and self._hand is not None:
+            return False  # a module was called outside of it: that may be the one that is trained
+        self.passing(loss, self._mirrors)
+        return True
+
+    def function_passed(self, gradients: Sequence[Tensor]) -> None:
+        """The gradients of a function were given to the script."""
+        self.graded(self._mirrors, [each.detach() for each in gradients])
 
     def passed(self) -> None:
         """After a backward pass: the gradients are there, and a step may follow."""

@@ -10,7 +10,9 @@ from __future__ import annotations
 import inspect
 import math
 import statistics
+import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -39,6 +41,9 @@ RISE = 0.05
 """Rise of what was handed over as a loss, within 0 and 1, from which it may be an accuracy. Convention."""
 
 _REDUCTIONS = ("reduction", "size_average", "reduce")
+
+_TORCH = str(Path(torch.__file__).parent)
+_OURS = str(Path(__file__).parents[1])
 
 Place = tuple[tuple[str, int], ...]
 """Where in a script a score was asked for: files and lines."""
@@ -216,3 +221,17 @@ def _spread(run: Run) -> float:
     series: Series = run.history.series("train_loss")
     tail = series.values[-max(2, len(series.values) // 10) :]
     return float(tail.std() / math.sqrt(len(tail)))
+
+
+def place() -> Place:
+    """Where in the script a score was asked for: the lines of the user's frames, outermost last."""
+    frame: Any = sys._getframe(2)  # pyright: ignore[reportPrivateUsage] (there is no public way that is cheap)
+    found: list[tuple[str, int]] = []
+    while frame is not None and len(found) < 6:
+        name = frame.f_code.co_filename
+        if not name.startswith((_TORCH, _OURS)):
+            found.append((name, frame.f_lineno))
+        elif name.endswith("script.py") and name.startswith(_OURS):
+            break
+        frame = frame.f_back
+    return tuple(found)

@@ -1,9 +1,10 @@
-"""The parameters behind a loss, found in its graph."""
+"""The parameters behind a loss, found in its graph; and what no graph is of."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
 NODES = 20_000
@@ -27,3 +28,11 @@ def leaves(loss: Tensor) -> list[Tensor]:
         if isinstance(leaf, Tensor):
             found[id(leaf)] = leaf
     return list(reversed(found.values()))
+
+
+_functorch: Any = torch._C._functorch  # type: ignore[attr-defined] # pyright: ignore[reportPrivateUsage, reportAttributeAccessIssue, reportUnknownMemberType, reportUnknownVariableType] (there is no public way)
+
+
+def transformed(tensor: Tensor) -> bool:
+    """Whether it belongs to a transform of `torch.func` that is at work: after that it is none."""
+    return bool(_functorch.is_functorch_wrapped_tensor(tensor))

@@ -278,10 +278,11 @@ class Monitor:
             self._gathered.scale = _number(loss) / value if value and math.isfinite(value) else 1.0
 
     def _before(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
-        self._track.before(optimizer, _has_closure(args, kwargs))
+        if self._track.armed:
+            self._track.before(optimizer, _has_closure(args, kwargs))
 
     def _after(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
-        self._track.after(optimizer, _has_closure(args, kwargs))
+        self._track.after(optimizer, self._track.armed and _has_closure(args, kwargs))
 
     def close(self) -> None:
         """Take every hook away; what was recorded stays."""

@@ -32,8 +32,12 @@ def partly(run: Run, judged: Collection[str]) -> str:
     trainings: Mapping[str, int] | Any = run.facts.get("trainings")
     if not trainings:
         return ""
-    others = trainings["of"] - 1
-    left = f"{others} other{' was' if others == 1 else 's were'} not judged"
-    lost = trainings["lost"]
-    ended = f", of which {lost} left the finite numbers" if lost else ""
-    return f"the training that was judged is healthy; {left}{ended}"
+    open_, lost, excused = trainings["open"], trainings["lost"], trainings["excused"]
+    left = f"{open_} other{' was' if open_ == 1 else 's were'} not judged" if open_ else ""
+    left += f", of which {lost} left the finite numbers" if lost else ""
+    if excused:
+        went = f"{excused} of its trainings went wrong by {'its' if excused == 1 else 'their'} settings"
+        return "; ".join(filter(None, ["the best of a search is healthy", went, left]))
+    one = trainings["of"] - open_ == 1
+    judged = "training that was judged is" if one else "trainings that were judged are"
+    return f"the {judged} healthy; {left}" if left else ""

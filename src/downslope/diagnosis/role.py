@@ -14,6 +14,7 @@ from downslope.core import batches
 from downslope.diagnosis.ear import Call
 from downslope.diagnosis.gathered import Gathered
 from downslope.diagnosis.hand import Hand
+from downslope.diagnosis.held_out import Place
 from downslope.diagnosis.served import Served
 from downslope.diagnosis.settings import parameters_of, rates_of
 from downslope.diagnosis.track import Track
@@ -54,6 +55,8 @@ class Role:
         self.left: float | None = None
         """Its weights, taken together, when a loss was not finite for the first time."""
         self.made_with = rates_of(optimizer)
+        self.place: Place = ()
+        """Lines of the script where it was made, the innermost first."""
 
     def _forwarded(self, module: nn.Module, args: Any, kwargs: Mapping[str, Any], made: Any) -> None:
         if self.met == math.inf:

@@ -13,14 +13,15 @@ from types import ModuleType, TracebackType
 from typing import Any, NamedTuple
 
 from downslope.core.errors import TaskError
-from downslope.core.run import Status
+from downslope.core.run import Run, Status
+from downslope.diagnosis.among import tell
 from downslope.diagnosis.audience import Audience
 from downslope.diagnosis.diagnosis import Diagnosis
 from downslope.diagnosis.judge import judge
 from downslope.diagnosis.leaving import Tell
 from downslope.diagnosis.leaving import leaving as last_words
+from downslope.diagnosis.several import settle
 from downslope.diagnosis.taps import Taps
-from downslope.diagnosis.trainings import Training, tell
 from downslope.training.facts import one_line
 
 INTERRUPTED = 130
@@ -182,19 +183,21 @@ def _tell(error: BaseException, script: str) -> str:
 
 
 def _judged(audience: Audience, file: Path, ended: Ended, failures: Sequence[str]) -> Diagnosis | None:
-    roles = audience.ranked()
-    if not roles:
+    if not audience.ranked():
         left = None if ended.code else audience.unstepped()
         if left is None:
             return None
         left.facts["script"] = str(file)
         return judge(left)
-    run = audience.conclude(roles[0], ended.status)
-    run.facts["script"] = str(file)
-    if ended.error:
-        run.facts["stopped"] = {"step": run.summary["steps"], "error": ended.error}
-    found = judge(run)
-    tell(found, roles[0], [*(Training.of(other) for other in roles[1:]), *audience.dropped])
+
+    def known(run: Run) -> Run:
+        run.facts["script"] = str(file)
+        if ended.error:
+            run.facts["stopped"] = {"step": run.summary["steps"], "error": ended.error}
+        return run
+
+    found = tell(settle(audience.candidates(ended.status), known))
+    run = found.run
     if ended.status == "interrupted":
         at = f"The script was interrupted at step {run.summary['steps']}"
         found.notes.append(f"{at}; what was seen until then is judged.")

@@ -23,6 +23,9 @@ from torch.optim.optimizer import (
 )
 from torch.utils.data import dataloader
 
+from downslope.core import batches
+from downslope.diagnosis.leaves import transformed
+
 LOSSES = (
     "cross_entropy", "nll_loss", "binary_cross_entropy", "binary_cross_entropy_with_logits", "mse_loss",
     "l1_loss", "smooth_l1_loss", "huber_loss", "kl_div", "soft_margin_loss", "multilabel_soft_margin_loss",
@@ -97,6 +100,9 @@ class Taps:
         self._wrap(torch.optim.Optimizer, "__init__", self._making)
         self._wrap(torch.autograd, "backward", self._backward)
         self._wrap(torch.autograd, "grad", self._grading)
+        both = torch.func.grad_and_value
+        self._wrap(torch.func, "grad", lambda plain: self._deriving(plain, both))
+        self._wrap(torch.func, "grad_and_value", lambda plain: self._deriving(plain, None))
         self._wrap(torch.amp.GradScaler, "scale", self._scaling)
         self._wrap(torch, "compile", self._compiling)
         iterator: Any = dataloader._BaseDataLoaderIter  # pyright: ignore[reportPrivateUsage] (the only common base)
@@ -208,11 +214,42 @@ class Taps:
             self._failed(error)
         return found
 
+    def _deriving(self, original: Any, both: Any) -> Any:
+        """`torch.func.grad`, which is `both` without its value; None for the one that gives both."""
+        listener = self.listener
+
+        def derivative(func: Any, argnums: Any = 0, has_aux: bool = False) -> Any:
+            plain, whole = original(func, argnums, has_aux), (both or original)(func, argnums, has_aux)
+
+            @functools.wraps(func)
+            def derived(*args: Any, **kwargs: Any) -> Any:
+                if listener.by_hand is None or torch.compiler.is_compiling() or not isinstance(argnums, int):
+                    return plain(*args, **kwargs)
+                gradients, value = whole(*args, **kwargs)
+                self._tell(self._derived, args[argnums], gradients, value[0] if has_aux else value)
+                if both is None:
+                    return gradients, value
+                return (gradients, value[1]) if has_aux else gradients
+
+            return derived
+
+        return derivative
+
+    def _derived(self, at: Any, gradients: Any, value: Tensor) -> None:
+        given, made = list(batches.tensors(at)), list(batches.tensors(gradients))
+        hand = self.listener.by_hand
+        if len(given) == len(made) and hand.derived(given, made, value):
+            if self.listener.listening:
+                self.listener.backward(value)
+            hand.function_passed(made)
+
     def _scoring(self, original: Any) -> Any:
         listener = self.listener
 
         def scored(*args: Any, **kwargs: Any) -> Any:
             value = original(*args, **kwargs)
+            if isinstance(value, Tensor) and transformed(value):
+                return value
             if (listener.listening or not torch.is_grad_enabled()) and not torch.compiler.is_compiling():
                 self._tell(listener.scored, original, args, kwargs, value)
             return value

@@ -55,6 +55,7 @@ class Track:
         step: Steps taken.
         eye: What sees the forward passes.
         pace: How long the steps take, as far as that can be told from the model.
+        armed: Whether the step that is being taken is measured.
         bad: Values of the data that are not finite: "non_finite" or "target_non_finite" to what was counted.
     """
 
@@ -81,7 +82,7 @@ class Track:
         self._recorder = Recorder(self.run)
         self.pace = Pace()
         self._times = ProbeTimes(self.pace.price, SHARE)
-        self._armed = self._held = False
+        self.armed = self._held = False
         self._waiting: set[int] = set()
         self._started = self._last = time.perf_counter()
         self._loss_step = 0
@@ -93,7 +94,7 @@ class Track:
 
     def before(self, optimizer: torch.optim.Optimizer, closure: bool) -> None:
         """Before a step of `optimizer`: in a sampled step the gradient and the weights are read."""
-        if not self._armed or self._held or _overflowed(optimizer):
+        if not self.armed or self._held or _overflowed(optimizer):
             return
         try:
             self._held = True
@@ -111,7 +112,7 @@ class Track:
             if self.step >= self._leftover.next:
                 with contextlib.suppress(Exception):  # nothing we look at may end anybody's training
                     self._leftover.turn(self.step, optimizer)
-        if self._armed:
+        if self.armed:
             self._waiting.discard(id(optimizer))
             if self._waiting and not (first and self.step > self._due):
                 return
@@ -123,7 +124,7 @@ class Track:
 
     def _arm_if_due(self) -> None:
         if self._times.due(self.step + 1):
-            self._armed, self._held = True, False
+            self.armed, self._held = True, False
             self._due = self.step + 1
             self._waiting = {id(each) for each in self.optimizers}
             self.eye.open()
@@ -142,7 +143,7 @@ class Track:
         except Exception as error:  # noqa: BLE001 (nothing we look at may end anybody's training)
             self._fail(error)
         self.eye.close()
-        self._armed = False
+        self.armed = False
         self._last = time.perf_counter()
         self._arm_if_due()
 
@@ -167,11 +168,6 @@ class Track:
 
     def _fail(self, error: Exception) -> None:
         self.failure = f"{type(error).__name__}: {str(error).strip().splitlines()[0][:120]}"
-
-    @property
-    def armed(self) -> bool:
-        """Whether the step that is being taken is measured."""
-        return self._armed
 
     # -- losses -------------------------------------------------------------------------------------------
 
@@ -200,6 +196,11 @@ class Track:
         self._rows.append((step, value, lr if type(lr) is float else float(lr)))
         if type(value) is float and not -math.inf < value < math.inf:
             self.lost(step, given, seen)
+
+    def losses(self) -> Sequence[float]:
+        """The losses that were heard so far."""
+        self._flush()
+        return self.run.history.series("train_loss").values.tolist()
 
     def _flush(self) -> None:
         """Move the losses to the history; those on another device are brought from there together."""
@@ -255,7 +256,7 @@ class Track:
         self._leftover.next = math.inf
         if self._inquest is not None:
             self._inquest.close()
-        self._armed = False
+        self.armed = False
         self._times.next = math.inf
 
     def conclude(self, status: Status) -> Run:

@@ -89,7 +89,10 @@ class _Telling:
         voice, place = self.voice, self.place
         if found is None:
             voice.document({"verb": "watch", "script_exit": ended, "findings": None})
-            complain(f"{self.script}: no step of a torch optimizer was seen, so there is nothing to diagnose")
+            complain(
+                f"{self.script}: no step of a torch optimizer was seen, nor of parameters that change by "
+                "hand after backward, torch.autograd.grad or torch.func.grad, so there is nothing to diagnose"
+            )
             return exit_status(found, ended)
         if self.module:
             found.run.facts["script"] = str(self.script)  # a package is known by its name, not as __main__.py
