@@ -10,6 +10,7 @@ from torch.nn import functional
 import downslope as ds
 from downslope.core.run import Run
 from downslope.diagnosis.judge import judge
+from downslope.diagnosis.measure.objective import measure
 from downslope.diagnosis.symptoms import objective_mismatch
 from tests.diagnosis.runs import run
 from tests.diagnosis.symptoms.problems import (
@@ -171,3 +172,18 @@ def test_fit_warns_of_such_targets(tmp_path: Path, caplog: pytest.LogCaptureFixt
         task = problem(yes_or_no(low, 1.0), lambda: net(6, 1), "logistic", None)
         ds.fit(task, recipe(epochs=1), folder=tmp_path / str(low), progress=False)
         assert caplog.text.count("wants 0 to 1") == count
+
+
+@pytest.mark.parametrize("size", [1e3, 1e6, 1e10])
+@pytest.mark.parametrize(
+    "objective", [nn.MSELoss(), nn.L1Loss(), nn.HuberLoss()], ids=["squared", "absolute", "huber"]
+)
+def test_targets_of_any_size_are_reached_by_an_output_that_follows_the_objective(
+    size: float, objective: nn.Module
+) -> None:
+    """Single precision carries 7 digits: a descent in units of 1 never comes to targets of 1e10."""
+    data = tuple((x, size * (y + 3.0)) for x, y in numbers())
+    asked = problem(data, lambda: net(6, 1), objective, "r2")
+    told = measure(run(), asked, recipe())
+    assert told is not None
+    assert told["followed"] > 0.99

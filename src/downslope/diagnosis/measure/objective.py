@@ -168,7 +168,8 @@ def _followed(
     # From an output that a wild start has thrown far away no descent comes home.
     size = float(output.square().mean().sqrt())
     start = torch.zeros_like(output) if expects in LINKS or not size < WILD else output
-    free = _descend(lambda z: value(link(z)), start)
+    unit = 1.0 if expects in LINKS else _unit(target)
+    free = _descend(lambda z: value(link(z)), start, unit)
     row = None if free is None else best_row(value, expects, output[0], target, len(output))
     if free is None or row is None:
         free = _walk(lambda z: value(link(z)), start)
@@ -180,6 +181,14 @@ def _followed(
     if not (math.isfinite(own) and math.isfinite(guess)):
         return {}
     return {"followed": own, "guess": guess, "floor": float(row is not None)}
+
+
+def _unit(target: Any) -> float:
+    """The size that an output may need: the targets' where they are measurements beyond 1, else 1."""
+    if not isinstance(target, Tensor) or not target.is_floating_point():
+        return 1.0
+    size = float(target.double().square().mean().sqrt())
+    return max(1.0, size) if math.isfinite(size) else 1.0
 
 
 def _walk(value: Callable[[Tensor], Tensor], start: Tensor) -> Tensor:
@@ -217,16 +226,23 @@ def _drawn(output: Tensor) -> Tensor:
     return torch.randn(output.shape, generator=generator, dtype=torch.float64).to(output.dtype)
 
 
-def _descend(value: Callable[[Tensor], Tensor], start: Tensor) -> Tensor | None:
-    """Where L-BFGS leads from `start`; None where it leaves the finite numbers."""
-    free = start.clone().requires_grad_()
-    rule = torch.optim.LBFGS([free], max_iter=_ROUNDS, line_search_fn="strong_wolfe")
+def _descend(value: Callable[[Tensor], Tensor], start: Tensor, unit: float) -> Tensor | None:
+    """Where L-BFGS leads from `start`, in steps of `unit`; None where it leaves the finite numbers.
+
+    The value is taken in multiples of its first: a squared error of targets of 1e9 has slopes beyond what a
+    line search in single precision can follow.
+    """
+    moved = torch.zeros_like(start).requires_grad_()
+    rule = torch.optim.LBFGS([moved], max_iter=_ROUNDS, line_search_fn="strong_wolfe")
+    first = abs(float(value(start).detach()))
+    scale = first if unit > 1 and 0 < first < math.inf else 1.0
 
     def closure() -> Tensor:
         rule.zero_grad()
-        loss = value(free)
+        loss = value(start + unit * moved) / scale
         loss.backward()
         return loss.detach()
 
     rule.step(closure)  # pyright: ignore[reportArgumentType] (torch's own stub asks for a float)
-    return free.detach() if bool(torch.isfinite(free).all()) else None
+    free = (start + unit * moved).detach()
+    return free if bool(torch.isfinite(free).all()) else None
