@@ -86,7 +86,5 @@ for epoch in range(10):
             out = model(image)
             val_loss += criterion(out, label).item() * len(label)
             right += (predict(out) == label).sum().item()
-    print(
-        f"[{epoch + 1}] loss {loss.item():.3f} val_loss {val_loss / 100:.3f} val_acc {right / len(labels):.3f}"
-    )
+    print(f"[{epoch + 1}] loss {loss.item():.3f} val {val_loss / 100:.3f} acc {right / len(labels):.3f}")
 print(f"score={right / len(labels):.4f}")

@@ -45,7 +45,7 @@ accuracy.goal = "max"
 
 
 def problem():
-    X, y = make_circles(n_samples=1000, noise=0.1, factor=0.5, random_state=1)
+    X, y = make_circles(n_samples=1000, noise=0.1, random_state=1)
     X = torch.tensor(MinMaxScaler(feature_range=(-1, 1)).fit_transform(X), dtype=torch.float32)
     y = torch.tensor(y, dtype=torch.float32).unsqueeze(1)
     return ds.Problem(
@@ -58,4 +58,4 @@ def problem():
 
 
 def recipe():
-    return ds.Recipe(optimizer="momentum", lr=0.01, momentum=0.9, batch_size=32, epochs=200, seed=1)
+    return ds.Recipe(optimizer="momentum", lr=0.01, momentum=0.9, batch_size=32, epochs=500, seed=1)
