@@ -15,11 +15,15 @@ from downslope.diagnosis.diagnosis import Diagnosis
 from downslope.diagnosis.early import inflated, little, short, sudden
 from downslope.diagnosis.progress import progress
 from downslope.diagnosis.proof import CERTAIN, as_tried, gain, trial_of
-from downslope.diagnosis.symptom import Clear, Symptom, Unknown, missing, rank_of, registry
+from downslope.diagnosis.structure import structural
+from downslope.diagnosis.symptom import GROUPS, Clear, Symptom, Unknown, missing, rank_of, registry
 from downslope.diagnosis.unjudged import by_the_end, halted, interrupted, withdraw
 
 NEARLY = 0.8
 """An earlier cause stays the root while its remedy recovers this share of what the best one recovers."""
+
+_BEFORE_SCALES = (GROUPS.index("data"), 0.5)
+"""Place of a fault that is certain by the code, in the causal order: behind data that is not finite only."""
 
 
 def judge(run: Run) -> Diagnosis:
@@ -99,8 +103,9 @@ def _causes_first(findings: list[Finding], run: Run, known: Mapping[str, Symptom
     """Causal order, except that a cause whose remedy hardly helps does not stand before one that does."""
     gains = {f.symptom: gain(t) for f in findings if (t := trial_of(run, f.symptom)) is not None}
     most = max(gains.values(), default=0.0)
+    certain = structural(run)
 
-    def key(finding: Finding) -> tuple[bool, int, tuple[int, int]]:
+    def key(finding: Finding) -> tuple[bool, int, tuple[int, float]]:
         own = gains.get(finding.symptom)
         # A destroyed signal is no matter of training: what a remedy wins back, it wins back in spite of it.
         untrainable = known[finding.symptom].order[0] == "data" and not any(
@@ -110,7 +115,8 @@ def _causes_first(findings: list[Finding], run: Run, known: Mapping[str, Symptom
         beyond_doubt = destroyed or finding.symptom in ("non-finite-data", "output-activation")
         # What could not be tried stands back where a trial has found the answer.
         weak = most >= CERTAIN and not beyond_doubt if own is None else own < NEARLY * most
-        return weak, -SEVERITIES.index(finding.severity) if weak else 0, rank_of(finding)
+        place = _BEFORE_SCALES if finding.symptom in certain else rank_of(finding)
+        return weak, -SEVERITIES.index(finding.severity) if weak else 0, place
 
     return sorted(findings, key=key)
 

@@ -12,7 +12,6 @@ Source: Goodfellow, Bengio and Courville 2016, Deep Learning, section 8.1.2; tor
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,6 +21,7 @@ from downslope.core.run import Run
 from downslope.diagnosis.named import named
 from downslope.diagnosis.progress import bounded, progress
 from downslope.diagnosis.proof import BLUNDER, gain, proved, settle, trial_of, tried
+from downslope.diagnosis.structure import DIFFERENT, broadcast
 from downslope.diagnosis.surrogate import surrogate
 from downslope.diagnosis.symptom import Clear, Unknown, Verdict, symptom
 from downslope.objectives.adapters import Aligned
@@ -30,9 +30,6 @@ from downslope.training.facts.output import BEYOND
 FOLLOWED = 0.2
 """Share of the way from a constant guess to the best metric that a free output has to cover; sound pairs of
 objective and metric cover 0.9 and more (bench/diagnosis)."""
-
-DIFFERENT = 1e-3
-"""Relative difference of the loss on aligned shapes from which another thing was computed."""
 
 _SOURCE = "Goodfellow et al. 2016, section 8.1.2"
 
@@ -48,9 +45,9 @@ _SOURCE = "Goodfellow et al. 2016, section 8.1.2"
 def objective_mismatch(run: Run) -> Verdict:
     """Output and target are broadcast against each other, or the objective's best is not the metric's."""
     objective: Mapping[str, Any] = run.facts["objective"]
-    broadcast = _broadcast(objective)
-    if broadcast is not None or objective.get("crossed"):
-        return _compared_with_all(run, broadcast)
+    difference = broadcast(objective)
+    if difference is not None or objective.get("crossed"):
+        return _compared_with_all(run, difference)
     output: Mapping[str, Any] = run.facts.get("output") or {}
     if (beyond := output.get("outside")) is not None:
         return _without_floor(run, beyond)
@@ -90,15 +87,6 @@ def objective_mismatch(run: Run) -> Verdict:
 
 def _by_trial(run: Run) -> str:
     return tried(run, "objective-mismatch")
-
-
-def _broadcast(objective: Mapping[str, Any]) -> float | None:
-    """Relative difference that aligned shapes make to the loss; None where the shapes fit."""
-    value, aligned = objective.get("value"), objective.get("aligned")
-    if value is None or aligned is None or not math.isfinite(value) or not math.isfinite(aligned):
-        return None
-    difference = abs(value - aligned) / max(abs(aligned), 1e-12)
-    return difference if difference > DIFFERENT else None
 
 
 def _compared_with_all(run: Run, difference: float | None) -> Verdict:

@@ -20,6 +20,7 @@ from downslope.diagnosis.early import inflated, thrown
 from downslope.diagnosis.progress import progress, table
 from downslope.diagnosis.proof import proved, refuted, settle, tried, trying
 from downslope.diagnosis.rates import own_rate
+from downslope.diagnosis.structure import barred
 from downslope.diagnosis.symptom import STEPS, Clear, Unknown, Verdict, symptom
 
 LARGE = 5.0
@@ -62,6 +63,8 @@ def unscaled_inputs(run: Run) -> Verdict:
     inside = entry is not None and _furthest(entry)[3] < 1
     if entry is not None and inside and not trying(run):
         return Clear(f"{name} is {value:.3g}; the model brings it to {entry['max_rms']:.3g} before any layer")
+    if (why := barred(run, "unscaled-inputs")) is not None:
+        return Unknown(f"{name} is {value:.3g}; {why}")
     beyond = excess > CERTAIN or thrown(run)
     strong = (progress(run).standing or unknown) and beyond and not inside
     if unknown and not (strong and _held_down(run, features["max_rms"])):

@@ -18,6 +18,7 @@ from downslope.diagnosis.early import thrown
 from downslope.diagnosis.progress import progress
 from downslope.diagnosis.proof import proved, refuted, settle, tried
 from downslope.diagnosis.reach import CLIPPED, LARGE
+from downslope.diagnosis.structure import barred
 from downslope.diagnosis.symptom import STEPS, Clear, Unknown, Verdict, symptom
 
 SMALL = 0.05
@@ -73,6 +74,8 @@ def unscaled_targets(run: Run) -> Verdict:
         return Clear(f"{name} is {value:.3g}, but the {output['activation']} at the end bars the way to it")
     if not progress(run).ended_far:
         return Clear(f"{name} is {value:.3g}, but the run does well with it")
+    if (why := barred(run, "unscaled-targets")) is not None:
+        return Unknown(f"{name} is {value:.3g}; {why}")
     severity = settle(
         run, "unscaled-targets", strong=progress(run).standing and (excess > CERTAIN or thrown(run))
     )

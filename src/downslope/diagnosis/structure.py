@@ -1,0 +1,66 @@
+"""Faults of the code that are certain by what was seen of it, whatever else is wrong; pure.
+
+An output that is compared with every target, a model of which no step changes anything, gradients that are
+never cleared: such a fault needs no trial, and no scale of the data is its cause.
+Where nothing can be learnt because of it, what the scale costs cannot be told before it is mended.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from downslope.core.run import Run
+from downslope.diagnosis.proof import trial_of
+
+DIFFERENT = 1e-3
+"""Relative difference of the loss on aligned shapes from which another thing was computed."""
+
+_BARRED: Mapping[str, str] = {
+    "objective-mismatch": "every output is compared with every target",
+    "non-differentiable": "no gradient comes out of the objective",
+    "frozen-parameters": "no step changed a parameter",
+}
+
+
+def broadcast(objective: Mapping[str, Any]) -> float | None:
+    """Relative difference that aligned shapes make to the loss; None where the shapes fit.
+
+    Args:
+        objective: The fact ``objective``.
+    """
+    value, aligned = objective.get("value"), objective.get("aligned")
+    if value is None or aligned is None or not math.isfinite(value) or not math.isfinite(aligned):
+        return None
+    difference = abs(value - aligned) / max(abs(aligned), 1e-12)
+    return difference if difference > DIFFERENT else None
+
+
+def structural(run: Run) -> set[str]:
+    """Ids of the symptoms that `run` shows by its code alone: they stand before any scale of the data."""
+    objective: Mapping[str, Any] = run.facts.get("objective") or {}
+    flow: Mapping[str, Any] = run.facts.get("flow") or {}
+    found = {"stale-gradients"}
+    if broadcast(objective) is not None or objective.get("crossed"):
+        found.add("objective-mismatch")
+    if not objective.get("gradient", 1.0):
+        found.add("non-differentiable")
+    if flow.get("watched") and flow["sure"]:
+        found.add("frozen-parameters")
+    return found
+
+
+def barred(run: Run, symptom: str) -> str | None:
+    """Why it cannot be told without a trial what `symptom` costs; None where nothing is in the way.
+
+    Args:
+        run: The run.
+        symptom: Id of a symptom of the data's scale.
+    """
+    if trial_of(run, symptom) is not None:
+        return None
+    flow: Mapping[str, Any] = run.facts.get("flow") or {}
+    certain = structural(run) - (set() if not flow.get("trained") else {"frozen-parameters"})
+    why = next((words for name, words in _BARRED.items() if name in certain), None)
+    return None if why is None else f"{why}: what the scale costs shows once that is mended"
