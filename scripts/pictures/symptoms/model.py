@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from downslope.diagnosis.measure import affine, lags
+from downslope.diagnosis.measure import affine, lags, mixed
 from scripts.pictures.symptoms.curves import Pair, bars, legend, level, probe
 from scripts.pictures.symptoms.data import limit, named
 
@@ -23,6 +23,19 @@ def _affine(axis: Any, pair: Pair) -> None:
         log=True,
         floor=1e-16,
         over=named("missing-nonlinearity", "EXACT"),
+    )
+
+
+def _mixed(axis: Any, pair: Pair) -> None:
+    values = [float(mixed.measure(run.problem, run.recipe)["share"]) for run, _, _ in pair.runs]
+    bars(
+        axis,
+        values,
+        limit("mixed-examples", "APART"),
+        what="share of an answer's change that others make",
+        log=True,
+        floor=1e-10,
+        over=named("mixed-examples", "APART"),
     )
 
 
@@ -134,6 +147,7 @@ def _grown(axis: Any, pair: Pair) -> None:
 
 
 DRAWN = {
+    "mixed-examples": _mixed,
     "missing-nonlinearity": _affine,
     "symmetric-init": _alike,
     "init-scale": _gain,

@@ -205,6 +205,8 @@ class _Session(Session):
             return
         self._record("sharpness", lambda: sharpness.measure(self.problem, self.recipe))
         self._record("spread", lambda: spread.measure(self.problem))
+        if (run.facts.get("mixed") or {}).get("edits"):  # what has the fault too is no measure for it
+            self._first("mixed-examples")
         if not (how.standing or slip):
             self._references()
             if not how_far(run).ended_far and not self._gap():
@@ -226,15 +228,17 @@ class _Session(Session):
         """Where the inputs lie in a narrow valley, nothing that was compared came further: whitened ones
         may.
         """
-        run = self.run
-        if spread.narrow(run) is None or self.length is not None:
-            return
-        run.facts["trials"] = {}
-        found = next((f for f in _flat(judge(run).findings) if f.symptom == "ill-conditioned"), None)
-        if found is not None:
+        if spread.narrow(self.run) is not None and self.length is None:
+            self._first("ill-conditioned")
+
+    def _first(self, name: str) -> None:
+        """The trial of one suspicion before any other."""
+        trials = self.run.facts.setdefault("trials", {})
+        found = next((f for f in _flat(judge(self.run).findings) if f.symptom == name), None)
+        if found is not None and found.remedies[0].provable:
             self._try(found)
-        if "ill-conditioned" not in run.facts["trials"]:
-            del run.facts["trials"]  # which says that suspicions are being tried
+        if not trials:
+            del self.run.facts["trials"]  # which says that suspicions are being tried
 
     def _lengthen(self) -> None:
         """A run that did as well as anything in as many steps may still want more of them."""

@@ -15,6 +15,7 @@ from downslope.diagnosis.measure import (
     ending,
     flow,
     lags,
+    mixed,
     objective,
     order,
     start,
@@ -23,7 +24,10 @@ from downslope.diagnosis.measure import (
 from downslope.training.facts import constant, data, output, record
 from downslope.training.facts.sample import scored
 
-FACTS = ("data", "order", "features", "output", "objective", "flow", "affine", "lags", "start", "constant")
+FACTS = (
+    "data", "order", "features", "output", "objective", "flow", "affine", "mixed", "lags", "start",
+    "constant",
+)  # fmt: skip
 """What is told of a problem without a step."""
 
 
@@ -76,6 +80,7 @@ def look(run: Run, problem: Problem, recipe: Recipe) -> None:
         ("objective", lambda: objective.measure(run, problem, recipe)),
         ("flow", lambda: flow.measure(problem, recipe)),
         ("affine", lambda: affine.measure(run, problem, recipe)),
+        ("mixed", lambda: mixed.measure(problem, recipe)),
         ("lags", lambda: lags.measure(problem, recipe)),
         ("start", lambda: start.measure(problem, recipe)),
         ("constant", lambda: constant.measure(problem, recipe)),

@@ -23,6 +23,7 @@ from downslope.core.problem import Problem
 from downslope.core.recipe import Recipe
 from downslope.core.run import Run
 from downslope.data import inspect
+from downslope.diagnosis.company import Company
 from downslope.diagnosis.inquest import placed
 from downslope.diagnosis.measure import heard, telling
 from downslope.objectives.meaning import Meaning, meaning
@@ -70,6 +71,8 @@ class Gathered:
     """Shape of an output that a loss written out by hand compared with every target."""
     first: tuple[Function, Tensor, Tensor] | None = None
     """The objective, and the output and the target that it was first heard with."""
+    company: Company = field(default_factory=Company)
+    """Whole calls of the models."""
     bad: dict[str, Any] = field(default_factory=dict[str, Any])
     """Values that are not finite, by where they are, as first met."""
     _numbers: int = 0
@@ -79,7 +82,7 @@ class Gathered:
 
     def forwarded(self, module: nn.Module, args: Any, kwargs: Mapping[str, Any], made: Any) -> None:
         """A forward pass of the model in a sampled step: its first input is kept."""
-        del module
+        self.company.note(module, args, kwargs, 1 if self.now is None else self.now())
         if self.foreign is None:
             self.made = [output.last_node(each) for each in batches.tensors(made) if each.grad_fn is not None]
         found = next(iter(batches.tensors((args, dict(kwargs)))), None)
@@ -163,6 +166,8 @@ class Gathered:
             if "activation" in seen:
                 facts["output"]["clipped"] = output.clipped(seen["activation"], target)
         self._question(run)
+        with undisturbed():
+            record(run, "mixed", lambda: self.company.measure(self._sizes()))
         if (facts.get("reach") or {}).get("ratio", 1.0) < FADED:
             record(run, "telling", self._telling)
         if not given:
@@ -183,6 +188,11 @@ class Gathered:
             return None
         given, target = (torch.cat(each).cpu() for each in zip(*pairs, strict=True))
         return telling.measure(given, target)
+
+    def _sizes(self) -> dict[int, torch.Size]:
+        """The sizes of the targets by step, of the steps in which one was heard."""
+        steps = self._steps[1]
+        return {s: each.shape for s, each in zip(steps, self.targets, strict=True) if steps.count(s) == 1}
 
     def _question(self, run: Run) -> None:
         """What the objective does with an output and a target of this loop."""

@@ -29,6 +29,17 @@ def facts(value: float) -> dict[str, Any]:
         "capacity": {"loss": value, "steps": 3},
         "spread": {"condition": value, "features": 3, "examples": 30},
         "signal": {"z": value, "score": value, "n": 100, "noise": value, "doubted": []},
+        "mixed": {
+            "share": value,
+            "by": "other",
+            "where": "",
+            "function": "mean",
+            "sizes": [[8, 2]],
+            "single": False,
+            "edits": [],
+            "left": value,
+            "whole": False,
+        },
         "affine": {"bend": value, "layers": ["0", "2"]},
         "references": [*FAR, {"what": "the same model", "loss": value}],
         "trials": {},
@@ -54,7 +65,7 @@ def test_nothing_raises_over_numbers_that_are_none(value: str, losses: str) -> N
 def test_a_measurement_that_failed_is_no_evidence(value: str) -> None:
     result = judge(run(LOSSES["down"], **facts(BROKEN[value])))
     ours = {"plateau", "saddle-point", "ill-conditioned", "long-term-dependency", "mode-gap", "high-bias",
-            "label-noise", "missing-nonlinearity"}  # fmt: skip
+            "label-noise", "missing-nonlinearity", "mixed-examples"}  # fmt: skip
     assert ours & {each.symptom for each in result.findings if each.severity != "info"} == set()
 
 

@@ -6,6 +6,7 @@ gives a new Problem or Recipe; nothing is changed in place.
 
 from __future__ import annotations
 
+from downslope.core.edits.apart import BatchFirst, OverClasses, PermuteView
 from downslope.core.edits.calls import LetThrough, OneMode, ReplaceCall
 from downslope.core.edits.combined import Advice, Combined
 from downslope.core.edits.data import Shuffle
@@ -23,8 +24,9 @@ from downslope.core.edits.whiten import WhitenInputs
 from downslope.core.edits.widen import Widen, widening
 
 __all__ = [
-    "KINDS", "Advice", "Combined", "Edit", "Entity", "FillInputs", "LeaveOut", "LessDropout", "LetThrough",
-    "ModuleFactory", "OneMode", "Reinitialise", "ReplaceCall", "ReplaceModule", "SetArgument", "SetMetric",
-    "SetObjective", "SetRecipe", "Shuffle", "StandardiseInputs", "StandardiseTargets", "Unfreeze",
-    "WhitenInputs", "Widen", "WrapModel", "code_of", "from_dict", "load", "save", "several", "widening",
+    "KINDS", "Advice", "BatchFirst", "Combined", "Edit", "Entity", "FillInputs", "LeaveOut",
+    "LessDropout", "LetThrough", "ModuleFactory", "OneMode", "OverClasses", "PermuteView", "Reinitialise",
+    "ReplaceCall", "ReplaceModule", "SetArgument", "SetMetric", "SetObjective", "SetRecipe", "Shuffle",
+    "StandardiseInputs", "StandardiseTargets", "Unfreeze", "WhitenInputs", "Widen", "WrapModel",
+    "code_of", "from_dict", "load", "save", "several", "widening",
 ]  # fmt: skip

@@ -83,7 +83,7 @@ class ReplaceCall(Edit):
 
     def adapt(self, model: nn.Module) -> nn.Module:
         """`model`, whose forward calls the other function."""
-        return _during(model, partial(_Replaced, self.name, _PUT[self.by], self._places(self.count)))
+        return during(model, partial(_Replaced, self.name, _PUT[self.by], self._places(self.count)))
 
     def _places(self, count: int) -> frozenset[int]:
         first, end = _WHICH[self.which](count)
@@ -118,7 +118,7 @@ class LetThrough(Edit):
 
     def adapt(self, model: nn.Module) -> nn.Module:
         """`model`, whose forward cuts nothing off."""
-        return _during(model, _Through)
+        return during(model, _Through)
 
     @property
     def in_code(self) -> tuple[str, ...]:
@@ -209,7 +209,7 @@ _SWITCH = "_set_grad_enabled"
 _OPEN, _HELD = "_changed_calls", "_held_modes"
 
 
-def _during(model: nn.Module, mode: Callable[[], TorchFunctionMode]) -> nn.Module:
+def during(model: nn.Module, mode: Callable[[], TorchFunctionMode]) -> nn.Module:
     """`model`, whose own forward is made within a new `mode`; what edits put around it is not."""
     inner = unwrap(model)
     inner.register_forward_pre_hook(partial(_enter, mode))

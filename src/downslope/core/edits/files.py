@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from downslope.core import names
+from downslope.core.edits.apart import BatchFirst, OverClasses, PermuteView
 from downslope.core.edits.calls import LetThrough, OneMode, ReplaceCall
 from downslope.core.edits.combined import Advice, Combined
 from downslope.core.edits.data import Shuffle
@@ -29,7 +30,8 @@ KINDS: dict[str, type[Edit]] = {
     each.kind: each
     for each in (SetRecipe, StandardiseInputs, WhitenInputs, StandardiseTargets, SetObjective, SetMetric,
                  ReplaceModule, WrapModel, SetArgument, Widen, LessDropout, Reinitialise, Unfreeze, Shuffle,
-                 FillInputs, LeaveOut, ReplaceCall, LetThrough, OneMode, Combined, Advice)
+                 FillInputs, LeaveOut, ReplaceCall, LetThrough, OneMode, BatchFirst, PermuteView, OverClasses,
+                 Combined, Advice)
 }  # fmt: skip
 
 

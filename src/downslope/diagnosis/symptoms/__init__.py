@@ -21,6 +21,7 @@ from downslope.diagnosis.symptoms.learning_rate_too_high import learning_rate_to
 from downslope.diagnosis.symptoms.learning_rate_too_low import learning_rate_too_low
 from downslope.diagnosis.symptoms.long_term_dependency import long_term_dependency
 from downslope.diagnosis.symptoms.missing_nonlinearity import missing_nonlinearity
+from downslope.diagnosis.symptoms.mixed_examples import mixed_examples
 from downslope.diagnosis.symptoms.mode_gap import mode_gap
 from downslope.diagnosis.symptoms.noisy_gradient import noisy_gradient
 from downslope.diagnosis.symptoms.non_differentiable import non_differentiable
@@ -49,6 +50,7 @@ __all__ = [
     "saturated_units",
     "high_bias",
     "over_regularised",
+    "mixed_examples",
     "mode_gap",
     "ill_conditioned",
     "saddle_point",
