@@ -220,3 +220,35 @@ def test_a_training_that_was_interrupted_is_never_called_healthy(tmp_path: Path)
     assert "interrupted at step 100" in told
     assert "kept" not in told
     assert "The script was interrupted at step 100; what was seen until then is judged." in found.notes
+
+
+SWEPT = """
+import copy
+model = nn.Sequential(nn.Linear(10, 32), nn.ReLU(), nn.Linear(32, 4))
+trial = copy.deepcopy(model)
+rule = torch.optim.SGD(trial.parameters(), 1e-6)
+rise = torch.optim.lr_scheduler.ExponentialLR(rule, 1.2)
+for at in batches(130):
+    loss = F.cross_entropy(trial(X[at]), C[at])
+    rule.zero_grad(); loss.backward(); rule.step(); rise.step()
+rule = torch.optim.SGD(model.parameters(), 0.1)
+for at in batches(200):
+    loss = F.cross_entropy(model(X[at]), C[at])
+    rule.zero_grad(); loss.backward(); rule.step()
+"""
+
+
+def test_a_rate_that_is_raised_until_the_loss_leaves_is_a_search(tmp_path: Path) -> None:
+    found, status = watched(tmp_path, SWEPT)
+    assert (status, found.root) == (0, None), str(found)
+    assert "told of is number 2, SGD on Sequential, lr 0.1, the best of a search." in found.notes[0]
+    assert last_row(found).startswith("the best of a search is healthy; 1 of its trainings went wrong")
+
+
+def test_one_settings_that_fails_in_a_fold_is_not_what_a_search_found(tmp_path: Path) -> None:
+    body = SWEEP.replace("TRAININGS", "((0.1, 120), (0.1, 120), (0.2, 120), (0.2, 120))")
+    sick = "    nn.init.constant_(model[0].bias, -50.0 * SICK)\n    for at"
+    made = "made = globals().setdefault('made', []); made.append(0); SICK = len(made) in (WHICH)\n" + sick
+    for which, status in (("1, 3", 1), ("1,", 0)):
+        fold = body.replace("    for at", "    " + made.replace("WHICH", which))
+        assert watched(tmp_path, fold)[1] == status, which

@@ -30,6 +30,10 @@ FEWEST = 20
 HELD = 4
 """Parameters by which a training that goes on with the model of another is known."""
 
+RISEN = 100.0
+"""Last rate of a training in its first from which it looks for a rate; a warm-up from less comes down again.
+Convention; Smith 2017 (cyclical rates, section 3.3) goes through four orders of magnitude and more."""
+
 FELL = 0.9
 """End of a loss in its start above which a training that has to make room is judged before. Convention."""
 
@@ -176,11 +180,19 @@ def _answers(good: Verdict, bad: Verdict, judged: Sequence[Verdict]) -> bool:
     root, kind = bad.found.root, good.candidate.kind
     if not good.sound or (root is not None and not by_the_end(root.symptom)):
         return False
-    if not kind.searches(bad.candidate.kind):
+    swept = kind.model == bad.candidate.kind.model and _sweeps(bad.found.run)
+    if not (swept or kind.searches(bad.candidate.kind)):
         return False
     if good.candidate.training.steps < AS_MANY * bad.candidate.training.steps:
         return False
     return not any(each.sick for each in judged if each.candidate.kind == kind)
+
+
+def _sweeps(run: Run) -> bool:
+    """Whether the rate rose all along: a search for the rate at which the loss leaves."""
+    rates = run.history.series("lr").values
+    rates = rates[np.isfinite(rates)]
+    return len(rates) > 1 and bool(rates[0] > 0) and bool(rates[-1] == rates.max() > RISEN * rates[0])
 
 
 def _told(judged: Sequence[Verdict], alarms: Sequence[Verdict], excused: Sequence[Verdict]) -> Verdict:
