@@ -6,24 +6,18 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from downslope.core.finding import SEVERITIES, Finding
+from downslope.core.finding import Finding
 from downslope.core.modules import called
 from downslope.core.numerals import loss
 from downslope.core.run import Run
 from downslope.diagnosis.bidden import in_words
+from downslope.diagnosis.causality import arrange
 from downslope.diagnosis.diagnosis import Diagnosis
 from downslope.diagnosis.early import inflated, little, short, sudden
 from downslope.diagnosis.progress import progress
-from downslope.diagnosis.proof import CERTAIN, as_tried, gain, trial_of
-from downslope.diagnosis.structure import structural
-from downslope.diagnosis.symptom import GROUPS, Clear, Symptom, Unknown, missing, rank_of, registry
+from downslope.diagnosis.proof import as_tried, trial_of
+from downslope.diagnosis.symptom import Clear, Unknown, missing, registry
 from downslope.diagnosis.unjudged import by_the_end, halted, interrupted, withdraw
-
-NEARLY = 0.8
-"""An earlier cause stays the root while its remedy recovers this share of what the best one recovers."""
-
-_BEFORE_SCALES = (GROUPS.index("data"), 0.5)
-"""Place of a fault that is certain by the code, in the causal order: behind data that is not finite only."""
 
 
 def judge(run: Run) -> Diagnosis:
@@ -71,66 +65,6 @@ def _told(finding: Finding, run: Run) -> Finding:
     names = tuple(called(run.facts, each) for each in finding.where.modules)
     remedies = in_words(run, as_tried(run, finding.symptom, finding.remedies))
     return replace(finding, where=replace(finding.where, called=names), remedies=remedies)
-
-
-def arrange(findings: list[Finding], run: Run, known: Mapping[str, Symptom]) -> list[Finding]:
-    """Root causes in causal order, each with its consequences; what is only worth knowing comes last."""
-    serious = [each for each in findings if each.severity != "info"]
-    roots: list[Finding] = []
-    for each in _causes_first(serious, run, known):
-        cause = next((i for i, root in enumerate(roots) if _explains(root, each, run, known)), None)
-        if cause is None:
-            roots.append(each)
-        else:
-            held = roots[cause]
-            roots[cause] = replace(held, consequences=(*held.consequences, replace(each, remedies=())))
-    minor: list[Finding] = []
-    for each in findings:
-        if each.severity != "info":
-            continue
-        cause = next(
-            (i for i, root in enumerate(roots) if known[root.symptom].can_explain(known[each.symptom])), None
-        )
-        if cause is None:
-            minor.append(each)
-        else:
-            held = roots[cause]
-            roots[cause] = replace(held, consequences=(*held.consequences, replace(each, remedies=())))
-    return [*roots, *minor]
-
-
-def _causes_first(findings: list[Finding], run: Run, known: Mapping[str, Symptom]) -> list[Finding]:
-    """Causal order, except that a cause whose remedy hardly helps does not stand before one that does."""
-    gains = {f.symptom: gain(t) for f in findings if (t := trial_of(run, f.symptom)) is not None}
-    most = max(gains.values(), default=0.0)
-    certain = structural(run)
-
-    def key(finding: Finding) -> tuple[bool, int, tuple[int, float]]:
-        own = gains.get(finding.symptom)
-        # A destroyed signal is no matter of training: what a remedy wins back, it wins back in spite of it.
-        untrainable = known[finding.symptom].order[0] == "data" and not any(
-            e.provable for e in finding.remedies[:1]
-        )
-        destroyed = untrainable and finding.severity == "critical"
-        beyond_doubt = destroyed or finding.symptom in ("non-finite-data", "output-activation")
-        # What could not be tried stands back where a trial has found the answer.
-        weak = most >= CERTAIN and not beyond_doubt if own is None else own < NEARLY * most
-        place = _BEFORE_SCALES if finding.symptom in certain else rank_of(finding)
-        return weak, -SEVERITIES.index(finding.severity) if weak else 0, place
-
-    return sorted(findings, key=key)
-
-
-def _explains(cause: Finding, effect: Finding, run: Run, known: Mapping[str, Symptom]) -> bool:
-    """Whether `effect` follows from `cause`: a declared relation, and the order of time or of proof.
-
-    With a trial of each, the cause's remedy must recover as much as the effect's own.
-    """
-    if known[cause.symptom].can_explain(known[effect.symptom]):
-        begins, shows = cause.where.steps, effect.where.steps
-        return begins is None or shows is None or begins[0] <= shows[0]
-    first, second = trial_of(run, cause.symptom), trial_of(run, effect.symptom)
-    return first is not None and second is not None and gain(first) >= NEARLY * gain(second)
 
 
 def _idle(run: Run) -> bool:

@@ -22,6 +22,10 @@ GROUPS: tuple[Group, ...] = ("data", "output", "model", "step", "terrain", "gene
 STEPS = ("learning-rate-too-high", "learning-rate-too-low", "oscillation", "cliff", "noisy-gradient")
 """What shows in the step where something before it is wrong."""
 
+GIVEN = ("missing-nonlinearity", "symmetric-init", "init-scale", "frozen-parameters", "mixed-examples")
+"""Facts of code and start among the symptoms of the model: a cause that explains the whole group brings about
+what shows in it, and none of these."""
+
 
 class Clear(NamedTuple):
     """A symptom that was looked for and does not hold."""

@@ -33,7 +33,7 @@ _SOURCE = "Goodfellow et al. 2016, section 8.4"
     needs=("start",),
     explains=(
         "init-scale", "vanishing-gradient", "dead-units", "learning-rate-too-low", "learning-rate-too-high",
-        "high-bias", "plateau", "saddle-point", "too-few-steps",
+        "high-bias", "plateau", "saddle-point", "ill-conditioned", "too-few-steps",
     ),
     source=_SOURCE,
 )  # fmt: skip
