@@ -79,7 +79,8 @@ def held_out_share(run: Run, *, alone: bool = False, by_loss: bool = False) -> f
         by_loss: Whether the loss counts even where there is such a metric.
 
     By a metric that is a share, else by a loss with the floor 0; without validation data by the training
-    loss, where nothing that was compared learnt anything. None where it is not known.
+    loss, where nothing that was compared learnt anything, or the run of a loop did not, beside which nothing
+    can be tried. None where it is not known.
     """
     constant: Mapping[str, Any] = run.facts.get("constant") or {}
     ending: Mapping[str, Any] = run.facts.get("ending") or {}
@@ -95,5 +96,6 @@ def held_out_share(run: Run, *, alone: bool = False, by_loss: bool = False) -> f
         seen = [ending.get("best_valid_loss"), *(each.get("valid_loss") for each in beside)]
         known = [(base - float(each)) / max(abs(base), 1e-12) for each in seen if each is not None]
     else:
-        return 0.0 if progress(run).futile else None
+        how, watched = progress(run), (run.facts.get("signal") or {}).get("watched")
+        return 0.0 if how.futile or (watched and how.standing) else None
     return max(known) if known else None

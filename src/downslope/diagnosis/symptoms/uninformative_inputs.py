@@ -82,10 +82,11 @@ def uninformative_inputs(run: Run) -> Verdict:
     by_loss = held_out_share(run, by_loss=True)
     if best > guessing and (by_loss is None or by_loss > TOLD):
         return Clear(f"{said}, but something got {best:.0%} of the way on held-out data")
+    watched = signal.get("watched")
     return Finding(
         symptom="uninformative-inputs",
         title="the inputs say nothing about the target",
-        severity="critical",
+        severity="warning" if watched else "critical",
         evidence=Evidence(
             name="ranking of held-out targets by cross-validated trees",
             value=signal["z"],
@@ -93,8 +94,12 @@ def uninformative_inputs(run: Run) -> Verdict:
             unit="deviations above chance",
             provenance="one in 44 by chance; a linear model and the run itself have to guess as well",
         ),
-        message=f"On {signal['n']} examples {said}, and the run does not beat a constant on held-out data: "
-        "nothing about the target can be told from these inputs.",
+        message=f"On {signal['n']} examples {said}, and the run does not beat a constant"
+        + (
+            ": neither trees nor a linear model find anything about the target in these inputs."
+            if watched
+            else " on held-out data: nothing about the target can be told from these inputs."
+        ),
         remedies=(
             Advice("check that inputs and targets belong together row by row, and that no feature was lost"),
         ),
