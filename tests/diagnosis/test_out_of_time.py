@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 import downslope as ds
+from downslope.cli.outcome import status_of
 from downslope.core import edits
+from downslope.core.run import Run
 from downslope.diagnosis import diagnose as verb
+from downslope.diagnosis.judge import judge
 from downslope.diagnosis.measure import references
 from downslope.diagnosis.unjudged import NO_TIME
+from downslope.reporting.console import of_diagnosis
 from downslope.training.facts.sample import scored
+from tests.diagnosis.runs import run
 
 
 def problem() -> ds.Problem:
@@ -78,8 +85,43 @@ def test_nothing_is_measured_any_more_once_the_budget_is_used_up(monkeypatch: py
 
 def test_a_reference_that_takes_longer_than_foretold_is_no_reference() -> None:
     recipe = ds.Recipe(optimizer="adam", lr=1e-4, batch_size=16, epochs=20)
-    run = ds.fit(problem(), recipe, folder=False, progress=False)
+    made = ds.fit(problem(), recipe, folder=False, progress=False)
     held = scored(problem())
-    found = references.reach(run, "itself", problem(), recipe, edits.SetRecipe({"lr": 0.1}), held, 1e-6)
+    found = references.reach(made, "itself", problem(), recipe, edits.SetRecipe({"lr": 0.1}), held, 1e-6)
     assert found["status"] == "cut"
-    assert "references" not in run.facts
+    assert "references" not in made.facts
+
+
+def far(reached: float, **facts: Any) -> Run:
+    rows = [{"what": "a plain network", "loss": 0.01}]
+    return run(np.geomspace(2.3, reached, 200), references=rows, **facts)
+
+
+UNTRIED = {"why": NO_TIME, "interrupted": False, "running": False}
+
+
+def test_a_run_that_ended_far_and_could_not_be_examined_is_not_known_to_be_healthy() -> None:
+    found = judge(far(2.0, unjudged=UNTRIED))
+    assert found.verdict.startswith("ENDED FAR")
+    assert found.root is None
+    assert not found.healthy
+    assert status_of(found) == 1
+    told = " ".join(row.text for row in of_diagnosis(found))
+    for said in (told, str(found)):
+        assert "why is not known" in said
+        assert "nothing to fix" not in said
+        assert "Healthy" not in said
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        far(2.0),
+        far(0.8, unjudged=UNTRIED),
+        far(0.02, unjudged=UNTRIED),
+        run(np.geomspace(2.3, 1.9, 200), unjudged=UNTRIED),
+    ],
+    ids=["all was tried", "slow", "learnt", "nothing to compare with"],
+)
+def test_a_run_that_was_examined_or_came_half_way_is_healthy(made: Run) -> None:
+    assert judge(made).healthy

@@ -1,7 +1,7 @@
 """Exit statuses, and every error as one line.
 
 0    done, and healthy where a diagnosis was made
-1    not healthy: diagnosed with a warning or worse, learnt nothing, or nothing of it could be judged
+1    not healthy: diagnosed with a warning or worse, learnt nothing, or the cause could not be judged
 2    unusable input: one line on standard error says what to do
 70   a fault of Downslope itself
 130  interrupted; what was done is kept

@@ -15,7 +15,7 @@ from downslope.diagnosis.early import little, short
 from downslope.diagnosis.partly import partly
 from downslope.diagnosis.progress import progress
 from downslope.diagnosis.symptom import registry
-from downslope.diagnosis.unjudged import halted
+from downslope.diagnosis.unjudged import halted, unknown
 
 _WELL = "none of the symptoms that could be checked holds"
 
@@ -50,10 +50,12 @@ class Diagnosis:
         """Whether no finding is a warning or worse, and the run did learn something.
 
         A run that stands still, left the finite numbers, was ended by an error, or of which nothing could be
-        judged is not healthy, even if no cause was found; nor is one whose diagnosis was interrupted, unless
-        the run had come to its end by then, and is solved.
+        judged is not healthy, even if no cause was found; nor is one that ended far from what others reach
+        and of which the budget left no time to say why, nor one whose diagnosis was interrupted, unless the
+        run had come to its end by then, and is solved.
         """
         stopped = self.run.status == "failed" or self._stopped or self.blind or self._broken_off
+        stopped = stopped or unknown(self.run)
         return not self.lost and not stopped and all(each.severity == "info" for each in self.findings)
 
     @property
@@ -101,6 +103,11 @@ class Diagnosis:
             return "nothing wrong was seen, but little was learnt: only trials tell whether there is more"
         if short(self.run):
             return "nothing wrong was seen so far; the run is too short to tell"
+        if unknown(self.run):
+            return (
+                "something that was compared came much further, and the budget ended before its causes could "
+                'be tried: why is not known (a budget in steps, such as "1000 steps", leaves none out)'
+            )
         if self.healthy and self.verdict.startswith("ENDED FAR"):
             return "no cause was found, though something that was compared came further"
         return partly(self.run, [*(name for name, _ in self.cleared), *self.symptoms])

@@ -30,6 +30,10 @@ CERTAIN = ("stale-gradients",)
 
 NO_TIME = "the budget ended before it could be tried"
 
+HALF = 0.5
+"""Share of the way to what is reachable under which a run that could not be examined is not called healthy:
+one that comes further may be no more than slow, or noisy. Convention."""
+
 Pairs = list[tuple[str, str]]
 
 
@@ -73,6 +77,17 @@ def halted(run: Run) -> bool:
     said: Mapping[str, Any] = run.facts.get("unjudged") or {}
     held = bool(interrupted(run)) and bool(said.get("running"))
     return held and not progress(run).diverged and not thrown(run)
+
+
+def unknown(run: Run) -> bool:
+    """Whether something came much further than the run, and the budget ended before it could be said why."""
+    said: Mapping[str, Any] = run.facts.get("unjudged") or {}
+    if not said or said.get("interrupted") or answered(run):
+        return False
+    how = progress(run)
+    if how.reachable is None or how.share is None or not how.ended_far:
+        return False
+    return how.share < HALF
 
 
 def withdraw(run: Run, cleared: Pairs) -> tuple[Pairs, Pairs]:
