@@ -390,7 +390,7 @@ def test_the_first_non_finite_loss_is_named_with_the_module_that_broke() -> None
         rule.step()
     run = monitor.run
     assert run.status == "diverged"
-    assert run.facts["nonfinite"] == {"step": 3, "what": "weight", "module": "1"}
+    assert run.facts["nonfinite"].items() >= {"step": 3, "what": "weight", "module": "1"}.items()
 
 
 def test_validation_lands_at_the_step_it_was_made() -> None:

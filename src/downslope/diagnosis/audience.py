@@ -292,7 +292,7 @@ class Audience:
         if self._autopsy is None and type(read) is float and not math.isfinite(read):
             self._autopsy = autopsy(loss)
             for role in self.roles.values():
-                role.left = role.size()
+                role.fell()
         if call is not None and (kept_of := sums(call.args[0], call.args[1])) is not None:
             self._sums.append((read, kept_of))
         # The graph of the loss is the script's: nothing of it is kept beyond this.

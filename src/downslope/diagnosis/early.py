@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from downslope.core.history import Probe
+from downslope.core.history import Floats, Probe
 from downslope.core.run import Run
 from downslope.diagnosis.progress import Progress, progress, smoothed, table
 
@@ -30,6 +30,9 @@ FEWEST = 50
 
 CALM = 3
 """Losses that did not rise before one that is not finite, from which that came suddenly. Convention."""
+
+DECADES = 1e6
+"""Rise of a loss over its median up to which no gradient next to it overflows. Convention; float32 has 38."""
 
 LEAP = 1.0
 """Update of the weights in the weights themselves from which a step is a leap: nothing is left of them."""
@@ -120,11 +123,23 @@ def sudden(run: Run) -> bool:
         return bool(len(values))
     median: float = np.median(before[-FEWEST:]).item()
     usual = min(float(before[0]), median)
-    rose = float(before[-1]) - usual > (2 * SPIKE - 1) * abs(usual)
+    rose = float(before[-1]) - usual > (2 * SPIKE - 1) * abs(usual) and not _broken(run, before)
     moved = _moved(run)
     if rose or (moved is not None and moved > LEAP):
         return False
     return len(before) >= CALM or moved is not None
+
+
+def _broken(run: Run, before: Floats) -> bool:
+    """Whether the gradient next to the loss was not finite while the loss was, and far from overflowing.
+
+    A step that is too large has thrown the loss up by many decades before a gradient overflows.
+    """
+    found: Mapping[str, Any] = table(run, "nonfinite").get("gradients") or {}
+    called = [name for name, row in table(run, "modules").items() if row.get("called")]
+    trained = [name for name in called if name in (*found.get("bad", ()), *found.get("sound", ()))]
+    calm = abs(float(before[-1])) < DECADES * float(np.median(np.abs(before)))
+    return calm and bool(trained) and trained[-1] in found["bad"]
 
 
 def _moved(run: Run) -> float | None:

@@ -186,7 +186,7 @@ class Eye:
             if self._at is not None:
                 self.strangers.inside(module, self._at.names)
             return
-        if id(module) in self._called:
+        if id(module) in self._called or self._part(module):
             return
         if not module.training:
             self.resting.met(module)
@@ -216,6 +216,12 @@ class Eye:
                 self._forwarded(module, args, kwargs, output)
 
         end = module.register_forward_hook(ended, with_kwargs=True, always_call=True)
+
+    def _part(self, module: nn.Module) -> bool:
+        """Whether it belongs to an observed model, which is called a second time within one step."""
+        if id(module) in self._roots:
+            return False
+        return any(id(module) in each.names for each in self.observers.values())
 
     def fault(self, error: Exception) -> None:
         """A fault of our own before a call: nothing more is looked into, and the call goes on."""
@@ -301,6 +307,8 @@ class Eye:
         """Everything measured in this window, statistic to module to value."""
         merged: dict[str, dict[str, float]] = {}
         for prefix, observer in self.observers.items():
+            if not observer.modules and observer.measured():
+                observer.survey()  # before it is read what was called, and in which order, is known
             observer.updates()
             for statistic, values in observer.values.items():
                 row = merged.setdefault(statistic, {})

@@ -57,6 +57,13 @@ class Role:
         self.made_with = rates_of(optimizer)
         self.place: Place = ()
         """Lines of the script where it was made, the innermost first."""
+        self.since = 0
+        """Steps of the training when this optimizer was made, the same anew."""
+
+    def renew(self, optimizer: torch.optim.Optimizer) -> None:
+        """`optimizer` goes on with the training of the one that it was made in the place of."""
+        self.track.optimizers = self.track.holding.optimizers = (optimizer,)
+        self.since = self.track.step
 
     def _forwarded(self, module: nn.Module, args: Any, kwargs: Mapping[str, Any], made: Any) -> None:
         if self.met == math.inf:
@@ -87,6 +94,11 @@ class Role:
     def lost(self) -> bool:
         """Whether its latest loss is not finite."""
         return not math.isfinite(float(self.latest))
+
+    def fell(self) -> None:
+        """A loss is not finite for the first time, and its backward pass has not run."""
+        self.left = self.size()
+        self.track.fell()
 
     def size(self) -> float:
         """Its weights, taken together."""

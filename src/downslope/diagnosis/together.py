@@ -174,10 +174,28 @@ def _kept_facts(facts: dict[str, Any], runs: Sequence[Run], ordered: Sequence[Ru
     facts["not_measured"] = {
         need: why for need, why in reasons[0].items() if all(need in each for each in reasons)
     }
+    broken: dict[int, dict[str, Any] | None] = {}
     for i, each in enumerate(ordered):
         lost = each.facts.get("nonfinite")
-        if lost and lost.get("module") and not (facts.get("nonfinite") or {}).get("module"):
-            facts["nonfinite"] = lost | {"module": names.of(i, lost["module"])}
+        if lost and lost.get("module"):
+            broken[i] = lost.get("gradients")
+            if not (facts.get("nonfinite") or {}).get("module"):
+                facts["nonfinite"] = lost | {"module": names.of(i, lost["module"])}
+    if broken:
+        facts["nonfinite"] |= {"gradients": _broken(broken, names)}
+
+
+def _broken(found: Mapping[int, dict[str, Any] | None], names: _Names) -> dict[str, Any] | None:
+    """Which modules of all models had a gradient that was not finite; None where that is not known of all."""
+    known = {i: each for i, each in found.items() if each is not None}
+    if len(known) < len(found):
+        return None
+
+    def of_all(key: str) -> list[str]:
+        return [names.of(i, name) for i, each in known.items() for name in each[key]]
+
+    every = all(each["every"] for each in known.values())
+    return {"bad": of_all("bad"), "sound": of_all("sound"), "every": every}
 
 
 def _flow(flows: Sequence[tuple[int, dict[str, Any]]], names: _Names) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from downslope.diagnosis.holding import Holding
 from downslope.diagnosis.inquest import Inquest, autopsy, placed
 from downslope.diagnosis.leftover import Leftover
 from downslope.diagnosis.measure import alike
+from downslope.diagnosis.origin import left_behind
 from downslope.diagnosis.pace import Pace
 from downslope.diagnosis.settings import parameters_of, rates_of, settings_of
 from downslope.training.choices import ProbeTimes
@@ -75,6 +76,7 @@ class Track:
         self.step = 0
         self.eye = Eye(parameters, model, on_forward, compiled, ear)
         self.failure: str | None = None
+        self._origin: dict[str, Any] | None = None
         self.bad: dict[str, Any] = {}
         self.holding = Holding(self.optimizers, strangers=self.eye.strangers)
         self._leftover = Leftover()
@@ -235,9 +237,23 @@ class Track:
             module = None
         what = "weight" if module is not None else "loss"
         self.run.facts["nonfinite"] = {"step": step, "what": what, "module": module}
+        if module is not None:
+            self._spoilt(step)
+            self.run.facts["nonfinite"] |= {"gradients": self._origin}
         if not self.bad and self._inquest is None:
             owns, compiled = self.eye.owns, self.eye.compiled
             self._inquest = Inquest(owns, compiled, self.now, self.bad.setdefault)
+
+    def _spoilt(self, step: int) -> None:
+        """Before `step`, whose loss is not finite: which gradients of the step before were not."""
+        heard = [row for row in self._rows if row[0] == step - 1]
+        if self._origin is None and self.step == step - 1 and heard:
+            self._origin = left_behind(self.eye.observers, self.optimizers)
+
+    def fell(self) -> None:
+        """The loss of the next step is not finite, and its backward pass has not run."""
+        if "nonfinite" not in self.run.facts:
+            self._spoilt(self.step + 1)
 
     def now(self) -> int:
         """The step that is being taken."""

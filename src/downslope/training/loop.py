@@ -22,7 +22,7 @@ from downslope.training.checkpoint import RESUMED_BEST, SaveTimes, load_resume, 
 from downslope.training.choices import ProbeTimes
 from downslope.training.evaluate import Evaluation, evaluate
 from downslope.training.hints import hint
-from downslope.training.nonfinite import name_first, name_gradient, name_weight
+from downslope.training.nonfinite import gradients, name_first, name_weight
 from downslope.training.optimizer import Rates
 from downslope.training.probes import Observer
 from downslope.training.progress import Progress
@@ -289,8 +289,8 @@ class Loop:
 
     def _broken(self, step: int, where: dict[str, Any]) -> None:
         state = self.state
-        if where["what"] == "weight" and (module := name_gradient(state.model)) is not None:
-            where |= {"what": "gradient", "module": module}
+        if where["what"] == "weight" and (found := gradients(state.model))["bad"]:
+            where |= {"what": "gradient", "module": found["bad"][-1], "gradients": found}
         place = {"step": step, "epoch": state.epoch, "batch": self.position}
         self.recorder.fact("nonfinite", place | where)
         state.run.status = "diverged"

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from downslope.core import batches
 from downslope.core.adapted import unwrap
@@ -54,12 +55,29 @@ def name_weight(model: nn.Module) -> str | None:
     return None
 
 
-def name_gradient(model: nn.Module) -> str | None:
-    """The module nearest to the loss whose gradient is not finite; None if all are."""
-    for name, parameter in reversed(list(unwrap(model).named_parameters())):
-        if parameter.grad is not None and not bool(torch.isfinite(parameter.grad).all()):
-            return name.rpartition(".")[0] or "model"
-    return None
+def gradients(model: nn.Module) -> dict[str, Any]:
+    """Which modules have a gradient that is not finite, as `parted` tells it."""
+    named = unwrap(model).named_parameters()
+    return parted((name, each.grad) for name, each in named if each.grad is not None)
+
+
+def parted(named: Iterable[tuple[str, Tensor]]) -> dict[str, Any]:
+    """The modules of parameters parted by whether what stands for their gradients is finite.
+
+    Args:
+        named: Name of a parameter, and its gradient or what keeps its values.
+
+    Returns:
+        ``bad`` and ``sound``, names of modules in the order given, and ``every``: whether no element of any
+        tensor is finite, as after NaN was clipped by the norm of all.
+    """
+    bad, sound, every = dict[str, None](), dict[str, None](), True
+    for name, tensor in named:
+        there = torch.isfinite(tensor.detach().coalesce().values() if tensor.is_sparse else tensor.detach())
+        module = name.rpartition(".")[0] or "model"
+        (sound if bool(there.all()) else bad)[module] = None
+        every = every and not bool(there.any())
+    return {"bad": [*bad], "sound": [each for each in sound if each not in bad], "every": every}
 
 
 def _hook(name: str, found: list[str]) -> Any:

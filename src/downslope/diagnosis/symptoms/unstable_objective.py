@@ -16,11 +16,13 @@ from typing import Any
 
 from downslope.core.edits import Advice, Edit, SetObjective
 from downslope.core.finding import Evidence, Finding, Where
+from downslope.core.modules import called
 from downslope.core.run import Run
 from downslope.diagnosis.early import sudden
 from downslope.diagnosis.named import named
+from downslope.diagnosis.origin import Origin, origin
 from downslope.diagnosis.proof import proved, tried
-from downslope.diagnosis.symptom import Clear, Unknown, Verdict, symptom
+from downslope.diagnosis.symptom import Clear, Unknown, Verdict, missing, symptom
 
 _SOURCE = "Goodfellow et al. 2016, section 4.1; Blanchard et al. 2021"
 
@@ -29,12 +31,15 @@ _SOURCE = "Goodfellow et al. 2016, section 4.1; Blanchard et al. 2021"
     "unstable-objective",
     title="the loss overflows or divides by zero",
     order=("output", 2),
-    needs=("objective",),
     explains=("learning-rate-too-high", "exploding-gradient", "cliff", "init-scale", "unscaled-targets"),
     source=_SOURCE,
 )
 def unstable_objective(run: Run) -> Verdict:
-    """The run ended in a loss that is not finite, of outputs that are, and the objective breaks on scores."""
+    """The run ended in a loss, or a derivative of it, that is not finite, of outputs that are."""
+    if (found := origin(run)) is not None and not _bad_data(run):
+        return _of_derivative(run, found)
+    if (reason := missing(run, "objective")) is not None:
+        return Unknown(reason)
     objective: Mapping[str, Any] = run.facts["objective"]
     if objective.get("gradient", 0.0) is None or "value" not in objective:
         return Unknown("the objective gives no gradient")
@@ -76,6 +81,50 @@ def unstable_objective(run: Run) -> Verdict:
             Advice(
                 "log_softmax or logsigmoid of the scores instead of the log of a probability; eps under "
                 "roots and quotients"
+            ),
+        ),
+        source=_SOURCE,
+    )
+
+
+def _bad_data(run: Run) -> bool:
+    """Whether a value of the data is known not to be finite."""
+    data: Mapping[str, Mapping[str, Any] | None] = run.facts.get("data") or {}
+    held = (data.get("non_finite") or {}, data.get("target_non_finite") or {})
+    return any(each.get("count") for each in held)
+
+
+def _of_derivative(run: Run, found: Origin) -> Finding:
+    """Of a gradient that is not finite in a step whose loss is."""
+    ended: Mapping[str, Any] = run.facts["nonfinite"]
+    step = max(int(ended["step"]) - (ended["what"] == "weight"), 1)
+    name = called(run.facts, found.module)
+    if found.last:
+        which = f"nothing that is trained comes after {name}, so that it came so out of the objective"
+    else:
+        which = f"what comes after {name} got a sound one: an operation between them made it"
+    if not found.certain:
+        which += " (or, where gradients are clipped together, out of an operation in the model)"
+    return Finding(
+        symptom="unstable-objective",
+        title="a derivative that is not finite, of a loss that is",
+        severity="critical",
+        where=Where(modules=() if found.last else (found.module,), steps=(step, step)),
+        evidence=Evidence(
+            name="gradients that are not finite in a step whose loss is",
+            value=float(len(set(ended["gradients"]["bad"]))),
+            threshold=0.0,
+            unit="modules",
+            provenance="a bias has the sum of its outputs' gradients: what is NaN in it was NaN there",
+        ),
+        also=proved(run, "unstable-objective"),
+        message=f"The loss of step {step} is finite and its gradient is not: {which}. A root of 0, a norm or "
+        "a power of 0, a logarithm or a quotient at 0 has a value, or one that is multiplied away, and no "
+        f"finite derivative.{tried(run, 'unstable-objective')}",
+        remedies=(
+            Advice(
+                "a small constant inside the root, the logarithm or the quotient: (x + 1e-9).sqrt(); a "
+                "torch.where behind it does not help, since 0 times infinity is NaN"
             ),
         ),
         source=_SOURCE,
