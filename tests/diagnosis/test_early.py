@@ -53,6 +53,13 @@ def test_one_bad_step_among_the_early_ones_is_no_spike() -> None:
     assert not thrown(made)
 
 
+def test_losses_of_unlike_examples_in_turn_are_no_spike() -> None:
+    """Single examples, the first of which happens to be answered well: 0.06, 0.61, 0.62, 0.04, ..."""
+    made = run([0.06, 0.61, 0.62, 0.04] * 50, start=START | {"loss": 0.06}, constant=0.25)
+    assert spike(made, progress(made)) == 0.0
+    assert not thrown(made)
+
+
 def test_a_spike_into_overflow_is_endless() -> None:
     made = run([2.0, 40.0, 9e5, math.inf, math.inf], start=START)
     assert spike(made, progress(made)) == math.inf

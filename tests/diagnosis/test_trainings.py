@@ -176,7 +176,31 @@ def test_an_optimizer_made_anew_for_every_epoch_goes_on_with_one_training(tmp_pa
     body = model + body.replace("    " + model, "")
     found, status = watched(tmp_path, body)
     assert status == 0, str(found)
-    assert found.notes[0].startswith("1 of 6 trainings judged; ")
+    assert found.run.summary["steps"] == 240
+    assert not [note for note in found.notes if "trainings" in note]
+
+
+ANEW = """
+model = nn.Sequential(nn.Linear(10, 32), nn.ReLU(), nn.Linear(32, 4))
+for at in batches(STEPS, SIZE):
+    rule = torch.optim.RULE
+    loss = F.cross_entropy(model(X[at]), C[at])
+    rule.zero_grad(); loss.backward(); rule.step()
+"""
+
+
+@pytest.mark.parametrize("size", [1, 32])
+def test_an_optimizer_made_anew_for_every_step_goes_on_with_one_training(tmp_path: Path, size: int) -> None:
+    """One example a step: a single step says nothing of the data, and unlike examples are no throw."""
+    body = ANEW.replace("STEPS", "600").replace("SIZE", str(size))
+    found, status = watched(tmp_path, body.replace("RULE", "SGD(model.parameters(), 0.05)"))
+    assert (status, found.root) == (0, None)
+    assert found.run.summary["steps"] == 600
+    assert not [note for note in found.notes if "trainings" in note]
+    slow, status = watched(tmp_path, body.replace("RULE", "SGD(model.parameters(), 1e-8)"))
+    assert status == 1
+    assert slow.root is not None
+    assert slow.root.symptom == "learning-rate-too-low"
 
 
 def test_optimizers_with_losses_of_their_own_are_one_training_of_which_little_is_known(

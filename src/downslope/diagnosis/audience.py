@@ -24,6 +24,7 @@ from downslope.diagnosis.holding import never_stepped
 from downslope.diagnosis.inquest import autopsy
 from downslope.diagnosis.leaves import leaves
 from downslope.diagnosis.losses import crossed, objective_of
+from downslope.diagnosis.renewed import renewed
 from downslope.diagnosis.role import Role
 from downslope.diagnosis.served import sums
 from downslope.diagnosis.settings import parameters_of
@@ -96,13 +97,15 @@ class Audience:
 
     def _follow(self, optimizer: torch.optim.Optimizer) -> None:
         if id(optimizer) not in self.roles:
+            if renewed(self.roles, optimizer, where := held_out.place()):
+                return
             best = self.ranked()[:1]
             if best and len(self.team(best[0])) >= MOST:  # more optimizers of one loss than are followed
                 return
             self._make_room()
             self._new += 1
             self.roles[id(optimizer)] = role = Role(optimizer, self.compiled_modules)
-            role.place = held_out.place()
+            role.place = where
             role.track.holding.held = self._held
             if self.functions_compiled:
                 role.track.eye.blind = _BLIND
@@ -195,7 +198,7 @@ class Audience:
 
     def _due(self, role: Role) -> bool:
         """Whether the loss of the next step is to be heard, where `role` has taken the latest."""
-        if role.track.step < ALL or role.track.pace.milliseconds >= SLOW:
+        if role.track.step < ALL or role.track.armed or role.track.pace.milliseconds >= SLOW:
             return True
         place = self._steps % ROUND % APART
         # In sorted data what counts is a batch after the one before it: more are heard, then two of them.

@@ -47,6 +47,10 @@ EXTREME = 30.0
 """Root mean square of a feature as the first layer has it, or gain of a layer, beyond which the first loss is
 of their making: in squares 900 times that of sound ones, and more. The certain limit of unscaled inputs."""
 
+FRO = 4
+"""Times in 20 steps that losses cross the line of a throw from which they are those of unlike batches. What
+is thrown up comes down once, and may be thrown again. Convention."""
+
 OPENING, HELD = 25, 5
 """Steps in which a rate shows that throws the weights away, and losses in a row that all have to be up: one
 hard batch is no throw. Of 390 runs at 1 to 1000 times a sound rate nearly all that were thrown peaked so."""
@@ -170,9 +174,15 @@ def _overflowed(run: Run, updates: Probe) -> bool:
 
 
 def spike(run: Run, how: Progress) -> float:
-    """Median loss of the steps 2 to 20 in the loss before the first; infinite where it left the numbers."""
+    """Median loss of the steps 2 to 20 in the loss before the first; infinite where it left the numbers.
+
+    0 where the losses go to and fro across the first one: that is one batch beside another, such as single
+    examples, and not what a step did.
+    """
     values = run.history.series("train_loss").values[1:20]
     if how.first is None or not _sign(run) * how.first > 0 or not len(values) or sudden(run):
+        return 0.0
+    if np.count_nonzero(np.diff(values > SPIKE * how.first)) >= FRO:
         return 0.0
     return math.inf if not np.isfinite(values).all() else float(np.median(values)) / how.first
 
