@@ -205,6 +205,7 @@ class Eye:
         self._busy, self._at = True, observer
         extra = [*(self._first_hooks(observer) if self._first else []), *self.memory.hooks(observer.inner)]
         self._handles += extra
+        observer.renew()
         observer.attach()
 
         def ended(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:

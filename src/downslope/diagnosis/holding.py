@@ -27,7 +27,8 @@ PASSES = 10
 
 _TRAINED = "trained"
 _OUTER = ("before", "after")
-_UNTAKEN = ("left out", "unregistered")
+_REPLACED = "replaced"
+_UNTAKEN = ("left out", "unregistered", _REPLACED)
 
 
 @dataclass
@@ -42,6 +43,8 @@ class _Row:
     place: str = ""
     """"loose", "before" or "after" of what the model does not have; "" of its own."""
     untrained: bool = False
+    since: int = 0
+    """The step of the first look at it."""
 
 
 @dataclass
@@ -62,28 +65,37 @@ class Holding:
     """Looks at which no parameter of the optimizers had a gradient."""
     orphans: int = 0
     """Looks at which the optimizers held parameters that are in no model that was called."""
+    idle_now: int = 0
+    """The latest of them in a row."""
+    now: int = 0
+    """The step of the latest look."""
     _rows: dict[str, _Row] = field(default_factory=dict[str, _Row])
-    _moved: set[str] = field(default_factory=set[str])
+    _moved: dict[str, frozenset[int]] = field(default_factory=dict[str, frozenset[int]])
+    """Modules that a step changes, or somebody by hand, and the ids of their parameters then."""
     _order: dict[str, bool] = field(default_factory=dict[str, bool])
     """Modules in forward order, and whether a step changes them."""
     _total: int = 0
-    _count: int = 0
+    _known: frozenset[int] = frozenset()
 
-    def look(self, observers: Mapping[str, Observer]) -> None:
+    def look(self, observers: Mapping[str, Observer], step: int = 0) -> None:
         """When the gradients of a sampled step are there.
 
         Args:
             observers: Of the models that the optimizers train, prefix to observer.
+            step: The step.
         """
-        count = sum(len(each.owners) for each in observers.values())
-        if self.looks >= LOOKS and count == self._count and not self._rows and self.idle < self.looks:
-            return  # a step changes everything: there is nothing left to ask
-        self._count = count
+        known = frozenset(id(p) for each in observers.values() for own in each.own.values() for p in own)
         own = parameters_of(*self.optimizers)
+        idle = all(p.grad is None for p in own)
+        self.idle_now, self.now = self.idle_now + 1 if idle else 0, step
+        settled = self.looks >= LOOKS and known == self._known and not self._rows
+        if settled and self.idle < self.looks and not idle:
+            return  # a step changes everything: there is nothing left to ask
+        self._known = known
         first = {id(p) for p in parameters_of(self.optimizers[0])}
         held = {id(p) for p in own} | (set[int]() if self.held is None else self.held())
         self.looks += 1
-        self.idle += all(p.grad is None for p in own)
+        self.idle += idle
         inside: set[int] = set()
         self._total = 0
         for prefix, observer in observers.items():
@@ -96,6 +108,8 @@ class Holding:
             for name, parameters in observer.own.items():
                 why = _why(parameters, held, first, (name or "model") in called)
                 self._note(prefix + name, parameters, why)
+        there = {prefix + name for prefix, each in observers.items() for name in each.own}
+        self._rows = {name: row for name, row in self._rows.items() if row.place or name in there}
         self.orphans += any(id(p) not in inside and p.grad is None for p in own) and bool(inside)
         self._outside(observers, held)
 
@@ -115,33 +129,39 @@ class Holding:
     def _note(
         self, name: str, parameters: list[nn.Parameter], why: str | None, place: str = "", fresh: bool = False
     ) -> None:
-        if name in self._moved or why is None:
+        ids = frozenset(id(p) for p in parameters)
+        if why is None or self._moved.get(name) == ids:
             return
         if why == _TRAINED:
-            self._forget(name)
+            self._forget(name, ids)
             return
+        if name in self._moved:
+            if why != "left out":
+                return
+            why = _REPLACED
         size = _size(parameters)
         row = self._rows.get(name)
-        if row is None:
-            count, ids = sum(p.numel() for p in parameters), frozenset(id(p) for p in parameters)
-            self._rows[name] = _Row(count, why, size, 1, ids, place, fresh)
+        if row is None or row.ids != ids:
+            count = sum(p.numel() for p in parameters)
+            self._rows[name] = _Row(count, why, size, 1, ids, place, fresh, self.now)
         elif row.size != size or row.why != why:
-            self._forget(name)
+            self._forget(name, ids)
         else:
             row.looks += 1
 
-    def _forget(self, name: str) -> None:
+    def _forget(self, name: str, ids: frozenset[int]) -> None:
         self._rows.pop(name, None)
-        self._moved.add(name)
+        self._moved[name] = ids
         if name in self._order:
             self._order[name] = True
 
     def measured(self) -> dict[str, Any] | None:
         """The fact ``flow`` of a watched run, as `measure.flow` gives it; None where too little was seen.
 
-        Beside it ``watched``, ``sure``: whether what is left out cannot be meant, and ``outside``: rows of
-        modules that are called and that the model does not have, with their ``place``. It is sure where
-        nothing at all is trained, where the optimizer holds parameters of no model instead, and where a later
+        Beside it ``watched``, ``sure``: whether what is left out cannot be meant, ``since``: the step by
+        which layers had been replaced that were trained till then, and ``outside``: rows of modules that are
+        called and that the model does not have, with their ``place``. It is sure where nothing at all is
+        trained, where the optimizer holds parameters of no model instead, and where a later
         layer is left out while one before it is trained.
         """
         if self.looks < LOOKS:
@@ -153,8 +173,12 @@ class Holding:
             if row.looks >= LOOKS and not (row.why in _UNTAKEN and row.ids & late)
         }
         nothing = self.idle == self.looks
-        whole = {name: row for name, row in rows.items() if row.place in _OUTER} if nothing else {}
+        ended = nothing or self.idle_now >= LOOKS
+        whole = {name: row for name, row in rows.items() if row.place in _OUTER} if ended else {}
         if whole:
+            if not nothing:
+                for row in whole.values():
+                    row.why = _REPLACED
             return _flow(whole, sum(row.parameters for row in whole.values()), sure=True)
         own = {name: row for name, row in rows.items() if not row.place}
         if nothing:
@@ -170,7 +194,8 @@ class Holding:
         later = any(
             row.why == "left out" and trained and names.index(name) > trained[0] for name, row in own.items()
         )
-        found = _flow(own, self._total, sure=later or self.orphans == self.looks)
+        replaced = any(row.why == _REPLACED for row in own.values())
+        found = _flow(own, self._total, sure=later or replaced or self.orphans == self.looks)
         # What looks trained may be features, or a judge, that somebody took from elsewhere.
         outside = [(name, row) for name, row in rows.items() if row.place and row.untrained]
         told = [_told(name, row) | {"place": row.place} for name, row in outside]
@@ -191,7 +216,9 @@ def never_stepped(parameters: Sequence[Tensor], passes: int) -> Run | None:
 def _flow(rows: Mapping[str, _Row], total: int, *, sure: bool) -> dict[str, Any]:
     held = [_told(name, row) for name, row in rows.items()]
     trained = total - sum(row.parameters for row in rows.values())
-    return {"parameters": total, "trained": trained, "held": held, "watched": True, "sure": sure}
+    found = {"parameters": total, "trained": trained, "held": held, "watched": True, "sure": sure}
+    since = [row.since for row in rows.values() if row.why == _REPLACED]
+    return found | ({"since": min(since)} if since else {})
 
 
 def _told(name: str, row: _Row) -> dict[str, Any]:

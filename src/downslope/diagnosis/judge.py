@@ -70,7 +70,7 @@ def _told(finding: Finding, run: Run) -> Finding:
 def _idle(run: Run) -> bool:
     """Whether a watched run trained no parameter at all, beyond doubt."""
     flow: Mapping[str, Any] = run.facts.get("flow") or {}
-    return bool(flow.get("watched") and flow["sure"] and not flow["trained"])
+    return bool(flow.get("watched") and flow["sure"] and not flow["trained"] and "since" not in flow)
 
 
 def verdict(run: Run) -> str:

@@ -61,6 +61,7 @@ def barred(run: Run, symptom: str) -> str | None:
     if trial_of(run, symptom) is not None:
         return None
     flow: Mapping[str, Any] = run.facts.get("flow") or {}
-    certain = structural(run) - (set() if not flow.get("trained") else {"frozen-parameters"})
+    partly = bool(flow.get("trained")) or "since" in flow
+    certain = structural(run) - ({"frozen-parameters"} if partly else set[str]())
     why = next((words for name, words in _BARRED.items() if name in certain), None)
     return None if why is None else f"{why}: what the scale costs shows once that is mended"

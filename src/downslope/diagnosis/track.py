@@ -37,6 +37,9 @@ rest of 2 %."""
 BUFFER = 256
 """Losses that wait for their way into the history, and off the device."""
 
+FORCED = 6
+"""Steps at most that are looked at because a parameter has no gradient any more."""
+
 _OF_FORWARD = ("start", "zero_fraction", "dead_fraction", "saturated_fraction", "out_std", "output")
 """What cannot be measured without a forward pass."""
 
@@ -76,6 +79,7 @@ class Track:
         self.step = 0
         self.eye = Eye(parameters, model, on_forward, compiled, ear)
         self.failure: str | None = None
+        self._had, self._forced = False, 0
         self._origin: dict[str, Any] | None = None
         self.bad: dict[str, Any] = {}
         self.holding = Holding(self.optimizers, strangers=self.eye.strangers)
@@ -111,6 +115,7 @@ class Track:
         first = optimizer is self.optimizers[0]
         if first:
             self.step += 1
+            self._notice(optimizer)
             if self.step >= self._leftover.next:
                 with contextlib.suppress(Exception):  # nothing we look at may end anybody's training
                     self._leftover.turn(self.step, optimizer)
@@ -124,6 +129,17 @@ class Track:
             if self.step + 1 >= self._times.next:
                 self._arm_if_due()
 
+    def _notice(self, optimizer: torch.optim.Optimizer) -> None:
+        """Look soon where what had a gradient has none any more: its layer may have been replaced."""
+        groups = optimizer.param_groups
+        if self._forced >= FORCED or not groups or not (groups[0]["params"] and groups[-1]["params"]):
+            return
+        if groups[0]["params"][0].grad is not None and groups[-1]["params"][-1].grad is not None:
+            self._had = True
+        elif self._had and self.step > 3:
+            self._forced += 1
+            self._times.next = min(self._times.next, self.step + 1)
+
     def _arm_if_due(self) -> None:
         if self._times.due(self.step + 1):
             self.armed, self._held = True, False
@@ -135,7 +151,7 @@ class Track:
         """Gradient norms; a fused optimizer under a GradScaler is handed scaled gradients, and the scale."""
         scale: Any = getattr(optimizer, "grad_scale", None)
         self.eye.gradients(1.0 if scale is None else float(scale))
-        self.holding.look(self.eye.observers)
+        self.holding.look(self.eye.observers, self.step + 1)
 
     def _finish(self, optimizer: torch.optim.Optimizer, closure: bool) -> None:
         try:

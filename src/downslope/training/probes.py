@@ -65,10 +65,11 @@ class Observer:
 
     def __init__(self, model: nn.Module) -> None:
         self.inner = unwrap(model)
-        self.owners = {n: m for n, m in named_modules(self.inner) if own_parameters(m)}
-        self.own = {n: own_parameters(m) for n, m in self.owners.items()}
-        self.layers = {n: m for n, m in named_modules(self.inner) if type(m) in _MODULES}
-        self.names = {id(m): n or "model" for n, m in named_modules(self.inner)}
+        self.owners: dict[str, nn.Module] = {}
+        self.own: dict[str, list[nn.Parameter]] = {}
+        self.layers: dict[str, nn.Module] = {}
+        self.names: dict[int, str] = {}
+        self.renew()
         self.values: dict[str, dict[str, float]] = {}
         self.modules: dict[str, dict[str, Any]] = {}
         self.activations: dict[str, dict[str, Any]] = {}
@@ -82,6 +83,14 @@ class Observer:
         self._inside = 0
         self._positions: dict[str, int] = {}
         self._fused: set[str] = set()
+
+    def renew(self) -> None:
+        """Before a forward pass: learn anew which modules there are, since layers may have been replaced."""
+        named = list(named_modules(self.inner))
+        self.owners = {n: m for n, m in named if own_parameters(m)}
+        self.own = {n: own_parameters(m) for n, m in self.owners.items()}
+        self.layers = {n: m for n, m in named if type(m) in _MODULES}
+        self.names = {id(m): n or "model" for n, m in named}
 
     # -- one step -----------------------------------------------------------------------------------------
 

@@ -30,6 +30,7 @@ _WORDS = {
     "frozen": "they are held fixed (requires_grad=False)",
     "cut": "no gradient comes back to them (detach, no_grad, argmax, numpy in the forward pass)",
     "left out": "the optimizer does not hold them",
+    "replaced": "they took the place of others in mid-run, and the optimizer still holds those",
     "unregistered": "the model calls them and does not have them, so that model.parameters() leaves them out",
     "never stepped": "backward() was called and the optimizer's step() never",
     "cleared": "their gradients were gone at every step (zero_grad after backward, or no backward)",
@@ -84,10 +85,10 @@ def _seen(run: Run, flow: Mapping[str, Any], said: str) -> Verdict:
     held: Sequence[Mapping[str, Any]] = flow["held"]
     reasons = {str(each["why"]) for each in held}
     share = sum(each["parameters"] for each in held) / max(flow["parameters"], 1)
-    if not flow["trained"] and flow["sure"]:
+    if not flow["trained"] and flow["sure"] and "since" not in flow:
         return _finding(run, "critical", share, said, held)
     how = progress(run)
-    sure = flow["sure"] and "left out" in reasons
+    sure = flow["sure"] and bool({"left out", "replaced"} & reasons)
     if how.share is not None and not how.ended_far:
         if sure:
             return _finding(run, "info", share, said, held)
@@ -145,7 +146,7 @@ def _finding(
         symptom="frozen-parameters",
         title="parameters that no step changes",
         severity=severity,
-        where=Where(modules=tuple(_names(held))),
+        where=Where(modules=tuple(_names(held)), steps=_since(run)),
         evidence=Evidence(
             name="parameters that count and never change",
             value=share,
@@ -159,6 +160,12 @@ def _finding(
         remedies=_remedies(run, held),
         source=_SOURCE,
     )
+
+
+def _since(run: Run) -> tuple[int, int] | None:
+    """The steps without those parameters, where they were replaced on the way."""
+    since = run.facts["flow"].get("since")
+    return None if since is None else (int(since), max(int(since), int(run.summary.get("steps") or 0)))
 
 
 def _names(held: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -177,6 +184,13 @@ def _remedies(run: Run, held: Sequence[Mapping[str, Any]]) -> tuple[Edit, ...]:
         names = ", ".join(by["left out"])
         whose = "make the optimizer from the parameters of the model that is trained"
         edits.append(Advice(f"{whose} ({names} too), after its last layer is in place"))
+    if by["replaced"]:
+        edits.append(
+            Advice(
+                "make a new optimizer from model.parameters() after layers are replaced, or after a state is "
+                "loaded with assign=True"
+            )
+        )
     if by["unregistered"]:
         names = ", ".join(by["unregistered"])
         edits.append(Advice(f"keep {names} in an nn.ModuleList or nn.ParameterList (a dict: nn.ModuleDict)"))
