@@ -302,21 +302,20 @@ class _Session(Session):
                 return
 
     def _try_all(self) -> None:
-        """Suspicions in causal order; the learning rate is looked at before what follows from the step."""
+        """Suspicions in their turn; the learning rate is looked at before what follows from the step."""
         tried: set[str] = set(self.run.facts["trials"])
         rate = registry()["learning-rate-too-high"].rank
         for _ in range(len(registry()) + 1):
             if answered(self.run):
                 return
-            suspects = [
+            suspects = self._in_turn([
                 f
                 for f in _flat(judge(self.run).findings)
                 if f.symptom not in tried
                 and f.symptom != "high-variance"
                 and f.remedies
                 and f.remedies[0].provable
-            ]
-            suspects.sort(key=rank_of)
+            ])  # fmt: skip
             if len(both := self._both(tried)) > 1:
                 self._try_together(both)
                 self.together = True

@@ -107,7 +107,7 @@ def progress(run: Run) -> Progress:
     # A remedy that failed does not say that there is nothing further; a reference does.
     reachable = min(reached) if reached and (better or facts.get("references")) else None
     solved = _solved(run, base, final, constant_scores, ending)
-    floor = _floor(run)
+    floor = bottom(run)
     futile = False
     if reachable is not None and base is not None and floor is not None and facts.get("references"):
         futile = base - reachable < FUTILE * (base - floor)
@@ -230,7 +230,7 @@ def _share(
         return None
     least = 1e-6 * max(abs(base), 1e-12)
     # Others that got no further than a constant do not say what is reachable.
-    lowest = _floor(run)
+    lowest = bottom(run)
     material = max(least, LEAST * (base - (final if lowest is None else min(final, lowest))))
     known = reachable is not None and base - reachable > material
     floor = reachable if known else lowest
@@ -239,7 +239,7 @@ def _share(
     return (base - final) / (base - floor)
 
 
-def _floor(run: Run) -> float | None:
+def bottom(run: Run) -> float | None:
     """The lowest value that the objective can take, where that is known."""
     expects = table(run, "output").get("expects")
     return 0.0 if expects in _FLOORED else None
@@ -261,7 +261,7 @@ def _solved(
         if ending.get("best_valid_metric") is not None:
             pairs.append((ending["best_valid_metric"], constant.get("valid_metric")))
         return all(value - (low or 0.0) >= SOLVED * (1 - (low or 0.0)) for value, low in pairs)
-    floor = _floor(run)
+    floor = bottom(run)
     if floor is None or base is None or final is None or base <= floor:
         return False
     return (base - final) / (base - floor) >= SOLVED

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from downslope.core.edits import Edit, SetObjective, SetRecipe
+from downslope.core.finding import Finding
 from downslope.core.history import encode
 from downslope.core.plain import plain
 from downslope.core.problem import Problem
@@ -22,6 +23,8 @@ from downslope.diagnosis.budget import Budget
 from downslope.diagnosis.diagnosis import Diagnosis
 from downslope.diagnosis.judge import judge
 from downslope.diagnosis.price import Price, total_steps
+from downslope.diagnosis.stood import leaves_the_guess, stood
+from downslope.diagnosis.symptom import rank_of
 from downslope.diagnosis.trials import attempt, by_the_new, compare
 from downslope.diagnosis.unjudged import NO_TIME, broken_off, out_of_time
 from downslope.training.facts import record
@@ -31,6 +34,12 @@ Folder = str | Path | Literal[False] | None
 
 _SHORTEST = 0.2
 """A trial shorter than this share of the run says too little about its end."""
+
+_SPARE = 1.0
+"""Seconds that a trial may take beyond what was left, of the 2 that are left for what cannot be timed."""
+
+_ALONE = 0.3
+"""Share of the time left that one trial may take before a shorter one is made in its stead. Convention."""
 
 
 class Session:
@@ -97,6 +106,24 @@ class Session:
         steps = self._full() if full else max(10, int(share * int(self.run.summary.get("steps") or 0)))
         if own:
             steps = longer or steps
+        if not own and share > _SHORTEST and self._tight(share):
+            few = max(10, int(_SHORTEST * int(self.run.summary.get("steps") or 0)))
+            found = self._paired(edit, few, full=False, own=False)
+            if found is None or leaves_the_guess(self.run, found):
+                return found
+            if self._cost(share) > self.limit - time.monotonic():
+                return found
+        return self._paired(edit, steps, full=full, own=own)
+
+    def _tight(self, share: float) -> bool:
+        """Whether a trial over `share` of a run that stood from its start takes what others need: a short one
+        that gets away from where the run stands is proof enough.
+        """
+        left = self.limit - time.monotonic()
+        return stood(self.run) and self._cost(share) > _ALONE * left
+
+    def _paired(self, edit: Edit, steps: int, *, full: bool, own: bool) -> dict[str, Any] | None:
+        """The trial of `edit` over `steps` steps, beside the run; None where it took too long."""
         self._say(f"trial of {edit}, {steps} steps")
         found = attempt(self.problem, self.recipe, edit, steps, self.held, self._patience())
         if found.get("status") == "cut":
@@ -106,6 +133,13 @@ class Session:
         if isinstance(edit, SetObjective) and self.problem.metric is None and "renewed" in found and full:
             beside = by_the_new(self.run, self.problem, self.recipe, edit, found, self.held)
         return found | beside | {"edit": str(edit), "full": full, "steps": steps, "longer": own}
+
+    def _in_turn(self, suspects: list[Finding]) -> list[Finding]:
+        """Suspicions in causal order; where not all can be tried, those first whose evidence is enough for a
+        warning by itself.
+        """
+        scarce = self._cost(1.0) * len(suspects) > self.limit - time.monotonic()
+        return sorted(suspects, key=lambda each: (scarce and each.severity == "info", rank_of(each)))
 
     def _lighter(self, edit: Edit) -> float:
         """Price of a step in that of the run's own, where `edit` changes how many examples it takes.
@@ -128,7 +162,7 @@ class Session:
     def _patience(self) -> float | None:
         """Seconds that one more trial may take, however long it was foretold to take."""
         left = self.limit - time.monotonic()
-        return None if math.isinf(left) else max(1.5 * left, 0.1)
+        return None if math.isinf(left) else max(left + _SPARE, 0.1)
 
     def _recipe(self) -> Recipe:
         return self.recipe if self.length is None else self.recipe.edit(steps=self.length)

@@ -21,7 +21,8 @@ def matrices(model: nn.Module) -> list[dict[str, Any]]:
     Returns:
         One row each: ``name`` (of the parameter), ``module``, ``recurrent`` (whether states are multiplied
         by it), ``gain`` (of states the largest eigenvalue where that is more than weight rms x sqrt(fan in),
-        since they come back step after step), ``alike`` (one number throughout), ``trainable``. Which axis
+        since they come back step after step), ``lean`` (size of their mean in their root mean square),
+        ``count``, ``alike`` (one number throughout), ``trainable``. Which axis
         of a bare matrix is the input is not known: its ``gain`` is then that of the shorter one, and
         ``most`` that of the longer one.
     """
@@ -53,9 +54,18 @@ def _row(name: str, module: str, p: Tensor, least: int, most: int) -> dict[str, 
         "module": module or "model",
         "gain": rms * math.sqrt(least),
         "most": rms * math.sqrt(most),
+        "lean": lean(p.detach()),
+        "count": p.numel(),
         "alike": bool((weight == weight.flatten()[0]).all()),
         "trainable": p.requires_grad,
     }
+
+
+def lean(weight: Tensor) -> float:
+    """Size of the mean of `weight` in its root mean square; 0 of weights that are all zero."""
+    values = weight.double()
+    rms = float(values.square().mean().sqrt())
+    return abs(float(values.mean())) / rms if rms > 0 and math.isfinite(rms) else 0.0
 
 
 def _turned(row: dict[str, Any], squares: list[Tensor]) -> None:

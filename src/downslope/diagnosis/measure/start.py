@@ -17,7 +17,7 @@ from downslope.core.modules import named_modules
 from downslope.core.problem import Problem
 from downslope.core.recipe import Recipe
 from downslope.data.inspect import sampled
-from downslope.diagnosis.measure.matrices import matrices
+from downslope.diagnosis.measure.matrices import lean, matrices
 from downslope.training.facts.data import scales
 from downslope.training.facts.sample import PROBED, precision, sample
 
@@ -31,6 +31,7 @@ def measure(problem: Problem, recipe: Recipe) -> dict[str, Any]:
         ``loss`` (user's units; None if it cannot be computed, then ``error``), ``layers``: in forward order,
         for every module with a matrix of weights, ``name``, ``type``, ``fan_in``, ``fan_out``,
         ``weight_rms``, ``gain`` (weight_rms * sqrt(fan_in): 1.41 is He's rule, 0.58 torch's default),
+        ``lean`` (size of their mean in their root mean square: 0 but for chance where signs are drawn),
         ``in_rms``, ``out_rms``, ``out_spread`` (deviation over examples, root mean square over units),
         ``grad_rms``, ``equal_rows`` (all units start alike), and of the first also ``entry``, the scales of
         the features that it is given; ``matrices``, the weights that no such module shows (`matrices`); and
@@ -109,6 +110,7 @@ def layer_hook(name: str, layers: list[dict[str, Any]]) -> Any:
                 "fan_out": rows.shape[0],
                 "weight_rms": _rms(weight),
                 "gain": _rms(weight) * math.sqrt(rows.shape[1]),
+                "lean": lean(weight),
                 "in_rms": None if given is None else _rms(given),
                 "out_rms": _rms(out),
                 "out_spread": float(spread),

@@ -1,13 +1,15 @@
 """Scale of the initial weights. The signal dies out or explodes on its way through the untrained layers.
 
 A layer multiplies the size of what it is given by about (weight rms) x sqrt(fan in): 1.41 under ReLU keeps it
-(He), 0.58 is torch's default. What looks like it and is not: a last layer that starts at zero, and any scale
-in front of a norm layer.
+(He), 0.58 is torch's default. Weights that are all of one sign pass on the sum of what they are given and
+little else: all units say the same. What looks like it and is not: a last layer that starts at zero, and any
+scale in front of a norm layer.
 Source: Glorot and Bengio 2010; He, Zhang, Ren and Sun 2015, section 2.2.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -35,6 +37,15 @@ FIRST = 5.0
 FADING = 0.02
 """Deviation over examples at the last layer's input in that at the first layer's output."""
 
+LEANING = 0.5
+"""Mean of a hidden layer's weights in their root mean square from which they do not differ enough: drawn from
+0 to 1 they have 0.87, with signs drawn 0 but for chance."""
+
+CHANCE = 4.0
+"""Standard errors beyond which such a mean is none of chance."""
+
+_LEAN = "mean of the weights in their root mean square"
+_ALL = ": most are of one sign, and all units say nearly the same"
 _GAIN = "gain (weight rms x sqrt(fan in))"
 _SOURCE = "Glorot and Bengio 2010; He et al. 2015, section 2.2"
 
@@ -70,7 +81,7 @@ def init_scale(run: Run) -> Verdict:
         evidence=evidence,
         also=proved(run, "init-scale"),
         message=f"Before the first step the {evidence.name} is {evidence.value:.3g} (limit "
-        f"{evidence.threshold:.3g}).{tried(run, 'init-scale')}",
+        f"{evidence.threshold:.3g}){_ALL if evidence.name == _LEAN else ''}.{tried(run, 'init-scale')}",
         remedies=(Reinitialise("auto"), Reinitialise("xavier")),  # the second starts smaller
         source=_SOURCE,
     )
@@ -89,6 +100,7 @@ def _measured(run: Run, layers: Sequence[Mapping[str, Any]]) -> list[tuple[Evide
         large = max(layers, key=lambda layer: layer["gain"])
         rows.append(_row(_GAIN, large["gain"], LARGE, large["gain"] / LARGE, large))
     rows += _unseen(_loose(run))
+    rows += _leaning([*hidden, *(each for each in _loose(run) if each.get("bare") and each["trainable"])])
     if hidden:
         small = min(hidden, key=lambda layer: layer["gain"])
         excess = SMALL / max(small["gain"], 1e-12)
@@ -111,6 +123,17 @@ def _unseen(held: Sequence[Mapping[str, Any]]) -> list[tuple[Evidence, float, tu
         rows.append(_row(name, each["gain"], LARGE, each["gain"] / LARGE, each))
         if each["trainable"] and not each["alike"] and (each["recurrent"] or each.get("bare")):
             rows.append(_row(_GAIN, each["most"], SMALL, SMALL / max(each["most"], 1e-12), each))
+    return rows
+
+
+def _leaning(held: Sequence[Mapping[str, Any]]) -> list[tuple[Evidence, float, tuple[str, ...]]]:
+    """Weights of one sign; those that are all equal are another symptom."""
+    rows: list[tuple[Evidence, float, tuple[str, ...]]] = []
+    for each in held:
+        count = each["count"] if "count" in each else each["fan_in"] * each["fan_out"]
+        lean = float(each.get("lean") or 0.0)
+        if not (each.get("equal_rows") or each.get("alike")) and lean * math.sqrt(count) >= CHANCE:
+            rows.append(_row(_LEAN, lean, LEANING, lean / LEANING, each))
     return rows
 
 
@@ -150,5 +173,7 @@ def _row(
     name: str, value: float, limit: float, excess: float, layer: Mapping[str, Any] | None
 ) -> tuple[Evidence, float, tuple[str, ...]]:
     provenance = "He et al. 2015: 1.41 keeps the signal under ReLU; bench/diagnosis"
+    if name == _LEAN:
+        provenance = "drawn from 0 to 1 they have 0.87, from -1 to 1 none but for chance"
     evidence = Evidence(name=name, value=value, threshold=limit, unit="ratio", provenance=provenance)
     return evidence, excess, () if layer is None else (str(layer["name"]),)
