@@ -77,7 +77,7 @@ def test_odd_choices_that_work_are_left_in_peace(name: str) -> None:
 def test_every_symptom_of_the_design_can_be_brought_about() -> None:
     _cases()
     known = {each.symptom for each in FAULTS} | {"stale-gradients"}
-    assert len(known) == 38
+    assert len(known) == 39
 
 
 def test_the_halves_share_no_data_and_no_seed() -> None:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from bench.diagnosis.base import Base, names
 from bench.diagnosis.fault import Setup, Sick, fault
 from bench.diagnosis.nets import Knobs, factory
+from bench.diagnosis.scripts import loop, script
 
 FLAT = names(task="digits wine cancer friedman table images", net="mlp mlp-custom cnn cnn-custom")
 
@@ -83,3 +84,14 @@ def two_at_a_time(base: Base, batch: int) -> Sick:
     return Sick(
         problem, recipe.edit(batch_size=batch, lr=recipe.lr), Setup(problem, recipe), judged="last metric"
     )
+
+
+_NET = """
+def make():
+    return nn.Sequential(nn.Linear(64, 48), nn.BatchNorm1d(48, momentum={0}), nn.ReLU(), nn.Linear(48, 10))
+"""
+_SCORED = "model.eval()\n    with torch.no_grad(): print(loss_function(model(Xv), Yv).item())"
+
+for momentum in (0.0, 1e-4):
+    texts = [loop(before=_NET.format(each), evaluate=_SCORED) for each in (momentum, 0.1)]
+    script("mode-gap", f"batch norm, momentum {momentum:g}", "digits", *texts)

@@ -44,6 +44,19 @@ def _non_finite(axis: Any, pair: Pair) -> None:
     )
 
 
+def _shift(axis: Any, pair: Pair) -> None:
+    problem = pair.sick.run.problem
+    parts = ("training inputs", problem.train_source), ("held-out inputs", problem.valid_source)
+    for label, source in parts:
+        axis.hist(source.batch[0].flatten().numpy(), bins=12, density=True, alpha=0.6, label=label)
+    closed = pair.finding("dataset-shift").evidence.value
+    least = limit("dataset-shift", "CLOSED")
+    said = f"brought together, the same model\ncloses {closed:.0%} of the gap (limit {least:.0%})"
+    axis.text(0.97, 0.6, said, transform=axis.transAxes, fontsize=8.5, ha="right")
+    axis.set(yscale="log", title="How we know: other inputs", xlabel="input", ylabel="density")
+    legend(axis, "upper right")
+
+
 def _constant(axis: Any, pair: Pair) -> None:
     values = [float(each["target"]["distinct"]) for each in pair.facts("data")]
     bars(axis, values, 2.0, what="different values of the target", over="2 are needed")
@@ -160,6 +173,7 @@ def _noise(axis: Any, pair: Pair) -> None:
 
 DRAWN = {
     "non-finite-data": _non_finite,
+    "dataset-shift": _shift,
     "constant-target": _constant,
     "uninformative-inputs": _uninformative,
     "unscaled-inputs": _features,

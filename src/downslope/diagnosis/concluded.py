@@ -10,6 +10,7 @@ from downslope.diagnosis.gathered import Gathered, described
 from downslope.diagnosis.hand import Hand
 from downslope.diagnosis.held_out import HeldOut
 from downslope.diagnosis.role import Role
+from downslope.diagnosis.second_look import look
 from downslope.diagnosis.together import together
 from downslope.objectives.meaning import Meaning
 
@@ -51,6 +52,7 @@ def conclude(role: Role, team: Sequence[Role], rivals: int, status: Status, held
         reasons["ending"] = "several optimizers with losses of their own: none says what was learnt"
     else:
         held_out.conclude(run, role.span, role.trained or judged.trained)
+        look(run, gathered, held_out.kept)
     unseen.in_script(run)
     return run
 

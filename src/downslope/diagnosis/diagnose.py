@@ -25,6 +25,7 @@ from downslope.diagnosis.measure import (
     imbalance,
     modes,
     noise,
+    prepared,
     rates,
     references,
     sharpness,
@@ -200,6 +201,9 @@ class _Session(Session):
         if run.status != "diverged":
             self._record("imbalance", self._imbalance)
             self._record("modes", lambda: modes.measure(run, self.problem, self.recipe))
+            self._record("shift", lambda: prepared.measure(run, self.problem, *self.held[:2]))
+            if any(f.symptom == "dataset-shift" for f in judge(run).findings):  # by such data nothing can be
+                return
         if how.solved and not how.diverged and not slip and not self._gap():
             self._signal()
             return

@@ -18,6 +18,7 @@ from downslope.diagnosis.measure import (
     mixed,
     objective,
     order,
+    prepared,
     start,
     summed,
 )
@@ -48,6 +49,7 @@ def diagnose_run(run: Run) -> Diagnosis:
             if problem is not None:
                 held = scored(problem, rows=summed.rows(run, problem, run.recipe))
                 record(run, "ending", lambda: ending.measure(run, problem, *held))
+                record(run, "shift", lambda: prepared.measure(run, problem, *held[:2]))
             if "ending" not in run.facts and (said := ending.of_summary(run)) is not None:
                 run.facts["ending"] = said
     result = judge(run)

@@ -26,6 +26,7 @@ from downslope.data import inspect
 from downslope.diagnosis.company import Company
 from downslope.diagnosis.inquest import placed
 from downslope.diagnosis.measure import heard, telling
+from downslope.diagnosis.shown import Shown
 from downslope.objectives.meaning import Meaning, meaning
 from downslope.training.facts import constant, data, output, record
 from downslope.training.facts.sample import SCORED
@@ -73,6 +74,8 @@ class Gathered:
     """The objective, and the output and the target that it was first heard with."""
     company: Company = field(default_factory=Company)
     """Whole calls of the models."""
+    shown: Shown = field(default_factory=Shown)
+    """Calls of the model with what its loss compared."""
     bad: dict[str, Any] = field(default_factory=dict[str, Any])
     """Values that are not finite, by where they are, as first met."""
     _numbers: int = 0
@@ -83,6 +86,7 @@ class Gathered:
     def forwarded(self, module: nn.Module, args: Any, kwargs: Mapping[str, Any], made: Any) -> None:
         """A forward pass of the model in a sampled step: its first input is kept."""
         self.company.note(module, args, kwargs, 1 if self.now is None else self.now())
+        self.shown.called(module, args, kwargs, made)
         if self.foreign is None:
             self.made = [output.last_node(each) for each in batches.tensors(made) if each.grad_fn is not None]
         found = next(iter(batches.tensors((args, dict(kwargs)))), None)
@@ -101,6 +105,7 @@ class Gathered:
             return
         if len(made) != len(target):
             return
+        self.shown.scored(made, target)
         if self.like is None:
             self.like, self.function, self.meaning = made.detach()[0].clone(), function, meaning(function)
             few = made.detach()[: heard.ROWS], target.detach()[: heard.ROWS]

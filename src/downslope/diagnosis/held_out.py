@@ -22,6 +22,7 @@ from torch import Tensor
 from downslope.core.history import Series
 from downslope.core.run import Run
 from downslope.diagnosis.ear import Call
+from downslope.diagnosis.shown import Overheard, Shown
 
 BATCHES = 4
 """Batches whose spread gives the standard error of their mean; of fewer the examples are counted."""
@@ -59,6 +60,10 @@ class HeldOut:
         self._calls: dict[Place, Call] = {}
         self._passes: dict[Place, dict[int, Scored]] = {}
         self._most = 0
+        self.shown = Overheard()
+        """Batches of what was scored, as the model was handed them."""
+        self.chosen: Place | None = None
+        """The place whose scores counted for the run that was concluded last."""
 
     def trained_on(self, target: Tensor) -> Tensor:
         """The same; noted is how many examples it holds."""
@@ -79,6 +84,7 @@ class HeldOut:
         rows = _rows(target)
         parts = target.numel() if _of_sums(call) else 1
         self._passes.setdefault(place, {}).setdefault(step, []).append((value / max(parts, 1), rows))
+        self.shown.scored(place, call.args[0], target)
 
     def conclude(self, run: Run, span: tuple[int, int], trained: Call | None) -> None:
         """What this says of one optimizer's run: the history ``valid_loss`` and the fact ``ending``.
@@ -94,6 +100,8 @@ class HeldOut:
         if "valid_loss" in run.history:  # concluded before
             return
         found: list[tuple[bool, dict[int, Scored], Call]] = []
+        self.chosen = None
+        self.shown.close()
         for place, passes in self._passes.items():
             own = {step: rows for step, rows in passes.items() if span[0] <= step <= span[1]}
             if own:
@@ -103,6 +111,7 @@ class HeldOut:
             run.facts["not_measured"]["ending"] = NOTHING
             return
         same, passes, call = max(reversed(found), key=lambda each: (each[0], len(each[1])))
+        self.chosen = next(place for place, each in self._calls.items() if each is call)
         share = run.summary["steps"] / max(span[1] - span[0] + 1, 1)
         error, examples = math.nan, 0
         for step, rows in passes.items():
@@ -113,6 +122,11 @@ class HeldOut:
         one_scale = same and trained is not None and not _of_sums(trained)
         if not one_scale and "ending" not in run.facts:
             run.facts["valid_apart"] = inspect.unwrap(call.function).__name__
+
+    @property
+    def kept(self) -> Shown | None:
+        """Batches of the place that counted; None where there was none."""
+        return None if self.chosen is None else self.shown.parts.get(self.chosen)
 
 
 NOTHING = "no loss on held-out data was seen: compute it by a loss of torch.nn, under torch.no_grad()"

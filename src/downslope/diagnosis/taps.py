@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Any, Protocol, Self, cast
 
 import torch
-from torch import Tensor, _jit_internal
+from torch import Tensor, _jit_internal, nn
 from torch.nn import functional
 from torch.optim.optimizer import (
     register_optimizer_step_post_hook,
@@ -43,6 +43,9 @@ class Listener(Protocol):
 
     listening: bool
     """Whether the losses of this step are to be told; scores without a gradient always are."""
+
+    held_out: Any
+    """What hears of scores without a gradient, and of models that go into eval mode."""
 
     by_hand: Any
     """What looks for steps without a torch optimizer; None as soon as there is one."""
@@ -105,6 +108,7 @@ class Taps:
         self._wrap(torch.func, "grad_and_value", lambda plain: self._deriving(plain, None))
         self._wrap(torch.amp.GradScaler, "scale", self._scaling)
         self._wrap(torch, "compile", self._compiling)
+        self._wrap(nn.Module, "train", self._moding)
         iterator: Any = dataloader._BaseDataLoaderIter  # pyright: ignore[reportPrivateUsage] (the only common base)
         self._wrap(iterator, "__next__", self._reading)
         for name in LOSSES:
@@ -264,6 +268,25 @@ class Taps:
             return given
 
         return scale
+
+    def _moding(self, original: Any) -> Any:
+        inside: list[bool] = []  # the modes of the parts follow that of the whole
+
+        def train(module: Any, mode: bool = True) -> Any:
+            if inside or torch.compiler.is_compiling():
+                return original(module, mode)
+            inside.append(True)
+            try:
+                made = original(module, mode)
+            finally:
+                inside.clear()
+            self._tell(self._moded, bool(mode))
+            return made
+
+        return train
+
+    def _moded(self, training: bool) -> None:
+        self.listener.held_out.shown.moded(training)
 
     def _compiling(self, original: Any) -> Any:
         def compiled(model: Any = None, *args: Any, **kwargs: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -18,6 +19,9 @@ from downslope.core.run import Run
 from downslope.core.sources import Memory
 from downslope.training.facts.sample import precision, sample
 
+STILL = 1e-2
+"""Difference of running statistics from mean 0 and variance 1 up to which they have not left them."""
+
 ROWS = 1024
 """Examples at most, in batches as training takes them."""
 
@@ -28,7 +32,8 @@ def measure(run: Run, problem: Problem, recipe: Recipe) -> dict[str, Any]:
     Returns:
         ``train`` (training mode: statistics of the batch, dropout), ``eval`` (running statistics), ``drawn``
         (difference of two outputs in eval mode, in their deviation), ``norms`` (names of the modules with
-        running statistics), ``dropouts`` (names and shares of dropout modules), ``batch`` (its examples).
+        running statistics), ``still`` (those whose statistics are where torch begins), ``dropouts`` (names
+        and shares of dropout modules), ``batch`` (its examples).
     """
     model = copy.deepcopy(run.model("last"))
     size = recipe.batch_size if isinstance(recipe.batch_size, int) else ROWS
@@ -38,7 +43,7 @@ def measure(run: Run, problem: Problem, recipe: Recipe) -> dict[str, Any]:
     kept = [each for each in parts if batches.length(each) == batches.length(parts[0])]
     inner = unwrap(model)
     named = named_modules(inner)
-    norms = [name for name, each in named if getattr(each, "running_var", None) is not None]
+    norms = [(name, each) for name, each in named if getattr(each, "running_var", None) is not None]
     drops = [(n, float(each.p)) for n, each in named if isinstance(each, nn.modules.dropout._DropoutNd)]  # pyright: ignore[reportPrivateUsage]
 
     def mean(training: bool, salt: int) -> float:
@@ -48,9 +53,25 @@ def measure(run: Run, problem: Problem, recipe: Recipe) -> dict[str, Any]:
         return sum(values) / len(values)
 
     return {
-        "eval": mean(training=False, salt=1), "train": mean(training=True, salt=2), "norms": norms,
-        "dropouts": drops, "batch": size, "drawn": _drawn(model.eval(), objective, kept[0], recipe.seed),
+        "eval": mean(training=False, salt=1), "train": mean(training=True, salt=2),
+        "norms": [name for name, _ in norms], "still": still(norms), "dropouts": drops, "batch": size,
+        "drawn": _drawn(model.eval(), objective, kept[0], recipe.seed),
     }  # fmt: skip
+
+
+def still(norms: Sequence[tuple[str, Any]]) -> list[str]:
+    """Names of the norm layers whose running statistics are still those that torch begins with.
+
+    Of a variance of 1 a hundredth may be gone, as of a mean of 0: a momentum of 1e-5 in 1000 steps.
+    """
+    found: list[str] = []
+    for name, each in norms:
+        mean, var = each.running_mean, each.running_var
+        if mean is None or var is None or mean.is_meta:
+            continue
+        if float(mean.abs().max()) <= STILL and float((var - 1).abs().max()) <= STILL:
+            found.append(name)
+    return found
 
 
 def _drawn(model: nn.Module, objective: Objective, batch: Any, seed: int) -> float:

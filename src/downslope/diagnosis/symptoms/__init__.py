@@ -9,6 +9,7 @@ from downslope.diagnosis.symptoms.batch_too_large import batch_too_large
 from downslope.diagnosis.symptoms.class_imbalance import class_imbalance
 from downslope.diagnosis.symptoms.cliff import cliff
 from downslope.diagnosis.symptoms.constant_target import constant_target
+from downslope.diagnosis.symptoms.dataset_shift import dataset_shift
 from downslope.diagnosis.symptoms.dead_units import dead_units
 from downslope.diagnosis.symptoms.exploding_gradient import exploding_gradient
 from downslope.diagnosis.symptoms.frozen_parameters import frozen_parameters
@@ -48,6 +49,7 @@ __all__ = [
     "long_term_dependency",
     "exploding_gradient",
     "saturated_units",
+    "dataset_shift",
     "high_bias",
     "over_regularised",
     "mixed_examples",

@@ -19,6 +19,7 @@ from torch import nn
 
 from downslope.core.adapted import unwrap
 from downslope.core.edits import Advice, Combined, Edit, LessDropout, OneMode, ReplaceModule
+from downslope.core.edits.edit import several
 from downslope.core.finding import Evidence, Finding, Where
 from downslope.core.run import Run
 from downslope.diagnosis.progress import progress, table
@@ -31,6 +32,9 @@ GAP = 0.25
 
 NOISY = 1e-2
 """Difference of two outputs in eval mode, in their deviation, from which the model draws at random there."""
+
+SURE = 4.0
+"""The same in its standard errors, where a script's model was asked on a few batches. Convention."""
 
 FEW = 4
 """Examples in a batch up to which the statistics of a norm layer are looked at, where a run ended far."""
@@ -68,6 +72,8 @@ def mode_gap(run: Run) -> Verdict:
     share, drawn = lost / way, float(modes["drawn"])
     said = f"eval mode loses {max(share, 0.0):.0%} of what training mode has gained on the same examples"
     random = drawn > NOISY
+    if modes.get("sure", math.inf) < SURE:
+        return Clear(f"{said} ({modes['sure']:.1f} standard errors)")
     if share < GAP and not (random and progress(run).ended_far):
         return _few(run, modes) or Clear(said)
     edits = _remedies(run, modes["norms"], random=random)
@@ -154,6 +160,12 @@ def _why(modes: Mapping[str, Any], *, random: bool) -> str:
         return (
             "Two passes in eval mode differ: something draws at random there (dropout without training=...)."
         )
+    still: Sequence[str] = modes.get("still") or ()
+    if still:
+        return (
+            f"The running statistics of {several(still)} still have mean 0 and variance 1, as they are made: "
+            "their momentum is too small (torch's is the share of the new batch, 0.1; of others 1 less that)."
+        )
     if modes["norms"]:
         return "The running statistics of the norm layers are not those of the data."
     return "Something in the forward pass depends on the mode."
@@ -164,13 +176,10 @@ def _remedies(run: Run, norms: Sequence[str], *, random: bool) -> tuple[Edit, ..
         advice = Advice("functional.dropout(x, p, training=self.training)")
         return (LessDropout(), advice) if run.problem is not None else (advice,)
     advice = Advice("batch norm with momentum 0.1 and batches of 16 and more, or group norm")
-    if run.problem is not None and not norms:
-        return (
-            OneMode(),
-            OneMode("train"),
-            Advice("let the forward pass do the same in both modes: no `if self.training`"),
-        )
-    if run.problem is None or not norms:
+    if not norms:
+        same = Advice("let the forward pass do the same in both modes: no `if self.training`")
+        return (same,) if run.problem is None else (OneMode(), OneMode("train"), same)
+    if run.problem is None:
         return (advice,)
     model = unwrap(run.problem.build())
     swaps = [_plain(name, model.get_submodule(name)) for name in norms]

@@ -1,0 +1,50 @@
+"""A script's model asked once more at the end: in both modes, and on held-out data prepared as the other."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from downslope.core.run import Run
+from downslope.diagnosis.gathered import Gathered, undisturbed
+from downslope.diagnosis.measure.prepared import CLASSES
+from downslope.diagnosis.measure.shift import compare
+from downslope.diagnosis.shown import Loss, Shown, modes, part_of
+from downslope.training.facts import record
+
+UNSEEN = "no held-out batch was seen together with the model's call that its score is of"
+
+
+def look(run: Run, gathered: Gathered, held: Shown | None) -> None:
+    """Put ``modes`` and ``shift`` into `run` where its script left what tells them.
+
+    Args:
+        run: Concluded, with ``ending`` and ``constant`` where they are known.
+        gathered: What went through the loop.
+        held: What was scored without gradients; None where nothing was.
+    """
+    train, function, said = gathered.shown, gathered.function, gathered.meaning
+    reasons: dict[str, str] = run.facts["not_measured"]
+    if held is None or not held.passes or not train.passes or function is None or run.status == "diverged":
+        reasons.setdefault("shift", reasons.get("ending", UNSEEN))
+        return
+    with undisturbed():
+        if not held.passes[0].training:  # only where somebody uses eval mode
+            record(run, "modes", lambda: modes(train, function))
+        if "ending" in run.facts:
+            expects = None if said is None else said.expects
+            record(run, "shift", lambda: _shift(run, gathered, function, held, expects in CLASSES))
+    reasons.setdefault("shift", reasons.get("ending", UNSEEN))
+
+
+def _shift(run: Run, gathered: Gathered, function: Loss, held: Shown, labels: bool) -> dict[str, Any] | None:
+    constant: Mapping[str, Any] = run.facts.get("constant") or {}
+    base = constant.get("loss")
+    if base is None or not math.isfinite(base):
+        return None
+    one = part_of(gathered.shown, function, training=held.passes[0].training)
+    two = part_of(held, function)
+    if one is None or two is None or gathered.shown.passes[0].module() is not held.passes[0].module():
+        return None
+    return compare(one, two, base / gathered.scale, labels)

@@ -1,0 +1,273 @@
+"""Batches of a script's training and of its validation, kept as its model and its loss were handed them.
+
+Nothing is called before the end; then copies of the model answer both parts once more, in eval mode and in
+training mode, so that what separates the two scores can be told: the mode, or how the inputs were prepared.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import weakref
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_hook
+from torch.utils.hooks import RemovableHandle
+
+from downslope.core import batches
+from downslope.core.errors import ModelError
+from downslope.core.modules import named_modules
+from downslope.diagnosis.compiled import graphs, plain_module
+from downslope.diagnosis.measure.modes import still
+from downslope.diagnosis.measure.shift import Answers, Part, chunks, first_changed
+
+BATCHES = 8
+"""Batches of a part that are kept, at most."""
+
+MOST = 1_000_000
+"""Numbers that are kept of a part, at most."""
+
+PATIENCE = 20_000
+"""Calls of modules after which nobody waits any longer for the one that made what is scored."""
+
+VAIN = 16
+"""Times that it is waited in vain in a row, after which nobody waits again."""
+
+LARGEST = 50_000_000
+"""Numbers of a model that is copied, at most."""
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One call of a model, and what its loss compared."""
+
+    module: weakref.ref[nn.Module]
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    training: bool
+    shape: tuple[int, ...]
+    """Of the output, as the loss was handed it."""
+    target: Tensor
+
+    @property
+    def inputs(self) -> Tensor:
+        """What the model was handed first."""
+        return batches.tensors((self.args, self.kwargs))[0]
+
+
+class Shown:
+    """The passes of one part."""
+
+    def __init__(self) -> None:
+        self.passes: list[Pass] = []
+        self._latest: tuple[nn.Module, Any, Mapping[str, Any], Any, bool] | None = None
+        self._numbers = 0
+
+    @property
+    def full(self) -> bool:
+        """Whether nothing more is kept."""
+        return len(self.passes) >= BATCHES or self._numbers >= MOST
+
+    def called(self, module: nn.Module, args: Any, kwargs: Mapping[str, Any], made: Any) -> None:
+        """A model was called; its output may be scored next."""
+        if not self.full:
+            self._latest = module, args, kwargs, made, module.training
+
+    def scored(self, handed: Tensor, target: Tensor, latest: Shown | None = None) -> bool:
+        """A loss compared `handed`; whether that is what the latest call made, so that both are kept."""
+        source = self if latest is None else latest
+        found, source._latest = source._latest, None
+        if found is None or self.full or not handed.dim():
+            return False
+        module, args, kwargs, made, training = found
+        rows = len(handed)
+        given = batches.tensors((args, dict(kwargs)))
+        outputs = [each for each in batches.tensors(made) if each.is_floating_point() and each.dim()]
+        if not given or given[0].requires_grad or not any(_same(each, handed) for each in outputs):
+            return False
+        if any(each.shape[:1] != (rows,) for each in (*given, target)):
+            return False
+        numbers = sum(each.numel() for each in given)
+        if self._numbers + numbers > MOST and self.passes:
+            self._numbers = MOST
+            return False
+        kept, named = batches.map_tensors(lambda leaf: leaf.detach().clone(), (args, dict(kwargs)))
+        new = Pass(weakref.ref(module), kept, named, training, tuple(handed.shape), target.detach().clone())
+        if not self.passes or _fits(new, self.passes[0]):
+            self._numbers += numbers
+            self.passes.append(new)
+        return True
+
+
+def _same(made: Tensor, handed: Tensor) -> bool:
+    """Whether `handed` are the numbers of `made`, in their order."""
+    return (
+        made.untyped_storage().data_ptr() == handed.untyped_storage().data_ptr()
+        and made.numel() == handed.numel()
+        and made.is_contiguous()
+        and handed.is_contiguous()
+    )
+
+
+def _fits(one: Pass, other: Pass) -> bool:
+    """Whether two passes are of one model and one form, but for how many examples they hold."""
+    same = one.module() is other.module() and one.training == other.training
+    return (
+        same
+        and one.shape[1:] == other.shape[1:]
+        and one.inputs.shape[1:] == other.inputs.shape[1:]
+        and one.target.shape[1:] == other.target.shape[1:]
+    )
+
+
+class Overheard:
+    """What a script scores without gradients: waits for the model's call that made what is scored.
+
+    Calls of modules are heard from the moment a model goes into eval mode, or from a first score on, until
+    enough was scored of what was heard: in training steps nothing is.
+    """
+
+    def __init__(self) -> None:
+        self.parts: dict[Any, Shown] = {}
+        self._now = Shown()
+        self._handle: RemovableHandle | None = None
+        self._calls = 0
+        self._vain = 0
+        self._announced = False
+
+    def moded(self, training: bool) -> None:
+        """A model goes into training mode, or into eval mode: what it answers next may be scored."""
+        if not training:
+            self._announced = True
+            self.wait()
+        elif self._announced:  # who never calls eval() may well call train()
+            self.close()
+
+    def wait(self) -> None:
+        """Hear the next calls; of code that was compiled none is."""
+        if self._handle is not None or self._vain >= VAIN or graphs():
+            return
+        self._calls, self._vain = 0, self._vain + 1
+        held = weakref.ref(self)
+
+        def heard(module: nn.Module, args: Any, kwargs: Any, made: Any) -> None:
+            if (mine := held()) is not None:
+                mine._heard(module, args, kwargs, made)
+
+        self._handle = register_module_forward_hook(heard, with_kwargs=True)
+        weakref.finalize(self, self._handle.remove)
+
+    def _heard(self, module: nn.Module, args: Any, kwargs: Any, made: Any) -> None:
+        self._calls += 1
+        if self._calls > PATIENCE or torch.compiler.is_compiling():
+            self.close()
+        elif not torch.is_grad_enabled():
+            self._now.called(module, args, kwargs, made)
+
+    def scored(self, place: Any, handed: Tensor, target: Tensor) -> None:
+        """A score was computed at `place` in the script."""
+        part = self.parts.setdefault(place, Shown())
+        if part.full:
+            self.close()
+        elif self._handle is None:
+            self.wait()
+        elif part.scored(handed, target, self._now):
+            self._calls = self._vain = 0
+
+    def close(self) -> None:
+        """Hear no more."""
+        if self._handle is not None:
+            self._handle.remove()
+            self._handle, self._now = None, Shown()
+
+
+def part_of(shown: Shown, function: Loss, *, training: bool | None = None) -> Part | None:
+    """The part as one model is handed it now; None where nothing was kept, or the model is gone.
+
+    Args:
+        shown: The passes that were kept.
+        function: The loss, as a mean.
+        training: The mode of the model; None takes that in which it was called.
+
+    Raises:
+        ModelError: the model cannot be copied and called.
+    """
+    module = shown.passes[0].module() if shown.passes else None
+    if module is None:
+        return None
+    model = copied(plain_module(module)).train(shown.passes[0].training if training is None else training)
+    inputs = torch.cat([each.inputs for each in shown.passes])
+    target = torch.cat([each.target for each in shown.passes])
+
+    def answer(change: Callable[[Tensor], Tensor] | None) -> Answers:
+        losses: list[float] = []
+        outputs: list[Tensor] = []
+        for each in shown.passes:
+            args, kwargs = batches.map_tensors(torch.clone, (each.args, each.kwargs))
+            if change is not None:
+                args, kwargs = first_changed(change, (args, kwargs))
+            with torch.no_grad():
+                made = _output(model(*args, **kwargs), each.shape)
+                losses += [float(function(made[a:b], each.target[a:b])) for a, b in chunks(len(made))]
+            outputs.append(made)
+        return Answers(torch.tensor(losses, dtype=torch.float64), torch.cat(outputs))
+
+    return Part(inputs, target, answer)
+
+
+def _output(made: Any, shape: tuple[int, ...]) -> Tensor:
+    size = math.prod(shape)
+    found = next(
+        (each for each in batches.tensors(made) if each.numel() == size and each.is_floating_point()), None
+    )
+    if found is None:
+        raise ModelError("the model gives an output of another size than it did")
+    return found.reshape(shape)
+
+
+def copied(model: nn.Module) -> nn.Module:
+    """A copy of a script's model, which may be called.
+
+    Raises:
+        ModelError: why there is none.
+    """
+    if sum(p.numel() for p in model.parameters()) > LARGEST:
+        raise ModelError("the model is too large to be copied for the look")
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        raise ModelError("the processes of a distributed training wait for one another in a pass")
+    for _, each in named_modules(model):
+        if each._forward_hooks or each._forward_pre_hooks:  # pyright: ignore[reportPrivateUsage]
+            raise ModelError("the model carries hooks of its own, which a look beside it would call")
+    try:
+        return copy.deepcopy(model)
+    except Exception as error:
+        raise ModelError(f"the model cannot be copied: {type(error).__name__}") from error
+
+
+def modes(train: Shown, function: Loss) -> dict[str, Any] | None:
+    """What `measure.modes` tells, of training batches that were kept; None where none was.
+
+    Returns:
+        The same, with ``sure``, the difference in its standard errors; ``drawn`` is 0: what is drawn in
+        eval mode was not asked.
+    """
+    one, two = (part_of(train, function, training=mode) for mode in (True, False))
+    module = train.passes[0].module() if train.passes else None
+    if one is None or two is None or module is None:
+        return None
+    trained, resting = one.answer(None).losses, two.answer(None).losses
+    lost = resting - trained
+    error = float(lost.std() / math.sqrt(len(lost))) if len(lost) > 1 else math.inf
+    named = named_modules(plain_module(module))
+    norms = [(name, each) for name, each in named if getattr(each, "running_var", None) is not None]
+    return {
+        "train": float(trained.mean()), "eval": float(resting.mean()), "norms": [name for name, _ in norms],
+        "still": still(norms), "dropouts": [], "batch": len(train.passes[0].target), "drawn": 0.0,
+        "sure": float(lost.mean()) / max(error, 1e-12),
+    }  # fmt: skip
