@@ -54,6 +54,7 @@ def conclude(role: Role, team: Sequence[Role], rivals: int, status: Status, held
         held_out.conclude(run, role.span, role.trained or judged.trained)
         look(run, gathered, held_out.kept)
     unseen.in_script(run)
+    gathered.ask_the_data(run)
     return run
 
 

@@ -25,7 +25,9 @@ from downslope.core.run import Run
 from downslope.data import inspect
 from downslope.diagnosis.company import Company
 from downslope.diagnosis.inquest import placed
-from downslope.diagnosis.measure import heard, telling
+from downslope.diagnosis.judge import judge
+from downslope.diagnosis.measure import heard, signal, telling
+from downslope.diagnosis.progress import progress
 from downslope.diagnosis.shown import Shown
 from downslope.objectives.meaning import Meaning, meaning
 from downslope.training.facts import constant, data, output, record
@@ -36,6 +38,9 @@ BATCHES = 16
 
 LARGEST = 4_000_000
 """Numbers that are kept of the inputs, and of the targets."""
+
+SLOW = ("learning-rate-too-low", "too-few-steps", "high-bias", "plateau")
+"""What a run without anything to learn looks like."""
 
 FADED = 1e-3
 """Gradient of the first steps of a sequence in that of the last from which it is asked which steps matter."""
@@ -80,6 +85,8 @@ class Gathered:
     """Values that are not finite, by where they are, as first met."""
     _numbers: int = 0
     _rows: int = 0
+    _asked: tuple[int, dict[str, Any] | None] = (0, None)
+    """Rows of which the signal was asked, and the answer."""
     _steps: tuple[list[int], list[int]] = field(default_factory=lambda: (list[int](), list[int]()))
     """The steps of the inputs that are kept, and of the targets."""
 
@@ -137,8 +144,10 @@ class Gathered:
 
     @property
     def wanting(self) -> bool:
-        """Whether more targets are of use."""
-        return self._rows < SCORED and not self.foreign
+        """Whether more targets are of use: of a step whose inputs are kept they always are."""
+        # Asked before the step is taken and after it, when the next one is being taken.
+        paired = bool(self._steps[0]) and self.now is not None and self.now() - self._steps[0][-1] <= 1
+        return (self._rows < SCORED or paired) and not self.foreign
 
     @property
     def batch_size(self) -> int | None:
@@ -180,8 +189,39 @@ class Gathered:
         if target is not None and self.function is not None and self.like is not None:
             record(run, "constant", lambda: self._constant(target))
 
+    def ask_the_data(self, run: Run) -> None:
+        """Put ``signal`` into a run that learnt nothing and has no cause: whether there is anything to learn.
+
+        Last of all, since it takes a second or two, and since a fault of the loop comes before the data's.
+        What is `SLOW` may have nothing to learn.
+        """
+        if self.foreign or run.facts.get("rivals") or not progress(run).standing or run.status == "diverged":
+            return
+        if all(each.severity == "info" or each.symptom in SLOW for each in judge(run).findings):
+            with undisturbed():
+                record(run, "signal", self._signal)
+
     def _telling(self) -> dict[str, Any] | None:
-        """Which steps of the sequences tell the targets, of the steps of the loop whose both are kept."""
+        """Which steps of the sequences tell the targets."""
+        pairs = self._pairs()
+        return None if pairs is None else telling.measure(*pairs)
+
+    def _signal(self) -> dict[str, Any] | None:
+        """Whether the inputs say anything about the targets."""
+        pairs = self._pairs()
+        if pairs is None:
+            return None
+        given, target = pairs
+        if len(given) != self._asked[0]:
+            # A row that comes again in a later epoch would be known by heart where it is held out.
+            _, first = np.unique(given.reshape(len(given), -1).numpy(), axis=0, return_index=True)
+            once = given[first], target[first]
+            found = signal.measure(Problem(model=nn.Identity(), objective=functional.mse_loss, train=once))
+            self._asked = len(given), None if found is None else found | {"watched": True}
+        return self._asked[1]
+
+    def _pairs(self) -> tuple[Tensor, Tensor] | None:
+        """Inputs and targets of the steps whose both are kept, row by row; None of no such step."""
         mine, theirs = self._steps
         pairs = [
             (self.inputs[i], self.targets[theirs.index(step)])
@@ -192,7 +232,7 @@ class Gathered:
         if not pairs:
             return None
         given, target = (torch.cat(each).cpu() for each in zip(*pairs, strict=True))
-        return telling.measure(given, target)
+        return given, target
 
     def _sizes(self) -> dict[int, torch.Size]:
         """The sizes of the targets by step, of the steps in which one was heard."""

@@ -213,6 +213,7 @@ class Monitor:
             run.facts["constant"] = {"loss": loss}
         unseen.in_loop(run, self._mixed)
         held_out.conclude(run, same=None, said=self._named)
+        self._gathered.ask_the_data(run)
 
     def _look_at_data(self, run: Run) -> None:
         if self.data is None:
