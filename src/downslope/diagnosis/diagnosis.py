@@ -14,6 +14,7 @@ from downslope.diagnosis import counted
 from downslope.diagnosis.early import little, short
 from downslope.diagnosis.partly import partly
 from downslope.diagnosis.progress import progress
+from downslope.diagnosis.spent import unmeasured
 from downslope.diagnosis.symptom import registry
 from downslope.diagnosis.unjudged import halted, unknown
 
@@ -108,6 +109,8 @@ class Diagnosis:
                 "something that was compared came much further, and the budget ended before its causes could "
                 'be tried: why is not known (a budget in steps, such as "1000 steps", leaves none out)'
             )
+        if self.root is None and unmeasured(self.run) is not None:
+            return "no fault is certain, but the schedule took the rate away while the loss still fell"
         if self.healthy and self.verdict.startswith("ENDED FAR"):
             return "no cause was found, though something that was compared came further"
         return partly(self.run, [*(name for name, _ in self.cleared), *self.symptoms])

@@ -16,13 +16,17 @@ from numpy.typing import NDArray
 
 from downslope.core.run import Run
 from downslope.diagnosis.early import FEWEST, SURE
-from downslope.diagnosis.progress import FAR, Progress
+from downslope.diagnosis.progress import FAR, Progress, progress
 
 _Numbers = NDArray[np.float64]
 
 GONE = 0.01
 """Share of a run's highest rate at which, and below which, it is practically nothing: a hundred steps do what
 one did. Convention; a cosine spends 6 % of its steps there, a step decay by 10 gets there by its second."""
+
+VANISHED, REST = 1e-4, 1 / 3
+"""The same at which a step does nothing at all, and the share of the steps taken there from which it is asked
+how the loss stood when the rate went, though nothing says how far it could have come. Convention."""
 
 MOST = 0.5
 """Share of the steps beyond which the rate was gone for the greater part of the run."""
@@ -51,6 +55,11 @@ class Spent:
     """Sum of all rates, counted in steps at the highest."""
     falling: bool
     """Whether the loss was still falling when the rate went (`TURN`)."""
+    late: bool = False
+    """Whether it fell beyond its noise over the second half of what rate there was; or over all of it, where
+    that weighs no more than the steps from which an end can be told from a beginning."""
+    nothing: float = 0.0
+    """Share of the steps taken at `VANISHED` of the highest rate or less."""
 
     @property
     def share(self) -> float:
@@ -67,6 +76,17 @@ class Spent:
         if not how.ended_far or how.diverged:
             return False
         return self.falling or (how.standing and self.weight < FEWEST)
+
+
+def unmeasured(run: Run) -> Spent | None:
+    """A rate that vanished while the loss fell, in a run of which nothing says how far it could have come.
+
+    None for a run that a constant guess or a trial measures, and where the loss stood when the rate went.
+    """
+    if progress(run).share is not None or run.facts.get("rivals") or progress(run).solved:
+        return None
+    gone = spent(run)
+    return gone if gone is not None and gone.nothing > REST and (gone.falling or gone.late) else None
 
 
 def spent(run: Run) -> Spent | None:
@@ -91,21 +111,27 @@ def spent(run: Run) -> Spent | None:
     losses = run.history.series("train_loss")
     known = np.isin(series.steps, losses.steps).all() and len(losses.steps) == len(rates)
     values = (-1.0 if run.maximize else 1.0) * losses.values
+    falling, late = False, False
+    if known and np.isfinite(values).all():
+        falling, late = _falling(values, rates, weights, first)
     return Spent(
         peak=peak,
         last=float(rates[-1]),
         since=int(series.steps[first]),
         steps=count,
         weight=float(weights.sum()),
-        falling=bool(known and np.isfinite(values).all()) and _falling(values, rates, weights, first),
+        falling=falling,
+        late=late,
+        nothing=float(lasting[rates <= VANISHED * peak * (1 + 1e-9)].sum()) / count,
     )
 
 
-def _falling(losses: _Numbers, rates: _Numbers, weights: _Numbers, first: int) -> bool:
-    """Whether the loss fell too slowly to have arrived by the recorded step `first`, beyond its noise.
+def _falling(losses: _Numbers, rates: _Numbers, weights: _Numbers, first: int) -> tuple[bool, bool]:
+    """Whether the loss fell too slowly to have arrived by the recorded step `first`; and `Spent.late`.
 
-    The weights stand still afterwards: the spread of those losses is the noise of the batches. Many steps at
-    a high rate may have reached a floor, below which any decay leads: then only they are looked at.
+    Both beyond its noise: the weights stand still afterwards, and the spread of those losses is the noise of
+    the batches. Many steps at a high rate may have reached a floor, below which any decay leads: then only
+    they are looked at.
     """
     noise, few = float(losses[first:].std()), weights.sum() < FEWEST
     part = first if few else int(np.flatnonzero(rates >= 0.5 * rates.max())[-1]) + 1
@@ -114,8 +140,11 @@ def _falling(losses: _Numbers, rates: _Numbers, weights: _Numbers, first: int) -
     middle = losses[:part][(way >= 0.4) & (way <= 0.6)]
     end = losses[first:] if few else losses[:part][way >= 0.9]
     if not len(middle):
-        return False
+        return False, False
     fall = float(begun.mean() - end.mean())
-    slack = float(middle.mean() - end.mean()) - (1.0 - TURN) * fall
+    rest = float(middle.mean() - end.mean())
+    slack = rest - (1.0 - TURN) * fall
     error = noise * math.sqrt(1 / len(begun) + 1 / len(middle) + 1 / len(end))
-    return fall > SURE * error and slack > SURE * error
+    late = rest > SURE * noise * math.sqrt(1 / len(middle) + 1 / len(end))
+    fell = fall > SURE * error
+    return fell and slack > SURE * error, late or (few and fell)

@@ -170,3 +170,47 @@ def test_a_recipe_is_given_its_rate_back(monkeypatch: pytest.MonkeyPatch) -> Non
     assert str(result.root.remedies[0]) == "schedule falling_away -> constant"
     assert diagnosed(*result.root.remedies[0].apply(task, ill)).healthy
     assert diagnosed(task, recipe(schedule="cosine")).healthy
+
+
+def own(rates: Any, losses: Any, **facts: Any) -> Run:
+    """A watched run on a loss of its own: neither a constant guess nor a floor is known; it is negative."""
+    made = scheduled(rates, losses, **facts)
+    made.facts.pop("constant", None)
+    made.facts.pop("output", None)
+    return made
+
+
+NOISE = np.random.default_rng(1).normal(0.0, 0.002, STEPS)
+FALLS = {"a fast fall": 8.0, "an even fall": 0.1}
+
+
+@pytest.mark.parametrize("name", FALLS)
+@pytest.mark.parametrize("gamma", [0.8, 0.9, 0.95])
+def test_of_a_loss_nobody_knows_a_rate_gone_too_early_is_told_and_not_called_healthy(
+    name: str, gamma: float
+) -> None:
+    rates = 1e-3 * gamma**T
+    way = np.cumsum(rates) / rates.sum()
+    fall = (1 - np.exp(-FALLS[name] * way)) / (1 - np.exp(-FALLS[name]))
+    found = judge(own(rates, -0.2 - 0.3 * fall + NOISE))
+    assert "learning-rate-too-low" in found.symptoms, str(found)
+    assert sick(found.run) is (name == "an even fall")
+    assert found.root is not None or found.reserve.startswith("no fault is certain")
+    assert "nothing to fix" not in str(found)
+
+
+@pytest.mark.parametrize("name", LASTING)
+def test_of_a_loss_nobody_knows_a_rate_that_lasts_is_healthy(name: str) -> None:
+    rates = LASTING[name]
+    way = np.cumsum(rates) / rates.sum()
+    found = judge(own(rates, -0.2 - 0.6 * (1 - np.exp(-5 * way)) + NOISE))
+    assert found.healthy
+    assert not found.reserve
+    assert "learning-rate-too-low" not in found.symptoms
+
+
+def test_of_a_loss_nobody_knows_a_rate_that_waited_for_the_end_of_learning_is_healthy() -> None:
+    rates = np.where(T < 200, 0.1, 1e-7)
+    found = judge(own(rates, -0.2 - 0.6 * (1 - np.exp(-T / 15)) + NOISE))
+    assert found.healthy
+    assert not found.reserve

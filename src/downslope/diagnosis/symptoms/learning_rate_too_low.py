@@ -32,7 +32,7 @@ from downslope.diagnosis.proof import (
     trying,
 )
 from downslope.diagnosis.rates import best_rate, own_rate, rates_tried
-from downslope.diagnosis.spent import GONE, MOST, Spent, spent
+from downslope.diagnosis.spent import GONE, MOST, Spent, spent, unmeasured
 from downslope.diagnosis.symptom import Clear, Unknown, Verdict, symptom
 from downslope.diagnosis.unfinished import BOUGHT, TOLD, unfinished
 
@@ -76,6 +76,8 @@ def learning_rate_too_low(run: Run) -> Verdict:
     moved = "" if math.isnan(update) else f", median update {update:.2g} of the weights"
     if how.diverged:
         return Clear("the run left the finite numbers")
+    if (gone := unmeasured(run)) is not None:
+        return _of_schedule(run, gone, "warning" if gone.falling else "info")
     if not how.ended_far and inflated(run):
         return Unknown("inputs or weights out of scale made the first loss: it says not how far the run came")
     if not how.ended_far:
@@ -114,6 +116,10 @@ def _by_schedule(run: Run, gone: Spent) -> Verdict | None:
     severity = settle(run, "learning-rate-too-low", strong=certain)
     if severity is None:
         return Clear(refuted(run, "learning-rate-too-low"))
+    return _of_schedule(run, gone, severity)
+
+
+def _of_schedule(run: Run, gone: Spent, severity: Severity) -> Finding:
     schedule = None if run.recipe is None else run.recipe.schedule
     edit: Edit = Advice(
         "step the scheduler once an epoch, after the loop over its batches, or give it a gamma or a T_max "
@@ -121,6 +127,7 @@ def _by_schedule(run: Run, gone: Spent) -> Verdict | None:
     )
     if schedule is not None:
         edit = SetRecipe({"schedule": "constant"}, {"schedule": schedule})
+    open_ = " How far it could have come is not known." if unmeasured(run) is not None else ""
     return Finding(
         symptom="learning-rate-too-low",
         title="learning rate too low",
@@ -136,7 +143,7 @@ def _by_schedule(run: Run, gone: Spent) -> Verdict | None:
         also=proved(run, "learning-rate-too-low"),
         message=f"The schedule took the rate from {gone.peak:.3g} to {gone.last:.3g}, and to a hundredth of "
         f"it by step {gone.since} of {gone.steps}: together all steps weigh as much as {gone.weight:.0f} at "
-        f"{gone.peak:.3g}.{tried(run, 'learning-rate-too-low')}",
+        f"{gone.peak:.3g}.{open_}{tried(run, 'learning-rate-too-low')}",
         remedies=(edit,),
         source=_SOURCE,
     )
