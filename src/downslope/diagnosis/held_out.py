@@ -63,7 +63,7 @@ class HeldOut:
         self.shown = Overheard()
         """Batches of what was scored, as the model was handed them."""
         self.chosen: Place | None = None
-        """The place whose scores counted for the run that was concluded last."""
+        """The place whose scores counted for the latest run, where they are of the loss trained by."""
 
     def trained_on(self, target: Tensor) -> Tensor:
         """The same; noted is how many examples it holds."""
@@ -111,7 +111,8 @@ class HeldOut:
             run.facts["not_measured"]["ending"] = NOTHING
             return
         same, passes, call = max(reversed(found), key=lambda each: (each[0], len(each[1])))
-        self.chosen = next(place for place, each in self._calls.items() if each is call)
+        if same:  # another function may want other outputs, such as a probability in eval mode
+            self.chosen = next(place for place, each in self._calls.items() if each is call)
         share = run.summary["steps"] / max(span[1] - span[0] + 1, 1)
         error, examples = math.nan, 0
         for step, rows in passes.items():
@@ -125,7 +126,7 @@ class HeldOut:
 
     @property
     def kept(self) -> Shown | None:
-        """Batches of the place that counted; None where there was none."""
+        """Batches of the place that counted; None where there was none, or it scores by another loss."""
         return None if self.chosen is None else self.shown.parts.get(self.chosen)
 
 

@@ -25,11 +25,14 @@ from downslope.diagnosis.compiled import graphs, plain_module
 from downslope.diagnosis.measure.modes import still
 from downslope.diagnosis.measure.shift import Answers, Part, chunks, first_changed
 
-BATCHES = 8
-"""Batches of a part that are kept, at most."""
+BATCHES, ROWS = 16, 512
+"""Batches of a part that are kept, and their examples, at most."""
 
 MOST = 1_000_000
 """Numbers that are kept of a part, at most."""
+
+HUGE = 16_000_000
+"""Numbers of a batch that is held until it is scored, at most."""
 
 PATIENCE = 20_000
 """Calls of modules after which nobody waits any longer for the one that made what is scored."""
@@ -66,43 +69,49 @@ class Shown:
 
     def __init__(self) -> None:
         self.passes: list[Pass] = []
-        self._latest: tuple[nn.Module, Any, Mapping[str, Any], Any, bool] | None = None
+        self._latest: tuple[nn.Module, Any, dict[str, Any], list[Tensor], bool] | None = None
         self._numbers = 0
 
     @property
     def full(self) -> bool:
         """Whether nothing more is kept."""
-        return len(self.passes) >= BATCHES or self._numbers >= MOST
+        rows = sum(len(each.target) for each in self.passes)
+        return len(self.passes) >= BATCHES or rows >= ROWS or self._numbers >= MOST
 
     def called(self, module: nn.Module, args: Any, kwargs: Mapping[str, Any], made: Any) -> None:
         """A model was called; its output may be scored next."""
-        if not self.full:
-            self._latest = module, args, kwargs, made, module.training
+        self._latest = None
+        given = batches.tensors((args, dict(kwargs))) if not self.full else []
+        # What was made by something that is trained is no data; and no graph is kept beyond the step.
+        if given and not any(each.requires_grad for each in given) and _numbers(given) <= HUGE:
+            outputs = [each.detach() for each in batches.tensors(made) if each.dim()]
+            self._latest = module, args, dict(kwargs), outputs, module.training
 
-    def scored(self, handed: Tensor, target: Tensor, latest: Shown | None = None) -> bool:
+    def scored(self, handed: Tensor, target: Tensor) -> bool:
         """A loss compared `handed`; whether that is what the latest call made, so that both are kept."""
-        source = self if latest is None else latest
-        found, source._latest = source._latest, None
+        found, self._latest = self._latest, None
         if found is None or self.full or not handed.dim():
             return False
-        module, args, kwargs, made, training = found
+        module, args, kwargs, outputs, training = found
         rows = len(handed)
-        given = batches.tensors((args, dict(kwargs)))
-        outputs = [each for each in batches.tensors(made) if each.is_floating_point() and each.dim()]
-        if not given or given[0].requires_grad or not any(_same(each, handed) for each in outputs):
+        given = batches.tensors((args, kwargs))
+        if not any(_same(each, handed) for each in outputs):
             return False
         if any(each.shape[:1] != (rows,) for each in (*given, target)):
             return False
-        numbers = sum(each.numel() for each in given)
-        if self._numbers + numbers > MOST and self.passes:
-            self._numbers = MOST
-            return False
-        kept, named = batches.map_tensors(lambda leaf: leaf.detach().clone(), (args, dict(kwargs)))
-        new = Pass(weakref.ref(module), kept, named, training, tuple(handed.shape), target.detach().clone())
+        # Of a batch with all of the data some rows are kept, from its whole length.
+        step = max(-(-rows // ROWS), -(-_numbers(given) // MOST))
+        kept, named = batches.map_tensors(lambda leaf: leaf[::step].clone(), (args, kwargs))
+        left = target.detach()[::step].clone()
+        new = Pass(weakref.ref(module), kept, named, training, (len(left), *handed.shape[1:]), left)
         if not self.passes or _fits(new, self.passes[0]):
-            self._numbers += numbers
+            self._numbers += _numbers(batches.tensors((kept, named)))
             self.passes.append(new)
         return True
+
+
+def _numbers(given: list[Tensor]) -> int:
+    return sum(each.numel() for each in given)
 
 
 def _same(made: Tensor, handed: Tensor) -> bool:
@@ -135,7 +144,7 @@ class Overheard:
 
     def __init__(self) -> None:
         self.parts: dict[Any, Shown] = {}
-        self._now = Shown()
+        self._call: tuple[nn.Module, Any, Any, Any] | None = None
         self._handle: RemovableHandle | None = None
         self._calls = 0
         self._vain = 0
@@ -168,7 +177,7 @@ class Overheard:
         if self._calls > PATIENCE or torch.compiler.is_compiling():
             self.close()
         elif not torch.is_grad_enabled():
-            self._now.called(module, args, kwargs, made)
+            self._call = module, args, kwargs, made
 
     def scored(self, place: Any, handed: Tensor, target: Tensor) -> None:
         """A score was computed at `place` in the script."""
@@ -177,14 +186,17 @@ class Overheard:
             self.close()
         elif self._handle is None:
             self.wait()
-        elif part.scored(handed, target, self._now):
-            self._calls = self._vain = 0
+        elif self._call is not None:
+            part.called(*self._call)
+            self._call = None
+            if part.scored(handed, target):
+                self._calls = self._vain = 0
 
     def close(self) -> None:
         """Hear no more."""
         if self._handle is not None:
             self._handle.remove()
-            self._handle, self._now = None, Shown()
+            self._handle = self._call = None
 
 
 def part_of(shown: Shown, function: Loss, *, training: bool | None = None) -> Part | None:

@@ -252,9 +252,10 @@ class Taps:
 
         def scored(*args: Any, **kwargs: Any) -> Any:
             value = original(*args, **kwargs)
-            if isinstance(value, Tensor) and transformed(value):
+            # First of all: a compiler that traces this cannot see through what asks for a transform.
+            if torch.compiler.is_compiling() or (isinstance(value, Tensor) and transformed(value)):
                 return value
-            if (listener.listening or not torch.is_grad_enabled()) and not torch.compiler.is_compiling():
+            if listener.listening or not torch.is_grad_enabled():
                 self._tell(listener.scored, original, args, kwargs, value)
             return value
 

@@ -362,3 +362,95 @@ def test_nothing_is_left_in_torch_after_a_script(tmp_path: Path) -> None:
     told(tmp_path, "pass")
     assert len(hooks) == before
     assert nn.Module.train is train
+
+
+FULL = """
+import gc, weakref
+import torch
+from torch import nn
+from torch.nn import functional as F
+from tests.diagnosis.symptoms.test_dataset_shift import bytes_of, convolution, pictures
+torch.manual_seed(0)
+(X, Y), (XV, YV) = pictures({rows}, 0), pictures(160, 1)
+{model}
+rule = torch.optim.Adam(model.parameters(), lr=3e-3)
+for epoch in range({epochs}):
+    model.train()
+    for rows in torch.randperm(len(X)).split(32):
+        rule.zero_grad()
+        {train}
+        rule.step()
+    model.eval()
+    with torch.no_grad():
+        {score}
+"""
+TRAIN = "F.cross_entropy(model(X[rows]), Y[rows]).backward()"
+PROBABLE = """
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner = convolution()
+    def forward(self, x):
+        out = self.inner(x)[:, 0]
+        return out if self.training else torch.sigmoid(out)
+model, Y, YV = Net(), (Y < 2).float(), (YV < 2).float()
+"""
+NOISY = "F.cross_entropy(model(X[rows] + torch.randn(len(rows), 3, 8, 8)), Y[rows]).backward()"
+MIXED = """
+a, b = rows, rows[torch.randperm(len(rows))]
+        wanted = 0.7 * F.one_hot(Y[a], 4) + 0.3 * F.one_hot(Y[b], 4)
+        F.cross_entropy(model(0.7 * X[a] + 0.3 * X[b]), wanted).backward()
+""".strip()
+QUIET = {
+    "a probability in eval mode": {
+        "model": PROBABLE,
+        "train": "F.binary_cross_entropy_with_logits(model(X[rows]), Y[rows]).backward()",
+        "score": "print(F.binary_cross_entropy(model(XV), YV).item())",
+    },
+    "dropout": {"model": "model = nn.Sequential(nn.Dropout(0.5), convolution())"},
+    "batch norm": {"model": "model = nn.Sequential(nn.BatchNorm2d(3), convolution())"},
+    "noise on the training inputs": {"train": NOISY},
+    "pairs that are mixed": {"train": MIXED},
+    "a scale that the model takes off": {
+        "model": "model, XV = nn.Sequential(nn.InstanceNorm2d(3), convolution()), 40 * XV",
+    },
+    "only the share of right answers": {"score": "print((model(XV).argmax(1) == YV).float().mean().item())"},
+    "by heart": {"rows": 40, "epochs": 60, "model": "model, Y = convolution(), torch.randint(4, (40,))"},
+    "the training data scored": {"score": "print(F.cross_entropy(model(X), Y).item())"},
+    "a validation after 60 steps": {"epochs": 6},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", QUIET)
+def test_scripts_that_do_something_odd_and_are_prepared_alike_hear_nothing_of_it(
+    name: str, tmp_path: Path
+) -> None:
+    how = {"rows": 320, "model": "model = convolution()", "train": TRAIN, "score": WHOLE, "epochs": 10}
+    path = tmp_path / "train.py"
+    path.write_text(FULL.format(**how | QUIET[name]), encoding="utf-8")
+    with contextlib.redirect_stdout(io.StringIO()):
+        result, status = watch_script(path)
+    assert result is not None
+    assert status == 0
+    quiet(result)
+    assert found(result, "mode-gap") is None
+    assert result.healthy or name == "by heart"
+
+
+def test_no_graph_is_held_beyond_its_step(tmp_path: Path) -> None:
+    train = (
+        "made = model(X[rows]); lost = made.square().mean(); lost.backward(); seen.append(weakref.ref(made))"
+    )
+    score = "del made, lost; gc.collect(); print(sum(each() is not None for each in seen))"
+    path = tmp_path / "train.py"
+    how = {
+        "rows": 64,
+        "model": "model, seen = convolution(), []",
+        "train": train,
+        "score": score,
+        "epochs": 3,
+    }
+    path.write_text(FULL.format(**how), encoding="utf-8")
+    with contextlib.redirect_stdout(io.StringIO()) as out:
+        watch_script(path)
+    assert out.getvalue().split() == ["0", "0", "0"]
