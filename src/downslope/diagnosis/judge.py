@@ -16,6 +16,7 @@ from downslope.diagnosis.diagnosis import Diagnosis
 from downslope.diagnosis.early import inflated, little, short, sudden
 from downslope.diagnosis.progress import progress
 from downslope.diagnosis.proof import as_tried, trial_of
+from downslope.diagnosis.structure import structural
 from downslope.diagnosis.symptom import Clear, Unknown, missing, registry
 from downslope.diagnosis.unjudged import by_the_end, halted, interrupted, withdraw
 
@@ -49,8 +50,11 @@ def judge(run: Run) -> Diagnosis:
         else:
             findings.append(_told(found, run))
     if short(run) or halted(run):  # what a trial has proved stays proved
+        sure = structural(run)
         findings = [
-            replace(f, severity="info") if trial_of(run, f.symptom) is None and by_the_end(f.symptom) else f
+            replace(f, severity="info")
+            if trial_of(run, f.symptom) is None and by_the_end(f.symptom) and f.symptom not in sure
+            else f
             for f in findings
         ]
     result.interrupted = interrupted(run)

@@ -10,6 +10,7 @@ step counts as cleared, so that what the generator's pass leaves in a discrimina
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Iterator
 from typing import Any, cast
 from weakref import finalize, ref
@@ -19,6 +20,7 @@ from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 
 from downslope.diagnosis.hand import Hand
+from downslope.diagnosis.passes import Passes
 from downslope.diagnosis.settings import parameters_of
 
 TRIED = 8
@@ -41,7 +43,10 @@ class Leftover:
         self.seen: list[int] = []
         self.kept: list[int] = []
         self.next: float = 1
+        self.unused: list[tuple[int, float]] = []
         self._asked: list[_Asked] = []
+        self._passes: Passes | None = None
+        self._of: Tensor | None = None
 
     def turn(self, step: int, optimizer: torch.optim.Optimizer) -> None:
         """After `step`, which is not before `next`: look at what was heard, or begin to hear."""
@@ -62,6 +67,8 @@ class Leftover:
             found = next(_nonzero(half), None)
             if found is not None:
                 self._asked.append(_Asked(found))
+                if self._passes is None and found.numel() > 1:
+                    self._of, self._passes = found, Passes(found, {id(p) for p in held})
 
     def _heard(self, step: int) -> None:
         found = [each.verdict for each in self._asked]
@@ -69,12 +76,19 @@ class Leftover:
             self.kept.append(step)
         if True in found or False in found:
             self.seen.append(step)
+        if self._passes is not None and self._of is not None and self._passes.count:
+            share = self._passes.share(self._of)
+            if share is not None:
+                self.unused.append((self._passes.count, share))
         self.drop()
 
     def drop(self) -> None:
         """Listen no more."""
         while self._asked:
             self._asked.pop().drop()
+        if self._passes is not None:
+            self._passes.drop()
+        self._passes = self._of = None
 
     def measured(self) -> dict[str, Any] | None:
         """``seen`` and ``kept``, how many steps; ``first`` kept one; ``late``, the share of them in the later
@@ -88,6 +102,21 @@ class Leftover:
             "kept": len(self.kept),
             "first": self.kept[0] if self.kept else None,
             "late": sum(each in self.kept for each in later) / len(later),
+        }
+
+    def wasted(self) -> dict[str, Any] | None:
+        """``seen``, steps that were looked at; ``passes``, backward passes for one of them; ``share``, that
+        of the passes whose gradient no step used, both medians over the later half. None where that is not
+        known.
+        """
+        later = self.unused[len(self.unused) // 2 :]
+        if not later:
+            return None
+        passes, shares = zip(*later, strict=True)
+        return {
+            "seen": len(self.unused),
+            "passes": statistics.median(passes),
+            "share": statistics.median(shares),
         }
 
 

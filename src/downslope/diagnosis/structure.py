@@ -17,6 +17,10 @@ from downslope.diagnosis.proof import trial_of
 DIFFERENT = 1e-3
 """Relative difference of the loss on aligned shapes from which another thing was computed."""
 
+UNUSED = 0.75
+"""Share of the backward passes whose gradient no step used, from which steps are missing. Convention; a pass
+for each of two or three losses apart leaves up to 0.67 on purpose."""
+
 _BARRED: Mapping[str, str] = {
     "objective-mismatch": "every output is compared with every target",
     "non-differentiable": "no gradient comes out of the objective",
@@ -41,7 +45,8 @@ def structural(run: Run) -> set[str]:
     """Ids of the symptoms that `run` shows by its code alone: they stand before any scale of the data."""
     objective: Mapping[str, Any] = run.facts.get("objective") or {}
     flow: Mapping[str, Any] = run.facts.get("flow") or {}
-    found = {"stale-gradients"}
+    unused: Mapping[str, Any] = run.facts.get("unused") or {}
+    found = {"stale-gradients"} | ({"too-few-steps"} if unused.get("share", 0.0) >= UNUSED else set[str]())
     if broadcast(objective) is not None or objective.get("crossed"):
         found.add("objective-mismatch")
     if not objective.get("gradient", 1.0):

@@ -311,6 +311,8 @@ class Track:
         facts["alike"] = alike.still(self.eye.layers, (each.inner for each in self.eye.observers.values()))
         if (left := self._leftover.measured()) is not None:
             facts["leftover"] = left
+        if (unused := self._leftover.wasted()) is not None:
+            facts["unused"] = unused
         if (flow := self.holding.measured()) is not None:
             facts["flow"] = flow
         if (lags := self.eye.memory.measured()) is not None:

@@ -9,16 +9,20 @@ Source: Li et al. 2018, Hyperband, section 2 (what a resource buys); a trial of 
 
 from __future__ import annotations
 
-from downslope.core.edits import SetRecipe
-from downslope.core.finding import Evidence, Finding, Where
+from downslope.core.edits import Advice, SetRecipe
+from downslope.core.finding import Evidence, Finding, Severity, Where
 from downslope.core.run import Run
-from downslope.diagnosis.progress import progress
+from downslope.diagnosis.progress import progress, table
 from downslope.diagnosis.proof import answered, not_tried, proved, refuted, settle, tried, trying
+from downslope.diagnosis.structure import UNUSED
 from downslope.diagnosis.symptom import Clear, Unknown, Verdict, symptom
 from downslope.diagnosis.unfinished import BOUGHT, FALLING, unfinished
 
 TIMES, SHORT, LONGER = 3, 150, 10
 """How much longer the trial is; and from how few steps down it is longer still, because that costs little."""
+
+OFTEN = 3
+"""Steps, at least, between which that has to be seen. Convention."""
 
 _SOURCE = "a trial three times as long; bench/diagnosis"
 
@@ -32,8 +36,10 @@ _SOURCE = "a trial three times as long; bench/diagnosis"
     source=_SOURCE,
 )
 def too_few_steps(run: Run) -> Verdict:
-    """The loss still falls at the end of a run that is far from what is reachable."""
+    """The loss still falls at the end of a run that is far from what is reachable, or steps were left out."""
     how = progress(run)
+    if (left := _left_out(run)) is not None:
+        return left
     said = f"over its last fifth the loss fell by {max(how.falling, 0.0):.1%} of the way"
     if not unfinished(run):
         return Clear(said)
@@ -66,4 +72,34 @@ def too_few_steps(run: Run) -> Verdict:
         message=f"{said[0].upper()}{said[1:]}, and it was far from done.{tried(run, 'too-few-steps')}",
         remedies=(SetRecipe({key: times * int(given or 1)}, {key: given}),),
         source=_SOURCE,
+    )
+
+
+def _left_out(run: Run) -> Verdict | None:
+    """The verdict on a loop that clears most gradients before any step uses them; None where it does not."""
+    unused, how = table(run, "unused"), progress(run)
+    if unused.get("share", 0.0) < UNUSED or unused["seen"] < OFTEN:
+        return None
+    count = float(unused["passes"])
+    said = f"{count:g} backward passes for one step, and {unused['share']:.0%} of them cleared unused"
+    if how.share is not None and not how.ended_far:
+        return Clear(f"{said}, but the run came far enough")
+    severity: Severity = "critical" if how.standing else "warning" if how.ended_far else "info"
+    return Finding(
+        symptom="too-few-steps",
+        title="gradients that no step uses",
+        severity=severity,
+        evidence=Evidence(
+            name="backward passes whose gradient was cleared before any step used it",
+            value=float(unused["share"]),
+            threshold=UNUSED,
+            unit="share of the passes between two steps",
+            provenance="0 where every gradient is used, by itself or added to others",
+        ),
+        message=f"{said[0].upper()}{said[1:]}: the loop clears the gradients more often than it steps, and a "
+        "step goes along the last batch alone.",
+        remedies=(
+            Advice("call optimizer.step() after every loss.backward(), inside the loop over the batches"),
+        ),
+        source="torch.optim: zero_grad, backward and step belong to each other",
     )
