@@ -23,7 +23,7 @@ from downslope.diagnosis.hand import Hand
 from downslope.diagnosis.holding import never_stepped
 from downslope.diagnosis.inquest import autopsy
 from downslope.diagnosis.leaves import leaves
-from downslope.diagnosis.losses import crossed, objective_of
+from downslope.diagnosis.reader import Reader
 from downslope.diagnosis.renewed import renewed
 from downslope.diagnosis.role import Role
 from downslope.diagnosis.served import sums
@@ -31,7 +31,6 @@ from downslope.diagnosis.settings import parameters_of
 from downslope.diagnosis.several import Candidate, suspect
 from downslope.diagnosis.track import Track
 from downslope.diagnosis.trainings import ranked
-from downslope.objectives.meaning import Meaning
 
 MOST = 16
 """Optimizers that are followed at once."""
@@ -76,12 +75,12 @@ class Audience:
         self._walked = 0
         self._scaled: dict[int, tuple[Tensor, Tensor]] = {}
         self._graph: Any = None
-        self._crossed: tuple[int, ...] | None = None
         self._autopsy: dict[str, Any] | None = None
         self._sums: list[tuple[Tensor | float, tuple[int, Tensor, Tensor | None]]] = []
         self._dataset: Any = None
         self._training: set[int] = set()
         self._target: Tensor | None = None
+        self._reader = Reader()
         self._steps = 0
         self._new = 0
         """Optimizers that have not stepped yet."""
@@ -236,7 +235,7 @@ class Audience:
         if call is None:
             if self._graph is not None and role.meaning is None and role.gathered.meaning is None:
                 role.meaning = self._graph
-                role.gathered.crossed = self._crossed
+                role.gathered.crossed = self._reader.crossed
             role.mixed = role.mixed or self._graph is None
             return
         if call is True:
@@ -288,7 +287,9 @@ class Audience:
             loss = kept[1]
         calls, self._calls = self._calls, []
         call = calls[0] if len(calls) == 1 and calls[0].value is loss else source(loss, calls)
-        self._graph = None if call is not None else self._discovered(loss)
+        if call is None and not calls:
+            call = self._reader.call(loss, self.roles.values(), bool(self._new))
+        self._graph = None if call is not None else self._reader.discovered(loss, self.roles.values())
         self._walk(loss)
         value = loss if call is None or call.value.numel() != 1 else call.value
         read: Tensor | float = value.item() if value.is_cpu else value.detach().clone()
@@ -296,7 +297,7 @@ class Audience:
             self._autopsy = autopsy(loss)
             for role in self.roles.values():
                 role.fell()
-        if call is not None and (kept_of := sums(call.args[0], call.args[1])) is not None:
+        if call is not None and call.args and (kept_of := sums(call.args[0], call.args[1])) is not None:
             self._sums.append((read, kept_of))
         # The graph of the loss is the script's: nothing of it is kept beyond this.
         self._pending.append((read, None if call is None else self._kept(call)))
@@ -315,19 +316,11 @@ class Audience:
 
     def _kept(self, call: Call) -> Call | Literal[True]:
         """The call without its graph while its targets are of use; else only that there was one."""
-        if not self._new and not any(role.gathered.wanting for role in self.roles.values()):
+        wanted = self._new or any(role.gathered.wanting for role in self.roles.values())
+        if not wanted or not call.args:
             return True
         given = (call.args[0].detach(), *call.args[1:])
         return call._replace(args=given, value=call.value.detach())
-
-    def _discovered(self, loss: Tensor) -> Meaning | None:
-        """The objective of a loss that was written out by hand, from its graph."""
-        # Of several models the one that was called last has made what the loss is of.
-        last = max((r for r in self.roles.values() if r.met < math.inf), key=lambda r: r.met, default=None)
-        output = None if last is None else last.track.eye.output
-        found = objective_of(loss, (output or {}).get("activation"))
-        self._crossed = None if found is None else crossed(loss)
-        return None if found is None else Meaning(found.expects, None, found.name, "mean")  # type: ignore[arg-type]
 
     # -- the rest -----------------------------------------------------------------------------------------
 

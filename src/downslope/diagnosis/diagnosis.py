@@ -11,7 +11,7 @@ from downslope.core.finding import Finding
 from downslope.core.plain import plain
 from downslope.core.run import Run
 from downslope.diagnosis import counted
-from downslope.diagnosis.early import little, short
+from downslope.diagnosis.early import inflated, little, short
 from downslope.diagnosis.partly import partly
 from downslope.diagnosis.progress import progress
 from downslope.diagnosis.spent import unmeasured
@@ -89,8 +89,8 @@ class Diagnosis:
         """Why a run without findings is not called healthy.
 
         It was ended by an error, its diagnosis was interrupted, it hardly began, ended far from what others
-        reach, learnt so little that nothing can be told, was not seen, or is only a part of what a script
-        trained.
+        reach, learnt so little that nothing can be told, fell from a first loss that inputs or weights out of
+        scale made, was not seen, or is only a part of what a script trained.
         """
         if self.run.status == "failed":
             return "nothing wrong was seen in the training until it stopped"
@@ -104,6 +104,8 @@ class Diagnosis:
             return "nothing wrong was seen, but little was learnt: only trials tell whether there is more"
         if short(self.run):
             return "nothing wrong was seen so far; the run is too short to tell"
+        if inflated(self.run) and not progress(self.run).ended_far:
+            return "nothing wrong was seen in what could be judged; whether anything was learnt is not known"
         if unknown(self.run):
             return (
                 "something that was compared came much further, and the budget ended before its causes could "

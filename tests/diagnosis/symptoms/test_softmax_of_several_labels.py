@@ -78,6 +78,8 @@ for at in batches(400):
 SOFT, OWN, SEVERAL = "torch.softmax(self.body(x), 1)", "torch.sigmoid(self.body(x))", "(S > 0).float()"
 BCE, ONE = "nn.BCELoss()(model(X[at]), T[at])", "F.one_hot(S.argmax(1), 6).float()"
 NOISY = "torch.where(torch.rand(640, 1) < 0.4, torch.eye(6)[torch.randint(6, (640,))], torch.eye(6)[C])"
+MSE, SQUARES = "F.mse_loss(model(X[at]), T[at])", "((model(X[at]) - T[at]) ** 2).mean()"
+ABS, ORDER = "F.l1_loss(model(X[at]), T[at])", "(torch.arange(6) <= S.argmax(1)[:, None]).float()"
 ROWS = "F.binary_cross_entropy(model(X[at]).softmax(-1), T[at])"
 SOME = "(S > 0).float() * (torch.rand(640, 6) < 0.33)"
 """About one label an example, now none, now three: what a softmax can say of it depends on the noise."""
@@ -96,6 +98,13 @@ SOME = "(S > 0).float() * (torch.rand(640, 6) < 0.33)"
         (SOFT, f"{ONE} * (torch.rand(640, 1) > 0.05)", BCE, False),
         (SOFT, NOISY, BCE, False),
         (SOFT, SOME, BCE, False),
+        (SOFT, SEVERAL, MSE, True),
+        (SOFT, SEVERAL, SQUARES, True),
+        (SOFT, ORDER, ABS, True),
+        (OWN, SEVERAL, MSE, False),
+        (SOFT, f"0.9 * {ONE} + 0.1 / 6", MSE, False),
+        (SOFT, "S.softmax(1)", ABS, False),
+        (SOFT, SOME, MSE, False),
     ],
 )
 def test_a_script_is_told_where_it_surely_costs(

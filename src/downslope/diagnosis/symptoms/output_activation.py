@@ -56,6 +56,8 @@ class _Fault:
     """Whether the output can never say what is wanted: then no trial is needed."""
     partial: bool = False
     """Whether only some of what is wanted is out of reach: a run that has hardly begun does not show it."""
+    mild: bool = False
+    """Whether the loss can do with it: only a run that stands is blamed on it."""
     sure: bool = True
     """Whether it costs something whatever the noise of the targets; otherwise only a trial tells."""
 
@@ -82,7 +84,8 @@ def output_activation(run: Run) -> Verdict:
     how = progress(run)
     trial = trial_of(run, "output-activation")
     fine = _scores_well(run) if trial is None else gain(trial) < BLUNDER
-    below = trial is None and output["expects"] == "log-probabilities" and (how.final or 0.0) < 0.0
+    likelihood = output["expects"] in ("log-probabilities", "probabilities")
+    below = trial is None and likelihood and (how.final or 0.0) < 0.0
     fine = fine and not fault.hopeless and not below
     if fine:
         severity = "info"
@@ -93,6 +96,7 @@ def output_activation(run: Run) -> Verdict:
     else:
         far = how.diverged or (how.share is not None and how.share < SOLVED)
         far = far and fault.sure and not (fault.partial and short(run))
+        far = far and (how.standing or not fault.mild)
         severity = settle(run, "output-activation", strong=far, material=BLUNDER) or "info"
     module = output.get("module")
     fell = f" It fell to {how.final:.3g}, where no likelihood can go." if below else ""
@@ -218,6 +222,8 @@ def _no_probability(output: Mapping[str, Any], expects: str, activation: str | N
         return _tied(output)
     if activation in ("sigmoid", "softmax", "hardsigmoid"):
         return None
+    if output.get("shared") and output["min"] >= 0:
+        return _shared_relu(output) if activation == "relu" else None
     if expects == "probabilities":
         if output["rows_sum_to_one"]:
             return None
@@ -238,7 +244,21 @@ def _no_probability(output: Mapping[str, Any], expects: str, activation: str | N
         f"{output['objective']} wants probabilities, the model puts out {output['min']:.3g} to "
         f"{output['max']:.3g}{_ending(activation)}.",
         edits,
-        hopeless=not inside,
+        # Clamped, one score is a hard sigmoid; of several the logarithm is 0 where all of them are above 1.
+        hopeless=not inside and not (output.get("clamped") and expects == "probability"),
+        mild=bool(output.get("clamped")) and expects == "probability",
+    )
+
+
+def _shared_relu(output: Mapping[str, Any]) -> _Fault:
+    """A ReLU whose outputs the loss divides by their sum."""
+    after = "put a softmax in the place of the relu at the end of the model"
+    return _Fault(
+        _number("least output", output["min"], 0.0, "log 0 has no end, and a relu's 0 no gradient"),
+        f"{output['objective']} wants probabilities, and divides what a relu gives by its sum: a class that "
+        "the relu makes 0 is impossible, and without a gradient it stays so.",
+        _replacing(output, "torch.nn:Softmax", after),
+        mild=True,
     )
 
 
@@ -248,6 +268,10 @@ def _tied(output: Mapping[str, Any]) -> _Fault | None:
     if cost is None or cost["most"] < BLUNDER:
         return None
     after = "put a sigmoid in the place of the softmax at the end of the model"
+    edits = _replacing(output, "torch.nn:Sigmoid", after)
+    real = output["expects"] == "real"
+    asked = "the value" if real else "a probability"
+    likely = (Combined((edits[0], SetObjective("bernoulli"))),) if real and cost.get("hard") else ()
     return _Fault(
         Evidence(
             name="least loss of outputs that share a sum of 1",
@@ -256,10 +280,10 @@ def _tied(output: Mapping[str, Any]) -> _Fault | None:
             unit="share of the way from a constant guess",
             provenance="what a perfect model would still lose",
         ),
-        f"{output['objective']} asks for a probability of every label, and the softmax makes those of an "
+        f"{output['objective']} asks for {asked} of every label, and the softmax makes those of an "
         f"example share a sum of 1: its targets add up to {cost['low']:.3g} to {cost['high']:.3g}, "
         f"{cost['mean']:.3g} in the mean.",
-        _replacing(output, "torch.nn:Sigmoid", after),
+        (*edits, *likely),
         hopeless=cost["surely"] > HOPELESS,
         partial=True,
         sure=cost["surely"] > CLIPPED,
@@ -291,7 +315,7 @@ def _out_of_range(
 ) -> _Fault | None:
     clipped = output.get("clipped")
     if activation is None or clipped is None or clipped <= CLIPPED:
-        return None
+        return _tied(output) if activation == "softmax" and output["rows_sum_to_one"] else None
     target: Mapping[str, Any] = data.get("target") or {}
     low, high = _LIMITS[activation]
     hopeless = clipped > HOPELESS

@@ -21,7 +21,7 @@ from downslope.core.recipe import Recipe
 from downslope.objectives.meaning import meaning
 from downslope.training.facts.expects import agreeing
 from downslope.training.facts.sample import PROBED, precision, sample
-from downslope.training.facts.tied import tied
+from downslope.training.facts.tied import tied, tied_squares
 
 _NODES = {
     "SoftmaxBackward0": "softmax", "SigmoidBackward0": "sigmoid", "ReluBackward0": "relu",
@@ -113,12 +113,14 @@ def outside(expects: str | None, target: Any) -> dict[str, Any]:
 
     Returns:
         ``outside`` with ``low``, ``high`` and ``two`` (whether of two values), where they leave it; else, of
-        probabilities, ``tied``, what it costs that they share a sum (`tied`); or nothing.
+        probabilities and of numbers, ``tied``, what it costs that they share a sum (`tied`); or nothing.
     """
-    if expects not in ("logit", "probability") or not isinstance(target, Tensor):
+    if expects not in ("logit", "probability", "real") or not isinstance(target, Tensor):
         return {}
     if target.is_complex() or not target.numel():
         return {}
+    if expects == "real":
+        return {"tied": tied_squares(target)}
     y = target.detach().double()
     low, high = float(y.min()), float(y.max())
     if not (low < -BEYOND or high > 1.0 + BEYOND):
@@ -156,9 +158,12 @@ def node_hook(name: str, seen: list[tuple[str, Any]]) -> Any:
     return hook
 
 
-def described(output: Tensor, seen: list[tuple[str, Any]]) -> dict[str, Any]:
-    """The last activation of `output`, the module of `seen` that made it, and the values."""
-    node = last_node(output)
+def described(output: Tensor, seen: list[tuple[str, Any]], node: Any = None) -> dict[str, Any]:
+    """The last activation of `output`, the module of `seen` that made it, and the values.
+
+    Of values without a graph `node` is what made them.
+    """
+    node = last_node(output) if node is None else node
     activation = _NODES.get(type(node).__name__) if node is not None else None
     values = output.detach()
     columns = values.shape[1] if values.dim() > 1 else 1

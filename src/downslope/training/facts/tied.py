@@ -24,25 +24,71 @@ def tied(target: Tensor) -> dict[str, float] | None:
 
     Returns:
         ``surely`` and ``most``, in shares of the way from a constant guess to a perfect model; ``low``,
-        ``mean`` and ``high`` of the rows' sums. None where the targets are no such rows, or all the same.
+        ``mean`` and ``high`` of the rows' sums; ``hard``, 1 for targets of 0 and 1 alone. None where
+        the targets are no such rows, or all the same.
     """
+    y = _rows(target)
+    if y is None:
+        return None
+    mean = y.mean(0, keepdim=True)
+    way = float(_loss(mean, mean).sum() - _loss(y, y).sum(1).mean())
+    return _told(float(_excess(mean)), float(_excess(y)), way, y)
+
+
+def tied_squares(target: Tensor) -> dict[str, float] | None:
+    """The same of the squared error: the distance of the rows from those that sum to 1, in their variance.
+
+    The squared distance from a convex set is convex too, so that the mean target gives what is surely lost.
+
+    Args:
+        target: (n, k, ...), numbers in [0, 1]; k of them are one row.
+
+    Returns:
+        As `tied`.
+    """
+    y = _rows(target)
+    if y is None:
+        return None
+    mean = y.mean(0, keepdim=True)
+    way = float((y - mean).square().sum(1).mean())
+    return _told(float(_distance(mean)), float(_distance(y)), way, y)
+
+
+def _rows(target: Tensor) -> Tensor | None:
     if target.dim() < 2 or target.shape[1] < 2 or target.is_complex() or not target.numel():
         return None
-    rows = target.detach().movedim(1, -1).reshape(-1, target.shape[1])
+    rows = target.detach()[:ROWS].movedim(1, -1).reshape(-1, target.shape[1])
+    if target.dim() == 2:
+        rows = target.detach()[:: max(1, len(target) // ROWS)]
     y = rows[:: max(1, len(rows) // ROWS)].to("cpu", torch.float64)
-    if not bool(((y >= 0) & (y <= 1)).all()):
-        return None
-    mean, sums = y.mean(0, keepdim=True), y.sum(1)
-    way = float(_loss(mean, mean).sum() - _loss(y, y).sum(1).mean())
+    return y if bool(((y >= 0) & (y <= 1)).all()) else None
+
+
+def _told(surely: float, most: float, way: float, y: Tensor) -> dict[str, float] | None:
     if way <= 0:
         return None
+    sums = y.sum(1)
     return {
-        "surely": float(_excess(mean)) / way,
-        "most": float(_excess(y)) / way,
+        "surely": surely / way,
+        "most": most / way,
         "low": float(sums.min()),
         "mean": float(sums.mean()),
         "high": float(sums.max()),
+        "hard": float(bool(((y == 0) | (y == 1)).all())),
     }
+
+
+def _distance(y: Tensor) -> Tensor:
+    """Mean squared distance of the rows of y, (n, k), from the rows p >= 0 that sum to 1.
+
+    The nearest is ``max(y - m, 0)``, with one m for the row, found from the largest entries down (Duchi et
+    al. 2008, Efficient projections onto the l1-ball, figure 1).
+    """
+    down = y.sort(1, descending=True).values
+    count = torch.arange(1, y.shape[1] + 1, dtype=y.dtype)
+    m = (down.cumsum(1) - 1) / count
+    held = (down > m).sum(1, keepdim=True)
+    return (y - (y - m.gather(1, held - 1)).clamp_min(0)).square().sum(1).mean()
 
 
 def _excess(y: Tensor) -> Tensor:
