@@ -38,10 +38,9 @@ FADING = 0.02
 """Deviation over examples at the last layer's input in that at the first layer's output."""
 
 LEANING = 0.5
-"""Mean of a hidden layer's weights in their root mean square from which they do not differ enough: drawn from
-0 to 1 they have 0.87, with signs drawn 0 but for chance."""
+"""Mean of a hidden layer's weights in their root mean square; drawn from 0 to 1 they have 0.87."""
 
-CHANCE = 4.0
+_CHANCE = 4.0
 """Standard errors beyond which such a mean is none of chance."""
 
 _LEAN = "mean of the weights in their root mean square"
@@ -132,7 +131,7 @@ def _leaning(held: Sequence[Mapping[str, Any]]) -> list[tuple[Evidence, float, t
     for each in held:
         count = each["count"] if "count" in each else each["fan_in"] * each["fan_out"]
         lean = float(each.get("lean") or 0.0)
-        if not (each.get("equal_rows") or each.get("alike")) and lean * math.sqrt(count) >= CHANCE:
+        if not (each.get("equal_rows") or each.get("alike")) and lean * math.sqrt(count) >= _CHANCE:
             rows.append(_row(_LEAN, lean, LEANING, lean / LEANING, each))
     return rows
 
