@@ -64,6 +64,12 @@ def test_the_hidden_calls_the_last_one_or_all_are_replaced(which: Any, hidden: A
         torch.testing.assert_close(changed(X), problem(lambda: Net(hidden, end)).build(3)(X))
 
 
+def test_a_softmax_in_its_place_is_taken_over_the_classes() -> None:
+    made = problem(lambda: Net(torch.tanh, torch.relu)).edit(ReplaceCall("relu", "softmax", "last")).build(3)
+    plainly = problem(lambda: Net(torch.tanh, lambda x: functional.softmax(x, dim=1))).build(3)
+    assert torch.equal(made(X), plainly(X))
+
+
 def test_nothing_in_its_place_takes_it_out() -> None:
     sick = problem(lambda: Net(torch.tanh, lambda x: functional.softmax(x, dim=-1)))
     changed = sick.edit(ReplaceCall("softmax", which="last")).build(3)

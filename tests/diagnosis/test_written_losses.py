@@ -114,10 +114,11 @@ def watched(path: Path, end: str, loss: str, head: str = HEAD) -> tuple[str | No
     [
         ("", "-(t * torch.log(o.clamp(1e-7, 1))).sum(1).mean()"),
         ("nn.ReLU()", SHARED),
+        ("type('End', (nn.Module,), {'forward': lambda self, x: F.relu(x)})()", SHARED),
         ("nn.Softplus()", "-torch.log(o[range(len(c)), c]).mean()"),
         ("nn.Softmax(1)", "(o.logsumexp(1) - o[range(len(c)), c]).mean()"),
     ],
-    ids=["scores", "shared out after a relu", "no bound above", "twice"],
+    ids=["scores", "shared out after a relu", "and after a function", "no bound above", "twice"],
 )
 def test_an_output_that_is_none_of_what_it_expects_is_the_cause(tmp_path: Path, end: str, loss: str) -> None:
     assert watched(tmp_path, end, loss) == ("output-activation", True)

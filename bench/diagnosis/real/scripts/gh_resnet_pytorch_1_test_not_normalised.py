@@ -3,7 +3,7 @@
 "Why is the training accuracy okay, but the testing accuracy is very low?"
 Cause by the author: the normalisation was used in the training set and not in the test set.
 Remedy: the same transformation for both.
-Root: none of the list (validation data are prepared in another way than the training data)
+Root: dataset-shift
 """
 
 import torch

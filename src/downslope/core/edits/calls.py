@@ -38,8 +38,13 @@ def _nothing(x: Tensor) -> Tensor:
     return x
 
 
+def _over_classes(x: Tensor) -> Tensor:
+    return torch.softmax(x, dim=min(1, x.dim() - 1))
+
+
 _PUT: dict[str, Call] = {
     "identity": _nothing, "relu": torch.relu, "tanh": torch.tanh, "sigmoid": torch.sigmoid,
+    "softmax": _over_classes,
 }  # fmt: skip
 
 
@@ -51,7 +56,7 @@ class ReplaceCall(Edit):
 
     Args:
         name: What is called, such as "sigmoid".
-        by: "identity", "relu", "tanh" or "sigmoid".
+        by: "identity", "relu", "tanh", "sigmoid", or "softmax" over axis 1.
         which: Of the calls in one forward pass "all", the "last" one, or all but that, the "hidden" ones.
 
     Raises:

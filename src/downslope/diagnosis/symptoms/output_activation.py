@@ -349,7 +349,7 @@ _LIMITS: dict[str, tuple[float, float]] = {
 def _replacing(output: Mapping[str, Any], factory: str, words: str) -> tuple[Edit, ...]:
     module = output.get("module")
     if module:
-        return (ReplaceModule(module, factory),)
+        return (ReplaceModule(module, factory, {"dim": 1} if factory.endswith("Softmax") else {}),)
     by = factory.rpartition(":")[2].lower()
     return (ReplaceCall(str(output["activation"]), by, "last"), Advice(words))
 
