@@ -52,7 +52,7 @@ def conclude(role: Role, team: Sequence[Role], rivals: int, status: Status, held
         reasons["ending"] = "several optimizers with losses of their own: none says what was learnt"
     else:
         held_out.conclude(run, role.span, role.trained or judged.trained)
-        look(run, gathered, held_out.kept)
+        look(run, gathered, held_out.kept, held_out.shown.announced)
     unseen.in_script(run)
     gathered.ask_the_data(run)
     return run

@@ -16,25 +16,28 @@ from downslope.training.facts import record
 UNSEEN = "no held-out batch was seen together with the model's call that its score is of"
 
 
-def look(run: Run, gathered: Gathered, held: Shown | None) -> None:
+def look(run: Run, gathered: Gathered, held: Shown | None, evaluated: bool) -> None:
     """Put ``modes`` and ``shift`` into `run` where its script left what tells them.
 
     Args:
         run: Concluded, with ``ending`` and ``constant`` where they are known.
         gathered: What went through the loop.
         held: What was scored without gradients; None where nothing was.
+        evaluated: Whether a model was put into eval mode, whatever was scored there.
     """
     train, function, said = gathered.shown, gathered.function, gathered.meaning
     reasons: dict[str, str] = run.facts["not_measured"]
-    if held is None or not held.passes or not train.passes or function is None or run.status == "diverged":
-        reasons.setdefault("shift", reasons.get("ending", UNSEEN))
+    reasons.setdefault("shift", reasons.get("ending", UNSEEN))
+    if not train.passes or function is None or run.status == "diverged":
         return
+    scored = held if held is not None and held.passes else None
     with undisturbed():
-        if not held.passes[0].training:  # only where somebody uses eval mode
+        if evaluated if scored is None else not scored.passes[0].training:
             record(run, "modes", lambda: modes(train, function))
-        if "ending" in run.facts:
+        if scored is not None and "ending" in run.facts:
             expects = None if said is None else said.expects
-            record(run, "shift", lambda: _shift(run, gathered, function, held, expects in CLASSES))
+            reasons.pop("shift")
+            record(run, "shift", lambda: _shift(run, gathered, function, scored, expects in CLASSES))
     reasons.setdefault("shift", reasons.get("ending", UNSEEN))
 
 

@@ -148,14 +148,14 @@ class Overheard:
         self._handle: RemovableHandle | None = None
         self._calls = 0
         self._vain = 0
-        self._announced = False
+        self.announced = False
 
     def moded(self, training: bool) -> None:
         """A model goes into training mode, or into eval mode: what it answers next may be scored."""
         if not training:
-            self._announced = True
+            self.announced = True
             self.wait()
-        elif self._announced:  # who never calls eval() may well call train()
+        elif self.announced:  # who never calls eval() may well call train()
             self.close()
 
     def wait(self) -> None:
@@ -274,12 +274,30 @@ def modes(train: Shown, function: Loss) -> dict[str, Any] | None:
     if one is None or two is None or module is None:
         return None
     trained, resting = one.answer(None).losses, two.answer(None).losses
-    lost = resting - trained
-    error = float(lost.std() / math.sqrt(len(lost))) if len(lost) > 1 else math.inf
     named = named_modules(plain_module(module))
     norms = [(name, each) for name, each in named if getattr(each, "running_var", None) is not None]
     return {
         "train": float(trained.mean()), "eval": float(resting.mean()), "norms": [name for name, _ in norms],
         "still": still(norms), "dropouts": [], "batch": len(train.passes[0].target), "drawn": 0.0,
-        "sure": float(lost.mean()) / max(error, 1e-12),
+        "sure": _sure(trained, resting),
     }  # fmt: skip
+
+
+TYPICAL = 0.1
+"""Share of the mean loss that the median example has to lose before ratios tell what differences, of which a
+few are far larger than the rest, do not. Convention."""
+
+
+def _sure(trained: Tensor, resting: Tensor) -> float:
+    """By how many standard errors examples lose from the one to the other, or their logarithms do."""
+    lost = resting - trained
+    found = _errors(lost)
+    if bool((trained > 0).all()) and bool((resting > 0).all()):
+        typical = float(lost.median()) >= TYPICAL * float(lost.mean()) > 0
+        found = max(found, _errors((resting / trained).log())) if typical else found
+    return found
+
+
+def _errors(values: Tensor) -> float:
+    error = float(values.std() / math.sqrt(len(values))) if len(values) > 1 else math.inf
+    return float(values.mean()) / max(error, 1e-12)
