@@ -70,3 +70,30 @@ def test_one_example_that_loses_all_is_not_many_that_lose_a_little() -> None:
     resting = 0.501 * torch.ones(12, dtype=torch.float64)
     resting[3] = 60.0
     assert _sure(trained, resting) < 4
+
+
+CUT = """
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body, self.head = nn.Sequential(nn.Linear(10, 64), nn.ReLU(), nn.Linear(64, 2)), nn.Linear(2, 4)
+    def forward(self, x):
+        return self.head(self.body(x).detach())
+model = Net()
+rule = torch.optim.Adam(model.parameters(), 1e-2)
+for at in batches(300):
+    loss = F.cross_entropy(model(X[at]), {target})
+    rule.zero_grad(); loss.backward(); rule.step()
+"""
+
+
+@pytest.mark.parametrize("target", ["C[at]", "(X[at, 0] > 0).long()"])
+def test_a_run_that_stays_far_beside_a_body_that_never_changes_is_not_called_healthy(
+    tmp_path: Path, target: str
+) -> None:
+    path = tmp_path / "train.py"
+    path.write_text(HEAD + CUT.format(target=target), encoding="utf-8")
+    found, _ = watch_script(path)
+    assert found is not None
+    assert found.symptoms[0] == "frozen-parameters"
+    assert found.root is not None or found.reserve

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -113,6 +113,9 @@ class Diagnosis:
             )
         if self.root is None and unmeasured(self.run) is not None:
             return "no fault is certain, but the schedule took the rate away while the loss still fell"
+        how = progress(self.run)
+        if self.root is None and (how.share is None or how.ended_far) and _mostly_fixed(self.findings):
+            return "no fault is certain, but most of the model never changes, and it has not come far"
         if self.healthy and self.verdict.startswith("ENDED FAR"):
             return "no cause was found, though something that was compared came further"
         return partly(self.run, [*(name for name, _ in self.cleared), *self.symptoms])
@@ -173,6 +176,11 @@ class Diagnosis:
     def __repr__(self) -> str:
         state = "healthy" if self.healthy else ", ".join(f.symptom for f in self.findings) or "no cause found"
         return f"Diagnosis({state})"
+
+
+def _mostly_fixed(findings: Iterable[Finding]) -> bool:
+    """Whether more than half of the parameters that count were never changed."""
+    return any(each.symptom == "frozen-parameters" and each.evidence.value > 0.5 for each in findings)
 
 
 def _told(finding: Finding) -> list[str]:
