@@ -97,3 +97,20 @@ def test_a_run_that_stays_far_beside_a_body_that_never_changes_is_not_called_hea
     assert found is not None
     assert found.symptoms[0] == "frozen-parameters"
     assert found.root is not None or found.reserve
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "model.eval()",
+        "model.eval()\nrule = torch.optim.SGD(model.parameters(), 0.1)\nmodel.eval()",
+        "raise SystemExit",
+    ],
+    ids=["no optimizer", "no step", "ended"],
+)
+def test_a_script_that_ends_in_eval_mode_leaves_nothing_behind(tmp_path: Path, body: str) -> None:
+    path = tmp_path / "train.py"
+    path.write_text(HEAD + "model = nn.Linear(2, 2)\n" + body, encoding="utf-8")
+    before = len(torch.nn.modules.module._global_forward_hooks)
+    watch_script(path)
+    assert len(torch.nn.modules.module._global_forward_hooks) == before

@@ -122,6 +122,7 @@ class Audience:
         """What stands in the optimizer's place is dropped: all is as if nobody had looked before."""
         self.by_hand = None
         by_hand.close()
+        self.held_out.shown.close()
         for role in self.roles.values():
             role.track.close()
         self.roles.clear()
@@ -351,6 +352,7 @@ class Audience:
             with contextlib.suppress(Exception):  # nothing we look at may end anybody's script
                 self.by_hand.check()
             self.by_hand.close()
+        self.held_out.shown.close()
         for role in self.roles.values():
             role.track.close()
 

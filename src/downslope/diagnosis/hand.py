@@ -7,6 +7,7 @@ that of the gradient. A momentum, a decay or a rate for each parameter leads asi
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -46,6 +47,7 @@ class Hand(torch.optim.Optimizer):
     def __init__(self, parameters: list[Tensor]) -> None:  # torch's own would tell of an optimizer
         self.param_groups = [{"params": parameters, "lr": math.nan}]
         self.rates: list[float] = []
+        self.state = defaultdict(dict)  # a step that is written out keeps none
 
     @property
     def parameters(self) -> list[Tensor]:
