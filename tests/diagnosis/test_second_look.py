@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.nn.modules import module as torch_module
 
 from downslope.diagnosis.diagnosis import Diagnosis
 from downslope.diagnosis.script import watch_script
@@ -111,6 +112,5 @@ def test_a_run_that_stays_far_beside_a_body_that_never_changes_is_not_called_hea
 def test_a_script_that_ends_in_eval_mode_leaves_nothing_behind(tmp_path: Path, body: str) -> None:
     path = tmp_path / "train.py"
     path.write_text(HEAD + "model = nn.Linear(2, 2)\n" + body, encoding="utf-8")
-    before = len(torch.nn.modules.module._global_forward_hooks)
     watch_script(path)
-    assert len(torch.nn.modules.module._global_forward_hooks) == before
+    assert not torch_module._has_any_global_hook()  # else torch warns of it when a compiled model is called

@@ -24,6 +24,7 @@ from downslope.core.recipe import Recipe
 from downslope.core.run import Run
 from downslope.data import inspect
 from downslope.diagnosis.company import Company
+from downslope.diagnosis.early import little, short
 from downslope.diagnosis.inquest import placed
 from downslope.diagnosis.judge import judge
 from downslope.diagnosis.measure import heard, signal, telling
@@ -196,6 +197,8 @@ class Gathered:
         What is `SLOW` may have nothing to learn.
         """
         if self.foreign or run.facts.get("rivals") or not progress(run).standing or run.status == "diverged":
+            return
+        if little(run) or short(run):
             return
         if all(each.severity == "info" or each.symptom in SLOW for each in judge(run).findings):
             with undisturbed():

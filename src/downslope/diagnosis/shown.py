@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules import module as torch_module
 from torch.nn.modules.module import register_module_forward_hook
 from torch.utils.hooks import RemovableHandle
 
@@ -170,7 +171,7 @@ class Overheard:
                 mine._heard(module, args, kwargs, made)
 
         self._handle = register_module_forward_hook(heard, with_kwargs=True)
-        weakref.finalize(self, self._handle.remove)
+        weakref.finalize(self, _forgotten, self._handle)
 
     def _heard(self, module: nn.Module, args: Any, kwargs: Any, made: Any) -> None:
         self._calls += 1
@@ -195,8 +196,14 @@ class Overheard:
     def close(self) -> None:
         """Hear no more."""
         if self._handle is not None:
-            self._handle.remove()
+            _forgotten(self._handle)
             self._handle = self._call = None
+
+
+def _forgotten(handle: RemovableHandle) -> None:
+    """Remove a global hook whole: torch 2.13 leaves that it takes keywords, and goes on to warn of it."""
+    handle.remove()
+    getattr(torch_module, "_global_forward_hooks_with_kwargs", {}).pop(handle.id, None)
 
 
 def part_of(shown: Shown, function: Loss, *, training: bool | None = None) -> Part | None:

@@ -336,6 +336,7 @@ def late():
     n += 1
     if n <= 100: second = torch.optim.SGD(decoder.parameters(), 0.0)
     if n == 101: second = torch.optim.Adam(decoder.parameters(), 3e-3)
+    second.zero_grad()
 for at"""),
     "a judge of elsewhere, its gradients never used": JUDGED.replace("MORE", TAKEN),
     "a judge of random weights": JUDGED.replace("MORE", ""),
