@@ -13,12 +13,12 @@ import math
 import statistics
 from collections.abc import Iterator
 from typing import Any, cast
-from weakref import finalize, ref
+from weakref import finalize
 
 import torch
 from torch import Tensor
-from torch.utils.hooks import RemovableHandle
 
+from downslope.diagnosis.between import hooked, removed
 from downslope.diagnosis.hand import Hand
 from downslope.diagnosis.passes import Passes
 from downslope.diagnosis.settings import parameters_of
@@ -128,8 +128,8 @@ class _Asked:
         self._state: bool | None = None
         self.verdict: bool | None = None
         """True: kept; False: cleared; None: not known, or something else."""
-        handles = _hooked(parameter, self)
-        self._end = finalize(self, _remove, handles)
+        handles = hooked(parameter, self)
+        self._end = finalize(self, removed, handles)
 
     def arriving(self, parameter: Tensor) -> None:
         """A new gradient is about to be added, or only asked for."""
@@ -141,8 +141,9 @@ class _Asked:
         else:
             self._state = None if bool(found.any()) else False
 
-    def added(self) -> None:
+    def added(self, parameter: Tensor) -> None:
         """It was added."""
+        del parameter
         if self._state is False or self.verdict is None:
             self.verdict = self._state
 
@@ -156,35 +157,3 @@ def _nonzero(parameters: list[Tensor]) -> Iterator[Tensor]:
     for each in sorted(there, key=Tensor.numel)[:TRIED]:
         if bool(cast("Tensor", each.grad).any()):
             yield each
-
-
-def _hooked(parameter: Tensor, asked: _Asked) -> list[RemovableHandle]:
-    held, whose = ref(asked), ref(parameter)
-
-    def arriving(gradient: Tensor) -> None:
-        del gradient
-        found, of = held(), whose()
-        if found is not None and of is not None:
-            _quietly(found.arriving, of)
-
-    def added(of: Tensor) -> None:
-        del of
-        found = held()
-        if found is not None:
-            _quietly(found.added)
-
-    # A tensor that is saved between two steps would warn of a hook that is not saved with it.
-    arriving.__torch_unserialize__ = True  # type: ignore[attr-defined]
-    return [parameter.register_hook(arriving), parameter.register_post_accumulate_grad_hook(added)]
-
-
-def _quietly(what: Any, *given: Any) -> None:
-    try:
-        what(*given)
-    except Exception:  # noqa: BLE001 (nothing we look at may end anybody's training)
-        return
-
-
-def _remove(handles: list[RemovableHandle]) -> None:
-    while handles:
-        handles.pop().remove()

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 from torch.utils.hooks import RemovableHandle
 
+from downslope.diagnosis.between import hooked, quietly, removed
 from downslope.diagnosis.leaves import leaves
 
 LOOKED = 3
@@ -43,7 +44,7 @@ class Passes:
         self._value = parameter.detach().clone()
         self._last: Tensor | None = None
         self._fresh = False
-        handles = _hooked(parameter, self)
+        handles = _followed(parameter, self)
         self._end = finalize(self, _remove, handles)
 
     def begun(self, loss: Any, kept: bool) -> None:
@@ -92,30 +93,17 @@ class Passes:
         self._end()
 
 
-def _hooked(parameter: Tensor, passes: Passes) -> list[Any]:
-    held, whose = ref(passes), ref(parameter)
-
-    def arriving(gradient: Tensor) -> None:
-        del gradient
-        found, of = held(), whose()
-        if found is not None and of is not None:
-            _quietly(found.arriving, of)
-
-    def added(of: Tensor) -> None:
-        if (found := held()) is not None:
-            _quietly(found.added, of)
+def _followed(parameter: Tensor, passes: Passes) -> list[RemovableHandle]:
+    held = ref(passes)
 
     def stepped(optimizer: Any, args: Any, kwargs: Any) -> None:
         del optimizer, args, kwargs
         if (found := held()) is not None:
             found.stepped()
 
-    # A tensor that is saved between two steps would warn of a hook that is not saved with it.
-    arriving.__torch_unserialize__ = True  # type: ignore[attr-defined]
-    handles = [parameter.register_hook(arriving), parameter.register_post_accumulate_grad_hook(added)]
     _listen(passes)
     # Before a step, not after it: torch goes through the latter hooks while this is called.
-    return [*handles, register_optimizer_step_pre_hook(stepped)]
+    return [*hooked(parameter, passes), register_optimizer_step_pre_hook(stepped)]
 
 
 _EARS: WeakSet[Passes] = WeakSet()
@@ -133,7 +121,7 @@ def _listen(passes: Passes) -> None:
         if not torch.compiler.is_compiling():
             kept = kwargs.get("retain_graph") or kwargs.get("create_graph") or any(args[1:3])
             for each in list(_EARS):
-                _quietly(each.begun, tensors, bool(kept))
+                quietly(each.begun, tensors, bool(kept))
         return original(tensors, *args, **kwargs)
 
     _ORIGINAL[:] = [original, backward]
@@ -150,14 +138,6 @@ def _rest() -> None:
             torch.autograd.backward = original
 
 
-def _quietly(what: Any, *given: Any) -> None:
-    try:
-        what(*given)
-    except Exception:  # noqa: BLE001 (nothing we look at may end anybody's training)
-        return
-
-
 def _remove(handles: list[RemovableHandle]) -> None:
-    while handles:
-        handles.pop().remove()
+    removed(handles)
     _rest()
