@@ -83,21 +83,20 @@ class Net(nn.Module):
 model = Net()
 rule = torch.optim.Adam(model.parameters(), 1e-2)
 for at in batches(300):
-    loss = F.cross_entropy(model(X[at]), {target})
+    loss = (F.cross_entropy(model(X[at]), C[at], reduction='none') ** 1.5).mean()
     rule.zero_grad(); loss.backward(); rule.step()
 """
 
 
-@pytest.mark.parametrize("target", ["C[at]", "(X[at, 0] > 0).long()"])
-def test_a_run_that_stays_far_beside_a_body_that_never_changes_is_not_called_healthy(
-    tmp_path: Path, target: str
-) -> None:
+def test_a_run_that_stays_far_beside_a_body_that_never_changes_is_not_called_healthy(tmp_path: Path) -> None:
+    """By a loss of the script's own, of which no constant guess is known."""
     path = tmp_path / "train.py"
-    path.write_text(HEAD + CUT.format(target=target), encoding="utf-8")
+    path.write_text(HEAD + CUT, encoding="utf-8")
     found, _ = watch_script(path)
     assert found is not None
     assert found.symptoms[0] == "frozen-parameters"
-    assert found.root is not None or found.reserve
+    assert found.root is None
+    assert "most of the model never changes" in found.reserve
 
 
 @pytest.mark.parametrize(
