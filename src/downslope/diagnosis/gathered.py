@@ -27,7 +27,7 @@ from downslope.diagnosis.company import Company
 from downslope.diagnosis.early import little, short
 from downslope.diagnosis.inquest import placed
 from downslope.diagnosis.judge import judge
-from downslope.diagnosis.measure import heard, signal, telling
+from downslope.diagnosis.measure import heard, signal, spans, telling
 from downslope.diagnosis.progress import progress
 from downslope.diagnosis.shown import Shown
 from downslope.objectives.meaning import Meaning, meaning
@@ -184,7 +184,9 @@ class Gathered:
         with undisturbed():
             record(run, "mixed", lambda: self.company.measure(self._sizes()))
         if (facts.get("reach") or {}).get("ratio", 1.0) < FADED:
-            record(run, "telling", self._telling)
+            record(run, "telling", lambda: self._told(telling.measure))
+            profile: list[float] = facts["reach"]["profile"]
+            record(run, "spans", lambda: self._told(lambda x, y: spans.of_profile(x, y, profile)))
         if not given:
             self._look(facts, target, bad)
         if target is not None and self.function is not None and self.like is not None:
@@ -204,10 +206,10 @@ class Gathered:
             with undisturbed():
                 record(run, "signal", self._signal)
 
-    def _telling(self) -> dict[str, Any] | None:
+    def _told(self, by: Callable[[Tensor, Tensor], dict[str, Any] | None]) -> dict[str, Any] | None:
         """Which steps of the sequences tell the targets."""
         pairs = self._pairs()
-        return None if pairs is None else telling.measure(*pairs)
+        return None if pairs is None else by(*pairs)
 
     def _signal(self) -> dict[str, Any] | None:
         """Whether the inputs say anything about the targets."""

@@ -81,6 +81,23 @@ def test_a_first_step_that_tells_all_and_is_not_heard_is_the_cause(name: str, tm
     assert "Step 1 tells the targets" in found.root.message
 
 
+PADDED = loop().replace("nn.Embedding(8, 8)", "nn.Embedding(81, 8)").replace(
+    "seq = torch.randint(4, 8, (n, T)); seq[:, 0] = first",
+    "seq = torch.randint(1, 81, (n, T)); seq[:, 6:] = 0; first = (seq[:, :6] > 40).sum(1).gt(3).long()",
+)  # fmt: skip
+"""Words of which none tells the target by itself, with padding behind them."""
+
+
+@pytest.mark.parametrize("kind", [RNN, "nn.LSTM(8, 16, batch_first=True)"], ids=["RNN", "LSTM"])
+def test_words_that_tell_together_and_are_not_heard_for_the_padding_are_the_cause(
+    kind: str, tmp_path: Path
+) -> None:
+    found = watched(tmp_path, PADDED.replace(RNN, kind))
+    assert found.root is not None, str(found)
+    assert (found.root.symptom, found.root.severity) == (NAME, "critical")
+    assert "tell the targets together" in found.root.message
+
+
 SOUND = {
     "the last step tells": loop(at="-1", rate=1e-2),
     "every step is heard": loop(read="return self.fc(self.rnn(self.emb(x))[0].amax(1))", rate=1e-2),
@@ -97,6 +114,11 @@ def test_a_run_that_learns_what_it_hears_is_healthy(name: str, tmp_path: Path) -
 OTHERWISE = {
     "labels of chance": loop(label="first[torch.randperm(n)]"),
     "a rate of nothing": loop(rate=1e-7),
+    "words of chance": PADDED.replace("LABEL", "first").replace(
+        "seq, first", "seq, first[torch.randperm(n)]"
+    ),
+    "words that are heard": PADDED.replace("[:, 6:] = 0", "[:, :-6] = 0").replace("[:, :6]", "[:, -6:]"),
+    "words that no step moves": PADDED.replace("0.003", "1e-7"),
     "told by every step": loop(rate=1e-5).replace("seq[:, 0] = first", "seq[:] = first[:, None]"),
 }
 
@@ -206,6 +228,32 @@ def test_early_steps_are_blamed_only_where_they_alone_tell_the_targets(
     made = run(reach=reach, telling={"strength": strength, "limit": 0.4, "chance": 0.2})
     made.problem = made.recipe = None  # as in a loop of somebody else
     made.probes.log(1, "update_ratio", {"rnn": 1e-2})
+    found = long_term_dependency(made)
+    assert isinstance(found, Finding), found
+    assert found.severity == severity
+
+
+@pytest.mark.parametrize(
+    ("spans", "late", "severity"),
+    [
+        ((0.8, 0.1), 0.1, "critical"),
+        ((0.8, 0.5), 0.1, "info"),  # the steps that are heard tell the targets too
+        ((0.8, 0.1), 0.5, "info"),  # one of them does
+        ((0.4, 0.0), 0.1, "info"),  # no more than chance may
+    ],
+)
+def test_early_steps_that_tell_together_are_blamed_where_they_alone_do(
+    spans: tuple[float, float], late: float, severity: str
+) -> None:
+    profile = [1e-12, 1e-10, 1e-8, 1e-3, 1.0]
+    reach = {"ratio": 1e-12, "steps": 5, "modules": ["rnn"], "profile": profile, "watched": True}
+    made = run(
+        reach=reach,
+        telling={"strength": [0.2, 0.2, 0.2, 0.1, late], "limit": 0.5, "chance": 0.3},
+        spans={"lost": spans[0], "others": spans[1], "limit": 0.5},
+    )
+    made.problem = made.recipe = None
+    made.probes.log(1, "update_ratio", {"embedding": 1e-6, "rnn": 1e-2})
     found = long_term_dependency(made)
     assert isinstance(found, Finding), found
     assert found.severity == severity

@@ -9,7 +9,7 @@ Source: Hochreiter 1991; Bengio, Simard and Frasconi 1994; Pascanu, Mikolov and 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,8 +19,9 @@ from downslope.core.adapted import unwrap
 from downslope.core.edits import Advice, Combined, Edit, ReplaceModule
 from downslope.core.finding import Evidence, Finding, Severity, Where
 from downslope.core.run import Run
-from downslope.diagnosis.early import USUAL, little, short
+from downslope.diagnosis.early import USUAL, little, short, thrown
 from downslope.diagnosis.lead import PLAIN, SAME, lead, row_of
+from downslope.diagnosis.measure.spans import GONE
 from downslope.diagnosis.progress import progress, table
 from downslope.diagnosis.proof import MATERIAL, gain, proved, refuted, settle, tried
 from downslope.diagnosis.symptom import Clear, Unknown, Verdict, symptom
@@ -32,9 +33,6 @@ steps."""
 CERTAIN = 0.8
 """Share of what a network that sees every step learns, on held-out data, that a recurrence must miss before
 it is blamed without a trial. Convention: that of a remedy that is the answer."""
-
-GONE = 1e-6
-"""Gradient at a step in the largest at any, below which it teaches nothing: a thousandth of `FADED`."""
 
 _SOURCE = "Bengio, Simard and Frasconi 1994; Pascanu, Mikolov and Bengio 2013, section 2"
 
@@ -92,8 +90,8 @@ def _seen(run: Run, lags: Mapping[str, Any], said: str) -> Verdict:
     """The verdict on somebody's own loop, where nothing was tried.
 
     Beyond doubt is a run that stands, though its steps are no dwarfs, and whose targets are told by steps
-    from which no gradient comes and by no other. Without that a run that stands is told of what fades, as no
-    fault: whether the early steps matter was not seen.
+    from which no gradient comes, by one or by all together, and by no other. Without that a run that stands
+    is told of what fades, as no fault: whether the early steps matter was not seen.
     """
     ratio, steps = float(lags["ratio"]), int(lags["steps"])
     stands = progress(run).standing and not little(run) and not short(run)
@@ -101,16 +99,13 @@ def _seen(run: Run, lags: Mapping[str, Any], said: str) -> Verdict:
         return Unknown(f"{said}; whether the early steps matter was not seen")
     reach = next((back for back, each in enumerate(reversed(lags["profile"])) if each < GONE), steps)
     told = _told_before(run, lags)
-    severity: Severity = "info" if told is None or _crawls(run) else "critical"
+    other = _crawls(run, lags["modules"]) or thrown(run)  # what a rate did comes before
+    severity: Severity = "info" if told is None or other else "critical"
     lost = f"Of the gradient {reach} steps back less than {GONE:g} is left, of {steps} steps"
     if told is None:
         why = ". No fault where the targets do not depend on the early ones."
     else:
-        at, strength, late = told
-        why = (
-            f": what the first steps say cannot be learnt. Step {at + 1} tells the targets (correlation "
-            f"{strength:.2f}), and no step that the gradient reaches does ({late:.2f} at most)."
-        )
+        why = f": what the first steps say cannot be learnt. {told}"
     return Finding(
         symptom="long-term-dependency",
         title="the gradient does not reach the early steps of a sequence",
@@ -128,28 +123,47 @@ def _seen(run: Run, lags: Mapping[str, Any], said: str) -> Verdict:
     )
 
 
-def _crawls(run: Run) -> bool:
-    """Whether the usual step changes less of the weights than any sound one does."""
-    values = run.probes["update_ratio"].values if "update_ratio" in run.probes else np.empty(0)
+def _crawls(run: Run, recurrences: Sequence[str]) -> bool:
+    """Whether the usual step changes less of the recurrences' weights than any sound one does.
+
+    What lies before them is no measure: to an embedding, too, comes what of the gradient is left.
+    """
+    if "update_ratio" not in run.probes:
+        return True
+    probe = run.probes["update_ratio"]
+    own = [i for i, name in enumerate(probe.modules) if name in recurrences]
+    values = probe.values[:, own] if own else probe.values
     return not np.isfinite(values).any() or float(np.nanmedian(values)) < USUAL
 
 
-def _told_before(run: Run, lags: Mapping[str, Any]) -> tuple[int, float, float] | None:
-    """The step, from 0, that tells the targets most, where no gradient comes from it and no other tells them.
-
-    With its correlation and the largest of the steps that the gradient reaches.
-    """
-    telling = table(run, "telling")
+def _told_before(run: Run, lags: Mapping[str, Any]) -> str | None:
+    """What tells the targets, in words, where no gradient comes from it and nothing else tells them."""
+    telling, spans = table(run, "telling"), table(run, "spans")
     strength: list[float] = telling.get("strength") or []
     profile: list[float] = lags["profile"]
-    if len(strength) != len(profile):
+    known = len(strength) == len(profile)
+    reached = [s for s, each in zip(strength, profile, strict=True) if each >= GONE] if known else []
+    late, at = max(reached, default=0.0), None
+    if known:
+        lost = [i for i, each in enumerate(profile) if each < GONE]
+        at = max(lost, key=lambda i: strength[i], default=None)
+    if (
+        at is not None
+        and strength[at] >= telling["limit"]
+        and late <= max(0.5 * strength[at], telling["chance"])
+    ):
+        return (
+            f"Step {at + 1} tells the targets (correlation {strength[at]:.2f}), and no step that the "
+            f"gradient reaches does ({late:.2f} at most)."
+        )
+    if not spans or spans["lost"] < spans["limit"] or spans["others"] > 0.5 * spans["lost"]:
         return None
-    lost = [i for i, each in enumerate(profile) if each < GONE]
-    late = max((strength[i] for i, each in enumerate(profile) if each >= GONE), default=0.0)
-    at = max(lost, key=lambda i: strength[i], default=None)
-    if at is None or strength[at] < telling["limit"] or late > max(0.5 * strength[at], telling["chance"]):
+    if known and late > max(0.5 * spans["lost"], telling["chance"]):
         return None
-    return at, strength[at], late
+    return (
+        f"Those steps tell the targets together (correlation {spans['lost']:.2f} on examples held out), and "
+        f"those that the gradient reaches do not ({spans['others']:.2f})."
+    )
 
 
 _ELSEWHERE = " A network that is given all steps at once does far better, on held-out data too."
