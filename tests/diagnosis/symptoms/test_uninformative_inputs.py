@@ -38,3 +38,15 @@ def test_both_have_to_guess_before_nothing_is_told() -> None:
 def test_between_chance_and_a_signal_neither_is_claimed(z: float, linear: float) -> None:
     """Weak but real: P(y = 1) = sigmoid(0.3 x), 1000 examples."""
     assert isinstance(uninformative_inputs(guessing(z, linear=linear)), Unknown)
+
+
+@pytest.mark.parametrize(("counts", "told"), [([500, 12], False), ([256, 256], True), ([51] * 10, True)])
+def test_a_class_of_a_few_examples_is_too_little_to_miss_what_there_may_be(
+    counts: list[int], told: bool
+) -> None:
+    made = guessing(0.4, n=sum(counts))
+    labels = [float(k) for k in range(len(counts))]
+    made.facts["data"]["target"] = {"kind": "classes", "labels": labels, "counts": counts}
+    found = uninformative_inputs(made)
+    assert isinstance(found, Unknown) != told
+    assert told or "nearly all of one class" in str(found)
