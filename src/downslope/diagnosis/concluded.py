@@ -10,7 +10,7 @@ from downslope.diagnosis.gathered import Gathered, described
 from downslope.diagnosis.hand import Hand
 from downslope.diagnosis.held_out import HeldOut
 from downslope.diagnosis.role import Role
-from downslope.diagnosis.second_look import look
+from downslope.diagnosis.second_look import look, recognise
 from downslope.diagnosis.together import together
 from downslope.objectives.meaning import Meaning
 
@@ -53,6 +53,7 @@ def conclude(role: Role, team: Sequence[Role], rivals: int, status: Status, held
     else:
         held_out.conclude(run, role.span, role.trained or judged.trained)
         look(run, gathered, held_out.kept, held_out.shown.announced)
+        recognise(run, gathered, held_out.tally.of(held_out.chosen))
     unseen.in_script(run)
     gathered.ask_the_data(run)
     return run

@@ -23,6 +23,7 @@ from downslope.core.history import Series
 from downslope.core.run import Run
 from downslope.diagnosis.ear import Call
 from downslope.diagnosis.shown import Overheard, Shown
+from downslope.diagnosis.tally import Tally
 
 BATCHES = 4
 """Batches whose spread gives the standard error of their mean; of fewer the examples are counted."""
@@ -62,6 +63,8 @@ class HeldOut:
         self._most = 0
         self.shown = Overheard()
         """Batches of what was scored, as the model was handed them."""
+        self.tally = Tally()
+        """What was last said of all that is scored at a place."""
         self.chosen: Place | None = None
         """The place whose scores counted for the latest run, where they are of the loss trained by."""
 
@@ -85,6 +88,7 @@ class HeldOut:
         parts = target.numel() if _of_sums(call) else 1
         self._passes.setdefault(place, {}).setdefault(step, []).append((value / max(parts, 1), rows))
         self.shown.scored(place, call.args[0], target)
+        self.tally.add(place, step, call.args[0], target)
 
     def conclude(self, run: Run, span: tuple[int, int], trained: Call | None) -> None:
         """What this says of one optimizer's run: the history ``valid_loss`` and the fact ``ending``.

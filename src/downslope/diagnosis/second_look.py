@@ -1,4 +1,6 @@
-"""A script's model asked once more at the end: in both modes, and on held-out data prepared as the other."""
+"""A script's model asked once more at the end: in both modes, on held-out data prepared as the other, and of
+its rare classes.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +8,11 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from torch import Tensor
+
 from downslope.core.run import Run
 from downslope.diagnosis.gathered import Gathered, undisturbed
+from downslope.diagnosis.measure import recognised
 from downslope.diagnosis.measure.prepared import CLASSES
 from downslope.diagnosis.measure.shift import compare
 from downslope.diagnosis.shown import Loss, Shown, modes, part_of
@@ -51,3 +56,33 @@ def _shift(run: Run, gathered: Gathered, function: Loss, held: Shown, labels: bo
     if one is None or two is None or gathered.shown.passes[0].module() is not held.passes[0].module():
         return None
     return compare(one, two, base / gathered.scale, labels)
+
+
+def recognise(run: Run, gathered: Gathered, held: tuple[Tensor, Tensor] | None) -> None:
+    """Put ``recognised`` into `run`: what its model says of rare classes, on held-out examples if there are.
+
+    Else those count that were kept of the training, answered by a copy of the model in eval mode.
+    """
+    function, said = gathered.function, gathered.meaning
+    if function is None or said is None or run.status == "diverged":
+        return
+
+    def found() -> dict[str, Any] | None:
+        pair = _trained(gathered) if held is None else held
+        made = None if pair is None else recognised.measure(*pair, said.expects)
+        if made is None:
+            return None
+        return made | {"held_out": held is not None}
+
+    with undisturbed():
+        record(run, "recognised", found)
+
+
+def _trained(gathered: Gathered) -> tuple[Tensor, Tensor] | None:
+    if gathered.function is None:
+        return None
+    part = part_of(gathered.shown, gathered.function, training=False)
+    made = None if part is None else part.answer(None).output
+    if part is None or made is None or part.target is None:
+        return None
+    return made.cpu(), part.target.cpu()

@@ -18,6 +18,7 @@ from downslope.core.edits import Advice, Combined, Edit, SetMetric
 from downslope.core.finding import Evidence, Finding
 from downslope.core.run import Run
 from downslope.diagnosis.measure.imbalance import unequal, weighted
+from downslope.diagnosis.progress import table
 from downslope.diagnosis.proof import MATERIAL
 from downslope.diagnosis.symptom import Clear, Unknown, Verdict, symptom
 
@@ -26,6 +27,15 @@ GIVEN_UP = 0.5
 
 BEYOND = 3.0
 """Standard errors by which the recall of a few examples must rise: 0 of 10 to 5, never 0 of 3. Convention."""
+
+FEWEST = 10
+"""Examples of a class from which a script's recall of it is told: an error of 0.16 at most. Convention."""
+
+OVERLAP = 0.8
+"""Area under the curve of a class's scores up to which it overlaps with the rest, as bell curves do that are
+1.2 deviations apart. Convention."""
+
+_ADVICE = Advice("weight the rare classes in the objective, and watch balanced_accuracy")
 
 _SOURCE = "Brodersen et al. 2010; Buda et al. 2018"
 
@@ -40,9 +50,11 @@ _SOURCE = "Brodersen et al. 2010; Buda et al. 2018"
 )
 def class_imbalance(run: Run) -> Verdict:
     """A rare class that is not recognised, and would be if every class counted the same."""
+    found: Mapping[str, Any] | None = run.facts.get("imbalance")
+    if found is None and (seen := table(run, "recognised")):
+        return _seen(seen)
     if unequal(run) is None:
         return Clear("no class is rare")
-    found: Mapping[str, Any] | None = run.facts.get("imbalance")
     if found is None:
         return Unknown("what is recognised of each class was not measured")
     worst = min(each for each in found["recalls"] if each >= 0)
@@ -77,6 +89,35 @@ def class_imbalance(run: Run) -> Verdict:
         remedies=_remedies(run),
         source=_SOURCE,
     )
+
+
+def _seen(seen: Mapping[str, Any]) -> Verdict:
+    """The verdict on a script, whose model was asked and where nothing was tried.
+
+    A class that overlaps with the rest, of which the model's scores say what is to be said, is not given up:
+    the objective asks for it.
+    """
+    rare: Sequence[Mapping[str, Any]] = seen["rare"]
+    if not rare:
+        return Clear("no class is rare")
+    where = "held-out examples" if seen["held_out"] else "examples that were kept"
+    few = [each["n"] for each in rare if each["n"] < FEWEST]
+    known = [each for each in rare if each["n"] >= FEWEST]
+    worst = min(known, key=lambda each: each["recall"], default={"recall": 1.0, "n": 0})
+    if worst["recall"] >= GIVEN_UP and few:
+        return Unknown(
+            f"of {seen['rows']} {where} {min(few)} are of a rare class, and {FEWEST} tell its recall"
+        )
+    said = (
+        f"the rarest class is {min(each['share'] for each in rare):.1%} of the data; the least recall of a "
+        f"class is {worst['recall']:.0%} ({worst['n']} {where})"
+    )
+    if worst["recall"] >= GIVEN_UP:
+        return Clear(said)
+    given_up = [each for each in known if each["recall"] < GIVEN_UP]
+    if all(each["way"] > 0 and each["area"] < OVERLAP for each in given_up):
+        return Clear(f"{said}, and it overlaps with the rest (area under the curve {worst['area']:.2f})")
+    return Unknown(f"{said}; whether weights win it back was not tried")
 
 
 def _alone(found: Mapping[str, Any]) -> tuple[float, float, int] | None:
@@ -133,10 +174,9 @@ def _one_of_many(run: Run, said: str, before: float, after: float, n: int) -> Fi
 def _remedies(run: Run) -> tuple[Edit, ...]:
     found = unequal(run)
     edit = None if found is None or run.problem is None else weighted(run.problem, *found)
-    advice = Advice("weight the rare classes in the objective, and watch balanced_accuracy")
     if edit is None or run.problem is None:
-        return (advice,)
+        return (_ADVICE,)
     if run.metric_name != "accuracy":
-        return (edit, advice)
+        return (edit, _ADVICE)
     # The accuracy chooses the epoch at which the rare classes are still given up.
-    return (Combined((edit, SetMetric("balanced_accuracy"))), advice)
+    return (Combined((edit, SetMetric("balanced_accuracy"))), _ADVICE)
