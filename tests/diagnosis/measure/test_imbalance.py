@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -54,6 +55,41 @@ def test_the_logit_of_yes_is_weighted_by_how_many_more_say_no() -> None:
     output = torch.randn(100, 1, generator=torch.Generator().manual_seed(1))
     expected = functional.binary_cross_entropy_with_logits(output, y, pos_weight=torch.tensor(19.0))
     assert float(objective(output, y)) == pytest.approx(float(expected), rel=1e-4)
+
+
+class Folded:
+    """An objective that hands on examples and their steps as one axis."""
+
+    def __init__(self, function: Any) -> None:
+        self.function = function
+
+    def taking(self, function: Any) -> Folded:
+        return Folded(function)
+
+    def __call__(self, output: Tensor, target: Tensor) -> Tensor:
+        return self.function(output.flatten(0, 1), target.flatten())
+
+
+def test_a_function_as_a_script_called_it_is_weighted_and_so_is_one_that_is_handed_a_part() -> None:
+    draw = torch.Generator().manual_seed(0)
+    x, y = torch.randn(40, 5, 3, generator=draw), (torch.rand(40, 5, generator=draw) < 0.1).long()
+    share = float(y.double().mean())
+    for function, weights in (
+        (partial(functional.cross_entropy, reduction="mean"), True),
+        (partial(functional.cross_entropy, ignore_index=-100, label_smoothing=0.0), True),
+        (partial(functional.cross_entropy, weight=torch.ones(2)), False),
+        (partial(functional.cross_entropy, label_smoothing=0.1), False),
+        (partial(functional.mse_loss, reduction="mean"), False),
+    ):
+        problem = ds.Problem(model=lambda: nn.Linear(3, 2), objective=Folded(function), train=(x, y))
+        edit = weighted(problem, [0.0, 1.0], [1 - share, share])
+        assert (edit is not None) == weights
+        if edit is not None:
+            objective: Any = edit.apply_to_problem(problem).objective
+            output = torch.randn(40, 5, 2, generator=draw)
+            each = functional.cross_entropy(output.flatten(0, 1), y.flatten(), reduction="none")
+            by_class = torch.stack([each[y.flatten() == k].mean() for k in range(2)]).mean()
+            assert float(objective(output, y)) == pytest.approx(float(by_class), rel=1e-5)
 
 
 def test_an_objective_of_ones_own_takes_no_weights() -> None:

@@ -4,7 +4,8 @@ change.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 import torch
@@ -88,21 +89,40 @@ def unequal(run: Run) -> tuple[Sequence[float], list[float]] | None:
 
 
 def weighted(problem: Problem, labels: Sequence[float], shares: Sequence[float]) -> SetObjective | None:
-    """The objective with weights that make every class count the same; None where it takes none."""
+    """The objective with weights that make every class count the same; None where it takes none.
+
+    One that hands parts of an output on to a function of torch (`taking`) hands them on to a weighted one.
+    """
     objective = problem.objective
-    name = getattr(objective, "__name__", "")
-    if isinstance(objective, nn.CrossEntropyLoss) or name == "cross_entropy":
+    taking: Callable[[Any], Any] = getattr(objective, "taking", lambda made: made)
+    inner = getattr(objective, "function", objective)
+    name = _plain(inner) or getattr(inner, "__name__", "")
+    if isinstance(inner, nn.CrossEntropyLoss) or name == "cross_entropy":
         count = int(max(labels)) + 1
         weight = torch.ones(count)
         for label, share in zip(labels, shares, strict=True):
             weight[int(label)] = 1.0 / (len(labels) * share)
-        return SetObjective(Weighted("classes", tuple(float(each) for each in weight)))
-    logit = isinstance(objective, nn.BCEWithLogitsLoss) or name in _LOGIT
+        return SetObjective(taking(Weighted("classes", tuple(float(each) for each in weight))))
+    logit = isinstance(inner, nn.BCEWithLogitsLoss) or name in _LOGIT
     if logit and set(labels) == {0.0, 1.0}:
-        return SetObjective(Weighted("yes", (shares[0] / shares[1],)))
+        return SetObjective(taking(Weighted("yes", (shares[0] / shares[1],))))
     return None
 
 
+def _plain(function: Any) -> str:
+    """The name of the function of torch that a script called with nothing but what it does by itself."""
+    if not isinstance(function, functools.partial) or function.args:
+        return ""
+    found = cast("functools.partial[Any]", function)
+    usual = all(value in _USUAL.get(key, ()) for key, value in found.keywords.items())
+    return found.func.__name__ if usual else ""
+
+
+_USUAL: dict[str, tuple[Any, ...]] = {
+    "reduction": ("mean",),
+    "ignore_index": (-100,),
+    "label_smoothing": (0.0,),
+}
 _LOGIT = ("logistic", "binary_cross_entropy_with_logits")
 
 
