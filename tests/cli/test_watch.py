@@ -53,6 +53,15 @@ def test_json_is_the_last_line_of_standard_output(tmp_path: Path, lr: str, statu
     assert (tmp_path / "r.html").read_text().startswith("<!doctype html>")
 
 
+@pytest.mark.parametrize("given", ["-1", "nan", "inf"])
+def test_a_time_for_trials_that_is_none_is_one_clear_line(tmp_path: Path, given: str) -> None:
+    done = watched(tmp_path, "--trials", given, "train.py", "--lr", "0.1")
+    assert (done.returncode, done.stdout) == (guard.UNUSABLE, "")
+    assert done.stderr.count("\n") == 1
+    assert "--trials" in done.stderr
+    assert "0 for none" in done.stderr
+
+
 def test_a_script_that_trains_nothing_is_unusable_input(tmp_path: Path) -> None:
     (tmp_path / "empty.py").write_text("print('hello')\n")
     done = watched(tmp_path, "empty.py")

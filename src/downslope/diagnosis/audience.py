@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from downslope.core.run import Run, Status
 from downslope.diagnosis import held_out
 from downslope.diagnosis.by_hand import ByHand
-from downslope.diagnosis.concluded import conclude
+from downslope.diagnosis.concluded import candidate, conclude
 from downslope.diagnosis.ear import Call, bound, source
 from downslope.diagnosis.hand import Hand
 from downslope.diagnosis.holding import never_stepped
@@ -124,7 +124,7 @@ class Audience:
         by_hand.close()
         self.held_out.shown.close()
         for role in self.roles.values():
-            role.track.close()
+            role.close()
         self.roles.clear()
         self.dropped.clear()
         self.held_out = held_out.HeldOut()
@@ -157,7 +157,7 @@ class Audience:
         if oldest.track.step:
             self.dropped.append(Candidate.of(oldest, self._kept_run(oldest)))
         for role in self.team(oldest):
-            role.track.close()
+            role.close()
             self._new -= not role.track.step
             if role.track.step:
                 self._given_up.update(id(p) for p in parameters_of(*role.track.optimizers))
@@ -195,6 +195,7 @@ class Audience:
         if role.track.step == 1:
             self._autopsy = None  # a training after one that lost the numbers has its own
         self.listening = bool(self._new) or self._due(role)
+        role.take_in(self.listening)
 
     def _due(self, role: Role) -> bool:
         """Whether the loss of the next step is to be heard, where `role` has taken the latest."""
@@ -244,7 +245,7 @@ class Audience:
         if role.seen is None:
             role.seen = call.seen.get(id(role))
         role.trained = role.trained or call
-        if role.gathered.wanting:
+        if role.gathered.open:
             found = bound(call)
             if found is not None:
                 role.gathered.scored(found, call.args[0], call.args[1], role.track.step)
@@ -317,7 +318,7 @@ class Audience:
 
     def _kept(self, call: Call) -> Call | Literal[True]:
         """The call without its graph while its targets are of use; else only that there was one."""
-        wanted = self._new or any(role.gathered.wanting for role in self.roles.values())
+        wanted = self._new or any(role.gathered.open for role in self.roles.values())
         if not wanted or not call.args:
             return True
         given = (call.args[0].detach(), *call.args[1:])
@@ -354,7 +355,7 @@ class Audience:
             self.by_hand.close()
         self.held_out.shown.close()
         for role in self.roles.values():
-            role.track.close()
+            role.close()
 
     # -- the runs -----------------------------------------------------------------------------------------
 
@@ -366,7 +367,7 @@ class Audience:
         """The trainings of the script, the one to be judged first; those that made room stand last."""
 
         def of(role: Role) -> Candidate:
-            return Candidate.of(role, lambda: self.conclude(role, status))
+            return candidate(role, self.team(role), lambda: self.conclude(role, status), self.held_out)
 
         return [*(of(role) for role in self.ranked()), *self.dropped]
 

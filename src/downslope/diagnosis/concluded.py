@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from downslope.core.run import Run, Status
 from downslope.diagnosis import unseen
 from downslope.diagnosis.gathered import Gathered, described
 from downslope.diagnosis.hand import Hand
 from downslope.diagnosis.held_out import HeldOut
+from downslope.diagnosis.replay import Kept
 from downslope.diagnosis.role import Role
 from downslope.diagnosis.second_look import look, recognise
+from downslope.diagnosis.several import Candidate
 from downslope.diagnosis.together import together
 from downslope.objectives.meaning import Meaning
 
@@ -57,6 +59,16 @@ def conclude(role: Role, team: Sequence[Role], rivals: int, status: Status, held
     unseen.in_script(run)
     gathered.ask_the_data(run)
     return run
+
+
+def candidate(role: Role, team: Sequence[Role], run: Callable[[], Run], held_out: HeldOut) -> Candidate:
+    """The training of `role`, which `run` concludes, with what it takes to take it up again after that."""
+
+    def kept() -> Kept:
+        found = _judged(role, team).gathered
+        return Kept(found.shown, found.function, held_out.kept, [o for r in team for o in r.track.optimizers])
+
+    return Candidate.of(role, run, kept)
 
 
 def _judged(role: Role, team: Sequence[Role]) -> Role:

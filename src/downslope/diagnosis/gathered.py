@@ -109,11 +109,11 @@ class Gathered:
 
     def scored(self, function: Function, made: Tensor, target: Tensor, step: int) -> None:
         """A call of the objective in training, for `step`: its targets are kept."""
-        if self.foreign or not self.wanting or not made.dim() or not _alike(target, self.targets):
-            return
-        if len(made) != len(target):
+        if self.foreign or not made.dim() or made.shape[:1] != target.shape[:1]:
             return
         self.shown.scored(made, target)
+        if not self.wanting or not _alike(target, self.targets):
+            return
         if self.like is None:
             self.like, self.function, self.meaning = made.detach()[0].clone(), function, meaning(function)
             few = made.detach()[: heard.ROWS], target.detach()[: heard.ROWS]
@@ -149,6 +149,11 @@ class Gathered:
         # Asked before the step is taken and after it, when the next one is being taken.
         paired = bool(self._steps[0]) and self.now is not None and self.now() - self._steps[0][-1] <= 1
         return (self._rows < SCORED or paired) and not self.foreign
+
+    @property
+    def open(self) -> bool:
+        """Whether anything more is kept of what a loss is handed."""
+        return self.wanting or not (self.foreign or self.shown.full or self.shown.first is None)
 
     @property
     def batch_size(self) -> int | None:

@@ -15,6 +15,7 @@ from downslope.diagnosis.ear import Call
 from downslope.diagnosis.gathered import Gathered
 from downslope.diagnosis.hand import Hand
 from downslope.diagnosis.held_out import Place
+from downslope.diagnosis.intake import Intake
 from downslope.diagnosis.served import Served
 from downslope.diagnosis.settings import parameters_of, rates_of
 from downslope.diagnosis.track import Track
@@ -33,6 +34,7 @@ class Role:
         self.gathered = Gathered()
         self.track = Track([optimizer], None, self._forwarded, compiled)
         self.gathered.now = self.track.now
+        self._intake = Intake(self.gathered.shown.called)
         self.served = Served()
         self.seen: dict[str, Any] | None = None
         self.meaning: Meaning | None = None
@@ -64,6 +66,20 @@ class Role:
         """`optimizer` goes on with the training of the one that it was made in the place of."""
         self.track.optimizers = self.track.holding.optimizers = (optimizer,)
         self.since = self.track.step
+
+    def take_in(self, heard: bool) -> None:
+        """Before a step whose loss is `heard`: what its model is handed is kept, while there is room."""
+        shown, eye = self.gathered.shown, self.track.eye
+        first = None if shown.first is None or shown.full else shown.first[0]()
+        if heard and first is not None and not (self.track.armed or eye.compiled or self.gathered.foreign):
+            self._intake.open(first)
+        else:
+            self._intake.close()
+
+    def close(self) -> None:
+        """Look no more."""
+        self._intake.close()
+        self.track.close()
 
     def _forwarded(self, module: nn.Module, args: Any, kwargs: Mapping[str, Any], made: Any) -> None:
         if self.met == math.inf:

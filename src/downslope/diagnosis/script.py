@@ -6,7 +6,7 @@ import importlib.util
 import sys
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType, TracebackType
@@ -20,7 +20,8 @@ from downslope.diagnosis.diagnosis import Diagnosis
 from downslope.diagnosis.judge import judge
 from downslope.diagnosis.leaving import Tell
 from downslope.diagnosis.leaving import leaving as last_words
-from downslope.diagnosis.several import settle
+from downslope.diagnosis.replay import SECONDS, retry, wanted
+from downslope.diagnosis.several import Verdict, settle
 from downslope.diagnosis.taps import Taps
 from downslope.training.facts import one_line
 
@@ -29,7 +30,13 @@ INTERRUPTED = 130
 
 
 def watch_script(
-    path: str | Path, args: Sequence[str] = (), *, module: bool = False, leaving: Tell | None = None
+    path: str | Path,
+    args: Sequence[str] = (),
+    *,
+    module: bool = False,
+    leaving: Tell | None = None,
+    trials: float = SECONDS,
+    talk: Callable[[str], None] | None = None,
 ) -> tuple[Diagnosis | None, int]:
     """Run a script unedited, and diagnose the training that was seen in it.
 
@@ -44,6 +51,9 @@ def watch_script(
         module: Whether `path` names a module.
         leaving: Told of the diagnosis where the script ends this process by ``os._exit``; gives the status to
             leave with.
+        trials: Seconds for trials after a script that learnt nothing, where nothing that was seen says why:
+            copies of its model are trained on examples that were kept of it; 0 for none.
+        talk: Told when they begin.
 
     Returns:
         The diagnosis, None where nothing was trained (no step, and no optimizer beside backward passes);
@@ -59,10 +69,10 @@ def watch_script(
     started = time.perf_counter()
     audience = Audience()
 
-    def diagnosed(ended: Ended) -> Diagnosis | None:
+    def diagnosed(ended: Ended, trials: float = 0.0) -> Diagnosis | None:
         audience.close()
         taps.close()
-        found = _judged(audience, file, ended, taps.failures)
+        found = _judged(audience, file, ended, taps.failures, Trials(trials, talk))
         if found is not None:
             found.seconds = time.perf_counter() - started
         return found
@@ -75,7 +85,7 @@ def watch_script(
             ended = _run(file, code, args, spec)
         finally:
             audience.close()
-    return diagnosed(ended), ended.code
+    return diagnosed(ended, trials), ended.code
 
 
 class Ended(NamedTuple):
@@ -182,7 +192,24 @@ def _tell(error: BaseException, script: str) -> str:
     return "" if trace is None else f" (line {trace.tb_lineno} of {Path(script).name})"
 
 
-def _judged(audience: Audience, file: Path, ended: Ended, failures: Sequence[str]) -> Diagnosis | None:
+class Trials(NamedTuple):
+    """What may be tried after a script."""
+
+    seconds: float
+    talk: Callable[[str], None] | None
+
+    def __call__(self, told: Verdict) -> None:
+        """Try where it is wanted."""
+        kept = told.candidate.kept
+        if self.seconds > 0 and kept is not None and wanted(told.found):
+            if self.talk is not None:
+                self.talk(f"no cause in what was seen: trying on copies, at most {self.seconds:.0f} s")
+            retry(told.found, kept(), self.seconds)
+
+
+def _judged(
+    audience: Audience, file: Path, ended: Ended, failures: Sequence[str], trials: Trials
+) -> Diagnosis | None:
     if not audience.ranked():
         left = None if ended.code else audience.unstepped()
         if left is None:
@@ -196,7 +223,10 @@ def _judged(audience: Audience, file: Path, ended: Ended, failures: Sequence[str
             run.facts["stopped"] = {"step": run.summary["steps"], "error": ended.error}
         return run
 
-    found = tell(settle(audience.candidates(ended.status), known))
+    several = settle(audience.candidates(ended.status), known)
+    if not ended.code:
+        trials(several.told)
+    found = tell(several)
     run = found.run
     if ended.status == "interrupted":
         at = f"The script was interrupted at step {run.summary['steps']}"

@@ -19,6 +19,7 @@ from downslope.diagnosis.diagnosis import Diagnosis
 from downslope.diagnosis.early import short
 from downslope.diagnosis.held_out import Place
 from downslope.diagnosis.judge import judge
+from downslope.diagnosis.replay import Kept
 from downslope.diagnosis.role import Role
 from downslope.diagnosis.settings import parameters_of
 from downslope.diagnosis.trainings import AS_MANY, Training
@@ -65,20 +66,25 @@ class Candidate(NamedTuple):
     """Some of the parameters that it trained."""
     run: Callable[[], Run] | None
     """Gives its run; None where that was not kept."""
+    kept: Callable[[], Kept] | None = None
+    """Gives what it takes to take it up again; None where that was not kept."""
 
     @classmethod
-    def of(cls, role: Role, run: Callable[[], Run] | None) -> Candidate:
+    def of(
+        cls, role: Role, run: Callable[[], Run] | None, kept: Callable[[], Kept] | None = None
+    ) -> Candidate:
         """What `role` trains.
 
         Args:
             role: The optimizer.
             run: Gives its run.
+            kept: Gives what it takes to take it up again.
         """
         own = parameters_of(*role.track.optimizers)
         model = role.models, tuple(tuple(p.shape) for p in own)
         kind = Kind(role.place, model, repr(role.track.run.facts["optimizer"]))
         held = tuple(weakref.ref(p) for p in own[:HELD])
-        return cls(Training.of(role), kind, held, run)
+        return cls(Training.of(role), kind, held, run, kept)
 
     def same_model(self, other: Candidate) -> bool:
         """Whether both trained the same parameters, one after the other."""

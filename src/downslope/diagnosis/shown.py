@@ -10,7 +10,7 @@ import copy
 import math
 import weakref
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -26,11 +26,14 @@ from downslope.diagnosis.compiled import graphs, plain_module
 from downslope.diagnosis.measure.modes import still
 from downslope.diagnosis.measure.shift import Answers, Part, chunks, first_changed
 
-BATCHES, ROWS = 16, 512
-"""Batches of a part that are kept, and their examples, at most."""
+ROWS = 4096
+"""Examples of a part that are kept, at most."""
 
-MOST = 1_000_000
-"""Numbers that are kept of a part, at most."""
+MOST = 4_000_000
+"""Numbers of the inputs that are kept of a part, at most."""
+
+EMPTY = 16
+"""Scores in a row of something else than a model's output, after which nothing more is waited for."""
 
 HUGE = 16_000_000
 """Numbers of a batch that is held until it is scored, at most."""
@@ -41,8 +44,8 @@ PATIENCE = 20_000
 VAIN = 16
 """Times that it is waited in vain in a row, after which nobody waits again."""
 
-LARGEST = 50_000_000
-"""Numbers of a model that is copied, at most."""
+LARGEST, FIRST = 50_000_000, 10_000_000
+"""Numbers of a model that is copied, at most; and of one whose first weights are kept."""
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
@@ -58,6 +61,15 @@ class Pass:
     shape: tuple[int, ...]
     """Of the output, as the loss was handed it."""
     target: Tensor
+    folded: bool = False
+    """Whether the loss was handed examples and their steps as one axis, as a model of language is scored."""
+
+    alone: bool = True
+    """Whether the model makes just what the loss is handed."""
+
+    def score(self, function: Loss, made: Tensor, target: Tensor) -> Tensor:
+        """The loss of some examples of it, handed over as the script did."""
+        return function(made.flatten(0, 1), target.flatten(0, 1)) if self.folded else function(made, target)
 
     @property
     def inputs(self) -> Tensor:
@@ -71,17 +83,22 @@ class Shown:
     def __init__(self) -> None:
         self.passes: list[Pass] = []
         self._latest: tuple[nn.Module, Any, dict[str, Any], list[Tensor], bool] | None = None
-        self._numbers = 0
+        self._numbers = self._rows = self._empty = 0
+        self.first: tuple[weakref.ref[nn.Module], dict[str, Tensor]] | None = None
+        """The model that was called first, and its weights at that time."""
 
     @property
     def full(self) -> bool:
         """Whether nothing more is kept."""
-        rows = sum(len(each.target) for each in self.passes)
-        return len(self.passes) >= BATCHES or rows >= ROWS or self._numbers >= MOST
+        return self._rows >= ROWS or self._numbers >= MOST or self._empty >= EMPTY
 
     def called(self, module: nn.Module, args: Any, kwargs: Mapping[str, Any], made: Any) -> None:
         """A model was called; its output may be scored next."""
         self._latest = None
+        if self.first is None and module.training:
+            held = module.state_dict()
+            if _numbers(batches.tensors(held)) <= FIRST:
+                self.first = weakref.ref(module), {name: each.clone() for name, each in held.items()}
         given = batches.tensors((args, dict(kwargs))) if not self.full else []
         # What was made by something that is trained is no data; and no graph is kept beyond the step.
         if given and not any(each.requires_grad for each in given) and _numbers(given) <= HUGE:
@@ -94,21 +111,35 @@ class Shown:
         if found is None or self.full or not handed.dim():
             return False
         module, args, kwargs, outputs, training = found
-        rows = len(handed)
         given = batches.tensors((args, kwargs))
-        if not any(_same(each, handed) for each in outputs):
+        rows = len(given[0]) if given[0].dim() else 0
+        made = next((each for each in outputs if _same(each, handed)), None)
+        folded = made is not None and len(handed) != rows and _folds(module, made, handed, rows)
+        many = len(handed) if folded else rows
+        if made is None or not rows or len(handed) != many or target.shape[:1] != (many,):
+            self._empty += 1
             return False
-        if any(each.shape[:1] != (rows,) for each in (*given, target)):
+        if any(each.shape[:1] != (rows,) for each in given):
+            self._empty += 1
             return False
-        # Of a batch with all of the data some rows are kept, from its whole length.
-        step = max(-(-rows // ROWS), -(-_numbers(given) // MOST))
-        kept, named = batches.map_tensors(lambda leaf: leaf[::step].clone(), (args, kwargs))
-        left = target.detach()[::step].clone()
-        new = Pass(weakref.ref(module), kept, named, training, (len(left), *handed.shape[1:]), left)
-        if not self.passes or _fits(new, self.passes[0]):
-            self._numbers += _numbers(batches.tensors((kept, named)))
-            self.passes.append(new)
+        whole = target.detach().reshape(rows, -1, *target.shape[1:]) if folded else target.detach()
+        shape = made.shape if folded else handed.shape
+        alone = len(outputs) == 1 and made.shape == handed.shape
+        self._keep(Pass(weakref.ref(module), args, kwargs, training, shape, whole, folded, alone))
         return True
+
+    def _keep(self, found: Pass) -> None:
+        """Copies of a pass; of a batch with all of the data some rows are kept, from its whole length."""
+        given, rows = batches.tensors((found.args, found.kwargs)), len(found.target)
+        step = max(-(-rows // ROWS), -(-_numbers(given) // MOST))
+        args, kwargs = batches.map_tensors(lambda leaf: leaf[::step].clone(), (found.args, found.kwargs))
+        left = found.target[::step].clone()
+        new = replace(found, args=args, kwargs=kwargs, target=left, shape=(len(left), *found.shape[1:]))
+        self._empty = 0
+        if not self.passes or _fits(new, self.passes[0]):
+            self._numbers += _numbers(batches.tensors((args, kwargs)))
+            self._rows += len(left)
+            self.passes.append(new)
 
 
 def _numbers(given: list[Tensor]) -> int:
@@ -125,11 +156,22 @@ def _same(made: Tensor, handed: Tensor) -> bool:
     )
 
 
+def _folds(module: nn.Module, made: Tensor, handed: Tensor, rows: int) -> bool:
+    """Whether `handed` are all steps of all examples of what `module` made, one example after the other.
+
+    Where a layer takes the steps first, the first axis of its model may not be that of the examples.
+    """
+    if made.shape[:1] != (rows,) or made.dim() < 2 or len(handed) != rows * made.shape[1]:
+        return False
+    return all(getattr(each, "batch_first", True) for each in module.modules())
+
+
 def _fits(one: Pass, other: Pass) -> bool:
     """Whether two passes are of one model and one form, but for how many examples they hold."""
     same = one.module() is other.module() and one.training == other.training
     return (
         same
+        and one.folded == other.folded
         and one.shape[1:] == other.shape[1:]
         and one.inputs.shape[1:] == other.inputs.shape[1:]
         and one.target.shape[1:] == other.target.shape[1:]
@@ -222,7 +264,7 @@ def part_of(shown: Shown, function: Loss, *, training: bool | None = None) -> Pa
         return None
     model = copied(plain_module(module)).train(shown.passes[0].training if training is None else training)
     inputs = torch.cat([each.inputs for each in shown.passes])
-    target = torch.cat([each.target for each in shown.passes])
+    target = torch.cat([each.target.flatten(0, 1) if each.folded else each.target for each in shown.passes])
 
     def answer(change: Callable[[Tensor], Tensor] | None) -> Answers:
         losses: list[float] = []
@@ -232,15 +274,21 @@ def part_of(shown: Shown, function: Loss, *, training: bool | None = None) -> Pa
             if change is not None:
                 args, kwargs = first_changed(change, (args, kwargs))
             with torch.no_grad():
-                made = _output(model(*args, **kwargs), each.shape)
-                losses += [float(function(made[a:b], each.target[a:b])) for a, b in chunks(len(made))]
-            outputs.append(made)
+                made = output_of(model(*args, **kwargs), each.shape)
+                rows = chunks(len(made))
+                losses += [float(each.score(function, made[a:b], each.target[a:b])) for a, b in rows]
+            outputs.append(made.flatten(0, 1) if each.folded else made)
         return Answers(torch.tensor(losses, dtype=torch.float64), torch.cat(outputs))
 
     return Part(inputs, target, answer)
 
 
-def _output(made: Any, shape: tuple[int, ...]) -> Tensor:
+def output_of(made: Any, shape: tuple[int, ...]) -> Tensor:
+    """The tensor of an output that a loss was handed, in the shape in which it was.
+
+    Raises:
+        ModelError: there is none of that size.
+    """
     size = math.prod(shape)
     found = next(
         (each for each in batches.tensors(made) if each.numel() == size and each.is_floating_point()), None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -25,6 +26,13 @@ def watch(
         list[str] | None,
         typer.Argument(metavar="[ARGS]...", show_default=False, help="Handed to the script, all of them."),
     ] = None,
+    trials: Annotated[
+        float,
+        typer.Option(
+            metavar="SECONDS",
+            help="Time to try causes on copies, after a script that learnt little and shows none. 0: none.",
+        ),
+    ] = 20.0,
     report: ask.ReportPath = None,
     json: Annotated[
         bool, typer.Option("--json", help="The diagnosis as JSON, the last line of standard output.")
@@ -39,6 +47,8 @@ def watch(
     script's own: the diagnosis goes to standard error, with --json to the last line of standard output.
     The exit status is the script's own where that is not 0; else 1 after a warning or worse, and where
     nothing of the training could be judged; 2 where nothing was trained; 0 for a healthy run.
+    After a script that learnt nothing, or little in a few seconds, and shows no cause, causes are tried on
+    copies of its model and of the examples that were kept; the script is not run again.
     """
     module = str(script) == "-m" and bool(arguments)
     if module and arguments:
@@ -46,6 +56,9 @@ def watch(
     if str(script).startswith("-"):  # what follows a script is its own, so that the parser refuses no option
         near = did_you_mean(str(script), ("--report", "--json", "--quiet", "--debug", "--help"))
         complain(f"No such option: {script}{near} (downslope watch --help shows what there is)")
+        return UNUSABLE
+    if not 0 <= trials < math.inf:
+        complain(f"--trials {trials:g}: must be seconds, 0 or more; 0 for none")
         return UNUSABLE
     voice = Voice(json=json, quiet=quiet, aside=True)
 
@@ -59,7 +72,11 @@ def watch(
         def leaving(found: Diagnosis | None, ended: int) -> int:
             return guarded(lambda: tell(found, ended, apart=True), debug=debug)
 
-        return tell(*watch_script(script, arguments or [], module=module, leaving=leaving))
+        def talk(text: str) -> None:
+            voice.note(f"watch     {text}")
+
+        own = arguments or []
+        return tell(*watch_script(script, own, module=module, leaving=leaving, trials=trials, talk=talk))
 
     return guarded(act, debug=debug)
 

@@ -1,0 +1,263 @@
+"""A watched training taken up again from its first weights, on the examples that were kept of it.
+
+Watching sees what happened; only trying one thing beside another shows what would have happened. A script
+runs once, so copies are tried: of its model with its first weights, of its examples, of its optimizer's
+settings. What `diagnose` then finds is told where the copy went as the training did.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from downslope.core import batches
+from downslope.core.errors import DataError, DownslopeError, ModelError, ObjectiveError, RecipeError
+from downslope.core.method import optimizer_defaults
+from downslope.core.problem import Problem
+from downslope.core.recipe import Recipe
+from downslope.core.run import Run
+from downslope.diagnosis.compiled import plain_module
+from downslope.diagnosis.diagnose import diagnose
+from downslope.diagnosis.diagnosis import Diagnosis
+from downslope.diagnosis.early import short
+from downslope.diagnosis.gathered import undisturbed
+from downslope.diagnosis.progress import progress, smoothed
+from downslope.diagnosis.proof import trial_of
+from downslope.diagnosis.settings import parameters_of
+from downslope.diagnosis.shown import Loss, Shown, copied, output_of
+from downslope.objectives.meaning import meaning
+from downslope.training.facts import one_line
+
+FEWEST = 32
+"""Examples at least on which a training is taken up again. Convention; a batch."""
+
+SECONDS = 20.0
+"""Time for it, if not said otherwise."""
+
+QUICK = 5.0
+"""Seconds of a training that learnt something, up to which others are tried beside it. Convention."""
+
+MORE = 8.0
+"""Seconds that such a trial may take beyond the training's own, as of a diagnosis."""
+
+ALIKE = 0.1
+"""Difference of two ends in the loss of a constant guess up to which a copy went as the training did.
+Convention; bench/diagnosis."""
+
+SEEN = ("high-variance", "dataset-shift", "unshuffled-data", "mode-gap")
+"""Of these a part of the examples, in another order and scored in eval mode, tells nothing."""
+
+
+class Kept(NamedTuple):
+    """What is there of a watched training."""
+
+    shown: Shown
+    function: Loss | None
+    """The objective, as a mean."""
+    held: Shown | None
+    optimizers: Sequence[torch.optim.Optimizer]
+
+
+class Scored:
+    """An objective that is handed what a script's own was: that tensor of the output, in that shape.
+
+    Args:
+        function: The script's.
+        shape: Of the output that it was handed, with the examples as the first axis.
+        folded: Whether it was handed examples and their steps as one axis.
+    """
+
+    def __init__(self, function: Loss, shape: tuple[int, ...], folded: bool) -> None:
+        self._function, self._shape, self._folded = function, shape, folded
+        said = meaning(function)
+        self.expects, self.target, self.reduction = said.expects, said.target, said.reduction
+        self.__name__ = said.name
+
+    def __call__(self, output: Any, target: Tensor) -> Tensor:
+        """The script's own value."""
+        made = output_of(output, (len(target), *self._shape[1:]))
+        if self._folded:
+            return self._function(made.flatten(0, 1), target.flatten(0, 1))
+        return self._function(made, target)
+
+
+def wanted(found: Diagnosis) -> bool:
+    """Whether a watched training has no cause of what it did not learn: it learnt nothing, or it was short
+    enough to be tried and came not all the way.
+    """
+    run = found.run
+    if found.root is not None or run.status not in ("done", "diverged") or run.facts.get("rivals"):
+        return False
+    if found.lost:
+        return True
+    how, took = progress(run), float(run.summary.get("seconds") or 0.0)
+    return took <= QUICK and not (how.solved or short(run) or found.blind)
+
+
+def alike(run: Run, copy: Run) -> bool:
+    """Whether a copy went as the training did: its batches' losses end at the same level.
+
+    What it was not told of, such as a schedule, another order or a penalty, would show there.
+    """
+    here, there = smoothed(run), smoothed(copy)
+    base = progress(run).constant
+    if here is None or there is None or base is None:
+        return here is None and there is None
+    return abs(here - there) <= ALIKE * abs(base)
+
+
+def again(kept: Kept, run: Run, seconds: float) -> Diagnosis:
+    """The diagnosis of a watched training, as far as it was kept.
+
+    Raises:
+        DownslopeError: why it cannot be taken up again, in one line.
+    """
+    problem = problem_of(kept)
+    rows = problem.train_source.size or 0
+    with undisturbed(), torch.enable_grad():
+        return diagnose(problem, recipe_of(run, rows), budget=seconds, progress=False, folder=False)
+
+
+def adopt(found: Diagnosis, copy: Diagnosis) -> bool:
+    """Take over the cause that a trial beside `copy` proved, where it went as the training did.
+
+    What shows without a trial is for watching to see, in what the script itself did.
+    """
+    run, ended = copy.run, progress(copy.run)
+    causes = [
+        each
+        for each in copy.findings
+        if each.severity != "info" and each.symptom not in SEEN and trial_of(run, each.symptom) is not None
+    ]
+    same = alike(found.run, run) or (found.lost and (ended.standing or ended.ended_far))
+    if not causes or not same:
+        return False
+    named = {each.symptom for cause in causes for each in (cause, *cause.consequences)}
+    found.findings = [*causes, *(each for each in found.findings if each.symptom not in named)]
+    found.cleared = [row for row in found.cleared if row[0] not in named]
+    found.not_checked = [row for row in found.not_checked if row[0] not in named]
+    return True
+
+
+def retry(found: Diagnosis, kept: Kept, seconds: float) -> None:
+    """Take a training up again that learnt nothing, and add to `found` what that shows.
+
+    Args:
+        found: Gets the causes, and a note of what was done.
+        kept: What is there of it.
+        seconds: Time for it.
+    """
+    if not found.lost:
+        seconds = min(seconds, MORE + float(found.run.summary.get("seconds") or 0.0))
+    try:
+        copy = again(kept, found.run, seconds)
+    except KeyboardInterrupt:
+        found.notes.append("Ctrl-C: what would have helped was not tried to the end.")
+        return
+    except DownslopeError as error:
+        if found.lost:
+            found.notes.append(f"Nothing could be tried beside it: {one_line(error)}.")
+        return
+    run = copy.run
+    size = run.problem.train_source.size if run.problem is not None else None
+    told = f"on copies of its model and {size} of its examples, from its first weights ({copy.seconds:.0f} s)"
+    took = adopt(found, copy)
+    if took or found.lost:
+        how = "Tried after the script" if took else "Nothing that was tried after the script helped"
+        found.notes.append(f"{how}, {told}.")
+    found.run.facts["replay"] = {
+        "examples": size, "steps": run.summary.get("steps"), "seconds": copy.seconds,
+        "verdict": copy.verdict, "healthy": copy.healthy, "findings": copy.symptoms,
+        "alike": alike(found.run, run), "adopted": took,
+    }  # fmt: skip
+
+
+def problem_of(kept: Kept) -> Problem:
+    """The problem of a watched training.
+
+    Raises:
+        ModelError: the model cannot be copied, or its first weights were not kept.
+        DataError: too little was kept.
+        ObjectiveError: the objective is no function that was heard.
+    """
+    shown = kept.shown
+    model = shown.passes[0].module() if shown.passes else None
+    if model is None or shown.first is None or shown.first[0]() is not model:
+        raise ModelError("what its model was handed, and the first weights, were not kept")
+    if len(kept.optimizers) != 1:
+        raise ModelError(f"{len(kept.optimizers)} optimizers trained it")
+    if kept.function is None:
+        raise ObjectiveError("its objective is not one function of output and target")
+    data, split = _data(shown)
+    if len(data[-1]) < FEWEST:
+        raise DataError(f"only {len(data[-1])} of its examples were kept")
+    first = shown.passes[0]
+    held = None if kept.held is None or not kept.held.passes else kept.held
+    valid = None if held is None or held.passes[0].module() is not model else _data(held)[0]
+    objective = kept.function if first.alone else Scored(kept.function, first.shape, first.folded)
+    again = _first_model(model, shown.first[1], kept.optimizers)
+    return Problem(model=again, objective=objective, train=data,
+                   valid=valid, split=split)  # fmt: skip
+
+
+def _first_model(
+    model: nn.Module, weights: Mapping[str, Tensor], optimizers: Sequence[torch.optim.Optimizer]
+) -> nn.Module:
+    """A copy of `model` with its first `weights`; what no optimizer holds stays as it is."""
+    inner, made = plain_module(model), copied(plain_module(model))
+    made.load_state_dict({key.removeprefix("_orig_mod."): each for key, each in weights.items()})
+    trained = {id(p) for p in parameters_of(*optimizers)}
+    for (_, own), (_, other) in zip(inner.named_parameters(), made.named_parameters(), strict=True):
+        other.requires_grad_(own.requires_grad and id(own) in trained)
+        other.grad = None
+    return made.train()
+
+
+def _data(shown: Shown) -> tuple[tuple[Tensor, ...], batches.Split]:
+    """The examples that were kept, each once, the targets last; and how they go into a call."""
+    calls = [pytree.tree_flatten((each.args, each.kwargs)) for each in shown.passes]
+    leaves, form = calls[0]
+    places = [i for i, leaf in enumerate(leaves) if isinstance(leaf, Tensor)]
+    joined = [torch.cat([given[i] for given, _ in calls]) for i in places]
+    joined.append(torch.cat([each.target for each in shown.passes]))
+    flat = np.concatenate([each.cpu().double().reshape(len(each), -1).numpy() for each in joined], axis=1)
+    _, once = np.unique(flat, axis=0, return_index=True)
+    rows = torch.from_numpy(np.sort(once))
+
+    def split(batch: Any) -> tuple[tuple[Any, ...], dict[str, Any], Any]:
+        filled = list(leaves)
+        for i, tensor in zip(places, batch, strict=False):
+            filled[i] = tensor
+        args, kwargs = pytree.tree_unflatten(filled, form)
+        return args, kwargs, batch[-1]
+
+    return tuple(each[rows.to(each.device)] for each in joined), split
+
+
+def recipe_of(run: Run, rows: int) -> Recipe:
+    """The recipe of a watched training: its optimizer's settings, its batches, its steps.
+
+    Raises:
+        RecipeError: the optimizer is none that a recipe can name, or its rate is not known.
+    """
+    told: Mapping[str, Any] = run.facts["optimizer"]
+    name = str(told["name"]).removesuffix(" by hand")
+    try:
+        known = optimizer_defaults(name)
+    except DownslopeError:
+        name = str(told.get("class", name))
+        known = optimizer_defaults(name)
+    given = {key: value for key, value in told.items() if key in known and key != "lr"}
+    rates = run.history.series("lr").values
+    rates = rates[np.isfinite(rates) & (rates > 0)]
+    lr = float(np.median(rates)) if len(rates) else told.get("lr")
+    if lr is None or not math.isfinite(lr):
+        raise RecipeError("its learning rate is not known")
+    batch, steps = int(run.facts.get("batch_size") or rows), int(run.summary.get("steps") or 1)
+    return Recipe(optimizer=name, lr=lr, batch_size=min(batch, rows), steps=steps, decay="all", **given)

@@ -1,0 +1,195 @@
+"""A watched training taken up again: what is kept of it is what it was, and what is tried on that counts."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+
+from downslope.core.errors import DataError, ModelError, ObjectiveError
+from downslope.core.run import Run
+from downslope.diagnosis.diagnosis import Diagnosis
+from downslope.diagnosis.intake import Intake
+from downslope.diagnosis.replay import Kept, adopt, alike, problem_of, recipe_of
+from downslope.diagnosis.script import watch_script
+from downslope.diagnosis.shown import Shown
+from tests.diagnosis.watched import HEAD
+
+
+def shown(model: nn.Module, inputs: Tensor, target: Tensor, score: Callable[[Any], Tensor]) -> Shown:
+    """What is kept of one epoch in batches of 16, in which every weight is moved after the first batch."""
+    found = Shown()
+    for at in torch.arange(len(inputs)).split(16):
+        made = model(inputs[at])
+        found.called(model, (inputs[at],), {}, made)
+        handed = score(made)
+        wanted = target[at].flatten() if len(handed) > len(at) else target[at]
+        assert found.scored(handed, wanted)
+        with torch.no_grad():
+            for each in model.parameters():
+                each.add_(1.0)
+    return found
+
+
+def test_the_copy_begins_where_the_training_began() -> None:
+    torch.manual_seed(0)
+    x, y = torch.randn(64, 5), torch.randint(3, (64,))
+    model = nn.Sequential(nn.Linear(5, 8), nn.ReLU(), nn.Linear(8, 3))
+    first = F.cross_entropy(model(x), y).item()
+    kept = Kept(
+        shown(model, x, y, lambda made: made), F.cross_entropy, None, [torch.optim.SGD(model.parameters())]
+    )
+    problem = problem_of(kept)
+    again, source = problem.build(), problem.train_source
+    args, _, target = problem.splitter(next(source.stored(64)))
+    with torch.no_grad():
+        assert float(problem.objective(again(*args), target)) == pytest.approx(first, rel=1e-6)
+    assert F.cross_entropy(model(x), y).item() != pytest.approx(first, rel=1e-2)
+
+
+class Language(nn.Module):
+    """Scores of the next token, beside a state that nobody scores."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.body, self.out = nn.Embedding(7, 6), nn.GRU(6, 9, batch_first=True), nn.Linear(9, 7)
+
+    def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits (n, t, 7) and the last state."""
+        made, state = self.body(self.embed(tokens))
+        return self.out(made), state
+
+
+def test_a_model_of_language_is_kept_whole_though_its_loss_takes_one_row_a_token() -> None:
+    torch.manual_seed(0)
+    tokens, following = torch.randint(7, (48, 11)), torch.randint(7, (48, 11))
+    model = Language()
+    first = F.cross_entropy(model(tokens)[0].flatten(0, 1), following.flatten()).item()
+    found = shown(model, tokens, following, lambda made: made[0].flatten(0, 1))
+    problem = problem_of(Kept(found, F.cross_entropy, None, [torch.optim.Adam(model.parameters())]))
+    args, _, target = problem.splitter(next(problem.train_source.stored(48)))
+    assert (args[0].shape, target.shape) == ((48, 11), (48, 11))
+    with torch.no_grad():
+        assert float(problem.objective(problem.build()(*args), target)) == pytest.approx(first, rel=1e-6)
+
+
+def test_steps_that_come_before_the_examples_are_not_taken_for_them() -> None:
+    model = nn.GRU(4, 3)
+    inputs = torch.randn(5, 16, 4)
+    made, _ = model(inputs)
+    found = Shown()
+    found.called(model, (inputs,), {}, made)
+    assert not found.scored(made.flatten(0, 1), torch.randint(3, (80,)))
+
+
+def test_an_example_that_comes_again_is_kept_once_and_what_is_fixed_stays_fixed() -> None:
+    x, y = torch.randn(40, 4).repeat(2, 1), torch.randn(40, 1).repeat(2, 1)
+    model = nn.Sequential(nn.Linear(4, 6), nn.Linear(6, 1))
+    rule = torch.optim.SGD(model[1].parameters(), lr=0.1)
+    problem = problem_of(Kept(shown(model, x, y, lambda made: made), F.mse_loss, None, [rule]))
+    assert problem.train_source.size == 40
+    assert [p.requires_grad for p in problem.build().parameters()] == [False, False, True, True]
+
+
+def test_what_was_not_kept_is_said() -> None:
+    model, x = nn.Linear(4, 1), torch.randn(16, 4)
+    rules = [torch.optim.SGD(model.parameters())]
+    with pytest.raises(ModelError, match="were not kept"):
+        problem_of(Kept(Shown(), F.mse_loss, None, rules))
+    found = shown(model, x, x[:, :1], lambda made: made)
+    with pytest.raises(DataError, match="only 16"):
+        problem_of(Kept(found, F.mse_loss, None, rules))
+    with pytest.raises(ObjectiveError, match="not one function"):
+        problem_of(Kept(found, None, None, rules))
+
+
+def test_the_recipe_is_that_of_the_optimizer() -> None:
+    run = Run()
+    run.facts |= {
+        "optimizer": {"name": "momentum", "lr": 0.5, "momentum": 0.8, "groups": 1},
+        "batch_size": 32,
+    }
+    run.history.extend("lr", [1, 2, 3], [0.1, 0.2, 0.1])
+    run.summary = {"steps": 90}
+    found = recipe_of(run, rows=20)
+    assert (found.lr, found.momentum, found.batch_size, found.steps) == (0.1, 0.8, 20, 90)
+
+
+@pytest.mark.parametrize(("ended", "same"), [(0.55, True), (0.8, False)])
+def test_a_copy_that_ends_elsewhere_is_no_copy(ended: float, same: bool) -> None:
+    def ran(last: float) -> Run:
+        run = Run()
+        run.facts["constant"] = {"loss": 1.0}
+        run.history.extend("train_loss", list(range(1, 51)), [1.0] * 40 + [last] * 10)
+        return run
+
+    assert alike(ran(0.5), ran(ended)) is same
+
+
+def test_a_model_carries_no_hook_outside_its_own_call() -> None:
+    model, seen = nn.Linear(3, 2), list[Any]()
+    intake = Intake(lambda *given: seen.append(given))
+    intake.open(model)
+    nn.Linear(3, 3)(torch.randn(2, 3))
+    assert not model._forward_hooks
+    model.eval()(torch.randn(1, 3))
+    made = model.train()(torch.randn(4, 3))
+    model(torch.randn(5, 3))
+    assert [given[3] is made for given in seen] == [True]
+    assert not model._forward_hooks
+    assert not model._forward_hooks_with_kwargs
+
+
+# -- scripts -------------------------------------------------------------------------------------------------
+
+HELD_BACK = """
+model = nn.Sequential(nn.Linear(10, 32), nn.ReLU(), nn.Dropout({rate}), nn.Linear(32, 4))
+rule = torch.optim.Adam(model.parameters(), lr=3e-3)
+for at in batches(150):
+    loss = F.cross_entropy(model(X[at]), C[at])
+    rule.zero_grad(); loss.backward(); rule.step()
+print(loss.item())
+"""
+
+
+def watched(folder: Path, body: str, **said: Any) -> tuple[Diagnosis, str]:
+    path = folder / "train.py"
+    path.write_text(HEAD + body, encoding="utf-8")
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        found, _ = watch_script(path, **said)
+    assert found is not None
+    return found, printed.getvalue()
+
+
+def test_a_cause_that_only_a_trial_shows_is_found_after_the_script(tmp_path: Path) -> None:
+    told = list[str]()
+    found, printed = watched(tmp_path, HELD_BACK.format(rate=0.97), talk=told.append)
+    assert found.root is not None
+    assert found.root.symptom == "over-regularised"
+    assert len(told) == 1
+    assert any("on copies of its model" in each for each in found.notes)
+    assert found.run.facts["replay"]["adopted"]
+    without, same = watched(tmp_path, HELD_BACK.format(rate=0.97), trials=0.0)
+    assert (without.root, "replay" in without.run.facts, same) == (None, False, printed)
+
+
+def test_its_twin_is_let_be(tmp_path: Path) -> None:
+    found, _ = watched(tmp_path, HELD_BACK.format(rate=0.1))
+    assert found.healthy
+    assert found.root is None
+
+
+def test_what_no_trial_proved_is_not_taken_over(tmp_path: Path) -> None:
+    found, _ = watched(tmp_path, HELD_BACK.format(rate=0.97), trials=0.0)
+    copy, _ = watched(tmp_path, HELD_BACK.format(rate=0.97))
+    copy.run.facts.pop("trials", None)
+    assert copy.root is not None
+    assert not adopt(found, copy)
+    assert found.root is None
