@@ -334,6 +334,27 @@ def test_hooks_exist_only_in_sampled_steps_and_none_after_close() -> None:
     assert len(monitor.run.history["train_loss"]) == taken
 
 
+def test_a_parameter_that_was_asked_for_its_gradient_is_left_as_one_that_never_had_a_hook() -> None:
+    model = nn.Linear(6, 2)
+    rule = torch.optim.SGD(model.parameters(), 0.01)
+    kept: list[bool] = []
+    ours = model.bias.register_hook(lambda gradient: kept.append(True))
+    asked = 0
+    with ds.watch(model, rule) as monitor:
+        for _ in range(60):
+            loss = functional.mse_loss(model(X), Y)
+            asked += bool(model.weight._backward_hooks or model.weight._post_accumulate_grad_hooks)
+            rule.zero_grad()
+            loss.backward()
+            rule.step()
+            monitor.step(loss)
+    assert asked > 2
+    assert model.weight._backward_hooks is None
+    assert model.weight._post_accumulate_grad_hooks is None
+    assert len(kept) == 60  # a hook of the user's stays
+    ours.remove()
+
+
 def test_a_monitor_that_nobody_keeps_leaves_nothing_behind() -> None:
     model = noisy_net()
     ds.watch(model, torch.optim.SGD(model.parameters(), 0.1))

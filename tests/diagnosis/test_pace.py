@@ -17,7 +17,8 @@ from torch.nn import functional
 
 import downslope as ds
 from downslope.core.run import Run
-from downslope.diagnosis.audience import ALL, APART, ROUND, Audience
+from downslope.diagnosis.audience import Audience
+from downslope.diagnosis.hearing import ALL, APART, ROUND
 from downslope.diagnosis.pace import UNKNOWN, Pace
 from downslope.diagnosis.script import watch_script
 from downslope.diagnosis.taps import Taps

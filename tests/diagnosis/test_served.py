@@ -10,7 +10,7 @@ import torch
 
 from downslope.diagnosis.diagnosis import Diagnosis
 from downslope.diagnosis.script import watch_script
-from downslope.diagnosis.served import Served, sums
+from downslope.diagnosis.served import Served, targets_of
 
 _HEAD = """
 import torch
@@ -150,7 +150,7 @@ def test_the_share_between_batches_is_that_of_an_analysis_of_variance() -> None:
     target = torch.randn(20, 32, dtype=torch.float64) + torch.arange(20.0)[:, None] / 10
     served = Served()
     for step, batch in enumerate(target, start=1):
-        kept = sums(torch.zeros(32, 1), batch)
+        kept = targets_of(torch.zeros(32, 1), batch)
         assert kept is not None
         served.add(step, 1.0, kept)
     found = served.measured()
@@ -164,10 +164,44 @@ def test_the_share_between_batches_is_that_of_an_analysis_of_variance() -> None:
 def test_of_class_indices_every_class_is_a_column() -> None:
     served = Served()
     for step in range(1, 31):
-        kept = sums(torch.zeros(4, 3), torch.full((4,), (step // 4) % 3))
+        kept = targets_of(torch.zeros(4, 3), torch.full((4,), (step // 4) % 3))
         assert kept is not None
         served.add(step, 2.0, kept)
     found = served.measured()
     assert found is not None
     assert math.isclose(found["explained"], 1.0)
     assert served.sorted
+
+
+def test_sums_of_many_batches_at_once_are_those_of_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("downslope.diagnosis.served.WAITING", 300)  # three batches wait at most
+    batches = [torch.randn(12 if i % 7 == 6 else 32, 3) + i / 10 for i in range(40)]  # epochs end unevenly
+    served = Served()
+    for step, batch in enumerate(batches, start=1):
+        given = batch.clone()
+        kept = targets_of(torch.zeros(len(batch), 3), given)
+        assert kept is not None
+        served.add(step, float(step), kept)
+        given.zero_()  # what is kept is a copy
+    found = served.measured()
+    assert found is not None
+    assert found["batches"] == 40
+    every = torch.cat(batches).double()
+    means = [len(each) * (each.double().mean(0) - every.mean(0)).square().sum() for each in batches]
+    share = float(sum(means) / (every - every.mean(0)).square().sum())
+    assert math.isclose(found["explained"], share, rel_tol=1e-9)
+
+
+def test_targets_of_another_kind_than_the_first_are_left_out() -> None:
+    served = Served()
+    made = torch.zeros(4, 3)
+    for step, target in enumerate(
+        [torch.tensor([0, 1, 2, 0]), torch.zeros(4, 3), torch.tensor([2, 2, 1, 0])]
+    ):
+        kept = targets_of(made, target)
+        assert kept is not None
+        served.add(step, 1.0, kept)
+    assert served.measured() is None  # two batches are too few
+    assert targets_of(made, torch.zeros(4, 2, dtype=torch.long)) is None
+    assert targets_of(made, torch.zeros(0)) is None
+    assert targets_of(made, torch.zeros(4, 2000)) is None

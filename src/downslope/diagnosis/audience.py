@@ -20,13 +20,14 @@ from downslope.diagnosis.by_hand import ByHand
 from downslope.diagnosis.concluded import candidate, conclude
 from downslope.diagnosis.ear import Call, bound, source
 from downslope.diagnosis.hand import Hand
+from downslope.diagnosis.hearing import due
 from downslope.diagnosis.holding import never_stepped
 from downslope.diagnosis.inquest import autopsy
 from downslope.diagnosis.leaves import leaves
 from downslope.diagnosis.reader import Reader
 from downslope.diagnosis.renewed import renewed
 from downslope.diagnosis.role import Role
-from downslope.diagnosis.served import sums
+from downslope.diagnosis.served import Targets, targets_of
 from downslope.diagnosis.settings import parameters_of
 from downslope.diagnosis.several import Candidate, suspect
 from downslope.diagnosis.track import Track
@@ -35,22 +36,8 @@ from downslope.diagnosis.trainings import ranked
 MOST = 16
 """Optimizers that are followed at once."""
 
-ALL = 200
-"""Steps of an optimizer of which every loss is heard."""
-
-ALL_SORTED = 2000
-"""The same where the targets come sorted; some 50 ms in all."""
-
-ROUND, APART = 25, 6
-"""After that one loss in `APART` is heard, from a new place in every `ROUND`: of optimizers that take turns
-and of an epoch that is as long as any number each part is heard. Which these are the count of the steps says
-alone, and no clock: the verdict is that of the script, however busy the machine is."""
-
 KEPT = 32
 """Trainings, of those that looked bad as they made room for later ones, that are judged at the end."""
-
-SLOW = 2.0
-"""Milliseconds of a step, by the rule of `Pace`, from which all losses are heard: one costs some 10 us."""
 
 WALKS = 64
 """Losses behind which the parameters are sought: those of the first steps."""
@@ -76,7 +63,7 @@ class Audience:
         self._scaled: dict[int, tuple[Tensor, Tensor]] = {}
         self._graph: Any = None
         self._autopsy: dict[str, Any] | None = None
-        self._sums: list[tuple[Tensor | float, tuple[int, Tensor, Tensor | None]]] = []
+        self._targets: list[tuple[Tensor | float, Targets]] = []
         self._dataset: Any = None
         self._training: set[int] = set()
         self._target: Tensor | None = None
@@ -184,26 +171,20 @@ class Audience:
         role = self.roles.get(id(optimizer))
         if role is None:
             return
-        role.track.after(optimizer, closure)
-        if role.track.step == 1:
+        track = role.track
+        track.after(optimizer, closure)
+        first = track.step == 1
+        if first:
             self._new -= 1
             self._join(role)
         self._steps += role.lead is None  # what steps on the loss of another one takes that one's step
         role.span = (role.span[0] or self._steps, self._steps)
         if self.listening:
             self._attribute(role, closure)
-        if role.track.step == 1:
+        if first:
             self._autopsy = None  # a training after one that lost the numbers has its own
-        self.listening = bool(self._new) or self._due(role)
+        self.listening = self._new > 0 or due(role, self._steps)
         role.take_in(self.listening)
-
-    def _due(self, role: Role) -> bool:
-        """Whether the loss of the next step is to be heard, where `role` has taken the latest."""
-        if role.track.step < ALL or role.track.armed or role.track.pace.milliseconds >= SLOW:
-            return True
-        place = self._steps % ROUND % APART
-        # In sorted data what counts is a batch after the one before it: more are heard, then two of them.
-        return not place or (role.served.sorted and (place == 1 or role.track.step < ALL_SORTED))
 
     def _join(self, role: Role) -> None:
         """At its first step: an optimizer of the losses that another one has just stepped on goes with it."""
@@ -226,9 +207,10 @@ class Audience:
             role.track.loss(value, role.track.step, (self._autopsy or None) if lost else None)
             role.latest = value
             self._assign(role, call)
-        if len(self._sums) == 1 and len(self._pending) == 1:  # of an accumulated step no batch stands alone
-            role.served.add(role.track.step, *self._sums[0])
-        self._sums.clear()
+        # Of an accumulated step no batch stands alone.
+        if len(self._targets) == 1 and len(self._pending) == 1:
+            role.served.add(role.track.step, *self._targets[0])
+        self._targets.clear()
         self._shared, self._pending = losses, []
         self._calls.clear()
         self._scaled.clear()
@@ -242,11 +224,11 @@ class Audience:
             return
         if call is True:
             return
-        if role.seen is None:
+        if role.seen is None and call.seen is not None:
             role.seen = call.seen.get(id(role))
         role.trained = role.trained or call
         if role.gathered.open:
-            found = bound(call)
+            found = role.gathered.function or bound(call)  # one objective: the first that was heard
             if found is not None:
                 role.gathered.scored(found, call.args[0], call.args[1], role.track.step)
 
@@ -260,9 +242,11 @@ class Audience:
         if call is None:
             return
         if value.requires_grad:
-            for role in self.roles.values() if self._new else ():
-                role.gathered.judged(call.args[0])
-            self._calls.append(call._replace(seen=self._look(call.args[0]) if self._new else {}))
+            if self._new:
+                for role in self.roles.values():
+                    role.gathered.judged(call.args[0])
+                call = call._replace(seen=self._look(call.args[0]))
+            self._calls.append(call)
             self._target = self.held_out.trained_on(call.args[1])
             if len(self._calls) > 8:
                 del self._calls[0]
@@ -299,8 +283,8 @@ class Audience:
             self._autopsy = autopsy(loss)
             for role in self.roles.values():
                 role.fell()
-        if call is not None and call.args and (kept_of := sums(call.args[0], call.args[1])) is not None:
-            self._sums.append((read, kept_of))
+        if call is not None and call.args and (given := targets_of(call.args[0], call.args[1])) is not None:
+            self._targets.append((read, given))
         # The graph of the loss is the script's: nothing of it is kept beyond this.
         self._pending.append((read, None if call is None else self._kept(call)))
         if self._dataset is not None:

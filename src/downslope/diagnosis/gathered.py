@@ -146,9 +146,10 @@ class Gathered:
     @property
     def wanting(self) -> bool:
         """Whether more targets are of use: of a step whose inputs are kept they always are."""
+        if self.foreign or self._rows < SCORED:
+            return not self.foreign
         # Asked before the step is taken and after it, when the next one is being taken.
-        paired = bool(self._steps[0]) and self.now is not None and self.now() - self._steps[0][-1] <= 1
-        return (self._rows < SCORED or paired) and not self.foreign
+        return bool(self._steps[0]) and self.now is not None and self.now() - self._steps[0][-1] <= 1
 
     @property
     def open(self) -> bool:

@@ -13,12 +13,12 @@ import math
 import statistics
 from collections.abc import Iterator
 from typing import Any, cast
-from weakref import finalize
+from weakref import finalize, ref
 
 import torch
 from torch import Tensor
 
-from downslope.diagnosis.between import hooked, removed
+from downslope.diagnosis.between import bared, hooked, removed
 from downslope.diagnosis.hand import Hand
 from downslope.diagnosis.passes import Passes
 from downslope.diagnosis.settings import parameters_of
@@ -84,11 +84,15 @@ class Leftover:
 
     def drop(self) -> None:
         """Listen no more."""
+        hooked_ones = [each.parameter for each in self._asked]
         while self._asked:
             self._asked.pop().drop()
         if self._passes is not None:
             self._passes.drop()
         self._passes = self._of = None
+        for held in hooked_ones:
+            if (parameter := held()) is not None:
+                bared(parameter)
 
     def measured(self) -> dict[str, Any] | None:
         """``seen`` and ``kept``, how many steps; ``first`` kept one; ``late``, the share of them in the later
@@ -128,6 +132,7 @@ class _Asked:
         self._state: bool | None = None
         self.verdict: bool | None = None
         """True: kept; False: cleared; None: not known, or something else."""
+        self.parameter = ref(parameter)
         handles = hooked(parameter, self)
         self._end = finalize(self, removed, handles)
 

@@ -273,7 +273,7 @@ class Monitor:
             self._mixed = self._mixed or bool(calls)
             return
         self._seen = self._seen or found.seen
-        value, function = _number(found.value.detach().mean()), bound(found)
+        value, function = _number(found.value.detach().mean()), self._gathered.function or bound(found)
         if function is not None:
             self._gathered.scored(function, found.args[0], found.args[1], step)
             self._gathered.scale = _number(loss) / value if value and math.isfinite(value) else 1.0

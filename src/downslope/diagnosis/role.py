@@ -69,9 +69,12 @@ class Role:
 
     def take_in(self, heard: bool) -> None:
         """Before a step whose loss is `heard`: what its model is handed is kept, while there is room."""
+        if not heard:  # most steps, for which this has to cost next to nothing
+            self._intake.close()
+            return
         shown, eye = self.gathered.shown, self.track.eye
         first = None if shown.first is None or shown.full else shown.first[0]()
-        if heard and first is not None and not (self.track.armed or eye.compiled or self.gathered.foreign):
+        if first is not None and not (self.track.armed or eye.compiled or self.gathered.foreign):
             self._intake.open(first)
         else:
             self._intake.close()

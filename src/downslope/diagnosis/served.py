@@ -1,6 +1,7 @@
 """The order in which a watched script serves its targets, and what a change of them costs the model.
 
-Kept of a batch are a few sums. Where batches differ far more than chance allows, the batch loss says little:
+Kept of a batch are a few sums, formed of many batches at once: one by one they cost more than hearing the
+loss does. Where batches differ far more than chance allows, the batch loss says little:
 a model that gives the targets of the batch before has a low one. What says more is the loss of batches whose
 targets are unlike those of the batch before, in what a constant guess costs on the same batches: a model that
 has learnt does well on them, one that follows the order does not.
@@ -22,6 +23,9 @@ MOST = 4096
 
 WIDEST = 1000
 """Classes or columns of a target at most; of more nothing is kept."""
+
+WAITING = 500_000
+"""Numbers of targets that wait for their sums, at most."""
 
 SORTED = 0.3
 """Share of the variance between batches, beyond chance, from which pairs of batches are heard on purpose. The
@@ -47,25 +51,61 @@ class Sums(NamedTuple):
     """Shape (columns,): sums of their squares; None for classes."""
 
 
+class Targets(NamedTuple):
+    """The targets of one batch, before their sums are formed."""
+
+    values: Tensor
+    """A copy; shape (n,) of class indices, or (n, ...) of numbers."""
+    classes: int
+    """How many classes there are; 0 where the targets are numbers."""
+    columns: int
+    """Length of the sums."""
+
+
 class Served:
     """The targets of one optimizer's batches, as they came."""
 
     def __init__(self) -> None:
         self._kept: list[Sums] = []
+        self._waiting: list[tuple[int, Tensor | float, Targets]] = []
+        self._numbers = 0
+        self._count = 0
+        self._kind: tuple[int, bool] | None = None
         self._looked = 16
         self.sorted = False
         """Whether the batches seen so far differ far more than chance allows."""
 
-    def add(self, step: int, loss: Tensor | float, sums: tuple[int, Tensor, Tensor | None]) -> None:
+    def add(self, step: int, loss: Tensor | float, targets: Targets) -> None:
         """The batch of `step`."""
-        like = self._kept[0] if self._kept else None
-        if len(self._kept) >= MOST or (like is not None and like.first.shape != sums[1].shape):
+        kind = targets.columns, targets.classes > 0
+        self._kind = self._kind or kind
+        if self._count >= MOST or kind != self._kind:
             return
-        self._kept.append(Sums(step, loss, *sums))
-        if len(self._kept) >= self._looked:
+        self._count += 1
+        self._numbers += targets.values.numel()
+        self._waiting.append((step, loss, targets))
+        if self._count >= self._looked:
             self._looked *= 2
-            found = self.measured()
+            self._settle()
+            found = self._between()
             self.sorted = found is not None and found["explained"] - found["expected"] >= SORTED
+        elif self._numbers > WAITING:
+            self._settle()
+
+    def _settle(self) -> None:
+        """Form the sums of the batches that wait, those of one shape together."""
+        waiting, self._waiting, self._numbers = self._waiting, [], 0
+        alike: dict[Any, list[int]] = {}
+        for place, (_, _, (values, classes, _)) in enumerate(waiting):
+            alike.setdefault((values.shape, values.dtype, values.device, classes), []).append(place)
+        made: dict[int, tuple[Tensor, Tensor | None]] = {}
+        for places in alike.values():
+            values = torch.stack([waiting[place][2].values for place in places])
+            made.update(zip(places, _sums(values, waiting[places[0]][2].classes), strict=True))
+        self._kept += [
+            Sums(step, loss, len(each.values), *made[place])
+            for place, (step, loss, each) in enumerate(waiting)
+        ]
 
     def measured(self) -> dict[str, Any] | None:
         """``explained``, ``expected``, ``z`` and ``batches``, as `measure.order` gives them, and the costs.
@@ -76,6 +116,15 @@ class Served:
         the run, and None where fewer than `FEWEST` were new. Nothing at all where the targets do not vary, or
         were not seen.
         """
+        self._settle()
+        found = self._between()
+        if found is None:
+            return None
+        mean, overall, variance = found.pop("of")
+        return found | self._costs(mean, overall, variance)
+
+    def _between(self) -> dict[str, Any] | None:
+        """The same without the costs; ``of``: mean of each batch, of all, and the variance."""
         kept = self._kept
         if len(kept) < 3:
             return None
@@ -98,7 +147,8 @@ class Served:
         return {
             "explained": explained, "expected": expected, "z": (explained - expected) / deviation,
             "batches": b, "watched": True, "classes": kept[0].second is None,
-        } | self._costs(mean, overall, total / n)  # fmt: skip
+            "of": (mean, overall, total / n),
+        }  # fmt: skip
 
     def _costs(self, mean: Tensor, overall: Tensor, variance: float) -> dict[str, float | None]:
         """Loss of the batches with new targets in the later half, and of the rest, in that of a constant."""
@@ -132,21 +182,39 @@ class Served:
         return {key: value if math.isfinite(value) else None for key, value in found.items()}
 
 
-def sums(made: Tensor, target: Tensor) -> tuple[int, Tensor, Tensor | None] | None:
-    """What is kept of a batch's targets: how many, their sums, and those of the squares of real ones.
+def targets_of(made: Tensor, target: Tensor) -> Targets | None:
+    """What is kept of a batch's targets until their sums are formed; None where nothing is.
 
     Args:
         made: The output, whose axis after the first is that of the classes where the target has indices.
         target: Shape (n, ...), values or class indices.
     """
-    if not target.dim() or not len(target) or target.is_sparse:
+    shape = target.shape
+    if not shape or not shape[0] or target.layout is not torch.strided:
         return None
-    with torch.no_grad():
-        if target.is_floating_point():
-            rows = target.detach().reshape(len(target), -1).double()
-            return (len(rows), rows.sum(0), rows.square().sum(0)) if rows.shape[1] <= WIDEST else None
-        if target.dim() != 1 or made.dim() != 2 or made.shape[1] > WIDEST:
+    classes = 0
+    if not target.is_floating_point():
+        if len(shape) != 1 or made.dim() != 2:
             return None
-        counts = torch.zeros(made.shape[1], dtype=torch.float64, device=target.device)
-        index = target.detach().long().clamp(0, made.shape[1] - 1)
-        return len(target), counts.scatter_add_(0, index, torch.ones_like(index, dtype=torch.float64)), None
+        classes = made.shape[1]
+    columns = classes or target.numel() // shape[0]
+    if columns > WIDEST:
+        return None
+    return Targets((target.detach() if target.requires_grad else target).clone(), classes, columns)
+
+
+def _sums(values: Tensor, classes: int) -> list[tuple[Tensor, Tensor | None]]:
+    """Sums over the examples of each batch, and of the squares of numbers.
+
+    Args:
+        values: Shape (batches, n, ...).
+        classes: How many there are where the values are their indices; else 0.
+    """
+    with torch.no_grad():
+        if not classes:
+            rows = values.reshape(*values.shape[:2], -1).double()
+            return list(zip(rows.sum(1).unbind(), rows.square().sum(1).unbind(), strict=True))
+        index = values.long().clamp(0, classes - 1)
+        counts = torch.zeros(len(values), classes, dtype=torch.float64, device=values.device)
+        counts.scatter_add_(1, index, torch.ones_like(index, dtype=torch.float64))
+        return [(each, None) for each in counts.unbind()]

@@ -253,9 +253,9 @@ class Taps:
         def scored(*args: Any, **kwargs: Any) -> Any:
             value = original(*args, **kwargs)
             # First of all: a compiler that traces this cannot see through what asks for a transform.
-            if torch.compiler.is_compiling() or (isinstance(value, Tensor) and transformed(value)):
+            if torch.compiler.is_compiling() or not (listener.listening or not torch.is_grad_enabled()):
                 return value
-            if listener.listening or not torch.is_grad_enabled():
+            if not (isinstance(value, Tensor) and transformed(value)):
                 self._tell(listener.scored, original, args, kwargs, value)
             return value
 

@@ -37,6 +37,10 @@ rest of 2 %."""
 BUFFER = 256
 """Losses that wait for their way into the history, and off the device."""
 
+NOTICED = 5
+"""Every how many steps it is asked whether a parameter has lost its gradient. Odd, so that optimizers whose
+parameters take turns are not met at the same turn each time."""
+
 FORCED = 6
 """Steps at most that are looked at because a parameter has no gradient any more."""
 
@@ -84,6 +88,7 @@ class Track:
         self.bad: dict[str, Any] = {}
         self.holding = Holding(self.optimizers, strangers=self.eye.strangers)
         self._leftover = Leftover()
+        self._wake: float = 0
         self._inquest: Inquest | None = None
         self._recorder = Recorder(self.run)
         self.pace = Pace()
@@ -112,10 +117,21 @@ class Track:
 
     def after(self, optimizer: torch.optim.Optimizer, closure: bool) -> None:
         """After a step of `optimizer`."""
-        first = optimizer is self.optimizers[0]
-        if first:
+        if first := optimizer is self.optimizers[0]:
             self.step += 1
-            self._notice(optimizer)
+            self._last = time.perf_counter()
+        if self.armed or self.step >= self._wake:  # most steps end here
+            self._turn(optimizer, first, closure)
+            self._plan()
+
+    def _plan(self) -> None:
+        """The step after which there is anything to do again."""
+        self._wake = min(self._leftover.next, self._times.next - 1, self.step + NOTICED - self.step % NOTICED)
+
+    def _turn(self, optimizer: torch.optim.Optimizer, first: bool, closure: bool) -> None:
+        if first:
+            if self.step < NOTICED or not self.step % NOTICED:
+                self._notice(optimizer)
             if self.step >= self._leftover.next:
                 with contextlib.suppress(Exception):  # nothing we look at may end anybody's training
                     self._leftover.turn(self.step, optimizer)
@@ -124,10 +140,8 @@ class Track:
             if self._waiting and not (first and self.step > self._due):
                 return
             self._finish(optimizer, closure)
-        elif first:
-            self._last = time.perf_counter()
-            if self.step + 1 >= self._times.next:
-                self._arm_if_due()
+        elif first and self.step + 1 >= self._times.next:
+            self._arm_if_due()
 
     def _notice(self, optimizer: torch.optim.Optimizer) -> None:
         """Look soon where what had a gradient has none any more: its layer may have been replaced."""
@@ -162,7 +176,6 @@ class Track:
             self._fail(error)
         self.eye.close()
         self.armed = False
-        self._last = time.perf_counter()
         self._arm_if_due()
 
     def _record(self, values: Mapping[str, Mapping[str, float]]) -> None:
