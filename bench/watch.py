@@ -1,11 +1,12 @@
 """A plain training loop beside the same loop watched: by a Monitor, by a closed one, by the taps of a script.
 
-One model is trained on and on in blocks of steps, plain and watched in turns, each block with an optimizer of
-its own; counted is the time of the thread, not of the clock on the wall. A watched block has its first and
-dearest samples in it. Figures are the time of a watched block over that of the plain one beside it: median
-and quartiles. Plain over plain is what this machine can tell apart at all.
+Every way has a training of its own, and they take turns every 25 steps, so that whatever else the machine
+does slows all of them alike; counted is the time of the thread, not of the clock on the wall. What a watched
+loop does only once, with its first and dearest samples, is in it. A figure is the time of a watched training
+over that of the plain one beside it: median and quartiles of some rounds. Plain over plain is what this
+machine can tell apart at all.
 
-    python bench/watch.py [--seconds 1.5] [--rounds 12] [--only mlp]
+    python bench/watch.py [--steps 2000] [--rounds 6] [--only mlp]
 """
 
 from __future__ import annotations
@@ -17,9 +18,10 @@ import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -43,64 +45,114 @@ def cnn() -> nn.Module:
     )
 
 
+class Recurrent(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.cell, self.head = nn.LSTM(8, 32, batch_first=True), nn.Linear(32, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.cell(x)[0][:, -1])
+
+
+MODELS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], int, int]] = {
+    "tiny": (lambda: nn.Linear(10, 1), (10,), 0, 32),
+    "mlp": (mlp, (64,), 10, 64),
+    "lstm": (Recurrent, (16, 8), 4, 32),
+    "cnn": (cnn, (1, 28, 28), 10, 64),
+}
+"""Model, shape of an example, classes (0: numbers), batch size."""
+
+WAYS = ("plain", "Monitor", "closed Monitor", "script", "plain again")
+
+TURN = 25
+"""Steps after which another training goes on."""
+
+
 class Training:
-    """A model in training, plain or watched, that takes a block of steps at a time."""
+    """A model in training, plain or watched, that takes a few steps at a time."""
 
-    def __init__(self, make: Callable[[], nn.Module], shape: tuple[int, ...]) -> None:
+    def __init__(self, name: str, how: str) -> None:
+        make, shape, classes, self.batch = MODELS[name]
         torch.manual_seed(0)
-        self.x, self.y = torch.randn(1024, *shape), torch.randint(10, (1024,))
+        self.x = torch.randn(1024, *shape)
+        self.y = torch.randint(classes, (1024,)) if classes else torch.randn(1024, 1)
+        self.objective = "cross_entropy" if classes else "mse_loss"
         self.model = make()
-
-    def block(self, steps: int, how: str) -> float:
-        """Take `steps` steps; the thread's seconds."""
-        audience = Audience() if how == "script" else None  # one that hears nothing looks for steps by hand
-        with nullcontext() if audience is None else Taps(audience):
+        self.taken = 0
+        self.audience = Audience() if how == "script" else None
+        self.monitor: Monitor | None = None
+        with self._tapped():
             started = time.thread_time()
-            optimizer = torch.optim.Adam(self.model.parameters(), lr=1e-3)
-            monitor = ds.watch(self.model, optimizer) if "Monitor" in how else None
-            if monitor is not None and how == "closed Monitor":
-                monitor.close()
-            self._train(steps, optimizer, monitor)
-            if monitor is not None:
-                monitor.close()
-            spent = time.thread_time() - started
-        if audience is not None:
-            audience.close()
-        return spent
+            self.optimizer = torch.optim.Adam(self.model.parameters(), lr=1e-3)
+            if "Monitor" in how:
+                self.monitor = ds.watch(self.model, self.optimizer)
+            if self.monitor is not None and how == "closed Monitor":
+                self.monitor.close()
+            self.spent = time.thread_time() - started
 
-    def _train(self, steps: int, optimizer: torch.optim.Optimizer, monitor: Monitor | None) -> None:
-        model = self.model
-        for step in range(steps):
-            at = (step * 64) % 960
-            optimizer.zero_grad()
-            loss = functional.cross_entropy(model(self.x[at : at + 64]), self.y[at : at + 64])
-            loss.backward()
-            optimizer.step()
-            if monitor is not None:
-                monitor.step(loss)
+    def _tapped(self) -> Any:
+        return nullcontext() if self.audience is None else Taps(self.audience)
+
+    def turn(self) -> None:
+        """Take some steps, and those for which hooks wait that hear of every model."""
+        with self._tapped():
+            started = time.thread_time()
+            end = self.taken + TURN
+            while self.taken < end or self._waiting():
+                self._step()
+            self.spent += time.thread_time() - started
+
+    def _waiting(self) -> bool:
+        if self.audience is not None:
+            return any(role.track.armed for role in self.audience.roles.values())
+        return self.monitor is not None and self.monitor._track.armed
+
+    def _step(self) -> None:
+        at = (self.taken * self.batch) % (1024 - self.batch)
+        self.taken += 1
+        self.optimizer.zero_grad()
+        made = self.model(self.x[at : at + self.batch])
+        loss = getattr(functional, self.objective)(made, self.y[at : at + self.batch])
+        loss.backward()
+        self.optimizer.step()
+        if self.monitor is not None:
+            self.monitor.step(loss)
+
+    def close(self) -> float:
+        """Seconds of a step, on the whole."""
+        for each in (self.monitor, self.audience):
+            if each is not None:
+                each.close()
+        return self.spent / self.taken
+
+
+def measured(name: str, steps: int, rounds: int) -> dict[str, list[float]]:
+    """Seconds of a step, for every way one a round."""
+    times: dict[str, list[float]] = {how: [] for how in WAYS}
+    for turn in range(rounds):
+        ways = [WAYS[(turn + i) % len(WAYS)] for i in range(len(WAYS))]
+        running = {how: Training(name, how) for how in ways}
+        while any(each.taken < steps for each in running.values()):
+            for each in running.values():
+                each.turn()
+        for how, each in running.items():
+            times[how].append(each.close())
+    return times
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=float, default=1.5, help="length of a block")
-    parser.add_argument("--rounds", type=int, default=12)
-    parser.add_argument("--only", choices=("mlp", "cnn"))
+    parser.add_argument("--steps", type=int, default=2000, help="of one training (the CNN: a tenth)")
+    parser.add_argument("--rounds", type=int, default=6)
+    parser.add_argument("--only", choices=tuple(MODELS))
     given = parser.parse_args()
     torch.set_num_threads(1)
-    ways = ("plain", "Monitor", "closed Monitor", "script", "plain again")
-    for name, make, shape in (("mlp", mlp, (64,)), ("cnn", cnn, (1, 28, 28))):
-        if given.only not in (None, name):
-            continue
-        training = Training(make, shape)
-        training.block(30, "plain")
-        steps = max(20, int(given.seconds / (training.block(60, "plain") / 60)))
-        times: dict[str, list[float]] = {how: [] for how in ways}
-        for turn in range(given.rounds):
-            for i in range(len(ways)):
-                how = ways[(turn + i) % len(ways)]
-                times[how].append(training.block(steps, how) / steps)
+    for name in (given.only,) if given.only else MODELS:
+        steps = given.steps // 10 if name == "cnn" else given.steps
+        measured(name, 60, 1)  # to warm up
+        times = measured(name, steps, given.rounds)
         plain = times.pop("plain")
-        print(f"{name}: {1e3 * statistics.median(plain):.3f} ms a step, blocks of {steps} steps")
+        print(f"{name}: {1e3 * statistics.median(plain):.3f} ms a step, trainings of {steps} steps")
         for how, each in times.items():
             found = ratios(each, plain)
             low, high = found.quartiles

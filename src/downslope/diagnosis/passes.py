@@ -9,7 +9,7 @@ no such passes.
 from __future__ import annotations
 
 import functools
-from typing import Any
+from typing import Any, cast
 from weakref import WeakSet, finalize, ref
 
 import torch
@@ -79,11 +79,10 @@ class Passes:
         found, last = parameter.grad, self._last
         if self.meant or not self._looked or found is None or last is None or last.numel() < 2:
             return None
-        used: Tensor = found.detach().double().flatten()
-        last = last.double().flatten()
-        along = float(torch.dot(used, last)) / max(float(torch.dot(last, last)), 1e-300)
-        across: Tensor = used - along * last
-        if not bool(across.square().sum() <= ALIGNED**2 * used.square().sum()):
+        both = torch.stack([found.detach().flatten(), last.flatten()]).double()
+        (whole, shared), (_, own) = cast("list[list[float]]", (both @ both.T).tolist())
+        along = shared / max(own, 1e-300)
+        if not whole - 2 * along * shared + along * along * own <= ALIGNED**2 * whole:
             return None
         return self.unused / self.count
 
