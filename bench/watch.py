@@ -1,10 +1,10 @@
 """A plain training loop beside the same loop watched: by a Monitor, by a closed one, by the taps of a script.
 
-Every way has a training of its own, and they take turns every 25 steps, so that whatever else the machine
-does slows all of them alike; counted is the time of the thread, not of the clock on the wall. What a watched
-loop does only once, with its first and dearest samples, is in it. A figure is the time of a watched training
-over that of the plain one beside it: median and quartiles of some rounds. Plain over plain is what this
-machine can tell apart at all.
+Every way has a training of its own, and they take turns, so that whatever else the machine does slows all of
+them alike; counted is the time of the thread, not of the clock on the wall. What a watched loop does only
+once is in it, with its first and dearest samples. A figure is the time of a watched training over that of the
+plain one beside it: median and quartiles of some rounds. Plain over plain is what this machine can tell apart
+at all.
 
     python bench/watch.py [--steps 2000] [--rounds 6] [--only mlp]
 """
@@ -64,8 +64,9 @@ MODELS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], int, int]] = {
 
 WAYS = ("plain", "Monitor", "closed Monitor", "script", "plain again")
 
-TURN = 25
-"""Steps after which another training goes on."""
+TURNS = 8
+"""Turns of each training. The wrappers of a script's taps are made anew for each, and it takes Python some
+calls to be quick at them."""
 
 
 class Training:
@@ -93,11 +94,11 @@ class Training:
     def _tapped(self) -> Any:
         return nullcontext() if self.audience is None else Taps(self.audience)
 
-    def turn(self) -> None:
+    def turn(self, steps: int) -> None:
         """Take some steps, and those for which hooks wait that hear of every model."""
         with self._tapped():
             started = time.thread_time()
-            end = self.taken + TURN
+            end = self.taken + steps
             while self.taken < end or self._waiting():
                 self._step()
             self.spent += time.thread_time() - started
@@ -134,7 +135,7 @@ def measured(name: str, steps: int, rounds: int) -> dict[str, list[float]]:
         running = {how: Training(name, how) for how in ways}
         while any(each.taken < steps for each in running.values()):
             for each in running.values():
-                each.turn()
+                each.turn(max(1, steps // TURNS))
         for how, each in running.items():
             times[how].append(each.close())
     return times
