@@ -17,6 +17,7 @@ from downslope.core.errors import DataError, ModelError, ObjectiveError
 from downslope.core.run import Run
 from downslope.diagnosis.diagnosis import Diagnosis
 from downslope.diagnosis.intake import Intake
+from downslope.diagnosis.measure.imbalance import weighted
 from downslope.diagnosis.replay import Kept, adopt, alike, problem_of, recipe_of
 from downslope.diagnosis.script import watch_script
 from downslope.diagnosis.shown import Shown
@@ -78,6 +79,24 @@ def test_a_model_of_language_is_kept_whole_though_its_loss_takes_one_row_a_token
     assert (args[0].shape, target.shape) == ((48, 11), (48, 11))
     with torch.no_grad():
         assert float(problem.objective(problem.build()(*args), target)) == pytest.approx(first, rel=1e-6)
+
+
+def test_an_objective_that_is_handed_a_part_of_the_output_can_be_weighted() -> None:
+    torch.manual_seed(0)
+    tokens, following = torch.randint(7, (48, 11)), torch.randint(7, (48, 11))
+    model = Language()
+    logits = model(tokens)[0].detach().flatten(0, 1)
+    found = shown(model, tokens, following, lambda made: made[0].flatten(0, 1))
+    problem = problem_of(Kept(found, F.cross_entropy, None, [torch.optim.Adam(model.parameters())]))
+    shares = [0.01 if k == 2 else 0.165 for k in range(7)]
+    edit = weighted(problem, [float(k) for k in range(7)], shares)
+    assert edit is not None
+    assert "every class weighted" in str(edit)
+    weight = torch.tensor([1 / (7 * share) for share in shares])
+    args, _, target = problem.splitter(next(problem.train_source.stored(48)))
+    with torch.no_grad():
+        told = float(edit.apply_to_problem(problem).objective(problem.build()(*args), target))
+    assert told == pytest.approx(F.cross_entropy(logits, following.flatten(), weight).item(), rel=1e-5)
 
 
 def test_steps_that_come_before_the_examples_are_not_taken_for_them() -> None:

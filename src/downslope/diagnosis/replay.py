@@ -74,7 +74,7 @@ class Scored:
     """
 
     def __init__(self, function: Loss, shape: tuple[int, ...], folded: bool) -> None:
-        self._function, self._shape, self._folded = function, shape, folded
+        self.function, self._shape, self._folded = function, shape, folded
         said = meaning(function)
         self.expects, self.target, self.reduction = said.expects, said.target, said.reduction
         self.__name__ = said.name
@@ -83,8 +83,20 @@ class Scored:
         """The script's own value."""
         made = output_of(output, (len(target), *self._shape[1:]))
         if self._folded:
-            return self._function(made.flatten(0, 1), target.flatten(0, 1))
-        return self._function(made, target)
+            return self.function(made.flatten(0, 1), target.flatten(0, 1))
+        return self.function(made, target)
+
+    def taking(self, function: Loss) -> Scored:
+        """The same of another function."""
+        return Scored(function, self._shape, self._folded)
+
+    @property
+    def in_code(self) -> str | None:
+        """What the function is in torch's words, where it says that itself."""
+        return getattr(self.function, "in_code", None)
+
+    def __str__(self) -> str:
+        return str(self.function)
 
 
 def wanted(found: Diagnosis) -> bool:
