@@ -210,6 +210,19 @@ def test_only_tables_of_numbers_are_whitened(x: Tensor) -> None:
         problem.edit(edits.WhitenInputs())
 
 
+def test_a_column_of_yes_or_no_beside_measurements_keeps_its_units() -> None:
+    x, y = data()
+    both = torch.cat([(x[:, :1] > 0).to(y.dtype), 4000 + 1500 * y[:, :1]], dim=1)
+    problem = regression(train=(x, both), valid=(x, both), model=lambda: mlp(outputs=2))
+    made = problem.edit(edits.StandardiseTargets()).build(0).double()
+    seen = made.training_target(both)
+    torch.testing.assert_close(seen[:, 0], both[:, 0])
+    assert float(seen[:, 1].std(correction=0)) == pytest.approx(1.0)
+    output = made.training_output(x)
+    torch.testing.assert_close(made(x)[:, 0], output[:, 0])
+    torch.testing.assert_close(made(x)[:, 1], output[:, 1] * both[:, 1].std(correction=0) + both[:, 1].mean())
+
+
 @pytest.mark.parametrize("what", [edits.StandardiseInputs, edits.StandardiseTargets])
 def test_indices_and_classes_have_no_scale(what: Any) -> None:
     x, y = labels()

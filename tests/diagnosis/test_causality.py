@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import downslope as ds
 from downslope.core.run import Run
 from downslope.diagnosis.judge import judge
 from tests.diagnosis.runs import layer, run
@@ -48,6 +49,22 @@ def test_what_the_shorter_trial_won_is_held_against_half_of_the_longer_ones() ->
         found = judge(run(features=INPUTS, rates=rates, trials=trials))
         assert found.root is not None
         assert found.root.symptom == root
+
+
+@pytest.mark.parametrize(("further", "root"), [(True, "output-activation"), (False, "over-regularised")])
+def test_a_longer_trial_that_came_further_beside_a_run_that_stands_is_not_behind_a_shorter_one(
+    further: bool, root: str
+) -> None:
+    softmax = SOFTMAX | {"module": "5"}
+    trials = {
+        "output-activation": trial(0.52) | {"loss": 0.5 if further else 1.9, "valid_loss": 1.0},
+        "over-regularised": trial(0.76, steps=100) | {"loss": 1.5, "valid_loss": 1.6},
+    }
+    made = run(output=softmax, trials=trials)
+    made.recipe = ds.Recipe(optimizer="sgd", lr=0.1, weight_decay=0.1)
+    found = judge(made)
+    assert found.root is not None
+    assert found.root.symptom == root, str(found)
 
 
 def test_data_out_of_scale_is_no_consequence_of_a_rate() -> None:

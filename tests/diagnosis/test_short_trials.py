@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,12 +11,16 @@ import pytest
 from torch import nn
 
 import downslope as ds
+from downslope.core.edits import Reinitialise, SetRecipe
 from downslope.core.finding import Evidence, Finding, Severity
 from downslope.core.run import Run
 from downslope.diagnosis import diagnose as verb
+from downslope.diagnosis import session as module
 from downslope.diagnosis.budget import Budget
 from downslope.diagnosis.session import Session
 from downslope.diagnosis.stood import leaves_the_guess, stood
+from downslope.diagnosis.turns import Turns
+from downslope.training.facts.sample import scored
 from tests.diagnosis.runs import learnt, run
 from tests.diagnosis.symptoms.problems import classes
 
@@ -97,3 +102,52 @@ def test_the_strongest_evidence_comes_first_only_where_not_all_can_be_tried(left
     weak = [finding(name, "info") for name in ("init-scale", "unscaled-inputs")]
     suspects = [*weak, finding("vanishing-gradient", "critical")]
     assert session._in_turn(suspects)[0].symptom == first
+
+
+def stand(seconds: float) -> Turns:
+    """A run of ten seconds at a guess, and so much time that is left."""
+    session = Turns(problem(), RECIPE, Budget("60s"), False, False)
+    session.run = run()
+    session.run.facts |= {"seconds": 10.0, "ending": {"train_loss": 2.3}, "trials": {}}
+    session.held = scored(session.problem)
+    session.limit = time.monotonic() + seconds
+    return session
+
+
+def test_a_short_trial_that_settles_nothing_leaves_its_time_to_other_rates(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made: list[int] = []
+
+    def attempt(problem: Any, recipe: Any, edit: Any, steps: int, *rest: Any) -> dict[str, Any]:
+        made.append(steps)
+        return short(2.3)
+
+    monkeypatch.setattr(module, "attempt", attempt)
+    session = stand(25.0)
+    asked = replace(finding("init-scale", "warning"), remedies=(Reinitialise("auto"),))
+    session._try(asked)
+    assert made == [40]
+    assert session.put_off == {"init-scale"}
+    assert not session.run.facts["trials"]
+    session.run.facts["rates"] = {}
+    session._try(asked)
+    assert made == [40, 40, 200]
+    assert session.run.facts["trials"]["init-scale"]["full"]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "loss", "proof"), [(4.0, 0.8, True), (4.0, 2.25, False), (1e3, 0.8, False)]
+)
+def test_the_short_trial_of_a_rate_counts_where_no_time_is_left_for_another(
+    seconds: float, loss: float, proof: bool
+) -> None:
+    session = stand(seconds)
+    scores = [{"loss": loss, "valid_loss": loss, "valid_metric": 0.1 if loss > 2 else 0.8}]
+    session.run.facts["rates"] = {"tried": [(0.01, loss)], "scores": scores, "steps": 30}
+    found = session._as_rate(SetRecipe({"lr": 0.01}, {"lr": 0.1}))
+    assert (found is not None) == proof
+    if found is not None:
+        assert found["steps"] == 30
+        assert found["share"] == 1.0
+        assert not found["full"]

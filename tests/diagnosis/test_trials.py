@@ -96,6 +96,19 @@ def test_a_swapped_objective_is_compared_by_the_metric() -> None:
     assert compare(made, trial | {"loss": 0.01, "metric": 0.3}, None)["share"] == 0.0
 
 
+@pytest.mark.parametrize(("metric", "recovers"), [(0.13, False), (0.25, True)])
+def test_what_chance_gives_to_the_best_of_many_epochs_is_no_share_of_a_way(
+    metric: float, recovers: bool
+) -> None:
+    """A guess has 0.1 +- 0.015 of 400 examples: 0.13 is no better, and all of the way from 0.12 to 0.13."""
+    made = ended(0.12, 2.3)
+    made.facts["ending"] |= {"valid_n": 400, "valid_stderr": 0.02}
+    trial = {"loss": 2.29, "metric": 0.11, "valid_metric": metric, "valid_loss": 2.3, "comparable": True}
+    found = compare(made, trial, None)
+    assert found["share"] == pytest.approx(1.0)
+    assert (found["valid_share"] > 0.5) == recovers, found
+
+
 def test_a_metric_that_is_minimised_is_compared_the_other_way() -> None:
     made = ended(0.9, 2.0, metric="mae", metric_goal="min")
     made.facts["constant"]["metric"] = 1.0

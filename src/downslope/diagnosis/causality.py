@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 from downslope.core.finding import SEVERITIES, Finding
 from downslope.core.run import Run
+from downslope.diagnosis.progress import progress
 from downslope.diagnosis.proof import CERTAIN, MATERIAL, gain, trial_of
 from downslope.diagnosis.structure import structural
 from downslope.diagnosis.symptom import GIVEN, GROUPS, Symptom, rank_of
@@ -19,7 +21,8 @@ NEARLY = 0.8
 """An earlier cause stays the root while its remedy recovers this share of what the best one recovers."""
 
 SHORTER = 0.5
-"""The same where its trial was the shorter one: what comes further in more steps is no better for that."""
+"""The same where its trial was the shorter one: what comes further in more steps is no better for that; and
+where, beside a run that stands, its trial was the longer one and came further by what it reached."""
 
 _BEFORE_SCALES = (GROUPS.index("data"), 0.5)
 """Place of a fault that is certain by the code, in the causal order: behind data that is not finite only."""
@@ -58,7 +61,7 @@ def _under(root: Finding, effect: Finding) -> Finding:
 def _causes_first(findings: list[Finding], run: Run, known: Mapping[str, Symptom]) -> list[Finding]:
     """Causal order, except that a cause whose remedy hardly helps does not stand before one that does."""
     trials = {f.symptom: t for f in findings if (t := trial_of(run, f.symptom)) is not None}
-    certain = structural(run)
+    certain, standing = structural(run), progress(run).standing
 
     def weak(finding: Finding) -> bool:
         # A destroyed signal is no matter of training: what a remedy wins back, it wins back in spite of it.
@@ -72,10 +75,14 @@ def _causes_first(findings: list[Finding], run: Run, known: Mapping[str, Symptom
             return max(map(gain, trials.values()), default=0.0) >= CERTAIN and not beyond_doubt
         own = trials[finding.symptom]
         return any(
-            gain(own) < (SHORTER if _shorter(own, other) else NEARLY) * gain(other)
+            gain(own) < (SHORTER if _shorter(own, other) or ahead(own, other) else NEARLY) * gain(other)
             for name, other in trials.items()
             if not (finding.symptom == "symmetric-init" and _later(known[name]))
         )
+
+    def ahead(own: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+        # Shares of trials of unlike length are taken beside unlike controls; what was reached is what it is.
+        return standing and _shorter(other, own) and _beyond(own, other, run)
 
     def key(finding: Finding) -> tuple[bool, int, tuple[int, float]]:
         behind = weak(finding)
@@ -85,9 +92,17 @@ def _causes_first(findings: list[Finding], run: Run, known: Mapping[str, Symptom
     return sorted(findings, key=key)
 
 
-def _shorter(own: Mapping[str, object], other: Mapping[str, object]) -> bool:
+def _shorter(own: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     mine, theirs = own.get("steps"), other.get("steps")
     return isinstance(mine, int) and isinstance(theirs, int) and mine < theirs
+
+
+def _beyond(own: Mapping[str, Any], other: Mapping[str, Any], run: Run) -> bool:
+    """Whether `own` came further than `other` by the loss, and on held-out data where both have any."""
+    key = "valid_metric" if own.get("valid_metric") is not None else "valid_loss"
+    pairs = [("loss", run.maximize), (key, run.metric_up if key == "valid_metric" else run.maximize)]
+    known = [(own[k], other[k], up) for k, up in pairs if None not in (own.get(k), other.get(k))]
+    return bool(known) and all(a > b if up else a < b for a, b, up in known)
 
 
 def _later(other: Symptom) -> bool:

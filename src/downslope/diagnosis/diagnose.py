@@ -8,7 +8,6 @@ from typing import Any
 
 from downslope.core.asked import check_asked
 from downslope.core.errors import DataError, DownslopeError, InputError, ModelError
-from downslope.core.finding import Finding
 from downslope.core.problem import Problem
 from downslope.core.recipe import Recipe
 from downslope.core.run import Run
@@ -21,12 +20,10 @@ from downslope.diagnosis.measure import (
     capacity,
     drops,
     ending,
-    ground,
     imbalance,
     modes,
     noise,
     prepared,
-    rates,
     references,
     sharpness,
     signal,
@@ -35,10 +32,10 @@ from downslope.diagnosis.measure import (
 )
 from downslope.diagnosis.price import Price, price
 from downslope.diagnosis.progress import progress as how_far
-from downslope.diagnosis.proof import MATERIAL, TOGETHER, answered, gain
-from downslope.diagnosis.session import Folder, Session
-from downslope.diagnosis.symptom import rank_of, registry
+from downslope.diagnosis.proof import answered
+from downslope.diagnosis.session import Folder
 from downslope.diagnosis.symptoms.high_bias import wider
+from downslope.diagnosis.turns import Turns, flat
 from downslope.diagnosis.unfinished import unfinished
 from downslope.training.choices import threads
 from downslope.training.facts import record
@@ -99,7 +96,7 @@ def diagnose(
     return _Session(problem_or_run, recipe, Budget(budget), progress, folder).go()
 
 
-class _Session(Session):
+class _Session(Turns):
     """One diagnosis on its way."""
 
     def go(self) -> Diagnosis:
@@ -238,7 +235,7 @@ class _Session(Session):
     def _first(self, name: str) -> None:
         """The trial of one suspicion before any other."""
         trials = self.run.facts.setdefault("trials", {})
-        found = next((f for f in _flat(judge(self.run).findings) if f.symptom == name), None)
+        found = next((f for f in flat(judge(self.run).findings) if f.symptom == name), None)
         if found is not None and found.remedies[0].provable:
             self._try(found)
         if not trials:
@@ -252,7 +249,7 @@ class _Session(Session):
         run.facts.setdefault("trials", {})
         self._record("noise", lambda: noise.measure(run, self.problem, self.recipe))
         for name in ("batch-too-large", "too-few-steps"):
-            found = next((f for f in _flat(judge(run).findings) if f.symptom == name), None)
+            found = next((f for f in flat(judge(run).findings) if f.symptom == name), None)
             if found is not None and found.remedies and not answered(run):
                 self._try(found)
 
@@ -276,7 +273,7 @@ class _Session(Session):
     def _signal(self) -> None:
         """Where held-out data is not answered well: whether anything can be told from the inputs at all."""
         share, run = held_out_share(self.run, alone=True), self.run
-        overfitted = any(each.symptom == "high-variance" for each in _flat(judge(run).findings))
+        overfitted = any(each.symptom == "high-variance" for each in flat(judge(run).findings))
         reasons: dict[str, str] = run.facts.setdefault("not_measured", {})
         if share is not None and share >= WELL and not overfitted:
             reasons.setdefault("signal", "not needed: held-out data is answered well")
@@ -305,94 +302,9 @@ class _Session(Session):
             if how_far(run).ended_far and not rest:
                 return
 
-    def _try_all(self) -> None:
-        """Suspicions in their turn; the learning rate is looked at before what follows from the step."""
-        tried: set[str] = set(self.run.facts["trials"])
-        rate = registry()["learning-rate-too-high"].rank
-        for _ in range(len(registry()) + 1):
-            if answered(self.run):
-                return
-            suspects = self._in_turn([
-                f
-                for f in _flat(judge(self.run).findings)
-                if f.symptom not in tried
-                and f.symptom != "high-variance"
-                and f.remedies
-                and f.remedies[0].provable
-            ])  # fmt: skip
-            if len(both := self._both(tried)) > 1:
-                self._try_together(both)
-                self.together = True
-                continue
-            late = not suspects or rank_of(suspects[0]) >= rate
-            if "rates" not in self.run.facts and late:
-                self._rates()
-            elif late and not self.surveyed:
-                self._survey()
-            elif suspects:
-                tried.add(suspects[0].symptom)
-                self._try(suspects[0])
-            else:
-                return
-
-    def _survey(self) -> None:
-        """The ground where the run ended, and the noise of its gradient: what the step's symptoms need."""
-        self.surveyed, run = True, self.run
-        if run.status == "diverged":
-            return
-        self._say("slope, curvature and noise at the end")
-        self._record("ground", lambda: ground.measure(run, self.problem))
-        self._record("noise", lambda: noise.measure(run, self.problem, self.recipe))
-
-    def _both(self, tried: set[str]) -> list[Finding]:
-        """Inputs and targets that are both out of scale, once each was tried alone: one may hide the
-        other.
-        """
-        if self.together or not {"unscaled-inputs", "unscaled-targets"} <= tried:
-            return []
-        trials = self.run.facts["trials"]
-        kept = {name: trials.pop(name) for name in ("unscaled-inputs", "unscaled-targets") if name in trials}
-        found = [f for f in _flat(judge(self.run).findings) if f.symptom in kept]
-        trials.update(kept)
-        return found
-
-    def _try_together(self, findings: list[Finding]) -> None:
-        """One trial of both remedies; where it does more than either alone, both are to blame."""
-        trials = self.run.facts["trials"]
-        alone = max(gain(trials[f.symptom]) for f in findings if f.symptom in trials)
-        found = self._trial(TOGETHER)
-        if found is not None and gain(found) > alone + MATERIAL:
-            trials.update({f.symptom: found | {"together": True} for f in findings})
-
-    def _try(self, finding: Finding) -> None:
-        found = self._trial(finding.remedies[0])
-        if found is not None:
-            self.run.facts["trials"][finding.symptom] = found
-
-    def _rates(self) -> None:
-        full = self._full()
-        left = self.limit - time.monotonic()
-        for share in (0.3, 0.15):
-            if self._cost(share) * 4 <= 0.6 * left or share == 0.15:
-                break
-        steps = min(full, max(20, int(share * full)))
-        self._say(f"other learning rates, {steps} steps each")
-        until = time.monotonic() + 0.6 * max(left, 0.0)
-        self._record(
-            "rates",
-            lambda: rates.measure(self.run, self.problem, self.recipe, self.held, steps, until),
-        )
-        late = self.run.facts.setdefault("rates", {}).get("late")
-        if late:
-            self._skip(f"No time for {len(late)} other learning rate{'' if len(late) == 1 else 's'}.")
-
 
 def _lost(diagnosis: Diagnosis, symptom: str) -> bool:
     return any(each.symptom == symptom and each.severity == "critical" for each in diagnosis.findings)
-
-
-def _flat(findings: list[Finding]) -> list[Finding]:
-    return [each for finding in findings for each in (finding, *_flat(list(finding.consequences)))]
 
 
 __all__ = ["DataError", "DownslopeError", "InputError", "ModelError", "diagnose", "diagnose_run"]

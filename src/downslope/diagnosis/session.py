@@ -25,7 +25,7 @@ from downslope.diagnosis.judge import judge
 from downslope.diagnosis.price import Price, total_steps
 from downslope.diagnosis.stood import leaves_the_guess, stood
 from downslope.diagnosis.symptom import rank_of
-from downslope.diagnosis.trials import attempt, by_the_new, compare
+from downslope.diagnosis.trials import Scores, attempt, by_the_new, compare
 from downslope.diagnosis.unjudged import NO_TIME, broken_off, out_of_time
 from downslope.training.facts import record
 from downslope.training.facts.sample import Held
@@ -65,6 +65,7 @@ class Session:
         self.limit = math.inf
         self.together = False
         self.surveyed = False
+        self.put_off: set[str] = set()
         self.doing = ""
         self.late: list[str] = []
 
@@ -88,8 +89,13 @@ class Session:
             sys.stderr.write(f"diagnose  {text}\n")
             sys.stderr.flush()
 
-    def _trial(self, edit: Edit) -> dict[str, Any] | None:
-        """One paired trial of `edit`, as long as the time allows; None where it does not."""
+    def _trial(self, edit: Edit, *, brief: bool = False) -> dict[str, Any] | None:
+        """One paired trial of `edit`, as long as the time allows; None where it does not.
+
+        Args:
+            edit: The remedy.
+            brief: Whether a short trial that settled nothing is enough for now; it has the key ``brief``.
+        """
         own = _own_length(edit)
         share = self._share_of_run()
         longer = (total_steps(*edit.apply(self.problem, self.recipe)) or 0) if own else 0
@@ -111,6 +117,8 @@ class Session:
             found = self._paired(edit, few, full=False, own=False)
             if found is None or leaves_the_guess(self.run, found):
                 return found
+            if brief:
+                return found | {"brief": True}
             if self._cost(share) > self.limit - time.monotonic():
                 return found
         return self._paired(edit, steps, full=full, own=own)
@@ -129,6 +137,10 @@ class Session:
         if found.get("status") == "cut":
             self._skip(f"No time for a trial of {edit}: it took longer than foretold.")
             return None
+        return self._beside(edit, found, steps, full=full, own=own)
+
+    def _beside(self, edit: Edit, found: Scores, steps: int, *, full: bool, own: bool) -> dict[str, Any]:
+        """What a trial of `edit` reached, as shares of the way beside the run."""
         beside = compare(self.run, found, None if full else steps)
         if isinstance(edit, SetObjective) and self.problem.metric is None and "renewed" in found and full:
             beside = by_the_new(self.run, self.problem, self.recipe, edit, found, self.held)

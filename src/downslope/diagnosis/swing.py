@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from downslope.core.run import Run
+from downslope.diagnosis.chance import chance
 from downslope.diagnosis.progress import FAR, progress
 
 TAIL = 200
@@ -100,7 +101,7 @@ def thrown_back(run: Run) -> bool:
         return _lost_again(run)
     if last is None or base is None:
         return False
-    return abs(best - base) > 0 and (last - base) / (best - base) < FAR
+    return abs(best - base) > chance(run, key) and (last - base) / (best - base) < FAR
 
 
 def _lost_again(run: Run) -> bool:

@@ -13,6 +13,7 @@ from downslope.core.errors import DownslopeError
 from downslope.core.problem import Problem
 from downslope.core.recipe import Recipe
 from downslope.core.run import Run
+from downslope.diagnosis.chance import chance
 from downslope.diagnosis.measure.ending import measure as ending
 from downslope.diagnosis.progress import smoothed
 from downslope.diagnosis.swing import thrown_back
@@ -133,7 +134,8 @@ def compare(run: Run, trial: Scores, steps: int | None) -> Scores:
 
     Returns:
         ``share`` by the training loss, ``valid_share`` by the validation metric (the loss without one; None
-        without validation data), of the best epochs, or of the last where the run was thrown back.
+        without validation data), of the best epochs, or of the last where the run was thrown back; 0
+        where neither of the two came further from a constant than chance may take it.
     """
     control = control_at(run, steps)
     constant: Mapping[str, Any] = run.facts.get("constant") or {}
@@ -158,7 +160,8 @@ def compare(run: Run, trial: Scores, steps: int | None) -> Scores:
         if steps is None and trial.get(f"last_{key}") is not None and thrown_back(run):
             last: Mapping[str, Any] = run.facts.get("ending") or {}
             before, after = last.get(key), trial[f"last_{key}"]
-        valid = _recovered(-1.0 if up else 1.0, constant[key], before, after, [])
+        least = chance(run, key.removeprefix("valid_"))
+        valid = _recovered(-1.0 if up else 1.0, constant[key], before, after, [], least)
     return {"share": share, "valid_share": valid}
 
 
@@ -182,12 +185,20 @@ def by_the_new(
 
 
 def _recovered(
-    sign: float, base: float | None, control: float | None, trial: float | None, others: list[Any]
+    sign: float,
+    base: float | None,
+    control: float | None,
+    trial: float | None,
+    others: list[Any],
+    least: float = 0.0,
 ) -> float:
-    """(control - trial) / (base - reachable), the control no worse than the base; lower is better."""
+    """(control - trial) / (base - reachable), the control no worse than the base; lower is better.
+
+    0 where nothing is reachable by more than `least` below the base: a share of next to nothing is noise.
+    """
     if base is None or trial is None or not math.isfinite(trial):
         return 0.0
     base, trial = sign * base, sign * trial
     before = base if control is None or not math.isfinite(control) else min(sign * control, base)
     reach = min([trial, before, *(sign * each for each in others if each is not None)])
-    return (before - trial) / (base - reach) if base > reach else 0.0
+    return (before - trial) / (base - reach) if base - reach > least else 0.0

@@ -150,6 +150,15 @@ def test_a_run_that_was_far_better_on_the_way_was_thrown_back() -> None:
         assert not thrown_back(made)
 
 
+def test_an_epoch_that_was_better_by_chance_throws_no_run_back() -> None:
+    made = run(np.full(200, 2.3))
+    made.facts["ending"] = {"train_loss": 2.3, "valid_loss": 2.3, "valid_metric": 0.1, "valid_n": 300,
+                            "best_valid_loss": 2.29, "best_valid_metric": 0.14}  # fmt: skip
+    assert not thrown_back(made)
+    made.facts["ending"]["best_valid_metric"] = 0.4
+    assert thrown_back(made)
+
+
 def test_without_validation_the_losses_on_the_way_say_it() -> None:
     made = gone()
     made.facts["ending"] = {"train_loss": 2.6}

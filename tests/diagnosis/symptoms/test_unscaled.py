@@ -273,3 +273,37 @@ def test_a_run_that_does_well_with_its_scales_is_left_in_peace() -> None:
     assert result.healthy
     assert math.isfinite(float(result.run.facts["features"]["max_rms"]))
     assert {"unscaled-inputs", "unscaled-targets"} <= set(dict(result.cleared))
+
+
+def two(n: int, seed: int, unit: float) -> tuple[Tensor, Tensor]:
+    """A yes or no, which is what counts, and a sum of money beside it."""
+    draw = torch.Generator().manual_seed(seed)
+    x = torch.randn(n, 6, generator=draw)
+    back = ((x[:, 0] * x[:, 1] + 0.3 * x[:, 4]) > 0).float()
+    return x, torch.stack([back, unit * (3 + x[:, 2] + x[:, 3].abs())], dim=1)
+
+
+def of_both(output: Tensor, target: Tensor) -> Tensor:
+    money = nn.functional.mse_loss(output[:, 1], target[:, 1])
+    return nn.functional.binary_cross_entropy_with_logits(output[:, 0], target[:, 0]) + money
+
+
+def rightly(output: Tensor, target: Tensor) -> float:
+    return float(((output[:, 0] > 0) == (target[:, 0] > 0.5)).double().mean())
+
+
+@pytest.mark.parametrize("unit", [1500.0, 0.7])
+def test_a_sum_of_money_that_drowns_a_yes_or_no_is_brought_to_scale_by_itself(unit: float) -> None:
+    problem = ds.Problem(
+        model=lambda: nn.Sequential(nn.Linear(6, 48), nn.ReLU(), nn.Linear(48, 2)), objective=of_both,
+        train=two(480, 0, unit), valid=two(300, 1, unit), metric=rightly,
+    )  # fmt: skip
+    recipe = ds.Recipe(optimizer="adam", lr=1e-2, batch_size=40, epochs=12)
+    result = ds.diagnose(problem, recipe, budget="500 steps", folder=False, progress=False)
+    if unit < 1:
+        assert result.healthy, str(result)
+        return
+    assert result.root is not None
+    assert result.root.symptom == "unscaled-targets", str(result)
+    assert result.root.remedies[0] == StandardiseTargets()
+    assert result.run.facts["trials"]["unscaled-targets"]["valid_metric"] > 0.85

@@ -44,7 +44,11 @@ class StandardiseInputs(Edit):
 
 @dataclass(frozen=True)
 class StandardiseTargets(Edit):
-    """Let the objective see standardised targets; the model's output stays in the user's units."""
+    """Let the objective see standardised targets; the model's output stays in the user's units.
+
+    Of a target with several columns each is standardised by itself, and one of yes or no (0 and 1 alone)
+    beside measurements is left as it is: it has no unit, and what stands for it in the output may be a score.
+    """
 
     kind: ClassVar[str] = "standardise-targets"
     entity: ClassVar[Entity] = "objective"
@@ -60,6 +64,8 @@ class StandardiseTargets(Edit):
         mean, std = scale_of(target)
         if target.dim() <= 1 or target.shape[1:] == (1,):
             mean, std = mean.reshape(()), std.reshape(())
+        elif target.dim() == 2:
+            mean, std = _but_yes_or_no(target, mean, std)
         return super(StandardiseTargets, replace(self, scale=(mean, std))).apply_to_problem(problem)
 
     def adapt(self, model: nn.Module) -> nn.Module:
@@ -71,6 +77,14 @@ class StandardiseTargets(Edit):
 
     def __str__(self) -> str:
         return "standardise the targets"
+
+
+def _but_yes_or_no(target: Tensor, mean: Tensor, std: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and deviation by column, with 0 and 1 for columns of 0 and 1 that stand beside others."""
+    flags = ((target == 0) | (target == 1)).all(dim=0)
+    if bool(flags.all()):
+        return mean, std
+    return mean.masked_fill(flags, 0.0), std.masked_fill(flags, 1.0)
 
 
 def _cloned(scale: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
