@@ -125,7 +125,7 @@ def test_a_short_trial_that_settles_nothing_leaves_its_time_to_other_rates(
 
     monkeypatch.setattr(module, "attempt", attempt)
     session = stand(25.0)
-    asked = replace(finding("init-scale", "warning"), remedies=(Reinitialise("auto"),))
+    asked = replace(finding("init-scale", "info"), remedies=(Reinitialise("auto"),))
     session._try(asked)
     assert made == [40]
     assert session.put_off == {"init-scale"}
@@ -134,6 +134,9 @@ def test_a_short_trial_that_settles_nothing_leaves_its_time_to_other_rates(
     session._try(asked)
     assert made == [40, 40, 200]
     assert session.run.facts["trials"]["init-scale"]["full"]
+    del session.run.facts["rates"]
+    session._try(replace(asked, severity="critical"))  # by itself enough for a warning: it waits for no rates
+    assert made == [40, 40, 200, 40, 200]
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from torch import Tensor
 from downslope.core.run import Run
 from downslope.diagnosis.gathered import Gathered, undisturbed
 from downslope.diagnosis.measure import recognised
-from downslope.diagnosis.measure.prepared import CLASSES
+from downslope.diagnosis.measure.prepared import CLASSES, MIDDLES
 from downslope.diagnosis.measure.shift import compare
 from downslope.diagnosis.shown import Loss, Shown, modes, part_of
 from downslope.training.facts import record
@@ -42,11 +42,13 @@ def look(run: Run, gathered: Gathered, held: Shown | None, evaluated: bool) -> N
         if scored is not None and "ending" in run.facts:
             expects = None if said is None else said.expects
             reasons.pop("shift")
-            record(run, "shift", lambda: _shift(run, gathered, function, scored, expects in CLASSES))
+            record(run, "shift", lambda: _shift(run, gathered, function, scored, expects))
     reasons.setdefault("shift", reasons.get("ending", UNSEEN))
 
 
-def _shift(run: Run, gathered: Gathered, function: Loss, held: Shown, labels: bool) -> dict[str, Any] | None:
+def _shift(
+    run: Run, gathered: Gathered, function: Loss, held: Shown, expects: str | None
+) -> dict[str, Any] | None:
     constant: Mapping[str, Any] = run.facts.get("constant") or {}
     base = constant.get("loss")
     if base is None or not math.isfinite(base):
@@ -55,7 +57,8 @@ def _shift(run: Run, gathered: Gathered, function: Loss, held: Shown, labels: bo
     two = part_of(held, function)
     if one is None or two is None or gathered.shown.passes[0].module() is not held.passes[0].module():
         return None
-    return compare(one, two, base / gathered.scale, labels)
+    middle = MIDDLES.get(str(expects))
+    return compare(one, two, base / gathered.scale, expects in CLASSES, middle=middle)
 
 
 def recognise(run: Run, gathered: Gathered, held: tuple[Tensor, Tensor] | None) -> None:

@@ -76,8 +76,9 @@ class Turns(Session):
             trials.update({f.symptom: found | {"together": True} for f in findings})
 
     def _try(self, finding: Finding) -> None:
-        first = "rates" not in self.run.facts
-        found = self._as_rate(finding.remedies[0]) or self._trial(finding.remedies[0], brief=first)
+        # What is certain enough for a warning by itself waits for no rates.
+        weak = finding.severity == "info" and "rates" not in self.run.facts
+        found = self._as_rate(finding.remedies[0]) or self._trial(finding.remedies[0], brief=weak)
         if found is not None and found.get("brief"):
             self.put_off.add(finding.symptom)
         elif found is not None:

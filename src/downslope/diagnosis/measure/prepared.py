@@ -25,6 +25,9 @@ ROWS = 1024
 CLASSES = ("logits", "log-probabilities", "probabilities")
 """What objectives expect whose outputs have a number for each class."""
 
+MIDDLES = {"logit": 0.0, "probability": 0.5}
+"""Of what objectives expect for a yes or no, the output above which it is a yes."""
+
 
 def measure(run: Run, problem: Problem, train: Memory, valid: Memory | None) -> dict[str, Any] | None:
     """What `shift.compare` tells of the last model of `run`; None without held-out data.
@@ -45,15 +48,26 @@ def measure(run: Run, problem: Problem, train: Memory, valid: Memory | None) -> 
     if missing < GAP:  # nothing to explain
         return {"learnt": True, "missing": missing, "n": ending.get("valid_n")}
     model = run.model("last")
-    expects = (run.facts.get("output") or {}).get("expects")
+    output: Mapping[str, Any] = run.facts.get("output") or {}
+    expects: str | None = output.get("expects")
     sign = -1.0 if problem.maximize else 1.0
-    one, two = (_part(problem, model, each) for each in (train, valid))
-    return compare(one, two, sign * float(constant["valid_loss"]), expects in CLASSES)
+    heads = [
+        batches.to(each.head(ROWS), torch.device("cpu"), precision(unwrap(model))) for each in (train, valid)
+    ]
+    one, two = (_part(problem, model, each) for each in heads)
+    mixed = torch.randperm(len(two.inputs), generator=torch.Generator().manual_seed(0))
+    halves = [
+        _part(problem, model, batches.map_tensors(lambda leaf, i=i: leaf[mixed[i::2]], heads[1]))
+        for i in (0, 1)
+    ]
+    return compare(
+        one, two, sign * float(constant["valid_loss"]), expects in CLASSES,
+        middle=MIDDLES.get(str(expects)), halves=(halves[0], halves[1]),
+    )  # fmt: skip
 
 
-def _part(problem: Problem, model: nn.Module, held: Memory) -> Part:
+def _part(problem: Problem, model: nn.Module, batch: Any) -> Part:
     """The part as the model is handed it; losses that are to be raised are taken negative."""
-    batch = batches.to(held.head(ROWS), torch.device("cpu"), precision(unwrap(model)))
     plain = Objective(problem)
     args, kwargs, target = plain.split(batch)
     inputs = batches.tensors((args, kwargs))[0]

@@ -20,6 +20,12 @@ NOISE = 4.0
 NEARER = 0.5
 """Share of the difference that a change may leave to be tried on the model."""
 
+STRETCH = 0.7
+"""Logarithm of the ratio of deviations, in the median over the places, that is material: a factor of two."""
+
+STRETCHED = 6.0
+"""The same in its standard errors. Convention: heavy tails make them twice as large."""
+
 POSITIONS = 1024
 """Numbers of an example that are looked at, at most."""
 
@@ -75,6 +81,19 @@ def far(apart: float, noise: float, least: float = APART) -> bool:
     return apart >= least and apart >= NOISE * noise
 
 
+def stretched(train: Tensor, valid: Tensor) -> bool:
+    """Whether the deviations of most places differ by a factor that few examples tell already.
+
+    The logarithm of a deviation of n examples has an error of 1 / sqrt(2 n), whatever the quantiles have.
+    """
+    one, two = (x.detach().reshape(len(x), -1).double().cpu().std(0) for x in (train, valid))
+    both = (one > 0) & (two > 0)
+    if not bool(both.any()):
+        return False
+    ratio = abs(float((two[both] / one[both]).log().median()))
+    return ratio >= max(STRETCH, STRETCHED / (2 * min(len(train), len(valid))) ** 0.5)
+
+
 def changes(train: Tensor, valid: Tensor) -> Iterator[Change]:
     """What brings `valid` nearer to `train`, simple things first."""
     apart, noise = unlike(train, valid)
@@ -85,7 +104,8 @@ def changes(train: Tensor, valid: Tensor) -> Iterator[Change]:
         return _difference(sketch(made), wanted, scale) if bool(torch.isfinite(made).all()) else float("inf")
 
     near = apart
-    for kind, text, function in _scaled(train, valid) if far(apart, noise) else ():
+    elsewhere = far(apart, noise) or (apart >= APART and stretched(train, valid))
+    for kind, text, function in _scaled(train, valid) if elsewhere else ():
         now = left(function)
         # What bends the numbers has to do so much better than what does not.
         if now <= NEARER * (near if kind == "log" else apart):
@@ -165,7 +185,7 @@ def _ordered(train: Tensor, valid: Tensor, scale: Tensor) -> Iterator[_Offer]:
     if train.dim() == 2 and 2 < train.shape[1] <= COLUMNS:
         order = _columns(train, valid, scale)
         if order != tuple(range(len(order))):
-            yield "columns", f"its columns in the order {_short(order)}", _taken(1, order)
+            yield "columns", f"its columns in the order {short(order)}", _taken(1, order)
     if train.dim() >= 3:
         yield from _turned(train)
 
@@ -181,7 +201,13 @@ def _columns(train: Tensor, valid: Tensor, scale: Tensor) -> tuple[int, ...]:
     return tuple(int(each) for each in cast("tuple[Any, Any]", linear_sum_assignment(cost.numpy()))[1])
 
 
-def _short(order: tuple[int, ...]) -> str:
+def ordered(text: str, order: tuple[int, ...]) -> Change:
+    """A table with its columns in another order; how unlike the parts are then is not asked."""
+    return Change("columns", f"its columns in {text}", _taken(1, order), 0.0)
+
+
+def short(order: tuple[int, ...]) -> str:
+    """The order in words, its beginning where it is long."""
     return str(order) if len(order) <= 8 else f"({', '.join(map(str, order[:6]))}, ...)"
 
 

@@ -3,22 +3,22 @@
 Two things have to agree. The inputs of the two parts are distributed otherwise, far beyond what drawing
 makes; and where those of the held-out part are brought to the others (by a scale and a shift, a logarithm,
 another order of channels or columns, a transposition), the same trained model answers them as it should. Of
-labels the confusion matrix tells: classes that the model all but always takes for one another.
+labels the confusion matrix tells: classes that the model takes for one another (`renamed`). Of columns that
+are distributed alike, what they have to do with the target tells which is which (`matched`).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Any, NamedTuple, cast
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
 
-import numpy as np
 import torch
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from downslope.core import batches
-from downslope.diagnosis.measure.rearranged import Change, changes, unlike
+from downslope.diagnosis.measure import matched, renamed
+from downslope.diagnosis.measure.rearranged import COLUMNS, Change, changes, far, ordered, short, unlike
 
 GAP = 0.15
 """Share of the way from a constant guess to the training level that must be missing: as of high-variance."""
@@ -36,15 +36,12 @@ MOST = 2.0
 """Ways from the constant to the training level by which a few examples may be worse than the constant, to
 count in a mean: errors far outside have no spread that could be told."""
 
-ENOUGH = 10
-"""Held-out examples of a class of which it is told what they are taken for."""
+MOST_OF_IT = 0.5
+"""Share of the gap from which a change of the inputs explains it, and no other order of columns is sought."""
 
 LEAD = 0.05
 """Share of the gap by which one change has to do better than a simpler one, unless it makes the inputs twice
 as alike. Convention."""
-
-TAKEN, OWN = 0.8, 0.1
-"""Share of a class that is taken for another one, at least, and for itself, at most."""
 
 
 class Answers(NamedTuple):
@@ -65,7 +62,15 @@ class Part(NamedTuple):
     """Losses of the model, its inputs changed by a function before."""
 
 
-def compare(train: Part, valid: Part, base: float | None, labels: bool = True) -> dict[str, Any]:
+def compare(
+    train: Part,
+    valid: Part,
+    base: float | None,
+    labels: bool = True,
+    *,
+    middle: float | None = None,
+    halves: tuple[Part, Part] | None = None,
+) -> dict[str, Any]:
     """What the held-out part loses, whether its inputs stand elsewhere, and what brings them back.
 
     Args:
@@ -73,6 +78,8 @@ def compare(train: Part, valid: Part, base: float | None, labels: bool = True) -
         valid: Held-out examples.
         base: Loss of the best constant guess, lower is better; None where it is not known.
         labels: Whether targets are ids of classes and outputs have a number for each.
+        middle: Of a yes or no, the output above which it is a yes; None where it is none.
+        halves: Held-out examples from which an order of columns may be read, and others to try it on.
 
     Returns:
         ``n``; ``missing``, the share of the way from the constant to the training level, and ``sure``, that
@@ -90,8 +97,8 @@ def compare(train: Part, valid: Part, base: float | None, labels: bool = True) -
     found["learnt"] = missing is not None
     if missing is None or missing < GAP or not sure >= SURE or min(count, len(train.inputs)) < FEWEST:
         return found
-    if (renamed := _renamed(valid, raw, score)) is not None:
-        return found | {"labels": renamed}
+    if (other := _renamed((train, own), (valid, raw), labels, middle)) is not None:
+        return found | {"labels": other}
     if not train.inputs.is_floating_point() or train.inputs.shape[1:] != valid.inputs.shape[1:]:
         return found
     apart, noise = unlike(train.inputs, valid.inputs)
@@ -99,19 +106,26 @@ def compare(train: Part, valid: Part, base: float | None, labels: bool = True) -
         float(f(each.double())) for each in (train.inputs, valid.inputs) for f in (torch.mean, torch.std)
     ]
     found |= {"apart": apart, "noise": noise, "moments": moments}
-    return found | _best(train, valid, raw, score, worst, labels=labels)
+    best = _best(train, valid, (raw, own), worst, changes(train.inputs, valid.inputs), labels=labels)
+    if best.get("recovered", 0.0) < MOST_OF_IT and valid.inputs.dim() == 2:
+        order = _reordered(train, valid, (raw, own), worst, halves, labels=labels)
+        best = max(best, order, key=_closes)
+    return found | (best if best and _answers(best, score, valid, base) else {})
 
 
 def _best(
-    train: Part, valid: Part, raw: Answers, score: dict[str, Any], worst: float, *, labels: bool
-) -> dict[str, Any]:
+    train: Part, valid: Part, made: tuple[Answers, Answers], worst: float, offers: Iterable[Change], *,
+    labels: bool,
+) -> dict[str, Any]:  # fmt: skip
     """The change of the inputs that closes most of the gap; the simpler one of equals."""
+    raw, own = made
+    before, there = _score(raw, valid.target, labels), _score(own, train.target, labels)
     best: dict[str, Any] = {}
-    for change in changes(train.inputs, valid.inputs):
-        made = valid.answer(change.apply)
-        seen = _score(made, valid.target, labels)
-        closed = _closed(score["train"], score["valid"], seen)
-        won = _held(raw, worst) - _held(made, worst)
+    for change in offers:
+        tried = valid.answer(change.apply)
+        seen = _score(tried, valid.target, labels)
+        closed = _closed(there, before, seen)
+        won = _held(raw, worst) - _held(tried, worst)
         sure = float(won.mean()) / max(_error(won), 1e-12)
         ahead = closed - best["recovered"] if best else math.inf
         if ahead > LEAD or (ahead > -LEAD and change.apart <= 0.5 * best["change"]["apart"]):
@@ -119,24 +133,95 @@ def _best(
     return best
 
 
+def _reordered(
+    train: Part, valid: Part, made: tuple[Answers, Answers], worst: float,
+    halves: tuple[Part, Part] | None, *, labels: bool,
+) -> dict[str, Any]:  # fmt: skip
+    """The same of orders of columns that their distributions do not tell: usual slips, and what fits best.
+
+    An order that is read off some examples, their targets included, is tried on others.
+    """
+    count = valid.inputs.shape[1]
+    if count < 2 or count > COLUMNS:
+        return {}
+    usual = [ordered(text, order) for text, order in matched.usual(count) if _agrees(train, valid, order)]
+    best = _best(train, valid, made, worst, usual, labels=labels)
+    if (
+        _closes(best) >= MOST_OF_IT
+        or halves is None
+        or min(len(each.inputs) for each in halves) < matched.FEWEST
+    ):
+        return best
+    seen, held = halves
+    order = matched.order((train.inputs, train.target), (seen.inputs, seen.target))
+    if order == tuple(range(count)) or not _agrees(train, held, order):
+        return best
+    offers = [ordered(f"the order {short(order)}", order)]
+    return max(
+        best, _best(train, held, (held.answer(None), made[1]), worst, offers, labels=labels), key=_closes
+    )
+
+
+def _agrees(train: Part, valid: Part, order: tuple[int, ...]) -> bool:
+    target = valid.target
+    after = valid.inputs[:, torch.tensor(order, device=valid.inputs.device)]
+    return matched.agrees((train.inputs, train.target), (valid.inputs, target), (after, target))
+
+
+def _answers(found: dict[str, Any], score: dict[str, Any], valid: Part, base: float | None) -> bool:
+    """Whether held-out data is then answered, and not only less badly than by confident nonsense."""
+    own, made = score["train"], found["mended"]
+    if made["right"] is not None and valid.target is not None:
+        frequent = float(torch.bincount(valid.target.flatten().long().cpu()).max()) / len(valid.target)
+        return made["right"] - frequent >= MOST_OF_IT * (own["right"] - frequent)
+    return base is not None and base - made["loss"] >= MOST_OF_IT * (base - own["loss"])
+
+
+def _closes(found: dict[str, Any]) -> float:
+    return float(found.get("recovered", 0.0))
+
+
 def _told(change: Change) -> dict[str, Any]:
     return {"kind": change.kind, "text": change.text, "apart": change.apart}
 
 
 def _score(made: Answers, target: Tensor | None, labels: bool) -> dict[str, float | None]:
-    right = None
-    if (taken := _taken(made.output, target, labels)) is not None and target is not None:
-        right = float((taken == target.cpu()).double().mean())
+    right = renamed.right(renamed.taken(made.output, target, labels=labels))
     return {"loss": float(made.losses.mean()), "right": right}
 
 
-def _taken(output: Tensor | None, target: Tensor | None, labels: bool) -> Tensor | None:
-    """The classes that the outputs say; None where they are none."""
-    if output is None or target is None or not labels or target.is_floating_point() or target.dim() != 1:
+def _renamed(
+    train: tuple[Part, Answers], valid: tuple[Part, Answers], labels: bool, middle: float | None
+) -> dict[str, Any] | None:
+    """Classes of the held-out part that stand for others, with ``before``, what was right as labelled."""
+    pairs = [
+        renamed.answers(made.output, part.target, middle)
+        if middle is not None
+        else renamed.taken(made.output, part.target, labels=labels)
+        for part, made in (train, valid)
+    ]
+    own, raw = pairs
+    if own is None or raw is None:
         return None
-    if output.dim() != 2 or output.shape[1] < 2 or len(output) != len(target):
+    found = renamed.renamed(*raw, train=renamed.right(own) or 0.0)
+    if found is not None and _refuted(train[0], valid[0], dict(found["moved"])):
         return None
-    return output.argmax(1).cpu()
+    return None if found is None else found | {"before": renamed.right(raw)}
+
+
+def _refuted(train: Part, valid: Part, moved: dict[int, int]) -> bool:
+    """Whether the inputs of classes that are said to stand for others are not those of the others.
+
+    Of tokens that is not known. Of two classes each may be taken for the other where nothing was trained.
+    """
+    one, two, target = train.inputs, valid.inputs, valid.target
+    if target is None or not one.is_floating_point() or one.shape[1:] != two.shape[1:]:
+        return False
+    if len(moved) == 2 and far(*unlike(one, two)):
+        return True
+    new = torch.tensor([moved.get(c, c) for c in range(int(target.max()) + 1)], dtype=target.dtype)
+    after = new[target.flatten().long().cpu()].reshape(target.shape)
+    return not matched.agrees((one, train.target), (two, target), (two, after))
 
 
 def _gap(own: Tensor, raw: Tensor, base: float | None) -> tuple[float | None, float]:
@@ -173,35 +258,6 @@ def _closed(train: dict[str, Any], raw: dict[str, Any], made: dict[str, Any]) ->
     if raw["right"] is None or train["right"] - raw["right"] < GAP:
         return by_loss
     return share("right") if by_loss > 0 else by_loss
-
-
-def _renamed(valid: Part, raw: Answers, score: dict[str, Any]) -> dict[str, Any] | None:
-    """Classes that stand for others in the held-out part, a permutation of them; None where there is none."""
-    taken = _taken(raw.output, valid.target, True)
-    target, train = valid.target, score["train"]["right"]
-    if taken is None or target is None or train is None or raw.output is None or train < TAKEN:
-        return None
-    kinds, target = raw.output.shape[1], target.cpu()
-    table = np.zeros((kinds, kinds))
-    np.add.at(table, (target.numpy(), taken.numpy()), 1)
-    rows, columns = cast("tuple[Any, Any]", linear_sum_assignment(-table))
-    moved: dict[int, int] = {
-        int(c): int(k)
-        for c, k in zip(rows, columns, strict=True)
-        if c != k and _certain(table[c], int(c), int(k))
-    }
-    # A permutation of some classes among themselves: one class alone may look like another, for once.
-    while set(moved) != (reached := set(moved.values())):
-        moved = {c: k for c, k in moved.items() if k in moved and c in reached}
-    if not moved:
-        return None
-    mended = sum(table[c, moved.get(c, c)] for c in range(kinds)) / table.sum()
-    return {"moved": [[c, k] for c, k in moved.items()], "right": float(mended)}
-
-
-def _certain(row: Any, own: int, other: int) -> bool:
-    total = row.sum()
-    return bool(total >= ENOUGH and row[other] >= TAKEN * total and row[own] <= OWN * total)
 
 
 def first_changed(change: Callable[[Tensor], Tensor], tree: Any) -> Any:
