@@ -248,7 +248,7 @@ def test_an_update_that_makes_new_tensors_is_measured(tmp_path: Path) -> None:
     assert made_anew.facts["constant"] == pytest.approx(kept.facts["constant"])
     for statistic in ("grad_norm", "update_ratio"):
         one, other = made_anew.probes[statistic], kept.probes[statistic]
-        assert sorted(one.modules) == sorted(other.modules) == ["b", "w"]
+        assert sorted(one.modules) == sorted(other.modules) == ["w"]
         assert one.values[:3] == pytest.approx(other.values[:3], rel=1e-4)
 
 
@@ -259,14 +259,17 @@ def test_a_model_that_the_loss_does_not_depend_on_is_none_that_is_trained(tmp_pa
     assert "frozen-parameters" not in [each.symptom for each in found.findings], str(found)
 
 
-def test_raw_tensors_go_by_their_names_or_by_number_and_shape(tmp_path: Path) -> None:
+def test_raw_tensors_go_by_their_names_or_their_places_or_by_number_and_shape(tmp_path: Path) -> None:
     run = seen(tmp_path, NO_GRAD).run
-    assert sorted(run.probes["grad_norm"].modules) == ["W1", "W2", "b1", "b2"]
+    assert sorted(run.probes["grad_norm"].modules) == ["W1", "W2"]  # each bias beside its weights
     nameless = NO_GRAD.replace("W1 = (torch.randn(10, 32) / 3).requires_grad_()\n", "")
     nameless = nameless.replace(
         "parameters = [W1,", "parameters = [(torch.randn(10, 32) / 3).requires_grad_(),"
     )
     run = seen(tmp_path, nameless.replace("@ W1", "@ parameters[0]")).run
+    assert sorted(run.probes["grad_norm"].modules) == ["W2", "parameters[0]"]
+    local = "".join(f"    {line}\n" for line in NO_GRAD.splitlines())
+    run = seen(tmp_path, f"def training():\n{local}training()\n").run
     assert "parameter 1 (10, 32)" in run.probes["grad_norm"].modules
 
 

@@ -273,6 +273,7 @@ class Audience:
             loss = kept[1]
         calls, self._calls = self._calls, []
         call = calls[0] if len(calls) == 1 and calls[0].value is loss else source(loss, calls)
+        call = self._reader.passing(loss, call, self.roles.values())
         if call is None and not calls:
             call = self._reader.call(loss, self.roles.values(), bool(self._new))
         self._graph = None if call is not None else self._reader.discovered(loss, self.roles.values())

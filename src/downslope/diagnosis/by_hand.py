@@ -8,11 +8,10 @@ Nothing is written, and no hook is left on a module.
 
 from __future__ import annotations
 
-import sys
 import weakref
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -20,8 +19,9 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.nn.parameter import is_lazy
 from torch.utils.hooks import RemovableHandle
 
-from downslope.diagnosis.hand import Hand, Loose, Update
+from downslope.diagnosis.hand import Hand, Update
 from downslope.diagnosis.leaves import leaves, transformed
+from downslope.diagnosis.loose import Loose, named
 from downslope.diagnosis.track import Track
 
 MARKED = 8
@@ -41,8 +41,6 @@ SAME = 3
 
 ASKED = 64
 """Gradients of a loss that were asked for beside training, after which no more are looked into."""
-
-_OUTSIDE = "the parameters are tensors of the script itself: what goes through them was not seen"
 
 
 class _Mark(NamedTuple):
@@ -84,7 +82,7 @@ class ByHand:
         self._loose: Loose | None = None
         self._same = self._asked = 0
         self._mirrors: list[Tensor] = []
-        self._blind = False
+        self._blind = self._company = False
         self._handle: RemovableHandle | None = None
         self._calls = 0
         self._listen()
@@ -124,6 +122,7 @@ class ByHand:
 
     def _meet(self, module: nn.Module) -> bool:
         """Before the first backward pass: whether this may be the model, or one of several."""
+        self._company = self._company or any(True for _ in module.parameters())
         if not module.training or not torch.is_grad_enabled() or id(module) in self._inner:
             return False
         own = [p for p in module.parameters() if p.requires_grad]
@@ -145,6 +144,7 @@ class ByHand:
         if self._hand is None or self._track is None:
             self._hand = Hand(list(parameters))
             self._track = self._follow(self._hand)
+            self._track.eye.company = self._company
             return
         known = {id(p) for p in self._hand.parameters}
         self._hand.parameters.extend(p for p in parameters if id(p) not in known)
@@ -240,8 +240,6 @@ class ByHand:
         inside = {id(p) for observer in eye.observers.values() for p in observer.inner.parameters()}
         outside = [p for p in parameters if id(p) not in inside]
         if outside:
-            if not eye.observers:
-                eye.blind = eye.blind or _OUTSIDE
             loose = Loose(named(outside))
             self._loose = None if eye.observers else loose
             eye.adopt(loose)
@@ -310,23 +308,6 @@ class ByHand:
         self.deaf()
         self._passes = 0
         self._marks.clear()
-
-
-def named(tensors: list[Tensor]) -> dict[str, Tensor]:
-    """Tensors by the names of the script's global variables, of others by number and shape."""
-    known: dict[int, str] = {}
-    frame: Any = sys._getframe(1)  # pyright: ignore[reportPrivateUsage] (there is no public way that is cheap)
-    while frame is not None:
-        if frame.f_globals.get("__name__") == "__main__":
-            for name, value in cast("dict[str, Any]", frame.f_globals).items():
-                if isinstance(value, Tensor) and not name.startswith("_"):
-                    known.setdefault(id(value), name)
-            break
-        frame = frame.f_back
-    found: dict[str, Tensor] = {}
-    for number, each in enumerate(tensors, 1):
-        found[known.get(id(each)) or f"parameter {number} {tuple(each.shape)}"] = each
-    return found
 
 
 def _parameters(loss: Tensor) -> list[Tensor]:

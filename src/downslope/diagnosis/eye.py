@@ -55,6 +55,7 @@ class Eye:
         strangers: Modules that were called in training and that the optimizer, or the model, does not have.
         memory: How far back the gradient comes in a recurrence.
         blind: Why outputs and activations are not seen; None while they are.
+        company: Whether any module with parameters was called in training that is none of the optimizer's.
     """
 
     def __init__(
@@ -76,6 +77,7 @@ class Eye:
         self.output: dict[str, Any] | None = None
         self.nodes: list[tuple[str, Any]] = []
         self.blind: str | None = None
+        self.company = False
         self.strangers, self.memory = Strangers(), Memory()
         self._at: Observer | None = None
         self._roots: dict[int, str] = {}
@@ -156,6 +158,11 @@ class Eye:
         if id(module) not in self._roots and self.owns(module):
             self._adopt(module)
 
+    def read(self, module: nn.Module) -> bool:
+        """What went through an adopted model is known in this window; whether it is the first one."""
+        self._called.add(id(module))
+        return self._first
+
     def _rename_first(self) -> None:
         if "" not in self.observers:
             return
@@ -190,9 +197,11 @@ class Eye:
             return
         if not module.training:
             self.resting.met(module)
+            self.company = self.company or any(True for _ in module.parameters())
             return
         if not self.owns(module):
             if self.model is None:
+                self.company = self.company or any(True for _ in module.parameters())
                 self.strangers.meet(module, args, bool(self._called))
             return
         if in_place(module) or isinstance(module, torch.jit.ScriptModule):

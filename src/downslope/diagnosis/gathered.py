@@ -84,6 +84,8 @@ class Gathered:
     """Calls of the model with what its loss compared."""
     bad: dict[str, Any] = field(default_factory=dict[str, Any])
     """Values that are not finite, by where they are, as first met."""
+    partial: bool = False
+    """Whether the inputs that are kept are not all that the model is given."""
     _numbers: int = 0
     _rows: int = 0
     _asked: tuple[int, dict[str, Any] | None] = (0, None)
@@ -98,7 +100,12 @@ class Gathered:
         if self.foreign is None:
             self.made = [output.last_node(each) for each in batches.tensors(made) if each.grad_fn is not None]
         found = next(iter(batches.tensors((args, dict(kwargs)))), None)
-        if found is None or not found.dim() or len(self.inputs) >= BATCHES:
+        if found is not None:
+            self.given(found)
+
+    def given(self, found: Tensor) -> None:
+        """Keep the inputs of the step that is being taken, where they are of use."""
+        if not found.dim() or len(self.inputs) >= BATCHES:
             return
         self._numbers += found.numel()
         if self._numbers <= LARGEST and _alike(found, self.inputs):
@@ -234,6 +241,8 @@ class Gathered:
     def _pairs(self) -> tuple[Tensor, Tensor] | None:
         """Inputs and targets of the steps whose both are kept, row by row; None of no such step."""
         mine, theirs = self._steps
+        if self.partial:
+            return None
         pairs = [
             (self.inputs[i], self.targets[theirs.index(step)])
             for i, step in enumerate(mine)

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 LARGEST = 1_000_000
 """Numbers of which the rate is measured; the smallest parameters first."""
@@ -158,24 +158,3 @@ def _used(row: _Row) -> Tensor | None:
     if bool(row.gradient.any()):
         return row.gradient.detach()
     return row.kept if changes <= 1 else None
-
-
-class Loose(nn.Module):
-    """Tensors of a script that no module holds, each as the only parameter of a module of its name.
-
-    Args:
-        tensors: Name to leaf tensor.
-    """
-
-    def __init__(self, tensors: dict[str, Tensor]) -> None:
-        super().__init__()
-        for name, tensor in tensors.items():
-            held = nn.Module()
-            held._parameters["value"] = tensor  # type: ignore[assignment] # pyright: ignore[reportPrivateUsage, reportArgumentType] (it takes any leaf)
-            self.add_module(name, held)
-
-    def exchange(self, new: Mapping[int, Tensor]) -> None:
-        """Hold other tensors in the places of those of these ids."""
-        for held in self.children():
-            own: dict[str, Any] = held._parameters  # pyright: ignore[reportPrivateUsage, reportAssignmentType]
-            own["value"] = new.get(id(own["value"]), own["value"])

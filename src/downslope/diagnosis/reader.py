@@ -40,6 +40,13 @@ class Reader:
         self._scaled = False
         self._read_so_far = 0
 
+    @staticmethod
+    def passing(loss: Tensor, call: Call | None, roles: Collection[Role]) -> Call | None:
+        """Before a backward pass: `call` of its loss, if any, as the networks of the script have it."""
+        for role in roles:
+            call = role.passing(loss, call)
+        return call
+
     def call(self, loss: Tensor, roles: Collection[Role], early: bool) -> Call | None:
         """The call that a logarithmic loss stands for, whose backward pass has not run; None for any other.
 
@@ -54,6 +61,11 @@ class Reader:
         found = self._read(loss, [node for role in roles for node in role.gathered.made])
         if found is None:  # what is 0 agrees with any form
             return self._again(loss) if abs(float(loss.detach())) < ZERO else None
+        for role in roles:
+            made, target = role.raw.turned(found.made, found.target)
+            if made is not found.made and cast("Any", found.function).reduction == "sum":
+                return None  # a sum over units and a mean over examples, or the other way round
+            found = found._replace(made=made, target=target)
         new = [role for role in roles if not role.track.step and role.track.eye.called]
         seen = {id(role): _seen(found, role.track.eye, role.gathered.made) for role in new}
         for role in roles if early else ():

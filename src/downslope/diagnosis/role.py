@@ -16,6 +16,7 @@ from downslope.diagnosis.gathered import Gathered
 from downslope.diagnosis.hand import Hand
 from downslope.diagnosis.held_out import Place
 from downslope.diagnosis.intake import Intake
+from downslope.diagnosis.raw import Raw
 from downslope.diagnosis.served import Served
 from downslope.diagnosis.settings import parameters_of, rates_of
 from downslope.diagnosis.track import Track
@@ -35,6 +36,7 @@ class Role:
         self.track = Track([optimizer], None, self._forwarded, compiled)
         self.gathered.now = self.track.now
         self._intake = Intake(self.gathered.shown.called)
+        self.raw = Raw(self.track, self.gathered)
         self.served = Served()
         self.seen: dict[str, Any] | None = None
         self.meaning: Meaning | None = None
@@ -90,6 +92,16 @@ class Role:
             first = next(iter(batches.tensors((args, dict(kwargs)))), None)
             self.fed = first is not None and first.requires_grad
         self.gathered.forwarded(module, args, kwargs, made)
+
+    def passing(self, loss: Tensor, call: Call | None) -> Call | None:
+        """Before a backward pass: what went through parameters that no module holds.
+
+        Returns:
+            The call with its examples first.
+        """
+        if self.raw.look(loss, call) and self.met == math.inf:
+            self.met = next(_CALLED)
+        return None if call is None else self.raw.of_call(call)
 
     @property
     def models(self) -> str:

@@ -21,6 +21,7 @@ from torch.nn.functional import (
     softplus,
 )
 
+from downslope.diagnosis.chains import leaf_behind, product
 from downslope.diagnosis.formulas import bernoulli_of, matching
 from downslope.objectives import bernoulli, categorical
 
@@ -76,10 +77,11 @@ def read(loss: Tensor, outputs: Sequence[Any]) -> Written | None:
     """
     node, factor = unscaled(loss)
     nodes = list(_walk(node, outputs))
+    errors = _errors if outputs else _all_errors
     targets = [each for one in nodes for each in _targets(one)]
     whole = loss.detach()
     with torch.no_grad():
-        for tried in (_likelihoods, _pairs, _scores, _errors):
+        for tried in (_likelihoods, _pairs, _scores, errors):
             for function, made, target, top in tried(nodes, targets):
                 for value in (whole, whole / factor) if factor != 1.0 else (whole,):
                     scaled = matching(function, made, target, value, mean=value is whole)
@@ -168,7 +170,9 @@ def _logistic(z: Tensor, y: Tensor, top: Any) -> Iterator[_Tried]:
         yield binary_cross_entropy_with_logits, -z * (2 * y - 1), y, top
 
 
-def _errors(nodes: list[Any], targets: list[Tensor]) -> Iterator[_Tried]:
+def _errors(
+    nodes: list[Any], targets: list[Tensor], value: Callable[[Any], Tensor | None] | None = None
+) -> Iterator[_Tried]:
     """Squared or absolute differences from a target, where the last activation has kept its result."""
     del targets
     for node in nodes:
@@ -176,12 +180,44 @@ def _errors(nodes: list[Any], targets: list[Tensor]) -> Iterator[_Tried]:
         if not (squared or _is(node, "AbsBackward0")) or not _is(_parents(node)[0], "SubBackward0"):
             continue
         less = _parents(node)[0]
-        made = _value(_parents(less)[0]) if len(_parents(less)) == 1 and less._saved_alpha == 1 else None
+        only = len(_parents(less)) == 1 and less._saved_alpha == 1
+        made = (value or _value)(_parents(less)[0]) if only else None
         if made is None or made.shape != node._saved_self.shape:
             continue
-        off = node._saved_self.double() * (1 if less.next_functions[0][0] is not None else -1)
+        shape = made.shape or (1,)  # of a single example there may be no axis
+        sign = 1 if less.next_functions[0][0] is not None else -1
+        made, off = made.reshape(shape), node._saved_self.double().reshape(shape) * sign
         target = (made.double() - off).round(decimals=DIGITS).to(made.dtype)
         yield mse_loss if squared else l1_loss, made, target, _parents(less)[0]
+
+
+def _all_errors(nodes: list[Any], targets: list[Tensor]) -> Iterator[_Tried]:
+    """The same of a network in no module, whose last layer is calculated once more."""
+    return _errors(nodes, targets, _worked_out)
+
+
+def _worked_out(node: Any) -> Tensor | None:
+    """What a node made, calculated anew from what is left of it where it is a layer."""
+    leaf = leaf_behind(node)
+    if leaf is not None:
+        return leaf[1](leaf[0].detach())
+    made = _value(node)
+    if made is not None or node is None:
+        return made
+    made = product(node)
+    bias: Any = None
+    if _is(node, "AddmmBackward0") and node._saved_alpha == node._saved_beta == 1:
+        bias = node.next_functions[0][0]
+    elif _is(node, "AddBackward0") and len(_parents(node)) == 2 and node._saved_alpha == 1:
+        made, bias = _worked_out(_parents(node)[0]), _parents(node)[1]
+    elif _is(node, *_VIEWS):
+        inner = _worked_out(_parents(node)[0])
+        shape = tuple(int(n) for n in node._input_metadata[0].shape)
+        return None if inner is None or inner.numel() != math.prod(shape) else inner.reshape(shape)
+    if made is None or bias is None:
+        return made
+    beside = _worked_out(bias)
+    return None if beside is None else made + beside
 
 
 # -- the graph --------------------------------------------------------------------------------------------

@@ -275,6 +275,18 @@ class Observer:
             name = f"{self._last or 'input'}+{kind}"
             self._guarded(lambda: self.activated(name, kind, output))
 
+    def found(self, name: str, output: Tensor, positions: int) -> None:
+        """Measure (part of) an output that no hook has seen; what is activated next comes after it.
+
+        Args:
+            name: Module that holds the weights.
+            output: Units last; of a convolution as it makes it.
+            positions: How often every weight was multiplied.
+        """
+        self._last = name
+        self._guarded(lambda: self._measure_output(name, output))
+        self._positions[name] = positions
+
     def activated(self, name: str, kind: str, output: Any) -> None:
         """Measure the output of an activation."""
         found = _first(output)

@@ -17,6 +17,7 @@ from downslope.core.modules import named_modules
 from downslope.core.problem import Problem
 from downslope.core.recipe import Recipe
 from downslope.data.inspect import sampled
+from downslope.diagnosis.loose import Weights
 from downslope.diagnosis.measure.matrices import lean, matrices
 from downslope.training.facts.data import scales
 from downslope.training.facts.sample import PROBED, precision, sample
@@ -126,6 +127,8 @@ def layer_hook(name: str, layers: list[dict[str, Any]]) -> Any:
 
 def rows_of(module: nn.Module, weight: Tensor) -> Tensor:
     """The weights of `module` with one row for each of its units, (fan out, fan in)."""
+    if isinstance(module, Weights):
+        return module.as_rows(weight)
     transposed = isinstance(module, (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d))
     return (weight.transpose(0, 1) if transposed else weight).flatten(1)
 
