@@ -221,3 +221,16 @@ def test_a_run_that_learnt_was_thrown_nowhere() -> None:
     assert not killed(made)
     assert risen(made) == 0.0
     assert not short(made)
+
+
+def test_the_first_steps_of_weights_that_began_at_zero_are_no_leaps() -> None:
+    losses = [*([1.0] * 20), math.nan]
+    made = run(losses)
+    for step, norm in ((1, 0.0), (2, 0.1), (3, 0.15), (20, 0.5)):
+        made.probes.log(step, "weight_norm", {"0": norm})
+        made.probes.log(step, "update_ratio", {"0": 0.1 / max(norm, 1e-12)})
+    assert sudden(made)
+    for step in (1, 2, 3, 20):
+        made.probes.log(step, "weight_norm", {"2": 1.0})
+        made.probes.log(step, "update_ratio", {"2": 9.0})
+    assert not sudden(made)

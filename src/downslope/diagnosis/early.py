@@ -156,8 +156,22 @@ def _moved(run: Run) -> float | None:
     probe = run.probes["update_ratio"]
     if _overflowed(run, probe):
         return math.inf
-    middle = [float(np.median(row[np.isfinite(row)])) for row in probe.values if np.isfinite(row).any()]
+    rows = _of_weights(run, probe)
+    middle = [float(np.median(row[np.isfinite(row)])) for row in rows if np.isfinite(row).any()]
     return max(middle, default=None)
+
+
+def _of_weights(run: Run, updates: Probe) -> Floats:
+    """The updates in the weights; of such as began at zero in what they grew to: any is large in none."""
+    if "weight_norm" not in run.probes:
+        return updates.values
+    norms, found = run.probes["weight_norm"], updates.values.copy()
+    for column, name in enumerate(updates.modules):
+        own = norms.of(name) if name in norms.modules else np.ones(1)
+        if own[0] == 0.0 and len(own) == len(found):
+            grown = float(own[np.isfinite(own)].max())
+            found[:, column] *= np.maximum(own, 1e-12) / grown if grown > 0 else np.nan
+    return found
 
 
 def _overflowed(run: Run, updates: Probe) -> bool:
@@ -227,7 +241,7 @@ def stride(run: Run) -> float:
     """
     if "update_ratio" not in run.probes:
         return 0.0
-    first = run.probes["update_ratio"].values[0]
+    first = _of_weights(run, run.probes["update_ratio"])[0]
     rule = table(run, "optimizer")
     if not np.isfinite(first).any() or rule.get("name") == "adagrad":
         return 0.0

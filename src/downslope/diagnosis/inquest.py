@@ -7,6 +7,7 @@ that holds NaN comes back in the next epoch. Nothing is looked at before a loss 
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
 from typing import Any
 from weakref import finalize, ref
@@ -19,6 +20,7 @@ from torch.utils.hooks import RemovableHandle
 from downslope.core import batches
 from downslope.data.inspect import non_finite
 from downslope.diagnosis.ear import Call, Ear
+from downslope.diagnosis.written import astray
 
 MOST = 2000
 """Forward passes after the first loss that is not finite in which its cause is sought. Convention."""
@@ -63,6 +65,11 @@ def autopsy(loss: Tensor) -> dict[str, Any]:
             found.setdefault("target_non_finite", told)
         elif name in _INPUTS:
             found.setdefault("non_finite", told)
+    if not found:  # a difference written out by hand keeps no target, only what it came to
+        with contextlib.suppress(Exception), torch.no_grad():
+            off = astray(loss)
+            if off is not None and (told := non_finite(off))["count"]:
+                found["target_non_finite"] = told
     return found
 
 

@@ -87,8 +87,9 @@ class Raw:
             if eye.read(loose):
                 self._layers(graph, loose)
                 last = [each for each in graph.factors.values() if each.node not in graph.feeding]
-                if last and all(each.first for each in last):
-                    self._columns = int(last[-1].node._input_metadata[0].shape[0])
+                shape = last[-1].node._input_metadata[0].shape if last else ()
+                if len(shape) == 2 and all(each.first for each in last):
+                    self._columns = int(shape[0])
                 if call is not None and call.args:
                     with torch.enable_grad():
                         eye.output = eye.look(self.of_call(call).args[0])

@@ -12,9 +12,10 @@ from torch import Tensor, nn
 import downslope as ds
 from downslope.core.run import Run
 from downslope.data import digits
-from downslope.diagnosis.symptom import Clear
+from downslope.diagnosis.symptom import Clear, Unknown
 from downslope.diagnosis.symptoms.exploding_gradient import exploding_gradient
 from downslope.diagnosis.symptoms.saturated_units import saturated_units
+from downslope.diagnosis.symptoms.vanishing_gradient import vanishing_gradient
 from tests.diagnosis.runs import layer, run
 from tests.diagnosis.symptoms.problems import Pair, classes, diagnosed, found, problem, recipe
 from tests.diagnosis.symptoms.trying import FAR, finding, tried
@@ -148,3 +149,12 @@ def test_a_run_that_does_well_and_a_trial_that_failed_are_clear() -> None:
     assert isinstance(saturated_units(ends([[0.1, 0.8]], share=0.05)), Clear)
     assert finding(saturated_units(ends([[0.1, 0.96]]))).severity == "critical"
     assert finding(saturated_units(ends([[0.1, 0.8]]))).severity == "info"
+
+
+@pytest.mark.parametrize("check", [exploding_gradient, vanishing_gradient])
+def test_a_last_layer_of_zeros_makes_no_gradient_fade_or_grow(check: Any) -> None:
+    late = layer("4", weight_rms=0.0, gain=0.0, grad_rms=1e-3)
+    layers = [layer("0", grad_rms=0.0), layer("2", grad_rms=0.0), late]
+    assert isinstance(check(run(start={"loss": 2.3, "layers": layers, "norms": 0})), Clear)
+    none = [each | {"grad_rms": 0.0} for each in layers]
+    assert isinstance(check(run(start={"loss": 2.3, "layers": none, "norms": 0})), Clear | Unknown)

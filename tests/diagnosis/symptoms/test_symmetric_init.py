@@ -7,6 +7,8 @@ import torch
 from torch import nn
 
 from downslope.diagnosis.judge import judge
+from downslope.diagnosis.symptom import Clear
+from downslope.diagnosis.symptoms.init_scale import init_scale
 from tests.diagnosis.runs import layer, run
 from tests.diagnosis.symptoms.problems import (
     Functional,
@@ -63,3 +65,13 @@ def test_one_odd_unit_breaks_the_symmetry() -> None:
 def test_the_scale_of_zero_weights_stands_under_their_symmetry() -> None:
     sick = problem(classes(), filled(lambda: net(12, 4), 0.0), "cross_entropy", "accuracy")
     assert [each.symptom for each in diagnosed(sick, recipe()).findings] == ["symmetric-init"]
+
+
+def test_a_layer_of_zeros_whose_units_parted_is_not_put_down_to_its_scale() -> None:
+    zeros = layer("0", weight_rms=0.0, gain=0.0, equal_rows=True)
+    start = {"loss": 2.35, "layers": [zeros, layer("2"), layer("4")], "norms": 0}
+    parted = run(start=start, alike={"0": {"still": False, "moved": True}})
+    assert isinstance(init_scale(parted), Clear)
+    assert not isinstance(init_scale(run(start=start, alike={"0": {"still": True, "moved": False}})), Clear)
+    start["layers"][0]["equal_rows"] = False  # something else is added to what they make
+    assert isinstance(init_scale(run(start=start)), Clear)

@@ -185,3 +185,15 @@ def test_a_script_is_told_of_layers_that_stayed_one_unit(
     if sick:
         assert result.root is not None
         assert "At the end those of 0, 2 still have" in result.root.message
+
+
+def test_what_rounding_leaves_in_weights_of_zero_tells_no_units_apart() -> None:
+    model = constant(nn.Sequential(nn.Linear(6, 9), nn.Softmax(1), nn.Linear(9, 4)), 0.0)
+    with watched(model) as layers:
+        model(X)
+    layers[0]["grad_rms"] = 0.0  # as the first backward pass has it
+    after(model, steps=200)
+    assert bool(model.get_parameter("0.weight").any())  # it moved, by some 1e-9
+    assert still(layers, (model,))["0"]["still"]
+    layers[0]["grad_rms"] = 1e-9  # what a gradient reached may have moved by small steps
+    assert not still(layers, (model,))["0"]["still"]

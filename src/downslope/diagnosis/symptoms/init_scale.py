@@ -100,8 +100,8 @@ def _measured(run: Run, layers: Sequence[Mapping[str, Any]]) -> list[tuple[Evide
         rows.append(_row(_GAIN, large["gain"], LARGE, large["gain"] / LARGE, large))
     rows += _unseen(_loose(run))
     rows += _leaning([*hidden, *(each for each in _loose(run) if each.get("bare") and each["trainable"])])
-    if hidden:
-        small = min(hidden, key=lambda layer: layer["gain"])
+    if begun := [layer for layer in hidden if layer["gain"] > 0 or _still(run, layer)]:
+        small = min(begun, key=lambda layer: layer["gain"])
         excess = SMALL / max(small["gain"], 1e-12)
         rows.append(_row(_GAIN, small["gain"], SMALL, excess, small))
     if not _squashing(run):
@@ -112,6 +112,17 @@ def _measured(run: Run, layers: Sequence[Mapping[str, Any]]) -> list[tuple[Evide
             _row("first loss in those of a constant guess", first / base, FIRST, first / base / FIRST, None)
         )
     return rows
+
+
+def _still(run: Run, layer: Mapping[str, Any]) -> bool:
+    """Whether a layer of zeros may be one to the end.
+
+    Where its units parted, training has brought it to scale; where they never were alike, something else is
+    added to what it makes.
+    """
+    ending: Mapping[str, Any] = run.facts.get("ending") or {}
+    known: Mapping[str, Any] = run.facts.get("alike") or ending.get("alike") or {}
+    return bool(layer["equal_rows"]) and known.get(str(layer["name"]), {}).get("still", True)
 
 
 def _unseen(held: Sequence[Mapping[str, Any]]) -> list[tuple[Evidence, float, tuple[str, ...]]]:

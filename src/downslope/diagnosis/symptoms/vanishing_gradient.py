@@ -3,8 +3,8 @@
 Each layer multiplies the gradient by its weights and by the slope of its activation; a sigmoid's slope is at
 most 1/4, so five of them leave a thousandth. It shows as a gradient that falls by orders of magnitude from
 the last layer to the first. What looks like it and is not: a deep sigmoid net that learns all the same,
-frozen layers, a gradient that is small everywhere because the run has arrived, and one that rectified units
-cut off, dead before the first step: those are the cause then.
+frozen layers, a last layer that starts at zero, a gradient that is small everywhere because the run has
+arrived, and one that rectified units cut off, dead before the first step: those are the cause then.
 Source: Hochreiter 1991; Bengio, Simard and Frasconi 1994; Glorot and Bengio 2010, section 4.2.
 """
 
@@ -63,6 +63,9 @@ def vanishing_gradient(run: Run) -> Verdict:
         )
     if not all(math.isfinite(layer["grad_rms"]) for layer in layers):
         return Unknown("the gradient before the first step is not finite")
+    zeros = [str(each["name"]) for each in layers[1:] if not each["weight_rms"]]
+    if zeros and not layers[0]["grad_rms"]:
+        return Clear(f"no gradient comes through {zeros[-1]} before it has moved: its weights start at zero")
     ratio, where = _faded(layers)
     evidence = Evidence(
         name="gradient per weight of the early layers in that of the late ones",
