@@ -77,7 +77,7 @@ def _grown(run: Run) -> tuple[float | None, tuple[str, ...], str]:
     rows: Sequence[Mapping[str, Any]] = run.facts["start"]["layers"]
     layers = [each for each in rows if each["trainable"] and math.isfinite(each.get("grad_rms") or math.nan)]
     through: list[tuple[float, tuple[str, ...], str]] = []
-    if len(layers) >= 3 and layers[-1]["grad_rms"]:
+    if len(layers) >= 3:
         late = float(layers[-1]["grad_rms"])
         tops = [float(each["grad_rms"]) for each in layers[:-1]]
         # The first layer alone may be large because of its inputs: the second has to be as well.
