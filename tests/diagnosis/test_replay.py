@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -118,12 +119,12 @@ def test_an_example_that_comes_again_is_kept_once_and_what_is_fixed_stays_fixed(
 
 
 def test_what_was_not_kept_is_said() -> None:
-    model, x = nn.Linear(4, 1), torch.randn(16, 4)
+    model, x = nn.Linear(4, 1), torch.randn(2, 4)
     rules = [torch.optim.SGD(model.parameters())]
     with pytest.raises(ModelError, match="were not kept"):
         problem_of(Kept(Shown(), F.mse_loss, None, rules))
     found = shown(model, x, x[:, :1], lambda made: made)
-    with pytest.raises(DataError, match="only 16"):
+    with pytest.raises(DataError, match="only 2 of its"):
         problem_of(Kept(found, F.mse_loss, None, rules))
     with pytest.raises(ObjectiveError, match="not one function"):
         problem_of(Kept(found, None, None, rules))
@@ -205,10 +206,53 @@ def test_its_twin_is_let_be(tmp_path: Path) -> None:
     assert found.root is None
 
 
-def test_what_no_trial_proved_is_not_taken_over(tmp_path: Path) -> None:
-    found, _ = watched(tmp_path, HELD_BACK.format(rate=0.97), trials=0.0)
+def test_what_no_trial_proved_is_taken_over_only_where_nothing_was_learnt(tmp_path: Path) -> None:
     copy, _ = watched(tmp_path, HELD_BACK.format(rate=0.97))
     copy.run.facts.pop("trials", None)
     assert copy.root is not None
-    assert not adopt(found, copy)
-    assert found.root is None
+    lost, _ = watched(tmp_path, HELD_BACK.format(rate=0.97), trials=0.0)
+    assert adopt(lost, copy) is lost.lost
+    learnt, _ = watched(tmp_path, HELD_BACK.format(rate=0.1), trials=0.0)
+    assert not adopt(learnt, copy)
+    assert learnt.root is None
+
+
+STEPS = """
+x = torch.randn(600, 5, 6)
+y = (x[:, -1, :4]).argmax(1)
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body, self.out = nn.GRU(6, 24, batch_first=True), nn.Linear(24, 4)
+    def forward(self, x):
+        made, state = self.body(x)
+        return self.out({last})
+model = Net()
+rule = torch.optim.Adam(model.parameters(), lr=3e-3)
+for step in range(150):
+    at = torch.randint(600, (30,))
+    loss = F.cross_entropy(model(x[at]), y[at])
+    rule.zero_grad(); loss.backward(); rule.step()
+print(loss.item())
+"""
+
+
+def test_examples_that_are_mixed_are_told_where_nothing_was_learnt(tmp_path: Path) -> None:
+    found, _ = watched(tmp_path, STEPS.format(last="made.reshape(5, -1, 24)[-1]"))
+    assert found.root is not None
+    assert found.root.symptom == "mixed-examples"
+    assert watched(tmp_path, STEPS.format(last="made[:, -1]"))[0].root is None
+
+
+def test_a_few_examples_are_enough_where_there_are_no_more(tmp_path: Path) -> None:
+    body = """
+    x, y = torch.tensor([[0., 0], [0, 1], [1, 0], [1, 1]]), torch.tensor([[0.], [1], [1], [0]])
+    model = nn.Sequential(nn.Linear(2, 8), nn.Tanh(), nn.Linear(8, 1))
+    rule = torch.optim.SGD(model.parameters(), lr=1e-3)
+    for step in range(300):
+        loss = F.mse_loss(model(x), y)
+        rule.zero_grad(); loss.backward(); rule.step()
+    """
+    found, _ = watched(tmp_path, textwrap.dedent(body))
+    assert found.root is not None
+    assert found.root.symptom in ("learning-rate-too-low", "too-few-steps")

@@ -35,6 +35,7 @@ from downslope.diagnosis.progress import progress as how_far
 from downslope.diagnosis.proof import answered
 from downslope.diagnosis.session import Folder
 from downslope.diagnosis.symptoms.high_bias import wider
+from downslope.diagnosis.symptoms.symmetric_init import stuck
 from downslope.diagnosis.turns import Turns, flat
 from downslope.diagnosis.unfinished import unfinished
 from downslope.training.choices import threads
@@ -212,6 +213,8 @@ class _Session(Turns):
             self._references()
             if not how_far(run).ended_far and not self._gap():
                 self._straighten()
+                if stuck(run) and self.length is None and not answered(run):
+                    self._first("symmetric-init")
                 if answered(run) or not how_far(run).ended_far:
                     self._lengthen()
                     self._signal()

@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from downslope.core.run import Run
+from downslope.diagnosis.progress import progress
 from downslope.diagnosis.symptom import registry
 
 GROUPS = ("data", "output", "model", "step")
@@ -29,6 +30,9 @@ def partly(run: Run, judged: Collection[str]) -> str:
     few = sum(name in judged for name in asked) < SEEN * len(asked)
     if run.facts.get("rivals") or few:
         return "nothing wrong was seen in what could be judged"
+    if (run.facts.get("constant") or {}).get("loss") is None and progress(run).share is None:
+        known = "nothing wrong was seen in what could be judged"
+        return f"{known}; whether it learnt enough is not known, as its loss is none that is recognised"
     trainings: Mapping[str, int] | Any = run.facts.get("trainings")
     if not trainings:
         return ""

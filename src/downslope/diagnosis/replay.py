@@ -8,7 +8,7 @@ settings. What `diagnose` then finds is told where the copy went as the training
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -34,8 +34,8 @@ from downslope.diagnosis.shown import Loss, Shown, copied, output_of
 from downslope.objectives.meaning import meaning
 from downslope.training.facts import one_line
 
-FEWEST = 32
-"""Examples at least on which a training is taken up again. Convention; a batch."""
+FEWEST = 4
+"""Examples at least on which a training is taken up again: those of an exclusive or."""
 
 SECONDS = 20.0
 """Time for it, if not said otherwise."""
@@ -124,28 +124,19 @@ def alike(run: Run, copy: Run) -> bool:
     return abs(here - there) <= ALIKE * abs(base)
 
 
-def again(kept: Kept, run: Run, seconds: float) -> Diagnosis:
-    """The diagnosis of a watched training, as far as it was kept.
-
-    Raises:
-        DownslopeError: why it cannot be taken up again, in one line.
-    """
-    problem = problem_of(kept)
-    rows = problem.train_source.size or 0
-    with undisturbed(), torch.enable_grad():
-        return diagnose(problem, recipe_of(run, rows), budget=seconds, progress=False, folder=False)
-
-
 def adopt(found: Diagnosis, copy: Diagnosis) -> bool:
     """Take over the cause that a trial beside `copy` proved, where it went as the training did.
 
-    What shows without a trial is for watching to see, in what the script itself did.
+    What shows without a trial is for watching to see, in what the script itself did; only where nothing was
+    learnt, and no cause was seen, it is taken over too.
     """
     run, ended = copy.run, progress(copy.run)
     causes = [
         each
         for each in copy.findings
-        if each.severity != "info" and each.symptom not in SEEN and trial_of(run, each.symptom) is not None
+        if each.severity != "info"
+        and each.symptom not in SEEN
+        and (found.lost or trial_of(run, each.symptom) is not None)
     ]
     same = alike(found.run, run) or (found.lost and (ended.standing or ended.ended_far))
     if not causes or not same:
@@ -157,18 +148,25 @@ def adopt(found: Diagnosis, copy: Diagnosis) -> bool:
     return True
 
 
-def retry(found: Diagnosis, kept: Kept, seconds: float) -> None:
-    """Take a training up again that learnt nothing, and add to `found` what that shows.
+def retry(found: Diagnosis, kept: Kept, seconds: float, talk: Callable[[str], None] | None = None) -> None:
+    """Take a training up again, and add to `found` what that shows.
 
     Args:
         found: Gets the causes, and a note of what was done.
         kept: What is there of it.
         seconds: Time for it.
+        talk: Told before it begins.
     """
+    why = "no cause in what was seen" if found.lost else "it came not all the way"
     if not found.lost:
         seconds = min(seconds, MORE + float(found.run.summary.get("seconds") or 0.0))
     try:
-        copy = again(kept, found.run, seconds)
+        problem = problem_of(kept)
+        recipe = recipe_of(found.run, problem.train_source.size or 0)
+        if talk is not None:
+            talk(f"{why}: what would have helped is tried on copies, {seconds:.0f} s at most")
+        with undisturbed(), torch.enable_grad():
+            copy = diagnose(problem, recipe, budget=seconds, progress=False, folder=False)
     except KeyboardInterrupt:
         found.notes.append("Ctrl-C: what would have helped was not tried to the end.")
         return
@@ -181,7 +179,9 @@ def retry(found: Diagnosis, kept: Kept, seconds: float) -> None:
     told = f"on copies of its model and {size} of its examples, from its first weights ({copy.seconds:.0f} s)"
     took = adopt(found, copy)
     if took or found.lost:
-        how = "Tried after the script" if took else "Nothing that was tried after the script helped"
+        proved = took and any(trial_of(run, name) is not None for name in found.symptoms)
+        seen = "Tried after the script" if proved else "Found after the script"
+        how = seen if took else "Nothing that was tried after the script helped"
         found.notes.append(f"{how}, {told}.")
     found.run.facts["replay"] = {
         "examples": size, "steps": run.summary.get("steps"), "seconds": copy.seconds,

@@ -202,9 +202,7 @@ class Trials(NamedTuple):
         """Try where it is wanted."""
         kept = told.candidate.kept
         if self.seconds > 0 and kept is not None and wanted(told.found):
-            if self.talk is not None:
-                self.talk(f"no cause in what was seen: trying on copies, at most {self.seconds:.0f} s")
-            retry(told.found, kept(), self.seconds)
+            retry(told.found, kept(), self.seconds, self.talk)
 
 
 def _judged(

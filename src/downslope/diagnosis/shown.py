@@ -23,7 +23,7 @@ from downslope.core import batches
 from downslope.core.errors import ModelError
 from downslope.core.modules import named_modules
 from downslope.diagnosis.compiled import graphs, plain_module
-from downslope.diagnosis.measure.modes import still
+from downslope.diagnosis.measure.modes import NOISY, silenced, still
 from downslope.diagnosis.measure.shift import Answers, Part, chunks, first_changed
 
 ROWS = 4096
@@ -321,21 +321,33 @@ def modes(train: Shown, function: Loss) -> dict[str, Any] | None:
     """What `measure.modes` tells, of training batches that were kept; None where none was.
 
     Returns:
-        The same, with ``sure``, the difference in its standard errors; ``drawn`` is 0: what is drawn in
-        eval mode was not asked.
+        The same, with ``sure``, the difference of the two modes in its standard errors, and
+        ``quiet_sure``, that of eval mode from what it is with every dropout silenced.
     """
     one, two = (part_of(train, function, training=mode) for mode in (True, False))
     module = train.passes[0].module() if train.passes else None
     if one is None or two is None or module is None:
         return None
-    trained, resting = one.answer(None).losses, two.answer(None).losses
+    trained, (resting, made) = one.answer(None).losses, two.answer(None)
+    again = two.answer(None).output
+    drawn, quiet = 0.0 if made is None or again is None else _apart(made, again), None
+    if drawn > NOISY:
+        with silenced():
+            quiet = two.answer(None).losses
     named = named_modules(plain_module(module))
     norms = [(name, each) for name, each in named if getattr(each, "running_var", None) is not None]
     return {
         "train": float(trained.mean()), "eval": float(resting.mean()), "norms": [name for name, _ in norms],
-        "still": still(norms), "dropouts": [], "batch": len(train.passes[0].target), "drawn": 0.0,
-        "sure": _sure(trained, resting),
+        "still": still(norms), "dropouts": [], "batch": len(train.passes[0].target), "drawn": drawn,
+        "sure": _sure(trained, resting), "quiet": None if quiet is None else float(quiet.mean()),
+        "quiet_sure": None if quiet is None else _sure(quiet, resting),
     }  # fmt: skip
+
+
+def _apart(one: Tensor, other: Tensor) -> float:
+    """Difference of two outputs, root mean square, in their deviation."""
+    one, other = one.double(), other.double()
+    return float((one - other).square().mean().sqrt() / one.std().clamp_min(1e-300))
 
 
 TYPICAL = 0.1

@@ -139,3 +139,39 @@ def test_statistics_of_a_few_examples_are_put_to_a_trial() -> None:
     watched = few()
     del watched.facts["trials"]
     assert isinstance(mode_gap(watched), Clear)
+
+
+class Dropping(nn.Module):
+    """An MLP for digits that drops values, in eval mode too unless it heeds the mode."""
+
+    def __init__(self, *, heeds: bool) -> None:
+        super().__init__()
+        self.heeds, self.first, self.last = heeds, nn.Linear(64, 64), nn.Linear(64, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(n, 64) to (n, 10)."""
+        x = torch.relu(self.first(x))
+        return self.last(nn.functional.dropout(x, 0.8, training=self.training or not self.heeds))
+
+
+@pytest.mark.parametrize("heeds", [False, True])
+def test_dropout_that_goes_on_in_eval_mode_is_told_by_what_silence_gains(heeds: bool) -> None:
+    result = diagnosed(
+        problem(PARTS, lambda: Dropping(heeds=heeds), "cross_entropy", "accuracy"), recipe(steps=300)
+    )
+    modes = result.run.facts["modes"]
+    assert ("mode-gap" in result.symptoms) is not heeds
+    assert (modes["quiet"] is None) is heeds
+    if not heeds:
+        assert modes["quiet"] < 0.6 * modes["eval"]
+
+
+def test_what_dropout_costs_in_eval_mode_is_held_against_the_same_limit() -> None:
+    def noisy(quiet: float | None, sure: float = 9.0) -> Run:
+        return modes(1.0, 1.0, final=0.9, drawn=0.3, quiet=quiet, quiet_sure=sure)
+
+    assert finding(mode_gap(noisy(0.5))).evidence.value == pytest.approx(0.5 / 1.8)
+    assert "silenced" in finding(mode_gap(noisy(0.1))).message
+    for calm in (noisy(0.9), noisy(0.5, sure=2.0), noisy(None)):
+        found = mode_gap(calm)
+        assert isinstance(found, Clear) or "silenced" not in found.message  # type: ignore[union-attr]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional
 
 from downslope.core import batches, randomness
 from downslope.core.adapted import unwrap
@@ -22,6 +24,11 @@ from downslope.training.facts.sample import precision, sample
 STILL = 1e-2
 """Difference of running statistics from mean 0 and variance 1 up to which they have not left them."""
 
+NOISY = 1e-2
+"""Difference of two outputs in eval mode, in their deviation, from which the model draws at random there."""
+
+_DROPOUTS = ("dropout", "alpha_dropout", "feature_alpha_dropout", "dropout1d", "dropout2d", "dropout3d")
+
 ROWS = 1024
 """Examples at most, in batches as training takes them."""
 
@@ -33,7 +40,8 @@ def measure(run: Run, problem: Problem, recipe: Recipe) -> dict[str, Any]:
         ``train`` (training mode: statistics of the batch, dropout), ``eval`` (running statistics), ``drawn``
         (difference of two outputs in eval mode, in their deviation), ``norms`` (names of the modules with
         running statistics), ``still`` (those whose statistics are where torch begins), ``dropouts`` (names
-        and shares of dropout modules), ``batch`` (its examples).
+        and shares of dropout modules), ``batch`` (its examples); where eval mode draws, ``quiet`` (its loss
+        with every dropout silenced).
     """
     model = copy.deepcopy(run.model("last"))
     size = recipe.batch_size if isinstance(recipe.batch_size, int) else ROWS
@@ -52,11 +60,33 @@ def measure(run: Run, problem: Problem, recipe: Recipe) -> dict[str, Any]:
             values = [objective.sign * float(objective.raw(model, each).value) for each in kept]
         return sum(values) / len(values)
 
+    drawn, quiet = _drawn(model.eval(), objective, kept[0], recipe.seed), None
+    if drawn > NOISY:
+        with silenced():
+            quiet = mean(training=False, salt=1)
     return {
         "eval": mean(training=False, salt=1), "train": mean(training=True, salt=2),
         "norms": [name for name, _ in norms], "still": still(norms), "dropouts": drops, "batch": size,
-        "drawn": _drawn(model.eval(), objective, kept[0], recipe.seed),
+        "drawn": drawn, "quiet": quiet,
     }  # fmt: skip
+
+
+@contextmanager
+def silenced() -> Generator[None]:
+    """A block in which no dropout drops anything, whatever the mode; as functions and as modules."""
+    kept = {name: getattr(functional, name) for name in _DROPOUTS}
+
+    def whole(values: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        del args, kwargs
+        return values
+
+    try:
+        for name in kept:
+            setattr(functional, name, whole)
+        yield
+    finally:
+        for name, own in kept.items():
+            setattr(functional, name, own)
 
 
 def still(norms: Sequence[tuple[str, Any]]) -> list[str]:

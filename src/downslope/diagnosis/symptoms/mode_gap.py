@@ -22,6 +22,7 @@ from downslope.core.edits import Advice, Combined, Edit, LessDropout, OneMode, R
 from downslope.core.edits.edit import several
 from downslope.core.finding import Evidence, Finding, Where
 from downslope.core.run import Run
+from downslope.diagnosis.measure.modes import NOISY
 from downslope.diagnosis.progress import progress, table
 from downslope.diagnosis.proof import answered, not_tried, proved, refuted, settle, tried, trying
 from downslope.diagnosis.symptom import Clear, Unknown, Verdict, missing, symptom
@@ -29,9 +30,6 @@ from downslope.diagnosis.symptom import Clear, Unknown, Verdict, missing, sympto
 GAP = 0.25
 """Share of the way from the constant to the training-mode loss that eval mode loses; sound norms lose
 0.05."""
-
-NOISY = 1e-2
-"""Difference of two outputs in eval mode, in their deviation, from which the model draws at random there."""
 
 SURE = 4.0
 """The same in its standard errors, where a script's model was asked on a few batches. Convention."""
@@ -69,6 +67,8 @@ def mode_gap(run: Run) -> Verdict:
     lost = sign * (modes["eval"] - modes["train"]) if math.isfinite(modes["eval"]) else math.inf
     if way <= 0.05 * abs(base):
         return Clear("the run learnt nothing in training mode either")
+    if (random_alone := _drawn(run, modes, sign, float(base))) is not None:
+        return random_alone
     share, drawn = lost / way, float(modes["drawn"])
     said = f"eval mode loses {max(share, 0.0):.0%} of what training mode has gained on the same examples"
     random = drawn > NOISY
@@ -93,6 +93,34 @@ def mode_gap(run: Run) -> Verdict:
         message=f"On the training examples the loss is {modes['train']:.4g} in training mode and "
         f"{modes['eval']:.4g} in eval mode. {_why(modes, random=random)}{tried(run, 'mode-gap')}",
         remedies=edits,
+        source=_SOURCE,
+    )
+
+
+def _drawn(run: Run, modes: Mapping[str, Any], sign: float, base: float) -> Finding | None:
+    """A model that goes on dropping in eval mode, and answers far better where it does not."""
+    quiet: float | None = modes.get("quiet")
+    if quiet is None or not math.isfinite(quiet) or (modes.get("quiet_sure") or math.inf) < SURE:
+        return None
+    way, lost = sign * (base - quiet), sign * (modes["eval"] - quiet)
+    if way <= 0.05 * abs(base) or not lost >= GAP * way:
+        return None
+    return Finding(
+        symptom="mode-gap",
+        title="dropout goes on in eval mode",
+        severity="critical" if lost >= way else "warning",
+        evidence=Evidence(
+            name="what dropout costs in eval mode, on the training examples",
+            value=lost / way,
+            threshold=GAP,
+            unit="share of the way from a constant guess to the loss without it",
+            provenance="as of the gap between modes",
+        ),
+        also=proved(run, "mode-gap"),
+        message=f"Two passes in eval mode differ. On the training examples its loss is "
+        f"{modes['eval']:.4g}, and {quiet:.4g} with every dropout silenced: it is not told of the mode."
+        f"{tried(run, 'mode-gap')}",
+        remedies=_remedies(run, (), random=True),
         source=_SOURCE,
     )
 

@@ -59,7 +59,8 @@ def symmetric_init(run: Run) -> Verdict:
     if parted and not trying(run):
         return Clear(f"{said}, and are different at the end")
     one = [str(each["name"]) for each in alike if _one(run, str(each["name"]))]
-    if not how.ended_far and not (one and how.share is None and not how.solved):
+    suffers = how.ended_far or (one and how.share is None and not how.solved)
+    if not suffers and not (stuck(run) and trying(run) and not how.solved):
         return Clear(f"{said}, but the run does well all the same")
     severity = settle(run, "symmetric-init", strong=bool(one) or (how.standing and not parted))
     if severity is None:
@@ -96,6 +97,14 @@ def _ended(run: Run) -> Mapping[str, Mapping[str, bool]]:
     """What became of the units that started alike; empty where it was not looked at."""
     ending: Mapping[str, Any] = run.facts.get("ending") or {}
     return run.facts.get("alike") or ending.get("alike") or {}
+
+
+def stuck(run: Run) -> list[str]:
+    """The layers that stood at one number from the first step to the last: no gradient ever reached them.
+
+    Where they multiply each other, as both layers of a gate at zero, a run may look well without them.
+    """
+    return [name for name, row in _ended(run).items() if row["still"] and not row["moved"]]
 
 
 def _one(run: Run, name: str) -> bool:
