@@ -213,9 +213,9 @@ def test_optimizers_with_losses_of_their_own_are_one_training_of_which_little_is
 
 
 RAW = """
-w = torch.zeros(10, 1, requires_grad=True)
+w = torch.ones(10, 1, requires_grad=True)
 for at in batches(200):
-    ((X[at] @ w - Y[at]) ** 2).mean().backward()
+    (1 + (X[at] @ (w * w.tanh()) - Y[at]) ** 2).log().mean().backward()
     with torch.no_grad():
         w -= 0.1 * w.grad; w.grad = None
 """
@@ -224,7 +224,7 @@ for at in batches(200):
 def test_of_what_was_hardly_seen_no_health_is_told(tmp_path: Path) -> None:
     found, status = watched(tmp_path, RAW)
     assert (status, found.healthy) == (0, True)
-    assert last_row(found) == "nothing wrong was seen in what could be judged"
+    assert last_row(found).startswith("nothing wrong was seen in what could be judged")
 
 
 @pytest.mark.parametrize("name", ["two optimizers of one loss", "half precision", "LBFGS"])
