@@ -98,7 +98,7 @@ def constant(problem: ds.Problem, judged: Judged = "metric") -> float | None:
         return None
     found: list[float] = []
     for row in _rows(target, problem):
-        output = row.expand(len(held), *row.shape).clone()
+        output = _given_to_all(row, held)
         try:
             if judged != "last loss" and problem.metric is not None:
                 value = float(problem.metric(output, held))
@@ -111,6 +111,14 @@ def constant(problem: ds.Problem, judged: Judged = "metric") -> float | None:
             continue
     finite = [each for each in found if math.isfinite(each)]
     return max(finite) if finite else None
+
+
+def _given_to_all(row: Tensor, held: Tensor) -> Tensor:
+    """`row` for every target; scores of classes stand before the pixels or words that have one."""
+    if held.dtype != torch.int64:
+        return row.expand(len(held), *row.shape).clone()
+    places = held.shape[1:]
+    return row.reshape(1, -1, *(1 for _ in places)).expand(len(held), len(row), *places).clone()
 
 
 def _targets(source: Any) -> Any:

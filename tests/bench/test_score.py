@@ -43,6 +43,22 @@ def test_a_healthy_verdict_finds_nothing_whatever_it_mentions():
     assert not found(record(diagnosis={"healthy": True, "root": None, "symptoms": ["label-noise"]}))
 
 
+def test_the_best_constant_of_a_class_for_every_pixel_is_the_majority():
+    x, mask = torch.zeros(6, 1, 4, 4), torch.zeros(6, 4, 4, dtype=torch.long)
+    mask[:, 0] = 1  # a quarter of the pixels
+
+    def right(output: torch.Tensor, target: torch.Tensor) -> float:
+        said = output.argmax(1)
+        return sum((said[target == k] == k).float().mean().item() for k in (0, 1)) / 2
+
+    task = ds.Problem(
+        model=lambda: torch.nn.Conv2d(1, 2, 1), objective="cross_entropy", metric=right,
+        train=(x, mask), valid=(x, mask),
+    )  # fmt: skip
+    assert outcome.constant(task) == pytest.approx(0.5)
+    assert outcome.constant(task, "last loss") == pytest.approx(-0.5623, abs=1e-3)  # entropy of a quarter
+
+
 def test_the_best_constant_is_the_majority_the_mean_or_all_yes():
     x = torch.zeros(10, 2)
     classes = ds.Problem(

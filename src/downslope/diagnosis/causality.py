@@ -14,7 +14,7 @@ from downslope.core.finding import SEVERITIES, Finding
 from downslope.core.run import Run
 from downslope.diagnosis.progress import progress
 from downslope.diagnosis.proof import CERTAIN, MATERIAL, gain, trial_of
-from downslope.diagnosis.structure import structural
+from downslope.diagnosis.structure import severed, structural
 from downslope.diagnosis.symptom import GIVEN, GROUPS, Symptom, rank_of
 
 NEARLY = 0.8
@@ -26,6 +26,9 @@ where, beside a run that stands, its trial was the longer one and came further b
 
 _BEFORE_SCALES = (GROUPS.index("data"), 0.5)
 """Place of a fault that is certain by the code, in the causal order: behind data that is not finite only."""
+
+_BEFORE_START = (GROUPS.index("model"), 1.5)
+"""Place of parameters that no gradient reaches: before the scale at which they start."""
 
 
 def arrange(findings: list[Finding], run: Run, known: Mapping[str, Symptom]) -> list[Finding]:
@@ -61,7 +64,7 @@ def _under(root: Finding, effect: Finding) -> Finding:
 def _causes_first(findings: list[Finding], run: Run, known: Mapping[str, Symptom]) -> list[Finding]:
     """Causal order, except that a cause whose remedy hardly helps does not stand before one that does."""
     trials = {f.symptom: t for f in findings if (t := trial_of(run, f.symptom)) is not None}
-    certain, standing = structural(run), progress(run).standing
+    certain, standing, cut = structural(run), progress(run).standing, severed(run)
 
     def weak(finding: Finding) -> bool:
         # A destroyed signal is no matter of training: what a remedy wins back, it wins back in spite of it.
@@ -72,7 +75,9 @@ def _causes_first(findings: list[Finding], run: Run, known: Mapping[str, Symptom
         if finding.symptom not in trials:
             # What could not be tried stands back where a trial has found the answer.
             beyond_doubt = destroyed or finding.symptom in ("non-finite-data", "output-activation")
-            return max(map(gain, trials.values()), default=0.0) >= CERTAIN and not beyond_doubt
+            passed = "init-scale" if cut and finding.symptom == "frozen-parameters" else None
+            others = [gain(each) for name, each in trials.items() if name != passed]
+            return max(others, default=0.0) >= CERTAIN and not beyond_doubt
         own = trials[finding.symptom]
         return any(
             gain(own) < (SHORTER if _shorter(own, other) or ahead(own, other) else NEARLY) * gain(other)
@@ -87,6 +92,8 @@ def _causes_first(findings: list[Finding], run: Run, known: Mapping[str, Symptom
     def key(finding: Finding) -> tuple[bool, int, tuple[int, float]]:
         behind = weak(finding)
         place = _BEFORE_SCALES if finding.symptom in certain else rank_of(finding)
+        if cut and finding.symptom == "frozen-parameters":
+            place = min(place, _BEFORE_START)
         return behind, -SEVERITIES.index(finding.severity) if behind else 0, place
 
     return sorted(findings, key=key)

@@ -11,6 +11,7 @@ import numpy as np
 
 from downslope.core.history import Floats, Probe
 from downslope.core.run import Run
+from downslope.diagnosis.decayed import decayed
 from downslope.diagnosis.progress import Progress, progress, smoothed, table
 
 SPIKE = 1.5
@@ -258,8 +259,11 @@ def wrecked(run: Run) -> bool:
 
 
 def killed(run: Run) -> bool:
-    """Whether a layer's units were alive at the start and are dead for good later: a step did that."""
-    if "dead_fraction" not in run.probes:
+    """Whether a layer's units were alive at the start and are dead for good later: a step did that.
+
+    Not where decay took the weights from under them.
+    """
+    if "dead_fraction" not in run.probes or decayed(run) is not None:
         return False
     rows = run.probes["dead_fraction"].values
     if len(rows) < 2:
@@ -271,14 +275,14 @@ def killed(run: Run) -> bool:
 def risen(run: Run) -> float:
     """Loss over the last tenth of the steps in the larger of the start's and a constant guess's.
 
-    0 where that is not known, where the rise lies within the noise of the batches, or where the updates are
-    too small to have led anywhere.
+    0 where that is not known, where the rise lies within the noise of the batches, where the updates are too
+    small to have led anywhere, or where decay took the weights.
     """
     sign = _sign(run)
     series = run.history.series("train_loss").values
     how, end = progress(run), smoothed(run)
     known = [sign * each for each in (how.first, how.constant) if each is not None and sign * each > 0]
-    if end is None or len(series) < FEWEST or not known or _crawls(run):
+    if end is None or len(series) < FEWEST or not known or _crawls(run) or decayed(run) is not None:
         return 0.0
     tail = series[-max(2, len(series) // 10) :]
     noise = SURE * float(tail.std()) / math.sqrt(len(tail))

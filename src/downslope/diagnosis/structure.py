@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from downslope.core.run import Run
+from downslope.diagnosis.progress import bottom, progress
 from downslope.diagnosis.proof import trial_of
 
 DIFFERENT = 1e-3
@@ -20,6 +21,10 @@ DIFFERENT = 1e-3
 UNUSED = 0.75
 """Share of the backward passes whose gradient no step used, from which steps are missing. Convention; a pass
 for each of two or three losses apart leaves up to 0.67 on purpose."""
+
+ANSWER = 0.5
+"""Share of the way from a constant guess to a perfect score that a trial of the start's scale must come to be
+the answer beside a gradient that is cut off. Convention."""
 
 _BARRED: Mapping[str, str] = {
     "objective-mismatch": "every output is compared with every target",
@@ -54,6 +59,22 @@ def structural(run: Run) -> set[str]:
     if flow.get("watched") and flow["sure"]:
         found.add("frozen-parameters")
     return found
+
+
+def severed(run: Run) -> bool:
+    """Whether the gradient is cut off from modules that count, and no scale of the start is the answer.
+
+    A scale is the answer where its trial came half the way from a constant guess to a perfect score: beside
+    layers that learn nothing, what is left of a run wins a little by any start.
+    """
+    flow: Mapping[str, Any] = run.facts.get("flow") or {}
+    if not any(each["why"] == "cut" for each in flow.get("held") or ()):
+        return False
+    trial, how, floor = trial_of(run, "init-scale") or {}, progress(run), bottom(run)
+    loss = trial.get("loss")
+    if loss is None or how.constant is None:
+        return True
+    return floor is not None and how.constant - loss < ANSWER * (how.constant - floor)
 
 
 def barred(run: Run, symptom: str) -> str | None:

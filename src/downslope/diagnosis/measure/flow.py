@@ -10,6 +10,8 @@ from torch import nn
 
 from downslope.core import randomness
 from downslope.core.adapted import unwrap
+from downslope.core.edits import LetThrough
+from downslope.core.errors import DownslopeError
 from downslope.core.loss import Objective
 from downslope.core.modules import named_modules, own_parameters
 from downslope.core.problem import Problem
@@ -34,7 +36,8 @@ def measure(problem: Problem, recipe: Recipe) -> dict[str, Any]:
         ``parameters`` (how many there are), ``trained`` (how many a step changes), ``held``: one row for each
         module with parameters that no step changes although the loss depends on them, with ``name``,
         ``parameters`` and ``why``: "frozen" (``requires_grad=False``), "cut" (no gradient, or one of zero,
-        comes back), or "left out" (the optimizer does not hold them).
+        comes back), or "left out" (the optimizer does not hold them). Those that are cut off have
+        ``through``: whether one comes back without detach and no_grad.
     """
     model = problem.build(recipe.seed, recipe.init)
     batch = sample(problem.train_source, ROWS, precision(model))
@@ -60,6 +63,7 @@ def measure(problem: Problem, recipe: Recipe) -> dict[str, Any]:
             held.append({"name": name or "model", "parameters": count, "why": why})
     if any(each["why"] == "cut" for each in held):
         held = _elsewhere(problem, recipe, model, batch, held)
+        held = _let_through(problem, recipe, batch, held)
         trained = _total(inner) - sum(each["parameters"] for each in held)
     before = float(loss.detach())
     counted = [each for each in held if _counts(problem, recipe, model, batch, each["name"], before)]
@@ -90,21 +94,43 @@ def _elsewhere(
 ) -> list[dict[str, Any]]:
     """`held` without the modules whose gradient is zero at this start only, as where all weights are zero."""
     near = copy.deepcopy(model)
-    inner = unwrap(near)
-    for _, module in named_modules(inner):
+    for _, module in named_modules(unwrap(near)):
         _nudge(module)
-    near.zero_grad()
-    with randomness.seeded(recipe.seed, "probe", 0):
-        loss = Objective(problem)(near, batch).value
-    if not loss.requires_grad:
+    if not _backward(problem, recipe, near, batch):
         return held
-    loss.backward()
+    return [each for each in held if each["why"] != "cut" or not _reached(near, str(each["name"]))]
 
-    def cut(name: str) -> bool:
-        own = own_parameters(inner.get_submodule("" if name == "model" else name))
-        return not any(_moved(p) for p in own if p.requires_grad)
 
-    return [each for each in held if each["why"] != "cut" or cut(str(each["name"]))]
+def _let_through(
+    problem: Problem, recipe: Recipe, batch: Any, held: list[dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """`held`, where what is cut off says whether a gradient comes there once nothing is detached."""
+    try:
+        opened = LetThrough().apply_to_problem(problem)
+        model = opened.build(recipe.seed, recipe.init)
+        came = _backward(opened, recipe, model, batch)
+    except (RuntimeError, TypeError, ValueError, DownslopeError):  # code that needs its detach (numpy)
+        return [each | ({"through": False} if each["why"] == "cut" else {}) for each in held]
+    return [
+        each | ({"through": came and _reached(model, str(each["name"]))} if each["why"] == "cut" else {})
+        for each in held
+    ]
+
+
+def _backward(problem: Problem, recipe: Recipe, model: nn.Module, batch: Any) -> bool:
+    """The gradients of one batch; whether there are any."""
+    model.zero_grad()
+    with randomness.seeded(recipe.seed, "probe", 0):
+        loss = Objective(problem)(model, batch).value
+    if loss.requires_grad:
+        loss.backward()
+    return loss.requires_grad
+
+
+def _reached(model: nn.Module, name: str) -> bool:
+    """Whether the gradient came to the parameters that a module holds itself."""
+    own = own_parameters(unwrap(model).get_submodule("" if name == "model" else name))
+    return any(_moved(p) for p in own if p.requires_grad)
 
 
 def _nudge(module: nn.Module) -> None:

@@ -3,8 +3,9 @@
 A user sees a model that learns a little and stops, as if it were smaller than it is. The parameters are held
 fixed (``requires_grad=False``), the graph to them is cut (detach, no_grad, numpy, an index taken by argmax),
 or the optimizer never got them (made before a layer was added or replaced). How we know: the loss changes
-when the parameters are nudged, and no step changes them. What looks like it and is not: features that are
-frozen on purpose and good enough, and modules that the forward pass does not use.
+when the parameters are nudged, and no step changes them. A cut stands before the
+scale of the start, unless a trial of another scale came half the way to a perfect score. What looks like it
+and is not: features that are frozen on purpose and good enough, and modules that the forward does not use.
 Source: Yosinski, Clune, Bengio and Lipson 2014, How transferable are features, section 4 (cost of freezing).
 """
 
@@ -28,7 +29,7 @@ nothing else is known to compare it with. Autoencoders with an untrained decoder
 _SOURCE = "Yosinski et al. 2014, section 4"
 _WORDS = {
     "frozen": "they are held fixed (requires_grad=False)",
-    "cut": "no gradient comes back to them (detach, no_grad, argmax, numpy in the forward pass)",
+    "cut": "no gradient comes back to them (detach, no_grad, sign, argmax, numpy in the forward pass)",
     "left out": "the optimizer does not hold them",
     "replaced": "they took the place of others in mid-run, and the optimizer still holds those",
     "unregistered": "the model calls them and does not have them, so that model.parameters() leaves them out",
@@ -67,7 +68,8 @@ def frozen_parameters(run: Run) -> Verdict:
     reasons = sorted({str(each["why"]) for each in held})
     edits = _remedies(run, held)
     bug = "frozen" not in reasons
-    severity = settle(run, "frozen-parameters", strong=bug and (how.standing or not edits[0].provable))
+    alone = not edits[0].provable and reasons != ["cut"]
+    severity = settle(run, "frozen-parameters", strong=bug and (how.standing or alone))
     if severity is None:
         return Clear(f"{said}; {refuted(run, 'frozen-parameters')}")
     if severity == "info" and not edits[0].provable:
@@ -199,6 +201,8 @@ def _remedies(run: Run, held: Sequence[Mapping[str, Any]]) -> tuple[Edit, ...]:
     if by["never stepped"]:
         edits.append(Advice("call optimizer.step() after loss.backward(), once for every step"))
     if by["cut"]:
-        edits += [LetThrough()] if run.problem is not None else []
-        edits.append(Advice(f"let the gradient through to {', '.join(by['cut'])}: no detach, no no_grad"))
+        through = any(each.get("through", True) for each in held if each["why"] == "cut")
+        edits += [LetThrough()] if run.problem is not None and through else []
+        how = "no detach, no no_grad" if through else "a smooth stand-in for sign, round, argmax or numpy"
+        edits.append(Advice(f"let the gradient through to {', '.join(by['cut'])}: {how}"))
     return tuple(edits)

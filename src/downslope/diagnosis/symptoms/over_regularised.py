@@ -3,8 +3,9 @@
 It is looked at before the rate, because a smaller rate also decays less. A user sees training and validation
 scores that are low and alike. Weight decay pulls every weight to zero at
 each step, dropout takes most of the units away; the minimum that is left is a bad one. How we know: the same
-run without them comes further, on held-out data too. What looks like it and is not: strong dropout that helps
-on held-out data, and a model that is too small.
+run without them comes further, on held-out data too; or, without a trial, nothing was learnt, nothing is left
+of the hidden layers, and the decay is enough for that (`diagnosis.decayed`). What looks like it and is not:
+strong dropout that helps on held-out data, a model that is too small, and weights that shrink before a norm.
 Source: Goodfellow, Bengio and Courville 2016, Deep Learning, sections 7.1 and 7.12.
 """
 
@@ -16,6 +17,8 @@ from typing import Any
 from downslope.core.edits import Combined, Edit, LessDropout, ReplaceModule, SetRecipe
 from downslope.core.finding import Evidence, Finding, Where
 from downslope.core.run import Run
+from downslope.diagnosis.decayed import LEFT, Decayed, decayed
+from downslope.diagnosis.early import little, short
 from downslope.diagnosis.progress import progress, table
 from downslope.diagnosis.proof import MATERIAL, gain, not_tried, proved, refuted, settle, trial_of, tried
 from downslope.diagnosis.symptom import Clear, Unknown, Verdict, symptom
@@ -28,9 +31,12 @@ _SOURCE = "Goodfellow et al. 2016, sections 7.1 and 7.12"
     title="decay or dropout hold the model back",
     order=("step", -1),
     needs=("history:train_loss",),
-    explains=("high-bias", "vanishing-gradient", "init-scale", "plateau", "dead-units"),
+    explains=(
+        "high-bias", "vanishing-gradient", "init-scale", "plateau", "dead-units", "saturated-units",
+        "learning-rate-too-low",
+    ),
     source=_SOURCE,
-)
+)  # fmt: skip
 def over_regularised(run: Run) -> Verdict:
     """A run with decay or dropout that ended far from what it reaches without them."""
     decay, drops, called = _decay(run), _dropouts(run), _called(run)
@@ -44,12 +50,15 @@ def over_regularised(run: Run) -> Verdict:
     )
     if not progress(run).ended_far:
         return Clear(f"{said}, and the run came far enough")
-    severity = settle(run, "over-regularised", strong=False)
+    sure = _certain(run)
+    severity = settle(run, "over-regularised", strong=sure is not None)
     trial = trial_of(run, "over-regularised")
     if severity is None:
         return Clear(f"{said}; {refuted(run, 'over-regularised')}")
-    if trial is None and run.facts.get("trials") is None:
+    if trial is None and run.facts.get("trials") is None and sure is None:
         return Unknown(not_tried(run))
+    if trial is None and sure is not None:
+        return _shrunk(decay, sure)
     holds = "hold" if decay and (drops or called) else "holds"
     return Finding(
         symptom="over-regularised",
@@ -66,6 +75,34 @@ def over_regularised(run: Run) -> Verdict:
         also=proved(run, "over-regularised"),
         message=f"{said[0].upper()}{said[1:]} {holds} the model back.{tried(run, 'over-regularised')}",
         remedies=_remedies(decay, drops, called),
+        source=_SOURCE,
+    )
+
+
+def _certain(run: Run) -> Decayed | None:
+    """What decay left of the hidden layers of a run that learnt nothing; None where it is not so."""
+    how = progress(run)
+    stands = how.standing and not how.diverged and not little(run) and not short(run)
+    return decayed(run) if stands else None
+
+
+def _shrunk(decay: float, found: Decayed) -> Finding:
+    """The finding of weights that decay alone shrank to nothing: no trial is needed."""
+    return Finding(
+        symptom="over-regularised",
+        title="decay or dropout hold the model back",
+        severity="critical",
+        where=Where(modules=found.modules),
+        evidence=Evidence(
+            name="norm of a hidden layer's weights at the end in that at the start, at most",
+            value=found.left,
+            threshold=LEFT,
+            provenance="0.04 at least in nets that learn; made runs, diagnosis.decayed",
+        ),
+        message=f"Weight decay {decay:g} takes {found.rate:.1%} of the weights a step, at the start "
+        f"{found.outweighs:.2g} times what the gradient moves: from step {found.step} on no hidden layer has "
+        f"{LEFT:.0%} of its norm, and nothing can be learnt.",
+        remedies=_remedies(decay, [], 0.0),
         source=_SOURCE,
     )
 
