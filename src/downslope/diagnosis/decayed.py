@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from downslope.core.history import Floats
 from downslope.core.run import Run
 from downslope.diagnosis.progress import table
 
@@ -112,8 +113,8 @@ def _rows(run: Run, names: Sequence[str]) -> tuple[Any, Any, Any]:
 
 def _rms(run: Run, names: Sequence[str], norms: Any) -> float:
     """Root mean square of the weights before the first step, median over the layers; 0 where not known."""
-    known = table(run, "modules")
-    counts = [float((known.get(n) or {}).get("parameters") or 0) for n in names]
+    known: Mapping[str, Mapping[str, Any]] = table(run, "modules")
+    counts = [float(known[n].get("parameters") or 0) if n in known else 0.0 for n in names]
     sizes = [norm / math.sqrt(count) for norm, count in zip(norms, counts, strict=True) if count]
     return float(np.median(sizes)) if sizes else 0.0
 
@@ -127,13 +128,14 @@ def _against(rule: Mapping[str, Any], norms: Any, slopes: Any, size: float) -> A
     return size * np.ones(1) if _decoupled(rule) else norms / np.maximum(slopes, 1e-30)
 
 
-def _rates(run: Run, last: int) -> Any:
+def _rates(run: Run, last: int) -> Floats:
     """The learning rate of each step up to `last`."""
     series = run.history.series("lr")
     if not len(series.steps):
         return np.full(max(last, 1), float(_rule(run).get("lr") or 0.0))
     at = np.searchsorted(series.steps, np.arange(1, last + 1), side="right") - 1
-    return np.nan_to_num(series.values[np.maximum(at, 0)])
+    values: Floats = series.values[np.maximum(at, 0)]
+    return np.where(np.isfinite(values), values, 0.0)
 
 
 def _fall(rule: Mapping[str, Any], rates: Any, size: float) -> float:
