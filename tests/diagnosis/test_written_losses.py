@@ -25,6 +25,12 @@ B = (torch.rand(N, 1, generator=G) > 0.5).float()
 ROW = torch.arange(N)
 Spelt = Callable[[Tensor], Tensor]
 
+
+def bernoulli(p: Tensor, y: Tensor, epsilon: float = 0.0) -> Tensor:
+    """The log loss of each entry, as it is written out."""
+    return -(y * torch.log(p + epsilon) + (1 - y) * torch.log(1 - p + epsilon))
+
+
 PROBABILITIES: dict[str, Spelt] = {
     "picked, then its logarithm": lambda p: -p[ROW, C].log().mean(),
     "gathered, with an epsilon": lambda p: -torch.log(p.gather(1, C[:, None]) + 1e-9).mean(),
@@ -33,12 +39,29 @@ PROBABILITIES: dict[str, Spelt] = {
     "over all entries": lambda p: -(Y * p.log()).mean(),
     "summed within the logarithm, a quarter": lambda p: -(Y * p).sum(1).log().mean() / 4,
 }
+PROBABILITIES |= {
+    "gathered along the last axis": lambda p: -p.gather(-1, C.unsqueeze(-1)).squeeze(-1).log().mean(),
+    "of whole numbers, with an epsilon": lambda p: -(Y.long() * torch.log(p + 1e-7)).sum(-1).mean(),
+    "shared out and clamped": lambda p: -(p / p.sum(-1, keepdim=True)).clamp(1e-7, 1).log()[ROW, C].mean(),
+}
 PROBABILITY: dict[str, Spelt] = {
     "both logarithms": lambda p: -(B * p.log() + (1 - B) * (1 - p).log()).mean(),
     "with epsilons": lambda p: -(B * (p + 1e-8).log() + (1 - B) * (1 - p + 1e-8).log()).mean(),
     "two means": lambda p: -(B * p.log()).mean() - ((1 - B) * torch.log1p(-p)).mean(),
     "asked for": lambda p: -torch.log(torch.where(B == 1, p, 1 - p)).mean(),
     "xlogy": lambda p: -(torch.xlogy(B, p) + torch.xlogy(1 - B, 1 - p)).mean(),
+}
+PROBABILITY |= {
+    "clamped": lambda p: bernoulli(p.clamp(1e-7, 1 - 1e-7), B).mean(),
+    "clipped, summed over its columns": lambda p: bernoulli(torch.clip(p, 1e-7, 1 - 1e-7), B).sum(1).mean(),
+    "clamped, for numbers of classes": lambda p: bernoulli(p.squeeze(1).clamp(1e-7, 1 - 1e-7), C).mean(),
+    "of real ones": lambda p: bernoulli(p[:, 0].clamp(1e-7, 1 - 1e-7), C.float()).mean(),
+    "with epsilons, for those": lambda p: bernoulli(p.squeeze(1), C, 1e-7).mean(),
+}
+LOG_PROBABILITIES: dict[str, Spelt] = {
+    "gathered": lambda p: -p.gather(-1, C.unsqueeze(-1)).squeeze(-1).mean(),
+    "picked": lambda p: -p[ROW, C].mean(),
+    "by shares": lambda p: -(Y * p).sum(-1).mean(),
 }
 LOGITS: dict[str, Spelt] = {
     "logsumexp": lambda z: (z.logsumexp(1) - z[ROW, C]).mean(),
@@ -66,10 +89,15 @@ NONE: dict[str, Spelt] = {
     [
         *(("probabilities", each, lambda z: z.softmax(1)) for each in PROBABILITIES.values()),
         *(("probability", each, lambda z: z[:, :1].sigmoid()) for each in PROBABILITY.values()),
+        *(("log-probabilities", each, lambda z: z.log_softmax(1)) for each in LOG_PROBABILITIES.values()),
+        *(("log-probabilities", each, lambda z: z.softmax(1).log()) for each in LOG_PROBABILITIES.values()),
         *(("logits", each, lambda z: z) for each in LOGITS.values()),
         *(("logit", each, lambda z: z[:, :1]) for each in LOGIT.values()),
     ],
-    ids=[*PROBABILITIES, *PROBABILITY, *LOGITS, *LOGIT],
+    ids=[
+        *PROBABILITIES, *PROBABILITY, *LOG_PROBABILITIES, *(f"{each}, after" for each in LOG_PROBABILITIES),
+        *LOGITS, *LOGIT,
+    ],
 )  # fmt: skip
 def test_a_spelling_is_known_by_its_value(expects: str, spelt: Spelt, into: Spelt) -> None:
     made = into(Z)

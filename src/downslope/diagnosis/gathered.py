@@ -167,7 +167,8 @@ class Gathered:
     def batch_size(self) -> int | None:
         """Examples of the first batch."""
         first = next(iter(self.targets or self.inputs), None)
-        return None if first is None else len(first)
+        steps = next((each.shape[1] for each in self.shown.passes[:1] if each.folded and self.targets), 1)
+        return None if first is None else len(first) // steps
 
     def measure(self, run: Run, seen: Mapping[str, Any] | None, bad: Mapping[str, Any] | None = None) -> None:
         """Put facts of data, features, output and constant into `run`.
@@ -289,7 +290,7 @@ class Gathered:
         function, like, said = self.function, self.like, self.meaning
         if function is None or like is None or said is None or like.numel() > constant.WIDEST:
             return None
-        if said.reduction != "mean":
+        if said.reduction != "mean" or "outside" in output.outside(said.expects, target):
             return None
 
         def value(made: Tensor) -> Tensor:

@@ -11,8 +11,10 @@ from torch import Tensor
 from downslope.diagnosis.ear import Call
 from downslope.diagnosis.eye import Eye
 from downslope.diagnosis.losses import crossed, objective_of
+from downslope.diagnosis.nodes import form, unscaled
 from downslope.diagnosis.role import Role
-from downslope.diagnosis.written import Written, form, read, unscaled
+from downslope.diagnosis.whole import of_outputs
+from downslope.diagnosis.written import Written, read
 from downslope.objectives.meaning import Meaning
 from downslope.training.facts.output import described
 
@@ -62,6 +64,7 @@ class Reader:
         if found is None:  # what is 0 agrees with any form
             return self._again(loss) if abs(float(loss.detach())) < ZERO else None
         for role in roles:
+            found = of_outputs(found, role.gathered.made, role.gathered.shown.outputs)
             made, target = role.raw.turned(found.made, found.target)
             if made is not found.made and cast("Any", found.function).reduction == "sum":
                 return None  # a sum over units and a mean over examples, or the other way round

@@ -88,6 +88,11 @@ class Shown:
         """The model that was called first, and its weights at that time."""
 
     @property
+    def outputs(self) -> list[Tensor]:
+        """What the latest call made, while it is not known to have been scored."""
+        return [] if self._latest is None else self._latest[3]
+
+    @property
     def full(self) -> bool:
         """Whether nothing more is kept."""
         return self._rows >= ROWS or self._numbers >= MOST or self._empty >= EMPTY

@@ -128,9 +128,11 @@ def _without_floor(run: Run, beyond: Mapping[str, Any]) -> Finding:
     edits: list[Edit] = []
     if (low, high, two) == (-1.0, 1.0, True) and run.facts["output"].get("expects") == "logit":
         edits.append(SetObjective("hinge"))
-    elif not two and surrogate(run) == "mse":
+    elif not two and surrogate(run) == "mse" and run.facts["output"].get("expects") == "logit":
         edits.append(SetObjective("squared_error"))
-    way = f"(target - {low:g}) / {high - low:g}" if two and low < high else "targets from 0 to 1"
+    whole = low == 0 and high.is_integer()
+    other = ", or of classes a score for each and torch.nn.CrossEntropyLoss" if whole else ""
+    way = f"(target - {low:g}) / {high - low:g}" if two and low < high else f"targets from 0 to 1{other}"
     return Finding(
         symptom="objective-mismatch",
         title="the targets are not those that the objective wants",
