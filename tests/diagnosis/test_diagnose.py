@@ -225,3 +225,18 @@ def test_the_same_diagnosis_twice() -> None:
     assert first.root is not None
     assert first.root.symptom == "output-activation"
     assert not first.healthy
+
+
+def test_the_narrow_layer_of_an_autoencoder_is_meant() -> None:
+    g = torch.Generator().manual_seed(0)
+    x = torch.tanh(torch.randn(900, 6, generator=g) @ torch.randn(6, 20, generator=g) / 2)
+
+    def narrow() -> nn.Module:
+        return nn.Sequential(nn.Linear(20, 48), nn.ReLU(), nn.Linear(48, 2), nn.Linear(2, 48), nn.ReLU(),
+                             nn.Linear(48, 20))  # fmt: skip
+
+    task = ds.Problem(model=narrow, objective="mse", train=(x[:700], x[:700]), valid=(x[700:], x[700:]))
+    how = ds.Recipe(optimizer="adam", lr=3e-3, batch_size=50, epochs=30)
+    found = ds.diagnose(task, how, progress=False, folder=False)
+    assert found.healthy, str(found)
+    assert "high-bias" not in found.symptoms

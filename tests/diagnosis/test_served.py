@@ -71,7 +71,7 @@ def watched(
 ) -> Diagnosis:
     loop = _LOOP.format(optimizer=optimizer, shuffle=shuffle, served=served)
     (tmp_path / "train.py").write_text(_HEAD + data + loop, encoding="utf-8")
-    found, _ = watch_script(tmp_path / "train.py", [])
+    found, _ = watch_script(tmp_path / "train.py", [], trials=0.0)
     assert found is not None
     return found
 

@@ -29,7 +29,7 @@ def watched(folder: Path, body: str) -> tuple[Diagnosis, int]:
     path = folder / "train.py"
     path.write_text(HEAD + body)
     with contextlib.redirect_stdout(io.StringIO()), torch.random.fork_rng():
-        found, status = watch_script(path)
+        found, status = watch_script(path, trials=0.0)
     assert found is not None
     return found, exit_status(found, status)
 

@@ -21,6 +21,7 @@ from downslope.core import edits
 from downslope.core.errors import InputError
 from downslope.core.finding import Evidence, Finding, Where
 from downslope.core.history import Series
+from downslope.core.run import Run
 from downslope.diagnosis.diagnosis import Diagnosis
 from downslope.diagnosis.paired import difference
 from downslope.diagnosis.repair import Repair, Trial
@@ -277,6 +278,23 @@ def test_what_cannot_be_shown_is_refused() -> None:
 
 
 # -- saving -----------------------------------------------------------------------------------------------
+
+
+def test_a_link_is_followed_and_what_is_no_file_is_never_replaced(tmp_path: Path) -> None:
+    page, link, away = report(Diagnosis(run=Run(), verdict="x")), tmp_path / "link", tmp_path / "away"
+    (tmp_path / "real.html").write_text("old")
+    link.symlink_to(tmp_path / "real.html")
+    page.save(link)
+    assert link.is_symlink()
+    assert (tmp_path / "real.html").read_text().startswith("<!doctype html>")
+    away.symlink_to("/dev/null")
+    page.save(away)
+    assert away.is_symlink()
+    assert Path("/dev/null").is_char_device()
+    full = tmp_path / "full"
+    full.symlink_to("/dev/full")
+    with pytest.raises(InputError, match="No space left"):
+        page.save(full)
 
 
 def test_saving_makes_folders_and_replaces_an_older_page(tmp_path: Path, full: str) -> None:

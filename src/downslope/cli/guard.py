@@ -112,7 +112,10 @@ def _speaking(error: OSError) -> bool:
     return error.filename is None and (ours or any(part in ("typer", "click", "rich") for part in last.parts))
 
 
-_SPEAKING = (("cli", "main.py"), ("cli", "voice.py"), ("cli", "guard.py"), ("reporting", "rows.py"))
+_SPEAKING = (
+    ("cli", "main.py"), ("cli", "voice.py"), ("cli", "guard.py"), ("cli", "streams.py"),
+    ("reporting", "rows.py"),
+)  # fmt: skip
 
 
 def _silence(stream: TextIO) -> None:

@@ -32,7 +32,7 @@ def partly(run: Run, judged: Collection[str]) -> str:
         return "nothing wrong was seen in what could be judged"
     if (run.facts.get("constant") or {}).get("loss") is None and progress(run).share is None:
         known = "nothing wrong was seen in what could be judged"
-        return f"{known}; whether it learnt enough is not known, as its loss is none that is recognised"
+        return f"{known}; whether it learnt enough is not known, as its loss is no one function that is known"
     trainings: Mapping[str, int] | Any = run.facts.get("trainings")
     if not trainings:
         return ""

@@ -40,6 +40,11 @@ FEWEST = 4
 SECONDS = 20.0
 """Time for it, if not said otherwise."""
 
+SLOW = (
+    "learning-rate-too-low", "too-few-steps", "batch-too-large", "high-bias", "noisy-gradient", "plateau",
+)  # fmt: skip
+"""What a training that learnt something may be on purpose: short, or small."""
+
 QUICK = 5.0
 """Seconds of a training that learnt something, up to which others are tried beside it. Convention."""
 
@@ -135,7 +140,7 @@ def adopt(found: Diagnosis, copy: Diagnosis) -> bool:
         each
         for each in copy.findings
         if each.severity != "info"
-        and each.symptom not in SEEN
+        and each.symptom not in (SEEN if found.lost else (*SEEN, *SLOW))
         and (found.lost or trial_of(run, each.symptom) is not None)
     ]
     same = alike(found.run, run) or (found.lost and (ended.standing or ended.ended_far))

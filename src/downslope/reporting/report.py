@@ -30,6 +30,8 @@ class Report:
     def save(self, path: str | Path) -> Path:
         """Write the page to `path`, at once and whole: a reader never sees half of it.
 
+        A link is followed; what is no file, such as a device, is written to and never replaced.
+
         Raises:
             InputError: `path` is a folder or cannot be written.
         """
@@ -40,6 +42,11 @@ class Report:
             )
         partial = ""
         try:
+            if target.is_symlink():
+                target = target.resolve()
+            if target.exists() and not target.is_file():
+                target.write_text(self.html, encoding="utf-8")
+                return target
             target.parent.mkdir(parents=True, exist_ok=True)
             handle, partial = tempfile.mkstemp(dir=target.parent, prefix=".report-", suffix=".partial")
             with os.fdopen(handle, "w", encoding="utf-8") as opened:

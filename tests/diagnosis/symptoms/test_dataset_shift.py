@@ -325,7 +325,7 @@ def told(folder: Path, change: str, score: str = WHOLE, mode: str = "model.eval(
     path = folder / "train.py"
     path.write_text(SCRIPT.format(change=change, score=score, mode=mode), encoding="utf-8")
     with contextlib.redirect_stdout(io.StringIO()) as out:
-        result, status = watch_script(path)
+        result, status = watch_script(path, trials=0.0)
     assert result is not None
     assert status == 0
     return result, out.getvalue()
@@ -434,7 +434,7 @@ def test_scripts_that_do_something_odd_and_are_prepared_alike_hear_nothing_of_it
     path = tmp_path / "train.py"
     path.write_text(FULL.format(**how | QUIET[name]), encoding="utf-8")
     with contextlib.redirect_stdout(io.StringIO()):
-        result, status = watch_script(path)
+        result, status = watch_script(path, trials=0.0)
     assert result is not None
     assert status == 0
     quiet(result)
@@ -457,5 +457,5 @@ def test_no_graph_is_held_beyond_its_step(tmp_path: Path) -> None:
     }
     path.write_text(FULL.format(**how), encoding="utf-8")
     with contextlib.redirect_stdout(io.StringIO()) as out:
-        watch_script(path)
+        watch_script(path, trials=0.0)
     assert out.getvalue().split() == ["0", "0", "0"]

@@ -145,7 +145,7 @@ def test_a_script_that_steps_its_scheduler_too_often_is_told(
     script = tmp_path / "train.py"
     loop = LOOP.replace("SCHEDULE", schedule).replace("EVERY", str(every))
     script.write_text(HEAD + loop, encoding="utf-8")
-    found, _ = watch_script(script)
+    found, _ = watch_script(script, trials=0.0)
     assert found is not None
     assert found.healthy is not ill, str(found)
     if ill:

@@ -113,7 +113,7 @@ def test_a_script_is_told_where_it_surely_costs(
     script = tmp_path / "train.py"
     loop = LOOP.replace("END", end).replace("TARGET", target).replace("LOSS", loss)
     script.write_text(HEAD + loop, encoding="utf-8")
-    result, _ = watch_script(script)
+    result, _ = watch_script(script, trials=0.0)
     assert result is not None
     serious = [each for each in result.findings if each.severity != "info"]
     assert [each.symptom for each in serious] == ["output-activation"] * ill, str(result)

@@ -78,7 +78,7 @@ def test_a_script_is_told_of_the_wrong_axis_and_of_no_other(
 ) -> None:
     script = tmp_path / "train.py"
     script.write_text(HEAD + LOOP.replace("END", end).replace("RATE", str(rate)), encoding="utf-8")
-    result, _ = watch_script(script)
+    result, _ = watch_script(script, trials=0.0)
     assert result is not None
     serious = [each for each in result.findings if each.severity != "info"]
     assert [each.symptom for each in serious] == ["output-activation"] * sick, str(result)

@@ -178,7 +178,7 @@ def test_a_script_is_told_of_layers_that_stayed_one_unit(
     script = tmp_path / "train.py"
     loop = LOOP.replace("MODEL", model).replace("RULE", rule).replace("NOISE", noise)
     script.write_text(HEAD + loop, encoding="utf-8")
-    result, _ = watch_script(script)
+    result, _ = watch_script(script, trials=0.0)
     assert result is not None
     serious = [each.symptom for each in result.findings if each.severity != "info"]
     assert serious == ["symmetric-init"] * sick, str(result)
