@@ -19,7 +19,7 @@ from downslope.core.run import Run
 from downslope.diagnosis.diagnosis import Diagnosis
 from downslope.diagnosis.intake import Intake
 from downslope.diagnosis.measure.imbalance import weighted
-from downslope.diagnosis.replay import Kept, adopt, alike, problem_of, recipe_of
+from downslope.diagnosis.replay import Kept, adopt, alike, problem_of, recipe_of, retry
 from downslope.diagnosis.script import watch_script
 from downslope.diagnosis.shown import Shown
 from tests.diagnosis.watched import HEAD
@@ -198,6 +198,24 @@ def test_a_cause_that_only_a_trial_shows_is_found_after_the_script(tmp_path: Pat
     assert found.run.facts["replay"]["adopted"]
     without, same = watched(tmp_path, HELD_BACK.format(rate=0.97), trials=0.0)
     assert (without.root, "replay" in without.run.facts, same) == (None, False, printed)
+
+
+def test_nothing_is_tried_of_a_training_whose_steps_fill_the_time(tmp_path: Path) -> None:
+    found, _ = watched(tmp_path, HELD_BACK.format(rate=0.97), trials=0.0)
+    steps = int(found.run.summary["steps"])
+    found.run.summary["seconds"] = 0.5 * steps
+    retry(found, Kept(Shown(), None, None, []), 20.0)
+    assert found.notes == ["Nothing was tried beside it: a step takes 0.5 s."]
+    found.run.summary["seconds"] = 0.01 * steps
+    retry(found, Kept(Shown(), None, None, []), 20.0)
+    assert "were not kept" in found.notes[-1]
+
+
+def test_a_model_that_has_other_layers_by_then_is_said_and_ends_nothing(tmp_path: Path) -> None:
+    body = HELD_BACK.format(rate=0.97) + "model.append(nn.Linear(4, 4))\n"
+    found, _ = watched(tmp_path, body)
+    assert found.root is None
+    assert "Nothing could be tried beside it" in found.notes[-1]
 
 
 def test_its_twin_is_let_be(tmp_path: Path) -> None:

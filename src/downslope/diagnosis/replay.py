@@ -45,6 +45,9 @@ SLOW = (
 )  # fmt: skip
 """What a training that learnt something may be on purpose: short, or small."""
 
+STEPS = 60
+"""Steps of the training, at least, that have to fit into the time for trials. Convention."""
+
 QUICK = 5.0
 """Seconds of a training that learnt something, up to which others are tried beside it. Convention."""
 
@@ -162,9 +165,14 @@ def retry(found: Diagnosis, kept: Kept, seconds: float, talk: Callable[[str], No
         seconds: Time for it.
         talk: Told before it begins.
     """
+    took, steps = float(found.run.summary.get("seconds") or 0.0), int(found.run.summary.get("steps") or 1)
+    if took / steps * STEPS > seconds:
+        if found.lost:
+            found.notes.append(f"Nothing was tried beside it: a step takes {took / steps:.2g} s.")
+        return
     why = "no cause in what was seen" if found.lost else "it came not all the way"
     if not found.lost:
-        seconds = min(seconds, MORE + float(found.run.summary.get("seconds") or 0.0))
+        seconds = min(seconds, MORE + took)
     try:
         problem = problem_of(kept)
         recipe = recipe_of(found.run, problem.train_source.size or 0)
@@ -175,7 +183,7 @@ def retry(found: Diagnosis, kept: Kept, seconds: float, talk: Callable[[str], No
     except KeyboardInterrupt:
         found.notes.append("Ctrl-C: what would have helped was not tried to the end.")
         return
-    except DownslopeError as error:
+    except Exception as error:  # noqa: BLE001 (a copy can bring anybody's code to what it does not take)
         if found.lost:
             found.notes.append(f"Nothing could be tried beside it: {one_line(error)}.")
         return
