@@ -38,7 +38,12 @@ def held(how: str, recipe: ds.Recipe = HOW) -> dict[str, Any]:
 @pytest.mark.parametrize("how", ["frozen", "cut"])
 def test_a_body_that_no_step_changes_is_named_with_why(how: str) -> None:
     found = held(how)
-    assert found["held"] == [{"name": "body", "parameters": 40, "why": how}]
+    (row,) = found["held"]
+    assert {key: row[key] for key in ("name", "parameters", "why")} == {
+        "name": "body",
+        "parameters": 40,
+        "why": how,
+    }
     assert found["parameters"] == 40 + 9 + 12
     assert found["trained"] == 9
 
