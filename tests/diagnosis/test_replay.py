@@ -56,6 +56,18 @@ def test_the_copy_begins_where_the_training_began() -> None:
     assert F.cross_entropy(model(x), y).item() != pytest.approx(first, rel=1e-2)
 
 
+def test_the_first_weights_are_kept_without_a_call_of_the_script_s_own_code() -> None:
+    class Own(nn.Linear):
+        def state_dict(self, *args: Any, **kwargs: Any) -> Any:
+            raise AssertionError("it may wait for other processes")
+
+    model, found = Own(3, 2), Shown()
+    found.called(model, (torch.randn(4, 3),), {}, model(torch.randn(4, 3)))
+    assert found.first is not None
+    assert torch.equal(found.first[1]["weight"], model.weight)
+    assert found.first[1]["weight"].data_ptr() != model.weight.data_ptr()
+
+
 class Language(nn.Module):
     """Scores of the next token, beside a state that nobody scores."""
 

@@ -30,7 +30,7 @@ from downslope.diagnosis.gathered import undisturbed
 from downslope.diagnosis.progress import progress, smoothed
 from downslope.diagnosis.proof import trial_of
 from downslope.diagnosis.settings import parameters_of
-from downslope.diagnosis.shown import Loss, Shown, copied, output_of
+from downslope.diagnosis.shown import Loss, Shown, copied, output_of, weights
 from downslope.objectives.meaning import meaning
 from downslope.training.facts import one_line
 
@@ -38,9 +38,9 @@ FEWEST = 4
 """Examples at least on which a training is taken up again: those of an exclusive or."""
 
 SECONDS = 20.0
-"""Time for it, if not said otherwise."""
+"""Time for it, if not said otherwise; what is being measured when it is up is measured to its end."""
 
-SLOW = (
+MEANT = (
     "learning-rate-too-low", "too-few-steps", "batch-too-large", "high-bias", "noisy-gradient", "plateau",
 )  # fmt: skip
 """What a training that learnt something may be on purpose: short, or small."""
@@ -143,7 +143,7 @@ def adopt(found: Diagnosis, copy: Diagnosis) -> bool:
         each
         for each in copy.findings
         if each.severity != "info"
-        and each.symptom not in (SEEN if found.lost else (*SEEN, *SLOW))
+        and each.symptom not in (SEEN if found.lost else (*SEEN, *MEANT))
         and (found.lost or trial_of(run, each.symptom) is not None)
     ]
     same = alike(found.run, run) or (found.lost and (ended.standing or ended.ended_far))
@@ -177,7 +177,7 @@ def retry(found: Diagnosis, kept: Kept, seconds: float, talk: Callable[[str], No
         problem = problem_of(kept)
         recipe = recipe_of(found.run, problem.train_source.size or 0)
         if talk is not None:
-            talk(f"{why}: what would have helped is tried on copies, {seconds:.0f} s at most")
+            talk(f"{why}: what would have helped is tried on copies, for about {seconds:.0f} s")
         with undisturbed(), torch.enable_grad():
             copy = diagnose(problem, recipe, budget=seconds, progress=False, folder=False)
     except KeyboardInterrupt:
@@ -190,16 +190,16 @@ def retry(found: Diagnosis, kept: Kept, seconds: float, talk: Callable[[str], No
     run = copy.run
     size = run.problem.train_source.size if run.problem is not None else None
     told = f"on copies of its model and {size} of its examples, from its first weights ({copy.seconds:.0f} s)"
-    took = adopt(found, copy)
-    if took or found.lost:
-        proved = took and any(trial_of(run, name) is not None for name in found.symptoms)
+    adopted = adopt(found, copy)
+    if adopted or found.lost:
+        proved = adopted and any(trial_of(run, name) is not None for name in found.symptoms)
         seen = "Tried after the script" if proved else "Found after the script"
-        how = seen if took else "Nothing that was tried after the script helped"
+        how = seen if adopted else "Nothing that was tried after the script helped"
         found.notes.append(f"{how}, {told}.")
     found.run.facts["replay"] = {
         "examples": size, "steps": run.summary.get("steps"), "seconds": copy.seconds,
         "verdict": copy.verdict, "healthy": copy.healthy, "findings": copy.symptoms,
-        "alike": alike(found.run, run), "adopted": took,
+        "alike": alike(found.run, run), "adopted": adopted,
     }  # fmt: skip
 
 
@@ -227,20 +227,28 @@ def problem_of(kept: Kept) -> Problem:
     valid = None if held is None or held.passes[0].module() is not model else _data(held)[0]
     objective = kept.function if first.alone else Scored(kept.function, first.shape, first.folded)
     again = _first_model(model, shown.first[1], kept.optimizers)
-    return Problem(model=again, objective=objective, train=data,
-                   valid=valid, split=split)  # fmt: skip
+    return Problem(model=again, objective=objective, train=data, valid=valid, split=split)
 
 
 def _first_model(
-    model: nn.Module, weights: Mapping[str, Tensor], optimizers: Sequence[torch.optim.Optimizer]
+    model: nn.Module, first: Mapping[str, Tensor], optimizers: Sequence[torch.optim.Optimizer]
 ) -> nn.Module:
-    """A copy of `model` with its first `weights`; what no optimizer holds stays as it is."""
+    """A copy of `model` with its `first` weights; what no optimizer holds stays as it is.
+
+    Raises:
+        ModelError: it cannot be copied, or has other layers by now.
+    """
     inner, made = plain_module(model), copied(plain_module(model))
-    made.load_state_dict({key.removeprefix("_orig_mod."): each for key, each in weights.items()})
+    own = weights(made)
+    if {name: each.shape for name, each in own.items()} != {n: each.shape for n, each in first.items()}:
+        raise ModelError("its layers are others than they were at its first step")
+    with torch.no_grad():
+        for name, each in own.items():
+            each.copy_(first[name])
     trained = {id(p) for p in parameters_of(*optimizers)}
-    for (_, own), (_, other) in zip(inner.named_parameters(), made.named_parameters(), strict=True):
-        other.requires_grad_(own.requires_grad and id(own) in trained)
-        other.grad = None
+    for theirs, ours in zip(inner.parameters(), made.parameters(), strict=True):
+        ours.requires_grad_(theirs.requires_grad and id(theirs) in trained)
+        ours.grad = None
     return made.train()
 
 

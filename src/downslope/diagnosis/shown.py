@@ -101,8 +101,8 @@ class Shown:
         """A model was called; its output may be scored next."""
         self._latest = None
         if self.first is None and module.training:
-            held = module.state_dict()
-            if _numbers(batches.tensors(held)) <= FIRST:
+            held = weights(plain_module(module))
+            if _numbers(list(held.values())) <= FIRST:
                 self.first = weakref.ref(module), {name: each.clone() for name, each in held.items()}
         given = batches.tensors((args, dict(kwargs))) if not self.full else []
         # What was made by something that is trained is no data; and no graph is kept beyond the step.
@@ -145,6 +145,13 @@ class Shown:
             self._numbers += _numbers(batches.tensors((args, kwargs)))
             self._rows += len(left)
             self.passes.append(new)
+
+
+def weights(module: nn.Module) -> dict[str, Tensor]:
+    """Parameters and buffers by name. Not its ``state_dict()``, which may call somebody's hooks, or wait for
+    other processes.
+    """
+    return {name: each.detach() for name, each in (*module.named_parameters(), *module.named_buffers())}
 
 
 def _numbers(given: list[Tensor]) -> int:

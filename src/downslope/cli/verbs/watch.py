@@ -54,7 +54,7 @@ def watch(
     if module and arguments:
         script, arguments = Path(arguments[0]), arguments[1:]
     if str(script).startswith("-"):  # what follows a script is its own, so that the parser refuses no option
-        near = did_you_mean(str(script), ("--report", "--json", "--quiet", "--debug", "--help"))
+        near = did_you_mean(str(script), ("--trials", "--report", "--json", "--quiet", "--debug", "--help"))
         complain(f"No such option: {script}{near} (downslope watch --help shows what there is)")
         return UNUSABLE
     if not 0 <= trials < math.inf:
