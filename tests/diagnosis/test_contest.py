@@ -71,6 +71,16 @@ def test_what_does_not_fit_is_left_out_and_said(monkeypatch: pytest.MonkeyPatch)
     assert not arms[2].scores
 
 
+def test_what_is_held_back_for_a_proof_is_not_spent_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    steps = lengths(monkeypatch)
+    made = contest(regression(), "110s", second=1.0, runs=1)
+    made.held_back = 50.0
+    assert not made.train([made.control, made.arm(HALF)], 0)  # 48 s each
+    assert steps == [40]
+    made.held_back = 0.0
+    assert made.train([made.control, made.arm(HALF)], 0)
+
+
 def test_an_arm_scores_what_its_run_scores_alone() -> None:
     problem = regression()
     made = contest(problem)

@@ -118,14 +118,14 @@ def test_what_is_worse_than_a_constant_guess_is_told_as_measured_and_counts_as_o
     )  # fmt: skip
     how = ds.Recipe(optimizer="adam", lr=1e-3, epochs=10)
     found = ds.repair(made, how, budget="400 steps", progress=False, folder=False)
-    alone = [ds.fit(made, how.edit(seed=s), folder=False, progress=False).summary for s in found.seeds]
+    kept = next(each for each in found.trials if each.verdict == "kept")
+    alone = [ds.fit(made, how.edit(seed=s), folder=False, progress=False).summary for s in kept.seeds]
     assert found.before == pytest.approx(np.mean([each["valid_metric"] for each in alone]))
     assert found.before < -1
     held, mean = yv.double(), y.double().mean()
     assert found.floor == pytest.approx(
         float(1 - (held - mean).square().mean() / held.var(correction=0)), abs=1e-6
     )
-    kept = next(each for each in found.trials if each.verdict == "kept")
     assert kept.gain.mean == pytest.approx(np.mean(kept.after) - found.floor)
     assert "worse than a constant guess" in str(found)
 

@@ -8,7 +8,9 @@ import downslope as ds
 from downslope.core import edits
 from downslope.core.finding import Evidence, Finding, Where
 from downslope.diagnosis.diagnosis import Diagnosis
+from downslope.diagnosis.paired import difference
 from downslope.diagnosis.symptom import registry
+from downslope.diagnosis.trial import Trial
 from downslope.reporting import console
 from downslope.reporting.rows import render
 from tests.reporting.test_report import diagnosis_of, finding, repair_of, run_of
@@ -85,6 +87,18 @@ def test_a_better_loss_is_told_as_better_whatever_its_sign() -> None:
     text = render(console.of_repair(repaired))
     assert "better by 0.79" in text
     assert "by validation loss" in text
+
+
+def test_a_worse_loss_is_told_as_worse_and_why_a_remedy_was_left_is_said() -> None:
+    repaired = repair_of(diagnosis_of(run_of(), finding()))
+    repaired.measure = "valid loss"
+    given, why = (0.5, 0.6), "given up after 2 seeds: surely behind, or no gain"
+    repaired.trials[0] = Trial(
+        edit=edits.SetRecipe({"lr": 3.0}), before=given, after=(0.9, 0.98), verdict="not confirmed",
+        gain=difference(given, (0.9, 0.98)), reason=why,
+    )  # fmt: skip
+    text = " ".join(render(console.of_repair(repaired)).split())
+    assert "(worse by 0.39, 95 % 0.263 to 0.517) not confirmed: given up after 2 seeds" in text
 
 
 def test_an_edit_with_a_long_name_does_not_push_the_numbers_away() -> None:

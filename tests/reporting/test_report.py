@@ -5,6 +5,7 @@ import gzip
 import json
 import math
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from importlib import resources
 from pathlib import Path
@@ -126,6 +127,17 @@ def repair_of(found: Diagnosis) -> Repair:
 @pytest.fixture(scope="module")
 def full() -> str:
     return report(repair_of(diagnosis_of(run_of(), finding()))).html
+
+
+def test_the_banner_counts_the_seeds_that_prove_and_dots_bear_their_names() -> None:
+    repaired = repair_of(diagnosis_of(run_of(), finding()))
+    more = tuple(0.9 + 0.01 * i for i in range(6))
+    repaired.trials[0] = replace(repaired.trials[0], before=(0.1,) * 6, after=more, seeds=(1, 2, 3, 4, 5, 6))
+    page = Page(report(repaired).html)
+    assert any("mean of 6 seeds" in each for each in page.text)
+    drawn = page.figures()["proof-seeds-data"]
+    assert "seed 6" in json.dumps(drawn)
+    assert "seed 0" not in json.dumps(drawn)
 
 
 # -- one file, offline ------------------------------------------------------------------------------------

@@ -102,6 +102,8 @@ class Contest:
         self.per_step = 0.0 if price is None else _per_step(price)
         self.cut = self._cut(runs)
         self.trained = 0
+        self.held_back = 0.0
+        """Seconds that no trial may take now: they are for the proof of what is being chosen."""
 
     def _cut(self, runs: int) -> int | None:
         """Steps that a trial may take at most; None for no limit."""
@@ -200,7 +202,7 @@ class Contest:
         return MARGIN * self.per_step * (steps if self.cut is None else min(steps, self.cut))
 
     def _affordable(self, arms: Sequence[Arm]) -> list[Arm]:
-        left, able = self.budget.left, list[Arm]()
+        left, able = self.budget.left - self.held_back, list[Arm]()
         for arm in arms:
             left -= self.cost(arm)
             if left < 0:
@@ -232,6 +234,11 @@ class Contest:
             return 0.0
         return self.yard.way(fmean(self.control.scores.values()), self._means)
 
+    def share(self, arm: Arm) -> float:
+        """Share of the way from the control to what is known to be reachable that `arm` goes."""
+        way, won = self.way, self.gains(arm, seeds=arm.scores)
+        return fmean(won) / way if way > 0 and won else 1.0
+
     @property
     def least(self) -> float:
         """The smallest gain that is worth a change."""
@@ -259,6 +266,7 @@ class Contest:
             edit=edit,
             before=tuple(self.control.told(each) for each in seeds),
             after=tuple(arm.told(each) for each in seeds),
+            seeds=tuple(seeds),
             gain=gain,
             verdict="kept" if arm is kept else verdict,
             reason="" if arm is kept or sure else arm.left_at,

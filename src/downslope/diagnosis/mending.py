@@ -7,8 +7,7 @@
 3. **Tune.** With the time that is left a line search in the logarithm of the learning rate, other methods and
    scales are tried from one seed (`downslope.diagnosis.moves`), as long as each round wins something.
    What wins there has to win again on seeds that did not choose it.
-4. **Keep** the best whose 95 % interval lies above zero, or a smaller change that does as well; a small gain
-   has to show on other splits of the data too (`downslope.diagnosis.other_splits`).
+4. **Keep** the best of what is certain (`downslope.diagnosis.choice`).
 """
 
 from __future__ import annotations
@@ -23,11 +22,11 @@ from downslope.core.errors import DownslopeError
 from downslope.core.numerals import many
 from downslope.diagnosis.budget import Budget
 from downslope.diagnosis.candidates import candidates, joined, parts, rate_alone, size, unique
+from downslope.diagnosis.choice import Choice
 from downslope.diagnosis.contest import Arm, Contest, check_possible, middling
 from downslope.diagnosis.diagnose import diagnose
-from downslope.diagnosis.elimination import EQUAL, alive, leader
+from downslope.diagnosis.elimination import alive, leader
 from downslope.diagnosis.moves import longer, moves, rates
-from downslope.diagnosis.other_splits import REFUTED, elsewhere, foretold, small
 from downslope.diagnosis.price import Price, price
 from downslope.diagnosis.trial import mean
 from downslope.diagnosis.yardstick import Yardstick
@@ -37,9 +36,6 @@ if TYPE_CHECKING:
 
 FAR = 0.9
 """Share of the way to what is reachable under which a repaired run is looked at again."""
-
-MATERIAL = 0.02
-"""Share of the way that a further change must win to be worth its words. Convention."""
 
 LOOKS = 2
 """Times that a repaired run is diagnosed in its turn."""
@@ -59,6 +55,11 @@ SHOWN = 8
 HOPELESS = ("constant-target", "non-finite-data")
 """Roots that leave nothing to tune: no recipe learns what is not there."""
 
+MISLEADING = ("dataset-shift", "mixed-examples")
+"""Roots under which a score says little while they are there: what is tuned by it fits the fault."""
+
+BY_HAND = "No recipe was looked for: what is wrong is to be put right by hand first."
+
 
 class Mending:
     """A repair on its way.
@@ -76,8 +77,6 @@ class Mending:
         self.seeds = result.seeds = tuple(self.recipe.seed + index for index in range(seeds))
         self.yard = Yardstick(self.problem, result.diagnosis)
         result.measure = self.yard.measure
-        self.raced: list[Arm] = []
-        self.looked: list[Arm] = []
         self.probe = self.seeds[0]
 
     def go(self) -> None:
@@ -89,11 +88,11 @@ class Mending:
             return
         runs = 2 * (1 + min(max(len(edits), 1), 3))
         self.contest = Contest(self.problem, self.recipe, self.yard, self.budget, own, runs)
+        self.choice = Choice(self.contest, self.result.diagnosis, self.seeds, self._say)
         if impossible := check_possible(self.contest):
             self.result.notes.append(impossible)
             return
         self._tell(len(edits))
-        broken = False
         try:
             self._begin()
             self._race(edits)
@@ -101,9 +100,9 @@ class Mending:
             self._tune()
             self._again()
         except KeyboardInterrupt:
-            broken = True
+            self.choice.interrupted = True
         self._close()
-        if broken:
+        if self.choice.interrupted:
             self.result.stopped()
 
     def _price(self) -> Price | None:
@@ -140,8 +139,8 @@ class Mending:
     def _race(self, edits: Sequence[Edit]) -> None:
         """Every remedy from the first seed, those that are not surely behind from the others."""
         contest = self.contest
-        runners = [each for each in map(contest.arm, edits) if each not in self.raced]
-        self.raced += runners
+        runners = [each for each in map(contest.arm, edits) if each not in self.choice.raced]
+        self.choice.raced += runners
         for arm in runners:
             self._say(f"trial of {arm.edit}")
         for seed in self.seeds:
@@ -176,27 +175,6 @@ class Mending:
                     self.result.notes.append(f"No time was left for more seeds of: {first.edit}.")
                     return
 
-    @property
-    def _best(self) -> Arm | None:
-        """The certain remedy that wins most in the mean."""
-        arms = [*self.raced, *self.looked]
-        sure = [each for each in arms if self.contest.proved(each) and self._fresh(each) and not each.refuted]
-        return max(sure, key=lambda each: self.contest.gain(each).mean, default=None)
-
-    def _fresh(self, arm: Arm) -> bool:
-        """Whether a tuned recipe was put to seeds that did not choose it."""
-        return arm in self.raced or len(arm.scores) >= len(self.seeds)
-
-    def _share(self, arm: Arm) -> float:
-        """Share of the way from the control to what is known to be reachable."""
-        way, won = self.contest.way, self.contest.gains(arm, seeds=arm.scores)
-        return fmean(won) / way if way > 0 and won else 1.0
-
-    @property
-    def _material(self) -> float:
-        """What a further change must win."""
-        return max(MATERIAL * self.contest.way, self.contest.least)
-
     def _enough(self, arm: Arm) -> bool:
         return bool(arm.scores) and self.yard.enough(fmean(arm.scores.values()))
 
@@ -205,18 +183,18 @@ class Mending:
     def _again(self) -> None:
         """Diagnose what is repaired so far, and race what that brings on top of it."""
         while len(self.result.looks) < LOOKS:
-            best = self._best
+            best = self.choice.best
             if best is None or self._enough(best):
                 return
-            if self.yard.known and self._share(best) >= FAR and self.result.looks:
+            if self.yard.known and self.contest.share(best) >= FAR and self.result.looks:
                 return
             edits = self._look(best)
             if not edits:
                 return
             beside = edits if rate_alone(best.edit) else []  # the rate was that of another model
             self._race(unique([*(joined(best.edit, each, self.recipe) for each in edits), *beside]))
-            now = self._best
-            if now is None or self._ahead(now, best) < self._material:
+            now = self.choice.best
+            if now is None or self._ahead(now, best) < self.choice.material:
                 return
 
     def _look(self, best: Arm) -> list[Edit]:
@@ -247,9 +225,12 @@ class Mending:
 
     def _tune(self) -> None:
         """Moves from the best so far, while each round wins on the seed where that was middling."""
-        contest, base = self.contest, self._best or self.contest.control
+        contest, base = self.contest, self.choice.best or self.contest.control
         root = self.result.diagnosis.root
         if base is contest.control and (contest.control.error or (root and root.symptom in HOPELESS)):
+            return
+        if root is not None and root.symptom in MISLEADING and not any(e.provable for e in root.remedies):
+            self.result.notes.append(BY_HAND)
             return
         if self._enough(base):
             return
@@ -262,12 +243,13 @@ class Mending:
             here = best
         if here is not base:
             self._simplify(here, base)
+        contest.held_back = 0.0
         self._confirm(base)
 
     def _simplify(self, arm: Arm, base: Arm) -> None:
         """Take away, part by part, what that seed does not miss; what `base` has stays."""
         contest, fixed = self.contest, {str(each) for each in parts(base.edit)}
-        slack, whole = self._material, arm
+        slack, whole, known = self.choice.material, arm, {*self.choice.looked, *self.choice.raced}
         for part in map(str, parts(whole.edit)):
             rest = tuple(each for each in parts(arm.edit) if str(each) != part)
             if part in fixed or not rest:
@@ -276,41 +258,44 @@ class Mending:
             contest.train([less], self.probe)
             if self.probe not in less.scores:
                 continue
-            self._noted([each for each in (less,) if each not in self.looked and each not in self.raced])
+            if less not in known:
+                self._noted([less])
             if self._won(less, whole) >= -slack:
                 arm = less
 
     def _moves(self, here: Arm) -> list[Edit]:
         if here.prolonged:
             return rates(here.recipe)
-        far = here is self.contest.control or self._share(here) < FAR
+        far = here is self.contest.control or self.contest.share(here) < FAR
         return moves(self.result.diagnosis.run, here.problem, here.recipe, far=far)
 
     def _longer(self, here: Arm) -> list[Edit]:
         """More steps, where the run was still getting better at its end and is far from what is reachable."""
-        far = here is self.contest.control or self._share(here) < FAR or not self.yard.known
+        far = here is self.contest.control or self.contest.share(here) < FAR or not self.yard.known
         return [longer(here.recipe)] if here.rising and far and not here.prolonged else []
 
     def _from(self, here: Arm, tried: Sequence[Edit]) -> Arm | None:
         """The best of the moves from `here`, from one seed each; None where none wins what matters."""
         contest = self.contest
         arms = [contest.arm(joined(here.edit, each, self.recipe)) for each in tried]
-        known = {*self.looked, *self.raced}
+        known = {*self.choice.looked, *self.choice.raced}
         arms = [each for each in arms if each not in known and str(each.edit)]  # "" is the control again
         if not arms:
             return None
         self._say(f"{len(arms)} moves from {str(here.edit) or 'the unchanged recipe'}")
+        dear = max(map(contest.cost, [*arms, here]))  # what is chosen and cannot be proved is of no use
+        contest.held_back = len(self.seeds) * (dear + contest.cost(contest.control))
         contest.train(arms, self.probe)
         arms = [each for each in arms if self.probe in each.scores]
         self._noted(arms)
         best = max(arms, key=lambda each: self._won(each, here), default=None)
-        return best if best is not None and self._won(best, here) > self._material else None
+        return best if best is not None and self._won(best, here) > self.choice.material else None
 
     def _noted(self, arms: Sequence[Arm]) -> None:
-        """Where nothing is proved yet, the seed that chooses among the moves is no proof of them."""
-        self.looked += arms
+        """The seed that chooses among the moves is no proof of them."""
+        self.choice.looked += arms
         for arm in arms:
-            arm.chosen_by = None if self._best is not None else self.probe
+            arm.chosen_by = self.probe
 
     def _won(self, arm: Arm, here: Arm) -> float:
         """What `arm` wins over `here` on the seed of the moves."""
@@ -319,8 +304,8 @@ class Mending:
     def _confirm(self, base: Arm) -> None:
         """The best of what was tuned, from the seeds that did not choose it."""
         contest = self.contest
-        hopeful = [each for each in self.looked if self._won(each, base) > self._material]
-        slack = self._material
+        hopeful = [each for each in self.choice.looked if self._won(each, base) > self.choice.material]
+        slack = self.choice.material
         top = max((self._won(each, base) for each in hopeful), default=0.0)
         # Of those that did as well as the best the smallest change comes first.
         hopeful.sort(
@@ -328,9 +313,7 @@ class Mending:
         )
         for arm in hopeful[:CONFIRMED]:
             self._say(f"other seeds of {arm.edit}")
-            others = [each for each in self.seeds if each != self.probe]
-            others += [] if arm.chosen_by is None else [self.seeds[-1] + 1]
-            for seed in others:
+            for seed in (*(each for each in self.seeds if each != self.probe), self.seeds[-1] + 1):
                 if not contest.train([contest.control, base, arm], seed):
                     self.result.notes.append(f"No time was left for more seeds of: {arm.edit}.")
                     return
@@ -339,45 +322,13 @@ class Mending:
 
     # -- 4. the choice --------------------------------------------------------------------------------------
 
-    def _final(self) -> Arm | None:
-        """The choice; a small gain has to show on other splits of the data too."""
-        named = foretold(self.result.diagnosis)
-        while (kept := self._choose()) is not None:
-            if self.result.interrupted or (kept in self.raced and named) or not small(self.contest, kept):
-                return kept
-            self._say(f"other splits of the data for {kept.edit}")
-            try:
-                again = elsewhere(self.contest, kept, self.result.diagnosis, self.seeds[0])
-            except KeyboardInterrupt:
-                self.result.stopped()
-                return kept
-            if again is None or again.sure:
-                return kept
-            kept.refuted, kept.left_at = True, REFUTED
-        return None
-
-    def _choose(self) -> Arm | None:
-        """The best certain remedy, or a smaller one that does as well; what was tuned must do better."""
-        best = self._best
-        if best is None:
-            return None
-        gain = self.contest.gain
-        arms = [
-            each
-            for each in (*self.raced, *self.looked)
-            if self.contest.proved(each) and self._fresh(each) and not each.refuted
-        ]
-        slack = max(EQUAL * gain(best).mean, self._material if best in self.looked else 0.0)
-        near = [each for each in arms if gain(each).mean >= gain(best).mean - slack]
-        return min(near, key=lambda each: (size(each.edit), -gain(each).mean))
-
     def _close(self) -> None:
         """Write down what was tried and what is kept."""
         result, contest = self.result, self.contest
-        kept = self._final()
-        shown = [*self.raced, *(each for each in self.looked if len(each.scores) > 1)]
+        kept = self.choice.final()
+        shown = [*self.choice.raced, *(each for each in self.choice.looked if len(each.scores) > 1)]
         result.trials = [contest.trial(each, kept) for each in shown if each.scores or each.error]
-        result.screened = [contest.trial(each, kept) for each in self.looked if len(each.scores) == 1]
+        result.screened = [contest.trial(each, kept) for each in self.choice.looked if len(each.scores) == 1]
         if result.screened:
             words = [str(each.edit) for each in result.screened]
             rest = f"; and {len(words) - SHOWN} more" if len(words) > SHOWN else ""

@@ -216,9 +216,10 @@ def repair(
     (`downslope.diagnosis.mending`).
 
     The score is the metric on validation data, without a metric the loss there, without validation data
-    the same on training data. Of remedies that do equally well the smallest change is kept. What the output
-    means, and the labels, are never changed. A healthy run is left as it is, unless it stays short of the
-    problem's goal: then the usual moves are tried.
+    the same on training data. Of remedies that do equally well the smallest change is kept; beside one that
+    comes close to what is reachable a larger one has to be ahead for certain. The seed by which a change was
+    chosen among many proves nothing of it. What the output means, and the labels, are never changed. A
+    healthy run is left as it is, unless it stays short of the problem's goal: then the usual moves are tried.
 
     Args:
         problem: The problem.

@@ -22,6 +22,7 @@ class Trial:
         edit: The remedy.
         before: What the control reached, one value a seed, in `measure`'s unit.
         after: What the remedy reached from the same seeds.
+        seeds: These seeds; without one that chose the remedy among many, which proves nothing of it.
         gain: Paired difference, positive where the remedy is better; what is worse than a constant guess
             counts as one in it.
         verdict: What came of it.
@@ -31,6 +32,7 @@ class Trial:
     edit: Edit
     before: tuple[float, ...] = ()
     after: tuple[float, ...] = ()
+    seeds: tuple[int, ...] = ()
     gain: Difference = NO_DIFFERENCE
     verdict: Verdict = "not confirmed"
     reason: str = ""
@@ -40,8 +42,8 @@ class Trial:
         return plain(
             {
                 "edit": self.edit.to_dict(), "text": str(self.edit), "before": self.before,
-                "after": self.after, "gain": self.gain._asdict(), "verdict": self.verdict,
-                "reason": self.reason,
+                "after": self.after, "seeds": self.seeds, "gain": self.gain._asdict(),
+                "verdict": self.verdict, "reason": self.reason,
             }
         )  # fmt: skip
 

@@ -111,6 +111,7 @@ def _trial(trial: Trial, higher: bool, width: int) -> Row:
     before, after = (facts.fixed(proof.average(each)) for each in (trial.before, trial.after))
     inside = ", ".join(part for part in proof.gained(trial, higher) if part)
     word = trial.verdict.upper() if trial.verdict == "kept" else trial.verdict
+    word += f": {trial.reason}" if trial.reason else ""
     tone: Tone = "good" if trial.verdict == "kept" else "plain"
     return Row(f"{name}  {before} -> {after}  ({inside})  {word}", indent=2, tone=tone)
 

@@ -71,8 +71,14 @@ def sentence(repaired: Repair) -> str:
     return (
         f"Proved: {_arrowed(repaired.kept)}. {capital(measure(repaired))} "
         f"{facts.fixed(repaired.before)} \u2192 {facts.fixed(repaired.after)}, "
-        f"mean of {many(len(repaired.seeds), 'seed')}."
+        f"mean of {many(_pairs(repaired), 'seed')}."
     )
+
+
+def _pairs(repaired: Repair) -> int:
+    """Seeds that prove what is kept."""
+    kept = [len(each.after) for each in repaired.trials if each.verdict == "kept"]
+    return kept[0] if kept else len(repaired.seeds)
 
 
 def words(repaired: Repair) -> dict[str, str]:
@@ -100,9 +106,10 @@ def gained(trial: Trial, higher: bool) -> tuple[str, str]:
     gain = trial.gain
     if math.isnan(gain.mean):
         return "", ""
-    sign = "+" if gain.mean >= 0 else "-"
-    mean = f"{sign}{facts.fixed(abs(gain.mean))}" if higher else f"better by {numeral(gain.mean)}"
-    low, high = (facts.fixed(each) if higher else numeral(each) for each in (gain.low, gain.high))
+    sign, way = ("+", "better") if gain.mean >= 0 else ("-", "worse")
+    mean = f"{sign}{facts.fixed(abs(gain.mean))}" if higher else f"{way} by {numeral(abs(gain.mean))}"
+    ends = (gain.low, gain.high) if higher or gain.mean >= 0 else (-gain.high, -gain.low)
+    low, high = (facts.fixed(each) if higher else numeral(each) for each in ends)
     interval = "" if math.isnan(gain.low) else f"95 % {low} to {high}"
     return mean, interval
 
@@ -130,8 +137,8 @@ def _picture(repaired: Repair, key: str) -> str:
     traces: list[Trace] = []
     trials = [_within(each, repaired) for each in trials]
     traces += [_joins(each, name) for each, name in zip(trials, names, strict=True)]
-    traces.append(_dots(trials, names, repaired.seeds, after=False))
-    traces.append(_dots(trials, names, repaired.seeds, after=True))
+    traces.append(_dots(trials, names, after=False))
+    traces.append(_dots(trials, names, after=True))
     layout: dict[str, Any] = {
         "xaxis": {"title": {"text": measure(repaired), "standoff": 6}},
         "yaxis": {"type": "category", "range": [len(trials) - 0.5, -0.5]},
@@ -166,10 +173,10 @@ def _joins(trial: Trial, name: str) -> Trace:
     }  # fmt: skip
 
 
-def _dots(trials: Sequence[Trial], names: Sequence[str], seeds: Sequence[int], *, after: bool) -> Trace:
+def _dots(trials: Sequence[Trial], names: Sequence[str], *, after: bool) -> Trace:
     xs = [value for each in trials for value in (each.after if after else each.before)]
     ys = [name for each, name in zip(trials, names, strict=True) for _ in each.after]
-    told = [f"seed {seed}" for each in trials for seed in seeds[: len(each.after)]]
+    told = [f"seed {seed}" for each in trials for seed in each.seeds or range(len(each.after))]
     colour = "@accent" if after else "@muted"
     return {
         "type": "scatter", "mode": "markers", "name": "with the remedy" if after else "unchanged recipe",
