@@ -11,10 +11,11 @@ from downslope.core import edits
 from downslope.core.edits import Edit
 from downslope.core.finding import Evidence, Finding
 from downslope.diagnosis import choice as module
+from downslope.diagnosis.budget import Budget
 from downslope.diagnosis.choice import UNSETTLED, Choice
 from downslope.diagnosis.contest import Arm
 from downslope.diagnosis.diagnosis import Diagnosis
-from downslope.diagnosis.mending import BY_HAND, Mending
+from downslope.diagnosis.mending import BY_HAND, TOO_LATE, Mending
 from downslope.diagnosis.repair import Repair
 from tests.diagnosis.test_contest import HOW, contest
 from tests.training.problems import classification, regression
@@ -36,6 +37,14 @@ def put(into: Choice, edit: Edit, *scores: float, chosen_by: int | None = None) 
     into.contest.arms[str(edit)] = arm
     (into.raced if chosen_by is None else into.looked).append(arm)
     return arm
+
+
+def mending(made: Choice) -> Mending:
+    """That would tune what `made` has proved so far."""
+    result = Repair(problem=made.contest.control.problem, recipe=HOW, diagnosis=made.diagnosis)
+    going = Mending(result, 3, made.contest.budget, talk=False)
+    going.contest, going.choice = made.contest, made
+    return going
 
 
 @pytest.mark.parametrize(("more", "larger"), [((0.95, 0.93, 0.97), False), ((0.95, 0.96, 0.955), True)])
@@ -109,9 +118,7 @@ def test_nothing_is_fitted_to_a_fault_in_the_data_that_only_a_person_can_mend(sy
 
 def test_the_seed_that_chose_among_moves_proves_none_of_them_though_a_remedy_is_proved() -> None:
     made = choice()
-    result = Repair(problem=made.contest.control.problem, recipe=HOW, diagnosis=made.diagnosis)
-    going = Mending(result, 3, made.contest.budget, talk=False)
-    going.contest, going.choice = made.contest, made
+    going = mending(made)
     base = put(made, RATE, 0.6, 0.7, 0.65)
     assert made.best is base
     lucky, better = (made.contest.arm(edits.SetRecipe({"lr": each})) for each in (0.05, 0.06))
@@ -122,3 +129,17 @@ def test_the_seed_that_chose_among_moves_proves_none_of_them_though_a_remedy_is_
     assert made.contest.trial(lucky, None).seeds == (1, 2, 3)
     assert made.contest.gain(lucky).mean == pytest.approx(0.4)
     assert made.best is better
+
+
+@pytest.mark.parametrize(("seconds", "tried"), [(300, [0.025]), (120, [])])
+def test_a_move_whose_proof_does_not_fit_is_not_tried_and_keeps_no_other_from_being_tried(
+    seconds: int, tried: list[float]
+) -> None:
+    made = choice()
+    made.contest.budget, made.contest.per_step, made.contest.full = Budget(seconds), 0.8, 40  # 38 s a trial
+    made.contest.cut = None
+    going = mending(made)
+    long = edits.SetRecipe({"epochs": 800})
+    assert going._from(made.contest.control, [long, RATE]) is None or tried
+    assert [each.recipe.lr for each in made.looked] == tried
+    assert (TOO_LATE in going.result.notes) is (not tried)

@@ -58,6 +58,8 @@ HOPELESS = ("constant-target", "non-finite-data")
 MISLEADING = ("dataset-shift", "mixed-examples")
 """Roots under which a score says little while they are there: what is tuned by it fits the fault."""
 
+TOO_LATE = "No time was left for other recipes: what is tried has to be proved too."
+
 BY_HAND = "No recipe was looked for: what is wrong is to be put right by hand first."
 
 
@@ -283,13 +285,20 @@ class Mending:
         if not arms:
             return None
         self._say(f"{len(arms)} moves from {str(here.edit) or 'the unchanged recipe'}")
-        dear = max(map(contest.cost, [*arms, here]))  # what is chosen and cannot be proved is of no use
-        contest.held_back = len(self.seeds) * (dear + contest.cost(contest.control))
+        arms = [each for each in arms if contest.cost(each) + self._proof(each) <= self.budget.left]
+        if not arms:
+            self.result.notes += [] if TOO_LATE in self.result.notes else [TOO_LATE]
+            return None
+        contest.held_back = max(map(self._proof, arms))
         contest.train(arms, self.probe)
         arms = [each for each in arms if self.probe in each.scores]
         self._noted(arms)
         best = max(arms, key=lambda each: self._won(each, here), default=None)
         return best if best is not None and self._won(best, here) > self.choice.material else None
+
+    def _proof(self, arm: Arm) -> float:
+        """Seconds to prove `arm` beside the control: what is chosen and cannot be proved is of no use."""
+        return len(self.seeds) * (self.contest.cost(arm) + self.contest.cost(self.contest.control))
 
     def _noted(self, arms: Sequence[Arm]) -> None:
         """The seed that chooses among the moves is no proof of them."""
