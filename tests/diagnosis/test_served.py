@@ -161,6 +161,23 @@ def test_the_share_between_batches_is_that_of_an_analysis_of_variance() -> None:
     )
 
 
+@pytest.mark.parametrize(("until", "known"), [(30, False), (120, True)])
+def test_new_batches_of_the_opening_alone_do_not_say_that_a_model_follows_the_order(
+    until: int, known: bool
+) -> None:
+    served = Served()
+    for step in range(1, 401):  # classes that come by turns at first; then of one class, and learnt
+        label = step % 2 if step <= until else 0
+        loss = 2.0 if step <= until else 1e-3
+        targets = targets_of(torch.zeros(8, 2), torch.full((8,), label))
+        assert targets is not None
+        served.add(step, loss, targets)
+    found = served.measured()
+    assert found is not None
+    assert found["explained"] > 0.9
+    assert (found["fresh"] is not None) == known
+
+
 def test_of_class_indices_every_class_is_a_column() -> None:
     served = Served()
     for step in range(1, 31):

@@ -19,6 +19,7 @@ from torch.utils.hooks import RemovableHandle
 
 from downslope.core import batches
 from downslope.data.inspect import non_finite
+from downslope.diagnosis.arithmetic import broken
 from downslope.diagnosis.ear import Call, Ear
 from downslope.diagnosis.written import astray
 
@@ -49,8 +50,9 @@ def autopsy(loss: Tensor) -> dict[str, Any]:
         loss: A loss that is not finite, before its backward pass; after it nothing is left to see.
 
     Returns:
-        ``non_finite`` and ``target_non_finite``, as `data.inspect.non_finite` counts them, where data is, and
-        ``weights`` True where parameters are.
+        ``non_finite`` and ``target_non_finite``, as `data.inspect.non_finite` counts them, where data is,
+        ``weights`` True where parameters are; and where none of these is, ``arithmetic``, the operation that
+        made it of finite values, as `arithmetic.broken` tells it.
     """
     found: dict[str, Any] = {}
     for name, tensor in _saved(loss):
@@ -70,11 +72,21 @@ def autopsy(loss: Tensor) -> dict[str, Any]:
             off = astray(loss)
             if off is not None and (told := non_finite(off))["count"]:
                 found["target_non_finite"] = told
+    if not found and (operation := _operation(loss)) is not None:
+        found["arithmetic"] = operation
     return found
 
 
-def _saved(loss: Tensor) -> Iterator[tuple[str, Tensor]]:
-    """The tensors that the graph of `loss` still holds, with the names under which its nodes saved them."""
+def _operation(loss: Tensor) -> dict[str, Any] | None:
+    """The operation nearest to the loss that has no finite value of what it was given."""
+    for node in _nodes(loss):
+        with contextlib.suppress(Exception):
+            if (told := broken(node)) is not None:
+                return told
+    return None
+
+
+def _nodes(loss: Tensor) -> Iterator[Any]:
     queue, known = [loss.grad_fn], set[int]()
     while queue and len(known) < NODES:
         node: Any = queue.pop()
@@ -82,6 +94,12 @@ def _saved(loss: Tensor) -> Iterator[tuple[str, Tensor]]:
             continue
         known.add(id(node))
         queue += [parent for parent, _ in node.next_functions]
+        yield node
+
+
+def _saved(loss: Tensor) -> Iterator[tuple[str, Tensor]]:
+    """The tensors that the graph of `loss` still holds, with the names under which its nodes saved them."""
+    for node in _nodes(loss):
         own = getattr(node, "variable", None)
         if isinstance(own, Tensor):
             yield "variable", own

@@ -38,6 +38,10 @@ targets twice that is asked, a whole deviation between the means. Convention."""
 FEWEST = 3
 """New batches at least from which a mean of their losses is taken."""
 
+OPENING = 0.1
+"""Share of the steps in which a batch costs what the untrained model makes of it, whatever the order: new
+batches that came there alone tell nothing. Four classes in a long epoch change at 0.25 first. Convention."""
+
 
 class Sums(NamedTuple):
     """What is kept of the targets of one batch."""
@@ -113,8 +117,8 @@ class Served:
         ``classes`` says whether the targets are classes, not numbers.
         ``fresh`` is the mean loss of batches whose targets are new, in that of a constant guess on them;
         ``stale`` the median loss of the others in that of a constant guess on all; both of the later half of
-        the run, and None where fewer than `FEWEST` were new. Nothing at all where the targets do not vary, or
-        were not seen.
+        the run, and None where fewer than `FEWEST` were new after its `OPENING`. Nothing at all where the
+        targets do not vary, or were not seen.
         """
         self._settle()
         found = self._between()
@@ -172,6 +176,8 @@ class Served:
             return {"fresh": None, "stale": None}
         if sum(row[0] for row in half) < FEWEST:  # an epoch is long: the last ones that there were
             half = rows[places[-FEWEST] :]
+            if steps[places[-FEWEST]] < OPENING * self._kept[-1].step:
+                return {"fresh": None, "stale": None}
         fresh = [row for row in half if row[0]]
         others = [row[1] for row in half if not row[0]]
         guess, overall_guess = sum(row[2] for row in fresh), statistics.fmean(row[2] for row in half)

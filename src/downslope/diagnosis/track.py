@@ -269,6 +269,8 @@ class Track:
         if module is not None:
             self._spoilt(step)
             self.run.facts["nonfinite"] |= {"gradients": self._origin}
+        if what == "loss" and not self.bad and "arithmetic" in seen:
+            self.run.facts["nonfinite"] |= {"arithmetic": seen["arithmetic"]}
         if not self.bad and self._inquest is None:
             owns, compiled = self.eye.owns, self.eye.compiled
             self._inquest = Inquest(owns, compiled, self.now, self.bad.setdefault)

@@ -11,6 +11,7 @@ Accurately computing the log-sum-exp and softmax functions.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -38,6 +39,8 @@ def unstable_objective(run: Run) -> Verdict:
     """The run ended in a loss, or a derivative of it, that is not finite, of outputs that are."""
     if (found := origin(run)) is not None and not _bad_data(run):
         return _of_derivative(run, found)
+    if (broke := _broke(run)) is not None and not _bad_data(run):
+        return _of_operation(run, broke)
     if (reason := missing(run, "objective")) is not None:
         return Unknown(reason)
     objective: Mapping[str, Any] = run.facts["objective"]
@@ -81,6 +84,43 @@ def unstable_objective(run: Run) -> Verdict:
             Advice(
                 "log_softmax or logsigmoid of the scores instead of the log of a probability; eps under "
                 "roots and quotients"
+            ),
+        ),
+        source=_SOURCE,
+    )
+
+
+def _broke(run: Run) -> Mapping[str, Any] | None:
+    """The operation that was seen to make the loss leave the numbers, with nothing that led up to it."""
+    ended: Mapping[str, Any] = run.facts.get("nonfinite") or {}
+    return ended.get("arithmetic") if ended.get("what") == "loss" and sudden(run) else None
+
+
+def _of_operation(run: Run, broke: Mapping[str, Any]) -> Finding:
+    step = max(int(run.facts["nonfinite"]["step"]), 1)
+    what, given = str(broke["operation"]), float(broke["given"])
+    of = f"{what} of {given:.3g} has no finite value"
+    if not math.isfinite(given):
+        of = f"{what} is {given}, a number that the script made itself"
+    return Finding(
+        symptom="unstable-objective",
+        title="the loss overflows or divides by zero",
+        severity="critical",
+        where=Where(steps=(step, step)),
+        evidence=Evidence(
+            name="values that an operation of the loss made out of the finite numbers",
+            value=float(broke["count"]),
+            threshold=0.0,
+            unit="values",
+            provenance="read off the graph of that loss: weights, data and what it was given were finite",
+        ),
+        also=proved(run, "unstable-objective"),
+        message=f"The loss left the finite numbers at step {step} while data and weights were finite: "
+        f"{of}.{tried(run, 'unstable-objective')}",
+        remedies=(
+            Advice(
+                "a small constant in the logarithm, the root or under the quotient, (x + 1e-8).log(); a loss "
+                "on scores (cross_entropy, binary_cross_entropy_with_logits) in place of one on probabilities"
             ),
         ),
         source=_SOURCE,
