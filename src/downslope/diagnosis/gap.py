@@ -25,7 +25,7 @@ def gap(run: Run, ending: Mapping[str, Any], constant: Mapping[str, Any]) -> tup
     if bounded(run) and all(each is not None for each in metric):
         valid, train, base = (float(each) for each in metric if each is not None)
         way = train - base
-        error = math.sqrt(max(valid * (1 - valid), 0.25 / ending["valid_n"]) / ending["valid_n"])
+        error = counted_error(valid, ending["valid_n"])
         gap = train - valid
         if run.metric_name == "r2":
             error = _loss_error(ending) / max(abs(constant["valid_loss"]), 1e-12)
@@ -35,6 +35,11 @@ def gap(run: Run, ending: Mapping[str, Any], constant: Mapping[str, Any]) -> tup
         gap = sign * (ending["valid_loss"] - ending["train_loss"])
         error = _loss_error(ending)
     return (gap / way if way > 0 else 0.0), (gap / error if error > 0 else 0.0)
+
+
+def counted_error(share: float, count: int) -> float:
+    """Standard error of a share of `count` examples; of none and of all of them that of half an example."""
+    return math.sqrt(max(share * (1 - share), 0.25 / count) / count)
 
 
 def unmeasured(run: Run, ending: Mapping[str, Any]) -> str | None:

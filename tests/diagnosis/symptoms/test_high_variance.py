@@ -115,6 +115,35 @@ def test_stopping_early_gives_back_no_more_than_is_missing_by_the_metric(valid: 
     assert judged(made).severity == severity
 
 
+TURNED = (0.6, 0.2, 0.1, 0.2, 0.4, 0.4, 0.5, 0.5, 0.5)
+
+
+def followed(metric: list[float], loss: tuple[float, ...] = TURNED, n: int = 4000) -> Run:
+    """A run whose loss turned, and the accuracies at the same steps."""
+    made = validated(scored(0.95, metric[-1], n=n, metric="accuracy"), *loss)
+    made.history.extend("valid_metric", list(range(20, 20 * len(metric) + 1, 20)), metric)
+    return made
+
+
+def test_wrong_answers_that_get_surer_while_no_more_are_wrong_are_only_told_of() -> None:
+    # The loss rose by 0.625 of its way; the accuracy stays at 0.8, where stopping early wins nothing.
+    assert judged(followed([0.7, 0.8, 0.8, 0.8, 0.8, 0.8, 0.8, 0.8, 0.8])).severity == "info"
+    assert judged(followed([0.7, 0.85, 0.85, 0.85, 0.8, 0.78, 0.75, 0.75, 0.75])).severity == "warning"
+
+
+def test_an_accuracy_that_fell_within_its_errors_is_no_reason_to_stop() -> None:
+    # From 0.85 to 0.75: 2 (0.75 * 0.25 / 60) ** 0.5 = 0.11 of 60 examples, 0.04 of 400.
+    fell = [0.7, 0.85, 0.85, 0.85, 0.8, 0.78, 0.75, 0.75, 0.75]
+    assert judged(followed(fell, n=60)).severity == "info"
+    assert judged(followed(fell, n=400)).severity == "warning"
+
+
+def test_a_loss_that_ends_no_better_than_a_guess_is_warned_of_whatever_the_accuracy() -> None:
+    # Means over three: 1/6 at best, 0.9 at the end, beyond the 0.7 of a constant.
+    loss = (0.6, 0.2, 0.1, 0.2, 0.4, 0.6, 0.9, 0.9, 0.9)
+    assert judged(followed([0.7] + 8 * [0.8], loss)).severity == "warning"
+
+
 def test_a_validation_loss_that_rises_a_little_is_no_reason_to_stop() -> None:
     # From 0.2 to 0.3 of 0.5: a fifth of the way, which a lucky epoch explains as well.
     made = validated(scored(1.0, 0.8), 0.6, 0.2, 0.2, 0.2, 0.3, 0.3, 0.3)
