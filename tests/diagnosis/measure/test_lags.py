@@ -140,3 +140,35 @@ def test_a_layer_that_serves_each_step_by_itself_is_no_recurrence() -> None:
 
 def test_a_short_loop_has_no_lags() -> None:
     assert found(Loop("GRUCell"), torch.randn(30, 7, 2), 6) is None
+
+
+class Cut(nn.Module):
+    """A loop of a cell whose state goes on without its graph, half of the rows begun anew, or not at all."""
+
+    def __init__(self, kind: str, handed: str) -> None:
+        super().__init__()
+        self.cell = {"GRUCell": nn.GRUCell, "LSTMCell": nn.LSTMCell}[kind](2, 6)
+        self.gated, self.handed = kind == "LSTMCell", handed
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = c = x.new_zeros(len(x), 6)
+        for t, step in enumerate(x.unbind(1)):
+            if self.handed == "values":
+                h, c = h.detach(), c.detach()
+            if self.handed == "masked":
+                on = (torch.arange(len(x)) % 2 == t % 2).float()[:, None]
+                h, c = (h * on).detach(), (c * on).detach()
+            if self.handed == "nothing":
+                h = c = x.new_zeros(len(x), 6)
+            h, c = self.cell(step, (h, c)) if self.gated else (self.cell(step, h), c)
+        return h
+
+
+@pytest.mark.parametrize("kind", ["GRUCell", "LSTMCell"])
+@pytest.mark.parametrize("handed", ["values", "masked", "nothing", "graph"])
+def test_a_state_that_goes_on_without_its_graph_brings_no_gradient_back(kind: str, handed: str) -> None:
+    lags = found(Cut(kind, handed), torch.randn(30, 12, 2), 6)
+    assert lags is not None
+    assert lags["modules"] == ["cell"]
+    assert (lags["profile"][:-1] == [0.0] * 11) is (handed != "graph")
+    assert lags.get("kept") == {"masked": "values", "graph": None}.get(handed, handed)

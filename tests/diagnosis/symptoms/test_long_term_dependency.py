@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from downslope.core.edits import Advice, Combined, ReplaceModule
+from downslope.core.edits import Advice, Combined, LetThrough, ReplaceModule
 from downslope.core.run import Run
 from downslope.diagnosis.symptom import Clear, Unknown
 from downslope.diagnosis.symptoms.long_term_dependency import long_term_dependency
@@ -116,3 +116,27 @@ def test_a_recurrence_of_ones_own_is_blamed_where_a_network_that_sees_all_steps_
 @pytest.mark.parametrize("ratio", [float("inf"), 1e6])
 def test_a_past_that_explodes_is_none_that_fades(ratio: float) -> None:
     assert isinstance(long_term_dependency(far(ratio)), Clear)
+
+
+def kept(how: str, share: float | None = None) -> Run:
+    """A loop of cells that hands no gradient on."""
+    made = far(0.0, share=share, modules=("gated",))
+    made.facts["lags"]["kept"] = how
+    return made
+
+
+def test_a_state_handed_on_without_its_graph_is_let_through_and_tried() -> None:
+    found = finding(long_term_dependency(kept("values", share=0.9)))
+    assert found.severity == "warning"
+    assert found.remedies[0] == LetThrough()
+    assert "without its graph" in found.message
+    assert isinstance(long_term_dependency(kept("values", share=0.05)), Clear)  # no step needs another
+
+
+def test_an_empty_state_at_each_step_is_told_where_a_network_that_sees_all_steps_learns() -> None:
+    made = own_recurrence(0.5, 2.29)
+    made.facts["lags"] |= {"kept": "nothing", "modules": ["gated"]}
+    found = finding(long_term_dependency(made))
+    assert "begins with an empty state" in found.message
+    assert isinstance(found.remedies[0], Advice)
+    assert isinstance(long_term_dependency(kept("nothing")), Unknown)

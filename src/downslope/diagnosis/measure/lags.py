@@ -1,7 +1,9 @@
 """How much of the output depends on early steps of a sequence: the Jacobian by lag, before the first step.
 
 Seen are the recurrences of torch, its cells in a loop, and any module that is called step after step with
-what it gave the step before: so people write recurrences of their own.
+what it gave the step before: so people write recurrences of their own. A state may be handed on without its
+graph (``hidden.detach()``), or a cell be given an empty one at every step: then nothing comes from earlier
+ones.
 """
 
 from __future__ import annotations
@@ -22,6 +24,9 @@ from downslope.training.facts.sample import precision, sample
 ROWS = 64
 """Sequences."""
 
+SAME = 0.25
+"""Share of the rows of a state that must be those of the step before. Convention: sessions end on the way."""
+
 SHORTEST = 8
 """Steps of a sequence below which there are no long lags."""
 
@@ -31,14 +36,16 @@ def measure(problem: Problem, recipe: Recipe) -> dict[str, Any] | None:
 
     Returns:
         ``profile`` (one number a step, in the largest), ``ratio`` (its first eighth in its last eighth: below
-        1 the past fades, above 1 it explodes), ``modules`` (names of the recurrent modules), ``steps``; None
-        for a model without a recurrence, or shorter sequences.
+        1 the past fades, above 1 it explodes), ``modules`` (names of the recurrent modules), ``steps``, and
+        ``kept`` where a loop hands no gradient on: "values" (a state without its graph) or "nothing".
+        None for a model without a recurrence, or shorter sequences.
     """
     model = problem.build(recipe.seed, recipe.init).eval()
     inner = unwrap(model)
     args, kwargs, _ = problem.splitter(sample(problem.train_source, ROWS, precision(model)))
     whole = [name for name, each in named_modules(inner) if isinstance(each, nn.RNNBase)]
-    names = whole or _looped(inner, args, kwargs, recipe.seed)
+    loops = {} if whole else _looped(inner, args, kwargs, recipe.seed)
+    names = whole or list(loops)
     if not names:
         return None
     first = inner.get_submodule(names[0])
@@ -61,7 +68,8 @@ def measure(problem: Problem, recipe: Recipe) -> dict[str, Any] | None:
         profile = slopes[0].double().square().mean((0, 2) if _batch_first(first) else (1, 2)).sqrt()
     else:
         profile = torch.stack([each.double().square().mean().sqrt() for each in slopes])
-    return told(profile, names)
+    found, handed = told(profile, names), loops.get(names[0], "graph")
+    return found if found is None or handed == "graph" else found | {"kept": handed}
 
 
 def told(profile: Tensor, names: list[str]) -> dict[str, Any] | None:
@@ -91,8 +99,9 @@ def _passed(
             handle.remove()
 
 
-def _looped(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], seed: int) -> list[str]:
-    """The modules with weights that are called step after step with what they gave the step before.
+def _looped(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], seed: int) -> dict[str, str]:
+    """The modules with weights that are called step after step with what they gave the step before, and what
+    of it they are given: "graph", "values", or of torch's own cells "nothing".
 
     A layer that serves every token by itself is called as often, but its inputs owe nothing to its outputs.
     """
@@ -105,14 +114,37 @@ def _looped(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], see
 
         return hook
 
-    leaves = [
-        (name, each)
+    leaves = {
+        name: each
         for name, each in named_modules(model)
         if any(True for _ in each.parameters()) and not any(True for _ in each.children())
-    ]
-    _passed(model, args, kwargs, seed, [each.register_forward_hook(note(name)) for name, each in leaves])
+    }
+    hooks = [each.register_forward_hook(note(name)) for name, each in leaves.items()]
+    _passed(model, args, kwargs, seed, hooks)
     often = {name: made for name, made in calls.items() if len(made) >= SHORTEST}
-    return [name for name, made in often.items() if _returns(made)]
+    found = {name: _handed(made, leaves[name]) for name, made in often.items()}
+    # What comes first decides what is measured: a loop through which the gradient goes, where there is one.
+    order = sorted((name for name in found if found[name]), key=lambda name: found[name] != "graph")
+    return {name: found[name] for name in order}
+
+
+def _handed(calls: list[tuple[list[Tensor], list[Tensor]]], module: nn.Module) -> str:
+    """What a module is given in the middle of a pass of what it gave one call before; "" for none of it."""
+    if _returns(calls):
+        return "graph"
+    middle = len(calls) // 2
+    if any(_same(one, other) for one in calls[middle][0] for other in calls[middle - 1][1]):
+        return "values"
+    return "nothing" if isinstance(module, nn.RNNCellBase) else ""
+
+
+def _same(given: Tensor, before: Tensor) -> bool:
+    """Whether it is the same state, some of whose rows may have begun anew."""
+    if given.shape != before.shape or given.requires_grad:
+        return False
+    rows = given.detach().flatten(1), before.detach().flatten(1)
+    kept = (rows[0] == rows[1]).all(1) & (rows[1] != 0).any(1) if rows[0].numel() else torch.zeros(1)
+    return bool(kept.double().mean() >= SAME)
 
 
 def _floats(values: Any) -> list[Tensor]:

@@ -3,7 +3,8 @@
 A user sees a recurrent model that learns what the last steps say and never what the first ones do. The
 derivative of a late state by an early one is a product of as many matrices as there are steps between; with a
 tanh, or with gates that start half open, it shrinks by a constant factor each. How we know: the derivative of
-the output by the input, step by step. What looks like it and is not: a task that the last steps decide.
+the output by the input, step by step. It is zero where the state is detached between the steps, or empty at
+each. What looks like it and is not: a task that the last steps decide.
 Source: Hochreiter 1991; Bengio, Simard and Frasconi 1994; Pascanu, Mikolov and Bengio 2013, section 2.
 """
 
@@ -16,7 +17,7 @@ import numpy as np
 from torch import nn
 
 from downslope.core.adapted import unwrap
-from downslope.core.edits import Advice, Combined, Edit, ReplaceModule
+from downslope.core.edits import Advice, Combined, Edit, LetThrough, ReplaceModule
 from downslope.core.finding import Evidence, Finding, Severity, Where
 from downslope.core.run import Run
 from downslope.diagnosis.early import USUAL, little, short, thrown
@@ -79,7 +80,7 @@ def long_term_dependency(run: Run) -> Verdict:
             provenance="shrinks by a constant factor a step (Bengio et al. 1994); bench/diagnosis",
         ),
         also=proved(run, "long-term-dependency"),
-        message=f"{said[0].upper()}{said[1:]}: what the first steps say cannot be learnt."
+        message=f"{said[0].upper()}{said[1:]}: {_KEPT[lags.get('kept', 'graph')]}."
         + (tried(run, "long-term-dependency") if edits[0].provable else _ELSEWHERE),
         remedies=edits,
         source=_SOURCE,
@@ -166,6 +167,12 @@ def _told_before(run: Run, lags: Mapping[str, Any]) -> str | None:
     )
 
 
+_KEPT = {
+    "graph": "what the first steps say cannot be learnt",
+    "values": "each step is handed the state of the one before without its graph, and no gradient goes back",
+    "nothing": "each step begins with an empty state, and nothing of the steps before is left",
+}
+
 _ELSEWHERE = " A network that is given all steps at once does far better, on held-out data too."
 
 
@@ -191,6 +198,10 @@ def _learnt(run: Run, what: str) -> float:
 
 
 def _remedies(run: Run, lags: Mapping[str, Any]) -> tuple[Edit, ...]:
+    if lags.get("kept") == "values":
+        return (LetThrough(), Advice("hand the state on within a sequence as it is: no detach(), no .data"))
+    if lags.get("kept") == "nothing":
+        return (Advice("hand the state of each step on to the next, and begin with an empty one only once"),)
     advice = Advice(
         "gates whose forget bias starts at log(steps) (LSTM, GRU), attention, or the sequence cut shorter"
     )
