@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -143,3 +144,17 @@ def test_a_move_whose_proof_does_not_fit_is_not_tried_and_keeps_no_other_from_be
     assert going._from(made.contest.control, [long, RATE]) is None or tried
     assert [each.recipe.lr for each in made.looked] == tried
     assert (TOO_LATE in going.result.notes) is (not tried)
+
+
+@pytest.mark.parametrize(("seconds", "said"), [(120, "a budget of 7m"), (math.inf, "")])
+def test_where_nothing_is_proved_by_trials_that_were_cut_the_budget_for_whole_ones_is_told(
+    seconds: float, said: str
+) -> None:
+    made = choice()
+    put(made, RATE, 0.1, 0.3, 0.1)
+    made.contest.per_step, made.contest.full, made.contest.cut = 0.45, 40, 20
+    going = mending(made)
+    going.begun, going.budget.seconds = 10.0, seconds
+    going._close()
+    assert going.result.kept is None
+    assert any(said in each for each in going.result.notes) if said else not going.result.notes

@@ -12,6 +12,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Sequence
 from statistics import fmean
@@ -23,7 +24,7 @@ from downslope.core.numerals import many
 from downslope.diagnosis.budget import Budget
 from downslope.diagnosis.candidates import candidates, joined, parts, rate_alone, size, unique
 from downslope.diagnosis.choice import Choice
-from downslope.diagnosis.contest import Arm, Contest, check_possible, middling
+from downslope.diagnosis.contest import MARGIN, Arm, Contest, check_possible, middling
 from downslope.diagnosis.diagnose import diagnose
 from downslope.diagnosis.elimination import alive, leader
 from downslope.diagnosis.moves import longer, moves, rates
@@ -60,6 +61,8 @@ MISLEADING = ("dataset-shift", "mixed-examples")
 
 TOO_LATE = "No time was left for other recipes: what is tried has to be proved too."
 
+WHOLE = "Trials that are cut may miss what a whole run would show: a budget of {}m holds whole ones."
+
 BY_HAND = "No recipe was looked for: what is wrong is to be put right by hand first."
 
 
@@ -76,6 +79,7 @@ class Mending:
     def __init__(self, result: Repair, seeds: int, budget: Budget, talk: bool) -> None:
         self.result, self.budget, self.talk = result, budget, talk
         self.problem, self.recipe = result.problem, result.recipe
+        self.begun = budget.spent
         self.seeds = result.seeds = tuple(self.recipe.seed + index for index in range(seeds))
         self.yard = Yardstick(self.problem, result.diagnosis)
         result.measure = self.yard.measure
@@ -347,10 +351,20 @@ class Mending:
             arms = [contest.control, *contest.arms.values()]
             result.floor = self.yard.worst if any(each.below for each in arms) else None
         if kept is None:
+            result.notes += self._short()
             return
         proof = next(each for each in result.trials if each.verdict == "kept")
         result.kept, result.before, result.after = kept.edit, mean(proof.before), mean(proof.after)
         result.problem, result.recipe = kept.problem, kept.recipe
+
+    def _short(self) -> list[str]:
+        """What budget would do, where nothing is proved and the seconds cut the trials."""
+        contest, given = self.contest, self.budget.seconds
+        if not math.isfinite(given) or contest.cut is None or contest.full is None or not self.choice.raced:
+            return []
+        runs = MORE * len(self.seeds) * (1 + len(self.choice.raced))
+        need = self.begun + MARGIN * contest.per_step * contest.full * runs
+        return [WHOLE.format(math.ceil(need / 60))] if need > given else []
 
 
 def _seeds(count: int) -> str:
