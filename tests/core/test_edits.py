@@ -376,7 +376,12 @@ def test_many_modules_that_give_way_to_the_same_are_told_in_one_breath() -> None
     assert str(edits.Combined(swaps(["1"]))) == "module 1 -> ReLU"
     assert str(edits.Combined(swaps(["act1", "act2"]))) == "act1, act2 -> ReLU"
     both = edits.Combined((*swaps(odd), edits.Reinitialise("he", tuple(odd))))
-    assert str(both).endswith("-> ReLU and initialise the weights of modules 1, 3, 5 ... 19 (10) by he")
+    assert str(both).endswith(
+        "-> ReLU and initialise the weights of modules 1, 3, 5 ... 19 (10) by He's rule"
+    )
+    inside = "downslope.models.activated:ActivatedLinear"
+    linear = edits.Combined(tuple(edits.ReplaceModule(each, inside) for each in ("0", "1")))
+    assert str(linear) == "put a ReLU after modules 0, 1"
     mixed = edits.Combined((*swaps(["1", "3"]), edits.ReplaceModule("5", "torch.nn:Tanh")))
     assert str(mixed) == "modules 1, 3 -> ReLU and module 5 -> Tanh"
 

@@ -240,3 +240,18 @@ def test_the_narrow_layer_of_an_autoencoder_is_meant() -> None:
     found = ds.diagnose(task, how, progress=False, folder=False)
     assert found.healthy, str(found)
     assert "high-bias" not in found.symptoms
+
+
+@pytest.mark.parametrize(
+    ("budget", "limit"),
+    [
+        ("2m", "(twice the run plus 10 s, of the 1"),
+        ("9s", "s in all (the budget)"),
+        (STEPS, "(twice the run plus 10 s)"),
+    ],
+)
+def test_the_price_says_what_limits_it(budget: str, limit: str, capsys: pytest.CaptureFixture[str]) -> None:
+    ds.diagnose(problem(), recipe(epochs=2), budget=budget, folder=False)
+    priced = [line for line in capsys.readouterr().err.splitlines() if "s for the run" in line]
+    assert len(priced) == 1
+    assert limit in priced[0]

@@ -234,3 +234,13 @@ def test_the_first_steps_of_weights_that_began_at_zero_are_no_leaps() -> None:
         made.probes.log(step, "weight_norm", {"2": 1.0})
         made.probes.log(step, "update_ratio", {"2": 9.0})
     assert not sudden(made)
+
+
+def test_units_that_died_late_are_told_with_their_step_and_not_with_the_first_ones() -> None:
+    made = dying(0.1, 0.2, 0.3, 0.95, 0.95, 1.0)
+    step = killed(made)
+    assert step == made.probes["dead_fraction"].steps[3]
+    found = judge(made).root
+    assert found is not None
+    when = "in the first steps" if step <= 25 else f"by step {step}"
+    assert found.message.startswith(f"lr 0.1 threw the weights so far {when} that units died")

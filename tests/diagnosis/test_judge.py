@@ -85,7 +85,7 @@ def test_a_trial_that_wins_little_clears_the_suspicion() -> None:
     trial = {"edit": "standardise the inputs", "share": 0.05, "valid_share": 0.0, "steps": 200}
     found = judge(run(**SICK["unscaled-inputs"], trials={"unscaled-inputs": trial}))
     assert not found.findings
-    assert "recovers 0%" in dict(found.cleared)["unscaled-inputs"]
+    assert "recovers nothing" in dict(found.cleared)["unscaled-inputs"]
 
 
 def test_a_trial_that_only_memorises_faster_clears_the_suspicion() -> None:

@@ -52,7 +52,11 @@ def test_a_cause_that_hid_behind_the_first_is_found_by_the_second_look_and_repai
 def test_a_start_of_the_wrong_scale_is_put_right_by_the_better_of_two_rules() -> None:
     found = ds.repair(problem(scale=1e-3), HOW.edit(epochs=3), budget=STEPS, progress=False, folder=False)
     raced = {str(each.edit) for each in found.trials}
-    assert {"initialise the weights by auto", "initialise the weights by xavier"} <= raced
+    rules = {
+        "initialise the weights to suit each layer's activation",
+        "initialise the weights by Xavier's rule",
+    }
+    assert rules <= raced
     assert "reinitialise" in {each.kind for each in found.edits}
 
 

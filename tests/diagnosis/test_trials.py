@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import downslope as ds
-from downslope.core.edits import SetObjective, SetRecipe
+from downslope.core.edits import Advice, SetObjective, SetRecipe
 from downslope.core.run import Run
 from downslope.diagnosis.progress import progress
+from downslope.diagnosis.proof import as_tried, tried
 from downslope.diagnosis.trials import attempt, by_the_new, compare, control_at, score, train
 from downslope.training.facts.sample import scored
 from tests.diagnosis.runs import learnt, problem, run
@@ -209,3 +210,24 @@ def test_without_a_metric_a_new_objective_is_judged_by_itself() -> None:
     assert beside["share"] == pytest.approx(1.0, abs=0.02)  # the control is the constant 0: nothing learnt
     assert beside["valid_share"] == pytest.approx(1.0, abs=0.02)
     assert abs(compare(made, found, None)["share"]) < 0.2
+
+
+def test_what_a_trial_did_not_confirm_is_said_so_and_recommended_last() -> None:
+    made = run(nonfinite={"step": 3, "what": "loss", "module": None}, trials={})
+    first, second = SetRecipe({"lr": 0.5}, {"lr": 0.1}), Advice("look at the formula")
+    nothing = {"edit": str(first), "share": 0.0, "steps": 200, "full": True}
+    made.facts["trials"] = {"unstable-objective": nothing}
+    assert as_tried(made, "unstable-objective", (first, second)) == (second, first)
+    assert tried(made, "unstable-objective") == " Tried and not confirmed: lr 0.1 -> 0.5 recovers nothing."
+    made.facts["trials"] = {"unstable-objective": nothing | {"share": -700.0}}
+    assert tried(made, "unstable-objective").endswith("recovers nothing.")
+    made.facts["trials"] = {"unstable-objective": nothing | {"share": 1.4}}
+    assert as_tried(made, "unstable-objective", (first, second)) == (first, second)
+    assert tried(made, "unstable-objective").endswith("recovers 100% of the way to what is reachable.")
+
+
+def test_another_objective_beside_a_run_without_a_score_is_told_by_its_metric() -> None:
+    made = run(np.array([2.3, np.nan]), nonfinite={"step": 2, "what": "loss", "module": None})
+    made.status = "diverged"
+    found = compare(made, {"loss": None, "metric": 1.0, "comparable": False}, None)
+    assert found["share"] == pytest.approx(1.0)  # from 0.1, that of a constant guess

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from torch.nn import functional
 import downslope as ds
 from downslope.training import choices
 from downslope.training.choices import ProbeTimes
+from downslope.training.probes import Observer
 from downslope.training.state import StepState
 from tests.training.problems import data, regression
 
@@ -219,3 +221,16 @@ def test_a_measurement_is_made_once_and_survives_a_broken_cache(
     assert len(calls) == 2
     monkeypatch.setenv("DOWNSLOPE_CACHE", str(tmp_path / "choices.json" / "no folder"))
     assert choices.remembered("tests/b", measure) == 0.5
+
+
+def test_units_that_are_no_numbers_are_neither_dead_nor_zero() -> None:
+    x = torch.randn(40, 4)
+    x[:, 2] = math.nan
+    model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 1))
+    observer = Observer(model)
+    observer.attach()
+    model(x)
+    observer.detach()
+    observer.updates()
+    for statistic in ("dead_fraction", "zero_fraction"):
+        assert math.isnan(observer.values[statistic]["1"])

@@ -27,6 +27,9 @@ LARGEST = 2**24
 FEWEST = 64
 """Examples that are looked at however large they are."""
 
+REPEATED = 20
+"""Examples from which it is told that all of them have the same inputs. Convention."""
+
 MOST_TOLD = 5
 """Values that are not finite whose places are told one by one."""
 
@@ -157,6 +160,17 @@ def _summary(values: Tensor) -> Facts:
 def _number(value: Tensor) -> float | None:
     found = float(value)
     return found if math.isfinite(found) else None
+
+
+def same(inputs: Tensor, target: object) -> bool:
+    """Whether all examples have the same inputs though not the same target; examples are on axis 0.
+
+    Of fewer than `REPEATED` examples nothing is said: one picture may be learnt from one noise on purpose.
+    """
+    y = _tensor(target)
+    if y is None or not y.ndim or len(y) != len(inputs) or len(y) < REPEATED:
+        return False
+    return bool((inputs == inputs[:1]).all()) and bool((y != y[:1]).any())
 
 
 def non_finite(x: Tensor, at: npt.NDArray[np.int64] | None = None) -> Facts:

@@ -30,6 +30,7 @@ from downslope.diagnosis.role import Role
 from downslope.diagnosis.served import Targets, targets_of
 from downslope.diagnosis.settings import parameters_of
 from downslope.diagnosis.several import Candidate, suspect
+from downslope.diagnosis.signs import sign
 from downslope.diagnosis.track import Track
 from downslope.diagnosis.trainings import ranked
 
@@ -61,6 +62,7 @@ class Audience:
         self._owner: Role | None = None
         self._walked = 0
         self._scaled: dict[int, tuple[Tensor, Tensor]] = {}
+        self._sign: tuple[str, int] | None = None
         self._graph: Any = None
         self._autopsy: dict[str, Any] | None = None
         self._targets: list[tuple[Tensor | float, Targets]] = []
@@ -200,6 +202,7 @@ class Audience:
         losses = self._pending or self._shared
         if self._pending:
             self._owner = role
+            role.signs.note(self._sign)
         role.own += bool(self._pending)
         # A closure is called several times; its first value is the loss where the step began.
         for value, call in losses[:1] if closure else losses:
@@ -278,6 +281,7 @@ class Audience:
             call = self._reader.call(loss, self.roles.values(), bool(self._new))
         self._graph = None if call is not None else self._reader.discovered(loss, self.roles.values())
         self._walk(loss)
+        self._sign = None if call is not None and call.value is loss else sign(loss)
         value = loss if call is None or call.value.numel() != 1 else call.value
         read: Tensor | float = value.item() if value.is_cpu else value.detach().clone()
         if self._autopsy is None and type(read) is float and not math.isfinite(read):

@@ -27,7 +27,10 @@ def in_words(run: Run, edits: tuple[Edit, ...]) -> tuple[Edit, ...]:
 
 def _said(run: Run, edit: Edit) -> Edit:
     if isinstance(edit, Combined) and any(isinstance(each, Reinitialise) for each in edit.edits):
-        return Advice("; ".join(str(_said(run, each)) for each in edit.edits))
+        anew = [each for each in edit.edits if isinstance(each, Reinitialise)]
+        rest = Combined(tuple(each for each in edit.edits if each not in anew))
+        told = [str(rest)] if rest.edits else []
+        return Advice("; ".join([*told, *(str(_said(run, each)) for each in anew)]))
     if not isinstance(edit, Reinitialise):
         return edit
     where = f" of {', '.join(edit.modules)}" if edit.modules else ""

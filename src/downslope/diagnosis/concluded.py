@@ -30,6 +30,7 @@ def conclude(role: Role, team: Sequence[Role], rivals: int, status: Status, held
     run = together(team, status)
     if isinstance(hand := role.track.optimizers[0], Hand):
         run.facts["optimizer"] = hand.described()
+    run.facts["turned"] = role.signs.measured()
     judged = _judged(role, team)
     gathered = _gathered(judged, team)
     reasons = run.facts["not_measured"]

@@ -54,6 +54,9 @@ SLACK = 8.0
 """Seconds that measurements and trials may take beyond the run's own time: with twice the run's time plus
 10 s for the whole, this leaves 2 s for the judgement and for what cannot be timed."""
 
+PROMISED = 10.0
+"""The same with those 2 s."""
+
 OBSERVED = 0.05
 """Share of the run's time that its probes may take: a diagnosis looks closer than a fit."""
 
@@ -140,7 +143,7 @@ class _Session(Turns):
         known = held.steps is not None or self.length is not None
         spoken = min(held.seconds, MOST * left) if known else MOST * left
         about = "about" if known else "at most"
-        self._say(f"{about} {spoken:.0f} s for the run, at most {min(left, 2 * spoken + 10):.0f} s in all")
+        self._say(f"{about} {spoken:.0f} s for the run, {_in_all(left, 2 * spoken + PROMISED)}")
         facts = self.run.facts
         begun = time.monotonic()
         self.run = fit(
@@ -304,6 +307,14 @@ class _Session(Turns):
                 continue
             if how_far(run).ended_far and not rest:
                 return
+
+
+def _in_all(left: float, twice: float) -> str:
+    """The seconds that the whole may take, and what limits them: the budget, or the run."""
+    if left <= twice:
+        return f"at most {left:.0f} s in all (the budget)"
+    more = "" if math.isinf(left) else f", of the {left:.0f} s that the budget leaves"
+    return f"at most {twice:.0f} s in all (twice the run plus {PROMISED:.0f} s{more})"
 
 
 def _lost(diagnosis: Diagnosis, symptom: str) -> bool:

@@ -258,18 +258,21 @@ def wrecked(run: Run) -> bool:
     return times > 2 * SPIKE or (times > SPIKE and hard)
 
 
-def killed(run: Run) -> bool:
-    """Whether a layer's units were alive at the start and are dead for good later: a step did that.
+def killed(run: Run) -> int | None:
+    """The step by which the units of a layer had died that were alive at the start: a step did that.
 
-    Not where decay took the weights from under them.
+    None where none died for good, and where decay took the weights from under them.
     """
     if "dead_fraction" not in run.probes or decayed(run) is not None:
-        return False
+        return None
     rows = run.probes["dead_fraction"].values
     if len(rows) < 2:
-        return False
+        return None
     later = rows[-max(1, len(rows) // 4) :].min(axis=0)  # what was not measured compares as no
-    return bool(((rows[0] <= ALIVE) & (later >= KILLED)).any())
+    dead = np.flatnonzero((rows[0] <= ALIVE) & (later >= KILLED))
+    if not len(dead):
+        return None
+    return int(run.probes["dead_fraction"].steps[int((rows[:, dead] >= KILLED).argmax(axis=0).min())])
 
 
 def risen(run: Run) -> float:
@@ -310,4 +313,4 @@ def thrown(run: Run) -> bool:
     how = progress(run)
     if how.diverged and not sudden(run):
         return True
-    return spike(run, how) > 2 * SPIKE or risen(run) > RISEN or killed(run)
+    return spike(run, how) > 2 * SPIKE or risen(run) > RISEN or killed(run) is not None

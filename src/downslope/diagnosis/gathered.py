@@ -86,6 +86,8 @@ class Gathered:
     """Values that are not finite, by where they are, as first met."""
     partial: bool = False
     """Whether the inputs that are kept are not all that the model is given."""
+    several: bool = False
+    """Whether the model is given more tensors than one."""
     _numbers: int = 0
     _rows: int = 0
     _asked: tuple[int, dict[str, Any] | None] = (0, None)
@@ -99,9 +101,10 @@ class Gathered:
         self.shown.called(module, args, kwargs, made)
         if self.foreign is None:
             self.made = [output.last_node(each) for each in batches.tensors(made) if each.grad_fn is not None]
-        found = next(iter(batches.tensors((args, dict(kwargs)))), None)
-        if found is not None:
-            self.given(found)
+        given = batches.tensors((args, dict(kwargs)))
+        self.several |= len(given) > 1
+        if given:
+            self.given(given[0])
 
     def given(self, found: Tensor) -> None:
         """Keep the inputs of the step that is being taken, where they are of use."""
@@ -194,6 +197,8 @@ class Gathered:
             facts["output"] |= output.outside(self.meaning.expects, target)
             if "activation" in seen:
                 facts["output"]["clipped"] = output.clipped(seen["activation"], target)
+        if not given and not self.several and (pairs := self._pairs()):
+            facts.get("data", {})["same"] = inspect.same(*pairs)
         self._question(run)
         with undisturbed():
             record(run, "mixed", lambda: self.company.measure(self._sizes()))
@@ -222,8 +227,7 @@ class Gathered:
 
     def _told(self, by: Callable[[Tensor, Tensor], dict[str, Any] | None]) -> dict[str, Any] | None:
         """Which steps of the sequences tell the targets."""
-        pairs = self._pairs()
-        return None if pairs is None else by(*pairs)
+        return None if (pairs := self._pairs()) is None else by(*pairs)
 
     def _signal(self) -> dict[str, Any] | None:
         """Whether the inputs say anything about the targets."""

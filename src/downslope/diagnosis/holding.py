@@ -8,7 +8,7 @@ may move weights by hand.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -72,6 +72,8 @@ class Holding:
     _rows: dict[str, _Row] = field(default_factory=dict[str, _Row])
     _moved: dict[str, frozenset[int]] = field(default_factory=dict[str, frozenset[int]])
     """Modules that a step changes, or somebody by hand, and the ids of their parameters then."""
+    _parts: dict[str, _Row] = field(default_factory=dict[str, _Row])
+    """Of modules that a step changes, the parameters that no optimizer holds."""
     _order: dict[str, bool] = field(default_factory=dict[str, bool])
     """Modules in forward order, and whether a step changes them."""
     _total: int = 0
@@ -108,6 +110,8 @@ class Holding:
             for name, parameters in observer.own.items():
                 why = _why(parameters, held, first, (name or "model") in called)
                 self._note(prefix + name, parameters, why)
+                if why == _TRAINED:
+                    self._part(prefix + name, [p for p in parameters if p.requires_grad], held)
         there = {prefix + name for prefix, each in observers.items() for name in each.own}
         self._rows = {name: row for name, row in self._rows.items() if row.place or name in there}
         self.orphans += any(id(p) not in inside and p.grad is None for p in own) and bool(inside)
@@ -146,6 +150,18 @@ class Holding:
             self._rows[name] = _Row(count, why, size, 1, ids, place, fresh, self.now)
         elif row.size != size or row.why != why:
             self._forget(name, ids)
+        else:
+            row.looks += 1
+
+    def _part(self, name: str, parameters: list[nn.Parameter], held: set[int]) -> None:
+        """Of a module that is trained, what no optimizer holds and nobody changes."""
+        left = [p for p in parameters if id(p) not in held and _reached([p])]
+        row, size = self._parts.get(name), _size(left)
+        if row is None:
+            ids = frozenset(id(p) for p in left)
+            self._parts[name] = _Row(sum(p.numel() for p in left), "left out", size, 1, ids)
+        elif row.size != size:
+            self._parts[name] = replace(row, parameters=0)
         else:
             row.looks += 1
 
@@ -195,7 +211,9 @@ class Holding:
             row.why == "left out" and trained and names.index(name) > trained[0] for name, row in own.items()
         )
         replaced = any(row.why == _REPLACED for row in own.values())
-        found = _flow(own, self._total, sure=later or replaced or self.orphans == self.looks)
+        part = {n: row for n, row in self._parts.items() if row.parameters and row.looks >= LOOKS}
+        part = {n: row.parameters for n, row in part.items() if not row.ids & late}
+        found = _flow(own, self._total, part, sure=later or replaced or self.orphans == self.looks)
         # What looks trained may be features, or a judge, that somebody took from elsewhere.
         outside = [(name, row) for name, row in rows.items() if row.place and row.untrained]
         told = [_told(name, row) | {"place": row.place} for name, row in outside]
@@ -213,10 +231,13 @@ def never_stepped(parameters: Sequence[Tensor], passes: int) -> Run | None:
     return run
 
 
-def _flow(rows: Mapping[str, _Row], total: int, *, sure: bool) -> dict[str, Any]:
+def _flow(
+    rows: Mapping[str, _Row], total: int, part: Mapping[str, int] | None = None, *, sure: bool
+) -> dict[str, Any]:
     held = [_told(name, row) for name, row in rows.items()]
     trained = total - sum(row.parameters for row in rows.values())
     found = {"parameters": total, "trained": trained, "held": held, "watched": True, "sure": sure}
+    found |= {"part": dict(part)} if part else {}
     since = [row.since for row in rows.values() if row.why == _REPLACED]
     return found | ({"since": min(since)} if since else {})
 

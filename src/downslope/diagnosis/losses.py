@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from torch import Tensor
 
@@ -28,6 +28,7 @@ _NODES: dict[str, Seen] = {
 _AVERAGES = ("MeanBackward", "SumBackward")
 _WIDENED = ("Unsqueeze", "Expand")
 _SCALINGS = ("MulBackward0", "DivBackward0")
+_TURNS = ("NegBackward0", "RsubBackward", "SubBackward0", "AddBackward0")
 
 
 def objective_of(loss: Tensor, output_activation: str | None = None) -> Seen | None:
@@ -47,6 +48,11 @@ def objective_of(loss: Tensor, output_activation: str | None = None) -> Seen | N
         if node is None or not type(node).__name__.startswith(_SCALINGS) or len(parents) != 1:
             break
         node = parents[0]
+    return _at(node, output_activation)
+
+
+def _at(node: Any, output_activation: str | None) -> Seen | None:
+    """The objective that ends in `node`."""
     if node is None:
         return None
     name = type(node).__name__
@@ -55,6 +61,34 @@ def objective_of(loss: Tensor, output_activation: str | None = None) -> Seen | N
             return Seen("cross_entropy", "logits")
         return _NODES[name]
     return _of_differences(node) if name.startswith(_AVERAGES) else None
+
+
+def signed(loss: Tensor) -> tuple[str, int] | None:
+    """The objective that `loss` is a multiple of by a number, but for another number that is added.
+
+    Args:
+        loss: A scalar that still has its graph.
+
+    Returns:
+        Its name, and the sign of the factor: -1, 0 or 1. None for any other graph.
+    """
+    node, factor = cast("Any", loss.grad_fn), 1.0
+    for _ in range(6):
+        name = type(node).__name__
+        if node is None or len(_parents(node)) != 1 or not name.startswith((*_SCALINGS, *_TURNS)):
+            break
+        if name.startswith(_SCALINGS):
+            by = node._saved_other if node._saved_other is not None else node._saved_self
+            if by is None or by.dim():
+                return None
+            factor *= float(by)
+        elif not name.startswith(("SubBackward0", "AddBackward0")) or node.next_functions[0][0] is None:
+            factor *= 1.0 if name.startswith("AddBackward0") else -1.0
+        node = _parents(node)[0]
+    if type(node).__name__.startswith(_AVERAGES) and type((_parents(node) or [None])[0]).__name__ in _NODES:
+        node = _parents(node)[0]
+    found = _at(node, None)
+    return None if found is None else (found.name, int(factor > 0) - int(factor < 0))
 
 
 def _of_differences(node: Any) -> Seen | None:

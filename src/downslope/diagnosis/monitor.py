@@ -36,6 +36,7 @@ from downslope.diagnosis.gathered import Gathered, described, of_problem
 from downslope.diagnosis.judge import judge
 from downslope.diagnosis.losses import crossed, objective_of
 from downslope.diagnosis.settings import parameters_of
+from downslope.diagnosis.signs import Signs, sign
 from downslope.diagnosis.track import Track
 from downslope.objectives.meaning import Meaning, meaning
 
@@ -96,7 +97,7 @@ class Monitor:
         self._meaning: Meaning | None = None if self.objective is None else meaning(self.objective)
         self._calls: list[Call] = []
         self._heard_at = 0
-        self._mixed = False
+        self._mixed, self._signs = False, Signs()
         self._seen: dict[str, Any] | None = None
         self._named = True
         self._track = Track(optimizers, model, self._gathered.forwarded, ear=Ear(self._scored))
@@ -209,6 +210,7 @@ class Monitor:
         said = self._meaning if self._gathered.meaning is None or self.objective is not None else None
         if said is not None and seen is not None:
             run.facts["output"] = dict(seen) | described(said) | {"clipped": None}
+        run.facts["turned"] = self._signs.measured()
         self._gathered.measure(run, seen, self._track.bad)
         if "constant" not in run.facts and (loss := self._uniform(seen)) is not None:
             run.facts["constant"] = {"loss": loss}
@@ -266,6 +268,7 @@ class Monitor:
         """Which of the calls that were heard made `loss`: its function and its targets are then known."""
         calls, self._calls = self._calls, []
         if isinstance(loss, Tensor) and loss.grad_fn is not None:
+            self._signs.note(sign(loss))
             found = source(loss, calls)
         else:
             told = _number(loss)

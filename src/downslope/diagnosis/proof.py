@@ -28,6 +28,8 @@ CUT = 0.5
 CERTAIN = 0.8
 """A cause whose remedy recovers this share of the way is the answer; no later one is tried. Convention."""
 
+LEAST = 0.005
+"""Share of the way that rounds to 1 %: less is told as nothing."""
 
 TOGETHER = Combined((StandardiseInputs(), StandardiseTargets()))
 """The remedy of inputs and targets that are both out of scale: one hides the other."""
@@ -48,9 +50,16 @@ def trial_of(run: Run, symptom: str) -> Mapping[str, Any] | None:
 
 
 def as_tried(run: Run, symptom: str, remedies: tuple[Edit, ...]) -> tuple[Edit, ...]:
-    """The remedies with what the trial proved in front: where that was of two causes, both of theirs."""
+    """The remedies with what the trial proved in front: where that was of two causes, both of theirs.
+
+    What a trial did not confirm comes last.
+    """
     trial = trial_of(run, symptom)
-    if trial is None or not trial.get("together"):
+    if trial is None:
+        return remedies
+    if unconfirmed(trial):
+        return tuple(sorted(remedies, key=lambda each: str(each) == trial["edit"]))
+    if not trial.get("together"):
         return remedies
     return (TOGETHER, *(each for each in remedies if not each.provable))
 
@@ -108,12 +117,25 @@ def proved(run: Run, symptom: str, material: float = MATERIAL) -> tuple[Evidence
     return (Evidence(name=name, value=gain(trial), threshold=material, unit="share", provenance=_CLAIM),)
 
 
+def unconfirmed(trial: Mapping[str, Any]) -> bool:
+    """Whether a trial recovered next to nothing, less than even a slip in the code must."""
+    return not gain(trial) >= BLUNDER
+
+
+def won(trial: Mapping[str, Any]) -> str:
+    """What a trial recovered, in words: no share is below nothing or beyond all."""
+    share = gain(trial)
+    if not share >= LEAST:
+        return "recovers nothing"
+    return f"recovers {min(share, 1.0):.0%} of the way"
+
+
 def refuted(run: Run, symptom: str) -> str:
     """Why a trial cleared the suspicion, in words."""
     trial = trial_of(run, symptom)
     if trial is None:
         return "not tried"
-    return f"tried: {trial['edit']} recovers {gain(trial):.0%} of the way, too little to matter"
+    return f"tried: {trial['edit']} {won(trial)}, too little to matter"
 
 
 def tried(run: Run, symptom: str) -> str:
@@ -121,4 +143,8 @@ def tried(run: Run, symptom: str) -> str:
     trial = trial_of(run, symptom)
     if trial is None:
         return " Not tried." if trying(run) else ""
-    return f" Tried: {trial['edit']} recovers {gain(trial):.0%} of the way to what is reachable."
+    if trial.get("error"):
+        return f" Tried: {trial['edit']} does not fit ({trial['error']})."
+    if unconfirmed(trial):
+        return f" Tried and not confirmed: {trial['edit']} {won(trial)}."
+    return f" Tried: {trial['edit']} {won(trial)} to what is reachable."

@@ -19,6 +19,7 @@ from downslope.diagnosis.intake import Intake
 from downslope.diagnosis.raw import Raw
 from downslope.diagnosis.served import Served
 from downslope.diagnosis.settings import parameters_of, rates_of
+from downslope.diagnosis.signs import Signs
 from downslope.diagnosis.track import Track
 from downslope.objectives.meaning import Meaning
 
@@ -37,7 +38,7 @@ class Role:
         self.gathered.now = self.track.now
         self._intake = Intake(self.gathered.shown.called)
         self.raw = Raw(self.track, self.gathered)
-        self.served = Served()
+        self.served, self.signs = Served(), Signs()
         self.seen: dict[str, Any] | None = None
         self.meaning: Meaning | None = None
         self.trained: Call | None = None

@@ -47,6 +47,8 @@ FORCED = 6
 _OF_FORWARD = ("start", "zero_fraction", "dead_fraction", "saturated_fraction", "out_std", "output")
 """What cannot be measured without a forward pass."""
 
+_OTHER = "the model that was called holds no parameter of the optimizer"
+
 
 class Track:
     """Steps of one optimizer, or of several that train one model together.
@@ -352,7 +354,8 @@ class Track:
         """What no forward pass showed, with the reason."""
         reason = self.eye.blind or self.failure
         if reason is None and self.step and "modules" not in self.run.facts:
-            reason = "no forward pass in training mode was seen"
+            met = bool(self.eye.strangers.outer)
+            reason = _OTHER if met else "no forward pass in training mode was seen"
         broken = next((o.failure for o in self.eye.observers.values() if o.failure is not None), None)
         reason = reason or broken
         if reason is None:

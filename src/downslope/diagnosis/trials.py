@@ -148,7 +148,8 @@ def compare(run: Run, trial: Scores, steps: int | None) -> Scores:
     if not trial.get("comparable", True) and trial.get("metric") is not None:
         guess, own = constant.get("metric"), control.get("metric")
         higher = problem is not None and problem.direction == "max"
-        if guess is not None and own is not None:
+        # A run that left the finite numbers has no score: it came no further than a constant guess.
+        if guess is not None and (own is not None or control["loss"] is None):
             share = _recovered(-1.0 if higher else 1.0, guess, own, trial["metric"], [])
     valid: float | None = None
     key = "valid_metric" if trial.get("valid_metric") is not None else "valid_loss"

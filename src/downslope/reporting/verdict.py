@@ -77,7 +77,7 @@ def verdict(run: Run, diagnosis: Diagnosis | None) -> tuple[Mood, str, Sequence[
     return mood, sentence(root.title), (came, _TRIED.sub("", root.message))
 
 
-_TRIED = re.compile(r" (Tried: .*|Not tried\.)$", flags=re.DOTALL)
+_TRIED = re.compile(r" (Tried( and not confirmed)?: .*|Not tried\.)$", flags=re.DOTALL)
 """What the trials said stands in the finding's card; the banner has the proof."""
 
 

@@ -296,9 +296,10 @@ class Observer:
         self._note(name, "act_mean", found.mean())
         self._note(name, "act_square", _mean_square(found))
         if kind in RECTIFIERS:
-            self._note(name, "zero_fraction", 1.0 - found.sign().mean())
             units = _by_unit(found, self.owners.get(self._last))
-            self._note(name, "dead_fraction", 1.0 - units.amax(0).sign().mean())
+            dead = 1.0 - _alive(units.amax(0)).mean()
+            self._note(name, "zero_fraction", 1.0 - found.sign().mean() + 0.0 * dead)
+            self._note(name, "dead_fraction", dead)
         elif kind in SQUASHERS:
             low, high = SQUASHERS[kind]
             middle, reach = (low + high) / 2, 0.49 * (high - low)
@@ -330,6 +331,11 @@ def _first(output: Any) -> Tensor | None:
             rows = leaf.detach()[:ROWS] if leaf.dim() else leaf.detach()
             return rows.float() if rows.dtype in (torch.float16, torch.bfloat16) else rows
     return None
+
+
+def _alive(x: Tensor) -> Tensor:
+    """1 where a rectified number is above 0, and NaN where it is NaN: that is no zero."""
+    return torch.where(x.isnan(), x, x.sign())  # the sign of NaN is 0
 
 
 def _mean_square(x: Tensor) -> Tensor:

@@ -357,3 +357,21 @@ def test_what_is_called_beside_a_model_and_meant_so_is_no_fault(name: str, tmp_p
     found = watched(tmp_path, BESIDE[name])
     assert found.healthy, str(found)
     assert (NAME in found.symptoms) is (name == "a judge of random weights")  # told, as no fault
+
+
+def test_of_a_layer_that_is_held_in_part_the_rest_is_counted_too(tmp_path: Path) -> None:
+    found = watched(tmp_path, loop(held="[model.c.bias]")).root
+    assert found is not None
+    assert found.symptom == NAME
+    count = 10 * 24 + 24 + 24 * 24 + 24 + 24 * 4
+    assert f"{count} of " in found.message
+    assert "(a, b, part of c)" in found.message
+
+
+def test_another_copy_than_the_optimizers_is_said_to_be_called(tmp_path: Path) -> None:
+    found = watched(tmp_path, loop(after="import copy; model = copy.deepcopy(model)"))
+    assert found.root is not None
+    assert found.root.symptom == NAME
+    reasons = dict(found.not_checked)
+    assert reasons["dead-units"] == "the model that was called holds no parameter of the optimizer"
+    assert "no forward pass" not in str(reasons.values())

@@ -180,3 +180,12 @@ def test_without_validation_data_nothing_is_said() -> None:
     found = high_variance(made)
     assert isinstance(found, Unknown)
     assert "no validation data" in found.reason
+
+
+def test_a_loss_beyond_that_of_a_constant_guess_is_told_as_such_and_as_no_share() -> None:
+    made = scored(None, None)
+    made.facts["ending"] |= {"valid_loss": 92.7, "best_valid_loss": 92.7, "valid_stderr": 2.0}
+    found = judged(made)
+    assert found.evidence.value > 100
+    assert "nothing is left on validation data: loss 92.7 there, 0.7 for a constant guess" in found.message
+    assert "%" not in found.message

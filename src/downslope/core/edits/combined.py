@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, ClassVar
 
-from downslope.core.edits.edit import Edit, several
-from downslope.core.edits.modules import ReplaceModule
+from downslope.core.edits.edit import Edit
+from downslope.core.edits.modules import ReplaceModule, replaced
 from downslope.core.errors import EditError
 from downslope.core.problem import Problem
 from downslope.core.recipe import Recipe
@@ -40,7 +40,7 @@ class Combined(Edit):
             edits = list(group)
             if alike and len(edits) > 1:
                 names = [each.name for each in edits if isinstance(each, ReplaceModule)]
-                said.append(f"{several(names)} -> {alike}")
+                said.append(replaced(names, alike))
             else:
                 said += [str(each) for each in edits]
         return " and ".join(said)

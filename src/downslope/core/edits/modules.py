@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -40,13 +40,19 @@ class ReplaceModule(Edit):
         return model
 
     def __str__(self) -> str:
-        return f"{several((self.name,))} -> {self.new}"
+        return replaced((self.name,), self.new)
 
     @property
     def new(self) -> str:
         """What is put in, with the settings that are no sizes: "Dropout(p=0.1)"."""
         settings = [f"{key}={value:g}" for key, value in self.arguments.items() if isinstance(value, float)]
         return label(self.factory) + (f"({', '.join(settings)})" if settings else "")
+
+
+def replaced(names: Sequence[str], new: str) -> str:
+    """Modules that give way to the same, in words; a layer with an activation inside is none of anybody's."""
+    inside = new.startswith("Activated")
+    return f"put a ReLU after {several(names)}" if inside else f"{several(names)} -> {new}"
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,13 @@ from downslope.core.adapted import unwrap
 from downslope.core.edits.edit import Edit, check_modules, several
 from downslope.core.problem import Problem
 
+_WORDS = {
+    "auto": "to suit each layer's activation", "he": "by He's rule", "he_uniform": "by He's rule, uniform",
+    "xavier": "by Xavier's rule", "xavier_uniform": "by Xavier's rule, uniform", "lecun": "by LeCun's rule",
+    "normal": "from a normal distribution", "orthogonal": "as orthogonal matrices", "zeros": "with zeros",
+}  # fmt: skip
+"""What the named rules do, as one says it."""
+
 
 @dataclass(frozen=True)
 class Reinitialise(Edit):
@@ -43,7 +50,7 @@ class Reinitialise(Edit):
 
     def __str__(self) -> str:
         where = f" of {several(self.modules)}" if self.modules else ""
-        return f"initialise the weights{where} by {self.init}"
+        return f"initialise the weights{where} {_WORDS.get(self.init, f'by {self.init}')}"
 
 
 @dataclass(frozen=True)

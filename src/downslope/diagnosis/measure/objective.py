@@ -20,6 +20,7 @@ from downslope.core.loss import Objective
 from downslope.core.problem import Problem
 from downslope.core.recipe import Recipe
 from downslope.core.run import Run
+from downslope.diagnosis.signs import sign
 from downslope.training.facts.constant import LINKS, best_row
 from downslope.training.facts.growth import growth
 from downslope.training.facts.sample import precision, sample
@@ -68,7 +69,7 @@ def measure(run: Run, problem: Problem, recipe: Recipe) -> dict[str, Any] | None
         return objective.of(made, target, args).value
 
     found: dict[str, Any] = {"value": float(value(output).detach()) * objective.sign, "aligned": None}
-    found |= _aligned(objective, output, target, args)
+    found |= _aligned(objective, output, target, args) | _turned(value, output)
     found["growth"] = growth(objective, output, target, args)
     link = _link(run)
     found["gradient"] = _gradient(value, output, link)
@@ -79,6 +80,14 @@ def measure(run: Run, problem: Problem, recipe: Recipe) -> dict[str, Any] | None
         with suppress(Exception):  # a metric may be undefined on what the objective leads to
             found |= _followed(problem, value, output, target, _expects(run))
     return found
+
+
+def _turned(value: Callable[[Tensor], Tensor], output: Tensor) -> dict[str, Any]:
+    """Whether what is gone down on is a named loss times a number that is not above 0."""
+    found = sign(value(output.detach().clone().requires_grad_()))
+    if found is None or found[1] > 0:
+        return {}
+    return {"turned": {"name": found[0], "steps": 1, "minus": int(found[1] < 0), "nil": int(not found[1])}}
 
 
 def _first(problem: Problem, recipe: Recipe) -> tuple[Any, Any, tuple[Any, ...]]:

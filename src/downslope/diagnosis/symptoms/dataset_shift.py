@@ -57,7 +57,7 @@ def dataset_shift(run: Run) -> Verdict:
     if shift.get("labels"):
         return _renamed(shift)
     if missing < GAP or "apart" not in shift:
-        return Clear(f"{max(missing, 0.0):.0%} of the way is missing on held-out data")
+        return Clear(f"{min(max(missing, 0.0), 1.0):.0%} of the way is missing on held-out data")
     if shift.get("recovered", 0.0) >= CLOSED and shift["won"] >= (wanted := _wanted(shift)):
         return _found(shift, wanted)
     said = f"the inputs of the two parts differ by {shift['apart']:.2g} deviations"

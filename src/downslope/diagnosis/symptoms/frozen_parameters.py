@@ -57,11 +57,13 @@ def frozen_parameters(run: Run) -> Verdict:
         return beside
     if not held:
         return Clear("every parameter that counts gets a gradient and is in the optimizer")
-    count = sum(each["parameters"] for each in held)
+    part: Mapping[str, int] = flow.get("part") or {}
+    count = sum(each["parameters"] for each in held) + sum(part.values())
     share = count / max(flow["parameters"], 1)
-    said = f"{count} of {flow['parameters']} parameters never change ({', '.join(_names(held))})"
+    which = ", ".join([*_names(held), *(f"part of {name}" for name in part)])
+    said = f"{count} of {flow['parameters']} parameters never change ({which})"
     if flow.get("watched"):
-        return _seen(run, flow, said)
+        return _seen(run, flow, said, share)
     how = progress(run)
     if not how.ended_far:
         return Clear(f"{said}, and the run does well without them")
@@ -77,7 +79,7 @@ def frozen_parameters(run: Run) -> Verdict:
     return _finding(run, severity, share, said, held)
 
 
-def _seen(run: Run, flow: Mapping[str, Any], said: str) -> Verdict:
+def _seen(run: Run, flow: Mapping[str, Any], said: str, share: float) -> Verdict:
     """The verdict on somebody's own loop, where nothing was tried.
 
     Beyond doubt is a model that no step changes at all, and a layer that was left out of the optimizer though
@@ -86,7 +88,6 @@ def _seen(run: Run, flow: Mapping[str, Any], said: str) -> Verdict:
     """
     held: Sequence[Mapping[str, Any]] = flow["held"]
     reasons = {str(each["why"]) for each in held}
-    share = sum(each["parameters"] for each in held) / max(flow["parameters"], 1)
     if not flow["trained"] and flow["sure"] and "since" not in flow:
         return _finding(run, "critical", share, said, held)
     how = progress(run)

@@ -55,7 +55,7 @@ def high_bias(run: Run) -> Verdict:
     goal = _goal(run, run.facts["references"])
     bar = BLUNDER if goal else MATERIAL
     won = _won(run)
-    said = f"a plain network comes {gap.short:.0%} of the way further than the best of this model"
+    said = f"a plain network comes {min(gap.short, 1.0):.0%} of the way further than the best of this model"
     if gap.short < bar and not won:
         return Clear(said)
     if not won and unfinished(run) and "too-few-steps" not in (run.facts.get("trials") or {}):

@@ -18,7 +18,7 @@ from downslope.core.edits import Advice, Edit, SetRecipe
 from downslope.core.finding import Evidence, Finding, Severity, Where
 from downslope.core.run import Run
 from downslope.diagnosis.gap import counted_error, gap, unmeasured
-from downslope.diagnosis.progress import SHARES, SOLVED, progress
+from downslope.diagnosis.progress import SHARES, SOLVED, bounded, progress
 from downslope.diagnosis.proof import MATERIAL
 from downslope.diagnosis.symptom import Clear, Unknown, Verdict, symptom
 
@@ -77,7 +77,7 @@ def high_variance(run: Run) -> Verdict:
         return Unknown("what an example is given depends on its batch: no loss of another one compares")
     missing, sure = gap(run, ending, constant)
     risen, best = _risen(run, constant)
-    said = f"{missing:.0%} of the way is missing on validation data ({sure:.1f} standard errors)"
+    said = _said(run, ending, constant, missing, sure)
     if missing < GAP or sure < SURE:
         return Clear(said)
     useless = missing >= USELESS or _goal_missed(run, ending)
@@ -88,7 +88,7 @@ def high_variance(run: Run) -> Verdict:
     if (lost or useless) and not _good_enough(run):
         severity = "warning"
     message = f"Of what was gained on the training data {said}."
-    if missing >= USELESS:
+    if USELESS <= missing <= 1:
         message += " What the model learnt is of next to no use on data that it has not seen."
     if risen >= RISEN:
         message += f" Stopping at step {best} instead of the end keeps {min(risen, 1.0):.0%} of the way."
@@ -109,6 +109,22 @@ def high_variance(run: Run) -> Verdict:
         remedies=_remedies(run, risen, best),
         source=_SOURCE,
     )
+
+
+def _said(
+    run: Run, ending: Mapping[str, Any], constant: Mapping[str, Any], missing: float, sure: float
+) -> str:
+    """How much is missing; of a model that does worse there than a constant guess, that it does."""
+    if missing <= 1:
+        return (
+            f"{max(missing, 0.0):.0%} of the way is missing on validation data ({sure:.1f} standard errors)"
+        )
+    scored = ending.get("train_metric"), ending.get("valid_metric"), constant.get("valid_metric")
+    by = "metric" if bounded(run) and None not in scored else "loss"  # as the gap was measured
+    there, guess = float(ending[f"valid_{by}"]), float(constant[f"valid_{by}"])
+    name = run.metric_name if by == "metric" else by
+    told = f"{name} {there:.4g} there, {guess:.4g} for a constant guess"
+    return f"nothing is left on validation data: {told} ({sure:.1f} standard errors)"
 
 
 def _further(sure: float, risen: float) -> tuple[Evidence, ...]:

@@ -87,7 +87,7 @@ def label_noise(run: Run) -> Verdict:
         ),
         message=f"About {noise:.0%} of the labels look wrong, and the model has learnt them by heart: of "
         f"what was "
-        f"gained in training {missing:.0%} is missing on data it has not seen.",
+        f"gained in training {min(missing, 1.0):.0%} is missing on data it has not seen.",
         remedies=_remedies(run, signal),
         source=_SOURCE,
     )

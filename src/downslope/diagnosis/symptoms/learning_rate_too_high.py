@@ -18,6 +18,7 @@ from downslope.core.edits import SetRecipe
 from downslope.core.finding import Evidence, Finding, Severity, Where
 from downslope.core.run import Run
 from downslope.diagnosis.early import (
+    OPENING,
     QUENCHED,
     RISEN,
     SPIKE,
@@ -158,8 +159,9 @@ def _message(lr: float, sharp: Mapping[str, Any], jump: float, how: Progress, ru
         return f"At lr {lr:.3g} the loss came down and went up again for good."
     if risen(run) > RISEN:
         return f"At lr {lr:.3g} the loss ended {risen(run):.2g} times as high as it began."
-    if killed(run):
-        return f"lr {lr:.3g} threw the weights so far in the first steps that units died of it."
+    if (died := killed(run)) is not None:
+        when = "in the first steps" if died <= OPENING else f"by step {died}"
+        return f"lr {lr:.3g} threw the weights so far {when} that units died of it."
     return f"lr {lr:.3g} keeps the loss from settling."
 
 

@@ -17,9 +17,11 @@ from downslope.core.edits import Advice, Edit, SetRecipe
 from downslope.core.finding import Evidence, Finding, Severity, Where
 from downslope.core.recipe import optimizer_defaults
 from downslope.core.run import Run
+from downslope.diagnosis.clipped import FAINT, Clipped, clipped
 from downslope.diagnosis.early import inflated
 from downslope.diagnosis.progress import Progress, progress
 from downslope.diagnosis.proof import (
+    LEAST,
     MATERIAL,
     answered,
     gain,
@@ -30,6 +32,7 @@ from downslope.diagnosis.proof import (
     trial_of,
     tried,
     trying,
+    won,
 )
 from downslope.diagnosis.rates import best_rate, own_rate, rates_tried
 from downslope.diagnosis.spent import GONE, MOST, Spent, spent, unmeasured
@@ -85,6 +88,8 @@ def learning_rate_too_low(run: Run) -> Verdict:
     if (gone := spent(run)) is not None and (told := _by_schedule(run, gone)) is not None:
         return told
     certain = update < CERTAIN and (how.standing or _unmoved(run, update))
+    if (held := clipped(run)) is not None and (told := _by_clip(run, held, update, certain)) is not None:
+        return told
     if run.facts.get("truncated") and not certain:
         return Unknown("the run was cut short, so that a small rate may still arrive")
     taken = len(run.history.series("train_loss").steps)
@@ -117,6 +122,44 @@ def _by_schedule(run: Run, gone: Spent) -> Verdict | None:
     if severity is None:
         return Clear(refuted(run, "learning-rate-too-low"))
     return _of_schedule(run, gone, severity)
+
+
+def _by_clip(run: Run, held: Clipped, update: float, certain: bool) -> Verdict | None:
+    """The verdict on gradients that are clipped to nothing; None where nothing can be told of it."""
+    if trial_of(run, "learning-rate-too-low") is None and not certain and (not trying(run) or answered(run)):
+        return None
+    severity = settle(run, "learning-rate-too-low", strong=certain)
+    if severity is None:
+        return Clear(refuted(run, "learning-rate-too-low"))
+    lr, norm, recipe = own_rate(run) or math.nan, held.norm, run.recipe
+    edits: list[Edit] = [Advice("clip to a norm of 1 or more (clip_grad_norm_), or not at all")]
+    if recipe is not None:
+        edits = [
+            SetRecipe({"clip_norm": 1.0, "clip_value": None}, {"clip_norm": recipe.clip_norm})
+            if recipe.clip_value is not None
+            else SetRecipe({"clip_norm": 1.0}, {"clip_norm": recipe.clip_norm})
+        ]
+    seen = f" in all {held.looks} sampled steps" if held.looks else ""
+    steps = run.history.series("train_loss").steps
+    return Finding(
+        symptom="learning-rate-too-low",
+        title="gradients clipped to nothing",
+        severity=severity,
+        where=Where(steps=(1, max(1, int(steps[-1])))),
+        evidence=Evidence(
+            name="norm that the gradient is clipped to",
+            value=norm,
+            threshold=FAINT,
+            unit="norm of the whole gradient",
+            provenance="a norm of 1 is usual",
+        ),
+        also=proved(run, "learning-rate-too-low"),
+        message=f"The gradient is clipped to a norm of {norm:.2g}{seen}: at lr {lr:.3g} a step moves the "
+        f"weights by {update:.2g} of their size, and {_came(run, progress(run), update)}. The clip is too "
+        f"tight, not the rate too low.{tried(run, 'learning-rate-too-low')}",
+        remedies=(*edits,),
+        source=_SOURCE,
+    )
 
 
 def _of_schedule(run: Run, gone: Spent, severity: Severity) -> Finding:
@@ -161,7 +204,7 @@ def _steps(run: Run) -> Unknown | Clear | None:
             "a longer run at the same rate comes first: so few steps would go further at any higher rate"
         )
     if gain(longer) >= BOUGHT:
-        return Clear(f"{longer['edit']} at the same rate recovers {gain(longer):.0%} of the way")
+        return Clear(f"{longer['edit']} at the same rate {won(longer)}")
     return None
 
 
@@ -203,7 +246,9 @@ def _unmoved(run: Run, update: float) -> bool:
 def _came(run: Run, how: Progress, update: float) -> str:
     if not how.standing and _unmoved(run, update):
         return f"all of them took the loss from {how.first:.4g} to {how.final:.4g}"
-    return f"the steps were used up {max(how.share or 0.0, 0.0):.0%} of the way"
+    if (how.share or 0.0) < LEAST:
+        return "the steps were used up with nothing gained"
+    return f"the steps were used up {how.share:.0%} of the way"
 
 
 def _zero(run: Run) -> Finding:

@@ -70,7 +70,8 @@ def mode_gap(run: Run) -> Verdict:
     if (random_alone := _drawn(run, modes, sign, float(base))) is not None:
         return random_alone
     share, drawn = lost / way, float(modes["drawn"])
-    said = f"eval mode loses {max(share, 0.0):.0%} of what training mode has gained on the same examples"
+    whole = min(max(share, 0.0), 1.0)
+    said = f"eval mode loses {whole:.0%} of what training mode has gained on the same examples"
     random = drawn > NOISY
     if modes.get("sure", math.inf) < SURE:
         return Clear(f"{said} ({modes['sure']:.1f} standard errors)")

@@ -23,7 +23,8 @@ from downslope.diagnosis.progress import bounded, progress
 from downslope.diagnosis.proof import BLUNDER, gain, proved, settle, trial_of, tried
 from downslope.diagnosis.structure import DIFFERENT, broadcast
 from downslope.diagnosis.surrogate import surrogate
-from downslope.diagnosis.symptom import Clear, Unknown, Verdict, symptom
+from downslope.diagnosis.symptom import Clear, Unknown, Verdict, missing, symptom
+from downslope.diagnosis.uphill import Zero, turned_round, zero
 from downslope.objectives.adapters import Aligned
 from downslope.training.facts.output import BEYOND
 
@@ -38,12 +39,17 @@ _SOURCE = "Goodfellow et al. 2016, section 8.1.2"
     "objective-mismatch",
     title="the objective does not lead where the metric looks",
     order=("output", 1),
-    needs=("objective",),
     explains=("unscaled-targets", "model", "step", "terrain", "generalisation"),
     source=_SOURCE,
 )
 def objective_mismatch(run: Run) -> Verdict:
     """Output and target are broadcast against each other, or the objective's best is not the metric's."""
+    if (name := turned_round(run)) is not None:
+        return _minus(run, name)
+    if (nothing := zero(run)) is not None and (nothing.column or nothing.times or nothing.known):
+        return _zero(run, nothing)
+    if (reason := missing(run, "objective")) is not None:
+        return Unknown(reason)
     objective: Mapping[str, Any] = run.facts["objective"]
     difference = broadcast(objective)
     if difference is not None or objective.get("crossed"):
@@ -81,6 +87,55 @@ def objective_mismatch(run: Run) -> Verdict:
         f"constant guess has {guess:.3g}: going down on this loss does not do what is wanted (a sign turned "
         f"round, labels of other classes, an objective for another kind of target).{_by_trial(run)}",
         remedies=edits,
+        source=_SOURCE,
+    )
+
+
+def _minus(run: Run, name: str) -> Finding:
+    """Of a loss that has a lowest value, and of which the negative was taken."""
+    how = progress(run)
+    edits = () if run.problem is None else tuple(each for each in _stand_in(run) if each.provable)
+    end = f"rose to {abs(how.final):.4g}" if how.final is not None else "left the finite numbers"
+    return Finding(
+        symptom="objective-mismatch",
+        title="the loss is turned round by a minus",
+        severity="critical",
+        evidence=Evidence(
+            name=f"factor of {name} in the loss",
+            value=-1.0,
+            threshold=0.0,
+            provenance=f"{name} is never below 0, and its negative has no lowest value",
+        ),
+        message=f"What is gone down on is minus {name}: it falls without end, while {name} itself {end} from "
+        f"{abs(how.first or 0.0):.4g}. Every step makes the answers worse.{_by_trial(run)}",
+        remedies=(*edits, Advice(f"take the minus away: go down on {name} itself")),
+        source=_SOURCE,
+    )
+
+
+def _zero(run: Run, nothing: Zero) -> Finding:
+    """Of a loss that is 0 whatever the model puts out."""
+    name = nothing.times or str(run.facts["output"]["objective"])
+    if nothing.times:
+        why, do = f"it is {name} times 0", f"take the factor 0 away from {name}"
+    elif nothing.column:
+        why = f"the model puts out one column for the classes of {name}, whose share of them is always 1"
+        do = "a column for each class, or for two classes one and torch.nn.BCEWithLogitsLoss"
+    else:
+        why = f"{name} compares what is the same"
+        do = "check what the loss is handed: the output of the model, and targets that are none of its making"
+    return Finding(
+        symptom="objective-mismatch",
+        title="the loss is 0 whatever the model puts out",
+        severity="critical",
+        evidence=Evidence(
+            name="largest gradient of a sampled step",
+            value=0.0,
+            threshold=0.0,
+            provenance="where the loss is the same for all answers there is none to go down on",
+        ),
+        message=f"The loss is 0 at every step, and so is its gradient: {why}. Nothing can be learnt of it.",
+        remedies=(Advice(do),),
         source=_SOURCE,
     )
 

@@ -40,7 +40,7 @@ def too_few_steps(run: Run) -> Verdict:
     how = progress(run)
     if (left := _left_out(run)) is not None:
         return left
-    said = f"over its last fifth the loss fell by {max(how.falling, 0.0):.1%} of the way"
+    said = f"over its last fifth the loss fell by {min(max(how.falling, 0.0), 1.0):.1%} of the way"
     if not unfinished(run):
         return Clear(said)
     if run.facts.get("truncated"):

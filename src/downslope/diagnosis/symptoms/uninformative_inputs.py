@@ -19,8 +19,8 @@ from downslope.core.edits import Advice
 from downslope.core.finding import Evidence, Finding
 from downslope.core.run import Run
 from downslope.diagnosis.gap import held_out_error, held_out_share
-from downslope.diagnosis.progress import table
-from downslope.diagnosis.symptom import Clear, Unknown, Verdict, symptom
+from downslope.diagnosis.progress import progress, table
+from downslope.diagnosis.symptom import Clear, Unknown, Verdict, missing, symptom
 
 CHANCE = 3.0
 """Deviations of chance from which a ranking tells something for sure; one in 700 by chance alone."""
@@ -47,7 +47,6 @@ _SOURCE = "Ojala and Garriga 2010"
     "uninformative-inputs",
     title="the inputs say nothing about the target",
     order=("data", 2),
-    needs=("signal",),
     explains=(
         "label-noise", "class-imbalance", "unscaled-inputs", "model", "step", "terrain", "generalisation",
     ),
@@ -55,6 +54,10 @@ _SOURCE = "Ojala and Garriga 2010"
 )  # fmt: skip
 def uninformative_inputs(run: Run) -> Verdict:
     """Neither the run, nor what was tried beside it, nor trees of our own beat a guess on held-out data."""
+    if table(run, "data").get("same") and (how := progress(run)).standing and not how.diverged:
+        return _same()
+    if (reason := missing(run, "signal")) is not None:
+        return Unknown(reason)
     signal: Mapping[str, Any] = run.facts["signal"]
     said = f"cross-validated trees rank the targets {signal['z']:.1f} deviations above chance"
     if signal["z"] >= CHANCE:
@@ -83,7 +86,7 @@ def uninformative_inputs(run: Run) -> Verdict:
     # loss of the best epoch that is no lower than a constant's says by itself that nothing was told.
     by_loss = held_out_share(run, by_loss=True)
     if best > guessing and (by_loss is None or by_loss > TOLD):
-        return Clear(f"{said}, but something got {best:.0%} of the way on held-out data")
+        return Clear(f"{said}, but something got {min(best, 1.0):.0%} of the way on held-out data")
     watched = signal.get("watched")
     return Finding(
         symptom="uninformative-inputs",
@@ -104,6 +107,28 @@ def uninformative_inputs(run: Run) -> Verdict:
         ),
         remedies=(
             Advice("check that inputs and targets belong together row by row, and that no feature was lost"),
+        ),
+        source=_SOURCE,
+    )
+
+
+def _same() -> Finding:
+    """Of examples that differ in their targets and in nothing else."""
+    return Finding(
+        symptom="uninformative-inputs",
+        title="all examples have the same inputs",
+        severity="critical",
+        evidence=Evidence(
+            name="examples whose inputs differ from the first one's",
+            value=0.0,
+            threshold=0.0,
+            unit="examples",
+            provenance="of equal inputs any model makes equal outputs: a constant",
+        ),
+        message="All examples have the same inputs, and their targets differ: the model can only answer all "
+        "of them alike, and a constant guess is the best there is.",
+        remedies=(
+            Advice("look at the inputs as the model is given them: one row, or a constant, stands for all"),
         ),
         source=_SOURCE,
     )

@@ -21,7 +21,7 @@ from downslope.diagnosis.progress import progress, table
 from downslope.diagnosis.proof import proved, refuted, settle, tried, trying
 from downslope.diagnosis.rates import own_rate
 from downslope.diagnosis.structure import barred
-from downslope.diagnosis.symptom import STEPS, Clear, Unknown, Verdict, symptom
+from downslope.diagnosis.symptom import STEPS, Clear, Unknown, Verdict, missing, symptom
 
 LARGE = 5.0
 """Root mean square of a feature beyond which it counts as unscaled: 5 times that of a standardised one."""
@@ -46,12 +46,14 @@ _PROVENANCE = "convention: inputs with mean 0 and deviation 1 (LeCun et al. 1998
     "unscaled-inputs",
     title="inputs of the wrong scale",
     order=("data", 1),
-    needs=("features",),
     explains=("unstable-objective", "model", "terrain", *STEPS, "high-bias"),
     source=_SOURCE,
 )
 def unscaled_inputs(run: Run) -> Verdict:
     """A feature's scale or offset is far from 1, and it costs the run a material share of its way."""
+    if (reason := missing(run, "features")) is not None:
+        same = table(run, "data").get("same")
+        return Unknown("all examples have the same inputs: they have no scale" if same else reason)
     features: Mapping[str, Any] = run.facts["features"]
     name, value, limit, excess = _furthest(features)
     if excess < 1:

@@ -12,7 +12,7 @@ from downslope.core.edits import StandardiseInputs, StandardiseTargets, WhitenIn
 from downslope.core.problem import Problem
 from downslope.core.sources import Memory, Source
 from downslope.data.gaps import gaps
-from downslope.data.inspect import MOST_TOLD, facts, sampled
+from downslope.data.inspect import MOST_TOLD, facts, same, sampled
 from downslope.training.facts.sample import SCORED, drawn, sample
 
 
@@ -27,12 +27,15 @@ def measure(problem: Problem, *, finite: bool = False) -> dict[str, Any]:
         What `downslope.data.facts` says of the first input and the target; ``non_finite``,
         ``target_non_finite``, ``valid_non_finite`` and ``valid_target_non_finite`` with the ``place`` of the
         ``first`` in words, and the first ``places`` (``file``, ``at``, ``said``, ``value``);
-        ``size``, ``valid_n``, ``standardised_targets``.
+        ``size``, ``valid_n``, ``standardised_targets``; ``same``, whether the examples differ in targets and
+        not in inputs.
     """
     train, valid = problem.train_source, problem.valid_source
     held = _held(train)
     args, kwargs, target = problem.splitter(held.batch)
     found = facts((*args, *kwargs.values()), target, finite=finite)
+    given = batches.tensors((args, kwargs))
+    found["same"] = len(given) == 1 and given[0].dim() > 0 and same(given[0], target)
     if not finite:
         found |= _non_finite(problem, train, held, "train", "")
     if valid is not None:
