@@ -108,7 +108,7 @@ class Diagnosis:
             return "nothing wrong was seen in what could be judged; whether anything was learnt is not known"
         if unknown(self.run):
             return (
-                "something that was compared came much further, and the budget ended before its causes could "
+                "something that was compared came much further, and the time ended before its causes could "
                 'be tried: why is not known (a budget in steps, such as "1000 steps", leaves none out)'
             )
         if self.root is None and unmeasured(self.run) is not None:

@@ -28,7 +28,7 @@ LATE = ("step", "terrain", "generalisation")
 CERTAIN = ("stale-gradients",)
 """Facts that hold after two steps as after a million, whatever group they are of."""
 
-NO_TIME = "the budget ended before it could be tried"
+NO_TIME = "the time ended before it could be tried"
 
 HALF = 0.5
 """Share of the way to what is reachable under which a run that could not be examined is not called healthy:
