@@ -153,3 +153,13 @@ def test_a_sure_model_that_was_trained_before_is_no_fault() -> None:
     made: Run = run(np.zeros(200))
     made.facts["output"]["shape"] = [10]
     assert "objective-mismatch" not in judge(made).symptoms
+
+
+def test_a_loss_by_hand_that_is_0_from_the_start_is_told_and_blamed_for_nothing(tmp_path: Path) -> None:
+    loss = "(out.log_softmax(1)[:, 0] * (C[at] - C[at])).mean()"
+    assert root(tmp_path, loss) is None
+    found, _ = watch_script(tmp_path / "train.py", (), trials=0.0)
+    assert found is not None
+    told = next(each for each in found.findings if each.symptom == "objective-mismatch")
+    assert told.severity == "info"
+    assert "advantages" in told.message

@@ -43,6 +43,11 @@ class Zero(NamedTuple):
     """Whether it is a named loss of numbers, 0 only where outputs and targets agree to the last digit. One of
     classes is 0 too where a model that was trained before is sure of all."""
 
+    @property
+    def sure(self) -> bool:
+        """Whether it is a fault beyond doubt."""
+        return self.column or bool(self.times) or self.known
+
 
 def turned_round(run: Run) -> str | None:
     """The named loss of which the run went down the negative, and away from the answers; None otherwise.

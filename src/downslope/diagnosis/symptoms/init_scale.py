@@ -109,7 +109,7 @@ def _measured(run: Run, layers: Sequence[Mapping[str, Any]]) -> list[tuple[Evide
     first, base = run.facts["start"].get("loss"), table(run, "constant").get("loss")
     if first is not None and base is not None and base > 0 and not _data_explains(run):
         rows.append(
-            _row("first loss in those of a constant guess", first / base, FIRST, first / base / FIRST, None)
+            _row("loss in multiples of a constant guess's", first / base, FIRST, first / base / FIRST, None)
         )
     return rows
 

@@ -46,7 +46,7 @@ def objective_mismatch(run: Run) -> Verdict:
     """Output and target are broadcast against each other, or the objective's best is not the metric's."""
     if (name := turned_round(run)) is not None:
         return _minus(run, name)
-    if (nothing := zero(run)) is not None and (nothing.column or nothing.times or nothing.known):
+    if (nothing := zero(run)) is not None and (nothing.sure or progress(run).standing):
         return _zero(run, nothing)
     if (reason := missing(run, "objective")) is not None:
         return Unknown(reason)
@@ -115,8 +115,11 @@ def _minus(run: Run, name: str) -> Finding:
 
 def _zero(run: Run, nothing: Zero) -> Finding:
     """Of a loss that is 0 whatever the model puts out."""
-    name = nothing.times or str(run.facts["output"]["objective"])
-    if nothing.times:
+    name = nothing.times or str((run.facts.get("output") or {}).get("objective"))
+    if not nothing.sure:
+        why = "every term of it is 0, by a factor (advantages, weights, a mask) or by a margin that is kept"
+        do = "look at what the loss is multiplied by: advantages, weights or a mask that are all 0"
+    elif nothing.times:
         why, do = f"it is {name} times 0", f"take the factor 0 away from {name}"
     elif nothing.column:
         why = f"the model puts out one column for the classes of {name}, whose share of them is always 1"
@@ -127,7 +130,7 @@ def _zero(run: Run, nothing: Zero) -> Finding:
     return Finding(
         symptom="objective-mismatch",
         title="the loss is 0 whatever the model puts out",
-        severity="critical",
+        severity="critical" if nothing.sure else "info",
         evidence=Evidence(
             name="largest gradient of a sampled step",
             value=0.0,
