@@ -19,7 +19,7 @@ from downslope.core.edits import Advice, Edit, SetObjective
 from downslope.core.finding import Evidence, Finding
 from downslope.core.run import Run
 from downslope.diagnosis.named import named
-from downslope.diagnosis.progress import bounded, progress
+from downslope.diagnosis.progress import bounded, progress, table
 from downslope.diagnosis.proof import BLUNDER, gain, proved, settle, trial_of, tried
 from downslope.diagnosis.structure import DIFFERENT, broadcast
 from downslope.diagnosis.surrogate import surrogate
@@ -115,7 +115,7 @@ def _minus(run: Run, name: str) -> Finding:
 
 def _zero(run: Run, nothing: Zero) -> Finding:
     """Of a loss that is 0 whatever the model puts out."""
-    name = nothing.times or str((run.facts.get("output") or {}).get("objective"))
+    name = nothing.times or str(table(run, "output").get("objective"))
     if not nothing.sure:
         why = "every term of it is 0, by a factor (advantages, weights, a mask) or by a margin that is kept"
         do = "look at what the loss is multiplied by: advantages, weights or a mask that are all 0"
