@@ -19,6 +19,7 @@ from downslope.core.run import Run
 from downslope.diagnosis.bare import no_layer
 from downslope.diagnosis.progress import progress, table
 from downslope.diagnosis.proof import proved, refuted, settle, tried
+from downslope.diagnosis.spent import spent
 from downslope.diagnosis.symptom import STEPS, Clear, Unknown, Verdict, symptom
 
 LARGE = 4.0
@@ -69,7 +70,9 @@ def init_scale(run: Run) -> Verdict:
         return Clear(f"gains of the layers {min(gains):.2g} to {max(gains):.2g}")
     if not progress(run).ended_far:
         return Clear(f"{evidence}, but the run does well with it")
-    severity = settle(run, "init-scale", strong=excess > CERTAIN and progress(run).standing)
+    severity = settle(
+        run, "init-scale", strong=excess > CERTAIN and progress(run).standing and not _unmoved(run)
+    )
     if severity is None:
         return Clear(f"{evidence}; {refuted(run, 'init-scale')}")
     return Finding(
@@ -84,6 +87,15 @@ def init_scale(run: Run) -> Verdict:
         remedies=(Reinitialise("auto"), Reinitialise("xavier")),  # the second starts smaller
         source=_SOURCE,
     )
+
+
+def _unmoved(run: Run) -> bool:
+    """Whether a schedule took the rate away at once, before any step could have mended a start.
+
+    Any start stands where nothing moves it, and a sound rate brings most of them down.
+    """
+    gone = spent(run)
+    return gone is not None and gone.starved(progress(run))
 
 
 def _loose(run: Run) -> Sequence[Mapping[str, Any]]:
