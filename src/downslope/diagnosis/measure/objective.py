@@ -241,7 +241,7 @@ def _descend(value: Callable[[Tensor], Tensor], start: Tensor, unit: float) -> T
     The value is taken in multiples of its first: a squared error of targets of 1e9 has slopes beyond what a
     line search in single precision can follow.
     """
-    moved = torch.zeros_like(start).requires_grad_()
+    moved = torch.zeros_like(start, memory_format=torch.contiguous_format).requires_grad_()
     rule = torch.optim.LBFGS([moved], max_iter=_ROUNDS, line_search_fn="strong_wolfe")
     first = abs(float(value(start).detach()))
     scale = first if unit > 1 and 0 < first < math.inf else 1.0

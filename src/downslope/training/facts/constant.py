@@ -172,7 +172,8 @@ def _start(like: Tensor, target: Any) -> Tensor:
 
 def _descend(value: Any, start: Tensor) -> Tensor | None:
     """The lowest point found, or None where the value goes on falling or leaves the finite numbers."""
-    free = start.clone().requires_grad_()
+    # An output may be a turned view of another, such as (n, classes, steps); L-BFGS wants one without gaps.
+    free = start.clone(memory_format=torch.contiguous_format).requires_grad_()
     loss = value(free)
     if loss.requires_grad and bool(torch.isfinite(loss)):
         (slope,) = torch.autograd.grad(loss, free)
