@@ -245,6 +245,44 @@ def test_values_that_are_not_finite_are_found_in_inputs_and_in_targets_of_square
         assert alarms(found) == ["non-finite-data"], str(found)
 
 
+FACTORS = """
+I = torch.randint(60, (3000,)); J = torch.randint(40, (3000,))
+R = (torch.randn(60, 4)[I] * torch.randn(40, 4)[J]).sum(1)
+U, V = (torch.zeros(60, 4), torch.zeros(40, 4))
+U += NOISE * torch.randn(60, 4); V += NOISE * torch.randn(40, 4)
+U.requires_grad_(); V.requires_grad_(); b = torch.zeros(60, requires_grad=True)
+for step in range(300):
+    loss = ((U[I] * V[J]).sum(1) + b[I] - R).pow(2).mean()
+    loss.backward(); descend([U, V, b], 10.0)
+"""
+
+
+def test_factors_that_are_zero_to_the_end_are_named_and_small_random_ones_are_not(tmp_path: Path) -> None:
+    sick = watched(tmp_path, FACTORS.replace("NOISE", "0"))
+    assert alarms(sick) == ["symmetric-init"], str(sick)
+    assert set(sick.findings[0].where.modules) == {"U", "V"}
+    assert "zero from the first step to the last" in sick.findings[0].message
+    assert not alarms(watched(tmp_path, FACTORS.replace("NOISE", "0.1")))
+
+
+def test_one_factor_at_zero_is_no_fault(tmp_path: Path) -> None:
+    twin = watched(tmp_path, FACTORS.replace("U += NOISE *", "U += 0 *").replace("NOISE", "0.3"))
+    assert not alarms(twin), str(twin)
+
+
+def test_a_rate_that_throws_a_linear_model_off_is_not_put_down_to_its_start(tmp_path: Path) -> None:
+    line = (
+        "X = torch.randn(640, 40)\nY = X @ torch.randn(40, 1) / 6\n"
+        "w = (3 * torch.randn(40, 1)).requires_grad_()\n"
+        "for step in range(60):\n"
+        "    loss = ((X @ w - Y) ** 2).mean(); loss.backward(); descend([w], RATE)\n"
+    )
+    sick = watched(tmp_path, line.replace("RATE", "2.0"))
+    assert alarms(sick)[:1] == ["learning-rate-too-high"], str(sick)
+    assert "init-scale" not in alarms(sick), str(sick)
+    assert not alarms(watched(tmp_path, line.replace("RATE", "0.2")))
+
+
 def test_dead_units_are_named_of_clamped_columns_too(tmp_path: Path) -> None:
     body = RAW + AS_COLUMNS.replace("torch.relu(V1 @ x.T + c1)", "(V1 @ x.T + c1 - 30).clamp(min=0)")
     found = watched(tmp_path, body + BY_HAND)

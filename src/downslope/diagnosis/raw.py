@@ -20,6 +20,7 @@ from downslope.diagnosis.loose import Loose, named
 from downslope.diagnosis.measure.start import layer_hook
 from downslope.diagnosis.settings import parameters_of
 from downslope.diagnosis.track import Track
+from downslope.diagnosis.zeroed import Zeroed
 from downslope.training.probes import ROWS, Observer
 
 FEWEST = 8
@@ -79,6 +80,8 @@ class Raw:
                 self._misses += 1
                 if eye.observers:
                     eye.blind = OUTSIDE
+                    held = [each.inner for each in eye.observers.values()]
+                    self._track.zeroed = Zeroed(dict(p for each in held for p in each.named_parameters()))
                 return False
             observer = self._observer(graph)
             if observer is None:

@@ -26,6 +26,7 @@ from downslope.diagnosis.measure import alike
 from downslope.diagnosis.origin import left_behind
 from downslope.diagnosis.pace import Pace
 from downslope.diagnosis.settings import parameters_of, rates_of, settings_of
+from downslope.diagnosis.zeroed import Zeroed
 from downslope.training.choices import ProbeTimes
 from downslope.training.environment import environment
 from downslope.training.recorder import Recorder
@@ -90,6 +91,7 @@ class Track:
         self.bad: dict[str, Any] = {}
         self.holding = Holding(self.optimizers, strangers=self.eye.strangers)
         self._leftover = Leftover()
+        self.zeroed: Zeroed | None = None
         self._wake: float = 0
         self._inquest: Inquest | None = None
         self._recorder = Recorder(self.run)
@@ -322,6 +324,8 @@ class Track:
                 facts["nonfinite"] = {"step": int(losses.steps[first]), "what": "loss", "module": None}
         elif "nonfinite" in facts:  # a loss that came back, as under a GradScaler
             facts["nonfinite_once"] = facts.pop("nonfinite")
+        if "start" not in facts and self.zeroed is not None and (rows := self.zeroed.measured(run)):
+            facts["start"] = {"loss": None, "layers": [], "norms": [], "matrices": rows}
         if "start" in facts and len(losses.values) and losses.steps[0] <= 1:
             first_loss = float(losses.values[0])
             facts["start"]["loss"] = first_loss if math.isfinite(first_loss) else None

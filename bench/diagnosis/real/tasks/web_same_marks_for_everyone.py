@@ -1,4 +1,5 @@
-""" "Tensorflow Regression Model Giving Same Prediction Every Time" (Stack Overflow, as kept in Nemotron-CC-Math)
+""" "Tensorflow Regression Model Giving Same Prediction Every Time" (Stack Overflow;
+kept in https://huggingface.co/datasets/nvidia/Nemotron-CC-Math-v1)
 
 A student's marks out of 50 from the hours slept, studied, spent on screens and played the day before: two
 sigmoid units, a sigmoid at the end, times 50, squared error, gradient descent at 0.05, weights drawn from

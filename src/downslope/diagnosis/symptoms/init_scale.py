@@ -70,6 +70,8 @@ def init_scale(run: Run) -> Verdict:
         return Clear(f"gains of the layers {min(gains):.2g} to {max(gains):.2g}")
     if not progress(run).ended_far:
         return Clear(f"{evidence}, but the run does well with it")
+    if _single(run, layers) and _rose(run):
+        return Clear(f"{evidence}, but of a single matrix the start does not say which rate is stable")
     severity = settle(
         run, "init-scale", strong=excess > CERTAIN and progress(run).standing and not _unmoved(run)
     )
@@ -96,6 +98,24 @@ def _unmoved(run: Run) -> bool:
     """
     gone = spent(run)
     return gone is not None and gone.starved(progress(run))
+
+
+def _single(run: Run, layers: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether the model is linear in all that it has: one matrix, and nothing that bends behind it.
+
+    Then the curvature of the squared error is that of the inputs, wherever the weights begin, and that of
+    the cross-entropy is largest where they are small: a loss that rises is the step's doing.
+    """
+    bends: Mapping[str, Any] = run.facts.get("activations") or {}
+    return len(layers) + len(_loose(run)) == 1 and not bends
+
+
+def _rose(run: Run) -> bool:
+    """Whether the run ended above its first loss."""
+    how = progress(run)
+    if how.diverged or how.first is None or how.final is None:
+        return how.diverged
+    return how.final < how.first if run.maximize else how.final > how.first
 
 
 def _loose(run: Run) -> Sequence[Mapping[str, Any]]:

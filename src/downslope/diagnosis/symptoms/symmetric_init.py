@@ -45,7 +45,9 @@ def symmetric_init(run: Run) -> Verdict:
     recurrent = _recurrent(held)
     bare = [each for each in held if each.get("bare")]
     # As with layers, the last may start at zero; the order is that of definition.
-    recurrent += [str(each["name"]) for each in (bare if layers else bare[:-1]) if each["alike"]]
+    stuck_at_zero = [str(each["name"]) for each in bare if each.get("stuck")]
+    hidden_bare = bare if layers or stuck_at_zero else bare[:-1]
+    recurrent += [str(each["name"]) for each in hidden_bare if each["alike"]]
     if not hidden and not held:
         none = "no hidden layer: no units that could be alike"
         return Clear(none) if layers else Unknown(no_layer(run))
@@ -59,10 +61,11 @@ def symmetric_init(run: Run) -> Verdict:
     if parted and not trying(run):
         return Clear(f"{said}, and are different at the end")
     one = [str(each["name"]) for each in alike if _one(run, str(each["name"]))]
-    suffers = how.ended_far or (one and how.share is None and not how.solved)
+    certain = bool(one or stuck_at_zero)
+    suffers = how.ended_far or (certain and how.share is None and not how.solved)
     if not suffers and not (stuck(run) and trying(run) and not how.solved):
         return Clear(f"{said}, but the run does well all the same")
-    severity = settle(run, "symmetric-init", strong=bool(one) or (how.standing and not parted))
+    severity = settle(run, "symmetric-init", strong=certain or (how.standing and not parted))
     if severity is None:
         return Clear(f"{said}; {refuted(run, 'symmetric-init')}")
     still = ""
@@ -82,10 +85,24 @@ def symmetric_init(run: Run) -> Verdict:
             provenance="equal units get equal gradients",
         ),
         also=proved(run, "symmetric-init"),
-        message=f"All units of {', '.join(names)} have the same weights before the first step, so they learn "
-        f"the same thing.{still}{tried(run, 'symmetric-init')}",
+        message=(_zeros(stuck_at_zero) if stuck_at_zero else _told(names) + still)
+        + tried(run, "symmetric-init"),
         remedies=(Reinitialise("auto"),),
         source=_SOURCE,
+    )
+
+
+def _told(names: Sequence[str]) -> str:
+    return (
+        f"All units of {', '.join(names)} have the same weights before the first step, so they learn the "
+        "same thing."
+    )
+
+
+def _zeros(names: Sequence[str]) -> str:
+    return (
+        f"{', '.join(names)} are zero from the first step to the last, and so is every gradient of theirs: "
+        "each is a multiple of another."
     )
 
 
