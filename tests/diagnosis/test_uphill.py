@@ -71,21 +71,32 @@ def test_losses_that_have_a_minus_and_lead_down_are_sound(loss: str, tmp_path: P
     assert root(tmp_path, loss) is None
 
 
+MODEL = {"0": {"parameters": 9, "norm": False}}
+
+
 def test_advantages_of_either_sign_and_an_adversary_are_none() -> None:
     made = run(
-        np.geomspace(2.3, 300, 200), turned={"name": "cross_entropy", "steps": 9, "minus": 9, "nil": 0}
+        np.geomspace(2.3, 300, 200),
+        modules=MODEL,
+        turned={"name": "cross_entropy", "steps": 9, "minus": 9, "nil": 0},
     )
     assert turned_round(made) == "cross_entropy"
     for changes in ({"foreign": True}, {"rivals": 1}, {"start": {"loss": 0.2, "layers": []}}):
-        other = run(np.geomspace(2.3, 300, 200), turned=made.facts["turned"], **changes)
+        other = run(np.geomspace(2.3, 300, 200), modules=MODEL, turned=made.facts["turned"], **changes)
         assert (
             turned_round(other) is None
         )  # another model's output, a player against it, forgetting on purpose
     for minus in (8, 0):
         assert (
-            turned_round(run(np.geomspace(2.3, 300, 200), turned=made.facts["turned"] | {"minus": minus}))
+            turned_round(
+                run(
+                    np.geomspace(2.3, 300, 200), modules=MODEL, turned=made.facts["turned"] | {"minus": minus}
+                )
+            )
             is None
         )
+    bare = run(np.geomspace(2.3, 300, 200), turned=made.facts["turned"])
+    assert turned_round(bare) is None  # an input that is trained to fool a model
     assert turned_round(run(turned=made.facts["turned"])) is None  # it stands: nothing was driven up
 
 

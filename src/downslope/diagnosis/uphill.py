@@ -63,6 +63,8 @@ def turned_round(run: Run) -> str | None:
         return None
     if run.facts.get("foreign") or run.facts.get("rivals") or run.maximize:
         return None
+    if not table(run, "modules"):  # what is trained is no model: an input that is to fool one, it may be
+        return None
     how = progress(run)
     if how.first is None:
         return None
