@@ -325,7 +325,7 @@ class Track:
         elif "nonfinite" in facts:  # a loss that came back, as under a GradScaler
             facts["nonfinite_once"] = facts.pop("nonfinite")
         if "start" not in facts and self.zeroed is not None and (rows := self.zeroed.measured(run)):
-            facts["start"] = {"loss": None, "layers": [], "norms": [], "matrices": rows}
+            facts |= {"start": {"loss": None, "layers": [], "norms": [], "matrices": rows}}
         if "start" in facts and len(losses.values) and losses.steps[0] <= 1:
             first_loss = float(losses.values[0])
             facts["start"]["loss"] = first_loss if math.isfinite(first_loss) else None

@@ -53,7 +53,7 @@ class Zeroed:
 
 
 def _row(name: str, count: int) -> dict[str, Any]:
-    scale = {"gain": 0.0, "most": 0.0, "lean": 0.0, "count": count}
+    scale: dict[str, Any] = {"gain": 0.0, "most": 0.0, "lean": 0.0, "count": count}
     return scale | {
         "name": name, "module": "model", "recurrent": False, "bare": True, "alike": True, "trainable": True,
         "stuck": True,
