@@ -152,6 +152,43 @@ def test_a_diagnosis_cuts_a_run_without_end_by_its_time_and_says_so() -> None:
     assert f"cut to {taken} of an unknown number of steps" in str(found)
 
 
+@pytest.mark.usefixtures("few")
+def test_a_diagnosis_cuts_a_first_epoch_without_end_by_its_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streams, "LONG_EPOCH", 70)
+    recipe = ds.Recipe(optimizer="sgd", lr=0.02, epochs=2, batch_size=10)
+    problem = regression(train=Endless(), valid=None)
+    found = ds.diagnose(problem, recipe, budget="8s", folder=False, progress=False)
+    assert found.run.summary["steps"] == 70
+    assert "had not ended after 70 steps" in str(found)
+    assert "steps=... in place of epochs=2" in str(found)
+    assert found.healthy, str(found)
+
+
+@pytest.mark.usefixtures("few")
+def test_a_fit_in_epochs_says_first_that_the_data_tells_no_length_and_ends_at_last(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(streams, "LONG_EPOCH", 30)
+    monkeypatch.setattr(streams, "LONGEST_EPOCH", 90)
+    problem = regression(train=Endless(), valid=None)
+    with caplog.at_level(logging.WARNING, "downslope"):
+        run = ds.fit(problem, ds.Recipe(epochs=2, batch_size=10, lr=0.01), folder=False, progress=False)
+    assert (run.status, run.summary["steps"]) == ("done", 90)
+    first, *rest = [each.message for each in caplog.records]
+    assert "each of the epochs=2 lasts until the data ends" in first
+    assert "give steps=... in place of epochs" in first
+    assert any("the run ends here and is kept" in each for each in rest)
+
+
+def test_a_stream_with_an_end_longer_than_a_long_epoch_keeps_its_later_epochs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(streams, "LONG_EPOCH", 20)
+    recipe = ds.Recipe(optimizer="sgd", lr=0.02, epochs=4, batch_size=10)
+    found = ds.diagnose(regression(train=Endless(rounds=3), valid=None), recipe, folder=False, progress=False)
+    assert found.run.summary["steps"] == 4 * 3 * 6
+
+
 def test_a_stream_that_ends_is_diagnosed_whole() -> None:
     recipe = ds.Recipe(optimizer="sgd", lr=0.02, epochs=2, batch_size=10)
     found = ds.diagnose(regression(train=Endless(rounds=3), valid=None), recipe, folder=False, progress=False)

@@ -43,6 +43,7 @@ from downslope.training.facts import record
 from downslope.training.facts.sample import scored
 from downslope.training.fit import fit
 from downslope.training.optimizer import settled
+from downslope.training.streams import LONG_EPOCH
 
 MOST = 0.7
 """Share of the time that is left which the run may take, where a few timed steps foretold too little."""
@@ -143,7 +144,8 @@ class _Session(Turns):
         known = held.steps is not None or self.length is not None
         spoken = min(held.seconds, MOST * left) if known else MOST * left
         about = "about" if known else "at most"
-        self._say(f"{about} {spoken:.0f} s for the run, {_in_all(left, 2 * spoken + PROMISED)}")
+        first = "" if known else f" (an epoch without an end is cut after {LONG_EPOCH} batches)"
+        self._say(f"{about} {spoken:.0f} s for the run{first}, {_in_all(left, 2 * spoken + PROMISED)}")
         facts = self.run.facts
         begun = time.monotonic()
         self.run = fit(
@@ -154,7 +156,7 @@ class _Session(Turns):
         self.run.facts = self.run.facts | facts
         if (cut := self.run.facts.get("cut")) is not None:
             self.length = int(cut["steps"])
-            self._tell_cut(self.length, held.steps)
+            self._tell_cut(self.length, held.steps, endless=cut["seconds"] is None)
         if self.run.status == "diverged" and held.steps is None and self.length is None:
             left = 0.1 * self.budget.left / held.per_step
             self.length = max(int(self.run.summary["steps"]), int(min(left, TRIED)))
@@ -177,11 +179,15 @@ class _Session(Turns):
         self._tell_cut(allowed, steps)
         return self.recipe.edit(steps=allowed)
 
-    def _tell_cut(self, steps: int, whole: int | None) -> None:
-        self.notes = [
-            f"The run was cut to {steps} of {whole or 'an unknown number of'} steps by the budget: "
-            "what comes later is not judged."
-        ]
+    def _tell_cut(self, steps: int, whole: int | None, *, endless: bool = False) -> None:
+        why = f"The run was cut to {steps} of {whole or 'an unknown number of'} steps by the budget"
+        if endless:
+            asked = f"epochs={self.recipe.epochs or 1}"
+            why = (
+                f"The data tells no length, and its first epoch had not ended after {steps} steps: the run was "
+                f"cut there; steps=... in place of {asked} says how long it is to be"
+            )
+        self.notes = [f"{why}: what comes later is not judged."]
         self.run.facts["truncated"] = True
 
     def _measure_ending(self) -> None:

@@ -30,7 +30,7 @@ from downslope.training.recorder import Recorder
 from downslope.training.state import OnProbe, StepState
 from downslope.training.stochastic import StepRandomness
 from downslope.training.stopping import Watchman, stoppable
-from downslope.training.streams import STREAMED_EPOCH, tell_long
+from downslope.training.streams import STREAMED_EPOCH, endless, tell_open
 
 MOST_EVALUATIONS = 500
 """Evaluations over a run without patience; full-batch runs with thousands of epochs skip some."""
@@ -81,7 +81,7 @@ class Loop:
         self.random = StepRandomness(state.model, recipe.seed)
         self.bfloat16 = state.run.choices.get("precision") == "bfloat16"
         self.dtype = next(state.model.parameters()).dtype
-        self.stopped = self.late = False
+        self.stopped = self.late = self.endless = False
         self.position, self.earlier, self.saves = 0, 0.0, SaveTimes()
         self._restores = isinstance(state.model, Adapted) and state.model.transforms_target
         self._needs_closure = isinstance(state.optimizer, torch.optim.LBFGS)
@@ -91,6 +91,7 @@ class Loop:
     def go(self, *, resume: bool) -> None:
         """Train until the recipe, the goal, patience, the user or the numbers say stop."""
         state, run = self.state, self.state.run
+        tell_open(self.train, self.total, state.recipe.epochs or 1)
         if resume:
             self._resume()
         self.begun, self.ends = time.monotonic(), time.monotonic() + self.seconds
@@ -108,7 +109,8 @@ class Loop:
             if run.status == "running":
                 run.status = "interrupted" if self.stopped else "done"
             if self.late and run.status == "done" and state.step != self.total:
-                self.recorder.fact("cut", {"seconds": self.seconds, "steps": state.step, "of": self.total})
+                limit = None if self.endless else self.seconds
+                self.recorder.fact("cut", {"seconds": limit, "steps": state.step, "of": self.total})
             self.recorder.flush()
             self._end()
             self._tell()
@@ -149,11 +151,11 @@ class Loop:
             loss = self._step(batch)
             self.position += 1
             losses.append(loss)
-            tell_long(self.total, state.epoch, self.position)
             bar.update(state.step, f"loss {loss:.4g}")
             self.recorder.flush(force=False)
             self._midway()
-            self.late = time.monotonic() > self.ends
+            self.endless = endless(self.total, state.epoch, self.position, self.seconds)
+            self.late = self.endless or time.monotonic() > self.ends
             if state.run.status != "running" or self.stopped or state.step == recipe.steps or self.late:
                 break
         if self.stopped or state.run.status != "running" or not losses:
