@@ -267,8 +267,12 @@ class Recipe(BaseModel):
     def __str__(self) -> str:
         return self.describe()
 
-    def describe(self) -> str:
-        """One line: optimizer, rate, settings, batch, what differs from the defaults."""
+    def describe(self, batch: int | str | None = None) -> str:
+        """One line: optimizer, rate, settings, batch, what differs from the defaults.
+
+        Args:
+            batch: Examples a step where the data's own batches win; None for those of the recipe.
+        """
         name = (
             self.optimizer
             if isinstance(self.optimizer, str)
@@ -289,7 +293,7 @@ class Recipe(BaseModel):
         default = "" if "optimizer" in self.said else " (the default)"
         groups = f" {len(self.groups)} groups{self._spans()}" if self.groups else ""
         return ", ".join(
-            [f"{name}{default}{rate}{settings}{decay}{groups}", f"batch {self.batch_size}", *rest]
+            [f"{name}{default}{rate}{settings}{decay}{groups}", f"batch {batch or self.batch_size}", *rest]
         )
 
     def _spans(self) -> str:

@@ -184,8 +184,8 @@ class _Session(Turns):
         if endless:
             asked = f"epochs={self.recipe.epochs or 1}"
             why = (
-                f"The data tells no length, and its first epoch had not ended after {steps} steps: the run was "
-                f"cut there; steps=... in place of {asked} says how long it is to be"
+                f"The data tells no length, and its first epoch had not ended after {steps} steps: the run "
+                f"was cut there; steps=... in place of {asked} says how long it is to be"
             )
         self.notes = [f"{why}: what comes later is not judged."]
         self.run.facts["truncated"] = True

@@ -118,6 +118,8 @@ class Diagnosis:
             return "no fault is certain, but most of the model never changes, and it has not come far"
         if self.healthy and self.verdict.startswith("ENDED FAR"):
             return "no cause was found, though something that was compared came further"
+        if how.futile and self.root is None and not self.lost:
+            return "nothing wrong was seen; the run is too short, or the data has little to learn"
         return partly(self.run, [*(name for name, _ in self.cleared), *self.symptoms])
 
     @property

@@ -15,9 +15,10 @@ from downslope.diagnosis.causality import arrange
 from downslope.diagnosis.diagnosis import Diagnosis
 from downslope.diagnosis.early import inflated, little, short, sudden
 from downslope.diagnosis.progress import progress
-from downslope.diagnosis.proof import as_tried, trial_of
+from downslope.diagnosis.proof import as_tried, gain, trial_of
 from downslope.diagnosis.structure import structural
 from downslope.diagnosis.symptom import Clear, Unknown, missing, registry
+from downslope.diagnosis.unfinished import BOUGHT
 from downslope.diagnosis.unjudged import by_the_end, halted, interrupted, withdraw
 
 
@@ -77,6 +78,13 @@ def _idle(run: Run) -> bool:
     return bool(flow.get("watched") and flow["sure"] and not flow["trained"] and "since" not in flow)
 
 
+def _further(run: Run) -> float | None:
+    """The loss that the same recipe reached in more steps, where that trial proved that they are too few."""
+    trial = trial_of(run, "too-few-steps") or {}
+    far = trial.get("longer") and trial.get("loss") is not None and gain(trial) >= BOUGHT
+    return float(trial["loss"]) if far else None
+
+
 def verdict(run: Run) -> str:
     """One line on how far the run came."""
     how = progress(run)
@@ -95,6 +103,11 @@ def verdict(run: Run) -> str:
     if halted(run):
         at = interrupted(run).removeprefix("interrupted ")
         return f"INTERRUPTED {at}: loss {loss(how.final)}, {loss(how.constant)} for {base}."
+    if (how.futile or (how.share is not None and not how.ended_far)) and (goes := _further(run)) is not None:
+        return (
+            f"STOPPED WHILE LEARNING: loss {loss(how.final)}, {loss(how.constant)} for {base}; nothing "
+            f"that was compared got much lower in as many steps, and more steps take it to {loss(goes)}."
+        )
     if how.futile:
         held = (run.facts.get("ending") or {}).get("valid_loss") is not None
         did = "did better on held-out data" if held else f"got below {loss(how.reachable)}"

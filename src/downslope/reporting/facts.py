@@ -9,6 +9,7 @@ from typing import Any, cast
 
 from downslope.core.modules import called
 from downslope.core.run import Run
+from downslope.core.sources import Loader
 from downslope.reporting.numerals import loss as told
 from downslope.reporting.numerals import numeral
 
@@ -52,7 +53,7 @@ def sizes(run: Run) -> str:
 def recipe(run: Run) -> str:
     """The recipe in one line; for a watched loop, what was seen of its optimizer."""
     if run.recipe is not None:
-        return run.recipe.describe()
+        return run.recipe.describe(_own_batch(run))
     seen = run.facts.get("optimizer")
     several = cast("list[Mapping[str, Any]]", run.facts.get("optimizers") or [])
     if several:  # all of them train by one loss
@@ -64,6 +65,14 @@ def recipe(run: Run) -> str:
         table = cast("Mapping[str, Any]", seen)
         return f"{table.get('name', 'optimizer')}{_rates(run, table.get('lr'))}"
     return str(seen) if seen else ""
+
+
+def _own_batch(run: Run) -> int | str | None:
+    """The batch size of the user's own DataLoader, which wins over the recipe's; None for other data."""
+    source = run.problem.train_source if run.problem is not None else None
+    if isinstance(source, Loader):
+        return source.batch_size or "of the DataLoader's sampler"
+    return None if source is not None else run.choices.get("own_batch")
 
 
 def _rates(run: Run, made_with: Any) -> str:
@@ -106,8 +115,11 @@ def planned(run: Run) -> int | None:
         return run.recipe.steps
     if run.recipe.epochs is None:
         return None
-    size, batch = described(run).get("train"), run.recipe.batch_size
-    if not isinstance(size, int):
+    if run.problem is not None and isinstance(source := run.problem.train_source, Loader):
+        each = source.steps(1)
+        return None if each is None else run.recipe.epochs * each
+    size, batch = described(run).get("train"), run.choices.get("own_batch") or run.recipe.batch_size
+    if not isinstance(size, int) or (isinstance(batch, str) and batch != "full"):
         return None
     return run.recipe.epochs * (1 if batch == "full" else -(-size // int(batch)))
 

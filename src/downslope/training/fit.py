@@ -234,6 +234,8 @@ def _prepare(
     valid = None if problem.valid_source is None else _on_device(problem.valid_source, device, dtype)
     batch_size = _batch_size(recipe, train)
     run.choices["batch_size"] = batch_size
+    if isinstance(train, Loader):
+        run.choices["own_batch"] = train.batch_size or "of the DataLoader's sampler"
     observer = Observer(model)
     state = StepState(
         run=run, problem=problem, recipe=recipe, model=model, optimizer=optimizer,

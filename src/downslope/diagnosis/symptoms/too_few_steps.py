@@ -13,10 +13,10 @@ from downslope.core.edits import Advice, SetRecipe
 from downslope.core.finding import Evidence, Finding, Severity, Where
 from downslope.core.run import Run
 from downslope.diagnosis.progress import progress, table
-from downslope.diagnosis.proof import answered, not_tried, proved, refuted, settle, tried, trying
+from downslope.diagnosis.proof import answered, not_tried, proved, refuted, settle, trial_of, tried, trying
 from downslope.diagnosis.structure import UNUSED
 from downslope.diagnosis.symptom import Clear, Unknown, Verdict, symptom
-from downslope.diagnosis.unfinished import BOUGHT, FALLING, unfinished
+from downslope.diagnosis.unfinished import BOUGHT, FALLING, TOLD, unfinished
 
 TIMES, SHORT, LONGER = 3, 150, 10
 """How much longer the trial is; and from how few steps down it is longer still, because that costs little."""
@@ -40,7 +40,7 @@ def too_few_steps(run: Run) -> Verdict:
     how = progress(run)
     if (left := _left_out(run)) is not None:
         return left
-    said = f"over its last fifth the loss fell by {min(max(how.falling, 0.0), 1.0):.1%} of the way"
+    said = _fall(run)
     if not unfinished(run):
         return Clear(said)
     if run.facts.get("truncated"):
@@ -69,10 +69,27 @@ def too_few_steps(run: Run) -> Verdict:
             provenance="convention; a trial settles it",
         ),
         also=proved(run, "too-few-steps", BOUGHT),
-        message=f"{said[0].upper()}{said[1:]}, and it was far from done.{tried(run, 'too-few-steps')}",
+        message=f"{said[0].upper()}{said[1:]}, and it {_done(run)}.{tried(run, 'too-few-steps')}",
         remedies=(SetRecipe({key: times * int(given or 1)}, {key: given}),),
         source=_SOURCE,
     )
+
+
+def _fall(run: Run) -> str:
+    """How much of the way the last fifth went; of a short run, and beyond the whole way, no share."""
+    falling, taken = progress(run).falling, len(run.history.series("train_loss").steps)
+    if falling < FALLING and taken < TOLD:
+        return f"{taken} steps are too few to see whether the loss still falls"
+    if falling >= 1.0:
+        known = table(run, "constant").get("loss") is not None
+        base = "a constant guess" if known else "the start"
+        return f"over its last fifth the loss fell by as much as the whole run came below {base}"
+    return f"over its last fifth the loss fell by {max(falling, 0.0):.1%} of the way"
+
+
+def _done(run: Run) -> str:
+    """Whether the run was done; without a trial nothing says so for certain."""
+    return "may not have been done" if trial_of(run, "too-few-steps") is None else "was far from done"
 
 
 def _left_out(run: Run) -> Verdict | None:
