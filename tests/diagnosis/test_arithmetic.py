@@ -8,6 +8,7 @@ from collections.abc import Callable
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 import downslope as ds
 from downslope.diagnosis.diagnosis import Diagnosis
@@ -81,3 +82,70 @@ def test_operations_that_have_a_value_are_left_alone() -> None:
     assert autopsy(x.log().sum() + x.sqrt().sum() + (x * 2).exp().sum()) == {}
     told = autopsy((x - 2).sqrt().sum())["arithmetic"]
     assert (told["operation"], told["count"]) == ("a root", 24)
+
+
+def ignoring(rows: Tensor) -> Diagnosis:
+    """A classifier of which the batches in `rows` have only targets that are left out."""
+    draw = torch.Generator().manual_seed(0)
+    x = torch.randn(60 * 8, 10, generator=draw)
+    y = (x.sum(1) > 0).long()
+    y.reshape(60, 8)[rows] = -100
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(10, 16), nn.ReLU(), nn.Linear(16, 2))
+    rule = torch.optim.SGD(model.parameters(), 0.5)
+    with ds.watch(model, rule) as monitor:
+        for a, b in zip(x.split(8), y.split(8), strict=True):
+            loss = functional.cross_entropy(model(a), b)
+            rule.zero_grad()
+            monitor.step(loss)
+            loss.backward()
+            rule.step()
+        return monitor.diagnose()
+
+
+def test_batches_without_a_target_that_counts_are_told_and_move_nothing() -> None:
+    """The gradient of such a batch is 0, by torch: only the loss is not finite."""
+    found = ignoring(torch.arange(3, 60, 7))
+    told = next(each for each in found.findings if each.symptom == "unstable-objective")
+    assert found.healthy
+    assert told.severity == "info"
+    assert "9 of 60 losses" in told.message
+    assert "the first at step 4" in told.message
+    assert "ignore_index (-100)" in told.message
+    assert "clamp(min=1)" in told.message
+    assert not found.verdict.startswith("LOST")
+    calm = ignoring(torch.tensor([], dtype=torch.long))
+    assert "unstable-objective" not in calm.symptoms
+
+
+def test_a_mean_over_nothing_is_told_by_what_there_was_none_of() -> None:
+    scores = torch.randn(4, 3, requires_grad=True)
+    empty = autopsy(scores[:0].mean())["arithmetic"]
+    assert empty == {"operation": "a mean over none", "given": 0.0, "count": 1}
+    weight = torch.tensor([0.0, 1.0, 1.0])
+    weightless = autopsy(functional.cross_entropy(scores, torch.zeros(4, dtype=torch.long), weight=weight))
+    assert weightless["arithmetic"] == empty | {"of": 4}
+    some = torch.tensor([-100, -100, 1, 2])
+    assert autopsy(functional.cross_entropy(scores, some)) == {}
+
+
+def test_a_loss_that_the_loop_skips_is_counted_and_alarms_nobody() -> None:
+    draw = torch.Generator().manual_seed(0)
+    x = torch.randn(80 * 16, 10, generator=draw)
+    y = x.sum(1, keepdim=True)
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(10, 16), nn.ReLU(), nn.Linear(16, 1))
+    rule = torch.optim.Adam(model.parameters(), 1e-2)
+    with ds.watch(model, rule) as monitor:
+        for step, (a, b) in enumerate(zip(x.split(16), y.split(16), strict=True)):
+            loss = functional.mse_loss(model(a), b) * (math.nan if step % 7 == 3 else 1.0)
+            rule.zero_grad()
+            monitor.step(loss)
+            loss.backward()
+            if bool(torch.isfinite(loss)):
+                rule.step()
+        found = monitor.diagnose()
+    assert found.healthy
+    told = next(each for each in found.findings if each.symptom == "unstable-objective")
+    assert "11 of 80 losses" in told.message
+    assert bool(torch.isfinite(torch.tensor(found.run.history["train_loss"])).all())

@@ -18,6 +18,9 @@ LARGE = 1e9
 """Size of a value from which it was thrown so far before: a square of it is none of the formula's doing yet,
 and something else led up to it. Convention; outputs of a net in training reach some thousands."""
 
+MEAN = "a mean over none"
+"""A quotient of nothing by no examples."""
+
 _Given = Callable[[Any], tuple[Tensor, Tensor]]
 """From a node what it was given and what it made of it."""
 
@@ -66,10 +69,13 @@ def broken(node: Any) -> dict[str, Any] | None:
     """What a node of a graph made of finite values, where that is not finite; None where it is.
 
     Returns:
-        ``operation``, in words, ``given``, one of the values of which it has none, and ``count``.
+        ``operation``, in words, ``given``, one of the values of which it has none, and ``count``; of a mean
+        over nothing also ``of``, the targets that there were, and ``ignored``, the value that leaves one out.
     """
     if type(node).__name__ == "MulBackward0":
         return _factor(node)
+    if type(node).__name__ in ("NllLossBackward0", "NllLoss2DBackward0", "MeanBackward0"):
+        return _mean_of_none(node)
     known = _OPERATIONS.get(type(node).__name__)
     if known is None:
         return None
@@ -92,3 +98,17 @@ def _factor(node: Any) -> dict[str, Any] | None:
             if not math.isfinite(value):
                 return {"operation": "a weight of a term", "given": value, "count": 1}
     return None
+
+
+def _mean_of_none(node: Any) -> dict[str, Any] | None:
+    """A mean over no value: of an empty tensor, or of targets that all are left out, or weigh nothing."""
+    told: dict[str, Any] = {"operation": MEAN, "given": 0.0, "count": 1}
+    if type(node).__name__ == "MeanBackward0":
+        return told if node._saved_self_sym_numel == 0 else None
+    if node._saved_reduction != 1 or float(node._saved_total_weight) != 0:
+        return None
+    target: Tensor = node._saved_target
+    ignored = int(node._saved_ignore_index)
+    ignored -= 2**64 if ignored >= 2**63 else 0  # torch hands a negative one as it lies in memory
+    every = bool((target == ignored).all())
+    return told | {"of": target.numel()} | ({"ignored": ignored} if every else {})

@@ -210,6 +210,8 @@ class Audience:
             role.track.loss(value, role.track.step, (self._autopsy or None) if lost else None)
             role.latest = value
             self._assign(role, call)
+        if "nonfinite" not in role.track.run.facts:  # it came back: what is lost later has another cause
+            self._autopsy = None
         # Of an accumulated step no batch stands alone.
         if len(self._targets) == 1 and len(self._pending) == 1:
             role.served.add(role.track.step, *self._targets[0])
@@ -284,6 +286,8 @@ class Audience:
         self._sign = None if call is not None and call.value is loss else sign(loss)
         value = loss if call is None or call.value.numel() != 1 else call.value
         read: Tensor | float = value.item() if value.is_cpu else value.detach().clone()
+        if value is not loss and loss.is_cpu and not math.isfinite(whole := loss.item()):
+            read = whole  # a factor or a term of the script's own left the numbers
         if self._autopsy is None and type(read) is float and not math.isfinite(read):
             self._autopsy = autopsy(loss)
             for role in self.roles.values():

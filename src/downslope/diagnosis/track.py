@@ -21,6 +21,7 @@ from downslope.diagnosis.ear import Ear
 from downslope.diagnosis.eye import Eye, Seen
 from downslope.diagnosis.holding import Holding
 from downslope.diagnosis.inquest import Inquest, autopsy, placed
+from downslope.diagnosis.lapses import Lapses, Told, joined
 from downslope.diagnosis.leftover import Leftover
 from downslope.diagnosis.measure import alike
 from downslope.diagnosis.origin import left_behind
@@ -103,6 +104,7 @@ class Track:
         self._loss_step = 0
         self._losses = 0
         self._rows: list[tuple[int, float | Tensor, float]] = []
+        self._lapses = Lapses()
         self._arm_if_due()
 
     # -- around the optimizer's step ----------------------------------------------------------------------
@@ -217,20 +219,26 @@ class Track:
         given = value
         if isinstance(value, Tensor):
             value = value.item() if value.is_cpu else value.detach().clone()
-        if seen is not None:
+        finite = type(value) is not float or self._lapses.hear(step, value)
+        if seen is not None or not finite:
             self.lost(step, given, seen)
+        elif type(value) is float and step > self.run.facts.get("nonfinite", {}).get("step", step):
+            self._came_back()
         if step == self._loss_step:
-            rows, self._losses = self._rows, self._losses + 1
+            rows, self._losses = self._rows, self._losses + finite
             _, mean, lr = rows[-1]
-            rows[-1] = (step, mean + (value - mean) / self._losses, lr)
+            rows[-1] = (step, joined(mean, value, self._losses), lr)
             return
         if len(self._rows) >= BUFFER:
             self._flush()
-        self._loss_step, self._losses = step, 1
+        self._loss_step, self._losses = step, int(finite)
         lr = self.optimizers[0].param_groups[0].get("lr", math.nan)
         self._rows.append((step, value, lr if type(lr) is float else float(lr)))
-        if type(value) is float and not -math.inf < value < math.inf:
-            self.lost(step, given, seen)
+
+    def _came_back(self) -> None:
+        """A loss is finite after one that was not: that batch was skipped, or it moved nothing."""
+        if "nonfinite" in self.run.facts:
+            self.run.facts["nonfinite_once"] = self.run.facts.pop("nonfinite")
 
     def losses(self) -> Sequence[float]:
         """The losses that were heard so far."""
@@ -242,15 +250,20 @@ class Track:
         if not self._rows:
             return
         rows, self._rows, self._loss_step = self._rows, [], 0
-        steps = [step for step, _, _ in rows]
         away = [value.reshape(()) for _, value, _ in rows if isinstance(value, Tensor)]
         brought = iter(cast("list[float]", torch.stack(away).double().tolist() if away else []))
-        values = [next(brought) if isinstance(value, Tensor) else value for _, value, _ in rows]
-        first = next((i for i, value in enumerate(values) if not math.isfinite(value)), None)
-        if first is not None:
-            self.lost(steps[first], values[first], None)
-        self.run.history.extend("train_loss", steps, values)
-        self.run.history.extend("lr", steps, [lr for _, _, lr in rows])
+        told: list[Told] = []
+        for step, value, lr in rows:
+            made = next(brought) if isinstance(value, Tensor) else value
+            if isinstance(value, Tensor) and not self._lapses.hear(step, made):
+                self.lost(step, made, None)
+            told.append(Told(step, made, lr))
+        self._write(self._lapses.passed(told))
+
+    def _write(self, told: Sequence[Told]) -> None:
+        steps = [each.step for each in told]
+        self.run.history.extend("train_loss", steps, [each.loss for each in told])
+        self.run.history.extend("lr", steps, [each.lr for each in told])
 
     def lost(self, step: int, loss: Tensor | float, seen: Mapping[str, Any] | None) -> None:
         """The loss of `step` is not finite: name what is not, as far as it can be seen now."""
@@ -313,6 +326,11 @@ class Track:
     def conclude(self, status: Status) -> Run:
         """The run as it stands, with its summary; may be called again later."""
         self._flush()
+        # Where nothing came of it in the weights, the last one is as those before.
+        if self._lapses.usual and self.eye.non_finite_weight()[0] is None:
+            self._came_back()
+        else:
+            self._write(self._lapses.left())
         run = self.run
         losses = run.history.series("train_loss")
         facts = run.facts
@@ -322,8 +340,10 @@ class Track:
             if "nonfinite" not in facts:
                 first = int(np.flatnonzero(~np.isfinite(losses.values))[0])
                 facts["nonfinite"] = {"step": int(losses.steps[first]), "what": "loss", "module": None}
-        elif "nonfinite" in facts:  # a loss that came back, as under a GradScaler
-            facts["nonfinite_once"] = facts.pop("nonfinite")
+        else:  # a loss that came back, as under a GradScaler
+            self._came_back()
+        if "nonfinite_once" in facts:
+            facts["nonfinite_once"] |= self._lapses.measured()
         if "start" not in facts and self.zeroed is not None and (rows := self.zeroed.measured(run)):
             facts |= {"start": {"loss": None, "layers": [], "norms": [], "matrices": rows}}
         if "start" in facts and len(losses.values) and losses.steps[0] <= 1:

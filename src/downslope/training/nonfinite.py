@@ -14,6 +14,9 @@ from downslope.core.loss import Objective
 from downslope.core.modules import named_modules
 from downslope.data.inspect import non_finite
 
+IGNORED = -100
+"""Target that torch's losses leave out, where nothing else is said."""
+
 
 def name_first(model: nn.Module, objective: Objective, batch: Any) -> dict[str, Any]:
     """Where the numbers end for `model` on `batch`: the batch itself, a weight, an output, or the loss.
@@ -24,7 +27,8 @@ def name_first(model: nn.Module, objective: Objective, batch: Any) -> dict[str, 
         batch: The batch of that step, so that it can be replayed.
 
     Returns:
-        ``what`` ("input", "weight", "output" or "loss") and ``module`` (qualified name, or None).
+        ``what`` ("input", "weight", "output" or "loss") and ``module`` (qualified name, or None); of a loss
+        that is a mean over targets which all are left out also ``arithmetic``, that operation.
     """
     for tensor in batches.tensors(batch):
         if non_finite(tensor)["count"]:
@@ -44,7 +48,19 @@ def name_first(model: nn.Module, objective: Objective, batch: Any) -> dict[str, 
     finally:
         for handle in handles:
             handle.remove()
-    return {"what": "output", "module": found[0]} if found else {"what": "loss", "module": None}
+    if found:
+        return {"what": "output", "module": found[0]}
+    return {"what": "loss", "module": None} | _all_ignored(objective, batch)
+
+
+def _all_ignored(objective: Objective, batch: Any) -> dict[str, Any]:
+    """What a classifier's loss is the mean of, where the batch has no target that counts."""
+    target = objective.split(batch)[2]
+    index = int(getattr(objective.function, "ignore_index", IGNORED))
+    if not isinstance(target, Tensor) or target.dtype != torch.long or bool((target != index).any()):
+        return {}
+    told = {"operation": "a mean over none", "given": 0.0, "count": 1, "of": target.numel()}
+    return {"arithmetic": told | ({"ignored": index} if target.numel() else {})}
 
 
 def name_weight(model: nn.Module) -> str | None:

@@ -2,11 +2,12 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from downslope.core.run import Run
 from downslope.diagnosis.judge import judge
+from downslope.training.fit import fit
 from tests.diagnosis.runs import run
 from tests.diagnosis.symptoms.problems import Functional, classes, diagnosed, net, numbers, problem, recipe
 
@@ -33,6 +34,17 @@ def test_a_quotient_that_is_zero_by_zero_in_some_batches_is_named_with_its_step(
     assert result.root.symptom == "unstable-objective"
     assert result.root.where.steps is not None
     assert result.root.where.steps[0] == result.run.facts["nonfinite"]["step"]
+
+
+def test_a_batch_without_a_target_that_counts_is_named_and_no_edit_to_what_is_there() -> None:
+    (x, y), held = classes()
+    few = torch.where(torch.arange(len(y)) % 3 == 0, -100, y)
+    sick = problem(((x, few), held), lambda: net(12, 4), nn.CrossEntropyLoss(), None)
+    root = judge(fit(sick, recipe(batch_size=2), folder=False, progress=False)).root
+    assert root is not None
+    assert root.symptom == "unstable-objective"
+    assert "all 2 targets of the batch are ignore_index (-100): the mean over none is 0/0" in root.message
+    assert not any("objective ->" in str(each) for each in root.remedies)
 
 
 def test_a_derivative_that_does_not_exist_at_zero_is_named() -> None:

@@ -19,11 +19,18 @@ from downslope.core.edits import Advice, Edit, SetObjective
 from downslope.core.finding import Evidence, Finding, Where
 from downslope.core.modules import called
 from downslope.core.run import Run
+from downslope.diagnosis.arithmetic import MEAN
 from downslope.diagnosis.early import sudden
 from downslope.diagnosis.named import named
 from downslope.diagnosis.origin import Origin, origin
 from downslope.diagnosis.proof import proved, tried
 from downslope.diagnosis.symptom import Clear, Unknown, Verdict, missing, symptom
+
+_SOUND = (
+    "CrossEntropyLoss", "cross_entropy", "BCEWithLogitsLoss", "binary_cross_entropy_with_logits", "MSELoss",
+    "mse_loss", "mse", "L1Loss", "l1_loss", "mae", "logistic",
+)  # fmt: skip
+"""Objectives in whose place an edit would put the same formula."""
 
 _SOURCE = "Goodfellow et al. 2016, section 4.1; Blanchard et al. 2021"
 
@@ -41,6 +48,8 @@ def unstable_objective(run: Run) -> Verdict:
         return _of_derivative(run, found)
     if (broke := _broke(run)) is not None and not _bad_data(run):
         return _of_operation(run, broke)
+    if (once := run.facts.get("nonfinite_once")) is not None and once.get("count") and not _bad_data(run):
+        return _of_some(once)
     if (reason := missing(run, "objective")) is not None:
         return Unknown(reason)
     objective: Mapping[str, Any] = run.facts["objective"]
@@ -61,7 +70,7 @@ def unstable_objective(run: Run) -> Verdict:
     if breaks is None and objective.get("sound") is not False and not sudden(run):
         return Clear("the loss rose before it left the finite numbers: the step did that, not the formula")
     step = ended.get("step")
-    name = named(run)
+    name = None if _sound(run) else named(run)
     edits: tuple[Edit, ...] = (SetObjective(name),) if name else ()
     at = f"on scores of size {breaks:g}" if breaks is not None else "on outputs as the model made them"
     return Finding(
@@ -90,6 +99,12 @@ def unstable_objective(run: Run) -> Verdict:
     )
 
 
+def _sound(run: Run) -> bool:
+    """Whether the objective is one of torch's own on scores or differences, which round as little as ours."""
+    output: Mapping[str, Any] = run.facts.get("output") or {}
+    return output.get("objective") in _SOUND
+
+
 def _broke(run: Run) -> Mapping[str, Any] | None:
     """The operation that was seen to make the loss leave the numbers, with nothing that led up to it."""
     ended: Mapping[str, Any] = run.facts.get("nonfinite") or {}
@@ -98,10 +113,7 @@ def _broke(run: Run) -> Mapping[str, Any] | None:
 
 def _of_operation(run: Run, broke: Mapping[str, Any]) -> Finding:
     step = max(int(run.facts["nonfinite"]["step"]), 1)
-    what, given = str(broke["operation"]), float(broke["given"])
-    of = f"{what} of {given:.3g} has no finite value"
-    if not math.isfinite(given):
-        of = f"{what} is {given}, a number that the script made itself"
+    of, advice = _said(broke)
     return Finding(
         symptom="unstable-objective",
         title="the loss overflows or divides by zero",
@@ -117,13 +129,63 @@ def _of_operation(run: Run, broke: Mapping[str, Any]) -> Finding:
         also=proved(run, "unstable-objective"),
         message=f"The loss left the finite numbers at step {step} while data and weights were finite: "
         f"{of}.{tried(run, 'unstable-objective')}",
-        remedies=(
-            Advice(
-                "a small constant in the logarithm, the root or under the quotient, (x + 1e-8).log(); a loss "
-                "on scores (cross_entropy, binary_cross_entropy_with_logits) in place of one on probabilities"
-            ),
-        ),
+        remedies=(Advice(advice),),
         source=_SOURCE,
+    )
+
+
+def _of_some(once: Mapping[str, Any]) -> Finding:
+    """Of losses that were not finite in a training that went on: told, since a mean over them is lost."""
+    count, heard, step = int(once["count"]), int(once["heard"]), max(int(once["first"]), 1)
+    why, advice = _said(broke) if (broke := once.get("arithmetic")) else ("", "")
+    why = f": {why}" if why else ""
+    return Finding(
+        symptom="unstable-objective",
+        title="some losses are not finite",
+        severity="info",
+        where=Where(steps=(step, step)),
+        evidence=Evidence(
+            name="losses that were not finite, of those that were heard",
+            value=count / heard,
+            threshold=0.0,
+            unit="share",
+            provenance="counted; the losses after them are finite, and so are the weights",
+        ),
+        message=f"{count} of {heard} losses that were heard {'was' if count == 1 else 'were'} not finite, "
+        f"the first at step {step}{why}. The weights stayed finite; a mean over all losses is not."
+        + (f" To do: {advice}." if advice else ""),
+        remedies=(Advice(advice),) if advice else (),
+        source=_SOURCE,
+    )
+
+
+def _said(broke: Mapping[str, Any]) -> tuple[str, str]:
+    """What an operation did, and what to do about it."""
+    what, given = str(broke["operation"]), float(broke["given"])
+    if what == MEAN:
+        return _of_none(broke)
+    of = f"{what} of {given:.3g} has no finite value"
+    if not math.isfinite(given):
+        of = f"{what} is {given}, a number that the script made itself"
+        return of, "look for what makes that number, and leave such a batch out"
+    return of, (
+        "a small constant in the logarithm, the root or under the quotient, (x + 1e-8).log(); a loss "
+        "on scores (cross_entropy, binary_cross_entropy_with_logits) in place of one on probabilities"
+    )
+
+
+def _of_none(broke: Mapping[str, Any]) -> tuple[str, str]:
+    """The same of a mean over nothing: the batch has no target that counts."""
+    if not broke.get("of"):
+        return "the batch is empty: the mean over none is 0/0", "leave out batches without any example"
+    if "ignored" not in broke:
+        of = f"all {broke['of']} targets of the batch are of classes that weigh 0: the mean over none is 0/0"
+        return of, "leave out such batches, or give every class a weight above 0"
+    index = broke["ignored"]
+    return (
+        f"all {broke['of']} targets of the batch are ignore_index ({index}): the mean over none is 0/0",
+        f"leave out such batches: if (target != {index}).any(); or divide by a count that is 1 at least: "
+        f"cross_entropy(output, target, reduction='sum') / (target != {index}).sum().clamp(min=1)",
     )
 
 
