@@ -136,3 +136,32 @@ def test_layers_replaced_at_the_end_of_a_run_that_did_well_are_told_as_no_fault(
     changed = {"REPLACED": copied, "WHEN": "900", "STEPS": "1400", "RULE": HEAVY}
     found = watched(tmp_path, changed)
     assert found.healthy, str(found)
+
+
+@pytest.mark.parametrize("rule", ["rule = torch.optim.Adam(model.parameters(), 2e-3)", "rule = None"])
+def test_an_optimizer_of_another_module_is_named_whatever_was_made_before_it(
+    rule: str, tmp_path: Path
+) -> None:
+    """One that was made of the model and never steps trains it no more than none would."""
+    other = f"None\n{rule}\nrule = torch.optim.Adam(nn.Linear(3, 3).parameters(), 2e-3)"
+    found = watched(tmp_path, {"RULE": other})
+    assert found.root is not None, str(found)
+    assert (found.root.symptom, found.root.severity) == (NAME, "critical")
+    assert "the optimizer does not hold them" in found.root.message
+    assert not any("no forward pass" in why for _, why in found.not_checked)
+
+
+def test_two_optimizers_that_take_turns_hold_all_that_is_trained(tmp_path: Path) -> None:
+    """The second one has not stepped when the first one's steps are looked at."""
+    body = """
+rules = [torch.optim.Adam(model.parameters(), 2e-3), torch.optim.Adam(heads.parameters(), 2e-3)]
+class Both:
+    turn = 0
+    def zero_grad(self):
+        [each.zero_grad() for each in rules]
+    def step(self):
+        self.turn += 1
+        rules[self.turn > 250].step()
+rule = Both()"""
+    found = watched(tmp_path, {"RULE": f"None{body}"})
+    assert NAME not in found.symptoms, str(found)

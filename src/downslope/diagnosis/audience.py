@@ -132,8 +132,8 @@ class Audience:
             self.by_hand.passed()
 
     def _held(self) -> set[int]:
-        """Ids of the parameters that any optimizer holds, or held before it was dropped."""
-        known = (role.track.optimizers[0] for role in self.roles.values())
+        """Ids of the parameters that any optimizer holds which stepped, or held before it was dropped."""
+        known = (role.track.optimizers[0] for role in self.roles.values() if role.track.step)
         return self._given_up | {id(p) for p in parameters_of(*known)}
 
     def _make_room(self) -> None:

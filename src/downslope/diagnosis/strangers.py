@@ -41,11 +41,13 @@ class Strangers:
     Attributes:
         outer: Outermost modules, with whether they were handed what the trained model gave.
         loose: Modules that were called inside the model though it does not have them.
+        called: Whether any outermost one was called in training mode, those that are held fixed included.
     """
 
     def __init__(self) -> None:
         self.outer: list[tuple[weakref.ref[nn.Module], bool]] = []
         self.loose: list[weakref.ref[nn.Module]] = []
+        self.called = False
         self._inner: set[int] = set()
 
     def meet(self, module: nn.Module, args: Any, after: bool) -> None:
@@ -56,6 +58,7 @@ class Strangers:
             args: What it is called with.
             after: Whether the model was called before it in this step.
         """
+        self.called = True
         if self._new(module, self.outer):
             made = after and any(each.grad_fn is not None for each in batches.tensors(args))
             self.outer.append((weakref.ref(module), made))

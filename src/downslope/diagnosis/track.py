@@ -378,7 +378,7 @@ class Track:
         """What no forward pass showed, with the reason."""
         reason = self.eye.blind or self.failure
         if reason is None and self.step and "modules" not in self.run.facts:
-            met = bool(self.eye.strangers.outer)
+            met = self.eye.strangers.called
             reason = _OTHER if met else "no forward pass in training mode was seen"
         broken = next((o.failure for o in self.eye.observers.values() if o.failure is not None), None)
         reason = reason or broken
