@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any
@@ -11,7 +12,16 @@ from downslope.core.edits import Edit, ReplaceModule
 from downslope.core.plain import plain
 from downslope.core.problem import reference
 
-_HEAD = '''"""What a repair changes beside the recipe: problem, recipe = changed(problem, recipe)."""
+_HEAD = '''"""What a repair changes beside the recipe, as code.
+
+`downslope fit TASK --recipe fixed.toml` applies what that file can hold by itself. To have all of it in the
+task file, keep this file beside it, copy the settings of fixed.toml into recipe(), and train without it:
+
+    from {module} import changed
+
+    def problem():
+        return changed(ds.Problem(...), recipe())[0]   # the ds.Problem(...) that is there now
+"""
 
 {imports}
 
@@ -20,8 +30,10 @@ def changed(problem, recipe):
 '''
 
 
-def changes(edits: Sequence[Edit]) -> str:
+def changes(edits: Sequence[Edit], module: str = "fixed_changes") -> str:
     """A Python module whose ``changed(problem, recipe)`` applies `edits`; a comment says each in words.
+
+    Its docstring says how a task file uses it, by the name `module`.
 
     An objective that is an adapter of the user's own is written out; other code cannot be, and its line
     raises, which says what to put there.
@@ -29,11 +41,12 @@ def changes(edits: Sequence[Edit]) -> str:
     lines: list[str] = []
     for edit in edits:
         said = [f"    # in the model's own code: {line}" for line in in_model(edit)]
-        lines += [f"    # {edit}", *said, f"    {_applied(edit)}"]
+        means = textwrap.wrap(edit.meaning, 100, initial_indent="    #   ", subsequent_indent="    #   ")
+        lines += [f"    # {edit}", *means, *said, f"    {_applied(edit)}"]
     body = "\n".join([*lines, "    return problem, recipe"]) + "\n"
     code = "\n".join(line for line in lines if not line.lstrip().startswith("#"))
     imports = ["import torch", ""] if "torch." in code else []
-    return _HEAD.format(imports="\n".join([*imports, "import downslope as ds"])) + body
+    return _HEAD.format(imports="\n".join([*imports, "import downslope as ds"]), module=module) + body
 
 
 def holds_code(edit: Edit) -> bool:

@@ -190,7 +190,8 @@ def _told(finding: Finding) -> list[str]:
     if finding.consequences:
         lines.append(f"It explains {', '.join(each.symptom for each in finding.consequences)}.")
     if finding.remedies:
-        lines.append(f"Do: {finding.remedies[0]}.")
+        edit = finding.remedies[0]
+        lines.append(f"Do: {edit}{f' ({edit.meaning})' if edit.meaning else ''}.")
     return lines
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from downslope.core.finding import Finding, Severity
 from downslope.core.numerals import many
 from downslope.core.run import Run
 from downslope.diagnosis import counted
+from downslope.diagnosis.candidates import parts
 from downslope.reporting import facts, proof, verdict
 from downslope.reporting.numerals import duration
 from downslope.reporting.rows import LABEL, Row, Tone
@@ -45,6 +47,7 @@ def of_diagnosis(found: Diagnosis) -> list[Row]:
     rows = [Row(found.verdict.rstrip("."), tone=_mood(found))] if found.verdict else []
     for finding in found.findings:
         rows += _finding(finding)
+    rows += by_hand(found.run, [each.symptom for each in found.findings if each.severity != "info"])
     rows += _checked(found)
     rows += [Row(note, label="note", indent=2, tone="faint") for note in found.notes]
     if verdict.unexplained(found):
@@ -82,8 +85,27 @@ def _finding(finding: Finding) -> list[Row]:
         for each in finding.consequences
     ]
     if finding.remedies and finding.severity != "info":
-        rows.append(Row(str(finding.remedies[0]), label="do", indent=2))
+        first = finding.remedies[0]
+        rows.append(Row(str(first), label="do", indent=2))
+        rows += [Row(first.meaning, indent=LABEL)] if first.meaning else []
     return rows
+
+
+def by_hand(run: Run, symptoms: Sequence[str]) -> list[Row]:
+    """The change to make in the model's own forward, to be copied, where its line is known for certain."""
+    at: Mapping[str, Any] = (run.facts.get("output") or {}).get("place") or {}
+    if "output-activation" not in symptoms or not at:
+        return []
+    name = (run.facts["output"] or {}).get("activation")
+    said = f"{name} is called in {at['class']}.forward, {at['file']} line {at['line']}"
+    if at["new"] is None:
+        return [Row(f"{said}: {at['old'].strip()}", label="or", indent=2)]
+    diff = (
+        f"--- {at['file']}", f"+++ {at['file']}", f"@@ -{at['line']} +{at['line']} @@",
+        f"-{at['old']}", f"+{at['new']}",
+    )  # fmt: skip
+    head = Row(f"{said}; without it the objective stays as it is:", label="or", indent=2)
+    return [head, *(Row(each, whole=True) for each in diff)]
 
 
 def of_repair(repaired: Repair) -> list[Row]:
@@ -94,6 +116,10 @@ def of_repair(repaired: Repair) -> list[Row]:
     higher = proof.higher_is_better(repaired)
     width = max((size for each in repaired.trials if (size := len(str(each.edit))) <= 44), default=0)
     rows += [_trial(each, higher, width) for each in repaired.trials]
+    tried = [part for each in repaired.trials for part in parts(each.edit)]
+    told = dict.fromkeys(each.meaning for each in tried if each.meaning)
+    known = {each.remedies[0].meaning for each in repaired.diagnosis.findings if each.remedies}
+    rows += [Row(each, indent=2, tone="faint") for each in told if each not in known]
     if repaired.kept is None and repaired.trials:
         rows.append(
             Row("nothing won for certain: recipe and problem stay as they are", indent=2, tone="warn")

@@ -30,6 +30,11 @@ class Combined(Edit):
         """Each in turn."""
         return problem.edit(*self.edits)
 
+    @property
+    def meaning(self) -> str:
+        """Those of the edits."""
+        return "; ".join(dict.fromkeys(each.meaning for each in self.edits if each.meaning))
+
     def to_dict(self) -> dict[str, Any]:
         """The edits, each plain."""
         return {"kind": self.kind, "edits": [edit.to_dict() for edit in self.edits]}

@@ -29,6 +29,11 @@ class Edit:
     outermost: ClassVar[bool] = False
     """Whether it acts on raw inputs, before what other edits put before the model."""
 
+    @property
+    def meaning(self) -> str:
+        """What the words of `str` mean, where they hold a name that is Downslope's own; else ""."""
+        return ""
+
     def apply(self, problem: Problem, recipe: Recipe) -> tuple[Problem, Recipe]:
         """Problem and recipe with this edit; both new where touched.
 

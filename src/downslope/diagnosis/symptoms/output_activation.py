@@ -351,7 +351,13 @@ def _replacing(output: Mapping[str, Any], factory: str, words: str) -> tuple[Edi
     if module:
         return (ReplaceModule(module, factory, {"dim": 1} if factory.endswith("Softmax") else {}),)
     by = factory.rpartition(":")[2].lower()
-    return (ReplaceCall(str(output["activation"]), by, "last"), Advice(words))
+    return (ReplaceCall(str(output["activation"]), by, "last"), Advice(f"{words}{_called(output)}"))
+
+
+def _called(output: Mapping[str, Any]) -> str:
+    """Where the forward calls the activation; "" where that is not known."""
+    at: Mapping[str, Any] | None = output.get("place")
+    return f" ({at['file']}, line {at['line']}, in {at['class']}.forward)" if at else ""
 
 
 def _ending(activation: str | None, words: str = " after a") -> str:

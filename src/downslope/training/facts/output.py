@@ -20,6 +20,7 @@ from downslope.core.problem import Problem
 from downslope.core.recipe import Recipe
 from downslope.objectives.meaning import meaning
 from downslope.training.facts.expects import agreeing
+from downslope.training.facts.place import place
 from downslope.training.facts.sample import PROBED, precision, sample
 from downslope.training.facts.tied import tied, tied_squares
 
@@ -57,7 +58,7 @@ def measure(problem: Problem, recipe: Recipe) -> dict[str, Any]:
         ``activation``, ``module`` (qualified name, None for a function), ``units`` (per example), ``shape``,
         ``min``, ``max``, ``std``, ``rows_sum_to_one``, ``rows_normalised``, ``over_batch``, ``expects``,
         ``expects_target``, ``objective``, ``reduction``, ``dead`` (all outputs equal), ``outside``, ``tied``
-        (`outside`).
+        (`outside`), ``place`` (where the user's forward calls the activation: `place.place`).
     """
     model = problem.build(recipe.seed, recipe.init)
     batch = sample(problem.train_source, PROBED, precision(model))
@@ -76,7 +77,10 @@ def measure(problem: Problem, recipe: Recipe) -> dict[str, Any]:
     finally:
         for handle in handles:
             handle.remove()
-    return of_call(problem, output, as_trained(problem, target), args, seen)
+    found = of_call(problem, output, as_trained(problem, target), args, seen)
+    if found["activation"] is not None and found["module"] is None:
+        found["place"] = place(model, str(found["activation"]))
+    return found
 
 
 def of_call(
