@@ -33,6 +33,7 @@ from downslope.diagnosis.several import Candidate, suspect
 from downslope.diagnosis.signs import sign
 from downslope.diagnosis.track import Track
 from downslope.diagnosis.trainings import ranked
+from downslope.diagnosis.weighed import weighed
 
 MOST = 16
 """Optimizers that are followed at once."""
@@ -235,7 +236,7 @@ class Audience:
         if role.gathered.open:
             found = role.gathered.function or bound(call)  # one objective: the first that was heard
             if found is not None:
-                role.gathered.scored(found, call.args[0], call.args[1], role.track.step)
+                role.gathered.scored(found, call.args[0], call.args[1], role.track.step, call.weights)
 
     # -- losses -------------------------------------------------------------------------------------------
 
@@ -278,6 +279,8 @@ class Audience:
             loss = kept[1]
         calls, self._calls = self._calls, []
         call = calls[0] if len(calls) == 1 and calls[0].value is loss else source(loss, calls)
+        if call is not None and call.value.numel() != 1:
+            call = weighed(loss, call)
         call = self._reader.passing(loss, call, self.roles.values())
         if call is None and not calls:
             call = self._reader.call(loss, self.roles.values(), bool(self._new))

@@ -67,7 +67,8 @@ def candidate(role: Role, team: Sequence[Role], run: Callable[[], Run], held_out
 
     def kept() -> Kept:
         found = _judged(role, team).gathered
-        return Kept(found.shown, found.function, held_out.kept, [o for r in team for o in r.track.optimizers])
+        function = found.function and found.weights.of(found.function)
+        return Kept(found.shown, function, held_out.kept, [o for r in team for o in r.track.optimizers])
 
     return Candidate.of(role, run, kept)
 

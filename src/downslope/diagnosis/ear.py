@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from downslope.diagnosis.taps import LOSSES
 
-_SCALINGS = ("MulBackward0", "DivBackward0", "MeanBackward", "NegBackward0")
+_SCALINGS = ("MulBackward0", "DivBackward0", "MeanBackward", "NegBackward0", "SumBackward")
 
 
 class Call(NamedTuple):
@@ -31,6 +31,8 @@ class Call(NamedTuple):
     value: Tensor
     seen: Any = None
     """What the output was, where nobody had looked at it before."""
+    weights: Tensor | None = None
+    """Of losses that were given one by one, what each counts in the sum that is trained."""
 
     @classmethod
     def of(cls, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], value: Any) -> Self | None:
@@ -52,7 +54,7 @@ def bound(call: Call) -> Any:
     except TypeError:
         return None
     rest = {key: value for key, value in list(given.items())[2:] if value is not None}
-    if call.value.numel() != 1:
+    if call.value.numel() != 1 or rest.get("reduction") == "none":
         rest["reduction"] = "mean"
     return functools.partial(call.function, **rest)
 

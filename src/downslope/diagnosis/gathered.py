@@ -28,8 +28,10 @@ from downslope.diagnosis.early import little, short
 from downslope.diagnosis.inquest import placed
 from downslope.diagnosis.judge import judge
 from downslope.diagnosis.measure import heard, signal, spans, telling
+from downslope.diagnosis.nodes import made_of
 from downslope.diagnosis.progress import progress
 from downslope.diagnosis.shown import Shown
+from downslope.diagnosis.weighed import Weights
 from downslope.objectives.meaning import Meaning, meaning
 from downslope.training.facts import constant, data, output, record
 from downslope.training.facts.sample import SCORED
@@ -88,6 +90,8 @@ class Gathered:
     """Whether the inputs that are kept are not all that the model is given."""
     several: bool = False
     """Whether the model is given more tensors than one."""
+    weights: Weights = field(default_factory=Weights)
+    """What the losses count that the script summed up itself."""
     _numbers: int = 0
     _rows: int = 0
     _asked: tuple[int, dict[str, Any] | None] = (0, None)
@@ -117,7 +121,9 @@ class Gathered:
             self._steps[0].append(step)
             self._examine("non_finite", found, step)
 
-    def scored(self, function: Function, made: Tensor, target: Tensor, step: int) -> None:
+    def scored(
+        self, function: Function, made: Tensor, target: Tensor, step: int, weights: Tensor | None = None
+    ) -> None:
         """A call of the objective in training, for `step`: its targets are kept."""
         if self.foreign or not made.dim() or made.shape[:1] != target.shape[:1]:
             return
@@ -133,6 +139,8 @@ class Gathered:
             self._rows += len(target)
             self.targets.append(target.detach().clone())
             self._steps[1].append(step)
+            if weights is not None:
+                self.weights.take(weights, target)
             self._examine("target_non_finite", target, step)
 
     def _examine(self, where: str, kept: Tensor, step: int) -> None:
@@ -143,7 +151,7 @@ class Gathered:
     def judged(self, handed: Tensor) -> None:
         """An objective was called: learn whether on the model's output, where that is not known yet."""
         if self.foreign is None and self.made and handed.grad_fn is not None:
-            self.foreign = not _made_of(handed.grad_fn, self.made)
+            self.foreign = not made_of(handed.grad_fn, self.made)
         self.made.clear()
 
     def forget(self) -> None:
@@ -291,7 +299,8 @@ class Gathered:
             facts["data"]["sampled"] = True
 
     def _constant(self, target: Tensor) -> dict[str, float | None] | None:
-        function, like, said = self.function, self.like, self.meaning
+        plain, like, said = self.function, self.like, self.meaning
+        function = plain and self.weights.of(plain)
         if function is None or like is None or said is None or like.numel() > constant.WIDEST:
             return None
         if said.reduction != "mean" or "outside" in output.outside(said.expects, target):
@@ -306,25 +315,6 @@ class Gathered:
                 return None
             loss = self.scale * float(value(row.expand(len(target), *row.shape)))
         return {"loss": loss, "metric": None, "valid_loss": None, "valid_metric": None}
-
-
-_LAYERS = ("Addmm", "Mm", "Bmm", "Convolution", "Mkldnn")
-_JOINED = ("Stack", "Cat")
-
-
-def _made_of(node: Any, outputs: Sequence[Any]) -> bool:
-    """Whether `node` is one of `outputs`, behind functions of one argument, joins, and no layer."""
-    queue, seen = [node], 0
-    while queue and seen < 64:
-        each = queue.pop(0)
-        seen += 1
-        if any(each is one for one in outputs):
-            return True
-        name = type(each).__name__
-        parents = [parent for parent, _ in each.next_functions if parent is not None]
-        if name.startswith(_JOINED) or (len(parents) == 1 and not name.startswith(_LAYERS)):
-            queue += parents
-    return False
 
 
 _ROOTS: dict[str, float] = {"mean of squares": 0.5, "mse_loss": 0.5, "mean of absolute values": 1.0}

@@ -38,6 +38,7 @@ from downslope.diagnosis.losses import crossed, objective_of
 from downslope.diagnosis.settings import parameters_of
 from downslope.diagnosis.signs import Signs, sign
 from downslope.diagnosis.track import Track
+from downslope.diagnosis.weighed import weighed
 from downslope.objectives.meaning import Meaning, meaning
 
 HEARD = 8
@@ -270,6 +271,8 @@ class Monitor:
         if isinstance(loss, Tensor) and loss.grad_fn is not None:
             self._signs.note(sign(loss))
             found = source(loss, calls)
+            if found is not None and found.value.numel() != 1:
+                found = weighed(loss, found)
         else:
             told = _number(loss)
             found = next((each for each in calls if _number(each.value.detach().mean()) == told), None)
@@ -279,8 +282,9 @@ class Monitor:
         self._seen = self._seen or found.seen
         value, function = _number(found.value.detach().mean()), self._gathered.function or bound(found)
         if function is not None:
-            self._gathered.scored(function, found.args[0], found.args[1], step)
-            self._gathered.scale = _number(loss) / value if value and math.isfinite(value) else 1.0
+            self._gathered.scored(function, found.args[0], found.args[1], step, found.weights)
+            known = found.weights is None and value and math.isfinite(value)
+            self._gathered.scale = _number(loss) / value if known else 1.0
 
     def _before(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
         if self._track.armed:

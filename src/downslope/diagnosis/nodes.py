@@ -131,3 +131,30 @@ def value_of(node: Any) -> Tensor | None:
         shape = tuple(int(n) for n in node._input_metadata[0].shape)
         return None if inner is None or inner.numel() != math.prod(shape) else inner.reshape(shape)
     return None
+
+
+_JOINED = ("Stack", "Cat")
+_COMBINED = ("Add", "Sub", "Mul", "Div")
+
+
+def made_of(node: Any, outputs: Sequence[Any]) -> bool:
+    """Whether `node` is one of `outputs` behind functions of one argument, joins, sums and products.
+
+    No layer stands between them. Of what is joined one part is enough, such as a score beside a constant one;
+    of a sum or a product, such as the difference of two scores, every part with a gradient has to be.
+    """
+    left = NODES
+
+    def leads(each: Any) -> bool:
+        nonlocal left
+        left -= 1
+        if left < 0 or any(each is one for one in outputs):
+            return left >= 0
+        given = parents(each)
+        if is_(each, *_JOINED):
+            return any(leads(one) for one in given)
+        if is_(each, *_LAYERS) or not given:
+            return False
+        return (len(given) == 1 or is_(each, *_COMBINED)) and all(leads(one) for one in given)
+
+    return leads(node)

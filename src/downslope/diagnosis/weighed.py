@@ -1,0 +1,152 @@
+"""Losses that were asked for one by one and summed up by the script, each with a weight: masks, rare classes.
+
+The weight of each is its derivative, read off the few nodes between the losses and their sum. Where it hangs
+on the target alone, the objective is known, and so is what a constant guess costs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from downslope.diagnosis.ear import Call, bound
+from downslope.objectives.meaning import meaning
+
+ALIKE = 1e-3
+"""Relative difference up to which two weights are one, in float32 and after a few operations. Convention."""
+
+VALUES = 1000
+"""Different targets, at most, whose weights are kept."""
+
+
+def weighed(loss: Tensor, call: Call) -> Call | None:
+    """The call as `loss` sums it up; None for a plain sum, which is no mean of any kind.
+
+    Args:
+        loss: A scalar made of the call's losses by products with constants, sums and means.
+        call: Of a loss function that gave one loss for each entry.
+
+    Returns:
+        A plain mean, or a multiple of it, as the call with that mean as its value; else the call with
+        ``weights`` of the shape of its value, NaN where they cannot be read.
+    """
+    function, told = bound(call), float(loss.detach())
+    if function is None or not math.isfinite(told):
+        return call
+    with torch.no_grad():
+        mean = function(call.args[0].detach(), call.args[1])
+    if abs(told - float(mean)) <= ALIKE * abs(float(mean)):
+        return call._replace(value=mean)
+    weights = _derivative(loss, call.value)
+    if weights is None:
+        return call._replace(weights=torch.full_like(call.value.detach(), torch.nan))
+    weights = _counted(weights, call)
+    first, n = float(weights.flatten()[0]), weights.numel()
+    if float((weights - first).abs().max()) > ALIKE * abs(first):
+        return call._replace(weights=weights)
+    return None if n > 1 and abs(first - 1.0) <= ALIKE else call._replace(value=mean)
+
+
+def _counted(weights: Tensor, call: Call) -> Tensor:
+    """None for the classes that the function leaves out by itself."""
+    left = call.kwargs.get("ignore_index", -100)
+    target = call.args[1]
+    if target.shape != weights.shape or target.is_floating_point():
+        return weights
+    return weights.masked_fill(target == left, 0.0)
+
+
+def _derivative(loss: Tensor, value: Tensor) -> Tensor | None:
+    """Of `loss` by each entry of `value`, if it is linear in them."""
+    if value.grad_fn is None or value._backward_hooks or not value.numel():  # pyright: ignore[reportPrivateUsage]
+        return None
+    try:
+        (found,) = torch.autograd.grad(loss, value, retain_graph=True)
+    except RuntimeError:  # its backward pass has run
+        return None
+    given, told = found.detach(), float(loss.detach())
+    summed = float(torch.where(given == 0, 0.0, given * value.detach()).double().sum())
+    return given if abs(summed - told) <= ALIKE * abs(told) else None
+
+
+class Weights:
+    """What the losses of each target weighed, over the batches that were heard.
+
+    Attributes:
+        heard: Whether any weights were.
+    """
+
+    def __init__(self) -> None:
+        self.heard = False
+        self._sound = True
+        self._shared: bool | None = None
+        self._of: dict[float, float] = {}
+
+    def take(self, weights: Tensor, target: Tensor) -> None:
+        """Those of a batch.
+
+        Args:
+            weights: Derivatives of the loss, of the shape of `target`; of another shape they hang on
+                something else.
+            target: Classes, or numbers, one for each loss.
+        """
+        self.heard = True
+        if not self._sound:
+            return
+        self._sound = weights.shape == target.shape and bool(torch.isfinite(weights).all())
+        self._sound = self._sound and self._known(weights.flatten().double(), target.flatten().double())
+
+    def _known(self, weights: Tensor, target: Tensor) -> bool:
+        """Whether each target weighs what it did."""
+        shared = abs(float(weights.sum()) - 1.0) <= ALIKE  # divided by the sum of the weights
+        if self._shared is None:
+            self._shared = shared
+        values, place = target.unique(return_inverse=True)
+        if shared != self._shared or len(values) + len(self._of) > VALUES:
+            return False
+        most = torch.zeros(len(values), dtype=torch.float64).scatter_reduce_(
+            0, place.cpu(), weights.cpu(), "amax", include_self=False
+        )
+        least = -torch.zeros(len(values), dtype=torch.float64).scatter_reduce_(
+            0, place.cpu(), -weights.cpu(), "amax", include_self=False
+        )
+        size = float(weights.abs().max())
+        if float((most - least).max()) > ALIKE * size:
+            return False
+        found = dict(zip(values.tolist(), (most * (1.0 if shared else len(weights))).tolist(), strict=True))
+        common = [each for each in found if self._of.get(each)]
+        # Of weights that are divided by their sum only their ratios are the same in every batch.
+        unit = found[common[0]] / self._of[common[0]] if shared and common else 1.0
+        if not unit or (shared and self._of and not common):
+            return False
+        found = {each: weight / unit for each, weight in found.items()}
+        biggest = max(abs(each) for each in (*found.values(), *self._of.values()))
+        if any(abs(self._of.get(each, w) - w) > 2 * ALIKE * biggest for each, w in found.items()):
+            return False
+        self._of = found | self._of
+        return True
+
+    def of(self, function: Callable[..., Tensor]) -> Callable[[Tensor, Tensor], Tensor] | None:
+        """`function` with these weights; itself where none was heard, None where they are not known."""
+        if not self.heard:
+            return function
+        each: Any = getattr(function, "func", None)
+        if not self._sound or each is None:
+            return None
+        rest: dict[str, Any] = {**function.keywords, "reduction": "none"}  # type: ignore[attr-defined]
+
+        def summed(output: Tensor, target: Tensor) -> Tensor:
+            given: Tensor = each(output, target, **rest)
+            values, place = target.unique(return_inverse=True)
+            known = given.new_tensor([self._of[value] for value in values.double().tolist()])[place]
+            total = (given * known).sum()
+            return total / known.sum() if self._shared else total / known.numel()
+
+        said: Any = meaning(function)
+        marked: Any = summed
+        marked.expects, marked.target, marked.reduction, marked.__name__ = *said[:2], "mean", said.name
+        return summed
