@@ -6,13 +6,16 @@ on the target alone, the objective is known, and so is what a constant guess cos
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from downslope.core.history import Floats
 from downslope.diagnosis.ear import Call, bound
 from downslope.objectives.meaning import meaning
 
@@ -98,55 +101,48 @@ class Weights:
         if not self._sound:
             return
         self._sound = weights.shape == target.shape and bool(torch.isfinite(weights).all())
-        self._sound = self._sound and self._known(weights.flatten().double(), target.flatten().double())
+        numbers = [each.detach().flatten().double().cpu().numpy() for each in (weights, target)]
+        self._sound = self._sound and self._known(*numbers)
 
-    def _known(self, weights: Tensor, target: Tensor) -> bool:
+    def _known(self, weights: Floats, target: Floats) -> bool:
         """Whether each target weighs what it did."""
         shared = abs(float(weights.sum()) - 1.0) <= ALIKE  # divided by the sum of the weights
         if self._shared is None:
             self._shared = shared
-        values, place = target.unique(return_inverse=True)
+        values, first, place = np.unique(target, return_index=True, return_inverse=True)
         if shared != self._shared or len(values) + len(self._of) > VALUES:
             return False
-        most = torch.zeros(len(values), dtype=torch.float64).scatter_reduce_(
-            0, place.cpu(), weights.cpu(), "amax", include_self=False
-        )
-        least = -torch.zeros(len(values), dtype=torch.float64).scatter_reduce_(
-            0, place.cpu(), -weights.cpu(), "amax", include_self=False
-        )
-        size = float(weights.abs().max())
-        if float((most - least).max()) > ALIKE * size:
+        found = weights[first] * (1 if shared else len(weights))
+        if np.abs(weights - weights[first][place]).max() > ALIKE * np.abs(weights).max():
             return False
-        found = dict(zip(values.tolist(), (most * (1.0 if shared else len(weights))).tolist(), strict=True))
-        common = [each for each in found if self._of.get(each)]
-        # Of weights that are divided by their sum only their ratios are the same in every batch.
-        unit = found[common[0]] / self._of[common[0]] if shared and common else 1.0
-        if not unit or (shared and self._of and not common):
+        before = np.array([self._of.get(float(each), np.nan) for each in values])
+        common = np.flatnonzero(np.nan_to_num(before))
+        if shared and self._of:  # only their ratios are the same in every batch
+            if not len(common) or not found[common[0]]:
+                return False
+            found = found * before[common[0]] / found[common[0]]
+        size = max(np.abs(found).max(), np.nanmax(np.abs([*before, 0.0])))
+        if np.nanmax(np.abs([*(before - found), 0.0])) > 2 * ALIKE * size:
             return False
-        found = {each: weight / unit for each, weight in found.items()}
-        biggest = max(abs(each) for each in (*found.values(), *self._of.values()))
-        if any(abs(self._of.get(each, w) - w) > 2 * ALIKE * biggest for each, w in found.items()):
-            return False
-        self._of = found | self._of
+        self._of = {float(v): float(w) for v, w in zip(values, found, strict=True)} | self._of
         return True
 
     def of(self, function: Callable[..., Tensor]) -> Callable[[Tensor, Tensor], Tensor] | None:
         """`function` with these weights; itself where none was heard, None where they are not known."""
         if not self.heard:
             return function
-        each: Any = getattr(function, "func", None)
-        if not self._sound or each is None:
+        if not self._sound or not isinstance(function, functools.partial):
             return None
-        rest: dict[str, Any] = {**function.keywords, "reduction": "none"}  # type: ignore[attr-defined]
+        each = functools.partial(cast("functools.partial[Tensor]", function), reduction="none")
 
         def summed(output: Tensor, target: Tensor) -> Tensor:
-            given: Tensor = each(output, target, **rest)
+            given = each(output, target)
             values, place = target.unique(return_inverse=True)
             known = given.new_tensor([self._of[value] for value in values.double().tolist()])[place]
             total = (given * known).sum()
             return total / known.sum() if self._shared else total / known.numel()
 
-        said: Any = meaning(function)
+        said = meaning(each)
         marked: Any = summed
         marked.expects, marked.target, marked.reduction, marked.__name__ = *said[:2], "mean", said.name
         return summed
