@@ -126,3 +126,19 @@ def test_a_gain_that_is_certain_and_tiny_is_not_worth_a_change() -> None:
     assert not made.proved(tiny)
     tiny.scores = {0: 0.55, 1: 0.55, 2: 0.56}
     assert made.proved(tiny)
+
+
+def test_an_interval_leads_to_no_score_that_the_metric_cannot_take() -> None:
+    made = contest(classification())
+    arm = made.arm(HALF)
+    made.control.scores = {0: 0.1, 1: 0.6, 2: 0.35}
+    arm.scores = {0: 0.97, 1: 0.97, 2: 0.97}
+    gain = made.trial(arm, arm).gain
+    assert gain.mean == pytest.approx(0.62)
+    assert gain.high == pytest.approx(0.65)  # from 0.35 to 1; by Student's t 1.24
+    assert gain.low == pytest.approx(-0.0011, abs=1e-4)
+    other = contest(regression())  # of an R2 the most is 1, and the least has no end
+    half = other.arm(HALF)
+    other.control.scores, half.scores = {0: 0.9, 1: -2.0}, {0: 0.95, 1: 0.95}
+    assert other.trial(half, half).gain.high == pytest.approx(1.0 + 0.55)
+    assert other.trial(half, half).gain.low < -10.0

@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from downslope.cli.main import main
 from downslope.core.errors import UnknownNameError
+from downslope.diagnosis.symptom import registry
 from downslope.reporting import concepts
 
 
@@ -47,7 +49,7 @@ def test_an_unknown_concept_is_one_line_that_helps(given: str, said: str) -> Non
 def test_a_list_shows_each_concept_once() -> None:
     lines = shown(concepts.render_list()).splitlines()
     for concept in concepts.load():
-        assert sum(re.search(rf"[●○] +{concept.name} ", line) is not None for line in lines) == 1
+        assert sum(re.search(rf"[●◐○] +{concept.name} ", line) is not None for line in lines) == 1
 
 
 @pytest.mark.parametrize("name", [concept.name for concept in concepts.load()])
@@ -63,6 +65,24 @@ def test_a_concept_is_shown_with_formula_and_symbols(name: str) -> None:
 
 def test_square_brackets_are_not_taken_for_markup() -> None:
     assert 'run.summary["train_loss"]' in shown(concepts.render(concepts.find("empirical-risk")))
+
+
+@pytest.mark.parametrize("name", sorted(registry()))
+def test_every_symptom_is_found_by_its_id_and_leads_to_its_page(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["concepts", name]) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert f"docs/symptoms/{name}.md" in text
+    assert (Path(__file__).resolve().parents[2] / "docs" / "symptoms" / f"{name}.md").is_file()
+    assert registry()[name].title in text
+
+
+def test_a_symptom_that_is_diagnosed_is_not_called_unbuilt() -> None:
+    saddle = concepts.find("saddle-point")
+    assert saddle is concepts.find("saddle-points")
+    assert "its lesson is not built yet; its symptom is below" in shown(concepts.render(saddle))
+    assert re.search(r"◐ +saddle-points ", shown(concepts.render_list()))
 
 
 def test_concepts_load_no_torch() -> None:

@@ -10,6 +10,7 @@ from torch import nn
 from torch.utils.data import BatchSampler, DataLoader, SequentialSampler
 
 import downslope as ds
+from downslope.diagnosis.judge import judge
 from downslope.reporting import console, facts
 from downslope.reporting.rows import render
 from tests.diagnosis.test_progress import at
@@ -61,3 +62,17 @@ def test_a_run_beside_which_nothing_got_anywhere_is_not_closed_as_having_nothing
     told = render(console.of_diagnosis(short))
     assert "healthy, nothing to fix" not in told
     assert "too short, or the data has little to learn" in told
+
+
+def test_the_losses_of_the_best_and_of_the_last_model_are_told_apart() -> None:
+    digits = ds.data.digits(scale=16)
+    problem = ds.Problem(
+        model=lambda: nn.Sequential(nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10)),
+        objective="cross_entropy", train=digits.train, valid=digits.valid, metric="accuracy",
+    )  # fmt: skip
+    recipe = ds.Recipe(optimizer="adam", lr=0.5, batch_size=64, epochs=6)
+    run = ds.fit(problem, recipe, folder=False, progress=False)
+    assert run.summary["best_step"] != run.summary["steps"]
+    told = render(console.of_run(run), 200)
+    final = judge(run).verdict.partition("loss ")[2].partition(",")[0].split()[0]
+    assert f"at step {run.summary['best_step']}; at the end train loss {final}" in told

@@ -259,7 +259,7 @@ class Contest:
         if arm.error:
             return Trial(edit=edit, verdict="failed", reason=arm.error)
         seeds = [each for each in arm.proving or arm.scores if each in self.control.scores]
-        gain = difference(self.gains(arm, seeds=seeds), [0.0] * len(seeds))
+        gain = self._possible(difference(self.gains(arm, seeds=seeds), [0.0] * len(seeds)), seeds)
         sure = gain.sure and not arm.refuted
         verdict: Verdict = "works, not kept" if sure else "worse" if gain.high < 0 else "not confirmed"
         return Trial(
@@ -271,6 +271,14 @@ class Contest:
             verdict="kept" if arm is kept else verdict,
             reason="" if arm is kept or sure else arm.left_at,
         )
+
+    def _possible(self, gain: Difference, seeds: Sequence[int]) -> Difference:
+        """`gain` with an interval that leads to no score which the metric cannot take."""
+        if not seeds:
+            return gain
+        start, sign = fmean(self.control.scores[each] for each in seeds), self.yard.sign
+        ends = sorted(sign * (end - start) for end in self.yard.limits)
+        return gain.within(ends[0], ends[1])
 
 
 def check_possible(contest: Contest) -> str:

@@ -26,6 +26,10 @@ class Difference(NamedTuple):
         """Whether the interval lies above zero."""
         return self.low > 0
 
+    def within(self, least: float, most: float) -> Difference:
+        """The same, its interval cut at what a difference can be; where it is above zero it stays so."""
+        return self._replace(low=max(self.low, least), high=min(self.high, most)) if self.pairs > 1 else self
+
 
 NO_DIFFERENCE = Difference(math.nan, math.nan, math.nan, 0)
 """Of what was not tried."""

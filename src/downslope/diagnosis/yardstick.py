@@ -10,7 +10,7 @@ from downslope.core.errors import DownslopeError
 from downslope.core.problem import Problem
 from downslope.core.run import Run
 from downslope.diagnosis.diagnosis import Diagnosis
-from downslope.diagnosis.progress import bounded, table
+from downslope.diagnosis.progress import SHARES, bounded, table
 from downslope.diagnosis.trials import score
 from downslope.training.evaluate import evaluate
 from downslope.training.facts import constant as guess
@@ -82,6 +82,13 @@ class Yardstick:
     def _key(self) -> str:
         """Under what name the constant guess is known."""
         return _COLUMNS.get(self.by, self.by)
+
+    @property
+    def limits(self) -> tuple[float, float]:
+        """The least and the most that a score can be; infinite where nothing bounds it."""
+        if self.rare is not None or (self.by.endswith("metric") and self.run.metric_name in SHARES):
+            return 0.0, 1.0
+        return -math.inf, 1.0 if self.by.endswith("metric") and bounded(self.run) else math.inf
 
     @property
     def _column(self) -> str:

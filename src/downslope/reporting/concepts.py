@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from downslope.core.errors import UnknownNameError
 from downslope.core.names import did_you_mean
+from downslope.reporting.symptoms import described
+from downslope.reporting.symptoms import render as symptom_as_text
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -59,6 +61,11 @@ class Concept:
         """True if the command can be run today."""
         return self.status == "built"
 
+    @property
+    def symptoms(self) -> list[str]:
+        """Ids of the symptoms that bear its name, or another word for it: those are looked for today."""
+        return [word for word in (self.name, *self.also) if word in described()]
+
 
 def _source() -> str:
     """The rows' text: beside the package in an installed wheel, below ``docs/`` in a checkout."""
@@ -82,6 +89,16 @@ def load() -> list[Concept]:
     return list(_rows())
 
 
+def as_spelt(name: str | int) -> str:
+    """A name in the form that the rows have."""
+    return str(name).strip().lower().replace(" ", "-").replace("_", "-")
+
+
+def words() -> dict[str, Concept]:
+    """Every concept by its name and its other words."""
+    return {word: concept for concept in _rows() for word in (concept.name, *concept.also)}
+
+
 def find(name: str | int) -> Concept:
     """The concept with that name, other word, or number; case, blanks and ``_`` do not matter.
 
@@ -92,14 +109,15 @@ def find(name: str | int) -> Concept:
         >>> find("adam").name
         'adaptive-rates'
     """
-    spelt = str(name).strip().lower().replace(" ", "-").replace("_", "-")
-    words = {word: concept for concept in _rows() for word in (concept.name, *concept.also)}
+    spelt = as_spelt(name)
+    known = words()
     numbers = {str(concept.id): concept for concept in _rows()}
-    found = words.get(spelt) or numbers.get(spelt)
+    found = known.get(spelt) or numbers.get(spelt)
     if found is None:
         if spelt.lstrip("-").isdigit():
             raise UnknownNameError(f"concept {spelt}: they are numbered from 1 to {len(numbers)}")
-        nearest = did_you_mean(spelt, words if len(spelt) > 1 else [row.name for row in _rows()])
+        near = [*known, *described()]
+        nearest = did_you_mean(spelt, near if len(spelt) > 1 else [row.name for row in _rows()])
         hint = nearest if nearest.startswith("; did") else "; `downslope concepts` lists them"
         raise UnknownNameError(f"concept {str(name)!r} is not known{hint}")
     return found
@@ -125,10 +143,12 @@ def render_list() -> RenderableType:
     for title, rows in sections():
         table.add_row("", "", Text(title, style="bold"), "")
         for concept in rows:
-            mark = "●" if concept.built else "○"
+            mark = "●" if concept.built else "◐" if concept.symptoms else "○"
             cells = (str(concept.id), mark, concept.name, concept.title)
-            table.add_row(*map(Text, cells), style="" if concept.built else "dim")
-    return Group(table, Text("● can be run today   ○ not built yet   downslope concepts NAME shows one"))
+            table.add_row(*map(Text, cells), style="dim" if mark == "○" else "")
+    marks = "● can be run today   ◐ diagnosed today, its lesson is not built yet   ○ not built yet"
+    more = "downslope concepts NAME shows one, and each symptom by its id"
+    return Group(table, Text(marks), Text(more))
 
 
 def render(concept: Concept) -> RenderableType:
@@ -153,13 +173,15 @@ def render(concept: Concept) -> RenderableType:
         Padding(formula, (1, 2)),
         Padding(symbols, (0, 2, 1, 2)),
         *places,
+        *(part for name in concept.symptoms for part in (Text(), symptom_as_text(described()[name]))),
     )
 
 
 def _places(concept: Concept) -> Iterator[tuple[str, str]]:
     """Label and content of what a concept points to, without what is not there."""
     if not concept.built:
-        yield "status", concept.status
+        below = bool(concept.symptoms)
+        yield "status", f"its lesson is {concept.status}; its symptom is below" if below else concept.status
     for label in ("command", "picture", "test", "guide"):
         value: str = getattr(concept, label)
         if value:

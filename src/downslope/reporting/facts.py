@@ -10,6 +10,7 @@ from typing import Any, cast
 from downslope.core.modules import called
 from downslope.core.run import Run
 from downslope.core.sources import Loader
+from downslope.diagnosis.progress import final_loss
 from downslope.reporting.numerals import loss as told
 from downslope.reporting.numerals import numeral
 
@@ -159,14 +160,27 @@ def valid_apart(run: Run) -> str:
 
 
 def _ending(run: Run, metric: str) -> str:
-    """What the last model gives, where the summary is about an earlier and better one."""
-    best, last = run.summary.get("best_step"), run.history.last("valid_metric")
-    if run.summary.get("model") != "best" or best in (None, steps(run)) or last is None or metric == "loss":
+    """What the last model gives, where the summary is about an earlier and better one; by what a diagnosis
+    judges, where that is another number.
+    """
+    best, final = run.summary.get("best_step"), final_loss(run)
+    if run.summary.get("model") != "best" or best in (None, steps(run)):
+        return _judged(run, final)
+    parts = [] if final is None else [f"train loss {told(final)}"]
+    last = run.history.last("valid_loss" if metric == "loss" else "valid_metric")
+    if last is not None and not valid_apart(run):
+        parts.append(f"valid {metric} {told(last) if metric == 'loss' else fixed(last)}")
+    return f" at step {best}" + (f"; at the end {', '.join(parts)}" if parts else "")
+
+
+def _judged(run: Run, final: float | None) -> str:
+    """The loss that a verdict names, where it is not that of the model in eval mode on all of the data."""
+    ending: Mapping[str, Any] = run.facts.get("ending") or {}
+    own = run.summary.get("train_loss")
+    if final is None or own is None or ending.get("train_loss") is None or told(final) == told(own):
         return ""
-    value = run.summary.get("valid_metric")
-    if value is None or fixed(value) == fixed(last):
-        return ""
-    return f" at step {best}, {fixed(last)} at the end"
+    scored = told(final) == told(float(ending["train_loss"]))
+    return f"  ({told(final)} {'on the examples that are scored' if scored else 'in the last batches'})"
 
 
 def fixed(value: float) -> str:

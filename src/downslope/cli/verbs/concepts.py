@@ -16,7 +16,7 @@ def concepts(
     name: Annotated[
         str | None,
         typer.Argument(
-            metavar="[NAME]", show_default=False, help="A name, another word for it, or a number."
+            metavar="[NAME]", show_default=False, help="A name, another word for it, a number, or a symptom."
         ),
     ] = None,
     json: ask.Json = False,
@@ -29,13 +29,16 @@ def concepts(
         from rich.console import Console
 
         from downslope.reporting import concepts as book
+        from downslope.reporting import symptoms
 
         if name is None:
             content: Any = {"concepts": [asdict(each) for each in book.load()]}
             picture = book.render_list()
+        elif (symptom := symptoms.described().get(book.as_spelt(name))) and symptom.id not in book.words():
+            content, picture = asdict(symptom), symptoms.render(symptom)
         else:
             found = book.find(name)
-            content, picture = asdict(found), book.render(found)
+            content, picture = asdict(found) | {"symptoms": found.symptoms}, book.render(found)
         if not json:
             Console(highlight=False).print(picture, crop=False)
         voice.document({"verb": "concepts"} | content)
