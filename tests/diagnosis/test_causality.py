@@ -110,3 +110,20 @@ def test_alike_units_of_a_slow_run_are_not_blamed_where_a_trial_shows_that_they_
     found = judge(made)
     assert found.root is not None
     assert found.root.symptom == "ill-conditioned"
+
+
+def test_a_rate_that_nothing_was_tried_of_is_no_advice_under_another_cause() -> None:
+    """Targets out of scale throw the loss up: a lower rate would only take longer to reach them."""
+    target = {"kind": "real", "rms": 1e4, "mean": 0.0, "std": 1e4}
+    up = np.concatenate([[1e8], np.full(199, 9e8)])
+    output = SOFTMAX | {"expects": "real", "objective": "mse", "activation": None}
+    start = {"loss": 1e8, "norms": 0, "layers": []}
+    found = judge(run(up, data={"target": target}, output=output, start=start, constant=1e8, references=None))
+    assert found.root is not None
+    assert found.root.symptom == "unscaled-targets"
+    below = {each.symptom: each.message for each in found.root.consequences}
+    assert "threw the loss up" in below["learning-rate-too-high"]
+    assert "first guess" not in below["learning-rate-too-high"]
+    alone = judge(run(up, output=output, start=start, constant=1e8, references=None)).root
+    assert alone is not None
+    assert alone.message.endswith("is a first guess: no lower rate was tried.")

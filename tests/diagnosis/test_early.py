@@ -120,6 +120,18 @@ def test_updates_too_small_to_lead_anywhere_led_not_up() -> None:
     assert risen(probed(run(losses), "update_ratio", {"0": 1e-2, "2": 2e-2})) > 1.9
 
 
+def test_a_first_batch_that_came_out_low_by_chance_is_no_rise() -> None:
+    """Losses that stand at 10, of batches that differ by a fifth; the first one is 8."""
+    draw = np.random.default_rng(0)
+    losses = 10 * (1 + 0.2 * draw.standard_normal(400))
+    losses[0] = 8.0
+    assert risen(run(losses, start=START | {"loss": 8.0}, constant=0.8)) == 0.0
+    assert risen(run(losses, start=START | {"loss": 5.0}, constant=0.8)) > 1.9  # told of more than one batch
+    rising = np.linspace(8.0, 16.0, 400) * (1 + 0.02 * draw.standard_normal(400))
+    rising[0] = 8.0
+    assert risen(run(rising, start=START | {"loss": 8.0}, constant=0.8)) > 1.8
+
+
 def test_fewer_than_fifty_steps_have_no_end_to_be_risen() -> None:
     assert risen(run(np.full(49, 4.6))) == 0.0
     assert risen(run(np.full(50, 4.6))) > 1.9

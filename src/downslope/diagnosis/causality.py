@@ -14,6 +14,7 @@ from downslope.core.finding import SEVERITIES, Finding
 from downslope.core.run import Run
 from downslope.diagnosis.progress import progress
 from downslope.diagnosis.proof import CERTAIN, MATERIAL, gain, trial_of
+from downslope.diagnosis.rates import unguessed
 from downslope.diagnosis.structure import severed, structural
 from downslope.diagnosis.symptom import GIVEN, GROUPS, Symptom, rank_of
 
@@ -58,7 +59,8 @@ def arrange(findings: list[Finding], run: Run, known: Mapping[str, Symptom]) -> 
 
 
 def _under(root: Finding, effect: Finding) -> Finding:
-    return replace(root, consequences=(*root.consequences, replace(effect, remedies=())))
+    told = replace(effect, remedies=(), message=unguessed(effect.message))
+    return replace(root, consequences=(*root.consequences, told))
 
 
 def _causes_first(findings: list[Finding], run: Run, known: Mapping[str, Symptom]) -> list[Finding]:

@@ -52,6 +52,9 @@ FRO = 4
 """Times in 20 steps that losses cross the line of a throw from which they are those of unlike batches. What
 is thrown up comes down once, and may be thrown again. Convention."""
 
+BEGINNING = 20
+"""First losses whose differences tell how far a single batch is off. Convention."""
+
 OPENING, HELD = 25, 5
 """Steps in which a rate shows that throws the weights away, and losses in a row that all have to be up: one
 hard batch is no throw. Of 390 runs at 1 to 1000 times a sound rate nearly all that were thrown peaked so."""
@@ -278,8 +281,9 @@ def killed(run: Run) -> int | None:
 def risen(run: Run) -> float:
     """Loss over the last tenth of the steps in the larger of the start's and a constant guess's.
 
-    0 where that is not known, where the rise lies within the noise of the batches, where the updates are too
-    small to have led anywhere, or where decay took the weights.
+    0 where that is not known, where the rise lies within the noise of the batches (that of the first one too,
+    where it alone told the start), where the updates are too small to have led anywhere, or where decay took
+    the weights.
     """
     sign = _sign(run)
     series = run.history.series("train_loss").values
@@ -288,8 +292,24 @@ def risen(run: Run) -> float:
     if end is None or len(series) < FEWEST or not known or _crawls(run) or decayed(run) is not None:
         return 0.0
     tail = series[-max(2, len(series) // 10) :]
-    noise = SURE * float(tail.std()) / math.sqrt(len(tail))
+    noise = SURE * math.hypot(float(tail.std()) / math.sqrt(len(tail)), _of_first(run, tail))
     return sign * end / max(known) if sign * end - noise > max(known) else 0.0
+
+
+def _of_first(run: Run, tail: Floats) -> float:
+    """Deviation of the loss of the first batch by chance, where that is what is known of the start.
+
+    Two estimates, of which the smaller counts: the differences between the first losses (their median is
+    0.95 deviations), and the relative spread of the last ones. 0 where the constant is no lower, or hardly.
+    """
+    values, first = run.history.series("train_loss").values, progress(run).first
+    constant = table(run, "constant").get("loss")
+    near = constant is not None and first is not None and _sign(run) * (RISEN * constant - first) >= 0
+    if first is None or near or values[0] != first:
+        return 0.0
+    steps = np.abs(np.diff(values[:BEGINNING]))
+    spread = float(tail.std()) / max(abs(float(tail.mean())), 1e-300) * abs(first)
+    return min(float(np.median(steps)) / 0.95, spread)
 
 
 def _sign(run: Run) -> float:

@@ -21,6 +21,20 @@ HEAVY = 0.95
 """Momentum from which it is looked at before the learning rate; 0.9 is usual."""
 
 
+_GUESSED = " is a first guess: no lower rate was tried."
+
+
+def guessed(lr: float) -> str:
+    """What is said of a rate that nothing was measured of."""
+    return f" {lr:.3g}{_GUESSED}"
+
+
+def unguessed(message: str) -> str:
+    """The message without that: of what only follows from something else it is no advice."""
+    head, found, tail = message.partition(_GUESSED)
+    return f"{head.rpartition(' ')[0]}{tail}" if found else message
+
+
 def best_rate(run: Run, side: Literal["lower", "higher"]) -> float | None:
     """The rate on one side of the recipe's own that does best or nearly so, if it beats the recipe's own
     clearly.

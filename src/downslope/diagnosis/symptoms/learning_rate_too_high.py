@@ -33,7 +33,7 @@ from downslope.diagnosis.early import (
 )
 from downslope.diagnosis.progress import Progress, progress, table
 from downslope.diagnosis.proof import answered, not_tried, proved, refuted, settle, trial_of, tried, trying
-from downslope.diagnosis.rates import best_rate, lighter, own_rate, rates_tried
+from downslope.diagnosis.rates import best_rate, guessed, lighter, own_rate, rates_tried
 from downslope.diagnosis.swing import thrown_back
 from downslope.diagnosis.symptom import Clear, Unknown, Verdict, symptom
 
@@ -102,7 +102,6 @@ def _finding(run: Run, severity: Severity, evidence: Evidence, lower: float | No
     new = lower if lower is not None else _guess(run, lr, ratio)
     measured = lower is not None or (ratio is not None and ratio > 1)
     blind = not measured and trial_of(run, "learning-rate-too-high") is None
-    guessed = f" {new:.3g} is a first guess: no lower rate was tried." if blind else ""
     return Finding(
         symptom="learning-rate-too-high",
         title="learning rate too high",
@@ -112,7 +111,7 @@ def _finding(run: Run, severity: Severity, evidence: Evidence, lower: float | No
         also=proved(run, "learning-rate-too-high"),
         message=_message(lr, sharp, jump, progress(run), run)
         + tried(run, "learning-rate-too-high")
-        + guessed,
+        + (guessed(new) if blind else ""),
         remedies=(SetRecipe({"lr": new}, {"lr": lr}), *_clip(run)),
         source=_SOURCE,
     )
