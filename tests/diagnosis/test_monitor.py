@@ -562,3 +562,19 @@ def test_a_compiled_objective_is_left_alone_once_it_is_compiled() -> None:
             monitor.step(loss)
     assert heard == [True] + [False] * 59
     assert dynamo.utils.counters["stats"]["unique_graphs"] - before <= 2
+
+
+def test_a_loop_that_hands_over_no_loss_is_not_called_healthy() -> None:
+    torch.manual_seed(0)
+    model = nn.Linear(3, 1)
+    rule = torch.optim.SGD(model.parameters(), 0.1)
+    with ds.watch(model, rule) as monitor:
+        for _ in range(50):
+            rule.zero_grad()
+            model(torch.randn(4, 3)).square().mean().backward()
+            rule.step()
+        found = monitor.diagnose()
+    assert not found.healthy
+    assert "NO LOSS in 50 steps: hand it over by monitor.step(loss)" in found.verdict
+    assert "Healthy" not in str(found)
+    assert "no loss was handed over" in str(found).lower()

@@ -16,7 +16,7 @@ from downslope.diagnosis.partly import partly
 from downslope.diagnosis.progress import progress
 from downslope.diagnosis.spent import unmeasured
 from downslope.diagnosis.symptom import registry
-from downslope.diagnosis.unjudged import halted, unknown
+from downslope.diagnosis.unjudged import halted, unheard, unknown
 
 _WELL = "none of the symptoms that could be checked holds"
 
@@ -72,6 +72,8 @@ class Diagnosis:
     @property
     def blind(self) -> bool:
         """Whether nothing of the training itself could be judged: neither model nor step nor ending."""
+        if unheard(self.run):
+            return True
         known = registry()
         judged = [*(name for name, _ in self.cleared), *self.symptoms]
         return bool(self.not_checked) and not any(
@@ -98,6 +100,8 @@ class Diagnosis:
             return "nothing wrong was seen in the training until it was interrupted"
         if self._broken_off:
             return f"{self.interrupted}: nothing wrong was seen by then, which is not the whole"
+        if unheard(self.run):
+            return "no loss was handed over: whether anything was learnt is not known"
         if self.blind:
             return "nothing of the training could be judged"
         if progress(self.run).standing and little(self.run):

@@ -8,7 +8,7 @@ from typing import Any
 
 from downslope.core.finding import Finding
 from downslope.core.modules import called
-from downslope.core.numerals import loss
+from downslope.core.numerals import loss, many
 from downslope.core.run import Run
 from downslope.diagnosis.bidden import in_words
 from downslope.diagnosis.causality import arrange
@@ -19,7 +19,7 @@ from downslope.diagnosis.proof import as_tried, gain, trial_of
 from downslope.diagnosis.structure import structural
 from downslope.diagnosis.symptom import Clear, Unknown, missing, registry
 from downslope.diagnosis.unfinished import BOUGHT
-from downslope.diagnosis.unjudged import by_the_end, halted, interrupted, withdraw
+from downslope.diagnosis.unjudged import by_the_end, halted, interrupted, unheard, withdraw
 
 
 def judge(run: Run) -> Diagnosis:
@@ -88,6 +88,9 @@ def _further(run: Run) -> float | None:
 def verdict(run: Run) -> str:
     """One line on how far the run came."""
     how = progress(run)
+    if unheard(run):
+        taken = many(run.summary["steps"], "step")
+        return f"NO LOSS in {taken}: hand it over by monitor.step(loss), once a step, to have it judged."
     if how.diverged:
         where: Mapping[str, Any] = run.facts.get("nonfinite") or {}
         at = f" at step {where['step']}: the {where['what']}" if where.get("step") is not None else ""

@@ -90,6 +90,12 @@ def unknown(run: Run) -> bool:
     return how.share < HALF
 
 
+def unheard(run: Run) -> bool:
+    """Whether somebody's own loop took steps and handed over no loss of any: how far it came is not known."""
+    watched = run.problem is None and run.recipe is None and "script" not in run.facts
+    return watched and bool(run.summary.get("steps")) and not len(run.history.series("train_loss").steps)
+
+
 def withdraw(run: Run, cleared: Pairs) -> tuple[Pairs, Pairs]:
     """What stays clear, and what was cleared only because nobody came to try it, with the reason.
 
