@@ -63,10 +63,12 @@ def test_what_a_healthy_watched_run_could_not_show_is_one_short_line_and_whole_i
     assert len(json.loads(found.to_json())["not_checked"]) == len(found.not_checked)
 
 
-def test_a_sick_watched_run_keeps_its_reasons() -> None:
+def test_a_sick_watched_run_has_its_reasons_in_one_line_and_whole_beside_it() -> None:
     found = watched(nn.Sequential(nn.Linear(6, 16), nn.Tanh(), nn.Linear(16, 1)), lr=1e9)
     assert not found.healthy
-    assert "not judged (" in str(found)
+    [line] = [line for line in str(found).splitlines() if line.startswith("Open")]
+    assert line == f"Open: {len(found.not_checked)} not judged; .not_checked says why."
+    assert all(reason for _, reason in found.not_checked)
 
 
 def test_a_loss_that_left_the_numbers_is_no_figure() -> None:

@@ -1,4 +1,5 @@
-"""The README and every chapter of the guide are executed: block after block, one namespace for each file.
+"""The README and every chapter of the guide are executed: block after block, one namespace for each file; a
+block of the README in one of its own, since that is how it is copied.
 
 A block ```python is run; ```python no-run: REASON is compiled only; commands in console blocks must exist.
 A block ```text that follows with nothing between shows what it prints, and so does a comment beside a print,
@@ -64,8 +65,10 @@ class Prints:
         sys.stdout.write(text)
 
 
-def run_page(text: str, name: str) -> int:
+def run_page(text: str, name: str, *, alone: bool = False) -> int:
     """Execute the Python blocks of `text`, whose tracebacks show the lines of the page; how many ran.
+
+    With `alone` no block knows what another has imported or made.
 
     Raises:
         AssertionError: a block prints other than the page shows.
@@ -85,6 +88,8 @@ def run_page(text: str, name: str) -> int:
             assert reason, f"{name}:{block.line}: a block that is not run says why: ```python no-run: REASON"
             continue
         assert not option, f"{name}:{block.line}: unknown option {option!r} on the fence"
+        if alone:
+            namespace = {"__name__": "__main__", "print": prints}
         with contextlib.redirect_stdout(io.StringIO()) as out:
             exec(code, namespace)
         ran += 1
@@ -111,7 +116,8 @@ def test_the_code_of_a_page_runs_and_prints_what_the_page_shows(
     page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    run_page(page.read_text(encoding="utf-8"), str(page))
+    alone = page.parent == ROOT
+    run_page(page.read_text(encoding="utf-8"), str(page), alone=alone)
 
 
 def test_what_watch_prints_of_the_script_in_the_guide_is_shown_there_and_in_both_readmes(

@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
 import downslope as ds
 from downslope.core import edits
@@ -122,7 +123,7 @@ def test_commands_and_paths_are_never_broken_so_that_they_can_be_copied(tmp_path
     ]
 
 
-def test_checks_that_are_clear_are_counted_by_group_and_those_left_open_are_named() -> None:
+def test_checks_that_are_clear_are_counted_by_group_and_many_left_open_in_one_line() -> None:
     data = [name for name, each in registry().items() if each.order[0] == "data"]
     step = [name for name, each in registry().items() if each.order[0] == "step"]
     found = Diagnosis(
@@ -136,4 +137,43 @@ def test_checks_that_are_clear_are_counted_by_group_and_those_left_open_are_name
     )
     text = render(console.of_diagnosis(found), 1000)
     assert f"clear data {len(data)}/{len(data)}, step {len(step) - 1}/{len(step)}\n" in text
-    assert f"open  {step[0]} not judged (no time); 1 not needed: all is well; 5 not judged (far)" in text
+    assert "open  6 not judged, 1 not needed; --report and --json say why\n" in text
+    found.not_checked = [
+        ("a", "the time ended before it could be tried"),
+        *((f"u{i}", "far" * 9) for i in range(3)),
+    ]
+    found.not_checked.append(("b", "not tried: no time was left"))
+    text = render(console.of_diagnosis(found), 1000)
+    assert "open  3 not judged, 2 not judged (no time was left); --report and --json say why\n" in text
+
+
+def test_healthy_of_a_watched_loop_says_of_how_many_symptoms_it_is_said() -> None:
+    model = torch.nn.Linear(3, 1)
+    opt = torch.optim.SGD(model.parameters(), lr=0.1)
+    monitor = ds.watch(model, opt)
+    draw = torch.Generator().manual_seed(0)
+    for _ in range(100):
+        x = torch.randn(32, 3, generator=draw)
+        opt.zero_grad()
+        loss = (model(x) - x.sum(1, keepdim=True)).square().mean()
+        loss.backward()
+        opt.step()
+        monitor.step(loss)
+    found = monitor.diagnose()
+    assert found.healthy
+    judged = len({*dict(found.cleared), *found.symptoms})
+    said = f"{len(found.not_checked)} could not be judged from outside, healthy is of the other {judged}"
+    assert said in " ".join(str(found).split())
+    assert said in render(console.of_diagnosis(found), 1000)
+
+
+@pytest.mark.parametrize("columns", [None, 60])
+def test_a_printed_diagnosis_fits_the_terminal(columns: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    if columns is not None:
+        monkeypatch.setenv("COLUMNS", str(columns))
+    found = diagnosis_of(run_of(), finding())
+    found.notes.append("a long note " * 30)
+    lines = str(found).splitlines()
+    assert 40 < max(map(len, lines)) <= (columns or 100)
+    assert lines[-1].startswith("  ")

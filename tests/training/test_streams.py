@@ -149,7 +149,7 @@ def test_a_diagnosis_cuts_a_run_without_end_by_its_time_and_says_so() -> None:
     found = ds.diagnose(problem, recipe, budget="2s", folder=False, progress=False)
     taken = found.run.summary["steps"]
     assert found.run.facts["cut"]["steps"] == taken
-    assert f"cut to {taken} of an unknown number of steps" in str(found)
+    assert f"cut to {taken} of an unknown number of steps" in " ".join(str(found).split())
 
 
 @pytest.mark.usefixtures("few")
@@ -159,8 +159,8 @@ def test_a_diagnosis_cuts_a_first_epoch_without_end_by_its_steps(monkeypatch: py
     problem = regression(train=Endless(), valid=None)
     found = ds.diagnose(problem, recipe, budget="8s", folder=False, progress=False)
     assert found.run.summary["steps"] == 70
-    assert "had not ended after 70 steps" in str(found)
-    assert "steps=... in place of epochs=2" in str(found)
+    assert "had not ended after 70 steps" in " ".join(str(found).split())
+    assert "steps=... in place of epochs=2" in " ".join(str(found).split())
     assert found.healthy, str(found)
 
 
@@ -202,7 +202,7 @@ def test_a_rate_too_high_for_a_stream_without_end_is_proved() -> None:
     found = ds.diagnose(regression(train=Endless(), valid=None), recipe, folder=False, progress=False)
     assert found.run.status == "diverged"
     assert found.findings[0].symptom == "learning-rate-too-high"
-    assert "recovers" in str(found)
+    assert "recovers" in " ".join(str(found).split())
 
 
 @pytest.mark.usefixtures("few")

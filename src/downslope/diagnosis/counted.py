@@ -11,6 +11,12 @@ from downslope.diagnosis.symptom import GROUPS, registry
 MANY = 4
 """Symptoms not judged for one reason that are named; more are counted."""
 
+SHORT = 80
+"""Letters up to which the reasons are told in full: with what stands before them, a line of 100 columns."""
+
+LATE = ("no time was left", "the time ended")
+"""In every reason that a longer budget would do away with."""
+
 _SPOKEN: dict[str, str] = {
     "data": "data", "output": "output and objective", "model": "model and start", "step": "step",
     "terrain": "terrain", "generalisation": "generalisation",
@@ -58,10 +64,26 @@ def by_group(names: Sequence[str]) -> str:
     return ", ".join(f"{_SPOKEN[each]} {groups.count(each)}" for each in GROUPS if each in groups)
 
 
-def brief(not_checked: Pairs) -> str:
-    """How many symptoms could not be asked; empty where all were."""
-    count = len(dict(not_checked))
-    return f"{count} cannot be judged from outside" if count else ""
+def briefly(not_checked: Pairs, judged: int, more: str, *, watched: bool = False) -> str:
+    """What could not be asked, in one line: in full where that is short, counted where it is not.
+
+    Args:
+        not_checked: Symptoms that could not be asked, and why.
+        judged: How many could.
+        more: Where the reasons stand, such as "--report and --json say why".
+        watched: Whether the run is healthy, and was seen from outside: then it is said what that is about.
+    """
+    reasons = dict(not_checked)
+    whole, spare = unjudged(not_checked), sum(why.startswith("not needed") for why in reasons.values())
+    if watched and reasons:
+        return f"{len(reasons)} could not be judged from outside, healthy is of the other {judged}; {more}"
+    if len(whole) <= SHORT:
+        return whole
+    late = sum(any(each in why for each in LATE) for why in reasons.values())
+    parts = [f"{len(reasons) - spare - late} not judged"] if len(reasons) > spare + late else []
+    parts += [f"{late} not judged ({LATE[0]})"] if late else []
+    parts += [f"{spare} not needed"] if spare else []
+    return f"{', '.join(parts)}; {more}"
 
 
 def _said(names: list[str], why: str) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import textwrap
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -172,12 +174,15 @@ class Diagnosis:
         ]
         if clear := counted.clear(self.cleared, self.not_checked, self.symptoms):
             lines.append(f"Clear: {clear}.")
-        open_ = counted.unjudged(self.not_checked)
-        if open_ and self.healthy and self.run.recipe is None:  # watched: nothing to do, and much to explain
-            open_ = f"{counted.brief(self.not_checked)}; .not_checked says why"
-        if open_:
+        if open_ := self.open_to(".not_checked says why"):
             lines.append(f"Open: {open_}.")
-        return "\n".join([*lines, *self.notes])
+        return "\n".join(map(_wrapped, [*lines, *self.notes]))
+
+    def open_to(self, more: str) -> str:
+        """What could not be judged, in one line; `more` is where the reasons stand."""
+        judged = len({*dict(self.cleared), *self.symptoms})
+        watched = self.healthy and self.run.recipe is None
+        return counted.briefly(self.not_checked, judged, more, watched=watched)
 
     def __repr__(self) -> str:
         state = "healthy" if self.healthy else ", ".join(f.symptom for f in self.findings) or "no cause found"
@@ -197,6 +202,14 @@ def _told(finding: Finding) -> list[str]:
         edit = finding.remedies[0]
         lines.append(f"Do: {edit}{f' ({edit.meaning})' if edit.meaning else ''}.")
     return lines
+
+
+def _wrapped(line: str) -> str:
+    """A line broken at the width of the terminal, or of 100 columns where there is none."""
+    width = max(shutil.get_terminal_size((100, 24)).columns, 32)
+    return textwrap.fill(
+        line, width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
+    )  # fmt: skip
 
 
 def _walk(findings: list[Finding] | tuple[Finding, ...]) -> Iterator[Finding]:

@@ -62,10 +62,7 @@ def of_diagnosis(found: Diagnosis) -> list[Row]:
 def _checked(found: Diagnosis) -> list[Row]:
     """How much of each group of symptoms is clear, and what could not be judged, with the reason."""
     clear = counted.clear(found.cleared, found.not_checked, found.symptoms)
-    open_ = counted.unjudged(found.not_checked)
-    if open_ and found.healthy and found.run.recipe is None:  # watched: nothing to do, and much to explain
-        open_ = f"{counted.brief(found.not_checked)}; --report and --json say why"
-    told = (("clear", clear), ("open", open_))
+    told = (("clear", clear), ("open", found.open_to("--report and --json say why")))
     return [Row(text, label=label, indent=2, tone="faint") for label, text in told if text]
 
 
