@@ -70,6 +70,28 @@ def test_a_script_that_trains_nothing_is_unusable_input(tmp_path: Path) -> None:
     assert "no step of a torch optimizer was seen" in done.stderr
 
 
+def test_of_a_script_that_ends_by_itself_before_any_step_that_is_said(tmp_path: Path) -> None:
+    parse = "import argparse\np = argparse.ArgumentParser()\np.add_argument('--n', required=True)\n"
+    (tmp_path / "parse.py").write_text(f"{parse}p.parse_args()\n")
+    done = watched(tmp_path, "parse.py")
+    assert (done.returncode, done.stdout) == (2, "")
+    last = done.stderr.splitlines()[-1]
+    assert "the script itself ended with status 2 before any step of an optimizer" in last
+    assert "no step of a torch optimizer was seen" not in done.stderr
+
+
+def test_a_script_that_never_steps_is_told_so_in_its_verdict(tmp_path: Path) -> None:
+    (tmp_path / "never.py").write_text(
+        "import torch\nm = torch.nn.Linear(2, 1)\nrule = torch.optim.Adam(m.parameters())\n"
+        "for _ in range(30):\n    m(torch.randn(4, 2)).square().mean().backward()\n"
+    )
+    done = watched(tmp_path, "never.py")
+    assert done.returncode == guard.SICK
+    assert "NEVER STEPPED: backward() was called 30 times" in done.stderr
+    assert "frozen-parameters [critical]" in done.stderr
+    assert "did not record" not in done.stderr
+
+
 @pytest.mark.parametrize(
     ("line", "status", "by"),
     [

@@ -16,6 +16,7 @@ from torch.nn import functional as F  # noqa: N812
 
 from downslope.core.errors import DataError, ModelError, ObjectiveError
 from downslope.core.run import Run
+from downslope.diagnosis import replay
 from downslope.diagnosis.diagnosis import Diagnosis
 from downslope.diagnosis.intake import Intake
 from downslope.diagnosis.measure.imbalance import weighted
@@ -234,6 +235,56 @@ def test_its_twin_is_let_be(tmp_path: Path) -> None:
     found, _ = watched(tmp_path, HELD_BACK.format(rate=0.1))
     assert found.healthy
     assert found.root is None
+
+
+SCORED = """
+X = torch.randn(1600, 10)
+C = (X @ torch.randn(10)).argsort().argsort() * 4 // len(X)
+held, X, C = (X[:400], C[:400]), X[400:], C[400:]
+{labels}
+model = nn.Sequential(nn.Linear(10, 64), nn.ReLU(), nn.Linear(64, 4))
+rule = torch.optim.Adam(model.parameters(), lr={lr})
+for epoch in range(8):
+    for at in torch.randperm(len(X)).split(32):
+        loss = F.cross_entropy(model(X[at]), C[at])
+        rule.zero_grad(); loss.backward(); rule.step()
+    with torch.no_grad():
+        F.cross_entropy(model(held[0]), held[1])
+"""
+
+
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However busy the machine is, a short training counts as one."""
+    monkeypatch.setattr(replay, "QUICK", 120.0)
+
+
+@pytest.mark.usefixtures("patient")
+def test_labels_that_belong_to_other_inputs_are_named_where_held_out_data_never_told(tmp_path: Path) -> None:
+    """The loss in training falls a little, by memory; what says so is the copy beside trees of our own."""
+    body = SCORED.format(labels="C = C[torch.randperm(len(C))]", lr=3e-3)
+    found, _ = watched(tmp_path, body)
+    assert found.root is not None, str(found)
+    assert (found.root.symptom, found.root.severity) == ("uninformative-inputs", "warning")
+    assert not found.lost
+    assert "on held-out data it never was below a constant guess" in found.verdict
+    assert "neither trees nor a linear model find anything" in found.root.message
+    without, _ = watched(tmp_path, body, trials=0.0)
+    assert without.root is None
+    assert "never was below" in without.verdict
+
+
+@pytest.mark.usefixtures("patient")
+def test_what_was_tried_beside_a_training_that_learnt_is_told_though_nothing_came_of_it(
+    tmp_path: Path,
+) -> None:
+    told = list[str]()
+    noisy = "C = torch.where(torch.rand(len(C)) < 0.6, torch.randint(4, C.shape), C)"
+    found, _ = watched(tmp_path, SCORED.format(labels=noisy, lr=1e-3), talk=told.append)
+    assert found.root is None, str(found)
+    assert len(told) == 1
+    assert "tried after the script" in found.notes[-1].lower()
+    assert "never was below" not in found.verdict
 
 
 def test_what_no_trial_proved_is_taken_over_only_where_nothing_was_learnt(tmp_path: Path) -> None:

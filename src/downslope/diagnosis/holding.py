@@ -227,7 +227,9 @@ def never_stepped(parameters: Sequence[Tensor], passes: int) -> Run | None:
         return None
     run = Run(status="done", summary={"steps": 0})
     row = _Row(count, "never stepped", 0.0)
-    run.facts |= {"flow": _flow({"<model>": row}, count, sure=True), "not_measured": {}}
+    flow = _flow({"<model>": row}, count, sure=True) | {"passes": passes}
+    why = "no step was taken, so that nothing of the training was looked at"
+    run.facts |= {"flow": flow, "not_measured": {"": why}}
     return run
 
 

@@ -14,7 +14,7 @@ from downslope.diagnosis.bidden import in_words
 from downslope.diagnosis.causality import arrange
 from downslope.diagnosis.diagnosis import Diagnosis
 from downslope.diagnosis.early import inflated, little, short, sudden
-from downslope.diagnosis.progress import progress
+from downslope.diagnosis.progress import progress, untold
 from downslope.diagnosis.proof import as_tried, gain, trial_of
 from downslope.diagnosis.structure import structural
 from downslope.diagnosis.symptom import Clear, Unknown, missing, registry
@@ -89,8 +89,12 @@ def verdict(run: Run) -> str:
     """One line on how far the run came."""
     how = progress(run)
     if unheard(run):
-        taken = many(run.summary["steps"], "step")
+        taken = many(int(run.summary["steps"] or 0), "step")
         return f"NO LOSS in {taken}: hand it over by monitor.step(loss), once a step, to have it judged."
+    if passes := (run.facts.get("flow") or {}).get("passes"):
+        return (
+            f"NEVER STEPPED: backward() was called {many(passes, 'time')}, and the optimizer's step() never."
+        )
     if how.diverged:
         where: Mapping[str, Any] = run.facts.get("nonfinite") or {}
         at = f" at step {where['step']}: the {where['what']}" if where.get("step") is not None else ""
@@ -129,7 +133,8 @@ def verdict(run: Run) -> str:
         said = f"loss {loss(how.constant)} at the start, {loss(how.final)} at the end"
         return f"HOW FAR IS NOT KNOWN: {said}; inputs or weights out of scale made the first."
     if how.standing and little(run):
-        return f"Learnt little: loss {loss(how.constant)} for {base}, {loss(how.final)} at the end."
+        told = "; on held-out data it never was below a constant guess" if untold(run) else ""
+        return f"Learnt little: loss {loss(how.constant)} for {base}, {loss(how.final)} at the end{told}."
     if how.standing:
         return f"NOT LEARNING: loss {loss(how.final)} is no better than {base} ({loss(how.constant)})."
     if how.share is None or how.reachable is None:

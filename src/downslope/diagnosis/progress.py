@@ -36,6 +36,10 @@ LEAST = 0.02
 """Share of the way from a constant to a perfect score, on held-out data, below which nothing was reached
 there."""
 
+UNTOLD = 0.01
+"""Share of a constant's loss on held-out data that has to be taken off before anything was told there.
+Convention."""
+
 BATCHES = 5
 """Batch losses at least of which a mean is taken for the loss at the end. Convention."""
 
@@ -142,6 +146,14 @@ def final_loss(run: Run) -> float | None:
     if not finite or run.facts.get("nonfinite") is not None:
         return None
     return max(finite) if run.maximize else min(finite)
+
+
+def untold(run: Run) -> bool:
+    """Whether the loss on held-out data never was below that of a constant guess, as far as it was scored."""
+    lowest, base = table(run, "ending").get("best_valid_loss"), table(run, "constant").get("valid_loss")
+    if lowest is None or base is None or run.maximize or not base > 0:
+        return False
+    return float(lowest) >= (1 - UNTOLD) * float(base)
 
 
 def smoothed(run: Run, until: int | None = None) -> float | None:

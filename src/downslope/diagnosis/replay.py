@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,6 +19,7 @@ from torch.utils import _pytree as pytree
 
 from downslope.core import batches
 from downslope.core.errors import DataError, DownslopeError, ModelError, ObjectiveError, RecipeError
+from downslope.core.finding import Finding
 from downslope.core.method import optimizer_defaults
 from downslope.core.problem import Problem
 from downslope.core.recipe import Recipe
@@ -27,8 +29,8 @@ from downslope.diagnosis.diagnose import diagnose
 from downslope.diagnosis.diagnosis import Diagnosis
 from downslope.diagnosis.early import short
 from downslope.diagnosis.gathered import undisturbed
-from downslope.diagnosis.progress import progress, smoothed
-from downslope.diagnosis.proof import trial_of
+from downslope.diagnosis.progress import progress, smoothed, untold
+from downslope.diagnosis.proof import trial_of, unconfirmed, won
 from downslope.diagnosis.settings import parameters_of
 from downslope.diagnosis.shown import Loss, Shown, copied, output_of, weights
 from downslope.objectives.meaning import meaning
@@ -136,15 +138,20 @@ def adopt(found: Diagnosis, copy: Diagnosis) -> bool:
     """Take over the cause that a trial beside `copy` proved, where it went as the training did.
 
     What shows without a trial is for watching to see, in what the script itself did; only where nothing was
-    learnt, and no cause was seen, it is taken over too.
+    learnt, and no cause was seen, it is taken over too. So are inputs that say nothing, where what the script
+    itself scored on held-out data never told anything either.
     """
     run, ended = copy.run, progress(copy.run)
     causes = [
-        each
+        each if found.lost else _careful(each)
         for each in copy.findings
         if each.severity != "info"
         and each.symptom not in (SEEN if found.lost else (*SEEN, *MEANT))
-        and (found.lost or trial_of(run, each.symptom) is not None)
+        and (
+            found.lost
+            or trial_of(run, each.symptom) is not None
+            or (each.symptom == "uninformative-inputs" and untold(found.run))
+        )
     ]
     same = alike(found.run, run) or (found.lost and (ended.standing or ended.ended_far))
     if not causes or not same:
@@ -170,7 +177,7 @@ def retry(found: Diagnosis, kept: Kept, seconds: float, talk: Callable[[str], No
         if found.lost:
             found.notes.append(f"Nothing was tried beside it: a step takes {took / steps:.2g} s.")
         return
-    why = "no cause in what was seen" if found.lost else "it came not all the way"
+    why, begun = "no cause in what was seen" if found.lost else "it came not all the way", False
     if not found.lost:
         seconds = min(seconds, MORE + took)
     try:
@@ -178,20 +185,23 @@ def retry(found: Diagnosis, kept: Kept, seconds: float, talk: Callable[[str], No
         recipe = recipe_of(found.run, problem.train_source.size or 0)
         if talk is not None:
             talk(f"{why}: what would have helped is tried on copies, for about {seconds:.0f} s")
+        begun = True
         with undisturbed(), torch.enable_grad():
             copy = diagnose(problem, recipe, budget=seconds, progress=False, folder=False)
     except KeyboardInterrupt:
         found.notes.append("Ctrl-C: what would have helped was not tried to the end.")
         return
     except Exception as error:  # noqa: BLE001 (a copy can bring anybody's code to what it does not take)
-        if found.lost:
+        if found.lost or begun:
             found.notes.append(f"Nothing could be tried beside it: {one_line(error)}.")
         return
     run = copy.run
     size = run.problem.train_source.size if run.problem is not None else None
     told = f"on copies of its model and {size} of its examples, from its first weights ({copy.seconds:.0f} s)"
     adopted = adopt(found, copy)
-    if adopted or found.lost:
+    if not (adopted or found.lost):
+        found.notes.append(f"{outcome(found.run, copy)}, {told}.")
+    else:
         proved = adopted and any(trial_of(run, name) is not None for name in found.symptoms)
         seen = "Tried after the script" if proved else "Found after the script"
         how = seen if adopted else "Nothing that was tried after the script helped"
@@ -201,6 +211,28 @@ def retry(found: Diagnosis, kept: Kept, seconds: float, talk: Callable[[str], No
         "verdict": copy.verdict, "healthy": copy.healthy, "findings": copy.symptoms,
         "alike": alike(found.run, run), "adopted": adopted,
     }  # fmt: skip
+
+
+def _careful(cause: Finding) -> Finding:
+    """Inputs that say nothing, of a training that learnt its examples a little: others may come to tell."""
+    if cause.symptom != "uninformative-inputs":
+        return cause
+    whole = "nothing about the target can be told from these inputs"
+    seen = "neither trees nor a linear model find anything about the target in these inputs"
+    return replace(cause, severity="warning", message=cause.message.replace(whole, seen))
+
+
+def outcome(run: Run, copy: Diagnosis) -> str:
+    """What came of trials beside a training that learnt something, where none is taken over as its fault."""
+    if not alike(run, copy.run):
+        return "What was tried after the script tells nothing: its copy did not end as the training did"
+    tried = [(f, trial_of(copy.run, f.symptom)) for f in copy.findings if f.severity != "info"]
+    helped = [(f, trial) for f, trial in tried if trial is not None and not unconfirmed(trial)]
+    if not helped:
+        return "Nothing that was tried after the script helped materially"
+    first, trial = helped[0]
+    edit = f"{trial['edit']} ({first.symptom})"
+    return f"Tried after the script, no fault where it is as meant: {edit} {won(trial)}"
 
 
 def problem_of(kept: Kept) -> Problem:

@@ -105,7 +105,7 @@ def exit_status(found: Diagnosis | None, status: int) -> int:
     Returns:
         The script's own status where that is not 0; else 1 for a diagnosis that is not healthy (a warning or
         worse, or nothing could be judged, which must not pass for healthy), 2 for a script that trained
-        nothing, and 0.
+        nothing, and 0; so also for a training too short to tell, of which what can be judged is sound.
     """
     if status:
         return status

@@ -128,6 +128,11 @@ def rank_of(finding: Finding) -> tuple[int, int]:
     return (step, 50 + rank[1]) if late and rank[0] < step else rank
 
 
+_UNRECORDED = (
+    "this run did not record what it needs; ds.diagnose(problem, recipe) does, or downslope diagnose task.py"
+)
+
+
 def missing(run: Run, need: str) -> str | None:
     """Why `need` cannot be had from `run`; None if it is there."""
     kind, _, name = need.rpartition(":")
@@ -140,4 +145,4 @@ def missing(run: Run, need: str) -> str | None:
     if there:
         return None
     reasons: Mapping[str, str] = run.facts.get("not_measured", {})
-    return reasons.get(name) or reasons.get("") or "this run did not record what it needs; ds.diagnose does"
+    return reasons.get(name) or reasons.get("") or _UNRECORDED

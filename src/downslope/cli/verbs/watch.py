@@ -46,7 +46,8 @@ def watch(
     Options of downslope stand before SCRIPT; what follows it goes to the script. Standard output stays the
     script's own: the diagnosis goes to standard error, with --json to the last line of standard output.
     The exit status is the script's own where that is not 0; else 1 after a warning or worse, and where
-    nothing of the training could be judged; 2 where nothing was trained; 0 for a healthy run.
+    nothing of the training could be judged; 2 where nothing was trained; 0 for a healthy run, and for one
+    that is too short to tell and shows nothing wrong.
     After a script that learnt nothing, or little in a few seconds, and shows no cause, causes are tried on
     copies of its model and of the examples that were kept; the script is not run again.
     """
@@ -106,10 +107,7 @@ class _Telling:
         voice, place = self.voice, self.place
         if found is None:
             voice.document({"verb": "watch", "script_exit": ended, "findings": None})
-            complain(
-                f"{self.script}: no step of a torch optimizer was seen, nor of parameters that change by "
-                "hand after backward, torch.autograd.grad or torch.func.grad, so there is nothing to diagnose"
-            )
+            complain(f"{self.script}: {_nothing(ended)}, so there is nothing to diagnose")
             return exit_status(found, ended)
         if self.module:
             found.run.facts["script"] = str(self.script)  # a package is known by its name, not as __main__.py
@@ -120,3 +118,13 @@ class _Telling:
         if failure is not None and not ended:
             raise failure
         return exit_status(found, ended)
+
+
+def _nothing(ended: int) -> str:
+    """Why there is no training to tell of, by the script's own status."""
+    if ended:
+        return f"the script itself ended with status {ended} before any step of an optimizer"
+    return (
+        "no step of a torch optimizer was seen, nor of parameters that change by hand after backward, "
+        "torch.autograd.grad or torch.func.grad"
+    )
