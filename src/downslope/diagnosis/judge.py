@@ -91,10 +91,10 @@ def verdict(run: Run) -> str:
     if unheard(run):
         taken = many(int(run.summary["steps"] or 0), "step")
         return f"NO LOSS in {taken}: hand it over by monitor.step(loss), once a step, to have it judged."
-    if passes := (run.facts.get("flow") or {}).get("passes"):
-        return (
-            f"NEVER STEPPED: backward() was called {many(passes, 'time')}, and the optimizer's step() never."
-        )
+    flow: Mapping[str, Any] = run.facts.get("flow") or {}
+    if flow.get("passes"):
+        taken = many(int(flow["passes"]), "time")
+        return f"NEVER STEPPED: backward() was called {taken}, and the optimizer's step() never."
     if how.diverged:
         where: Mapping[str, Any] = run.facts.get("nonfinite") or {}
         at = f" at step {where['step']}: the {where['what']}" if where.get("step") is not None else ""
