@@ -6,6 +6,7 @@ import contextlib
 import io
 import textwrap
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -296,6 +297,18 @@ def test_what_no_trial_proved_is_taken_over_only_where_nothing_was_learnt(tmp_pa
     learnt, _ = watched(tmp_path, HELD_BACK.format(rate=0.1), trials=0.0)
     assert not adopt(learnt, copy)
     assert learnt.root is None
+
+
+def test_classes_that_weights_would_help_are_no_fault_of_a_training_that_learnt(tmp_path: Path) -> None:
+    """A picture's background is most of it: who is out for all pixels alike has no fault."""
+    copy, _ = watched(tmp_path, HELD_BACK.format(rate=0.1), trials=0.0)
+    finished, _ = watched(tmp_path, HELD_BACK.format(rate=0.97))
+    assert finished.root is not None
+    for symptom, taken in (("class-imbalance", False), ("over-regularised", True)):
+        copy.findings = [replace(finished.root, symptom=symptom, consequences=())]
+        copy.run.facts["trials"] = {symptom: {}}
+        learnt, _ = watched(tmp_path, HELD_BACK.format(rate=0.1), trials=0.0)
+        assert adopt(learnt, copy) is taken
 
 
 STEPS = """

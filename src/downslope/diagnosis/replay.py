@@ -44,8 +44,10 @@ SECONDS = 20.0
 
 MEANT = (
     "learning-rate-too-low", "too-few-steps", "batch-too-large", "high-bias", "noisy-gradient", "plateau",
+    "class-imbalance",
 )  # fmt: skip
-"""What a training that learnt something may be on purpose: short, or small."""
+"""What a training that learnt something may be on purpose: short, small, or out for all examples alike and
+not for all classes. Of rare classes that its own held-out answers miss, watching tells by itself."""
 
 STEPS = 60
 """Steps of the training, at least, that have to fit into the time for trials. Convention."""
