@@ -284,7 +284,8 @@ def test_what_a_script_prints_is_the_same_to_the_last_bit(name: str, tmp_path: P
     assert status == 0
     assert found is not None
     assert found.run.summary["steps"] >= 6
-    assert found.notes == []
+    # The trials beside it say what they came to.
+    assert [each for each in found.notes if "was tried after the script" not in each] == []
 
 
 def test_a_rate_far_too_high_is_named_and_its_healthy_twin_is_healthy(tmp_path: Path) -> None:

@@ -270,8 +270,9 @@ def test_diagnose_and_repair_take_a_recipe_with_groups() -> None:
 
     found = ds.diagnose(problem(), Recipe(optimizer=hot, epochs=3), progress=False, folder=False)
     assert "learning-rate-too-high" in {each.symptom for each in found.findings}
+    # Of two seeds Student's interval is 13 standard errors wide: hardly anything is sure.
     fixed = ds.repair(
-        problem(), Recipe(optimizer=hot, epochs=3), diagnosis=found, budget="20s", seeds=2, progress=False,
+        problem(), Recipe(optimizer=hot, epochs=3), diagnosis=found, budget="20s", seeds=3, progress=False,
         folder=False,
     )  # fmt: skip
     assert len(fixed.recipe.groups) == 2
