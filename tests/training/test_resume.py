@@ -43,7 +43,7 @@ class Stop:
 @pytest.fixture
 def probed_often(monkeypatch: pytest.MonkeyPatch) -> None:
     """`Stop` comes with a probe, of which a busy machine takes few: here one costs half a step."""
-    monkeypatch.setattr(sys.modules["downslope.training.fit"], "_probe_price", lambda *_: 1.5)
+    monkeypatch.setattr(sys.modules["downslope.training.fit"], "probe_price", lambda *_: 1.5)
 
 
 def shuffled() -> DataLoader[Any]:

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from downslope.core.adapted import Adapted, unwrap
 from downslope.core.errors import ObjectiveError
-from downslope.core.problem import Problem, reference
+from downslope.core.problem import Problem
+from downslope.core.stated import reference
 
 
 class Loss(NamedTuple):
@@ -39,7 +40,8 @@ class Objective:
         self.split = problem.splitter
         self.function = problem.objective
         self.sign = -1.0 if problem.maximize else 1.0
-        self.wants_inputs = _takes_inputs(self.function)
+        self.wants_inputs = _takes(self.function, "inputs")
+        self.wants_model = _takes(self.function, "model")
         self.label = (reference(self.function) or "output.loss").rpartition(":")[2]
 
     def __call__(self, model: nn.Module, batch: Any) -> Loss:
@@ -50,13 +52,13 @@ class Objective:
             target = model.training_target(target)
         else:
             output = model(*args, **kwargs)
-        return self.of(output, target, args or (kwargs,))
+        return self.of(output, target, args or (kwargs,), model)
 
     def raw(self, model: nn.Module, batch: Any) -> Loss:
         """The objective in the user's units: what is reported, and compared between runs."""
         args, kwargs, target = self.split(batch)
         if not isinstance(model, Adapted) or not model.transforms_target:
-            return self.of(model(*args, **kwargs), target, args or (kwargs,))
+            return self.of(model(*args, **kwargs), target, args or (kwargs,), model)
         return self._in_units(model, model.training_output(*args, **kwargs), target, args or (kwargs,))
 
     def restored(self, model: nn.Module, loss: Loss, batch: Any) -> Tensor:
@@ -69,16 +71,25 @@ class Objective:
 
     def _in_units(self, model: Adapted, output: Any, target: Any, args: tuple[Any, ...]) -> Loss:
         """The objective in the user's units; in float64 where float32 cannot hold it (squares of 1e20)."""
-        found = self.of(model.restore(output), target, args)
+        found = self.of(model.restore(output), target, args, model)
         narrow = isinstance(output, Tensor) and output.dtype != torch.float64 and output.device.type != "mps"
         if not narrow or not isinstance(target, Tensor) or bool(torch.isfinite(found.value)):
             return found
         wide = target.double() if target.is_floating_point() else target
-        value = self.of(model.restore(output.double()), wide, args).value
+        value = self.of(model.restore(output.double()), wide, args, model).value
         return found._replace(value=value)
 
-    def of(self, output: Any, target: Any, args: tuple[Any, ...] = ()) -> Loss:
-        """The objective of an output; `args` are the inputs, one dict where they go by keyword.
+    def of(
+        self, output: Any, target: Any, args: tuple[Any, ...] = (), model: nn.Module | None = None
+    ) -> Loss:
+        """The objective of an output.
+
+        Args:
+            output: Of the model.
+            target: As the split gave it.
+            args: The inputs, one dict where they go by keyword.
+            model: What gave the output; an objective that asks for it is handed the model of the problem,
+                without what adapts it, and None where there is no model to speak of.
 
         Raises:
             ObjectiveError: what came back is no scalar.
@@ -92,10 +103,8 @@ class Objective:
                     f"objective=None takes output.loss, but the model returned {_kind(output)} "
                     "without one: give an objective, or pass the labels to the model"
                 )
-        elif self.wants_inputs:
-            value = self.function(output, target, inputs=args[0] if len(args) == 1 else args)
         else:
-            value = self.function(output, target)
+            value = self.function(output, target, **self._asked(args, model))
         terms: Mapping[str, Tensor] = {}
         if isinstance(value, Mapping) and value:
             terms = cast("Mapping[str, Tensor]", value)
@@ -105,6 +114,15 @@ class Objective:
         if value.dim():
             value = value.reshape(())
         return Loss(value if self.sign > 0 else -value, output, target, terms)
+
+    def _asked(self, args: tuple[Any, ...], model: nn.Module | None) -> dict[str, Any]:
+        """What the objective asks for by name beside output and target."""
+        found: dict[str, Any] = {}
+        if self.wants_inputs:
+            found["inputs"] = args[0] if len(args) == 1 else args
+        if self.wants_model:
+            found["model"] = None if model is None else unwrap(model)
+        return found
 
 
 def check_trainable(model: nn.Module, loss: Loss) -> None:
@@ -137,11 +155,11 @@ def _no_scalar(label: str, value: Any) -> str:
     return f"objective {label} returned {type(value).__name__}: it must return a tensor with one number"
 
 
-def _takes_inputs(function: Any) -> bool:
+def _takes(function: Any, name: str) -> bool:
     if function is None:
         return False
     try:
         target = function.forward if isinstance(function, nn.Module) else function
-        return "inputs" in inspect.signature(target).parameters
+        return name in inspect.signature(target).parameters
     except (TypeError, ValueError):
         return False

@@ -7,7 +7,6 @@ import functools
 import inspect
 import logging
 import math
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -21,6 +20,7 @@ from downslope.core import batches, names, randomness
 from downslope.core.batches import Split, default_split, whole_split
 from downslope.core.errors import DataError, DownslopeError, InputError, ModelError, ObjectiveError, told
 from downslope.core.sources import Source, as_source, read_path
+from downslope.core.stated import goal_of, reference, split_by
 
 if TYPE_CHECKING:
     from downslope.core.edits import Edit
@@ -38,8 +38,8 @@ class Problem:
         model: Factory ``(**arguments) -> nn.Module`` called afresh for every run; a module class, a name
             such as "mlp" (sizes read from the data), or a module, which is then copied as it stands.
         objective: ``(output, target) -> scalar tensor``, a name such as "cross_entropy", or None where the
-            model's output carries its own ``loss``. It may take ``inputs`` as well, and may return a dict
-            of named terms, which are added.
+            model's output carries its own ``loss``. It may take ``inputs`` and ``model`` (for penalties) as
+            well, and may return a dict of named terms, which are added.
         train: A tuple, list or dict of tensors or arrays with the target last (dict: key "labels"), a
             Dataset, a DataLoader, or the path of a file (.csv, .npz, .pt).
         valid: The same for validation; None if there is none, and then a file's fifth is held out. Of two
@@ -110,7 +110,7 @@ class Problem:
         elif self.metric is not None and not callable(self.metric):
             raise InputError(f"metric={self.metric!r}: must be a name or (output, target) -> float")
         if self.goal is not None:
-            put(self, "goal", _goal(self.goal, self.metric))
+            put(self, "goal", goal_of(self.goal, self.metric))
         if self.metric_goal not in (None, "max", "min"):
             raise InputError(f"metric_goal={self.metric_goal!r}: must be 'max' or 'min'")
         self._check_kinds()
@@ -192,7 +192,7 @@ class Problem:
     def splitter(self) -> Split:
         """``batch -> (args, kwargs, target)``."""
         if self.split is not None:
-            return functools.partial(_split_by, self.split)
+            return functools.partial(split_by, self.split)
         return whole_split if self.objective is None else default_split
 
     @property
@@ -336,64 +336,3 @@ def _read_file(path: str | Path, target: str | None, valid: float | str | Path) 
     for doubt in loaded.doubts:
         _log.warning("%s: %s", Path(path).name, doubt)
     return loaded
-
-
-def _goal(value: Any, metric: Any) -> float:
-    """A goal as Python's own number, scalars of numpy and torch among them.
-
-    Raises:
-        InputError: no finite number, or one that the metric cannot have.
-    """
-    try:
-        number: Any = value.item() if hasattr(value, "item") else value
-    except (ValueError, RuntimeError):  # several numbers
-        number = None
-    if isinstance(number, bool) or not isinstance(number, (int, float)) or not math.isfinite(number):
-        raise InputError(f"goal={value!r}: must be a finite number; leave it out if there is none")
-    least, most = cast("tuple[float, float]", getattr(metric, "bounds", (-math.inf, math.inf)))
-    if not least <= number <= most:
-        share = f"; {number:g} % is {number / 100:g}" if most == 1 < number / 2 <= 50 else ""
-        raise InputError(
-            f"goal={number:g}: {metric.__name__} lies between {least:g} and {most:g} and never gets "
-            f"there{share}"
-        )
-    return number
-
-
-def _split_by(split: Split, batch: Any) -> tuple[tuple[Any, ...], dict[str, Any], Any]:
-    """What the user's own `split` makes of a batch.
-
-    Raises:
-        InputError: it fails, or gives something else than (args, kwargs, target).
-    """
-    try:
-        made: Any = split(batch)
-    except Exception as error:
-        raise InputError(f"split failed on a batch: {told(error)}") from error
-    kind = type(made).__name__
-    parts = cast("tuple[Any, ...]", made) if isinstance(made, (tuple, list)) else ()
-    if len(parts) != 3:
-        what = f"{len(parts)} parts" if parts else kind
-        raise InputError(f"split gave {what}: it must give (args, kwargs, target), such as ((x,), {{}}, y)")
-    args: Any = parts[0]
-    kwargs: Any = parts[1]
-    kinds = [type(each).__name__ for each in parts]
-    if not isinstance(args, (tuple, list)) or not isinstance(kwargs, Mapping):
-        raise InputError(
-            f"split gave args of type {kinds[0]} and kwargs of type {kinds[1]}: "
-            "it must give (args, kwargs, target), such as ((x,), {}, y)"
-        )
-    return tuple(cast("tuple[Any, ...]", parts[0])), dict(cast("Mapping[str, Any]", kwargs)), parts[2]
-
-
-def reference(thing: Any) -> str | None:
-    """A name for `thing` in files: a name, "module:qualname" where it can be imported, or its repr."""
-    if thing is None or isinstance(thing, str):
-        return thing
-    module, name = getattr(thing, "__module__", None), getattr(thing, "__qualname__", None)
-    if isinstance(module, str) and isinstance(name, str):
-        return f"{module}:{name}"
-    kind: type[Any] = type(thing)
-    if isinstance(thing, nn.Module):
-        return f"{kind.__module__}:{kind.__qualname__}()"
-    return re.sub(r" at 0x[0-9a-fA-F]+", "", repr(thing))  # an address says nothing, and changes

@@ -10,7 +10,7 @@ from typing import Any
 from downslope.core import edits as core_edits
 from downslope.core.edits import Edit, ReplaceModule
 from downslope.core.plain import plain
-from downslope.core.problem import reference
+from downslope.core.stated import reference
 
 _HEAD = '''"""What a repair changes beside the recipe, as code.
 

@@ -4,30 +4,26 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from downslope.core import batches
-from downslope.core.adapted import Adapted
-from downslope.core.errors import DownslopeError, InputError, ModelError, told
-from downslope.core.loss import Loss
 from downslope.core.sources import Memory, Source
 from downslope.core.weights import copied, save_tensors
+from downslope.training import keeping
 from downslope.training.average import averaged
-from downslope.training.checkpoint import RESUMED_BEST, SaveTimes, load_resume, save_resume
+from downslope.training.checkpoint import RESUMED_BEST, SaveTimes
 from downslope.training.choices import ProbeTimes
 from downslope.training.evaluate import Evaluation, evaluate
-from downslope.training.hints import hint
 from downslope.training.nonfinite import gradients, name_first, name_weight
 from downslope.training.optimizer import Rates
 from downslope.training.probes import Observer
 from downslope.training.progress import Progress
 from downslope.training.recorder import Recorder
 from downslope.training.state import OnProbe, StepState
+from downslope.training.step import Step
 from downslope.training.stochastic import StepRandomness
 from downslope.training.stopping import Watchman, stoppable
 from downslope.training.streams import STREAMED_EPOCH, endless, tell_open
@@ -76,15 +72,12 @@ class Loop:
         self.rates = Rates(recipe, state.optimizer, self.total)
         self.watchman = Watchman(state.problem, recipe.patience)
         self.averaged = averaged(state.model) if recipe.average else None
-        self.parameters = [p for p in state.model.parameters() if p.requires_grad]
+        self.take = Step(state)
         self.best: dict[str, Any] | None = None
         self.random = StepRandomness(state.model, recipe.seed)
-        self.bfloat16 = state.run.choices.get("precision") == "bfloat16"
         self.dtype = next(state.model.parameters()).dtype
         self.stopped = self.late = self.endless = False
         self.position, self.earlier, self.saves = 0, 0.0, SaveTimes()
-        self._restores = isinstance(state.model, Adapted) and state.model.transforms_target
-        self._needs_closure = isinstance(state.optimizer, torch.optim.LBFGS)
 
     # -- the run ------------------------------------------------------------------------------------------
 
@@ -186,29 +179,24 @@ class Loop:
     # -- one step -----------------------------------------------------------------------------------------
 
     def _step(self, batch: Any) -> float:
-        state = self.state
+        state, take = self.state, self.take
         step = state.step + 1
         self.random.at(step)
         self.rates.at(step - 1)
         probed = self.times.due(step)
         if probed:
             with self.observer.forward():
-                loss = self._loss(batch)
+                loss, value = take.forward(batch)
         else:
-            loss = self._loss(batch)
-        value = state.objective.sign * loss.value.item()
-        if self._restores:
-            value = state.objective.restored(state.model, loss, batch).item()
+            loss, value = take.forward(batch)
         if not math.isfinite(value):
             return self._diverged(step, value, batch)
-        for parameter in self.parameters:  # not before: the last gradient tells why a loss is not finite
-            parameter.grad = None
-        loss.value.backward()
+        take.backward(loss)
         if probed:
             self.observer.gradients()
             self.observer.weights()
-        self._clip()
-        self._move(batch)
+        take.clip()
+        take.move(batch)
         if self.averaged is not None:
             self.averaged.update_parameters(state.model)
         state.step = step
@@ -219,53 +207,6 @@ class Loop:
         if probed:
             self._probe()
         return value
-
-    def _move(self, batch: Any) -> None:
-        """The optimizer's step, and the way back into the allowed set."""
-        state = self.state
-        doing = f"optimizer {state.recipe.optimizer}"
-        try:
-            state.optimizer.step(self._closure(batch)) if self._needs_closure else state.optimizer.step()
-            if state.problem.constraint is not None:
-                doing = "the constraint"
-                with torch.no_grad():
-                    state.problem.constraint(state.model)
-        except DownslopeError:
-            raise
-        except Exception as error:
-            raise InputError(f"{doing} failed: {told(error)}") from error
-
-    def _loss(self, batch: Any) -> Loss:
-        try:
-            if not self.bfloat16:
-                return self.state.objective(self.state.model, batch)
-            with torch.autocast(self.state.device.type, dtype=torch.bfloat16):
-                return self.state.objective(self.state.model, batch)
-        except DownslopeError:
-            raise
-        except Exception as error:
-            shapes = [tuple(each.shape) for each in batches.tensors(batch)]
-            way = hint(error, self.state.problem, batch)
-            raise ModelError(
-                f"step {self.state.step + 1} failed on a batch of shapes {shapes}: {told(error)}{way}"
-            ) from error
-
-    def _closure(self, batch: Any) -> Callable[[], float]:
-        def closure() -> float:
-            for parameter in self.parameters:
-                parameter.grad = None
-            loss = self._loss(batch)
-            loss.value.backward()
-            return loss.value.item()
-
-        return closure
-
-    def _clip(self) -> None:
-        recipe = self.state.recipe
-        if recipe.clip_norm is not None:
-            nn.utils.clip_grad_norm_(self.parameters, recipe.clip_norm)
-        if recipe.clip_value is not None:
-            nn.utils.clip_grad_value_(self.parameters, recipe.clip_value)
 
     def _probe(self) -> None:
         state = self.state
@@ -357,41 +298,13 @@ class Loop:
             return
         begun = time.monotonic()
         self.recorder.flush()
-        self.recorder.guarded(lambda: self._write(folder / "checkpoints"), again=True)
+        self.recorder.guarded(lambda: keeping.write(self, folder, self._models()), again=True)
         self.saves.saved(time.monotonic() - begun)
-
-    def _write(self, checkpoints: Path) -> None:
-        state = self.state
-        save_tensors(checkpoints / "last.safetensors", self.judged.state_dict())
-        if self.best is not None:
-            save_tensors(checkpoints / "best.safetensors", self.best)
-        if state.run.status != "diverged":
-            place = {
-                "step": state.step, "epoch": state.epoch, "position": self.position,
-                "watchman": self.watchman.state(), "probes": [self.times.taken, self.times.next],
-                "seconds": self.earlier + time.monotonic() - self.begun,
-            }  # fmt: skip
-            save_resume(checkpoints.parent, self._models(), state.optimizer, place)
 
     def _models(self) -> dict[str, nn.Module]:
         models: dict[str, nn.Module] = {"model": self.state.model}
         return models if self.averaged is None else models | {"average": self.averaged}
 
     def _resume(self) -> None:
-        state, folder = self.state, self.recorder.folder
-        if folder is None:
-            return
-        place = load_resume(folder, self._models(), state.optimizer)
-        if place is None:
-            self.recorder.rewind(-1)
-            return
-        self.earlier = float(place.get("seconds", 0.0))
-        state.step, state.epoch, self.position = place["step"], place["epoch"], place["position"]
-        self.watchman.restore(place["watchman"])
-        self.times.taken, self.times.next = place["probes"]
-        self.recorder.rewind(state.step)
-        checkpoints = folder / "checkpoints"
-        if (checkpoints / RESUMED_BEST).exists():
-            (checkpoints / RESUMED_BEST).replace(checkpoints / "best.safetensors")
-        if (checkpoints / "best.safetensors").exists():
-            self.best = dict(state.run.state("best"))
+        if self.recorder.folder is not None:
+            keeping.restore(self, self.recorder.folder, self._models())

@@ -12,8 +12,9 @@ from downslope.core import names
 from downslope.core.adapted import unwrap
 from downslope.core.errors import EditError
 from downslope.core.modules import named_modules
-from downslope.core.problem import Problem, reference
+from downslope.core.problem import Problem
 from downslope.core.recipe import Recipe
+from downslope.core.stated import reference
 
 Entity = Literal["model", "objective", "optimisation"]
 ModuleFactory = Callable[[], nn.Module]

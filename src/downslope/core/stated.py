@@ -1,0 +1,74 @@
+"""What a problem states, read and checked: its goal, the split of its batches, its names in files."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from typing import Any, cast
+
+from torch import nn
+
+from downslope.core.batches import Split
+from downslope.core.errors import InputError, told
+
+
+def goal_of(value: Any, metric: Any) -> float:
+    """A goal as Python's own number, scalars of numpy and torch among them.
+
+    Raises:
+        InputError: no finite number, or one that the metric cannot have.
+    """
+    try:
+        number: Any = value.item() if hasattr(value, "item") else value
+    except (ValueError, RuntimeError):  # several numbers
+        number = None
+    if isinstance(number, bool) or not isinstance(number, (int, float)) or not math.isfinite(number):
+        raise InputError(f"goal={value!r}: must be a finite number; leave it out if there is none")
+    least, most = cast("tuple[float, float]", getattr(metric, "bounds", (-math.inf, math.inf)))
+    if not least <= number <= most:
+        share = f"; {number:g} % is {number / 100:g}" if most == 1 < number / 2 <= 50 else ""
+        raise InputError(
+            f"goal={number:g}: {metric.__name__} lies between {least:g} and {most:g} and never gets "
+            f"there{share}"
+        )
+    return number
+
+
+def split_by(split: Split, batch: Any) -> tuple[tuple[Any, ...], dict[str, Any], Any]:
+    """What the user's own `split` makes of a batch.
+
+    Raises:
+        InputError: it fails, or gives something else than (args, kwargs, target).
+    """
+    try:
+        made: Any = split(batch)
+    except Exception as error:
+        raise InputError(f"split failed on a batch: {told(error)}") from error
+    kind = type(made).__name__
+    parts = cast("tuple[Any, ...]", made) if isinstance(made, (tuple, list)) else ()
+    if len(parts) != 3:
+        what = f"{len(parts)} parts" if parts else kind
+        raise InputError(f"split gave {what}: it must give (args, kwargs, target), such as ((x,), {{}}, y)")
+    args: Any = parts[0]
+    kwargs: Any = parts[1]
+    kinds = [type(each).__name__ for each in parts]
+    if not isinstance(args, (tuple, list)) or not isinstance(kwargs, Mapping):
+        raise InputError(
+            f"split gave args of type {kinds[0]} and kwargs of type {kinds[1]}: "
+            "it must give (args, kwargs, target), such as ((x,), {}, y)"
+        )
+    return tuple(cast("tuple[Any, ...]", parts[0])), dict(cast("Mapping[str, Any]", kwargs)), parts[2]
+
+
+def reference(thing: Any) -> str | None:
+    """A name for `thing` in files: a name, "module:qualname" where it can be imported, or its repr."""
+    if thing is None or isinstance(thing, str):
+        return thing
+    module, name = getattr(thing, "__module__", None), getattr(thing, "__qualname__", None)
+    if isinstance(module, str) and isinstance(name, str):
+        return f"{module}:{name}"
+    kind: type[Any] = type(thing)
+    if isinstance(thing, nn.Module):
+        return f"{kind.__module__}:{kind.__qualname__}()"
+    return re.sub(r" at 0x[0-9a-fA-F]+", "", repr(thing))  # an address says nothing, and changes

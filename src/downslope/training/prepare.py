@@ -1,0 +1,162 @@
+"""What stands before the first step: model, optimizer and data on the device, the first batch tried."""
+
+from __future__ import annotations
+
+import copy
+import logging
+from typing import Any
+
+import torch
+from torch import nn
+
+from downslope.core import batches
+from downslope.core.errors import DataError, DownslopeError, ModelError, told
+from downslope.core.loss import Loss, Objective, check_trainable
+from downslope.core.problem import Problem
+from downslope.core.recipe import Recipe
+from downslope.core.run import Run
+from downslope.core.sources import Loader, Memory, Source
+from downslope.training import choices
+from downslope.training.evaluate import check_ending
+from downslope.training.facts.at_start import Nodes, nodes
+from downslope.training.hints import hint
+from downslope.training.optimizer import build_optimizer
+from downslope.training.probes import Observer
+from downslope.training.state import StepState
+
+_log = logging.getLogger("downslope")
+
+
+def prepare(
+    run: Run, problem: Problem, recipe: Recipe
+) -> tuple[StepState, Source, Source | None, int, Observer, tuple[Loss, Nodes]]:
+    """Model, optimizer and data on the device; the first batch tried before anything is written."""
+    device = choices.choose_device(recipe)
+    model = problem.build(recipe.seed, recipe.init).to(device)
+    precision = choices.choose_precision(recipe, model, device)
+    if precision == "float64":
+        model = model.double()
+    elif recipe.precision == "float32":
+        model = model.float()
+    recipe = run.recipe = recipe.settled(model)  # groups that hang on the model become data
+    optimizer = build_optimizer(recipe, model)
+    plan = getattr(optimizer, "plan", None)
+    run.choices |= {"device": str(device), "precision": precision}
+    dtype = next(model.parameters()).dtype
+    train = _on_device(problem.train_source, device, dtype)
+    valid = None if problem.valid_source is None else _on_device(problem.valid_source, device, dtype)
+    batch_size = _batch_size(recipe, train)
+    run.choices["batch_size"] = batch_size
+    if isinstance(train, Loader):
+        run.choices["own_batch"] = train.batch_size or "of the DataLoader's sampler"
+    observer = Observer(model)
+    state = StepState(
+        run=run, problem=problem, recipe=recipe, model=model, optimizer=optimizer,
+        objective=Objective(problem), device=device,
+    )  # fmt: skip
+    state.batch = _first_batch(state, train, batch_size, dtype)
+    first = _try(state, observer)
+    if valid is None:  # else a first evaluation tells
+        check_ending(problem, model, state.batch, train)
+    if plan is not None:
+        run.choices["optimizer"] = str(plan())
+    return state, train, valid, batch_size, observer, first
+
+
+def _first_batch(state: StepState, train: Source, batch_size: int, dtype: torch.dtype) -> Any:
+    try:
+        batch = next(iter(train.epoch(batch_size, state.recipe.seed, 0)))
+    except StopIteration:
+        raise DataError("the training data gave no batch: it is empty") from None
+    return batches.to(batch, state.device, dtype)
+
+
+def _try(state: StepState, observer: Observer) -> tuple[Loss, Nodes]:
+    """One forward pass that leaves no trace: shapes, the objective's scalar, and what modules there are."""
+    model = state.model
+    kept = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    try:
+        with torch.random.fork_rng(devices=[]), observer.forward(), nodes(model) as seen:
+            loss = state.objective(model, state.batch)
+    except DownslopeError:
+        raise
+    except Exception as error:
+        raise _unusable(state, error) from error
+    observer.survey()
+    check_trainable(model, loss)
+    with torch.no_grad():
+        for name, buffer in model.named_buffers():
+            buffer.copy_(kept[name])
+    return loss, seen
+
+
+def _unusable(state: StepState, error: Exception) -> ModelError:
+    """One line for what model or objective raised on a batch."""
+    shapes = [tuple(each.shape) for each in batches.tensors(state.batch)]
+    return ModelError(
+        f"a batch of shapes {shapes} cannot be put through model and objective {state.objective.label}: "
+        f"{told(error)}{hint(error, state.problem, state.batch)}"
+    )
+
+
+def probe_price(state: StepState, observer: Observer, batch_size: int) -> float:
+    """The cost of a probed step in plain steps: measured on a copy of the model, once for its signature."""
+    shapes = [tuple(each.shape) for each in batches.tensors(state.batch)]
+    key = "probe/" + choices.signature(state.model, shapes, batch_size, str(state.device))
+
+    def measure() -> float:
+        try:
+            model: nn.Module = copy.deepcopy(state.model)
+            objective = copy.deepcopy(state.objective)  # it may count its calls
+        except Exception:  # noqa: BLE001 (any module may refuse to be copied; then a cautious guess stands)
+            return 4.0
+        twin = Observer(model)
+        twin.functional = observer.functional
+
+        def plain() -> None:
+            model.zero_grad()
+            objective(model, state.batch).value.backward()
+
+        def probed() -> None:
+            model.zero_grad()
+            with twin.forward():
+                loss = objective(model, state.batch)
+            loss.value.backward()
+            twin.gradients()
+            twin.weights()
+            twin.updates()
+
+        try:
+            with torch.random.fork_rng(devices=[]):
+                return choices.probe_price(plain, probed)
+        except DownslopeError:
+            raise
+        except Exception as error:  # a model that fails on some of its calls only
+            raise _unusable(state, error) from error
+
+    return float(choices.remembered(key, measure))
+
+
+def _on_device(source: Source, device: torch.device, dtype: torch.dtype) -> Source:
+    """Data in memory moves to the device where it fits into half of what is free there."""
+    if not isinstance(source, Memory):
+        return source
+    if device.type == "cuda" and source.bytes > torch.cuda.mem_get_info(device)[0] / 2:
+        loader: Any = torch.utils.data.TensorDataset(*batches.tensors(source.batch))
+        return Loader(torch.utils.data.DataLoader(loader, batch_size=64, shuffle=True))
+    return source.to(device, dtype)
+
+
+def _batch_size(recipe: Recipe, train: Source) -> int:
+    if isinstance(train, Memory):
+        return train.size if recipe.batch_size == "full" else min(recipe.batch_size, train.size)
+    if not isinstance(train, Loader):
+        return (train.size or 64) if recipe.batch_size == "full" else recipe.batch_size
+    own = train.batch_size
+    if "batch_size" in recipe.said and own != recipe.batch_size and not train.told:
+        train.told = True
+        _log.warning(
+            "the DataLoader's own batches of %s win over the recipe's batch_size %s",
+            own or "its sampler", recipe.batch_size,
+        )  # fmt: skip
+    return own or 1

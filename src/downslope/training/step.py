@@ -1,0 +1,100 @@
+"""One optimizer step on one batch: objective, gradient, clip, move."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+
+from downslope.core import batches
+from downslope.core.adapted import Adapted
+from downslope.core.errors import DownslopeError, InputError, ModelError, told
+from downslope.core.loss import Loss
+from downslope.training.hints import hint
+from downslope.training.state import StepState
+
+
+class Step:
+    """The parts of a step, in their order; the loop calls them and observes in between.
+
+    Args:
+        state: Model, optimizer and objective, on their device.
+    """
+
+    def __init__(self, state: StepState) -> None:
+        self.state = state
+        self.parameters = [p for p in state.model.parameters() if p.requires_grad]
+        self._bfloat16 = state.run.choices.get("precision") == "bfloat16"
+        self._restores = isinstance(state.model, Adapted) and state.model.transforms_target
+        self._needs_closure = isinstance(state.optimizer, torch.optim.LBFGS)
+
+    def forward(self, batch: Any) -> tuple[Loss, float]:
+        """The objective on `batch`, and its value in the user's units.
+
+        Raises:
+            ModelError: model or objective cannot take the batch.
+        """
+        state = self.state
+        loss = self._loss(batch)
+        value = state.objective.sign * loss.value.item()
+        if self._restores:
+            value = state.objective.restored(state.model, loss, batch).item()
+        return loss, value
+
+    def backward(self, loss: Loss) -> None:
+        """The gradient of `loss`, in the place of the former one."""
+        for parameter in self.parameters:  # not before: the last gradient tells why a loss is not finite
+            parameter.grad = None
+        loss.value.backward()
+
+    def clip(self) -> None:
+        """Bound the gradient as the recipe says."""
+        recipe = self.state.recipe
+        if recipe.clip_norm is not None:
+            nn.utils.clip_grad_norm_(self.parameters, recipe.clip_norm)
+        if recipe.clip_value is not None:
+            nn.utils.clip_grad_value_(self.parameters, recipe.clip_value)
+
+    def move(self, batch: Any) -> None:
+        """The optimizer's step, and the way back into the allowed set.
+
+        Raises:
+            InputError: optimizer or constraint fails.
+        """
+        state = self.state
+        doing = f"optimizer {state.recipe.optimizer}"
+        try:
+            state.optimizer.step(self._closure(batch)) if self._needs_closure else state.optimizer.step()
+            if state.problem.constraint is not None:
+                doing = "the constraint"
+                with torch.no_grad():
+                    state.problem.constraint(state.model)
+        except DownslopeError:
+            raise
+        except Exception as error:
+            raise InputError(f"{doing} failed: {told(error)}") from error
+
+    def _loss(self, batch: Any) -> Loss:
+        try:
+            if not self._bfloat16:
+                return self.state.objective(self.state.model, batch)
+            with torch.autocast(self.state.device.type, dtype=torch.bfloat16):
+                return self.state.objective(self.state.model, batch)
+        except DownslopeError:
+            raise
+        except Exception as error:
+            shapes = [tuple(each.shape) for each in batches.tensors(batch)]
+            way = hint(error, self.state.problem, batch)
+            raise ModelError(
+                f"step {self.state.step + 1} failed on a batch of shapes {shapes}: {told(error)}{way}"
+            ) from error
+
+    def _closure(self, batch: Any) -> Callable[[], float]:
+        def closure() -> float:
+            loss = self._loss(batch)
+            self.backward(loss)
+            return loss.value.item()
+
+        return closure
