@@ -52,6 +52,35 @@ def test_a_mean_over_the_classes_that_count_is_that_of_the_function() -> None:
     assert float(found.value) == pytest.approx(functional.cross_entropy(output, target).item())
 
 
+def test_the_loss_is_not_asked_for_again_to_know_its_mean() -> None:
+    asked: list[str] = []
+
+    def counting(
+        output: Tensor, target: Tensor, weight: Tensor | None = None, reduction: str = "mean"
+    ) -> Tensor:
+        asked.append(reduction)
+        return functional.cross_entropy(output, target, weight, reduction=reduction)
+
+    output, target = torch.randn(12, 3, 5, requires_grad=True), torch.randint(3, (12, 5))
+    target[::3] = -100
+    call = called(counting, output, target)
+    found = weighed(call.value.sum() / (target >= 0).sum(), call)
+    assert found is not None
+    assert float(found.value) == pytest.approx(functional.cross_entropy(output, target).item())
+    assert asked == ["none"]
+
+
+def test_of_classes_that_weigh_the_mean_is_over_their_weights() -> None:
+    output, target = torch.randn(12, 3, requires_grad=True), torch.randint(3, (12,))
+    weight = torch.tensor([1.0, 2.0, 5.0])
+    value = functional.cross_entropy(output, target, weight, reduction="none")
+    call = Call(functional.cross_entropy, (output, target), {"weight": weight, "reduction": "none"}, value)
+    found = weighed(value.sum() / weight[target].sum(), call)
+    assert found is not None
+    assert found.weights is None
+    assert float(found.value) == pytest.approx(functional.cross_entropy(output, target, weight).item())
+
+
 def least(weigh: dict[float, float], target: Tensor) -> float:
     """The cost of the best constant probability, by SciPy, as a mean over the examples."""
     y = target.double().numpy()

@@ -91,9 +91,7 @@ def save_changes(found: Repair, path: Path) -> Path | None:
         return None
     beside = changes_path(path)
     try:
-        beside.write_text(
-            found.in_code.replace("from fixed_changes", f"from {beside.stem}"), encoding="utf-8"
-        )
+        beside.write_text(found.as_module(beside.stem), encoding="utf-8")
     except OSError as error:
         raise InputError(f"{beside} cannot be written: {error.strerror or error}") from None
     return beside

@@ -14,12 +14,11 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
+from downslope.training.nonfinite import MEAN_OF_NONE
+
 LARGE = 1e9
 """Size of a value from which it was thrown so far before: a square of it is none of the formula's doing yet,
 and something else led up to it. Convention; outputs of a net in training reach some thousands."""
-
-MEAN = "a mean over none"
-"""A quotient of nothing by no examples."""
 
 _Given = Callable[[Any], tuple[Tensor, Tensor]]
 """From a node what it was given and what it made of it."""
@@ -102,7 +101,7 @@ def _factor(node: Any) -> dict[str, Any] | None:
 
 def _mean_of_none(node: Any) -> dict[str, Any] | None:
     """A mean over no value: of an empty tensor, or of targets that all are left out, or weigh nothing."""
-    told: dict[str, Any] = {"operation": MEAN, "given": 0.0, "count": 1}
+    told: dict[str, Any] = {"operation": MEAN_OF_NONE, "given": 0.0, "count": 1}
     if type(node).__name__ == "MeanBackward0":
         return told if node._saved_self_sym_numel == 0 else None
     if node._saved_reduction != 1 or float(node._saved_total_weight) != 0:

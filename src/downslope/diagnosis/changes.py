@@ -30,7 +30,7 @@ def changed(problem, recipe):
 '''
 
 
-def changes(edits: Sequence[Edit], module: str = "fixed_changes") -> str:
+def changes(edits: Sequence[Edit], module: str) -> str:
     """A Python module whose ``changed(problem, recipe)`` applies `edits`; a comment says each in words.
 
     Its docstring says how a task file uses it, by the name `module`.

@@ -108,10 +108,14 @@ class Repair:
     @property
     def in_code(self) -> str:
         """The kept edits of the problem as a Python module to read and to copy; "" where there are none."""
+        return self.as_module("fixed_changes")
+
+    def as_module(self, name: str) -> str:
+        """`in_code` as the module `name`, by which its docstring says how a task file imports it."""
         ours = (
             self.edits if self.recipe.opaque else [each for each in self.edits if each.kind != "set-recipe"]
         )
-        return changes([self._applied(each) for each in ours]) if ours else ""
+        return changes([self._applied(each) for each in ours], name) if ours else ""
 
     def _applied(self, edit: Edit) -> Edit:
         """The edit as the problem has it, which knows what it changed."""

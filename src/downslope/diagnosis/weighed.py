@@ -40,8 +40,7 @@ def weighed(loss: Tensor, call: Call) -> Call | None:
     function, told = bound(call), float(loss.detach())
     if function is None or not math.isfinite(told):
         return call
-    with torch.no_grad():
-        mean = function(call.args[0].detach(), call.args[1])
+    mean = _mean(call, function)
     if abs(told - float(mean)) <= ALIKE * abs(float(mean)):
         return call._replace(value=mean)
     weights = _derivative(loss, call.value)
@@ -52,6 +51,17 @@ def weighed(loss: Tensor, call: Call) -> Call | None:
     if float((weights - first).abs().max()) > ALIKE * abs(first):
         return call._replace(weights=weights)
     return None if n > 1 and abs(first - 1.0) <= ALIKE else call._replace(value=mean)
+
+
+def _mean(call: Call, function: functools.partial[Tensor]) -> Tensor:
+    """What `function` would give as a mean: of the losses that are there, unless it weighs the classes."""
+    value, target = call.value.detach(), call.args[1]
+    if function.keywords.get("weight") is not None or not value.numel():
+        with torch.no_grad():
+            return function(call.args[0].detach(), target)
+    classes = target.shape == value.shape and not target.is_floating_point()
+    left = call.kwargs.get("ignore_index", -100)
+    return value.sum() / (int((target != left).sum()) if classes else value.numel())
 
 
 def _counted(weights: Tensor, call: Call) -> Tensor:

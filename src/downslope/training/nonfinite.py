@@ -14,6 +14,9 @@ from downslope.core.loss import Objective
 from downslope.core.modules import named_modules
 from downslope.data.inspect import non_finite
 
+MEAN_OF_NONE = "a mean over none"
+"""A quotient of nothing by no examples: the operation at which such a loss leaves the numbers."""
+
 IGNORED = -100
 """Target that torch's losses leave out, where nothing else is said."""
 
@@ -59,7 +62,7 @@ def _all_ignored(objective: Objective, batch: Any) -> dict[str, Any]:
     index = int(getattr(objective.function, "ignore_index", IGNORED))
     if not isinstance(target, Tensor) or target.dtype != torch.long or bool((target != index).any()):
         return {}
-    told = {"operation": "a mean over none", "given": 0.0, "count": 1, "of": target.numel()}
+    told = {"operation": MEAN_OF_NONE, "given": 0.0, "count": 1, "of": target.numel()}
     return {"arithmetic": told | ({"ignored": index} if target.numel() else {})}
 
 

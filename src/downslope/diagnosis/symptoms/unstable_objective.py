@@ -19,12 +19,12 @@ from downslope.core.edits import Advice, Edit, SetObjective
 from downslope.core.finding import Evidence, Finding, Where
 from downslope.core.modules import called
 from downslope.core.run import Run
-from downslope.diagnosis.arithmetic import MEAN
 from downslope.diagnosis.early import sudden
 from downslope.diagnosis.named import named
 from downslope.diagnosis.origin import Origin, origin
 from downslope.diagnosis.proof import proved, tried
 from downslope.diagnosis.symptom import Clear, Unknown, Verdict, missing, symptom
+from downslope.training.nonfinite import MEAN_OF_NONE
 
 _SOUND = (
     "CrossEntropyLoss", "cross_entropy", "BCEWithLogitsLoss", "binary_cross_entropy_with_logits", "MSELoss",
@@ -162,7 +162,7 @@ def _of_some(once: Mapping[str, Any]) -> Finding:
 def _said(broke: Mapping[str, Any]) -> tuple[str, str]:
     """What an operation did, and what to do about it."""
     what, given = str(broke["operation"]), float(broke["given"])
-    if what == MEAN:
+    if what == MEAN_OF_NONE:
         return _of_none(broke)
     of = f"{what} of {given:.3g} has no finite value"
     if not math.isfinite(given):
