@@ -1,15 +1,20 @@
-"""`fit` beside a plain PyTorch loop with a DataLoader (digits, MLP, batch 64, Adam); probes on beside off.
+"""`fit` beside a plain loop with a DataLoader and beside the libraries that train: milliseconds a step.
 
-Both train the same model on the same data for the same number of steps. `fit` shows progress, keeps the
-history, probes, validates after every epoch, keeps the best weights and writes its folder; the plain loop
-does none of it. The figures are ratios of runs taken in turn in one process, with their quartiles.
+The problem is scikit-learn's digits, an MLP of two hidden layers, Adam, batches of 64, 20 epochs, set-up
+included. `fit` shows its progress, keeps history, checkpoints and best weights, validates every epoch and
+writes its folder; what the others do is said at each (`bench/_peers.py`). They take turns in one process;
+each round starts with another, and the ratios are those within a round, with their quartiles.
 
+    pip install -c constraints.txt -e '.[bench]'        # skorch, Accelerate, Lightning with Fabric
     python bench/fit.py [--rounds 15]
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import functools
+import io
 import os
 import sys
 import tempfile
@@ -17,10 +22,10 @@ from pathlib import Path
 
 import torch
 from torch import nn
-from torch.utils.data import DataLoader, TensorDataset
 
 sys.path.insert(0, str(Path(__file__).parent))
-from _timing import paired
+import _peers
+from _timing import interleaved, paired, ratios
 
 import downslope as ds
 from downslope.training.fit import OBSERVED_SHARE
@@ -34,23 +39,26 @@ def make_model(width: int = 64) -> nn.Module:
     return nn.Sequential(*hidden, nn.Linear(width, 10))
 
 
-def plain(train: tuple[torch.Tensor, torch.Tensor], width: int) -> None:
-    torch.manual_seed(0)
-    model = make_model(width)
-    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
-    objective = nn.CrossEntropyLoss()
-    loader = DataLoader(TensorDataset(*train), batch_size=64, shuffle=True)
-    for _ in range(EPOCHS):
-        for x, y in loader:
-            optimizer.zero_grad()
-            loss = objective(model(x), y)
-            loss.backward()
-            optimizer.step()
-
-
 def fitted(problem: ds.Problem, observe: float) -> None:
     with tempfile.TemporaryDirectory() as room:
         ds.fit(problem, ds.Recipe(**RECIPE), folder=Path(room) / "run", progress=True, observe=observe)
+
+
+def beside_all(problem: ds.Problem, width: int, rounds: int, steps: int) -> None:
+    """`fit`, the plain loop and every peer in turns."""
+    table = ds.data.digits()
+    given = (functools.partial(make_model, width), table.train, table.valid, EPOCHS)
+    others = {"plain loop with DataLoader": _peers.plain} | _peers.installed()
+    actions = [lambda: fitted(problem, OBSERVED_SHARE)]
+    actions += [functools.partial(act, *given) for act in others.values()]
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        own, *found = interleaved(actions, rounds)
+    for name, theirs in zip(others, found, strict=True):
+        ratio = ratios(own, theirs)
+        each = f"{1e3 * ratio.first / steps:.3f} and {1e3 * ratio.second / steps:.3f} ms a step"
+        print(f"MLP width {width:>3}  fit / {name:<36} {ratio}  ({each})")
+    for name in _peers.missing():
+        print(f"MLP width {width:>3}  {name}: not installed, pip install -c constraints.txt -e '.[bench]'")
 
 
 def main() -> None:
@@ -59,6 +67,9 @@ def main() -> None:
     rounds = parser.parse_args().rounds
     os.environ["DOWNSLOPE_CACHE"] = tempfile.mkdtemp()
     table = ds.data.digits()
+    steps = EPOCHS * -(-len(table.train[0]) // 64)
+    load = os.getloadavg()[0]
+    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, load {load:.1f} before")
     for width in (64, 512):
         problem = ds.Problem(
             model=make_model,
@@ -68,14 +79,12 @@ def main() -> None:
             valid=table.valid,
             metric="accuracy",
         )
-        beside = paired(
-            lambda p=problem: fitted(p, OBSERVED_SHARE), lambda w=width: plain(table.train, w), rounds
-        )
-        probes = paired(lambda p=problem: fitted(p, OBSERVED_SHARE), lambda p=problem: fitted(p, 0.0), rounds)
-        steps = EPOCHS * -(-len(table.train[0]) // 64)
-        each = f"{1e3 * beside.first / steps:.3f} and {1e3 * beside.second / steps:.3f} ms a step"
-        print(f"MLP width {width:>3}  fit / plain loop with DataLoader {beside}  ({each})")
-        print(f"MLP width {width:>3}  fit with probes / without        {probes}")
+        beside_all(problem, width, rounds, steps)
+        with contextlib.redirect_stderr(io.StringIO()):
+            probes = paired(
+                lambda p=problem: fitted(p, OBSERVED_SHARE), lambda p=problem: fitted(p, 0.0), rounds
+            )
+        print(f"MLP width {width:>3}  fit with probes / without               {probes}")
 
 
 if __name__ == "__main__":
