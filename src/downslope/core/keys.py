@@ -19,6 +19,7 @@ _DEFAULT_EPOCHS = 20
 DOMAINS = {
     "lr": "a number in [0, inf)",
     "batch_size": "an integer in [1, inf), or 'full'",
+    "accumulate": "an integer in [1, inf): parts of each batch",
     "epochs": "an integer in [1, inf)",
     "steps": "an integer in [1, inf)",
     "warmup": "an integer in [0, inf): steps",

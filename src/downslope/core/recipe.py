@@ -38,6 +38,8 @@ class Recipe(BaseModel):
             a name plus settings and groups. Default "adam".
         lr: Learning rate, in (0, inf); the optimizer's own default if left out. 0 is allowed: nothing moves.
         batch_size: Examples a step, in [1, inf), or "full". Changing it by `edit` rescales `lr`.
+        accumulate: Parts in which each batch goes through the model, in [1, inf): the gradient of the whole
+            batch in the memory of a part.
         epochs: Passes over the data, in [1, inf). Default 20 when neither it nor `steps` is given.
         steps: Optimizer steps, in [1, inf); exclusive with `epochs`.
         schedule: Name of a schedule of the learning rate over the run; None keeps it constant.
@@ -67,6 +69,7 @@ class Recipe(BaseModel):
     optimizer: Any = "adam"
     lr: float | None = Field(None, ge=0, allow_inf_nan=False)
     batch_size: int | Literal["full"] = 64
+    accumulate: int = Field(1, ge=1)
     epochs: int | None = Field(None, ge=1)
     steps: int | None = Field(None, ge=1)
     schedule: str | None = None
@@ -292,9 +295,9 @@ class Recipe(BaseModel):
         ]
         default = "" if "optimizer" in self.said else " (the default)"
         groups = f" {len(self.groups)} groups{self._spans()}" if self.groups else ""
-        return ", ".join(
-            [f"{name}{default}{rate}{settings}{decay}{groups}", f"batch {batch or self.batch_size}", *rest]
-        )
+        parts = f" in {self.accumulate} parts" if self.accumulate > 1 else ""
+        method = f"{name}{default}{rate}{settings}{decay}{groups}"
+        return ", ".join([method, f"batch {batch or self.batch_size}{parts}", *rest])
 
     def _spans(self) -> str:
         """From where to where the groups' rates go, where they differ from the recipe's."""

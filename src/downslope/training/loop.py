@@ -75,6 +75,8 @@ class Loop:
         self.take = Step(state)
         self.best: dict[str, Any] | None = None
         self.random = StepRandomness(state.model, recipe.seed)
+        if self.take.parts is not None:
+            self.take.parts.rewind = lambda: self.random.at(state.step + 1)
         self.dtype = next(state.model.parameters()).dtype
         self.stopped = self.late = self.endless = False
         self.position, self.earlier, self.saves = 0, 0.0, SaveTimes()

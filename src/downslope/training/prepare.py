@@ -17,6 +17,7 @@ from downslope.core.recipe import Recipe
 from downslope.core.run import Run
 from downslope.core.sources import Loader, Memory, Source
 from downslope.training import choices
+from downslope.training.accumulate import cut
 from downslope.training.evaluate import check_ending
 from downslope.training.facts.at_start import Nodes, nodes
 from downslope.training.hints import hint
@@ -54,7 +55,7 @@ def prepare(
         run=run, problem=problem, recipe=recipe, model=model, optimizer=optimizer,
         objective=Objective(problem), device=device,
     )  # fmt: skip
-    state.batch = _first_batch(state, train, batch_size, dtype)
+    state.batch = cut(_first_batch(state, train, batch_size, dtype), recipe.accumulate)[0]
     first = _try(state, observer)
     if valid is None:  # else a first evaluation tells
         check_ending(problem, model, state.batch, train)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +13,7 @@ from downslope.core import batches
 from downslope.core.adapted import Adapted
 from downslope.core.errors import DownslopeError, InputError, ModelError, told
 from downslope.core.loss import Loss
+from downslope.training.accumulate import Parts
 from downslope.training.hints import hint
 from downslope.training.state import StepState
 
@@ -29,6 +31,7 @@ class Step:
         self._bfloat16 = state.run.choices.get("precision") == "bfloat16"
         self._restores = isinstance(state.model, Adapted) and state.model.transforms_target
         self._needs_closure = isinstance(state.optimizer, torch.optim.LBFGS)
+        self.parts = Parts(state, self._loss, self.casting) if state.recipe.accumulate > 1 else None
 
     def forward(self, batch: Any) -> tuple[Loss, float]:
         """The objective on `batch`, and its value in the user's units.
@@ -37,14 +40,16 @@ class Step:
             ModelError: model or objective cannot take the batch.
         """
         state = self.state
-        loss = self._loss(batch)
+        loss = self._loss(batch) if self.parts is None else self.parts.forward(batch)
         value = state.objective.sign * loss.value.item()
         if self._restores:
             value = state.objective.restored(state.model, loss, batch).item()
         return loss, value
 
     def backward(self, loss: Loss) -> None:
-        """The gradient of `loss`, in the place of the former one."""
+        """The gradient of `loss`, in the place of the former one; of a batch in parts it stands there."""
+        if self.parts is not None:
+            return
         for parameter in self.parameters:  # not before: the last gradient tells why a loss is not finite
             parameter.grad = None
         loss.value.backward()
@@ -76,11 +81,15 @@ class Step:
         except Exception as error:
             raise InputError(f"{doing} failed: {told(error)}") from error
 
+    def casting(self) -> contextlib.AbstractContextManager[Any]:
+        """The context of a forward pass: autocast where the run's precision is bfloat16."""
+        if not self._bfloat16:
+            return contextlib.nullcontext()
+        return torch.autocast(self.state.device.type, dtype=torch.bfloat16)
+
     def _loss(self, batch: Any) -> Loss:
         try:
-            if not self._bfloat16:
-                return self.state.objective(self.state.model, batch)
-            with torch.autocast(self.state.device.type, dtype=torch.bfloat16):
+            with self.casting():
                 return self.state.objective(self.state.model, batch)
         except DownslopeError:
             raise
@@ -93,7 +102,7 @@ class Step:
 
     def _closure(self, batch: Any) -> Callable[[], float]:
         def closure() -> float:
-            loss = self._loss(batch)
+            loss, _ = self.forward(batch)
             self.backward(loss)
             return loss.value.item()
 
