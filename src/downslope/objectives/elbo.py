@@ -61,9 +61,10 @@ def elbo(
     return {"reconstruction": fault / len(wanted), "kl": beta * kl / len(wanted)}
 
 
-def _parts(output: object, target: object) -> tuple[Tensor, Tensor, Tensor]:
+def _parts(output: Any, target: object) -> tuple[Tensor, Tensor, Tensor]:
     """The three tensors of the output, known to fit each other and the target."""
-    parts: list[Any] = list(cast("Any", output)) if isinstance(output, (tuple, list)) else []
+    known = isinstance(output, (tuple, list))
+    parts = list(cast("tuple[Any, ...]", output)) if known else []
     if len(parts) != 3 or not all(isinstance(each, Tensor) for each in parts):
         raise ObjectiveError(
             "elbo: the output must be a tuple of three tensors, (reconstruction, mean, log_variance), as "
