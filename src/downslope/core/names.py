@@ -59,7 +59,6 @@ TABLE: dict[Kind, dict[str, str]] = {
         "hinge": f"{_OBJECTIVES}:hinge",
         "categorical": f"{_OBJECTIVES}:categorical",
         "bernoulli": f"{_OBJECTIVES}:bernoulli",
-        "elbo": f"{_OBJECTIVES}:elbo",
     },
     "metric": {
         "accuracy": f"{_METRICS}:accuracy",
@@ -82,14 +81,6 @@ TABLE: dict[Kind, dict[str, str]] = {
         "lstm": "downslope.models:lstm",
         "gru": "downslope.models:gru",
         "transformer": "downslope.models:transformer",
-        "lenet": "downslope.models:lenet",
-        "cnn_2c2d": "downslope.models:cnn_2c2d",
-        "cnn_3c3d": "downslope.models:cnn_3c3d",
-        "alexnet": "downslope.models:alexnet",
-        "resnet": "downslope.models:resnet",
-        "gpt": "downslope.models:gpt",
-        "autoencoder": "downslope.models:autoencoder",
-        "vae": "downslope.models:vae",
     },
     "data": {
         "digits": "downslope.data:digits",
@@ -98,6 +89,13 @@ TABLE: dict[Kind, dict[str, str]] = {
         "diabetes": "downslope.data:diabetes",
         "adding": "downslope.data:adding",
         "motifs": "downslope.data:motifs",
+        "mnist": "downslope.data:mnist",
+        "fashion_mnist": "downslope.data:fashion_mnist",
+        "cifar10": "downslope.data:cifar10",
+        "tinyshakespeare": "downslope.data:tinyshakespeare",
+        "a1a": "downslope.data:a1a",
+        "a9a": "downslope.data:a9a",
+        "airfoil": "downslope.data:airfoil",
     },
 }
 
@@ -136,11 +134,8 @@ ALIASES: dict[Kind, dict[str, str]] = {
         "linear_regression": "linear",
         "logistic_regression": "logistic",
         "softmax_regression": "softmax",
-        "lenet5": "lenet",
-        "2c2d": "cnn_2c2d",
-        "3c3d": "cnn_3c3d",
     },
-    "data": {},
+    "data": {"fmnist": "fashion_mnist", "shakespeare": "tinyshakespeare", "cifar_10": "cifar10"},
 }
 
 

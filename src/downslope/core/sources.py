@@ -69,11 +69,15 @@ class Memory:
     Args:
         batch: A pytree whose tensors share their first dimension.
         origin: The file that they were read from, where it was one.
+        reading: How a file becomes such examples, in plain values, so that another one can be read alike.
     """
 
-    def __init__(self, batch: Any, origin: Origin | None = None) -> None:
+    def __init__(
+        self, batch: Any, origin: Origin | None = None, reading: Mapping[str, Any] | None = None
+    ) -> None:
         self.batch = batch
         self.origin = origin
+        self.reading = reading
         self.size: int = batches.length(batch, "data")
         if not self.size:
             raise DataError("the data is empty: it needs at least one example")
@@ -82,7 +86,7 @@ class Memory:
 
     def to(self, device: torch.device, dtype: torch.dtype | None = None) -> Memory:
         """The same examples on `device`, floating ones as `dtype` where one is given."""
-        return Memory(batches.to(self.batch, device, dtype), self.origin)
+        return Memory(batches.to(self.batch, device, dtype), self.origin, self.reading)
 
     def steps(self, batch_size: int) -> int:
         """Batches in one pass; the last may be smaller."""
@@ -213,8 +217,8 @@ def as_source(data: Any, what: str) -> Source:
     Raises:
         DataError: empty, mis-shaped, or nothing of these.
     """
-    if isinstance(data, (Memory, Loader, Stream)):
-        return data
+    if isinstance(data, (Memory, Loader, Stream)) or _is_source(data):
+        return cast("Source", data)
     try:
         if isinstance(data, DataLoader):
             return Loader(cast("DataLoader[Any]", data))
@@ -226,16 +230,28 @@ def as_source(data: Any, what: str) -> Source:
         raise DataError(text if text.startswith(what) else f"{what}: {text}") from None
 
 
+def _is_source(data: Any) -> bool:
+    """Whether `data` brings its own batches, as `Source` says."""
+    return all(callable(getattr(data, name, None)) for name in ("steps", "epoch", "stored"))
+
+
 def read_path(path: str | Path, target: str | None = None, valid: float | str | Path = 0.2) -> Any:
     """What `downslope.data` reads from a file: train and valid parts, task, and what it decided.
 
     The parts come as sources that know where in the file their examples stand. `valid` is the share held
-    out, or a second file, which is then read as the first was.
+    out, or a second file, which is then read as the first was. The name of a standard set stands for it
+    where there is no such file.
     """
-    loaded = names.load("downslope.data.paths:load_path")(Path(path), target=target, valid=valid)
-    train, rest = loaded.origins
-    held = None if loaded.valid is None else Memory(loaded.valid, rest)
-    return loaded._replace(train=Memory(loaded.train, train), valid=held)
+    if isinstance(path, str) and path in names.TABLE["data"] and not Path(path).exists():
+        loaded = names.resolve("data", path)()
+    else:
+        loaded = names.load("downslope.data.paths:load_path")(Path(path), target=target, valid=valid)
+    parts = (loaded.train, loaded.valid)
+    train, held = (
+        part if part is None or _is_source(part) else Memory(part, origin, loaded.reading)
+        for part, origin in zip(parts, loaded.origins, strict=True)
+    )
+    return loaded._replace(train=train, valid=held)
 
 
 def _from_dataset(dataset: Dataset[Any]) -> Source:

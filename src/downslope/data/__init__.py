@@ -1,15 +1,21 @@
-"""Data: bundled sets by name, files by path, and the facts of data that a diagnosis needs."""
+"""Data: standard sets by name, files and folders by path, and the facts of data that a diagnosis needs."""
 
 from __future__ import annotations
 
 from downslope.data.bundled import breast_cancer, diabetes, digits, wine
+from downslope.data.corpora import tinyshakespeare
+from downslope.data.image_sets import cifar10, fashion_mnist, mnist
 from downslope.data.inspect import facts
 from downslope.data.paths import load_path
 from downslope.data.sequences import adding, motifs
 from downslope.data.split import split
-from downslope.data.table import Loaded, Table
+from downslope.data.table import Loaded, Table, Text
+from downslope.data.table_sets import a1a, a9a, airfoil
+from downslope.data.text_file import text
+from downslope.data.windows import Windows
 
 __all__ = [
-    "Loaded", "Table", "adding", "breast_cancer", "diabetes", "digits", "facts", "load_path", "motifs",
-    "split", "wine",
+    "Loaded", "Table", "Text", "Windows", "a1a", "a9a", "adding", "airfoil", "breast_cancer", "cifar10",
+    "diabetes", "digits", "facts", "fashion_mnist", "load_path", "mnist", "motifs", "split", "text",
+    "tinyshakespeare", "wine",
 ]  # fmt: skip

@@ -54,7 +54,7 @@ def breast_cancer(*, standardise: bool = False, valid: float = 0.2, seed: int = 
     """
     found = _bundle("load_breast_cancer")
     table = _classes(found.data, found, [str(name) for name in found.target_names], valid, seed)
-    return _standardised(table) if standardise else table
+    return standardised(table) if standardise else table
 
 
 def wine(*, standardise: bool = False, valid: float = 0.2, seed: int = 0) -> Table:
@@ -73,7 +73,7 @@ def wine(*, standardise: bool = False, valid: float = 0.2, seed: int = 0) -> Tab
     """
     found = _bundle("load_wine")
     table = _classes(found.data, found, [str(name) for name in found.target_names], valid, seed)
-    return _standardised(table) if standardise else table
+    return standardised(table) if standardise else table
 
 
 def diabetes(*, standardise: bool = False, valid: float = 0.2, seed: int = 0) -> Table:
@@ -98,7 +98,7 @@ def diabetes(*, standardise: bool = False, valid: float = 0.2, seed: int = 0) ->
     target = torch.from_numpy(np.ascontiguousarray(found.target, dtype=np.float32))
     train, held, *_ = parts(inputs, target, valid=valid, seed=seed, stratify=False)
     table = Table(train, held, "regression", [str(name) for name in found.feature_names], [])
-    return _standardised(table) if standardise else table
+    return standardised(table) if standardise else table
 
 
 def _bundle(loader: str, **options: Any) -> Any:
@@ -114,7 +114,7 @@ def _classes(inputs: Any, found: Any, classes: list[str], valid: float, seed: in
     return Table(train, held, "classification", [str(name) for name in found.feature_names], classes)
 
 
-def _standardised(table: Table) -> Table:
+def standardised(table: Table) -> Table:
     """Inputs with mean 0 and deviation 1 on the training part; a constant column becomes 0."""
     inputs = table.train[0].double()
     mean, deviation = inputs.mean(0), inputs.std(0, unbiased=False)

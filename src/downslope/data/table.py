@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, Literal, NamedTuple
 
 from torch import Tensor
 
 from downslope.core.sources import Origin
+from downslope.data.windows import Windows
 
 Task = Literal["classification", "regression"]
 Pair = tuple[Tensor, Tensor]
@@ -25,6 +28,13 @@ class Table(NamedTuple):
     """Names of the columns, or of the pixels of an image in row order."""
     classes: list[str]
     """What each class index stands for; empty for regression."""
+    told: tuple[str, ...] = ()
+    """Where it comes from, one sentence each."""
+    reading: Mapping[str, Any] = MappingProxyType({})
+    """How a file becomes such examples, where one can (`downslope.data.again`)."""
+    target: str = ""
+    origins: tuple[None, None] = (None, None)
+    doubts: tuple[str, ...] = ()
 
 
 class Loaded(NamedTuple):
@@ -43,3 +53,23 @@ class Loaded(NamedTuple):
     """Where in the file the training examples stand, and those held out."""
     doubts: tuple[str, ...] = ()
     """What of `told` is a guess about how the file is to be read, which one must see."""
+    reading: Mapping[str, Any] = MappingProxyType({})
+    """How a file becomes such examples, in plain values (`downslope.data.again`)."""
+
+
+class Text(NamedTuple):
+    """A text, cut by position into a training and a validation part, for next-token prediction."""
+
+    train: Windows
+    valid: Windows | None
+    classes: list[str]
+    """What each token stands for; bytes as ``"\\x00"`` to ``"\\xff"``."""
+    told: list[str]
+    """Every decision that the file did not spell out, one sentence each."""
+    reading: Mapping[str, Any]
+    """How a text becomes tokens, in plain values (`downslope.data.again`)."""
+    task: Literal["language"] = "language"
+    features: tuple[str, ...] = ()
+    target: str = "the next token"
+    origins: tuple[None, None] = (None, None)
+    doubts: tuple[str, ...] = ()

@@ -14,12 +14,12 @@ import statistics
 import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
+from downslope.core.cache import cache_folder
 from downslope.core.errors import RecipeError
 from downslope.core.modules import named_modules
 from downslope.core.recipe import Recipe
@@ -117,14 +117,6 @@ def remembered(key: str, measure: Callable[[], Any]) -> Any:
             pass
     _memory[key] = stored[key]
     return _memory[key]
-
-
-def cache_folder() -> Path:
-    """``$DOWNSLOPE_CACHE``, else ``$XDG_CACHE_HOME/downslope``, else ``~/.cache/downslope``."""
-    own = os.environ.get("DOWNSLOPE_CACHE")
-    if own:
-        return Path(own)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "downslope"
 
 
 def probe_price(plain: Callable[[], None], probed: Callable[[], None]) -> float:

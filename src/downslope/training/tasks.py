@@ -1,7 +1,7 @@
 """Tasks: where a problem comes from when it is named on the command line.
 
-``package.module:problem``, ``file.py`` (with ``problem()`` or ``problem``, and ``recipe`` if wanted), a data
-file with a target column, or one of the bundled data sets by name.
+``package.module:problem``, ``file.py`` (with ``problem()`` or ``problem``, and ``recipe`` if wanted), a file
+or folder of data, with a target column if it is a table, or one of the standard data sets by name.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from types import ModuleType
 from typing import Any, cast
 
 from downslope.core import names
-from downslope.core.errors import DataError, DownslopeError, TaskError, told
+from downslope.core.errors import DownslopeError, TaskError, told
 from downslope.core.problem import Problem
 from downslope.core.recipe import Recipe
-from downslope.core.sources import read_path
+from downslope.training.of_data import chosen
 
 
 @dataclass(frozen=True)
@@ -145,35 +145,6 @@ def _called(found: Any, reference: str) -> Any:
 
 
 def _of_data(reference: str, target: str | None) -> Task:
-    """A data set becomes a problem: its task decides model, objective and metric, and this is told."""
-    if reference in names.TABLE["data"]:
-        table = names.resolve("data", reference)()
-        title, lines = reference, [f"{reference}: bundled with scikit-learn"]
-    else:
-        table = read_path(reference, target)
-        title, lines = Path(reference).stem, list(table.told)
-    if len(table.classes) == 1:
-        raise DataError(
-            f"{title}: its target holds one value only, {table.classes[0]!r}: there is nothing to predict; "
-            "take another column as the target"
-        )
-    regression = table.task == "regression"
-    model, objective, metric = (
-        ("mlp", "squared_error", "r2") if regression else ("mlp", "cross_entropy", "accuracy")
-    )
-    outputs = 1 if regression else len(table.classes)
-    problem = Problem(
-        model=model, objective=objective, train=table.train, valid=table.valid, metric=metric,
-        arguments={"outputs": outputs}, name=title,
-        task=reference if target is None else f"{reference}:{target}",
-    )  # fmt: skip
-    from downslope.core.edits import StandardiseInputs, StandardiseTargets
-
-    problem = problem.edit(StandardiseInputs(), *([StandardiseTargets()] if regression else []))
-    recipe = Recipe(optimizer="adam", lr=1e-3, batch_size=64, epochs=50, patience=10)
-    also = " and targets" if regression else ""
-    lines += [
-        f"{table.task}: model {model}, objective {objective}, metric {metric}, inputs{also} standardised",
-        str(recipe),
-    ]
+    """A data set becomes a problem: what it is decides model, objective and metric, and this is told."""
+    problem, recipe, lines = chosen(reference, target)
     return Task(problem, recipe, problem.task or reference, lines)

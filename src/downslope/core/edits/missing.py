@@ -57,7 +57,8 @@ class FillInputs(Edit):
         def filled(source: Source) -> Memory:
             held, own = _held(source), _parts(problem, source)[0]
             by = {id(each): Fill(mean)(each) for each, mean in zip(own, means, strict=True)}
-            return Memory(batches.map_tensors(lambda x: by.get(id(x), x), held.batch), held.origin)
+            batch = batches.map_tensors(lambda x: by.get(id(x), x), held.batch)
+            return Memory(batch, held.origin, held.reading)
 
         return super(FillInputs, changed).apply_to_problem(_with(problem, filled))
 
