@@ -37,6 +37,14 @@ Settings = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Change one key: lr=0.01, model.width=64. Repeatable."),
 ]
+WeightsFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--weights",
+        metavar="PATH",
+        help="Start from these weights where they fit: safetensors, .pt, the folder of a run.",
+    ),
+]
 Seed = Annotated[int | None, typer.Option("--seed", help="Seed of weights, order, dropout, augmentation.")]
 Folder = Annotated[
     Path | None, typer.Option("--folder", metavar="PATH", help="Where to write; default runs/<time>-<name>.")
@@ -49,3 +57,8 @@ ReportPath = Annotated[
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress, only the result.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+
+
+def with_weights(settings: list[str] | None, weights: Path | None) -> list[str]:
+    """The settings of ``--set`` and what ``--weights`` stands for."""
+    return [*(settings or []), *([] if weights is None else [f"weights={weights}"])]

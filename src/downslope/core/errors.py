@@ -7,6 +7,7 @@
     │   ├── ObjectiveError                  the objective does not give one finite-typed scalar
     │   ├── ModelError                      the factory fails, or the model has nothing to train
     │   ├── RecipeError                     a hyper-parameter outside its domain, a misspelt key
+    │   ├── WeightsError                    weights that cannot be read, or that fit nothing of the model
     │   ├── EditError                       an edit that does not fit the problem or recipe
     │   └── TaskError                       a task that cannot be found, imported or called
     ├── RunFolderError                      a Run folder that is missing, broken or of another version
@@ -50,6 +51,10 @@ class ModelError(InputError):
 
 class RecipeError(InputError):
     """A hyper-parameter outside its domain, or a key that no recipe has."""
+
+
+class WeightsError(InputError):
+    """Weights that cannot be read, or that fit nothing of the model."""
 
 
 class EditError(InputError):

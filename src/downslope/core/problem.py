@@ -19,6 +19,7 @@ from torch.nn.parameter import is_lazy
 from downslope.core import batches, names, randomness
 from downslope.core.batches import Split, default_split, whole_split
 from downslope.core.errors import DataError, DownslopeError, InputError, ModelError, ObjectiveError, told
+from downslope.core.pretrained import Weights, as_weights
 from downslope.core.sources import Source, as_source, read_path
 from downslope.core.stated import goal_of, reference, split_by
 
@@ -53,6 +54,9 @@ class Problem:
         split: ``batch -> (args, kwargs, target)``; default: the last element is the target.
         arguments: Keyword arguments of the factory; an edit reaches them as "model.width".
         target: Name of the target column, where `train` is a path.
+        weights: What models start from, where names and shapes fit; the rest stays as initialised. A path
+            (safetensors, .pt, .pth; the folder of a Run), a Run, a module or a state dict; or a table of
+            ``path`` and the options of `ds.models.load_weights`.
         name: For folders and reports.
 
     Raises:
@@ -71,6 +75,7 @@ class Problem:
     split: Split | None = None
     arguments: Mapping[str, Any] = field(default_factory=dict[str, Any])
     target: str | None = None
+    weights: Any = None
     name: str = ""
     edits: tuple[Edit, ...] = ()
     task: str | None = None
@@ -113,6 +118,7 @@ class Problem:
             put(self, "goal", goal_of(self.goal, self.metric))
         if self.metric_goal not in (None, "max", "min"):
             raise InputError(f"metric_goal={self.metric_goal!r}: must be 'max' or 'min'")
+        put(self, "weights", as_weights(self.weights))
         self._check_kinds()
         self._check_target()
         if not isinstance(self.model, (str, nn.Module)) and not callable(self.model):
@@ -214,15 +220,17 @@ class Problem:
             return False
         return value >= self.goal if self.direction == "max" else value <= self.goal
 
-    def build(self, seed: int = 0, init: str | None = None) -> nn.Module:
+    def build(self, seed: int = 0, init: str | None = None, *, weights: bool = True) -> nn.Module:
         """A fresh model with the weights that `seed` gives, the edits applied, in training mode.
 
         Args:
             seed: Of the initial weights.
             init: Name of an initialisation for the whole model; None keeps the factory's own.
+            weights: Whether to take over the problem's `weights`; False for a model that is filled next.
 
         Raises:
             ModelError: the factory fails, or gives something that is no module.
+            WeightsError: the problem's weights cannot be read, or fit nothing of the model.
         """
         with randomness.seeded(seed, "init"):
             model = self._made()
@@ -230,6 +238,8 @@ class Problem:
                 model = edit.adapt(model)
             if init is not None:
                 names.load("downslope.init:initialise")(model, init, None)
+            if weights and self.weights is not None:
+                cast("Weights", self.weights).fill(model)
             for edit in self.edits:
                 edit.start(model)
         return model.train()
@@ -327,6 +337,7 @@ class Problem:
             "train": self.train_source.size,
             "valid": None if self.valid_source is None else self.valid_source.size,
             "edits": [edit.to_dict() for edit in self.edits],
+            **({} if self.weights is None else {"weights": cast("Weights", self.weights).describe()}),
         }
 
 

@@ -17,6 +17,7 @@ from downslope.core.errors import EditError, ModelError, RecipeError, RunFolderE
 from downslope.core.history import History, Probes, replay
 from downslope.core.lock import held
 from downslope.core.plain import plain
+from downslope.core.pretrained import as_described
 from downslope.core.problem import Problem
 from downslope.core.recipe import Lost, Recipe, read_table
 from downslope.core.weights import load_tensors
@@ -80,7 +81,7 @@ class Run:
             raise ModelError(f"which={which!r}: must be 'best' or 'last'")
         problem = self.the_problem()
         recipe = self.recipe or Recipe()
-        model = problem.build(recipe.seed, recipe.init)
+        model = problem.build(recipe.seed, recipe.init, weights=False)
         if self.choices.get("precision") == "float64":
             model = model.double()
         try:
@@ -158,6 +159,7 @@ def _as_described(problem: Problem, described: Mapping[str, Any]) -> Problem:
     Raises:
         ModelError: something was set that no file holds.
     """
+    problem = problem.edit(weights=as_described(problem.weights, described.get("weights")))
     own, changes = problem.describe(), dict[str, Any]()
     for key in ("objective", "metric"):
         found = described.get(key, own[key])

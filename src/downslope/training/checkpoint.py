@@ -121,6 +121,11 @@ def _joined(value: Any, tensors: Mapping[str, Tensor]) -> Any:
     return value
 
 
+def is_kept(folder: Path) -> bool:
+    """Whether the run in `folder` kept a state that it can go on from."""
+    return (folder / "checkpoints" / NAME).exists()
+
+
 def check_resume(folder: Path, history: History) -> None:
     """Refuse, before anything is written, to go on from a resume state broken or ahead of the history.
 
@@ -170,6 +175,9 @@ def check_same(former: Run, recipe: Recipe, described: Mapping[str, Any]) -> Non
         if key in former.described and named and old != new:
             old, new = (str(each).rpartition(":")[2] for each in (old, new))
             differs.append(f"{key} {old} there and {new} here")
+    there, here = (each.get("weights") or {} for each in (former.described, described))
+    if there.get("fingerprint") != here.get("fingerprint"):
+        differs.append(f"weights {there.get('source')} there and {here.get('source')} here")
     if differs:
         raise RunFolderError(
             f"{former.folder} holds another run ({'; '.join(differs)}): resume it as it was, or give another "

@@ -19,7 +19,7 @@ from downslope.core.sources import Memory
 from downslope.core.weights import copied
 from downslope.data.gaps import gaps
 from downslope.training import choices
-from downslope.training.checkpoint import check_resume, check_same
+from downslope.training.checkpoint import check_resume, check_same, is_kept
 from downslope.training.environment import environment
 from downslope.training.evaluate import Evaluation
 from downslope.training.facts.at_start import record_start
@@ -101,7 +101,10 @@ def _fit(
     _refuse_non_finite(problem)
     run = _run_of(problem, recipe, folder, name, resume)
     observe = run.choices.setdefault("observe", observe)
-    state, train, valid, batch_size, observer, first = prepare(run, problem, recipe)
+    resumed = resume and run.folder is not None and is_kept(run.folder)
+    state, train, valid, batch_size, observer, first = prepare(run, problem, recipe, resumed=resumed)
+    if progress and "weights" in run.facts:
+        sys.stderr.write(f"fit: {run.facts['weights']['line']}\n")
     if observe > 0 and run.folder is not None and not resume:  # else the problem, or the folder, is at hand
         record_start(run, problem, recipe, state.batch, *first)
     del first  # it holds the graph of a forward pass

@@ -29,11 +29,17 @@ _log = logging.getLogger("downslope")
 
 
 def prepare(
-    run: Run, problem: Problem, recipe: Recipe
+    run: Run, problem: Problem, recipe: Recipe, *, resumed: bool = False
 ) -> tuple[StepState, Source, Source | None, int, Observer, tuple[Loss, Nodes]]:
-    """Model, optimizer and data on the device; the first batch tried before anything is written."""
+    """Model, optimizer and data on the device; the first batch tried before anything is written.
+
+    Weights that the problem starts from are not read for a run that is `resumed` from a state of its own.
+    """
     device = choices.choose_device(recipe)
-    model = problem.build(recipe.seed, recipe.init).to(device)
+    model = problem.build(recipe.seed, recipe.init, weights=not resumed)
+    if problem.weights is not None and not resumed:
+        run.facts["weights"] = problem.weights.compare(model).to_dict()
+    model = model.to(device)
     precision = choices.choose_precision(recipe, model, device)
     if precision == "float64":
         model = model.double()

@@ -13,6 +13,7 @@ def diagnose(
     target: ask.Target = None,
     recipe: ask.RecipeFile = None,
     settings: ask.Settings = None,
+    weights: ask.WeightsFile = None,
     seed: ask.Seed = None,
     budget: ask.Budget = "2m",
     folder: ask.Folder = None,
@@ -22,7 +23,9 @@ def diagnose(
     debug: ask.Debug = False,
 ) -> int:
     """Train a task, or look at a run, and say what is wrong, root cause first (exit 1; healthy: exit 0)."""
-    given = Given(task=task, target=target, recipe=recipe, settings=settings or (), seed=seed)
+    given = Given(
+        task=task, target=target, recipe=recipe, settings=ask.with_weights(settings, weights), seed=seed
+    )
     voice = Voice(json=json, quiet=quiet)
 
     def act() -> int:

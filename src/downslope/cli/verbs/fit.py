@@ -13,6 +13,7 @@ def fit(
     target: ask.Target = None,
     recipe: ask.RecipeFile = None,
     settings: ask.Settings = None,
+    weights: ask.WeightsFile = None,
     seed: ask.Seed = None,
     folder: ask.Folder = None,
     report: ask.ReportPath = None,
@@ -21,7 +22,9 @@ def fit(
     debug: ask.Debug = False,
 ) -> int:
     """Train a task by its recipe and keep the run."""
-    given = Given(task=task, target=target, recipe=recipe, settings=settings or (), seed=seed)
+    given = Given(
+        task=task, target=target, recipe=recipe, settings=ask.with_weights(settings, weights), seed=seed
+    )
     voice = Voice(json=json, quiet=quiet)
 
     def act() -> int:

@@ -18,6 +18,7 @@ def repair(
     target: ask.Target = None,
     recipe: ask.RecipeFile = None,
     settings: ask.Settings = None,
+    weights: ask.WeightsFile = None,
     seed: ask.Seed = None,
     seeds: Annotated[int, typer.Option("--seeds", help="Paired seeds of each trial.")] = 3,
     budget: ask.Budget = "2m",
@@ -34,7 +35,9 @@ def repair(
 
     Exit status 1 says that the task as given is sick, whether or not a remedy was proved.
     """
-    given = Given(task=task, target=target, recipe=recipe, settings=settings or (), seed=seed)
+    given = Given(
+        task=task, target=target, recipe=recipe, settings=ask.with_weights(settings, weights), seed=seed
+    )
     voice = Voice(json=json, quiet=quiet)
 
     def act() -> int:
