@@ -59,6 +59,7 @@ TABLE: dict[Kind, dict[str, str]] = {
         "hinge": f"{_OBJECTIVES}:hinge",
         "categorical": f"{_OBJECTIVES}:categorical",
         "bernoulli": f"{_OBJECTIVES}:bernoulli",
+        "elbo": f"{_OBJECTIVES}:elbo",
     },
     "metric": {
         "accuracy": f"{_METRICS}:accuracy",
@@ -81,6 +82,14 @@ TABLE: dict[Kind, dict[str, str]] = {
         "lstm": "downslope.models:lstm",
         "gru": "downslope.models:gru",
         "transformer": "downslope.models:transformer",
+        "lenet": "downslope.models:lenet",
+        "cnn_2c2d": "downslope.models:cnn_2c2d",
+        "cnn_3c3d": "downslope.models:cnn_3c3d",
+        "alexnet": "downslope.models:alexnet",
+        "resnet": "downslope.models:resnet",
+        "gpt": "downslope.models:gpt",
+        "autoencoder": "downslope.models:autoencoder",
+        "vae": "downslope.models:vae",
     },
     "data": {
         "digits": "downslope.data:digits",
@@ -134,6 +143,9 @@ ALIASES: dict[Kind, dict[str, str]] = {
         "linear_regression": "linear",
         "logistic_regression": "logistic",
         "softmax_regression": "softmax",
+        "lenet5": "lenet",
+        "2c2d": "cnn_2c2d",
+        "3c3d": "cnn_3c3d",
     },
     "data": {"fmnist": "fashion_mnist", "shakespeare": "tinyshakespeare", "cifar_10": "cifar10"},
 }

@@ -9,42 +9,67 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from downslope.core.errors import ModelError
-from downslope.models.parts import dropout_of, sizes
+from downslope.models.parts import activation_of, dropout_of, sizes
 
 
 class Attention(nn.Module):
-    """``softmax(Q K^T / sqrt(d)) V`` in `heads` heads of width d, then a map; every step sees every step."""
+    """``softmax(Q K^T / sqrt(d)) V`` in `heads` heads of width d, then a map; every step sees every step, or
+    with `causal` itself and those before it.
+    """
 
-    def __init__(self, width: int, heads: int) -> None:
+    def __init__(
+        self, width: int, heads: int, *, causal: bool = False, bias: bool = True, dropout: float = 0.0
+    ) -> None:
         super().__init__()
-        self.heads = heads
-        self.into = nn.Linear(width, 3 * width)
-        self.out = nn.Linear(width, width)
+        self.heads, self.causal, self.share = heads, causal, dropout
+        self.into = nn.Linear(width, 3 * width, bias=bias)
+        self.out = nn.Linear(width, width, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """(n, steps, width) to the same."""
         n, steps, width = x.shape
         parts = self.into(x).view(n, steps, 3, self.heads, width // self.heads)
         query, key, value = parts.permute(2, 0, 3, 1, 4)
-        seen = functional.scaled_dot_product_attention(query, key, value)
+        share = self.share if self.training else 0.0
+        seen = functional.scaled_dot_product_attention(
+            query, key, value, dropout_p=share, is_causal=self.causal
+        )
         out: Tensor = self.out(seen.transpose(1, 2).reshape(n, steps, width))
         return out
 
 
 class Block(nn.Module):
-    """``x + attention(norm(x))``, then ``x + mlp(norm(x))``; the MLP is four times as wide."""
+    """``x + attention(norm(x))``, then ``x + mlp(norm(x))``; the MLP is four times as wide.
 
-    def __init__(self, width: int, heads: int, dropout: float) -> None:
+    With `everywhere` dropout acts in the attention too (on its weights and behind its map), as in GPT-2.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        dropout: float,
+        *,
+        causal: bool = False,
+        bias: bool = True,
+        activation: str = "gelu",
+        everywhere: bool = False,
+    ) -> None:
         super().__init__()
-        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.attention = Attention(width, heads)
+        self.norm1, self.norm2 = nn.LayerNorm(width, bias=bias), nn.LayerNorm(width, bias=bias)
+        inside = dropout if everywhere else 0.0
+        self.attention = Attention(width, heads, causal=causal, bias=bias, dropout=inside)
+        self.dropout = nn.Sequential(*dropout_of(inside))
         self.mlp = nn.Sequential(
-            nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width), *dropout_of(dropout)
+            nn.Linear(width, 4 * width, bias=bias),
+            activation_of(activation),
+            nn.Linear(4 * width, width, bias=bias),
+            *dropout_of(dropout),
         )
 
     def forward(self, x: Tensor) -> Tensor:
         """(n, steps, width) to the same."""
-        x = x + self.attention(self.norm1(x))
+        x = x + self.dropout(self.attention(self.norm1(x)))
         out: Tensor = x + self.mlp(self.norm2(x))
         return out
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from downslope.core.errors import ModelError
-from downslope.models.parts import Norm, activation_of, dropout_of, norm_of, sizes
+from downslope.models.parts import Norm, activation_of, dropout_of, image, norm2d, sizes
 
 
 def cnn(
@@ -40,27 +39,16 @@ def cnn(
     Raises:
         ModelError: a size, share or name outside its domain, or images too small for so many blocks.
     """
-    height, across = (size, size) if isinstance(size, int) else size
-    sizes(channels=channels, height=height, across=across, outputs=outputs, width=width, depth=depth)
-    if min(height, across) < 2**depth:
-        raise ModelError(
-            f"size={size!r}: {depth} blocks halve the image each, which needs at least {2**depth} pixels; "
-            "give fewer blocks (depth)"
-        )
+    sizes(channels=channels, outputs=outputs, width=width, depth=depth)
+    height, across = image(size, 2**depth, f"{depth} blocks (depth) halve the image each")
     layers: list[nn.Module] = []
     before = channels
     for i in range(depth):
         after = width * 2**i
         layers.append(nn.Conv2d(before, after, kernel_size=3, padding=1))
-        layers += _norm(norm, after)
+        layers += norm2d(norm, after)
         layers += [activation_of(activation), nn.MaxPool2d(2)]
         before = after
     flat = before * (height // 2**depth) * (across // 2**depth)
     layers += [nn.Flatten(), *dropout_of(dropout), nn.Linear(flat, outputs)]
     return nn.Sequential(*layers)
-
-
-def _norm(norm: Norm | None, channels: int) -> list[nn.Module]:
-    return norm_of(
-        norm, {"batch": lambda: nn.BatchNorm2d(channels), "layer": lambda: nn.GroupNorm(1, channels)}
-    )

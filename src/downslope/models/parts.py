@@ -15,16 +15,51 @@ Norm = Literal["batch", "layer"]
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "relu": nn.ReLU,
     "leaky_relu": nn.LeakyReLU,
+    "prelu": nn.PReLU,
+    "relu6": nn.ReLU6,
     "elu": nn.ELU,
+    "celu": nn.CELU,
     "selu": nn.SELU,
     "gelu": nn.GELU,
     "silu": nn.SiLU,
+    "mish": nn.Mish,
+    "hardswish": nn.Hardswish,
+    "softplus": nn.Softplus,
     "tanh": nn.Tanh,
     "sigmoid": nn.Sigmoid,
-    "softplus": nn.Softplus,
+    "softsign": nn.Softsign,
+    "hardtanh": nn.Hardtanh,
+    "hardsigmoid": nn.Hardsigmoid,
     "identity": nn.Identity,
 }
 """Name to module; a module of its own for each place, so that it can be replaced by its qualified name."""
+
+ALIASES = {
+    "swish": "silu",
+    "lrelu": "leaky_relu",
+    "leakyrelu": "leaky_relu",
+    "logistic": "sigmoid",
+    "hard_swish": "hardswish",
+    "hard_tanh": "hardtanh",
+    "hard_sigmoid": "hardsigmoid",
+    "linear": "identity",
+    "none": "identity",
+}
+
+
+def activation_name(name: object) -> str:
+    """The table's own spelling of an activation.
+
+    Raises:
+        ModelError: no such name; the nearest is told.
+    """
+    if not isinstance(name, str):
+        raise ModelError(f"activation={name!r}: must be a name, one of {', '.join(ACTIVATIONS)}")
+    spelt = name.strip().lower().replace("-", "_").replace(" ", "_")
+    spelt = ALIASES.get(spelt, spelt)
+    if spelt not in ACTIVATIONS:
+        raise ModelError(f"activation {name!r} is not known{did_you_mean(spelt, ACTIVATIONS)}")
+    return spelt
 
 
 def activation_of(name: str) -> nn.Module:
@@ -33,10 +68,23 @@ def activation_of(name: str) -> nn.Module:
     Raises:
         ModelError: no such name; the nearest is told.
     """
-    spelt = name.strip().lower().replace("-", "_")
-    if spelt not in ACTIVATIONS:
-        raise ModelError(f"activation {name!r} is not known{did_you_mean(spelt, ACTIVATIONS)}")
-    return ACTIVATIONS[spelt]()
+    return ACTIVATIONS[activation_name(name)]()
+
+
+def image(size: int | tuple[int, int], least: int, why: str) -> tuple[int, int]:
+    """Height and width of images, known to be large enough.
+
+    Raises:
+        ModelError: a side that is no whole number, or below `least` pixels.
+    """
+    sides = size if isinstance(size, tuple) else (size, size)
+    if len(sides) != 2:
+        raise ModelError(f"size={size!r}: must be a number of pixels, or (height, width)")
+    height, across = sides
+    sizes(height=height, across=across)
+    if min(height, across) < least:
+        raise ModelError(f"size={size!r}: {why}, which needs at least {least} pixels a side")
+    return height, across
 
 
 def sizes(**given: object) -> None:
@@ -72,3 +120,14 @@ def norm_of(norm: str | None, known: dict[str, Callable[[], nn.Module]]) -> list
     if norm not in known:
         raise ModelError(f"norm {norm!r} is not known; known: None, {', '.join(map(repr, known))}")
     return [known[norm]()]
+
+
+def norm2d(norm: str | None, channels: int) -> list[nn.Module]:
+    """The norm layer of that name behind a convolution, or nothing for None.
+
+    Raises:
+        ModelError: no such norm.
+    """
+    return norm_of(
+        norm, {"batch": lambda: nn.BatchNorm2d(channels), "layer": lambda: nn.GroupNorm(1, channels)}
+    )

@@ -1,15 +1,16 @@
-"""Sizes that a model of the catalogue takes from the data: inputs, outputs, channels."""
+"""Sizes that a model of the catalogue takes from the data: inputs, outputs, channels, vocabulary."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from downslope.core import batches
+from downslope.core.errors import ModelError
 from downslope.core.problem import Problem
 from downslope.core.samples import first_input, sample
 
@@ -19,14 +20,15 @@ def from_data(problem: Problem, factory: Callable[..., Any]) -> dict[str, Any]:
 
     Args:
         problem: Its data and split count.
-        factory: A function of `downslope.models`; ``inputs``, ``outputs``, ``channels`` and ``size`` are
-            filled in where it takes them.
+        factory: A function of `downslope.models`; ``inputs``, ``outputs``, ``channels``, ``size``,
+            ``vocabulary`` and ``steps`` are filled in where it takes them.
 
     Returns:
         Argument to value.
 
     Raises:
         DataError: the batches hold no input tensor.
+        ModelError: a model of images or of tokens, and data that are none.
     """
     x = first_input(problem)
     target = problem.splitter(sample(problem))[2]
@@ -39,8 +41,15 @@ def from_data(problem: Problem, factory: Callable[..., Any]) -> dict[str, Any]:
             "size": x.shape[2] if x.shape[2] == x.shape[3] else tuple(x.shape[2:]),
         }
     taken = inspect.signature(factory).parameters
+    if "channels" in taken and x.dim() != 4 and not {"channels", "size"} <= set(problem.arguments):
+        raise ModelError(
+            f"{factory.__name__} takes images (n, channels, height, width), and the inputs are "
+            f"{tuple(x.shape)}: reshape them, or take another model, such as 'mlp'"
+        )
     if "tokens" in taken:  # a model of sequences
         known |= _steps(x)
+    if "vocabulary" in taken:
+        known |= _vocabulary(x, target, factory.__name__, problem.arguments)
     return {key: value for key, value in known.items() if key in taken and value is not None}
 
 
@@ -49,6 +58,17 @@ def _steps(x: Tensor) -> dict[str, Any]:
     if x.dim() == 2 and not x.is_floating_point():
         return {"inputs": int(x.max()) + 1, "tokens": True}
     return {"inputs": x.shape[-1]}
+
+
+def _vocabulary(x: Tensor, target: Any, name: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Tokens and steps; a token that is only ever a target counts too."""
+    if x.dim() != 2 or (x.is_floating_point() and "vocabulary" not in given):
+        raise ModelError(
+            f"{name} takes sequences of whole numbers (n, steps), and the inputs are {tuple(x.shape)} of "
+            f"{x.dtype}: give token ids, or take another model, such as 'transformer'"
+        )
+    seen = [each for each in (x, *batches.tensors(target)) if not each.is_floating_point()]
+    return {"vocabulary": max((int(each.max()) for each in seen), default=0) + 1, "steps": x.shape[1]}
 
 
 def _outputs(target: Any) -> int | None:

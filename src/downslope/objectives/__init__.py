@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from downslope.objectives.absolute_error import absolute_error
 from downslope.objectives.cross_entropy import cross_entropy
+from downslope.objectives.elbo import elbo
 from downslope.objectives.hinge import hinge
 from downslope.objectives.huber import huber
 from downslope.objectives.likelihood import bernoulli, categorical
@@ -18,6 +19,7 @@ __all__ = [
     "bernoulli",
     "categorical",
     "cross_entropy",
+    "elbo",
     "hinge",
     "huber",
     "logistic",
