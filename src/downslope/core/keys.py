@@ -24,6 +24,8 @@ DOMAINS = {
     "steps": "an integer in [1, inf)",
     "warmup": "an integer in [0, inf): steps",
     "weight_decay": "a number in [0, inf)",
+    "layer_decay": "a number in (0, 1]: the rate from one depth to the next below; leave it out for one rate",
+    "unfreeze": "an integer in [1, inf): epochs; leave it out to train all from the start",
     "clip_norm": "a number in (0, inf); leave it out to clip nothing",
     "clip_value": "a number in (0, inf); leave it out to clip nothing",
     "patience": "an integer in [1, inf): epochs; leave it out never to stop early",

@@ -66,6 +66,8 @@ def optimizer_of(given: Any) -> tuple[Any, dict[str, Any]]:
 def known_of(found: Any) -> dict[str, Any]:
     """The keys of a recipe that a `downslope.optim.recognise.Recognised` settles."""
     known = dict(found.settings) | {"lr": found.lr, "groups": found.groups or None, "decay": "all"}
+    if any(not group.train for group in found.groups or ()):
+        known["frozen"] = "train"  # as the loop has it that the factory was written for
     return {key: value for key, value in known.items() if value is not None}
 
 

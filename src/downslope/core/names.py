@@ -157,6 +157,7 @@ RECIPE_KEYS = {
     "l2": "weight_decay",
     "scheduler": "schedule", "lr_scheduler": "schedule", "warmup_steps": "warmup", "opt": "optimizer",
     "grad_clip": "clip_norm", "max_grad_norm": "clip_norm", "clip": "clip_norm", "early_stopping": "patience",
+    "llrd": "layer_decay", "lr_decay": "layer_decay", "gradual_unfreezing": "unfreeze",
     "dtype": "precision", "random_state": "seed", "ema": "average", "initialisation": "init",
 }  # fmt: skip
 """What other libraries call a key of a recipe."""

@@ -50,6 +50,12 @@ class Recipe(BaseModel):
         groups: Parameters with settings of their own, as tables: ``{"params": "backbone.*", "lr": 1e-4}``,
             ``{"ndim": [0, 1], "weight_decay": 0.0}``, ``{"params": "embedding.*", "train": False}``. The
             first that fits counts; the rest takes the recipe's own. With groups, `decay` is "all".
+        layer_decay: What the rate is multiplied by from one depth of the model to the next below, in (0, 1];
+            the last layer has `lr` (Howard and Ruder 2018: 1/2.6; Clark et al. 2020: 0.8). None: one rate.
+        unfreeze: Epochs after which one more depth is trained, from the last layer down, in [1, inf); None
+            trains all from the start.
+        frozen: "eval" holds what groups or `unfreeze` hold fixed in eval mode (statistics of batch norm stay,
+            no dropout), "train" leaves it in training mode as torch does.
         clip_norm: Largest global gradient norm, in (0, inf); None clips nothing.
         clip_value: Largest gradient entry, in (0, inf); None clips nothing.
         average: "ema" keeps an exponential average of the weights and hands it out as the model.
@@ -77,6 +83,9 @@ class Recipe(BaseModel):
     weight_decay: float = Field(0.0, ge=0, allow_inf_nan=False)
     decay: Literal["weights", "all"] = "weights"
     groups: tuple[Group, ...] = ()
+    layer_decay: float | None = Field(None, gt=0, le=1)
+    unfreeze: int | None = Field(None, ge=1)
+    frozen: Literal["eval", "train"] = "eval"
     clip_norm: float | None = Field(None, gt=0, allow_inf_nan=False)
     clip_value: float | None = Field(None, gt=0, allow_inf_nan=False)
     average: Literal["ema"] | None = None
@@ -290,7 +299,17 @@ class Recipe(BaseModel):
             )
         rest = [
             f"{key} {getattr(self, key)}"
-            for key in ("schedule", "warmup", "clip_norm", "clip_value", "average", "init", "patience")
+            for key in (
+                "layer_decay",
+                "unfreeze",
+                "schedule",
+                "warmup",
+                "clip_norm",
+                "clip_value",
+                "average",
+                "init",
+                "patience",
+            )
             if getattr(self, key)
         ]
         default = "" if "optimizer" in self.said else " (the default)"

@@ -20,6 +20,7 @@ from downslope.core.weights import copied
 from downslope.data.gaps import gaps
 from downslope.training import choices
 from downslope.training.checkpoint import check_resume, check_same, is_kept
+from downslope.training.depth import told as told_depth
 from downslope.training.environment import environment
 from downslope.training.evaluate import Evaluation
 from downslope.training.facts.at_start import record_start
@@ -129,6 +130,10 @@ def _fit(
         progress=progress,
         seconds=seconds,
     )
+    if loop.depths.units:
+        recorder.fact("depth", loop.depths.describe())
+    if progress and loop.depths.units:
+        sys.stderr.write(f"fit: {told_depth(run.facts['depth'], state.recipe)}\n")
     try:
         with choices.threads(threads):
             loop.go(resume=resume)

@@ -16,6 +16,7 @@ from downslope.training import keeping
 from downslope.training.average import averaged
 from downslope.training.checkpoint import RESUMED_BEST, SaveTimes
 from downslope.training.choices import ProbeTimes
+from downslope.training.depth import Depths
 from downslope.training.evaluate import Evaluation, evaluate
 from downslope.training.nonfinite import gradients, name_first, name_weight
 from downslope.training.optimizer import Rates
@@ -73,6 +74,7 @@ class Loop:
         self.watchman = Watchman(state.problem, recipe.patience)
         self.averaged = averaged(state.model) if recipe.average else None
         self.take = Step(state)
+        self.depths = Depths(recipe, state.model, state.depths)
         self.best: dict[str, Any] | None = None
         self.random = StepRandomness(state.model, recipe.seed)
         if self.take.parts is not None:
@@ -141,6 +143,8 @@ class Loop:
         """The rest of an epoch; whether the epoch has any batch."""
         state, recipe = self.state, self.state.recipe
         losses = self._earlier_losses()
+        self.depths.at(state.epoch)
+        trained = state.epoch
         for batch in self._batches():
             state.batch = batch
             loss = self._step(batch)
@@ -157,7 +161,8 @@ class Loop:
             return bool(losses)
         if self.position == self.per_epoch or not (state.step == recipe.steps or self.late):
             state.epoch, self.position = state.epoch + 1, 0
-        self.recorder.now(state.step, epoch=state.epoch, train_epoch_loss=sum(losses) / len(losses))
+        rates = self.depths.rates(state.optimizer, trained)
+        self.recorder.now(state.step, epoch=state.epoch, train_epoch_loss=sum(losses) / len(losses), **rates)
         if self._evaluation_due():
             self._evaluate()
         return True

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -11,12 +11,14 @@ from torch import Tensor, nn
 
 from downslope.core import names
 from downslope.core.adapted import named_parameters
+from downslope.core.depth import Unit, units
 from downslope.core.errors import DownslopeError, ModelError, RecipeError
 from downslope.core.groups import RATES, Group, assigned
 from downslope.core.method import is_named
 from downslope.core.problem import Problem
 from downslope.core.recipe import Recipe, optimizer_defaults
 from downslope.optim.grouping import factory_arguments
+from downslope.training.depth import factors
 
 
 def settled(problem: Problem, recipe: Recipe) -> Recipe:
@@ -28,12 +30,18 @@ def settled(problem: Problem, recipe: Recipe) -> Recipe:
     return recipe if is_named(recipe.optimizer) else recipe.settled(problem.build(recipe.seed, recipe.init))
 
 
-def build_optimizer(recipe: Recipe, model: nn.Module) -> torch.optim.Optimizer:
+def build_optimizer(recipe: Recipe, model: nn.Module, depths: Sequence[Unit] = ()) -> torch.optim.Optimizer:
     """The recipe's optimizer on the parameters of `model` that take a gradient.
 
     Groups of the recipe come first, in their order, then what belongs to none; those with ``train = false``
     are frozen. Without groups, ``decay="weights"`` makes biases and the parameters of normalisation layers
-    (those with fewer than two dimensions) a group without decay.
+    (those with fewer than two dimensions) a group without decay. With `layer_decay` every group is cut into
+    those of each depth.
+
+    Args:
+        recipe: How.
+        model: Its parameters are trained.
+        depths: Units of the model in the order of its forward pass; read off its structure if left out.
 
     Raises:
         ModelError: nothing to train.
@@ -48,9 +56,14 @@ def build_optimizer(recipe: Recipe, model: nn.Module) -> torch.optim.Optimizer:
     target: Any = recipe.optimizer
     if isinstance(target, str):
         target = names.resolve("optimizer", target)
+    if recipe.layer_decay is not None and not isinstance(target, type):
+        raise RecipeError(
+            f"layer_decay={recipe.layer_decay:g} with an optimizer that is code, which makes its groups "
+            "itself: give a name or a class"
+        )
     try:
         if isinstance(target, type):
-            made: Any = target(_groups(recipe, model), **_settings(recipe))
+            made: Any = target(_by_depth(recipe, model, depths), **_settings(recipe))
         else:
             made = target(factory_arguments(target, model))
     except DownslopeError:
@@ -95,6 +108,25 @@ def _groups(recipe: Recipe, model: nn.Module) -> Any:
     others: list[Tensor] = [p for p in trained if p.dim() <= 1]
     groups = [{"params": weights}, {"params": others, "weight_decay": 0.0}]
     return [group for group in groups if group["params"]]
+
+
+def _by_depth(recipe: Recipe, model: nn.Module, depths: Sequence[Unit]) -> Any:
+    """The recipe's groups; with `layer_decay` cut by depth, each with its share of the rate."""
+    groups = _groups(recipe, model)
+    if recipe.layer_decay is None:
+        return groups
+    found = depths or units(model)
+    if recipe.lr is None:
+        raise RecipeError(f"layer_decay={recipe.layer_decay:g}: {recipe.optimizer} has no learning rate")
+    place = {id(p): factor for unit, factor in zip(found, factors(recipe, found), strict=True)
+             for p in unit.parameters}  # fmt: skip
+    rows: list[dict[str, Any]] = groups if isinstance(groups[0], dict) else [{"params": groups}]
+    made: list[dict[str, Any]] = []
+    for row in rows:
+        for factor in sorted({place[id(p)] for p in row["params"]}):
+            held = [p for p in row["params"] if place[id(p)] == factor]
+            made.append({**row, "params": held, "lr": row.get("lr", recipe.lr) * factor})
+    return made
 
 
 def _own_groups(groups: tuple[Group, ...], model: nn.Module) -> list[dict[str, Any]]:

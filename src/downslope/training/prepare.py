@@ -18,6 +18,7 @@ from downslope.core.run import Run
 from downslope.core.sources import Loader, Memory, Source
 from downslope.training import choices
 from downslope.training.accumulate import cut
+from downslope.training.depth import depths_of
 from downslope.training.evaluate import check_ending
 from downslope.training.facts.at_start import Nodes, nodes
 from downslope.training.hints import hint
@@ -46,7 +47,8 @@ def prepare(
     elif recipe.precision == "float32":
         model = model.float()
     recipe = run.recipe = recipe.settled(model)  # groups that hang on the model become data
-    optimizer = build_optimizer(recipe, model)
+    depths = depths_of(problem, recipe, model)
+    optimizer = build_optimizer(recipe, model, depths)
     plan = getattr(optimizer, "plan", None)
     run.choices |= {"device": str(device), "precision": precision}
     dtype = next(model.parameters()).dtype
@@ -59,7 +61,7 @@ def prepare(
     observer = Observer(model)
     state = StepState(
         run=run, problem=problem, recipe=recipe, model=model, optimizer=optimizer,
-        objective=Objective(problem), device=device,
+        objective=Objective(problem), device=device, depths=depths,
     )  # fmt: skip
     state.batch = cut(_first_batch(state, train, batch_size, dtype), recipe.accumulate)[0]
     first = _try(state, observer)

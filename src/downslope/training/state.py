@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from downslope.core.depth import Unit
 from downslope.core.loss import Objective
 from downslope.core.problem import Problem
 from downslope.core.recipe import Recipe
@@ -28,6 +29,8 @@ class StepState:
     device: torch.device
     step: int = 0
     epoch: int = 0
+    depths: tuple[Unit, ...] = ()
+    """Units of the model from the input on, where the recipe tells them apart."""
     batch: Any = None
     """The batch of the latest step, on the device; at step 0 the first one of epoch 0."""
 
