@@ -113,24 +113,114 @@ def test_zeros_are_zeros_everywhere_but_in_norms():
     assert all(p.abs().max() == 0 for p in drawn)
 
 
-def test_frozen_unknown_and_parametrised_parameters_are_left_and_named():
+def test_frozen_and_unknown_parameters_are_left_and_named():
     class Own(nn.Module):
         def __init__(self):
             super().__init__()
             self.own = nn.Parameter(torch.ones(3, 3))
             self.frozen = nn.Linear(3, 3)
             self.free = nn.Linear(3, 3)
-            self.normed = nn.utils.parametrizations.weight_norm(nn.Linear(3, 3))
 
     model = Own()
     model.frozen.requires_grad_(False)
     before = {key: p.detach().clone() for key, p in model.named_parameters()}
     left = initialise(model, "he", seeded())
-    assert set(left) == {
-        "own", "frozen.weight", "frozen.bias",
-        "normed.parametrizations.weight.original0", "normed.parametrizations.weight.original1",
-    }  # fmt: skip
+    assert set(left) == {"own", "frozen.weight", "frozen.bias"}
     assert all(torch.equal(dict(model.named_parameters())[key], before[key]) for key in left)
+
+
+@pytest.mark.parametrize(
+    "wrap", [nn.utils.parametrizations.weight_norm, nn.utils.parametrizations.spectral_norm]
+)
+def test_a_parametrised_weight_is_drawn_through_its_parametrisation(wrap):
+    model = nn.Sequential(wrap(nn.Linear(200, 300)), nn.ReLU())
+    assert initialise(model, "he", seeded()) == []
+    plain = nn.Linear(200, 300)
+    initialise(plain, "he", seeded())
+    ratio = model.eval()[0].weight / plain.weight
+    assert ratio.std() < 1e-4 * ratio.mean()  # spectral norm divides all by one number
+    if wrap is nn.utils.parametrizations.weight_norm:
+        torch.testing.assert_close(model[0].weight, plain.weight)
+
+
+def test_a_parametrisation_that_cannot_hold_zeros_is_left_as_it_was_and_named():
+    model = nn.utils.parametrizations.weight_norm(nn.Linear(4, 4))
+    before = model.weight.detach().clone()
+    left = initialise(model, "zeros")
+    assert left == ["parametrizations.weight.original0", "parametrizations.weight.original1"]
+    assert torch.equal(model.weight, before)
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm.*:FutureWarning")
+def test_the_older_weight_norm_is_drawn_too():
+    model = nn.utils.weight_norm(nn.Linear(200, 300))
+    assert initialise(model, "he", seeded()) == []
+    model(torch.zeros(1, 200))
+    assert has_variance(model.weight, 2 / 200)
+
+
+def test_groups_of_a_convolution_are_maps_of_their_own():
+    model = nn.Sequential(nn.Conv2d(64, 128, 3, groups=4), nn.ConvTranspose2d(128, 64, 3, groups=4))
+    initialise(model, "xavier", seeded())
+    assert has_variance(model[0].weight, 2 / (9 * (16 + 32)))
+    assert has_variance(model[1].weight, 2 / (9 * (32 + 16)))
+    initialise(model, "orthogonal", seeded())
+    for block in model[0].weight.detach().chunk(4):
+        torch.testing.assert_close(block.flatten(1) @ block.flatten(1).T, torch.eye(32), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16])
+def test_a_seed_means_the_same_weights_in_every_precision(dtype):
+    wide, other = nn.Linear(30, 20), nn.Linear(30, 20, dtype=dtype)
+    initialise(wide, "he", seeded())
+    initialise(other, "he", seeded())
+    assert other.weight.dtype == dtype
+    torch.testing.assert_close(other.weight, wide.weight.to(dtype))
+
+
+@pytest.mark.parametrize("name", ["he", "he_uniform", "xavier", "lecun", "normal"])
+def test_a_complex_weight_has_the_variance_in_its_absolute_value(name):
+    real, model = nn.Linear(300, 200), nn.Linear(300, 200, dtype=torch.complex64)
+    initialise(real, name, seeded())
+    initialise(model, name, seeded())
+    size = model.weight.abs().square().mean().item()
+    assert size == pytest.approx(real.weight.square().mean().item(), rel=0.05)
+    assert model.weight.real.var().item() == pytest.approx(size / 2, rel=0.05)
+
+
+def test_a_complex_orthogonal_weight_is_unitary():
+    model = nn.Linear(30, 20, dtype=torch.complex128)
+    initialise(model, "orthogonal", seeded())
+    product = model.weight @ model.weight.mH
+    torch.testing.assert_close(product.detach(), torch.eye(20, dtype=torch.complex128))
+
+
+def test_whole_numbers_are_left_alone():
+    class Table(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.table = nn.Parameter(torch.arange(12).view(3, 4), requires_grad=False)
+            self.map = nn.Linear(4, 4)
+
+    model = Table()
+    assert initialise(model, "auto", seeded()) == ["table"]
+    assert model.table.sum() == 66
+
+
+def test_constant_makes_all_units_of_a_recurrent_layer_alike():
+    model = nn.RNN(5, 6)
+    initialise(model, "constant", seeded())
+    assert model.weight_hh_l0.unique().numel() == model.weight_ih_l0.unique().numel() == 1
+
+
+def test_modules_by_name_are_drawn_alone_and_still_know_what_follows():
+    model = nn.Sequential(nn.Linear(200, 300), nn.ReLU(), nn.Linear(300, 100))
+    before = model[2].weight.detach().clone()
+    assert initialise(model, "auto", seeded(), modules=["0"]) == []
+    assert has_variance(model[0].weight, 2 / 200)
+    assert torch.equal(model[2].weight, before)
+    with pytest.raises(ModelError, match="whole model"):
+        initialise(model, "lsuv", batch=torch.randn(4, 200), modules=["0"])
 
 
 def test_tied_weights_are_drawn_once_and_stay_tied():

@@ -134,8 +134,10 @@ def changed(problem: Problem, recipe: Recipe, settings: Sequence[str]) -> tuple[
             of_problem[key] = parsed(value)
         else:
             of_recipe[key] = parsed(value)
-    wanted = of_recipe.get("optimizer")
-    fitting = recipe.edit(optimizer=wanted) if isinstance(wanted, str) else recipe
+    wanted = {
+        key: of_recipe[key] for key in ("optimizer", "init") if isinstance(of_recipe.get(key), (str, dict))
+    }
+    fitting = recipe.edit(**wanted) if wanted else recipe
     for key in of_recipe:
         allowed = [*fitting.keys(), *_PROBLEM_KEYS]
         if key not in allowed:

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from downslope.core import names
+from downslope.core import names, starts
 from downslope.core.errors import RecipeError
 from downslope.core.groups import RATES, read
 from downslope.core.method import is_named, optimizer_defaults, optimizer_of
@@ -47,7 +47,7 @@ def normalised(given: Mapping[str, Any], fields: Sequence[str]) -> tuple[dict[st
     own = given.get("settings") or {}
     if not isinstance(own, Mapping):
         raise RecipeError(f"settings={own!r}: must be a table of settings: {{'momentum': 0.9}}")
-    flat = {**cast("Mapping[str, Any]", own), **given}
+    flat = starts.gathered({**cast("Mapping[str, Any]", own), **given})
     values = {k: _number(v) for k, v in flat.items() if v is not None and k != "settings"}
     settings: dict[str, Any] = {}
     values["optimizer"], known = optimizer_of(values.get("optimizer", "adam"))
@@ -72,7 +72,7 @@ def normalised(given: Mapping[str, Any], fields: Sequence[str]) -> tuple[dict[st
     if "schedule" in values:
         values["schedule"] = names.canonical("schedule", values["schedule"])
     if "init" in values:
-        values["init"] = names.canonical("init", values["init"])
+        values["init"] = starts.read(values["init"])
     values.setdefault("lr", defaults.get("lr"))
     values.setdefault("weight_decay", defaults.get("weight_decay", 0.0))
     _full_batch(values)

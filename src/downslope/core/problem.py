@@ -21,6 +21,7 @@ from downslope.core.batches import Split, default_split, whole_split
 from downslope.core.errors import DataError, DownslopeError, InputError, ModelError, ObjectiveError, told
 from downslope.core.pretrained import Weights, as_weights
 from downslope.core.sources import Source, as_source, read_path
+from downslope.core.starts import Init
 from downslope.core.stated import goal_of, reference, split_by
 
 if TYPE_CHECKING:
@@ -220,12 +221,12 @@ class Problem:
             return False
         return value >= self.goal if self.direction == "max" else value <= self.goal
 
-    def build(self, seed: int = 0, init: str | None = None, *, weights: bool = True) -> nn.Module:
+    def build(self, seed: int = 0, init: Init | None = None, *, weights: bool = True) -> nn.Module:
         """A fresh model with the weights that `seed` gives, the edits applied, in training mode.
 
         Args:
             seed: Of the initial weights.
-            init: Name of an initialisation for the whole model; None keeps the factory's own.
+            init: Initialisation of the whole model, as a recipe has it; None keeps the factory's own.
             weights: Whether to take over the problem's `weights`; False for a model that is filled next.
 
         Raises:
@@ -237,11 +238,11 @@ class Problem:
             for edit in sorted(self.edits, key=lambda each: each.outermost):
                 model = edit.adapt(model)
             if init is not None:
-                names.load("downslope.init:initialise")(model, init, None)
+                names.load("downslope.init:start")(model, init, self, seed)
             if weights and self.weights is not None:
                 cast("Weights", self.weights).fill(model)
             for edit in self.edits:
-                edit.start(model)
+                edit.start(model, self)
         return model.train()
 
     def _made(self) -> nn.Module:

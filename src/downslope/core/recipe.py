@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, cast
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from downslope.core import names
+from downslope.core import names, starts
 from downslope.core.errors import RecipeError
 from downslope.core.groups import RATES, Group, scaled
 from downslope.core.keys import DOMAINS, normalised
@@ -59,7 +59,9 @@ class Recipe(BaseModel):
         clip_norm: Largest global gradient norm, in (0, inf); None clips nothing.
         clip_value: Largest gradient entry, in (0, inf); None clips nothing.
         average: "ema" keeps an exponential average of the weights and hands it out as the model.
-        init: Name of an initialisation for the whole model; None keeps the model's own.
+        init: Name of an initialisation for the whole model, or a table of its name and settings:
+            ``{"name": "normal", "std": 0.01}``. Each setting is a key of its own, ``init.std``; every one has
+            ``init.scale``, a factor on what it draws. None keeps the model's own.
         patience: Epochs without improvement of the validation metric (or loss) before stopping; None never.
         precision: "auto", "float32", "float64" or "bfloat16" (autocast).
         device: "auto" or a torch device.
@@ -89,7 +91,7 @@ class Recipe(BaseModel):
     clip_norm: float | None = Field(None, gt=0, allow_inf_nan=False)
     clip_value: float | None = Field(None, gt=0, allow_inf_nan=False)
     average: Literal["ema"] | None = None
-    init: str | None = None
+    init: str | dict[str, Any] | None = None
     patience: int | None = Field(None, ge=1)
     precision: Literal["auto", "float32", "float64", "bfloat16"] = "auto"
     device: str = "auto"
@@ -115,7 +117,7 @@ class Recipe(BaseModel):
 
     def keys(self) -> list[str]:
         """Every key that this recipe takes: its fields and its optimizer's settings."""
-        return sorted({*_FIELDS, *optimizer_defaults(self.optimizer)})
+        return sorted({*_FIELDS, *optimizer_defaults(self.optimizer), *starts.keys(self.init)})
 
     @property
     def opaque(self) -> bool:
@@ -232,6 +234,7 @@ class Recipe(BaseModel):
             RecipeError: a key that no recipe has, a value outside its domain, or groups with an lr or
                 weight_decay of their own where the recipe's is 0.
         """
+        changes = starts.gathered(changes, self.init)
         kept = {key: getattr(self, key) for key in self.said if key not in changes}
         if "optimizer" in changes and changes["optimizer"] != self.optimizer:
             kept = {key: value for key, value in kept.items() if key not in self.settings}
@@ -298,7 +301,7 @@ class Recipe(BaseModel):
                 " (not on biases and norms)" if self.decay == "weights" else ""
             )
         rest = [
-            f"{key} {getattr(self, key)}"
+            f"{key} {starts.said(self.init) if key == 'init' and self.init else getattr(self, key)}"
             for key in (
                 "layer_decay",
                 "unfreeze",

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from downslope.core import batches
+from downslope.core import batches, randomness
 from downslope.core.errors import DataError
 from downslope.core.problem import Problem
 from downslope.core.sources import Memory
@@ -21,6 +21,16 @@ def sample(problem: Problem) -> Any:
     if isinstance(source, Memory):
         return source.batch
     return batches.join([batch for _, batch in zip(range(STREAMED), source.stored(64), strict=False)])
+
+
+def examples(problem: Problem, count: int, seed: int = 0) -> Any:
+    """`count` examples drawn at random; of a stream or a DataLoader its first batch."""
+    source = problem.train_source
+    if not isinstance(source, Memory):
+        return next(iter(source.epoch(count, seed, 0)))
+    if count >= source.size:
+        return source.batch
+    return batches.take(source.batch, randomness.permutation(source.size, seed, 0)[:count].to(source.device))
 
 
 def first_input(problem: Problem) -> Tensor:

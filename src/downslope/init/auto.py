@@ -39,7 +39,11 @@ ACTIVATIONS = (*RECTIFIERS, *SATURATING, nn.SELU)
 
 
 def auto(
-    weight: Tensor, generator: torch.Generator | None = None, *, follows: type[nn.Module] | None = None
+    weight: Tensor,
+    generator: torch.Generator | None = None,
+    *,
+    follows: type[nn.Module] | None = None,
+    leak: float = 0.0,
 ) -> None:
     """`he` before ReLU and its relatives, `lecun` before SELU, `xavier` before anything else, in place.
 
@@ -47,12 +51,13 @@ def auto(
         weight: shape (out, in, ...).
         generator: of the draws, on the CPU; by default torch's own.
         follows: class of the activation that reads this layer; None where there is none, or it is not known.
+        leak: its slope below zero.
 
     Raises:
         ModelError: fewer than two axes.
     """
     if follows is not None and issubclass(follows, RECTIFIERS):
-        he(weight, generator)
+        he(weight, generator, slope=leak)
     elif follows is not None and issubclass(follows, nn.SELU):
         lecun(weight, generator)
     else:

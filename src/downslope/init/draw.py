@@ -32,12 +32,22 @@ def fans(weight: Tensor) -> tuple[int, int]:
 
 @torch.no_grad()
 def gaussian(weight: Tensor, std: float, generator: torch.Generator | None) -> None:
-    """Fill with N(0, std**2). Drawn on the CPU, so that a seed means one thing on every device."""
-    weight.copy_(torch.randn(weight.shape, generator=generator) * std)
+    """Fill with N(0, std**2). Drawn on the CPU, so that a seed means one thing on every device.
+
+    A complex weight has the variance ``E|w|**2 = std**2``, half of it in each part (Trabelsi et al. 2018,
+    section 3.6: |w| is then Rayleigh distributed).
+    """
+    kind = torch.complex64 if weight.is_complex() else torch.float32
+    weight.copy_(torch.randn(weight.shape, generator=generator, dtype=kind) * std)
 
 
 @torch.no_grad()
 def uniform(weight: Tensor, std: float, generator: torch.Generator | None) -> None:
-    """Fill from U(-a, a) with ``a = sqrt(3) std``, which has the deviation `std`."""
-    bound = math.sqrt(3) * std
-    weight.copy_((2 * torch.rand(weight.shape, generator=generator) - 1) * bound)
+    """Fill from U(-a, a) with ``a = sqrt(3) std``, which has the deviation `std`.
+
+    Of a complex weight real and imaginary part are drawn alike, with half of the variance each.
+    """
+    parts = 2 if weight.is_complex() else 1
+    bound = math.sqrt(3 / parts) * std
+    drawn = [(2 * torch.rand(weight.shape, generator=generator) - 1) * bound for _ in range(parts)]
+    weight.copy_(torch.complex(*drawn) if parts == 2 else drawn[0])

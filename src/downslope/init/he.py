@@ -11,32 +11,41 @@ import math
 import torch
 from torch import Tensor
 
+from downslope.core.errors import ModelError
 from downslope.init.draw import fans, gaussian, uniform
 
 
-def he(weight: Tensor, generator: torch.Generator | None = None) -> None:
-    """Fill from N(0, 2/n_in), in place; equivalent to ``kaiming_normal_(nonlinearity="relu")`` in torch.
+def he(weight: Tensor, generator: torch.Generator | None = None, *, slope: float = 0.0) -> None:
+    """Fill from N(0, 2/((1 + slope**2) n_in)), in place; ``kaiming_normal_(a=slope)`` in torch.
 
     Args:
         weight: shape (out, in, ...).
         generator: of the draws, on the CPU; by default torch's own.
+        slope: finite float, of the activation below zero: 0 for ReLU, that of a leaky one (equation 15).
 
     Raises:
-        ModelError: fewer than two axes.
+        ModelError: fewer than two axes, or a slope that is not finite.
     """
-    gaussian(weight, math.sqrt(2 / fans(weight)[0]), generator)
+    gaussian(weight, _deviation(weight, slope), generator)
 
 
-def he_uniform(weight: Tensor, generator: torch.Generator | None = None) -> None:
-    """Fill from U(-a, a), ``a = sqrt(6/n_in)``, in place; ``kaiming_uniform_(nonlinearity="relu")`` in torch.
+def he_uniform(weight: Tensor, generator: torch.Generator | None = None, *, slope: float = 0.0) -> None:
+    """Fill from U(-a, a), ``a = sqrt(6/((1 + slope**2) n_in))``, in place; ``kaiming_uniform_`` in torch.
 
-    The variance is that of `he`, 2/n_in.
+    The variance is that of `he`.
 
     Args:
         weight: shape (out, in, ...).
         generator: of the draws, on the CPU; by default torch's own.
+        slope: finite float, of the activation below zero.
 
     Raises:
-        ModelError: fewer than two axes.
+        ModelError: fewer than two axes, or a slope that is not finite.
     """
-    uniform(weight, math.sqrt(2 / fans(weight)[0]), generator)
+    uniform(weight, _deviation(weight, slope), generator)
+
+
+def _deviation(weight: Tensor, slope: float) -> float:
+    if not math.isfinite(slope):
+        raise ModelError(f"he: slope={slope}: must be finite, it is that of the activation below zero")
+    return math.sqrt(2 / ((1 + slope**2) * fans(weight)[0]))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -20,8 +22,8 @@ def normal(weight: Tensor, generator: torch.Generator | None = None, *, std: flo
         std: float in [0, inf); 0.01 is that of AlexNet (Krizhevsky, Sutskever and Hinton 2012).
 
     Raises:
-        ModelError: a negative deviation.
+        ModelError: a deviation that is negative or not finite.
     """
-    if not std >= 0:
-        raise ModelError(f"normal: std={std}: must not be negative, it is a deviation; 0.01 is usual")
+    if not 0 <= std < math.inf:
+        raise ModelError(f"normal: std={std}: must lie in [0, inf), it is a deviation; 0.01 is usual")
     gaussian(weight, std, generator)

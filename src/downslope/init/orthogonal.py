@@ -16,7 +16,7 @@ def orthogonal(weight: Tensor, generator: torch.Generator | None = None) -> None
 
     Every singular value is 1, so a linear signal keeps its length through any number of layers, not only on
     average. Uniform over all such matrices: the signs of R's diagonal are moved into Q (Mezzadri 2007).
-    Equivalent to `torch.nn.init.orthogonal_`.
+    A complex weight becomes unitary. Equivalent to `torch.nn.init.orthogonal_`.
 
     Args:
         weight: shape (out, in, ...), taken as an out by in * kernel matrix.
@@ -27,8 +27,9 @@ def orthogonal(weight: Tensor, generator: torch.Generator | None = None) -> None
     """
     fans(weight)
     rows, columns = weight.shape[0], weight[0].numel()
-    drawn = torch.randn(max(rows, columns), min(rows, columns), generator=generator, dtype=torch.float64)
+    kind = torch.complex128 if weight.is_complex() else torch.float64
+    drawn = torch.randn(max(rows, columns), min(rows, columns), generator=generator, dtype=kind)
     linalg: Any = torch.linalg
     q, r = cast("tuple[Tensor, Tensor]", linalg.qr(drawn))
-    q = q * torch.sign(torch.diagonal(r))
+    q = q * torch.sgn(torch.diagonal(r))
     weight.copy_((q if rows >= columns else q.T).reshape(weight.shape))

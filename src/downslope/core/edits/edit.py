@@ -51,8 +51,8 @@ class Edit:
         """A freshly made model with this edit; called for every run."""
         return model
 
-    def start(self, model: nn.Module) -> None:
-        """Change the initial weights of a model to which all edits are applied."""
+    def start(self, model: nn.Module, problem: Problem) -> None:
+        """Change the initial weights of a model of `problem` to which all edits are applied."""
 
     def to_dict(self) -> dict[str, Any]:
         """``kind`` and the fields, plain; code becomes its import path."""

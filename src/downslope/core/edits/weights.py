@@ -16,6 +16,9 @@ _WORDS = {
     "auto": "to suit each layer's activation", "he": "by He's rule", "he_uniform": "by He's rule, uniform",
     "xavier": "by Xavier's rule", "xavier_uniform": "by Xavier's rule, uniform", "lecun": "by LeCun's rule",
     "normal": "from a normal distribution", "orthogonal": "as orthogonal matrices", "zeros": "with zeros",
+    "uniform": "from a uniform distribution", "truncated_normal": "from a normal distribution without tails",
+    "constant": "with one number", "lecun_uniform": "by LeCun's rule, uniform",
+    "lsuv": "layer by layer to unit variance", "fixup": "by Fixup's rule for residual branches",
 }  # fmt: skip
 """What the named rules do, as one says it."""
 
@@ -41,12 +44,9 @@ class Reinitialise(Edit):
         check_modules(problem, self.modules)
         return super().apply_to_problem(problem)
 
-    def start(self, model: nn.Module) -> None:
+    def start(self, model: nn.Module, problem: Problem) -> None:
         """The weights of `model` drawn anew."""
-        inner = unwrap(model)
-        draw = names.load("downslope.init:initialise")
-        for name in self.modules or ("",):
-            draw(inner.get_submodule(name), self.init, None)
+        names.load("downslope.init:start")(model, self.init, problem, modules=self.modules)
 
     def __str__(self) -> str:
         where = f" of {several(self.modules)}" if self.modules else ""
@@ -69,8 +69,9 @@ class Unfreeze(Edit):
         check_modules(problem, self.modules)
         return super().apply_to_problem(problem)
 
-    def start(self, model: nn.Module) -> None:
+    def start(self, model: nn.Module, problem: Problem) -> None:
         """Every parameter of the modules is trained."""
+        del problem
         inner = unwrap(model)
         for name in self.modules or ("",):
             inner.get_submodule(name).requires_grad_(True)
