@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from downslope._version import __version__
 
 if TYPE_CHECKING:
-    from downslope import data, init, models, objectives, optim, schedules
+    from downslope import augment, data, init, models, objectives, optim, schedules
     from downslope.core import edits
     from downslope.core.finding import Finding
     from downslope.core.problem import Problem
@@ -36,6 +36,7 @@ __all__ = [
     "Recipe",
     "Run",
     "__version__",
+    "augment",
     "data",
     "diagnose",
     "edits",
@@ -59,6 +60,7 @@ _HOME = {
     "Problem": "downslope.core.problem:Problem",
     "Recipe": "downslope.core.recipe:Recipe",
     "Run": "downslope.core.run:Run",
+    "augment": "downslope.augment",
     "data": "downslope.data",
     "diagnose": "downslope.diagnosis.diagnose:diagnose",
     "edits": "downslope.core.edits",

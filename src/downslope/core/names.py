@@ -15,10 +15,11 @@ from typing import Any, Literal
 
 from downslope.core.errors import UnknownNameError
 
-Kind = Literal["optimizer", "schedule", "init", "objective", "metric", "model", "data"]
+Kind = Literal["optimizer", "schedule", "init", "objective", "metric", "model", "data", "augment"]
 
 _OPTIM = "downslope.optim"
 _OBJECTIVES = "downslope.objectives"
+_AUGMENT = "downslope.augment"
 _METRICS = "downslope.objectives.metrics"
 
 TABLE: dict[Kind, dict[str, str]] = {
@@ -112,6 +113,20 @@ TABLE: dict[Kind, dict[str, str]] = {
         "a9a": "downslope.data:a9a",
         "airfoil": "downslope.data:airfoil",
     },
+    "augment": {
+        "chain": f"{_AUGMENT}:Chain",
+        "flip": f"{_AUGMENT}:Flip",
+        "shift": f"{_AUGMENT}:Shift",
+        "rotate": f"{_AUGMENT}:Rotate",
+        "crop": f"{_AUGMENT}:Crop",
+        "resized_crop": f"{_AUGMENT}:ResizedCrop",
+        "colour": f"{_AUGMENT}:Colour",
+        "noise": f"{_AUGMENT}:Noise",
+        "cutout": f"{_AUGMENT}:Cutout",
+        "erase": f"{_AUGMENT}:Erase",
+        "mixup": f"{_AUGMENT}:MixUp",
+        "cutmix": f"{_AUGMENT}:CutMix",
+    },
 }
 
 ALIASES: dict[Kind, dict[str, str]] = {
@@ -156,6 +171,17 @@ ALIASES: dict[Kind, dict[str, str]] = {
         "3c3d": "cnn_3c3d",
     },
     "data": {"fmnist": "fashion_mnist", "shakespeare": "tinyshakespeare", "cifar_10": "cifar10"},
+    "augment": {
+        "color": "colour",
+        "color_jitter": "colour",
+        "translate": "shift",
+        "rotation": "rotate",
+        "random_crop": "crop",
+        "random_resized_crop": "resized_crop",
+        "horizontal_flip": "flip",
+        "random_erasing": "erase",
+        "gaussian_noise": "noise",
+    },
 }
 
 

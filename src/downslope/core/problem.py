@@ -23,6 +23,7 @@ from downslope.core.pretrained import Weights, as_weights
 from downslope.core.sources import Source, as_source, read_path
 from downslope.core.starts import Init
 from downslope.core.stated import goal_of, reference, split_by
+from downslope.core.stated import augmentation_of, goal_of, reference, split_by
 
 if TYPE_CHECKING:
     from downslope.core.edits import Edit
@@ -52,6 +53,10 @@ class Problem:
         metric_goal: "max" or "min"; left out, a named metric knows, and one's own is "max".
         maximize: Whether the objective is to be maximised.
         constraint: Called with the model after every step, to bring it back into the allowed set.
+        augment: Changes of a training batch that leave the label as it is, or change it alike: a name
+            ("flip"), a text or list of such ("flip, rotate(10)"), an augmentation of ``ds.augment``, a
+            transform of kornia or torchvision, or ``batch -> batch``. Called on the device for every training
+            batch; validation data, and the metric on training data, never see it.
         split: ``batch -> (args, kwargs, target)``; default: the last element is the target.
         arguments: Keyword arguments of the factory; an edit reaches them as "model.width".
         target: Name of the target column, where `train` is a path.
@@ -73,6 +78,7 @@ class Problem:
     metric_goal: Direction | None = None
     maximize: bool = False
     constraint: Callable[[nn.Module], None] | None = None
+    augment: Any = None
     split: Split | None = None
     arguments: Mapping[str, Any] = field(default_factory=dict[str, Any])
     target: str | None = None
@@ -120,6 +126,8 @@ class Problem:
         if self.metric_goal not in (None, "max", "min"):
             raise InputError(f"metric_goal={self.metric_goal!r}: must be 'max' or 'min'")
         put(self, "weights", as_weights(self.weights))
+        if self.augment is not None:
+            put(self, "augment", names.load("downslope.augment:read")(self.augment))
         self._check_kinds()
         self._check_target()
         if not isinstance(self.model, (str, nn.Module)) and not callable(self.model):
@@ -335,6 +343,7 @@ class Problem:
             "metric_goal": self.direction,
             "maximize": self.maximize,
             "goal": self.goal,
+            "augment": augmentation_of(self.augment),
             "train": self.train_source.size,
             "valid": None if self.valid_source is None else self.valid_source.size,
             "edits": [edit.to_dict() for edit in self.edits],

@@ -13,7 +13,7 @@ from torch import nn
 
 from downslope.core import names
 from downslope.core.edits import from_dict
-from downslope.core.errors import EditError, ModelError, RecipeError, RunFolderError
+from downslope.core.errors import EditError, InputError, ModelError, RecipeError, RunFolderError
 from downslope.core.history import History, Probes, replay
 from downslope.core.lock import held
 from downslope.core.plain import plain
@@ -169,6 +169,13 @@ def _as_described(problem: Problem, described: Mapping[str, Any]) -> Problem:
                     f"the {key} of this run was code ({found}), which no file holds: give problem="
                 )
             changes[key] = found
+    if (found := described.get("augment", own["augment"])) != own["augment"]:
+        try:
+            changes["augment"] = found if found is None else names.load("downslope.augment:read")(found)
+        except InputError:
+            raise ModelError(
+                f"the augmentation of this run was code ({found}), which no file holds: give problem="
+            ) from None
     for key in ("goal", "maximize", "metric_goal"):
         if described.get(key, own[key]) != own[key]:
             changes[key] = described[key]

@@ -72,3 +72,10 @@ def reference(thing: Any) -> str | None:
     if isinstance(thing, nn.Module):
         return f"{kind.__module__}:{kind.__qualname__}()"
     return re.sub(r" at 0x[0-9a-fA-F]+", "", repr(thing))  # an address says nothing, and changes
+
+
+def augmentation_of(given: Any) -> str | None:
+    """The text that says an augmentation in a file; of anybody's code its name, or what it prints."""
+    if given is None or type(given).__module__.startswith("downslope."):
+        return None if given is None else str(given)
+    return reference(given)

@@ -169,9 +169,10 @@ def check_same(former: Run, recipe: Recipe, described: Mapping[str, Any]) -> Non
         for key in keys
         if there and not isinstance(there.get(key), Lost) and plain(there.get(key)) != plain(here[key])
     ]
-    for key in ("objective", "metric", "train", "valid"):
+    for key in ("objective", "metric", "train", "valid", "augment"):
         old, new = former.described.get(key), plain(described.get(key))
-        named = not any(isinstance(each, str) and ("<" in each or each.endswith(")")) for each in (old, new))
+        code = [isinstance(each, str) and ("<" in each or each.endswith(")")) for each in (old, new)]
+        named = key == "augment" or not any(code)  # of an augmentation the text tells all that there is
         if key in former.described and named and old != new:
             old, new = (str(each).rpartition(":")[2] for each in (old, new))
             differs.append(f"{key} {old} there and {new} here")

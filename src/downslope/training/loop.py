@@ -181,7 +181,8 @@ class Loop:
         for index, batch in enumerate(stream):
             if index < self.position:
                 continue
-            yield batch if isinstance(self.train, Memory) else batches.to(batch, state.device, self.dtype)
+            moved = batch if isinstance(self.train, Memory) else batches.to(batch, state.device, self.dtype)
+            yield moved if state.augment is None else state.augment(moved, state.epoch, index)
 
     # -- one step -----------------------------------------------------------------------------------------
 

@@ -19,6 +19,7 @@ from downslope.core.sources import Loader, Memory, Source
 from downslope.training import choices
 from downslope.training.accumulate import cut
 from downslope.training.depth import depths_of
+from downslope.training.augmenting import augmenter
 from downslope.training.evaluate import check_ending
 from downslope.training.facts.at_start import Nodes, nodes
 from downslope.training.hints import hint
@@ -65,6 +66,7 @@ def prepare(
     )  # fmt: skip
     state.batch = cut(_first_batch(state, train, batch_size, dtype), recipe.accumulate)[0]
     first = _try(state, observer)
+    state.augment = augmenter(state, first[0])
     if valid is None:  # else a first evaluation tells
         check_ending(problem, model, state.batch, train)
     if plan is not None:

@@ -31,6 +31,8 @@ class StepState:
     epoch: int = 0
     depths: tuple[Unit, ...] = ()
     """Units of the model from the input on, where the recipe tells them apart."""
+    augment: Callable[[Any, int, int], Any] | None = None
+    """``(batch, epoch, index) -> batch``, where the problem augments its training batches."""
     batch: Any = None
     """The batch of the latest step, on the device; at step 0 the first one of epoch 0."""
 
