@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from downslope.core.matched import Matched, load_weights
+from downslope.models.activations import Activation, activations
 from downslope.models.alexnet import alexnet
 from downslope.models.attention import transformer
 from downslope.models.autoencoder import autoencoder
@@ -19,7 +20,9 @@ from downslope.models.vae import Restored, vae
 
 __all__ = [
     "Matched",
+    "Activation",
     "Restored",
+    "activations",
     "alexnet",
     "autoencoder",
     "cnn",

@@ -37,6 +37,7 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
 ALIASES = {
     "swish": "silu",
     "lrelu": "leaky_relu",
+    "relu_6": "relu6",
     "leakyrelu": "leaky_relu",
     "logistic": "sigmoid",
     "hard_swish": "hardswish",
