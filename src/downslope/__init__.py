@@ -2,7 +2,7 @@
 
 The names below are loaded when they are first used, so that ``import downslope`` costs milliseconds and
 loads no torch. Nouns: `Problem` (what), `Recipe` (how), `Run` (what happened), `Finding` (what is wrong).
-Verbs: `fit`, `fit_population`, `diagnose`, `repair`, `watch`, `load_run`, `report`.
+Verbs: `fit`, `fit_population`, `diagnose`, `repair`, `watch`, `load_run`, `report`, `probe_layers`.
 
 Example:
     >>> import downslope as ds
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from downslope.diagnosis.repair import repair
     from downslope.reporting.report import report
     from downslope.training.fit import fit
+    from downslope.training.layer_probe import probe_layers
     from downslope.training.population import fit_population
 
 __all__ = [
@@ -47,6 +48,7 @@ __all__ = [
     "models",
     "objectives",
     "optim",
+    "probe_layers",
     "repair",
     "report",
     "schedules",
@@ -71,6 +73,7 @@ _HOME = {
     "models": "downslope.models",
     "objectives": "downslope.objectives",
     "optim": "downslope.optim",
+    "probe_layers": "downslope.training.layer_probe:probe_layers",
     "repair": "downslope.diagnosis.repair:repair",
     "report": "downslope.reporting.report:report",
     "schedules": "downslope.schedules",

@@ -152,7 +152,7 @@ def _normal_rule() -> tuple[Tensor, Tensor]:
 
 def _below(name: str, share: float) -> tuple[tuple[float, float], ...]:
     """The intervals with ``|slope| < share``; one that goes on beyond the grid ends at infinity."""
-    inside = (_slope(name, _GRID).abs() < share).tolist()
+    inside: list[bool] = (_slope(name, _GRID).abs() < share).tolist()
     found: list[tuple[float, float]] = []
     start = -math.inf if inside[0] else None
     for i in range(1, len(inside)):
