@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
 from downslope.core import batches, names, randomness
 from downslope.core.errors import DataError
+from downslope.core.workers import Readers, plain_batch
 
 MEMORY_LIMIT = 2 * 2**30
 """Bytes up to which a Dataset is collated once and kept; larger ones stream through a DataLoader."""
@@ -157,13 +158,19 @@ class Loader:
 class Stream:
     """A Dataset that is read anew in every pass, because it is large, augments, or has no length.
 
+    What is read does not depend on where: examples may come from other processes (`downslope.core.workers`)
+    where reading takes long and there are cores for it.
+
     Args:
-        dataset: Gives examples, in this process.
+        dataset: Gives examples.
+        reading: How a file becomes such examples, in plain values.
     """
 
-    def __init__(self, dataset: Dataset[Any]) -> None:
+    def __init__(self, dataset: Dataset[Any], reading: Mapping[str, Any] | None = None) -> None:
         self.dataset = dataset
+        self.reading = reading
         self.size: int | None = _count(dataset)
+        self._readers = Readers(dataset)
 
     def steps(self, batch_size: int) -> int | None:
         """Batches in one pass; the last may be smaller."""
@@ -175,11 +182,14 @@ class Stream:
             yield from self.stored(batch_size)
             return
         order = cast("list[int]", randomness.permutation(self.size, seed, epoch).tolist())
-        yield from _addressed(DataLoader(self.dataset, batch_size, sampler=order), seed, epoch)
+        yield from self._readers.batches(order, batch_size, seed, epoch)
 
     def stored(self, batch_size: int) -> Iterator[Any]:
         """One pass in stored order."""
-        yield from _addressed(DataLoader(self.dataset, batch_size), 0, 0)
+        if self.size is None:
+            yield from _addressed(DataLoader(self.dataset, batch_size), 0, 0)
+            return
+        yield from self._readers.batches(range(self.size), batch_size, 0, 0)
 
 
 def _addressed(loader: DataLoader[Any], seed: int, epoch: int) -> Iterator[Any]:
@@ -196,8 +206,7 @@ def _addressed(loader: DataLoader[Any], seed: int, epoch: int) -> Iterator[Any]:
                 batch = next(iterator)
             except StopIteration:
                 return
-        # A library's own mapping (a tokeniser's encoding) is no pytree; the dict in it is.
-        yield dict(cast("Mapping[str, Any]", batch)) if isinstance(batch, Mapping) else batch
+        yield plain_batch(batch)
 
 
 def _count(dataset: Any) -> int | None:

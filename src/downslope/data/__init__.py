@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from downslope.data.bundled import breast_cancer, diabetes, digits, wine
 from downslope.data.corpora import tinyshakespeare
+from downslope.data.image_folder import images
 from downslope.data.image_sets import cifar10, fashion_mnist, mnist
 from downslope.data.inspect import facts
 from downslope.data.paths import load_path
 from downslope.data.sequences import adding, motifs
 from downslope.data.split import split
-from downslope.data.table import Loaded, Table, Text
+from downslope.data.table import Loaded, Streamed, Table, Text
 from downslope.data.table_sets import a1a, a9a, airfoil
 from downslope.data.text_file import text
 from downslope.data.windows import Windows
 
 __all__ = [
-    "Loaded", "Table", "Text", "Windows", "a1a", "a9a", "adding", "airfoil", "breast_cancer", "cifar10",
-    "diabetes", "digits", "facts", "fashion_mnist", "load_path", "mnist", "motifs", "split", "text",
-    "tinyshakespeare", "wine",
+    "Loaded", "Streamed", "Table", "Text", "Windows", "a1a", "a9a", "adding", "airfoil", "breast_cancer",
+    "cifar10", "diabetes", "digits", "facts", "fashion_mnist", "images", "load_path", "mnist", "motifs",
+    "split", "text", "tinyshakespeare", "wine",
 ]  # fmt: skip

@@ -6,13 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from downslope.core.errors import DataError
-from downslope.data import idx_file
+from downslope.data import idx_file, image_folder
 from downslope.data.array_file import load_npz, load_pt
 from downslope.data.csv_file import load_csv
-from downslope.data.table import Loaded, Text
+from downslope.data.table import Loaded, Streamed, Text
 from downslope.data.text_file import is_running_text, load_text
 
-Loader = Callable[..., Loaded | Text]
+Loader = Callable[..., Loaded | Streamed | Text]
 
 _LOADERS: dict[str, Loader] = {
     ".csv": load_csv,
@@ -32,7 +32,7 @@ _HEAD = 2**16
 
 def load_path(
     path: str | Path, target: str | None = None, seed: int = 0, valid: float | str | Path = 0.2
-) -> Loaded | Text:
+) -> Loaded | Streamed | Text:
     """Inputs and targets from a file, split into a training and a validation part, or from two files.
 
     A text table may use any of the delimiters ``, ; tab |``, have a header or not; columns of numbers stay
@@ -40,11 +40,11 @@ def load_path(
     whole numbers with few values, are classes. An archive holds ``X`` and ``y``, or ``train_x``,
     ``train_y``, ``valid_x`` and ``valid_y``, and then brings its own split. Of an IDX file the partner is
     found by its name, and so is the pair of the held-out part. A .txt whose lines are no rows is running
-    text, for next-token prediction. Nothing in a file is executed.
+    text, for next-token prediction. A folder holds images, a sub-folder for each class (`images`), or a pair
+    of IDX files. Nothing in a file is executed.
 
     Args:
-        path: .csv, .tsv, .txt, .md, .data, .dat, .npz, .pt, .pth, an IDX file, packed or not, or a folder of
-            these.
+        path: .csv, .tsv, .txt, .md, .data, .dat, .npz, .pt, .pth, an IDX file, packed or not, or a folder.
         target: the column, or the array, to predict; by default the last column, or ``y``.
         seed: of the split, which is stratified for classes; a text is split by position.
         valid: share held out, float in [0, 1); or a second file of the same kind, which holds the validation
@@ -78,9 +78,14 @@ def _found(path: Path, target: str | None) -> tuple[Path, Loader]:
     """
     if path.is_dir():
         images = idx_file.in_folder(path)
-        if images is None:
-            raise DataError(f"{path} is a folder; a file is needed: {', '.join(_LOADERS)}")
-        return images, idx_file.load_idx
+        if images is not None:
+            return images, idx_file.load_idx
+        if image_folder.is_image_folder(path):
+            return path, image_folder.load_folder
+        raise DataError(
+            f"{path} is a folder without IDX files, and without sub-folders of images, one for each class; "
+            f"else a file is needed: {', '.join(_LOADERS)}"
+        )
     if not path.exists():
         raise DataError(f"{path}: no such file")
     if path.suffix.lower() == ".txt" and target is None and _is_running(path):

@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 
 from torch import Tensor
 
-from downslope.core.sources import Origin
+from downslope.core.sources import Origin, Stream
 from downslope.data.windows import Windows
 
 Task = Literal["classification", "regression"]
@@ -55,6 +55,21 @@ class Loaded(NamedTuple):
     """What of `told` is a guess about how the file is to be read, which one must see."""
     reading: Mapping[str, Any] = MappingProxyType({})
     """How a file becomes such examples, in plain values (`downslope.data.again`)."""
+
+
+class Streamed(NamedTuple):
+    """Classified examples that memory does not hold, read anew in every epoch."""
+
+    train: Stream
+    valid: Stream | None
+    classes: list[str]
+    told: list[str]
+    reading: Mapping[str, Any]
+    task: Task = "classification"
+    features: tuple[str, ...] = ()
+    target: str = "folder"
+    origins: tuple[None, None] = (None, None)
+    doubts: tuple[str, ...] = ()
 
 
 class Text(NamedTuple):

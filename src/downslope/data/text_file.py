@@ -68,12 +68,18 @@ def text(
         raise DataError(f"valid={valid}: must lie in [0, 1), it is the share held out; 0.1 is usual for text")
     cut = round(len(tokens) * (1 - valid))
     rest = second if second is not None else tokens[cut:]
+    size = len(vocabulary) or 256
+    if block == size:
+        raise DataError(
+            f"block={block}: equals the number of different tokens, and no objective can tell the axis of "
+            f"the classes from that of the steps; take {size - 1} or {size + 1}"
+        )
     if block is None:
         shortest = min(len(part) for part in (tokens[:cut], rest) if len(part))
         block = max(1, min(BLOCK, shortest // 100))
+        block -= 1 if block == size > 1 else 0
         told.append(f"windows of {block} {'characters' if vocabulary else 'bytes'}")
     reading = {"kind": "text", "vocabulary": vocabulary, "block": block}
-    size = len(vocabulary) or 256
     train = Windows(tokens[:cut], block, size, reading)
     held = Windows(rest, block, size, reading) if len(rest) > block else None
     if held is None and len(rest):

@@ -50,6 +50,9 @@ def from_data(problem: Problem, factory: Callable[..., Any]) -> dict[str, Any]:
         known |= _steps(x)
     if "vocabulary" in taken:
         known |= _vocabulary(x, target, factory.__name__, problem.arguments)
+    told = getattr(problem.train_source, "vocabulary", None)
+    if told is not None:  # the source knows tokens that the sample may lack
+        known |= {"vocabulary": told, "inputs": told}
     return {key: value for key, value in known.items() if key in taken and value is not None}
 
 
