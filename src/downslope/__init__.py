@@ -2,7 +2,8 @@
 
 The names below are loaded when they are first used, so that ``import downslope`` costs milliseconds and
 loads no torch. Nouns: `Problem` (what), `Recipe` (how), `Run` (what happened), `Finding` (what is wrong).
-Verbs: `fit`, `fit_population`, `diagnose`, `repair`, `watch`, `load_run`, `report`, `probe_layers`.
+Verbs: `fit`, `fit_population`, `diagnose`, `repair`, `solve`, `watch`, `load_run`, `report`,
+`probe_layers`.
 
 Example:
     >>> import downslope as ds
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from downslope.diagnosis.monitor import watch
     from downslope.diagnosis.repair import repair
     from downslope.reporting.report import report
+    from downslope.terrain.exact.solve import solve
     from downslope.training.fit import fit
     from downslope.training.layer_probe import probe_layers
     from downslope.training.population import fit_population
@@ -52,6 +54,7 @@ __all__ = [
     "repair",
     "report",
     "schedules",
+    "solve",
     "watch",
 ]
 
@@ -77,6 +80,7 @@ _HOME = {
     "repair": "downslope.diagnosis.repair:repair",
     "report": "downslope.reporting.report:report",
     "schedules": "downslope.schedules",
+    "solve": "downslope.terrain.exact.solve:solve",
     "watch": "downslope.diagnosis.monitor:watch",
 }
 

@@ -10,7 +10,7 @@ import typer
 
 from downslope import __version__
 from downslope.cli import guard
-from downslope.cli.verbs import concepts, demo, diagnose, fit, repair, report, resume, watch
+from downslope.cli.verbs import concepts, demo, diagnose, fit, repair, report, resume, solve, watch
 
 app = typer.Typer(
     name="downslope",
@@ -29,6 +29,7 @@ _SCRIPT = {"ignore_unknown_options": True, "allow_interspersed_args": False}
 app.command("fit", short_help="Train a task and keep the run.")(fit.fit)
 app.command("diagnose", short_help="Train, and say what is wrong: root cause first.")(diagnose.diagnose)
 app.command("repair", short_help="Diagnose, prove the remedies, keep what wins.")(repair.repair)
+app.command("solve", short_help="The exact answer, where there is one.")(solve.solve)
 app.command("watch", short_help="Diagnose a training script as it is.", context_settings=_SCRIPT)(watch.watch)
 app.command("report", short_help="Draw a kept run as one HTML file.")(report.report)
 app.command("resume", short_help="Go on with an interrupted run.")(resume.resume)

@@ -1,0 +1,8 @@
+"""Exact solutions of convex problems, each with the proof that it is one."""
+
+from __future__ import annotations
+
+from downslope.terrain.exact.solution import Certificate, Solution
+from downslope.terrain.exact.solve import solve
+
+__all__ = ["Certificate", "Solution", "solve"]

@@ -1,0 +1,74 @@
+"""Whether classes can be separated, so that no minimum is attained: a linear programme decides.
+
+The likelihood of a logistic or softmax model has no maximum if and only if a direction exists along which no
+example gets worse and one gets better (Albert and Anderson 1984, Biometrika 71, theorems 1 and 2).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from downslope.terrain.exact.design import Block, Design
+
+LARGEST = 30_000_000
+"""Entries of the programme's matrix at most; a larger one is left undecided."""
+
+
+def direction(design: Design) -> Tensor | None | bool:
+    """A direction theta that separates, for the loss of classes or yes and no that `design` has.
+
+    Returns:
+        theta of largest total margin in the unit box; None where none exists; False where the programme is
+        too large, or the solver gave up.
+    """
+    from scipy.optimize import linprog  # pyright: ignore[reportMissingTypeStubs]  # noqa: PLC0415
+
+    sizes = design.examples * design.columns * design.outputs
+    if sizes * (design.outputs if design.loss.classes else 1) > LARGEST or not design.kept:
+        return False
+    parts = [_constraints(block, design) for block in design.blocks()]
+    if any(part is None for part in parts):
+        return False
+    matrix = torch.cat([part for part in parts if part is not None]).numpy()
+    lengths = np.linalg.norm(matrix, axis=0)
+    lengths[lengths == 0] = 1.0
+    matrix /= lengths
+    height = float(np.abs(matrix).max()) or 1.0
+    solved: Any = linprog(
+        -(matrix / height).sum(0), A_ub=-(matrix / height), b_ub=np.zeros(len(matrix)), bounds=(-1, 1),
+        method="highs",
+    )  # fmt: skip
+    if solved.status != 0:
+        return False
+    best = matrix @ solved.x
+    if best.max(initial=0.0) <= 1e-7 * height:
+        return None
+    return torch.from_numpy(solved.x / lengths).reshape(_shape(design))
+
+
+def _shape(design: Design) -> tuple[int, int]:
+    return (design.columns, design.outputs) if design.layer is not None else (design.columns, 1)
+
+
+def _constraints(block: Block, design: Design) -> Tensor | None:
+    """Rows whose products with theta, flattened, must not be negative; None for targets that are not certain."""
+    x, y = block.rows, block.target
+    k = design.outputs
+    if design.layer is not None:  # (n, k, p * k)
+        full = torch.einsum("np,ab->napb", x, torch.eye(k, dtype=x.dtype)).reshape(len(x), k, -1)
+    else:
+        full = x
+    if not design.loss.classes:
+        signs = torch.where(y == 1, 1.0, torch.where(y == 0, -1.0, 0.0)).to(x.dtype)
+        return (full * signs[..., None]).reshape(len(x) * k, -1) if bool((signs != 0).all()) else None
+    counted = y.sum(1) > 0
+    right = y[counted] > 0
+    if bool((right.sum(1) != 1).any()):
+        return None
+    kept = full[counted]
+    own = kept[right][:, None, :]
+    return (own - kept)[~right]

@@ -1,0 +1,221 @@
+"""The verb `solve`: where an exact answer exists, it is given, with the proof that it is one."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from downslope.core.asked import check_asked
+from downslope.core.errors import InputError, ModelError, ObjectiveError
+from downslope.core.numerals import numeral
+from downslope.core.problem import Problem, reference
+from downslope.terrain.exact import bounds, notes
+from downslope.terrain.exact.affine import Kind as Shape
+from downslope.terrain.exact.affine import kind_of
+from downslope.terrain.exact.checked import measured
+from downslope.terrain.exact.design import Design
+from downslope.terrain.exact.losses import ConvexLoss, convex_loss
+from downslope.terrain.exact.newton import Minimum, White, minimise
+from downslope.terrain.exact.separable import direction
+from downslope.terrain.exact.solution import Certificate, Kind, Solution
+from downslope.terrain.exact.triangle import Basis, basis, shortest, triangle
+
+KNOWN = "squared error, Huber's error, logistic loss and cross-entropy"
+
+
+def solve(problem: Problem, l2: float = 0.0) -> Solution:
+    """The exact minimum of a convex problem: ``min_w J(w) + l2/2 |w|^2``, biases free.
+
+    Least squares by QR of the data and the SVD of its triangle, never by the normal equations; Huber's error,
+    logistic and softmax regression by Newton's method. The model may be any module that is affine in what it
+    trains: a linear layer, one on frozen features, a convolution alone; not two layers in a row.
+
+    Args:
+        problem: Model, objective and training data; a loader is streamed.
+        l2: Strength of the penalty on weights (parameters of two or more dimensions), in [0, inf).
+
+    Returns:
+        The minimum with its certificate; `kind` tells one minimum, many, and none attained apart.
+
+    Raises:
+        InputError: the problem is not convex, or not one that is solved here; one line with the reason.
+
+    Source: Golub and Van Loan 2013, "Matrix computations", chapter 5; Boyd and Vandenberghe 2004, "Convex
+    optimization", sections 9.5 and 10.2.
+    """
+    check_asked(problem, None)
+    if not isinstance(l2, (int, float)) or not 0 <= l2 < math.inf:
+        raise InputError(f"l2={l2!r}: must lie in [0, inf), it is the strength of the penalty l2/2 |w|^2")
+    loss, shape = recognise(problem)
+    design = Design(problem, loss, shape.layer)
+    if problem.constraint is not None:
+        from downslope.terrain.exact.bounded import bounded
+
+        return bounded(design, float(l2))
+    return solved(design, float(l2))
+
+
+def recognise(problem: Problem) -> tuple[ConvexLoss, Shape]:
+    """The convex loss of a problem, and how its model is affine in its weights.
+
+    Raises:
+        ObjectiveError: the objective is none that is solved here.
+        ModelError: the model is not affine in what it trains.
+    """
+    if problem.maximize:
+        raise ObjectiveError("maximize=True: a convex loss has no largest value; solve minimises, use fit")
+    loss = convex_loss(problem.objective)
+    if loss is None:
+        name = (reference(problem.objective) or "output.loss").rpartition(":")[2]
+        raise ObjectiveError(f"objective {name}: solve knows {KNOWN}; use fit for others")
+    model = problem.build()
+    if not any(p.requires_grad for p in model.parameters()):
+        raise ModelError("every parameter of the model is frozen (requires_grad=False): nothing to solve for")
+    shape = kind_of(model)
+    if not shape.affine:
+        raise ModelError(f"not convex in its weights: {shape.why}; solve needs a linear model, use fit")
+    return loss, shape
+
+
+def solved(design: Design, l2: float) -> Solution:
+    """The minimum for a design that stands."""
+    return _least_squares(design, l2) if design.loss.name == "squared error" else _by_newton(design, l2)
+
+
+def _least_squares(design: Design, l2: float) -> Solution:
+    both = triangle(_with_targets(design))
+    p = design.columns
+    r, right = both[:, :p], both[:, p:]
+    scale = 2 * design.loss.scale / design.total
+    found = basis(r, scale, l2, ~design.free)
+    padded = torch.cat([right * scale**0.5, torch.zeros(len(found.U) - len(right), right.shape[1])])
+    theta = found.T @ (found.U.T @ padded)
+    theta = shortest(theta, found.null, ~design.free)
+    check = measured(design, theta, l2)
+    step = found.T @ (found.T.T @ design.flat(check.gradient))
+    gap = 0.5 * float((design.flat(check.gradient) * step).sum())
+    certificate = Certificate(
+        gradient_norm=check.norm, gap=max(gap, 0.0), gap_from="quadratic", distance=float(step.norm()),
+        orthogonality=_cosine(design, theta) if l2 == 0 else None,
+    )  # fmt: skip
+    ends = Ends(theta, check.objective, check.loss, 0)
+    kind: Kind = "strictly-convex" if found.rank == p else "many-minima"
+    method = "QR of the data" + ("" if found.rank == p else " and SVD, the shortest weights of all minima")
+    return _told(design, l2, found, r, ends, kind, certificate, method)
+
+
+def _with_targets(design: Design) -> Any:
+    for block in design.blocks():
+        if design.layer is not None:
+            yield torch.cat([block.rows, block.target], 1)
+        else:
+            rest = block.target if block.offset is None else block.target - block.offset
+            yield torch.cat([block.rows.flatten(0, 1), rest.reshape(-1, 1)], 1)
+
+
+def _cosine(design: Design, theta: Tensor) -> float:
+    """Largest cosine between a column of the data and the residual of an output."""
+    dots, rows, rest = 0.0 * theta, torch.zeros(design.columns), torch.zeros(theta.shape[1])
+    for made in _with_targets(design):
+        a, b = made[:, : design.columns], made[:, design.columns :]
+        left = b - a @ theta
+        dots, rows, rest = dots + a.T @ left, rows + a.square().sum(0), rest + left.square().sum(0)
+    lengths = (rows[:, None] * rest[None, :]).sqrt()
+    return float((dots.abs() / torch.where(lengths > 0, lengths, torch.ones_like(lengths))).max())
+
+
+class Ends(NamedTuple):
+    """Where a method ended."""
+
+    theta: Tensor
+    objective: float
+    loss: float
+    steps: int
+
+
+_CURVATURE = {"Huber's error": 1.0, "logistic loss": 0.25, "cross-entropy": 0.5}
+
+
+def _by_newton(design: Design, l2: float) -> Solution:
+    r = triangle(block.rows.reshape(-1, block.rows.shape[-1]) for block in design.blocks())
+    loss = design.loss
+    scale = _CURVATURE[loss.name] * loss.scale / design.total
+    found = basis(r, scale, l2, ~design.free)
+    white = White(design, found, l2)
+    least = minimise(white)
+    if least.separated:
+        return _unattained(design, l2, found, r, least, found.T @ least.psi, complete=True)
+    bound = bounds.by_curvature(white, least.gradient, least.curvature)
+    hard = any(loss.hard(block.target) for block in design.blocks())
+    doubtful = loss.name != "Huber's error" and hard and l2 == 0 and not math.isfinite(bound.gap)
+    way = direction(design) if doubtful else None
+    if isinstance(way, Tensor):
+        return _unattained(design, l2, found, r, least, way, complete=False)
+    theta = shortest(found.T @ least.psi, found.null, ~design.free)
+    check = measured(design, theta, l2)
+    certificate = _certificate(design, l2, found, theta, bound, check.objective, check.norm)
+    kind = "undecided" if way is False else _kind(design, l2, found, least)
+    ends = Ends(theta, check.objective, check.loss, least.steps)
+    return _told(design, l2, found, r, ends, kind, certificate, f"{least.steps} Newton steps")
+
+
+def _kind(design: Design, l2: float, found: Basis, least: Minimum) -> Kind:
+    loss, k = design.loss, design.outputs
+    unseen = loss.classes and design.layer is not None and k > 1 and (l2 == 0 or bool(design.free.any()))
+    if found.rank < design.columns or unseen:
+        return "many-minima"
+    if loss.name == "Huber's error" and l2 == 0 and not least.curvature > 1e-12:
+        return "many-minima"
+    return "strictly-convex"
+
+
+def _certificate(
+    design: Design, l2: float, found: Basis, theta: Tensor, bound: bounds.Bound, value: float, norm: float
+) -> Certificate:
+    dual = bounds.by_duality(design, theta, l2, value)
+    gap, source = min((bound.gap, "curvature"), (dual, "duality"))
+    stretch = float(torch.linalg.matrix_norm(found.T, 2))
+    distance = bound.distance * stretch
+    return Certificate(
+        gradient_norm=norm, gap=gap, gap_from=source if math.isfinite(gap) else "", distance=distance
+    )
+
+
+def _unattained(
+    design: Design, l2: float, found: Basis, r: Tensor, least: Minimum, way: Tensor, *, complete: bool
+) -> Solution:
+    """No minimum: lower and lower along `way`."""
+    theta = way / way.norm()
+    check = measured(design, found.T @ least.psi, l2)
+    value = 0.0 if complete else check.objective
+    ends = Ends(theta, value, value, least.steps)
+    certificate = Certificate(gradient_norm=check.norm)
+    which = "all examples" if complete else "some examples, and none is on the wrong side"
+    said = (
+        f"no minimum is attained: a direction separates {which}, so the objective falls for ever as the "
+        "weights grow along it; l2=1e-3 gives a minimum"
+    )
+    lowest = () if complete else (f"the lowest value found, {numeral(value)}, is close to the infimum",)
+    method = "a direction that separates" + ("" if complete else " (linear programme)")
+    return _told(
+        design, l2, found, r, ends, "not-attained", certificate, method, (said, *lowest)
+    )
+
+
+def _told(
+    design: Design, l2: float, found: Basis, r: Tensor, ends: Ends, kind: Kind, certificate: Certificate,
+    method: str, first: tuple[str, ...] = (),
+) -> Solution:  # fmt: skip
+    return Solution(
+        objective=ends.objective, loss=ends.loss, kind=kind, certificate=certificate, method=method, l2=l2,
+        steps=ends.steps, rank=_rank(found), columns=design.columns, condition=found.condition,
+        notes=(*first, *notes.of_data(design, found, r, l2, kind)),
+        weights=design.state(ends.theta), problem=design.problem,
+    )  # fmt: skip
+
+
+def _rank(found: Basis) -> int:
+    return notes.rank_of(found)
