@@ -19,6 +19,8 @@ from downslope.reporting.rows import LABEL, Row, Tone
 if TYPE_CHECKING:
     from downslope.diagnosis.diagnosis import Diagnosis
     from downslope.diagnosis.repair import Repair, Trial
+    from downslope.terrain.exact.solution import Solution
+    from downslope.training.evaluate import Evaluation
 
 _TONES: dict[Severity, Tone] = {"critical": "bad", "warning": "warn", "info": "plain"}
 
@@ -40,6 +42,21 @@ def of_run(run: Run, label: str = "fit") -> list[Row]:
         tone: Tone = "bad" if facts.bad(run) else "faint"
         rows.append(Row(ended, label="end", indent=2, tone=tone))
     return rows
+
+
+def of_solution(found: Solution, judged: Evaluation | None = None) -> list[Row]:
+    """The exact answer: value, proof, what is to be known of the data, and how it does on held-out data."""
+    problem = found.problem
+    size = problem.train_source.size
+    parts = (problem.name, f"{size} train" if size else "", f"l2 {found.l2:g}" if found.l2 else "")
+    head, proved, *rest = found.lines()
+    rows = [Row("  ".join(each for each in parts if each), tone="strong"), Row(head, label="exact")]
+    if judged is not None:
+        name = str(getattr(problem.metric, "__name__", "metric"))
+        metric = "" if judged.metric is None else f"  valid {name} {facts.fixed(judged.metric)}"
+        rows.append(Row(f"valid loss {facts.told(judged.loss)}{metric}", indent=LABEL))
+    tone: Tone = "warn" if found.kind in ("not-attained", "undecided") else "plain"
+    return [*rows, Row(proved, label="proof"), *(Row(each, label="note", tone=tone) for each in rest)]
 
 
 def of_diagnosis(found: Diagnosis) -> list[Row]:

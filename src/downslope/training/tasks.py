@@ -76,6 +76,22 @@ def load_task(reference: str, target: str | None = None) -> Task:
     )
 
 
+def is_data(reference: str) -> bool:
+    """Whether a task is data alone, whose model was chosen for the user."""
+    stem = Path(reference.partition(":")[0])
+    if reference.lower() in names.TABLE["data"]:
+        return not Path(reference).exists()
+    return stem.suffix != ".py" and stem.is_file()
+
+
+def linear(problem: Problem) -> tuple[Problem, str]:
+    """A problem of data alone with the linear model of its objective, in units of its target; in words."""
+    model = "linear" if getattr(problem.objective, "target", None) == "real" else "softmax"
+    edits = tuple(each for each in problem.edits if each.kind != "standardise-targets")
+    objective = str(getattr(problem.objective, "__name__", "")).replace("_", " ")
+    return replace(problem, model=model, edits=edits), f"model {model}, {objective}, inputs standardised"
+
+
 def _module_of(path: Path) -> ModuleType:
     name = f"downslope_task_{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path)

@@ -33,18 +33,23 @@ def solve(
     def act() -> int:
         from downslope.reporting import console
         from downslope.terrain.exact.solve import solve as exactly
-        from downslope.training.tasks import is_code, linear
+        from downslope.training.evaluate import evaluate
+        from downslope.training.tasks import is_data, linear
 
         with voice.alone():
             problem, _ = given.load(voice)
-            said = any(each.startswith("model.") or each.startswith("model=") for each in given.settings)
-            if not is_code(task) and not said:
+            voice.drop(2 if is_data(task) else 1)  # the network that would be trained, and the recipe
+            if is_data(task):
                 problem, chosen = linear(problem)
-                voice.replace(chosen)
+                voice.hold(f"{task}: {chosen}")
             voice.begin()
             found = exactly(problem, l2=l2)
-        voice.show(console.of_solution(found))
-        voice.document({"verb": "solve"} | found.to_dict())
+            judged = None
+            if found.kind != "not-attained" and problem.valid_source is not None:
+                judged = evaluate(problem, found.model(), problem.valid_source)
+        voice.show(console.of_solution(found, judged))
+        held = {} if judged is None else {"valid_loss": judged.loss, "valid_metric": judged.metric}
+        voice.document({"verb": "solve"} | found.to_dict() | held)
         return DONE
 
     return guarded(act, debug=debug)

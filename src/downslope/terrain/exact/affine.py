@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import torch
 from torch import fx, nn
@@ -129,10 +129,9 @@ class _Tracer(fx.Tracer):
 
 def _traced(model: nn.Module, name: str, given: Kind) -> Kind:
     """The kind of ``model(given, ...)``."""
-    leaf = isinstance(model, (*_WEIGHTED, *_SAME, *_THROUGH)) and type(model).__module__.startswith(
-        ("torch.nn", "downslope")
-    )
-    if leaf:
+    if type(model).__module__.startswith(("torch.nn.modules", "downslope.core")) and not isinstance(
+        model, (nn.Sequential, nn.ModuleList, nn.ModuleDict)
+    ):
         return _module(model, name, [given])
     try:
         graph = _Tracer().trace(model)
@@ -159,7 +158,7 @@ def _node(node: fx.Node, model: nn.Module, seen: dict[fx.Node, Kind], given: Kin
     if node.op == "placeholder":
         return given
     if node.op == "get_attr":
-        found = cast("Any", operator.attrgetter(str(node.target))(model))
+        found: Any = operator.attrgetter(str(node.target))(model)
         trained = isinstance(found, nn.Parameter) and found.requires_grad
         return Kind(True, trained)
     operands = _operands(node, seen)
@@ -217,7 +216,7 @@ def _is(kind: type[nn.Module], known: tuple[type[nn.Module], ...]) -> bool:
 
 
 def _function(node: fx.Node, operands: list[Kind]) -> Kind:
-    target = cast("Callable[..., Any] | str", node.target)
+    target = node.target
     if bent := _bent(operands):
         return bent
     if target in _DRAWN and node.kwargs.get("training", True):

@@ -1,12 +1,12 @@
 """How far a point can be from the minimum: by curvature near it, and by the dual problem.
 
-Curvature: a generalised self-concordant loss keeps ``H(psi + v) >= exp(-R |v|) H(psi)``, R the longest white row
-(times sqrt(2) for a softmax; Bach 2010, "Self-concordant analysis for logistic regression", section 2). If a
-ball of radius r holds ``r > 2 |g| / m`` with ``m = exp(-R r) mu``, the minimum exists, lies within ``|g| / m``, and
-``f - f* <= |g|^2 / 2m``.
+Curvature: a generalised self-concordant loss keeps ``H(psi + v) >= exp(-R |v|) H(psi)``, R the longest white
+row (times sqrt(2) for a softmax; Bach 2010, "Self-concordant analysis for logistic regression", section 2).
+If ``r > 2 |g| / m`` for a ball of radius r, ``m = exp(-R r) mu``, then the minimum exists, lies within
+``|g| / m``, and ``f - f* <= |g|^2 / 2m``.
 
-Duality: ``f* >= -1/M sum l*(a_i) - |X^T a / M|^2 / (2 l2)`` for slopes `a` that sum to zero over the examples, as the
-biases are free (Boyd and Vandenberghe 2004, section 5.1).
+Duality: ``f* >= -1/M sum l*(a_i) - |X^T a / M|^2 / (2 l2)`` for slopes `a` that sum to zero over the
+examples, as the biases are free (Boyd and Vandenberghe 2004, section 5.1).
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from downslope.terrain.exact.design import Design
+from downslope.terrain.exact.linalg import length
 from downslope.terrain.exact.losses import ConvexLoss
 from downslope.terrain.exact.newton import White
 
@@ -40,14 +41,14 @@ ROUNDING = 1e-15
 
 def by_curvature(white: White, gradient: Tensor, curvature: float) -> Bound:
     """From the gradient by psi and the smallest eigenvalue of the Hessian there."""
-    loss, g = white.design.loss, float(gradient.norm())
+    loss, g = white.design.loss, length(gradient)
     if not curvature > 0:
         return NOTHING
     if loss.name == "squared error":
         return Bound(g * g / (2 * curvature), g / curvature)
     if loss.name == "Huber's error":
         return NOTHING  # its curvature jumps
-    longest = max(float(x.reshape(-1, x.shape[-1]).norm(dim=1).max()) for x, _, _ in white.blocks())
+    longest = max(float(x.square().sum(-1).max()) for x, _, _ in white.blocks()) ** 0.5
     reach = longest * (math.sqrt(2.0) if loss.classes or not white.kron else 1.0)
     radius = 1.0 / reach  # where r exp(-R r) is largest
     m = curvature * math.exp(-1.0)

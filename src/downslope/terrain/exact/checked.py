@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from downslope.terrain.exact.design import Design
+from downslope.terrain.exact.linalg import length
 
 
 class Checked(NamedTuple):
@@ -16,23 +17,23 @@ class Checked(NamedTuple):
     objective: float
     """With the penalty."""
     loss: float
-    """Without."""
+    """Without, in the user's units."""
     gradient: list[Tensor]
     """Of the objective with its penalty, by parameter."""
 
     @property
     def norm(self) -> float:
         """Length of the gradient."""
-        return float(torch.cat([each.reshape(-1) for each in self.gradient]).norm())
+        return length(torch.cat([each.reshape(-1) for each in self.gradient]))
 
 
 def measured(design: Design, theta: Tensor, l2: float) -> Checked:
     """The model with the weights `theta`, through the user's own objective, differentiated by autograd."""
     model = design.model
-    model.load_state_dict(design.state(theta), strict=False)
-    parameters = [dict(model.named_parameters())[name] for name in design.names]
+    design.put(theta)
+    parameters = list(design.parameters.values())
     gradient = [torch.zeros_like(each) for each in parameters]
-    value = 0.0
+    value = raw = 0.0
     for batch in design.batches():
         found = design.objective(model, batch)
         rows = design.loss.rows(found.target, _shape(found.output, design)).total
@@ -40,12 +41,13 @@ def measured(design: Design, theta: Tensor, l2: float) -> Checked:
         for total, each in zip(gradient, torch.autograd.grad(found.value, parameters), strict=True):
             total += share * each
         value += share * float(found.value.detach())
+        raw += share * float(design.objective.restored(model, found, batch))
     penalised = [each.detach() for each in parameters if each.dim() > 1]
     penalty = 0.5 * l2 * sum(float(each.square().sum()) for each in penalised)
     for total, each in zip(gradient, parameters, strict=True):
         if each.dim() > 1:
             total += l2 * each.detach()
-    return Checked(value + penalty, value, gradient)
+    return Checked(value + penalty, raw, gradient)
 
 
 def _shape(output: Tensor, design: Design) -> tuple[int, int]:

@@ -1,13 +1,12 @@
 """The data as an affine model sees it: outputs ``Z = A theta + offset``, block by block.
 
-Where one `nn.Linear` makes the output, A is its inputs beside a column of ones, and theta has a column for each
-output; else A is the derivative of every output by every weight. What fits is kept, what does not is read again
-in every pass.
+Where one `nn.Linear` makes the output, A is its inputs beside a column of ones, and theta has a column for
+each output; else A is the derivative of every output by every weight. What fits is kept, what does not is
+read again in every pass.
 """
 
 from __future__ import annotations
 
-import copy
 import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, cast
@@ -16,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from downslope.core import batches
-from downslope.core.adapted import Adapted
+from downslope.core.adapted import Adapted, named_parameters
 from downslope.core.errors import DataError, DownslopeError, InputError, ModelError, told
 from downslope.core.loss import Objective
 from downslope.core.problem import Problem
@@ -68,10 +67,8 @@ class Design:
         self.problem, self.loss = problem, loss
         self.model = problem.build().double()
         self.objective = Objective(problem)
-        self.names = [name for name, p in self.model.named_parameters() if p.requires_grad]
+        self.parameters = {own[0]: p for own, p in named_parameters(self.model) if p.requires_grad}
         self.layer = self._layer(layer)
-        own = dict(self.model.named_parameters())
-        self.shapes = [own[name].shape for name in self.names]
         self.free = self._free()
         self.total = 1.0
         self.examples = 0
@@ -85,14 +82,19 @@ class Design:
         if name is None:
             return None
         found = cast("nn.Linear", self.model.get_submodule(name))
-        return found if len(self.names) == len(list(found.parameters())) else None
+        return found if len(self.parameters) == len(list(found.parameters())) else None
+
+    @property
+    def biased(self) -> bool:
+        """Whether the one layer has a bias."""
+        return self.layer is not None and len(self.parameters) == 2
 
     @property
     def columns(self) -> int:
         """Columns of A."""
         if self.layer is not None:
-            return self.layer.in_features + (self.layer.bias is not None)
-        return sum(shape.numel() for shape in self.shapes)
+            return self.layer.in_features + self.biased
+        return sum(p.numel() for p in self.parameters.values())
 
     def _free(self) -> Tensor:
         """Which columns no penalty touches: biases, and whatever has fewer than two dimensions."""
@@ -100,24 +102,28 @@ class Design:
             free = torch.zeros(self.columns, dtype=torch.bool)
             free[self.layer.in_features :] = True
             return free
-        return torch.cat([torch.full((shape.numel(),), len(shape) < 2) for shape in self.shapes])
+        return torch.cat([torch.full([p.numel()], fill_value=p.dim() < 2) for p in self.parameters.values()])
 
     def state(self, theta: Tensor) -> dict[str, Tensor]:
         """Parameters by name for a theta of shape (columns, outputs) or (columns, 1)."""
         if self.layer is not None:
             d = self.layer.in_features
             by_rank = {2: theta[:d].T.contiguous(), 1: theta[d] if len(theta) > d else theta[0]}
-            return {
-                name: by_rank[len(shape)].clone() for name, shape in zip(self.names, self.shapes, strict=True)
-            }
-        parts = theta[:, 0].split([shape.numel() for shape in self.shapes])
+            return {name: by_rank[p.dim()].clone() for name, p in self.parameters.items()}
+        parts = torch.split(theta[:, 0], [p.numel() for p in self.parameters.values()])
         return {
-            name: part.reshape(shape).clone()
-            for name, part, shape in zip(self.names, parts, self.shapes, strict=True)
+            name: part.reshape(p.shape).clone()
+            for part, (name, p) in zip(parts, self.parameters.items(), strict=True)
         }
 
+    def put(self, theta: Tensor) -> None:
+        """Give the model the weights `theta`."""
+        with torch.no_grad():
+            for name, value in self.state(theta).items():
+                self.parameters[name].copy_(value)
+
     def flat(self, tensors: Sequence[Tensor]) -> Tensor:
-        """What `state` takes apart: tensors in the order of `names` as one theta."""
+        """What `state` takes apart: tensors in the order of `parameters` as one theta."""
         if self.layer is not None:
             ordered = sorted(tensors, key=lambda each: -each.dim())
             return torch.cat([each.T if each.dim() == 2 else each[None] for each in ordered])
@@ -149,8 +155,8 @@ class Design:
         """Read everything once: sizes, M, and whether it can be kept."""
         if self.columns > MOST_COLUMNS:
             raise ModelError(
-                f"the model has {self.columns} columns of weights: solve takes {MOST_COLUMNS} at most, as its "
-                "triangle would not fit in memory; use fit"
+                f"the model has {self.columns} columns of weights: solve takes {MOST_COLUMNS} at most, as "
+                "their triangle would not fit in memory; use fit"
             )
         source, total = self.problem.train_source, 0.0
         if source.size is None and source.steps(1) is None:
@@ -186,8 +192,8 @@ class Design:
         shape = (len(rows), output.numel() // len(rows))
         if self.loss.classes and output.dim() != 2:
             raise InputError(
-                f"solve takes class scores of shape (n, classes), and this model gives {tuple(output.shape)}; "
-                "flatten them, or use fit"
+                "solve takes class scores of shape (n, classes), and this model gives "
+                f"{tuple(output.shape)}; flatten them, or use fit"
             )
         self.outputs = shape[1]
         if rows.dim() == 3 and self.loss.classes:  # a softmax does not see what all scores have in common
@@ -216,29 +222,29 @@ class Design:
         finally:
             handle.remove()
         inputs = seen[0].reshape(-1, self.layer.in_features)
-        if self.layer.bias is not None:
+        if self.biased:
             inputs = torch.cat([inputs, torch.ones(len(inputs), 1, dtype=inputs.dtype)], 1)
         return inputs, None, output
 
     def _derivative(self, call: Any, args: Any, kwargs: Any) -> tuple[Tensor, Tensor, Tensor]:
         """The outputs at theta = 0, and what each weight adds to them, one forward pass a weight."""
-        own = dict(self.model.named_parameters())
-        before = [own[name].detach().clone() for name in self.names]
+        own = list(self.parameters.values())
+        before = [each.detach().clone() for each in own]
         output = cast("Tensor", call(*args, **kwargs))
         columns: list[Tensor] = []
         try:
-            for name in self.names:
-                own[name].zero_()
+            for each in own:
+                each.zero_()
             offset = cast("Tensor", call(*args, **kwargs)).clone()
-            for name in self.names:
-                entries = own[name].view(-1)
+            for each in own:
+                entries = each.view(-1)
                 for i in range(len(entries)):
                     entries[i] = 1.0
                     columns.append((call(*args, **kwargs) - offset).reshape(len(offset), -1))
                     entries[i] = 0.0
         finally:
-            for name, value in zip(self.names, before, strict=True):
-                own[name].copy_(value)
+            for each, value in zip(own, before, strict=True):
+                each.copy_(value)
         return torch.stack(columns, -1), offset.reshape(len(offset), -1), output
 
 

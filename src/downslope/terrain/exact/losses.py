@@ -216,7 +216,9 @@ def _of_module(module: nn.Module) -> ConvexLoss | None:
             return ConvexLoss(name="Huber's error", delta=float(module.delta), average=mean)
         case nn.SmoothL1Loss():
             beta = float(module.beta)
-            return ConvexLoss(name="Huber's error", delta=beta, scale=1 / beta, average=mean) if beta else None
+            return (
+                ConvexLoss(name="Huber's error", delta=beta, scale=1 / beta, average=mean) if beta else None
+            )
         case nn.BCEWithLogitsLoss():
             return _logistic(module, mean)
         case nn.CrossEntropyLoss():
@@ -230,7 +232,7 @@ def _of_module(module: nn.Module) -> ConvexLoss | None:
 
 
 def _logistic(module: nn.BCEWithLogitsLoss, mean: Average) -> ConvexLoss | None:
-    yes = cast("Tensor | None", module.pos_weight)
+    yes = module.pos_weight
     if getattr(module, "weight", None) is not None or (yes is not None and yes.numel() > 1):
         return None
     return ConvexLoss(name="logistic loss", yes=1.0 if yes is None else float(yes), average=mean)

@@ -1,8 +1,9 @@
 """Damped Newton steps to the minimum of a smooth convex loss of an affine model.
 
-``psi <- psi - t H^-1 g`` in coordinates in which the data is white (`triangle.basis`), so that badly scaled and
-dependent columns cost no accuracy. H is solved by Cholesky where it fits, else by conjugate gradients, for which
-those coordinates are the preconditioner (Böhning 1992: the curvature of a softmax is at most half the data's).
+``psi <- psi - t H^-1 g`` in coordinates in which the data is white (`triangle.basis`), so that badly scaled
+and dependent columns cost no accuracy; there the curvature is 1 at most (of a softmax: Böhning 1992, Annals
+of the Institute of Statistical Mathematics 44). H is solved by Cholesky where it fits, else by conjugate
+gradients.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ import torch
 from torch import Tensor
 
 from downslope.terrain.exact.design import Design
-from downslope.terrain.exact.triangle import Basis
+from downslope.terrain.exact.linalg import cholesky, eigenvalues, length
+from downslope.terrain.exact.triangle import Basis, basis, triangle
 
 MOST_STEPS = 200
 DENSE = 3000
@@ -36,6 +38,24 @@ class Minimum(NamedTuple):
     """Smallest eigenvalue of the Hessian by psi, from below; NaN where it was not formed."""
     separated: bool
     """Whether every certain target is on its side of these outputs: then no minimum is attained."""
+
+
+_CURVATURE = {"squared error": 2.0, "Huber's error": 1.0, "logistic loss": 0.25, "cross-entropy": 0.5}
+"""Largest second derivative of each loss."""
+
+
+def basis_of(design: Design, l2: float, r: Tensor | None = None) -> Basis:
+    """The coordinates in which the largest curvature that the loss can have is 1.
+
+    Args:
+        design: The data.
+        l2: Strength of the penalty.
+        r: Triangle of the data, if it is at hand.
+    """
+    if r is None:
+        r = triangle(block.rows.reshape(-1, block.rows.shape[-1]) for block in design.blocks())
+    loss = design.loss
+    return basis(r, _CURVATURE[loss.name] * loss.scale / design.total, l2, ~design.free)
 
 
 class White:
@@ -98,6 +118,20 @@ class White:
             total += self.back(x, loss.bends(self.outputs(x, o, psi), y, moved))
         unseen = v.mean(1, keepdim=True).expand_as(v) if loss.classes and self.kron else 0.0
         return total / self.design.total + self.penalty @ v + unseen
+
+    def diagonal_blocks(self, psi: Tensor) -> list[Tensor]:
+        """The Hessian of each output by itself, (rank, rank) each."""
+        if not self.kron:
+            return [self.hessian(psi)]
+        loss, (q, k) = self.design.loss, self.shape
+        unseen = torch.eye(q, dtype=torch.float64) / k if loss.classes else 0.0
+        total = [torch.zeros(q, q, dtype=torch.float64) for _ in range(k)]
+        for x, o, y in self.blocks():
+            z = self.outputs(x, o, psi)
+            own = loss.curvature(z, y)
+            for a in range(k):
+                total[a] += x.T @ (x * _pair(loss.classes, z, y, own, a, a)[:, None])
+        return [each / self.design.total + self.penalty + unseen for each in total]
 
     def hessian(self, psi: Tensor) -> Tensor:
         """The matrix, psi flattened row by row."""
@@ -174,16 +208,16 @@ def minimise(white: White) -> Minimum:
     psi = torch.zeros(white.shape, dtype=torch.float64)
     value, gradient = white.value(psi), white.gradient(psi)
     best, dense = math.inf, white.shape[0] * white.shape[1] <= DENSE
-    stalled = steps = 0
+    stalled, steps, blocks = 0, 0, Blocks(white.design.loss.classes and white.kron)
     for steps in range(1, MOST_STEPS + 1):
-        step = _dense(white, psi, gradient) if dense else _conjugate(white, psi, gradient)
+        step = _dense(white, psi, gradient) if dense else _conjugate(white, psi, gradient, blocks)
         decrement = -float((gradient * step).sum())
         moved = _searched(white, psi, value, step, decrement)
         if moved is None:
             break
         psi, value = moved
         gradient = white.gradient(psi)
-        norm = float(gradient.norm())
+        norm = length(gradient)
         stalled = 0 if norm < 0.5 * best else stalled + 1
         best = min(best, norm)
         if norm == 0 or (decrement < 1e-20 * max(abs(value), 1e-10) and stalled):
@@ -215,50 +249,87 @@ def _searched(
 
 
 def _dense(white: White, psi: Tensor, gradient: Tensor) -> Tensor:
-    hessian = white.hessian(psi)
-    size = len(hessian)
-    largest = float(hessian.diagonal().max())
-    for jitter in (0.0, 1e-14, 1e-12, 1e-10, 1e-8, 1e-6):
-        shifted = hessian + jitter * largest * torch.eye(size, dtype=torch.float64)
-        factor, failed = torch.linalg.cholesky_ex(shifted)
-        if int(failed) == 0:
-            break
-    else:
+    factor = cholesky(white.hessian(psi))
+    if factor is None:
         return -gradient
     return -torch.cholesky_solve(gradient.reshape(-1, 1), factor).reshape(gradient.shape)
 
 
 def _least(hessian: Tensor) -> float:
     """Smallest eigenvalue, less what rounding may add to it."""
-    values = torch.linalg.eigvalsh(hessian)
+    values = eigenvalues(hessian)
     return float(values[0]) - 1e-15 * len(values) * float(values[-1])
 
 
-def _conjugate(white: White, psi: Tensor, gradient: Tensor) -> Tensor:
+class Blocks:
+    """A preconditioner: the Hessian of each output by itself, factorised anew once it has become a bad one.
+
+    Args:
+        centred: Keep to steps that sum to zero over the outputs, as those of a softmax do.
+    """
+
+    def __init__(self, centred: bool) -> None:
+        self.centred = centred
+        self.factors: list[Tensor] = []
+        self.last = 0
+
+    def __call__(self, r: Tensor) -> Tensor:
+        """Solve for each output."""
+        columns = r.T[:, :, None]
+        solved = [torch.cholesky_solve(each, f) for each, f in zip(columns, self.factors, strict=True)]
+        made = torch.cat(solved, 1)
+        return made - made.mean(1, keepdim=True) if self.centred else made
+
+    def renew(self, white: White, psi: Tensor) -> None:
+        """Factorise at `psi` where that is due."""
+        if self.factors and self.last <= STALE:
+            return
+        self.factors = [_factor(each) for each in white.diagonal_blocks(psi)]
+
+
+STALE = 60
+"""Products after which a preconditioner is renewed: so many cost about as much as making one."""
+
+
+def _factor(block: Tensor) -> Tensor:
+    factor = cholesky(block)
+    return torch.eye(len(block), dtype=block.dtype) if factor is None else factor
+
+
+def _conjugate(white: White, psi: Tensor, gradient: Tensor, blocks: Blocks) -> Tensor:
     """The solution of ``H step = -g`` to a tenth, and closer the nearer the end (Nash and Sofer 1990)."""
-    norm = float(gradient.norm())
-    return conjugate_gradients(
-        lambda v: white.product(psi, v), -gradient, tol=min(0.1, max(norm, 1e-10)), most=500
+    blocks.renew(white, psi)
+    tol = min(0.1, max(length(gradient), 1e-8))
+    step, blocks.last = conjugate_gradients(
+        lambda v: white.product(psi, v), -gradient, blocks, tol=tol, most=2000
     )
+    return step
 
 
 def conjugate_gradients(
-    product: Callable[[Tensor], Tensor], right: Tensor, *, tol: float, most: int
-) -> Tensor:
-    """x with ``|product(x) - right| <= tol |right|``, from 0 (Hestenes and Stiefel 1952)."""
-    x = torch.zeros_like(right)
-    r, d = right.clone(), right.clone()
-    rho = float((r * r).sum())
-    goal = tol * tol * rho
-    for _ in range(most):
-        if rho <= goal:
-            break
+    product: Callable[[Tensor], Tensor],
+    right: Tensor,
+    precondition: Callable[[Tensor], Tensor],
+    *,
+    tol: float,
+    most: int,
+) -> tuple[Tensor, int]:
+    """X with ``product(x) = right``, and the products it took (Hestenes and Stiefel 1952).
+
+    From 0, until the residual, in the norm of the preconditioner, is `tol` of what it was.
+    """
+    x, r = torch.zeros_like(right), right.clone()
+    z = precondition(r)
+    d, rho = z, float((r * z).sum())
+    goal, count = tol * tol * rho, 0
+    while rho > goal and count < most:
         hd = product(d)
-        bend = float((d * hd).sum())
+        bend, count = float((d * hd).sum()), count + 1
         if bend <= 0:
             break
         x = x + rho / bend * d
         r = r - rho / bend * hd
-        rho, before = float((r * r).sum()), rho
-        d = r + rho / before * d
-    return x if float(x.norm()) > 0 else right
+        z = precondition(r)
+        rho, before = float((r * z).sum()), rho
+        d = z + rho / before * d
+    return (x if count else z), count

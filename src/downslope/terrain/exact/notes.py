@@ -39,7 +39,9 @@ def of_data(design: Design, found: Basis, r: Tensor, l2: float, kind: Kind) -> t
         said.append(_conditioned(found))
     if kind == "many-minima" and rank == p and design.loss.classes:
         what = "biases" if l2 > 0 else "weights and biases"
-        said.append(f"a softmax does not see what all classes have in common: {what} that sum to zero are given")
+        said.append(
+            f"a softmax does not see what all classes have in common: {what} that sum to zero are given"
+        )
     return tuple(said)
 
 

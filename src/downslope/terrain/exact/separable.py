@@ -18,14 +18,14 @@ LARGEST = 30_000_000
 """Entries of the programme's matrix at most; a larger one is left undecided."""
 
 
-def direction(design: Design) -> Tensor | None | bool:
+def direction(design: Design) -> Tensor | bool | None:
     """A direction theta that separates, for the loss of classes or yes and no that `design` has.
 
     Returns:
         theta of largest total margin in the unit box; None where none exists; False where the programme is
         too large, or the solver gave up.
     """
-    from scipy.optimize import linprog  # pyright: ignore[reportMissingTypeStubs]  # noqa: PLC0415
+    from scipy.optimize import linprog  # pyright: ignore[reportMissingTypeStubs]
 
     sizes = design.examples * design.columns * design.outputs
     if sizes * (design.outputs if design.loss.classes else 1) > LARGEST or not design.kept:
@@ -55,7 +55,7 @@ def _shape(design: Design) -> tuple[int, int]:
 
 
 def _constraints(block: Block, design: Design) -> Tensor | None:
-    """Rows whose products with theta, flattened, must not be negative; None for targets that are not certain."""
+    """Rows whose products with theta, flattened, must not be negative; None where a target is uncertain."""
     x, y = block.rows, block.target
     k = design.outputs
     if design.layer is not None:  # (n, k, p * k)

@@ -58,7 +58,7 @@ class Solution:
     Attributes:
         objective: J with the penalty, at the minimum; where no minimum is attained, its infimum if that is
             known, else the lowest value found.
-        loss: The objective without the penalty.
+        loss: Without the penalty and in the user's units: what ``run.summary["train_loss"]`` would be.
         kind: "strictly-convex" (one minimum), "many-minima" (a flat valley of them; the one with the shortest
             weights is given), "not-attained" (lower and lower towards infinity), "undecided".
         certificate: What proves it.
@@ -94,8 +94,8 @@ class Solution:
         """
         if self.kind == "not-attained":
             raise ModelError(
-                "no weights are the best: the classes can be separated, so the objective falls for ever as the "
-                "weights grow; l2=1e-3 gives a minimum, and solution.weights a direction that separates"
+                "no weights are the best: the classes can be separated, so the objective falls for ever as "
+                "the weights grow; l2=1e-3 gives a minimum, and solution.weights a direction that separates"
             )
         model = self.problem.build().double()
         model.load_state_dict(self.weights, strict=False)
@@ -114,6 +114,7 @@ class Solution:
     def lines(self) -> list[str]:
         """What one reads: value, method, proof, notes."""
         ends = {"not-attained": "infimum ", "undecided": "at most "}.get(self.kind, "")
-        penalty = f" (loss {self.loss:.12g} and penalty, l2 {self.l2:g})" if self.l2 else ""
+        apart = self.kind != "not-attained" and abs(self.loss - self.objective) > 1e-12 * abs(self.loss)
+        penalty = f" (train loss {self.loss:.6g})" if apart else ""
         head = f"objective {ends}{self.objective:.12g}{penalty}"
         return [f"{head}, {self.kind}, by {self.method}", str(self.certificate), *self.notes]

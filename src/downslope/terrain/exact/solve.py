@@ -17,11 +17,12 @@ from downslope.terrain.exact.affine import Kind as Shape
 from downslope.terrain.exact.affine import kind_of
 from downslope.terrain.exact.checked import measured
 from downslope.terrain.exact.design import Design
+from downslope.terrain.exact.linalg import length, svd
 from downslope.terrain.exact.losses import ConvexLoss, convex_loss
-from downslope.terrain.exact.newton import Minimum, White, minimise
+from downslope.terrain.exact.newton import Minimum, White, basis_of, minimise
 from downslope.terrain.exact.separable import direction
 from downslope.terrain.exact.solution import Certificate, Kind, Solution
-from downslope.terrain.exact.triangle import Basis, basis, shortest, triangle
+from downslope.terrain.exact.triangle import Basis, shortest, triangle
 
 KNOWN = "squared error, Huber's error, logistic loss and cross-entropy"
 
@@ -47,15 +48,15 @@ def solve(problem: Problem, l2: float = 0.0) -> Solution:
     optimization", sections 9.5 and 10.2.
     """
     check_asked(problem, None)
-    if not isinstance(l2, (int, float)) or not 0 <= l2 < math.inf:
-        raise InputError(f"l2={l2!r}: must lie in [0, inf), it is the strength of the penalty l2/2 |w|^2")
+    strength: Any = l2
+    if not isinstance(strength, (int, float)) or not 0 <= strength < math.inf:
+        raise InputError(
+            f"l2={strength!r}: must lie in [0, inf), it is the strength of the penalty l2/2 |w|^2"
+        )
     loss, shape = recognise(problem)
-    design = Design(problem, loss, shape.layer)
     if problem.constraint is not None:
-        from downslope.terrain.exact.bounded import bounded
-
-        return bounded(design, float(l2))
-    return solved(design, float(l2))
+        raise InputError("constraint: solve takes none; fit ends every step inside its set")
+    return solved(Design(problem, loss, shape.layer), float(l2))
 
 
 def recognise(problem: Problem) -> tuple[ConvexLoss, Shape]:
@@ -90,7 +91,7 @@ def _least_squares(design: Design, l2: float) -> Solution:
     p = design.columns
     r, right = both[:, :p], both[:, p:]
     scale = 2 * design.loss.scale / design.total
-    found = basis(r, scale, l2, ~design.free)
+    found = basis_of(design, l2, r)
     padded = torch.cat([right * scale**0.5, torch.zeros(len(found.U) - len(right), right.shape[1])])
     theta = found.T @ (found.U.T @ padded)
     theta = shortest(theta, found.null, ~design.free)
@@ -98,7 +99,7 @@ def _least_squares(design: Design, l2: float) -> Solution:
     step = found.T @ (found.T.T @ design.flat(check.gradient))
     gap = 0.5 * float((design.flat(check.gradient) * step).sum())
     certificate = Certificate(
-        gradient_norm=check.norm, gap=max(gap, 0.0), gap_from="quadratic", distance=float(step.norm()),
+        gradient_norm=check.norm, gap=max(gap, 0.0), gap_from="quadratic", distance=length(step),
         orthogonality=_cosine(design, theta) if l2 == 0 else None,
     )  # fmt: skip
     ends = Ends(theta, check.objective, check.loss, 0)
@@ -136,14 +137,9 @@ class Ends(NamedTuple):
     steps: int
 
 
-_CURVATURE = {"Huber's error": 1.0, "logistic loss": 0.25, "cross-entropy": 0.5}
-
-
 def _by_newton(design: Design, l2: float) -> Solution:
     r = triangle(block.rows.reshape(-1, block.rows.shape[-1]) for block in design.blocks())
-    loss = design.loss
-    scale = _CURVATURE[loss.name] * loss.scale / design.total
-    found = basis(r, scale, l2, ~design.free)
+    loss, found = design.loss, basis_of(design, l2, r)
     white = White(design, found, l2)
     least = minimise(white)
     if least.separated:
@@ -177,7 +173,7 @@ def _certificate(
 ) -> Certificate:
     dual = bounds.by_duality(design, theta, l2, value)
     gap, source = min((bound.gap, "curvature"), (dual, "duality"))
-    stretch = float(torch.linalg.matrix_norm(found.T, 2))
+    stretch = float(svd(found.T)[1][0])
     distance = bound.distance * stretch
     return Certificate(
         gradient_norm=norm, gap=gap, gap_from=source if math.isfinite(gap) else "", distance=distance
@@ -188,7 +184,7 @@ def _unattained(
     design: Design, l2: float, found: Basis, r: Tensor, least: Minimum, way: Tensor, *, complete: bool
 ) -> Solution:
     """No minimum: lower and lower along `way`."""
-    theta = way / way.norm()
+    theta = way / length(way)
     check = measured(design, found.T @ least.psi, l2)
     value = 0.0 if complete else check.objective
     ends = Ends(theta, value, value, least.steps)
@@ -200,9 +196,7 @@ def _unattained(
     )
     lowest = () if complete else (f"the lowest value found, {numeral(value)}, is close to the infimum",)
     method = "a direction that separates" + ("" if complete else " (linear programme)")
-    return _told(
-        design, l2, found, r, ends, "not-attained", certificate, method, (said, *lowest)
-    )
+    return _told(design, l2, found, r, ends, "not-attained", certificate, method, (said, *lowest))
 
 
 def _told(

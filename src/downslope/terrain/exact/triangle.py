@@ -8,12 +8,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import scipy.linalg  # pyright: ignore[reportMissingTypeStubs]
 import torch
 from torch import Tensor
+
+from downslope.terrain.exact.linalg import lengths, svd
 
 EPS = float(np.finfo(np.float64).eps)
 
@@ -23,7 +25,7 @@ def triangle(blocks: Iterable[Tensor]) -> Tensor:
     r: Tensor | None = None
     for block in blocks:
         stacked = block if r is None else torch.cat([r, block])
-        r = torch.linalg.qr(stacked, mode="r")[1]
+        r = cast("Tensor", torch.linalg.qr(stacked, mode="r")[1])
     if r is None:
         raise ValueError("no rows")
     return r
@@ -61,30 +63,14 @@ def basis(r: Tensor, scale: float, l2: float, penalised: Tensor) -> Basis:
     augmented = r * scale**0.5
     if l2 > 0:
         augmented = torch.cat([augmented, torch.diag(penalised.double() * l2**0.5)])
-    lengths = augmented.norm(dim=0)
-    lengths = torch.where(lengths > 0, lengths, torch.ones_like(lengths))
-    u, s, v = _svd(augmented / lengths)
+    size = lengths(augmented)
+    u, s, v = svd(augmented / size)
     rank = int((s > s[0] * max(p, 32) * EPS).sum()) if float(s[0]) > 0 else 0
-    t = v[:, :rank] / s[:rank] / lengths[:, None]
-    null = v[:, rank:] / lengths[:, None]
+    t = v[:, :rank] / s[:rank] / size[:, None]
+    null = v[:, rank:] / size[:, None]
     if null.shape[1]:
-        null = torch.linalg.qr(null)[0]
-    own = r.norm(dim=0)
-    spread = torch.linalg.svdvals(r / torch.where(own > 0, own, torch.ones_like(own)))
-    raw = torch.linalg.svdvals(r)
-    missing = p - len(raw)
-    if missing:
-        raw, spread = (torch.cat([each, each.new_zeros(missing)]) for each in (raw, spread))
-    return Basis(t, u[:, :rank], null, rank, spread, raw)
-
-
-def _svd(matrix: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """U, s, V with all p columns of V."""
-    rows, columns = matrix.shape
-    if rows < columns:
-        matrix = torch.cat([matrix, matrix.new_zeros(columns - rows, columns)])
-    u, s, vh = torch.linalg.svd(matrix, full_matrices=False)
-    return u[:rows], s, vh.T
+        null = cast("Tensor", torch.linalg.qr(null)[0])
+    return Basis(t, u[:, :rank], null, rank, svd(r / lengths(r))[1], svd(r)[1])
 
 
 def shortest(theta: Tensor, null: Tensor, penalised: Tensor) -> Tensor:
@@ -100,7 +86,7 @@ def shortest(theta: Tensor, null: Tensor, penalised: Tensor) -> Tensor:
 def _kernel(matrix: Tensor) -> Tensor:
     if not matrix.shape[0]:
         return torch.eye(matrix.shape[1], dtype=matrix.dtype)
-    _, s, v = _svd(matrix)
+    _, s, v = svd(matrix)
     return v[:, s <= max(matrix.shape) * EPS * max(float(s[0]), 1e-300)]
 
 
@@ -123,15 +109,16 @@ def dependent(r: Tensor, rank: int, penalised: Tensor) -> list[Dependence]:
     p = r.shape[1]
     if rank == p:
         return []
-    lengths = r.norm(dim=0)
-    safe = torch.where(lengths > 0, lengths, torch.ones_like(lengths))
+    safe = lengths(r)
     # Of columns that say the same the last goes, and a constant one before the column of ones: by a hair.
     tilt = torch.linspace(1.0 + 1e-6, 1.0, p, dtype=r.dtype) + 1e-5 * (~penalised)
     made: Any = scipy.linalg.qr((r / safe * tilt).numpy(), mode="r", pivoting=True)
-    upper, pivots = torch.from_numpy(np.array(made[0])), [int(each) for each in made[1]]
+    upper = torch.from_numpy(np.array(made[0]))
+    pivots = [int(each) for each in made[1]]
     if not rank:
         return [Dependence(each, ()) for each in range(p)]
-    factors = torch.linalg.solve_triangular(upper[:rank, :rank], upper[:rank, rank:], upper=True)
+    triangular: Any = torch.linalg.solve_triangular
+    factors = cast("Tensor", triangular(upper[:rank, :rank], upper[:rank, rank:], upper=True))
     found: list[Dependence] = []
     for place, column in enumerate(pivots[rank:]):
         parts = [
@@ -139,6 +126,6 @@ def dependent(r: Tensor, rank: int, penalised: Tensor) -> list[Dependence]:
             for i, pivot in enumerate(pivots[:rank])
             if abs(float(factors[i, place])) > 1e-9
         ]
-        zero = float(lengths[column]) == 0
+        zero = not bool(r[:, column].any())
         found.append(Dependence(column, () if zero else tuple(sorted(parts))))
     return sorted(found)
