@@ -44,6 +44,7 @@ from downslope.training.facts.sample import scored
 from downslope.training.fit import fit
 from downslope.training.optimizer import settled
 from downslope.training.streams import LONG_EPOCH
+from downslope.training.ways import exact
 
 MOST = 0.7
 """Share of the time that is left which the run may take, where a few timed steps foretold too little."""
@@ -98,7 +99,8 @@ def diagnose(
         return diagnose_run(problem_or_run)
     check_asked(problem_or_run, recipe, or_a=", or a Run")
     recipe = settled(problem_or_run, recipe or Recipe())
-    return _Session(problem_or_run, recipe, Budget(budget), progress, folder).go()
+    with exact():
+        return _Session(problem_or_run, recipe, Budget(budget), progress, folder).go()
 
 
 class _Session(Turns):

@@ -25,6 +25,7 @@ from downslope.diagnosis.diagnosis import Diagnosis
 from downslope.diagnosis.mending import Mending
 from downslope.diagnosis.trial import Trial
 from downslope.training.optimizer import settled
+from downslope.training.ways import exact
 
 _log = logging.getLogger("downslope")
 
@@ -258,7 +259,8 @@ def repair(
         result.stopped()
     elif not result.idle:
         try:
-            Mending(result, seeds, spend, progress).go()
+            with exact():
+                Mending(result, seeds, spend, progress).go()
         except KeyboardInterrupt:  # before the first trial, or after the last
             result.stopped()
     result.seconds = spend.spent + (found.seconds if diagnosis is not None else 0.0)

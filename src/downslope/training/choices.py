@@ -26,9 +26,6 @@ from downslope.core.recipe import Recipe
 from downslope.training.environment import environment
 
 _memory: dict[str, Any] = {}
-_LARGE_MODEL = 1_000_000
-"""Parameters above which bfloat16 autocast is chosen on a GPU; smaller models gain nothing from it."""
-
 ONE_THREAD = 3_000_000
 """Multiply-adds of a forward pass below which a step runs on one thread: at most a quarter slower than two on
 an idle machine, ten times faster and more beside another job (bench/threads.py, docs/decisions/0005)."""
@@ -51,16 +48,11 @@ def choose_device(recipe: Recipe) -> torch.device:
     return device
 
 
-def choose_precision(recipe: Recipe, model: nn.Module, device: torch.device) -> str:
-    """The recipe's precision; "auto" keeps the model's own, and takes bfloat16 for large models on a GPU."""
+def choose_precision(recipe: Recipe, model: nn.Module) -> str:
+    """The recipe's precision; "auto" keeps the model's own until other ways are tried."""
     if recipe.precision != "auto":
         return recipe.precision
-    if any(p.dtype == torch.float64 for p in model.parameters()):
-        return "float64"
-    large = sum(p.numel() for p in model.parameters()) >= _LARGE_MODEL
-    if device.type == "cuda" and large and torch.cuda.is_bf16_supported():
-        return "bfloat16"
-    return "float32"
+    return "float64" if any(p.dtype == torch.float64 for p in model.parameters()) else "float32"
 
 
 def choose_threads(products: int, device: torch.device) -> int:

@@ -18,13 +18,13 @@ from downslope.core.run import Run, load_run
 from downslope.core.sources import Memory
 from downslope.core.weights import copied
 from downslope.data.gaps import gaps
-from downslope.training import choices
+from downslope.training import choices, ways
 from downslope.training.checkpoint import check_resume, check_same, is_kept
 from downslope.training.depth import told as told_depth
 from downslope.training.environment import environment
 from downslope.training.evaluate import Evaluation
 from downslope.training.facts.at_start import record_start
-from downslope.training.loop import Loop
+from downslope.training.loop import Loop, total_steps
 from downslope.training.prepare import prepare, probe_price
 from downslope.training.recorder import Recorder, new_folder
 from downslope.training.state import OnProbe
@@ -111,6 +111,9 @@ def _fit(
     del first  # it holds the graph of a forward pass
     products = sum(each["products"] for each in observer.modules.values())
     threads = run.choices.setdefault("threads", choices.choose_threads(products, state.device))
+    with choices.threads(threads):
+        length = total_steps(run.recipe or recipe, train, batch_size)
+        ways.arrange(state, train, batch_size, products, length, tell=progress)
     if "probe_price" not in run.choices:
         with choices.threads(threads):
             run.choices["probe_price"] = probe_price(state, observer, batch_size) if observe > 0 else 1.0
@@ -206,7 +209,7 @@ def _run_of(
                 raise RunFolderError(f"{place}: this run is still going on, in a process that writes it now")
             check_resume(place, former.history)
             check_same(former, recipe, described)
-            kept = ("observe", "probe_price", "threads")
+            kept = ("observe", "probe_price", "threads", *ways.KEPT)
             chosen = {key: former.choices[key] for key in kept if key in former.choices}
     return Run(
         recipe=recipe, problem=problem, folder=place, environment=environment(), described=described,

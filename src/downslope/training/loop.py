@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Iterator
@@ -10,10 +11,12 @@ from typing import Any
 from torch import Tensor, nn
 
 from downslope.core import batches
+from downslope.core.recipe import Recipe
 from downslope.core.sources import Memory, Source
 from downslope.core.weights import copied, save_tensors
 from downslope.training import keeping
 from downslope.training.average import averaged
+from downslope.training.band import Watch
 from downslope.training.checkpoint import RESUMED_BEST, SaveTimes
 from downslope.training.choices import ProbeTimes
 from downslope.training.depth import Depths
@@ -28,6 +31,8 @@ from downslope.training.step import Step
 from downslope.training.stochastic import StepRandomness
 from downslope.training.stopping import Watchman, stoppable
 from downslope.training.streams import STREAMED_EPOCH, endless, tell_open
+
+_log = logging.getLogger("downslope")
 
 MOST_EVALUATIONS = 500
 """Evaluations over a run without patience; full-batch runs with thousands of epochs skip some."""
@@ -69,12 +74,13 @@ class Loop:
         self.progress, self.seconds = progress, math.inf if seconds is None else seconds
         recipe = state.recipe
         self.per_epoch = train.steps(batch_size)
-        self.total = recipe.steps or (self.per_epoch * (recipe.epochs or 1) if self.per_epoch else None)
+        self.total = total_steps(recipe, train, batch_size)
         self.rates = Rates(recipe, state.optimizer, self.total)
         self.watchman = Watchman(state.problem, recipe.patience)
         self.averaged = averaged(state.model) if recipe.average else None
         self.take = Step(state)
         self.depths = Depths(recipe, state.model, state.depths)
+        self.watch = Watch(state) if recipe.precision == "auto" and self.take.bfloat16 else None
         self.best: dict[str, Any] | None = None
         self.random = StepRandomness(state.model, recipe.seed)
         if self.take.parts is not None:
@@ -191,7 +197,7 @@ class Loop:
         step = state.step + 1
         self.random.at(step)
         self.rates.at(step - 1)
-        probed = self.times.due(step)
+        take.probed = probed = self.times.due(step)
         if probed:
             with self.observer.forward():
                 loss, value = take.forward(batch)
@@ -200,6 +206,8 @@ class Loop:
         if not math.isfinite(value):
             return self._diverged(step, value, batch)
         take.backward(loss)
+        if self.watch is not None and self.watch.due(step):
+            self._look(self.watch, batch)
         if probed:
             self.observer.gradients()
             self.observer.weights()
@@ -215,6 +223,20 @@ class Loop:
         if probed:
             self._probe()
         return value
+
+    def _look(self, watch: Watch, batch: Any) -> None:
+        """Compare bfloat16's gradient with float32's; a run that left the noise goes on in float32."""
+        step = self.state.step + 1
+        if watch.holds(batch, lambda: self.random.at(step)):
+            return
+        rounding, noise = watch.sizes
+        self.watch, self.take.bfloat16 = None, False
+        self.state.run.choices["precision"] = "float32"
+        self.recorder.fact("left_bfloat16", {"step": step, "rounding": rounding, "noise": noise})
+        _log.warning(
+            "from step %d on in float32: bfloat16 changes the gradient by %.2g of its length, the choice of "
+            "a batch by %.2g", step + 1, rounding, noise,
+        )  # fmt: skip
 
     def _probe(self) -> None:
         state = self.state
@@ -316,3 +338,9 @@ class Loop:
     def _resume(self) -> None:
         if self.recorder.folder is not None:
             keeping.restore(self, self.recorder.folder, self._models())
+
+
+def total_steps(recipe: Recipe, train: Source, batch_size: int) -> int | None:
+    """Steps of a whole run; None where the data does not tell how long an epoch is."""
+    each = train.steps(batch_size)
+    return recipe.steps or (each * (recipe.epochs or 1) if each else None)

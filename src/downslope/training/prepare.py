@@ -42,7 +42,7 @@ def prepare(
     if problem.weights is not None and not resumed:
         run.facts["weights"] = problem.weights.compare(model).to_dict()
     model = model.to(device)
-    precision = choices.choose_precision(recipe, model, device)
+    precision = run.choices.get("precision") or choices.choose_precision(recipe, model)
     if precision == "float64":
         model = model.double()
     elif recipe.precision == "float32":

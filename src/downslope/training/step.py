@@ -16,6 +16,7 @@ from downslope.core.loss import Loss
 from downslope.training.accumulate import Parts
 from downslope.training.hints import hint
 from downslope.training.state import StepState
+from downslope.training.ways import compiled
 
 
 class Step:
@@ -23,12 +24,19 @@ class Step:
 
     Args:
         state: Model, optimizer and objective, on their device.
+
+    Attributes:
+        bfloat16: Whether forward passes are cast.
+        probed: Whether hooks watch this step.
     """
 
     def __init__(self, state: StepState) -> None:
         self.state = state
         self.parameters = [p for p in state.model.parameters() if p.requires_grad]
-        self._bfloat16 = state.run.choices.get("precision") == "bfloat16"
+        self.bfloat16 = state.run.choices.get("precision") == "bfloat16"
+        self.probed = False
+        self._compiled = compiled(state.model) if state.run.choices.get("compiled") else None
+        self._length = batches.length(state.batch) if self._compiled is not None else 0
         self._restores = isinstance(state.model, Adapted) and state.model.transforms_target
         self._needs_closure = isinstance(state.optimizer, torch.optim.LBFGS)
         self.parts = Parts(state, self._loss, self.casting) if state.recipe.accumulate > 1 else None
@@ -81,16 +89,22 @@ class Step:
         except Exception as error:
             raise InputError(f"{doing} failed: {told(error)}") from error
 
+    def _model(self, batch: Any) -> nn.Module:
+        """The model, compiled where that was chosen; hooks and a smaller batch go to the model itself."""
+        if self._compiled is None or self.probed or batches.length(batch) != self._length:
+            return self.state.model
+        return self._compiled
+
     def casting(self) -> contextlib.AbstractContextManager[Any]:
         """The context of a forward pass: autocast where the run's precision is bfloat16."""
-        if not self._bfloat16:
+        if not self.bfloat16:
             return contextlib.nullcontext()
         return torch.autocast(self.state.device.type, dtype=torch.bfloat16)
 
     def _loss(self, batch: Any) -> Loss:
         try:
             with self.casting():
-                return self.state.objective(self.state.model, batch)
+                return self.state.objective(self._model(batch), batch)
         except DownslopeError:
             raise
         except Exception as error:
