@@ -63,7 +63,7 @@ class Recipe(BaseModel):
             ``{"name": "normal", "std": 0.01}``. Each setting is a key of its own, ``init.std``; every one has
             ``init.scale``, a factor on what it draws. None keeps the model's own.
         patience: Epochs without improvement of the validation metric (or loss) before stopping; None never.
-        precision: "auto" (float32 as it stands; a long run tries what is faster, and takes bfloat16 only within
+        precision: "auto" (float32 as it stands; a long run tries what is faster, bfloat16 only within
             the noise of float32), "float32", "float64" or "bfloat16" (autocast; weights stay float32).
         device: "auto" or a torch device.
         seed: Of initialisation, order, dropout and augmentation, in [0, 2**63).
