@@ -163,13 +163,13 @@ def test_a_resumed_run_takes_the_same_way_and_the_same_bits(tried: list[str], tm
     def stop(state: Any) -> None:
         nonlocal calls
         calls += 1
-        if calls == 6:
+        if calls == 4:
             raise KeyboardInterrupt
 
     saves = pytest.MonkeyPatch()
     saves.setattr("downslope.training.checkpoint.SaveTimes.due", lambda self: True)
     with pytest.raises(KeyboardInterrupt):
-        fit(problem(), recipe(), folder=tmp_path / "cut", on_probe=stop)
+        fit(problem(), recipe(), folder=tmp_path / "cut", on_probe=stop, observe=0.9)
     saves.undo()
     tried.clear()
     again = fit(problem(), recipe(), folder=tmp_path / "cut", resume=True)

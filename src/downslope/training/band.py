@@ -27,6 +27,7 @@ from downslope.core import batches
 from downslope.core.sources import Source
 from downslope.training.accumulate import cut
 from downslope.training.choices import ProbeTimes
+from downslope.training.depth import depths_of
 from downslope.training.evaluate import evaluating
 from downslope.training.facts.sample import sample
 from downslope.training.optimizer import Rates, build_optimizer
@@ -109,7 +110,7 @@ def _losses(
     objective = copy.deepcopy(state.objective)
     if channels_last:
         model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] (no stub for it)
-    optimizer = build_optimizer(state.recipe, model)
+    optimizer = build_optimizer(state.recipe, model, depths_of(state.problem, state.recipe, model))
     rates = Rates(state.recipe, optimizer, total)
     parameters = [p for p in model.parameters() if p.requires_grad]
     random = StepRandomness(model, seed)
@@ -118,6 +119,7 @@ def _losses(
         stream = train.epoch(batch_size, seed, 0)
         for step, batch in enumerate(itertools.islice(stream, STEPS), 1):
             batch = batches.to(batch, state.device, next(model.parameters()).dtype)
+            batch = batch if state.augment is None else state.augment(batch, 0, step - 1)
             random.at(step)
             rates.at(step - 1)
             with torch.autocast(state.device.type, torch.bfloat16, enabled=bfloat16):
