@@ -22,7 +22,6 @@ from downslope.core.errors import DataError, DownslopeError, InputError, ModelEr
 from downslope.core.pretrained import Weights, as_weights
 from downslope.core.sources import Source, as_source, read_path
 from downslope.core.starts import Init
-from downslope.core.stated import goal_of, reference, split_by
 from downslope.core.stated import augmentation_of, goal_of, reference, split_by
 
 if TYPE_CHECKING:

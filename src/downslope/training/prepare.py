@@ -18,8 +18,8 @@ from downslope.core.run import Run
 from downslope.core.sources import Loader, Memory, Source
 from downslope.training import choices
 from downslope.training.accumulate import cut
-from downslope.training.depth import depths_of
 from downslope.training.augmenting import augmenter
+from downslope.training.depth import depths_of
 from downslope.training.evaluate import check_ending
 from downslope.training.facts.at_start import Nodes, nodes
 from downslope.training.hints import hint
