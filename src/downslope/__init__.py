@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from downslope.diagnosis.repair import repair
     from downslope.reporting.report import report
     from downslope.terrain.exact.solve import solve
+    from downslope.training.extract import extract
     from downslope.training.fit import fit
     from downslope.training.layer_probe import probe_layers
     from downslope.training.population import fit_population
@@ -43,6 +44,7 @@ __all__ = [
     "data",
     "diagnose",
     "edits",
+    "extract",
     "fit",
     "fit_population",
     "init",
@@ -69,6 +71,7 @@ _HOME = {
     "data": "downslope.data",
     "diagnose": "downslope.diagnosis.diagnose:diagnose",
     "edits": "downslope.core.edits",
+    "extract": "downslope.training.extract:extract",
     "fit": "downslope.training.fit:fit",
     "fit_population": "downslope.training.population:fit_population",
     "init": "downslope.init",

@@ -14,6 +14,7 @@ from downslope.models.gpt import gpt
 from downslope.models.lenet import lenet
 from downslope.models.linear import linear, logistic, softmax
 from downslope.models.mlp import mlp
+from downslope.models.multi_task import multi_task
 from downslope.models.recurrent import gru, lstm, rnn
 from downslope.models.resnet import resnet
 from downslope.models.vae import Restored, vae
@@ -36,6 +37,7 @@ __all__ = [
     "logistic",
     "lstm",
     "mlp",
+    "multi_task",
     "resnet",
     "rnn",
     "softmax",
