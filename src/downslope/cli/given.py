@@ -153,7 +153,7 @@ def _key(text: str) -> str:
 
 
 def _of_problem(key: str) -> bool:
-    return key.startswith("model.") or key in _PROBLEM_KEYS
+    return key.startswith(("model.", "objective.")) or key in _PROBLEM_KEYS
 
 
 def _set(settings: Sequence[str]) -> list[str]:

@@ -35,7 +35,11 @@ RecipeFile = Annotated[
 ]
 Settings = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Change one key: lr=0.01, model.width=64. Repeatable."),
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Change one key: lr=0.01, model.width=64, objective.l2=1e-3. Repeatable.",
+    ),
 ]
 WeightsFile = Annotated[
     Path | None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import inspect
 from collections.abc import Mapping
@@ -13,7 +14,18 @@ from torch import Tensor, nn
 from downslope.core.adapted import Adapted, unwrap
 from downslope.core.errors import ObjectiveError
 from downslope.core.problem import Problem
-from downslope.core.stated import reference
+from downslope.core.stated import reference, without_module
+
+
+class Composed(NamedTuple):
+    """What an objective of several parts returns, which logs other numbers than it adds."""
+
+    value: Tensor
+    """The scalar to go down on."""
+    terms: Mapping[str, Tensor]
+    """What is logged, by name."""
+    parts: Mapping[str, Tensor]
+    """What `value` is the sum of, by the same names; an objective's ``combine`` gets these."""
 
 
 class Loss(NamedTuple):
@@ -26,11 +38,24 @@ class Loss(NamedTuple):
     target: Any
     """The target as the objective saw it."""
     terms: Mapping[str, Tensor]
-    """Named terms, where the objective gave any."""
+    """Named terms, where the objective gave any, penalties among them."""
+    parts: Mapping[str, Tensor] = {}
+    """The weighted terms whose gradients the objective combines by itself; empty else."""
+    penalty: Tensor | None = None
+    """The part of `value` that is no risk: it hangs on the weights alone."""
+
+    @property
+    def risk(self) -> Tensor:
+        """`value` without the penalties."""
+        return self.value if self.penalty is None else self.value - self.penalty
 
 
 class Objective:
     """``loss(model, batch) -> Loss`` for one problem.
+
+    An objective with a method ``penalties(model) -> {name: scalar}`` has them added in training, and only
+    there: what is reported is the risk. One that is a module with parameters is copied, so that every run
+    learns its own.
 
     Args:
         problem: The problem; its split, objective and direction are read once.
@@ -39,10 +64,12 @@ class Objective:
     def __init__(self, problem: Problem) -> None:
         self.split = problem.splitter
         self.function = problem.objective
+        if learnt(self.function):
+            self.function = copy.deepcopy(self.function)
         self.sign = -1.0 if problem.maximize else 1.0
         self.wants_inputs = _takes(self.function, "inputs")
         self.wants_model = _takes(self.function, "model")
-        self.label = (reference(self.function) or "output.loss").rpartition(":")[2]
+        self.label = without_module(reference(self.function) or "output.loss")
 
     def __call__(self, model: nn.Module, batch: Any) -> Loss:
         """The objective of `model` on `batch`, in training: adapted targets where the problem has them."""
@@ -52,7 +79,20 @@ class Objective:
             target = model.training_target(target)
         else:
             output = model(*args, **kwargs)
-        return self.of(output, target, args or (kwargs,), model)
+        return self.trained(output, target, args or (kwargs,), model)
+
+    def trained(self, output: Any, target: Any, args: tuple[Any, ...], model: nn.Module) -> Loss:
+        """What is gone down on, of an output: `of` it, and the penalties of `model`."""
+        loss = self.of(output, target, args, model)
+        if not hasattr(self.function, "penalties"):
+            return loss
+        found: dict[str, Tensor] = self.function.penalties(unwrap(model))
+        if not found:
+            return loss
+        penalty = functools.reduce(torch.add, found.values())
+        value = loss.value + penalty
+        terms = {**loss.terms, **found, "objective": self.sign * value}
+        return loss._replace(value=value, terms=terms, penalty=penalty)
 
     def raw(self, model: nn.Module, batch: Any) -> Loss:
         """The objective in the user's units: what is reported, and compared between runs."""
@@ -64,7 +104,7 @@ class Objective:
     def restored(self, model: nn.Module, loss: Loss, batch: Any) -> Tensor:
         """The value of `loss` in the user's units, without a gradient and without a second forward pass."""
         if not isinstance(model, Adapted) or not model.transforms_target:
-            return self.sign * loss.value.detach()
+            return self.sign * loss.risk.detach()
         with torch.no_grad():
             args, kwargs, target = self.split(batch)
             return self.sign * self._in_units(model, loss.output, target, args or (kwargs,)).value
@@ -106,14 +146,19 @@ class Objective:
         else:
             value = self.function(output, target, **self._asked(args, model))
         terms: Mapping[str, Tensor] = {}
-        if isinstance(value, Mapping) and value:
+        parts: Mapping[str, Tensor] = {}
+        if isinstance(value, Composed):
+            value, terms, parts = value
+        elif isinstance(value, Mapping) and value:
             terms = cast("Mapping[str, Tensor]", value)
             value = functools.reduce(torch.add, terms.values())
         if not isinstance(value, Tensor) or value.numel() != 1 or value.is_complex():
             raise ObjectiveError(_no_scalar(self.label, value))
         if value.dim():
             value = value.reshape(())
-        return Loss(value if self.sign > 0 else -value, output, target, terms)
+        if self.sign < 0:
+            value, parts = -value, {key: -each for key, each in parts.items()}
+        return Loss(value, output, target, terms, parts)
 
     def _asked(self, args: tuple[Any, ...], model: nn.Module | None) -> dict[str, Any]:
         """What the objective asks for by name beside output and target."""
@@ -123,6 +168,14 @@ class Objective:
         if self.wants_model:
             found["model"] = None if model is None else unwrap(model)
         return found
+
+
+def learnt(function: Any) -> nn.Module | None:
+    """The objective, where it is a module with parameters of its own, which are trained beside the model."""
+    module = function if isinstance(function, nn.Module) else getattr(function, "objective", None)
+    if not isinstance(module, nn.Module):
+        return None
+    return module if any(p.requires_grad for p in module.parameters()) else None
 
 
 def check_trainable(model: nn.Module, loss: Loss) -> None:

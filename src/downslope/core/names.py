@@ -184,6 +184,19 @@ ALIASES: dict[Kind, dict[str, str]] = {
     },
 }
 
+FORMS: dict[Kind, dict[str, str]] = {
+    "objective": {
+        "penalised": f"{_OBJECTIVES}:penalised",
+        "composite": f"{_OBJECTIVES}:composite",
+        "l1": f"{_OBJECTIVES}.penalties:l1",
+        "l2": f"{_OBJECTIVES}.penalties:l2",
+        "elastic": f"{_OBJECTIVES}.penalties:elastic",
+    },
+}
+"""What is made of named things: ``penalised(cross_entropy, l2=0.001)``."""
+
+MAKERS: dict[Kind, str] = {"objective": f"{_OBJECTIVES}.make:from_text"}
+"""What reads a name with settings, such as ``huber(delta=2.0)``."""
 
 RECIPE_KEYS = {
     "learning_rate": "lr", "eta": "lr", "n_epochs": "epochs", "num_epochs": "epochs", "max_epochs": "epochs",
@@ -259,9 +272,12 @@ def load(reference: str) -> Any:
 
 
 def resolve(kind: Kind, name: str) -> Any:
-    """What `name` stands for: a table's entry, or any ``"package.module:attribute"``.
+    """What `name` stands for: a table's entry, one with settings, or any ``"package.module:attribute"``.
 
     Raises:
         UnknownNameError: neither; the message names the nearest.
+        InputError: settings that it does not have.
     """
+    if kind in MAKERS and isinstance(name, str) and name.rstrip().endswith(")"):
+        return load(MAKERS[kind])(name)
     return load(name) if ":" in name else load(TABLE[kind][canonical(kind, name)])

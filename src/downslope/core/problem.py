@@ -309,7 +309,8 @@ class Problem:
         Args:
             *edits: Edits of the problem, such as ``ds.edits.StandardiseInputs()``.
             **changes: Fields of the problem (``objective="huber"``, ``goal=0.9``), or factory arguments
-                as ``**{"model.width": 64}``.
+                as ``**{"model.width": 64}``, or settings of the objective as
+                ``**{"objective.label_smoothing": 0.1}``.
 
         Raises:
             EditError: an edit of the recipe, or one that does not fit.
@@ -318,11 +319,16 @@ class Problem:
         problem = self
         for edit in edits:
             problem = edit.apply_to_problem(problem)
-        fields = {key: value for key, value in changes.items() if not key.startswith("model.")}
+        fields = {k: v for k, v in changes.items() if not k.startswith(("model.", "objective."))}
         allowed = set(self.__dataclass_fields__) - {"edits"}
         for key in fields:
             if key not in allowed:
                 raise InputError(f"{key!r} is no field of a problem{names.did_you_mean(key, allowed)}")
+        settings = {k.removeprefix("objective."): v for k, v in changes.items() if k.startswith("objective.")}
+        if settings:
+            given = fields.get("objective", problem.objective)
+            given = names.resolve("objective", given) if isinstance(given, str) else given
+            fields["objective"] = names.load("downslope.objectives.make:edited")(given, settings)
         arguments = {key.removeprefix("model."): v for key, v in changes.items() if key.startswith("model.")}
         for key in arguments:
             problem.argument(key)

@@ -17,10 +17,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-Purpose = Literal["init", "order", "step", "module", "augment", "probe", "trial", "split"]
+Purpose = Literal["init", "order", "step", "module", "augment", "probe", "trial", "split", "objective"]
 
 _PURPOSES: dict[Purpose, int] = {
     "init": 1, "order": 2, "step": 3, "module": 4, "augment": 5, "probe": 6, "trial": 7, "split": 8,
+    "objective": 9,
 }  # fmt: skip
 _MASK = (1 << 64) - 1
 

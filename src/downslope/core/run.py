@@ -20,6 +20,7 @@ from downslope.core.plain import plain
 from downslope.core.pretrained import as_described
 from downslope.core.problem import Problem
 from downslope.core.recipe import Lost, Recipe, read_table
+from downslope.core.spelling import is_code
 from downslope.core.weights import load_tensors
 
 _log = logging.getLogger("downslope")
@@ -163,8 +164,8 @@ def _as_described(problem: Problem, described: Mapping[str, Any]) -> Problem:
     own, changes = problem.describe(), dict[str, Any]()
     for key in ("objective", "metric"):
         found = described.get(key, own[key])
-        if found != own[key] and not (_is_code(found) and _is_code(own[key])):  # of code only a repr is kept
-            if _is_code(found):
+        if found != own[key] and not (is_code(found) and is_code(own[key])):  # of code only a repr is kept
+            if is_code(found):
                 raise ModelError(
                     f"the {key} of this run was code ({found}), which no file holds: give problem="
                 )
@@ -181,13 +182,8 @@ def _as_described(problem: Problem, described: Mapping[str, Any]) -> Problem:
             changes[key] = described[key]
     arguments, there = plain(own["arguments"]), cast("Mapping[str, Any]", described.get("arguments") or {})
     differ = {k: v for k, v in there.items() if k not in arguments or arguments[k] != v}
-    changes |= {f"model.{k}": v for k, v in differ.items() if not _is_code(v)}
+    changes |= {f"model.{k}": v for k, v in differ.items() if not is_code(v)}
     return problem.edit(**changes) if changes else problem
-
-
-def _is_code(reference: Any) -> bool:
-    """Whether what a folder says of an object is no name by which it is found again."""
-    return isinstance(reference, str) and ("<" in reference or reference.endswith(")"))
 
 
 def load_run(folder: str | Path, problem: Problem | None = None) -> Run:

@@ -61,6 +61,12 @@ def split_by(split: Split, batch: Any) -> tuple[tuple[Any, ...], dict[str, Any],
     return tuple(cast("tuple[Any, ...]", parts[0])), dict(cast("Mapping[str, Any]", kwargs)), parts[2]
 
 
+def without_module(reference: str) -> str:
+    """A reference without the module that it is found in; settings stay."""
+    head, bracket, rest = reference.partition("(")
+    return head.rpartition(":")[2] + bracket + rest
+
+
 def reference(thing: Any) -> str | None:
     """A name for `thing` in files: a name, "module:qualname" where it can be imported, or its repr."""
     if thing is None or isinstance(thing, str):
@@ -69,7 +75,7 @@ def reference(thing: Any) -> str | None:
     if isinstance(module, str) and isinstance(name, str):
         return f"{module}:{name}"
     kind: type[Any] = type(thing)
-    if isinstance(thing, nn.Module):
+    if isinstance(thing, nn.Module) and not hasattr(thing, "spelling"):
         return f"{kind.__module__}:{kind.__qualname__}()"
     return re.sub(r" at 0x[0-9a-fA-F]+", "", repr(thing))  # an address says nothing, and changes
 

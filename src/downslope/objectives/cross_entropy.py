@@ -3,18 +3,46 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Generator
 
 from torch import Tensor
 from torch.nn import functional
 
 from downslope.core.errors import ObjectiveError
-from downslope.objectives.objective import as_real, class_axis, is_index, objective, shape_of, tensors
+from downslope.objectives.class_weights import Weights, as_weights
+from downslope.objectives.objective import (
+    Reduction,
+    apart,
+    as_real,
+    class_axis,
+    is_index,
+    objective,
+    of_ratio,
+    over_examples,
+    shape_of,
+    tensors,
+    wide,
+)
+
+IGNORED = -100
+"""The class index that does not count, as in torch."""
 
 
-@objective(expects="logits", target="class", surrogate_for="classification error", sum_over="classes")
+@objective(
+    expects="logits",
+    target="class",
+    surrogate_for="classification error",
+    sum_over="classes",
+    likelihood="a categorical variable",
+)
 def cross_entropy(
-    output: Tensor, target: Tensor, *, label_smoothing: float = 0.0, weight: Tensor | None = None
+    output: Tensor,
+    target: Tensor,
+    *,
+    label_smoothing: float = 0.0,
+    weight: Weights | None = None,
+    reduction: Reduction = "mean",
 ) -> Tensor:
     """Mean of ``log(sum_c exp(z_c)) - z_y`` over examples, or of ``-sum_c q_c log softmax(z)_c``.
 
@@ -25,10 +53,11 @@ def cross_entropy(
         output: logits, shape (n, C), (n, C, ...) or (n, L, C); no softmax before.
         target: class indices in [0, C) of any integer dtype, or probabilities in the output's shape.
         label_smoothing: float in [0, 1], the share of the target spread evenly over the classes.
-        weight: shape (C,), a factor for each class; the mean is weighted by it.
+        weight: C numbers in [0, inf), a factor for each class; of class indices the mean is weighted by it.
+        reduction: "mean", or "none", the share of each example in that mean.
 
     Returns:
-        A scalar, in nats.
+        A scalar, in nats; with "none" shape (n,).
 
     Raises:
         ObjectiveError: the shapes do not fit, there is one class only, class indices are floating point or
@@ -36,13 +65,32 @@ def cross_entropy(
     """
     output, target = tensors(output, target, "cross_entropy")
     several(output, "cross_entropy", "softmax", "logistic")
-    if output.shape == target.shape:
-        return functional.cross_entropy(
-            output, as_real(target, output), weight=weight, label_smoothing=label_smoothing
-        )
-    output, target = indexed(output, target, "cross_entropy")
+    output = wide(output)
+    soft = output.shape == target.shape
+    if soft:
+        target = as_real(target, output)
+    else:
+        output, target = indexed(output, target, "cross_entropy")
+    factor = (
+        None if weight is None else as_weights(weight, output, "cross_entropy", "weight", output.shape[1])
+    )
+    loss = functools.partial(
+        functional.cross_entropy, output, target, weight=factor, label_smoothing=label_smoothing
+    )
     with in_range(output, "cross_entropy"):
-        return functional.cross_entropy(output, target, weight=weight, label_smoothing=label_smoothing)
+        if not apart(reduction):
+            return loss()
+        losses = loss(reduction="none")
+    return over_examples(losses) if soft else shares(losses, target, factor)
+
+
+def shares(losses: Tensor, target: Tensor, factor: Tensor | None = None) -> Tensor:
+    """What each example adds to the weighted mean: entries that do not count leave others more."""
+    counted = target != IGNORED
+    weights = counted.to(losses.dtype) if factor is None else factor[target.clamp(min=0)] * counted
+    if losses.ndim > 1:
+        losses, weights = losses.flatten(1).sum(1), weights.flatten(1).sum(1)
+    return of_ratio(losses, weights)
 
 
 def several(output: Tensor, name: str, form: str, instead: str) -> None:

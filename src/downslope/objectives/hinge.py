@@ -6,11 +6,22 @@ import torch
 from torch import Tensor
 
 from downslope.core.errors import ObjectiveError
-from downslope.objectives.objective import align, class_axis, is_index, objective, shape_of, tensors
+from downslope.objectives.objective import (
+    Reduction,
+    align,
+    apart,
+    class_axis,
+    is_index,
+    objective,
+    over_examples,
+    shape_of,
+    tensors,
+    wide,
+)
 
 
 @objective(expects="sign", target="binary", surrogate_for="classification error")
-def hinge(output: Tensor, target: Tensor) -> Tensor:
+def hinge(output: Tensor, target: Tensor, *, reduction: Reduction = "mean") -> Tensor:
     """Mean of ``max(0, 1 - y f)``; with several classes of ``max(0, 1 + max_{c != y} f_c - f_y)``.
 
     Zero, with zero gradient, once every example is right by a margin of 1. The form for several classes is
@@ -19,19 +30,21 @@ def hinge(output: Tensor, target: Tensor) -> Tensor:
     Args:
         output: scores, any real number, shape (n,) or (n, 1); (n, C) for several classes.
         target: -1 or 1, or 0 or 1, of any dtype, the output's shape; class indices (n,) for (n, C).
+        reduction: "mean" over all entries, or "none", the mean of each example.
 
     Returns:
-        A scalar.
+        A scalar; with "none" shape (n,).
 
     Raises:
         ObjectiveError: the shapes do not fit, or a class index reaches beyond the last class.
     """
     output, target = tensors(output, target, "hinge")
     if output.ndim == 2 and output.shape[1] > 1 and target.shape != output.shape:
-        return _several(output, target)
-    output, target = align(output, target, "hinge")
-    sign = torch.where(target > 0, 1.0, -1.0).to(output.dtype)
-    return (1 - sign * output).relu().mean()
+        margins = _several(wide(output), target)
+    else:
+        output, target = align(wide(output), target, "hinge")
+        margins = (1 - torch.where(target > 0, output, -output)).relu()
+    return over_examples(margins) if apart(reduction) else margins.mean()
 
 
 def _several(output: Tensor, target: Tensor) -> Tensor:
@@ -49,4 +62,4 @@ def _several(output: Tensor, target: Tensor) -> Tensor:
     except RuntimeError as error:
         raise ObjectiveError(f"hinge: class index outside [0, {output.shape[1]})") from error
     wrong = output.scatter(1, index, float("-inf")).amax(1, keepdim=True)
-    return (1 + wrong - right).relu().mean()
+    return (1 + wrong - right).relu()

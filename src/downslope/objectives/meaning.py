@@ -14,7 +14,9 @@ from typing import Any, NamedTuple, cast, get_args
 from torch import nn
 
 from downslope.core import names
+from downslope.objectives.configured import Configured
 from downslope.objectives.objective import Expects, Target
+from downslope.objectives.penalised import Penalised
 
 
 class Meaning(NamedTuple):
@@ -91,6 +93,10 @@ def meaning(objective: object) -> Meaning:
         inner = cast("functools.partial[Any]", objective)
         known = meaning(inner.func)
         return known._replace(reduction=inner.keywords.get("reduction", known.reduction))
+    if isinstance(objective, Penalised):
+        return meaning(objective.objective)
+    if isinstance(objective, Configured):
+        return meaning(objective.function)
     if isinstance(objective, nn.Module):
         return _of_module(objective)
     return _of_function(objective)

@@ -22,12 +22,20 @@ the logarithms, or the values, of probabilities over classes; a score of which o
 Target = Literal["class", "binary", "real", "probability"]
 """What the target has to be: class indices; 0 or 1; any number; probabilities over classes."""
 
+Reduction = Literal["mean", "none"]
+"""One number, the mean over examples; or the loss of each example, shape (n,), whose mean that number is."""
+
 Objective = Callable[..., Tensor]
 F = TypeVar("F", bound=Callable[..., Tensor])
 
 
 def objective(
-    *, expects: Expects, target: Target, surrogate_for: str | None = None, sum_over: str | None = None
+    *,
+    expects: Expects,
+    target: Target,
+    surrogate_for: str | None = None,
+    sum_over: str | None = None,
+    likelihood: str | None = None,
 ) -> Callable[[F], F]:
     """Mark a function as an objective; it stays the same function, with attributes.
 
@@ -38,6 +46,7 @@ def objective(
             objective is itself what one cares for.
         sum_over: the axis summed within an example ("classes"); every other axis is averaged, so that
             the value does not depend on the batch size.
+        likelihood: the distribution whose negative log-likelihood it is, up to scale and constant.
 
     Returns:
         A decorator.
@@ -45,7 +54,12 @@ def objective(
 
     def mark(function: F) -> F:
         function.__dict__.update(
-            expects=expects, target=target, surrogate_for=surrogate_for, sum_over=sum_over, reduction="mean"
+            expects=expects,
+            target=target,
+            surrogate_for=surrogate_for,
+            sum_over=sum_over,
+            likelihood=likelihood,
+            reduction="mean",
         )
         return function
 
@@ -93,6 +107,44 @@ def align(output: object, target: object, name: str) -> tuple[Tensor, Tensor]:
         f"{name}: output {shape_of(output)} and target {shape_of(target)} differ in shape: only (n, 1) with "
         "(n,) is aligned and nothing is broadcast; reshape one of them"
     )
+
+
+def wide(output: Tensor) -> Tensor:
+    """`output` in at least float32: bfloat16 has three digits, and a square in float16 ends at 65504."""
+    return output.to(torch.promote_types(output.dtype, torch.float32))
+
+
+def apart(reduction: Reduction) -> bool:
+    """Whether the loss of each example is wanted, and not their mean.
+
+    Raises:
+        ObjectiveError: another word.
+    """
+    if reduction not in ("mean", "none"):
+        raise ObjectiveError(
+            f"reduction={reduction!r}: must be 'mean', or 'none' for the loss of each example; a sum would "
+            "make the step grow with the batch"
+        )
+    return reduction == "none"
+
+
+def over_examples(entries: Tensor) -> Tensor:
+    """The mean of the entries of each example, shape (n,); `entries` has shape (n,) or (n, ...)."""
+    return entries.flatten(1).mean(1) if entries.ndim > 1 else entries
+
+
+def of_ratio(sums: Tensor, weights: Tensor) -> Tensor:
+    """What each example contributes to ``R = sum_i a_i / sum_i b_i``, shape (n,), with the mean R.
+
+    To first order: ``u_i = R + (a_i - R b_i) / mean(b)``, so that ``std(u) / sqrt(n)`` is the standard error
+    of R (the delta method; Cochran 1977, Sampling techniques, section 2.11).
+
+    Args:
+        sums: a, shape (n,).
+        weights: b, shape (n,), each at least 0 and one above.
+    """
+    ratio = sums.sum() / weights.sum()
+    return ratio + (sums - ratio * weights) / weights.mean()
 
 
 def as_real(target: Tensor, output: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from typing import Any, cast
 from downslope.core.modules import called
 from downslope.core.run import Run
 from downslope.core.sources import Loader
+from downslope.core.stated import without_module
 from downslope.diagnosis.progress import final_loss
 from downslope.reporting.numerals import loss as told
 from downslope.reporting.numerals import numeral
@@ -101,7 +102,8 @@ def metric_name(run: Run) -> str:
 def objective_name(run: Run) -> str:
     """Name of the objective: "cross_entropy", "CrossEntropyLoss"; "" where it is not known."""
     told = described(run).get("objective")
-    return str(told).rpartition(":")[2].rpartition(".")[2].removesuffix("()") if told else ""
+    head, bracket, rest = without_module(str(told or "")).removesuffix("()").partition("(")
+    return head.rpartition(".")[2] + bracket + rest
 
 
 def planned(run: Run) -> int | None:

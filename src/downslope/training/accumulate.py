@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from downslope.core import batches
 from downslope.core.adapted import Adapted
 from downslope.core.errors import RecipeError
-from downslope.core.loss import Loss
+from downslope.core.loss import Loss, learnt
 from downslope.training.state import StepState
 
 _log = logging.getLogger("downslope")
@@ -85,6 +85,8 @@ class Parts:
         """
         parts = cut(batch, self.count)
         parameters = [p for p in self.state.model.parameters() if p.requires_grad]
+        if (beside := learnt(self.state.objective.function)) is not None:
+            parameters += beside.parameters()
         former = [p.grad for p in parameters]
         for p in parameters:
             p.grad = None
@@ -143,7 +145,7 @@ class Parts:
         output = batches.join([each.output for each in found])
         target = batches.join([each.target for each in found])
         with torch.no_grad(), self._context():
-            return self.state.objective.of(output, target, args or (kwargs,), self.state.model)
+            return self.state.objective.trained(output, target, args or (kwargs,), self.state.model)
 
     def _target(self, part: Any) -> Any:
         target = self.state.objective.split(part)[2]
@@ -200,7 +202,7 @@ class Parts:
         args, kwargs, _ = self.state.objective.split(batch)
         target = batches.join([each.target for each in first])
         with self._context():
-            whole = self.state.objective.of(batches.join(outputs), target, args or (kwargs,), model)
+            whole = self.state.objective.trained(batches.join(outputs), target, args or (kwargs,), model)
         if not bool(torch.isfinite(whole.value)):
             return _detached(whole)
         whole.value.backward()
@@ -279,7 +281,8 @@ def _close(whole: Loss, total: Tensor) -> bool:
 def _detached(loss: Loss) -> Loss:
     terms = {name: term.detach() for name, term in loss.terms.items()}
     output = batches.map_tensors(lambda t: t.detach(), loss.output)
-    return Loss(loss.value.detach(), output, loss.target, terms)
+    penalty = None if loss.penalty is None else loss.penalty.detach()
+    return Loss(loss.value.detach(), output, loss.target, terms, penalty=penalty)
 
 
 def _with_leaves(output: Any, leaves: Sequence[Tensor]) -> Any:

@@ -18,6 +18,8 @@ from downslope.core.history import History
 from downslope.core.plain import plain
 from downslope.core.recipe import Lost, Recipe
 from downslope.core.run import Run
+from downslope.core.spelling import is_code
+from downslope.core.stated import without_module
 from downslope.core.weights import load_tensors, save_tensors
 
 _log = logging.getLogger("downslope")
@@ -171,10 +173,11 @@ def check_same(former: Run, recipe: Recipe, described: Mapping[str, Any]) -> Non
     ]
     for key in ("objective", "metric", "train", "valid", "augment"):
         old, new = former.described.get(key), plain(described.get(key))
-        code = [isinstance(each, str) and ("<" in each or each.endswith(")")) for each in (old, new)]
-        named = key == "augment" or not any(code)  # of an augmentation the text tells all that there is
+        named = key == "augment" or not (
+            is_code(old) or is_code(new)
+        )  # of an augmentation the text tells all
         if key in former.described and named and old != new:
-            old, new = (str(each).rpartition(":")[2] for each in (old, new))
+            old, new = (without_module(str(each)) for each in (old, new))
             differs.append(f"{key} {old} there and {new} here")
     there, here = (each.get("weights") or {} for each in (former.described, described))
     if there.get("fingerprint") != here.get("fingerprint"):

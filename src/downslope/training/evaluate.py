@@ -16,6 +16,7 @@ from downslope.core.errors import DownslopeError, InputError, ModelError, told
 from downslope.core.loss import Loss, Objective
 from downslope.core.problem import Problem
 from downslope.core.sources import Source
+from downslope.training.spread import Over, Spread, metric_stderr
 from downslope.training.streams import MOST_STREAMED, tell_cut
 
 BATCH = 1024
@@ -32,7 +33,11 @@ class Evaluation(NamedTuple):
     n: int
     """Number of examples."""
     stderr: float
-    """Standard error of `loss` over batches, s / sqrt(batches); NaN with a single batch."""
+    """Standard error of `loss`, ``s / sqrt(n)`` over examples; NaN where it is not known."""
+    over: Over | None = None
+    """What `stderr` is taken over: "examples", or "batches" where the objective is no mean over examples."""
+    metric_stderr: float = math.nan
+    """Standard error of `metric` over examples; NaN where it is no mean over them."""
 
 
 @contextmanager
@@ -56,6 +61,7 @@ def evaluate(
     *,
     batch_size: int = BATCH,
     objective: Objective | None = None,
+    errors: bool = True,
 ) -> Evaluation:
     """The objective and the metric of `model` on `source`.
 
@@ -66,9 +72,10 @@ def evaluate(
         device: Where the model is; read off its parameters if left out.
         batch_size: Examples a forward pass, for data in memory.
         objective: The problem's objective, if it is at hand.
+        errors: Whether standard errors are wanted too.
 
     Returns:
-        Loss, metric, number of examples, standard error.
+        Loss, metric, number of examples, standard errors. The loss is the risk: penalties are no part of it.
 
     Raises:
         ModelError: model or objective cannot take a batch.
@@ -80,6 +87,7 @@ def evaluate(
     where = device or (parameter.device if parameter is not None else torch.device("cpu"))
     dtype = parameter.dtype if parameter is not None else None
     losses: list[tuple[Tensor, int]] = []
+    spread = Spread(objective if errors else None)
     outputs: list[Any] = []
     targets: list[Any] = []
     with evaluating(model):
@@ -88,17 +96,19 @@ def evaluate(
             moved = batches.to(batch, where, dtype)
             loss = _forward(objective, model, moved)
             losses.append((objective.sign * loss.value.detach(), batches.length(moved)))
+            spread.see(loss)
             if problem.metric is not None:
                 outputs.append(loss.output)
                 targets.append(loss.target)
         if endless and len(losses) == MOST_STREAMED:
             tell_cut(source, sum(count for _, count in losses))
         metric = _metric(problem, outputs, targets) if problem.metric is not None else None
+        metric_error = metric_stderr(problem.metric, outputs, targets) if errors and outputs else math.nan
     values = torch.stack([value for value, _ in losses]).double().cpu()
     weights = torch.tensor([float(count) for _, count in losses], dtype=torch.float64)
     mean = float((values * weights).sum() / weights.sum())
-    stderr = float(values.std() / math.sqrt(len(losses))) if len(losses) > 1 else math.nan
-    return Evaluation(mean, metric, int(weights.sum()), stderr)
+    stderr, over = spread.of(values, weights) if errors else (math.nan, None)
+    return Evaluation(mean, metric, int(weights.sum()), stderr, over, metric_error)
 
 
 def check_ending(problem: Problem, model: nn.Module, batch: Any, source: Source) -> None:

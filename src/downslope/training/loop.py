@@ -11,6 +11,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from downslope.core import batches
+from downslope.core.loss import learnt
 from downslope.core.recipe import Recipe
 from downslope.core.sources import Memory, Source
 from downslope.core.weights import copied, save_tensors
@@ -218,7 +219,7 @@ class Loop:
         state.step = step
         row: dict[str, Tensor | float] = {"train_loss": value, "lr": self.rates.leading}
         for name, term in loss.terms.items():
-            row[f"train_{name}"] = term.detach().reshape(())
+            row.setdefault(f"train_{name}", term.detach().reshape(()))
         self.recorder.step(step, **row)
         if probed:
             self._probe()
@@ -333,6 +334,8 @@ class Loop:
 
     def _models(self) -> dict[str, nn.Module]:
         models: dict[str, nn.Module] = {"model": self.state.model}
+        if (beside := learnt(self.state.objective.function)) is not None:
+            models["objective"] = beside
         return models if self.averaged is None else models | {"average": self.averaged}
 
     def _resume(self) -> None:

@@ -19,6 +19,7 @@ from downslope.core.sources import Loader, Memory, Source
 from downslope.training import choices
 from downslope.training.accumulate import cut
 from downslope.training.augmenting import augmenter
+from downslope.training.beside import train_beside
 from downslope.training.depth import depths_of
 from downslope.training.evaluate import check_ending
 from downslope.training.facts.at_start import Nodes, nodes
@@ -60,9 +61,11 @@ def prepare(
     if isinstance(train, Loader):
         run.choices["own_batch"] = train.batch_size or "of the DataLoader's sampler"
     observer = Observer(model)
+    objective = Objective(problem)
+    train_beside(objective, model, optimizer)
     state = StepState(
         run=run, problem=problem, recipe=recipe, model=model, optimizer=optimizer,
-        objective=Objective(problem), device=device, depths=depths,
+        objective=objective, device=device, depths=depths,
     )  # fmt: skip
     state.batch = cut(_first_batch(state, train, batch_size, dtype), recipe.accumulate)[0]
     first = _try(state, observer)

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import nn
 
-from downslope.core import batches
+from downslope.core import batches, randomness
 from downslope.core.adapted import Adapted
 from downslope.core.errors import DownslopeError, InputError, ModelError, told
-from downslope.core.loss import Loss
+from downslope.core.loss import Loss, learnt
 from downslope.training.accumulate import Parts
 from downslope.training.hints import hint
 from downslope.training.state import StepState
@@ -33,6 +34,9 @@ class Step:
     def __init__(self, state: StepState) -> None:
         self.state = state
         self.parameters = [p for p in state.model.parameters() if p.requires_grad]
+        if (beside := learnt(state.objective.function)) is not None:
+            self.parameters += [p for p in beside.parameters() if p.requires_grad]
+        self._combine: Any = getattr(state.objective.function, "combine", None)
         self.bfloat16 = state.run.choices.get("precision") == "bfloat16"
         self.probed = False
         self._compiled = compiled(state.model) if state.run.choices.get("compiled") else None
@@ -42,7 +46,7 @@ class Step:
         self.parts = Parts(state, self._loss, self.casting) if state.recipe.accumulate > 1 else None
 
     def forward(self, batch: Any) -> tuple[Loss, float]:
-        """The objective on `batch`, and its value in the user's units.
+        """The objective on `batch`, and the risk in the user's units (the whole where that is not finite).
 
         Raises:
             ModelError: model or objective cannot take the batch.
@@ -50,7 +54,7 @@ class Step:
         state = self.state
         loss = self._loss(batch) if self.parts is None else self.parts.forward(batch)
         value = state.objective.sign * loss.value.item()
-        if self._restores:
+        if (self._restores or loss.penalty is not None) and math.isfinite(value):
             value = state.objective.restored(state.model, loss, batch).item()
         return loss, value
 
@@ -60,7 +64,14 @@ class Step:
             return
         for parameter in self.parameters:  # not before: the last gradient tells why a loss is not finite
             parameter.grad = None
-        loss.value.backward()
+        if self._combine is None or not loss.parts:
+            loss.value.backward()
+            return
+        state = self.state
+        place = randomness.generator(state.recipe.seed, "objective", state.step + 1)
+        self._combine(loss.parts, self.parameters, place)
+        if loss.penalty is not None:
+            loss.penalty.backward()
 
     def clip(self) -> None:
         """Bound the gradient as the recipe says."""

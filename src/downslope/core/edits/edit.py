@@ -14,7 +14,7 @@ from downslope.core.errors import EditError
 from downslope.core.modules import named_modules
 from downslope.core.problem import Problem
 from downslope.core.recipe import Recipe
-from downslope.core.stated import reference
+from downslope.core.stated import reference, without_module
 
 Entity = Literal["model", "objective", "optimisation"]
 ModuleFactory = Callable[[], nn.Module]
@@ -98,7 +98,7 @@ def label(thing: Any) -> str:
     """A short name of a function, a class or a named thing."""
     if getattr(thing, "in_code", None) is not None:  # an adapter of the user's own code says what it is
         return str(thing)
-    return str(reference(thing)).rpartition(":")[2].removesuffix("()")
+    return without_module(str(reference(thing))).removesuffix("()")
 
 
 def _saved(value: Any) -> Any:

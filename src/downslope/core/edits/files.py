@@ -25,6 +25,7 @@ from downslope.core.edits.widen import Widen
 from downslope.core.errors import EditError, RecipeError
 from downslope.core.plain import plain, to_toml
 from downslope.core.recipe import Recipe, read_table, write_text
+from downslope.core.spelling import is_code
 
 KINDS: dict[str, type[Edit]] = {
     each.kind: each
@@ -78,7 +79,7 @@ def code_of(saved: Mapping[str, Any]) -> str | None:
         return next(filter(None, map(code_of, saved["edits"])), None)
     entries = [saved.get(key) for key in ("factory", "before", "after", "objective")]
     texts = [each for each in entries if isinstance(each, str)]
-    return next((each for each in texts if "<" in each or each.endswith(")")), None)
+    return next((each for each in texts if is_code(each)), None)
 
 
 def load(path: str | Path) -> tuple[Recipe, tuple[Edit, ...]]:

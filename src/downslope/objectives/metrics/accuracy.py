@@ -5,9 +5,24 @@ from __future__ import annotations
 from torch import Tensor
 
 from downslope.objectives.metrics.metric import labels, metric
+from downslope.objectives.objective import over_examples
 
 
-@metric(goal="max", most=1.0)
+def right(output: Tensor, target: Tensor, *, threshold: float | None = None) -> Tensor:
+    """The share of each example that is right, float64, shape (n,); arguments are those of `accuracy`."""
+    found = labels(output, target, "accuracy", threshold)
+    entries = ((found.predicted == found.truth) & found.finite).double()
+    if entries.ndim == 1 and len(entries) == target.numel() > len(output):
+        entries = entries.reshape(len(output), -1)  # of a sequence: where none is left out
+    return over_examples(entries)
+
+
+def wrong(output: Tensor, target: Tensor, *, threshold: float | None = None) -> Tensor:
+    """The share of each example that is wrong."""
+    return 1.0 - right(output, target, threshold=threshold)
+
+
+@metric(goal="max", most=1.0, shares=right)
 def accuracy(output: Tensor, target: Tensor, *, threshold: float | None = None) -> float:
     """The share of right answers, in [0, 1]; of a multi-label output the share of right entries.
 
@@ -32,7 +47,7 @@ def accuracy(output: Tensor, target: Tensor, *, threshold: float | None = None) 
     return ((found.predicted == found.truth) & found.finite).double().mean().item()
 
 
-@metric(goal="min", most=1.0)
+@metric(goal="min", most=1.0, shares=wrong)
 def error(output: Tensor, target: Tensor, *, threshold: float | None = None) -> float:
     """The share of wrong answers: 1 - accuracy, with the same arguments."""
     return 1.0 - accuracy(output, target, threshold=threshold)

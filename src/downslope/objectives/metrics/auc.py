@@ -10,7 +10,31 @@ from downslope.objectives.metrics.metric import metric, zero_or_one
 from downslope.objectives.objective import align, shape_of, tensors
 
 
-@metric(goal="max", most=1.0)
+def placements(output: Tensor, target: Tensor) -> Tensor:
+    """What each example contributes, shape (n,): the share of the other side that it stands right of.
+
+    The structural components of DeLong, DeLong and Clarke-Pearson 1988 (Biometrics 44, section 2).
+    """
+    scores, truth = _columns(*tensors(output, target, "auc"))
+    truth = truth.to(scores.device)
+    defined = truth.any(0) & (~truth).any(0)
+    columns = [_places(scores[:, i], truth[:, i]) for i in defined.nonzero().flatten().tolist()]
+    return torch.stack(columns).mean(0)
+
+
+def _places(score: Tensor, truth: Tensor) -> Tensor:
+    yes, no = score[truth].sort().values.contiguous(), score[~truth].sort().values.contiguous()
+    found = torch.empty_like(score)
+    for own, other, up in ((truth, no, True), (~truth, yes, False)):
+        mine = score[own].contiguous()
+        ends = [torch.searchsorted(other, mine, right=right) for right in (False, True)]
+        below = (ends[0] + ends[1]).double() / (2 * len(other))
+        found[own] = below if up else 1 - below
+    area = found[truth].mean()
+    return area + torch.where(truth, len(score) / len(yes), len(score) / len(no)) * (found - area)
+
+
+@metric(goal="max", most=1.0, shares=placements)
 def auc(output: Tensor, target: Tensor) -> float:
     """The probability that a random yes scores above a random no, ties counting half.
 

@@ -8,7 +8,18 @@ from torch import Tensor
 from downslope.objectives.metrics.metric import labels, metric
 
 
-@metric(goal="max", most=1.0)
+def balanced(output: Tensor, target: Tensor, *, threshold: float | None = None) -> Tensor:
+    """``B + n / (C n_c) (right_i - recall_c)``, c the class of i, shape (n,)."""
+    found = labels(output, target, "balanced_accuracy", threshold)
+    right = ((found.predicted == found.truth) & found.finite).flatten().double()
+    truth = found.truth.flatten().long()
+    count = torch.bincount(truth).double()
+    recall = torch.bincount(truth, right, len(count)) / count
+    weight = len(truth) / (count * (count > 0).sum())
+    return recall.nanmean() + weight[truth] * (right - recall[truth])
+
+
+@metric(goal="max", most=1.0, shares=balanced)
 def balanced_accuracy(output: Tensor, target: Tensor, *, threshold: float | None = None) -> float:
     """``mean_c (right of class c / examples of class c)`` over the classes that occur.
 

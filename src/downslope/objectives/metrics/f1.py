@@ -6,9 +6,19 @@ import torch
 from torch import Tensor
 
 from downslope.objectives.metrics.metric import labels, metric
+from downslope.objectives.objective import of_ratio
 
 
-@metric(goal="max", most=1.0)
+def harmonic(output: Tensor, target: Tensor, *, threshold: float | None = None) -> Tensor:
+    """What each example contributes, shape (n,): of the ratio of ``2 tp`` to ``2 tp + fp + fn``."""
+    columns = [
+        of_ratio(2.0 * (p & t).double(), p.double() + t.double())
+        for p, t in _questions(output, target, threshold)
+    ]
+    return torch.stack(columns).mean(0)
+
+
+@metric(goal="max", most=1.0, shares=harmonic)
 def f1(output: Tensor, target: Tensor, *, threshold: float | None = None) -> float:
     """``2 TP / (2 TP + FP + FN)`` of the yes; of several classes or labels the plain mean over them.
 
@@ -27,13 +37,19 @@ def f1(output: Tensor, target: Tensor, *, threshold: float | None = None) -> flo
     Raises:
         ObjectiveError: the shapes or the target's values do not fit.
     """
+    scores = [_score(*each) for each in _questions(output, target, threshold)]
+    return torch.stack(scores).mean().item()
+
+
+def _questions(output: Tensor, target: Tensor, threshold: float | None) -> list[tuple[Tensor, Tensor]]:
+    """Predicted and true yes of every question: one, one for each label, or one for each class present."""
     found = labels(output, target, "f1", threshold)
     predicted = torch.where(found.finite, found.predicted, -1)
     if found.classes <= 2 and int(found.truth.max().item()) <= 1:
-        return _score(predicted == 1, found.truth == 1).mean().item()
+        columns = (each.reshape(len(each), -1).unbind(1) for each in (predicted == 1, found.truth == 1))
+        return list(zip(*columns, strict=True))
     present = torch.bincount(torch.cat([predicted[found.finite], found.truth])).nonzero().flatten()
-    scores = [_score(predicted == label, found.truth == label) for label in present]
-    return torch.stack(scores).mean().item()
+    return [(predicted == label, found.truth == label) for label in present]
 
 
 def _score(predicted: Tensor, truth: Tensor) -> Tensor:

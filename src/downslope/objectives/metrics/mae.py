@@ -5,9 +5,16 @@ from __future__ import annotations
 from torch import Tensor
 
 from downslope.objectives.metrics.metric import aligned, metric
+from downslope.objectives.objective import over_examples
 
 
-@metric(goal="min")
+def distances(output: Tensor, target: Tensor) -> Tensor:
+    """The absolute error of each example, float64, shape (n,)."""
+    output, target = aligned(output, target, "mae")
+    return over_examples((output - target).abs())
+
+
+@metric(goal="min", shares=distances)
 def mae(output: Tensor, target: Tensor) -> float:
     """Mean of ``|output - target|`` over all entries, in the unit of the target.
 

@@ -19,17 +19,27 @@ IGNORED = -100
 """The class index that does not count, as in torch's cross-entropy."""
 
 
-def metric(*, goal: Goal, least: float = 0.0, most: float = math.inf) -> Callable[[F], F]:
+Shares = Callable[..., Tensor]
+"""``(output, target) -> shares``, shape (n,): what each example contributes to a metric, which is their mean.
+
+Of a metric that is no plain mean it is so to first order (its influence function), so that in any case
+``std(shares) / sqrt(n)`` is the standard error (Hampel 1974, J. Am. Stat. Assoc. 69)."""
+
+
+def metric(
+    *, goal: Goal, least: float = 0.0, most: float = math.inf, shares: Shares | None = None
+) -> Callable[[F], F]:
     """Mark a function as a metric.
 
     Args:
         goal: whether more or less of it is better, kept as ``.goal``.
         least: the smallest value that it can have; both are kept as ``.bounds``.
         most: the largest.
+        shares: what each example contributes, kept as ``.shares``; None where that is not known.
     """
 
     def mark(function: F) -> F:
-        function.__dict__.update(goal=goal, bounds=(least, most))
+        function.__dict__.update(goal=goal, bounds=(least, most), shares=shares)
         return function
 
     return mark

@@ -7,9 +7,23 @@ import math
 from torch import Tensor
 
 from downslope.objectives.metrics.metric import aligned, metric
+from downslope.objectives.objective import over_examples
 
 
-@metric(goal="min")
+def squares(output: Tensor, target: Tensor) -> Tensor:
+    """The squared error of each example, float64, shape (n,)."""
+    output, target = aligned(output, target, "mse")
+    return over_examples((output - target).square())
+
+
+def _roots(output: Tensor, target: Tensor) -> Tensor:
+    """``r + (e_i**2 - r**2) / (2 r)``, r the root of the mean."""
+    each = squares(output, target)
+    root = each.mean().sqrt()
+    return root + (each - each.mean()) / (2 * root)
+
+
+@metric(goal="min", shares=squares)
 def mse(output: Tensor, target: Tensor) -> float:
     """Mean of ``(output - target)**2`` over all entries, in the squared unit of the target.
 
@@ -29,7 +43,7 @@ def mse(output: Tensor, target: Tensor) -> float:
     return (output - target).square().mean().item()
 
 
-@metric(goal="min")
+@metric(goal="min", shares=_roots)
 def rmse(output: Tensor, target: Tensor) -> float:
     """The square root of `mse`, in the unit of the target."""
     return math.sqrt(mse(output, target))

@@ -8,9 +8,18 @@ import torch
 from torch import Tensor
 
 from downslope.objectives.metrics.metric import aligned, metric
+from downslope.objectives.objective import of_ratio
 
 
-@metric(goal="max", least=-math.inf, most=1.0)
+def explained(output: Tensor, target: Tensor) -> Tensor:
+    """What each example contributes, shape (n,); NaN where a column of targets is constant."""
+    output, target = (each.reshape(len(each), -1) for each in aligned(output, target, "r2"))
+    residual, total = (target - output).square(), (target - target.mean(0)).square()
+    columns = [of_ratio(a, b) for a, b in zip(residual.unbind(1), total.unbind(1), strict=True)]
+    return 1 - torch.stack(columns).mean(0)
+
+
+@metric(goal="max", least=-math.inf, most=1.0, shares=explained)
 def r2(output: Tensor, target: Tensor) -> float:
     """``1 - sum((y - o)**2) / sum((y - mean(y))**2)``, the plain mean over columns.
 

@@ -1,0 +1,87 @@
+"""Standard errors of what is measured on n examples: ``s / sqrt(n)``, s the spread over the examples."""
+
+from __future__ import annotations
+
+import functools
+import math
+from typing import Any, Literal, cast
+
+import torch
+from torch import Tensor
+
+from downslope.core import batches
+from downslope.core.loss import Loss, Objective
+from downslope.objectives.examples import CLOSE, Examples, examples, rows
+
+Over = Literal["examples", "batches"]
+
+
+class Spread:
+    """Collects the losses of the examples, batch by batch, as long as their mean is the objective.
+
+    Args:
+        objective: Of the problem; None collects nothing.
+    """
+
+    def __init__(self, objective: Objective | None) -> None:
+        known = objective is not None and objective.function is not None
+        apart = known and not (objective.wants_inputs or objective.wants_model)
+        self._each: Examples | None = examples(objective.function) if apart else None
+        self._losses: list[Tensor] = []
+
+    def see(self, loss: Loss) -> None:
+        """Take in one batch; an objective that cannot be taken apart is not asked again."""
+        if self._each is None:
+            return
+        found = rows(self._each, loss.output, loss.target)
+        if found is None:
+            self._each = None
+        else:
+            self._losses.append(found)
+
+    def of(self, values: Tensor, counts: Tensor) -> tuple[float, Over | None]:
+        """The standard error of the mean of all batches, and over what it was taken.
+
+        Args:
+            values: float64, shape (k,), the objective of every batch.
+            counts: float64, shape (k,), examples of every batch.
+
+        Returns:
+            Over examples; over batches where the losses of the examples are not known or their mean is not
+            the objective (a sum, a ranking); NaN and None with a single batch of that kind or one example.
+        """
+        if self._each is not None and len(self._losses) == len(values):
+            means = torch.stack([each.mean() for each in self._losses]).double().cpu()
+            sizes = torch.stack([each.abs().mean() for each in self._losses]).double().cpu()
+            if bool(((means - values).abs() <= CLOSE * torch.maximum(values.abs(), sizes)).all()):
+                return _error(torch.cat(self._losses)), "examples"
+        if len(values) < 2:
+            return math.nan, None
+        mean = (values * counts).sum() / counts.sum()
+        share = counts / counts.sum()
+        k = len(values)
+        return float((share.square() * (values - mean).square()).sum().mul(k / (k - 1)).sqrt()), "batches"
+
+
+def metric_stderr(metric: Any, outputs: list[Any], targets: list[Any]) -> float:
+    """Standard error of a metric over all examples; NaN where it does not say what each contributes.
+
+    A share that is 0 or 1 has the error of half an example: nobody saw that the rest never happens.
+    """
+    settings: dict[str, Any] = {}
+    while isinstance(metric, functools.partial):
+        partial = cast("functools.partial[Any]", metric)
+        settings, metric = partial.keywords | settings, partial.func
+    shares = getattr(metric, "shares", None)
+    if shares is None:
+        return math.nan
+    found = rows(functools.partial(shares, **settings), batches.join(outputs), batches.join(targets))
+    if found is None:
+        return math.nan
+    error = _error(found)
+    return max(error, 0.5 / len(found)) if getattr(metric, "bounds", None) == (0.0, 1.0) else error
+
+
+def _error(losses: Tensor) -> float:
+    wide = losses if losses.device.type == "mps" else losses.double()
+    return float(wide.std()) / math.sqrt(len(losses)) if len(losses) > 1 else math.nan
