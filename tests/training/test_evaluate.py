@@ -15,7 +15,7 @@ from downslope.training.evaluate import evaluate
 from tests.training.problems import classification, data, labels, mlp, regression
 
 
-def test_the_loss_is_the_mean_over_examples_and_its_error_that_of_the_batches() -> None:
+def test_the_loss_is_the_mean_over_examples_and_so_is_its_error() -> None:
     problem = regression(metric="mse")
     model = mlp()
     x, y = (each.float() for each in data())
@@ -25,9 +25,10 @@ def test_the_loss_is_the_mean_over_examples_and_its_error_that_of_the_batches() 
     assert found.loss == pytest.approx(float(errors.mean()), rel=1e-6)
     assert found.metric == pytest.approx(float(errors.mean()), rel=1e-6)
     assert found.n == 50
-    means = torch.stack([part.mean() for part in errors.split(16)])
-    assert found.stderr == pytest.approx(float(means.std() / 2), rel=1e-5)
-    assert math.isnan(evaluate(problem, model, batch_size=64).stderr)
+    assert found.stderr == pytest.approx(float(errors.std()) / math.sqrt(50), rel=1e-5)
+    assert found.metric_stderr == pytest.approx(found.stderr, rel=1e-5)
+    assert evaluate(problem, model, batch_size=64).stderr == pytest.approx(found.stderr, rel=1e-5)
+    assert math.isnan(evaluate(problem, model, errors=False).stderr)
 
 
 def test_every_module_gets_its_own_mode_back() -> None:

@@ -278,6 +278,6 @@ def resolve(kind: Kind, name: str) -> Any:
         UnknownNameError: neither; the message names the nearest.
         InputError: settings that it does not have.
     """
-    if kind in MAKERS and isinstance(name, str) and name.rstrip().endswith(")"):
+    if kind in MAKERS and isinstance(name, str) and "(" in name:
         return load(MAKERS[kind])(name)
     return load(name) if ":" in name else load(TABLE[kind][canonical(kind, name)])

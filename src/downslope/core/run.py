@@ -43,7 +43,9 @@ class Run:
         status: "running", "done", "goal" (reached), "early-stopped", "interrupted", "diverged", "failed".
             Of a run read from its folder whose process was killed: "interrupted", and ``facts["killed"]``.
         summary: ``train_loss``, ``train_metric``, ``valid_loss``, ``valid_metric`` (None where there is
-            none) of the model that `model` gives, ``steps``, ``seconds``, ``model`` ("best" or "last").
+            none) of the model that `model` gives, ``steps``, ``seconds``, ``model`` ("best" or "last"). The
+            losses are risks: with penalties, ``train_objective`` has them in it. Standard errors over the
+            examples, where they are known: ``valid_loss_stderr``, ``valid_metric_stderr``, ...
         history: Columns by step: ``train_loss`` (of the batch), ``lr``, ``valid_loss``, ``valid_metric``.
         probes: Statistics by module and step.
         facts: Measurements made once, by name; symptoms read them.
@@ -149,7 +151,7 @@ class Run:
         return str(getattr(self.problem.metric, "__name__", ""))
 
     def __repr__(self) -> str:
-        said = {k: v for k, v in self.summary.items() if v is not None}
+        said = {k: v for k, v in self.summary.items() if v is not None and "_stderr" not in k}
         numbers = ", ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in said.items())
         return f"Run({self.status}: {numbers or 'nothing recorded'})"
 

@@ -94,7 +94,7 @@ class Composite(nn.Module):
             terms[key] = value.reshape(())
         parts = {key: self._weighted(key, place, terms[key]) for place, key in enumerate(terms)}
         if self.learnt:
-            logged = self.log_variance.detach().unbind()
+            logged = self.log_variance.detach().clone().unbind()
             terms |= {f"{key}_log_variance": s for key, s in zip(self.tasks, logged, strict=True)}
         return Composed(torch.stack(list(parts.values())).sum(), terms, parts)
 

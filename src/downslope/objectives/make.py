@@ -14,6 +14,7 @@ from downslope.core.stated import reference, without_module
 from downslope.objectives.composite import Composite
 from downslope.objectives.configured import Configured, settings_of
 from downslope.objectives.penalised import Penalised, is_strength, penalised
+from downslope.objectives.penalties import Penalty
 
 
 def make(objective: str | Callable[..., Any], **settings: Any) -> Any:
@@ -83,7 +84,12 @@ def from_text(text: str) -> Any:
     Raises:
         InputError: text that is no name with settings, or settings that it does not have.
     """
-    return _made(parse(text))
+    found = _made(parse(text))
+    if isinstance(found, Penalty):
+        raise ObjectiveError(
+            f"{text} is a penalty, which goes beside an objective: penalised(cross_entropy, {text})"
+        )
+    return found
 
 
 def _made(spelt: Spelt) -> Any:
@@ -94,6 +100,7 @@ def _made(spelt: Spelt) -> Any:
             return names.load(form)(*args, **settings)
         except TypeError as error:
             raise ObjectiveError(f"{spelt}: {error}") from None
+    names.resolve("objective", spelt.name)
     if args:
         raise ObjectiveError(f"{spelt}: settings go by name, such as huber(delta=2.0)")
     return make(spelt.name, **settings)

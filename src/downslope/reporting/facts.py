@@ -146,12 +146,26 @@ def result(run: Run) -> str:
             if loss is not None and part == "valid" and (own := valid_apart(run)):
                 parts.append(f"valid {own} {told(loss)} (on a scale of its own)")
             elif loss is not None:
-                parts.append(f"{part} loss {told(loss)}")
+                parts.append(f"{part} loss {with_error(run, f'{part}_loss', told(loss))}")
             elif part == "train" and run.status == "diverged":
                 parts.append("train loss not finite")
         if metric != "loss" and value is not None and (part == "valid" or "valid_metric" not in summary):
-            parts.append(f"{part} {metric} {fixed(value)}")
+            parts.append(f"{part} {metric} {with_error(run, f'{part}_metric', fixed(value))}")
     return "  ".join(parts) + _ending(run, metric)
+
+
+def with_error(run: Run, key: str, value: str, sign: str = "+-") -> str:
+    """A number of the summary as it is told, with its standard error to the same decimals: "0.97 +- 0.01".
+
+    An error that would round to none has one digit of its own. Without a known error the number alone; the
+    training loss too, whose error says nothing of how far it is from that of others.
+    """
+    error = run.summary.get(f"{key}_stderr")
+    if error is None or not math.isfinite(error) or not key.startswith("valid"):
+        return value
+    decimals = len(value.partition(".")[2])
+    shown = f"{error:.{decimals}f}" if "e" not in value else f"{error:.2g}"
+    return f"{value} {sign} {shown if float(shown) else f'{error:.1g}'}"
 
 
 def valid_apart(run: Run) -> str:

@@ -126,7 +126,8 @@ def _number(run: Run, key: str) -> str:
     value = run.summary.get(key)
     if value is None:
         return ""
-    return facts.fixed(float(value)) if "metric" in key else loss(float(value))
+    told = facts.fixed(float(value)) if "metric" in key else loss(float(value))
+    return facts.with_error(run, key, told, "\u00b1")
 
 
 def _which(run: Run) -> str:

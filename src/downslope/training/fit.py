@@ -27,6 +27,7 @@ from downslope.training.facts.at_start import record_start
 from downslope.training.loop import Loop, total_steps
 from downslope.training.prepare import prepare, probe_price
 from downslope.training.recorder import Recorder, new_folder
+from downslope.training.spread import known_errors, penalties
 from downslope.training.state import OnProbe
 
 _log = logging.getLogger("downslope")
@@ -242,20 +243,23 @@ def _summarise(loop: Loop, started: float) -> None:
     if which == "best" and loop.watchman.best_step != state.step:
         loop.judged.load_state_dict(run.weights["best"])
     try:
-        train = loop.evaluation(loop.train)
-        valid = None if loop.valid is None else loop.evaluation(loop.valid)
+        train = loop.evaluation(loop.train, errors=True)
+        valid = None if loop.valid is None else loop.evaluation(loop.valid, errors=True)
     except InputError:
         if run.status != "diverged":
             raise
         train = valid = Evaluation(math.nan, None, 0, math.nan)  # no metric takes a NaN
-    loop.judged.load_state_dict(last)
     run.summary = {
         "train_loss": train.loss,
         "train_metric": train.metric,
         "valid_loss": None if valid is None or loop.valid is None else valid.loss,
         "valid_metric": None if valid is None or loop.valid is None else valid.metric,
+        **known_errors("train", train),
+        **({} if valid is None else known_errors("valid", valid)),
+        **penalties(state.objective, loop.judged, train.loss),
         "steps": state.step,
         "seconds": loop.earlier + time.perf_counter() - started,
         "model": which,
         "best_step": loop.watchman.best_step if which == "best" else state.step,
     }
+    loop.judged.load_state_dict(last)

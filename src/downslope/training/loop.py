@@ -276,10 +276,12 @@ class Loop:
         """The model that is validated and handed out: the averaged one where the recipe averages."""
         return self.averaged.module if self.averaged is not None else self.state.model
 
-    def evaluation(self, source: Source) -> Evaluation:
-        """`judged` on a part of the data."""
+    def evaluation(self, source: Source, *, errors: bool = False) -> Evaluation:
+        """`judged` on a part of the data; with standard errors where they are asked for."""
         state = self.state
-        return evaluate(state.problem, self.judged, source, state.device, objective=state.objective)
+        return evaluate(
+            state.problem, self.judged, source, state.device, objective=state.objective, errors=errors
+        )
 
     def _evaluation_due(self) -> bool:
         recipe, epoch = self.state.recipe, self.state.epoch

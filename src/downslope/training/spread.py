@@ -7,9 +7,10 @@ import math
 from typing import Any, Literal, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from downslope.core import batches
+from downslope.core.adapted import unwrap
 from downslope.core.loss import Loss, Objective
 from downslope.objectives.examples import CLOSE, Examples, examples, rows
 
@@ -80,6 +81,23 @@ def metric_stderr(metric: Any, outputs: list[Any], targets: list[Any]) -> float:
         return math.nan
     error = _error(found)
     return max(error, 0.5 / len(found)) if getattr(metric, "bounds", None) == (0.0, 1.0) else error
+
+
+def known_errors(part: str, found: Any) -> dict[str, Any]:
+    """What the summary of a run says of the errors of an `Evaluation`; nothing of those not known."""
+    named = {f"{part}_loss_stderr": found.stderr, f"{part}_metric_stderr": found.metric_stderr}
+    said: dict[str, Any] = {key: value for key, value in named.items() if math.isfinite(value)}
+    return said | ({f"{part}_stderr_over": found.over} if found.over == "batches" else {})
+
+
+def penalties(objective: Objective, model: nn.Module, risk: float) -> dict[str, float]:
+    """What the summary says of penalties: each, and the risk with all of them; nothing without any."""
+    if not hasattr(objective.function, "penalties"):
+        return {}
+    with torch.no_grad():
+        found = {key: float(each) for key, each in objective.function.penalties(unwrap(model)).items()}
+    total = risk + objective.sign * sum(found.values())
+    return {f"train_{key}": each for key, each in found.items()} | {"train_objective": total}
 
 
 def _error(losses: Tensor) -> float:
