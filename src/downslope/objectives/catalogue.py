@@ -24,10 +24,10 @@ class ObjectiveRow:
     function: Callable[..., Tensor]
     formula: str
     """The first paragraph of its documentation."""
-    expects: Expects
-    """What the model's output has to be."""
-    target: Target
-    """What the target has to be."""
+    expects: Expects | None
+    """What the model's output has to be; None where `formula` says it, an output of several parts."""
+    target: Target | None
+    """What the target has to be; None likewise."""
     surrogate_for: str | None
     """What one would like to minimise and cannot differentiate; None where it is what one cares for."""
     likelihood: str | None
@@ -38,7 +38,8 @@ class ObjectiveRow:
     def __str__(self) -> str:
         stands = self.surrogate_for or "itself"
         said = ", ".join(f"{key} ({_domain(key)})" for key in self.settings) or "nothing"
-        return f"{self.name}: expects {self.expects}, target {self.target}; stands for {stands}; set: {said}"
+        wants = f"expects {self.expects or 'several parts'}, target {self.target or 'the inputs'}"
+        return f"{self.name}: {wants}; stands for {stands}; set: {said}"
 
 
 def catalogue() -> tuple[ObjectiveRow, ...]:
@@ -51,10 +52,10 @@ def _row(name: str, function: Any) -> ObjectiveRow:
         name=name,
         function=function,
         formula=" ".join((inspect.getdoc(function) or "").partition("\n\n")[0].split()),
-        expects=function.expects,
-        target=function.target,
-        surrogate_for=function.surrogate_for,
-        likelihood=function.likelihood,
+        expects=getattr(function, "expects", None),
+        target=getattr(function, "target", None),
+        surrogate_for=getattr(function, "surrogate_for", None),
+        likelihood=getattr(function, "likelihood", None),
         settings=settings_of(function),
     )
 

@@ -173,9 +173,8 @@ def check_same(former: Run, recipe: Recipe, described: Mapping[str, Any]) -> Non
     ]
     for key in ("objective", "metric", "train", "valid", "augment"):
         old, new = former.described.get(key), plain(described.get(key))
-        named = key == "augment" or not (
-            is_code(old) or is_code(new)
-        )  # of an augmentation the text tells all
+        code = is_code(old) or is_code(new)
+        named = key == "augment" or not code  # of an augmentation the text tells all that there is
         if key in former.described and named and old != new:
             old, new = (without_module(str(each)) for each in (old, new))
             differs.append(f"{key} {old} there and {new} here")
