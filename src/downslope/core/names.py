@@ -278,6 +278,7 @@ def resolve(kind: Kind, name: str) -> Any:
         UnknownNameError: neither; the message names the nearest.
         InputError: settings that it does not have.
     """
-    if kind in MAKERS and isinstance(name, str) and "(" in name:
+    given: Any = name
+    if kind in MAKERS and isinstance(given, str) and "(" in given:
         return load(MAKERS[kind])(name)
     return load(name) if ":" in name else load(TABLE[kind][canonical(kind, name)])

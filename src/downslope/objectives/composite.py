@@ -55,9 +55,10 @@ class Composite(nn.Module):
         surgery: Surgery | None = None,
     ) -> None:
         super().__init__()
-        if not isinstance(tasks, Mapping) or not tasks:
+        given: Any = tasks
+        if not isinstance(given, Mapping) or not given:
             raise ObjectiveError(
-                f"composite({tasks!r}): needs tasks, such as {{'digit': 'cross_entropy', 'odd': 'logistic'}}"
+                f"composite({given!r}): needs tasks, such as {{'digit': 'cross_entropy', 'odd': 'logistic'}}"
             )
         self.tasks: dict[str, Callable[..., Any]] = {
             str(key): names.resolve("objective", each) if isinstance(each, str) else each
@@ -144,7 +145,8 @@ class Composite(nn.Module):
         Raises:
             ObjectiveError: no such key.
         """
-        tasks, surgery = dict(self.tasks), self.surgery
+        tasks = dict(self.tasks)
+        surgery: Any = self.surgery
         weights: Any = "uncertainty" if self.learnt else dict(self.weights)
         for key, value in settings.items():
             head, dot, rest = key.partition(".")

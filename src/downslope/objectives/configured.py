@@ -90,8 +90,13 @@ class Configured:
     def __hash__(self) -> int:
         return hash(repr(self))
 
-    def __repr__(self) -> str:
+    @property
+    def spelling(self) -> str:
+        """The text that makes it again."""
         return spell(str(short(self.function)), (), self.settings)
+
+    def __repr__(self) -> str:
+        return self.spelling
 
 
 def settings_of(function: Callable[..., Any]) -> dict[str, Any]:
@@ -111,9 +116,8 @@ def short(objective: Any) -> Any:
     """An objective as a text holds it: its name in the table, or what `reference` says; settings apart."""
     if isinstance(objective, str):
         return objective if ":" in objective else names.canonical("objective", objective)
-    told = repr(objective)
-    if getattr(type(objective), "__name__", "") in ("Configured", "Penalised", "Composite"):
-        return Spelt(told)
+    if hasattr(objective, "spelling"):
+        return Spelt(objective.spelling)
     name = str(getattr(objective, "__name__", ""))
     if name in names.TABLE["objective"] and names.resolve("objective", name) is objective:
         return name

@@ -25,7 +25,7 @@ def combine(
         generator: draws the orders; on the CPU.
     """
     losses = list(parts.values())
-    rows = [
+    rows: list[tuple[Tensor | None, ...]] = [
         torch.autograd.grad(loss, parameters, retain_graph=i + 1 < len(losses), allow_unused=True)
         for i, loss in enumerate(losses)
     ]
@@ -34,7 +34,7 @@ def combine(
     if shared:
         flat = torch.stack([_flat(row, shared, parameters) for row in rows])
         merged = project(flat, generator).sum(0)
-        pieces = merged.split([parameters[k].numel() for k in shared])
+        pieces: Sequence[Tensor] = torch.split(merged, [parameters[k].numel() for k in shared])
         for k, piece in zip(shared, pieces, strict=True):
             parameters[k].grad = piece.view_as(parameters[k]).to(parameters[k].dtype)
     for k, count in enumerate(reached):

@@ -71,12 +71,17 @@ class Penalised:
     def __hash__(self) -> int:
         return hash(repr(self))
 
-    def __repr__(self) -> str:
+    @property
+    def spelling(self) -> str:
+        """The text that makes it again."""
         plain = {each.kind: each.strength for each in self.terms if _is_plain(each)}
         others = [Spelt(repr(each)) for each in self.terms if not _is_plain(each)]
         inner = short(self.objective)
         named = Spelt(inner) if isinstance(inner, str) and inner.isidentifier() else inner
         return spell("penalised", (named, *others), plain)
+
+    def __repr__(self) -> str:
+        return self.spelling
 
 
 def penalised(objective: str | Callable[..., Any], *penalties: Penalty, **strengths: float) -> Penalised:

@@ -25,10 +25,12 @@ class Spread:
     """
 
     def __init__(self, objective: Objective | None) -> None:
-        known = objective is not None and objective.function is not None
-        apart = known and not (objective.wants_inputs or objective.wants_model)
-        self._each: Examples | None = examples(objective.function) if apart else None
+        self._each: Examples | None = None
         self._losses: list[Tensor] = []
+        if objective is None or objective.function is None:
+            return
+        if not (objective.wants_inputs or objective.wants_model):
+            self._each = examples(objective.function)
 
     def see(self, loss: Loss) -> None:
         """Take in one batch; an objective that cannot be taken apart is not asked again."""
