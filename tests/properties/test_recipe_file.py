@@ -19,11 +19,12 @@ shares = st.floats(min_value=0, max_value=0.999999)
 COMMON: dict[str, st.SearchStrategy[Any]] = {
     "lr": rates, "schedule": st.sampled_from(list(names.TABLE["schedule"])), "warmup": st.integers(0, 10**9),
     "decay": st.sampled_from(["weights", "all"]), "clip_norm": st.floats(1e-300, 1e300),
-    "clip_value": st.floats(1e-300, 1e300), "average": st.just("ema"),
+    "clip_value": st.floats(1e-300, 1e300), "accumulate": st.integers(1, 9),
     "init": st.sampled_from(list(names.TABLE["init"])), "patience": st.integers(1, 10**6),
     "precision": st.sampled_from(["auto", "float32", "float64", "bfloat16"]), "device": st.just("cpu"),
     "seed": st.integers(0, 2**63 - 1), "weight_decay": rates,
 }  # fmt: skip
+OF_AVERAGES = {"average_from": shares, "average_every": st.integers(1, 10**9)}
 SETTINGS: dict[str, st.SearchStrategy[Any]] = {
     "momentum": shares, "betas": st.tuples(shares, shares), "eps": st.floats(1e-300, 1.0), "alpha": shares,
     "lr_decay": shares, "initial_accumulator_value": rates,
@@ -39,6 +40,11 @@ def recipes(draw: st.DrawFn, optimizers: list[str]) -> Recipe:
     length = draw(st.sampled_from(["epochs", "steps", None]))
     if length:
         given_keys[length] = draw(st.integers(1, 10**9))
+    average = draw(st.sampled_from([None, "ema", "polyak", "swa"]))
+    if average:
+        given_keys |= {"average": average} | draw(st.fixed_dictionaries({}, optional=OF_AVERAGES))
+    if average == "ema":
+        given_keys["average_decay"] = draw(shares)
     if optimizer != "gd":
         given_keys["batch_size"] = draw(st.one_of(st.integers(1, 10**9), st.just("full")))
     return Recipe(optimizer=optimizer, **given_keys)

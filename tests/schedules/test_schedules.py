@@ -4,12 +4,23 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
 from downslope.core import names
 from downslope.core.errors import RecipeError
-from downslope.schedules import constant, cosine, exponential, inverse_sqrt, join, multiply, step, warmup
+from downslope.schedules import (
+    constant,
+    cosine,
+    cyclic,
+    exponential,
+    inverse_sqrt,
+    join,
+    multiply,
+    step,
+    warmup,
+)
 
 STEPS = 50
 SCHEDULERS = torch.optim.lr_scheduler
@@ -84,7 +95,13 @@ def test_every_named_schedule_is_made_from_the_length_of_the_run_alone():
         factors = [rate(t) for t in range(30)]
         assert factors[0] == 1.0
         assert all(0.0 <= factor <= 1.0 for factor in factors)
-        assert factors == sorted(factors, reverse=True)
+        assert factors == sorted(factors, reverse=True) or name == "cyclic"
+
+
+def test_a_cycle_falls_in_a_line_and_begins_anew():
+    rate = cyclic(12, cycles=3, final=0.1)
+    np.testing.assert_allclose([rate(t) for t in range(13)], [1.0, 0.7, 0.4, 0.1] * 3 + [1.0])
+    assert [cyclic(5, cycles=9)(t) for t in range(5)] == [1.0] * 5
 
 
 @pytest.mark.parametrize(
@@ -93,6 +110,7 @@ def test_every_named_schedule_is_made_from_the_length_of_the_run_alone():
         (lambda: cosine(0), "total_steps=0: must be a whole number from 1"),
         (lambda: cosine(2.5), "total_steps=2.5: must be a whole number from 1"),
         (lambda: constant(True), "total_steps=True: must be a whole number from 1"),
+        (lambda: cyclic(5, cycles=0), "cycles=0: must be a whole number from 1"),
         (lambda: cosine(5, final=-0.1), r"final=-0.1: must lie in \[0, 1\]"),
         (lambda: cosine(5, final=math.nan), r"final=nan: must lie in \[0, 1\]"),
         (lambda: exponential(5, final=0.0), r"final=0.0: must lie in \(0, 1\]"),

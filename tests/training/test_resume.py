@@ -57,6 +57,11 @@ CASES: dict[str, tuple[Any, dict[str, Any]]] = {
         {"optimizer": "sgd", "momentum": 0.9, "schedule": "cosine", "warmup": 3},
     ),
     "average": (noisy, {"average": "ema"}),
+    "average of epochs, batch norm": (
+        lambda: noisy(model=normed),
+        {"average": "swa", "average_from": 0.2, "schedule": "cyclic"},
+    ),
+    "plain average": (noisy, {"average": "polyak", "average_every": 2}),
     "torch's own": (noisy, {"optimizer": "torch.optim:NAdam"}),
     "loader": (lambda: noisy(train=shuffled()), {}),
     "standardised": (
@@ -66,6 +71,10 @@ CASES: dict[str, tuple[Any, dict[str, Any]]] = {
     "tied": (lambda: classification(model=Tied), {}),
     "patience": (noisy, {"patience": 4, "epochs": 12}),
 }
+
+
+def normed(dropout: float = 0.5) -> nn.Module:
+    return nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Tanh(), nn.Dropout(dropout), nn.Linear(8, 2))
 
 
 class Tied(nn.Module):

@@ -26,6 +26,10 @@ DOMAINS = {
     "weight_decay": "a number in [0, inf)",
     "layer_decay": "a number in (0, 1]: the rate from one depth to the next below; leave it out for one rate",
     "unfreeze": "an integer in [1, inf): epochs; leave it out to train all from the start",
+    "average": "'ema', 'polyak' or 'swa'; leave it out to keep the last weights",
+    "average_from": "a number in [0, 1): the share of the run after which the average begins",
+    "average_every": "an integer in [1, inf): steps",
+    "average_decay": "a number in [0, 1)",
     "clip_norm": "a number in (0, inf); leave it out to clip nothing",
     "clip_value": "a number in (0, inf); leave it out to clip nothing",
     "patience": "an integer in [1, inf): epochs; leave it out never to stop early",
@@ -76,6 +80,7 @@ def normalised(given: Mapping[str, Any], fields: Sequence[str]) -> tuple[dict[st
     values.setdefault("lr", defaults.get("lr"))
     values.setdefault("weight_decay", defaults.get("weight_decay", 0.0))
     _full_batch(values)
+    _average(values)
     if "epochs" not in values and "steps" not in values:
         values["epochs"] = _DEFAULT_EPOCHS
     elif "epochs" in values and "steps" in values:
@@ -136,6 +141,16 @@ def _full_batch(values: dict[str, Any]) -> None:
             f"batch_size={values['batch_size']!r}: {values['optimizer']} sees the whole training set at "
             "every step, so it must be 'full'; 'sgd' is the same method on mini-batches"
         )
+
+
+def _average(values: Mapping[str, Any]) -> None:
+    """Settings of an average belong to one."""
+    kind = values.get("average")
+    for key in ("average_from", "average_every", "average_decay"):
+        fits = kind == "ema" if key == "average_decay" else kind is not None
+        if key in values and not fits:
+            one = "average='ema'" if key == "average_decay" else "average= (ema, polyak or swa)"
+            raise RecipeError(f"{key}={values[key]!r} belongs to {one}, and average is {kind!r}")
 
 
 def _below_one(value: Any) -> bool:

@@ -39,6 +39,7 @@ TABLE: dict[Kind, dict[str, str]] = {
         "exponential": "downslope.schedules:exponential",
         "cosine": "downslope.schedules:cosine",
         "inverse_sqrt": "downslope.schedules:inverse_sqrt",
+        "cyclic": "downslope.schedules:cyclic",
     },
     "init": {
         "zeros": "downslope.init:zeros",
@@ -205,7 +206,8 @@ RECIPE_KEYS = {
     "scheduler": "schedule", "lr_scheduler": "schedule", "warmup_steps": "warmup", "opt": "optimizer",
     "grad_clip": "clip_norm", "max_grad_norm": "clip_norm", "clip": "clip_norm", "early_stopping": "patience",
     "llrd": "layer_decay", "lr_decay": "layer_decay", "gradual_unfreezing": "unfreeze",
-    "dtype": "precision", "random_state": "seed", "ema": "average", "initialisation": "init",
+    "dtype": "precision", "random_state": "seed", "ema": "average", "swa": "average",
+    "swa_start": "average_from", "initialisation": "init",
 }  # fmt: skip
 """What other libraries call a key of a recipe."""
 

@@ -58,7 +58,14 @@ class Recipe(BaseModel):
             no dropout), "train" leaves it in training mode as torch does.
         clip_norm: Largest global gradient norm, in (0, inf); None clips nothing.
         clip_value: Largest gradient entry, in (0, inf); None clips nothing.
-        average: "ema" keeps an exponential average of the weights and hands it out as the model.
+        average: The average of the weights that is judged and handed out: "ema" (exponential), "polyak"
+            (plain mean of every step's), "swa" (plain mean of every epoch's in the last quarter); None for
+            the last weights. With batch norm, each evaluation costs one more pass over the training data.
+        average_from: Share of the run after which the average begins, in [0, 1); 0.75 for "swa", else 0.
+        average_every: Steps from one set of weights in the average to the next, in [1, inf); an epoch for
+            "swa" (the length of the cycle, where the rate is cyclic), else 1.
+        average_decay: Decay of "ema" once it is warm, in [0, 1): a window of 1 / (1 - average_decay) steps;
+            0.999 if left out.
         init: Name of an initialisation for the whole model, or a table of its name and settings:
             ``{"name": "normal", "std": 0.01}``. Each setting is a key of its own, ``init.std``; every one has
             ``init.scale``, a factor on what it draws. None keeps the model's own.
@@ -91,7 +98,10 @@ class Recipe(BaseModel):
     frozen: Literal["eval", "train"] = "eval"
     clip_norm: float | None = Field(None, gt=0, allow_inf_nan=False)
     clip_value: float | None = Field(None, gt=0, allow_inf_nan=False)
-    average: Literal["ema"] | None = None
+    average: Literal["ema", "polyak", "swa"] | None = None
+    average_from: float | None = Field(None, ge=0, lt=1)
+    average_every: int | None = Field(None, ge=1)
+    average_decay: float | None = Field(None, ge=0, lt=1)
     init: str | dict[str, Any] | None = None
     patience: int | None = Field(None, ge=1)
     precision: Literal["auto", "float32", "float64", "bfloat16"] = "auto"
@@ -311,6 +321,9 @@ class Recipe(BaseModel):
                 "clip_norm",
                 "clip_value",
                 "average",
+                "average_from",
+                "average_every",
+                "average_decay",
                 "init",
                 "patience",
             )

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from downslope.schedules.constant import constant
 from downslope.schedules.cosine import cosine
+from downslope.schedules.cyclic import cyclic
 from downslope.schedules.exponential import exponential
 from downslope.schedules.inverse_sqrt import inverse_sqrt
 from downslope.schedules.join import join
@@ -24,6 +25,7 @@ __all__ = [
     "Schedule",
     "constant",
     "cosine",
+    "cyclic",
     "exponential",
     "inverse_sqrt",
     "join",

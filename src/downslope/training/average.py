@@ -1,29 +1,180 @@
-"""The exponential average of the weights over a run (Polyak and Juditsky 1992, in its EMA form)."""
+"""Averages of the weights over a run: exponential, or the plain mean of every step or of every epoch's end.
+
+The averaged model is what is validated and handed out. Batch norm's running statistics belong to weights that
+were never trained, so they are measured anew on the training data before that (`refresh`).
+"""
 
 from __future__ import annotations
 
+import functools
+import logging
+import math
+from collections.abc import Callable, Iterable
 from typing import Any, cast
 
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm  # pyright: ignore[reportPrivateUsage]
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from downslope.core import batches
+from downslope.core.batches import Split
+from downslope.core.errors import RecipeError
+from downslope.core.recipe import Recipe
+from downslope.schedules.cyclic import CYCLES
+from downslope.training.evaluate import evaluating
+
+_log = logging.getLogger("downslope")
+
+FROM = {"ema": 0.0, "polyak": 0.0, "swa": 0.75}
+"""Share of the run after which each average begins; Izmailov et al. 2018 train for 75 % before."""
+
 DECAY = 0.999
-"""Decay of the average once it is warm; a window of 1000 steps."""
+"""Decay of "ema" once it is warm, where the recipe gives none; a window of 1000 steps."""
+
+FEWEST = 2
+"""Ends of epochs in the averaged share from which "swa" takes one model an epoch; else every step's."""
 
 
-def decay_at(count: int) -> float:
-    """Decay after `count` averaged steps: ``min(DECAY, (1 + count) / (10 + count))``.
+def decay_at(count: int, decay: float) -> float:
+    """Decay after `count` averaged steps: ``min(decay, (1 + count) / (10 + count))``.
 
     A constant decay would leave a short run's average at its first weights; this is the warm-up of
     TensorFlow's ExponentialMovingAverage (``num_updates``).
     """
-    return min(DECAY, (1 + count) / (10 + count))
+    return min(decay, (1 + count) / (10 + count))
 
 
-def averaged(model: nn.Module) -> AveragedModel:
-    """A copy of `model` that follows its weights; ``update_parameters(model)`` after every step."""
+def _mean(count: int) -> float:
+    """The decay with which an exponential average is the plain mean: `count` weights are in it already."""
+    return count / (count + 1)
 
-    def follow(mean: list[Tensor], current: list[Tensor], count: Any) -> None:
-        cast("Any", get_ema_multi_avg_fn)(decay_at(int(count)))(mean, current, count)
 
-    return AveragedModel(model, multi_avg_fn=cast("Any", follow))
+class Average:
+    """The average of a model's weights, taken up step by step.
+
+    "ema": ``m <- d m + (1 - d) w`` after every step. "polyak": ``m <- m + (w - m) / (n + 1)`` after every
+    step (Polyak and Juditsky 1992). "swa": the same, after every epoch of the last quarter (Izmailov
+    et al. 2018, algorithm 1), the weights at its beginning among them.
+
+    Args:
+        model: The model in training.
+        recipe: Its `average`, `average_from`, `average_every` and `average_decay` count.
+        total: Steps of the run; None where the data do not tell.
+        per_epoch: Steps of an epoch; None where the data do not tell.
+
+    Raises:
+        RecipeError: the average begins at a share of a run whose length nothing tells.
+    """
+
+    def __init__(self, model: nn.Module, recipe: Recipe, total: int | None, per_epoch: int | None) -> None:
+        kind = cast("str", recipe.average)
+        share = FROM[kind] if recipe.average_from is None else recipe.average_from
+        if share and total is None:
+            raise RecipeError(
+                f"average={kind!r} begins after {share:g} of the run, and the data does not tell how long an "
+                "epoch is; give steps= instead of epochs, or average_from=0"
+            )
+        begins = share * (total or 0)
+        ends = ((total or 0) - begins) / per_epoch if per_epoch else 0
+        every = per_epoch if kind == "swa" and per_epoch and ends >= FEWEST else 1
+        cyclic = kind == "swa" and recipe.schedule == "cyclic" and total is not None
+        if cyclic:
+            every = max(((total or 0) - recipe.warmup) // CYCLES, 1)
+        self.kind, self.every = kind, recipe.average_every or every
+        before = recipe.warmup if cyclic else 0
+        self.begins = before + max(math.ceil((begins - before) / self.every), 1) * self.every
+        """The first step whose weights count."""
+        decay = DECAY if recipe.average_decay is None else recipe.average_decay
+        rule = functools.partial(decay_at, decay=decay) if kind == "ema" else _mean
+
+        def follow(mean: list[Tensor], current: list[Tensor], count: Any) -> None:
+            cast("Any", get_ema_multi_avg_fn)(rule(int(count)))(mean, current, count)
+
+        self.kept = AveragedModel(model, multi_avg_fn=cast("Any", follow))
+        self._stale = False
+
+    def __str__(self) -> str:
+        often = "step" if self.every == 1 else f"{self.every} steps"
+        again = "; batch norm measured anew by a pass over the training data before each evaluation"
+        return (
+            f"{self.kind}, every {often} from step {self.begins}{again if _norms(self.kept.module) else ''}"
+        )
+
+    @property
+    def begun(self) -> bool:
+        """Whether any weights have been averaged."""
+        return int(self.kept.n_averaged) > 0
+
+    def follow(self, model: nn.Module, step: int) -> None:
+        """Take up the weights of `model` after `step`, where they count."""
+        late = step - self.begins
+        if late >= 0 and late % self.every == 0:
+            self.kept.update_parameters(model)
+            self._stale = True
+
+    def tell(self, step: int) -> None:
+        """Warn of a run that ended at `step`, before its average began."""
+        if not self.begun:
+            _log.warning(
+                "average=%r begins at step %d, and the run ended at step %d: its model is not averaged",
+                self.kind, self.begins, step,
+            )  # fmt: skip
+
+    def refresh(self, trained: nn.Module, data: Callable[[], Iterable[Any]], split: Split) -> None:
+        """Measure batch norm's statistics for the averaged weights, unless they are those already.
+
+        Args:
+            trained: The model in training; norms that it holds in eval mode keep their statistics.
+            data: One pass over the training data, batches as in training.
+            split: Of a batch.
+        """
+        if self._stale and self.begun:
+            measure_norms(self.kept.module, trained, data, split)
+        self._stale = False
+
+
+def measure_norms(
+    model: nn.Module, trained: nn.Module, data: Callable[[], Iterable[Any]], split: Split
+) -> None:
+    """Batch norm's running mean and variance as plain means over the batches of `data`.
+
+    Equivalent to `torch.optim.swa_utils.update_bn`, but everything else is in eval mode, as it will be when
+    the statistics are used (with dropout on, they would be those of other activations: Li et al. 2019), and a
+    last batch smaller than the first, whose statistics would count as a whole one's, is left out.
+
+    Args:
+        model: Its batch norms' buffers are written.
+        trained: A model of the same structure; its norms in eval mode are frozen, and are left alone.
+        data: One pass over the training data.
+        split: Of a batch.
+    """
+    training = {name: each.training for name, each in trained.named_modules()}
+    norms = [each for name, each in _norms(model).items() if training[name]]
+    if not norms:
+        return
+    momenta = [norm.momentum for norm in norms]
+    size = 0
+    try:
+        with evaluating(model):
+            for norm in norms:
+                norm.reset_running_stats()
+                norm.momentum = None  # a plain mean
+                norm.train()
+            for batch in data():
+                count = len(batches.tensors(batch)[0])
+                size = size or count
+                if count == size:
+                    args, kwargs, _ = split(batch)
+                    model(*args, **kwargs)
+    finally:
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
+
+
+def _norms(model: nn.Module) -> dict[str, Any]:
+    """Name to batch norm, of those that keep running statistics."""
+    return {
+        name: each
+        for name, each in model.named_modules()
+        if isinstance(each, _BatchNorm) and each.running_mean is not None
+    }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import math
 import time
@@ -16,7 +17,7 @@ from downslope.core.recipe import Recipe
 from downslope.core.sources import Memory, Source
 from downslope.core.weights import copied, save_tensors
 from downslope.training import keeping
-from downslope.training.average import averaged
+from downslope.training.average import Average
 from downslope.training.band import Watch
 from downslope.training.checkpoint import RESUMED_BEST, SaveTimes
 from downslope.training.choices import ProbeTimes
@@ -31,7 +32,7 @@ from downslope.training.state import OnProbe, StepState
 from downslope.training.step import Step
 from downslope.training.stochastic import StepRandomness
 from downslope.training.stopping import Watchman, stoppable
-from downslope.training.streams import STREAMED_EPOCH, endless, tell_open
+from downslope.training.streams import MOST_STREAMED, STREAMED_EPOCH, endless, tell_open
 
 _log = logging.getLogger("downslope")
 
@@ -78,7 +79,11 @@ class Loop:
         self.total = total_steps(recipe, train, batch_size)
         self.rates = Rates(recipe, state.optimizer, self.total)
         self.watchman = Watchman(state.problem, recipe.patience)
-        self.averaged = averaged(state.model) if recipe.average else None
+        self.average = (
+            None if recipe.average is None else Average(state.model, recipe, self.total, self.per_epoch)
+        )
+        if self.average is not None:
+            state.run.choices["average"] = str(self.average)
         self.take = Step(state)
         self.depths = Depths(recipe, state.model, state.depths)
         self.watch = Watch(state) if recipe.precision == "auto" and self.take.bfloat16 else None
@@ -125,6 +130,9 @@ class Loop:
         if run.status != "diverged" and (module := name_weight(state.model)) is not None:
             self._broken(state.step, {"what": "weight", "module": module})
         measured = run.status == "diverged" or run.history.last("valid_step") == state.step
+        if self.average is not None:
+            self.average.tell(state.step)
+        self.refresh()
         if run.status == "interrupted" and not measured:
             self.save()  # what resumes knows nothing of this measurement, which no uninterrupted run makes
             best = self.best
@@ -214,8 +222,8 @@ class Loop:
             self.observer.weights()
         take.clip()
         take.move(batch)
-        if self.averaged is not None:
-            self.averaged.update_parameters(state.model)
+        if self.average is not None:
+            self.average.follow(state.model, step)
         state.step = step
         row: dict[str, Tensor | float] = {"train_loss": value, "lr": self.rates.leading}
         for name, term in loss.terms.items():
@@ -273,8 +281,22 @@ class Loop:
 
     @property
     def judged(self) -> nn.Module:
-        """The model that is validated and handed out: the averaged one where the recipe averages."""
-        return self.averaged.module if self.averaged is not None else self.state.model
+        """The model that is validated and handed out: the averaged one once the recipe averages."""
+        return (
+            self.average.kept.module if self.average is not None and self.average.begun else self.state.model
+        )
+
+    def refresh(self) -> None:
+        """Batch norm's statistics for the averaged weights, where they are not those of the last step."""
+        state = self.state
+        if self.average is not None:
+            self.average.refresh(state.model, self._once, state.objective.split)
+
+    def _once(self) -> Iterator[Any]:
+        """One pass over the training data as they are, on the device, always in the same order."""
+        stream = self.train.epoch(self.batch_size, self.state.recipe.seed, 0)
+        for batch in itertools.islice(stream, None if self.per_epoch else MOST_STREAMED):
+            yield batches.to(batch, self.state.device, self.dtype)
 
     def evaluation(self, source: Source, *, errors: bool = False) -> Evaluation:
         """`judged` on a part of the data; with standard errors where they are asked for."""
@@ -294,6 +316,7 @@ class Loop:
         source = self.valid or (self.train if problem.goal is not None else None)
         if source is None:
             return
+        self.refresh()
         found = self.evaluation(source)
         measure = found.loss if found.metric is None else found.metric
         if source is self.valid:
@@ -330,6 +353,7 @@ class Loop:
         if folder is None:
             return
         begun = time.monotonic()
+        self.refresh()
         self.recorder.flush()
         self.recorder.guarded(lambda: keeping.write(self, folder, self._models()), again=True)
         self.saves.saved(time.monotonic() - begun)
@@ -339,6 +363,7 @@ class Loop:
         if (beside := learnt(self.state.objective.function)) is not None:
             models["objective"] = beside
         return models if self.averaged is None else models | {"average": self.averaged}
+        return models if self.average is None else models | {"average": self.average.kept}
 
     def _resume(self) -> None:
         if self.recorder.folder is not None:
