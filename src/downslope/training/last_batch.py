@@ -1,4 +1,4 @@
-"""A last batch of one example, of which batch norm has no variance: told, and avoided, before the first step."""
+"""A last batch of one example, of which batch norm has no variance: told and avoided beforehand."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ def batch_size_for(state: StepState, train: Source, batch_size: int) -> int:
         if train.loader.drop_last or train.steps(batch_size) != -(-size // batch_size):
             return batch_size
         raise DataError(
-            f"the DataLoader's {size} examples in batches of {batch_size} leave a last batch of one, of which batch "
-            "norm has no variance: DataLoader(..., drop_last=True), or another batch_size"
+            f"the DataLoader's {size} examples in batches of {batch_size} leave a last batch of one, of "
+            "which batch norm has no variance: DataLoader(..., drop_last=True), or another batch_size"
         )
     near = itertools.chain(range(batch_size - 1, 1, -1), range(batch_size + 1, size + 1))
     taken = next((each for each in near if size % each != 1), batch_size)
     _log.warning(
-        "batch_size %d leaves a last batch of one of the %d examples, of which batch norm has no variance: %d is "
-        "taken", batch_size, size, taken,
+        "batch_size %d leaves a last batch of one of the %d examples, of which batch norm has no variance: "
+        "%d is taken", batch_size, size, taken,
     )  # fmt: skip
     return taken
 

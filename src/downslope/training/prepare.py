@@ -24,6 +24,7 @@ from downslope.training.depth import depths_of
 from downslope.training.evaluate import check_ending
 from downslope.training.facts.at_start import Nodes, nodes
 from downslope.training.hints import hint
+from downslope.training.last_batch import batch_size_for
 from downslope.training.optimizer import build_optimizer
 from downslope.training.probes import Observer
 from downslope.training.state import StepState
@@ -69,6 +70,7 @@ def prepare(
     )  # fmt: skip
     state.batch = cut(_first_batch(state, train, batch_size, dtype), recipe.accumulate)[0]
     first = _try(state, observer)
+    batch_size = run.choices["batch_size"] = batch_size_for(state, train, batch_size)
     state.augment = augmenter(state, first[0])
     if valid is None:  # else a first evaluation tells
         check_ending(problem, model, state.batch, train)
