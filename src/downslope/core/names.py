@@ -57,6 +57,7 @@ TABLE: dict[Kind, dict[str, str]] = {
         "auto": "downslope.init:auto",
         "lsuv": "downslope.init:lsuv",
         "fixup": "downslope.init:fixup",
+        "mup": "downslope.init:mup",
     },
     "objective": {
         "squared_error": f"{_OBJECTIVES}:squared_error",

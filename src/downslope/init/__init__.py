@@ -10,6 +10,8 @@ from downslope.init.he import he, he_uniform
 from downslope.init.initialise import initialise
 from downslope.init.lecun import lecun, lecun_uniform
 from downslope.init.lsuv import lsuv
+from downslope.init.measure import Measured, measure
+from downslope.init.mup import mup, mup_recipe
 from downslope.init.normal import normal
 from downslope.init.orthogonal import orthogonal
 from downslope.init.start import start
@@ -19,6 +21,7 @@ from downslope.init.xavier import xavier, xavier_uniform
 from downslope.init.zeros import zeros
 
 __all__ = [
+    "Measured",
     "auto",
     "branches",
     "check",
@@ -30,6 +33,9 @@ __all__ = [
     "lecun",
     "lecun_uniform",
     "lsuv",
+    "measure",
+    "mup",
+    "mup_recipe",
     "normal",
     "orthogonal",
     "settings_of",

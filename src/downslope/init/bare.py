@@ -42,8 +42,13 @@ def bare_matrices(model: nn.Module) -> Iterator[tuple[str, Parameter]]:
             if id(parameter) in seen or not parameter.requires_grad or is_lazy(parameter):
                 continue
             seen.add(id(parameter))
-            if _maps(parameter) and not _MEANT.search(name.lower()) and not _chosen(parameter):
+            if _maps(parameter) and not is_table(name) and not _chosen(parameter):
                 yield name, parameter
+
+
+def is_table(name: str) -> bool:
+    """Whether a parameter is, by its name, a table of vectors that are looked up or added, or a scale."""
+    return _MEANT.search(name.lower()) is not None
 
 
 def blocks(weight: Tensor) -> list[Tensor]:

@@ -104,6 +104,14 @@ def chosen(init: str | Mapping[str, Any] | Rule) -> Rule:
     return rule if scale == 1.0 else functools.partial(_scaled, rule, scale)
 
 
+def asks_what_follows(rule: Rule) -> bool:
+    """Whether a rule is to be told of the activation that reads the weight, as `auto` is."""
+    try:
+        return "follows" in inspect.signature(inner(rule)).parameters
+    except (TypeError, ValueError):
+        return False
+
+
 def inner(rule: Rule) -> Any:
     """The function inside of what `chosen` gave, without settings and scale."""
     while isinstance(rule, functools.partial):

@@ -13,9 +13,9 @@ from torch.nn import Parameter
 from torch.nn.parameter import is_lazy
 
 from downslope.core.errors import ModelError
-from downslope.init.auto import auto, followers
+from downslope.init.auto import followers
 from downslope.init.bare import bare_matrices, blocks
-from downslope.init.chosen import chosen, inner, is_whole
+from downslope.init.chosen import asks_what_follows, chosen, inner, is_whole
 from downslope.init.constant import constant
 from downslope.init.roles import Held, Init, roles, turned
 from downslope.init.trace import Batch, Trace, trace
@@ -68,7 +68,7 @@ def initialise(
             raise ModelError(f"init {init!r} works on a whole model, not on {', '.join(modules)} alone")
         return cast("Callable[..., list[str]]", rule)(model, generator, batch=batch)
     wanted = _below(model, modules)
-    if inner(rule) is auto:
+    if asks_what_follows(rule):
         done = _drawn(wanted, rule, seen(model, batch), generator)
     else:
         done = _drawn(wanted, rule, None, generator)

@@ -41,12 +41,9 @@ def start(
     Raises:
         InputError: what `initialise` raises.
     """
-    if not isinstance(init, str) and init["name"] == "mup":
-        base: Any = init.get("base")
-        init = {
-            **init,
-            "base": problem.edit(**{f"model.{k}": v for k, v in base.items()}).build() if base else None,
-        }
+    if not isinstance(init, str) and isinstance(init.get("base"), Mapping):
+        arguments = {f"model.{key}": value for key, value in init["base"].items()}
+        init = {**init, "base": problem.edit(**arguments).build(weights=False)}
     initialise(
         unwrap(model) if modules else model,
         init,
