@@ -14,6 +14,7 @@ from downslope.init.measure import Measured, measure
 from downslope.init.mup import mup, mup_recipe
 from downslope.init.normal import normal
 from downslope.init.orthogonal import orthogonal
+from downslope.init.remarks import remark
 from downslope.init.start import start
 from downslope.init.truncated_normal import truncated_normal
 from downslope.init.uniform import uniform
@@ -38,6 +39,7 @@ __all__ = [
     "mup_recipe",
     "normal",
     "orthogonal",
+    "remark",
     "settings_of",
     "start",
     "truncated_normal",

@@ -35,7 +35,7 @@ PLAIN = frozenset({"sgd", "gd", "momentum", "nesterov"})
 
 
 def _check(*, base: Any, scale: float) -> None:
-    if not isinstance(base, (Mapping, nn.Module)) or (not base and isinstance(base, Mapping)):
+    if not (isinstance(base, nn.Module) or (isinstance(base, Mapping) and len(base))):  # pyright: ignore
         raise ModelError(
             f"mup: base={base!r}: must say the arguments of the base model, such as {{'width': 64}}: "
             "the width at which the learning rate was found"

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 from typing import Any, Literal
 
+from downslope.core import batches
 from downslope.core.asked import check_asked
 from downslope.core.errors import DataError, InputError, RunFolderError
 from downslope.core.problem import Problem
@@ -18,6 +19,7 @@ from downslope.core.run import Run, load_run
 from downslope.core.sources import Memory
 from downslope.core.weights import copied
 from downslope.data.gaps import gaps
+from downslope.init import remark
 from downslope.training import choices, ways
 from downslope.training.checkpoint import check_resume, check_same, is_kept
 from downslope.training.depth import told as told_depth
@@ -28,7 +30,7 @@ from downslope.training.loop import Loop, total_steps
 from downslope.training.prepare import prepare, probe_price
 from downslope.training.recorder import Recorder, new_folder
 from downslope.training.spread import known_errors, penalties
-from downslope.training.state import OnProbe
+from downslope.training.state import OnProbe, StepState
 
 _log = logging.getLogger("downslope")
 
@@ -105,6 +107,8 @@ def _fit(
     observe = run.choices.setdefault("observe", observe)
     resumed = resume and run.folder is not None and is_kept(run.folder)
     state, train, valid, batch_size, observer, first = prepare(run, problem, recipe, resumed=resumed)
+    if progress and not resumed:
+        _remark(state)
     if progress and "weights" in run.facts:
         sys.stderr.write(f"fit: {run.facts['weights']['line']}\n")
     if observe > 0 and run.folder is not None and not resume:  # else the problem, or the folder, is at hand
@@ -152,6 +156,14 @@ def _fit(
         raise
     recorder.close()
     return run
+
+
+def _remark(state: StepState) -> None:
+    """Say what is to be said of the start, if anything is."""
+    args, kwargs, target = state.problem.splitter(state.batch)
+    said = remark(state.model, state.recipe.init, batches.Parts(args, kwargs, target))
+    if said is not None:
+        _log.warning("%s", said)
 
 
 def resume(folder: str | Path, problem: Problem | None = None, *, progress: bool = True) -> Run:
