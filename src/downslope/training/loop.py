@@ -362,7 +362,6 @@ class Loop:
         models: dict[str, nn.Module] = {"model": self.state.model}
         if (beside := learnt(self.state.objective.function)) is not None:
             models["objective"] = beside
-        return models if self.averaged is None else models | {"average": self.averaged}
         return models if self.average is None else models | {"average": self.average.kept}
 
     def _resume(self) -> None:
