@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from downslope._version import __version__
 
 if TYPE_CHECKING:
-    from downslope import augment, data, init, models, objectives, optim, schedules
+    from downslope import augment, constraints, data, init, models, objectives, optim, schedules
     from downslope.core import edits
     from downslope.core.finding import Finding
     from downslope.core.problem import Problem
@@ -41,6 +41,7 @@ __all__ = [
     "Run",
     "__version__",
     "augment",
+    "constraints",
     "data",
     "diagnose",
     "edits",
@@ -68,6 +69,7 @@ _HOME = {
     "Recipe": "downslope.core.recipe:Recipe",
     "Run": "downslope.core.run:Run",
     "augment": "downslope.augment",
+    "constraints": "downslope.constraints",
     "data": "downslope.data",
     "diagnose": "downslope.diagnosis.diagnose:diagnose",
     "edits": "downslope.core.edits",

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from downslope.core.problem import Problem
     from downslope.core.recipe import Recipe
 
-_PROBLEM_KEYS = ("objective", "metric", "metric_goal", "goal", "maximize", "weights", "augment")
+_PROBLEM_KEYS = ("objective", "metric", "metric_goal", "goal", "maximize", "weights", "augment", "constraint")
 
 
 @dataclass(frozen=True, kw_only=True)

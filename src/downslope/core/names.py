@@ -15,11 +15,14 @@ from typing import Any, Literal
 
 from downslope.core.errors import UnknownNameError
 
-Kind = Literal["optimizer", "schedule", "init", "objective", "metric", "model", "data", "augment"]
+Kind = Literal[
+    "optimizer", "schedule", "init", "objective", "metric", "model", "data", "augment", "constraint"
+]
 
 _OPTIM = "downslope.optim"
 _OBJECTIVES = "downslope.objectives"
 _AUGMENT = "downslope.augment"
+_CONSTRAINTS = "downslope.constraints"
 _METRICS = "downslope.objectives.metrics"
 
 TABLE: dict[Kind, dict[str, str]] = {
@@ -115,6 +118,14 @@ TABLE: dict[Kind, dict[str, str]] = {
         "a9a": "downslope.data:a9a",
         "airfoil": "downslope.data:airfoil",
     },
+    "constraint": {
+        "box": f"{_CONSTRAINTS}:box",
+        "non_negative": f"{_CONSTRAINTS}:non_negative",
+        "l2_ball": f"{_CONSTRAINTS}:l2_ball",
+        "max_norm": f"{_CONSTRAINTS}:max_norm",
+        "simplex": f"{_CONSTRAINTS}:simplex",
+        "orthogonal": f"{_CONSTRAINTS}:orthogonal",
+    },
     "augment": {
         "chain": f"{_AUGMENT}:Chain",
         "flip": f"{_AUGMENT}:Flip",
@@ -173,6 +184,13 @@ ALIASES: dict[Kind, dict[str, str]] = {
         "3c3d": "cnn_3c3d",
     },
     "data": {"fmnist": "fashion_mnist", "shakespeare": "tinyshakespeare", "cifar_10": "cifar10"},
+    "constraint": {
+        "nonneg": "non_negative",
+        "nonnegative": "non_negative",
+        "positive": "non_negative",
+        "ball": "l2_ball",
+        "stiefel": "orthogonal",
+    },
     "augment": {
         "color": "colour",
         "color_jitter": "colour",

@@ -7,7 +7,7 @@ import functools
 import inspect
 import logging
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, cast
@@ -22,7 +22,7 @@ from downslope.core.errors import DataError, DownslopeError, InputError, ModelEr
 from downslope.core.pretrained import Weights, as_weights
 from downslope.core.sources import Source, as_source, read_path
 from downslope.core.starts import Init
-from downslope.core.stated import augmentation_of, goal_of, reference, split_by
+from downslope.core.stated import bring_inside, goal_of, in_words, reference, split_by
 
 if TYPE_CHECKING:
     from downslope.core.edits import Edit
@@ -51,7 +51,9 @@ class Problem:
         goal: The level of the metric that is good enough; reaching it stops a run.
         metric_goal: "max" or "min"; left out, a named metric knows, and one's own is "max".
         maximize: Whether the objective is to be maximised.
-        constraint: Called with the model after every step, to bring it back into the allowed set.
+        constraint: The set in which weights have to stay: a name ("non_negative"), a text ("box(0, 1) &
+            l2_ball(2)"), a set of ``ds.constraints``, or a function of the model. The start is in it, and
+            every step ends in it.
         augment: Changes of a training batch that leave the label as it is, or change it alike: a name
             ("flip"), a text or list of such ("flip, rotate(10)"), an augmentation of ``ds.augment``, a
             transform of kornia or torchvision, or ``batch -> batch``. Called on the device for every training
@@ -76,7 +78,7 @@ class Problem:
     goal: float | None = None
     metric_goal: Direction | None = None
     maximize: bool = False
-    constraint: Callable[[nn.Module], None] | None = None
+    constraint: Any = None
     augment: Any = None
     split: Split | None = None
     arguments: Mapping[str, Any] = field(default_factory=dict[str, Any])
@@ -127,6 +129,8 @@ class Problem:
         put(self, "weights", as_weights(self.weights))
         if self.augment is not None:
             put(self, "augment", names.load("downslope.augment:read")(self.augment))
+        if self.constraint is not None:
+            put(self, "constraint", names.load("downslope.constraints:read")(self.constraint))
         self._check_kinds()
         self._check_target()
         if not isinstance(self.model, (str, nn.Module)) and not callable(self.model):
@@ -159,10 +163,6 @@ class Problem:
         maximize: Any = self.maximize
         if not isinstance(maximize, bool):
             raise InputError(f"maximize={maximize!r}: must be True or False (maximise the objective)")
-        if self.constraint is not None and not callable(self.constraint):
-            raise InputError(
-                f"constraint={self.constraint!r}: must be a function of the model, called after every step"
-            )
         if self.split is not None and not callable(self.split):
             raise InputError(f"split={self.split!r}: must be a function batch -> (args, kwargs, target)")
         arguments: Any = self.arguments
@@ -250,6 +250,8 @@ class Problem:
                 cast("Weights", self.weights).fill(model)
             for edit in self.edits:
                 edit.start(model, self)
+            if self.constraint is not None:
+                bring_inside(model, self.constraint)
         return model.train()
 
     def _made(self) -> nn.Module:
@@ -348,7 +350,8 @@ class Problem:
             "metric_goal": self.direction,
             "maximize": self.maximize,
             "goal": self.goal,
-            "augment": augmentation_of(self.augment),
+            "augment": in_words(self.augment),
+            "constraint": in_words(self.constraint),
             "train": self.train_source.size,
             "valid": None if self.valid_source is None else self.valid_source.size,
             "edits": [edit.to_dict() for edit in self.edits],

@@ -172,12 +172,14 @@ def _as_described(problem: Problem, described: Mapping[str, Any]) -> Problem:
                     f"the {key} of this run was code ({found}), which no file holds: give problem="
                 )
             changes[key] = found
-    if (found := described.get("augment", own["augment"])) != own["augment"]:
+    for key, package in (("augment", "augment"), ("constraint", "constraints")):
+        if (found := described.get(key, own[key])) == own[key]:
+            continue
         try:
-            changes["augment"] = found if found is None else names.load("downslope.augment:read")(found)
+            changes[key] = found if found is None else names.load(f"downslope.{package}:read")(found)
         except InputError:
             raise ModelError(
-                f"the augmentation of this run was code ({found}), which no file holds: give problem="
+                f"the {key} of this run was code ({found}), which no file holds: give problem="
             ) from None
     for key in ("goal", "maximize", "metric_goal"):
         if described.get(key, own[key]) != own[key]:

@@ -7,10 +7,11 @@ import re
 from collections.abc import Mapping
 from typing import Any, cast
 
+import torch
 from torch import nn
 
 from downslope.core.batches import Split
-from downslope.core.errors import InputError, told
+from downslope.core.errors import DownslopeError, InputError, told
 
 
 def goal_of(value: Any, metric: Any) -> float:
@@ -80,8 +81,23 @@ def reference(thing: Any) -> str | None:
     return re.sub(r" at 0x[0-9a-fA-F]+", "", repr(thing))  # an address says nothing, and changes
 
 
-def augmentation_of(given: Any) -> str | None:
-    """The text that says an augmentation in a file; of anybody's code its name, or what it prints."""
+def bring_inside(model: nn.Module, constraint: Any) -> None:
+    """Let a fresh model start inside the set of `constraint`.
+
+    Raises:
+        InputError: it fails.
+    """
+    try:
+        with torch.no_grad():
+            getattr(constraint, "prepare", constraint)(model)
+    except DownslopeError:
+        raise
+    except Exception as error:
+        raise InputError(f"the constraint failed on the model at its start: {told(error)}") from error
+
+
+def in_words(given: Any) -> str | None:
+    """The text that says an augmentation or a constraint in a file; of anybody's code its name or repr."""
     if given is None or type(given).__module__.startswith("downslope."):
         return None if given is None else str(given)
     return reference(given)

@@ -12,7 +12,7 @@ from downslope.augment.foreign import separate
 from downslope.core import batches, randomness
 from downslope.core.errors import DownslopeError, InputError, told
 from downslope.core.loss import Loss
-from downslope.core.stated import augmentation_of
+from downslope.core.stated import in_words
 from downslope.objectives.meaning import meaning
 from downslope.training.evaluate import evaluating
 from downslope.training.state import StepState
@@ -53,13 +53,10 @@ class Augmenter:
             except Exception as error:
                 shapes = [tuple(each.shape) for each in batches.tensors(batch)]
                 raise InputError(
-                    f"augment {augmentation_of(self.augment)} failed on a batch of shapes {shapes}: "
-                    f"{told(error)}"
+                    f"augment {in_words(self.augment)} failed on a batch of shapes {shapes}: {told(error)}"
                 ) from error
         if made is None:
-            raise InputError(
-                f"augment {augmentation_of(self.augment)} gave None: it must return the changed batch"
-            )
+            raise InputError(f"augment {in_words(self.augment)} gave None: it must return the changed batch")
         return made
 
 
@@ -104,7 +101,7 @@ def _labels(state: StepState) -> str:
         if known.target is None
         else "takes no mixture of two targets: 'cross_entropy' does, and so do losses of numbers"
     )
-    raise InputError(f"augment {augmentation_of(state.problem.augment)}: the objective {known.name} {why}")
+    raise InputError(f"augment {in_words(state.problem.augment)}: the objective {known.name} {why}")
 
 
 def _classes(loss: Loss) -> int:
@@ -130,11 +127,11 @@ def _try(state: StepState, batch: Any) -> None:
         with evaluating(state.model):
             state.objective(state.model, batch)
     except DownslopeError as error:
-        raise InputError(f"augment {augmentation_of(state.problem.augment)}: then {error}") from error
+        raise InputError(f"augment {in_words(state.problem.augment)}: then {error}") from error
     except Exception as error:
         shapes = [tuple(each.shape) for each in batches.tensors(batch)]
         raise InputError(
-            f"augment {augmentation_of(state.problem.augment)} makes a batch of shapes {shapes}, which model "
+            f"augment {in_words(state.problem.augment)} makes a batch of shapes {shapes}, which model "
             f"and objective {state.objective.label} do not take: {told(error)}"
         ) from error
 

@@ -171,10 +171,10 @@ def check_same(former: Run, recipe: Recipe, described: Mapping[str, Any]) -> Non
         for key in keys
         if there and not isinstance(there.get(key), Lost) and plain(there.get(key)) != plain(here[key])
     ]
-    for key in ("objective", "metric", "train", "valid", "augment"):
+    for key in ("objective", "metric", "train", "valid", "augment", "constraint"):
         old, new = former.described.get(key), plain(described.get(key))
         code = is_code(old) or is_code(new)
-        named = key == "augment" or not code  # of an augmentation the text tells all that there is
+        named = key in ("augment", "constraint") or not code  # of these the text tells all there is
         if key in former.described and named and old != new:
             old, new = (without_module(str(each)) for each in (old, new))
             differs.append(f"{key} {old} there and {new} here")

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from scipy.optimize import minimize
+from scipy.optimize import lsq_linear, minimize, nnls
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits, load_svmlight_file
 from sklearn.linear_model import LogisticRegression, Ridge
 from torch import nn
@@ -480,3 +480,38 @@ def test_a_gap_in_the_data_is_refused() -> None:
     x[3, 2] = np.nan
     with pytest.raises(DataError, match="NaN"):
         ds.solve(problem(x, y))
+
+
+# -- inside a box ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("l2", [0.0, 0.3])
+def test_non_negative_least_squares_are_scipys(l2: float) -> None:
+    x, y = made(k=2)
+    y = y - 30 * x[:, :1]
+    model = nn.Linear(5, 2, bias=False)
+    found = ds.solve(problem(x, y, model, constraint="non_negative"), l2=l2)
+    big = np.vstack([x, np.sqrt(l2 * y.size / 2) * np.eye(5)])
+    for j in range(2):
+        peer, _ = nnls(big, np.append(y[:, j], np.zeros(5)))
+        np.testing.assert_allclose(found.weights["weight"][j], peer, atol=1e-10)
+    assert found.certificate.gradient_norm < 1e-11
+    assert found.certificate.gap < 1e-12
+    assert "lie on a bound of non_negative" in found.notes[0]
+
+
+def test_bounds_on_weights_leave_the_bias_free() -> None:
+    x, y = made()
+    found = ds.solve(problem(x, y, constraint="box(-0.5, 0.5)"))
+    ones = np.column_stack([x, np.ones(len(x))])
+    free = np.full(6, np.inf)
+    free[:5] = 0.5
+    peer = lsq_linear(ones, y[:, 0], (-free, free), tol=1e-15)
+    np.testing.assert_allclose(weights(found)[0][0], peer.x[:5], atol=1e-10)
+    assert found.objective == pytest.approx(2 * peer.cost / len(x), rel=1e-12)
+
+
+@pytest.mark.parametrize("constraint", ["l2_ball", "orthogonal", lambda model: None])
+def test_other_sets_are_left_to_fit(constraint: Any) -> None:
+    with pytest.raises(InputError, match="use fit, which ends every step inside"):
+        ds.solve(problem(*made(), constraint=constraint))

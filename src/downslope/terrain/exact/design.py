@@ -139,6 +139,15 @@ class Design:
         for batch in self.batches():
             yield self._block(batch)[0]
 
+    def rows_with_targets(self) -> Iterator[Tensor]:
+        """A beside what it should give, ``Z - offset``, one row an equation."""
+        for block in self.blocks():
+            if self.layer is not None:
+                yield torch.cat([block.rows, block.target], 1)
+            else:
+                rest = block.target if block.offset is None else block.target - block.offset
+                yield torch.cat([block.rows.flatten(0, 1), rest.reshape(-1, 1)], 1)
+
     @property
     def kept(self) -> bool:
         """Whether all of A is in memory."""

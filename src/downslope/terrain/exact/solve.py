@@ -15,6 +15,7 @@ from downslope.core.problem import Problem, reference
 from downslope.terrain.exact import bounds, notes
 from downslope.terrain.exact.affine import Kind as Shape
 from downslope.terrain.exact.affine import kind_of
+from downslope.terrain.exact.bounded import bounded
 from downslope.terrain.exact.checked import measured
 from downslope.terrain.exact.design import Design
 from downslope.terrain.exact.linalg import length, svd
@@ -32,7 +33,8 @@ def solve(problem: Problem, l2: float = 0.0) -> Solution:
 
     Least squares by QR of the data and the SVD of its triangle, never by the normal equations; Huber's error,
     logistic and softmax regression by Newton's method. The model may be any module that is affine in what it
-    trains: a linear layer, one on frozen features, a convolution alone; not two layers in a row.
+    trains: a linear layer, one on frozen features, a convolution alone; not two layers in a row. A box as the
+    constraint is taken for least squares.
 
     Args:
         problem: Model, objective and training data; a loader is streamed.
@@ -54,9 +56,8 @@ def solve(problem: Problem, l2: float = 0.0) -> Solution:
             f"l2={strength!r}: must lie in [0, inf), it is the strength of the penalty l2/2 |w|^2"
         )
     loss, shape = recognise(problem)
-    if problem.constraint is not None:
-        raise InputError("constraint: solve takes none; fit ends every step inside its set")
-    return solved(Design(problem, loss, shape.layer), float(l2))
+    design = Design(problem, loss, shape.layer)
+    return solved(design, float(l2)) if problem.constraint is None else bounded(design, float(l2))
 
 
 def recognise(problem: Problem) -> tuple[ConvexLoss, Shape]:
@@ -87,7 +88,7 @@ def solved(design: Design, l2: float) -> Solution:
 
 
 def _least_squares(design: Design, l2: float) -> Solution:
-    both = triangle(_with_targets(design))
+    both = triangle(design.rows_with_targets())
     p = design.columns
     r, right = both[:, :p], both[:, p:]
     scale = 2 * design.loss.scale / design.total
@@ -108,19 +109,10 @@ def _least_squares(design: Design, l2: float) -> Solution:
     return _told(design, l2, found, r, ends, kind, certificate, method)
 
 
-def _with_targets(design: Design) -> Any:
-    for block in design.blocks():
-        if design.layer is not None:
-            yield torch.cat([block.rows, block.target], 1)
-        else:
-            rest = block.target if block.offset is None else block.target - block.offset
-            yield torch.cat([block.rows.flatten(0, 1), rest.reshape(-1, 1)], 1)
-
-
 def _cosine(design: Design, theta: Tensor) -> float:
     """Largest cosine between a column of the data and the residual of an output."""
     dots, rows, rest = 0.0 * theta, torch.zeros(design.columns), torch.zeros(theta.shape[1])
-    for made in _with_targets(design):
+    for made in design.rows_with_targets():
         a, b = made[:, : design.columns], made[:, design.columns :]
         left = b - a @ theta
         dots, rows, rest = dots + a.T @ left, rows + a.square().sum(0), rest + left.square().sum(0)
