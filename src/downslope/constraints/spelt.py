@@ -35,8 +35,8 @@ def read(given: Any) -> Any:
         raise InputError(f"constraint={given.__name__} is a class: make one, {given.__name__}()")
     if not callable(given):
         raise InputError(
-            f"constraint={given!r}: must be a name such as 'non_negative', a set of ds.constraints, or a "
-            "function of the model, called after every step"
+            f"constraint={given!r}: must be a function of the model, called after every step, a name such as "
+            "'non_negative', or a set of ds.constraints"
         )
     return given
 
