@@ -137,7 +137,7 @@ def test_a_function_that_fails_is_told_in_one_line() -> None:
     def broken(model: nn.Module) -> None:
         raise KeyError("lost")
 
-    with pytest.raises(InputError, match="the constraint failed on the model at its start: KeyError"):
+    with pytest.raises(InputError, match="the constraint failed: KeyError"):
         problem(broken).build()
 
 

@@ -133,7 +133,7 @@ def test_a_constraint_holds_after_every_step_and_in_what_is_handed_out() -> None
         regression(model=mlp, constraint=clamp), ds.Recipe(lr=0.1, epochs=2, batch_size=16),
         folder=False, progress=False,
     )  # fmt: skip
-    assert len(seen) == run.summary["steps"]
+    assert len(seen) == run.summary["steps"] + 1  # the start is inside as well
     assert max(seen) > 0.1
     assert max(float(each.detach().abs().max()) for each in run.model("last").parameters()) <= 0.1 + 1e-7
 

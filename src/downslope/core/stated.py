@@ -93,7 +93,7 @@ def bring_inside(model: nn.Module, constraint: Any) -> None:
     except DownslopeError:
         raise
     except Exception as error:
-        raise InputError(f"the constraint failed on the model at its start: {told(error)}") from error
+        raise InputError(f"the constraint failed: {told(error)}") from error
 
 
 def in_words(given: Any) -> str | None:
