@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from downslope.core.problem import Problem
     from downslope.core.recipe import Recipe
 
-_PROBLEM_KEYS = ("objective", "metric", "metric_goal", "goal", "maximize", "weights", "augment", "constraint")
+_PROBLEM_KEYS = (
+    "objective", "metric", "metric_goal", "goal", "maximize", "weights", "augment", "constraint", "missing",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,10 +144,26 @@ def changed(problem: Problem, recipe: Recipe, settings: Sequence[str]) -> tuple[
         allowed = [*fitting.keys(), *_PROBLEM_KEYS]
         if key not in allowed:
             raise RecipeError(f"--set {key}=...: no such key{did_you_mean(key, allowed)}")
+    problem = _filled(problem, of_problem.pop("missing", None))
     return (
         problem.edit(**of_problem) if of_problem else problem,
         recipe.edit(**of_recipe) if of_recipe else recipe,
     )
+
+
+def _filled(problem: Problem, missing: Any) -> Problem:
+    """The problem, inputs that are not there filled in as ``--set missing=...`` says.
+
+    Raises:
+        RecipeError: anything but "mean".
+    """
+    if missing is None:
+        return problem
+    if missing != "mean":
+        raise RecipeError(f"--set missing={missing}: must be mean, that of the feature in training")
+    from downslope.core.edits import FillInputs
+
+    return problem.edit(FillInputs())
 
 
 def _key(text: str) -> str:
@@ -164,6 +182,8 @@ def _keys(edit: Edit) -> list[str]:
     """The keys of ``--set`` that an edit changes too."""
     if edit.kind == "set-objective":
         return ["objective"]
+    if edit.kind == "fill-inputs":
+        return ["missing"]
     return [f"model.{edit.to_dict()['name']}"] if edit.kind == "set-argument" else []
 
 

@@ -6,7 +6,9 @@ from pathlib import Path
 
 from downslope.core.errors import RunFolderError
 
-_TASKS = (".py", ".csv", ".tsv", ".txt", ".data", ".npz", ".pt", ".pth")
+_TASKS = (
+    ".py", ".csv", ".tsv", ".txt", ".md", ".data", ".dat", ".parquet", ".pq", ".npz", ".pt", ".pth", ".gz",
+)  # fmt: skip
 
 
 def check_kept(folder: Path, verb: str) -> None:

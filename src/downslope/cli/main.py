@@ -10,7 +10,7 @@ import typer
 
 from downslope import __version__
 from downslope.cli import guard
-from downslope.cli.verbs import concepts, demo, diagnose, fit, repair, report, resume, solve, watch
+from downslope.cli.verbs import concepts, demo, diagnose, fit, predict, repair, report, resume, solve, watch
 
 app = typer.Typer(
     name="downslope",
@@ -32,6 +32,7 @@ app.command("repair", short_help="Diagnose, prove the remedies, keep what wins."
 app.command("solve", short_help="The exact answer, where there is one.")(solve.solve)
 app.command("watch", short_help="Diagnose a training script as it is.", context_settings=_SCRIPT)(watch.watch)
 app.command("report", short_help="Draw a kept run as one HTML file.")(report.report)
+app.command("predict", short_help="Predict new examples by a kept run.")(predict.predict)
 app.command("resume", short_help="Go on with an interrupted run.")(resume.resume)
 app.command("concepts", short_help="What optimisation is about, and where it is here.")(concepts.concepts)
 app.command("demo", short_help="See a run fail, hear why, watch the remedy work.")(demo.demo)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, cast
 
 import torch
@@ -179,22 +180,44 @@ def scale_of(values: Tensor) -> tuple[Tensor, Tensor]:
 
     (n,) one number; (n, d) per feature; (n, t, d) per feature over examples and time unless the features
     have like scales, then one number; (n, c, ...) with four or more dimensions per channel. A constant
-    feature gets the standard deviation 1.
+    feature gets the standard deviation 1. Values that are not finite do not count.
     """
-    x = values.detach().to(torch.float64)
+    x = values.detach()
     if x.dim() <= 2:
         axes = (0,)
     elif x.dim() == 3:
-        spread = x.std((0, 1), correction=0)
+        spread = _moments(x, (0, 1))[1]
         alike = bool(spread.max() <= 30 * spread[spread > 0].min()) if bool((spread > 0).any()) else True
         axes = (0, 1, 2) if alike else (0, 1)
     else:
         axes = (0, *range(2, x.dim()))
-    mean = x.mean(axes, keepdim=True).squeeze(0)
-    std = x.std(axes, correction=0, keepdim=True).squeeze(0)
+    mean, std = (each.squeeze(0) for each in _moments(x, axes))
     tiny = std <= 1e-12 * mean.abs().clamp_min(1e-300)
     dtype = values.dtype if values.is_floating_point() else torch.float32
     return mean.to(dtype), torch.where(tiny, torch.ones_like(std), std).to(dtype)
+
+
+_AT_ONCE = 2**24
+"""Values that are taken to float64 together: 128 MiB."""
+
+
+def _moments(x: Tensor, axes: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation over `axes`, in float64, these axes kept with length 1."""
+    if x.numel() <= _AT_ONCE and bool(x.sum().isfinite()):
+        wide = x.to(torch.float64)
+        return wide.mean(axes, keepdim=True), wide.std(axes, correction=0, keepdim=True)
+    pieces = torch.split(x, max(1, _AT_ONCE // max(x[:1].numel(), 1)))
+
+    def total(each: Callable[[Tensor], Tensor]) -> Tensor:
+        parts = [
+            torch.where(piece.isfinite(), each(piece.to(torch.float64)), 0.0).sum(axes, keepdim=True)
+            for piece in pieces
+        ]
+        return torch.stack(parts).sum(0)
+
+    count = total(torch.ones_like).clamp_min(1.0)
+    mean = total(lambda piece: piece) / count
+    return mean, (total(lambda piece: (piece - mean).square()) / count).sqrt()
 
 
 NARROW = 1e-11

@@ -19,6 +19,7 @@ from torch.nn.parameter import is_lazy
 from downslope.core import batches, names, randomness
 from downslope.core.batches import Split, default_split, whole_split
 from downslope.core.errors import DataError, DownslopeError, InputError, ModelError, ObjectiveError, told
+from downslope.core.plain import plain
 from downslope.core.pretrained import Weights, as_weights
 from downslope.core.sources import Source, as_source, read_path
 from downslope.core.starts import Init
@@ -203,6 +204,12 @@ class Problem:
         return cast("Source | None", self.valid)
 
     @property
+    def reading(self) -> dict[str, Any] | None:
+        """How a file becomes examples like the training ones, in plain values; None where nobody knows."""
+        found: Any = getattr(self.train, "reading", None)
+        return plain(found) if found else None
+
+    @property
     def splitter(self) -> Split:
         """``batch -> (args, kwargs, target)``."""
         if self.split is not None:
@@ -355,6 +362,7 @@ class Problem:
             "train": self.train_source.size,
             "valid": None if self.valid_source is None else self.valid_source.size,
             "edits": [edit.to_dict() for edit in self.edits],
+            **({} if self.reading is None else {"data": self.reading}),
             **({} if self.weights is None else {"weights": cast("Weights", self.weights).describe()}),
         }
 

@@ -94,6 +94,26 @@ class Run:
             raise ModelError(f"the weights of this run do not fit its problem's model: {reason}") from error
         return model.eval()
 
+    def predict(self, data: Any, which: Which | None = None) -> Any:
+        """What the trained model says of new examples, without targets.
+
+        A file is read with the columns, categories and classes of the training file; what the run has kept
+        is enough, the training file may be gone.
+
+        Args:
+            data: A file of the kind that was trained on (its target may be missing), or inputs as a tensor,
+                an array, or a list of rows.
+            which: As in `model`.
+
+        Returns:
+            A `downslope.training.predict.Prediction`: ``values``, ``probabilities``, ``output``, ``places``.
+
+        Raises:
+            DataError: the file cannot be read as the training file was.
+            ModelError: the model is not at hand, or does not take such inputs.
+        """
+        return names.load("downslope.training.predict:predict")(self, data, which)
+
     def state(self, which: Which) -> Mapping[str, Any]:
         """The state dict of the best or last model.
 

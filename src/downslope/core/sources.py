@@ -257,10 +257,19 @@ def read_path(path: str | Path, target: str | None = None, valid: float | str | 
         loaded = names.load("downslope.data.paths:load_path")(Path(path), target=target, valid=valid)
     parts = (loaded.train, loaded.valid)
     train, held = (
-        part if part is None or _is_source(part) else Memory(part, origin, loaded.reading)
+        part
+        if part is None or _is_source(part)
+        else Memory(part, origin, _with_example(loaded.reading, part))
         for part, origin in zip(parts, loaded.origins, strict=True)
     )
     return loaded._replace(train=train, valid=held)
+
+
+def _with_example(reading: Mapping[str, Any], pair: tuple[Tensor, Tensor]) -> Mapping[str, Any]:
+    """`reading` with the shape and type of an example, by which a model can be built without the data."""
+    inputs, target = pair
+    kinds = [str(each.dtype).removeprefix("torch.") for each in pair]
+    return {**reading, "example": [list(inputs.shape[1:]), kinds[0], list(target.shape[1:]), kinds[1]]}
 
 
 def _from_dataset(dataset: Dataset[Any]) -> Source:

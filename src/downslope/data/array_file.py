@@ -118,7 +118,35 @@ def _loaded(
         Origin(path.name, "row", cut.train_rows, inputs=found[0], target=found[1]),
         Origin(file.name, "row", cut.valid_rows, inputs=x, target=y),
     )
-    return Loaded(cut.train, cut.valid, decided.task, features, decided.classes, found[1], told, origins)
+    reading = {"kind": "arrays", "inputs": found[0], "classes": decided.classes}
+    return Loaded(
+        cut.train,
+        cut.valid,
+        decided.task,
+        features,
+        decided.classes,
+        found[1],
+        told,
+        origins,
+        reading=reading,
+    )
+
+
+def inputs_of(path: Path, name: str) -> Tensor:
+    """The inputs of an archive, those called `name`, or of the one array that it holds.
+
+    Raises:
+        DataError: neither, or unreadable.
+    """
+    arrays = (_arrays_of_pt if path.suffix.lower() in (".pt", ".pth") else _arrays_of_npz)(path)
+    spelt = {key.lower(): key for key in arrays}
+    wanted = [name.lower(), *(x for pairs in (VALID, WHOLE) for x, _ in pairs)]
+    found = next((spelt[key] for key in wanted if key in spelt), None)
+    if found is None and len(arrays) == 1:
+        found = next(iter(arrays))
+    if found is None:
+        raise DataError(f"{path.name}: no array {name!r}{did_you_mean(name, arrays)}")
+    return _as_inputs(arrays[found])
 
 
 def _second(pair: Pair, like: targets.Decided, first: Path, train: Tensor, what: str) -> Pair:
@@ -186,16 +214,21 @@ def _checked(arrays: dict[str, Tensor], x: str, y: str, path: Path, told: list[s
         )
     if not inputs.numel():
         raise DataError(f"{path.name}: {x!r} has shape {tuple(inputs.shape)}: no example")
-    if inputs.is_floating_point() or inputs.dtype in (torch.uint8, torch.bool):
-        inputs = inputs.float()
-    else:
-        inputs = inputs.long()
+    inputs = _as_inputs(inputs)
+    if not inputs.is_floating_point():
         told.append(
             f"{x!r} holds whole numbers and is kept so, as indices; save it as float32 if it measures"
         )
     if labels.ndim == 2 and labels.shape[1] == 1:
         labels = labels[:, 0]
-    return (inputs[:, None] if inputs.ndim == 1 and inputs.is_floating_point() else inputs), labels
+    return inputs, labels
+
+
+def _as_inputs(inputs: Tensor) -> Tensor:
+    """Measurements as float32 with an axis for the features, indices as int64."""
+    if not inputs.is_floating_point() and inputs.dtype not in (torch.uint8, torch.bool):
+        return inputs.long()
+    return inputs.float()[:, None] if inputs.ndim == 1 else inputs.float()
 
 
 def _decide(labels: Tensor, name: str) -> targets.Decided:

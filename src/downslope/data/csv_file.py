@@ -14,7 +14,7 @@ from downslope.core.errors import DataError
 from downslope.core.names import did_you_mean
 from downslope.core.sources import Origin
 from downslope.data import target as targets
-from downslope.data.csv_second import Coding, aligned, coded, refuse_overflow
+from downslope.data.csv_second import Coding, aligned, coded, coding_of, refuse_overflow
 from downslope.data.csv_text import Cells, is_date, is_missing, number, read_cells, without_thousands
 from downslope.data.split import parts
 from downslope.data.table import Loaded, Pair
@@ -38,9 +38,18 @@ class Column(NamedTuple):
     """How the cells became values, for another file of the same columns."""
 
 
+Read = Callable[[Path, str | None], Cells]
+"""A file and a column that has to be there, to cells."""
+
+
 def load_csv(path: Path, target: str | None, *, seed: int, valid: float | Path) -> Loaded:
     """Inputs and target from a text table; see `downslope.data.paths.load_path`."""
-    cells = read_cells(path, target)
+    return load_cells(path, read_cells, target, seed=seed, valid=valid)
+
+
+def load_cells(path: Path, read: Read, target: str | None, *, seed: int, valid: float | Path) -> Loaded:
+    """Inputs and target from the cells that `read` gives of a file."""
+    cells = read(path, target)
     told = list(cells.told)
     goal = _target_index(cells, target, path, told)
     doubts = (*cells.doubts, *([told[-1]] if target is None else []))
@@ -71,15 +80,26 @@ def load_csv(path: Path, target: str | None, *, seed: int, valid: float | Path) 
     cut = parts(inputs, decided.values, valid=share, seed=seed, stratify=stratify)
     first = origin(path, cells.lines, cut.train_rows)
     if isinstance(valid, Path):
-        held, lines = _second(valid, path, cells.names, goal, columns, decided, decimal)
+        held, lines = _second(valid, read, path, cells.names, goal, columns, decided, decimal)
         rest = origin(valid, lines, np.arange(len(lines)))
     else:
         held, rest = cut.valid, origin(path, cells.lines, cut.valid_rows)
-    return Loaded(cut.train, held, decided.task, names, decided.classes, name, told, (first, rest), doubts)
+    kept = [coding_of(cells.names[i], column.coding) for i, column in columns.items() if column.names]
+    reading = {
+        "kind": "table",
+        "file": path.name,
+        "target": name,
+        "columns": kept,
+        "classes": decided.classes,
+    }
+    return Loaded(
+        cut.train, held, decided.task, names, decided.classes, name, told, (first, rest), doubts, reading
+    )
 
 
 def _second(
     path: Path,
+    read: Read,
     first: Path,
     names: list[str],
     goal: int,
@@ -93,10 +113,10 @@ def _second(
         DataError: a column is missing, or a class or category that the training file does not hold.
     """
     told: list[str] = []  # the decisions are those of the training file, and have been told
-    cells = aligned(read_cells(path, names[goal]), path, first, names)
+    cells = aligned(read(path, names[goal]), path, first, names)
     cells = _with_target(cells, goal, path, told)
     spelt, name = _cells_of(cells, goal, told), names[goal]
-    read = spelt if decimal is None else [number(cell, decimal) for cell in spelt]
+    values = spelt if decimal is None else [number(cell, decimal) for cell in spelt]
 
     def unseen(row: int) -> str:
         return (
@@ -104,12 +124,12 @@ def _second(
             f"{first.name}, which holds {', '.join(like.classes[:10])}"
         )
 
-    for row in (i for i, value in enumerate(read) if value is None):
+    for row in (i for i, value in enumerate(values) if value is None):
         raise DataError(
             f"{path.name} line {cells.lines[row]}, target {name!r}: {spelt[row]!r} is no number, and "
             f"{first.name} holds numbers there"
         )
-    target = targets.coded(np.array(read), like, unseen)
+    target = targets.coded(np.array(values), like, unseen)
     _refuse_overflow(cells, {} if like.classes else {goal: target.numpy()}, path)
     blocks = [
         coded(_cells_of(cells, i, told), column.coding, names[i], cells.lines, path, first)

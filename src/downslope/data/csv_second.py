@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +26,21 @@ class Coding(NamedTuple):
     """Every text that the column holds, "missing" among them where cells are empty."""
     used: tuple[str, ...] = ()
     """Those that have a column of 0 and 1."""
+
+
+def coding_of(name: str, coding: Coding) -> dict[str, Any]:
+    """The coding of column `name` in plain values."""
+    kept = {"decimal": coding.decimal} if coding.kind == "number" else {
+        "levels": list(coding.levels), "used": list(coding.used)
+    }  # fmt: skip
+    return {"name": name, "kind": coding.kind, **kept}
+
+
+def coding_from(kept: Mapping[str, Any]) -> Coding:
+    """What `coding_of` wrote."""
+    return Coding(
+        kept["kind"], kept.get("decimal", "."), tuple(kept.get("levels", ())), tuple(kept.get("used", ()))
+    )
 
 
 def aligned(cells: Cells, path: Path, first: Path, names: list[str]) -> Cells:

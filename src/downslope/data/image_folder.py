@@ -170,6 +170,12 @@ def is_image_folder(path: Path) -> bool:
     return any(_images_below(each) for each in _folders(path))
 
 
+def files_below(folder: Path) -> list[Path]:
+    """Every image file in a folder and below it, sorted."""
+    found = [Path(place) / name for place, _, names in os.walk(folder) for name in names]
+    return sorted(each for each in found if each.name.lower().endswith(ENDINGS) and each.name[0] != ".")
+
+
 def decoded(path: Path, form: Form) -> npt.NDArray[np.uint8] | str:
     """The image of a file, shape (channels, height, width); or in words why it cannot be decoded."""
     from PIL import Image, ImageOps

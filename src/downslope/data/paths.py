@@ -9,6 +9,7 @@ from downslope.core.errors import DataError
 from downslope.data import idx_file, image_folder
 from downslope.data.array_file import load_npz, load_pt
 from downslope.data.csv_file import load_csv
+from downslope.data.parquet_file import load_parquet
 from downslope.data.table import Loaded, Streamed, Text
 from downslope.data.text_file import is_running_text, load_text
 
@@ -23,6 +24,8 @@ _LOADERS: dict[str, Loader] = {
     ".npz": load_npz,
     ".pt": load_pt,
     ".pth": load_pt,
+    ".parquet": load_parquet,
+    ".pq": load_parquet,
     ".md": load_text,
     ".text": load_text,
 }
@@ -44,7 +47,8 @@ def load_path(
     of IDX files. Nothing in a file is executed.
 
     Args:
-        path: .csv, .tsv, .txt, .md, .data, .dat, .npz, .pt, .pth, an IDX file, packed or not, or a folder.
+        path: .csv, .tsv, .txt, .md, .data, .dat, .parquet, .npz, .pt, .pth, an IDX file,
+            packed or not, or a folder.
         target: the column, or the array, to predict; by default the last column, or ``y``.
         seed: of the split, which is stratified for classes; a text is split by position.
         valid: share held out, float in [0, 1); or a second file of the same kind, which holds the validation

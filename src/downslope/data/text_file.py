@@ -28,6 +28,9 @@ BLOCK = 64
 GROWTH = 13
 """Bytes of memory that a byte of text takes while it is read: itself, decoded, code points, tokens."""
 
+_WORDS = 3
+"""Words between two commas, on average, above which they are those of sentences."""
+
 _CHUNK = 2**22
 _UNICODE = 0x110000
 
@@ -150,7 +153,8 @@ def is_running_text(head: bytes) -> bool:
     for delimiter in (",", ";", "\t", "|"):
         counts = [line.count(delimiter) for line in lines]
         most = max(set(counts), key=counts.count)
-        if most and counts.count(most) >= 0.9 * len(lines):
+        spaced = sum(len(line.split()) for line in lines) > _WORDS * sum(count + 1 for count in counts)
+        if most and counts.count(most) >= 0.9 * len(lines) and not (spaced and delimiter in ",;"):
             return False
     return True
 

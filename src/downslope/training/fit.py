@@ -230,6 +230,13 @@ def _run_of(
     )  # fmt: skip
 
 
+def _filling(kind: str) -> str:
+    """What else helps against a value that is not there."""
+    if kind == "target":
+        return "leave them out by ds.edits.LeaveOut()"
+    return "fill in the mean of the feature (--set missing=mean, ds.edits.FillInputs())"
+
+
 def _refuse_non_finite(problem: Problem) -> None:
     """Data in memory with a NaN or infinity is refused here; `diagnose` reports it instead.
 
@@ -241,7 +248,7 @@ def _refuse_non_finite(problem: Problem) -> None:
             continue
         found = next(gaps(source, problem.splitter, what), None)
         if found is not None:
-            raise DataError(f"{found.said}; remove such rows, or fill in what is missing, and fit again")
+            raise DataError(f"{found.said}; remove such rows, or {_filling(found.kind)}, and fit again")
 
 
 def _summarise(loop: Loop, started: float) -> None:

@@ -1,0 +1,201 @@
+"""What a trained model says of new examples, by what its run has kept."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple, cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from downslope.core import batches, names
+from downslope.core.adapted import unwrap
+from downslope.core.edits import from_dict
+from downslope.core.errors import DataError, DownslopeError, ModelError, told
+from downslope.core.problem import Problem
+from downslope.core.run import Run, Which
+from downslope.core.sources import as_source
+from downslope.data.again import New, read_again
+from downslope.data.text_file import decoded, tokens_like
+from downslope.data.windows import Windows
+from downslope.training.evaluate import BATCH, evaluating
+
+_LOGITS = {"logits", "logit"}
+
+
+class Prediction(NamedTuple):
+    """What the model says, example by example."""
+
+    values: list[Any]
+    """The likeliest class by its name, or by its index where no name is known; of a regression the number."""
+    probabilities: Tensor | None
+    """Shape (n, classes); None where the objective gives none."""
+    output: Any
+    """What the model returned, batches joined."""
+    classes: list[str]
+    """What each class index stands for; empty where nobody knows."""
+    places: list[str]
+    """The line, row or file of each example."""
+    unit: str
+    """What `places` are."""
+    told: tuple[str, ...]
+    """What was left out, one sentence each."""
+
+
+def predict(run: Run, data: Any, which: Which | None = None) -> Prediction:
+    """What the trained model of `run` says of `data`; see `Run.predict`."""
+    reading = _reading(run)
+    if isinstance(data, (str, Path)):
+        if reading.get("kind") == "text":
+            raise DataError("a run on text continues one: downslope.training.predict.continued(run, prompt)")
+        new = read_again(data, reading | {"filled": _fills(run)})
+    else:
+        inputs = _inputs(data, reading)
+        new = New(inputs, [str(i) for i in range(len(inputs))], "row")
+    model, problem = _model(run, which)
+    output = _outputs(model, new.inputs)
+    classes = cast("list[str]", reading.get("classes") or [])
+    values, probabilities = _read(output, problem, classes)
+    return Prediction(values, probabilities, output, classes, list(new.places), new.unit, new.told)
+
+
+def continued(
+    run: Run,
+    prompt: str,
+    count: int = 200,
+    *,
+    temperature: float = 0.8,
+    seed: int = 0,
+    which: Which | None = None,
+) -> str:
+    """`count` tokens that a language model writes after `prompt`.
+
+    Args:
+        run: of a text.
+        prompt: its characters have to occur in the training text; at least one.
+        count: tokens to write, at least 0.
+        temperature: float in (0, inf), divides the logits; near 0 the likeliest token is taken.
+        seed: of the draws.
+        which: "best" or "last".
+
+    Returns:
+        Prompt and continuation.
+
+    Raises:
+        DataError: no run of a text, or a character that it does not know.
+        ModelError: a model that does not generate.
+    """
+    reading = _reading(run)
+    if reading.get("kind") != "text":
+        raise DataError("this run was not trained on text; run.predict(data) tells of new examples")
+    tokens = tokens_like(prompt.encode(), str(reading["vocabulary"]), "the prompt")
+    if not len(tokens):
+        raise DataError("the prompt is empty: give at least one character to begin with")
+    model, _ = _model(run, which)
+    writer: Any = getattr(unwrap(model), "generate", None)
+    if writer is None:
+        raise ModelError(f"{type(unwrap(model)).__name__} has no generate(x, count): 'gpt' has")
+    draw = torch.Generator().manual_seed(seed)
+    found = cast("Tensor", writer(tokens.long()[None], count, temperature=temperature, generator=draw))
+    return decoded(found[0], reading)
+
+
+def _reading(run: Run) -> dict[str, Any]:
+    found = run.problem.reading if run.problem is not None else run.described.get("data")
+    return cast("dict[str, Any]", found or {})
+
+
+def _fills(run: Run) -> bool:
+    """Whether the model fills in what is missing."""
+    described = run.problem.describe() if run.problem is not None else run.described
+    return any(edit.get("kind") == "fill-inputs" for edit in described.get("edits", ()))
+
+
+def _model(run: Run, which: Which | None) -> tuple[nn.Module, Problem]:
+    """The model, built without the training data where what the run has kept is enough."""
+    if run.problem is None and "data" in run.described:
+        try:
+            stand_in = replace(run, problem=_stand_in(run.described))
+            return stand_in.model(which), stand_in.the_problem()
+        except (DownslopeError, KeyError, TypeError):
+            pass  # code that no file holds, or a scale whose shape hangs on the data: then the data is read
+    return run.model(which), run.the_problem()
+
+
+def _stand_in(described: dict[str, Any]) -> Problem:
+    """The problem with data of the same shapes in the place of its own, which only told sizes."""
+    reading = described["data"]
+    if reading["kind"] == "text":
+        size = len(reading["vocabulary"]) or 256
+        train: Any = Windows(torch.arange(4 * reading["block"] + 1) % size, reading["block"], size, reading)
+    else:
+        shape, kind, target_shape, target_kind = reading["example"]
+        count = max(2, len(reading.get("classes") or ()))
+        target = torch.zeros(count, *target_shape, dtype=getattr(torch, target_kind))
+        if not target_shape and not target.is_floating_point():
+            target = torch.arange(count)
+        train = (torch.zeros(count, *shape, dtype=getattr(torch, kind)), target)
+    problem = Problem(
+        model=described["model"] if ":" not in described["model"] else names.load(described["model"]),
+        objective=described["objective"], train=train, arguments=described["arguments"],
+    )  # fmt: skip
+    return problem.edit(*(from_dict(each) for each in described.get("edits", ())))
+
+
+def _inputs(data: Any, reading: dict[str, Any]) -> Tensor:
+    if isinstance(data, list) and not any(hasattr(each, "__array__") for each in batches.leaves(data)):
+        data = np.array(cast("list[Any]", data))  # rows of numbers, and not several inputs
+    found = batches.tensors(getattr(as_source(data, "data"), "batch", None))
+    if len(found) != 1:
+        raise DataError("data: give the inputs alone, one tensor or array with the examples on axis 0")
+    inputs = found[0]
+    if "example" in reading:
+        shape = tuple(cast("list[int]", reading["example"][0]))
+        if tuple(inputs.shape[1:]) != shape:
+            raise DataError(
+                f"data: examples of shape {tuple(inputs.shape[1:])}, those of training have {shape}; one "
+                "example alone still needs the axis of the examples"
+            )
+    return inputs
+
+
+def _outputs(model: nn.Module, inputs: Tensor) -> Any:
+    parameter = next(model.parameters())
+    if inputs.is_floating_point() or inputs.dtype in (torch.uint8, torch.bool):
+        inputs = inputs.to(parameter.dtype)
+    try:
+        with evaluating(model):
+            return batches.join([model(some) for some in inputs.split(BATCH)])
+    except DownslopeError:
+        raise
+    except Exception as error:
+        raise ModelError(
+            f"the model does not take inputs of shape {tuple(inputs.shape)}: {told(error)}"
+        ) from error
+
+
+def _read(output: Any, problem: Problem, classes: list[str]) -> tuple[list[Any], Tensor | None]:
+    """Values and probabilities, by what the objective expects of an output."""
+    if not isinstance(output, Tensor):
+        return [None] * batches.length(output), None
+    expects: Any = getattr(problem.objective, "expects", None)
+    if isinstance(problem.objective, nn.CrossEntropyLoss):
+        expects = "logits"
+    rows = output.reshape(len(output), -1) if output.dim() < 3 else output
+    if expects == "logit" or (expects == "probability" and rows.shape[1:] == (1,)):
+        yes = rows.sigmoid() if expects == "logit" else rows
+        rows = torch.cat([1 - yes, yes], dim=1) if yes.shape[1] == 1 else yes
+    elif expects == "logits" and rows.dim() == 2:
+        rows = rows.double().softmax(1).to(output.dtype)
+    elif expects == "log-probabilities" and rows.dim() == 2:
+        rows = rows.exp()
+    elif expects != "probabilities":
+        return cast(
+            "list[Any]", output.squeeze(1).tolist() if output.shape[1:] == (1,) else output.tolist()
+        ), None
+    if rows.dim() != 2:
+        return cast("list[Any]", rows.argmax(-1).tolist()), rows
+    likeliest = cast("list[int]", rows.argmax(1).tolist())
+    return [classes[i] if classes else i for i in likeliest], rows
