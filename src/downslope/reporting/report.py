@@ -13,7 +13,8 @@ from downslope.core.errors import InputError
 from downslope.core.run import Run
 from downslope.diagnosis.diagnosis import Diagnosis
 from downslope.diagnosis.repair import Repair
-from downslope.reporting import cards, curves, facts, layers, page, proof, settings, verdict
+from downslope.init import Measured
+from downslope.reporting import cards, curves, facts, layers, page, proof, settings, starts, verdict
 from downslope.reporting.markup import Section
 
 
@@ -72,6 +73,7 @@ class _Content:
     runs: list[Run] = field(default_factory=list[Run])
     diagnoses: list[Diagnosis] = field(default_factory=list[Diagnosis])
     repairs: list[Repair] = field(default_factory=list[Repair])
+    starts: list[Measured] = field(default_factory=list[Measured])
 
     def add_run(self, run: Run) -> None:
         if not any(_same(run, each) for each in self.runs):
@@ -81,6 +83,9 @@ class _Content:
         if not any(found is each for each in self.diagnoses):
             self.diagnoses.append(found)
         self.add_run(found.run)
+
+    def add_start(self, start: Measured) -> None:
+        self.starts.append(start)
 
     def add_repair(self, repaired: Repair) -> None:
         self.repairs.append(repaired)
@@ -100,14 +105,16 @@ _ADDERS: dict[type, Callable[[_Content, Any], None]] = {
     Run: _Content.add_run,
     Diagnosis: _Content.add_diagnosis,
     Repair: _Content.add_repair,
+    Measured: _Content.add_start,
 }
 """What the report can show; another kind is one line here and one in `_sections`."""
 
 
-def report(*things: Run | Diagnosis | Repair) -> Report:
-    """One page about runs, diagnoses and repairs, in any order.
+def report(*things: Run | Diagnosis | Repair | Measured) -> Report:
+    """One page about runs, diagnoses, repairs and starts (`ds.init.measure`), in any order.
 
-    A diagnosis brings its run, a repair its diagnosis. The first run is what the page is about.
+    A diagnosis brings its run, a repair its diagnosis. The first run is what the page is about; starts alone
+    make a page of their own.
 
     Args:
         *things: What is to be shown; at least one.
@@ -125,13 +132,16 @@ def report(*things: Run | Diagnosis | Repair) -> Report:
             allowed = ", ".join(kind.__name__ for kind in _ADDERS)
             raise InputError(f"a report cannot show {type(thing).__name__}: it takes {allowed}")
         adder(content, thing)
+    drawn = [starts.section(content.starts)] if content.starts else []
+    if drawn and not content.runs:
+        return Report(page.page("At the start", starts.top(content.starts), drawn, Run()))
     if not content.runs:
         raise InputError("a report needs something to show: a Run, a Diagnosis or a Repair")
     run = content.runs[0]
     told = proof.sentence(content.repairs[0]) if content.repairs else ""
     after = content.after(content.repairs[0]) if content.repairs else None
     head = verdict.top(run, content.of(run), told, after)
-    sections = sorted(_sections(content), key=lambda each: each.rank)
+    sections = sorted([*_sections(content), *drawn], key=lambda each: each.rank)
     return Report(page.page(facts.name(run), head, sections, run))
 
 
