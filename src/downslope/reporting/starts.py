@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -136,8 +137,8 @@ def _axis(view: View, span: tuple[float, float], *, log: bool) -> dict[str, Any]
         "range": list(span), "zeroline": False,
     }  # fmt: skip
     if log:
-        ticks = np.arange(np.ceil(span[0]), np.floor(span[1]) + 1, max(1, round((span[1] - span[0]) / 8)))
-        axis |= {"tickvals": ticks, "ticktext": [numeral(10.0**each) for each in ticks.tolist()]}
+        ticks = range(math.ceil(span[0]), math.floor(span[1]) + 1, max(1, round((span[1] - span[0]) / 8)))
+        axis |= {"tickvals": list(ticks), "ticktext": [numeral(10.0**each) for each in ticks]}
     return axis
 
 
