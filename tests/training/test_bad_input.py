@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils.data import IterableDataset
 
 import downslope as ds
 from downslope.core.errors import InputError, RunFolderError
@@ -43,6 +44,15 @@ def late(output: Any, target: Any) -> float:
 
 
 X, Y = data()
+
+
+class Unsized(IterableDataset[Any]):
+    """Seventeen examples, of which nothing tells beforehand how many there are."""
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        return iter(zip(X[:17], Y[:17], strict=True))
+
+
 CASES: dict[str, tuple[Callable[[], Any], str]] = {
     "a nan in the inputs": (
         lambda: regression(train=poisoned(7, 2)), "train inputs, row 7, column 2 (counted from 0): nan;"),
@@ -79,7 +89,7 @@ CASES: dict[str, tuple[Callable[[], Any], str]] = {
     "a batch norm that meets one example": (
         lambda: regression(
             model=lambda: nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Linear(8, 1)),
-            train=(X[:17], Y[:17])), "step 2 failed on a batch of shapes [(1, 4), (1, 1)]"),
+            train=Unsized()), "step 2 failed on a batch of shapes [(1, 4), (1, 1)]"),
     "a goal that is no number": (lambda: regression(goal=math.nan), "goal=nan"),
     "a field that is misspelt": (lambda: regression().edit(objectiv="huber"), "did you mean 'objective'"),
     "an argument that is misspelt": (
