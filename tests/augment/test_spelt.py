@@ -78,10 +78,11 @@ def test_code_of_the_users_own_stays_what_it_is() -> None:
     ("given", "told"),
     [
         ("flop", "augment 'flop' is not known; did you mean 'flip'"),
-        ("flip(", "must be names with arguments, such as 'flip, rotate"),
+        ("flip(", "must be names with settings, such as 'flip, rotate"),
         ("flip(angle=3)", "flip takes p, direction"),
         ("__import__('os')", "augment '__import__' is not known"),
-        ("flip + rotate", "must be names with arguments"),
+        ("flip, 3", "must be a name such as 'flip'"),
+        ("flip + rotate", "must be names with settings"),
         ("rotate(270)", r"augment rotate: degrees=270: must lie in \[0, 180\]"),
         ("shift(-1)", "augment shift: by=-1: must be a whole number"),
         ("shift(1.5)", r"or a share of the side in \(0, 1\)"),

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from downslope.augment.places import Places, places_of
 from downslope.core.errors import InputError
+from downslope.core.spelling import spell
 
 
 class Pair(NamedTuple):
@@ -118,8 +119,7 @@ class Augmentation:
 
     def __str__(self) -> str:
         """The text that `downslope.augment.read` makes the same augmentation of."""
-        said = ", ".join(f"{key}={_text(value)}" for key, value in self.settings().items())
-        return f"{self.name}({said})"
+        return spell(self.name, (), self.settings())
 
     def settings(self) -> dict[str, Any]:
         """The fields that are not at their default."""
@@ -166,10 +166,3 @@ def uniform(n: int, low: float, high: float, like: Tensor) -> Tensor:
 def columns(values: Tensor, like: Tensor) -> Tensor:
     """One value an example, shape (n,), with as many axes as `like`."""
     return values.reshape(-1, *[1] * (like.dim() - 1))
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, tuple | list):
-        inner = ", ".join(_text(each) for each in cast("tuple[Any, ...]", value))
-        return f"({inner})"
-    return repr(value)

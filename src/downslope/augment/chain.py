@@ -9,6 +9,7 @@ from torch import Tensor
 
 from downslope.augment.augmentation import Augmentation, Pair, changed
 from downslope.augment.places import Places, places_of
+from downslope.core.spelling import Spelt, spell
 
 
 @dataclass(frozen=True, init=False)
@@ -99,10 +100,9 @@ class Chain(Augmentation):
 
     def __str__(self) -> str:
         """The text that `downslope.augment.read` makes the same chain of."""
-        said = [str(part) for part in self.parts]
         named = {key: getattr(self, key) for key in ("shape", "inputs", "target")}
-        said += [f"{key}={value!r}" for key, value in named.items() if value is not None]
-        return f"{self.name}({', '.join(said)})"
+        said = {key: value for key, value in named.items() if value is not None}
+        return spell(self.name, [Spelt(str(part)) for part in self.parts], said)
 
 
 def _flat_again(images: Tensor, flat: Any) -> Tensor:

@@ -31,7 +31,7 @@ class OfImages(Augmentation):
         if inputs.dim() != 4:
             raise self.refuse(
                 f"takes images (n, c, h, w), and the inputs are {tuple(inputs.shape)}: flat rows are read as "
-                f"images by chain({self.name}(), shape=(c, h, w))"
+                f"images by chain({self.name}, shape=(c, h, w))"
             )
 
     def only(self, new: Tensor, old: Tensor, changed: Tensor) -> Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import dataclasses
 from collections.abc import Mapping
 from typing import Any, cast
@@ -12,6 +11,7 @@ from downslope.augment.chain import Chain
 from downslope.augment.foreign import adopted
 from downslope.core import names
 from downslope.core.errors import DownslopeError, InputError, told
+from downslope.core.spelling import Spelt, parse
 
 
 def read(given: Any) -> Any:
@@ -48,32 +48,22 @@ def _of_text(text: str) -> Any:
     if ":" in text and "(" not in text:
         return read(names.load(text))
     try:
-        tree = ast.parse(text.strip(), mode="eval").body
-    except SyntaxError:
-        raise _no_list(text) from None
-    made = _made(tree, text)
-    return Chain(*made) if isinstance(made, tuple) else made
+        found = parse(f"chain({text})")
+    except InputError:
+        raise InputError(
+            f"augment={text!r}: must be names with settings, such as 'flip, rotate(10), mixup(alpha=0.2)'"
+        ) from None
+    made = [_made(each, text) for each in found.args]
+    return made[0] if len(made) == 1 and not found.settings else Chain(*made, **found.settings)
 
 
-def _made(node: ast.expr, text: str) -> Any:
-    """What one expression of the text stands for: augmentations made of calls and names, numbers, strings."""
-    if isinstance(node, ast.Name):
-        return _called(node.id, (), {}, text)
-    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
-        arguments = [_made(each, text) for each in node.args]
-        named = {str(each.arg): _value(each.value, text) for each in node.keywords}
-        return _called(node.func.id, arguments, named, text)
-    if isinstance(node, ast.Tuple | ast.List):
-        return tuple(_made(each, text) for each in node.elts)
-    try:
-        return ast.literal_eval(node)
-    except ValueError:
-        raise _no_list(text) from None
-
-
-def _value(node: ast.expr, text: str) -> Any:
-    """An argument given by its name; a bare word is a string, so that a shell needs no inner quotes."""
-    return node.id if isinstance(node, ast.Name) else _made(node, text)
+def _made(value: Any, text: str) -> Any:
+    """What one part of the text stands for: an augmentation by name, or a plain value."""
+    if isinstance(value, Spelt):
+        kind = names.canonical("augment", value.name)
+        nested = [_made(each, text) for each in value.args] if kind == "chain" else value.args
+        return _called(value.name, nested, dict(value.settings), text)
+    return _called(value, (), {}, text) if isinstance(value, str) else read(value)
 
 
 def _called(name: str, arguments: Any, named: dict[str, Any], text: str) -> Any:
@@ -95,9 +85,3 @@ def _of_table(table: dict[str, Any]) -> Any:
         raise InputError(f"augment: the table {table!r} has no name: {{'name': 'rotate', 'degrees': 10}}")
     pairs = {key: tuple(cast("list[Any]", v)) if isinstance(v, list) else v for key, v in table.items()}
     return _called(name, (), pairs, name)
-
-
-def _no_list(text: str) -> InputError:
-    return InputError(
-        f"augment={text!r}: must be names with arguments, such as 'flip, rotate(10), mixup(alpha=0.2)'"
-    )
