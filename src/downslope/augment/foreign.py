@@ -107,7 +107,7 @@ def _run(transform: Callable[..., Any], *given: Any) -> Any:
 def _nested(given: Any) -> Iterator[Any]:
     """`given` and the transforms in it."""
     yield given
-    inner = list(given.children()) if isinstance(given, nn.Module) else []
+    inner = list(given.children()) if isinstance(given, nn.Sequential) else []
     for each in inner or getattr(given, "transforms", ()):
         yield from _nested(each)
 

@@ -104,6 +104,11 @@ def windows(images: Tensor, top: Tensor, left: Tensor, size: tuple[int, int]) ->
     Returns:
         Shape (n, c, *size).
     """
-    height, width = size
-    every = images.unfold(2, height, 1).unfold(3, width, 1)  # a view: n, c, tops, lefts, height, width
-    return every[torch.arange(len(images), device=images.device), :, top, left]
+    (n, channels, *whole), (height, width), device = images.shape, size, images.device
+    pixels = images.contiguous()
+    planes = torch.arange(n * channels, device=device).reshape(n, channels, 1) * whole[0]
+    rows = top[:, None] + torch.arange(height, device=device)
+    begins = ((planes + rows[:, None]) * whole[1] + left[:, None, None]).reshape(-1)
+    # Every run of `width` numbers in memory, as rows of one overlapping view: a window's rows are some of these.
+    runs = pixels.as_strided((pixels.numel() - width + 1, width), (1, 1))
+    return runs.index_select(0, begins).reshape(n, channels, height, width)
