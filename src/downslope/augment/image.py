@@ -109,6 +109,6 @@ def windows(images: Tensor, top: Tensor, left: Tensor, size: tuple[int, int]) ->
     planes = torch.arange(n * channels, device=device).reshape(n, channels, 1) * whole[0]
     rows = top[:, None] + torch.arange(height, device=device)
     begins = ((planes + rows[:, None]) * whole[1] + left[:, None, None]).reshape(-1)
-    # Every run of `width` numbers in memory, as rows of one overlapping view: a window's rows are some of these.
+    # Every run of `width` numbers in memory as a row of one overlapping view: a window is some of these rows.
     runs = pixels.as_strided((pixels.numel() - width + 1, width), (1, 1))
     return runs.index_select(0, begins).reshape(n, channels, height, width)
