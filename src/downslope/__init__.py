@@ -2,7 +2,7 @@
 
 The names below are loaded when they are first used, so that ``import downslope`` costs milliseconds and
 loads no torch. Nouns: `Problem` (what), `Recipe` (how), `Run` (what happened), `Finding` (what is wrong).
-Verbs: `fit`, `fit_population`, `diagnose`, `repair`, `solve`, `watch`, `load_run`, `report`,
+Verbs: `fit`, `fit_population`, `lr_range`, `diagnose`, `repair`, `solve`, `watch`, `load_run`, `report`,
 `probe_layers`.
 
 Example:
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from downslope.training.extract import extract
     from downslope.training.fit import fit
     from downslope.training.layer_probe import probe_layers
+    from downslope.training.lr_range import lr_range
     from downslope.training.population import fit_population
 
 __all__ = [
@@ -50,6 +51,7 @@ __all__ = [
     "fit_population",
     "init",
     "load_run",
+    "lr_range",
     "models",
     "objectives",
     "optim",
@@ -78,6 +80,7 @@ _HOME = {
     "fit_population": "downslope.training.population:fit_population",
     "init": "downslope.init",
     "load_run": "downslope.core.run:load_run",
+    "lr_range": "downslope.training.lr_range:lr_range",
     "models": "downslope.models",
     "objectives": "downslope.objectives",
     "optim": "downslope.optim",
