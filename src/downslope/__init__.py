@@ -2,8 +2,8 @@
 
 The names below are loaded when they are first used, so that ``import downslope`` costs milliseconds and
 loads no torch. Nouns: `Problem` (what), `Recipe` (how), `Run` (what happened), `Finding` (what is wrong).
-Verbs: `fit`, `fit_population`, `lr_range`, `diagnose`, `repair`, `solve`, `watch`, `load_run`, `report`,
-`probe_layers`.
+Verbs: `fit`, `fit_population`, `diagnose`, `repair`, `solve`, `watch`, `load_run`, `report`,
+`probe_layers`, `lr_range`, `batch_limit`, `batch_table`.
 
 Example:
     >>> import downslope as ds
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from downslope.reporting.report import report
     from downslope.terrain.exact.solve import solve
     from downslope.training.extract import extract
+    from downslope.training.batch_limit import batch_limit
+    from downslope.training.batch_table import batch_table
     from downslope.training.fit import fit
     from downslope.training.layer_probe import probe_layers
     from downslope.training.lr_range import lr_range
@@ -43,6 +45,8 @@ __all__ = [
     "__version__",
     "augment",
     "constraints",
+    "batch_limit",
+    "batch_table",
     "data",
     "diagnose",
     "edits",
@@ -72,6 +76,8 @@ _HOME = {
     "Run": "downslope.core.run:Run",
     "augment": "downslope.augment",
     "constraints": "downslope.constraints",
+    "batch_limit": "downslope.training.batch_limit:batch_limit",
+    "batch_table": "downslope.training.batch_table:batch_table",
     "data": "downslope.data",
     "diagnose": "downslope.diagnosis.diagnose:diagnose",
     "edits": "downslope.core.edits",

@@ -1,4 +1,4 @@
-"""The learning-rate range test, drawn: the loss over the rate, with its error, the range and the stable limit."""
+"""The learning-rate range test, drawn: the loss over the rate with its error, the range, the stable limit."""
 
 from __future__ import annotations
 
@@ -66,18 +66,11 @@ def _shapes(found: RateRange) -> list[Trace]:
         line = {"color": "@good", "width": 1.6}
         shapes.append({"type": "line", "x0": found.suggested, "x1": found.suggested, **whole, "line": line})
     if found.limit is not None:
-        edge = math.sqrt(found.limit[0] * found.limit[1])
-        line = {"color": "@bad", "width": 1.4, "dash": "dot"}
-        shapes.append({"type": "line", "x0": edge, "x1": edge, **whole, "line": line})
-    return shapes
-
-
-def _words(found: RateRange) -> str:
-    if found.reason is not None:
-        return f"No learning rate: {found.reason}."
-    edge = "" if found.limit is None else f" From {numeral(found.limit[1])} on the loss ends higher than it was."
+        edge = ""
+    if found.limit is not None:
+        edge = f" From {numeral(found.limit[1])} on the loss ends higher than it was."
     return (
-        f"From {numeral(found.low or 0)} to {numeral(found.high or 0)} a rate takes off at least 0.8 of what the "
-        f"best, {numeral(found.suggested or 0)}, does; bars are two standard errors over {len(found.seeds)} seeds."
+        f"From {numeral(found.low or 0)} to {numeral(found.high or 0)} a rate takes off at least 0.8 of what "
+        f"the best, {numeral(found.suggested or 0)}, does; bars are two standard errors over {len(found.seeds)} seeds."
         f"{edge}"
     )
