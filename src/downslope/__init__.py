@@ -29,9 +29,9 @@ if TYPE_CHECKING:
     from downslope.diagnosis.repair import repair
     from downslope.reporting.report import report
     from downslope.terrain.exact.solve import solve
-    from downslope.training.extract import extract
     from downslope.training.batch_limit import batch_limit
     from downslope.training.batch_table import batch_table
+    from downslope.training.extract import extract
     from downslope.training.fit import fit
     from downslope.training.layer_probe import probe_layers
     from downslope.training.lr_range import lr_range

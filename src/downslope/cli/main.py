@@ -10,7 +10,20 @@ import typer
 
 from downslope import __version__
 from downslope.cli import guard
-from downslope.cli.verbs import concepts, demo, diagnose, fit, predict, repair, report, resume, solve, watch
+from downslope.cli.verbs import (
+    batches,
+    concepts,
+    demo,
+    diagnose,
+    fit,
+    predict,
+    rates,
+    repair,
+    report,
+    resume,
+    solve,
+    watch,
+)
 
 app = typer.Typer(
     name="downslope",
@@ -30,6 +43,10 @@ app.command("fit", short_help="Train a task and keep the run.")(fit.fit)
 app.command("diagnose", short_help="Train, and say what is wrong: root cause first.")(diagnose.diagnose)
 app.command("repair", short_help="Diagnose, prove the remedies, keep what wins.")(repair.repair)
 app.command("solve", short_help="The exact answer, where there is one.")(solve.solve)
+app.command("range", short_help="Which learning rates work, with their uncertainty.")(rates.rates)
+app.command("batches", short_help="What a batch size costs and buys, and how large it may be.")(
+    batches.batches
+)
 app.command("watch", short_help="Diagnose a training script as it is.", context_settings=_SCRIPT)(watch.watch)
 app.command("report", short_help="Draw a kept run as one HTML file.")(report.report)
 app.command("predict", short_help="Predict new examples by a kept run.")(predict.predict)

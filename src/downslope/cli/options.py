@@ -66,3 +66,13 @@ Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an e
 def with_weights(settings: list[str] | None, weights: Path | None) -> list[str]:
     """The settings of ``--set`` and what ``--weights`` stands for."""
     return [*(settings or []), *([] if weights is None else [f"weights={weights}"])]
+
+
+RangeSteps = Annotated[int, typer.Option("--steps", help="Steps of each run.", show_default=True)]
+RangeSeeds = Annotated[int, typer.Option("--seeds", help="Seeds of each rate.", show_default=True)]
+RangeBudget = Annotated[
+    str | None, typer.Option("--budget", metavar="TIME", help="Time it may take at most.")
+]
+Margin = Annotated[
+    float, typer.Option("--margin", help="Share of the free memory that stays free.", show_default=True)
+]

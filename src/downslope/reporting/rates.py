@@ -19,7 +19,7 @@ def section(found: RateRange, *, key: str = "range") -> Section:
     ]  # fmt: skip
     head = ("learning rate", "loss", "share taken off", "standard error", "stable")
     drawn = f'<div class="card">{figure(found, key).html()}</div>' if found.table else ""
-    listed = table(head, rows, numeric={0, 1, 2, 3}) if rows else ""
+    listed = table(head, rows, numeric=(0, 1, 2, 3)) if rows else ""
     body = f"<p>{str(found)[0].upper()}{str(found)[1:]}.</p>{drawn}{listed}"
     return Section(id=key, title="Learning rates", body=body, rank=35, short="Rates")
 
@@ -66,11 +66,20 @@ def _shapes(found: RateRange) -> list[Trace]:
         line = {"color": "@good", "width": 1.6}
         shapes.append({"type": "line", "x0": found.suggested, "x1": found.suggested, **whole, "line": line})
     if found.limit is not None:
-        edge = ""
+        edge = math.sqrt(found.limit[0] * found.limit[1])
+        line = {"color": "@bad", "width": 1.4, "dash": "dot"}
+        shapes.append({"type": "line", "x0": edge, "x1": edge, **whole, "line": line})
+    return shapes
+
+
+def _words(found: RateRange) -> str:
+    if found.reason is not None:
+        return f"No learning rate: {found.reason}."
+    edge = ""
     if found.limit is not None:
         edge = f" From {numeral(found.limit[1])} on the loss ends higher than it was."
     return (
         f"From {numeral(found.low or 0)} to {numeral(found.high or 0)} a rate takes off at least 0.8 of what "
-        f"the best, {numeral(found.suggested or 0)}, does; bars are two standard errors over {len(found.seeds)} seeds."
-        f"{edge}"
+        f"the best, {numeral(found.suggested or 0)}, does; bars are two standard errors over "
+        f"{len(found.seeds)} seeds.{edge}"
     )

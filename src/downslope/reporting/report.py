@@ -14,8 +14,10 @@ from downslope.core.run import Run
 from downslope.diagnosis.diagnosis import Diagnosis
 from downslope.diagnosis.repair import Repair
 from downslope.init import Measured
-from downslope.reporting import cards, curves, facts, layers, page, proof, settings, starts, verdict
+from downslope.reporting import cards, curves, facts, layers, page, proof, rates, settings, starts, verdict
 from downslope.reporting.markup import Section
+from downslope.training.environment import environment
+from downslope.training.rate_range import RateRange
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,7 @@ class _Content:
     diagnoses: list[Diagnosis] = field(default_factory=list[Diagnosis])
     repairs: list[Repair] = field(default_factory=list[Repair])
     starts: list[Measured] = field(default_factory=list[Measured])
+    ranges: list[RateRange] = field(default_factory=list[RateRange])
 
     def add_run(self, run: Run) -> None:
         if not any(_same(run, each) for each in self.runs):
@@ -91,6 +94,9 @@ class _Content:
         self.repairs.append(repaired)
         self.add_diagnosis(repaired.diagnosis)
 
+    def add_range(self, found: RateRange) -> None:
+        self.ranges.append(found)
+
     def after(self, repaired: Repair) -> Run | None:
         """The run that followed what a repair kept."""
         if repaired.kept is None:
@@ -106,15 +112,16 @@ _ADDERS: dict[type, Callable[[_Content, Any], None]] = {
     Diagnosis: _Content.add_diagnosis,
     Repair: _Content.add_repair,
     Measured: _Content.add_start,
+    RateRange: _Content.add_range,
 }
 """What the report can show; another kind is one line here and one in `_sections`."""
 
 
-def report(*things: Run | Diagnosis | Repair | Measured) -> Report:
-    """One page about runs, diagnoses, repairs and starts (`ds.init.measure`), in any order.
+def report(*things: Run | Diagnosis | Repair | Measured | RateRange) -> Report:
+    """One page about runs, diagnoses, repairs, starts (`ds.init.measure`) and ranges (`ds.lr_range`).
 
-    A diagnosis brings its run, a repair its diagnosis. The first run is what the page is about; starts alone
-    make a page of their own.
+    A diagnosis brings its run, a repair its diagnosis. The first run is what the page is about; starts or
+    ranges alone make a page of their own.
 
     Args:
         *things: What is to be shown; at least one.
@@ -133,8 +140,12 @@ def report(*things: Run | Diagnosis | Repair | Measured) -> Report:
             raise InputError(f"a report cannot show {type(thing).__name__}: it takes {allowed}")
         adder(content, thing)
     drawn = [starts.section(content.starts)] if content.starts else []
+    drawn += [rates.section(each, key=f"range{index or ''}") for index, each in enumerate(content.ranges)]
     if drawn and not content.runs:
-        return Report(page.page("At the start", starts.top(content.starts), drawn, Run()))
+        title, head = "Learning rates", '<div class="top"><h1>Learning rates</h1></div>'
+        if content.starts:
+            title, head = "At the start", starts.top(content.starts)
+        return Report(page.page(title, head, drawn, Run(environment=environment())))
     if not content.runs:
         raise InputError("a report needs something to show: a Run, a Diagnosis or a Repair")
     run = content.runs[0]

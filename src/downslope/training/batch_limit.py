@@ -1,9 +1,9 @@
 """The largest batch that a run has room for, with a margin, proved by full steps where that is affordable.
 
 Finders that double the batch until memory runs out answer with what just fitted once, without the state of
-the optimizer, the evaluation or the copies of the best weights, and the run then fails (Lightning#20231); on a
-CPU the operating system ends the process before any error can be caught. Here small batches are measured, the
-need is a line in the batch size, and only what the line says is safe is tried.
+the optimizer, the evaluation or the copies of the best weights, and the run then fails (Lightning#20231); on
+a CPU the operating system ends the process before any error can be caught. Here small batches are measured,
+the need is a line in the batch size, and only what the line says is safe is tried.
 """
 
 from __future__ import annotations
@@ -129,7 +129,7 @@ class _Search:
         self.evaluation = 0
 
     def go(self) -> BatchLimit:
-        """Measure small batches, follow the line, prove, and draw the line anew where the proof needed more."""
+        """Measure small batches, follow the line, prove; draw the line anew where the proof needed more."""
         self._look()
         size = self._foretold()
         proved = 0

@@ -164,9 +164,7 @@ def _checked(sizes: Sequence[int] | None, most: int | None) -> list[int]:
     for each in found:
         given: Any = each
         if isinstance(given, bool) or not isinstance(given, int) or given < 1 or given > (most or given):
-            raise InputError(
-                f"sizes holds {each!r}: must be integers in [1, {most or 'inf'}], the examples"
-            )
+            raise InputError(f"sizes holds {each!r}: must be integers in [1, {most or 'inf'}], the examples")
     if not found:
         raise InputError("sizes is empty: give batch sizes, such as [16, 64, 256]")
     return found
@@ -197,7 +195,7 @@ def _error(trace: float, size: int, examples: int | None) -> float:
 
 
 def _noise(trial: TrialStep) -> tuple[Noise, float]:
-    """Moments of the gradient from batches of a size that the data has many of, at the weights as they are."""
+    """Moments of the gradient from batches of a size of which there are many, at the weights as they are."""
     nothing = Noise(math.nan, math.nan, math.nan, math.nan, math.nan)
     model = trial.state.model
     parameters = [p for p in model.parameters() if p.requires_grad]

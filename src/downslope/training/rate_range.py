@@ -68,6 +68,17 @@ class RateRange:
         plain = {name: getattr(self, name) for name in (*names, "seconds", "baseline")}
         return plain | {"table": rows}
 
+    def lines(self) -> list[str]:
+        """The table and the answer, as text."""
+        made = [f"{'lr':>9} {'loss':>10} {'taken off':>10} {'stderr':>8}"] if self.table else []
+        for row in self.table:
+            mark = "" if row.stable else "  not stable"
+            mark += "  <- best" if row.lr == self.suggested else ""
+            gain = f"{row.gain:.3f}" if row.gain > -10 else "-"
+            error = f"{row.stderr:.3f}" if row.gain > -10 else "-"
+            made.append(f"{row.lr:>9.3g} {row.loss:>10.4g} {gain:>10} {error:>8}{mark}")
+        return [*made, str(self)]
+
     def __str__(self) -> str:
         spent = (
             f"{len(self.table)} rates x {len(self.seeds)} seeds x {self.steps} steps, {self.seconds:.1f} s"
