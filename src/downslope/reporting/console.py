@@ -26,8 +26,8 @@ _TONES: dict[Severity, Tone] = {"critical": "bad", "warning": "warn", "info": "p
 
 
 def header(run: Run) -> list[Row]:
-    """One row: task, machine, data, recipe."""
-    parts = (facts.name(run), facts.machine(run), facts.sizes(run), facts.recipe(run))
+    """One row: task, machine, data, recipe, and whether the problem is convex."""
+    parts = (facts.name(run), facts.machine(run), facts.sizes(run), facts.recipe(run), facts.shape(run))
     return [Row("  ".join(part for part in parts if part), tone="strong")]
 
 
@@ -37,6 +37,8 @@ def of_run(run: Run, label: str = "fit") -> list[Row]:
     progress = f"{taken}/{planned}" if planned is not None and planned >= taken else many(taken, "step")
     parts = [progress, duration(run.summary.get("seconds")), facts.result(run)]
     rows = [Row("  ".join(part for part in parts if part and part != "-"), label=label)]
+    if convex := facts.convex(run):
+        rows.append(Row(convex, indent=LABEL))
     ended = facts.status(run)
     if ended:
         tone: Tone = "bad" if facts.bad(run) else "faint"

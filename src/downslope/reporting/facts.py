@@ -14,6 +14,7 @@ from downslope.core.stated import without_module
 from downslope.diagnosis.progress import final_loss
 from downslope.reporting.numerals import loss as told
 from downslope.reporting.numerals import numeral
+from downslope.training.facts.convexity import told as told_convexity
 
 
 def described(run: Run) -> Mapping[str, Any]:
@@ -42,6 +43,17 @@ def machine(run: Run) -> str:
     if not isinstance(threads, int):
         return "CPU"
     return f"CPU {threads} thread{'' if threads == 1 else 's'}"
+
+
+def convex(run: Run) -> str:
+    """How far a run of a convex problem ended from the minimum, and how fast it came; "" for others."""
+    return told_convexity(run.facts.get("convexity") or {})
+
+
+def shape(run: Run) -> str:
+    """ "convex" or "non-convex"; "" where that is not known."""
+    found = cast("Mapping[str, Any]", run.facts.get("convexity") or {}).get("convex")
+    return "" if found is None else "convex" if found else "non-convex"
 
 
 def sizes(run: Run) -> str:

@@ -17,6 +17,7 @@ def section(run: Run, *, key: str = "settings", title: str = "To do it again") -
     folds = [_fold("Recipe", code(f"{key}-recipe", recipe_text(run), "recipe.toml"), shown=False)]
     for name, table in (
         ("Problem", facts.described(run)),
+        ("Convexity", run.facts.get("convexity") or {}),
         ("Chosen by device and timing", run.choices),
         ("Environment", run.environment),
         ("Layers", _layers(run)),

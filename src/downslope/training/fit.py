@@ -25,7 +25,9 @@ from downslope.training.checkpoint import check_resume, check_same, is_kept
 from downslope.training.depth import told as told_depth
 from downslope.training.environment import environment
 from downslope.training.evaluate import Evaluation
+from downslope.training.facts import record
 from downslope.training.facts.at_start import record_start
+from downslope.training.facts.convexity import convexity
 from downslope.training.loop import Loop, total_steps
 from downslope.training.prepare import prepare, probe_price
 from downslope.training.recorder import Recorder, new_folder
@@ -146,6 +148,8 @@ def _fit(
         with choices.threads(threads):
             loop.go(resume=resume)
             _summarise(loop, started)
+            if observe > 0 and record(run, "convexity", lambda: convexity(run, state.model)) is not None:
+                recorder.fact("convexity", run.facts["convexity"])
     except BaseException as error:
         run.status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
         took = loop.earlier + time.perf_counter() - started

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from downslope.objectives.adapters import Aligned, Averaged, Weighted
+from downslope.objectives.configured import Configured
 
 Name = Literal["squared error", "Huber's error", "logistic loss", "cross-entropy"]
 Average = Literal["entries", "examples", "none"]
@@ -163,9 +164,13 @@ class ConvexLoss:
 def convex_loss(objective: Any) -> ConvexLoss | None:
     """The loss that an objective computes; None where it is none of these, or not known."""
     settings: dict[str, Any] = {}
-    while isinstance(objective, (functools.partial, Aligned)):
+    while isinstance(objective, (functools.partial, Aligned, Configured)):
         if isinstance(objective, Aligned):
             objective = objective.objective
+            continue
+        if isinstance(objective, Configured):
+            settings = {key: _tensor(key, value) for key, value in objective.settings.items()} | settings
+            objective = objective.function
             continue
         wrapped = cast("functools.partial[Any]", objective)
         if wrapped.args:
@@ -180,6 +185,11 @@ def convex_loss(objective: Any) -> ConvexLoss | None:
             return ConvexLoss(name="logistic loss", yes=objective.weights[0])
         return ConvexLoss(name="cross-entropy", weight=objective.weights)
     return _of_module(objective) if isinstance(objective, nn.Module) else _of_function(objective, settings)
+
+
+def _tensor(key: str, value: Any) -> Any:
+    """A setting as torch's own class takes it."""
+    return torch.tensor(value) if isinstance(value, tuple) or key == "pos_weight" else value
 
 
 _FUNCTIONS = {

@@ -133,8 +133,8 @@ class White:
                 total[a] += x.T @ (x * _pair(loss.classes, z, y, own, a, a)[:, None])
         return [each / self.design.total + self.penalty + unseen for each in total]
 
-    def hessian(self, psi: Tensor) -> Tensor:
-        """The matrix, psi flattened row by row."""
+    def hessian(self, psi: Tensor, *, seen: bool = False) -> Tensor:
+        """The matrix, psi flattened by rows; with `seen` nothing is added along what a softmax cannot see."""
         loss, (q, k) = self.design.loss, self.shape
         total = torch.zeros(q, k, q, k, dtype=torch.float64)
         for x, o, y in self.blocks():
@@ -151,7 +151,7 @@ class White:
         total /= self.design.total
         eye = torch.eye(k, dtype=torch.float64)
         total += torch.einsum("ij,ab->iajb", self.penalty, eye)
-        if loss.classes and self.kron:
+        if loss.classes and self.kron and not seen:
             total += torch.einsum("ij,ab->iajb", torch.eye(q, dtype=torch.float64), torch.ones_like(eye) / k)
         return total.reshape(q * k, q * k)
 

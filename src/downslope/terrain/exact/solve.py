@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from downslope.core.asked import check_asked
 from downslope.core.errors import InputError, ModelError, ObjectiveError
 from downslope.core.numerals import numeral
 from downslope.core.problem import Problem, reference
+from downslope.objectives.penalised import Penalised
+from downslope.objectives.penalties import L2
 from downslope.terrain.exact import bounds, notes
 from downslope.terrain.exact.affine import Kind as Shape
 from downslope.terrain.exact.affine import kind_of
@@ -55,13 +58,30 @@ def solve(problem: Problem, l2: float = 0.0) -> Solution:
         raise InputError(
             f"l2={strength!r}: must lie in [0, inf), it is the strength of the penalty l2/2 |w|^2"
         )
-    loss, shape = recognise(problem)
-    design = Design(problem, loss, shape.layer)
-    return solved(design, float(l2)) if problem.constraint is None else bounded(design, float(l2))
+    known = recognise(problem)
+    design, strength = Design(known.problem, known.loss, known.shape.layer), known.l2 + float(l2)
+    found = solved(design, strength) if problem.constraint is None else bounded(design, strength)
+    return replace(found, problem=problem)
 
 
-def recognise(problem: Problem) -> tuple[ConvexLoss, Shape]:
+class Recognised(NamedTuple):
+    """A problem that is known to be convex."""
+
+    problem: Problem
+    """Without its penalty."""
+    loss: ConvexLoss
+    shape: Shape
+    """How the model is affine in its weights."""
+    l2: float
+    """Strength of the penalty that its objective has."""
+
+
+def recognise(problem: Problem, model: nn.Module | None = None) -> Recognised:
     """The convex loss of a problem, and how its model is affine in its weights.
+
+    Args:
+        problem: Any.
+        model: A model of it, if one is at hand.
 
     Raises:
         ObjectiveError: the objective is none that is solved here.
@@ -69,17 +89,33 @@ def recognise(problem: Problem) -> tuple[ConvexLoss, Shape]:
     """
     if problem.maximize:
         raise ObjectiveError("maximize=True: a convex loss has no largest value; solve minimises, use fit")
-    loss = convex_loss(problem.objective)
+    risk, l2 = _parted(problem.objective)
+    loss = convex_loss(risk)
     if loss is None:
         name = (reference(problem.objective) or "output.loss").rpartition(":")[2]
         raise ObjectiveError(f"objective {name}: solve knows {KNOWN}; use fit for others")
-    model = problem.build()
+    model = model or problem.build()
     if not any(p.requires_grad for p in model.parameters()):
         raise ModelError("every parameter of the model is frozen (requires_grad=False): nothing to solve for")
     shape = kind_of(model)
     if not shape.affine:
         raise ModelError(f"not convex in its weights: {shape.why}; solve needs a linear model, use fit")
-    return loss, shape
+    bare = problem if risk is problem.objective else problem.edit(objective=risk)
+    return Recognised(bare, loss, shape, l2)
+
+
+def _parted(objective: Any) -> tuple[Any, float]:
+    """The risk of an objective and the strength of its penalty.
+
+    Raises:
+        ObjectiveError: a penalty that is not l2 of all weights.
+    """
+    if not isinstance(objective, Penalised):
+        return objective, 0.0
+    for each in objective.terms:
+        if not isinstance(each, L2) or each.only is not None:
+            raise ObjectiveError(f"penalty {each!r}: solve takes l2 of all weights; use fit for others")
+    return objective.objective, sum(each.strength for each in objective.terms)
 
 
 def solved(design: Design, l2: float) -> Solution:
