@@ -51,7 +51,7 @@ def convex(run: Run) -> str:
 
 
 def shape(run: Run) -> str:
-    """ "convex" or "non-convex"; "" where that is not known."""
+    """One word: convex or non-convex; empty where that is not known."""
     found = cast("Mapping[str, Any]", run.facts.get("convexity") or {}).get("convex")
     return "" if found is None else "convex" if found else "non-convex"
 
