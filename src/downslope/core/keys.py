@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from downslope.core import names, starts
+from downslope.core import names, rates, starts
 from downslope.core.errors import RecipeError
 from downslope.core.groups import RATES, read
 from downslope.core.method import is_named, optimizer_defaults, optimizer_of
@@ -74,7 +74,7 @@ def normalised(given: Mapping[str, Any], fields: Sequence[str]) -> tuple[dict[st
         if isinstance(values[key], bool):
             raise RecipeError(f"{key}={values[key]!r}: must be {DOMAINS[key]}")
     if "schedule" in values:
-        values["schedule"] = names.canonical("schedule", values["schedule"])
+        values["schedule"] = rates.read(values["schedule"])
     if "init" in values:
         values["init"] = starts.read(values["init"])
     values.setdefault("lr", defaults.get("lr"))

@@ -42,7 +42,8 @@ class Recipe(BaseModel):
             batch in the memory of a part.
         epochs: Passes over the data, in [1, inf). Default 20 when neither it nor `steps` is given.
         steps: Optimizer steps, in [1, inf); exclusive with `epochs`.
-        schedule: Name of a schedule of the learning rate over the run; None keeps it constant.
+        schedule: Of the learning rate over the run, a name or one with settings (``"cosine(final=0.1)"``);
+            None keeps it constant.
         warmup: Steps of linear warm-up, in [0, inf).
         weight_decay: In [0, inf), as the optimizer means it (coupled or decoupled); its own default if left
             out.

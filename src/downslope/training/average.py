@@ -20,6 +20,7 @@ from downslope.core import batches
 from downslope.core.batches import Split
 from downslope.core.errors import RecipeError
 from downslope.core.recipe import Recipe
+from downslope.core.spelling import parse
 from downslope.schedules.cyclic import CYCLES
 from downslope.training.evaluate import evaluating
 
@@ -77,9 +78,10 @@ class Average:
         begins = share * (total or 0)
         ends = ((total or 0) - begins) / per_epoch if per_epoch else 0
         every = per_epoch if kind == "swa" and per_epoch and ends >= FEWEST else 1
-        cyclic = kind == "swa" and recipe.schedule == "cyclic" and total is not None
+        schedule = parse(recipe.schedule or "constant")
+        cyclic = kind == "swa" and schedule.name == "cyclic" and total is not None
         if cyclic:
-            every = max(((total or 0) - recipe.warmup) // CYCLES, 1)
+            every = max(((total or 0) - recipe.warmup) // int(schedule.settings.get("cycles", CYCLES)), 1)
         self.kind, self.every = kind, recipe.average_every or every
         before = recipe.warmup if cyclic else 0
         self.begins = before + max(math.ceil((begins - before) / self.every), 1) * self.every

@@ -73,7 +73,7 @@ def _of_text(data: Any, title: str, task: str, lines: list[str]) -> Chosen:
     )
     recipe = Recipe(
         optimizer="adamw", lr=1e-3, betas=(0.9, 0.99), weight_decay=0.1, clip_norm=1.0, batch_size=12,
-        steps=2000, schedule="cosine", warmup=100,
+        steps=2000, schedule="cosine(final=0.1)", warmup=100,
     )  # fmt: skip
     said = "next-token prediction: model gpt, objective cross_entropy, measured by the same on held-out text"
     return problem, recipe, [*lines, said, str(recipe)]

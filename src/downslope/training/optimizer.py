@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from downslope.core import names
+from downslope.core import names, rates
 from downslope.core.adapted import named_parameters
 from downslope.core.depth import Unit, units
 from downslope.core.errors import DownslopeError, ModelError, RecipeError
@@ -206,5 +206,5 @@ def schedule_of(recipe: Recipe, total_steps: int | None) -> Callable[[int], floa
             "of epochs"
         )
     left = max((total_steps or 1) - recipe.warmup, 1)
-    factor: Callable[[int], float] = names.resolve("schedule", recipe.schedule or "constant")(left)
+    factor = rates.made(recipe.schedule or "constant", left)
     return names.load("downslope.schedules:warmup")(factor, recipe.warmup) if recipe.warmup else factor

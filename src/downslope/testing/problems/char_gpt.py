@@ -36,12 +36,12 @@ def problem() -> Problem:
 def recipe(steps: int = 2000) -> Recipe:
     """AdamW at 1e-3 with warm-up and a cosine, decay .1 on matrices and tables, gradients of norm 1 at most.
 
-    Differs from nanoGPT's: the cosine ends at 0 and not at a tenth, windows are drawn without replacement.
+    Differs from nanoGPT's: windows are drawn without replacement.
 
     Args:
         steps: of 12 windows each.
     """
     return Recipe(
         optimizer="adamw", lr=1e-3, betas=(0.9, 0.99), weight_decay=0.1, clip_norm=1.0, batch_size=12,
-        steps=steps, schedule="cosine", warmup=100,
+        steps=steps, schedule="cosine(final=0.1)", warmup=100,
     )  # fmt: skip
