@@ -31,9 +31,11 @@ if TYPE_CHECKING:
     from downslope.terrain.exact.solve import solve
     from downslope.training.batch_limit import batch_limit
     from downslope.training.batch_table import batch_table
+    from downslope.training.bias_variance import bias_variance
     from downslope.training.extract import extract
     from downslope.training.fit import fit
     from downslope.training.layer_probe import probe_layers
+    from downslope.training.learning_curve import learning_curve
     from downslope.training.lr_range import lr_range
     from downslope.training.population import fit_population
 
@@ -43,6 +45,7 @@ __all__ = [
     "Recipe",
     "Run",
     "__version__",
+    "bias_variance",
     "augment",
     "constraints",
     "batch_limit",
@@ -54,6 +57,7 @@ __all__ = [
     "fit",
     "fit_population",
     "init",
+    "learning_curve",
     "load_run",
     "lr_range",
     "models",
@@ -75,6 +79,7 @@ _HOME = {
     "Recipe": "downslope.core.recipe:Recipe",
     "Run": "downslope.core.run:Run",
     "augment": "downslope.augment",
+    "bias_variance": "downslope.training.bias_variance:bias_variance",
     "constraints": "downslope.constraints",
     "batch_limit": "downslope.training.batch_limit:batch_limit",
     "batch_table": "downslope.training.batch_table:batch_table",
@@ -85,6 +90,7 @@ _HOME = {
     "fit": "downslope.training.fit:fit",
     "fit_population": "downslope.training.population:fit_population",
     "init": "downslope.init",
+    "learning_curve": "downslope.training.learning_curve:learning_curve",
     "load_run": "downslope.core.run:load_run",
     "lr_range": "downslope.training.lr_range:lr_range",
     "models": "downslope.models",

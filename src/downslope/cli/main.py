@@ -16,6 +16,7 @@ from downslope.cli.verbs import (
     demo,
     diagnose,
     fit,
+    learning_curve,
     predict,
     rates,
     repair,
@@ -42,6 +43,7 @@ _SCRIPT = {"ignore_unknown_options": True, "allow_interspersed_args": False}
 app.command("fit", short_help="Train a task and keep the run.")(fit.fit)
 app.command("diagnose", short_help="Train, and say what is wrong: root cause first.")(diagnose.diagnose)
 app.command("repair", short_help="Diagnose, prove the remedies, keep what wins.")(repair.repair)
+app.command("learning-curve", short_help="Whether more data would help.")(learning_curve.learning_curve)
 app.command("solve", short_help="The exact answer, where there is one.")(solve.solve)
 app.command("range", short_help="Which learning rates work, with their uncertainty.")(rates.rates)
 app.command("batches", short_help="What a batch size costs and buys, and how large it may be.")(

@@ -14,9 +14,23 @@ from downslope.core.run import Run
 from downslope.diagnosis.diagnosis import Diagnosis
 from downslope.diagnosis.repair import Repair
 from downslope.init import Measured
-from downslope.reporting import cards, curves, facts, layers, page, proof, rates, settings, starts, verdict
+from downslope.reporting import (
+    cards,
+    curves,
+    facts,
+    layers,
+    learning,
+    page,
+    proof,
+    rates,
+    settings,
+    starts,
+    verdict,
+)
 from downslope.reporting.markup import Section
+from downslope.training.bias_variance import BiasVariance
 from downslope.training.environment import environment
+from downslope.training.learning_curve import LearningCurve
 from downslope.training.rate_range import RateRange
 
 
@@ -77,6 +91,7 @@ class _Content:
     repairs: list[Repair] = field(default_factory=list[Repair])
     starts: list[Measured] = field(default_factory=list[Measured])
     ranges: list[RateRange] = field(default_factory=list[RateRange])
+    others: list[Section] = field(default_factory=list[Section])
 
     def add_run(self, run: Run) -> None:
         if not any(_same(run, each) for each in self.runs):
@@ -89,6 +104,13 @@ class _Content:
 
     def add_start(self, start: Measured) -> None:
         self.starts.append(start)
+
+    def add_curve(self, curve: LearningCurve) -> None:
+        self.others.append(learning.curve_section(curve))
+        self.add_run(curve.runs[-1])
+
+    def add_bias(self, found: BiasVariance) -> None:
+        self.others.append(learning.bias_section(found))
 
     def add_repair(self, repaired: Repair) -> None:
         self.repairs.append(repaired)
@@ -113,12 +135,17 @@ _ADDERS: dict[type, Callable[[_Content, Any], None]] = {
     Repair: _Content.add_repair,
     Measured: _Content.add_start,
     RateRange: _Content.add_range,
+    LearningCurve: _Content.add_curve,
+    BiasVariance: _Content.add_bias,
 }
 """What the report can show; another kind is one line here and one in `_sections`."""
 
 
-def report(*things: Run | Diagnosis | Repair | Measured | RateRange) -> Report:
-    """One page about runs, diagnoses, repairs, starts (`ds.init.measure`) and ranges (`ds.lr_range`).
+Shown = Run | Diagnosis | Repair | Measured | RateRange | LearningCurve | BiasVariance
+
+
+def report(*things: Shown) -> Report:
+    """One page about runs, diagnoses, repairs, starts, ranges, learning curves, bias and variance.
 
     A diagnosis brings its run, a repair its diagnosis. The first run is what the page is about; starts or
     ranges alone make a page of their own.
@@ -158,6 +185,7 @@ def report(*things: Run | Diagnosis | Repair | Measured | RateRange) -> Report:
 
 def _sections(content: _Content) -> Iterator[Section]:
     first = content.runs[0]
+    yield from content.others
     found = content.of(first)
     proved = proof.words(content.repairs[0]) if content.repairs else {}
     if found is not None:
