@@ -78,7 +78,7 @@ def linear(n: int, d: int = 8, noise: float = 1.0) -> ds.Problem:
 
 def test_least_squares_has_the_curve_that_theory_gives() -> None:
     recipe = ds.Recipe(optimizer="gd", lr=0.3, batch_size="full", steps=150, precision="float64")
-    found = curve(linear(800), recipe, fractions=(0.05, 0.1, 0.2, 0.5, 1.0), seeds=3)
+    found = curve(linear(800), recipe, fractions=(0.05, 0.1, 0.2, 0.5, 1.0), seeds=6)
     sizes = found.sizes
     # Of n Gaussian examples in d dimensions: sigma**2 (1 + p / (n - p - 1)), p = d + 1 with the bias.
     x, y = found.runs[-1].problem.valid_source.batch

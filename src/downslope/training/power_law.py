@@ -19,10 +19,10 @@ from downslope.core.errors import InputError
 
 Floats = npt.NDArray[np.float64]
 
-EXPONENTS: Floats = np.geomspace(0.02, 4.0, 80)
+EXPONENTS: Floats = np.geomspace(0.02, 4.0, 160)
 """Exponents that are tried; of a mean squared error the theory of linear models gives 1, of margins 1/2."""
 
-LEVELS = 240
+LEVELS = 80
 """Values that are tried for what an interval is about."""
 
 
@@ -87,11 +87,14 @@ class PowerLaw:
         return self._between(value, best, float(self.errors.max()))
 
     def _between(self, value: float, best: Callable[[Floats], Floats], most: float) -> Interval:
-        levels = np.linspace(0.0, most, LEVELS)
-        possible = levels[best(levels) <= self.limit]
-        if not len(possible):
-            return Interval(value, value, value)
-        return Interval(value, min(float(possible[0]), value), max(float(possible[-1]), value))
+        low, high, step = value, value, most
+        for _ in range(3):  # each time closer around what was possible
+            levels = np.linspace(max(low - step, 0.0), high + step, LEVELS)
+            step = float(levels[1] - levels[0])
+            possible = levels[best(levels) <= self.limit]
+            if len(possible):
+                low, high = min(float(possible[0]), value), max(float(possible[-1]), value)
+        return Interval(value, low, high)
 
 
 def fit_power_law(sizes: npt.ArrayLike, errors: npt.ArrayLike, confidence: float = 0.95) -> PowerLaw:
