@@ -143,11 +143,11 @@ def test_a_text_that_memory_would_not_hold_is_refused_before_it_is_read(
     write: Writer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = write("x,y\n" + "1,2\n" * 1000)
-    monkeypatch.setattr("downslope.data.csv_text._memory", lambda: 16 * 4000.0)
-    with pytest.raises(DataError, match="would not fit") as told:
+    monkeypatch.setattr("downslope.core.memory.available", lambda: 20 * 4000.0)
+    with pytest.raises(DataError, match=r"table\.csv: would take .* of memory") as told:
         load_path(path)
     assert "\n" not in str(told.value)
-    monkeypatch.setattr("downslope.data.csv_text._memory", lambda: 18 * 4004.0)
+    monkeypatch.setattr("downslope.core.memory.available", lambda: 22 * 4004.0)
     assert len(load_path(path, valid=0.0).train[1]) == 1000
 
 

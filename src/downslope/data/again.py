@@ -13,9 +13,10 @@ from torch import Tensor
 from downslope.core.errors import DataError
 from downslope.data import idx_file, image_folder
 from downslope.data.array_file import inputs_of
+from downslope.data.csv_file import column_for
+from downslope.data.csv_large import read_columns
 from downslope.data.csv_second import aligned, coded, coding_from
-from downslope.data.csv_text import is_missing, read_cells, without_thousands
-from downslope.data.parquet_file import cells_of_parquet
+from downslope.data.parquet_file import columns_of_parquet
 
 
 class New(NamedTuple):
@@ -66,31 +67,22 @@ def _table(path: Path, reading: Mapping[str, Any]) -> New:
     names = [str(each["name"]) for each in columns]
     first = Path(str(reading["file"]))
     parquet = path.suffix.lower() in (".parquet", ".pq")
-    cells = cells_of_parquet(path) if parquet else read_cells(path, names[0])
+    cells = columns_of_parquet(path) if parquet else read_columns(path, names[0])
     cells = aligned(cells, path, first, names)
     blocks: list[Any] = []
     for i, each in enumerate(columns):
-        column = [row[i] for row in cells.rows]
-        plain = without_thousands(column, cells.delimiter) or column
         coding = coding_from(each)
-        blocks.append(coded(plain, coding, names[i], cells.lines, path, first))
-        if coding.kind == "number":
-            _refuse_gap(column, names[i], cells.lines, path, reading)
-    return New(torch.from_numpy(np.concatenate(blocks, axis=1)), [str(line) for line in cells.lines], "line")
-
-
-def _refuse_gap(
-    column: list[str], name: str, lines: list[int], path: Path, reading: Mapping[str, Any]
-) -> None:
-    """Refuse an empty cell where the model does not fill it in."""
-    if reading.get("filled"):
-        return
-    for cell, line in zip(column, lines, strict=True):
-        if is_missing(cell):
+        block = coded(column_for(cells, i, coding), coding, names[i], cells.lines, path, first)
+        gaps = np.flatnonzero(np.isnan(block).any(1))
+        if len(gaps) and not reading.get("filled"):
             raise DataError(
-                f"{path.name} line {line}, column {name!r}: is missing, and the model was trained without "
-                "gaps; fill it in, leave the row out, or train with --set missing=mean"
+                f"{path.name} line {cells.lines[gaps[0]]}, column {names[i]!r}: is missing, and the model "
+                "was trained without gaps; fill it in, leave the row out, or train with --set missing=mean"
             )
+        blocks.append(block)
+    return New(
+        torch.from_numpy(np.concatenate(blocks, axis=1)), [str(line) for line in cells.lines.tolist()], "line"
+    )
 
 
 def _arrays(path: Path, reading: Mapping[str, Any]) -> New:

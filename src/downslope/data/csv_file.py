@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -14,8 +15,17 @@ from downslope.core.errors import DataError
 from downslope.core.names import did_you_mean
 from downslope.core.sources import Origin
 from downslope.data import target as targets
-from downslope.data.csv_second import Coding, aligned, coded, coding_of, refuse_overflow
-from downslope.data.csv_text import Cells, is_date, is_missing, number, read_cells, without_thousands
+from downslope.data.columns import Columns, Numbers, Rows
+from downslope.data.csv_large import read_columns
+from downslope.data.csv_second import (
+    Coding,
+    aligned,
+    coded,
+    coding_of,
+    refuse_overflow,
+    takes_numbers,
+)  # fmt: skip
+from downslope.data.csv_text import is_date, is_missing, number, without_thousands
 from downslope.data.split import parts
 from downslope.data.table import Loaded, Pair
 
@@ -38,30 +48,26 @@ class Column(NamedTuple):
     """How the cells became values, for another file of the same columns."""
 
 
-Read = Callable[[Path, str | None], Cells]
-"""A file and a column that has to be there, to cells."""
+Read = Callable[[Path, str | None], Columns]
+"""A file and a column that has to be there, to columns."""
 
 
 def load_csv(path: Path, target: str | None, *, seed: int, valid: float | Path) -> Loaded:
     """Inputs and target from a text table; see `downslope.data.paths.load_path`."""
-    return load_cells(path, read_cells, target, seed=seed, valid=valid)
+    return load_columns(path, read_columns, target, seed=seed, valid=valid)
 
 
-def load_cells(path: Path, read: Read, target: str | None, *, seed: int, valid: float | Path) -> Loaded:
-    """Inputs and target from the cells that `read` gives of a file."""
+def load_columns(path: Path, read: Read, target: str | None, *, seed: int, valid: float | Path) -> Loaded:
+    """Inputs and target from the columns that `read` gives of a file."""
     cells = read(path, target)
     told = list(cells.told)
     goal = _target_index(cells, target, path, told)
     doubts = (*cells.doubts, *([told[-1]] if target is None else []))
     cells = _with_target(cells, goal, path, told)
-    decided, decimal = _decide(_cells_of(cells, goal, told), cells.names[goal])
+    decided, decimal = _decide(cells, goal, told)
     told.append(decided.told)
-    _check_classes(decided, path, cells.names[goal], len(cells.rows))
-    columns = {
-        i: _column(name, _cells_of(cells, i, told), cells.lines, told.append)
-        for i, name in enumerate(cells.names)
-        if i != goal
-    }
+    _check_classes(decided, path, cells.names[goal], len(cells))
+    columns = {i: _column(name, cells, i, told) for i, name in enumerate(cells.names) if i != goal}
     numbers = {i: column.values[:, 0] for i, column in columns.items() if column.coding.kind == "number"}
     _refuse_overflow(cells, numbers | ({goal: decided.values.numpy()} if not decided.classes else {}), path)
     names = [name for column in columns.values() for name in column.names]
@@ -72,8 +78,8 @@ def load_cells(path: Path, read: Read, target: str | None, *, seed: int, valid: 
     _tell_gaps(inputs, names, told)
     name = cells.names[goal]
 
-    def origin(file: Path, lines: list[int], rows: npt.NDArray[np.int64]) -> Origin:
-        return Origin(file.name, "line", np.array(lines)[rows], columns=names, target=name)
+    def origin(file: Path, lines: Rows, rows: Rows) -> Origin:
+        return Origin(file.name, "line", lines[rows], columns=names, target=name)
 
     stratify = decided.task == "classification"
     share = 0.0 if isinstance(valid, Path) else valid
@@ -106,7 +112,7 @@ def _second(
     columns: dict[int, Column],
     like: targets.Decided,
     decimal: str | None,
-) -> tuple[Pair, list[int]]:
+) -> tuple[Pair, Rows]:
     """Inputs and target of the file of the validation examples, coded as the training file's, and its lines.
 
     Raises:
@@ -115,36 +121,57 @@ def _second(
     told: list[str] = []  # the decisions are those of the training file, and have been told
     cells = aligned(read(path, names[goal]), path, first, names)
     cells = _with_target(cells, goal, path, told)
-    spelt, name = _cells_of(cells, goal, told), names[goal]
-    values = spelt if decimal is None else [number(cell, decimal) for cell in spelt]
+    name = names[goal]
 
     def unseen(row: int) -> str:
         return (
-            f"{path.name} line {cells.lines[row]}, target {name!r}: class {spelt[row]!r} does not occur in "
-            f"{first.name}, which holds {', '.join(like.classes[:10])}"
+            f"{path.name} line {cells.lines[row]}, target {name!r}: class {cells.cells(goal)[row]!r} does "
+            f"not occur in {first.name}, which holds {', '.join(like.classes[:10])}"
         )
 
-    for row in (i for i, value in enumerate(values) if value is None):
-        raise DataError(
-            f"{path.name} line {cells.lines[row]}, target {name!r}: {spelt[row]!r} is no number, and "
-            f"{first.name} holds numbers there"
-        )
-    target = targets.coded(np.array(values), like, unseen)
+    target = targets.coded(_target_values(cells, goal, decimal, path, first), like, unseen)
     _refuse_overflow(cells, {} if like.classes else {goal: target.numpy()}, path)
     blocks = [
-        coded(_cells_of(cells, i, told), column.coding, names[i], cells.lines, path, first)
+        coded(column_for(cells, i, column.coding), column.coding, names[i], cells.lines, path, first)
         for i, column in columns.items()
     ]
     return (torch.from_numpy(np.concatenate(blocks, axis=1)), target), cells.lines
 
 
-def _refuse_overflow(cells: Cells, numbers: Mapping[int, Floats], path: Path) -> None:
+def _target_values(
+    cells: Columns, goal: int, decimal: str | None, path: Path, first: Path
+) -> npt.NDArray[Any]:
+    """The target of the second file: texts, or numbers where the first file holds them.
+
+    Raises:
+        DataError: a text among numbers.
+    """
+    plain = cells.numbers(goal)
+    if plain is not None and decimal == ".":
+        return plain
+    spelt = _cells_of(cells, goal, [])
+    values = spelt if decimal is None else [number(cell, decimal) for cell in spelt]
+    for row in (i for i, value in enumerate(values) if value is None):
+        raise DataError(
+            f"{path.name} line {cells.lines[row]}, target {cells.names[goal]!r}: {spelt[row]!r} is no "
+            f"number, and {first.name} holds numbers there"
+        )
+    return np.array(values)
+
+
+def column_for(cells: Columns, index: int, coding: Coding) -> list[str] | Numbers:
+    """Column `index` as `coding` takes it: as numbers where it can, else as texts."""
+    plain = cells.numbers(index)
+    fits = plain is not None and takes_numbers(coding) and not np.isinf(plain).any()  # an overflow is told
+    return plain if plain is not None and fits else _cells_of(cells, index, [])
+
+
+def _refuse_overflow(cells: Columns, numbers: Mapping[int, Floats], path: Path) -> None:
     for i, values in numbers.items():
-        if np.isinf(values).any():
-            refuse_overflow(values, [row[i] for row in cells.rows], cells.names[i], cells.lines, path)
+        refuse_overflow(values, functools.partial(cells.cells, i), cells.names[i], cells.lines, path)
 
 
-def _target_index(cells: Cells, target: str | None, path: Path, told: list[str]) -> int:
+def _target_index(cells: Columns, target: str | None, path: Path, told: list[str]) -> int:
     if target is None:
         told.append(f"no target named: the last column, {cells.names[-1]!r}, is taken")
         return len(cells.names) - 1
@@ -156,27 +183,31 @@ def _target_index(cells: Cells, target: str | None, path: Path, told: list[str])
     return cells.names.index(target)
 
 
-def _with_target(cells: Cells, goal: int, path: Path, told: list[str]) -> Cells:
+def _with_target(cells: Columns, goal: int, path: Path, told: list[str]) -> Columns:
     """The rows that have a target; in a column of numbers, what is no number is none."""
-    name = cells.names[goal]
-    keep = [i for i, row in enumerate(cells.rows) if not is_missing(row[goal])]
+    name, plain = cells.names[goal], cells.numbers(goal)
+    column = cells.cells(goal) if plain is None else []
+    if plain is not None:
+        keep = np.flatnonzero(~np.isnan(plain)).tolist()
+    else:
+        keep = [i for i, cell in enumerate(column) if not is_missing(cell)]
     if not keep:
         raise DataError(f"{path.name}: the target column {name!r} holds no value")
-    if len(keep) < len(cells.rows):
-        told.append(f"{_counted(len(cells.rows) - len(keep), 'row')} without a target left out")
-    odd = [i for i in keep if all(number(cells.rows[i][goal], d) is None for d in (".", ","))]
+    if len(keep) < len(cells):
+        told.append(f"{_counted(len(cells) - len(keep), 'row')} without a target left out")
+    odd = [i for i in keep if column and all(number(column[i], d) is None for d in (".", ","))]
     if 0 < len(odd) <= (1 - MOSTLY) * len(keep):
         told.append(
             f"target {name!r}: {_counted(len(odd), 'cell')} no number and left out with the row, the first "
-            f"is {cells.rows[odd[0]][goal]!r} in line {cells.lines[odd[0]]}"
+            f"is {column[odd[0]]!r} in line {cells.lines[odd[0]]}"
         )
         keep = sorted(set(keep) - set(odd))
-    return cells._replace(rows=[cells.rows[i] for i in keep], lines=[cells.lines[i] for i in keep])
+    return cells if len(keep) == len(cells) else cells.where(np.array(keep, dtype=np.int64))
 
 
-def _cells_of(cells: Cells, index: int, told: list[str]) -> list[str]:
+def _cells_of(cells: Columns, index: int, told: list[str]) -> list[str]:
     """One column, without the commas that group its thousands."""
-    column = [row[index] for row in cells.rows]
+    column = cells.cells(index)
     plain = without_thousands(column, cells.delimiter)
     if plain is not None:
         told.append(f"column {cells.names[index]!r} groups thousands with commas")
@@ -193,8 +224,12 @@ def _check_classes(decided: targets.Decided, path: Path, name: str, rows: int) -
         )
 
 
-def _decide(values: list[str], name: str) -> tuple[targets.Decided, str | None]:
+def _decide(cells: Columns, goal: int, told: list[str]) -> tuple[targets.Decided, str | None]:
     """What the target is, and what its decimals follow; None where it is text."""
+    name, plain = cells.names[goal], cells.numbers(goal)
+    if plain is not None:
+        return targets.of_numbers(plain, name, floating=not bool(np.isfinite(plain).all())), "."
+    values = _cells_of(cells, goal, told)
     for decimal in (".", ","):
         numbers = [number(value, decimal) for value in values]
         if None not in numbers:
@@ -203,7 +238,11 @@ def _decide(values: list[str], name: str) -> tuple[targets.Decided, str | None]:
     return targets.of_text(values, name), None
 
 
-def _column(name: str, cells: list[str], lines: list[int], tell: Callable[[str], None]) -> Column:
+def _column(name: str, table: Columns, index: int, told: list[str]) -> Column:
+    tell, lines, plain = told.append, table.lines, table.numbers(index)
+    if plain is not None and not np.isnan(plain).all():
+        return _numeric(name, plain, tell)
+    cells = _cells_of(table, index, told)
     plain = _plain(cells)
     if plain is not None:
         return _numeric(name, plain, tell)
@@ -237,9 +276,7 @@ def _plain(cells: list[str]) -> npt.NDArray[np.float64] | None:
     return None if np.isnan(array).all() or "_" in "".join(cells) else array
 
 
-def _numeric(
-    name: str, array: npt.NDArray[np.float64], tell: Callable[[str], None], decimal: str = "."
-) -> Column:
+def _numeric(name: str, array: Numbers, tell: Callable[[str], None], decimal: str = ".") -> Column:
     with np.errstate(invalid="ignore"):  # two infinities below each other have no difference
         steps = np.diff(array)
     counter = name.lower() in {"id", "index", "unnamed: 0", "column1", "rownames", "row"}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -11,7 +11,8 @@ import numpy.typing as npt
 
 from downslope.core.errors import DataError
 from downslope.core.names import did_you_mean
-from downslope.data.csv_text import Cells, is_missing, number
+from downslope.data.columns import Columns, Numbers, Rows
+from downslope.data.csv_text import is_missing, number
 
 Floats = npt.NDArray[np.float32]
 
@@ -36,6 +37,11 @@ def coding_of(name: str, coding: Coding) -> dict[str, Any]:
     return {"name": name, "kind": coding.kind, **kept}
 
 
+def takes_numbers(coding: Coding) -> bool:
+    """Whether a column coded so may come as numbers."""
+    return coding.kind == "number" and coding.decimal == "."
+
+
 def coding_from(kept: Mapping[str, Any]) -> Coding:
     """What `coding_of` wrote."""
     return Coding(
@@ -43,7 +49,7 @@ def coding_from(kept: Mapping[str, Any]) -> Coding:
     )
 
 
-def aligned(cells: Cells, path: Path, first: Path, names: list[str]) -> Cells:
+def aligned(cells: Columns, path: Path, first: Path, names: list[str]) -> Columns:
     """`cells` with the columns `names` of the first file, in its order; what else there is, is left out.
 
     Raises:
@@ -53,16 +59,17 @@ def aligned(cells: Cells, path: Path, first: Path, names: list[str]) -> Cells:
         if name not in cells.names:
             hint = did_you_mean(name, cells.names[:30])
             raise DataError(f"{path.name}: no column {name!r}, which {first.name} has{hint}")
-    order = [cells.names.index(name) for name in names]
-    return cells._replace(names=names, rows=[[row[i] for i in order] for row in cells.rows])
+    return cells.select([cells.names.index(name) for name in names], names)
 
 
-def refuse_overflow(values: Floats, column: list[str], name: str, lines: list[int], path: Path) -> None:
+def refuse_overflow(
+    values: Floats, column: Callable[[], list[str]], name: str, lines: Rows, path: Path
+) -> None:
     """Refuse numbers that float32 cannot hold; what is written as infinite is told elsewhere.
 
     Args:
         values: shape (n,), as they were read.
-        column: their cells.
+        column: gives their cells, asked only where a value is infinite.
         name: of the column.
         lines: the line of each cell.
         path: of the file.
@@ -70,20 +77,24 @@ def refuse_overflow(values: Floats, column: list[str], name: str, lines: list[in
     Raises:
         DataError: naming the first in the file's order.
     """
-    rows = [int(row) for row in np.flatnonzero(np.isinf(values)) if "inf" not in column[row].lower()]
+    infinite = np.flatnonzero(np.isinf(values)).tolist()
+    cells = column() if infinite else []
+    rows = [row for row in infinite if "inf" not in cells[row].lower()]
     if rows:
         count = "" if len(rows) == 1 else f" (the first of {len(rows)} such values)"
         raise DataError(
-            f"{path.name} line {lines[rows[0]]}, column {name!r}: {column[rows[0]]}{count} overflows "
+            f"{path.name} line {lines[rows[0]]}, column {name!r}: {cells[rows[0]]}{count} overflows "
             "float32, whose largest number is 3.4e38; rescale the column, by its logarithm or another unit"
         )
 
 
-def coded(column: list[str], coding: Coding, name: str, lines: list[int], path: Path, first: Path) -> Floats:
+def coded(
+    column: list[str] | Numbers, coding: Coding, name: str, lines: Rows, path: Path, first: Path
+) -> Floats:
     """One column of the second file, coded as that of the first.
 
     Args:
-        column: its cells.
+        column: its cells, or numbers, which are asked for where the coding takes them.
         coding: what was decided on the first file.
         name: of the column.
         lines: the line of each cell.
@@ -98,6 +109,11 @@ def coded(column: list[str], coding: Coding, name: str, lines: list[int], path: 
     """
     if coding.kind == "left out":
         return np.empty((len(column), 0), np.float32)
+    if not isinstance(column, list):
+        with np.errstate(over="ignore"):
+            values = column.astype(np.float32)
+        refuse_overflow(values, lambda: [repr(float(each)) for each in column], name, lines, path)
+        return values[:, None]
     if coding.kind == "levels":
         filled = ["missing" if is_missing(cell) else cell for cell in column]
         known = set(coding.levels)
@@ -118,5 +134,5 @@ def coded(column: list[str], coding: Coding, name: str, lines: list[int], path: 
             )
     with np.errstate(over="ignore"):
         values = np.array(numbers, dtype=np.float64).astype(np.float32)
-    refuse_overflow(values, column, name, lines, path)
+    refuse_overflow(values, lambda: column, name, lines, path)
     return values[:, None]

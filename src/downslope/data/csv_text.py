@@ -6,14 +6,13 @@ import codecs
 import csv
 import io
 import itertools
-import math
-import os
 import re
 from collections import Counter
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
+from downslope.core import memory
 from downslope.core.errors import DataError
 
 DELIMITERS = (",", ";", "\t", "|")
@@ -22,7 +21,14 @@ MISSING = frozenset({"", "na", "n/a", "nan", "null", "none", "?", "-", "missing"
 GROWTH = 17
 """Bytes of memory that a byte of text takes while it is cut into cells; measured on cells of 7 characters."""
 
-_OPEN = "; a quote that opens there may not close where it should"
+OPEN = "; a quote that opens there may not close where it should"
+"""What is said of a broken row that takes more than one line."""
+
+_KINDS = {
+    b"PK\x03\x04": "an archive or a spreadsheet (zip)", b"%PDF": "a PDF", b"\x1f\x8b": "packed by gzip",
+    b"\xd0\xcf\x11\xe0": "a spreadsheet of old Excel", b"PAR1": "a Parquet file named otherwise",
+    b"\x89PNG": "an image", b"\xff\xd8\xff": "an image",
+}  # fmt: skip
 _WINDOWS = re.compile(rb"[\x80-\x9f]")
 _THOUSANDS = re.compile(r"[+-]?\d{1,3}(,\d{3})+(\.\d*)?")
 _DATE = re.compile(r"(\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}([-/.])\d{1,2}\2\d{2,4})([T ].*)?")
@@ -93,10 +99,22 @@ def read_cells(path: Path, target: str | None = None) -> Cells:
     """
     told: list[str] = []
     text = _text(path, told)
-    delimiter = _delimiter(text)
-    if delimiter != ",":
-        told.append(f"cells are separated by {_spoken(delimiter)}")
-    rows, lines, spans = _rows(path, text, delimiter)
+    delimiter = delimiter_of(text, told)
+    rows, lines, spans = rows_of(path, text, delimiter)
+    names, start, doubts = layout(path, rows, target)
+    told += doubts
+    _check_lengths(path, names, rows, lines, spans)
+    if start == len(rows):
+        raise DataError(f"{path.name} holds a header and no rows; at least one example is needed")
+    return Cells(names, rows[start:], lines[start:], told, delimiter, tuple(doubts))
+
+
+def layout(path: Path, rows: list[list[str]], target: str | None) -> tuple[list[str], int, list[str]]:
+    """Names of the columns, how many rows hold them, and what of that is a guess.
+
+    Raises:
+        DataError: several columns with the target's name.
+    """
     names, start = _header(rows, target)
     doubts: list[str] = []
     if not start:
@@ -105,14 +123,18 @@ def read_cells(path: Path, target: str | None = None) -> Cells:
         doubts.append("the first row, all numbers, was taken as the header, as it holds the target's name")
     else:
         doubts += _alike(path, rows[0], target)
-    told += doubts
-    _check_lengths(path, names, rows, lines, spans)
-    if start == len(rows):
-        raise DataError(f"{path.name} holds a header and no rows; at least one example is needed")
-    return Cells(names, rows[start:], lines[start:], told, delimiter, tuple(doubts))
+    return names, start, doubts
 
 
-def _rows(path: Path, text: str, delimiter: str) -> tuple[list[list[str]], list[int], list[int]]:
+def delimiter_of(text: str, told: list[str]) -> str:
+    """What separates the cells of a text; it is told where it is no comma."""
+    delimiter = _delimiter(text)
+    if delimiter != ",":
+        told.append(f"cells are separated by {_spoken(delimiter)}")
+    return delimiter
+
+
+def rows_of(path: Path, text: str, delimiter: str) -> tuple[list[list[str]], list[int], list[int]]:
     """Stripped cells of every row that has any, the line on which it begins, and how many lines it takes."""
     # Lines end where csv's own rules say so: str.splitlines would also cut at a form feed or a U+2028.
     source = io.StringIO(text, newline="")
@@ -130,7 +152,7 @@ def _rows(path: Path, text: str, delimiter: str) -> tuple[list[list[str]], list[
                 spans.append(reader.line_num + 1 - line)
             line = reader.line_num + 1
     except csv.Error as error:
-        raise DataError(f"{path.name}, line {line}: {error}{_OPEN}") from error
+        raise DataError(f"{path.name}, line {line}: {error}{OPEN}") from error
     if not rows:
         raise DataError(f"{path.name} holds no rows; a header and at least one example are needed")
     width = len(rows[0])
@@ -141,37 +163,44 @@ def _rows(path: Path, text: str, delimiter: str) -> tuple[list[list[str]], list[
 
 def _text(path: Path, told: list[str]) -> str:
     try:
-        size = path.stat().st_size
-        if size * GROWTH > _memory():
-            raise DataError(
-                f"{path.name}: {size / 2**20:,.0f} MiB of text would not fit into this machine's memory once "
-                "cut into cells; convert it to .npz, or give a Dataset that reads it piece by piece"
-            )
+        memory.refuse_beyond(
+            path.name, path.stat().st_size * GROWTH, "convert it to .npz, or give a Dataset that reads parts"
+        )
         raw = path.read_bytes()
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from error
     if not raw.strip():
         raise DataError(f"{path.name} is empty; a header and at least one example are needed")
+    return raw.decode(encoding_of(path, raw, told), errors="replace")
+
+
+def encoding_of(path: Path, raw: bytes, told: list[str]) -> str:
+    """The encoding of a text, or of its beginning; it is told where it is not UTF-8.
+
+    Raises:
+        DataError: no text, or a page of the web.
+    """
     if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        with suppress(UnicodeDecodeError):
-            return raw.decode("utf-16")
+        return "utf-16"
+    for start, kind in _KINDS.items():
+        if raw.startswith(start):
+            raise DataError(f"{path.name} is {kind}, no table of text; save the table in it as .csv")
     if b"\0" in raw[:65536]:
         raise DataError(f"{path.name} is no text file; .csv needs text, arrays belong in .npz or .pt")
+    if re.match(rb"\s*<(!doctype html|html|\?xml)", raw[:512], re.IGNORECASE):
+        raise DataError(
+            f"{path.name} is a page of the web or XML, no table; where it came from, take the link of the "
+            "file itself"
+        )
     try:
-        return raw.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        # Windows fills with letters what Latin-1 leaves to control characters.
-        encoding, name = ("cp1252", "Windows-1252") if _WINDOWS.search(raw) else ("latin-1", "Latin-1")
-        told.append(f"the text is not UTF-8 and was read as {name}")
-        return raw.decode(encoding, errors="replace")
-
-
-def _memory() -> float:
-    """Bytes of this machine's memory; infinite where it does not say."""
-    try:
-        return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
-    except (AttributeError, OSError, ValueError):
-        return math.inf
+        raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        if error.start < len(raw) - 3 or "unexpected end" not in error.reason:  # else a cut beginning
+            # Windows fills with letters what Latin-1 leaves to control characters.
+            encoding, name = ("cp1252", "Windows-1252") if _WINDOWS.search(raw) else ("latin-1", "Latin-1")
+            told.append(f"the text is not UTF-8 and was read as {name}")
+            return encoding
+    return "utf-8-sig"
 
 
 def _delimiter(text: str) -> str:
@@ -234,10 +263,13 @@ def _check_lengths(
 ) -> None:
     for row, line, span in zip(rows, lines, spans, strict=True):
         if len(row) != len(names):
-            hint = _OPEN if span > 1 else "; put cells that contain the delimiter in double quotes"
-            raise DataError(
-                f"{path.name}, line {line}: {len(row)} cells where the first row has {len(names)}{hint}"
-            )
+            raise wrong_length(path, line, len(row), len(names), span)
+
+
+def wrong_length(path: Path, line: int, found: int, wanted: int, span: int) -> DataError:
+    """What is to be said of a row of `found` cells that takes `span` lines."""
+    hint = OPEN if span > 1 else "; put cells that contain the delimiter in double quotes"
+    return DataError(f"{path.name}, line {line}: {found} cells where the first row has {wanted}{hint}")
 
 
 def _spoken(delimiter: str) -> str:

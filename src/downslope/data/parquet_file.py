@@ -7,23 +7,25 @@ import importlib.util
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
+
 from downslope.core import memory
 from downslope.core.errors import DataError
-from downslope.data.csv_file import load_cells
-from downslope.data.csv_text import Cells
+from downslope.data.columns import Columns, Numbers
+from downslope.data.csv_file import load_columns
 from downslope.data.table import Loaded
 
-CELL = 90
-"""Bytes of memory that a cell takes while the table is read: a text of Python's, and its place in a row."""
+CELL = 60
+"""Bytes of memory that a cell takes at most while the table is read: a short text of Python's."""
 
 
 def load_parquet(path: Path, target: str | None, *, seed: int, valid: float | Path) -> Loaded:
     """Inputs and target from a table; see `downslope.data.paths.load_path`."""
-    return load_cells(path, cells_of_parquet, target, seed=seed, valid=valid)
+    return load_columns(path, columns_of_parquet, target, seed=seed, valid=valid)
 
 
-def cells_of_parquet(path: Path, target: str | None = None) -> Cells:
-    """The cells of a table, as text; a null is an empty cell, a boolean True or False.
+def columns_of_parquet(path: Path, target: str | None = None) -> Columns:
+    """The columns of a table: numbers as they are, a null NaN; anything else as text, a null empty.
 
     Args:
         path: the file.
@@ -51,20 +53,18 @@ def cells_of_parquet(path: Path, target: str | None = None) -> Cells:
     if not rows or not columns:
         raise DataError(f"{path.name} holds {rows} rows of {columns} columns; at least one example is needed")
     names = [str(name) for name in table.column_names]
-    cells = [_spelt(table.column(i), names[i], path, arrow) for i in range(columns)]
-    listed = [list(row) for row in zip(*cells, strict=True)]
-    return Cells(names, listed, list(range(1, rows + 1)), [])
+    held = [_held(table.column(i), names[i], path, arrow) for i in range(columns)]
+    return Columns(names=names, held=held, lines=np.arange(1, int(rows) + 1), told=[])
 
 
-def _spelt(column: Any, name: str, path: Path, arrow: Any) -> list[str]:
+def _held(column: Any, name: str, path: Path, arrow: Any) -> list[str] | Numbers:
+    """One column, whole numbers in float64, which holds them up to 2**53."""
     kind = column.type
     if arrow.types.is_nested(kind) or arrow.types.is_binary(kind):
         raise DataError(
             f"{path.name}: column {name!r} holds {kind}, no single values; remove it, or make columns of it"
         )
-    values = cast("list[Any]", column.to_pylist())
-    return ["" if value is None else value if isinstance(value, str) else _number(value) for value in values]
-
-
-def _number(value: Any) -> str:
-    return repr(value) if isinstance(value, float) else str(value)
+    if arrow.types.is_integer(kind) or arrow.types.is_floating(kind):
+        found: Any = column.cast(arrow.float64(), safe=False).to_numpy(zero_copy_only=False)
+        return cast("Numbers", np.asarray(found, dtype=np.float64))
+    return ["" if value is None else str(value) for value in cast("list[Any]", column.to_pylist())]
