@@ -58,6 +58,26 @@ def test_digits_have_the_usual_sizes_and_can_be_images():
     assert torch.equal(images.train[1], flat.train[1])
 
 
+def test_digits_stand_at_places_of_their_own_in_a_canvas():
+    plain, placed = digits(images=True), digits(images=True, canvas=12)
+    assert placed.train[0].shape == (1437, 1, 12, 12)
+    assert digits(canvas=12).train[0].shape == (1437, 144)
+    assert torch.equal(plain.train[1], placed.train[1])
+    found = set()
+    for small, large in zip(plain.train[0], placed.train[0], strict=True):
+        assert small.sum() == large.sum()
+        fits = [
+            (r, c) for r in range(5) for c in range(5) if torch.equal(large[:, r : r + 8, c : c + 8], small)
+        ]
+        found |= set(fits)
+        assert fits
+    assert len(found) == 25
+    again = digits(images=True, canvas=12, seed=1).valid[0]
+    assert not torch.equal(again, placed.valid[0])
+    with pytest.raises(DataError, match="canvas=7"):
+        digits(canvas=7)
+
+
 def test_diabetes_is_a_regression_in_raw_units():
     table = diabetes()
     assert table.task == "regression"

@@ -196,3 +196,16 @@ def test_a_token_that_is_only_ever_a_target_counts() -> None:
     x = torch.tensor([[0, 1], [1, 0]])
     problem = ds.Problem(model="gpt", train=(x, x + 3), objective="cross_entropy")
     assert problem.build()(x).shape == (2, 2, 5)
+
+
+def test_what_only_the_validation_data_holds_counts_too() -> None:
+    x, y = DIGITS.train
+    few = y < 7
+    problem = ds.Problem(model="cnn", train=(x[few], y[few]), valid=DIGITS.valid, objective="cross_entropy")
+    assert problem.build()(x[:2]).shape == (2, 10)
+    tokens, kind = torch.tensor([[0, 1], [1, 2]]), torch.tensor([0, 1])
+    for name in ("gru", "transformer"):
+        problem = ds.Problem(
+            model=name, train=(tokens, kind), valid=(tokens + 3, kind), objective="cross_entropy"
+        )
+        assert problem.build().embedding.num_embeddings == 6

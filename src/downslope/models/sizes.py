@@ -13,6 +13,7 @@ from downslope.core import batches
 from downslope.core.errors import ModelError
 from downslope.core.problem import Problem
 from downslope.core.samples import first_input, sample
+from downslope.core.sources import Memory
 
 
 def from_data(problem: Problem, factory: Callable[..., Any]) -> dict[str, Any]:
@@ -32,7 +33,8 @@ def from_data(problem: Problem, factory: Callable[..., Any]) -> dict[str, Any]:
     """
     x = first_input(problem)
     target = problem.splitter(sample(problem))[2]
-    known: dict[str, Any] = {"inputs": x[0].numel(), "outputs": _outputs(target)}
+    held = _held(problem)
+    known: dict[str, Any] = {"inputs": x[0].numel(), "outputs": _outputs(target, held[1])}
     if getattr(problem.objective, "expects", None) in ("logit", "probability") and known["outputs"] == 2:
         known["outputs"] = 1
     if x.dim() == 4:
@@ -47,19 +49,34 @@ def from_data(problem: Problem, factory: Callable[..., Any]) -> dict[str, Any]:
             f"{tuple(x.shape)}: reshape them, or take another model, such as 'mlp'"
         )
     if "tokens" in taken:  # a model of sequences
-        known |= _steps(x)
+        known |= _steps(x, held[0])
     if "vocabulary" in taken:
-        known |= _vocabulary(x, target, factory.__name__, problem.arguments)
+        known |= _vocabulary(x, (target, held), factory.__name__, problem.arguments)
     told = getattr(problem.train_source, "vocabulary", None)
     if told is not None:  # the source knows tokens that the sample may lack
         known |= {"vocabulary": told, "inputs": told}
     return {key: value for key, value in known.items() if key in taken and value is not None}
 
 
-def _steps(x: Tensor) -> dict[str, Any]:
-    """Numbers a step; of tokens how many there are, as far as the sample shows."""
+def _held(problem: Problem) -> tuple[Any, Any]:
+    """Inputs and target of the validation data, where it is in memory: it may hold what training lacks."""
+    source = problem.valid_source
+    if not isinstance(source, Memory):
+        return (), ()
+    args, kwargs, target = problem.splitter(source.batch)
+    return (args, kwargs), target
+
+
+def _most(*trees: Any) -> int:
+    """The largest whole number."""
+    found = [each for each in batches.tensors(trees) if not each.is_floating_point() and each.numel()]
+    return max((int(each.max()) for each in found), default=0)
+
+
+def _steps(x: Tensor, held: Any) -> dict[str, Any]:
+    """Numbers a step; of tokens how many there are, as far as the data in memory shows."""
     if x.dim() == 2 and not x.is_floating_point():
-        return {"inputs": int(x.max()) + 1, "tokens": True}
+        return {"inputs": _most(x, held) + 1, "tokens": True}
     return {"inputs": x.shape[-1]}
 
 
@@ -70,15 +87,14 @@ def _vocabulary(x: Tensor, target: Any, name: str, given: Mapping[str, Any]) -> 
             f"{name} takes sequences of whole numbers (n, steps), and the inputs are {tuple(x.shape)} of "
             f"{x.dtype}: give token ids, or take another model, such as 'transformer'"
         )
-    seen = [each for each in (x, *batches.tensors(target)) if not each.is_floating_point()]
-    return {"vocabulary": max((int(each.max()) for each in seen), default=0) + 1, "steps": x.shape[1]}
+    return {"vocabulary": _most(x, target) + 1, "steps": x.shape[1]}
 
 
-def _outputs(target: Any) -> int | None:
+def _outputs(target: Any, held: Any) -> int | None:
     found = batches.tensors(target)
     if not found:
         return None
     y: Tensor = found[0]
     if y.dtype in (torch.int64, torch.int32, torch.uint8) and y.dim() == 1:
-        return int(y.max()) + 1
+        return _most(y, held) + 1
     return y[0].numel() if y.dim() > 1 else 1
