@@ -13,7 +13,17 @@ from pathlib import Path
 
 import torch
 
-from scripts.pictures import adaptive, demo, descent, entities, learning, momentum, propagation, symptoms
+from scripts.pictures import (
+    adaptive,
+    demo,
+    descent,
+    entities,
+    learning,
+    models,
+    momentum,
+    propagation,
+    symptoms,
+)
 
 DRAWN: dict[str, Callable[[], Path]] = {
     "three-entities": entities.three_entities,
@@ -27,6 +37,8 @@ DRAWN: dict[str, Callable[[], Path]] = {
     "schedules": descent.schedules,
     "momentum": momentum.momentum,
     "adaptive-rates": adaptive.adaptive_rates,
+    "composition": models.composition,
+    "activations": models.activations,
     "demo": demo.demo,
     **{f"symptoms/{name}": partial(symptoms.draw, name) for name in symptoms.names()},
 }

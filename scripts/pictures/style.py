@@ -47,12 +47,12 @@ _RC = {
 
 
 def panels(
-    count: int, *, height: float = 3.1, width: float = 9.6, **options: Any
+    count: int, *, rows: int = 1, height: float = 3.1, width: float = 9.6, **options: Any
 ) -> tuple[Figure, list[Any]]:
-    """A figure with `count` axes side by side."""
+    """A figure with `count` axes side by side, in each of `rows`."""
     mpl.rcParams.update(_RC)
-    figure, axes = plt.subplots(1, count, figsize=(width, height), squeeze=False, **options)
-    return figure, list(axes[0])
+    figure, axes = plt.subplots(rows, count, figsize=(width, height), squeeze=False, **options)
+    return figure, list(axes.flat)
 
 
 def save(figure: Figure, name: str) -> Path:
