@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,14 @@ _RC = {
 }
 
 
+_COORDINATES = re.compile(r' d="M[^"]*"')
+
+
+def _rounded(found: re.Match[str]) -> str:
+    """The coordinates of a path to a hundredth of a point: what is finer only makes the file large."""
+    return re.sub(r"(\.\d\d)\d+", r"\1", found[0])
+
+
 def panels(
     count: int, *, rows: int = 1, height: float = 3.1, width: float = 9.6, **options: Any
 ) -> tuple[Figure, list[Any]]:
@@ -66,6 +75,8 @@ def save(figure: Figure, name: str) -> Path:
     figure.tight_layout(w_pad=2.2)
     figure.savefig(path, metadata={"Date": None, "Creator": None})
     plt.close(figure)
+    drawn = path.read_text(encoding="utf-8")
+    path.write_text(_COORDINATES.sub(_rounded, drawn), encoding="utf-8")
     size = path.stat().st_size
     if size > LIMIT:
         raise ValueError(f"{path} has {size} bytes, {LIMIT} are allowed: draw fewer points")
