@@ -24,7 +24,8 @@ def test_a_table_and_its_toml_are_one_recipe():
     assert '[init]\nname = "normal"\nstd = 0.5\n' in text
     assert ds.Recipe.from_toml(text) == recipe
     assert ds.Recipe.from_toml('init = { name = "Normal", std = 0.5 }\n').init == recipe.init
-    assert "init normal std 0.5" in recipe.describe()
+    assert "init normal(std=0.5)" in recipe.describe()
+    assert ds.Recipe(init="normal(std=0.5)") == recipe
 
 
 def test_a_table_without_settings_is_its_name():
@@ -50,7 +51,8 @@ def test_settings_and_the_factor_decide_what_is_drawn():
 
 
 def test_the_command_line_takes_a_name_a_setting_or_a_table():
-    for said in (["init=normal", "init.std=0.3"], ["init={name='normal', std=0.3}"]):
+    ways = (["init=normal", "init.std=0.3"], ["init={name='normal', std=0.3}"], ["init=normal(std=0.3)"])
+    for said in ways:
         assert changed(LINE, ds.Recipe(), said)[1].init == {"name": "normal", "std": 0.3}
     with pytest.raises(RecipeError, match=r"init\.std"):
         changed(LINE, ds.Recipe(), ["init=normal", "init.sdt=0.3"])
@@ -82,6 +84,8 @@ def test_a_function_that_can_be_imported_serves_as_a_name():
         ({"name": "constant", "value": float("inf")}, RecipeError, "must be a finite number"),
         ({"name": "lsuv", "tolerance": 2}, RecipeError, "tolerance=2.0: must lie in"),
         (3, InputError, "must be a name"),
+        ("normal(0.3)", RecipeError, r"give settings by name, such as normal\(std=0.3\)"),
+        ("normal(std=", InputError, "cannot be read"),
     ],
 )
 def test_what_no_start_is_is_told_in_one_line(init, kind, said):

@@ -112,7 +112,7 @@ def test_convolutions_attention_and_recurrence_are_measured():
 
 def test_it_prints_a_row_for_each_layer():
     lines = str(measure(digits(depth=2), init={"name": "normal", "std": 1.0})).splitlines()
-    assert lines[0].startswith("init normal std 1, 512 examples, loss ")
+    assert lines[0].startswith("init normal(std=1.0), 512 examples, loss ")
     assert [line.split()[0] for line in lines[1:]] == ["layer", "1", "3", "5"]
     assert "%" in lines[2]
 

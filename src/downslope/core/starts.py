@@ -1,6 +1,7 @@
-"""Where a recipe starts, as data: the name of an initialisation, or a table of its name and settings.
+"""Where a recipe starts, as data: the name of an initialisation, or its name and settings.
 
     init = "he"                 # the name alone: its own defaults
+    init = "normal(std=0.01)"   # spelt as objectives and schedules are; kept as the table below
     [init]
     name = "normal"
     std = 0.01                  # a setting of its own
@@ -17,6 +18,7 @@ from typing import Any, cast
 
 from downslope.core import names
 from downslope.core.errors import DownslopeError, RecipeError
+from downslope.core.spelling import parse, spell
 
 __all__ = ["PREFIX", "Init", "gathered", "keys", "read", "said"]
 
@@ -29,12 +31,15 @@ def read(given: Any) -> Init:
     """An initialisation in its one form: the name alone where nothing is set, else a table.
 
     Args:
-        given: A name, ``"module:function"``, or a mapping with ``name`` and settings.
+        given: A name, one with settings (``"normal(std=0.01)"``), ``"module:function"``, or a mapping with
+            ``name`` and settings.
 
     Raises:
         UnknownNameError: no such initialisation; the nearest is told.
         RecipeError: no name, a setting that it has not, or a value outside its domain.
     """
+    if isinstance(given, str) and "(" in given:
+        given = _spelt(given)
     if not isinstance(given, Mapping):
         return _named(given)
     table = dict(cast("Mapping[str, Any]", given))
@@ -50,6 +55,17 @@ def read(given: Any) -> Init:
     except DownslopeError as error:
         raise RecipeError(f"init {error}") from None
     return {"name": name, **settings} if settings else name
+
+
+def _spelt(text: str) -> dict[str, Any]:
+    """``"normal(std=0.01)"`` as a table."""
+    found = parse(text)
+    if found.args:
+        known = [key.removeprefix(PREFIX) for key in keys(_named(found.name))]
+        raise RecipeError(
+            f"init={text!r}: give settings by name, such as {found.name}({known[0]}={found.args[0]!r})"
+        )
+    return {"name": found.name, **found.settings}
 
 
 def _named(name: Any) -> str:
@@ -79,6 +95,7 @@ def gathered(given: Mapping[str, Any], own: Init | None = None) -> dict[str, Any
             f"{PREFIX}{key}: the recipe names no initialisation whose setting it is; give init too: "
             f"init={{'name': 'he', {key!r}: {ours[key]!r}}}"
         )
+    base = _spelt(base) if isinstance(base, str) and "(" in base else base
     table = dict(cast("Mapping[str, Any]", base)) if isinstance(base, Mapping) else {"name": base}
     table = {key: value for key, value in (table | ours).items() if value is not None}
     return {key: value for key, value in given.items() if not key.startswith(PREFIX)} | {"init": table}
@@ -93,10 +110,7 @@ def keys(init: Init | None) -> list[str]:
 
 
 def said(init: Init) -> str:
-    """The initialisation in a few words: ``normal std 0.01``."""
+    """The initialisation as it is spelt: ``normal(std=0.01)``."""
     if isinstance(init, str):
         return init
-    rest = [
-        f"{key} {value:g}" if isinstance(value, float) else f"{key} {value}" for key, value in init.items()
-    ]
-    return " ".join([str(init["name"]), *rest[1:]])
+    return spell(str(init["name"]), (), {key: value for key, value in init.items() if key != "name"})
