@@ -21,6 +21,7 @@ from downslope.reporting import (
     layers,
     learning,
     page,
+    probing,
     proof,
     rates,
     settings,
@@ -30,6 +31,7 @@ from downslope.reporting import (
 from downslope.reporting.markup import Section
 from downslope.training.bias_variance import BiasVariance
 from downslope.training.environment import environment
+from downslope.training.layer_probe import LayerProbes
 from downslope.training.learning_curve import LearningCurve
 from downslope.training.rate_range import RateRange
 
@@ -91,6 +93,7 @@ class _Content:
     repairs: list[Repair] = field(default_factory=list[Repair])
     starts: list[Measured] = field(default_factory=list[Measured])
     ranges: list[RateRange] = field(default_factory=list[RateRange])
+    probes: list[LayerProbes] = field(default_factory=list[LayerProbes])
     others: list[Section] = field(default_factory=list[Section])
 
     def add_run(self, run: Run) -> None:
@@ -119,6 +122,9 @@ class _Content:
     def add_range(self, found: RateRange) -> None:
         self.ranges.append(found)
 
+    def add_probes(self, found: LayerProbes) -> None:
+        self.probes.append(found)
+
     def after(self, repaired: Repair) -> Run | None:
         """The run that followed what a repair kept."""
         if repaired.kept is None:
@@ -135,20 +141,21 @@ _ADDERS: dict[type, Callable[[_Content, Any], None]] = {
     Repair: _Content.add_repair,
     Measured: _Content.add_start,
     RateRange: _Content.add_range,
+    LayerProbes: _Content.add_probes,
     LearningCurve: _Content.add_curve,
     BiasVariance: _Content.add_bias,
 }
 """What the report can show; another kind is one line here and one in `_sections`."""
 
 
-Shown = Run | Diagnosis | Repair | Measured | RateRange | LearningCurve | BiasVariance
+Shown = Run | Diagnosis | Repair | Measured | RateRange | LayerProbes | LearningCurve | BiasVariance
 
 
 def report(*things: Shown) -> Report:
-    """One page about runs, diagnoses, repairs, starts, ranges, learning curves, bias and variance.
+    """One page about runs, diagnoses, repairs, starts, ranges, probes, learning curves, bias and variance.
 
-    A diagnosis brings its run, a repair its diagnosis. The first run is what the page is about; starts or
-    ranges alone make a page of their own.
+    A diagnosis brings its run, a repair its diagnosis. The first run is what the page is about; starts,
+    ranges or probes alone make a page of their own.
 
     Args:
         *things: What is to be shown; at least one.
@@ -168,8 +175,10 @@ def report(*things: Shown) -> Report:
         adder(content, thing)
     drawn = [starts.section(content.starts)] if content.starts else []
     drawn += [rates.section(each, key=f"range{index or ''}") for index, each in enumerate(content.ranges)]
+    drawn += [probing.section(each, index) for index, each in enumerate(content.probes)]
     if drawn and not content.runs:
-        title, head = "Learning rates", '<div class="top"><h1>Learning rates</h1></div>'
+        title = "Learning rates" if content.ranges else "Layer by layer"
+        head = f'<div class="top"><h1>{title}</h1></div>'
         if content.starts:
             title, head = "At the start", starts.top(content.starts)
         return Report(page.page(title, head, drawn, Run(environment=environment())))
