@@ -15,7 +15,7 @@ from downslope.core.problem import Problem
 from downslope.core.recipe import Recipe
 from downslope.core.run import Run, load_run
 from downslope.training.fit import fit
-from downslope.training.predict import continued, predict
+from downslope.training.predict import predict
 from downslope.training.tasks import load_task
 
 
@@ -183,12 +183,12 @@ def test_a_run_on_text_continues_one_in_its_own_characters(tmp_path: Path) -> No
     fit(problem, task.recipe.edit(steps=150, lr=0.01, warmup=0), folder=tmp_path / "run", progress=False)
     book.unlink()
     run = load_run(tmp_path / "run")
-    assert continued(run, "cdef", 20, temperature=0.01) == ("abcdefgh" * 4)[2:26]
-    assert continued(run, "abc", 30, seed=1) == continued(run, "abc", 30, seed=1)
+    assert run.continued("cdef", 20, temperature=0.01) == ("abcdefgh" * 4)[2:26]
+    assert run.continued("abc", 30, seed=1) == run.continued("abc", 30, seed=1)
     with pytest.raises(DataError, match="character 'Z' at 1 does not occur"):
-        continued(run, "aZ")
+        run.continued("aZ")
     with pytest.raises(DataError, match="the prompt is empty"):
-        continued(run, "")
+        run.continued("")
     with pytest.raises(DataError, match="continues one"):
         run.predict("book.txt")
 

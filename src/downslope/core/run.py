@@ -114,6 +114,31 @@ class Run:
         """
         return names.load("downslope.training.predict:predict")(self, data, which)
 
+    def continued(
+        self,
+        prompt: str,
+        count: int = 200,
+        *,
+        temperature: float = 0.8,
+        seed: int = 0,
+        which: Which | None = None,
+    ) -> str:
+        """`prompt`, and `count` tokens more that a model of text writes after it.
+
+        Args:
+            prompt: At least one character; all of them occur in the training text.
+            count: Tokens to write, at least 0.
+            temperature: Float in (0, inf), divides the logits; near 0 the likeliest token is taken.
+            seed: Of the draws.
+            which: As in `model`.
+
+        Raises:
+            DataError: no run on text, or a character that it does not know.
+            ModelError: a model that does not generate.
+        """
+        write = names.load("downslope.training.predict:continued")
+        return write(self, prompt, count, temperature=temperature, seed=seed, which=which)
+
     def state(self, which: Which) -> Mapping[str, Any]:
         """The state dict of the best or last model.
 

@@ -256,10 +256,9 @@ def read_path(path: str | Path, target: str | None = None, valid: float | str | 
     else:
         loaded = names.load("downslope.data.paths:load_path")(Path(path), target=target, valid=valid)
     parts = (loaded.train, loaded.valid)
+    reading = {**loaded.reading, "classes": list(loaded.classes)}
     train, held = (
-        part
-        if part is None or _is_source(part)
-        else Memory(part, origin, _with_example(loaded.reading, part))
+        part if part is None or _is_source(part) else Memory(part, origin, _with_example(reading, part))
         for part, origin in zip(parts, loaded.origins, strict=True)
     )
     return loaded._replace(train=train, valid=held)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import tarfile
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -166,7 +168,8 @@ def _idx_set(
         return images_of(pixels, scale), torch.from_numpy(labels.astype(np.int64))
 
     test = held("t10k") if valid is None else None
-    return _table(name, held("train"), test, classes, images, standardise, valid, seed)
+    alike = {"kind": "idx", "scale": scale} if images and not standardise else {}
+    return _table(name, held("train"), test, classes, images, standardise, valid, seed, alike)
 
 
 def _table(
@@ -178,6 +181,7 @@ def _table(
     standardise: bool,
     valid: float | None,
     seed: int,
+    reading: Mapping[str, Any] = MappingProxyType({}),
 ) -> Table:
     if test is None:
         train, test, *_ = parts(*train, valid=valid or 0.0, seed=seed, stratify=True)
@@ -193,7 +197,7 @@ def _table(
     features = where if channels == 1 else [f"{c} {at}" for c in ("red", "green", "blue") for at in where]
     held = "nothing is held out" if test is None else f"{len(test[1]):,} held out"
     told = (f"{name}: {len(train[1]):,} training examples, {held}",)
-    return Table(train, test, "classification", features, classes, told)
+    return Table(train, test, "classification", features, classes, told, reading)
 
 
 def _cifar_records(path: Path) -> dict[str, npt.NDArray[np.uint8]]:

@@ -49,7 +49,7 @@ def predict(run: Run, data: Any, which: Which | None = None) -> Prediction:
     reading = _reading(run)
     if isinstance(data, (str, Path)):
         if reading.get("kind") == "text":
-            raise DataError("a run on text continues one: downslope.training.predict.continued(run, prompt)")
+            raise DataError("a run on text continues one: run.continued(prompt)")
         new = read_again(data, reading | {"filled": _fills(run)})
     else:
         inputs = _inputs(data, reading)
@@ -62,31 +62,9 @@ def predict(run: Run, data: Any, which: Which | None = None) -> Prediction:
 
 
 def continued(
-    run: Run,
-    prompt: str,
-    count: int = 200,
-    *,
-    temperature: float = 0.8,
-    seed: int = 0,
-    which: Which | None = None,
+    run: Run, prompt: str, count: int, *, temperature: float, seed: int, which: Which | None
 ) -> str:
-    """`count` tokens that a language model writes after `prompt`.
-
-    Args:
-        run: of a text.
-        prompt: its characters have to occur in the training text; at least one.
-        count: tokens to write, at least 0.
-        temperature: float in (0, inf), divides the logits; near 0 the likeliest token is taken.
-        seed: of the draws.
-        which: "best" or "last".
-
-    Returns:
-        Prompt and continuation.
-
-    Raises:
-        DataError: no run of a text, or a character that it does not know.
-        ModelError: a model that does not generate.
-    """
+    """`count` tokens that a language model writes after `prompt`; see `Run.continued`."""
     reading = _reading(run)
     if reading.get("kind") != "text":
         raise DataError("this run was not trained on text; run.predict(data) tells of new examples")
@@ -127,7 +105,7 @@ def _model(run: Run, which: Which | None) -> tuple[nn.Module, Problem]:
 def _stand_in(described: dict[str, Any]) -> Problem:
     """The problem with data of the same shapes in the place of its own, which only told sizes."""
     reading = described["data"]
-    if reading["kind"] == "text":
+    if reading.get("kind") == "text":
         size = len(reading["vocabulary"]) or 256
         train: Any = Windows(torch.arange(4 * reading["block"] + 1) % size, reading["block"], size, reading)
     else:

@@ -48,14 +48,13 @@ def predict(
         from downslope.cli.kept import check_kept
         from downslope.cli.outcome import check_writable
         from downslope.core.run import load_run
-        from downslope.training.predict import continued
 
         check_kept(folder, "predict")
         check_writable(output)
         run = load_run(folder)
         if cast("dict[str, Any]", run.described.get("data") or {}).get("kind") == "text":
             prompt = Path(data).read_text(encoding="utf-8") if Path(data).is_file() else data
-            written = continued(run, prompt, count, seed=seed or 0)
+            written = run.continued(prompt, count, seed=seed or 0)
             if not json or output is not None:
                 _write(output, f"{written}\n")
             voice.document({"verb": "predict", "text": written})
