@@ -264,6 +264,23 @@ def test_hubers_error_is_that_of_a_general_minimiser() -> None:
     assert found.certificate.gradient_norm < 1e-12
 
 
+@pytest.mark.parametrize("noise", [3.0, 1e3])
+def test_hubers_error_far_below_the_noise_is_solved_too(noise: float) -> None:
+    x, _ = made(n=60)
+    draw = np.random.default_rng(2)
+    y = x @ np.ones((5, 1)) + noise * draw.normal(size=(60, 1))
+    found = ds.solve(problem(x, y, "linear", "huber"))
+    assert found.certificate.gradient_norm < 1e-12
+    assert found.certificate.gap < 1e-12
+    for seed in range(20):  # it is lower than everywhere around it
+        model = found.model()
+        with torch.no_grad():
+            for p in model.parameters():
+                p += 0.1 * torch.randn(p.shape, generator=torch.Generator().manual_seed(seed)).double()
+            value = nn.functional.huber_loss(model(torch.tensor(x)), torch.tensor(y))
+        assert value > found.objective
+
+
 def test_columns_of_very_different_scales_cost_no_accuracy() -> None:
     x, y = load_breast_cancer(return_X_y=True)
     found = ds.solve(problem(x, y.astype(float), "logistic", "logistic"), l2=1e-3)
@@ -298,6 +315,25 @@ def test_classes_that_touch_have_no_minimum_either(classes: int) -> None:
         assert found.objective == pytest.approx(2 * np.log(2) / 6, abs=1e-6)
     assert found.kind == "not-attained"
     assert "some examples" in found.notes[0]
+
+
+@pytest.mark.parametrize("kind", ["one answer", "a class without an example"])
+def test_a_bias_that_no_penalty_holds_has_no_minimum_without_both_answers(kind: str) -> None:
+    x, _ = made(n=30)
+    y = np.ones(30) if kind == "one answer" else np.arange(30) % 2
+    given = problem(x, y, "logistic", "logistic")
+    if kind != "one answer":
+        given = problem(x, y, nn.Linear(5, 3), "cross_entropy")
+    found = ds.solve(given, l2=1e-2)
+    assert found.kind == "not-attained"
+    assert "an example of every class" in found.notes[0]
+
+
+def test_an_exact_fit_says_nothing_of_the_direction_of_rounding() -> None:
+    x, _ = made()
+    found = ds.solve(problem(x, x @ np.ones((5, 1))))
+    assert found.objective < 1e-25
+    assert found.certificate.orthogonality is None
 
 
 def test_classes_that_overlap_have_one_minimum() -> None:
@@ -343,7 +379,7 @@ def test_the_bounds_hold_away_from_the_minimum(away: float, kind: str) -> None:
     gap = white.value(psi) - best.objective
     assert bounds.by_duality(design, moved, l2, white.value(psi)) >= gap
     least = torch.linalg.eigvalsh(white.hessian(psi))[0].item()
-    bound = bounds.by_curvature(white, white.gradient(psi), least)
+    bound = bounds.by_curvature(white, psi, white.gradient(psi), least)
     assert bound.gap >= gap * (1 - 1e-6) - 1e-15
     if kind == "logistic":
         at = torch.linalg.lstsq(found.T, theta).solution

@@ -39,16 +39,16 @@ ROUNDING = 1e-15
 """Relative rounding of a primal and a dual value, of which a gap is the difference."""
 
 
-def by_curvature(white: White, gradient: Tensor, curvature: float) -> Bound:
-    """From the gradient by psi and the smallest eigenvalue of the Hessian there."""
+def by_curvature(white: White, psi: Tensor, gradient: Tensor, curvature: float) -> Bound:
+    """From the gradient at psi and the smallest eigenvalue of the Hessian there."""
     loss, g = white.design.loss, length(gradient)
     if not curvature > 0:
         return NOTHING
     if loss.name == "squared error":
         return Bound(g * g / (2 * curvature), g / curvature)
-    if loss.name == "Huber's error":
-        return NOTHING  # its curvature jumps
     longest = max(float(x.square().sum(-1).max()) for x, _, _ in white.blocks()) ** 0.5
+    if loss.name == "Huber's error":
+        return _until_it_bends(white, psi, g, curvature, longest)
     reach = longest * (math.sqrt(2.0) if loss.classes or not white.kron else 1.0)
     radius = 1.0 / reach  # where r exp(-R r) is largest
     m = curvature * math.exp(-1.0)
@@ -61,6 +61,17 @@ def by_curvature(white: White, gradient: Tensor, curvature: float) -> Bound:
         radius = smaller
     m = curvature * math.exp(-reach * radius)
     return Bound(g * g / (2 * m), g / m)
+
+
+def _until_it_bends(white: White, psi: Tensor, g: float, curvature: float, longest: float) -> Bound:
+    """Of Huber's error, a quadratic in the ball in which no residual gets to its kinks."""
+    delta = white.design.loss.delta
+    room = min(
+        float(((white.outputs(x, o, psi) - y).abs() - delta).abs().min()) for x, o, y in white.blocks()
+    )
+    if 2 * g >= curvature * room / longest:
+        return NOTHING
+    return Bound(g * g / (2 * curvature), g / curvature)
 
 
 def by_duality(design: Design, theta: Tensor, l2: float, value: float) -> float:

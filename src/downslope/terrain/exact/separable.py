@@ -18,8 +18,12 @@ LARGEST = 30_000_000
 """Entries of the programme's matrix at most; a larger one is left undecided."""
 
 
-def direction(design: Design) -> Tensor | bool | None:
+def direction(design: Design, columns: Tensor) -> Tensor | bool | None:
     """A direction theta that separates, for the loss of classes or yes and no that `design` has.
+
+    Args:
+        design: The data.
+        columns: Which columns theta may have, (p,) of bool: under a penalty those that it leaves free.
 
     Returns:
         theta of largest total margin in the unit box; None where none exists; False where the programme is
@@ -27,10 +31,12 @@ def direction(design: Design) -> Tensor | bool | None:
     """
     from scipy.optimize import linprog  # pyright: ignore[reportMissingTypeStubs]
 
-    sizes = design.examples * design.columns * design.outputs
+    if not bool(columns.any()):
+        return None
+    sizes = design.examples * int(columns.sum()) * design.outputs
     if sizes * (design.outputs if design.loss.classes else 1) > LARGEST or not design.kept:
         return False
-    parts = [_constraints(block, design) for block in design.blocks()]
+    parts = [_constraints(block, design, columns) for block in design.blocks()]
     if any(part is None for part in parts):
         return False
     matrix = torch.cat([part for part in parts if part is not None]).numpy()
@@ -47,16 +53,16 @@ def direction(design: Design) -> Tensor | bool | None:
     best = matrix @ solved.x
     if best.max(initial=0.0) <= 1e-7 * height:
         return None
-    return torch.from_numpy(solved.x / lengths).reshape(_shape(design))
+    theta = torch.zeros(
+        design.columns, design.outputs if design.layer is not None else 1, dtype=torch.float64
+    )
+    theta[columns] = torch.from_numpy(solved.x / lengths).reshape(-1, theta.shape[1])
+    return theta
 
 
-def _shape(design: Design) -> tuple[int, int]:
-    return (design.columns, design.outputs) if design.layer is not None else (design.columns, 1)
-
-
-def _constraints(block: Block, design: Design) -> Tensor | None:
+def _constraints(block: Block, design: Design, columns: Tensor) -> Tensor | None:
     """Rows whose products with theta, flattened, must not be negative; None where a target is uncertain."""
-    x, y = block.rows, block.target
+    x, y = block.rows[..., columns], block.target
     k = design.outputs
     if design.layer is not None:  # (n, k, p * k)
         full = torch.einsum("np,ab->napb", x, torch.eye(k, dtype=x.dtype)).reshape(len(x), k, -1)

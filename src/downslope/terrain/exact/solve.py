@@ -145,13 +145,17 @@ def _least_squares(design: Design, l2: float) -> Solution:
     return _told(design, l2, found, r, ends, kind, certificate, method)
 
 
-def _cosine(design: Design, theta: Tensor) -> float:
-    """Largest cosine between a column of the data and the residual of an output."""
-    dots, rows, rest = 0.0 * theta, torch.zeros(design.columns), torch.zeros(theta.shape[1])
+def _cosine(design: Design, theta: Tensor) -> float | None:
+    """Largest cosine between a column of the data and the residual of an output; None of an exact fit."""
+    dots, rows = 0.0 * theta, torch.zeros(design.columns, dtype=theta.dtype)
+    rest = goal = torch.zeros(theta.shape[1], dtype=theta.dtype)
     for made in design.rows_with_targets():
         a, b = made[:, : design.columns], made[:, design.columns :]
         left = b - a @ theta
         dots, rows, rest = dots + a.T @ left, rows + a.square().sum(0), rest + left.square().sum(0)
+        goal = goal + b.square().sum(0)
+    if bool((rest <= 1e-26 * goal).any()):
+        return None  # the residual is rounding, and points anywhere
     lengths = (rows[:, None] * rest[None, :]).sqrt()
     return float((dots.abs() / torch.where(lengths > 0, lengths, torch.ones_like(lengths))).max())
 
@@ -172,10 +176,10 @@ def _by_newton(design: Design, l2: float) -> Solution:
     least = minimise(white)
     if least.separated:
         return _unattained(design, l2, found, r, least, found.T @ least.psi, complete=True)
-    bound = bounds.by_curvature(white, least.gradient, least.curvature)
+    bound = bounds.by_curvature(white, least.psi, least.gradient, least.curvature)
     hard = any(loss.hard(block.target) for block in design.blocks())
-    doubtful = loss.name != "Huber's error" and hard and l2 == 0 and not math.isfinite(bound.gap)
-    way = direction(design) if doubtful else None
+    doubtful = loss.name != "Huber's error" and hard and not math.isfinite(bound.gap)
+    way = direction(design, design.free | (l2 == 0)) if doubtful else None
     if isinstance(way, Tensor):
         return _unattained(design, l2, found, r, least, way, complete=False)
     theta = shortest(found.T @ least.psi, found.null, ~design.free)
@@ -218,9 +222,12 @@ def _unattained(
     ends = Ends(theta, value, value, least.steps)
     certificate = Certificate(gradient_norm=check.norm)
     which = "all examples" if complete else "some examples, and none is on the wrong side"
+    what, cure = (
+        ("biases", "give an example of every class") if l2 else ("weights", "l2=1e-3 gives a minimum")
+    )
     said = (
         f"no minimum is attained: a direction separates {which}, so the objective falls for ever as the "
-        "weights grow along it; l2=1e-3 gives a minimum"
+        f"{what} grow along it; {cure}"
     )
     lowest = () if complete else (f"the lowest value found, {numeral(value)}, is close to the infimum",)
     method = "a direction that separates" + ("" if complete else " (linear programme)")
