@@ -23,6 +23,7 @@ from scripts.pictures import (
     models,
     momentum,
     propagation,
+    starts,
     symptoms,
 )
 
@@ -42,6 +43,11 @@ DRAWN: dict[str, Callable[[], Path]] = {
     "adaptive-rates": adaptive.adaptive_rates,
     "composition": models.composition,
     "activations": models.activations,
+    "symmetry": starts.symmetry,
+    "init-activations": starts.init_activations,
+    "init-gradients": starts.init_gradients,
+    "init-variance": starts.init_variance,
+    "mup": starts.mup,
     "demo": demo.demo,
     **{f"symptoms/{name}": partial(symptoms.draw, name) for name in symptoms.names()},
 }

@@ -9,9 +9,9 @@ from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from downslope.core import names
+from downslope.core import names, starts
 from downslope.core.errors import RecipeError
 
 Rule = Callable[..., None]
@@ -72,7 +72,7 @@ def check(name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
     scale = kept.get("scale", 1.0)
     if not 0 <= scale < math.inf:
         raise RecipeError(f"init {name}: scale={scale:g}: must lie in [0, inf), it multiplies what is drawn")
-    rule = chosen({"name": name, **kept})
+    rule = _made({"name": name, **kept})
     if is_whole(rule):
         inner(rule).checks(**known | kept)
     else:
@@ -88,14 +88,22 @@ def chosen(init: str | Mapping[str, Any] | Rule) -> Rule:
     """What `init` stands for, with its settings in place.
 
     Args:
-        init: A name, a table of name and settings, or a function of weight and generator, which stays.
+        init: A name, alone or with settings, a table of these, or a function of weight and generator, which
+            stays.
 
     Raises:
         UnknownNameError: no such name.
+        RecipeError: a setting that it has not, or a value outside its domain.
     """
     if callable(init):
         return init
-    table = {"name": init} if isinstance(init, str) else dict(init)
+    if isinstance(init, str) or not isinstance(init.get("base"), nn.Module):  # the base of muP, already made
+        init = starts.read(init)
+    return _made({"name": init} if isinstance(init, str) else init)
+
+
+def _made(given: Mapping[str, Any]) -> Rule:
+    table = dict(given)
     rule: Rule = names.resolve("init", table.pop("name"))
     if is_whole(rule):
         return functools.partial(rule, **table) if table else rule

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from downslope.core import batches
+from downslope.core import batches, starts
 from downslope.core.adapted import unwrap
 from downslope.core.batches import Parts
 from downslope.core.errors import DataError
@@ -41,6 +41,7 @@ def start(
     Raises:
         InputError: what `initialise` raises.
     """
+    init = starts.read(init)
     if not isinstance(init, str) and isinstance(init.get("base"), Mapping):
         arguments = {f"model.{key}": value for key, value in init["base"].items()}
         init = {**init, "base": problem.edit(**arguments).build(weights=False)}
