@@ -25,6 +25,11 @@ from scripts.pictures import (
     propagation,
     starts,
     symptoms,
+    learning,
+    momentum,
+    propagation,
+    symptoms,
+    transfer,
 )
 
 DRAWN: dict[str, Callable[[], Path]] = {
@@ -48,6 +53,7 @@ DRAWN: dict[str, Callable[[], Path]] = {
     "init-gradients": starts.init_gradients,
     "init-variance": starts.init_variance,
     "mup": starts.mup,
+    "transfer": transfer.transfer,
     "demo": demo.demo,
     **{f"symptoms/{name}": partial(symptoms.draw, name) for name in symptoms.names()},
 }
