@@ -126,7 +126,25 @@ def _further(run: Run, findings: Sequence[Finding]) -> list[Choice]:
         words = f"Learning rate from {numeral(rates.values[0])} to {numeral(rates.values[-1])}."
         layout = _layout("learning rate", [line])
         more.append(Choice(name="learning rate", traces=[line], layout=layout, caption=words))
-    return more
+    return more + _by_depth(run)
+
+
+def _by_depth(run: Run) -> list[Choice]:
+    """The rate of each depth of the model, the last the strongest; nothing where all have one."""
+    names = [name for name in run.history if name.startswith("lr/")]
+    if len(names) < 2 or not len(run.history.series(names[0]).steps):
+        return []
+    traces: list[Trace] = []
+    for place, name in enumerate(names):
+        trace = _line(run.history.series(name), name.removeprefix("lr/"), "@accent", markers=True)
+        traces.append(trace | {"opacity": 0.25 + 0.75 * place / (len(names) - 1)})
+    first, last = (run.history.series(name).values[-1] for name in (names[0], names[-1]))
+    words = (
+        f"Learning rate at the end of each epoch by depth, 0 for what is not trained yet; in the last "
+        f"{numeral(first)} next to the input and {numeral(last)} at the output."
+    )
+    layout = _layout("learning rate", traces, log=False)
+    return [Choice(name="rate by depth", traces=traces, layout=layout, caption=words)]
 
 
 def _train_traces(train: Series, log: bool) -> list[Trace]:

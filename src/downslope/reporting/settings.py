@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, cast
 
 from downslope.core.errors import RecipeError
@@ -18,6 +18,8 @@ def section(run: Run, *, key: str = "settings", title: str = "To do it again") -
     for name, table in (
         ("Problem", facts.described(run)),
         ("Convexity", run.facts.get("convexity") or {}),
+        ("Weights at the start", _weights(run)),
+        ("Depths", _depths(run)),
         ("Chosen by device and timing", run.choices),
         ("Environment", run.environment),
         ("Layers", _layers(run)),
@@ -52,6 +54,22 @@ def code(key: str, content: str, name: str) -> str:
 
 def _fold(title: str, body: str, *, shown: bool = False) -> str:
     return f"<details{' open' if shown else ''}><summary>{text(title)}</summary>{body}</details>"
+
+
+def _weights(run: Run) -> dict[str, Any]:
+    found = cast("Mapping[str, Any]", run.facts.get("weights") or {})
+    kept = ("line", "place", "missing", "unexpected", "fingerprint")
+    shapes = cast("Mapping[str, Any]", found.get("reshaped") or {})
+    return {key: found.get(key) for key in kept} | {"other shapes": ", ".join(shapes)}
+
+
+def _depths(run: Run) -> dict[str, Any]:
+    rows = cast("Sequence[Mapping[str, Any]]", run.facts.get("depth") or ())
+    return {
+        str(row["name"]): f"rate times {row['factor']:.3g}, from epoch {row['from_epoch'] + 1}, "
+        f"{row['parameters']} parameters"
+        for row in rows
+    }
 
 
 def _layers(run: Run) -> dict[str, Any]:
