@@ -25,10 +25,6 @@ from scripts.pictures import (
     propagation,
     starts,
     symptoms,
-    learning,
-    momentum,
-    propagation,
-    symptoms,
     transfer,
 )
 
