@@ -23,6 +23,7 @@ from scripts.pictures import (
     models,
     momentum,
     propagation,
+    speed,
     starts,
     symptoms,
     transfer,
@@ -50,6 +51,8 @@ DRAWN: dict[str, Callable[[], Path]] = {
     "init-variance": starts.init_variance,
     "mup": starts.mup,
     "transfer": transfer.transfer,
+    "mini-batch": speed.mini_batch,
+    "vectorisation": speed.vectorisation,
     "demo": demo.demo,
     **{f"symptoms/{name}": partial(symptoms.draw, name) for name in symptoms.names()},
 }

@@ -159,8 +159,9 @@ class _Test:
             (zero[0] - own[0]) / max(abs(zero[0]), TINY) for zero, own in zip(self.control, ends, strict=True)
         ]
         stable = all(
-            math.isfinite(own[1]) and math.isfinite(own[0]) and own[1] <= zero[1] + LEAST * abs(zero[1])
+            math.isfinite(value) and value <= before + LEAST * abs(before)
             for zero, own in zip(self.control, ends, strict=True)
+            for before, value in zip(zero, own, strict=True)
         )
         finite = [own[0] for own in ends if math.isfinite(own[0])]
         with np.errstate(over="ignore"):  # a rate far beyond the limit ends at 1e200

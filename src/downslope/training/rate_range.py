@@ -19,7 +19,7 @@ class Row:
     stderr: float
     """Standard error of `gain`; NaN for a single seed."""
     stable: bool
-    """Whether the loss ended finite and no higher than without training, from every seed."""
+    """Whether the loss stood finite and no higher than without training, from every seed."""
     gains: tuple[float, ...] = field(repr=False)
 
 
