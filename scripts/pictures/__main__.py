@@ -22,9 +22,11 @@ from scripts.pictures import (
     learning,
     models,
     momentum,
+    normalisation,
     propagation,
     speed,
     starts,
+    regularisation,
     symptoms,
     transfer,
 )
@@ -53,6 +55,8 @@ DRAWN: dict[str, Callable[[], Path]] = {
     "transfer": transfer.transfer,
     "mini-batch": speed.mini_batch,
     "vectorisation": speed.vectorisation,
+    "batch-normalisation": normalisation.batch_normalisation,
+    "regularisation": regularisation.regularisation,
     "demo": demo.demo,
     **{f"symptoms/{name}": partial(symptoms.draw, name) for name in symptoms.names()},
 }
