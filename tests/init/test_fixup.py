@@ -112,6 +112,17 @@ def test_a_transformers_attention_and_mlp_are_branches():
     ]  # fmt: skip
 
 
+def test_a_table_of_tokens_that_reads_out_as_well_is_not_set_to_zero():
+    x = torch.randint(0, 30, (4, 8), generator=seeded())
+    for tied in (True, False):
+        model = ds.models.gpt(30, 8, width=16, depth=2, tied=tied)
+        fixup(model, seeded(), batch=x)
+        sizes = {name: p.abs().max().item() for name, p in model.named_parameters()}
+        assert sizes["tokens.weight"] > 0
+        assert sizes["blocks.1.mlp.2.weight"] == 0
+        assert tied or 0 in [size for name, size in sizes.items() if name.startswith("head")]
+
+
 def change_of_the_output(init: str, depth: int) -> float:
     """How far one step of plain gradient descent at lr 0.1 moves the logits of a batch, root mean square."""
     x, y = ds.data.digits(scale=16).train

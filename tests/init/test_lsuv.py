@@ -72,6 +72,15 @@ def test_convolutions_parametrised_tied_and_own_weights_are_scaled():
     assert outputs(model, layers, x) == pytest.approx([1.0] * 5, rel=1e-3)
 
 
+def test_a_table_of_tokens_that_reads_out_as_well_keeps_its_size_and_the_others_are_scaled():
+    x = torch.randint(0, 30, (16, 8), generator=seeded())
+    model = ds.models.gpt(30, 8, width=16, depth=2, tied=True)
+    lsuv(model, seeded(), batch=x)
+    layers = {each.name: each for each in ds.init.measure(model, x).layers}
+    assert layers["tokens"].output.std == pytest.approx(0.02, rel=0.3)
+    assert layers["blocks.1.mlp.2"].output.std == pytest.approx(1, rel=1e-2)
+
+
 def test_it_agrees_with_the_papers_loop_of_one_forward_pass_for_every_layer():
     x = torch.rand(128, 20, generator=seeded())
     model, slow = deep(6), deep(6)

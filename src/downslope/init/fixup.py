@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -172,11 +173,15 @@ def _ancestors(traced: Trace) -> tuple[list[int], list[int]]:
 
 
 def _last(model: nn.Module, traced: Trace) -> list[str]:
-    """Names of the weights behind which there is no other: the classification layer, one for each output."""
+    """Names of the weights behind which there is no other: the classification layer, one for each output.
+
+    One that is used elsewhere too, as a table of tokens that reads out as well, is none.
+    """
     names: Mapping[int, str] = {id(p): name for name, p in model.named_parameters()}
     _, maps = _ancestors(traced)
     read = 0
     for op in traced.maps:
         read |= maps[op.index] & ~(1 << op.index)
     ends = [op for op in traced.maps if not read >> op.index & 1]
-    return [names[id(p)] for op in ends for p in _layers(op, names)[-1:]]
+    uses = Counter(id(p) for op in traced.maps for p in op.weights)
+    return [names[id(p)] for op in ends for p in _layers(op, names)[-1:] if uses[id(p)] == 1]

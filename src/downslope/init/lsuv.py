@@ -94,9 +94,9 @@ class _Scaling:
     def __call__(self, op: Op, output: Any, again: Callable[[], Any]) -> Any:
         ids = {id(p) for p in op.weights}
         free = all(p.requires_grad for p in op.weights) and not ids & self.done
+        self.done |= ids  # an embedding that is the last weight too has been read by then
         if not op.is_linear or not free or not isinstance(output, Tensor):
             return output
-        self.done |= ids
         for _ in range(self.tries):
             factor = self._deviation(op, output) / self.scale
             if abs(factor**2 - 1) < self.tolerance:

@@ -272,7 +272,8 @@ class _Probe:
     def _called(self, op: Op) -> tuple[str, str]:
         name = self.names[id(op.weights[0])]
         owner = dict(named_modules(self.inner)).get(op.module)
-        if owner is not None and (name == f"{op.module}.weight" or ".parametrizations." in f".{name}"):
+        whole = op.is_fused or name == f"{op.module}.weight".lstrip(".") or ".parametrizations." in f".{name}"
+        if owner is not None and whole:
             kind = type(owner).__name__.removeprefix("Parametrized")
             return op.module or "model", f"{kind} {size(owner)}".strip()
         shape = "x".join(str(each) for each in op.weights[0].shape)

@@ -85,6 +85,11 @@ class Op:
         return bool(self.weights) and self.function in _AFFINE | _PRODUCTS | _FUSED
 
     @property
+    def is_fused(self) -> bool:
+        """Whether several weights work in it at once: attention, a recurrence; or it looks vectors up."""
+        return self.is_map and self.function in _FUSED
+
+    @property
     def is_linear(self) -> bool:
         """Whether the output is proportional to the weight, the bias aside."""
         return self.is_map and self.function in _AFFINE | _PRODUCTS
