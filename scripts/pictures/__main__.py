@@ -24,6 +24,7 @@ from scripts.pictures import (
     momentum,
     normalisation,
     propagation,
+    risk,
     speed,
     starts,
     regularisation,
@@ -58,6 +59,8 @@ DRAWN: dict[str, Callable[[], Path]] = {
     "batch-normalisation": normalisation.batch_normalisation,
     "regularisation": regularisation.regularisation,
     "demo": demo.demo,
+    "empirical-risk": risk.empirical_risk,
+    "bias-variance": risk.bias_variance,
     **{f"symptoms/{name}": partial(symptoms.draw, name) for name in symptoms.names()},
 }
 
