@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 from sklearn.metrics import log_loss
-from sklearn.model_selection import learning_curve as sklearns
 from sklearn.neural_network import MLPClassifier
 
 import downslope as ds
@@ -24,7 +23,7 @@ def test_the_standard_error_of_a_measured_loss_is_its_spread_over_draws_and_halv
     model, (x, y) = run.model(), digits.valid
     with torch.no_grad():
         output = model(x)
-    probabilities = output.softmax(1).double().numpy()
+    probabilities = output.double().softmax(1).numpy()
     assert run.summary["valid_loss"] == pytest.approx(log_loss(y, probabilities, labels=range(10)), rel=1e-5)
     each = cross_entropy(output, y, reduction="none").numpy()
     error = run.summary["valid_loss_stderr"]
@@ -59,6 +58,7 @@ def test_the_validation_error_is_achievable_plus_bias_plus_variance_in_every_cla
         assert row.valid[0] == pytest.approx(row.achievable + row.bias + row.variance)
 
 
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 def test_the_learning_curve_of_a_network_is_that_of_scikit_learns_within_its_spread() -> None:
     digits = ds.data.digits(scale=16)
     x, y = (torch.cat([a, b]) for a, b in zip(digits.train, digits.valid, strict=True))
@@ -69,14 +69,18 @@ def test_the_learning_curve_of_a_network_is_that_of_scikit_learns_within_its_spr
     sizes = (0.05, 0.2, 1.0)
     recipe = ds.Recipe(lr=3e-3, steps=300, batch_size=50)
     curve = ds.learning_curve(problem, recipe, fractions=sizes, seeds=3, progress=False)
-    peer = MLPClassifier((64,), learning_rate_init=3e-3, batch_size=50, max_iter=100, alpha=0, tol=0,
-                         n_iter_no_change=100, random_state=0)  # fmt: skip
-    split = [(np.arange(1200), np.arange(1200, len(x)))]
-    _, _, scores = sklearns(
-        peer, x.numpy(), y.numpy(), train_sizes=sizes, cv=split, shuffle=True, random_state=1
-    )
+    peers = []
+    for run in curve.runs:
+        own, its = run.problem.train_source.batch
+        epochs = 300 // -(-len(own) // 50)
+        peer = MLPClassifier(
+            (64,), learning_rate_init=3e-3, batch_size=50, max_iter=epochs, alpha=0, tol=0,
+            n_iter_no_change=epochs, random_state=0,
+        )  # fmt: skip
+        peer.fit(own.numpy(), its.numpy())
+        peers.append(1 - peer.score(x[1200:].numpy(), y[1200:].numpy()))
     ours = curve.valid.mean(1)
     assert (np.diff(ours) < 0).all()
-    for mean, theirs in zip(ours, 1 - scores[:, 0], strict=True):
-        assert mean == pytest.approx(theirs, abs=max(0.35 * theirs, 0.02))
+    for mean, theirs in zip(ours, np.reshape(peers, (3, 3)).mean(1), strict=True):
+        assert mean == pytest.approx(theirs, abs=max(0.3 * theirs, 0.02))
     assert curve.verdict in ("more data helps", "cannot tell")
