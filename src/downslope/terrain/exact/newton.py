@@ -300,21 +300,19 @@ class Blocks:
 
     def __init__(self, centred: bool) -> None:
         self.centred = centred
-        self.factors: list[Tensor] = []
+        self.factors = torch.zeros(0)
         self.last = 0
 
     def __call__(self, r: Tensor) -> Tensor:
         """Solve for each output."""
-        columns = r.T[:, :, None]
-        solved = [torch.cholesky_solve(each, f) for each, f in zip(columns, self.factors, strict=True)]
-        made = torch.cat(solved, 1)
+        made = torch.cholesky_solve(r.T[:, :, None], self.factors)[:, :, 0].T
         return made - made.mean(1, keepdim=True) if self.centred else made
 
     def renew(self, white: White, psi: Tensor) -> None:
         """Factorise at `psi` where that is due."""
-        if self.factors and self.last <= STALE:
+        if len(self.factors) and self.last <= STALE:
             return
-        self.factors = [_factor(each) for each in white.diagonal_blocks(psi)]
+        self.factors = torch.stack([_factor(each) for each in white.diagonal_blocks(psi)])
 
 
 STALE = 60

@@ -33,6 +33,8 @@ def direction(design: Design, columns: Tensor) -> Tensor | bool | None:
 
     if not bool(columns.any()):
         return None
+    if design.biased and int(columns.sum()) == 1 and bool(design.free[columns].all()):
+        return _by_counts(design)
     sizes = design.examples * int(columns.sum()) * design.outputs
     if sizes * (design.outputs if design.loss.classes else 1) > LARGEST or not design.kept:
         return False
@@ -57,6 +59,22 @@ def direction(design: Design, columns: Tensor) -> Tensor | bool | None:
         design.columns, design.outputs if design.layer is not None else 1, dtype=torch.float64
     )
     theta[columns] = torch.from_numpy(solved.x / lengths).reshape(-1, theta.shape[1])
+    return theta
+
+
+def _by_counts(design: Design) -> Tensor | None:
+    """With biases alone: they separate where a class has no example, or a question one answer only."""
+    most = torch.zeros(design.outputs, dtype=torch.float64)
+    least = torch.full_like(most, torch.inf)
+    for block in design.blocks():
+        most = torch.maximum(most, block.target.amax(0))
+        least = torch.minimum(least, block.target.amin(0))
+    never = -1.0 * (most == 0)
+    always = torch.zeros_like(most) if design.loss.classes else 1.0 * (least == 1)
+    if not bool((never + always).any()):
+        return None
+    theta = torch.zeros(design.columns, design.outputs, dtype=torch.float64)
+    theta[design.free] = never + always
     return theta
 
 
