@@ -52,11 +52,12 @@ def test_the_code_is_drawn_from_its_distribution_in_training() -> None:
     model = vae(4, code=2, depth=0).double()
     x = torch.randn(1, 4, dtype=torch.float64).expand(40_000, 4)
     with torch.no_grad():
+        model.encoder[1].bias[2:] = torch.tensor([2.0, -1.0])
         restored, mean, log_variance = model(x)
         centre = model.decoder(mean[:1])
         spread = model.decoder[1].weight @ torch.diag(log_variance[0].exp()) @ model.decoder[1].weight.T
-    torch.testing.assert_close(restored.mean(0), centre[0], atol=0.03, rtol=0)
-    torch.testing.assert_close(torch.cov(restored.T), spread, atol=0.05, rtol=0)
+    torch.testing.assert_close(restored.mean(0), centre[0], atol=0.06, rtol=0)
+    torch.testing.assert_close(torch.cov(restored.T), spread, atol=0.1, rtol=0.02)
 
 
 def test_in_eval_mode_the_mean_is_taken_unless_draws_are_asked_for() -> None:

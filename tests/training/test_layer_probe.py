@@ -100,6 +100,7 @@ def test_images_are_probed_block_by_block(name) -> None:
     assert kinds.count("ResidualBlock") == (3 if name == "resnet" else 0)
     assert all(row.features <= 30 for row in probes)
     assert model.training
+    assert ds.probe_layers(problem, model.eval(), examples=200, features=30) == probes
     assert not any(p.grad is not None for p in model.parameters())
     assert not any(module._forward_hooks for module in model.modules())
 
@@ -160,6 +161,7 @@ def test_wide_outputs_are_hashed_and_keep_their_inner_products() -> None:
     torch.manual_seed(0)
     x = torch.randn(60, 5000)
     x[30:] = x[:30] + 0.5 * torch.randn(30, 5000)
+    x += 1.0  # without signs a sum of five numbers would add up their means
     found = Reducer(1000, channels_first=False, per_step=False)(x)
     assert found.shape == (60, 1000)
     near = (found[:30] * found[30:]).sum(1) / (x[:30] * x[30:]).sum(1)
