@@ -73,3 +73,9 @@ def test_steps_of_numbers_are_taken_too():
 def test_what_is_outside_its_domain_is_refused(arguments, said):
     with pytest.raises(ModelError, match=said):
         transformer(4, 2, **arguments)
+
+
+def test_the_activation_of_its_blocks_can_be_chosen():
+    model = transformer(4, 2, width=8, heads=2, depth=3, activation="relu")
+    assert sum(isinstance(each, torch.nn.ReLU) for each in model.modules()) == 3
+    assert not any(isinstance(each, torch.nn.GELU) for each in model.modules())

@@ -25,12 +25,13 @@ def inputs() -> Tensor:
     return torch.randn(4, 6, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
 
 
-def test_a_plain_network_follows_its_recurrence():
-    model = made(rnn)
+@pytest.mark.parametrize("activation", ["tanh", "relu"])
+def test_a_plain_network_follows_its_recurrence(activation):
+    model = made(rnn, activation=activation)
     W, U, b, c = weights(model)
     h = torch.zeros(4, 5, dtype=torch.float64)
     for x in inputs().unbind(1):
-        h = torch.tanh(x @ W.T + h @ U.T + b + c)
+        h = getattr(torch, activation)(x @ W.T + h @ U.T + b + c)
     torch.testing.assert_close(model(inputs()), h @ model.head.weight.T + model.head.bias)
 
 
@@ -81,3 +82,8 @@ def test_dropout_acts_in_training_alone(factory):
 def test_what_is_outside_its_domain_is_refused(arguments, said):
     with pytest.raises(ModelError, match=said):
         gru(3, 2, **arguments)
+
+
+def test_a_recurrence_that_torch_does_not_have_is_refused():
+    with pytest.raises(ModelError, match="'tanh' or 'relu'"):
+        rnn(3, 2, activation="gelu")

@@ -78,12 +78,23 @@ class Transformer(nn.Module):
     """``head(norm(mean over steps))`` of embedded steps plus sinusoidal positions, after `depth` blocks."""
 
     def __init__(
-        self, inputs: int, outputs: int, width: int, heads: int, depth: int, dropout: float, tokens: bool
+        self,
+        inputs: int,
+        outputs: int,
+        *,
+        width: int,
+        heads: int,
+        depth: int,
+        activation: str,
+        dropout: float,
+        tokens: bool,
     ) -> None:
         super().__init__()
         self.embedding = nn.Embedding(inputs, width) if tokens else nn.Linear(inputs, width)
         self.tokens = tokens
-        self.blocks = nn.Sequential(*(Block(width, heads, dropout) for _ in range(depth)))
+        self.blocks = nn.Sequential(
+            *(Block(width, heads, dropout, activation=activation) for _ in range(depth))
+        )
         self.norm = nn.LayerNorm(width)
         self.head = nn.Linear(width, outputs)
 
@@ -117,6 +128,7 @@ def transformer(
     width: int = 32,
     heads: int = 4,
     depth: int = 2,
+    activation: str = "gelu",
     dropout: float = 0.0,
     tokens: bool = False,
 ) -> nn.Module:
@@ -128,6 +140,7 @@ def transformer(
         width: of a step inside the model, at least 2, even and a multiple of `heads`.
         heads: of the attention, at least 1.
         depth: blocks, at least 1.
+        activation: inside each block's MLP, a name such as "gelu", "relu".
         dropout: share dropped at the end of each block's MLP in training, float in [0, 1).
         tokens: whether the sequences are of whole numbers, (n, steps), which are embedded in `width`.
 
@@ -142,4 +155,7 @@ def transformer(
         raise ModelError(
             f"width={width}: must be even (positions are pairs) and a multiple of heads={heads}; 32 and 4 fit"
         )
-    return Transformer(inputs, outputs, width, heads, depth, dropout, tokens)
+    return Transformer(
+        inputs, outputs, width=width, heads=heads, depth=depth, activation=activation, dropout=dropout,
+        tokens=tokens,
+    )  # fmt: skip

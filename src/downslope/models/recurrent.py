@@ -23,11 +23,20 @@ class Recurrent(nn.Module):
     """
 
     def __init__(
-        self, cell: str, inputs: int, outputs: int, width: int, depth: int, dropout: float, tokens: bool
+        self,
+        cell: str,
+        inputs: int,
+        outputs: int,
+        width: int,
+        depth: int,
+        dropout: float,
+        tokens: bool,
+        **options: str,
     ) -> None:
         super().__init__()
         self.embedding = nn.Embedding(inputs, width) if tokens else None
-        self.cell = _CELLS[cell](width if tokens else inputs, width, num_layers=depth, batch_first=True)
+        read = width if tokens else inputs
+        self.cell = _CELLS[cell](read, width, num_layers=depth, batch_first=True, **options)
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(width, outputs)
 
@@ -41,7 +50,14 @@ class Recurrent(nn.Module):
 
 
 def rnn(
-    inputs: int, outputs: int, *, width: int = 32, depth: int = 1, dropout: float = 0.0, tokens: bool = False
+    inputs: int,
+    outputs: int,
+    *,
+    width: int = 32,
+    depth: int = 1,
+    activation: str = "tanh",
+    dropout: float = 0.0,
+    tokens: bool = False,
 ) -> nn.Module:
     """The plain network ``h_t = tanh(W x_t + U h_{t-1} + b)``; what it forgets grows with the lag.
 
@@ -50,6 +66,7 @@ def rnn(
         outputs: number of outputs, at least 1.
         width: units of a layer, at least 1.
         depth: layers, at least 1.
+        activation: "tanh", or "relu", whose states are not bounded.
         dropout: share of the last state dropped in training, float in [0, 1).
         tokens: whether the sequences are of whole numbers, (n, steps), which are embedded in `width`.
 
@@ -59,7 +76,11 @@ def rnn(
     Raises:
         ModelError: a size or share outside its domain.
     """
-    return _made("rnn", inputs, outputs, width, depth, dropout, tokens)
+    if activation not in ("tanh", "relu"):
+        raise ModelError(
+            f"activation={activation!r}: torch's plain recurrence bends by 'tanh' or 'relu' and by no other"
+        )
+    return _made("rnn", inputs, outputs, width, depth, dropout, tokens, nonlinearity=activation)
 
 
 def lstm(
@@ -114,8 +135,9 @@ def _made(
     depth: int,
     dropout: float,
     tokens: bool,
+    **options: str,
 ) -> nn.Module:
     sizes(inputs=inputs, outputs=outputs, width=width, depth=depth)
     if not 0 <= dropout < 1:
         raise ModelError(f"dropout={dropout}: must lie in [0, 1), it is the share of the state dropped")
-    return Recurrent(cell, inputs, outputs, width, depth, dropout, tokens)
+    return Recurrent(cell, inputs, outputs, width, depth, dropout, tokens, **options)
