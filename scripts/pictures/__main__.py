@@ -24,10 +24,10 @@ from scripts.pictures import (
     momentum,
     normalisation,
     propagation,
+    regularisation,
     risk,
     speed,
     starts,
-    regularisation,
     symptoms,
     transfer,
 )

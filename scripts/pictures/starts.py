@@ -152,9 +152,9 @@ def _ridges(
 
 
 def _said(value: float) -> str:
-    return (
-        f"{value:.2g}" if 0.001 <= value < 1000 else f"{value:.0e}".replace("e-0", "e-").replace("e+0", "e")
-    )
+    if value < 0.001:
+        return f"{value:.0e}".replace("e-0", "e-")
+    return f"{value:.0f}" if value >= 10 else f"{value:.2g}"
 
 
 def _grid(name: str, draw: Callable[[Any, str, Measured], None]) -> Path:
