@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
 from downslope.core import randomness, sources
 from downslope.core.errors import DataError
-from downslope.core.sources import Loader, Memory, Stream, as_source
+from downslope.core.sources import Away, Loader, Memory, Stream, as_source
 
 N = 10
 
@@ -215,3 +215,13 @@ def test_a_path_is_read_by_its_kind(tmp_path: Path) -> None:
     assert isinstance(source, Memory)
     x, y = source.batch
     assert torch.equal(2 * x.squeeze(-1).double() + 0.5, y.double().squeeze())
+
+
+def test_examples_that_the_device_does_not_hold_come_in_the_same_batches() -> None:
+    held = Memory((torch.arange(20.0)[:, None], torch.arange(20)))
+    away = Away(held)
+    assert (away.size, away.steps(6)) == (held.size, held.steps(6))
+    for ours, theirs in ((away.epoch(6, 1, 2), held.epoch(6, 1, 2)), (away.stored(6), held.stored(6))):
+        for a, b in zip(ours, theirs, strict=True):
+            assert torch.equal(a[0], b[0])
+            assert torch.equal(a[1], b[1])

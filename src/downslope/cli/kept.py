@@ -7,7 +7,7 @@ from pathlib import Path
 from downslope.core.errors import RunFolderError
 
 _TASKS = (
-    ".py", ".csv", ".tsv", ".txt", ".md", ".data", ".dat", ".parquet", ".pq", ".npz", ".pt", ".pth", ".gz",
+    ".py", ".csv", ".tsv", ".txt", ".data", ".dat", ".parquet", ".pq", ".npz", ".pt", ".pth", ".gz",
 )  # fmt: skip
 
 

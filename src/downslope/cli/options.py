@@ -13,7 +13,7 @@ Task = Annotated[
         metavar="TASK",
         show_default=False,
         help="What to train: file.py (with problem() and, if wanted, recipe()), package.module:problem, "
-        "a data file (wine.csv), or a bundled set (digits).",
+        "data (wine.csv, a folder of images, book.txt), or a standard set (digits, fashion_mnist).",
     ),
 ]
 TaskOrRun = Annotated[

@@ -82,6 +82,11 @@ def length(batch: Any, what: str = "batch") -> int:
     return sizes.pop()
 
 
+def size_of(batch: Any) -> int:
+    """Bytes that the tensors of `batch` take."""
+    return sum(leaf.numel() * leaf.element_size() for leaf in tensors(batch))
+
+
 def take(batch: Any, index: Tensor) -> Any:
     """The examples at `index` (int64, shape (k,)), as a new batch of the same structure."""
     return map_tensors(lambda leaf: leaf.index_select(0, index), batch)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import weakref
 from typing import Any
 
 from torch import Tensor
@@ -9,10 +11,15 @@ from torch import Tensor
 from downslope.core import batches, randomness
 from downslope.core.errors import DataError
 from downslope.core.problem import Problem
-from downslope.core.sources import Memory
+from downslope.core.sources import Memory, Stream
 
 STREAMED = 100
 """Batches that stand for a stream."""
+
+KEPT = 512 * 2**20
+"""Bytes up to which they are kept: reading them may take long, and several parts look at them."""
+
+_kept: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
 
 
 def sample(problem: Problem) -> Any:
@@ -20,7 +27,13 @@ def sample(problem: Problem) -> Any:
     source = problem.train_source
     if isinstance(source, Memory):
         return source.batch
-    return batches.join([batch for _, batch in zip(range(STREAMED), source.stored(64), strict=False)])
+    ours = isinstance(source, Stream)
+    if ours and source in _kept:
+        return _kept[source]
+    found = batches.join(list(itertools.islice(source.stored(64), STREAMED)))
+    if ours and batches.size_of(found) <= KEPT:
+        _kept[source] = found
+    return found
 
 
 def examples(problem: Problem, count: int, seed: int = 0) -> Any:

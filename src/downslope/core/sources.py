@@ -83,7 +83,7 @@ class Memory:
         if not self.size:
             raise DataError("the data is empty: it needs at least one example")
         self.device: torch.device = batches.tensors(batch)[0].device
-        self.bytes = sum(leaf.numel() * leaf.element_size() for leaf in batches.tensors(batch))
+        self.bytes = batches.size_of(batch)
 
     def to(self, device: torch.device, dtype: torch.dtype | None = None) -> Memory:
         """The same examples on `device`, floating ones as `dtype` where one is given."""
@@ -115,6 +115,33 @@ class Memory:
     def head(self, count: int) -> Any:
         """The first `count` examples in stored order."""
         return batches.map_tensors(lambda leaf: leaf[:count], self.batch)
+
+
+class Away:
+    """Examples in memory that the device does not hold: gathered here, moved batch by batch.
+
+    Args:
+        memory: The examples; order and batches are its own.
+    """
+
+    def __init__(self, memory: Memory) -> None:
+        self.memory = memory
+        self.size: int = memory.size
+        self.reading = memory.reading
+
+    def steps(self, batch_size: int) -> int:
+        """Batches in one pass; the last may be smaller."""
+        return self.memory.steps(batch_size)
+
+    def epoch(self, batch_size: int, seed: int, epoch: int) -> Iterator[Any]:
+        """One pass, reshuffled."""
+        order = randomness.permutation(self.size, seed, epoch)
+        for index in torch.split(order, batch_size):
+            yield batches.take(self.memory.batch, index)
+
+    def stored(self, batch_size: int) -> Iterator[Any]:
+        """One pass in stored order, as views."""
+        return self.memory.stored(batch_size)
 
 
 class Loader:
@@ -226,7 +253,7 @@ def as_source(data: Any, what: str) -> Source:
     Raises:
         DataError: empty, mis-shaped, or nothing of these.
     """
-    if isinstance(data, (Memory, Loader, Stream)) or _is_source(data):
+    if _is_source(data):
         return cast("Source", data)
     try:
         if isinstance(data, DataLoader):
@@ -286,7 +313,7 @@ def _from_dataset(dataset: Dataset[Any]) -> Source:
         except Exception as error:
             reason = f"{type(error).__name__}: {(str(error).strip().splitlines() or ['no message'])[0]}"
             raise DataError(f"the dataset's examples cannot be read: {reason}") from error
-        held = sum(leaf.numel() * leaf.element_size() for leaf in batches.tensors(first))
+        held = batches.size_of(first)
         if held * count > MEMORY_LIMIT * len(read[0]) or not all(_same(first, other) for other in again):
             return Stream(dataset)
         return Memory(default_collate([dataset[i] for i in range(count)]))

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from downslope.core import memory
 from downslope.core.errors import DataError
 from downslope.core.names import did_you_mean
 from downslope.core.sources import Origin
@@ -43,6 +44,11 @@ def load_pt(path: Path, target: str | None, *, seed: int, valid: float | Path) -
 
 def _arrays_of_npz(path: Path) -> dict[str, Tensor]:
     try:
+        with zipfile.ZipFile(path) as packed:
+            _refuse_beyond(path, sum(each.file_size for each in packed.infolist()))
+    except (OSError, zipfile.BadZipFile):
+        pass  # told below
+    try:
         with np.load(path, allow_pickle=False) as archive:
             if not isinstance(archive, np.lib.npyio.NpzFile):
                 raise DataError(f"{path.name} holds one array; save both with numpy.savez(path, X=X, y=y)")
@@ -55,6 +61,7 @@ def _arrays_of_npz(path: Path) -> dict[str, Tensor]:
 
 
 def _arrays_of_pt(path: Path) -> dict[str, Tensor]:
+    _refuse_beyond(path, path.stat().st_size)
     try:
         held: Any = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
@@ -71,6 +78,11 @@ def _arrays_of_pt(path: Path) -> dict[str, Tensor]:
         raise DataError(f"{path.name} holds {type(held).__name__}, not {{'X': tensor, 'y': tensor}}")
     items = cast("Mapping[Any, Any]", held).items()
     return {str(key): value for key, value in items if isinstance(value, Tensor)}
+
+
+def _refuse_beyond(path: Path, size: int) -> None:
+    """Refuse arrays that memory would not hold as they are read, as float32, and in two parts."""
+    memory.refuse_beyond(path.name, 3 * size, "save a part of it, or give a Dataset that reads it in pieces")
 
 
 def _tensor(array: Any, key: str, path: Path) -> Tensor:

@@ -15,7 +15,7 @@ from downslope.core.loss import Loss, Objective, check_trainable
 from downslope.core.problem import Problem
 from downslope.core.recipe import Recipe
 from downslope.core.run import Run
-from downslope.core.sources import Loader, Memory, Source
+from downslope.core.sources import Away, Loader, Memory, Source
 from downslope.training import choices
 from downslope.training.accumulate import cut
 from downslope.training.augmenting import augmenter
@@ -158,8 +158,7 @@ def _on_device(source: Source, device: torch.device, dtype: torch.dtype) -> Sour
     if not isinstance(source, Memory):
         return source
     if device.type == "cuda" and source.bytes > torch.cuda.mem_get_info(device)[0] / 2:
-        loader: Any = torch.utils.data.TensorDataset(*batches.tensors(source.batch))
-        return Loader(torch.utils.data.DataLoader(loader, batch_size=64, shuffle=True))
+        return Away(source)
     return source.to(device, dtype)
 
 
