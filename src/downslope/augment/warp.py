@@ -30,9 +30,11 @@ def warped(images: Tensor, matrix: Tensor, offset: Tensor, *, mask: bool, mode: 
     """
     n, _, height, width = images.shape
     dtype = torch.float64 if images.dtype == torch.float64 else torch.float32
-    scale = torch.tensor([[1.0, height / width], [width / height, 1.0]], device=images.device)
-    place = offset * torch.tensor([2.0 / width, 2.0 / height], device=images.device)
-    theta = torch.cat([matrix * scale, place[:, :, None]], 2).to(dtype)
+    (a, b), (c, d) = (row.unbind(1) for row in matrix.unbind(1))
+    x, y = offset.unbind(1)
+    across = torch.stack([a, b * (height / width), x * (2 / width)], 1)  # torch's sides are 2 long
+    down = torch.stack([c * (width / height), d, y * (2 / height)], 1)
+    theta = torch.stack([across, down], 1).to(dtype)
     grid = functional.affine_grid(theta, [n, images.shape[1], height, width], align_corners=False)
     shift = value if mode == "constant" else 0.0
     read = functional.grid_sample(
