@@ -14,7 +14,8 @@ pytestmark = [
 ]
 EVERY = (
     "flip(both)", "shift(2, mode=reflect)", "rotate", "crop(2)", "resized_crop", "colour", "noise",
-    "cutout(3)", "erase", "mixup(1.0, classes=4)", "cutmix(1.0, classes=4)", "flip, rotate, colour, mixup(classes=4)",
+    "cutout(3)", "erase", "mixup(1.0, classes=4)", "cutmix(1.0, classes=4)",
+    "flip, rotate, colour, mixup(classes=4)",
 )  # fmt: skip
 
 
