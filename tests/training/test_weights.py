@@ -171,6 +171,17 @@ def test_a_run_from_weights_in_memory_gives_its_model_but_not_its_start(tmp_path
         fit(found.the_problem())
 
 
+@pytest.mark.parametrize("kind", ["module", "state dict"])
+def test_weights_in_memory_are_taken_as_they_stand_when_they_are_given(kind: str) -> None:
+    model = net()
+    there = {k: v.clone() for k, v in model.state_dict().items()}
+    start = problem(weights=model if kind == "module" else model.state_dict())
+    with torch.no_grad():
+        model[0].weight.add_(1.0)  # its own training goes on
+    assert torch.equal(start.build()[0].weight, there["0.weight"])
+    assert torch.equal(start.edit(goal=None).build()[0].weight, there["0.weight"])
+
+
 def test_weights_that_cannot_be_used_leave_no_folder(tmp_path: Path) -> None:
     (tmp_path / "w.pt").write_bytes(b"PK\x03\x04 not much of a zip")
     for weights in (tmp_path / "w.pt", {"conv.weight": torch.ones(2, 2)}, tmp_path / "absent.pt"):

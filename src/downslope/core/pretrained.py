@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from downslope.core import names
 from downslope.core.errors import WeightsError
 from downslope.core.matched import Matched, load_weights, matched
-from downslope.core.state_files import read_state
+from downslope.core.state_files import State, read_state
+from downslope.core.weights import copied
 
 __all__ = ["Weights", "as_described", "as_weights"]
 
@@ -20,6 +21,8 @@ __all__ = ["Weights", "as_described", "as_weights"]
 @dataclass(frozen=True, kw_only=True)
 class Weights:
     """Where weights come from and how names are fitted; the arguments are those of `load_weights`.
+
+    What is in memory is copied as it stands, so that a model which is trained on changes no later start.
 
     Args:
         path: What `load_weights` takes as its source; None for those of a run that no file holds any more.
@@ -36,6 +39,14 @@ class Weights:
     part: str | None = None
     strict: bool = False
     known: Mapping[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        if self.path is None or isinstance(self.path, (str, Path, State)):
+            return
+        state = read_state(self.path, self.part)
+        own = isinstance(self.path, (Mapping, nn.Module))
+        tensors = copied(state.tensors) if own else state.tensors
+        object.__setattr__(self, "path", State(tensors, state.label, state.place, state.told))
 
     def fill(self, model: nn.Module) -> Matched:
         """Fill `model`; see `load_weights`."""
