@@ -189,7 +189,7 @@ def test_a_minimum_that_would_take_long_is_left_to_solve(monkeypatch: pytest.Mon
     monkeypatch.setattr("downslope.training.facts.convexity.SHARE", 0.0)
     found = fit(cancer(), recipe(lr=1.0, steps=5)).facts["convexity"]
     assert found == {"convex": True, "loss": "logistic loss", "dear": True}
-    assert told(found) == "convex: every minimum is the global one"
+    assert told(found) == "convex: every minimum is the global one; solve tells it"
 
 
 def test_what_was_measured_is_kept_with_the_run(tmp_path: Path) -> None:

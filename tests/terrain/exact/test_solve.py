@@ -533,7 +533,9 @@ def test_non_negative_least_squares_are_scipys(l2: float) -> None:
         np.testing.assert_allclose(found.weights["weight"][j], peer, atol=1e-10)
     assert found.certificate.gradient_norm < 1e-11
     assert found.certificate.gap < 1e-12
-    assert "lie on a bound of non_negative" in found.notes[0]
+    held = sum(int((each == 0).sum()) for each in found.weights.values())
+    assert 0 < held < 10
+    assert found.notes[0] == f"{held} of 10 weights lie on a bound of non_negative"
 
 
 def test_bounds_on_weights_leave_the_bias_free() -> None:
@@ -545,6 +547,21 @@ def test_bounds_on_weights_leave_the_bias_free() -> None:
     peer = lsq_linear(ones, y[:, 0], (-free, free), tol=1e-15)
     np.testing.assert_allclose(weights(found)[0][0], peer.x[:5], atol=1e-10)
     assert found.objective == pytest.approx(2 * peer.cost / len(x), rel=1e-12)
+    assert found.notes[0].startswith(f"{int((np.abs(peer.x[:5]) > 0.5 - 1e-9).sum())} of 6 weights lie")
+
+
+def test_the_certificate_inside_a_box_sees_a_point_that_is_not_the_minimum(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    x, y = made()
+    given = problem(x, y, nn.Linear(5, 1, bias=False), constraint="non_negative")
+    best = ds.solve(given)
+    from downslope.terrain.exact import bounded
+
+    right = bounded._column
+    monkeypatch.setattr(bounded, "_column", lambda *of: right(*of) + 0.01)
+    off = ds.solve(given)
+    assert off.certificate.gap >= off.objective - best.objective > 1e-6
 
 
 @pytest.mark.parametrize("constraint", ["l2_ball", "orthogonal", lambda model: None])

@@ -46,7 +46,7 @@ def bounded(design: Design, l2: float) -> Solution:
     theta = torch.stack([_column(r, right[:, j], lo[:, j], hi[:, j]) for j in range(right.shape[1])], 1)
     check = measured(design, theta, l2)
     gradient = design.flat(check.gradient)
-    low, high = (theta - lo).abs() <= EDGE * (1 + lo.abs()), (hi - theta).abs() <= EDGE * (1 + hi.abs())
+    low, high = _on(theta, lo), _on(theta, hi)
     gradient = torch.where(low, gradient.clamp_max(0), gradient)
     gradient = torch.where(high, gradient.clamp_min(0), gradient)
     found = basis_of(design, l2, both[:, :p])
@@ -65,6 +65,11 @@ def bounded(design: Design, l2: float) -> Solution:
         condition=found.condition, weights=design.state(theta), problem=design.problem,
         notes=(held, *notes.of_data(design, found, both[:, :p], l2, kind)),
     )  # fmt: skip
+
+
+def _on(theta: Tensor, bound: Tensor) -> Tensor:
+    """Which weights lie on a bound."""
+    return bound.isfinite() & ((theta - bound).abs() <= EDGE * (1 + bound.abs()))
 
 
 def _limits(design: Design, box: Box) -> tuple[Tensor, Tensor]:

@@ -34,8 +34,11 @@ SHARE = 0.1
 FREE = 0.05
 """Seconds that it may take in any case."""
 
-SPEED = 1e9
-"""Multiply-adds a second that one thread is taken to do; a low guess."""
+SPEED = 5e9
+"""Multiply-adds a second that one thread is taken to do."""
+
+STEPS = 15
+"""Newton's steps that are reckoned with."""
 
 ENOUGH = 20
 """Steps over which a rate is read."""
@@ -108,14 +111,13 @@ def _price(run: Run, known: Recognised, model: nn.Module) -> float:
     if not isinstance(source, Memory):
         return math.inf
     weights = sum(p.numel() for p in _trained(model))
-    if known.shape.layer is None:
-        passes, columns = weights, float(weights)
-    else:
-        outputs = next(p for p in _trained(model)).shape[0]
-        passes, columns = 1, weights / outputs
-    steps = 2.0 if known.loss.name == "squared error" else 15.0 * (1 + weights / columns) ** 2 / 2
-    dense = weights**3 if known.loss.name != "squared error" else 0.0
-    return (source.size * (columns**2 * steps + passes * weights) + 15 * dense) / SPEED
+    k = 1 if known.shape.layer is None else next(p for p in _trained(model)).shape[0]
+    columns = weights / k
+    passes = weights if known.shape.layer is None else 1
+    if known.loss.name == "squared error":
+        return source.size * (2 * columns**2 + passes * weights) / SPEED
+    pairs = k * (k + 1) / 2 if known.loss.classes else k
+    return (source.size * (STEPS * pairs * columns**2 + passes * weights) + STEPS * weights**3) / SPEED
 
 
 def _rate(run: Run, bends: Tensor, optimum: float) -> dict[str, Any] | None:
@@ -197,7 +199,7 @@ def told(found: Mapping[str, Any]) -> str:
     if not found.get("convex"):
         return ""
     if "gap" not in found:
-        return "convex: every minimum is the global one"
+        return "convex: every minimum is the global one" + ("; solve tells it" if found.get("dear") else "")
     if found["kind"] == "not-attained":
         return (
             "convex, but no minimum is attained: the classes can be separated, so the weights grow for ever"
