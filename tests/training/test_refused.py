@@ -55,7 +55,7 @@ CASES: dict[str, tuple[Callable[[], Any], str]] = {
         lambda: fitted(classification(objective=lambda o, t: {"a": (o * 1j).sum()})), "a complex number"),
     "no terms": (lambda: fitted(classification(objective=lambda o, t: {})), "returned no terms"),
     "a key without a like": (
-        lambda: ds.Recipe(optimizer="sgd", betas=(0.9, 0.99)), "known: average, batch_size"),
+        lambda: ds.Recipe(optimizer="sgd", betas=(0.9, 0.99)), "known: accumulate, average"),
 }  # fmt: skip
 
 

@@ -46,7 +46,7 @@ JUDGED = 256
 LOOKS = 3
 """Latest looks at the gradient that decide together."""
 
-PRICE, COSTS = 6.0, 0.005
+PRICE, COSTS = 6.0, 0.01
 """A look in plain steps (one and a half in float32, each three or four of bfloat16), and the share of the
 time that looks may take."""
 
