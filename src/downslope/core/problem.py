@@ -44,7 +44,8 @@ class Problem:
             model's output carries its own ``loss``. It may take ``inputs`` and ``model`` (for penalties) as
             well, and may return a dict of named terms, which are added.
         train: A tuple, list or dict of tensors or arrays with the target last (dict: key "labels"), a
-            Dataset, a DataLoader, or the path of a file (.csv, .npz, .pt).
+            Dataset, a DataLoader, the path of a file or folder (`downslope.data.load_path`), or the name of a
+            standard set such as "digits".
         valid: The same for validation; None if there is none, and then a file's fifth is held out. Of two
             files both are used whole, and the second is read with the first's columns and classes.
         metric: What one really cares about: ``(output, target) -> float`` over all outputs joined, or a

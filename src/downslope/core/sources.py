@@ -279,7 +279,7 @@ def read_path(path: str | Path, target: str | None = None, valid: float | str | 
     where there is no such file.
     """
     if isinstance(path, str) and path in names.TABLE["data"] and not Path(path).exists():
-        loaded = names.resolve("data", path)()
+        loaded = _standard(path, target, valid)
     else:
         loaded = names.load("downslope.data.paths:load_path")(Path(path), target=target, valid=valid)
     parts = (loaded.train, loaded.valid)
@@ -289,6 +289,21 @@ def read_path(path: str | Path, target: str | None = None, valid: float | str | 
         for part, origin in zip(parts, loaded.origins, strict=True)
     )
     return loaded._replace(train=train, valid=held)
+
+
+def _standard(name: str, target: str | None, valid: float | str | Path) -> Any:
+    """A standard set, whole where nothing is to be held out.
+
+    Raises:
+        DataError: a target, or a file of validation examples; it has its own.
+    """
+    if target is not None:
+        raise DataError(f"target {target!r} goes with a file; the set {name} has its own")
+    if isinstance(valid, (str, Path)):
+        raise DataError(
+            f"valid={str(valid)!r} beside the set {name}: no file is read as a standard set; give its tensors"
+        )
+    return names.resolve("data", name)(**({} if valid else {"valid": 0.0}))
 
 
 def _with_example(reading: Mapping[str, Any], pair: tuple[Tensor, Tensor]) -> Mapping[str, Any]:
