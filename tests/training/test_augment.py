@@ -54,7 +54,7 @@ def test_each_training_batch_is_changed_by_the_draws_of_its_address() -> None:
     losses: list[float] = []
     for epoch in range(3):
         for index, place in enumerate(randomness.permutation(40, 3, epoch).split(16)):
-            with randomness.seeded(3, "augment", epoch, index):
+            with randomness.seeded(3, "augment", epoch, index, 1):
                 batch = augment((x[place], y[place]))
             optimizer.zero_grad()
             loss = nn.functional.cross_entropy(model(batch[0]), batch[1])

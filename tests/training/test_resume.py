@@ -61,6 +61,7 @@ CASES: dict[str, tuple[Any, dict[str, Any]]] = {
         lambda: noisy(model=normed),
         {"average": "swa", "average_from": 0.2, "schedule": "cyclic"},
     ),
+    "augmented": (lambda: noisy(augment="noise(0.3), mixup(0.4)"), {}),
     "plain average": (noisy, {"average": "polyak", "average_every": 2}),
     "torch's own": (noisy, {"optimizer": "torch.optim:NAdam"}),
     "loader": (lambda: noisy(train=shuffled()), {}),

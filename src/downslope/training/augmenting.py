@@ -21,6 +21,10 @@ _SOFT = ("cross_entropy", "CrossEntropyLoss", "categorical")
 """Objectives of classes that take rows of probabilities in the place of indices."""
 
 
+OF_BATCHES = 1
+"""Last counter of the address, so that a Dataset that augments by itself does not draw the same numbers."""
+
+
 class Augmenter:
     """``augmenter(batch, epoch, index)``: the batch changed by draws at the address (seed, epoch, index).
 
@@ -40,12 +44,12 @@ class Augmenter:
             InputError: the augmentation fails on the batch.
         """
         if isinstance(self.augment, Augmentation):  # draws from torch alone, which every step reseeds
-            place = randomness.address(self.seed, "augment", epoch, index)
+            place = randomness.address(self.seed, "augment", epoch, index, OF_BATCHES)
             torch.default_generator.manual_seed(place)
             if self._cuda:
                 torch.cuda.manual_seed(place)
             return self.augment(batch)
-        with randomness.seeded(self.seed, "augment", epoch, index):
+        with randomness.seeded(self.seed, "augment", epoch, index, OF_BATCHES):
             try:
                 made = self.augment(separate(batch))
             except DownslopeError:
