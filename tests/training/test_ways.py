@@ -215,6 +215,51 @@ def test_a_model_that_cannot_be_copied_runs_as_it_stands(tried: list[str], monke
     assert run.choices["precision"] == "float32"
 
 
+class Viewing(nn.Module):
+    """Its view is of memory as it was: torch refuses it with channels last."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.out = nn.Conv2d(3, 4, 3, padding=1), nn.Linear(256, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.out(torch.relu(self.conv(x)).view(len(x), -1))
+
+
+class Narrow(Viewing):
+    """Has an operation that knows no bfloat16."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.conv(x)
+        if h.dtype == torch.bfloat16:
+            raise RuntimeError("not implemented for BFloat16")
+        return self.out(torch.relu(h).flatten(1))
+
+
+@pytest.mark.parametrize(
+    ("model", "out"), [(Viewing, "channels last"), (Narrow, "bfloat16")], ids=["view", "operation"]
+)
+def test_a_way_that_a_model_cannot_go_is_left_out(
+    model: Any, out: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ways, "WORTH", 0.0)
+    monkeypatch.setattr(ways, "LONG", 1)
+    monkeypatch.setattr(ways, "PAYS", 100.0)  # whatever is not the slowest is taken
+    monkeypatch.setattr(ways.choices, "remembered", lambda key, measure: measure())
+    run = fit(problem(model=model), recipe(epochs=1))
+    assert run.status == "done"
+    assert "float32" in run.choices["milliseconds"]
+    assert not any(out in each for each in run.choices["milliseconds"])
+
+
+def test_a_twin_that_fails_leaves_float32(tried: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: Any, **__: Any) -> Any:
+        raise RuntimeError("no")
+
+    monkeypatch.setattr(ways, "measure", broken)
+    assert fit(problem(), recipe(epochs=1)).choices["precision"] == "float32"
+
+
 def test_compiled_steps_give_what_the_model_gives_and_probes_still_see(
     tried: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import copy
+import math
 import shutil
 import statistics
 import sys
@@ -22,6 +23,7 @@ from torch import nn
 
 from downslope.core import batches
 from downslope.core.adapted import Adapted
+from downslope.core.loss import Objective
 from downslope.core.run import Run
 from downslope.core.sources import Source
 from downslope.training import choices
@@ -137,16 +139,22 @@ def choose(state: StepState, train: Source, batch_size: int, total: int, *, tell
     if ways[fast] <= PAYS * ways[best] and _noisy(train, batch_size):
         of_recipe = state.recipe.edit(seed=None).describe() if not state.recipe.opaque else state.recipe
         key = f"band/{machine}/{of_recipe}/{train.size}/{fast.channels_last}"
-        band = Band(
-            *choices.remembered(
-                key, lambda: list(measure(state, train, batch_size, total, channels_last=fast.channels_last))
-            )
-        )
+        band = Band(*choices.remembered(key, lambda: _band(state, train, batch_size, total, fast)))
         best, why = (fast, f", {band}") if band.holds else (best, f"; bfloat16 not taken: {band}")
     _note(state.run, best, ways, band)
     if tell:
         sys.stderr.write(_line(best, ways, why) + "\n")
     return best
+
+
+def _band(state: StepState, train: Source, batch_size: int, total: int, way: Way) -> list[float]:
+    """Deviation and noise; a model that fails on its way to them is not rounded."""
+    try:
+        return list(measure(state, train, batch_size, total, channels_last=way.channels_last))
+    except KeyboardInterrupt:
+        raise
+    except Exception:  # noqa: BLE001 (the run itself says what is wrong with it)
+        return [math.inf, 0.0]
 
 
 def compiled(model: nn.Module) -> nn.Module:
@@ -199,10 +207,18 @@ def _timed(state: StepState, total: int) -> dict[str, float]:
     Raises:
         copy.Error: a model that cannot be copied.
     """
+    copies = {way.channels_last: _copy(state, way.channels_last) for way in _candidates(state)}
     runs: dict[Way, Callable[[], float]] = {}
+    first: dict[Way, float] = {}
     for way in _candidates(state):
-        runs[way] = _pass(state, way)
-    first = {way: (run(), run())[1] for way, run in runs.items()}
+        run = _pass(state, way, *copies[way.channels_last])
+        with contextlib.suppress(
+            Exception
+        ):  # a view of what now lies otherwise, an operation without bfloat16
+            run()
+            first[way], runs[way] = run(), run
+    if PLAIN not in runs:
+        return {}
     quickest = min(first.values())
     runs = {way: run for way, run in runs.items() if way == PLAIN or first[way] < 2 * quickest}
     times: dict[Way, list[float]] = {way: [] for way in runs}
@@ -213,7 +229,7 @@ def _timed(state: StepState, total: int) -> dict[str, float]:
     best = min(found, key=found.__getitem__)
     if found[best] * total > COMPILES and _compiles(state):
         with contextlib.suppress(Exception):  # whatever a compiler may say of anybody's model
-            run = _pass(state, best._replace(compiled=True))
+            run = _pass(state, best._replace(compiled=True), *copies[best.channels_last])
             run()
             found[best._replace(compiled=True)] = statistics.median(run() for _ in range(1 + ROUNDS))
     return {str(way): seconds for way, seconds in found.items()}
@@ -230,15 +246,24 @@ def _compiles(state: StepState) -> bool:
     return state.device.type == "cuda" or any(shutil.which(each) for each in ("g++", "clang++", "cl"))
 
 
-def _pass(state: StepState, way: Way) -> Callable[[], float]:
-    """Seconds of one forward and backward pass of a copy."""
+def _copy(state: StepState, channels_last: bool) -> tuple[nn.Module, Objective]:
+    """Model and objective, whose buffers and counts a trial may change.
+
+    Raises:
+        copy.Error: one of them cannot be copied.
+    """
     try:
         model: nn.Module = copy.deepcopy(state.model)
         objective = copy.deepcopy(state.objective)
     except Exception as error:
         raise copy.Error(str(error)) from error
-    if way.channels_last:
+    if channels_last:
         model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] (no stub for it)
+    return model, objective
+
+
+def _pass(state: StepState, way: Way, model: nn.Module, objective: Objective) -> Callable[[], float]:
+    """Seconds of one forward and backward pass."""
     fast = compiled(model) if way.compiled else model
     kind, cuda = state.device.type, state.device.type == "cuda"
 
