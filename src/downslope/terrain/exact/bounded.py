@@ -30,12 +30,7 @@ def bounded(design: Design, l2: float) -> Solution:
     Raises:
         InputError: another constraint, or another loss.
     """
-    box: Any = design.problem.constraint
-    if design.loss.name != "squared error" or not isinstance(box, Box) or box.by != "projection":
-        raise InputError(
-            f"constraint {box}: solve takes a box or non_negative, by projection, and only with the squared "
-            "error; use fit, which ends every step inside"
-        )
+    box = _box(design)
     both = triangle(design.rows_with_targets())
     p, scale = design.columns, (2 * design.loss.scale / design.total)
     r, right = both[:, :p] * scale**0.5, both[:, p:] * scale**0.5
@@ -65,6 +60,21 @@ def bounded(design: Design, l2: float) -> Solution:
         condition=found.condition, weights=design.state(theta), problem=design.problem,
         notes=(held, *notes.of_data(design, found, both[:, :p], l2, kind)),
     )  # fmt: skip
+
+
+def _box(design: Design) -> Box:
+    """The constraint, known to be one that is solved.
+
+    Raises:
+        InputError: it is none.
+    """
+    box: Any = design.problem.constraint
+    if design.loss.name != "squared error" or not isinstance(box, Box) or box.by != "projection":
+        raise InputError(
+            f"constraint {box}: solve takes a box or non_negative, by projection, and only with the squared "
+            "error; use fit, which ends every step inside"
+        )
+    return box
 
 
 def _on(theta: Tensor, bound: Tensor) -> Tensor:

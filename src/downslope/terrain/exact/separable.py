@@ -29,8 +29,6 @@ def direction(design: Design, columns: Tensor) -> Tensor | bool | None:
         theta of largest total margin in the unit box; None where none exists; False where the programme is
         too large, or the solver gave up.
     """
-    from scipy.optimize import linprog  # pyright: ignore[reportMissingTypeStubs]
-
     if not bool(columns.any()):
         return None
     if design.biased and int(columns.sum()) == 1 and bool(design.free[columns].all()):
@@ -42,24 +40,31 @@ def direction(design: Design, columns: Tensor) -> Tensor | bool | None:
     if any(part is None for part in parts):
         return False
     matrix = torch.cat([part for part in parts if part is not None]).numpy()
-    lengths = np.linalg.norm(matrix, axis=0)
-    lengths[lengths == 0] = 1.0
-    matrix /= lengths
-    height = float(np.abs(matrix).max()) or 1.0
-    solved: Any = linprog(
-        -(matrix / height).sum(0), A_ub=-(matrix / height), b_ub=np.zeros(len(matrix)), bounds=(-1, 1),
-        method="highs",
-    )  # fmt: skip
-    if solved.status != 0:
-        return False
-    best = matrix @ solved.x
-    if best.max(initial=0.0) <= 1e-7 * height:
-        return None
+    found = _programme(matrix)
+    if found is None or isinstance(found, bool):
+        return found
     theta = torch.zeros(
         design.columns, design.outputs if design.layer is not None else 1, dtype=torch.float64
     )
-    theta[columns] = torch.from_numpy(solved.x / lengths).reshape(-1, theta.shape[1])
+    theta[columns] = found.reshape(-1, theta.shape[1])
     return theta
+
+
+def _programme(matrix: Any) -> Tensor | bool | None:
+    """X in a box with ``matrix @ x >= 0`` of the largest sum; None where that is 0, False where it failed."""
+    from scipy.optimize import linprog  # pyright: ignore[reportMissingTypeStubs]
+
+    lengths = np.linalg.norm(matrix, axis=0)
+    lengths[lengths == 0] = 1.0
+    scaled = matrix / lengths
+    scaled /= float(np.abs(scaled).max()) or 1.0
+    nothing = np.zeros(len(scaled))
+    solved: Any = linprog(-scaled.sum(0), A_ub=-scaled, b_ub=nothing, bounds=(-1, 1), method="highs")
+    if solved.status != 0:
+        return False
+    if (scaled @ solved.x).max(initial=0.0) <= 1e-7:
+        return None
+    return torch.from_numpy(solved.x / lengths)
 
 
 def _by_counts(design: Design) -> Tensor | None:

@@ -211,8 +211,12 @@ def told(found: Mapping[str, Any]) -> str:
         return f"{line}; this rate is above what the curvature {rate['largest']:.3g} stands"
     if "measured" not in rate:
         return line
-    beside = "" if rate["said"] == "as theory says" else f" than the {rate['theory']:.6g} of theory"
-    return f"{line}; the gap falls by {rate['measured']:.6g} a step, {rate['said']}{beside}"
+    beside = {
+        "as theory says": ", as theory says",
+        "faster": f"; theory allows {rate['theory']:.6g} at worst",
+        "slower": f", slower than the {rate['theory']:.6g} of theory",
+    }
+    return f"{line}; the gap falls by {rate['measured']:.6g} a step{beside[rate['said']]}"
 
 
 def _digits(gap: float) -> str:
