@@ -15,6 +15,7 @@ import torch
 
 from scripts.pictures import (
     adaptive,
+    changes,
     demo,
     descent,
     entities,
@@ -58,6 +59,7 @@ DRAWN: dict[str, Callable[[], Path]] = {
     "vectorisation": speed.vectorisation,
     "batch-normalisation": normalisation.batch_normalisation,
     "regularisation": regularisation.regularisation,
+    "augmentation": changes.augmentation,
     "demo": demo.demo,
     "empirical-risk": risk.empirical_risk,
     "bias-variance": risk.bias_variance,
