@@ -84,6 +84,27 @@ def test_with_many_labels_there_is_little_to_gain_and_frozen_layers_hold_back() 
     assert gain("frozen", 400)[1] < 0
 
 
+def test_digits_that_are_told_by_other_strokes_are_better_learnt_afresh() -> None:
+    """A network that tells 0 to 4 is a worse start for 5 to 9 than none, with five labels of each."""
+    low, lost = Y < 5, []
+    held = W >= 5
+    for draw in range(10):
+        run = fit(problem(X[low], Y[low]), ds.Recipe(lr=3e-3, epochs=30, seed=draw))
+        order = torch.randperm(len(X), generator=torch.Generator().manual_seed(draw))
+        few = torch.cat([order[Y[order] == digit][:5] for digit in range(5, 10)])
+        new = problem(X[few], Y[few] - 5)
+        found: list[float] = []
+        for start in (None, run):
+            model = fit(
+                new.edit(weights=start), ds.Recipe(lr=3e-3, batch_size=25, epochs=150, seed=draw)
+            ).model()
+            with torch.no_grad():
+                found.append(float((model(V[held]).argmax(1) == W[held] - 5).float().mean()))
+        lost.append(found[0] - found[1])
+    half = stats.t.ppf(0.975, len(lost) - 1) * np.std(lost, ddof=1) / np.sqrt(len(lost))
+    assert np.mean(lost) - half > 0, lost
+
+
 def test_a_head_on_frozen_features_is_scikit_learns_logistic_regression_on_them() -> None:
     start = digits(0, shuffled=False)
     features = ds.extract(problem(X[ODD:], Y[ODD:] % 2), start, progress=False)
