@@ -1,4 +1,4 @@
-"""Over-regularised. Decay or dropout hold the model back more than the data asks for.
+"""Over-regularised. Decay, penalties or dropout hold the model back more than the data asks for.
 
 It is looked at before the rate, because a smaller rate also decays less. A user sees training and validation
 scores that are low and alike. Weight decay pulls every weight to zero at
@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from downslope.core.edits import Combined, Edit, LessDropout, ReplaceModule, SetRecipe
+from downslope.core.edits import Combined, Edit, LessDropout, ReplaceModule, SetObjective, SetRecipe
 from downslope.core.finding import Evidence, Finding, Where
 from downslope.core.run import Run
 from downslope.diagnosis.decayed import LEFT, Decayed, decayed
@@ -22,6 +22,7 @@ from downslope.diagnosis.early import little, short
 from downslope.diagnosis.progress import progress, table
 from downslope.diagnosis.proof import MATERIAL, gain, not_tried, proved, refuted, settle, trial_of, tried
 from downslope.diagnosis.symptom import Clear, Unknown, Verdict, symptom
+from downslope.objectives import Penalised
 
 _SOURCE = "Goodfellow et al. 2016, sections 7.1 and 7.12"
 
@@ -39,12 +40,13 @@ _SOURCE = "Goodfellow et al. 2016, sections 7.1 and 7.12"
 )  # fmt: skip
 def over_regularised(run: Run) -> Verdict:
     """A run with decay or dropout that ended far from what it reaches without them."""
-    decay, drops, called = _decay(run), _dropouts(run), _called(run)
-    if not decay and not drops and not called:
-        return Clear("no weight decay and no dropout")
+    decay, drops, called, held = _decay(run), _dropouts(run), _called(run), _penalised(run)
+    if not decay and not drops and not called and held is None:
+        return Clear("no weight decay, no penalty and no dropout")
     said = " and ".join(
         [
             *([f"weight decay {decay:g}"] if decay else []),
+            *([f"{each.name} penalty {each.strength:g}" for each in held.terms] if held is not None else []),
             *([_shares(drops, called)] if drops or called else []),
         ]
     )
@@ -59,7 +61,7 @@ def over_regularised(run: Run) -> Verdict:
         return Unknown(not_tried(run))
     if trial is None and sure is not None:
         return _shrunk(decay, sure)
-    holds = "hold" if decay and (drops or called) else "holds"
+    holds = "hold" if " and " in said else "holds"
     return Finding(
         symptom="over-regularised",
         title="decay or dropout hold the model back",
@@ -74,7 +76,7 @@ def over_regularised(run: Run) -> Verdict:
         ),
         also=proved(run, "over-regularised"),
         message=f"{said[0].upper()}{said[1:]} {holds} the model back.{tried(run, 'over-regularised')}",
-        remedies=_remedies(decay, drops, called),
+        remedies=_remedies(decay, drops, called, held),
         source=_SOURCE,
     )
 
@@ -115,6 +117,14 @@ def _decay(run: Run) -> float:
     return float(seen.get("weight_decay") or 0.0)
 
 
+def _penalised(run: Run) -> Penalised | None:
+    """The objective, where it has penalties that count."""
+    objective = None if run.problem is None else run.problem.objective
+    if not isinstance(objective, Penalised) or not any(each.strength for each in objective.terms):
+        return None
+    return objective
+
+
 def _dropouts(run: Run) -> list[tuple[str, float]]:
     modes, drops = table(run, "modes"), table(run, "drops")
     found: list[tuple[str, float]] = list(drops.get("modules") or modes.get("dropouts") or ())
@@ -130,15 +140,19 @@ def _shares(drops: list[tuple[str, float]], called: float) -> str:
     return f"dropout of {max(called, *(p for _, p in drops), 0.0):.0%}"
 
 
-def _remedies(decay: float, drops: list[tuple[str, float]], called: float) -> tuple[Edit, ...]:
+def _remedies(
+    decay: float, drops: list[tuple[str, float]], called: float, held: Penalised | None = None
+) -> tuple[Edit, ...]:
     edits: list[Edit] = []
     if decay:
         edits.append(SetRecipe({"weight_decay": 0.0}, {"weight_decay": decay}))
+    if held is not None:
+        edits.append(SetObjective(held.objective))
     if called:  # code of the user's own: what it calls drops less, the modules with it
         edits.append(LessDropout())
     else:
         edits += [ReplaceModule(name, "torch.nn:Dropout", {"p": 0.0}) for name, _ in drops]
     whole = edits[0] if len(edits) == 1 else Combined(tuple(edits))
-    if decay and (drops or called):
+    if decay and len(edits) > 1:
         return whole, edits[0]
     return (whole,)
