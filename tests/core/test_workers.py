@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 import signal
-import time
 
 import numpy as np
 import pytest
@@ -18,10 +18,10 @@ from downslope.core.workers import Readers
 
 
 class Augmented(Dataset):
-    """Examples with noise from each of the global generators, read as slowly as is asked."""
+    """Examples with noise from each of the global generators."""
 
-    def __init__(self, n: int = 40, slow: float = 0.0, dies: bool = False) -> None:
-        self.n, self.slow = n, slow
+    def __init__(self, n: int = 40, dies: bool = False) -> None:
+        self.n = n
         self.parent = os.getpid() if dies else None
         self.scale = lambda x: x * 2.0  # no pickle takes this, cloudpickle does
 
@@ -31,7 +31,6 @@ class Augmented(Dataset):
     def __getitem__(self, i: int) -> tuple[torch.Tensor, int]:
         if self.parent not in (None, os.getpid()) and i == 17:
             os.kill(os.getpid(), signal.SIGKILL)
-        time.sleep(self.slow)
         noise = torch.tensor([random.random(), np.random.rand(), float(torch.rand(()))])  # noqa: NPY002
         return self.scale(noise) + i, i
 
@@ -75,13 +74,14 @@ def test_a_dataset_that_cannot_be_sent_is_read_here(caplog: pytest.LogCaptureFix
     assert "cannot be sent to them: cannot be copied" in caplog.text
 
 
-@pytest.mark.parametrize(("slow", "wanted"), [(0.0, 0), (0.02, 1)])
+@pytest.mark.parametrize(("seconds", "wanted"), [(0.019, 0), (0.021, 1)])
 def test_processes_are_asked_only_where_reading_is_slow(
-    monkeypatch: pytest.MonkeyPatch, slow: float, wanted: int
+    monkeypatch: pytest.MonkeyPatch, seconds: float, wanted: int
 ) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1}, raising=False)
-    monkeypatch.setattr(workers, "SLOW", 0.05)
-    readers = Readers(Augmented(slow=slow))
+    clock = itertools.count()  # asked before and after each batch
+    monkeypatch.setattr(workers, "_now", lambda: next(clock) * seconds)
+    readers = Readers(Augmented())
     try:
         assert same(read(Readers(Augmented(), 0)), read(readers))
         assert readers.count == wanted

@@ -35,6 +35,7 @@ MOST = 8
 AHEAD = 2
 """Batches that each process has before it."""
 
+_now = time.perf_counter
 _held: Dataset[Any] | None = None
 
 
@@ -59,9 +60,9 @@ class Readers:
             for index, start in enumerate(range(0, len(order), batch_size))
         )
         while jobs and not self._wanted(len(jobs)):
-            began = time.perf_counter()
+            began = _now()
             batch = read(self.dataset, *jobs.popleft())
-            self._seconds.append(time.perf_counter() - began)
+            self._seconds.append(_now() - began)
             yield batch
         if jobs:
             yield from self._elsewhere(jobs)
