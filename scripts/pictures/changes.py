@@ -23,7 +23,7 @@ SHOWN = (
     ("mixup(1.0)", "mixup(1.0)"),
     ("cutmix(1.0)", "cutmix(1.0)"),
     (
-        "shift(1), rotate(20),\ncolour(0.4, 0.4), noise(0.1)",
+        "shift, rotate,\ncolour, noise",
         "shift(1), rotate(20), colour(0.4, 0.4), noise(0.1)",
     ),
 )
