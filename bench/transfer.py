@@ -11,7 +11,7 @@ start. Ways:
 
 Every way gets the same steps, and the best of the same learning rates, chosen on draws and images of their
 own. Images are averaged over 2 by 2 pixels. Accuracy is on the test images of the three classes; intervals
-are t intervals over draws, differences are paired. Rows are kept in a file, and a stopped run goes on there.
+are t intervals over draws, differences are paired. It takes some five minutes of one core.
 
     DOWNSLOPE_DATA=... python bench/transfer.py [--draws 10] [--rows FILE]
 """
@@ -215,19 +215,21 @@ def table(rows: list[dict[str, Any]]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--draws", type=int, default=10)
-    parser.add_argument("--rows", type=Path, default=Path("transfer-rows.jsonl"))
+    parser.add_argument("--rows", type=Path, help="file that a stopped run goes on from; none without")
     parser.add_argument("--most", type=int, default=10**9, help="draws in this call; the next goes on")
     given = parser.parse_args()
     torch.set_num_threads(1)
-    text = given.rows.read_text(encoding="utf-8") if given.rows.exists() else ""
+    kept = given.rows is not None
+    text = given.rows.read_text(encoding="utf-8") if kept and given.rows.exists() else ""
     rows = [json.loads(line) for line in text.splitlines()]
     wanted = [("choice", s) for s in CHOICE] + [("draw", s) for s in range(given.draws)]
     left = [each for each in wanted if each not in {(r["kind"], r["draw"]) for r in rows}]
     for kind, seed in left[: given.most]:
         made = list(chosen(seed) if kind == "choice" else measured(seed, best_rates(rows)))
         rows += made
-        with given.rows.open("a", encoding="utf-8") as file:
-            file.writelines(json.dumps(row) + "\n" for row in made)
+        if kept:
+            with given.rows.open("a", encoding="utf-8") as file:
+                file.writelines(json.dumps(row) + "\n" for row in made)
         print(f"{kind} {seed} done", file=sys.stderr, flush=True)
     if len(left) <= given.most:
         rates = ", ".join(f"{way} {lr:g}" for way, lr in best_rates(rows).items())
