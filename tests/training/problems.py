@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor, nn
 
 import downslope as ds
 from downslope.core import randomness
+from downslope.training.step import Step
 
 N, D = 50, 4
 
@@ -20,6 +23,20 @@ def data(n: int = N, dtype: torch.dtype = torch.float64, seed: int = 0) -> tuple
     x = torch.randn(n, D, generator=generator, dtype=dtype)
     noise = torch.randn(n, 1, generator=generator, dtype=dtype)
     return x, x[:, :1] * x[:, 1:2] + x.sum(1, keepdim=True) + 0.1 * noise
+
+
+@contextlib.contextmanager
+def after_steps(act: Callable[[nn.Module], None]) -> Iterator[None]:
+    """A block in which `act` is called with the model after every step; the run knows nothing of it."""
+    own = Step.move
+
+    def move(self: Step, batch: Any) -> None:
+        own(self, batch)
+        act(self.state.model)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Step, "move", move)
+        yield
 
 
 def labels(n: int = N, seed: int = 0) -> tuple[Tensor, Tensor]:

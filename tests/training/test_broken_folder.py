@@ -16,7 +16,7 @@ import downslope as ds
 from downslope.core.errors import DownslopeError, RunFolderError
 from downslope.training import checkpoint
 from downslope.training.fit import resume
-from tests.training.problems import classification, same_history, same_state
+from tests.training.problems import after_steps, classification, same_history, same_state
 
 HOW = ds.Recipe(optimizer="adam", lr=0.01, batch_size=16, epochs=6, seed=1)
 
@@ -36,7 +36,8 @@ def stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         if len(taken) == 10:
             signal.raise_signal(signal.SIGINT)
 
-    ds.fit(noisy(constraint=press), HOW, folder=tmp_path / "run", progress=False, observe=0.0)
+    with after_steps(press):
+        ds.fit(noisy(), HOW, folder=tmp_path / "run", progress=False, observe=0.0)
     return tmp_path / "run"
 
 

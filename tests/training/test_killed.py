@@ -30,7 +30,7 @@ import os, signal, sys, time
 import torch
 torch.set_num_threads(1)
 import downslope as ds
-from tests.training.problems import classification
+from tests.training.problems import after_steps, classification
 taken = []
 def slowly(model):
     time.sleep(0.05)
@@ -38,8 +38,8 @@ def slowly(model):
     if len(taken) == 40:
         os.kill(os.getpid(), signal.SIGKILL)
 recipe = ds.Recipe(optimizer="adam", lr=0.01, batch_size=16, epochs=60, seed=1)
-ds.fit(classification(constraint=slowly), recipe,
-       folder=sys.argv[1], progress=False)
+with after_steps(slowly):
+    ds.fit(classification(), recipe, folder=sys.argv[1], progress=False)
 """
 
 

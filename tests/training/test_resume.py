@@ -126,18 +126,20 @@ import torch
 torch.set_num_threads(1)
 import downslope as ds
 from downslope.training import checkpoint
+from tests.training.problems import after_steps
 from tests.training.test_resume import HOW, noisy
 
 checkpoint.SaveTimes.due = lambda _: True  # a checkpoint at every step
 kill, folder = int(sys.argv[1]), sys.argv[2]
 
-def constraint(model):
-    constraint.steps += 1
-    if constraint.steps == kill:
+def end(model):
+    end.steps += 1
+    if end.steps == kill:
         os.kill(os.getpid(), signal.SIGKILL)
 
-constraint.steps = 0
-ds.fit(noisy(constraint=constraint), ds.Recipe(**HOW), folder=folder, progress=False, observe=0.5)
+end.steps = 0
+with after_steps(end):
+    ds.fit(noisy(), ds.Recipe(**HOW), folder=folder, progress=False, observe=0.5)
 """
 
 

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, IterableDataset
 
 import downslope as ds
 from downslope.training import evaluate, loop, streams
-from tests.training.problems import data, regression
+from tests.training.problems import after_steps, data, regression
 
 FINITE = data(60, torch.float32)
 
@@ -94,8 +94,8 @@ def test_an_epoch_that_does_not_end_is_said_once_and_ctrl_c_keeps_the_run(
         if len(taken) == 40:
             signal.raise_signal(signal.SIGINT)
 
-    problem = regression(train=Endless(), valid=None, constraint=press)
-    with caplog.at_level(logging.WARNING, "downslope"):
+    problem = regression(train=Endless(), valid=None)
+    with after_steps(press), caplog.at_level(logging.WARNING, "downslope"):
         run = ds.fit(problem, ds.Recipe(epochs=2, batch_size=10), folder=False, progress=False)
     assert (run.status, run.summary["steps"]) == ("interrupted", 40)
     assert caplog.text.count("epoch 1 has not ended after 30 batches") == 1
@@ -216,8 +216,10 @@ def test_the_resume_state_of_a_stream_goes_on_where_it_stopped(tmp_path: Any) ->
         if len(taken) == 17:
             signal.raise_signal(signal.SIGINT)
 
-    part = regression(train=Endless(), valid=None, constraint=press)
-    ds.fit(part, how, folder=tmp_path / "r", progress=False, observe=0.0)
+    with after_steps(press):
+        ds.fit(
+            regression(train=Endless(), valid=None), how, folder=tmp_path / "r", progress=False, observe=0.0
+        )
     from downslope.training.fit import resume
 
     again = resume(tmp_path / "r", regression(train=Endless(), valid=None), progress=False)
