@@ -115,6 +115,8 @@ def test_several_tasks_are_trained_and_logged_one_by_one() -> None:
     assert run.history.series("train_loss").values == pytest.approx(number + 0.5 * kind, rel=1e-5)
     assert number[-5:].mean() < 0.5 * number[:5].mean()
     assert run.summary["valid_loss_stderr"] > 0
+    held = {key: run.history.series(f"valid_{key}").values for key in ("loss", "number", "kind")}
+    assert held["loss"] == pytest.approx(held["number"] + 0.5 * held["kind"], rel=1e-5)
 
 
 def test_learnt_weights_train_beside_the_model_and_every_run_has_its_own() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -38,6 +38,8 @@ class Evaluation(NamedTuple):
     """What `stderr` is taken over: "examples", or "batches" where the objective is no mean over examples."""
     metric_stderr: float = math.nan
     """Standard error of `metric` over examples; NaN where it is no mean over them."""
+    terms: Mapping[str, float] = {}
+    """Named terms of the objective, means over examples."""
 
 
 @contextmanager
@@ -90,6 +92,7 @@ def evaluate(
     spread = Spread(objective if errors else None)
     outputs: list[Any] = []
     targets: list[Any] = []
+    terms: dict[str, list[Tensor]] = {}
     with evaluating(model):
         endless = source.steps(batch_size) is None
         for batch in itertools.islice(source.stored(batch_size), MOST_STREAMED if endless else None):
@@ -97,6 +100,8 @@ def evaluate(
             loss = _forward(objective, model, moved)
             losses.append((objective.sign * loss.value.detach(), batches.length(moved)))
             spread.see(loss)
+            for name, term in loss.terms.items():
+                terms.setdefault(name, []).append(term.detach().reshape(()))
             if problem.metric is not None:
                 outputs.append(loss.output)
                 targets.append(loss.target)
@@ -108,7 +113,13 @@ def evaluate(
     weights = torch.tensor([float(count) for _, count in losses], dtype=torch.float64)
     mean = float((values * weights).sum() / weights.sum())
     stderr, over = spread.of(values, weights) if errors else (math.nan, None)
-    return Evaluation(mean, metric, int(weights.sum()), stderr, over, metric_error)
+    share = weights / weights.sum()
+    means = {
+        name: float((torch.stack(each).double().cpu() * share).sum())
+        for name, each in terms.items()
+        if len(each) == len(share)
+    }
+    return Evaluation(mean, metric, int(weights.sum()), stderr, over, metric_error, means)
 
 
 def check_ending(problem: Problem, model: nn.Module, batch: Any, source: Source) -> None:

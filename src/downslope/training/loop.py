@@ -324,7 +324,8 @@ class Loop:
                 {} if found.metric is None else {"valid_metric": found.metric}
             )
             if recorded:
-                self.recorder.now(state.step, **row, valid_step=float(state.step))
+                terms = {f"valid_{name}": value for name, value in found.terms.items()}
+                self.recorder.now(state.step, **(terms | row), valid_step=float(state.step))
             better = self.watchman.improved(measure, state.step, found.loss)
             if better or self.best is None or self.watchman.blind:  # of nothing but NaN, the latest
                 self.best = copied(self.judged.state_dict())
