@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 import inspect
+import warnings
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -58,7 +59,9 @@ def examples(objective: Any) -> Examples:
 def rows(given: Examples, output: Any, target: Any) -> Tensor | None:
     """What `given` says of a batch, without gradients, shape (n,); None where that is not what comes."""
     try:
-        found = given(output, target).detach()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of operations that vmap does one by one
+            found = given(output, target).detach()
         count = batches.length((output, target))
     except Exception:  # noqa: BLE001 (a user's function may raise anything when it is called on one row)
         return None
