@@ -119,7 +119,7 @@ def test_a_diagnosis_shows_the_change_to_make_and_what_the_objective_is_in_torch
 
 
 def test_the_module_of_changes_says_what_an_objective_is_and_how_a_task_file_uses_it() -> None:
-    text = changes([SetObjective("categorical")])
+    text = changes([SetObjective("categorical")], "fixed_changes")
     assert "from fixed_changes import changed" in text
     assert "negative log of the probability" in " ".join(text.split())
     names: dict[str, Any] = {}
