@@ -41,6 +41,16 @@ def test_the_nearest_size_without_such_a_batch_is_taken_and_told(
     assert run.summary["steps"] == len(seen) - 1 == 2 * -(-n // taken)  # and once on the start
 
 
+def test_the_parts_of_a_last_batch_count_too(caplog: pytest.LogCaptureFixture) -> None:
+    problem = classification(model=normed, train=labels(69), valid=None)
+    recipe = ds.Recipe(optimizer="sgd", lr=0.1, batch_size=64, epochs=2, accumulate=4)
+    with caplog.at_level(logging.WARNING, "downslope"):
+        run = ds.fit(problem, recipe, folder=False, progress=False, observe=0)
+    assert "in one of accumulate=4 parts" in caplog.text  # of 5 examples in 4 parts
+    assert run.choices["batch_size"] == 61  # 8 examples are left, two in each part
+    assert run.status == "done"
+
+
 @pytest.mark.parametrize(("n", "size"), [(48, 16), (50, 16), (49, "full")])
 def test_other_ends_stay_as_they_are(n: int, size: Any, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING, "downslope"):

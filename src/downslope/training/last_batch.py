@@ -30,23 +30,31 @@ def batch_size_for(state: StepState, train: Source, batch_size: int) -> int:
     Raises:
         DataError: a DataLoader's own batches end so; their size is not ours to change.
     """
-    size = train.size
-    if size is None or batch_size < 2 or size % batch_size != 1 or not _refuses_one(state):
+    size, parts = train.size, state.recipe.accumulate
+    if size is None or batch_size < 2 or not _lone(size, batch_size, parts) or not _refuses_one(state):
         return batch_size
+    cut = "" if parts == 1 else f" (in one of accumulate={parts} parts)"
     if isinstance(train, Loader):
         if train.loader.drop_last or train.steps(batch_size) != -(-size // batch_size):
             return batch_size
         raise DataError(
-            f"the DataLoader's {size} examples in batches of {batch_size} leave a last batch of one, of "
-            "which batch norm has no variance: DataLoader(..., drop_last=True), or another batch_size"
+            f"the DataLoader's {size} examples in batches of {batch_size} leave a last batch of one{cut}, "
+            "of which batch norm has no variance: DataLoader(..., drop_last=True), or another batch_size"
         )
     near = itertools.chain(range(batch_size - 1, 1, -1), range(batch_size + 1, size + 1))
-    taken = next((each for each in near if size % each != 1), batch_size)
+    fits = (each for each in near if each >= 2 * parts and not _lone(size, each, parts))
+    taken = next(fits, batch_size)
     _log.warning(
-        "batch_size %d leaves a last batch of one of the %d examples, of which batch norm has no variance: "
-        "%d is taken", batch_size, size, taken,
+        "batch_size %d leaves a last batch of one of the %d examples%s, of which batch norm has no variance: "
+        "%d is taken", batch_size, size, cut, taken,
     )  # fmt: skip
     return taken
+
+
+def _lone(size: int, batch_size: int, parts: int) -> bool:
+    """Whether the last batch, or one of the parts that it is cut into, holds a single example."""
+    last = size % batch_size or batch_size
+    return last // min(parts, last) == 1
 
 
 def _refuses_one(state: StepState) -> bool:
