@@ -58,6 +58,17 @@ def test_other_ends_stay_as_they_are(n: int, size: Any, caplog: pytest.LogCaptur
     assert "is taken" not in caplog.text
 
 
+def test_a_run_that_ends_before_its_first_such_batch_keeps_its_size(caplog: pytest.LogCaptureFixture) -> None:
+    problem = classification(model=normed, train=labels(9), valid=None)
+    sizes = {}
+    for steps in (4, 5):  # the fifth batch of two holds the ninth example alone
+        recipe = ds.Recipe(optimizer="sgd", lr=0.1, batch_size=2, steps=steps)
+        with caplog.at_level(logging.WARNING, "downslope"):
+            run = ds.fit(problem, recipe, folder=False, progress=False, observe=0)
+        sizes[steps] = run.choices["batch_size"]
+    assert sizes == {4: 2, 5: 3}
+
+
 def test_models_that_take_one_example_keep_their_batches() -> None:
     """Without batch norm, with group norm, and with the pixels of an image to average over."""
     images = lambda: nn.Sequential(nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3), nn.Flatten(), nn.Linear(27, 2))  # noqa: E731

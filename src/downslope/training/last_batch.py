@@ -30,8 +30,11 @@ def batch_size_for(state: StepState, train: Source, batch_size: int) -> int:
     Raises:
         DataError: a DataLoader's own batches end so; their size is not ours to change.
     """
-    size, parts = train.size, state.recipe.accumulate
-    if size is None or batch_size < 2 or not _lone(size, batch_size, parts) or not _refuses_one(state):
+    size, parts, steps = train.size, state.recipe.accumulate, state.recipe.steps
+    if size is None or batch_size < 2 or not _lone(size, batch_size, parts):
+        return batch_size
+    never = steps is not None and steps < -(-size // batch_size)  # the run ends before it
+    if never or not _refuses_one(state):
         return batch_size
     cut = "" if parts == 1 else f" (in one of accumulate={parts} parts)"
     if isinstance(train, Loader):
