@@ -192,8 +192,8 @@ def test_what_rounding_leaves_in_weights_of_zero_tells_no_units_apart() -> None:
     with watched(model) as layers:
         model(X)
     layers[0]["grad_rms"] = 0.0  # as the first backward pass has it
-    after(model, steps=200)
-    assert bool(model.get_parameter("0.weight").any())  # it moved, by some 1e-9
+    with torch.no_grad():  # it moved by what rounding leaves, which hangs on the processor
+        model.get_parameter("0.weight").normal_(std=1e-9, generator=torch.Generator().manual_seed(0))
     assert still(layers, (model,))["0"]["still"]
     layers[0]["grad_rms"] = 1e-9  # what a gradient reached may have moved by small steps
     assert not still(layers, (model,))["0"]["still"]
