@@ -184,3 +184,41 @@ def test_columns_named_alike_are_told_and_two_targets_refused(write: Writer) -> 
     assert "2 columns named 'a': the second is called a.2" in found.doubts
     with pytest.raises(DataError, match="2 columns named 'y': the target must be one"):
         read_cells(path, "y")
+
+
+@pytest.mark.parametrize("ending", [".csv", ".dat", ".data", ".txt"])
+def test_rows_of_numbers_between_blanks_are_a_table(tmp_path: Path, ending: str) -> None:
+    path = tmp_path / f"housing{ending}"
+    path.write_text("".join(f" {i / 7:.4f}   {i}  -2e3\t{i * i / 3:.3f} \n" for i in range(20)))
+    found = load_path(path, valid=0.0)
+    assert found.train[0].shape == (20, 3)
+    assert sorted(found.train[1].tolist()) == pytest.approx([i * i / 3 for i in range(20)], abs=1e-3)
+    assert "cells are separated by blanks" in found.told
+
+
+def test_a_quoted_name_behind_a_tab_is_one_cell_of_a_table_between_blanks(write: Writer) -> None:
+    cars = [
+        '18.0   8   307.0  ?  1\t"chevrolet chevelle"\n',
+        '15.5   4   350.0  165.0  2\t"buick, skylark"\n',
+    ]
+    found = load_path(write("".join(cars * 10)), "column1", valid=0.0)
+    assert found.features == [*(f"column{i}" for i in range(2, 6)), "column6=chevrolet chevelle"]
+
+
+def test_names_above_a_table_between_blanks_are_its_header(write: Writer) -> None:
+    assert read_cells(write("x  y   z\n1 2.5 3\n 4 5.5 6\n")).names == ["x", "y", "z"]
+
+
+def test_sentences_of_equally_many_words_are_no_table(tmp_path: Path) -> None:
+    path = tmp_path / "cats.txt"
+    path.write_text("I have 2 cats and 3 dogs\nI have 4 cats and 5 dogs\n" * 40)
+    assert load_path(path).task == "language"
+
+
+def test_a_large_table_between_blanks_is_read_as_a_small_one(
+    write: Writer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write("".join(f"  {i}.5   {i % 3}  7\t {i / 3:.3f}\n" for i in range(40)))
+    small = load_path(path, valid=0.0)
+    monkeypatch.setattr("downslope.data.csv_large.LARGE", 0)
+    assert torch.equal(small.train[0], load_path(path, valid=0.0).train[0])

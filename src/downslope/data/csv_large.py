@@ -24,6 +24,7 @@ from downslope.data.csv_text import (
     layout,
     number,
     read_cells,
+    reader_of,
     rows_of,
     wrong_length,
 )  # fmt: skip
@@ -140,7 +141,7 @@ class _Large:
         """
         width, line, skip = len(self.names), 1, self.start
         with self.path.open(encoding=self.encoding, errors="replace", newline="") as file:
-            reader = csv.reader(file, delimiter=self.delimiter, skipinitialspace=True)
+            reader = reader_of(file, self.delimiter)
             rows: list[list[str]] = []
             lines: list[int] = []
             try:

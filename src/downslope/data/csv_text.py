@@ -8,9 +8,10 @@ import io
 import itertools
 import re
 from collections import Counter
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from downslope.core import memory
 from downslope.core.errors import DataError
@@ -29,6 +30,10 @@ _KINDS = {
     b"\xd0\xcf\x11\xe0": "a spreadsheet of old Excel", b"PAR1": "a Parquet file named otherwise",
     b"\x89PNG": "an image", b"\xff\xd8\xff": "an image",
 }  # fmt: skip
+_WIDE = 3
+"""Fields between two tabs from which on blanks separate the cells as well, as in the files of auto-mpg."""
+
+_BLANKS = re.compile(r'"[^"]*"|\s+')
 _WINDOWS = re.compile(rb"[\x80-\x9f]")
 _THOUSANDS = re.compile(r"[+-]?\d{1,3}(,\d{3})+(\.\d*)?")
 _DATE = re.compile(r"(\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}([-/.])\d{1,2}\2\d{2,4})([T ].*)?")
@@ -138,7 +143,7 @@ def rows_of(path: Path, text: str, delimiter: str) -> tuple[list[list[str]], lis
     """Stripped cells of every row that has any, the line on which it begins, and how many lines it takes."""
     # Lines end where csv's own rules say so: str.splitlines would also cut at a form feed or a U+2028.
     source = io.StringIO(text, newline="")
-    reader = csv.reader(source, delimiter=delimiter, skipinitialspace=True, strict=False)
+    reader = reader_of(source, delimiter)
     rows: list[list[str]] = []
     lines: list[int] = []
     spans: list[int] = []
@@ -159,6 +164,38 @@ def rows_of(path: Path, text: str, delimiter: str) -> tuple[list[list[str]], lis
     if width > 1 and all(len(row) == width and not row[-1] for row in rows):
         rows = [row[:-1] for row in rows]  # every line ends with the delimiter
     return rows, lines, spans
+
+
+def reader_of(source: Iterable[str], delimiter: str) -> Any:
+    """Python's reader of a table; where the delimiter is a blank, runs of blanks and tabs count as one."""
+    if delimiter == " ":
+        return csv.reader(map(_tight, source), delimiter=" ")
+    return csv.reader(source, delimiter=delimiter, skipinitialspace=True)
+
+
+def separated_by_blanks(lines: list[str]) -> bool:
+    """Whether lines are rows of equally many fields between blanks, two and a third of them numbers.
+
+    The first may hold the names of the columns.
+    """
+    rows = [row for row in _rows(lines, " ") if row]
+    if len(rows) < 2 or len({len(row) for row in rows}) > 1:
+        return False
+    numeric = sum(
+        any(number(cell) is not None for cell in column)
+        and all(is_missing(cell) or any(number(cell, d) is not None for d in ".,") for cell in column)
+        for column in zip(*rows[1:], strict=True)
+    )
+    return numeric >= 2 and 3 * numeric >= len(rows[0])
+
+
+def _tight(line: str) -> str:
+    return _BLANKS.sub(lambda found: found[0] if found[0].startswith('"') else " ", line.strip())
+
+
+def _rows(lines: list[str], delimiter: str) -> Iterator[list[str]]:
+    with suppress(csv.Error):  # a cell beyond csv's limit: what was cut by then decides
+        yield from reader_of(lines, delimiter)
 
 
 def _text(path: Path, told: list[str]) -> str:
@@ -209,17 +246,15 @@ def _delimiter(text: str) -> str:
     head = [line for line in lines if line.strip()][:50]
     best, score = ",", (0.0, 1)
     for delimiter in DELIMITERS:
-        reader = csv.reader(head, delimiter=delimiter, skipinitialspace=True)
-        counts: Counter[int] = Counter()
-        with suppress(csv.Error):  # a cell beyond csv's limit: what was cut by then decides
-            counts.update(len(row) for row in reader)
+        counts = Counter(len(row) for row in _rows(head, delimiter))
         if not counts:
             continue
         width, agreeing = max(counts.items(), key=lambda item: (item[1], item[0]))
         share = agreeing / sum(counts.values())
         if width > 1 and (share, width) > score:
             best, score = delimiter, (share, width)
-    return best
+    both = best == "\t" and max(len(cell.split()) for cell in head[-1].split("\t")) >= _WIDE
+    return " " if (score[0] < 1 or both) and separated_by_blanks(head) else best
 
 
 def _header(rows: list[list[str]], target: str | None) -> tuple[list[str], int]:
@@ -273,4 +308,4 @@ def wrong_length(path: Path, line: int, found: int, wanted: int, span: int) -> D
 
 
 def _spoken(delimiter: str) -> str:
-    return {"\t": "tabs"}.get(delimiter, repr(delimiter))
+    return {"\t": "tabs", " ": "blanks"}.get(delimiter, repr(delimiter))

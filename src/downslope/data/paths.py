@@ -38,9 +38,9 @@ def load_path(
 ) -> Loaded | Streamed | Text:
     """Inputs and targets from a file, split into a training and a validation part, or from two files.
 
-    A text table may use any of the delimiters ``, ; tab |``, have a header or not; columns of numbers stay
-    as they are (missing values become NaN), columns of text become columns of 0 and 1. Text targets, and
-    whole numbers with few values, are classes. An archive holds ``X`` and ``y``, or ``train_x``,
+    A text table may use any of the delimiters ``, ; tab |`` or blanks, have a header or not; columns of
+    numbers stay as they are (missing values become NaN), columns of text become columns of 0 and 1. Text
+    targets, and whole numbers with few values, are classes. An archive holds ``X`` and ``y``, or ``train_x``,
     ``train_y``, ``valid_x`` and ``valid_y``, and then brings its own split. Of an IDX file the partner is
     found by its name, and so is the pair of the held-out part. A .txt whose lines are no rows is running
     text, for next-token prediction. A folder holds images, a sub-folder for each class (`images`), or a pair

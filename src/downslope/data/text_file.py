@@ -14,6 +14,7 @@ from torch import Tensor
 
 from downslope.core import memory
 from downslope.core.errors import DataError
+from downslope.data.csv_text import separated_by_blanks
 from downslope.data.table import Text
 from downslope.data.windows import Windows
 
@@ -156,7 +157,7 @@ def is_running_text(head: bytes) -> bool:
         spaced = sum(len(line.split()) for line in lines) > _WORDS * sum(count + 1 for count in counts)
         if most and counts.count(most) >= 0.9 * len(lines) and not (spaced and delimiter in ",;"):
             return False
-    return True
+    return not separated_by_blanks(lines)
 
 
 def _read(path: Path) -> bytes:
