@@ -5,7 +5,8 @@ import torch
 from torch import nn
 
 import downslope as ds
-from downslope.cli.given import changed, parsed
+from downslope.cli.given import Given, changed, parsed
+from downslope.cli.voice import Voice
 from downslope.core.errors import InputError, RecipeError
 
 
@@ -84,3 +85,39 @@ def test_a_setting_without_a_value_says_what_it_must_be(problem: ds.Problem) -> 
 def test_the_last_of_two_settings_of_one_key_wins(problem: ds.Problem) -> None:
     _, recipe = changed(problem, ds.Recipe(), ["lr=1", "lr=2"])
     assert recipe.lr == 2
+
+
+def test_the_model_is_changed_by_name_and_reads_its_sizes_from_the_data(problem: ds.Problem) -> None:
+    problem = problem.edit(model="mlp", arguments={"width": 7})
+    remarks: list[str] = []
+    changed_problem, _ = changed(problem, ds.Recipe(), ["model=Linear", "model.outputs=1"], remarks)
+    assert changed_problem.model == "linear"
+    assert changed_problem.arguments == {"outputs": 1}
+    assert [tuple(p.shape) for p in changed_problem.build().parameters()] == [(1, 2), (1,)]
+    assert remarks == ["model linear instead, which takes no width=7"]
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"), [("model=linaer", "did you mean 'linear'"), ("model=3", "a name")]
+)
+def test_what_is_no_model_is_refused(problem: ds.Problem, setting: str, said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        changed(problem, ds.Recipe(), [setting])
+
+
+def test_the_known_keys_are_each_told_once_with_the_families(problem: ds.Problem) -> None:
+    with pytest.raises(RecipeError, match="known: ") as refused:
+        changed(problem, ds.Recipe(), ["zzz=1"])
+    known = str(refused.value).partition("known: ")[2].split(", ")
+    assert len(known) == len(set(known))
+    assert {"model", "model.NAME", "objective.NAME", "init.NAME", "maximize"} <= set(known)
+
+
+def test_the_recipe_is_told_as_it_is_after_the_edits(caplog: pytest.LogCaptureFixture) -> None:
+    voice = Voice()
+    _, recipe = Given(task="digits", settings=["model=softmax", "batch_size=16"]).load(voice)
+    *_, model, last = voice._held
+    assert last == str(recipe)
+    assert "batch 16" in last
+    assert model.endswith("; model softmax instead")
+    assert "batch_size 64 -> 16" in caplog.text

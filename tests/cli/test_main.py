@@ -232,3 +232,10 @@ def test_ctrl_c_ends_with_130_and_the_run_kept(here: Path) -> None:
     assert "interrupted; what was done is kept" in out
     assert out.endswith("next    downslope resume r\n")
     assert json.loads((here / "r" / "run.json").read_text())["status"] == "interrupted"
+
+
+def test_the_help_tells_every_exit_status(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    told = capsys.readouterr().out.partition("Exit status:")[2]
+    for status in (guard.DONE, guard.SICK, guard.UNUSABLE, guard.FAULT, guard.INTERRUPTED):
+        assert f" {status} " in told.replace("\n", " ")

@@ -137,3 +137,12 @@ def test_the_check_finds_each_kind_of_fault(changes: dict[str, object], said: st
     found = faults(row_with(**changes))
     assert len(found) == 1, found
     assert said in found[0]
+
+
+def test_every_chapter_leads_to_its_neighbours_and_to_all_chapters() -> None:
+    chapters = sorted((DOCS / "guide").glob("[0-9]*.md"))
+    for index, chapter in enumerate(chapters):
+        header = chapter.read_text(encoding="utf-8").split("\n\n")[1]
+        links = re.findall(r"\]\(([^)]+)\)", header)
+        beside = [*chapters[max(index - 1, 0) : index], *chapters[index + 1 : index + 2]]
+        assert links[: len(beside) + 1] == [*(each.name for each in beside), "../README.md"], chapter.name

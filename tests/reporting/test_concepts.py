@@ -118,3 +118,12 @@ def test_a_command_is_not_broken_however_narrow_the_terminal_is() -> None:
     told = console.file.getvalue()  # type: ignore[attr-defined]
     assert max(map(len, concept.command.splitlines())) > 40
     assert all(line in told for line in concept.command.splitlines())
+
+
+def test_every_place_that_a_concept_points_to_is_there_from_the_root() -> None:
+    root = Path(__file__).resolve().parents[2]
+    text = shown(concepts.render(concepts.find("mini-batch")), width=300)
+    places = dict(re.findall(r"^(picture|test|guide) +(\S+)", text, flags=re.MULTILINE))
+    assert set(places) == {"picture", "test", "guide"}
+    for place in places.values():
+        assert (root / re.split(r"#|::", place)[0]).is_file(), place

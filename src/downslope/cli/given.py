@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import inspect
 import shlex
 import tomllib
 from collections.abc import Sequence
@@ -20,8 +21,10 @@ if TYPE_CHECKING:
     from downslope.core.recipe import Recipe
 
 _PROBLEM_KEYS = (
-    "objective", "metric", "metric_goal", "goal", "maximize", "weights", "augment", "constraint", "missing",
+    "model", "objective", "metric", "metric_goal", "goal", "maximize", "weights", "augment", "constraint",
+    "missing",
 )  # fmt: skip
+_OPEN_KEYS = ("model.NAME", "objective.NAME", "init.NAME")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,25 +108,43 @@ class Given:
         from downslope.training.tasks import load_task
 
         task = load_task(self.task, target=self.target)
-        for told in task.told:
-            voice.hold(told)
         problem, recipe = task.problem, task.recipe
         if self.recipe is not None:
             from downslope.core import edits
 
             recipe, changes = edits.load(self.recipe)
             problem = problem.edit(*changes)
-        problem, recipe = changed(problem, recipe, self.settings)
+        remarks: list[str] = []
+        problem, recipe = changed(problem, recipe, self.settings, remarks)
         if self.seed is not None:
             recipe = recipe.edit(seed=self.seed)
+        for line in _retold(task.told, str(task.recipe), str(recipe), remarks):
+            voice.hold(line)
         return problem, recipe
 
 
-def changed(problem: Problem, recipe: Recipe, settings: Sequence[str]) -> tuple[Problem, Recipe]:
+def _retold(lines: Sequence[str], former: str, recipe: str, remarks: Sequence[str]) -> list[str]:
+    """What was decided for the user, with the recipe as it is after the edits, and remarks on the model."""
+    told = [*lines[:-1], lines[-1].replace(former, recipe)] if lines else []
+    if not remarks or len(told) < 2:
+        return [*remarks, *told]
+    return [*told[:-2], "; ".join([told[-2], *remarks]), told[-1]]
+
+
+def changed(
+    problem: Problem, recipe: Recipe, settings: Sequence[str], remarks: list[str] | None = None
+) -> tuple[Problem, Recipe]:
     """Problem and recipe with ``key=value`` texts applied, all of them at once.
+
+    Args:
+        problem: What is changed.
+        recipe: What is changed.
+        settings: ``key=value`` texts; of two with one key the last wins.
+        remarks: Takes up what a change of the model means for its arguments.
 
     Raises:
         RecipeError: no ``=``, or a key that neither has; the nearest is told.
+        UnknownNameError: no such model.
     """
     of_problem: dict[str, Any] = {}
     of_recipe: dict[str, Any] = {}
@@ -143,12 +164,37 @@ def changed(problem: Problem, recipe: Recipe, settings: Sequence[str]) -> tuple[
     for key in of_recipe:
         allowed = [*fitting.keys(), *_PROBLEM_KEYS]
         if key not in allowed:
-            raise RecipeError(f"--set {key}=...: no such key{did_you_mean(key, allowed)}")
+            known = {*allowed, *_OPEN_KEYS}
+            raise RecipeError(f"--set {key}=...: no such key{did_you_mean(key, known)}")
+    if "model" in of_problem:
+        problem, remark = _of_model(problem, of_problem.pop("model"))
+        if remarks is not None:
+            remarks.append(remark)
     problem = _filled(problem, of_problem.pop("missing", None))
     return (
         problem.edit(**of_problem) if of_problem else problem,
         recipe.edit(**of_recipe) if of_recipe else recipe,
     )
+
+
+def _of_model(problem: Problem, model: Any) -> tuple[Problem, str]:
+    """The problem with another model, and what is to be told: arguments that it does not take are left out.
+
+    Raises:
+        RecipeError: no name.
+        UnknownNameError: no such model; the nearest is told.
+    """
+    from downslope.core import names
+
+    if not isinstance(model, str):
+        raise RecipeError(f"--set model={model}: must be a name, such as model=linear")
+    model = model if ":" in model else names.canonical("model", model)
+    taken = inspect.signature(names.resolve("model", model)).parameters
+    open_ended = any(each.kind is each.VAR_KEYWORD for each in taken.values())
+    kept = {key: value for key, value in problem.arguments.items() if open_ended or key in taken}
+    lost = [f"{key}={value!r}" for key, value in problem.arguments.items() if key not in kept]
+    told = f"model {model} instead" + (f", which takes no {', '.join(lost)}" if lost else "")
+    return problem.edit(model=model, arguments=kept), told
 
 
 def _filled(problem: Problem, missing: Any) -> Problem:

@@ -30,7 +30,7 @@ app = typer.Typer(
     name="downslope",
     help="Fit a deep model, hear why training fails, prove the remedy, see all of it.",
     epilog="Exit status: 0 done and healthy, 1 diagnosed with a warning or worse, or nothing could be "
-    "judged, 2 unusable input, 130 interrupted.",
+    "judged, 2 unusable input, 70 a fault of Downslope itself, 130 interrupted.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,  # plain help: rich alone would double the time that --help takes

@@ -185,7 +185,8 @@ def _places(concept: Concept) -> Iterator[tuple[str, str]]:
     for label in ("command", "picture", "test", "guide"):
         value: str = getattr(concept, label)
         if value:
-            yield ("run" if label == "command" else label), value
+            inside = "docs/" if label in ("picture", "guide") else ""
+            yield ("run" if label == "command" else label), inside + value
 
 
 def page() -> str:
