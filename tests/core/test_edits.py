@@ -394,3 +394,20 @@ def test_a_module_that_is_put_in_is_told_with_its_settings_and_without_its_sizes
     assert "modules 2, 5, 8" not in str(edits.Combined((*dropped, other)))
     wide = edits.ReplaceModule("1", "torch.nn:Linear", {"in_features": 2, "out_features": 3})
     assert str(wide) == "module 1 -> Linear"
+
+
+@pytest.mark.parametrize("what", [edits.StandardiseInputs, edits.StandardiseTargets])
+def test_to_standardise_twice_is_to_standardise_once(what: type[edits.Edit]) -> None:
+    once = regression().edit(what())
+    assert once.edit(what()).edits == once.edits
+
+
+def test_a_reference_of_standardised_targets_reaches_what_one_that_standardises_them_does() -> None:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(200, 4, generator=generator)
+    y = 50 + x @ torch.tensor([2.0, -1.0, 0.5, 1.0])  # far from 0 in units of their deviation
+    problem = ds.Problem(model="mlp", objective="squared_error", train=(x, y)).edit(
+        edits.StandardiseTargets()
+    )
+    found = ds.diagnose(problem, ds.Recipe(lr=1e-3, epochs=5), progress=False).run.facts["references"]
+    assert min(each["loss"] for each in found) < 1  # 6.25 for a constant guess

@@ -19,7 +19,8 @@ class StandardiseInputs(Edit):
     """Standardise the inputs inside the model; raw inputs still go in.
 
     Mean and standard deviation come from the training data, per feature or per channel
-    (`downslope.core.adapted.scale_of`), and are saved with the model.
+    (`downslope.core.adapted.scale_of`), and are saved with the model. A problem that standardises its inputs
+    stays as it is.
     """
 
     kind: ClassVar[str] = "standardise-inputs"
@@ -27,6 +28,8 @@ class StandardiseInputs(Edit):
 
     def apply_to_problem(self, problem: Problem) -> Problem:
         """The problem whose models standardise what they are given."""
+        if any(isinstance(each, StandardiseInputs) for each in problem.edits):
+            return problem
         inputs = first_input(problem)
         if not inputs.is_floating_point():
             raise EditError(
@@ -48,6 +51,7 @@ class StandardiseTargets(Edit):
 
     Of a target with several columns each is standardised by itself, and one of yes or no (0 and 1 alone)
     beside measurements is left as it is: it has no unit, and what stands for it in the output may be a score.
+    A problem whose targets are standardised stays as it is: twice would move them away from 0 again.
     """
 
     kind: ClassVar[str] = "standardise-targets"
@@ -56,6 +60,8 @@ class StandardiseTargets(Edit):
 
     def apply_to_problem(self, problem: Problem) -> Problem:
         """The problem whose objective is computed in standard units."""
+        if any(isinstance(each, StandardiseTargets) for each in problem.edits):
+            return problem
         target = target_of(problem)
         if not target.is_floating_point():
             raise EditError(
