@@ -84,6 +84,20 @@ def test_data_with_gaps_that_no_run_takes_is_completed_and_no_target_is_changed(
     assert torch.equal(found.problem.train.batch[1], y)
 
 
+@pytest.mark.parametrize("metric", [None, "accuracy"])
+def test_by_an_objective_that_falls_without_end_nothing_is_proved(metric: str | None) -> None:
+    x = torch.randn(200, 4, generator=torch.Generator().manual_seed(0))
+    y = 2.0 * (x[:, 0] > 0) - 1.0  # the logistic loss wants 0 and 1
+    problem = ds.Problem(model="logistic", objective="logistic", train=(x, y), metric=metric)
+    recipe = ds.Recipe(optimizer="gd", lr=0.1, steps=40)
+    found = ds.repair(problem, recipe, budget="40 steps", progress=False, folder=False)
+    assert bool(found.trials) == (metric is not None)
+    if metric is None:
+        assert found.kept is None
+        assert "falls without end" in str(found)
+        assert "objective -> hinge" in [str(each) for each in found.advice]
+
+
 @pytest.mark.parametrize(("goal", "tried"), [(None, False), (0.85, False), (0.965, True)])
 def test_a_healthy_run_is_left_alone_unless_it_stays_short_of_its_goal(
     goal: float | None, tried: bool

@@ -63,6 +63,11 @@ TOO_LATE = "No time was left for other recipes: what is tried has to be proved t
 
 WHOLE = "Trials that are cut may miss what a whole run would show: a budget of {}m holds whole ones."
 
+UNMEASURED = (
+    "Nothing was tried: on these targets the objective falls without end, so it tells no better from worse. "
+    "Put it right first, or give a metric to judge by."
+)
+
 BY_HAND = "No recipe was looked for: what is wrong is to be put right by hand first."
 
 
@@ -88,6 +93,11 @@ class Mending:
     def go(self) -> None:
         """All of it; what is proved by the time of Ctrl-C stands."""
         edits, self.result.advice = candidates(self.result.diagnosis)
+        endless = (self.result.diagnosis.run.facts.get("output") or {}).get("outside") is not None
+        if endless and self.problem.metric is None:
+            self.result.advice = unique([*edits, *self.result.advice])
+            self.result.notes.append(UNMEASURED)
+            return
         own = self._price()
         if not edits and own is None:
             self.result.notes.append("No remedy can be applied without a change by hand.")
