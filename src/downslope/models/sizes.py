@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import inspect
+import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from downslope.core import batches
-from downslope.core.errors import ModelError
+from downslope.core import batches, names
+from downslope.core.errors import DataError, ModelError
 from downslope.core.problem import Problem
 from downslope.core.samples import first_input, sample
 from downslope.core.sources import Memory
+
+SPARSE_FROM = 1000
+"""Largest class index from which on it is told that most classes are empty."""
+
+_log = logging.getLogger("downslope")
 
 
 def from_data(problem: Problem, factory: Callable[..., Any]) -> dict[str, Any]:
@@ -34,7 +40,7 @@ def from_data(problem: Problem, factory: Callable[..., Any]) -> dict[str, Any]:
     x = first_input(problem)
     target = problem.splitter(sample(problem))[2]
     held = _held(problem)
-    known: dict[str, Any] = {"inputs": x[0].numel(), "outputs": _outputs(target, held[1])}
+    known: dict[str, Any] = {"inputs": x[0].numel(), "outputs": _outputs(problem, target, held[1])}
     if getattr(problem.objective, "expects", None) in ("logit", "probability") and known["outputs"] == 2:
         known["outputs"] = 1
     if x.dim() == 4:
@@ -90,11 +96,51 @@ def _vocabulary(x: Tensor, target: Any, name: str, given: Mapping[str, Any]) -> 
     return {"vocabulary": _most(x, target) + 1, "steps": x.shape[1]}
 
 
-def _outputs(target: Any, held: Any) -> int | None:
+def _outputs(problem: Problem, target: Any, held: Any) -> int | None:
+    """Entries of the output: one for each class, or one for each number of the target.
+
+    Raises:
+        DataError: the objective wants class indices, and these are none, or of one class only.
+    """
     found = batches.tensors(target)
     if not found:
         return None
     y: Tensor = found[0]
-    if y.dtype in (torch.int64, torch.int32, torch.uint8) and y.dim() == 1:
+    meant = names.load("downslope.objectives.meaning:meaning")(problem.objective).target
+    whole = y.dtype != torch.bool and not y.is_floating_point() and not y.is_complex()
+    column = y.dim() == 2 and y.shape[1] == 1
+    if meant == "class" and len(found) == 1 and (y.dim() == 1 or column):
+        if not whole:
+            kind = str(y.dtype).removeprefix("torch.")
+            raise DataError(f"train: the target is {kind}: class indices must be whole numbers; y.long()")
+        outputs = _most(y, held) + 1
+        _look(y, outputs, int(getattr(problem.objective, "ignore_index", -100)))
+        return outputs
+    if whole and y.dim() == 1 and not (meant == "binary" and _signs(y)):
         return _most(y, held) + 1
     return y[0].numel() if y.dim() > 1 else 1
+
+
+def _signs(y: Tensor) -> bool:
+    """Whether labels are -1 and 1, which one score tells apart."""
+    return int(y.min()) == -1 and int(y.max()) <= 1
+
+
+def _look(y: Tensor, outputs: int, ignored: int) -> None:
+    """Refuse one class alone, of which no output can be made; tell of classes most of which are empty.
+
+    Raises:
+        DataError: every target is class 0.
+    """
+    if outputs == 1 and bool((y == 0).all()):
+        raise DataError(f"train: all {len(y)} targets are class 0: there is nothing to tell apart")
+    if outputs <= SPARSE_FROM:
+        return
+    classes = set(y.flatten().tolist()) - {ignored}
+    count = len(classes)
+    if 10 * count < outputs:
+        _log.warning(
+            "the target holds %d classes, and the largest index is %d: the model gets %d outputs; "
+            "torch.unique(y, return_inverse=True)[1] numbers the classes from 0",
+            count, outputs - 1, outputs,
+        )  # fmt: skip
