@@ -31,12 +31,18 @@ def test_it_comes_back_from_a_file_as_it_was() -> None:
     assert ds.Recipe.from_toml(recipe.to_toml()) == recipe
 
 
+def test_a_setting_without_a_name_is_taken_by_its_place() -> None:
+    assert ds.Recipe(schedule="cosine(0.1)", steps=5).schedule == "cosine(final=0.1)"
+
+
 @pytest.mark.parametrize(
     ("given", "said"),
     [
         ("cosine(finale=0.1)", "schedule 'cosine' has no setting 'finale'; did you mean 'final'?"),
         ("cosine(final=2)", "final=2: must lie in"),
-        ("cosine(0.1)", "give settings by name, such as cosine(final=0.1)"),
+        ("cosine(0.1, 2, 3, 4)", "too many: it takes final"),
+        ("constant(0.1)", "too many: it has none"),
+        ("cosine(0.1, final=0.2)", "final is given twice"),
         ("cosin(final=0.1)", "did you mean 'cosine'"),
         ("cosine(final=", "cannot be read"),
         ("step(every='a')", "every='a'"),

@@ -84,7 +84,8 @@ def test_a_function_that_can_be_imported_serves_as_a_name():
         ({"name": "constant", "value": float("inf")}, RecipeError, "must be a finite number"),
         ({"name": "lsuv", "tolerance": 2}, RecipeError, "tolerance=2.0: must lie in"),
         (3, InputError, "must be a name"),
-        ("normal(0.3)", RecipeError, r"give settings by name, such as normal\(std=0.3\)"),
+        ("normal(0.3, 2)", RecipeError, "too many: it takes std"),
+        ("normal(0.3, std=0.2)", RecipeError, "std is given twice"),
         ("normal(std=", InputError, "cannot be read"),
     ],
 )
@@ -97,3 +98,9 @@ def test_what_no_start_is_is_told_in_one_line(init, kind, said):
 def test_a_setting_without_an_initialisation_is_refused():
     with pytest.raises(RecipeError, match="give init too"):
         ds.Recipe(**{"init.std": 0.1})
+
+
+def test_settings_without_a_name_are_taken_in_the_order_of_its_own():
+    assert ds.Recipe(init="constant(0.3)").init == {"name": "constant", "value": 0.3}
+    wanted = {"name": "truncated_normal", "std": 0.3, "cut": 1.5, "scale": 2.0}
+    assert ds.Recipe(init="truncated_normal(0.3, 1.5, scale=2)").init == wanted

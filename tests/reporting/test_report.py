@@ -452,3 +452,32 @@ def test_an_axis_of_few_steps_has_whole_steps_only() -> None:
             run.history.log(step, train_loss=1.0 / step)
         layout = Page(report(run).html).figures()["curves-loss-data"]["choices"][0]["layout"]
         assert layout["xaxis"].get("dtick") == wanted
+
+
+def test_what_was_measured_makes_a_page_without_a_run() -> None:
+    x = torch.randn(40, 2, generator=torch.Generator().manual_seed(0))
+    problem = ds.Problem(
+        model="linear",
+        objective="squared_error",
+        train=(x[:30], x[:30].sum(1)),
+        valid=(x[30:], x[30:].sum(1)),
+    )
+    run = ds.fit(problem, ds.Recipe(epochs=1), folder=False, progress=False)
+    solved, sizes = ds.solve(problem), ds.batch_table(problem, sizes=[2, 8], rounds=1)
+    assert "Bias and variance" in ds.report(ds.bias_variance(run)).html
+    alone = ds.report(solved).html
+    assert "The exact answer" in alone
+    assert "strictly-convex" in alone
+    drawn = ds.report(run, sizes, solved).html
+    assert 'id="batches"' in drawn
+    assert f"{sizes.rows[1].stderr:.3g}" in drawn
+
+
+def test_nothing_and_what_cannot_be_shown_are_refused_with_the_same_list() -> None:
+    said: list[str] = []
+    for things in ((), ("run",)):
+        with pytest.raises(InputError) as refused:
+            ds.report(*things)  # pyright: ignore[reportArgumentType]
+        said.append(str(refused.value).partition("it takes ")[2])
+    assert said[0] == said[1]
+    assert "BatchTable, Solution" in said[0]

@@ -8,7 +8,7 @@ from typing import Any
 
 from downslope.core import names
 from downslope.core.errors import RecipeError
-from downslope.core.spelling import Spelt, parse
+from downslope.core.spelling import Spelt, by_name, parse
 
 __all__ = ["made", "read"]
 
@@ -23,7 +23,8 @@ def read(given: Any) -> str:
     if not isinstance(given, str) or "(" not in given:
         return names.canonical("schedule", given)
     found = parse(given)
-    spelt = str(Spelt(names.canonical("schedule", found.name), found.args, found.settings))
+    name = names.canonical("schedule", found.name)
+    spelt = str(Spelt(name, (), by_name(found, _taken(names.resolve("schedule", name)))))
     made(spelt, 1)
     return spelt
 
@@ -36,16 +37,19 @@ def made(schedule: str, total_steps: int) -> Callable[[int], float]:
     """
     found = parse(schedule)
     factory = names.resolve("schedule", found.name)
-    taken = list(inspect.signature(factory).parameters)[1:]
-    for key in found.settings:
+    taken = _taken(factory)
+    settings = by_name(found, taken)
+    for key in settings:
         if key not in taken:
             raise RecipeError(
                 f"schedule {found.name!r} has no setting {key!r}{names.did_you_mean(key, taken)}"
             )
-    if found.args:
-        own = f", such as {found.name}({taken[0]}={found.args[0]!r})" if taken else ": it has none"
-        raise RecipeError(f"schedule={schedule!r}: give settings by name{own}")
     try:
-        return factory(total_steps, **found.settings)
+        return factory(total_steps, **settings)
     except TypeError as error:
         raise RecipeError(f"schedule={schedule!r}: {error}") from None
+
+
+def _taken(factory: Callable[..., Any]) -> list[str]:
+    """The settings of a schedule, in their order."""
+    return list(inspect.signature(factory).parameters)[1:]

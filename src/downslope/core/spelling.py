@@ -12,9 +12,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 from downslope.core import names
-from downslope.core.errors import InputError, UnknownNameError
+from downslope.core.errors import InputError, RecipeError, UnknownNameError
 
-__all__ = ["Spelt", "is_code", "parse", "spell"]
+__all__ = ["Spelt", "by_name", "is_code", "parse", "spell"]
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,22 @@ def _text(value: Any) -> str:
     if isinstance(value, (list, tuple)):
         return "[" + ", ".join(_text(each) for each in cast("Sequence[Any]", value)) + "]"
     return str(value) if isinstance(value, Spelt) else repr(value)
+
+
+def by_name(found: Spelt, own: Sequence[str]) -> dict[str, Any]:
+    """The settings of `found` by name: what stands without one is taken in the order of `own`.
+
+    Raises:
+        RecipeError: more than there are settings, or one that is given twice.
+    """
+    if len(found.args) > len(own):
+        takes = f"it takes {', '.join(own)}" if own else "it has none"
+        raise RecipeError(f"{found}: {len(found.args)} settings without a name are too many: {takes}")
+    placed = dict(zip(own, found.args, strict=False))
+    twice = next((key for key in placed if key in found.settings), None)
+    if twice is not None:
+        raise RecipeError(f"{found}: {twice} is given twice, by its place and by name; give it once")
+    return {**placed, **found.settings}
 
 
 def parse(text: str) -> Spelt:

@@ -18,7 +18,7 @@ from typing import Any, cast
 
 from downslope.core import names
 from downslope.core.errors import DownslopeError, RecipeError
-from downslope.core.spelling import parse, spell
+from downslope.core.spelling import by_name, parse, spell
 
 __all__ = ["PREFIX", "Init", "gathered", "keys", "read", "said"]
 
@@ -58,14 +58,12 @@ def read(given: Any) -> Init:
 
 
 def _spelt(text: str) -> dict[str, Any]:
-    """``"normal(std=0.01)"`` as a table."""
+    """``"normal(std=0.01)"`` as a table; what stands without a name goes in the order of its own settings."""
     found = parse(text)
-    if found.args:
-        known = [key.removeprefix(PREFIX) for key in keys(_named(found.name))]
-        raise RecipeError(
-            f"init={text!r}: give settings by name, such as {found.name}({known[0]}={found.args[0]!r})"
-        )
-    return {"name": found.name, **found.settings}
+    if not found.args:
+        return {"name": found.name, **found.settings}
+    own = [key.removeprefix(PREFIX) for key in keys(_named(found.name))]
+    return {"name": found.name, **by_name(found, [key for key in own if key != "scale"])}
 
 
 def _named(name: Any) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from downslope.diagnosis.diagnosis import Diagnosis
 from downslope.diagnosis.repair import Repair
 from downslope.init import Measured
 from downslope.reporting import (
+    answers,
     cards,
     curves,
     facts,
@@ -29,6 +30,8 @@ from downslope.reporting import (
     verdict,
 )
 from downslope.reporting.markup import Section
+from downslope.terrain.exact.solution import Solution
+from downslope.training.batch_table import BatchTable
 from downslope.training.bias_variance import BiasVariance
 from downslope.training.environment import environment
 from downslope.training.layer_probe import LayerProbes
@@ -115,6 +118,12 @@ class _Content:
     def add_bias(self, found: BiasVariance) -> None:
         self.others.append(learning.bias_section(found))
 
+    def add_solution(self, found: Solution) -> None:
+        self.others.append(answers.solution_section(found, key=f"exact{len(self.others) or ''}"))
+
+    def add_batches(self, found: BatchTable) -> None:
+        self.others.append(answers.batch_section(found, key=f"batches{len(self.others) or ''}"))
+
     def add_repair(self, repaired: Repair) -> None:
         self.repairs.append(repaired)
         self.add_diagnosis(repaired.diagnosis)
@@ -144,18 +153,32 @@ _ADDERS: dict[type, Callable[[_Content, Any], None]] = {
     LayerProbes: _Content.add_probes,
     LearningCurve: _Content.add_curve,
     BiasVariance: _Content.add_bias,
+    BatchTable: _Content.add_batches,
+    Solution: _Content.add_solution,
 }
 """What the report can show; another kind is one line here and one in `_sections`."""
 
 
-Shown = Run | Diagnosis | Repair | Measured | RateRange | LayerProbes | LearningCurve | BiasVariance
+Shown = (
+    Run
+    | Diagnosis
+    | Repair
+    | Measured
+    | RateRange
+    | LayerProbes
+    | LearningCurve
+    | BiasVariance
+    | BatchTable
+    | Solution
+)
 
 
 def report(*things: Shown) -> Report:
-    """One page about runs, diagnoses, repairs, starts, ranges, probes, learning curves, bias and variance.
+    """One page about runs, diagnoses, repairs, and whatever else was measured.
 
-    A diagnosis brings its run, a repair its diagnosis. The first run is what the page is about; starts,
-    ranges or probes alone make a page of their own.
+    That is starts, ranges, probes, learning curves, bias and variance, batch sizes, exact answers. A
+    diagnosis brings its run, a repair its diagnosis. The first run is what the page is about; what was
+    measured makes a page of its own where there is no run.
 
     Args:
         *things: What is to be shown; at least one.
@@ -170,20 +193,16 @@ def report(*things: Shown) -> Report:
     for thing in things:
         adder = next((each for kind, each in _ADDERS.items() if isinstance(thing, kind)), None)
         if adder is None:
-            allowed = ", ".join(kind.__name__ for kind in _ADDERS)
-            raise InputError(f"a report cannot show {type(thing).__name__}: it takes {allowed}")
+            raise InputError(f"a report cannot show {type(thing).__name__}: it takes {_allowed()}")
         adder(content, thing)
+    if not things:
+        raise InputError(f"a report needs something to show: it takes {_allowed()}")
     drawn = [starts.section(content.starts)] if content.starts else []
     drawn += [rates.section(each, key=f"range{index or ''}") for index, each in enumerate(content.ranges)]
     drawn += [probing.section(each, index) for index, each in enumerate(content.probes)]
-    if drawn and not content.runs:
-        title = "Learning rates" if content.ranges else "Layer by layer"
-        head = f'<div class="top"><h1>{title}</h1></div>'
-        if content.starts:
-            title, head = "At the start", starts.top(content.starts)
-        return Report(page.page(title, head, drawn, Run(environment=environment())))
+    drawn += content.others
     if not content.runs:
-        raise InputError("a report needs something to show: a Run, a Diagnosis or a Repair")
+        return _without_run(content, sorted(drawn, key=lambda each: each.rank))
     run = content.runs[0]
     told = proof.sentence(content.repairs[0]) if content.repairs else ""
     after = content.after(content.repairs[0]) if content.repairs else None
@@ -192,9 +211,21 @@ def report(*things: Shown) -> Report:
     return Report(page.page(facts.name(run), head, sections, run))
 
 
+def _allowed() -> str:
+    return ", ".join(kind.__name__ for kind in _ADDERS)
+
+
+def _without_run(content: _Content, drawn: Sequence[Section]) -> Report:
+    """A page of measurements alone, named by the first."""
+    title = "Layer by layer" if content.probes and not content.ranges else drawn[0].title
+    head = f'<div class="top"><h1>{title}</h1></div>'
+    if content.starts:
+        title, head = "At the start", starts.top(content.starts)
+    return Report(page.page(title, head, drawn, Run(environment=environment())))
+
+
 def _sections(content: _Content) -> Iterator[Section]:
     first = content.runs[0]
-    yield from content.others
     found = content.of(first)
     proved = proof.words(content.repairs[0]) if content.repairs else {}
     if found is not None:
