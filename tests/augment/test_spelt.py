@@ -167,6 +167,7 @@ def test_flat_rows_are_read_as_images_of_a_shape_and_stay_flat() -> None:
         (Noise(), ("text", 1), "the inputs are str, and must be one tensor"),
         (Shift(5), torch.rand(4, 1, 5, 5), "takes images of 5 by 5 pixels out of sight"),
         (Crop(0, size=6), torch.rand(4, 1, 5, 5), "larger than images of 5 by 5 pixels with 0 around"),
+        (Crop(5), torch.rand(4, 1, 5, 5), "padding=5 takes images of 5 by 5 pixels out of sight"),
     ],
 )
 def test_inputs_that_it_is_not_for_are_refused(given: Any, inputs: Any, told: str) -> None:

@@ -27,7 +27,8 @@ class Crop(Geometric):
         p: Share of the examples whose window is at a random place, in [0, 1].
 
     Raises:
-        InputError: a parameter outside its domain, or a window larger than the padded image.
+        InputError: a parameter outside its domain, a window larger than the padded image, or one that can miss
+            the image.
 
     Equivalent to `torchvision.transforms.v2.RandomCrop`, but for a draw for each example.
     """
@@ -66,6 +67,11 @@ class Crop(Geometric):
                 raise self.refuse(
                     f"size={self.size!r}: larger than images of {height} by {width} pixels with "
                     f"{self.padding} around"
+                )
+            if self.mode == "constant" and self.padding >= side:
+                raise self.refuse(
+                    f"padding={self.padding!r} takes images of {height} by {width} pixels out of sight: "
+                    f"windows of {side} pixels can hold padding alone"
                 )
             drawn = torch.randint(0, room + 1, (len(inputs),), device=inputs.device)
             corners.append(torch.where(changed, drawn, room // 2))
