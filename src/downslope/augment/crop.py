@@ -27,8 +27,8 @@ class Crop(Geometric):
         p: Share of the examples whose window is at a random place, in [0, 1].
 
     Raises:
-        InputError: a parameter outside its domain, a window larger than the padded image, or one that can miss
-            the image.
+        InputError: a parameter outside its domain, a window larger than the padded image, or one that can
+            miss the image.
 
     Equivalent to `torchvision.transforms.v2.RandomCrop`, but for a draw for each example.
     """
