@@ -43,3 +43,19 @@ def test_a_target_of_one_value_is_refused(capsys: pytest.CaptureFixture[str]) ->
     err = capsys.readouterr().err
     assert err.count("\n") == 1
     assert "one value only" in err
+
+
+@pytest.mark.parametrize("verb", [["fit"], ["solve"]])
+def test_a_real_target_of_one_value_is_refused(verb: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    Path("flat.csv").write_text("x,y\n" + "".join(f"{i},3.5\n" for i in range(20)), encoding="utf-8")
+    assert main([verb[0], "flat.csv", "--target", "y", *verb[1:]]) == guard.UNUSABLE
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1
+    assert "its target holds one value only, 3.5" in err
+
+
+def test_what_is_filled_in_is_not_said_to_be_kept(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fit", "wine.csv", "--set", "missing=mean", "--set", "epochs=1"]) == 0
+    out, err = capsys.readouterr()
+    assert "missing values are filled in by the mean of their column in training: 'alcohol' 1" in out + err
+    assert "kept as NaN" not in out + err

@@ -222,3 +222,11 @@ def test_a_large_table_between_blanks_is_read_as_a_small_one(
     small = load_path(path, valid=0.0)
     monkeypatch.setattr("downslope.data.csv_large.LARGE", 0)
     assert torch.equal(small.train[0], load_path(path, valid=0.0).train[0])
+
+
+def test_missing_cells_among_texts_are_told_to_be_a_category(write: Writer) -> None:
+    text = "c,d,y\n" + "red,u,1.5\nblue,v,2.5\n" * 20
+    found = load_path(write(text + ",u,3.5\n?,v,4.5\nred,NA,5.5\n"), "y", valid=0.0)
+    assert "column 'c': 2 cells are missing: a category of their own" in found.told
+    assert "column 'd': 1 cell is missing: a category of its own" in found.told
+    assert not any("category" in line for line in load_path(write(text), "y").told)

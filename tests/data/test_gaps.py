@@ -150,3 +150,12 @@ def test_of_several_inputs_the_one_is_named() -> None:
 
 def test_whole_data_has_no_gaps() -> None:
     assert places(Memory((torch.zeros(5, 2), torch.arange(5)))) == []
+
+
+def test_a_text_among_numbers_is_named_by_what_its_cell_holds(tmp_path: Path) -> None:
+    for valid in (0.0, 0.9):
+        rows = [f"{'hello' if i == 50 else i / 7},{i % 3},{i * i}" for i in range(100)]
+        (tmp_path / "mixed.csv").write_text("a,b,y\n" + "\n".join(rows), encoding="utf-8")
+        loaded = read_path(tmp_path / "mixed.csv", "y", valid)
+        told = [*places(loaded.train), *(places(loaded.valid) if valid else [])]
+        assert told == ["mixed.csv line 52, column 'a': 'hello' is no number"]

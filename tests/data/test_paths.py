@@ -86,7 +86,7 @@ def test_missing_values_become_nan_and_are_told(write):
 def test_rows_without_a_target_are_left_out_and_told(write):
     loaded = load_path(write("a,y\n1,0.5\n2,\n3,2.5\n"), valid=0.0)
     assert sorted(loaded.train[0].flatten().tolist()) == [1, 3]
-    assert any("1 row is without a target" in line for line in loaded.told)
+    assert any("1 row is without a target and left out" in line for line in loaded.told)
 
 
 def test_text_columns_become_indicators(write):

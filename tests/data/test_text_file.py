@@ -113,5 +113,10 @@ def test_a_text_beyond_the_memory_is_told_before_it_is_read(tmp_path: Path, monk
 def test_a_short_text_gets_short_windows_and_says_so(tmp_path: Path) -> None:
     found = text(book(tmp_path, "abcdefghij" * 30), valid=0.5)
     assert found.train.block == 1
-    assert "windows of 1 characters" in found.told
+    assert "windows of 1 character" in found.told
     assert torch.equal(found.train.tokens[:3], torch.tensor([0, 1, 2], dtype=torch.uint8))
+
+
+def test_a_text_of_one_character_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"book\.txt: the text repeats one character, 'a'"):
+        text(book(tmp_path, "a" * 5000))

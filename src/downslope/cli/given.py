@@ -118,7 +118,8 @@ class Given:
         problem, recipe = changed(problem, recipe, self.settings, remarks)
         if self.seed is not None:
             recipe = recipe.edit(seed=self.seed)
-        for line in _retold(task.told, str(task.recipe), str(recipe), remarks):
+        told = [_as_filled(each) for each in task.told] if _fills(problem) else task.told
+        for line in _retold(told, str(task.recipe), str(recipe), remarks):
             voice.hold(line)
         return problem, recipe
 
@@ -210,6 +211,16 @@ def _filled(problem: Problem, missing: Any) -> Problem:
     from downslope.core.edits import FillInputs
 
     return problem.edit(FillInputs())
+
+
+def _fills(problem: Problem) -> bool:
+    return any(each.kind == "fill-inputs" for each in problem.edits)
+
+
+def _as_filled(told: str) -> str:
+    from downslope.data.csv_file import KEPT
+
+    return told.replace(KEPT, "missing values are filled in by the mean of their column in training")
 
 
 def _key(text: str) -> str:

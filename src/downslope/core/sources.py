@@ -62,6 +62,8 @@ class Origin(NamedTuple):
     """Name of the array."""
     target: str = ""
     """Name of the column or array."""
+    spelt: Mapping[tuple[int, str], str] | None = None
+    """What stands at a line and a column of numbers instead of one."""
 
 
 class Memory:

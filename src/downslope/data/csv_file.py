@@ -35,6 +35,8 @@ MOST_LEVELS = 50
 MOSTLY = 0.95
 """A column with at least this share of numbers is numeric, and its other cells are missing."""
 
+KEPT = "missing values are kept as NaN"
+
 Floats = npt.NDArray[np.float32]
 
 
@@ -46,6 +48,8 @@ class Column(NamedTuple):
     """Shape (n, number of names)."""
     coding: Coding = Coding("left out")
     """How the cells became values, for another file of the same columns."""
+    odd: tuple[tuple[int, str], ...] = ()
+    """Line and text of the cells that are no numbers among numbers."""
 
 
 Read = Callable[[Path, str | None], Columns]
@@ -77,9 +81,11 @@ def load_columns(path: Path, read: Read, target: str | None, *, seed: int, valid
     inputs = torch.from_numpy(np.concatenate([column.values for column in columns.values()], axis=1))
     _tell_gaps(inputs, names, told)
     name = cells.names[goal]
+    spelt = {(line, cells.names[i]): text for i, column in columns.items() for line, text in column.odd}
 
     def origin(file: Path, lines: Rows, rows: Rows) -> Origin:
-        return Origin(file.name, "line", lines[rows], columns=names, target=name)
+        here = spelt if file is path else None
+        return Origin(file.name, "line", lines[rows], columns=names, target=name, spelt=here)
 
     stratify = decided.task == "classification"
     share = 0.0 if isinstance(valid, Path) else valid
@@ -194,7 +200,7 @@ def _with_target(cells: Columns, goal: int, path: Path, told: list[str]) -> Colu
     if not keep:
         raise DataError(f"{path.name}: the target column {name!r} holds no value")
     if len(keep) < len(cells):
-        told.append(f"{_counted(len(cells) - len(keep), 'row')} without a target left out")
+        told.append(f"{_counted(len(cells) - len(keep), 'row')} without a target and left out")
     odd = [i for i in keep if column and all(number(column[i], d) is None for d in (".", ","))]
     if 0 < len(odd) <= (1 - MOSTLY) * len(keep):
         told.append(
@@ -262,7 +268,8 @@ def _column(name: str, table: Columns, index: int, told: list[str]) -> Column:
                     f"first is {cells[bad[0]]!r} in line {lines[bad[0]]}"
                 )
             array = np.array([np.nan if value is None else value for value in values])
-            return _numeric(name, array, tell, decimal)
+            odd = tuple((int(lines[i]), cells[i]) for i in bad)
+            return _numeric(name, array, tell, decimal)._replace(odd=odd)
     return _categorical(name, cells, tell)
 
 
@@ -309,6 +316,10 @@ def _categorical(name: str, cells: list[str], tell: Callable[[str], None]) -> Co
         if len(used) > 1
         else f"column {name!r} is text: 1 where it is {used[0]!r}, else 0"
     )
+    gaps = sum(map(is_missing, cells))
+    if gaps:
+        own = "its own" if gaps == 1 else "their own"
+        tell(f"column {name!r}: {_counted(gaps, 'cell')} missing: a category of {own}")
     array = np.array(filled)
     return Column(
         [f"{name}={level}" for level in used],
@@ -327,4 +338,4 @@ def _tell_gaps(inputs: torch.Tensor, names: list[str], told: list[str]) -> None:
     if where:
         listed = ", ".join(f"{name!r} {count}" for name, count in where[:5])
         more = f" and {len(where) - 5} columns more" if len(where) > 5 else ""
-        told.append(f"missing values are kept as NaN: {listed}{more}")
+        told.append(f"{KEPT}: {listed}{more}")

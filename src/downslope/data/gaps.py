@@ -77,7 +77,7 @@ def gaps(source: Memory, split: Split, part: str) -> Iterator[Gap]:
         places = [
             Place(None, each["row"], _in_arrays(part, what, each), each["value"])
             if origin is None
-            else Place(origin.file, int(origin.at[each["row"]]), _in_file(origin, kind, each), each["value"])
+            else Place(origin.file, int(origin.at[each["row"]]), *_in_file(origin, kind, each))
             for each in some
         ]
         yield Gap(kind, found, places, part)
@@ -87,13 +87,16 @@ def _in_arrays(part: str, what: str, first: Facts) -> str:
     return f"{part} {what}, row {first['row']}{_within(first['index'])} (counted from 0)"
 
 
-def _in_file(origin: Origin, kind: str, first: Facts) -> str:
-    place = f"{origin.file} {origin.unit} {origin.at[first['row']]}"
+def _in_file(origin: Origin, kind: str, first: Facts) -> tuple[str, str]:
+    """The place, and the value or what the cell holds instead of one."""
+    at, value = int(origin.at[first["row"]]), first["value"]
+    place = f"{origin.file} {origin.unit} {at}"
     if origin.unit == "line":
         name = origin.target if kind == "target" else origin.columns[first["column"]]
-        return f"{place}, column {name!r}"
+        cell = (origin.spelt or {}).get((at, str(name)))
+        return f"{place}, column {name!r}", value if cell is None else f"{cell!r} is no number"
     array = origin.target if kind == "target" else origin.inputs
-    return f"{place} of {array!r}{_within(first['index'])} (counted from 0)"
+    return f"{place} of {array!r}{_within(first['index'])} (counted from 0)", value
 
 
 def _within(index: Sequence[int]) -> str:

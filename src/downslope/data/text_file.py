@@ -70,6 +70,11 @@ def text(
         valid = 0.0
     if not 0 <= valid < 1:
         raise DataError(f"valid={valid}: must lie in [0, 1), it is the share held out; 0.1 is usual for text")
+    if len(vocabulary) == 1 < len(tokens):
+        raise DataError(
+            f"{path.name}: the text repeats one character, {vocabulary!r}: there is nothing to predict; take "
+            "a text of several"
+        )
     cut = round(len(tokens) * (1 - valid))
     rest = second if second is not None else tokens[cut:]
     size = len(vocabulary) or 256
@@ -82,7 +87,8 @@ def text(
         shortest = min(len(part) for part in (tokens[:cut], rest) if len(part))
         block = max(1, min(BLOCK, shortest // 100))
         block -= 1 if block == size > 1 else 0
-        told.append(f"windows of {block} {'characters' if vocabulary else 'bytes'}")
+        unit = "character" if vocabulary else "byte"
+        told.append(f"windows of {block} {unit}{'' if block == 1 else 's'}")
     reading = {"kind": "text", "vocabulary": vocabulary, "block": block}
     train = Windows(tokens[:cut], block, size, reading)
     held = Windows(rest, block, size, reading) if len(rest) > block else None

@@ -5,13 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from downslope.core import names
 from downslope.core.edits import StandardiseInputs, StandardiseTargets
 from downslope.core.errors import DataError
 from downslope.core.problem import Problem
 from downslope.core.recipe import Recipe
 from downslope.core.samples import first_input
-from downslope.core.sources import read_path
+from downslope.core.sources import Memory, read_path
 
 Chosen = tuple[Problem, Recipe, list[str]]
 
@@ -29,13 +32,25 @@ def chosen(reference: str, target: str | None) -> Chosen:
     if data.task == "language":
         return _of_text(data, title, task, lines)
     if len(data.classes) == 1:
-        raise DataError(
-            f"{title}: its target holds one value only, {data.classes[0]!r}: there is nothing to predict; "
-            "take another column as the target"
-        )
+        raise _constant(title, repr(data.classes[0]))
     if data.task == "regression":
+        _refuse_constant(data, title)
         return _of_numbers(data, title, task, lines)
     return _of_classes(data, title, task, lines)
+
+
+def _refuse_constant(data: Any, title: str) -> None:
+    parts: list[Tensor] = [part.batch[1] for part in (data.train, data.valid) if isinstance(part, Memory)]
+    targets = torch.cat([each.flatten() for each in parts]) if parts else torch.empty(0)
+    if len(targets) > 1 and bool((targets == targets[0]).all()):
+        raise _constant(title, f"{targets[0].item():g}")
+
+
+def _constant(title: str, value: str) -> DataError:
+    return DataError(
+        f"{title}: its target holds one value only, {value}: there is nothing to predict; take another "
+        "column as the target"
+    )
 
 
 def _of_numbers(data: Any, title: str, task: str, lines: list[str]) -> Chosen:
