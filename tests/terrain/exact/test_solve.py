@@ -125,6 +125,32 @@ def test_where_the_normal_equations_are_singular_qr_has_eight_digits() -> None:
     assert "normal equations would square it and keep none of 16 digits" in found.notes[0]
 
 
+def test_a_condition_of_units_alone_is_told_as_what_it_is() -> None:
+    x, y = made()
+    x[:, 1] *= 1e12
+    found = ds.solve(problem(x, y))
+    (note,) = found.notes
+    even = np.column_stack([x, np.ones(len(x))])
+    even /= np.linalg.norm(even, axis=0)
+    assert note.startswith("condition ")
+    assert float(note.split()[1]) == pytest.approx(np.linalg.cond(even), rel=1e-2)
+    assert "a matter of units" in note
+    kept = int(note.partition("QR keeps about ")[2].split()[0])
+    assert kept >= 14
+    exact = ds.solve(problem(x / np.array([1, 1e12, 1, 1, 1]), y))
+    rescaled = weights(found)[0] * np.array([1, 1e12, 1, 1, 1])
+    np.testing.assert_allclose(rescaled, weights(exact)[0], rtol=1e-12)
+
+
+def test_where_no_minimum_is_attained_no_note_speaks_of_minima() -> None:
+    x = np.array([[-2.0, 0.0], [-1.0, 0.0], [1.0, 0.0], [2.0, 0.0]])
+    made_of = (torch.as_tensor(x), torch.tensor([0, 0, 1, 1]))
+    found = ds.solve(ds.Problem(model="softmax", objective="cross_entropy", train=made_of))
+    assert found.kind == "not-attained"
+    assert any(each.startswith("rank ") for each in found.notes)
+    assert not any("minima" in each for each in found.notes)
+
+
 def test_fewer_examples_than_columns_leave_many_minima() -> None:
     x, y = made(n=4, d=9)
     found = ds.solve(problem(x, y))
@@ -514,7 +540,7 @@ def test_what_is_no_problem_is_refused() -> None:
 def test_a_gap_in_the_data_is_refused() -> None:
     x, y = made()
     x[3, 2] = np.nan
-    with pytest.raises(DataError, match="NaN"):
+    with pytest.raises(DataError, match=r"row 3, column 2 \(counted from 0\): nan; remove such rows"):
         ds.solve(problem(x, y))
 
 

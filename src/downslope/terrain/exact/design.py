@@ -20,6 +20,7 @@ from downslope.core.errors import DataError, DownslopeError, InputError, ModelEr
 from downslope.core.loss import Objective
 from downslope.core.problem import Problem
 from downslope.core.sources import Memory, Source
+from downslope.data.gaps import gaps
 from downslope.terrain.exact.losses import ConvexLoss, Rows
 
 BLOCK = 16384
@@ -209,7 +210,7 @@ class Design:
             rows, offset = (each - each.mean(1, keepdim=True) for each in (rows, cast("Tensor", offset)))
         found = self.loss.rows(target, shape)
         block = Block(rows, offset, found.target)
-        _check_finite(block)
+        _check_finite(block, self.problem)
         if check:
             value = self.loss.value(output.reshape(shape), found.target) / (found.total or 1.0)
             if not torch.isclose(value, given.double(), rtol=1e-6, atol=1e-12):
@@ -257,9 +258,19 @@ class Design:
         return torch.stack(columns, -1), offset.reshape(len(offset), -1), output
 
 
-def _check_finite(block: Block) -> None:
-    if not all(bool(each.isfinite().all()) for each in block if isinstance(each, Tensor)):
-        raise DataError(
-            "the training data holds a NaN or an infinity: remove such rows, or fill in what is missing; "
-            "downslope diagnose names the first"
+def _check_finite(block: Block, problem: Problem) -> None:
+    if all(bool(each.isfinite().all()) for each in block if isinstance(each, Tensor)):
+        return
+    source = problem.train_source
+    found = next(gaps(source, problem.splitter, "train"), None) if isinstance(source, Memory) else None
+    if found is not None:
+        cure = (
+            ", or fill in the mean of the feature (--set missing=mean, ds.edits.FillInputs())"
+            if found.kind == "inputs"
+            else ""
         )
+        raise DataError(f"{found.said}; remove such rows{cure}, and solve again")
+    raise DataError(
+        "the training data holds a NaN or an infinity: remove such rows, or fill in what is missing; "
+        "downslope diagnose names the first"
+    )

@@ -33,8 +33,10 @@ def of_data(design: Design, found: Basis, r: Tensor, l2: float, kind: Kind) -> t
         listed = dependent(r, rank, ~design.free)
         told = "; ".join(_dependence(design, each) for each in listed[:MOST])
         more = f"; and {len(listed) - MOST} more" if len(listed) > MOST else ""
-        chosen = "the penalty makes the weights unique" if l2 > 0 else "of all minima, the shortest weights"
-        said.append(f"rank {rank} of {p} columns: {told}{more}; {chosen}")
+        chosen = (
+            "; the penalty makes the weights unique" if l2 > 0 else "; of all minima, the shortest weights"
+        )
+        said.append(f"rank {rank} of {p} columns: {told}{more}{'' if kind == 'not-attained' else chosen}")
     elif found.condition > ILL:
         said.append(_conditioned(found))
     if kind == "many-minima" and rank == p and design.loss.classes:
@@ -47,12 +49,20 @@ def of_data(design: Design, found: Basis, r: Tensor, l2: float, kind: Kind) -> t
 
 def _conditioned(found: Basis) -> str:
     raw, even = found.condition, float(found.spread[0] / found.spread[-1])
-    squared = DIGITS - 2 * math.log10(raw)
+    of_units = even < 0.1 * raw  # QR does not see the lengths of columns (van der Sluis 1969)
+    counted = even if of_units else raw
+    kept = f"QR keeps about {max(DIGITS - math.log10(counted), 0):.0f}"
+    if of_units and even <= ILL:
+        return (
+            f"condition {numeral(even)} with its columns brought to one length, which is what counts here: "
+            f"{kept} of 16 digits; {numeral(raw)} as they stand is a matter of units"
+        )
+    squared = DIGITS - 2 * math.log10(counted)
     normal = f"about {squared:.0f}" if squared >= 1 else "none"
-    scaled = f", {numeral(even)} with its columns brought to one length" if even < 0.1 * raw else ""
+    scaled = f" with its columns brought to one length ({numeral(raw)} as they stand)" if of_units else ""
     return (
-        f"condition {numeral(raw)}{scaled}: the normal equations would square it and keep {normal} of 16 "
-        f"digits, QR keeps about {max(DIGITS - math.log10(raw), 0):.0f}"
+        f"condition {numeral(counted)}{scaled}: the normal equations would square it and keep {normal} of 16 "
+        f"digits, {kept}"
     )
 
 
