@@ -130,7 +130,6 @@ def test_encodings_of_other_systems_are_read(write: Writer, encoding: str, told:
         ("x,note,y\n" + "".join(f"{i},{QUOTE * (i == 5)}abc,{i}\n" for i in range(20)), "line 7.*quote"),
         (f"x,note,y\n1,{QUOTE}a\nb{QUOTE},1\n2,{QUOTE}{'z' * 200_000}{QUOTE},2\n", "line 4"),
         ("x\n" + "".join(f"{i}\n" for i in range(9)), "it is the only one"),
-        ("# by hand\nx,y\n1,2\n3,4\n", "line 2: 2 cells where the first row has 1"),
     ],
 )
 def test_what_cannot_be_cut_into_rows_is_refused_with_its_line(write: Writer, text: str, word: str) -> None:
@@ -230,3 +229,23 @@ def test_missing_cells_among_texts_are_told_to_be_a_category(write: Writer) -> N
     assert "column 'c': 2 cells are missing: a category of their own" in found.told
     assert "column 'd': 1 cell is missing: a category of its own" in found.told
     assert not any("category" in line for line in load_path(write(text), "y").told)
+
+
+@pytest.mark.parametrize("large", [False, True])
+def test_comments_above_a_table_are_skipped_and_told(
+    write: Writer, monkeypatch: pytest.MonkeyPatch, large: bool
+) -> None:
+    if large:
+        monkeypatch.setattr("downslope.data.csv_large.LARGE", 0)
+    rows = "".join(f"{i / 7},{i / 3}\n" for i in range(20))
+    found = load_path(write("# made by hand\n# units: m\nx,y\n" + rows), valid=0.0)
+    assert (found.features, found.target, min(found.origins[0].at)) == (["x"], "y", 4)
+    assert "2 lines of comment (#) at the start skipped" in found.told
+    assert load_path(write("#x,y\n" + rows), valid=0.0).features == ["#x"]
+
+
+def test_numbers_with_a_sign_are_told_to_look_like_numbers(write: Writer) -> None:
+    text = "p,q,y\n" + "".join(f"{i % 4}%,{i / 3},${i % 3}.50\n" for i in range(40))
+    told = load_path(write(text), "y").told
+    assert "column 'p' looks like numbers with '%'; remove the sign to have it as a number" in told
+    assert "target 'y' looks like numbers with '$'; remove the sign to have it as a number" in told

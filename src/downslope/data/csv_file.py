@@ -241,6 +241,7 @@ def _decide(cells: Columns, goal: int, told: list[str]) -> tuple[targets.Decided
         if None not in numbers:
             array = np.array(numbers, dtype=np.float64)
             return targets.of_numbers(array, name, floating=not bool(np.isfinite(array).all())), decimal
+    _tell_sign(f"target {name!r}", values, told.append)
     return targets.of_text(values, name), None
 
 
@@ -302,6 +303,7 @@ def _categorical(name: str, cells: list[str], tell: Callable[[str], None]) -> Co
     if sum(map(is_date, cells)) >= MOSTLY * sum(not is_missing(cell) for cell in cells):
         tell(f"column {name!r} holds dates and is left out; numbers made of them (days, months) can be used")
         return Column([], np.empty((len(cells), 0), np.float32))
+    _tell_sign(f"column {name!r}", cells, tell)
     filled = ["missing" if is_missing(cell) else cell for cell in cells]
     levels = sorted(set(filled))
     if len(levels) > max(2, min(MOST_LEVELS, len(cells) // 2)):
@@ -326,6 +328,14 @@ def _categorical(name: str, cells: list[str], tell: Callable[[str], None]) -> Co
         np.stack([(array == level).astype(np.float32) for level in used], axis=1),
         Coding("levels", levels=tuple(levels), used=tuple(used)),
     )
+
+
+def _tell_sign(what: str, cells: list[str], tell: Callable[[str], None]) -> None:
+    present = [cell for cell in cells if not is_missing(cell)]
+    for sign in "%$€£":
+        bare = [cell.replace(sign, "").replace(",", "").strip() for cell in present if sign in cell]
+        if bare and sum(number(cell) is not None for cell in bare) >= MOSTLY * len(present):
+            tell(f"{what} looks like numbers with {sign!r}; remove the sign to have it as a number")
 
 
 def _counted(count: int, what: str) -> str:

@@ -26,6 +26,7 @@ from downslope.data.csv_text import (
     read_cells,
     reader_of,
     rows_of,
+    without_comments,
     wrong_length,
 )  # fmt: skip
 
@@ -105,6 +106,7 @@ class _Large:
             head = file.read(_HEAD)
         self.encoding = encoding_of(path, head, self.told)
         text = head.decode(self.encoding, errors="replace").rpartition("\n")[0]
+        text, self.comments = without_comments(text, self.told)
         self.delimiter = delimiter_of(text, self.told)
         rows, *_ = rows_of(path, text, self.delimiter)
         self.names, self.start, self.doubts = layout(path, rows[:-1] or rows, target)
@@ -141,7 +143,8 @@ class _Large:
         """
         width, line, skip = len(self.names), 1, self.start
         with self.path.open(encoding=self.encoding, errors="replace", newline="") as file:
-            reader = reader_of(file, self.delimiter)
+            skipped = ["\n" for _ in itertools.islice(file, self.comments)]
+            reader = reader_of(itertools.chain(skipped, file), self.delimiter)
             rows: list[list[str]] = []
             lines: list[int] = []
             try:

@@ -103,7 +103,7 @@ def read_cells(path: Path, target: str | None = None) -> Cells:
         DataError: unreadable, no text, empty, or rows of different lengths.
     """
     told: list[str] = []
-    text = _text(path, told)
+    text, _ = without_comments(_text(path, told), told)
     delimiter = delimiter_of(text, told)
     rows, lines, spans = rows_of(path, text, delimiter)
     names, start, doubts = layout(path, rows, target)
@@ -187,6 +187,23 @@ def separated_by_blanks(lines: list[str]) -> bool:
         for column in zip(*rows[1:], strict=True)
     )
     return numeric >= 2 and 3 * numeric >= len(rows[0])
+
+
+def without_comments(text: str, told: list[str]) -> tuple[str, int]:
+    """A table whose first lines, where they begin with ``#``, are empty, and how many these are.
+
+    The last of them stays where it has as many cells as the row below: it names the columns.
+    """
+    lines = list(io.StringIO(text, newline="")) if text.startswith("#") else []
+    count = sum(1 for _ in itertools.takewhile(lambda line: line.startswith("#"), lines))
+    if not 0 < count < len(lines):
+        return text, 0
+    delimiter = _delimiter("".join(lines[count:]))
+    widths = [len(row) for row in _rows(lines[count - 1 : count + 1], delimiter)]
+    count -= len(set(widths)) == 1
+    if count:
+        told.append(f"{count} line{'' if count == 1 else 's'} of comment (#) at the start skipped")
+    return "".join(["\n"] * count + lines[count:]), count
 
 
 def _tight(line: str) -> str:
