@@ -113,10 +113,13 @@ def test_the_known_keys_are_each_told_once_with_the_families(problem: ds.Problem
     assert {"model", "model.NAME", "objective.NAME", "init.NAME", "maximize"} <= set(known)
 
 
-def test_the_recipe_is_told_as_it_is_after_the_edits(caplog: pytest.LogCaptureFixture) -> None:
+def test_the_recipe_is_told_as_it_is_after_the_edits(
+    caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
     voice = Voice()
     _, recipe = Given(task="digits", settings=["model=softmax", "batch_size=16"]).load(voice)
-    *_, model, last = voice._held
+    voice.begin()
+    *_, model, last = capsys.readouterr().err.splitlines()
     assert last == str(recipe)
     assert "batch 16" in last
     assert model.endswith("; model softmax instead")
