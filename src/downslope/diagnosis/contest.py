@@ -23,6 +23,7 @@ from downslope.diagnosis.trial import Trial, Verdict
 from downslope.diagnosis.yardstick import Yardstick
 from downslope.training.facts import one_line
 from downslope.training.population import fit_population
+from downslope.training.targets import reported
 
 LEAST = 20
 """Steps below which a trial says nothing."""
@@ -160,6 +161,7 @@ class Contest:
             self._take(arm, seed, run)
         return len(runs) == len(wanted)
 
+    @reported()
     def _population(self, arms: Sequence[Arm], seed: int) -> list[Run]:
         if not arms:
             return []

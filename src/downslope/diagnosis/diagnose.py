@@ -44,6 +44,7 @@ from downslope.training.facts.sample import scored
 from downslope.training.fit import fit
 from downslope.training.optimizer import settled
 from downslope.training.streams import LONG_EPOCH
+from downslope.training.targets import reported
 from downslope.training.ways import exact
 
 MOST = 0.7
@@ -139,6 +140,7 @@ class _Session(Turns):
 
     # -- the run ------------------------------------------------------------------------------------------
 
+    @reported()
     def _train(self) -> None:
         held = self.price = price(self.problem, self.recipe)
         recipe = self._cut(held)

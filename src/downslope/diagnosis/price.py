@@ -13,6 +13,7 @@ from downslope.core.sources import Memory
 from downslope.training.evaluate import evaluate
 from downslope.training.fit import fit
 from downslope.training.state import StepState
+from downslope.training.targets import reported
 
 _SHORT, _LONG = 2, 12
 
@@ -54,6 +55,7 @@ def total_steps(problem: Problem, recipe: Recipe) -> int | None:
     return None if each is None else each * (recipe.epochs or 1)
 
 
+@reported()
 def price(problem: Problem, recipe: Recipe) -> Price:
     """Time the loop of two steps and that of twelve, with nothing scored, and one validation.
 

@@ -21,10 +21,12 @@ from downslope.training.facts import constant as guess
 from downslope.training.facts import one_line
 from downslope.training.facts.sample import Held
 from downslope.training.fit import fit
+from downslope.training.targets import reported
 
 Scores = dict[str, Any]
 
 
+@reported()
 def train(problem: Problem, recipe: Recipe, steps: int | None, seconds: float | None = None) -> Run:
     """A run in memory, without probes, cut to `steps` and to `seconds` where given.
 

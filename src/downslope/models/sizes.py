@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import logging
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -106,7 +106,8 @@ def _outputs(problem: Problem, target: Any, held: Any) -> int | None:
     if not found:
         return None
     y: Tensor = found[0]
-    meant = names.load("downslope.objectives.meaning:meaning")(problem.objective).target
+    said = names.load("downslope.objectives.meaning:meaning")(problem.objective)
+    meant = said.target
     whole = y.dtype != torch.bool and not y.is_floating_point() and not y.is_complex()
     column = y.dim() == 2 and y.shape[1] == 1
     if meant == "class" and len(found) == 1 and (y.dim() == 1 or column):
@@ -116,7 +117,7 @@ def _outputs(problem: Problem, target: Any, held: Any) -> int | None:
         outputs = _most(y, held) + 1
         _look(y, outputs, int(getattr(problem.objective, "ignore_index", -100)))
         return outputs
-    if whole and y.dim() == 1 and not (meant == "binary" and _signs(y)):
+    if whole and y.dim() == 1 and not (meant == "binary" and (said.expects != "sign" or _signs(y))):
         return _most(y, held) + 1
     return y[0].numel() if y.dim() > 1 else 1
 
@@ -136,7 +137,7 @@ def _look(y: Tensor, outputs: int, ignored: int) -> None:
         raise DataError(f"train: all {len(y)} targets are class 0: there is nothing to tell apart")
     if outputs <= SPARSE_FROM:
         return
-    classes = set(y.flatten().tolist()) - {ignored}
+    classes = set(cast("list[int]", y.flatten().tolist())) - {ignored}
     count = len(classes)
     if 10 * count < outputs:
         _log.warning(

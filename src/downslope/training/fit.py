@@ -33,6 +33,7 @@ from downslope.training.prepare import prepare, probe_price
 from downslope.training.recorder import Recorder, new_folder
 from downslope.training.spread import known_errors, penalties
 from downslope.training.state import OnProbe, StepState
+from downslope.training.targets import refuse
 
 _log = logging.getLogger("downslope")
 
@@ -109,6 +110,8 @@ def _fit(
     observe = run.choices.setdefault("observe", observe)
     resumed = resume and run.folder is not None and is_kept(run.folder)
     state, train, valid, batch_size, observer, first = prepare(run, problem, recipe, resumed=resumed)
+    if not resume:
+        refuse(problem, first[0].output)
     if progress and not resumed:
         _remark(state)
     if progress and "weights" in run.facts:
