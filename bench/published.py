@@ -45,6 +45,8 @@ def of_fmnist_2c2d(seeds: int) -> None:
         for epoch in fmnist_2c2d.ACCURACY:
             value = run.history.series("valid_metric").values[epoch]
             curves.setdefault(epoch, []).append(float(value))
+        so_far = ", ".join(f"{epoch}: {values[-1]:.4f}" for epoch, values in curves.items())
+        print(f"fmnist_2c2d adam, seed {seed}  {so_far}  ({time.perf_counter() - begun:.0f} s)", flush=True)
     took = time.perf_counter() - begun
     for epoch, (mean, deviation) in fmnist_2c2d.ACCURACY.items():
         print(f"fmnist_2c2d adam, epoch {epoch:>2}  accuracy {deviations(curves[epoch], mean, deviation)}")
