@@ -68,7 +68,7 @@ class Crop(Geometric):
                     f"size={self.size!r}: larger than images of {height} by {width} pixels with "
                     f"{self.padding} around"
                 )
-            if self.mode == "constant" and self.padding >= side:
+            if self.size is None and self.mode == "constant" and self.padding >= side:
                 raise self.refuse(
                     f"padding={self.padding!r} takes images of {height} by {width} pixels out of sight: "
                     f"windows of {side} pixels can hold padding alone"
