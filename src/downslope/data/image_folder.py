@@ -190,7 +190,7 @@ def decoded(path: Path, form: Form) -> npt.NDArray[np.uint8] | str:
             picture = ImageOps.fit(picture, (form.width, form.height), Image.Resampling.BILINEAR)
     except Exception as error:  # noqa: BLE001 - a decoder of broken bytes raises anything
         return _said(error)
-    array = np.asarray(picture, dtype=np.uint8)
+    array = np.array(picture, dtype=np.uint8)  # a copy: some images lend what must not be written
     return np.ascontiguousarray(array[None] if array.ndim == 2 else array.transpose(2, 0, 1))
 
 
