@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import math
+import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits
+from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits, load_svmlight_file
 from torch import nn
 
 import downslope as ds
 from downslope.reporting import console, facts
 from downslope.reporting.rows import render
 from downslope.training.facts.convexity import told
+
+DATA = os.environ.get("DOWNSLOPE_DATA")
 
 
 def cancer(l2: float = 1e-2) -> ds.Problem:
@@ -58,6 +61,16 @@ REACHED = {
 def test_descent_by_the_right_recipe_reaches_the_published_optimum_to_a_millionth(name: str) -> None:
     make, how, best = REACHED[name]
     run = fit(make(), how, observe=0)
+    assert run.summary["train_objective"] == pytest.approx(best, abs=1e-6)
+
+
+@pytest.mark.skipif(DATA is None, reason="DOWNSLOPE_DATA is not set: it holds the LIBSVM sets")
+@pytest.mark.parametrize(("name", "best"), [("a1a", 0.3263947841423712), ("a9a", 0.3327133075461915)])
+def test_descent_reaches_the_published_optima_of_the_adults_to_a_millionth(name: str, best: float) -> None:
+    x, y = load_svmlight_file(str(Path(str(DATA)) / "libsvm" / f"{name}.gz"))
+    objective = ds.objectives.penalised("logistic", l2=1e-3)
+    adults = ds.Problem(model="logistic", objective=objective, train=(x.toarray(), (y > 0).astype(float)))
+    run = fit(adults, recipe(optimizer="nesterov", momentum=0.98, lr=1.0, steps=600), observe=0)
     assert run.summary["train_objective"] == pytest.approx(best, abs=1e-6)
 
 
