@@ -242,10 +242,3 @@ def test_comments_above_a_table_are_skipped_and_told(
     assert (found.features, found.target, min(found.origins[0].at)) == (["x"], "y", 4)
     assert "2 lines of comment (#) at the start skipped" in found.told
     assert load_path(write("#x,y\n" + rows), valid=0.0).features == ["#x"]
-
-
-def test_numbers_with_a_sign_are_told_to_look_like_numbers(write: Writer) -> None:
-    text = "p,q,y\n" + "".join(f"{i % 4}%,{i / 3},${i % 3}.50\n" for i in range(40))
-    told = load_path(write(text), "y").told
-    assert "column 'p' looks like numbers with '%'; remove the sign to have it as a number" in told
-    assert "target 'y' looks like numbers with '$'; remove the sign to have it as a number" in told

@@ -29,6 +29,7 @@ from downslope.data.csv_text import (
     without_comments,
     wrong_length,
 )  # fmt: skip
+from downslope.data.row_names import may_name_rows
 
 LARGE = 16 * 2**20
 """Bytes of a file from which it is read in pieces; smaller ones are looked at as a whole."""
@@ -120,7 +121,7 @@ class _Large:
         lines: list[npt.NDArray[np.int64]] = []
         for rows, at in self.pieces():
             for i, cells in enumerate(zip(*rows, strict=True)):
-                found[i].take(cells, wide=i == self.goal or _counts(self.names[i]))
+                found[i].take(cells, wide=i == self.goal or may_name_rows(self.names[i]))
             lines.append(np.array(at, dtype=np.int64))
             if len(lines) == 1:
                 self._refuse_beyond(found, at)
@@ -205,8 +206,3 @@ def _numbers(cells: tuple[str, ...]) -> npt.NDArray[np.float64] | None:
             return None
         values.append(value)
     return np.array(values)
-
-
-def _counts(name: str) -> bool:
-    """Whether a column may only count its rows, which float32 cannot beyond 16 million."""
-    return name.lower() in {"id", "index", "unnamed: 0", "column1", "rownames", "row"}

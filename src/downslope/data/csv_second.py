@@ -12,7 +12,8 @@ import numpy.typing as npt
 from downslope.core.errors import DataError
 from downslope.core.names import did_you_mean
 from downslope.data.columns import Columns, Numbers, Rows
-from downslope.data.csv_text import is_missing, number
+from downslope.data.csv_text import is_missing
+from downslope.data.written import Written
 
 Floats = npt.NDArray[np.float32]
 
@@ -21,8 +22,8 @@ class Coding(NamedTuple):
     """How one column of text became columns of the input."""
 
     kind: Literal["left out", "number", "levels"]
-    decimal: str = "."
-    """What a number's fraction follows."""
+    form: Written = Written()
+    """How its numbers are written."""
     levels: tuple[str, ...] = ()
     """Every text that the column holds, "missing" among them where cells are empty."""
     used: tuple[str, ...] = ()
@@ -31,22 +32,21 @@ class Coding(NamedTuple):
 
 def coding_of(name: str, coding: Coding) -> dict[str, Any]:
     """The coding of column `name` in plain values."""
-    kept = {"decimal": coding.decimal} if coding.kind == "number" else {
-        "levels": list(coding.levels), "used": list(coding.used)
-    }  # fmt: skip
-    return {"name": name, "kind": coding.kind, **kept}
+    if coding.kind == "number":
+        form = {key: value for key, value in coding.form._asdict().items() if value}
+        return {"name": name, "kind": coding.kind, **form}
+    return {"name": name, "kind": coding.kind, "levels": list(coding.levels), "used": list(coding.used)}
 
 
 def takes_numbers(coding: Coding) -> bool:
     """Whether a column coded so may come as numbers."""
-    return coding.kind == "number" and coding.decimal == "."
+    return coding.kind == "number" and coding.form.plain
 
 
 def coding_from(kept: Mapping[str, Any]) -> Coding:
     """What `coding_of` wrote."""
-    return Coding(
-        kept["kind"], kept.get("decimal", "."), tuple(kept.get("levels", ())), tuple(kept.get("used", ()))
-    )
+    form = Written(kept.get("decimal", "."), kept.get("group", ""), kept.get("sign", ""))
+    return Coding(kept["kind"], form, tuple(kept.get("levels", ())), tuple(kept.get("used", ())))
 
 
 def aligned(cells: Columns, path: Path, first: Path, names: list[str]) -> Columns:
@@ -125,12 +125,13 @@ def coded(
                 )
         array = np.array(filled)
         return np.stack([(array == level).astype(np.float32) for level in coding.used], axis=1)
-    numbers = [np.nan if is_missing(cell) else number(cell, coding.decimal) for cell in column]
+    numbers = [np.nan if is_missing(cell) else coding.form.read(cell) for cell in column]
+    without = f" with {coding.form.sign!r}" if coding.form.sign else ""
     for value, cell, line in zip(numbers, column, lines, strict=True):
         if value is None:
             raise DataError(
-                f"{path.name} line {line}, column {name!r}: {cell!r} is no number, and {first.name} holds "
-                "numbers there; correct it, or leave the cell empty"
+                f"{path.name} line {line}, column {name!r}: {cell!r} is no number{without}, and {first.name} "
+                "holds numbers there; correct it, or leave the cell empty"
             )
     with np.errstate(over="ignore"):
         values = np.array(numbers, dtype=np.float64).astype(np.float32)

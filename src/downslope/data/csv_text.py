@@ -35,7 +35,6 @@ _WIDE = 3
 
 _BLANKS = re.compile(r'"[^"]*"|\s+')
 _WINDOWS = re.compile(rb"[\x80-\x9f]")
-_THOUSANDS = re.compile(r"[+-]?\d{1,3}(,\d{3})+(\.\d*)?")
 _DATE = re.compile(r"(\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}([-/.])\d{1,2}\2\d{2,4})([T ].*)?")
 
 
@@ -74,19 +73,6 @@ def number(cell: str, decimal: str = ".") -> float | None:
 def is_date(cell: str) -> bool:
     """Whether a cell looks like a day, with or without a time."""
     return _DATE.fullmatch(cell) is not None
-
-
-def without_thousands(cells: list[str], delimiter: str) -> list[str] | None:
-    """Cells such as ``1,234.5`` without their commas, where every cell that has a comma groups so.
-
-    ``1,234`` alone groups thousands in a table that commas delimit, and is a decimal comma in any other.
-    """
-    with_comma = [cell for cell in cells if "," in cell]
-    if not with_comma or any(_THOUSANDS.fullmatch(cell) is None for cell in with_comma):
-        return None
-    if delimiter != "," and not any("." in cell for cell in with_comma):
-        return None
-    return [cell.replace(",", "") for cell in cells]
 
 
 def read_cells(path: Path, target: str | None = None) -> Cells:
