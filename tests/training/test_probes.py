@@ -196,6 +196,13 @@ def test_probes_stay_within_their_share_of_the_time(price: float, share: float, 
         assert max(count - times.free, 0) * price <= share * step + 1e-9
 
 
+def test_a_short_run_is_seen_from_its_first_step_to_its_last() -> None:
+    dear = ProbeTimes(50.0, 0.001, free=1, total=243)
+    assert [step for step in range(1, 244) if dear.due(step)] == [1, 3, 9, 27, 81, 243]
+    short = ProbeTimes(50.0, 0.001, total=4)
+    assert [step for step in range(1, 5) if short.due(step)] == [1, 2, 3, 4]
+
+
 def test_no_share_is_no_probe() -> None:
     times = ProbeTimes(1.0, 0.0)
     assert not any(times.due(step) for step in range(1, 100))

@@ -234,8 +234,8 @@ def _layout(title: str, traces: Sequence[Trace], *, log: bool | None = None) -> 
     if log is None:
         log = spans_decades([np.asarray(each["y"], dtype=float) for each in traces])
     kind: dict[str, Any] = {"type": "log", "tickformat": "~g"}
-    if log and 2 < _decades(traces) <= 6:
-        kind["dtick"] = 1
+    if log and (decades := _decades(traces)) <= 6:
+        kind["dtick"] = 1 if decades > 2 else "D2"
     last = max((int(each["x"][-1]) for each in traces if len(each["x"])), default=11)
     return {
         "xaxis": by_step(last),

@@ -91,8 +91,14 @@ def _figure(curve: LearningCurve, key: str) -> Figure:
     traces = _law(curve)
     for name, values, colour in (("training", curve.train, "@train"), ("validation", curve.valid, "@valid")):
         traces += _measured(curve, name, values, colour)
+    ticks = [*curve.sizes.tolist(), 2 * int(curve.sizes[-1]), 4 * int(curve.sizes[-1])]
     layout: dict[str, Any] = {
-        "xaxis": {"type": "log", "title": {"text": "training examples", "standoff": 6}},
+        "xaxis": {
+            "type": "log",
+            "title": {"text": "training examples", "standoff": 6},
+            "tickvals": ticks,
+            "ticktext": [count(each) for each in ticks],
+        },
         "yaxis": {"title": {"text": curve.measure, "standoff": 8}, "rangemode": "tozero"},
     }
     if (goal := curve.achievable) is not None:
@@ -147,7 +153,7 @@ def _words(curve: LearningCurve) -> str:
 
 
 def _cells(row: Group) -> Sequence[str]:
-    bias = "" if row.bias is None else numeral(row.bias)
+    bias = "-" if row.bias is None else numeral(row.bias)
     errors = [_pm(*row.train), _pm(*row.valid), bias, _pm(row.variance, row.variance_stderr)]
     return [text(row.group), f"{count(row.train_n)} / {count(row.valid_n)}", *errors, text(row.larger)]
 

@@ -13,13 +13,12 @@ from downslope.training.rate_range import RateRange
 def section(found: RateRange, *, key: str = "range") -> Section:
     """The range as a section of a page: one line, the picture, the table."""
     rows = [
-        (numeral(row.lr), numeral(row.loss), f"{row.gain:.3f}" if math.isfinite(row.gain) else "-",
-         f"{row.stderr:.2g}" if math.isfinite(row.stderr) else "-", "yes" if row.stable else "no")
+        (numeral(row.lr), numeral(row.loss), *_share(row.gain, row.stderr), "yes" if row.stable else "no")
         for row in found.table
-    ]  # fmt: skip
+    ]
     head = ("learning rate", "loss", "share taken off", "standard error", "stable")
     drawn = f'<div class="card">{figure(found, key).html()}</div>' if found.table else ""
-    listed = table(head, rows, numeric=(0, 1, 2, 3)) if rows else ""
+    listed = f'<div class="card">{table(head, rows, numeric=(0, 1, 2, 3))}</div>' if rows else ""
     body = f"<p>{str(found)[0].upper()}{str(found)[1:]}.</p>{drawn}{listed}"
     return Section(id=key, title="Learning rates", body=body, rank=35, short="Rates")
 
@@ -52,6 +51,12 @@ def figure(found: RateRange, key: str = "range") -> Figure:
     }
     choice = Choice(name="loss", traces=[line, level], layout=layout, caption=_words(found))
     return Figure(id=f"{key}-loss", title="Loss over the learning rate", choices=[choice], height=340)
+
+
+def _share(gain: float, stderr: float) -> tuple[str, str]:
+    """The share of the loss that a rate takes off and its error, where it has a meaning."""
+    told = math.isfinite(gain) and gain > -10
+    return (f"{gain:.3f}", f"{stderr:.3f}" if math.isfinite(stderr) else "-") if told else ("-", "-")
 
 
 def _shapes(found: RateRange) -> list[Trace]:

@@ -126,6 +126,10 @@ def probe_price(plain: Callable[[], None], probed: Callable[[], None]) -> float:
     return float(f"{min(max(ratio, 0.05), 50.0):.1g}")
 
 
+MARKS = 6
+"""Steps of a run that are probed at least."""
+
+
 class ProbeTimes:
     """Which steps are probed: the first few, then ever further apart, within a share of the time.
 
@@ -133,10 +137,13 @@ class ProbeTimes:
         price: What a probed step costs beyond a plain one, in plain steps.
         share: Largest share of the time that probes may take; 0 probes nothing.
         free: Probes at the start that the share does not count.
+        total: Steps of the run, where that is known: then `MARKS` steps from the first to the last, evenly
+            apart in their logarithm, are probed whatever the share, so that a short run is seen whole.
     """
 
-    def __init__(self, price: float, share: float, free: int = 3) -> None:
+    def __init__(self, price: float, share: float, free: int = 3, total: int | None = None) -> None:
         self.price, self.share, self.free = price, share, free
+        self.marks = sorted({round(total ** (i / (MARKS - 1))) for i in range(MARKS)}) if total else []
         self.taken = 0
         self.last = 0
         self.next = 1 if share > 0 else math.inf
@@ -160,3 +167,4 @@ class ProbeTimes:
         paid = max(self.taken + 1 - self.free, 0) * self.price
         afford = math.ceil(paid / self.share) if paid else 0
         self.next = max(step + 1, math.ceil(self.last * 1.25), afford)
+        self.next = min([self.next, *(each for each in self.marks if each > step)])

@@ -137,7 +137,9 @@ def _fit(
         train,
         valid,
         batch_size=batch_size,
-        times=choices.ProbeTimes(run.choices["probe_price"], observe, free=2),
+        times=choices.ProbeTimes(
+            run.choices["probe_price"], observe, free=2, total=total_steps(state.recipe, train, batch_size)
+        ),
         observer=observer,
         on_probe=on_probe,
         progress=progress,
