@@ -310,7 +310,7 @@ class Gathered:
             return function(made, target)
 
         with torch.enable_grad(), undisturbed():
-            row = constant.best_row(value, said.expects, like, target, len(target))
+            row = constant.best_row(value, said.expects, like, target, len(target), name=said.name)
             if row is None:
                 return None
             loss = self.scale * float(value(row.expand(len(target), *row.shape)))

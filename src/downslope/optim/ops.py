@@ -57,6 +57,18 @@ def lean(method: Operation) -> Operation:
     return method if "torch._dynamo" in sys.modules else getattr(method, "__wrapped__", method)
 
 
+class LBFGS(torch.optim.LBFGS):
+    """Torch's own, for measurements: making one does not import torch's compiler."""
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Adds the group, as torch does."""
+        lean(torch.optim.Optimizer.add_param_group)(self, param_group)
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forgets the gradients, as torch does."""
+        lean(torch.optim.Optimizer.zero_grad)(self, set_to_none)
+
+
 Step = TypeVar("Step", bound=Operation)
 
 

@@ -11,13 +11,13 @@ import math
 import time
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from downslope.core import randomness
 from downslope.core.loss import Objective
 from downslope.core.problem import Problem
 from downslope.core.run import Run
+from downslope.optim.ops import LBFGS
 from downslope.training.facts.sample import precision, sample
 
 EXAMPLES = 1024
@@ -41,7 +41,7 @@ def measure(run: Run, problem: Problem) -> dict[str, Any] | None:
         return None
     batch = sample(problem.train_source, EXAMPLES, precision(model))
     objective = Objective(problem)
-    rule = torch.optim.LBFGS(params, max_iter=_ITERATIONS, history_size=20, line_search_fn="strong_wolfe")
+    rule = LBFGS(params, max_iter=_ITERATIONS, history_size=20, line_search_fn="strong_wolfe")
     best, count, ends = math.inf, 0, time.monotonic() + _SECONDS
 
     def closure() -> Tensor:

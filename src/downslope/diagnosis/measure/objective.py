@@ -21,6 +21,8 @@ from downslope.core.problem import Problem
 from downslope.core.recipe import Recipe
 from downslope.core.run import Run
 from downslope.diagnosis.signs import sign
+from downslope.objectives.meaning import meaning
+from downslope.optim.ops import LBFGS
 from downslope.training.facts.constant import LINKS, best_row
 from downslope.training.facts.growth import growth
 from downslope.training.facts.sample import precision, sample
@@ -179,7 +181,8 @@ def _followed(
     start = torch.zeros_like(output) if expects in LINKS or not size < WILD else output
     unit = 1.0 if expects in LINKS else _unit(target)
     free = _descend(lambda z: value(link(z)), start, unit)
-    row = None if free is None else best_row(value, expects, output[0], target, len(output))
+    name = meaning(problem.objective).name
+    row = None if free is None else best_row(value, expects, output[0], target, len(output), name=name)
     if free is None or row is None:
         free = _walk(lambda z: value(link(z)), start)
         base = link(start)
@@ -242,7 +245,7 @@ def _descend(value: Callable[[Tensor], Tensor], start: Tensor, unit: float) -> T
     line search in single precision can follow.
     """
     moved = torch.zeros_like(start, memory_format=torch.contiguous_format).requires_grad_()
-    rule = torch.optim.LBFGS([moved], max_iter=_ROUNDS, line_search_fn="strong_wolfe")
+    rule = LBFGS([moved], max_iter=_ROUNDS, line_search_fn="strong_wolfe")
     first = abs(float(value(start).detach()))
     scale = first if unit > 1 and 0 < first < math.inf else 1.0
 

@@ -16,6 +16,8 @@ from downslope.core.problem import Problem
 from downslope.core.recipe import Recipe
 from downslope.core.sources import Memory, Source
 from downslope.objectives.meaning import meaning
+from downslope.optim.ops import LBFGS
+from downslope.training.facts.closed_form import closed_form, holds
 from downslope.training.facts.sample import SCORED, drawn, precision, sample
 
 WIDEST = 20_000
@@ -33,8 +35,9 @@ _ROUNDS, _ITERATIONS = 4, 25
 def measure(problem: Problem, recipe: Recipe, like: Tensor | None = None) -> dict[str, float | None] | None:
     """The objective and the metric at the best constant output, in the user's units.
 
-    The constant is fitted by L-BFGS through the objective itself: any number where it expects scores or
-    measurements, a point of the simplex where it expects probabilities.
+    The constant is that of `closed_form` where the objective has one, else it is fitted by L-BFGS through
+    the objective itself: any number where it expects scores or measurements, a point of the simplex where it
+    expects probabilities.
 
     Args:
         problem: Whose objective, metric and data count.
@@ -52,9 +55,13 @@ def measure(problem: Problem, recipe: Recipe, like: Tensor | None = None) -> dic
     if like is None or not like.is_floating_point() or like.numel() > WIDEST:
         return None
     objective = Objective(problem)
-    expects = meaning(problem.objective).expects
+    said = meaning(problem.objective)
     target, args, count = _examples(problem, problem.train_source, objective, like.dtype)
-    row = best_row(lambda made: objective.of(made, target, args).value, expects, like, target, count)
+
+    def value(made: Tensor) -> Tensor:
+        return objective.of(made, target, args).value
+
+    row = best_row(value, said.expects, like, target, count, name=said.name)
     if row is None:
         return None
     scores: dict[str, float | None] = {"valid_loss": None, "valid_metric": None}
@@ -89,7 +96,13 @@ def _examples(
 
 
 def best_row(
-    objective: Callable[[Tensor], Tensor], expects: str | None, like: Tensor, target: Any, count: int
+    objective: Callable[[Tensor], Tensor],
+    expects: str | None,
+    like: Tensor,
+    target: Any,
+    count: int,
+    *,
+    name: str = "",
 ) -> Tensor | None:
     """The output that is lowest on the average example, the same for every example.
 
@@ -99,19 +112,22 @@ def best_row(
         like: One example's output.
         target: Where its mean has the output's form, the search starts there.
         count: n.
+        name: Of the objective, by which a formula may be known; "" where it is not known.
 
     Returns:
         A tensor of the shape of `like`; None where the objective has no floor.
     """
     link = LINKS.get(expects or "", _identity)
-    start = _guess(like, target, expects)
-    if start is None:
-        start = _start(like, target) if link is _identity else torch.zeros_like(like)
 
     def value(free: Tensor) -> Tensor:
         row = link(free)
         return objective(row.expand(count, *row.shape))
 
+    start = closed_form(name, expects, like, target)
+    if start is not None and holds(value, start, name, target):
+        return link(start)
+    if start is None:
+        start = _start(like, target) if link is _identity else torch.zeros_like(like)
     best = _descend(value, start)
     return None if best is None else link(best)
 
@@ -146,20 +162,6 @@ LINKS: dict[str, Any] = {
 }  # fmt: skip
 
 
-def _guess(like: Tensor, target: Any, expects: str | None) -> Tensor | None:
-    """Log-odds of the classes' shares, where targets are classes: the optimum of the usual likelihoods."""
-    if not isinstance(target, Tensor) or not len(target):
-        return None
-    if expects in ("logit", "probability") and like.numel() == 1 and target.numel() == len(target):
-        share = target.double().mean()
-        return torch.logit(share, eps=1e-6).to(like.dtype).reshape(like.shape) if 0 <= share <= 1 else None
-    classes = target.dim() == 1 and not target.is_floating_point() and like.dim() == 1
-    if expects not in ("logits", "probabilities", "log-probabilities") or not classes:
-        return None
-    counts = torch.bincount(target[target >= 0].long(), minlength=len(like))
-    return (counts / counts.sum()).clamp_min(1e-6).log().to(like.dtype) if len(counts) == len(like) else None
-
-
 def _start(like: Tensor, target: Any) -> Tensor:
     """The mean of the targets where they have the output's form, else zero."""
     zero = torch.zeros_like(like)
@@ -180,11 +182,11 @@ def _descend(value: Any, start: Tensor) -> Tensor | None:
         if float(slope.abs().max()) <= FLAT:
             return start
     before = float(loss.detach())
-    rule = torch.optim.LBFGS([free], max_iter=_ITERATIONS, line_search_fn="strong_wolfe")
+    rule = LBFGS([free], max_iter=_ITERATIONS, line_search_fn="strong_wolfe")
     best, kept, falling = math.inf, start, math.inf
 
     def closure() -> Tensor:
-        rule.zero_grad()
+        free.grad = None
         loss = value(free)
         if loss.requires_grad:
             loss.backward()
