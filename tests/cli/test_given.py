@@ -105,6 +105,13 @@ def test_what_is_no_model_is_refused(problem: ds.Problem, setting: str, said: st
         changed(problem, ds.Recipe(), [setting])
 
 
+def test_a_setting_of_an_initialisation_that_is_not_named_is_told_whose_it_is(problem: ds.Problem) -> None:
+    with pytest.raises(RecipeError, match=r"init.std=0.02: a setting of normal or truncated_normal"):
+        changed(problem, ds.Recipe(), ["init.std=0.02"])
+    for settings in (["init=normal(std=0.02)"], ["init.std=0.02", "init=normal"]):
+        assert changed(problem, ds.Recipe(), settings)[1].init == {"name": "normal", "std": 0.02}
+
+
 def test_the_known_keys_are_each_told_once_with_the_families(problem: ds.Problem) -> None:
     with pytest.raises(RecipeError, match="known: ") as refused:
         changed(problem, ds.Recipe(), ["zzz=1"])

@@ -96,7 +96,7 @@ def test_what_no_start_is_is_told_in_one_line(init, kind, said):
 
 
 def test_a_setting_without_an_initialisation_is_refused():
-    with pytest.raises(RecipeError, match="give init too"):
+    with pytest.raises(RecipeError, match="say which: init="):
         ds.Recipe(**{"init.std": 0.1})
 
 

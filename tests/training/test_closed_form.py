@@ -65,7 +65,9 @@ def of(objective: Any, target: Tensor) -> Callable[[Tensor], Tensor]:
     return lambda made: objective(made, target)
 
 
-@pytest.mark.parametrize(("objective", "shape", "target"), CASES, ids=lambda each: str(each)[:24])
+@pytest.mark.parametrize(
+    ("objective", "shape", "target"), CASES, ids=[f"{meaning(each[0]).name}-{each[1]}" for each in CASES]
+)
 def test_the_formula_is_where_a_descent_through_the_objective_ends(
     objective: Any, shape: tuple[int, ...], target: Tensor
 ) -> None:

@@ -162,6 +162,9 @@ def changed(
         key: of_recipe[key] for key in ("optimizer", "init") if isinstance(of_recipe.get(key), (str, dict))
     }
     fitting = recipe.edit(**wanted) if wanted else recipe
+    of_init = {key: value for key, value in of_recipe.items() if key.startswith("init.")}
+    if of_init and fitting.init is None:
+        fitting.edit(**of_init)  # refused in one line, which says whose settings these are
     for key in of_recipe:
         allowed = [*fitting.keys(), *_PROBLEM_KEYS]
         if key not in allowed:

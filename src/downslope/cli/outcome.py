@@ -23,7 +23,7 @@ def run_document(run: Run, report: Path | None = None) -> dict[str, Any]:
         "status": run.status,
         "summary": run.summary,
         "folder": run.folder,
-        "recipe": None if run.recipe is None or run.recipe.opaque else run.recipe.to_dict(),
+        "recipe": None if run.recipe is None or run.recipe.coded else run.recipe.to_dict(),
         "report": report,
     }
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 from downslope.core import names
@@ -15,12 +15,12 @@ Factory = Callable[..., Any]
 
 
 class Lost:
-    """Stands for an optimizer that was code when its run was kept; no file holds it."""
+    """Stands for an optimizer or an init that was code when its run was kept; no file holds it."""
 
-    def __init__(self, name: str) -> None:
-        self.__name__ = name
+    def __init__(self, name: str, key: str = "optimizer") -> None:
+        self.__name__, self.key = name, key
 
-    def __call__(self, params: Iterable[Any]) -> Any:
+    def __call__(self, params: Any) -> Any:
         """Refused.
 
         Raises:
@@ -28,8 +28,8 @@ class Lost:
         """
         del params
         raise RecipeError(
-            f"the optimizer of this run was code ({self.__name__}), which no file holds: "
-            "say it again, recipe.edit(optimizer=...)"
+            f"the {self.key} of this run was code ({self.__name__}), which no file holds: "
+            f"say it again, recipe.edit({self.key}=...)"
         )
 
 

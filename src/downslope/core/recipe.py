@@ -69,7 +69,9 @@ class Recipe(BaseModel):
             0.999 if left out.
         init: Name of an initialisation for the whole model, or a table of its name and settings:
             ``{"name": "normal", "std": 0.01}``. Each setting is a key of its own, ``init.std``; every one has
-            ``init.scale``, a factor on what it draws. None keeps the model's own.
+            ``init.scale``, a factor on what it draws. Or a function of your own that changes weights in
+            place: ``(model)``, or ``(module)`` as for `torch.nn.Module.apply`, or ``(weight, generator)``;
+            the run keeps its name and source. None keeps the model's own.
         patience: Epochs without improvement of the validation metric (or loss) before stopping; None never.
         precision: "auto" (float32 as it stands; a long run tries what is faster, bfloat16 only within
             the noise of float32), "float32", "float64" or "bfloat16" (autocast; weights stay float32).
@@ -103,7 +105,7 @@ class Recipe(BaseModel):
     average_from: float | None = Field(None, ge=0, lt=1)
     average_every: int | None = Field(None, ge=1)
     average_decay: float | None = Field(None, ge=0, lt=1)
-    init: str | dict[str, Any] | None = None
+    init: Any = None
     patience: int | None = Field(None, ge=1)
     precision: Literal["auto", "float32", "float64", "bfloat16"] = "auto"
     device: str = "auto"
@@ -137,6 +139,11 @@ class Recipe(BaseModel):
         return not isinstance(self.optimizer, str)
 
     @property
+    def coded(self) -> tuple[str, ...]:
+        """The keys that hold code, which no file can: among "optimizer" and "init"."""
+        return tuple(key for key in ("optimizer", "init") if callable(getattr(self, key)))
+
+    @property
     def said(self) -> frozenset[str]:
         """The keys that were given; the others are defaults."""
         return frozenset(self.model_fields_set) | frozenset(self.settings)
@@ -145,8 +152,13 @@ class Recipe(BaseModel):
         """Field to value, settings flat among them, what is None left out.
 
         Raises:
-            RecipeError: the optimizer is code that no file can hold.
+            RecipeError: optimizer or init is code that no file can hold.
         """
+        if callable(self.init):
+            raise RecipeError(
+                f"init {starts.said(self.init)} is code, a recipe file holds names: put it into a module and "
+                "give its place, init='module:function'"
+            )
         if self.opaque:
             raise RecipeError(
                 f"optimizer {self.optimizer!r} is code, a recipe file holds names: give a name, a "

@@ -84,7 +84,8 @@ class Run:
             raise ModelError(f"which={which!r}: must be 'best' or 'last'")
         problem = self.the_problem()
         recipe = self.recipe or Recipe()
-        model = problem.build(recipe.seed, recipe.init, weights=False)
+        init = None if isinstance(recipe.init, Lost) else recipe.init  # the weights are read in any case
+        model = problem.build(recipe.seed, init, weights=False)
         if self.choices.get("precision") == "float64":
             model = model.double()
         try:
@@ -262,8 +263,10 @@ def load_run(folder: str | Path, problem: Problem | None = None) -> Run:
     if (root / "recipe.toml").exists():
         try:
             table = read_table(root / "recipe.toml")
-            code = table.pop("optimizer_code", None)
-            run.recipe = Recipe(**table) if code is None else Recipe(**table, optimizer=Lost(str(code)))
+            for key in ("optimizer", "init"):
+                if (code := table.pop(f"{key}_code", None)) is not None:
+                    table[key] = Lost(str(code), key)
+            run.recipe = Recipe(**table)
         except RecipeError as error:
             raise RunFolderError(f"{root}: {error}") from error
     try:

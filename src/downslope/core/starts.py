@@ -2,6 +2,7 @@
 
     init = "he"                 # the name alone: its own defaults
     init = "normal(std=0.01)"   # spelt as objectives and schedules are; kept as the table below
+    init = my_function          # of Python alone: code, which no file holds
     [init]
     name = "normal"
     std = 0.01                  # a setting of its own
@@ -13,16 +14,18 @@ searched alone.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+import inspect
+from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 from downslope.core import names
 from downslope.core.errors import DownslopeError, RecipeError
 from downslope.core.spelling import by_name, parse, spell
 
-__all__ = ["PREFIX", "Init", "gathered", "keys", "read", "said"]
+__all__ = ["PREFIX", "Init", "gathered", "keys", "read", "said", "told"]
 
-Init = str | dict[str, Any]
+Init = str | dict[str, Any] | Callable[..., Any]
 
 PREFIX = "init."
 
@@ -31,13 +34,20 @@ def read(given: Any) -> Init:
     """An initialisation in its one form: the name alone where nothing is set, else a table.
 
     Args:
-        given: A name, one with settings (``"normal(std=0.01)"``), ``"module:function"``, or a mapping with
-            ``name`` and settings.
+        given: A name, one with settings (``"normal(std=0.01)"``), ``"module:function"``, a mapping with
+            ``name`` and settings, or a function that initialises a model in place.
 
     Raises:
         UnknownNameError: no such initialisation; the nearest is told.
         RecipeError: no name, a setting that it has not, or a value outside its domain.
     """
+    if callable(given):
+        if isinstance(given, type) or hasattr(given, "parameters"):
+            raise RecipeError(
+                f"init={said(given)}: must be a name, or a function that changes the weights of a model that "
+                "it is given"
+            )
+        return given
     if isinstance(given, str) and "(" in given:
         given = _spelt(given)
     if not isinstance(given, Mapping):
@@ -87,11 +97,13 @@ def gathered(given: Mapping[str, Any], own: Init | None = None) -> dict[str, Any
     if not ours:
         return dict(given)
     base: Any = given.get("init", own)
+    key, value = next(iter(ours.items()))
     if base is None:
-        key = next(iter(ours))
+        raise RecipeError(f"{PREFIX}{key}={value!r}: {_whose(key, value)}")
+    if callable(base):
         raise RecipeError(
-            f"{PREFIX}{key}: the recipe names no initialisation whose setting it is; give init too: "
-            f"init={{'name': 'he', {key!r}: {ours[key]!r}}}"
+            f"{PREFIX}{key}={value!r}: the recipe's init is code ({said(base)}), which has no settings here; "
+            "set it there"
         )
     base = _spelt(base) if isinstance(base, str) and "(" in base else base
     table = dict(cast("Mapping[str, Any]", base)) if isinstance(base, Mapping) else {"name": base}
@@ -99,16 +111,55 @@ def gathered(given: Mapping[str, Any], own: Init | None = None) -> dict[str, Any
     return {key: value for key, value in given.items() if not key.startswith(PREFIX)} | {"init": table}
 
 
+def _whose(key: str, value: Any) -> str:
+    """Which initialisations have a setting, where the recipe names none."""
+    settings_of = names.load("downslope.init:settings_of")
+    table = {name: settings_of(name) for name in names.TABLE["init"]}
+    having = ["auto"] if key == "scale" else [name for name, own in table.items() if key in own]
+    if not having:
+        known = {each for own in table.values() for each in own}
+        return f"no initialisation has such a setting{names.did_you_mean(key, known)}"
+    which = having[0] if len(having) == 1 else f"{', '.join(having[:-1])} or {having[-1]}"
+    every = ", a factor on what any initialisation draws" if key == "scale" else ""
+    return (
+        f"a setting of {which}{every}, and the recipe names no initialisation, so that the model keeps its "
+        f"own; say which: init='{having[0]}({key}={value!r})'"
+    )
+
+
 def keys(init: Init | None) -> list[str]:
     """The keys of a recipe that are settings of its initialisation."""
-    if init is None:
+    if init is None or callable(init):
         return []
     name = init if isinstance(init, str) else str(init["name"])
     return [f"{PREFIX}{key}" for key in names.load("downslope.init:settings_of")(name)]
 
 
 def said(init: Init) -> str:
-    """The initialisation as it is spelt: ``normal(std=0.01)``."""
+    """The initialisation as it is spelt: ``normal(std=0.01)``; of code its name."""
+    if isinstance(init, functools.partial):
+        held = cast("functools.partial[Any]", init)
+        return spell(said(held.func), held.args, held.keywords)
+    if callable(init):
+        return str(getattr(init, "__name__", type(init).__name__))
     if isinstance(init, str):
         return init
     return spell(str(init["name"]), (), {key: value for key, value in init.items() if key != "name"})
+
+
+def told(init: Callable[..., Any]) -> dict[str, Any]:
+    """What a run says of an initialisation that is code: its name, its source, and where that stands.
+
+    Returns:
+        ``name``; ``source``, ``file`` and ``line``, where the source is at hand.
+    """
+    code: Any = init
+    while isinstance(code, functools.partial):
+        code = cast("functools.partial[Any]", code).func
+    code = code if inspect.isroutine(code) else type(code)
+    try:
+        lines, line = inspect.getsourcelines(code)
+        file = inspect.getsourcefile(code)
+    except (OSError, TypeError):
+        return {"name": said(init)}
+    return {"name": said(init), "source": inspect.cleandoc("\n" + "".join(lines)), "file": file, "line": line}

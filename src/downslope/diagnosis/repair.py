@@ -113,9 +113,7 @@ class Repair:
 
     def as_module(self, name: str) -> str:
         """`in_code` as the module `name`, by which its docstring says how a task file imports it."""
-        ours = (
-            self.edits if self.recipe.opaque else [each for each in self.edits if each.kind != "set-recipe"]
-        )
+        ours = self.edits if self.recipe.coded else [each for each in self.edits if each.kind != "set-recipe"]
         return changes([self._applied(each) for each in ours], name) if ours else ""
 
     def _applied(self, edit: Edit) -> Edit:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from downslope.core import names, starts
 from downslope.core.errors import RecipeError
+from downslope.init.own import Own, own
 
 Rule = Callable[..., None]
 
@@ -45,13 +46,14 @@ def settings_of(name: str) -> dict[str, Any]:
     Raises:
         UnknownNameError: no such initialisation.
     """
-    parameters = inspect.signature(names.resolve("init", name)).parameters
-    own = {
+    rule = names.resolve("init", name)
+    parameters = inspect.signature(rule).parameters
+    found = {
         key: each.default
         for key, each in parameters.items()
         if each.kind is each.KEYWORD_ONLY and key not in HIDDEN
     }
-    return own | {"scale": 1.0}
+    return found if isinstance(own(rule), Own) else found | {"scale": 1.0}
 
 
 def check(name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -88,23 +90,22 @@ def chosen(init: str | Mapping[str, Any] | Rule) -> Rule:
     """What `init` stands for, with its settings in place.
 
     Args:
-        init: A name, alone or with settings, a table of these, or a function of weight and generator, which
-            stays.
+        init: A name, alone or with settings, a table of these, or a function of the user's own (`own`).
 
     Raises:
         UnknownNameError: no such name.
         RecipeError: a setting that it has not, or a value outside its domain.
     """
     if callable(init):
-        return init
+        return own(init)
     if isinstance(init, str) or not isinstance(init.get("base"), nn.Module):  # the base of muP, already made
-        init = starts.read(init)
+        init = cast("str | dict[str, Any]", starts.read(init))
     return _made({"name": init} if isinstance(init, str) else init)
 
 
 def _made(given: Mapping[str, Any]) -> Rule:
     table = dict(given)
-    rule: Rule = names.resolve("init", table.pop("name"))
+    rule: Rule = own(names.resolve("init", table.pop("name")))
     if is_whole(rule):
         return functools.partial(rule, **table) if table else rule
     scale = float(table.pop("scale", 1.0))

@@ -45,7 +45,7 @@ def initialise(
     Args:
         model: any module; tied weights are drawn once.
         init: a name of the table ("he", "xavier", "auto", ...), a table of name and settings such as
-            ``{"name": "normal", "std": 0.01}``, or a function of weight and generator.
+            ``{"name": "normal", "std": 0.01}``, or a function of weight and generator, or of the model.
         generator: of the draws, on the CPU; by default torch's own.
         batch: what the model is called on: a tensor, a tuple of arguments, a dict of keywords, or
             ``count -> batch``. With it "auto" sees activations that are called as functions; "lsuv" and

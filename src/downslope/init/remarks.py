@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from torch import nn
 
 from downslope.core.adapted import unwrap
+from downslope.core.starts import Init
 from downslope.init.chosen import chosen, inner
 from downslope.init.constant import constant
 from downslope.init.fixup import branches, fixup
@@ -15,7 +13,7 @@ from downslope.init.trace import Batch
 from downslope.init.zeros import zeros
 
 
-def remark(model: nn.Module, init: str | Mapping[str, Any] | None, batch: Batch) -> str | None:
+def remark(model: nn.Module, init: Init | None, batch: Batch) -> str | None:
     """One line on a start that leaves all units alike, or on the residual branches that Fixup found.
 
     Args:

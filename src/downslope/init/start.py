@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import nn
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 def start(
     model: nn.Module,
-    init: str | Mapping[str, Any],
+    init: starts.Init,
     problem: Problem,
     seed: int = 0,
     *,
@@ -33,7 +33,7 @@ def start(
 
     Args:
         model: On the CPU.
-        init: A name, or a table of name and settings.
+        init: A name, a table of name and settings, or a function of the user's own.
         problem: Gives the examples; "mup" asks it for the model of the base width.
         seed: Which examples.
         modules: Qualified names in the user's model; left out, all.
@@ -41,16 +41,21 @@ def start(
     Raises:
         InputError: what `initialise` raises.
     """
-    init = starts.read(init)
-    if not isinstance(init, str) and isinstance(init.get("base"), Mapping):
-        arguments = {f"model.{key}": value for key, value in init["base"].items()}
-        init = {**init, "base": problem.edit(**arguments).build(weights=False)}
     initialise(
         unwrap(model) if modules else model,
-        init,
+        _with_base(starts.read(init), problem),
         batch=looked_at(model, problem, seed),
         modules=modules,
     )
+
+
+def _with_base(init: starts.Init, problem: Problem) -> starts.Init:
+    """`init`, the base width of muP as the model of that width."""
+    table = cast("dict[str, Any]", init) if isinstance(init, dict) else {}
+    if not isinstance(table.get("base"), Mapping):
+        return init
+    arguments = {f"model.{key}": value for key, value in table["base"].items()}
+    return {**table, "base": problem.edit(**arguments).build(weights=False)}
 
 
 def looked_at(model: nn.Module, problem: Problem, seed: int) -> Callable[[int], Parts]:

@@ -19,6 +19,7 @@ def section(run: Run, *, key: str = "settings", title: str = "To do it again") -
         ("Problem", facts.described(run)),
         ("Convexity", run.facts.get("convexity") or {}),
         ("Weights at the start", _weights(run)),
+        ("Initialisation", _init(run)),
         ("Depths", _depths(run)),
         ("Chosen by device and timing", run.choices),
         ("Environment", run.environment),
@@ -27,6 +28,9 @@ def section(run: Run, *, key: str = "settings", title: str = "To do it again") -
         rows = list(_flat(table))
         if rows:
             folds.append(_fold(name, pairs(rows)))
+    source = str(cast("Mapping[str, Any]", run.facts.get("init") or {}).get("source") or "")
+    if source:
+        folds.append(_fold("Source of the initialisation", code(f"{key}-init", source, "init")))
     if run.folder is not None:
         folds.append(f'<p class="muted">Kept in <code>{text(run.folder)}</code></p>')
     body = f'<div class="card">{"".join(folds)}</div>'
@@ -34,13 +38,14 @@ def section(run: Run, *, key: str = "settings", title: str = "To do it again") -
 
 
 def recipe_text(run: Run) -> str:
-    """The recipe as TOML, or one line where its optimizer is code."""
+    """The recipe as TOML, or one line where its optimizer or initialisation is code."""
     if run.recipe is None:
         return f"# a loop of the user's own: {facts.recipe(run) or 'nothing was seen of its optimizer'}"
     try:
         return run.recipe.to_toml()
     except RecipeError:
-        return f"# the optimizer is code that no file holds\n# {run.recipe.describe()}"
+        which = " and ".join(run.recipe.coded) or "optimizer"
+        return f"# what is code, no file holds: {which}\n# {run.recipe.describe()}"
 
 
 def code(key: str, content: str, name: str) -> str:
@@ -61,6 +66,13 @@ def _weights(run: Run) -> dict[str, Any]:
     kept = ("line", "place", "missing", "unexpected", "fingerprint")
     shapes = cast("Mapping[str, Any]", found.get("reshaped") or {})
     return {key: found.get(key) for key in kept} | {"other shapes": ", ".join(shapes)}
+
+
+def _init(run: Run) -> dict[str, Any]:
+    """An initialisation that is code: its name and where it stands; the source has a box of its own."""
+    found = cast("Mapping[str, Any]", run.facts.get("init") or {})
+    place = f"{found['file']}, line {found['line']}" if found.get("file") else ""
+    return {"name": found.get("name"), "place": place}
 
 
 def _depths(run: Run) -> dict[str, Any]:

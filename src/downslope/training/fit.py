@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import Any, Literal
 
-from downslope.core import batches
+from downslope.core import batches, starts
 from downslope.core.asked import check_asked
 from downslope.core.errors import DataError, InputError, RunFolderError
 from downslope.core.problem import Problem
@@ -107,6 +107,8 @@ def _fit(
     started = time.perf_counter()
     _refuse_non_finite(problem)
     run = _run_of(problem, recipe, folder, name, resume)
+    if callable(recipe.init) and not isinstance(recipe.init, Lost):
+        run.facts["init"] = starts.told(recipe.init)
     observe = run.choices.setdefault("observe", observe)
     resumed = resume and run.folder is not None and is_kept(run.folder)
     state, train, valid, batch_size, observer, first = prepare(run, problem, recipe, resumed=resumed)

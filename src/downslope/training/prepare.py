@@ -13,7 +13,7 @@ from downslope.core import batches
 from downslope.core.errors import DataError, DownslopeError, ModelError, told
 from downslope.core.loss import Loss, Objective, check_trainable
 from downslope.core.problem import Problem
-from downslope.core.recipe import Recipe
+from downslope.core.recipe import Lost, Recipe
 from downslope.core.run import Run
 from downslope.core.sources import Away, Loader, Memory, Source
 from downslope.training import choices
@@ -40,7 +40,8 @@ def prepare(
     Weights that the problem starts from are not read for a run that is `resumed` from a state of its own.
     """
     device = choices.choose_device(recipe)
-    model = problem.build(recipe.seed, recipe.init, weights=not resumed)
+    init = None if resumed and isinstance(recipe.init, Lost) else recipe.init
+    model = problem.build(recipe.seed, init, weights=not resumed)
     if problem.weights is not None and not resumed:
         run.facts["weights"] = problem.weights.compare(model).to_dict()
     model = model.to(device)

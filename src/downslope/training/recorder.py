@@ -16,6 +16,7 @@ from typing import Any, TextIO
 import torch
 from torch import Tensor
 
+from downslope.core import starts
 from downslope.core.errors import RunFolderError
 from downslope.core.history import encode, replay, retold
 from downslope.core.lock import hold
@@ -241,9 +242,12 @@ def _cut_broken_end(path: Path) -> None:
 
 
 def _recipe_text(recipe: Recipe) -> str:
-    """The recipe as TOML; an optimizer that is code leaves its name behind, by which a re-fit is refused."""
-    if not recipe.opaque:
+    """The recipe as TOML; of an optimizer or init that is code the name, by which a re-fit is refused."""
+    if not recipe.coded:
         return recipe.to_toml()
     fields = recipe.plain_fields()
-    code = fields.pop("optimizer")
-    return to_toml(fields | {"optimizer_code": getattr(code, "__name__", type(code).__name__)})
+    for key in recipe.coded:
+        code = fields.pop(key)
+        name = starts.said(code) if key == "init" else getattr(code, "__name__", type(code).__name__)
+        fields[f"{key}_code"] = name
+    return to_toml(fields if recipe.opaque else fields | recipe.settings)

@@ -90,10 +90,11 @@ def load(path: str | Path) -> tuple[Recipe, tuple[Edit, ...]]:
         EditError: an unknown edit.
     """
     table = read_table(path)
-    if (code := table.get("optimizer_code")) is not None:
-        raise RecipeError(
-            f"{path}: the optimizer of that run was code ({code}), which no file holds: "
-            "write optimizer = ... there, or train from Python"
-        )
+    for key in ("optimizer", "init"):
+        if (code := table.get(f"{key}_code")) is not None:
+            raise RecipeError(
+                f"{path}: the {key} of that run was code ({code}), which no file holds: "
+                f"write {key} = ... there, or train from Python"
+            )
     rows = cast("list[Mapping[str, Any]]", table.pop("edit", []))
     return Recipe.from_dict(table), tuple(from_dict(row) for row in rows)
