@@ -285,6 +285,8 @@ def test_a_repair_that_found_nothing_says_so() -> None:
 def test_what_cannot_be_shown_is_refused() -> None:
     with pytest.raises(InputError, match="cannot show str: it takes Run, Diagnosis, Repair"):
         report("run")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"cannot show list: .*given apart: report\(\*things\)"):
+        report([run_of()])  # type: ignore[arg-type]
     with pytest.raises(InputError, match="something to show"):
         report()
 

@@ -193,7 +193,8 @@ def report(*things: Shown) -> Report:
     for thing in things:
         adder = next((each for kind, each in _ADDERS.items() if isinstance(thing, kind)), None)
         if adder is None:
-            raise InputError(f"a report cannot show {type(thing).__name__}: it takes {_allowed()}")
+            apart = ", given apart: report(*things)" if isinstance(thing, list | tuple) else ""
+            raise InputError(f"a report cannot show {type(thing).__name__}: it takes {_allowed()}{apart}")
         adder(content, thing)
     if not things:
         raise InputError(f"a report needs something to show: it takes {_allowed()}")
