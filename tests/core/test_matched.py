@@ -10,6 +10,7 @@ from torch import nn
 
 import downslope as ds
 from downslope.core.errors import WeightsError
+from downslope.core.pretrained import Weights, as_weights
 from downslope.models import load_weights
 
 
@@ -165,6 +166,67 @@ def test_types_are_cast_and_told_but_numbers_of_another_kind_are_not_taken() -> 
     found = load_weights(model, quantised)
     assert torch.equal(model.fc.weight, before)
     assert "of another type, as initialised: fc.weight" in str(found)
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16])
+def test_counters_that_were_cast_with_the_rest_are_cast_back_and_told_once(kind: torch.dtype) -> None:
+    there = state(Net())
+    counter = next(key for key in there if key.endswith("num_batches_tracked"))
+    there[counter] = torch.tensor(12)
+    model = Net()
+    found = load_weights(model, {key: value.to(kind) for key, value in there.items()}, strict=True)
+    assert values(model)[counter].dtype == torch.int64
+    assert int(values(model)[counter]) == 12
+    assert (found.fresh, found.reshaped, found.retyped) == ((), {}, ())
+    assert str(found).count("num_batches_tracked") == 0
+    assert str(found).count("cast from") == 1
+    half = load_weights(Net(), {**there, counter: torch.tensor(0.5)})
+    assert half.retyped == half.fresh == (counter,)
+    assert "another shape" not in str(half)
+
+
+def another() -> dict[str, torch.Tensor]:
+    """A model of eight layers whose first happens to be that of `few`."""
+    torch.manual_seed(3)
+    return state(nn.Sequential(nn.Linear(8, 16), *(nn.Linear(20 + i, 21 + i) for i in range(7))))
+
+
+def few() -> nn.Module:
+    return nn.Sequential(nn.Linear(8, 16), *(nn.Linear(16, 16) for _ in range(4)))
+
+
+def test_weights_of_another_model_that_shares_a_layer_are_refused_with_counts_and_taken_on_purpose() -> None:
+    model = few()
+    before = values(model)
+    with pytest.raises(WeightsError, match=r"only 2 of its 16 .* fit the model's 10, ") as told:
+        load_weights(model, another())
+    assert "strict=False" in str(told.value)
+    assert equal(values(model), before)
+    found = load_weights(model, another(), strict=False)
+    assert found.taken == ("0.weight", "0.bias")
+    assert torch.equal(values(model)["0.weight"], another()["0.weight"])
+    model = few()
+    assert load_weights(model, another(), rename={"0": "0"}).taken == found.taken
+
+
+def test_a_part_of_a_model_is_no_other_model() -> None:
+    whole = nn.Sequential(*(nn.Linear(8, 8) for _ in range(8)))
+    first = nn.Sequential(nn.Linear(8, 8))
+    assert len(load_weights(whole, first).taken) == 2
+    assert len(load_weights(first, whole).taken) == 2
+    big = nn.Sequential(nn.Linear(99, 99), *(nn.Linear(3 + i, 4 + i) for i in range(5)))
+    wide = nn.Sequential(nn.Linear(99, 99), *(nn.Linear(5, 5) for _ in range(5)))
+    assert load_weights(wide, big).share > 0.9
+
+
+def test_a_problem_keeps_in_its_folder_that_a_small_part_was_taken_on_purpose() -> None:
+    given = as_weights({"path": another(), "strict": False})
+    assert given is not None
+    assert given.describe()["strict"] is False
+    assert "strict" not in Weights(path=another()).describe()
+    again = as_weights({**given.describe(), "path": another()})
+    assert again is not None
+    assert again.fill(few()).taken == ("0.weight", "0.bias")
 
 
 def test_weights_that_are_not_finite_are_told() -> None:

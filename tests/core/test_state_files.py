@@ -8,6 +8,7 @@ import json
 import os
 import pickle
 import tarfile
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -135,6 +136,46 @@ def test_code_in_a_pickle_is_refused_by_name_and_never_executed(kind: str, tmp_p
     assert not mark.exists()
     os.system(f"touch {mark}")  # the trap is one: what it would have run leaves the mark
     assert mark.exists()
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+@pytest.mark.parametrize("name", ["w.pkl", "w.safetensors"])
+def test_a_pickle_of_any_protocol_is_named_as_one_and_never_executed(
+    protocol: int, name: str, tmp_path: Path
+) -> None:
+    mark, path = tmp_path / "executed", tmp_path / name
+    lists = {key: value.tolist() for key, value in net().state_dict().items()}
+    for held, said in (
+        (Trap(mark), r"refused, it holds code \((posix|nt)\.system\)"),
+        (lists, "refused, it is a pickle that torch.save did not write"),
+        (dict(net().state_dict()), r"refused, it holds code .*torch\.storage\._load_from_bytes"),
+    ):
+        path.write_bytes(pickle.dumps(held, protocol=protocol))
+        with pytest.raises(WeightsError, match=said) as error:
+            read_state(path)
+        assert "nothing was executed; save the weights alone: torch.save(" in str(error.value)
+    assert not mark.exists()
+
+
+def test_arrays_of_numpy_and_other_archives_are_named(tmp_path: Path) -> None:
+    np.savez(tmp_path / "w.npz", **{"0.weight": np.ones(3)})
+    np.save(tmp_path / "w.npy", np.ones(3))
+    with zipfile.ZipFile(tmp_path / "w.zip", "w") as archive:
+        archive.writestr("a.txt", "x")
+    for name, said in (
+        (
+            "w.npz",
+            r"arrays of NumPy \(\.npz\), no state dict; torch\.save\(\{name: torch\.as_",
+        ),
+        ("w.npy", "one array of NumPy"),
+        ("w.zip", "a zip archive that torch.save did not write"),
+    ):
+        with pytest.raises(WeightsError, match=said) as error:
+            read_state(tmp_path / name)
+        assert "enforce" not in str(error.value)
+    with np.load(tmp_path / "w.npz") as there:
+        torch.save({name: torch.as_tensor(value) for name, value in there.items()}, tmp_path / "w.pt")
+    assert read_state(tmp_path / "w.pt").tensors["0.weight"].tolist() == [1.0, 1.0, 1.0]
 
 
 def test_a_whole_model_object_is_refused_with_what_to_do(tmp_path: Path) -> None:

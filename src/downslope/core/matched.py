@@ -14,14 +14,10 @@ from torch import Tensor, nn
 from downslope.core import names
 from downslope.core.errors import WeightsError
 from downslope.core.state_files import State, read_state
+from downslope.core.weight_names import Shape, fitted, renamed
 from downslope.core.weights import copied
 
 __all__ = ["Matched", "load_weights", "matched"]
-
-WRAPPERS = ("module.", "_orig_mod.", "_forward_module.", "model/")
-"""What DataParallel, `torch.compile`, Fabric and our own resume state put before or inside names."""
-
-Shape = tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -36,6 +32,7 @@ class Matched:
         missing: Names in the model that the weights lack; they keep their initial values.
         unexpected: Names in the weights that the model has not; they are left out.
         reshaped: Name in the model to its shape there and here; they keep their initial values.
+        retyped: Names in the model that are numbers of another kind there; they keep their initial values.
         parameters: Numbers of the model's parameters: those that were filled, and all.
         told: What was decided on the way: prefixes, parts, types, one line each.
     """
@@ -49,6 +46,7 @@ class Matched:
     reshaped: Mapping[str, tuple[Shape, Shape]]
     parameters: tuple[int, int]
     told: tuple[str, ...] = ()
+    retyped: tuple[str, ...] = ()
 
     @property
     def share(self) -> float:
@@ -59,7 +57,7 @@ class Matched:
     @property
     def fresh(self) -> tuple[str, ...]:
         """Names in the model that keep their initial values."""
-        return (*self.reshaped, *self.missing)
+        return (*self.reshaped, *self.retyped, *self.missing)
 
     @property
     def line(self) -> str:
@@ -96,6 +94,7 @@ class Matched:
             "source": self.source, "place": self.place, "fingerprint": self.fingerprint,
             "taken": len(self.taken), "missing": list(self.missing), "unexpected": list(self.unexpected),
             "reshaped": {k: [list(a), list(b)] for k, (a, b) in self.reshaped.items()},
+            "retyped": list(self.retyped),
             "parameters": list(self.parameters), "share": self.share, "told": list(self.told),
             "line": self.line,
         }  # fmt: skip
@@ -108,7 +107,7 @@ def load_weights(
     rename: Mapping[str, str | None] | None = None,
     prefix: str | None = None,
     part: str | None = None,
-    strict: bool = False,
+    strict: bool | None = None,
 ) -> Matched:
     """Fill `model` with the weights of `source` that fit by name and shape; the rest stays as initialised.
 
@@ -125,18 +124,22 @@ def load_weights(
             itself if left out: wrappers of DataParallel, `torch.compile` and Lightning, or a model inside
             another one, either way round.
         part: Key of a training checkpoint, such as "model_ema"; found by itself if left out.
-        strict: Whether everything has to fit, both ways.
+        strict: True: everything has to fit, both ways; False: whatever fits is taken, be it one layer. None:
+            half of the tensors, here or there, or half of the model's parameters have to fit, unless `rename`
+            or `prefix` says what is what.
 
     Returns:
         What was taken and what not; print it.
 
     Raises:
-        WeightsError: not readable, refused, nothing fits (the nearest names are told), or not all of it
-            with `strict`.
+        WeightsError: not readable, refused, nothing fits (the nearest names are told), or less of it than
+            `strict` says.
     """
     found, values = _compared(model, source, rename or {}, prefix, part)
     if strict and (found.fresh or found.unexpected):
         raise WeightsError(f"strict: {found.line}")
+    if strict is None and not rename and prefix is None:
+        _refuse_little(found)
     before = copied(model.state_dict())
     try:
         model.load_state_dict(before | values)
@@ -144,6 +147,24 @@ def load_weights(
         model.load_state_dict(before)
         raise WeightsError(f"weights {found.source}: the model refuses them: {error}") from error
     return found
+
+
+def _refuse_little(found: Matched) -> None:
+    """Refuse the weights of another model that happens to share a layer.
+
+    Raises:
+        WeightsError: with the counts.
+    """
+    taken = len(found.taken)
+    here = taken + len(found.fresh)
+    there = here - len(found.missing) + len(found.unexpected)
+    if 2 * taken >= min(here, there) or found.share >= 0.5:
+        return
+    raise WeightsError(
+        f"weights {found.source}: only {taken} of its {there} tensors ({_few(found.taken)}) fit the model's "
+        f"{here}, {_percent(found.share)} of the parameters: those of another model? strict=False takes what "
+        "fits on purpose, rename={there: here} says what is what"
+    )
 
 
 def matched(
@@ -167,13 +188,13 @@ def _compared(
 ) -> tuple[Matched, dict[str, Tensor]]:
     state = read_state(source, part)
     here = _fillable(model.state_dict())
-    there, told = _renamed(state, rename, prefix)
+    there, told = renamed(state, rename, prefix)
     if any(_units(key) for key in there):
         there, told = _fillable(there), (*told, "the units of the other target (_after) left out")
-    there, how = (there, "") if prefix is not None else _fitted(there, here)
+    there, how = (there, "") if prefix is not None else fitted(there, here)
     told += (how,) if how else ()
     values = {k: v for k, v in there.items() if k in here and v.shape == here[k].shape}
-    other = [k for k, v in values.items() if _kind(v) != _kind(here[k])]
+    other = tuple(k for k, v in values.items() if not _castable(v, here[k]))
     told += (f"of another type, as initialised: {_few(other)}",) if other else ()
     values = {k: v for k, v in values.items() if k not in other}
     matrices = any(v.dim() > 1 for v in here.values())
@@ -188,96 +209,15 @@ def _compared(
         missing=tuple(k for k in here if k not in there and k not in values and not _scale(k)),
         unexpected=tuple(k for k in there if k not in here),
         reshaped={
-            k: (tuple(there[k].shape), tuple(here[k].shape)) for k in here if k in there and k not in values
+            k: (tuple(there[k].shape), tuple(here[k].shape))
+            for k in here
+            if k in there and k not in values and k not in other
         },
+        retyped=other,
         parameters=_counted(model, here, values),
         told=(*state.told, *told, *_scales(values, here), *_types(values, here)),
     )
     return found, values
-
-
-def _renamed(
-    state: State, rename: Mapping[str, str | None], prefix: str | None
-) -> tuple[dict[str, Tensor], tuple[str, ...]]:
-    """The names as the caller wants them, before anything is guessed."""
-    tensors, told = state.tensors, ()
-    if prefix is not None:
-        kept = {k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)}
-        if not kept:
-            near = names.did_you_mean(prefix, {k.rpartition(".")[0] + "." for k in tensors})
-            raise WeightsError(f"weights {state.label}: no name begins with {prefix!r}{near}")
-        left = len(tensors) - len(kept)
-        told = (f"prefix {prefix!r} taken off" + (f", {left} others left out" if left else ""),)
-        tensors = kept
-    for old, new in rename.items():
-        hit = {k for k in tensors if k == old or k.startswith(old.removesuffix(".") + ".")}
-        if not hit:
-            near = names.did_you_mean(old, {part for k in tensors for part in (k, k.rpartition(".")[0])})
-            raise WeightsError(f"weights {state.label}: nothing there is called {old!r}{near}")
-        stem = old.removesuffix(".")
-        tensors = {
-            (str(new).removesuffix(".") + k[len(stem) :] if k in hit else k): v
-            for k, v in tensors.items()
-            if k not in hit or new is not None
-        }
-        told = (*told, f"{old} -> {new}" if new is not None else f"{old} left out")
-    return tensors, told
-
-
-def _fitted(there: dict[str, Tensor], here: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], str]:
-    """The names there as they fit most of the model: as they are, without wrappers, or below a prefix."""
-    best, said, score = there, "", _fit(there, here)
-    if score[1] == len(here):
-        return best, said
-    bare = {_unwrapped(key): value for key, value in there.items()}
-    if len(bare) == len(there) and (own := _fit(bare, here)) > score:
-        best, said, score = bare, _wrappers(there), own
-    for (off, on), _ in _prefixes(bare, here).most_common(4):
-        moved = {on + k[len(off) :]: v for k, v in bare.items() if k.startswith(off)}
-        moved |= {k: v for k, v in bare.items() if not k.startswith(off) and k not in moved}
-        if (own := _fit(moved, here)) > score:
-            steps = [_wrappers(there)] * (bare.keys() != there.keys())
-            steps += [f"prefix {off!r} taken off"] * bool(off) + [f"prefix {on!r} put before"] * bool(on)
-            best, said, score = moved, ", ".join(steps), own
-    return best, said
-
-
-def _unwrapped(name: str) -> str:
-    for each in WRAPPERS:
-        name = name.removeprefix(each).replace(f".{each}", ".")
-    return name
-
-
-def _wrappers(there: Mapping[str, Tensor]) -> str:
-    gone = [each for each in WRAPPERS if any(each in key for key in there)]
-    return f"{' and '.join(map(repr, gone))} taken out of the names"
-
-
-def _fit(there: Mapping[str, Tensor], here: Mapping[str, Tensor]) -> tuple[int, int]:
-    """Numbers that fit by name and shape; then names that fit, so that another head is seen as such."""
-    both = [key for key in there if key in here]
-    return sum(here[k].numel() for k in both if there[k].shape == here[k].shape), len(both)
-
-
-def _prefixes(there: Mapping[str, Tensor], here: Mapping[str, Tensor]) -> Counter[tuple[str, str]]:
-    """How many names agree in shape once a prefix there is taken off and one here is put before."""
-    ends: dict[tuple[str, Shape], list[str]] = {}
-    for key, value in here.items():
-        for stem, rest in _cuts(key):
-            ends.setdefault((rest, tuple(value.shape)), []).append(stem)
-    votes: Counter[tuple[str, str]] = Counter()
-    for key, value in there.items():
-        for off, rest in _cuts(key):
-            for on in ends.get((rest, tuple(value.shape)), ()):
-                if off != on:
-                    votes[off, on] += 1
-    return votes
-
-
-def _cuts(name: str) -> list[tuple[str, str]]:
-    """Every prefix with what follows it, of at least a module and the name of its tensor."""
-    parts = name.split(".")
-    return [(".".join(parts[:i]) + "." * bool(i), ".".join(parts[i:])) for i in range(max(len(parts) - 1, 1))]
 
 
 def _ties(values: Mapping[str, Tensor], here: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -298,9 +238,17 @@ def _counted(model: nn.Module, here: Mapping[str, Tensor], taken: Mapping[str, T
     return sum(size for place, size in sizes.items() if place in filled), sum(sizes.values())
 
 
-def _kind(value: Tensor) -> tuple[bool, bool]:
-    """What is never cast into one another: whole numbers (quantised weights), real and complex ones."""
-    return value.is_floating_point(), value.is_complex()
+def _castable(there: Tensor, here: Tensor) -> bool:
+    """Whether numbers there may be cast to the type here: whole ones (quantised weights) never to real ones.
+
+    Counters that were cast with the rest (``model.half()`` leaves them, a loop over the state dict does not)
+    are whole numbers still.
+    """
+    kinds = [(each.is_floating_point(), each.is_complex()) for each in (there, here)]
+    if kinds[0] == kinds[1]:
+        return True
+    counter = kinds == [(True, False), (False, False)] and here.dtype != torch.bool
+    return counter and bool(torch.isfinite(there).all()) and bool((there == there.round()).all())
 
 
 def _units(name: str) -> bool:
@@ -332,7 +280,10 @@ def _types(values: Mapping[str, Tensor], here: Mapping[str, Tensor]) -> tuple[st
         for k, v in values.items()
         if v.dtype != here[k].dtype and v.is_floating_point()
     )
-    told += [f"{count} tensors cast from {old} to {new}" for (old, new), count in casts.items()]
+    for old in dict.fromkeys(kinds[0] for kinds in casts):
+        (new, count), *more = [(kinds[1], count) for kinds, count in casts.items() if kinds[0] == old]
+        others = "".join(f", {number} to {kind}" for kind, number in more)
+        told.append(f"{count} tensor{'s' if count > 1 else ''} cast from {old} to {new}{others}")
     broken = [k for k, v in values.items() if v.is_floating_point() and not bool(torch.isfinite(v).all())]
     told += [f"not finite there: {_few(broken)}"] if broken else []
     return tuple(told)

@@ -29,7 +29,7 @@ class Weights:
         rename: Names there to names here; None leaves them out.
         prefix: What to take off the names there; found by itself if left out.
         part: Key of a training checkpoint; found by itself if left out.
-        strict: Whether everything has to fit.
+        strict: Whether everything has to fit, or False for whatever does; None refuses a small part.
         known: What a Run's folder says of them, for when they cannot be read again.
     """
 
@@ -37,7 +37,7 @@ class Weights:
     rename: Mapping[str, str | None] | None = None
     prefix: str | None = None
     part: str | None = None
-    strict: bool = False
+    strict: bool | None = None
     known: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
@@ -68,7 +68,7 @@ class Weights:
             return dict(self.known)
         said = {key: getattr(self, key) for key in ("rename", "prefix", "part", "strict")}
         found: dict[str, Any] = {"path": state.place, "source": state.label, "fingerprint": state.fingerprint}
-        return found | {key: value for key, value in said.items() if value}
+        return found | {key: value for key, value in said.items() if value or value is False}
 
     def _there(self) -> Any:
         if self.path is None:

@@ -39,6 +39,7 @@ _HEADS = {
     b"\x89HDF": "an HDF5 file (Keras?)", b"version https://git-lfs": "a Git LFS pointer; run git lfs pull",
     b"<!DOCTYPE": "a web page, not the file meant", b"<html": "a web page, not the file meant",
     b"GGUF": "a GGUF file of quantised weights", b"\x1f\x8b": "gzipped; unpack it first",
+    b"\x93NUMPY": "one array of NumPy",
 }  # fmt: skip
 _HOW = "save the weights alone: torch.save(model.state_dict(), path), or safetensors"
 _SCALAR: Any = np.float64(0).__reduce__()[0]  # numpy's own rebuilder, wherever this version keeps it
@@ -200,7 +201,9 @@ def _refusal(file: Path, error: Exception) -> str:
             f"where you trust it and {_HOW}"
         )
     if not _is_pickle(file):
-        return "neither safetensors nor a file of torch.save"
+        return f"neither safetensors nor a file of torch.save; {_HOW}"
+    if (archive := _archive(file)) is not None:
+        return archive
     wanted = _globals(file)
     if wanted:
         which = ", ".join(sorted(wanted)[:3])
@@ -210,14 +213,44 @@ def _refusal(file: Path, error: Exception) -> str:
             else "code"
         )
         return f"refused, it holds {kind} ({which}) that reading would run; nothing was executed; {_HOW}"
-    if "Unsupported operand" in text or "Weights only load failed" in text:
+    if "Unsupported operand" in text or "Weights only load failed" in text or not _is_torchs(file):
         return f"refused, it is a pickle that torch.save did not write; nothing was executed; {_HOW}"
     return f"broken or cut short ({_reason(error)})"
 
 
 def _is_pickle(file: Path) -> bool:
     with file.open("rb") as opened:
-        return opened.read(4).startswith((b"\x80", b"PK\x03\x04"))
+        head = opened.read(2**20)
+    if head.startswith((b"\x80", b"PK\x03\x04")):
+        return True
+    try:  # the oldest protocol is text without a mark; as a list of codes it runs nothing
+        codes = sum(1 for _ in pickletools.genops(head))
+    except Exception:  # noqa: BLE001 (what is no pickle has no list of codes)
+        return len(head) == 2**20 and bool(_imports(head))
+    return codes > 1
+
+
+def _is_torchs(file: Path) -> bool:
+    """Whether `torch.save` wrote a file: an archive, or before 1.6 pickles after its magic number."""
+    with file.open("rb") as opened:
+        head = opened.read(24)
+    return head.startswith(b"PK") or b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19" in head
+
+
+def _archive(file: Path) -> str | None:
+    """What a zip archive is that `torch.save` did not write; None for one that it did, or for no archive."""
+    if not zipfile.is_zipfile(file):
+        return None
+    with zipfile.ZipFile(file) as archive:
+        inside = archive.namelist()
+    if any(each.endswith("data.pkl") for each in inside):
+        return None
+    if inside and all(each.endswith(".npy") for each in inside):
+        return (
+            "arrays of NumPy (.npz), no state dict; torch.save({name: torch.as_tensor(value) for name, value "
+            "in numpy.load(path).items()}, 'weights.pt') makes one"
+        )
+    return f"a zip archive that torch.save did not write; {_HOW}"
 
 
 def _globals(file: Path) -> set[str]:
