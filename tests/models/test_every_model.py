@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, stack_module_state, vmap
 
 import downslope as ds
-from downslope.core import names
+from downslope.core import batches, names
 from downslope.core.errors import ModelError
+from downslope.core.loss import Composed
 
 DIGITS = ds.data.digits(images=True, scale=16)
 IMAGES = nn.functional.interpolate(DIGITS.train[0][:200], size=(12, 12))
@@ -26,6 +27,10 @@ TASKS: dict[str, dict[str, Any]] = {
     "next": {"train": SEQUENCES, "objective": "cross_entropy"},
     "inputs": {"train": IMAGES, "objective": "logistic"},
     "bound": {"train": IMAGES, "objective": "elbo"},
+    "tasks": {
+        "train": (IMAGES, {"digit": DIGITS.train[1][:200], "odd": (DIGITS.train[1][:200] % 2).float()}),
+        "objective": "composite({'digit': 'cross_entropy', 'odd': 'logistic'})",
+    },
 }
 SMALL: dict[str, tuple[str, dict[str, Any]]] = {
     "linear": ("images", {}),
@@ -45,6 +50,7 @@ SMALL: dict[str, tuple[str, dict[str, Any]]] = {
     "gpt": ("next", {"width": 16, "depth": 2}),
     "autoencoder": ("inputs", {"width": 16}),
     "vae": ("bound", {"width": 16}),
+    "multi_task": ("tasks", {"width": 16}),
 }
 RATE = {"linear": 0.01, "logistic": 0.01, "softmax": 0.01, "lenet": 0.01, "gpt": 0.01}
 
@@ -55,6 +61,9 @@ def problem_of(name: str, **arguments: Any) -> ds.Problem:
 
 
 def first(output: Any) -> Tensor:
+    """The output as one tensor: of several tasks side by side, of a VAE the reconstruction."""
+    if isinstance(output, dict):
+        return torch.cat([each.flatten(1) for each in output.values()], dim=1)
     return output if isinstance(output, Tensor) else output[0]
 
 
@@ -69,7 +78,8 @@ def test_sizes_come_from_the_data_and_a_gradient_reaches_every_parameter(name) -
     model = problem.build()
     x, y = problem.train_source.batch if name not in ("autoencoder", "vae") else (IMAGES, IMAGES)
     out = model(x[:32])
-    known = problem.objective(out, y[:32])
+    known = problem.objective(out, batches.map_tensors(lambda each: each[:32], y))
+    known = known.value if isinstance(known, Composed) else known
     (sum(known.values()) if isinstance(known, dict) else known).backward()
     for key, p in model.named_parameters():
         assert p.grad is not None, key
@@ -113,7 +123,7 @@ def test_a_fresh_model_has_a_fresh_size(name) -> None:
 
 STRAIGHT = [
     "linear", "logistic", "softmax", "mlp", "cnn", "lenet", "cnn_2c2d", "cnn_3c3d", "alexnet", "resnet",
-    "rnn", "gru", "autoencoder",
+    "rnn", "gru", "autoencoder", "multi_task",
 ]  # fmt: skip
 """Members train together as they stand."""
 RANDOM = ["vae"]
@@ -190,6 +200,61 @@ def test_a_model_of_images_says_that_tables_are_none(name) -> None:
 def test_gpt_says_that_numbers_are_no_tokens() -> None:
     with pytest.raises(ModelError, match="whole numbers"):
         ds.Problem(model="gpt", train=ds.data.wine().train, objective="cross_entropy").build()
+
+
+ROWS, PICTURES, STEPS = torch.randn(40, 5), torch.randn(40, 1, 8, 8), torch.randn(40, 6, 3)
+TOKENS = torch.arange(240).reshape(40, 6) % 7
+RECURRENT = ["rnn", "lstm", "gru", "transformer"]
+WRONG: dict[str, tuple[Tensor, dict[str, Any], str]] = {
+    "flat rows": (ROWS, {}, r"\(40, 5\) of float32: X\[:, :, None\] makes a step of every column"),
+    "images": (PICTURES, {}, r"\(40, 1, 8, 8\) of float32: X.flatten\(1, 2\) makes a step of every row"),
+    "whole numbers a step": (STEPS.long(), {}, r"\(40, 6, 3\) of int64: X.float\(\) makes numbers"),
+    "numbers for tokens": (ROWS, {"tokens": True}, r"whole numbers \(n, steps\).* float32: X.long\(\) makes"),
+    "steps for tokens": (STEPS, {"tokens": True}, r"\(40, 6, 3\) of float32: give token ids"),
+    "tokens for numbers": (TOKENS, {"tokens": False}, r"\(40, 6\) of int64: tokens=True takes whole numbers"),
+}
+CLASS = torch.arange(40) % 2
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+@pytest.mark.parametrize("name", RECURRENT)
+def test_a_model_of_sequences_says_what_it_takes(name: str, wrong: str) -> None:
+    x, arguments, said = WRONG[wrong]
+    problem = ds.Problem(model=name, arguments=arguments, train=(x, CLASS), objective="cross_entropy")
+    with pytest.raises(ModelError, match=rf"^{name} takes sequences of .*{said}") as told:
+        problem.build()
+    assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize("name", RECURRENT)
+def test_a_model_of_sequences_that_is_made_by_hand_says_it_too(name: str) -> None:
+    tokens, numbers = (names.resolve("model", name)(3, 2, tokens=each) for each in (True, False))
+    for model, x, said in (
+        (numbers, ROWS, r"\(n, steps, 3\), and the inputs are \(40, 5\)"),
+        (numbers, torch.randn(40, 6, 4), r"inputs=4 takes 4 numbers a step"),
+        (numbers, TOKENS, "tokens=True takes whole numbers"),
+        (tokens, STEPS, "give token ids"),
+        (tokens, PICTURES, "'cnn' for images"),
+        (tokens, ROWS, r"X.long\(\)"),
+    ):
+        problem = ds.Problem(model=model, train=(x, CLASS), objective="cross_entropy")
+        with pytest.raises(ModelError, match=said) as told:
+            ds.fit(problem, ds.Recipe(steps=1), folder=False, progress=False)
+        assert str(told.value).startswith(f"{name} takes sequences of"), told.value
+
+
+@pytest.mark.parametrize(("x", "said"), [(STEPS, "give token ids"), (ROWS, r"X.long\(\) makes token ids")])
+def test_gpt_made_by_hand_says_what_it_takes(x: Tensor, said: str) -> None:
+    model = names.resolve("model", "gpt")(7, 6, width=8, depth=1)
+    with pytest.raises(ModelError, match=rf"^gpt takes sequences of whole numbers \(n, steps\), .*{said}"):
+        model(x)
+
+
+def test_a_token_without_a_row_is_told_with_the_range_of_the_tokens() -> None:
+    model = names.resolve("model", "lstm")(5, 2, tokens=True)
+    problem = ds.Problem(model=model, train=(TOKENS, CLASS), objective="cross_entropy")
+    with pytest.raises(ModelError, match="whole numbers from 0 to 6: an embedding needs a row for each"):
+        ds.fit(problem, ds.Recipe(steps=1), folder=False, progress=False)
 
 
 def test_a_token_that_is_only_ever_a_target_counts() -> None:

@@ -31,7 +31,9 @@ def test_every_named_model_resolves_and_gives_fresh_parameters():
         factory = names.resolve("model", name)
         images = "channels" in inspect.signature(factory).parameters
         arguments = (1, 16, 3) if images else (8,) if name in ("autoencoder", "vae") else (8, 3)
-        first, second = factory(*arguments), factory(*arguments)
+        more = {"heads": {"a": 3}, "inputs": 8} if name == "multi_task" else {}
+        arguments = ("mlp",) if more else arguments
+        first, second = factory(*arguments, **more), factory(*arguments, **more)
         pairs = zip(first.parameters(), second.parameters(), strict=True)
         assert not any(torch.equal(p, q) for p, q in pairs if p.dim() > 1)  # a norm's start is no draw
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 import inspect
+import warnings
 from collections.abc import Mapping
 from typing import Any, NamedTuple, cast
 
@@ -144,7 +145,7 @@ class Objective:
                     "without one: give an objective, or pass the labels to the model"
                 )
         else:
-            value = self.function(output, target, **self._asked(args, model))
+            value = _called(self.function, output, target, self._asked(args, model))
         terms: Mapping[str, Tensor] = {}
         parts: Mapping[str, Tensor] = {}
         if isinstance(value, Composed):
@@ -189,6 +190,19 @@ def check_trainable(model: nn.Module, loss: Loss) -> None:
             "the objective has no gradient: something between the model and the loss cuts it off "
             f"(detach, argmax, .item(), numpy, no_grad) in {type(unwrap(model)).__name__} or the objective"
         )
+
+
+def _called(function: Any, output: Any, target: Any, asked: dict[str, Any]) -> Any:
+    """What the objective gives; of sizes that differ torch warns at every call, `fit` and a finding once."""
+    if isinstance(output, Tensor) and isinstance(target, Tensor):
+        fits = output.shape == target.shape or (
+            output.numel() != target.numel() and not target.is_floating_point()
+        )
+        if fits:
+            return function(output, target, **asked)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Using a target size")
+        return function(output, target, **asked)
 
 
 def _kind(value: Any) -> str:

@@ -102,6 +102,7 @@ TABLE: dict[Kind, dict[str, str]] = {
         "gpt": "downslope.models:gpt",
         "autoencoder": "downslope.models:autoencoder",
         "vae": "downslope.models:vae",
+        "multi_task": "downslope.models:multi_task",
     },
     "data": {
         "digits": "downslope.data:digits",
@@ -212,10 +213,14 @@ FORMS: dict[Kind, dict[str, str]] = {
         "l2": f"{_OBJECTIVES}.penalties:l2",
         "elastic": f"{_OBJECTIVES}.penalties:elastic",
     },
+    "metric": {"by_task": f"{_METRICS}:by_task"},
 }
 """What is made of named things: ``penalised(cross_entropy, l2=0.001)``."""
 
-MAKERS: dict[Kind, str] = {"objective": f"{_OBJECTIVES}.make:from_text"}
+MAKERS: dict[Kind, str] = {
+    "objective": f"{_OBJECTIVES}.make:from_text",
+    "metric": f"{_METRICS}.by_task:from_text",
+}
 """What reads a name with settings, such as ``huber(delta=2.0)``."""
 
 RECIPE_KEYS = {
@@ -272,6 +277,15 @@ def canonical(kind: Kind, name: str) -> str:
         known = set(TABLE[kind]) | set(ALIASES[kind])
         raise UnknownNameError(f"{kind} {name!r} is not known{did_you_mean(spelt, known)}")
     return spelt
+
+
+def catalogued(kind: Kind, thing: Any) -> bool:
+    """Whether `thing` is what a name of the table stands for; nothing is imported to tell."""
+    place, name = getattr(thing, "__module__", None) or "", getattr(thing, "__name__", None)
+    return any(
+        place.startswith(module) and name == attribute
+        for module, _, attribute in (each.partition(":") for each in TABLE[kind].values())
+    )
 
 
 def load(reference: str) -> Any:

@@ -49,7 +49,8 @@ class Problem:
         valid: The same for validation; None if there is none, and then a file's fifth is held out. Of two
             files both are used whole, and the second is read with the first's columns and classes.
         metric: What one really cares about: ``(output, target) -> float`` over all outputs joined, or a
-            name such as "accuracy". None: the objective stands for it.
+            name such as "accuracy"; of several tasks a dict from task to either, whose mean is then the
+            metric. None: the objective stands for it.
         goal: The level of the metric that is good enough; reaching it stops a run.
         metric_goal: "max" or "min"; left out, a named metric knows, and one's own is "max".
         maximize: Whether the objective is to be maximised.
@@ -120,10 +121,7 @@ class Problem:
             given = getattr(self, what)
             if isinstance(given, type):
                 raise InputError(f"{what}={given.__name__} is a class: make one, {given.__name__}()")
-        if isinstance(self.metric, str):
-            put(self, "metric", names.resolve("metric", self.metric))
-        elif self.metric is not None and not callable(self.metric):
-            raise InputError(f"metric={self.metric!r}: must be a name or (output, target) -> float")
+        self._read_metric()
         if self.goal is not None:
             put(self, "goal", goal_of(self.goal, self.metric))
         if self.metric_goal not in (None, "max", "min"):
@@ -155,6 +153,25 @@ class Problem:
             held = _read_file(held, self.target, 0.0).train
         put(self, "train", as_source(self.train, "train"))
         put(self, "valid", None if held is None else as_source(held, "valid"))
+
+    def _read_metric(self) -> None:
+        """The metric as a function, of several tasks with those of the objective.
+
+        Raises:
+            InputError: none, or of a task that the objective has not.
+        """
+        metric: Any = self.metric
+        if isinstance(metric, str):
+            metric = names.resolve("metric", metric)
+        elif isinstance(metric, Mapping):
+            metric = names.load("downslope.objectives.metrics:by_task")(metric)
+        elif metric is not None and not callable(metric):
+            raise InputError(
+                f"metric={metric!r}: must be a name or (output, target) -> float, or of several tasks a dict "
+                "of these by task"
+            )
+        among: Any = getattr(metric, "among", None)
+        object.__setattr__(self, "metric", metric if among is None else among(self.objective))
 
     def _check_kinds(self) -> None:
         """Refuse what would only fail in the first step, or never.
@@ -270,6 +287,8 @@ class Problem:
         if isinstance(factory, str):
             factory = names.resolve("model", factory)
             arguments = names.load("downslope.models.sizes:from_data")(self, factory) | arguments
+        elif names.catalogued("model", getattr(factory, "func", factory)):
+            arguments = names.load("downslope.models.sizes:lacking")(self, factory) | arguments
         try:
             model = factory(**arguments)
         except DownslopeError:
@@ -364,6 +383,7 @@ class Problem:
             "valid": None if self.valid_source is None else self.valid_source.size,
             "edits": [edit.to_dict() for edit in self.edits],
             **({} if self.reading is None else {"data": self.reading}),
+            **({"metrics": self.metric.columns} if hasattr(self.metric, "columns") else {}),
             **({} if self.weights is None else {"weights": cast("Weights", self.weights).describe()}),
         }
 

@@ -210,10 +210,12 @@ def _as_described(problem: Problem, described: Mapping[str, Any]) -> Problem:
     """
     problem = problem.edit(weights=as_described(problem.weights, described.get("weights")))
     own, changes = problem.describe(), dict[str, Any]()
-    for key in ("objective", "metric"):
+    kinds: tuple[names.Kind, ...] = ("objective", "metric")
+    for key in kinds:
         found = described.get(key, own[key])
-        if found != own[key] and not (is_code(found) and is_code(own[key])):  # of code only a repr is kept
-            if is_code(found):
+        code = is_code(found, key)
+        if found != own[key] and not (code and is_code(own[key], key)):  # of code only a repr is kept
+            if code:
                 raise ModelError(
                     f"the {key} of this run was code ({found}), which no file holds: give problem="
                 )

@@ -100,9 +100,8 @@ def _loaded(
     valid: float | Path,
 ) -> Loaded:
     arrays = read(path)
-    found = _find(arrays, TRAIN, target)
-    held_out = _find(arrays, VALID, None) if found and not isinstance(valid, Path) else None
-    found = found or _wanted(arrays, (WHOLE,), target, path)
+    found = _find(arrays, TRAIN, target) or _wanted(arrays, (WHOLE,), target, path)
+    held_out = None if isinstance(valid, Path) else _find(arrays, VALID, None)
     told: list[str] = []
     train = _checked(arrays, *found, path, told)
     valids = [_checked(arrays, *held_out, path, told)] if held_out else []
@@ -118,6 +117,7 @@ def _loaded(
         rows = (np.arange(len(pair[1])) for pair in (train, second))
         cut = Parts((train[0], decided.values), second, *rows)
     elif held_out:
+        _refuse_unlike(f"{path.name}: {held_out[0]!r}", valids[0][0], repr(found[0]), train[0])
         first, rest = decided.values.split([len(train[1]), len(valids[0][1])])
         told.append(f"validation data are {held_out[0]!r} and {held_out[1]!r}")
         rows = (np.arange(len(pair[1])) for pair in (train, *valids))
@@ -161,6 +161,19 @@ def inputs_of(path: Path, name: str) -> Tensor:
     return _as_inputs(arrays[found])
 
 
+def _refuse_unlike(what: str, inputs: Tensor, first: str, train: Tensor) -> None:
+    """Refuse validation examples of another shape than those of training.
+
+    Raises:
+        DataError: naming both.
+    """
+    if inputs.shape[1:] != train.shape[1:]:
+        raise DataError(
+            f"{what}: its examples have shape {tuple(inputs.shape[1:])}, those of {first} "
+            f"{tuple(train.shape[1:])}; both need the same columns in the same order"
+        )
+
+
 def _second(pair: Pair, like: targets.Decided, first: Path, train: Tensor, what: str) -> Pair:
     """The pair of the validation file, its target coded as the training file's.
 
@@ -168,11 +181,7 @@ def _second(pair: Pair, like: targets.Decided, first: Path, train: Tensor, what:
         DataError: examples of another shape, or a class that the training file does not hold.
     """
     inputs, labels = pair
-    if inputs.shape[1:] != train.shape[1:]:
-        raise DataError(
-            f"{what}: its examples have shape {tuple(inputs.shape[1:])}, those of {first.name} "
-            f"{tuple(train.shape[1:])}; both files need the same columns in the same order"
-        )
+    _refuse_unlike(what, inputs, first.name, train)
 
     def unseen(row: int) -> str:
         return (

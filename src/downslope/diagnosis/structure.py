@@ -7,16 +7,13 @@ Where nothing can be learnt because of it, what the scale costs cannot be told b
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
 from downslope.core.run import Run
 from downslope.diagnosis.progress import bottom, progress
 from downslope.diagnosis.proof import trial_of
-
-DIFFERENT = 1e-3
-"""Relative difference of the loss on aligned shapes from which another thing was computed."""
+from downslope.training.facts.aligned import difference
 
 UNUSED = 0.75
 """Share of the backward passes whose gradient no step used, from which steps are missing. Convention; a pass
@@ -33,26 +30,13 @@ _BARRED: Mapping[str, str] = {
 }
 
 
-def broadcast(objective: Mapping[str, Any]) -> float | None:
-    """Relative difference that aligned shapes make to the loss; None where the shapes fit.
-
-    Args:
-        objective: The fact ``objective``.
-    """
-    value, aligned = objective.get("value"), objective.get("aligned")
-    if value is None or aligned is None or not math.isfinite(value) or not math.isfinite(aligned):
-        return None
-    difference = abs(value - aligned) / max(abs(aligned), 1e-12)
-    return difference if difference > DIFFERENT else None
-
-
 def structural(run: Run) -> set[str]:
     """Ids of the symptoms that `run` shows by its code alone: they stand before any scale of the data."""
     objective: Mapping[str, Any] = run.facts.get("objective") or {}
     flow: Mapping[str, Any] = run.facts.get("flow") or {}
     unused: Mapping[str, Any] = run.facts.get("unused") or {}
     found = {"stale-gradients"} | ({"too-few-steps"} if unused.get("share", 0.0) >= UNUSED else set[str]())
-    if broadcast(objective) is not None or objective.get("crossed"):
+    if difference(objective) is not None or objective.get("crossed"):
         found.add("objective-mismatch")
     if not objective.get("gradient", 1.0):
         found.add("non-differentiable")

@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from downslope.core.errors import ModelError
 from downslope.models.parts import activation_of, dropout_of, sizes
+from downslope.models.sequences import check_steps
 
 
 class Attention(nn.Module):
@@ -91,7 +92,7 @@ class Transformer(nn.Module):
     ) -> None:
         super().__init__()
         self.embedding = nn.Embedding(inputs, width) if tokens else nn.Linear(inputs, width)
-        self.tokens = tokens
+        self.inputs, self.tokens = inputs, tokens
         self.blocks = nn.Sequential(
             *(Block(width, heads, dropout, activation=activation) for _ in range(depth))
         )
@@ -99,7 +100,12 @@ class Transformer(nn.Module):
         self.head = nn.Linear(width, outputs)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(n, steps, inputs), or (n, steps) of tokens, to (n, outputs)."""
+        """(n, steps, inputs), or (n, steps) of tokens, to (n, outputs).
+
+        Raises:
+            ModelError: inputs of another form.
+        """
+        check_steps(x, "transformer", inputs=self.inputs, tokens=self.tokens)
         embedded: Tensor = self.embedding(x.long() if self.tokens else x)
         embedded = embedded + positions(embedded.shape[1], embedded.shape[2]).to(embedded)
         out: Tensor = self.head(self.norm(self.blocks(embedded).mean(1)))

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from downslope.core.errors import ModelError
 from downslope.models.attention import Block
 from downslope.models.parts import dropout_of, sizes
+from downslope.models.sequences import check_steps
 
 STD = 0.02
 """Of the first weights, that of GPT-2's published code; maps back into the stream have
@@ -65,8 +66,9 @@ class GPT(nn.Module):
         """(n, steps) of tokens to (n, steps, vocabulary); step t is told from steps 0 to t.
 
         Raises:
-            ModelError: more steps than there are places.
+            ModelError: more steps than there are places, or inputs that are no tokens.
         """
+        check_steps(x, "gpt", tokens=True)
         steps = x.shape[1]
         if steps > self.steps:
             raise ModelError(f"{steps} steps: this gpt has places for {self.steps}; cut the sequences")

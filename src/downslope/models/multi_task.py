@@ -35,14 +35,17 @@ class MultiTask(nn.Module):
 
 
 def multi_task(
-    trunk: str | nn.Module | Callable[..., nn.Module],
-    heads: Mapping[str, int | nn.Module],
+    trunk: str | nn.Module | Callable[..., nn.Module] = "mlp",
+    heads: Mapping[str, int | nn.Module] | None = None,
     *,
     shared: int = 64,
     activation: str = "relu",
     **arguments: Any,
 ) -> nn.Module:
     """A trunk that all tasks share, and a head for each; train it with `downslope.objectives.composite`.
+
+    In a problem, ``model="multi_task"``, sizes of the trunk are read from the data, and heads that are left
+    out from the tasks of a composite objective and their targets.
 
     Args:
         trunk: What the tasks share: a module; or a name of the catalogue ("mlp", "cnn") or a factory, which
@@ -60,7 +63,7 @@ def multi_task(
         ModelError: no head, a size below 1, a name that is not known, or a factory that fails.
     """
     if not heads:
-        raise ModelError("heads is empty: give each task its head, such as {'digit': 10, 'odd': 1}")
+        raise ModelError("heads is empty: give each task its head, such as heads={'digit': 10, 'odd': 1}")
     for task, head in heads.items():
         if "." in task or not task:
             raise ModelError(f"heads: {task!r} is no name of a task: it must be a word without a dot")
@@ -79,6 +82,9 @@ def multi_task(
     try:
         body = factory(outputs=shared, **arguments)
     except TypeError as error:
-        raise ModelError(f"multi_task: the trunk {trunk!r} could not be made: {error}") from None
+        raise ModelError(
+            f"multi_task: the trunk {trunk!r} could not be made: {error}; give it beside the heads, such as "
+            "inputs=64, or take ds.Problem(model='multi_task', ...), which reads it from the data"
+        ) from None
     made = {t: h if isinstance(h, nn.Module) else nn.Linear(shared, h) for t, h in heads.items()}
     return MultiTask(nn.Sequential(body, activation_of(activation)), made)

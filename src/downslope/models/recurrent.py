@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from downslope.core.errors import ModelError
 from downslope.models.parts import sizes
+from downslope.models.sequences import check_steps
 
 _CELLS: dict[str, Callable[..., nn.Module]] = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
 
@@ -34,6 +35,7 @@ class Recurrent(nn.Module):
         **options: str,
     ) -> None:
         super().__init__()
+        self.name, self.inputs = cell, inputs
         self.embedding = nn.Embedding(inputs, width) if tokens else None
         read = width if tokens else inputs
         self.cell = _CELLS[cell](read, width, num_layers=depth, batch_first=True, **options)
@@ -41,7 +43,12 @@ class Recurrent(nn.Module):
         self.head = nn.Linear(width, outputs)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(n, steps, inputs), or (n, steps) of tokens, to (n, outputs)."""
+        """(n, steps, inputs), or (n, steps) of tokens, to (n, outputs).
+
+        Raises:
+            ModelError: inputs of another form.
+        """
+        check_steps(x, self.name, inputs=self.inputs, tokens=self.embedding is not None)
         if self.embedding is not None:
             x = self.embedding(x.long())
         states: Tensor = self.cell(x)[0]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal, cast
 
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from downslope.core import names
 from downslope.core.errors import ObjectiveError
 from downslope.core.loss import Composed
+from downslope.core.part import part
 from downslope.core.spelling import spell
 from downslope.objectives import pcgrad
 from downslope.objectives.configured import short
@@ -88,8 +89,8 @@ class Composite(nn.Module):
             ObjectiveError: output or target has no such task, or a task gives no scalar.
         """
         terms: dict[str, Tensor] = {}
-        for place, (key, own) in enumerate(self.tasks.items()):
-            value = own(self._of(output, key, place, "output"), self._of(target, key, place, "target"))
+        for key, own, its, wanted in self.pairs(output, target):
+            value = own(its, wanted)
             if not isinstance(value, Tensor) or value.numel() != 1:
                 raise ObjectiveError(f"composite: task {key!r} gave no scalar; each task needs a mean")
             terms[key] = value.reshape(())
@@ -101,11 +102,21 @@ class Composite(nn.Module):
 
     def examples(self, each: Callable[..., Callable[[Any, Any], Tensor]], output: Any, target: Any) -> Tensor:
         """The loss of every example, shape (n,), by what `each` makes of the objective of a task."""
-        rows: list[Tensor] = []
-        for place, (key, own) in enumerate(self.tasks.items()):
-            its, wanted = self._of(output, key, place, "output"), self._of(target, key, place, "target")
-            rows.append(self._weighted(key, place, each(own)(its, wanted)))
+        rows = [
+            self._weighted(key, place, each(own)(its, wanted))
+            for place, (key, own, its, wanted) in enumerate(self.pairs(output, target))
+        ]
         return torch.stack(rows).sum(0)
+
+    def pairs(self, output: Any, target: Any) -> Iterator[tuple[str, Callable[..., Any], Any, Any]]:
+        """Name, objective, output and target of each task.
+
+        Raises:
+            ObjectiveError: output or target has no such task.
+        """
+        tasks = tuple(self.tasks)
+        for key, own in self.tasks.items():
+            yield key, own, part(output, key, tasks, "output"), part(target, key, tasks, "target")
 
     def _weighted(self, key: str, place: int, value: Tensor) -> Tensor:
         if not self.learnt:
@@ -115,29 +126,6 @@ class Composite(nn.Module):
         if known == "a Laplace distribution":
             return (-s / 2).exp() * value + s / 2
         return (0.5 if known == "a Gaussian" else 1.0) * (-s).exp() * value + s / 2
-
-    def _of(self, tree: Any, key: str, place: int, what: str) -> Any:
-        """The part of an output or target that is the task's."""
-        if isinstance(tree, Tensor):
-            return tree
-        if isinstance(tree, Mapping):
-            if key in tree:
-                return cast("Mapping[str, Any]", tree)[key]
-            known = ", ".join(map(str, cast("Mapping[str, Any]", tree)))
-            raise ObjectiveError(f"composite: the {what} has no {key!r}; it has: {known}")
-        if type(tree) not in (tuple, list) and hasattr(tree, key):
-            return getattr(tree, key)
-        if isinstance(tree, (tuple, list)):
-            items = cast("Sequence[Any]", tree)
-            if len(items) == len(self.tasks):
-                return items[place]
-            raise ObjectiveError(
-                f"composite: the {what} has {len(items)} parts for {len(self.tasks)} tasks "
-                f"({', '.join(self.tasks)}); give one for each, or a dict by name"
-            )
-        raise ObjectiveError(
-            f"composite: the {what} is {type(tree).__name__}; it must be a tensor, or a dict or tuple of them"
-        )
 
     def edited(self, settings: Mapping[str, Any], change: Change) -> Composite:
         """The same with other settings: "weights", "surgery", ``weights.<task>``, ``<task>.<setting>``.

@@ -7,7 +7,7 @@ it. Nothing here looks at the values of a target, because that would stop a GPU 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Literal, TypeVar, cast
 
 import torch
@@ -24,6 +24,8 @@ Target = Literal["class", "binary", "real", "probability"]
 
 Reduction = Literal["mean", "none"]
 """One number, the mean over examples; or the loss of each example, shape (n,), whose mean that number is."""
+
+Kind = Literal["objective", "metric"]
 
 Objective = Callable[..., Tensor]
 F = TypeVar("F", bound=Callable[..., Tensor])
@@ -71,24 +73,42 @@ def shape_of(tensor: Tensor) -> str:
     return str(tuple(tensor.shape))
 
 
-def tensors(output: object, target: object, name: str) -> tuple[Tensor, Tensor]:
+def tensors(output: object, target: object, name: str, kind: Kind = "objective") -> tuple[Tensor, Tensor]:
     """`output` and `target`, known to be tensors with at least one example.
+
+    Args:
+        output: Of the model.
+        target: What it is compared with.
+        name: What asks, for messages.
+        kind: Whether an objective or a metric asks.
 
     Raises:
         ObjectiveError: one of them is no tensor, or there is no example.
     """
     for what, given in (("output", output), ("target", target)):
         if not isinstance(given, Tensor):
-            raise ObjectiveError(
-                f"{name}: the {what} is {type(given).__name__}, and must be a tensor; give an objective of "
-                "your own, (output, target) -> scalar, that picks the tensor it needs"
-            )
+            way = _way(given, name, kind)
+            raise ObjectiveError(f"{name}: the {what} is {type(given).__name__}, and must be a tensor; {way}")
         if given.numel() == 0:
             raise ObjectiveError(f"{name}: the {what} has shape {shape_of(given)}: no example to average")
     return cast(Tensor, output), cast(Tensor, target)
 
 
-def align(output: object, target: object, name: str) -> tuple[Tensor, Tensor]:
+def _way(given: object, name: str, kind: Kind) -> str:
+    """What to do about an output or target of several parts."""
+    own = (
+        "give an objective of your own, (output, target) -> scalar"
+        if kind == "objective"
+        else "give a metric of your own, (output, target) -> float"
+    )
+    if not isinstance(given, Mapping) or not given:
+        return f"{own}, that picks the tensor it needs"
+    parts = ", ".join(f"{task!r}: {name!r}" for task in cast("Mapping[str, object]", given))
+    each = f"composite({{{parts}}})" if kind == "objective" else f"metric={{{parts}}}"
+    return f"name one for each of its parts, such as {each}, or {own}"
+
+
+def align(output: object, target: object, name: str, kind: Kind = "objective") -> tuple[Tensor, Tensor]:
     """`output` and `target` in one shape: equal already, or equal but for one trailing axis of length 1.
 
     ``(n, 1)`` and ``(n,)`` become ``(n,)``. Torch would broadcast them to ``(n, n)`` and train on the mean.
@@ -96,7 +116,7 @@ def align(output: object, target: object, name: str) -> tuple[Tensor, Tensor]:
     Raises:
         ObjectiveError: any other pair of shapes, or something that is no tensor.
     """
-    output, target = tensors(output, target, name)
+    output, target = tensors(output, target, name, kind)
     if output.shape == target.shape:
         return output, target
     if output.shape == (*target.shape, 1):

@@ -70,12 +70,20 @@ def metric_figure(run: Run, key: str) -> Figure | None:
     if name == "loss" or not len(series.steps):
         return None
     traces: list[Trace] = [_line(series, f"valid {name}", "@valid", markers=len(series.steps) < 60)]
+    for place, (column, title) in enumerate(facts.by_task(run).items()):
+        own = run.history.series(f"valid_{column}")
+        if len(own.steps):
+            traces.append(_line(own, f"valid {title}", f"@s{2 + place % 5}"))
     layout = _layout(name, traces, log=False)
     goal = facts.described(run).get("goal")
     if isinstance(goal, (int, float)):
         layout["shapes"] = [_level(float(goal), "@good")]
         layout["annotations"] = [_level_note(float(goal), f"goal {numeral(goal)}", "@good")]
-    if name in _SHARES and np.isfinite(series.values).any() and np.nanmax(series.values) > 0.5:
+    if (
+        name.removeprefix("mean ") in _SHARES
+        and np.isfinite(series.values).any()
+        and np.nanmax(series.values) > 0.5
+    ):
         layout["yaxis"] = {**layout["yaxis"], "range": [0, 1.03]}
     best = _best(series, lower=facts.described(run).get("metric_goal") == "min")
     traces += [*_ring(series, best, f"best {name}"), *_guess(run, "valid_metric", traces)]

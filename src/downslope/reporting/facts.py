@@ -108,7 +108,16 @@ def metric_name(run: Run) -> str:
     told = described(run).get("metric")
     if not told:
         return "loss"
+    if columns := by_task(run):
+        kinds = {title.rpartition(" ")[2] for title in columns.values()}
+        return f"mean {kinds.pop()}" if len(kinds) == 1 else "mean metric"
     return str(told).rpartition(":")[2].rpartition(".")[2].strip("<>") or "metric"
+
+
+def by_task(run: Run) -> dict[str, str]:
+    """Of a metric for each of several tasks, column to title: "digit_accuracy" to "digit accuracy"."""
+    columns = cast("Mapping[str, str]", described(run).get("metrics") or {})
+    return {column: f"{task} {column.removeprefix(f'{task}_')}" for task, column in columns.items()}
 
 
 def objective_name(run: Run) -> str:
@@ -163,7 +172,15 @@ def result(run: Run) -> str:
                 parts.append("train loss not finite")
         if metric != "loss" and value is not None and (part == "valid" or "valid_metric" not in summary):
             parts.append(f"{part} {metric} {with_error(run, f'{part}_metric', fixed(value))}")
+            parts += _of_tasks(run, part)
     return "  ".join(parts) + _ending(run, metric)
+
+
+def _of_tasks(run: Run, part: str) -> list[str]:
+    """Of a metric for each of several tasks, each by its name."""
+    values = {title: run.summary.get(f"{part}_{column}") for column, title in by_task(run).items()}
+    said = [f"{title} {fixed(value)}" for title, value in values.items() if value is not None]
+    return [f"({', '.join(said)})"] if said else []
 
 
 def with_error(run: Run, key: str, value: str, sign: str = "+-") -> str:

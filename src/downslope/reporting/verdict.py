@@ -107,6 +107,9 @@ def tiles(run: Run, after: Run | None = None) -> str:
     if metric != "loss":
         add(f"validation {metric}", "valid_metric", _which(run))
         add(f"training {metric}", "train_metric", _which(run))
+        for column, title in facts.by_task(run).items():
+            add(f"validation {title}", f"valid_{column}", _which(run))
+            add(f"training {title}", f"train_{column}", _which(run))
     add("training loss", "train_loss", objective)
     apart = facts.valid_apart(run)
     add(f"validation {apart or 'loss'}", "valid_loss", "on a scale of its own" if apart else objective)
@@ -126,7 +129,8 @@ def _number(run: Run, key: str) -> str:
     value = run.summary.get(key)
     if value is None:
         return ""
-    told = facts.fixed(float(value)) if "metric" in key else loss(float(value))
+    scored = "metric" in key or key.partition("_")[2] in facts.by_task(run)
+    told = facts.fixed(float(value)) if scored else loss(float(value))
     return facts.with_error(run, key, told, "\u00b1")
 
 

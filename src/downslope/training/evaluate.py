@@ -15,7 +15,9 @@ from downslope.core import batches
 from downslope.core.errors import DownslopeError, InputError, ModelError, told
 from downslope.core.loss import Loss, Objective
 from downslope.core.problem import Problem
-from downslope.core.sources import Source
+from downslope.core.sources import Memory, Source
+from downslope.objectives.metrics import ByTask
+from downslope.training.hints import hint
 from downslope.training.spread import Over, Spread, metric_stderr
 from downslope.training.streams import MOST_STREAMED, tell_cut
 
@@ -40,6 +42,20 @@ class Evaluation(NamedTuple):
     """Standard error of `metric` over examples; NaN where it is no mean over them."""
     terms: Mapping[str, float] = {}
     """Named terms of the objective, means over examples."""
+    by_task: Mapping[str, tuple[float, float]] = {}
+    """Of a metric for each of several tasks, column to its value and the standard error of it."""
+
+    def columns(self, part: str) -> dict[str, float]:
+        """The values of `by_task` as a run records them: ``valid_digit_accuracy``."""
+        return {f"{part}_{column}": value for column, (value, _) in self.by_task.items()}
+
+
+class Scored(NamedTuple):
+    """A metric over all examples; fields are those of `Evaluation`."""
+
+    value: float | None = None
+    stderr: float = math.nan
+    by_task: Mapping[str, tuple[float, float]] = {}
 
 
 @contextmanager
@@ -97,7 +113,7 @@ def evaluate(
         endless = source.steps(batch_size) is None
         for batch in itertools.islice(source.stored(batch_size), MOST_STREAMED if endless else None):
             moved = batches.to(batch, where, dtype)
-            loss = _forward(objective, model, moved)
+            loss = _forward(problem, objective, model, moved)
             losses.append((objective.sign * loss.value.detach(), batches.length(moved)))
             spread.see(loss)
             for name, term in loss.terms.items():
@@ -107,8 +123,7 @@ def evaluate(
                 targets.append(loss.target)
         if endless and len(losses) == MOST_STREAMED:
             tell_cut(source, sum(count for _, count in losses))
-        metric = _metric(problem, outputs, targets) if problem.metric is not None else None
-        metric_error = metric_stderr(problem.metric, outputs, targets) if errors and outputs else math.nan
+        scored = _scored(problem, outputs, targets, errors=errors) if outputs else Scored()
     values = torch.stack([value for value, _ in losses]).double().cpu()
     weights = torch.tensor([float(count) for _, count in losses], dtype=torch.float64)
     mean = float((values * weights).sum() / weights.sum())
@@ -119,7 +134,9 @@ def evaluate(
         for name, each in terms.items()
         if len(each) == len(share)
     }
-    return Evaluation(mean, metric, int(weights.sum()), stderr, over, metric_error, means)
+    return Evaluation(
+        mean, scored.value, int(weights.sum()), stderr, over, scored.stderr, means, scored.by_task
+    )
 
 
 def check_ending(problem: Problem, model: nn.Module, batch: Any, source: Source) -> None:
@@ -138,15 +155,15 @@ def check_ending(problem: Problem, model: nn.Module, batch: Any, source: Source)
     """
     objective = Objective(problem)
     with torch.random.fork_rng(devices=[]), evaluating(model):
-        loss = _forward(objective, model, batch)
+        loss = _forward(problem, objective, model, batch)
         try:
             if problem.metric is not None:
-                _metric(problem, [loss.output], [loss.target])
+                _scored(problem, [loss.output], [loss.target], errors=False)
         except InputError:
             evaluate(problem, model, source, objective=objective)
 
 
-def _forward(objective: Objective, model: nn.Module, batch: Any) -> Loss:
+def _forward(problem: Problem, objective: Objective, model: nn.Module, batch: Any) -> Loss:
     try:
         return objective.raw(model, batch)
     except DownslopeError:
@@ -155,16 +172,40 @@ def _forward(objective: Objective, model: nn.Module, batch: Any) -> Loss:
         shapes = [tuple(each.shape) for each in batches.tensors(batch)]
         raise ModelError(
             f"in eval mode a batch of shapes {shapes} cannot be put through the model and objective "
-            f"{objective.label}: {told(error)}"
+            f"{objective.label}: {told(error)}{hint(error, problem, batch)}{_unlike(problem, batch)}"
         ) from error
 
 
-def _metric(problem: Problem, outputs: list[Any], targets: list[Any]) -> float:
+def _unlike(problem: Problem, batch: Any) -> str:
+    """That the examples have other shapes than those of training, where both are at hand and they do."""
+    if not isinstance(problem.train_source, Memory):
+        return ""
+    here, there = (
+        [tuple(leaf.shape[1:]) for leaf in batches.tensors(each)]
+        for each in (batch, problem.train_source.batch)
+    )
+    if here == there:
+        return ""
+    return f"; its examples have shapes {here}, those of training {there}: both parts need the same"
+
+
+def _scored(problem: Problem, outputs: list[Any], targets: list[Any], *, errors: bool) -> Scored:
+    metric: Any = problem.metric
     try:
-        value = problem.metric(
-            batches.join(outputs), batches.join(targets) if targets[0] is not None else None
-        )
-        return float(value)
+        output, target = batches.join(outputs), batches.join(targets) if targets[0] is not None else None
+        if not isinstance(metric, ByTask):
+            value = float(metric(output, target))
+            return Scored(value, metric_stderr(metric, output, target) if errors else math.nan)
+        each = metric.each(output, target)
+        by_task = {
+            metric.columns[task]: (
+                value,
+                metric_stderr(metric.metrics[task], *metric.of(task, output, target)) if errors else math.nan,
+            )
+            for task, value in each.items()
+        }
+        error = metric_stderr(metric, output, target) if errors else math.nan
+        return Scored(metric.mean(each), error, by_task)
     except InputError:
         raise
     except Exception as error:

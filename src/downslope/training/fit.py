@@ -12,6 +12,7 @@ from typing import Any, Literal
 from downslope.core import batches, starts
 from downslope.core.asked import check_asked
 from downslope.core.errors import DataError, InputError, RunFolderError
+from downslope.core.loss import Loss
 from downslope.core.problem import Problem
 from downslope.core.randomness import ONE_AT_A_TIME
 from downslope.core.recipe import Lost, Recipe
@@ -20,7 +21,7 @@ from downslope.core.sources import Memory
 from downslope.core.weights import copied
 from downslope.data.gaps import gaps
 from downslope.init import remark
-from downslope.training import choices, ways
+from downslope.training import broadcast, choices, ways
 from downslope.training.checkpoint import check_resume, check_same, is_kept
 from downslope.training.depth import told as told_depth
 from downslope.training.environment import environment
@@ -33,7 +34,7 @@ from downslope.training.prepare import prepare, probe_price
 from downslope.training.recorder import Recorder, new_folder
 from downslope.training.spread import known_errors, penalties
 from downslope.training.state import OnProbe, StepState
-from downslope.training.targets import refuse
+from downslope.training.targets import are_reported, refuse
 
 _log = logging.getLogger("downslope")
 
@@ -114,6 +115,7 @@ def _fit(
     state, train, valid, batch_size, observer, first = prepare(run, problem, recipe, resumed=resumed)
     if not resume:
         refuse(problem, first[0].output)
+        _tell_stretched(state, first[0])
     if progress and not resumed:
         _remark(state)
     if progress and "weights" in run.facts:
@@ -167,6 +169,14 @@ def _fit(
         raise
     recorder.close()
     return run
+
+
+def _tell_stretched(state: StepState, loss: Loss) -> None:
+    """Say that output and target are broadcast, unless a finding will."""
+    args, kwargs, _ = state.objective.split(state.batch)
+    said = None if are_reported() else broadcast.remark(state.objective, loss, args or (kwargs,))
+    if said is not None:
+        _log.warning("%s", said)
 
 
 def _remark(state: StepState) -> None:
@@ -284,6 +294,8 @@ def _summarise(loop: Loop, started: float) -> None:
         "train_metric": train.metric,
         "valid_loss": None if valid is None or loop.valid is None else valid.loss,
         "valid_metric": None if valid is None or loop.valid is None else valid.metric,
+        **train.columns("train"),
+        **({} if valid is None else valid.columns("valid")),
         **known_errors("train", train),
         **({} if valid is None else known_errors("valid", valid)),
         **penalties(state.objective, loop.judged, train.loss),

@@ -5,6 +5,9 @@ from __future__ import annotations
 import re
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from downslope.core import batches
 from downslope.core.problem import Problem
 
@@ -12,6 +15,12 @@ _WHOLE = re.compile(
     r"same dtype, but got (Long|Int|Short|Char|Byte|Bool)|Input type \((long|int|unsigned|bool)"
 )
 """What a linear and a convolution layer say of inputs that are whole numbers."""
+
+
+def _tokens(inputs: list[Tensor]) -> tuple[int, int] | None:
+    """Least and greatest of the inputs that are whole numbers."""
+    whole = [each for each in inputs if each.dtype in (torch.int64, torch.int32) and each.numel()]
+    return (min(int(each.min()) for each in whole), max(int(each.max()) for each in whole)) if whole else None
 
 
 def hint(error: BaseException, problem: Problem, batch: Any) -> str:
@@ -29,6 +38,9 @@ def hint(error: BaseException, problem: Problem, batch: Any) -> str:
         return "; without an objective the whole batch goes to the model, target too, which returns a loss"
     args, kwargs, target = problem.splitter(batch)
     kinds = [each.dtype for each in batches.tensors((args, kwargs))]
+    if "index out of range in self" in text and (found := _tokens(batches.tensors((args, kwargs)))):
+        least, most = found
+        return f"; the inputs hold whole numbers from {least} to {most}: an embedding needs a row for each"
     odd = next((each for each in kinds if not each.is_floating_point and not each.is_complex), None)
     if odd is not None and _WHOLE.search(text):
         return f"; the inputs are {odd}: X.float() makes them what a layer takes"

@@ -325,7 +325,8 @@ class Loop:
             )
             if recorded:
                 terms = {f"valid_{name}": value for name, value in found.terms.items()}
-                self.recorder.now(state.step, **(terms | row), valid_step=float(state.step))
+                row = terms | found.columns("valid") | row
+                self.recorder.now(state.step, **row, valid_step=float(state.step))
             better = self.watchman.improved(measure, state.step, found.loss)
             if better or self.best is None or self.watchman.blind:  # of nothing but NaN, the latest
                 self.best = copied(self.judged.state_dict())

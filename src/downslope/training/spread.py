@@ -9,7 +9,6 @@ from typing import Any, Literal, cast
 import torch
 from torch import Tensor, nn
 
-from downslope.core import batches
 from downslope.core.adapted import unwrap
 from downslope.core.loss import Loss, Objective
 from downslope.objectives.examples import CLOSE, Examples, examples, rows
@@ -66,10 +65,15 @@ class Spread:
         return float((share.square() * (values - mean).square()).sum().mul(k / (k - 1)).sqrt()), "batches"
 
 
-def metric_stderr(metric: Any, outputs: list[Any], targets: list[Any]) -> float:
+def metric_stderr(metric: Any, output: Any, target: Any) -> float:
     """Standard error of a metric over all examples; NaN where it does not say what each contributes.
 
     A share that is 0 or 1 has the error of half an example: nobody saw that the rest never happens.
+
+    Args:
+        metric: As the problem has it.
+        output: Of all examples.
+        target: Of all examples.
     """
     settings: dict[str, Any] = {}
     while isinstance(metric, functools.partial):
@@ -78,7 +82,7 @@ def metric_stderr(metric: Any, outputs: list[Any], targets: list[Any]) -> float:
     shares = getattr(metric, "shares", None)
     if shares is None:
         return math.nan
-    found = rows(functools.partial(shares, **settings), batches.join(outputs), batches.join(targets))
+    found = rows(functools.partial(shares, **settings), output, target)
     if found is None:
         return math.nan
     error = _error(found)
@@ -88,6 +92,7 @@ def metric_stderr(metric: Any, outputs: list[Any], targets: list[Any]) -> float:
 def known_errors(part: str, found: Any) -> dict[str, Any]:
     """What the summary of a run says of the errors of an `Evaluation`; nothing of those not known."""
     named = {f"{part}_loss_stderr": found.stderr, f"{part}_metric_stderr": found.metric_stderr}
+    named |= {f"{part}_{column}_stderr": error for column, (_, error) in found.by_task.items()}
     said: dict[str, Any] = {key: value for key, value in named.items() if math.isfinite(value)}
     return said | ({f"{part}_stderr_over": found.over} if found.over == "batches" else {})
 

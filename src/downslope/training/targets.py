@@ -33,6 +33,11 @@ def reported() -> Generator[None]:
         _reported.reset(token)
 
 
+def are_reported() -> bool:
+    """Whether what is wrong with targets is left to a finding here."""
+    return _reported.get()
+
+
 def refuse(problem: Problem, output: Any) -> None:
     """Refuse targets in memory outside of what the objective is made for.
 
@@ -44,7 +49,7 @@ def refuse(problem: Problem, output: Any) -> None:
         DataError: naming the first such value and its row.
     """
     said = meaning(problem.objective)
-    if _reported.get():
+    if are_reported():
         return
     for part, source in (("train", problem.train_source), ("valid", problem.valid_source)):
         if not isinstance(source, Memory):

@@ -10,11 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from downslope.training.facts.aligned import aligned
+
 ROWS = 64
 """Examples on which the objective is called."""
-
-NEARLY = 0.01
-"""Relative difference that the shape makes below which a first output does not tell the two apart."""
 
 
 def measure(function: Callable[..., Tensor], output: Tensor, target: Tensor) -> dict[str, Any]:
@@ -41,28 +40,4 @@ def measure(function: Callable[..., Tensor], output: Tensor, target: Tensor) -> 
         double = float(function(torch.cat([made, made]), torch.cat([target, target])))
         if found["value"] and math.isfinite(found["value"]) and math.isfinite(double):
             found["growth"] = double / found["value"]
-    return found | _aligned(function, made, target)
-
-
-def _aligned(function: Callable[..., Tensor], made: Tensor, target: Tensor) -> dict[str, float]:
-    """The values with output and target as they are and in one shape; none where the shapes are far apart.
-
-    Where the first outputs are small beside the targets, their loss is nearly the same in either shape: what
-    tells them apart is an output that goes with the target, halfway from its mean.
-    """
-    shapes = (tuple(made.shape), tuple(target.shape))
-    if shapes[0] not in ((*shapes[1], 1), shapes[1][:-1]) or made.numel() != target.numel():
-        return {}
-    found: dict[str, float] = {}
-    aim = target.to(made.dtype).reshape(made.shape)
-    with suppress(Exception):  # an objective may insist on its own shapes
-        for each in (made, 0.5 * (aim + aim.mean(0))):
-            pair = float(function(each, target)), float(function(each.reshape(target.shape), target))
-            if not all(map(math.isfinite, pair)):
-                continue
-            apart = abs(pair[0] - pair[1]) > NEARLY * abs(pair[1])
-            if apart or not found:
-                found = {"value": pair[0], "aligned": pair[1]}
-            if apart:
-                break
-    return found
+    return found | aligned(lambda some, its, _: function(some, its), made, target)

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from downslope.core import randomness
+from downslope.core import batches, randomness
 from downslope.core.adapted import Adapted
 from downslope.core.loss import Objective
 from downslope.core.problem import Problem
@@ -23,6 +23,7 @@ from downslope.core.run import Run
 from downslope.diagnosis.signs import sign
 from downslope.objectives.meaning import meaning
 from downslope.optim.ops import LBFGS
+from downslope.training.facts.aligned import aligned
 from downslope.training.facts.constant import LINKS, best_row
 from downslope.training.facts.growth import growth
 from downslope.training.facts.sample import precision, sample
@@ -35,9 +36,6 @@ STRETCHES = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
 
 WILD = 30.0
 """Size of the first output beyond which the free output starts at zero."""
-
-NEARLY = 0.01
-"""Relative difference that the shape makes below which a first output does not tell the two apart."""
 
 _ROUNDS = 60
 _ENDS = {"softmax": "probabilities", "sigmoid": "probability", "log_softmax": "log-probabilities"}
@@ -71,7 +69,12 @@ def measure(run: Run, problem: Problem, recipe: Recipe) -> dict[str, Any] | None
         return objective.of(made, target, args).value
 
     found: dict[str, Any] = {"value": float(value(output).detach()) * objective.sign, "aligned": None}
-    found |= _aligned(objective, output, target, args) | _turned(value, output)
+
+    def of(made: Tensor, its: Tensor, rows: Tensor | None) -> Tensor:
+        given = args if rows is None else batches.take(args, rows)
+        return objective.sign * objective.of(made, its, given).value
+
+    found |= aligned(of, output, target) | _turned(value, output)
     found["growth"] = growth(objective, output, target, args)
     link = _link(run)
     found["gradient"] = _gradient(value, output, link)
@@ -103,37 +106,6 @@ def _first(problem: Problem, recipe: Recipe) -> tuple[Any, Any, tuple[Any, ...]]
     if isinstance(model, Adapted):
         target = model.training_target(target)
     return output, target, args or (kwargs,)
-
-
-def _aligned(
-    objective: Objective, output: Tensor, target: Any, args: tuple[Any, ...]
-) -> dict[str, float | None]:
-    """The values with output and target as they are and in one shape; none where the shapes are far apart.
-
-    A first output is nearly the same for every example, and so is its loss in either shape: what tells them
-    apart is an output that goes with the target, halfway from its mean.
-    """
-    if not isinstance(target, Tensor) or output.shape == target.shape or output.numel() != target.numel():
-        return {}
-    if (*target.shape, 1) != output.shape and (*output.shape, 1) != target.shape:
-        return {}
-    found: dict[str, float | None] = {}
-    aim = target.to(output.dtype).reshape(output.shape)
-    for made in (output, 0.5 * (aim + aim.mean(0))):
-        try:
-            pair = [
-                float(objective.of(each, target, args).value) for each in (made, made.reshape(target.shape))
-            ]
-        except Exception:  # noqa: BLE001 (an objective may insist on its own shapes)
-            continue
-        if not all(map(math.isfinite, pair)):
-            continue
-        apart = abs(pair[0] - pair[1]) > NEARLY * abs(pair[1])
-        if apart or not found:
-            found = {"value": objective.sign * pair[0], "aligned": objective.sign * pair[1]}
-        if apart:
-            break
-    return found
 
 
 def _gradient(value: Callable[[Tensor], Tensor], output: Tensor, link: Link) -> float | None:

@@ -21,11 +21,11 @@ from downslope.core.run import Run
 from downslope.diagnosis.named import named
 from downslope.diagnosis.progress import bounded, progress, table
 from downslope.diagnosis.proof import BLUNDER, gain, proved, settle, trial_of, tried
-from downslope.diagnosis.structure import DIFFERENT, broadcast
 from downslope.diagnosis.surrogate import surrogate
 from downslope.diagnosis.symptom import Clear, Unknown, Verdict, missing, symptom
 from downslope.diagnosis.uphill import Zero, turned_round, zero
 from downslope.objectives.adapters import Aligned
+from downslope.training.facts.aligned import DIFFERENT, difference
 from downslope.training.facts.output import BEYOND
 
 FOLLOWED = 0.2
@@ -51,9 +51,9 @@ def objective_mismatch(run: Run) -> Verdict:
     if (reason := missing(run, "objective")) is not None:
         return Unknown(reason)
     objective: Mapping[str, Any] = run.facts["objective"]
-    difference = broadcast(objective)
-    if difference is not None or objective.get("crossed"):
-        return _compared_with_all(run, difference)
+    apart = difference(objective)
+    if apart is not None or objective.get("crossed"):
+        return _compared_with_all(run, apart)
     output: Mapping[str, Any] = run.facts.get("output") or {}
     if (beyond := output.get("outside")) is not None:
         return _without_floor(run, beyond)
@@ -147,7 +147,7 @@ def _by_trial(run: Run) -> str:
     return tried(run, "objective-mismatch")
 
 
-def _compared_with_all(run: Run, difference: float | None) -> Verdict:
+def _compared_with_all(run: Run, apart: float | None) -> Verdict:
     output: Mapping[str, Any] = run.facts.get("output") or {}
     objective: Mapping[str, Any] = run.facts["objective"]
     name = named(run)
@@ -163,10 +163,10 @@ def _compared_with_all(run: Run, difference: float | None) -> Verdict:
         title="output and target are broadcast against each other",
         severity=severity,
         evidence=_of_shapes(run)
-        if difference is None
+        if apart is None
         else Evidence(
             name="relative difference that one shape for both makes to the loss",
-            value=difference,
+            value=apart,
             threshold=DIFFERENT,
             provenance="0 where every output is compared with its own target",
         ),

@@ -5,10 +5,24 @@ from __future__ import annotations
 from downslope.objectives.metrics.accuracy import accuracy, error
 from downslope.objectives.metrics.auc import auc
 from downslope.objectives.metrics.balanced_accuracy import balanced_accuracy
+from downslope.objectives.metrics.by_task import ByTask, by_task
 from downslope.objectives.metrics.f1 import f1
 from downslope.objectives.metrics.mae import mae
 from downslope.objectives.metrics.metric import metric
 from downslope.objectives.metrics.mse import mse, rmse
 from downslope.objectives.metrics.r2 import r2
 
-__all__ = ["accuracy", "auc", "balanced_accuracy", "error", "f1", "mae", "metric", "mse", "r2", "rmse"]
+__all__ = [
+    "ByTask",
+    "accuracy",
+    "auc",
+    "balanced_accuracy",
+    "by_task",
+    "error",
+    "f1",
+    "mae",
+    "metric",
+    "mse",
+    "r2",
+    "rmse",
+]

@@ -15,7 +15,7 @@ def placements(output: Tensor, target: Tensor) -> Tensor:
 
     The structural components of DeLong, DeLong and Clarke-Pearson 1988 (Biometrics 44, section 2).
     """
-    scores, truth = _columns(*tensors(output, target, "auc"))
+    scores, truth = _columns(*tensors(output, target, "auc", "metric"))
     truth = truth.to(scores.device)
     defined = truth.any(0) & (~truth).any(0)
     columns = [_places(scores[:, i], truth[:, i]) for i in defined.nonzero().flatten().tolist()]
@@ -53,7 +53,7 @@ def auc(output: Tensor, target: Tensor) -> float:
     Raises:
         ObjectiveError: the shapes or the target's values do not fit.
     """
-    scores, truth = _columns(*tensors(output, target, "auc"))
+    scores, truth = _columns(*tensors(output, target, "auc", "metric"))
     areas = torch.stack([_area(scores[:, i], truth[:, i]) for i in range(scores.shape[1])])
     defined = (truth.any(0) & (~truth).any(0)).to(areas.device)
     return areas[defined].mean().item() if bool(defined.any()) else float("nan")
@@ -74,7 +74,7 @@ def _columns(output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         truth = index.long().unsqueeze(1) == torch.arange(output.shape[1], device=index.device)
         # Two classes are one question: the columns mirror each other but for rounding.
         return (output[:, 1:], truth[:, 1:]) if output.shape[1] == 2 else (output, truth)
-    output, target = align(output, target, "auc")
+    output, target = align(output, target, "auc", "metric")
     truth = zero_or_one(target, "auc").bool()
     return output.reshape(len(output), -1), truth.reshape(len(truth), -1)
 

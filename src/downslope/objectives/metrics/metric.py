@@ -60,7 +60,7 @@ class Labels(NamedTuple):
 
 def aligned(output: Tensor, target: Tensor, name: str) -> tuple[Tensor, Tensor]:
     """Both in one shape and in float64, without gradient; ObjectiveError where the shapes differ."""
-    output, target = align(output, target, name)
+    output, target = align(output, target, name, "metric")
     return output.detach().double(), target.detach().double()
 
 
@@ -113,14 +113,14 @@ def labels(output: Tensor, target: Tensor, name: str, threshold: float | None = 
     Raises:
         ObjectiveError: the shapes or the values of the target fit none of the forms.
     """
-    output, target = tensors(output, target, name)
+    output, target = tensors(output, target, name, "metric")
     output, target = output.detach(), target.detach()
     several = output.ndim >= 2 and output.shape[-1] > 1
     if several and target.shape == (*output.shape[:-1], 1):
         target = target.squeeze(-1)
     if several and target.shape != output.shape:
         return _indexed(output, target, name)
-    output, target = align(output, target, name)
+    output, target = align(output, target, name, "metric")
     if is_index(output) and is_index(target):
         truth = target.flatten()
         count = 1 + int(torch.maximum(output.max(), truth.max()).item())
