@@ -409,3 +409,11 @@ def test_the_stateful_objective_is_not_advanced_by_what_is_measured_beside_the_r
         for _ in range(2)
     ]
     assert same_history(*runs)
+
+
+def test_patience_that_ends_with_the_last_epoch_has_stopped_nothing() -> None:
+    stopped = fit(overfitting(), HOW.edit(epochs=200, lr=0.05, patience=3))
+    epochs = int(stopped.history.last("epoch") or 0)
+    whole = fit(overfitting(), HOW.edit(epochs=epochs, lr=0.05, patience=3))
+    assert (stopped.status, whole.status) == ("early-stopped", "done")
+    assert same_state(whole.model().state_dict(), stopped.model().state_dict())

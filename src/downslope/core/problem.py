@@ -19,6 +19,7 @@ from torch.nn.parameter import is_lazy
 from downslope.core import batches, names, randomness
 from downslope.core.batches import Split, default_split, whole_split
 from downslope.core.errors import DataError, DownslopeError, InputError, ModelError, ObjectiveError, told
+from downslope.core.misspelt import meant
 from downslope.core.plain import plain
 from downslope.core.pretrained import Weights, as_weights
 from downslope.core.sources import Source, as_source, read_path
@@ -295,7 +296,8 @@ class Problem:
             raise
         except Exception as error:
             given = f" with {arguments}" if arguments else ""
-            raise ModelError(f"the model factory failed{given}: {told(error)}") from error
+            hint = meant(error, factory)
+            raise ModelError(f"the model factory failed{given}: {told(error)}{hint}") from error
         if not isinstance(model, nn.Module):
             raise ModelError(
                 f"the model factory returned {type(model).__name__}: it must return an nn.Module"

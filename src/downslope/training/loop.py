@@ -147,9 +147,13 @@ class Loop:
         self.save()
 
     def _finished(self) -> bool:
-        state, recipe = self.state, self.state.recipe
-        if self.stopped or state.run.status != "running" or self.late:
+        if self.stopped or self.state.run.status != "running" or self.late:
             return True
+        return self._through()
+
+    def _through(self) -> bool:
+        """Whether the run is as long as the recipe says: patience that ends there stops nothing."""
+        state, recipe = self.state, self.state.recipe
         if recipe.steps is not None:
             return state.step >= recipe.steps
         return state.epoch >= (recipe.epochs or 1)
@@ -334,7 +338,7 @@ class Loop:
             return
         if problem.reached(measure):
             state.run.status = "goal"
-        elif self.watchman.exhausted:
+        elif self.watchman.exhausted and not self._through():
             state.run.status = "early-stopped"
 
     def _stop(self) -> None:
