@@ -137,3 +137,14 @@ def test_only_shared_parameters_are_operated_on():
 def test_a_task_without_gradient_on_the_trunk_does_no_harm():
     g = torch.tensor([[1.0, -2.0], [0.0, 0.0]])
     torch.testing.assert_close(project(g), g)
+
+
+def test_what_each_task_counts_is_told_as_given_and_as_learnt():
+    tasks = {"square": squared_error, "size": absolute_error, "other": lambda o, t: (o - t).abs().max()}
+    assert composite(tasks, weights={"size": 0.5}).factors == {"square": 1.0, "size": 0.5, "other": 1.0}
+    own = composite(tasks, weights="uncertainty")
+    with torch.no_grad():
+        own.log_variance.copy_(torch.tensor([0.4, 0.6, -0.2]))
+    # exp(-s) / 2 of a Gaussian, exp(-s / 2) of a Laplace distribution, exp(-s) of the rest.
+    wanted = {"square": 0.5 * math.exp(-0.4), "size": math.exp(-0.3), "other": math.exp(0.2)}
+    assert own.factors == pytest.approx(wanted, rel=1e-6)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 import downslope as ds
 from downslope.core.errors import InputError, RunFolderError
 from downslope.objectives import composite, l2, make, penalised
+from downslope.reporting import console
 from downslope.training.evaluate import evaluate
 from tests.training.problems import classification, data, labels, mlp, regression, same_history, same_state
 
@@ -225,3 +226,25 @@ def test_a_term_of_ones_own_called_loss_leaves_the_loss_alone() -> None:
         float(sum(own(output, y).values()).detach()), rel=0.5
     )  # of the best model
     assert math.isfinite(run.summary["train_loss"])
+
+
+def test_what_the_objective_learnt_is_with_the_run_and_in_its_folder(tmp_path: Path) -> None:
+    problem = tasks(weights="uncertainty")
+    run = ds.fit(problem, HOW, folder=tmp_path / "run", progress=False)
+    kept = ds.load_run(tmp_path / "run", problem)
+    # Logged are the weights before each step, so that one step more logs those at the end.
+    more = fit(problem, HOW.edit(steps=run.summary["steps"] + 1, epochs=None))
+    s = {key: more.history.last(f"train_{key}_log_variance") for key in ("number", "kind")}
+    wanted = {"number": 0.5 * math.exp(-s["number"]), "kind": math.exp(-s["kind"])}
+    for each in (run, kept):
+        assert each.objective.factors == pytest.approx(wanted, rel=1e-5)
+        assert each.facts["task_weights"] == pytest.approx(wanted, rel=1e-5)
+        assert "weights of the tasks, as learnt: number 0." in str(console.of_run(each))
+    assert problem.objective.factors == {"number": 0.5, "kind": 1.0}
+    assert fit(tasks(weights={"kind": 0.5})).objective.factors == {"number": 1.0, "kind": 0.5}
+
+
+def test_the_report_calls_objective_and_metric_by_their_names(tmp_path: Path) -> None:
+    page = ds.report(fit(classification())).save(tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "objectives.cross_entropy:cross_entropy" not in page
+    assert '<th scope="row">objective</th><td>cross_entropy</td>' in page

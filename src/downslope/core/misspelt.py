@@ -27,7 +27,7 @@ def meant(error: BaseException, called: Any = None) -> str:
         return ""
     name, key = found[1].removesuffix(".__init__").rpartition(".")[2], found[2]
     for each in (called, *_places(error, name)):
-        if name in (getattr(each, "__name__", None), getattr(type(each), "__name__", None)):
+        if getattr(each, "__name__", None) == name:
             taken = _taken(each)
             return names.did_you_mean(key, taken) if taken else ""
     return ""

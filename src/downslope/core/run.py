@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import logging
 from collections.abc import Mapping
@@ -16,6 +17,7 @@ from downslope.core.edits import from_dict
 from downslope.core.errors import EditError, InputError, ModelError, RecipeError, RunFolderError
 from downslope.core.history import History, Probes, replay
 from downslope.core.lock import held
+from downslope.core.loss import learnt
 from downslope.core.plain import plain
 from downslope.core.pretrained import as_described
 from downslope.core.problem import Problem
@@ -27,6 +29,9 @@ _log = logging.getLogger("downslope")
 
 FORMAT = 1
 """Version of the folder's layout; a folder of a later one is refused."""
+
+OBJECTIVE = "objective"
+"""Key of what an objective has learnt, among the weights of a run."""
 
 Which = Literal["best", "last"]
 Status = Literal["running", "done", "goal", "early-stopped", "interrupted", "diverged", "failed"]
@@ -66,7 +71,7 @@ class Run:
     described: dict[str, Any] = field(default_factory=dict[str, Any])
     """What `Problem.describe` said, for a run whose problem is not at hand."""
     weights: dict[str, Mapping[str, Any]] = field(default_factory=dict[str, Mapping[str, Any]], repr=False)
-    """State dicts in memory, by "best" and "last"."""
+    """State dicts in memory, by "best" and "last"; by "objective" what the objective learnt."""
 
     def model(self, which: Which | None = None) -> nn.Module:
         """The trained model, in eval mode on the CPU.
@@ -94,6 +99,25 @@ class Run:
             reason = " ".join(str(error).split())
             raise ModelError(f"the weights of this run do not fit its problem's model: {reason}") from error
         return model.eval()
+
+    @property
+    def objective(self) -> Any:
+        """The objective as it stood at the end: a copy with what it learnt, such as weights of tasks
+        (``run.objective.factors``); of one that learns nothing the problem's own.
+
+        Raises:
+            ModelError: the problem is neither given nor can it be found again.
+            RunFolderError: what it learnt was not kept.
+        """
+        found = self.the_problem().objective
+        if learnt(found) is None:
+            return found
+        found = copy.deepcopy(found)
+        if OBJECTIVE not in self.weights and self.folder is None:
+            raise RunFolderError("this run kept nothing of what its objective learnt")
+        state = self.weights.get(OBJECTIVE) or load_tensors(objective_file(cast("Path", self.folder)))[0]
+        cast("nn.Module", learnt(found)).load_state_dict(state)
+        return found
 
     def predict(self, data: Any, which: Which | None = None) -> Any:
         """What the trained model says of new examples, without targets.
@@ -236,6 +260,11 @@ def _as_described(problem: Problem, described: Mapping[str, Any]) -> Problem:
     differ = {k: v for k, v in there.items() if k not in arguments or arguments[k] != v}
     changes |= {f"model.{k}": v for k, v in differ.items() if not is_code(v)}
     return problem.edit(**changes) if changes else problem
+
+
+def objective_file(folder: Path) -> Path:
+    """Where a run keeps what its objective learnt."""
+    return folder / "checkpoints" / f"{OBJECTIVE}.safetensors"
 
 
 def load_run(folder: str | Path, problem: Problem | None = None) -> Run:

@@ -100,6 +100,19 @@ class Composite(nn.Module):
             terms |= {f"{key}_log_variance": s for key, s in zip(self.tasks, logged, strict=True)}
         return Composed(torch.stack(list(parts.values())).sum(), terms, parts)
 
+    @property
+    def factors(self) -> dict[str, float]:
+        """What each task's loss is multiplied by: the weights as given, or ``c exp(-s)`` as learnt by now."""
+        if not self.learnt:
+            return dict(self.weights)
+        with torch.no_grad():
+            one, none = torch.ones(()), torch.zeros(())
+            gained = (
+                self._weighted(key, place, one) - self._weighted(key, place, none)
+                for place, key in enumerate(self.tasks)
+            )
+            return dict(zip(self.tasks, map(float, gained), strict=True))
+
     def examples(self, each: Callable[..., Callable[[Any, Any], Tensor]], output: Any, target: Any) -> Tensor:
         """The loss of every example, shape (n,), by what `each` makes of the objective of a task."""
         rows = [

@@ -37,6 +37,8 @@ def of_run(run: Run, label: str = "fit") -> list[Row]:
     progress = f"{taken}/{planned}" if planned is not None and planned >= taken else many(taken, "step")
     parts = [progress, duration(run.summary.get("seconds")), facts.result(run)]
     rows = [Row("  ".join(part for part in parts if part and part != "-"), label=label)]
+    if weights := facts.task_weights(run):
+        rows.append(Row(weights, indent=LABEL))
     if convex := facts.convex(run):
         rows.append(Row(convex, indent=LABEL))
     ended = facts.status(run)

@@ -50,6 +50,13 @@ def convex(run: Run) -> str:
     return told_convexity(run.facts.get("convexity") or {})
 
 
+def task_weights(run: Run) -> str:
+    """What the losses of the tasks are multiplied by where that was learnt; "" else."""
+    found = cast("Mapping[str, float]", run.facts.get("task_weights") or {})
+    told = ", ".join(f"{key} {value:.3g}" for key, value in found.items())
+    return f"weights of the tasks, as learnt: {told}" if told else ""
+
+
 def shape(run: Run) -> str:
     """One word: convex or non-convex; empty where that is not known."""
     found = cast("Mapping[str, Any]", run.facts.get("convexity") or {}).get("convex")

@@ -16,10 +16,11 @@ def section(run: Run, *, key: str = "settings", title: str = "To do it again") -
     """Recipe, problem, choices and environment of a run."""
     folds = [_fold("Recipe", code(f"{key}-recipe", recipe_text(run), "recipe.toml"), shown=False)]
     for name, table in (
-        ("Problem", facts.described(run)),
+        ("Problem", _problem(run)),
         ("Convexity", run.facts.get("convexity") or {}),
         ("Weights at the start", _weights(run)),
         ("Initialisation", _init(run)),
+        ("Weights of the tasks, as learnt", run.facts.get("task_weights") or {}),
         ("Depths", _depths(run)),
         ("Chosen by device and timing", run.choices),
         ("Environment", run.environment),
@@ -59,6 +60,16 @@ def code(key: str, content: str, name: str) -> str:
 
 def _fold(title: str, body: str, *, shown: bool = False) -> str:
     return f"<details{' open' if shown else ''}><summary>{text(title)}</summary>{body}</details>"
+
+
+def _problem(run: Run) -> dict[str, Any]:
+    """What the problem is; objective and metric by the names that one gives them."""
+    said = dict(facts.described(run))
+    if said.get("objective"):
+        said["objective"] = facts.objective_name(run)
+    if said.get("metric"):
+        said["metric"] = facts.metric_name(run)
+    return said
 
 
 def _weights(run: Run) -> dict[str, Any]:

@@ -12,11 +12,11 @@ from typing import Any, Literal
 from downslope.core import batches, starts
 from downslope.core.asked import check_asked
 from downslope.core.errors import DataError, InputError, RunFolderError
-from downslope.core.loss import Loss
+from downslope.core.loss import Loss, learnt
 from downslope.core.problem import Problem
 from downslope.core.randomness import ONE_AT_A_TIME
 from downslope.core.recipe import Lost, Recipe
-from downslope.core.run import Run, load_run
+from downslope.core.run import OBJECTIVE, Run, load_run
 from downslope.core.sources import Memory
 from downslope.core.weights import copied
 from downslope.data.gaps import gaps
@@ -280,6 +280,10 @@ def _summarise(loop: Loop, started: float) -> None:
         _log.warning("the metric was NaN at every evaluation: the model is the last, not the best")
         which = "last"
     run.weights = {"last": last, "best": loop.best or last}
+    if (beside := learnt(state.objective.function)) is not None:
+        run.weights[OBJECTIVE] = copied(beside.state_dict())
+        if factors := getattr(beside, "factors", None):
+            loop.recorder.fact("task_weights", factors)
     if which == "best" and loop.watchman.best_step != state.step:
         loop.judged.load_state_dict(run.weights["best"])
     try:

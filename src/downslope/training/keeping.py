@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from torch import nn
 
+from downslope.core.run import OBJECTIVE, objective_file
 from downslope.core.weights import save_tensors
 from downslope.training.band import Watch
 from downslope.training.checkpoint import RESUMED_BEST, load_resume, save_resume
@@ -33,6 +34,8 @@ def write(loop: Loop, folder: Path, models: Mapping[str, nn.Module]) -> None:
     save_tensors(checkpoints / "last.safetensors", loop.judged.state_dict())
     if loop.best is not None:
         save_tensors(checkpoints / "best.safetensors", loop.best)
+    if (beside := models.get(OBJECTIVE)) is not None:
+        save_tensors(objective_file(folder), beside.state_dict())
     if state.run.status != "diverged":
         place = {
             "step": state.step, "epoch": state.epoch, "position": loop.position,

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from downslope.core import batches
 from downslope.core.loss import learnt
 from downslope.core.recipe import Recipe
+from downslope.core.run import OBJECTIVE
 from downslope.core.sources import Memory, Source
 from downslope.core.weights import copied, save_tensors
 from downslope.training import keeping
@@ -367,7 +368,7 @@ class Loop:
     def _models(self) -> dict[str, nn.Module]:
         models: dict[str, nn.Module] = {"model": self.state.model}
         if (beside := learnt(self.state.objective.function)) is not None:
-            models["objective"] = beside
+            models[OBJECTIVE] = beside
         return models if self.average is None else models | {"average": self.average.kept}
 
     def _resume(self) -> None:
