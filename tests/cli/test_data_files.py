@@ -37,12 +37,15 @@ def test_diagnose_finds_a_gap_by_line_and_column(capsys: pytest.CaptureFixture[s
     assert any("line 152, column 'alcohol'" in str(each) for each in found["remedies"])
 
 
-def test_a_target_of_one_value_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
-    Path("flat.csv").write_text("x,y\n" + "".join(f"{i},5\n" for i in range(20)), encoding="utf-8")
+@pytest.mark.parametrize(("value", "said"), [("5", "5"), ("3.5", "3.5"), ("yes", "'yes'")])
+def test_a_target_of_one_value_is_refused_with_the_file_and_the_value(
+    value: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("flat.csv").write_text("x,y\n" + "".join(f"{i},{value}\n" for i in range(20)), encoding="utf-8")
     assert main(["fit", "flat.csv", "--target", "y"]) == guard.UNUSABLE
     err = capsys.readouterr().err
     assert err.count("\n") == 1
-    assert "one value only" in err
+    assert f"flat.csv: its target holds one value only, {said}: there" in err
 
 
 @pytest.mark.parametrize("verb", [["fit"], ["solve"]])

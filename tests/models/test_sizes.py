@@ -40,6 +40,9 @@ def test_codes_and_a_column_are_classes_too(y: Any) -> None:
     assert outputs(fitted(y)) == 3
 
 
+ALONE = "there is nothing to tell apart; give examples of another class too"
+
+
 @pytest.mark.parametrize("objective", ["cross_entropy", nn.CrossEntropyLoss()], ids=["ours", "torch"])
 @pytest.mark.parametrize(
     ("y", "said"),
@@ -47,9 +50,10 @@ def test_codes_and_a_column_are_classes_too(y: Any) -> None:
         (K.float(), "train: the target is float32: class indices must be whole numbers; y.long()"),
         (K.float()[:, None], "train: the target is float32: class indices must be whole numbers; y.long()"),
         (K > 0, "train: the target is bool: class indices must be whole numbers; y.long()"),
-        (K * 0, "train: all 60 targets are class 0: there is nothing to tell apart"),
+        (K * 0, f"train: all 60 targets are class 0: {ALONE}"),
+        (K * 0 + 1, f"train: all 60 targets are class 1: {ALONE}"),
     ],
-    ids=["float", "float column", "bool", "one class"],
+    ids=["float", "float column", "bool", "class 0", "class 1"],
 )
 def test_what_cannot_be_classes_is_told_by_its_cause(y: Tensor, said: str, objective: Any) -> None:
     with pytest.raises(DataError) as told:

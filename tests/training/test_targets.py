@@ -72,3 +72,93 @@ def test_a_diagnosis_names_such_targets_instead() -> None:
     found = ds.diagnose(problem, ds.Recipe(epochs=5, lr=0.01), folder=False, progress=False)
     assert found.root is not None
     assert found.root.symptom == "objective-mismatch"
+
+
+def scores() -> nn.Module:
+    return nn.Linear(4, 2)
+
+
+@pytest.mark.parametrize(
+    ("y", "objective", "model"),
+    [
+        (ONE * 0, "cross_entropy", scores),
+        (ONE * 0 + 1, "cross_entropy", "mlp"),
+        (ONE * 0 + 1, nn.CrossEntropyLoss(), scores),
+        (torch.where(ONE == 1, -100, 1), "cross_entropy", scores),
+        (torch.ones(60), "logistic", "linear"),
+        (torch.zeros(60, 1), "logistic", one),
+        (torch.ones(60), "hinge", "linear"),
+    ],
+)
+def test_one_class_alone_is_refused_by_fit_and_found_by_diagnose(
+    y: Tensor, objective: Any, model: Any
+) -> None:
+    with pytest.raises(
+        DataError, match=r"train: all \d+ targets are class [01]: there is nothing to tell apart"
+    ):
+        fitted(y, objective, model)
+    if y.dtype == torch.int64 and y.min() == -100:
+        return
+    problem = ds.Problem(model=model, objective=objective, train=(X, y))
+    found = ds.diagnose(problem, ds.Recipe(steps=5, lr=1e-3), folder=False, progress=False)
+    assert found.findings[0].symptom == "constant-target"
+
+
+@pytest.mark.parametrize(
+    ("y", "objective", "said"),
+    [
+        (ONE - 1, "cross_entropy", "row 0 (counted from 0): -1 (the first of 30 below 0) is no class"),
+        (
+            torch.where(torch.arange(60) == 7, -1, ONE),
+            nn.CrossEntropyLoss(),
+            "row 7 (counted from 0): -1 is no",
+        ),
+        (2 * ONE - 1, "cross_entropy", "(y + 1) // 2 numbers them so"),
+    ],
+)
+@pytest.mark.parametrize("part", ["train", "valid"])
+@pytest.mark.parametrize("model", ["mlp", scores])
+def test_negative_classes_are_told_with_their_row_and_what_to_do(
+    y: Tensor, objective: Any, said: str, part: str, model: Any
+) -> None:
+    given = {"train": (X, ONE), "valid": (X, ONE)} | {part: (X, y)}
+    with pytest.raises(DataError) as told:
+        ds.fit(ds.Problem(model=model, objective=objective, **given), ds.Recipe(steps=1), folder=False)
+    assert str(told.value).startswith(f"{part} target, ")
+    assert said in str(told.value)
+
+
+def test_the_index_that_an_objective_ignores_is_no_fault() -> None:
+    y = torch.where(torch.arange(60) == 7, -1, ONE)
+    assert fitted(y, nn.CrossEntropyLoss(ignore_index=-1), scores).status == "done"
+    assert fitted(torch.where(y < 0, -100, y), "cross_entropy", scores).status == "done"
+
+
+class Anew(torch.utils.data.Dataset[Any]):
+    """Examples that differ from pass to pass, which therefore stream."""
+
+    def __init__(self, y: Tensor) -> None:
+        self.y = y
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        return X[index] + 0 * torch.rand(4), self.y[index]
+
+
+@pytest.mark.parametrize("kind", [torch.uint16, torch.uint32, torch.uint64])
+@pytest.mark.parametrize("objective", ["cross_entropy", nn.CrossEntropyLoss()])
+def test_unsigned_labels_train_as_signed_ones_from_every_source(kind: torch.dtype, objective: Any) -> None:
+    def losses(y: Tensor) -> list[float]:
+        pairs = torch.utils.data.TensorDataset(X, y)
+        sources = ((X, y), pairs, torch.utils.data.DataLoader(pairs, 20), Anew(y))
+        how = ds.Recipe(steps=3, seed=1)
+        return [
+            ds.fit(
+                ds.Problem(model=scores, objective=objective, train=each), how, folder=False, progress=False
+            ).summary["train_loss"]
+            for each in sources
+        ]
+
+    assert losses(ONE.to(kind)) == losses(ONE)

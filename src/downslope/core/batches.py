@@ -69,6 +69,17 @@ def map_tensors(function: Callable[[Tensor], Any], tree: Any) -> Any:
     return pytree.tree_map_only(Tensor, function, tree)
 
 
+UNSIGNED = (torch.uint16, torch.uint32, torch.uint64)
+"""Types that torch stores and computes nothing with, not even an order."""
+
+
+def signed(batch: Any) -> Any:
+    """`batch` with whole numbers of these types as int64."""
+    if not any(leaf.dtype in UNSIGNED for leaf in tensors(batch)):
+        return batch
+    return map_tensors(lambda leaf: leaf.long() if leaf.dtype in UNSIGNED else leaf, batch)
+
+
 def length(batch: Any, what: str = "batch") -> int:
     """Number of examples: the first dimension that all tensors share.
 

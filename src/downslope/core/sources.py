@@ -78,6 +78,7 @@ class Memory:
     def __init__(
         self, batch: Any, origin: Origin | None = None, reading: Mapping[str, Any] | None = None
     ) -> None:
+        batch = batches.signed(batch)
         self.batch = batch
         self.origin = origin
         self.reading = reading

@@ -20,6 +20,7 @@ import torch
 from torch.utils.data import Dataset, default_collate
 
 from downslope.core import randomness
+from downslope.core.batches import signed
 
 _log = logging.getLogger("downslope")
 
@@ -143,7 +144,7 @@ def read(dataset: Dataset[Any], places: list[int], seed: int, epoch: int, index:
 
 def plain_batch(batch: Any) -> Any:
     """A batch as a pytree: a library's own mapping (a tokeniser's encoding) is none, the dict in it is."""
-    return dict(cast("Mapping[str, Any]", batch)) if isinstance(batch, Mapping) else batch
+    return signed(dict(cast("Mapping[str, Any]", batch)) if isinstance(batch, Mapping) else batch)
 
 
 def _hold(sent: bytes) -> None:

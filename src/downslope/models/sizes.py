@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from downslope.core import batches, names
+from downslope.core.class_targets import refuse_negative, refuse_single
 from downslope.core.errors import DataError, ModelError
 from downslope.core.part import part
 from downslope.core.problem import Problem
@@ -176,7 +177,7 @@ def _outputs(objective: Any, target: Any, held: Any) -> int | None:
     score alone.
 
     Raises:
-        DataError: the objective wants class indices, and these are none, or of one class only.
+        DataError: the objective wants class indices, and these are none, or class 0 alone.
     """
     count = _entries(objective, target, held)
     return 1 if count == 2 and getattr(objective, "expects", None) in ("logit", "probability") else count
@@ -196,7 +197,11 @@ def _entries(objective: Any, target: Any, held: Any) -> int | None:
             kind = str(y.dtype).removeprefix("torch.")
             raise DataError(f"train: the target is {kind}: class indices must be whole numbers; y.long()")
         outputs = _most(y, held) + 1
-        _look(y, outputs, int(getattr(objective, "ignore_index", -100)))
+        ignored = int(getattr(objective, "ignore_index", -100))
+        refuse_negative(y, "train", ignored)
+        if outputs == 1:
+            refuse_single(y, "train", ignored)
+        _look(y, outputs, ignored)
         return outputs
     if whole and y.dim() == 1 and not (meant == "binary" and (said.expects != "sign" or _signs(y))):
         return _most(y, held) + 1
@@ -209,13 +214,7 @@ def _signs(y: Tensor) -> bool:
 
 
 def _look(y: Tensor, outputs: int, ignored: int) -> None:
-    """Refuse one class alone, of which no output can be made; tell of classes most of which are empty.
-
-    Raises:
-        DataError: every target is class 0.
-    """
-    if outputs == 1 and bool((y == 0).all()):
-        raise DataError(f"train: all {len(y)} targets are class 0: there is nothing to tell apart")
+    """Tell of classes most of which are empty."""
     if outputs <= SPARSE_FROM:
         return
     classes = set(cast("list[int]", y.flatten().tolist())) - {ignored}

@@ -34,7 +34,7 @@ from downslope.training.prepare import prepare, probe_price
 from downslope.training.recorder import Recorder, new_folder
 from downslope.training.spread import known_errors, penalties
 from downslope.training.state import OnProbe, StepState
-from downslope.training.targets import are_reported, refuse
+from downslope.training.targets import are_reported, refuse, refuse_classes
 
 _log = logging.getLogger("downslope")
 
@@ -107,6 +107,7 @@ def _fit(
         sys.stderr.write(f"fit: {recipe}\n")
     started = time.perf_counter()
     _refuse_non_finite(problem)
+    refuse_classes(problem)
     run = _run_of(problem, recipe, folder, name, resume)
     if callable(recipe.init) and not isinstance(recipe.init, Lost):
         run.facts["init"] = starts.told(recipe.init)

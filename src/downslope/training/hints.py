@@ -17,6 +17,10 @@ _WHOLE = re.compile(
 """What a linear and a convolution layer say of inputs that are whole numbers."""
 
 
+_BEYOND = re.compile(r"Target -?\d+ is out of bounds")
+"""What torch's losses say of a class index that has no output."""
+
+
 def _tokens(inputs: list[Tensor]) -> tuple[int, int] | None:
     """Least and greatest of the inputs that are whole numbers."""
     whole = [each for each in inputs if each.dtype in (torch.int64, torch.int32) and each.numel()]
@@ -46,6 +50,11 @@ def hint(error: BaseException, problem: Problem, batch: Any) -> str:
         return f"; the inputs are {odd}: X.float() makes them what a layer takes"
     if "expected target dtype" in text or "expected scalar type Long" in text:
         return "; class indices are int64: target.long() makes them"
+    if _BEYOND.search(text):
+        return (
+            "; classes count from 0 to one less than there are outputs: give the model as many outputs as "
+            "classes, or number them by torch.unique(y, return_inverse=True)[1]"
+        )
     if "can't be cast to the desired output type" in text and (targets := batches.tensors(target)):
         return f"; the target is {targets[0].dtype}: target.float() makes it what the loss takes"
     return ""

@@ -26,29 +26,34 @@ def chosen(reference: str, target: str | None) -> Chosen:
         DataError: it cannot be read, or its target has one value only.
     """
     data = read_path(reference, target)
+    file = Path(reference).name
     title = reference if reference in names.TABLE["data"] else Path(reference).name.partition(".")[0]
     task = reference if target is None else f"{reference}:{target}"
     lines = list(data.told) or [f"{reference}: bundled with scikit-learn"]
     if data.task == "language":
         return _of_text(data, title, task, lines)
     if len(data.classes) == 1:
-        raise _constant(title, repr(data.classes[0]))
+        raise _constant(file, data.classes[0])
     if data.task == "regression":
-        _refuse_constant(data, title)
+        _refuse_constant(data, file)
         return _of_numbers(data, title, task, lines)
     return _of_classes(data, title, task, lines)
 
 
-def _refuse_constant(data: Any, title: str) -> None:
+def _refuse_constant(data: Any, file: str) -> None:
     parts: list[Tensor] = [part.batch[1] for part in (data.train, data.valid) if isinstance(part, Memory)]
     targets = torch.cat([each.flatten() for each in parts]) if parts else torch.empty(0)
     if len(targets) > 1 and bool((targets == targets[0]).all()):
-        raise _constant(title, f"{targets[0].item():g}")
+        raise _constant(file, f"{targets[0].item():g}")
 
 
-def _constant(title: str, value: str) -> DataError:
+def _constant(file: str, value: str) -> DataError:
+    try:
+        float(value)
+    except ValueError:
+        value = repr(value)
     return DataError(
-        f"{title}: its target holds one value only, {value}: there is nothing to predict; take another "
+        f"{file}: its target holds one value only, {value}: there is nothing to predict; take another "
         "column as the target"
     )
 

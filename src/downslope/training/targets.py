@@ -14,10 +14,12 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
+from downslope.core.class_targets import refuse_negative, refuse_single
 from downslope.core.errors import DataError
 from downslope.core.problem import Problem
 from downslope.core.sources import Memory
 from downslope.objectives import Configured, Penalised, meaning
+from downslope.objectives.objective import is_index
 from downslope.training.facts.output import BEYOND
 
 _reported: ContextVar[bool] = ContextVar("targets_are_reported", default=False)
@@ -36,6 +38,32 @@ def reported() -> Generator[None]:
 def are_reported() -> bool:
     """Whether what is wrong with targets is left to a finding here."""
     return _reported.get()
+
+
+_PADDED = ("CTCLoss", "ctc_loss", "MultiLabelMarginLoss", "multilabel_margin_loss")
+"""Losses whose targets are lists of classes, with a padding of their own."""
+
+
+def refuse_classes(problem: Problem) -> None:
+    """Refuse targets in memory that are negative class indices, or one class only, before a model is built.
+
+    Raises:
+        DataError: naming the first such value and its row, or the class.
+    """
+    said = meaning(problem.objective)
+    if said.target not in ("class", "binary") or said.name in _PADDED:
+        return
+    ignored = int(getattr(problem.objective, "ignore_index", -100))
+    for part, source in (("train", problem.train_source), ("valid", problem.valid_source)):
+        target = problem.splitter(source.batch)[2] if isinstance(source, Memory) else None
+        if not isinstance(target, Tensor) or target.is_complex() or not target.numel():
+            continue
+        indices = said.target == "class" and is_index(target)
+        if indices:
+            refuse_negative(target, part, ignored)
+        column = target.ndim == 1 or target.shape[1:] == (1,)
+        if part == "train" and not _reported.get() and (indices or (said.target == "binary" and column)):
+            refuse_single(target, part, ignored)
 
 
 def refuse(problem: Problem, output: Any) -> None:
