@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,27 @@ def test_every_step_starts_and_ends_inside(text: str) -> None:
     assert run.status == "done"
     assert len(seen) > 3
     assert max(seen) < 2e-6
+
+
+@pytest.mark.parametrize(
+    "make",
+    [C.non_negative, partial(C.box, -0.5, 0.7), C.simplex, partial(C.l2_ball, 1.5), partial(C.max_norm, 1.5)],
+)
+@pytest.mark.parametrize("seed", range(2))
+def test_what_is_parametrised_comes_from_its_start_to_where_projected_descent_ends(
+    make: Any, seed: int
+) -> None:
+    """No start lies where the map is flat, so that the weights can move."""
+    draw = np.random.default_rng(0)
+    x = draw.normal(size=(80, 4))
+    y = x @ [1, -2, 3, 0.5] + draw.normal(size=80) / 2
+    ends: list[float] = []
+    for by, lr, steps in (("projection", 0.05, 400), ("parametrisation", 0.1, 4000)):
+        given = ds.Problem(model=lambda: nn.Linear(4, 1, bias=False), objective="squared_error",
+                           train=(x, y), constraint=make(by=by))  # fmt: skip
+        how = ds.Recipe(optimizer="gd", lr=lr, steps=steps, batch_size="full", precision="float64", seed=seed)
+        ends.append(fit(given, how).summary["train_loss"])
+    assert ends[1] == pytest.approx(ends[0], rel=0.01)
 
 
 @pytest.mark.parametrize("by", ["projection", "parametrisation"])

@@ -19,7 +19,7 @@ from downslope.core.batches import default_split
 from downslope.core.errors import RecipeError
 from downslope.training.average import measure_norms
 from downslope.training.evaluate import evaluate
-from tests.training.problems import N, data, mlp, regression, same_history, same_state
+from tests.training.problems import N, after_steps, data, mlp, regression, same_history, same_state
 
 HOW: dict[str, Any] = {
     "optimizer": "sgd", "lr": 0.05, "batch_size": 16, "epochs": 8, "seed": 1, "precision": "float64",
@@ -42,14 +42,10 @@ def flat(model: nn.Module) -> np.ndarray[Any, Any]:
 def followed(**said: Any) -> tuple[ds.Run, np.ndarray[Any, Any]]:
     """A run, and the weights after each of its steps."""
     seen: list[np.ndarray[Any, Any]] = []
-    problem = regression(
-        valid=None,
-        model=normed,
-        constraint=lambda model: seen.append(flat(model).copy()),
-        **said.pop("problem", {}),
-    )
-    run = ds.fit(problem, ds.Recipe(**(HOW | said)), folder=False, progress=False, observe=0)
-    return run, np.stack(seen[1:])  # the first is the start
+    problem = regression(valid=None, model=normed, **said.pop("problem", {}))
+    with after_steps(lambda model: seen.append(flat(model).copy())):
+        run = ds.fit(problem, ds.Recipe(**(HOW | said)), folder=False, progress=False, observe=0)
+    return run, np.stack(seen)
 
 
 @pytest.mark.parametrize(
@@ -117,26 +113,41 @@ def test_the_average_of_weights_that_stand_still_is_these_weights(kind: Any) -> 
 
 @pytest.mark.parametrize("kind", ["ema", "polyak", "swa"])
 def test_batch_norms_statistics_are_those_of_a_pass_over_the_training_data(kind: Any) -> None:
-    """By numpy for the first norm, by torch's update_bn (without dropout, whole batches) for all."""
+    """By numpy for the first norm; by torch's update_bn, without dropout, of whole batches, for all."""
     run, _ = followed(average=kind)
     model = run.model()
     source = regression().train_source.to(torch.device("cpu"), torch.float64)  # type: ignore[attr-defined]
-    whole = [batch for batch in source.epoch(16, 1, 0) if len(batch[0]) == 16]
-    assert len(whole) == N // 16
-    z = [
-        batch[0].numpy() @ model[0].weight.detach().numpy().T + model[0].bias.detach().numpy()
-        for batch in whole
-    ]
-    np.testing.assert_allclose(model[1].running_mean, np.mean([each.mean(0) for each in z], 0), rtol=1e-10)
-    np.testing.assert_allclose(
-        model[1].running_var, np.mean([each.var(0, ddof=1) for each in z], 0), rtol=1e-10
-    )
-    twin = copy.deepcopy(model)
+    parts = list(source.epoch(16, 1, 0))
+    sizes = [len(batch[0]) for batch in parts]
+    assert sum(sizes) == N
+    assert sizes[-1] < 16
+    weight, bias = (each.detach().numpy() for each in model[0].parameters())
+    z = [batch[0].numpy() @ weight.T + bias for batch in parts]
+    np.testing.assert_allclose(model[1].running_mean, np.concatenate(z).mean(0), rtol=1e-10)
+    variances = np.average([each.var(0, ddof=1) for each in z], axis=0, weights=sizes)
+    np.testing.assert_allclose(model[1].running_var, variances, rtol=1e-10)
+    assert model[1].momentum == 0.1
+    whole, twin = [batch for batch in parts if len(batch[0]) == 16], copy.deepcopy(model)
     twin[3].p = 0.0
     update_bn([batch[0] for batch in whole], twin)
+    measure_norms(model, model.train(), lambda: iter(whole), default_split)
     for a, b in zip(model.buffers(), twin.buffers(), strict=True):
         np.testing.assert_allclose(a.double(), b.double(), rtol=1e-10)
-    assert model[1].momentum == 0.1
+
+
+def test_what_is_handed_out_lies_in_the_constraint_though_an_average_of_its_points_does_not() -> None:
+    kept: list[Tensor] = []
+    problem = regression(model=lambda: nn.Linear(4, 3), objective=lambda out, y: (out - y).pow(2).mean(),
+                         metric=None, constraint="orthogonal")  # fmt: skip
+    recipe = ds.Recipe(**(HOW | {"average": "swa", "average_from": 0.0, "lr": 0.3}))
+    with after_steps(lambda model: kept.append(model.weight.detach().clone())):  # type: ignore[arg-type]
+        run = ds.fit(problem, recipe, folder=False, progress=False, observe=0)
+    mean, eye = torch.stack(kept[3::4]).mean(0), torch.eye(3, dtype=torch.float64)
+    assert not torch.allclose(mean @ mean.T, eye, atol=1e-3)
+    weight = run.model("last").weight.detach().double()
+    torch.testing.assert_close(weight @ weight.T, eye, atol=1e-6, rtol=0)
+    u, _, v = torch.linalg.svd(mean, full_matrices=False)
+    torch.testing.assert_close(weight, u @ v, atol=1e-6, rtol=0)
 
 
 def test_what_is_judged_and_handed_out_is_the_average_with_its_statistics() -> None:

@@ -31,6 +31,10 @@ class L2Ball(Constraint):
         """Shortened to the radius where it is longer."""
         return _shortened(w.reshape(1, -1), self.radius).reshape(w.shape)
 
+    def start(self, w: Tensor) -> Tensor:
+        """Within nine tenths of the radius: on the sphere no step along the radius would be left."""
+        return 0.9 * self.project(w / 0.9)
+
     def map(self, w: Tensor) -> nn.Module:
         """``radius v / sqrt(1 + |v|^2)``."""
         del w

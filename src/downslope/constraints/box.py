@@ -13,6 +13,9 @@ from torch.nn import functional
 from downslope.constraints.constraint import By, Constraint, number
 from downslope.core.errors import InputError
 
+MARGIN = 0.05
+"""Share of the range that a start keeps from each bound: a sigmoid has a fifth of its largest slope there."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Box(Constraint):
@@ -41,6 +44,15 @@ class Box(Constraint):
         """Entry by entry to the nearer bound."""
         return w.clamp(self.lo, self.hi)
 
+    def start(self, w: Tensor) -> Tensor:
+        """Mirrored at the one bound that there is; of two at least a twentieth of the range inside."""
+        if math.isinf(self.hi):
+            return self.lo + (w - self.lo).abs()
+        if math.isinf(self.lo):
+            return self.hi - (self.hi - w).abs()
+        inside = MARGIN * (self.hi - self.lo)
+        return w.clamp(self.lo + inside, self.hi - inside)
+
     def map(self, w: Tensor) -> nn.Module:
         """A sigmoid between two bounds, a softplus above one, none without."""
         del w
@@ -58,7 +70,7 @@ class _Between(nn.Module):
     """``lo + (hi - lo) sigmoid(v)``, or a softplus from the one bound that there is."""
 
     INSIDE = 1e-4
-    """Share of the range that a start keeps from a bound, where a sigmoid would be flat."""
+    """Share of the range by which a weight on a bound, where no number leads, is moved inside."""
 
     def __init__(self, lo: float, hi: float) -> None:
         super().__init__()

@@ -74,6 +74,10 @@ class Constraint(ABC):
         """
         raise InputError(f"{self}: has no parametrisation for shape {tuple(w.shape)}; use by='projection'")
 
+    def start(self, w: Tensor) -> Tensor:
+        """Where a parametrisation starts: in the set, and so far from its edge that the map is not flat."""
+        return self.project(w)
+
     def distance(self, w: Tensor) -> float:
         """Euclidean distance from `w` to the set; 0 inside."""
         return float((w - self.project(w)).square().sum().sqrt())
@@ -125,7 +129,7 @@ class Constraint(ABC):
         for name, owner, leaf, p in list(_places(model)):
             if name in held:
                 with torch.no_grad():
-                    p.copy_(self.project(p))
+                    p.copy_(self.start(p))
                 parametrize.register_parametrization(owner, leaf, self.map(p.detach()))
 
     # -- sets of sets ---------------------------------------------------------------------------------------

@@ -6,12 +6,14 @@ were never trained, so they are measured anew on the training data before that (
 
 from __future__ import annotations
 
+import copy
 import functools
 import logging
 import math
 from collections.abc import Callable, Iterable
 from typing import Any, cast
 
+import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm  # pyright: ignore[reportPrivateUsage]
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -62,12 +64,21 @@ class Average:
         recipe: Its `average`, `average_from`, `average_every` and `average_decay` count.
         total: Steps of the run; None where the data do not tell.
         per_epoch: Steps of an epoch; None where the data do not tell.
+        constraint: Brings a model back into its set. Of a set that is not known to be convex an average of
+            points may lie outside: what is handed out is brought back, the average itself is not.
 
     Raises:
         RecipeError: the average begins at a share of a run whose length nothing tells.
     """
 
-    def __init__(self, model: nn.Module, recipe: Recipe, total: int | None, per_epoch: int | None) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        recipe: Recipe,
+        total: int | None,
+        per_epoch: int | None,
+        constraint: Callable[[nn.Module], Any] | None = None,
+    ) -> None:
         kind = cast("str", recipe.average)
         share = FROM[kind] if recipe.average_from is None else recipe.average_from
         if share and total is None:
@@ -94,6 +105,8 @@ class Average:
 
         self.kept = AveragedModel(model, multi_avg_fn=cast("Any", follow))
         self._stale = False
+        self._constraint = None if getattr(constraint, "convex", None) is True else constraint
+        self._back: tuple[int, nn.Module] = (0, self.kept.module)
 
     def __str__(self) -> str:
         often = "step" if self.every == 1 else f"{self.every} steps"
@@ -106,6 +119,18 @@ class Average:
     def begun(self) -> bool:
         """Whether any weights have been averaged."""
         return int(self.kept.n_averaged) > 0
+
+    @property
+    def handed(self) -> nn.Module:
+        """The averaged model, inside its constraint."""
+        if self._constraint is None:
+            return self.kept.module
+        count = int(self.kept.n_averaged)
+        if self._back[0] != count:
+            self._back = count, copy.deepcopy(self.kept.module)
+            with torch.no_grad():
+                self._constraint(self._back[1])
+        return self._back[1]
 
     def follow(self, model: nn.Module, step: int) -> None:
         """Take up the weights of `model` after `step`, where they count."""
@@ -131,18 +156,21 @@ class Average:
             split: Of a batch.
         """
         if self._stale and self.begun:
-            measure_norms(self.kept.module, trained, data, split)
+            measure_norms(self.handed, trained, data, split)
+            if self.handed is not self.kept.module:
+                for kept, fresh in zip(self.kept.module.buffers(), self.handed.buffers(), strict=True):
+                    kept.copy_(fresh)
         self._stale = False
 
 
 def measure_norms(
     model: nn.Module, trained: nn.Module, data: Callable[[], Iterable[Any]], split: Split
 ) -> None:
-    """Batch norm's running mean and variance as plain means over the batches of `data`.
+    """Batch norm's running mean and variance as means over the batches of `data`, weighted by their size.
 
     Equivalent to `torch.optim.swa_utils.update_bn`, but everything else is in eval mode, as it will be when
-    the statistics are used (with dropout on, they would be those of other activations: Li et al. 2019), and a
-    last batch smaller than the first, whose statistics would count as a whole one's, is left out.
+    the statistics are used (with dropout on, they would be those of other activations: Li et al. 2019), and
+    every batch counts by its examples, a smaller last one too.
 
     Args:
         model: Its batch norms' buffers are written.
@@ -155,19 +183,21 @@ def measure_norms(
     if not norms:
         return
     momenta = [norm.momentum for norm in norms]
-    size = 0
+    seen = 0
     try:
         with evaluating(model):
             for norm in norms:
                 norm.reset_running_stats()
-                norm.momentum = None  # a plain mean
                 norm.train()
             for batch in data():
                 count = len(batches.tensors(batch)[0])
-                size = size or count
-                if count == size:
-                    args, kwargs, _ = split(batch)
-                    model(*args, **kwargs)
+                if count == 1 and seen:
+                    continue  # has no variance
+                seen += count
+                for norm in norms:
+                    norm.momentum = count / seen
+                args, kwargs, _ = split(batch)
+                model(*args, **kwargs)
     finally:
         for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum = momentum

@@ -81,7 +81,9 @@ class Loop:
         self.rates = Rates(recipe, state.optimizer, self.total)
         self.watchman = Watchman(state.problem, recipe.patience)
         self.average = (
-            None if recipe.average is None else Average(state.model, recipe, self.total, self.per_epoch)
+            None
+            if recipe.average is None
+            else Average(state.model, recipe, self.total, self.per_epoch, state.problem.constraint)
         )
         if self.average is not None:
             state.run.choices["average"] = str(self.average)
@@ -287,9 +289,8 @@ class Loop:
     @property
     def judged(self) -> nn.Module:
         """The model that is validated and handed out: the averaged one once the recipe averages."""
-        return (
-            self.average.kept.module if self.average is not None and self.average.begun else self.state.model
-        )
+        average = self.average
+        return average.handed if average is not None and average.begun else self.state.model
 
     def refresh(self) -> None:
         """Batch norm's statistics for the averaged weights, where they are not those of the last step."""
