@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import logging
 import math
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
 import downslope as ds
 from downslope.core.errors import InputError
-from downslope.training import loop
+from downslope.training.deadline import Deadline
 from downslope.training.state import StepState
 from tests.training.problems import classification, data, labels, mlp, regression, same_history, same_state
 
@@ -36,19 +37,10 @@ def overfitting(**changes: Any) -> ds.Problem:
     return regression(model=lambda: mlp(64), train=(x, y + 6 * noise), valid=data(30, seed=5), **changes)
 
 
-class Ticking:
-    """A clock that goes on by a second at every look."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def monotonic(self) -> float:
-        self.now += 1.0
-        return self.now
-
-
 def test_a_time_given_to_fit_ends_the_run_and_says_where(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loop, "time", Ticking())  # one look for the checkpoint, one at the start, one a step
+    left = itertools.count(9.5 - 1, -1)
+    monkeypatch.setattr(Deadline, "left", property(lambda self: next(left)))  # a second a step
+    monkeypatch.setattr(Deadline, "took", lambda *_: None)
     run = fit(regression(), HOW, seconds=9.5)
     assert (run.status, run.summary["steps"]) == ("done", 10)
     assert run.facts["cut"] == {"seconds": 9.5, "steps": 10, "of": 24}
@@ -160,13 +152,13 @@ def test_the_metric_is_called_once_in_eval_mode_on_all_outputs_in_stored_order()
     run = fit(problem, HOW.edit(epochs=2, batch_size=500))
     evaluations = len(run.history.series("valid_metric").steps)
     assert evaluations == 3
-    assert len(calls) == evaluations + 2  # and the summary's train and valid
+    assert len(calls) == evaluations + 1  # and the summary's train
     assert all(len(output) == 3000 for output, _ in calls)
     assert torch.equal(calls[0][1], y.flip(0).float())
-    assert torch.equal(calls[-2][1], y.float())
+    assert torch.equal(calls[-1][1], y.float())
     with torch.no_grad():
         model = run.model()
-        torch.testing.assert_close(calls[-1][0], model(x.flip(0).float()))
+        torch.testing.assert_close(calls[-2][0], model(x.flip(0).float()))
     assert run.summary["valid_metric"] == pytest.approx(run.summary["valid_loss"], rel=1e-5)
 
 

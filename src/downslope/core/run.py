@@ -50,7 +50,8 @@ class Run:
         summary: ``train_loss``, ``train_metric``, ``valid_loss``, ``valid_metric`` (None where there is
             none) of the model that `model` gives, ``steps``, ``seconds``, ``model`` ("best" or "last"). The
             losses are risks: with penalties, ``train_objective`` has them in it. Standard errors over the
-            examples, where they are known: ``valid_loss_stderr``, ``valid_metric_stderr``, ...
+            examples, where they are known: ``valid_loss_stderr``, ``valid_metric_stderr``, ... Where the
+            training data was measured on a drawn part of it, ``train_n`` says on how many examples.
         history: Columns by step: ``train_loss`` (of the batch), ``lr``, ``valid_loss``, ``valid_metric``.
         probes: Statistics by module and step.
         facts: Measurements made once, by name; symptoms read them.

@@ -174,13 +174,20 @@ def result(run: Run) -> str:
             if loss is not None and part == "valid" and (own := valid_apart(run)):
                 parts.append(f"valid {own} {told(loss)} (on a scale of its own)")
             elif loss is not None:
-                parts.append(f"{part} loss {with_error(run, f'{part}_loss', told(loss))}")
+                of = _of_part(run) if part == "train" else ""
+                parts.append(f"{part} loss {with_error(run, f'{part}_loss', told(loss))}{of}")
             elif part == "train" and run.status == "diverged":
                 parts.append("train loss not finite")
         if metric != "loss" and value is not None and (part == "valid" or "valid_metric" not in summary):
             parts.append(f"{part} {metric} {with_error(run, f'{part}_metric', fixed(value))}")
             parts += _of_tasks(run, part)
     return "  ".join(parts) + _ending(run, metric)
+
+
+def _of_part(run: Run) -> str:
+    """How many of the training examples the training loss is of, where it is of a drawn part of them."""
+    count, size = run.summary.get("train_n"), described(run).get("train")
+    return f" (on {count:,} of {size:,})" if count and isinstance(size, int) else ""
 
 
 def _of_tasks(run: Run, part: str) -> list[str]:
@@ -194,10 +201,13 @@ def with_error(run: Run, key: str, value: str, sign: str = "+-") -> str:
     """A number of the summary as it is told, with its standard error to the same decimals: "0.97 +- 0.01".
 
     An error that would round to none has one digit of its own. Without a known error the number alone; the
-    training loss too, whose error says nothing of how far it is from that of others.
+    training loss too, whose error says nothing of how far it is from that of others, unless it is that of a
+    drawn part of the data.
     """
     error = run.summary.get(f"{key}_stderr")
-    if error is None or not math.isfinite(error) or not key.startswith("valid"):
+    if error is None or not math.isfinite(error):
+        return value
+    if not key.startswith("valid") and "train_n" not in run.summary:
         return value
     decimals = len(value.partition(".")[2])
     shown = f"{error:.{decimals}f}" if "e" not in value else f"{error:.2g}"

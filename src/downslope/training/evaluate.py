@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -80,6 +80,7 @@ def evaluate(
     batch_size: int = BATCH,
     objective: Objective | None = None,
     errors: bool = True,
+    tell: Callable[[int], object] | None = None,
 ) -> Evaluation:
     """The objective and the metric of `model` on `source`.
 
@@ -91,6 +92,7 @@ def evaluate(
         batch_size: Examples a forward pass, for data in memory.
         objective: The problem's objective, if it is at hand.
         errors: Whether standard errors are wanted too.
+        tell: Called after each batch with the number of examples by then.
 
     Returns:
         Loss, metric, number of examples, standard errors. The loss is the risk: penalties are no part of it.
@@ -121,6 +123,8 @@ def evaluate(
             if problem.metric is not None:
                 outputs.append(loss.output)
                 targets.append(loss.target)
+            if tell is not None:
+                tell(sum(count for _, count in losses))
         if endless and len(losses) == MOST_STREAMED:
             tell_cut(source, sum(count for _, count in losses))
         scored = _scored(problem, outputs, targets, errors=errors) if outputs else Scored()

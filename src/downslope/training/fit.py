@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import sys
 import time
 from pathlib import Path
@@ -12,28 +11,26 @@ from typing import Any, Literal
 from downslope.core import batches, starts
 from downslope.core.asked import check_asked
 from downslope.core.errors import DataError, InputError, RunFolderError
-from downslope.core.loss import Loss, learnt
+from downslope.core.loss import Loss
 from downslope.core.problem import Problem
 from downslope.core.randomness import ONE_AT_A_TIME
 from downslope.core.recipe import Lost, Recipe
-from downslope.core.run import OBJECTIVE, Run, load_run
+from downslope.core.run import Run, load_run
 from downslope.core.sources import Memory
-from downslope.core.weights import copied
 from downslope.data.gaps import gaps
 from downslope.init import remark
 from downslope.training import broadcast, choices, ways
 from downslope.training.checkpoint import check_resume, check_same, is_kept
 from downslope.training.depth import told as told_depth
 from downslope.training.environment import environment
-from downslope.training.evaluate import Evaluation
 from downslope.training.facts import record
 from downslope.training.facts.at_start import record_start
 from downslope.training.facts.convexity import convexity
 from downslope.training.loop import Loop, total_steps
 from downslope.training.prepare import prepare, probe_price
 from downslope.training.recorder import Recorder, new_folder
-from downslope.training.spread import known_errors, penalties
 from downslope.training.state import OnProbe, StepState
+from downslope.training.summary import summarise
 from downslope.training.targets import are_reported, refuse, refuse_classes
 
 _log = logging.getLogger("downslope")
@@ -68,8 +65,10 @@ def fit(
         observe: Share of the time that probes may take, in [0, 1); 0 turns them off.
         on_probe: Called with a `StepState` at step 0, at every probed step, and at the end.
         resume: Go on with the run that is in `folder`.
-        seconds: Longest time to train, in (0, inf): the run ends after the step that it is in, as one that is
-            done, and ``run.facts["cut"]`` says so. Schedules keep the length that the recipe gives.
+        seconds: Longest time, in (0, inf): the run ends after the step that it is in, as one that is done, so
+            that the measurement at its end fits in, and ``run.facts["cut"]`` says so. Schedules keep the
+            length that the recipe gives. Where time is short, or fewer examples were trained on than there
+            are, the training loss at the end is that of a drawn part of them: ``summary["train_n"]``.
 
     Returns:
         The Run; ``run.model()`` is the best model on validation data, or the last without.
@@ -156,8 +155,9 @@ def _fit(
         sys.stderr.write(f"fit: {told_depth(run.facts['depth'], state.recipe)}\n")
     try:
         with choices.threads(threads):
+            loop.deadline.begin(time.perf_counter() - started)
             loop.go(resume=resume)
-            _summarise(loop, started)
+            summarise(loop, started)
             if observe > 0 and record(run, "convexity", lambda: convexity(run, state.model)) is not None:
                 recorder.fact("convexity", run.facts["convexity"])
     except BaseException as error:
@@ -271,42 +271,3 @@ def _refuse_non_finite(problem: Problem) -> None:
         found = next(gaps(source, problem.splitter, what), None)
         if found is not None:
             raise DataError(f"{found.said}; remove such rows, or {_filling(found.kind)}, and fit again")
-
-
-def _summarise(loop: Loop, started: float) -> None:
-    state, run = loop.state, loop.state.run
-    last = copied(loop.judged.state_dict())
-    which = "best" if loop.best is not None else "last"
-    if loop.watchman.blind:
-        _log.warning("the metric was NaN at every evaluation: the model is the last, not the best")
-        which = "last"
-    run.weights = {"last": last, "best": loop.best or last}
-    if (beside := learnt(state.objective.function)) is not None:
-        run.weights[OBJECTIVE] = copied(beside.state_dict())
-        if factors := getattr(beside, "factors", None):
-            loop.recorder.fact("task_weights", factors)
-    if which == "best" and loop.watchman.best_step != state.step:
-        loop.judged.load_state_dict(run.weights["best"])
-    try:
-        train = loop.evaluation(loop.train, errors=True)
-        valid = None if loop.valid is None else loop.evaluation(loop.valid, errors=True)
-    except InputError:
-        if run.status != "diverged":
-            raise
-        train = valid = Evaluation(math.nan, None, 0, math.nan)  # no metric takes a NaN
-    run.summary = {
-        "train_loss": train.loss,
-        "train_metric": train.metric,
-        "valid_loss": None if valid is None or loop.valid is None else valid.loss,
-        "valid_metric": None if valid is None or loop.valid is None else valid.metric,
-        **train.columns("train"),
-        **({} if valid is None else valid.columns("valid")),
-        **known_errors("train", train),
-        **({} if valid is None else known_errors("valid", valid)),
-        **penalties(state.objective, loop.judged, train.loss),
-        "steps": state.step,
-        "seconds": loop.earlier + time.perf_counter() - started,
-        "model": which,
-        "best_step": loop.watchman.best_step if which == "best" else state.step,
-    }
-    loop.judged.load_state_dict(last)

@@ -6,7 +6,7 @@ import itertools
 import logging
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from torch import Tensor, nn
@@ -22,6 +22,7 @@ from downslope.training.average import Average
 from downslope.training.band import Watch
 from downslope.training.checkpoint import RESUMED_BEST, SaveTimes
 from downslope.training.choices import ProbeTimes
+from downslope.training.deadline import Deadline
 from downslope.training.depth import Depths
 from downslope.training.evaluate import Evaluation, evaluate
 from downslope.training.nonfinite import gradients, name_first, name_weight
@@ -54,7 +55,7 @@ class Loop:
         observer: What measures them.
         on_probe: Called at step 0, at every probed step and at the end.
         progress: Whether to show how far it is.
-        seconds: Longest time in the loop; None for no limit.
+        seconds: Longest time for the loop and the measurement after it; None for no limit.
     """
 
     def __init__(
@@ -74,7 +75,9 @@ class Loop:
         self.state, self.recorder = state, recorder
         self.train, self.valid, self.batch_size = train, valid, batch_size
         self.times, self.observer, self.on_probe = times, observer, on_probe
-        self.progress, self.seconds = progress, math.inf if seconds is None else seconds
+        self.progress, self.bar = progress, Progress("fit", None, shown=False)
+        self.deadline = Deadline(seconds, train.size, 0 if valid is None else valid.size)
+        self.measured: tuple[int, Evaluation] | None = None
         recipe = state.recipe
         self.per_epoch = train.steps(batch_size)
         self.total = total_steps(recipe, train, batch_size)
@@ -106,22 +109,22 @@ class Loop:
         tell_open(self.train, self.total, state.recipe.epochs or 1)
         if resume:
             self._resume()
-        self.begun, self.ends = time.monotonic(), time.monotonic() + self.seconds
+        self.begun = time.monotonic()
         with (
             self.random,
             stoppable(self._stop),
-            Progress("fit", self.total, shown=self.progress, done=state.step) as bar,
+            Progress("fit", self.total, shown=self.progress, done=state.step) as self.bar,
         ):
             if not resume or state.step == 0:
                 self._evaluate(first=True)
                 self._tell()
             while not self._finished():
-                if not self._epoch(bar):
+                if not self._epoch():
                     break
             if run.status == "running":
                 run.status = "interrupted" if self.stopped else "done"
             if self.late and run.status == "done" and state.step != self.total:
-                limit = None if self.endless else self.seconds
+                limit = None if self.endless else self.deadline.seconds
                 self.recorder.fact("cut", {"seconds": limit, "steps": state.step, "of": self.total})
             self.recorder.flush()
             self._end()
@@ -161,7 +164,7 @@ class Loop:
             return state.step >= recipe.steps
         return state.epoch >= (recipe.epochs or 1)
 
-    def _epoch(self, bar: Progress) -> bool:
+    def _epoch(self) -> bool:
         """The rest of an epoch; whether the epoch has any batch."""
         state, recipe = self.state, self.state.recipe
         losses = self._earlier_losses()
@@ -172,11 +175,11 @@ class Loop:
             loss = self._step(batch)
             self.position += 1
             losses.append(loss)
-            bar.update(state.step, f"loss {loss:.4g}")
+            self.bar.update(state.step, f"loss {loss:.4g}")
             self.recorder.flush(force=False)
             self._midway()
-            self.endless = endless(self.total, state.epoch, self.position, self.seconds)
-            self.late = self.endless or time.monotonic() > self.ends
+            self.endless = endless(self.total, state.epoch, self.position, self.deadline.seconds)
+            self.late = self.endless or self.deadline.over(self.seen)
             if state.run.status != "running" or self.stopped or state.step == recipe.steps or self.late:
                 break
         if self.stopped or state.run.status != "running" or not losses:
@@ -304,12 +307,23 @@ class Loop:
         for batch in itertools.islice(stream, None if self.per_epoch else MOST_STREAMED):
             yield batches.to(batch, self.state.device, self.dtype)
 
-    def evaluation(self, source: Source, *, errors: bool = False) -> Evaluation:
+    @property
+    def seen(self) -> int:
+        """Examples that went through training, each as often as it did."""
+        return self.state.step * self.batch_size
+
+    def evaluation(
+        self, source: Source, *, errors: bool = False, tell: Callable[[int], object] | None = None
+    ) -> Evaluation:
         """`judged` on a part of the data; with standard errors where they are asked for."""
-        state = self.state
-        return evaluate(
-            state.problem, self.judged, source, state.device, objective=state.objective, errors=errors
-        )
+        state, begun = self.state, time.monotonic()
+        tell = tell or (lambda done: self.bar.note(f"evaluating {done}/{source.size or '?'}"))
+        found = evaluate(
+            state.problem, self.judged, source, state.device,
+            objective=state.objective, errors=errors, tell=tell,
+        )  # fmt: skip
+        self.deadline.took(time.monotonic() - begun, found.n)
+        return found
 
     def _evaluation_due(self) -> bool:
         recipe, epoch = self.state.recipe, self.state.epoch
@@ -323,7 +337,8 @@ class Loop:
         if source is None:
             return
         self.refresh()
-        found = self.evaluation(source)
+        ends = self.late or self._through() or state.run.status != "running"
+        found = self.evaluation(source, errors=ends and source is self.valid)
         measure = found.loss if found.metric is None else found.metric
         if source is self.valid:
             row = {"valid_loss": found.loss} | (
@@ -333,6 +348,8 @@ class Loop:
                 terms = {f"valid_{name}": value for name, value in found.terms.items()}
                 row = terms | found.columns("valid") | row
                 self.recorder.now(state.step, **row, valid_step=float(state.step))
+            if ends:
+                self.measured = state.step, found
             better = self.watchman.improved(measure, state.step, found.loss)
             if better or self.best is None or self.watchman.blind:  # of nothing but NaN, the latest
                 self.best = copied(self.judged.state_dict())

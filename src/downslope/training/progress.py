@@ -19,9 +19,21 @@ class Progress:
         total: Steps of the whole run; None where they cannot be known.
         shown: False shows nothing.
         done: Steps already done, for a resumed run.
+        unit: What is counted.
+        brief: Whether nothing is left to be read of what took less time than a line is worth.
     """
 
-    def __init__(self, label: str, total: int | None, *, shown: bool = True, done: int = 0) -> None:
+    def __init__(
+        self,
+        label: str,
+        total: int | None,
+        *,
+        shown: bool = True,
+        done: int = 0,
+        unit: str = "steps",
+        brief: bool = False,
+    ) -> None:
+        self.unit, self.brief = unit, brief
         self.label, self.total, self.first = label, total, done
         self.shown = shown
         self.bar: Any = None
@@ -56,7 +68,7 @@ class Progress:
     ) -> None:
         if self.bar is not None:
             self.bar.stop()
-        elif self.shown and self._last is not None:
+        elif self.shown and self._last is not None and not self.brief:
             self._line(*self._last)
 
     def update(self, step: int, numbers: str = "") -> None:
@@ -72,8 +84,14 @@ class Progress:
             self._line(step, numbers)
             return
         rate = (step - self.first) / max(now - self._started, 1e-9)
-        fields = {"rate": _rate(rate)} | ({"numbers": numbers} if numbers else {})
+        fields = {"rate": self._rate(rate)} | ({"numbers": numbers} if numbers else {})
         self.bar.update(self._task, completed=step, refresh=True, **fields)
+
+    def note(self, numbers: str) -> None:
+        """Tell what goes on between two steps; what the latest step said stays to be read."""
+        former = self._last
+        self.update(self.first if former is None else former[0], numbers)
+        self._last = former
 
     def _line(self, step: int, numbers: str) -> None:
         """One plain line."""
@@ -81,9 +99,9 @@ class Progress:
         of = f"/{self.total}" if self.total else ""
         more = self.total is not None and step < self.total and rate > 0
         left = f", {((self.total or 0) - step) / rate:.0f} s left" if more else ""
-        sys.stderr.write(f"{self.label} {step}{of} steps, {_rate(rate)}{left} {numbers}".rstrip() + "\n")
+        told = f"{self.label} {step}{of} {self.unit}, {self._rate(rate)}{left} {numbers}"
+        sys.stderr.write(told.rstrip() + "\n")
         sys.stderr.flush()
 
-
-def _rate(rate: float) -> str:
-    return f"{rate:.0f} steps/s" if rate >= 10 else f"{rate:.2g} steps/s"
+    def _rate(self, rate: float) -> str:
+        return f"{rate:.0f} {self.unit}/s" if rate >= 10 else f"{rate:.2g} {self.unit}/s"
