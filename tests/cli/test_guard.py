@@ -89,3 +89,24 @@ def test_a_run_that_diverged_is_done_for_fit_and_sick_for_diagnose(
 
 def test_what_comes_back_is_the_status_of_the_action() -> None:
     assert guard.guarded(lambda: guard.SICK) == guard.SICK
+
+
+def test_an_error_of_ours_in_a_users_file_is_told_with_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    text = "import downslope as ds\nfrom tests.training.problems import regression as problem\n"
+    Path("task.py").write_text(f"{text}def recipe():\n    return ds.Recipe(lrr=3)\n")
+    assert main(["fit", "task.py"]) == 2
+    err = capsys.readouterr().err
+    assert err == "downslope: 'lrr' is no key of a recipe with adam; did you mean 'lr'? (task.py, line 4)\n"
+
+
+def test_unusable_input_is_one_line_though_the_recipe_is_the_default(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    text = "import downslope as ds\ndef problem():\n    return ds.Problem(model='mlpp', "
+    Path("task.py").write_text(f"{text}objective='cross_entropy', train='digits')\n")
+    assert main(["fit", "task.py"]) == 2
+    assert capsys.readouterr().err == "downslope: model 'mlpp' is not known; did you mean 'mlp'?\n"

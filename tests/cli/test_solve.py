@@ -63,3 +63,30 @@ def test_a_task_in_a_file_is_solved_as_it_is(capsys: pytest.CaptureFixture[str])
 def test_a_negative_penalty_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["solve", "diabetes", "--l2", "-1"]) == guard.UNUSABLE
     assert "l2=-1.0: must lie in [0, inf)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("recipe", ["", "def recipe():\n    return ds.Recipe(lr=0.1)\n"])
+def test_what_is_set_beside_a_file_is_told_with_and_without_a_recipe_in_it(
+    recipe: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("net.py").write_text(
+        "import downslope as ds\n"
+        "def problem():\n"
+        "    train = ds.data.diabetes(standardise=True).train\n"
+        "    return ds.Problem(model='mlp', arguments={'width': 8}, objective='squared_error', train=train)\n"
+        + recipe,
+        encoding="utf-8",
+    )
+    assert main(["solve", "net.py", "--set", "model=linear", "--set", "lr=3"]) == guard.DONE
+    assert capsys.readouterr().err.splitlines() == [
+        "model linear instead, which takes no width=8",
+        "of no use here, where nothing is trained: lr=3",
+    ]
+
+
+def test_settings_that_data_alone_has_no_use_for_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["solve", "diabetes", "--set", "model=mlp", "--set", "objective=huber"]) == guard.DONE
+    assert capsys.readouterr().err.splitlines()[-2:] == [
+        "of no use here, where data alone gets the linear model: model=mlp",
+        "diabetes: model linear, huber, inputs standardised",
+    ]

@@ -230,3 +230,14 @@ def test_the_table_leaves_no_trace_in_torch_or_in_the_problem() -> None:
 def test_sizes_that_the_data_has_not_are_refused(sizes: list[Any]) -> None:
     with pytest.raises(InputError, match="sizes"):
         ds.batch_table(regression(), sizes=sizes)
+
+
+@pytest.mark.parametrize("rows", [1, 2])
+def test_so_few_rows_that_noise_hides_the_gradient_are_told_instead_of_nan_and_inf(rows: int) -> None:
+    x = torch.tensor([[1.0], [3.0]])[:rows]
+    problem = ds.Problem(model="linear", objective="squared_error", train=(x, 10 * (x - 2)))
+    found = ds.batch_table(problem, ds.Recipe(optimizer="adam"))
+    assert "nan" not in str(found)
+    assert "inf" not in str(found)
+    count = "1 row is" if rows == 1 else "2 rows are"
+    assert str(found).endswith(f"{count} too few to tell the gradient from its noise: more are needed")

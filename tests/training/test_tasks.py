@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +108,46 @@ def test_a_task_that_fails_is_one_clear_line(text: str, part: str, tmp_path: Pat
         load_task(write(tmp_path / "task_c.py", text))
     assert part in str(told.value)
     assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("x=\n", "task_d.py failed while it was imported: SyntaxError: invalid syntax (task_d.py, line 1)"),
+        ("\tx = 1\n", "IndentationError: unexpected indent (task_d.py, line 1)"),
+        ("x = 1\nraise ValueError('boom')\n", "ValueError: boom (task_d.py, line 2)"),
+        ("import not_there\n", "ModuleNotFoundError: No module named 'not_there' (task_d.py, line 1)"),
+        (
+            "def problem():\n    return 1 / 0\n",
+            "failed: ZeroDivisionError: division by zero (task_d.py, line 2)",
+        ),
+        ("x = 1\n", "task_d.py: it has no 'problem'; write problem() -> ds.Problem(...)"),
+        ("x = 1\0\n", "source code string cannot contain null bytes"),
+    ],
+)
+@pytest.mark.parametrize("by", ["path", "module"])
+def test_a_broken_file_is_told_by_the_name_it_was_given_and_its_line_once(
+    text: str, said: str, by: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "task_d", raising=False)
+    Path("task_d.py").write_text(text, encoding="utf-8")
+    with pytest.raises(TaskError) as told:
+        load_task("task_d.py" if by == "path" else "task_d:problem")
+    assert (said if by == "path" else said.removeprefix("task_d.py").partition(": ")[2]) in str(told.value)
+    assert str(told.value).count("line ") == ("task_d.py, " in said)
+    assert str(tmp_path) not in str(told.value)
+
+
+def test_a_package_beside_is_code_and_no_folder_of_data(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    Path("pack_e").mkdir()
+    Path("pack_e/__init__.py").write_text("from tests.training.problems import regression as problem\n")
+    assert load_task("pack_e:problem").reference == "pack_e:problem"
 
 
 @pytest.mark.parametrize("reference", ["nowhere.py", "no_such_module:problem", "tests.training.problems:nope",

@@ -72,6 +72,20 @@ class Given:
 
         return () if self.recipe is None else edits.load(self.recipe)[1]
 
+    def _untrained(self, lines: Sequence[str], remarks: Sequence[str]) -> list[str]:
+        """What was decided for a verb that trains nothing, and whose model of data alone is a linear one."""
+        from downslope.training.tasks import is_data
+
+        data = is_data(self.task)
+        told = [*lines[: max(len(lines) - (2 if data else 1), 0)], *(() if data else remarks)]
+        unused = [text for text in self.settings if _of_training(_key(text))]
+        if unused:
+            told.append(f"of no use here, where nothing is trained: {', '.join(unused)}")
+        models = [text for text in self.settings if data and _key(text).partition(".")[0] == "model"]
+        if models:
+            told.append(f"of no use here, where data alone gets the linear model: {', '.join(models)}")
+        return told
+
     @property
     def _named(self) -> list[str]:
         return [self.task, *([] if self.target is None else ["--target", self.target])]
@@ -97,8 +111,12 @@ class Given:
                     f"{option} goes with a task; {self.task} is a run, of which nothing is trained again"
                 )
 
-    def load(self, voice: Voice) -> tuple[Problem, Recipe]:
+    def load(self, voice: Voice, *, trained: bool = True) -> tuple[Problem, Recipe]:
         """The problem and recipe asked for; what was chosen for the user is held until work begins.
+
+        Args:
+            voice: Holds it.
+            trained: Whether the recipe matters; else settings of it are told to be of no use.
 
         Raises:
             TaskError: the task cannot be found, imported or called.
@@ -119,7 +137,12 @@ class Given:
         if self.seed is not None:
             recipe = recipe.edit(seed=self.seed)
         told = [_as_filled(each) for each in task.told] if _fills(problem) else task.told
-        for line in _retold(told, str(task.recipe), str(recipe), remarks):
+        lines = (
+            _retold(told, str(task.recipe), str(recipe), remarks)
+            if trained
+            else self._untrained(told, remarks)
+        )
+        for line in lines:
             voice.hold(line)
         return problem, recipe
 
@@ -232,6 +255,10 @@ def _key(text: str) -> str:
 
 def _of_problem(key: str) -> bool:
     return key.startswith(("model.", "objective.")) or key in _PROBLEM_KEYS
+
+
+def _of_training(key: str) -> bool:
+    return not _of_problem(key) or key in ("weights", "augment")
 
 
 def _set(settings: Sequence[str]) -> list[str]:

@@ -124,11 +124,17 @@ def _silence(stream: TextIO) -> None:
 
 
 def _place_of_cause(error: DownslopeError) -> str:
-    """Where in the user's own code an error began, unless its message says so."""
-    place = None if error.__cause__ is None else _users_line(error.__cause__)
+    """Where in the user's own code an error began, or the refused call stands, unless the message says so."""
+    place = _asked_by(error) if error.__cause__ is None else _users_line(error.__cause__)
     if place is None or place.rpartition(", ")[2] in str(error):
         return ""
     return f" ({place})"
+
+
+def _asked_by(error: DownslopeError) -> str | None:
+    """File and line of the user's code that called what refuses; what it raises itself says enough."""
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    return None if not frames or _is_users(frames[-1].f_code.co_filename) else _users_line(error)
 
 
 def _said(error: Exception) -> str:

@@ -49,10 +49,6 @@ class Voice:
         """A remark for when the work begins; unusable input is told in one line, without it."""
         self._held.append(text)
 
-    def drop(self, count: int) -> None:
-        """The last `count` remarks that were held are not so after all."""
-        del self._held[-count:]
-
     def begin(self, *_: object) -> None:
         """The work begins: what was held is said, once."""
         for text in self._held:

@@ -84,8 +84,8 @@ def told(error: BaseException, path: Path | None = None) -> str:
     own = [each for each in frames if _theirs(each.filename) and path in (None, Path(each.filename))]
     text = (str(error).strip().splitlines() or ["no message"])[0]
     where = f" ({Path(own[-1].filename).name}, line {own[-1].lineno})" if own else ""
-    if isinstance(error, SyntaxError):
-        where = f" ({Path(error.filename or '').name}, line {error.lineno})"
+    if isinstance(error, SyntaxError) and error.filename and error.lineno:
+        text, where = error.msg, f" ({Path(error.filename).name}, line {error.lineno})"
     return f"{type(error).__name__}: {text}{where}"
 
 

@@ -106,21 +106,27 @@ class BatchTable:
         head = f"{'batch':>6} {'ms a step':>10} {'us an example':>14} {'MB':>8} {'stderr':>9} {'of norm':>8}"
         made = [head]
         for row in self.rows:
-            share = row.stderr / self.norm if self.norm > 0 else math.nan
+            share = f"{row.stderr / self.norm:.2f}" if self.norm > 0 else "-"
+            error = f"{row.stderr:.3g}" if math.isfinite(row.stderr) else "-"
             mark = "  2^k" if row.power_of_two else ""
             made.append(
                 f"{row.size:>6} {1e3 * row.seconds:>10.3f} {1e6 * row.each:>14.1f} {row.memory / 1e6:>8.2f} "
-                f"{row.stderr:>9.3g} {share:>8.2f}{mark}"
+                f"{error:>9} {share:>8}{mark}"
             )
         return made
 
     def __str__(self) -> str:
-        noise = "not measured" if math.isnan(self.noise.scale) else f"{self.noise.scale:.3g}"
-        last = (
-            f"from {self.cheapest.size} on an example costs no less; noise and signal of the gradient are "
-            f"equal at a batch of {noise}"
+        return "\n".join(
+            [*self.lines(), f"from {self.cheapest.size} on an example costs no less; {self._noise_said}"]
         )
-        return "\n".join([*self.lines(), last])
+
+    @property
+    def _noise_said(self) -> str:
+        """At which batch noise and signal are equal, or why that is not known."""
+        if math.isfinite(self.noise.scale):
+            return f"noise and signal of the gradient are equal at a batch of {self.noise.scale:.3g}"
+        few = {None: "these rows are", 1: "1 row is"}.get(self.examples, f"{self.examples} rows are")
+        return f"{few} too few to tell the gradient from its noise: more are needed"
 
 
 def batch_table(

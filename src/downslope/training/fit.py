@@ -102,8 +102,6 @@ def _fit(
     resume: bool,
     seconds: float | None,
 ) -> Run:
-    if progress and "optimizer" not in recipe.said:
-        sys.stderr.write(f"fit: {recipe}\n")
     started = time.perf_counter()
     _refuse_non_finite(problem)
     refuse_classes(problem)
@@ -115,6 +113,8 @@ def _fit(
     state, train, valid, batch_size, observer, first = prepare(run, problem, recipe, resumed=resumed)
     if not resume:
         refuse(problem, first[0].output)
+    if progress and "optimizer" not in recipe.said:
+        sys.stderr.write(f"fit: {recipe}\n")
         _tell_stretched(state, first[0])
     if progress and not resumed:
         _remark(state)

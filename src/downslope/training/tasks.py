@@ -52,18 +52,18 @@ def load_task(reference: str, target: str | None = None) -> Task:
     if path.suffix == ".py":
         if not path.exists():
             raise TaskError(f"{reference}: no such file")
-        return _of_code(_module_of(path), "problem", str(path.resolve()))
+        return _of_code(_module_of(path), "problem", str(path.resolve()), reference)
     if path.exists():
         return _of_data(str(path.resolve()), target)
     stem, _, attribute = reference.partition(":")
     if attribute and Path(stem).suffix == ".py":
         if not Path(stem).exists():
             raise TaskError(f"{stem}: no such file")
-        return _of_code(_module_of(Path(stem)), attribute, f"{Path(stem).resolve()}:{attribute}")
-    if attribute and Path(stem).exists():
+        return _of_code(_module_of(Path(stem)), attribute, f"{Path(stem).resolve()}:{attribute}", reference)
+    if attribute and Path(stem).exists() and not Path(stem, "__init__.py").exists():
         return _of_data(str(Path(stem).resolve()), target or attribute)
     if attribute:
-        return _of_code(_import(stem), attribute, reference)
+        return _of_code(_import(stem), attribute, reference, reference)
     if path.suffix or "/" in reference:
         raise TaskError(f"{reference}: no such file")
     if reference.lower() in names.TABLE["data"]:
@@ -107,7 +107,7 @@ def _module_of(path: Path) -> ModuleType:
     except DownslopeError:
         raise
     except (Exception, SystemExit) as error:
-        raise TaskError(f"{path} failed while it was imported: {told(error, path)}") from error
+        raise TaskError(f"{path} failed while it was imported: {told(error, path.absolute())}") from error
     return module
 
 
@@ -117,6 +117,10 @@ def _import(name: str) -> ModuleType:
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
+        if error.name is None or not f"{name}.".startswith(
+            f"{error.name}."
+        ):  # it was found, and imports another
+            raise TaskError(f"module {name} failed while it was imported: {told(error)}") from error
         raise TaskError(
             f"module {error.name!r} is not found; tasks are package.module:problem or file.py"
         ) from None
@@ -126,30 +130,31 @@ def _import(name: str) -> ModuleType:
         raise TaskError(f"module {name} failed while it was imported: {told(error)}") from error
 
 
-def _of_code(module: ModuleType, attribute: str, reference: str) -> Task:
+def _of_code(module: ModuleType, attribute: str, reference: str, given: str) -> Task:
+    """The task of a module; `reference` finds it again from anywhere, `given` is what the user wrote."""
     found: Any = getattr(module, attribute, None)
     if found is None:
         there = [name for name, value in vars(module).items() if isinstance(value, Problem)]
         hint = names.did_you_mean(attribute, [*there, "problem"]) if there else ""
-        raise TaskError(f"{reference}: it has no {attribute!r}; write problem() -> ds.Problem(...){hint}")
-    problem = _called(found, reference)
+        raise TaskError(f"{given}: it has no {attribute!r}; write problem() -> ds.Problem(...){hint}")
+    problem = _called(found, given)
     recipe: Any = None
     if isinstance(problem, tuple):
         problem, recipe = [*cast("tuple[Any, ...]", problem), None][:2]
     if not isinstance(problem, Problem):
         kind = type(cast("Any", problem)).__name__
-        raise TaskError(f"{reference}: {attribute!r} gives {kind}, it must give a ds.Problem")
+        raise TaskError(f"{given}: {attribute!r} gives {kind}, it must give a ds.Problem")
     if recipe is None and hasattr(module, "recipe"):
-        recipe = _called(module.recipe, reference)
+        recipe = _called(module.recipe, given)
     if recipe is not None and not isinstance(recipe, Recipe):
-        raise TaskError(f"{reference}: 'recipe' gives {type(recipe).__name__}, it must give a ds.Recipe")
+        raise TaskError(f"{given}: 'recipe' gives {type(recipe).__name__}, it must give a ds.Recipe")
     stem = Path(reference.rpartition(":")[0] or reference).stem if ".py" in reference else reference
     named = replace(problem, task=reference, name=problem.name or stem)
-    told_lines = [] if recipe is not None else [f"no recipe in {reference}: {Recipe()}"]
+    told_lines = [] if recipe is not None else [f"no recipe in {given}: {Recipe()}"]
     return Task(named, recipe or Recipe(), reference, told_lines)
 
 
-def _called(found: Any, reference: str) -> Any:
+def _called(found: Any, given: str) -> Any:
     if not callable(found):
         return found
     try:
@@ -157,7 +162,7 @@ def _called(found: Any, reference: str) -> Any:
     except DownslopeError:
         raise
     except (Exception, SystemExit) as error:
-        raise TaskError(f"{reference} failed: {told(error)}") from error
+        raise TaskError(f"{given} failed: {told(error)}") from error
 
 
 def _of_data(reference: str, target: str | None) -> Task:

@@ -37,8 +37,7 @@ def solve(
         from downslope.training.tasks import is_data, linear
 
         with voice.alone():
-            problem, _ = given.load(voice)
-            voice.drop(2 if is_data(task) else 1)  # the network that would be trained, and the recipe
+            problem, _ = given.load(voice, trained=False)
             if is_data(task):
                 problem, chosen = linear(problem)
                 voice.hold(f"{task}: {chosen}")
