@@ -13,6 +13,7 @@ import torch
 from torch.utils.data import Dataset
 
 from downslope.core import workers
+from downslope.core.errors import DataError
 from downslope.core.sources import Stream
 from downslope.core.workers import Readers
 
@@ -89,14 +90,18 @@ def test_processes_are_asked_only_where_reading_is_slow(
         readers.close()
 
 
-def test_an_error_in_another_process_is_the_datasets_own() -> None:
+def test_an_error_in_another_process_is_the_datasets_own_and_names_the_example() -> None:
     class Broken(Augmented):
         def __getitem__(self, i: int):
-            raise KeyError("no such example")
+            if i == 4:
+                raise KeyError("no such example")
+            return super().__getitem__(i)
 
     readers = Readers(Broken(), 1)
     try:
-        with pytest.raises(KeyError, match="no such example"):
+        with pytest.raises(
+            DataError, match="example 4 of the dataset cannot be read: KeyError: 'no such example'"
+        ):
             read(readers)
     finally:
         readers.close()

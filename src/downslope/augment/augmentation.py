@@ -140,7 +140,10 @@ def changed(augmentation: Augmentation, batch: Any, places: Places) -> Any:
     """
     inputs = places.inputs_of(batch)
     if not isinstance(inputs, Tensor):
-        raise augmentation.refuse(f"the inputs are {type(inputs).__name__}, and must be one tensor")
+        raise augmentation.refuse(
+            f"the inputs are {type(inputs).__name__}, and must be one tensor; of several give a function of "
+            "your own, batch -> batch, or augment in the Dataset"
+        )
     if not inputs.is_floating_point():
         way = "inputs.float() / 255 makes images of bytes what it takes" if inputs.dtype == torch.uint8 else (
             "whole numbers have nothing between them; inputs.float() makes them what it takes"

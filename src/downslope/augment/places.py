@@ -8,6 +8,7 @@ from typing import Any, cast
 
 from torch import Tensor
 
+from downslope.core import batches
 from downslope.core.errors import InputError
 
 WHOLE = None
@@ -64,7 +65,7 @@ def places_of(batch: Any) -> Places:
         return Places(WHOLE, None)
     if isinstance(batch, Mapping):
         entries = cast("Mapping[str, Any]", batch)
-        target = "labels" if "labels" in entries else None
+        target = batches.target_key(entries)
         floating = [
             key
             for key, value in entries.items()

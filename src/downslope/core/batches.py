@@ -25,15 +25,24 @@ class Parts(NamedTuple):
 Split = Callable[[Any], tuple[tuple[Any, ...], dict[str, Any], Any]]
 
 
+TARGETS = ("labels", "label", "target", "targets", "y")
+"""Keys of a dict that is a batch, of which the first that is there holds the target."""
+
+
+def target_key(batch: Mapping[str, Any]) -> str | None:
+    """The key under which a dict has its target; None where it has none of `TARGETS`."""
+    return next((key for key in TARGETS if key in batch), None)
+
+
 def default_split(batch: Any) -> Parts:
     """The last element is the target, what stands before it goes to the model.
 
-    A dict's target is its key ``labels``, the other keys are keyword arguments. A single tensor is input
-    and target at once (an autoencoder).
+    A dict's target is its key ``labels`` (or another of `TARGETS`), the other keys are keyword arguments. A
+    single tensor is input and target at once (an autoencoder).
     """
     if isinstance(batch, Mapping):
         fields = dict(cast("Mapping[str, Any]", batch))
-        return Parts((), fields, fields.pop("labels", None))
+        return Parts((), fields, fields.pop(target_key(fields) or "labels", None))
     if isinstance(batch, (tuple, list)) and len(cast("Sequence[Any]", batch)) > 1:
         items = tuple(cast("Sequence[Any]", batch))
         return Parts(items[:-1], {}, items[-1])
@@ -45,11 +54,11 @@ def default_split(batch: Any) -> Parts:
 def whole_split(batch: Any) -> Parts:
     """The whole batch goes to the model, which returns an output with a ``loss`` (``objective=None``).
 
-    A dict's key ``labels`` is the target that a metric sees besides.
+    A dict's key ``labels`` (or another of `TARGETS`) is the target that a metric sees besides.
     """
     if isinstance(batch, Mapping):
         fields = dict(cast("Mapping[str, Any]", batch))
-        return Parts((), fields, fields.get("labels"))
+        return Parts((), fields, fields.get(target_key(fields) or "labels"))
     items = cast("Sequence[Any]", batch) if isinstance(batch, (tuple, list)) else (batch,)
     return Parts(tuple(items), {}, None)
 

@@ -19,12 +19,13 @@ from torch.nn.parameter import is_lazy
 from downslope.core import batches, names, randomness
 from downslope.core.batches import Split, default_split, whole_split
 from downslope.core.errors import DataError, DownslopeError, InputError, ModelError, ObjectiveError, told
+from downslope.core.feeding import Fed
 from downslope.core.misspelt import meant
 from downslope.core.plain import plain
 from downslope.core.pretrained import Weights, as_weights
 from downslope.core.sources import Source, as_source, read_path
 from downslope.core.starts import Init
-from downslope.core.stated import bring_inside, goal_of, in_words, reference, split_by
+from downslope.core.stated import bring_inside, goal_of, in_words, metric_of, reference, split_by
 
 if TYPE_CHECKING:
     from downslope.core.edits import Edit
@@ -44,9 +45,11 @@ class Problem:
         objective: ``(output, target) -> scalar tensor``, a name such as "cross_entropy", or None where the
             model's output carries its own ``loss``. It may take ``inputs`` and ``model`` (for penalties) as
             well, and may return a dict of named terms, which are added.
-        train: A tuple, list or dict of tensors or arrays with the target last (dict: key "labels"), a
-            Dataset, a DataLoader, the path of a file or folder (`downslope.data.load_path`), or the name of a
-            standard set such as "digits".
+        train: A tuple, list or dict of tensors or arrays with the target last (dict: key "labels", else
+            "label", "target", "targets" or "y"), a Dataset, a DataLoader, the path of a file or folder
+            (`downslope.data.load_path`), or the name of a standard set such as "digits". Inputs may be
+            several, ``(x, mask, y)``, ``((x, mask), y)`` or ``({"ids": ids, "mask": mask}, y)``: see
+            `downslope.core.feeding`.
         valid: The same for validation; None if there is none, and then a file's fifth is held out. Of two
             files both are used whole, and the second is read with the first's columns and classes.
         metric: What one really cares about: ``(output, target) -> float`` over all outputs joined, or a
@@ -62,7 +65,8 @@ class Problem:
             ("flip"), a text or list of such ("flip, rotate(10)"), an augmentation of ``ds.augment``, a
             transform of kornia or torchvision, or ``batch -> batch``. Called on the device for every training
             batch; validation data, and the metric on training data, never see it.
-        split: ``batch -> (args, kwargs, target)``; default: the last element is the target.
+        split: ``batch -> (args, kwargs, target)``; default: the last element is the target, and the rest goes
+            to the model as its forward takes it.
         arguments: Keyword arguments of the factory; an edit reaches them as "model.width".
         target: Name of the target column, where `train` is a path.
         weights: What models start from, where names and shapes fit; the rest stays as initialised. A path
@@ -122,7 +126,7 @@ class Problem:
             given = getattr(self, what)
             if isinstance(given, type):
                 raise InputError(f"{what}={given.__name__} is a class: make one, {given.__name__}()")
-        self._read_metric()
+        put(self, "metric", metric_of(self.metric, self.objective))
         if self.goal is not None:
             put(self, "goal", goal_of(self.goal, self.metric))
         if self.metric_goal not in (None, "max", "min"):
@@ -154,25 +158,6 @@ class Problem:
             held = _read_file(held, self.target, 0.0).train
         put(self, "train", as_source(self.train, "train"))
         put(self, "valid", None if held is None else as_source(held, "valid"))
-
-    def _read_metric(self) -> None:
-        """The metric as a function, of several tasks with those of the objective.
-
-        Raises:
-            InputError: none, or of a task that the objective has not.
-        """
-        metric: Any = self.metric
-        if isinstance(metric, str):
-            metric = names.resolve("metric", metric)
-        elif isinstance(metric, Mapping):
-            metric = names.load("downslope.objectives.metrics:by_task")(metric)
-        elif metric is not None and not callable(metric):
-            raise InputError(
-                f"metric={metric!r}: must be a name or (output, target) -> float, or of several tasks a dict "
-                "of these by task"
-            )
-        among: Any = getattr(metric, "among", None)
-        object.__setattr__(self, "metric", metric if among is None else among(self.objective))
 
     def _check_kinds(self) -> None:
         """Refuse what would only fail in the first step, or never.
@@ -230,10 +215,13 @@ class Problem:
 
     @property
     def splitter(self) -> Split:
-        """``batch -> (args, kwargs, target)``."""
+        """``batch -> (args, kwargs, target)``; where the user has none, as the model's forward takes them."""
         if self.split is not None:
             return functools.partial(split_by, self.split)
-        return whole_split if self.objective is None else default_split
+        if "_fed" not in self.__dict__:
+            own = whole_split if self.objective is None else default_split
+            object.__setattr__(self, "_fed", Fed(own, self._sketch))
+        return self.__dict__["_fed"]
 
     @property
     def direction(self) -> Direction:
@@ -280,6 +268,11 @@ class Problem:
                 bring_inside(model, self.constraint)
         return model.train()
 
+    def _sketch(self) -> nn.Module:
+        """A model that only tells its forward."""
+        with randomness.seeded(0, "init"):
+            return self._made()
+
     def _made(self) -> nn.Module:
         if isinstance(self.model, nn.Module):
             return copy.deepcopy(self.model)
@@ -302,6 +295,8 @@ class Problem:
             raise ModelError(
                 f"the model factory returned {type(model).__name__}: it must return an nn.Module"
             )
+        if isinstance(split := self.splitter, Fed):
+            split.learn(model)
         if any(is_lazy(each) for each in (*model.parameters(), *model.buffers())):
             self._materialise(model)
         return model

@@ -128,7 +128,7 @@ class Run:
 
         Args:
             data: A file of the kind that was trained on (its target may be missing), or inputs as a tensor,
-                an array, or a list of rows.
+                an array, or a list of rows; several in a tuple or a dict, as the model's forward takes them.
             which: As in `model`.
 
         Returns:

@@ -11,11 +11,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset, default_collate
+from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
 from downslope.core import batches, names, randomness
-from downslope.core.errors import DataError
-from downslope.core.workers import Readers, plain_batch
+from downslope.core.errors import DataError, DownslopeError
+from downslope.core.examples import cause, collated, counted, example, plain_batch
+from downslope.core.workers import Readers
 
 MEMORY_LIMIT = 2 * 2**30
 """Bytes up to which a Dataset is collated once and kept; larger ones stream through a DataLoader."""
@@ -217,7 +218,7 @@ class Stream:
     def stored(self, batch_size: int) -> Iterator[Any]:
         """One pass in stored order."""
         if self.size is None:
-            yield from _addressed(DataLoader(self.dataset, batch_size), 0, 0)
+            yield from _addressed(counted(self.dataset, batch_size), 0, 0)
             return
         yield from self._readers.batches(range(self.size), batch_size, 0, 0)
 
@@ -236,6 +237,10 @@ def _addressed(loader: DataLoader[Any], seed: int, epoch: int) -> Iterator[Any]:
                 batch = next(iterator)
             except StopIteration:
                 return
+            except DownslopeError:
+                raise
+            except Exception as error:
+                raise DataError(f"batch {index} of the DataLoader cannot be read: {cause(error)}") from error
         yield plain_batch(batch)
 
 
@@ -325,16 +330,12 @@ def _from_dataset(dataset: Dataset[Any]) -> Source:
     if not count:
         raise DataError("the dataset holds no example")
     with randomness.seeded(0, "augment"):
-        try:
-            read = [[dataset[i] for i in range(min(count, RE_READ))] for _ in range(3)]
-            first, *again = [default_collate(examples) for examples in read]
-        except Exception as error:
-            reason = f"{type(error).__name__}: {(str(error).strip().splitlines() or ['no message'])[0]}"
-            raise DataError(f"the dataset's examples cannot be read: {reason}") from error
+        read = [[example(dataset, i) for i in range(min(count, RE_READ))] for _ in range(3)]
+        first, *again = [collated(examples) for examples in read]
         held = batches.size_of(first)
         if held * count > MEMORY_LIMIT * len(read[0]) or not all(_same(first, other) for other in again):
             return Stream(dataset)
-        return Memory(default_collate([dataset[i] for i in range(count)]))
+        return Memory(collated([example(dataset, i) for i in range(count)]))
 
 
 def _same(a: Any, b: Any) -> bool:

@@ -10,6 +10,7 @@ from typing import Any, cast
 import torch
 from torch import nn
 
+from downslope.core import names
 from downslope.core.batches import Split
 from downslope.core.errors import DownslopeError, InputError, told
 
@@ -34,6 +35,26 @@ def goal_of(value: Any, metric: Any) -> float:
             f"there{share}"
         )
     return number
+
+
+def metric_of(given: Any, objective: Any) -> Any:
+    """A metric as a function; of several tasks with those of the objective.
+
+    Raises:
+        InputError: none, or of a task that the objective has not.
+    """
+    metric: Any = given
+    if isinstance(given, str):
+        metric = names.resolve("metric", given)
+    elif isinstance(given, Mapping):
+        metric = names.load("downslope.objectives.metrics:by_task")(given)
+    elif given is not None and not callable(given):
+        raise InputError(
+            f"metric={given!r}: must be a name or (output, target) -> float, or of several tasks a dict of "
+            "these by task"
+        )
+    among: Any = getattr(metric, "among", None)
+    return metric if among is None else among(objective)
 
 
 def split_by(split: Split, batch: Any) -> tuple[tuple[Any, ...], dict[str, Any], Any]:

@@ -13,14 +13,15 @@ import pickle
 import sys
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
 import torch
-from torch.utils.data import Dataset, default_collate
+from torch.utils.data import Dataset
 
 from downslope.core import randomness
-from downslope.core.batches import signed
+from downslope.core.errors import DataError, DownslopeError, told
+from downslope.core.examples import collated, example
 
 _log = logging.getLogger("downslope")
 
@@ -138,13 +139,22 @@ def read(dataset: Dataset[Any], places: list[int], seed: int, epoch: int, index:
     """One batch, the global generators at its address while its examples are read."""
     with randomness.seeded(seed, "augment", epoch, index):
         many: Any = getattr(dataset, "__getitems__", None)
-        examples = many(places) if callable(many) else [dataset[i] for i in places]
-        return plain_batch(default_collate(cast("list[Any]", examples)))
+        if not callable(many):
+            return collated([example(dataset, i) for i in places], places)
+        try:
+            examples: Any = many(places)
+        except DownslopeError:
+            raise
+        except Exception as error:
+            raise DataError(
+                f"examples {_span(places)} of the dataset cannot be read: {told(error)}"
+            ) from error
+        return collated(examples, places)
 
 
-def plain_batch(batch: Any) -> Any:
-    """A batch as a pytree: a library's own mapping (a tokeniser's encoding) is none, the dict in it is."""
-    return signed(dict(cast("Mapping[str, Any]", batch)) if isinstance(batch, Mapping) else batch)
+def _span(places: Sequence[int]) -> str:
+    few = ", ".join(map(str, places[:4]))
+    return few if len(places) <= 4 else f"{few}, ..."
 
 
 def _hold(sent: bytes) -> None:

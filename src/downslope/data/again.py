@@ -8,7 +8,6 @@ from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from downslope.core.errors import DataError
 from downslope.data import idx_file, image_folder
@@ -22,7 +21,8 @@ from downslope.data.parquet_file import columns_of_parquet
 class New(NamedTuple):
     """Examples without a target."""
 
-    inputs: Tensor
+    inputs: Any
+    """A tensor, or several in a tuple or dict."""
     places: Sequence[str]
     """What stands for each in a table of predictions: its line, its row, its file."""
     unit: str

@@ -14,6 +14,7 @@ from downslope.core import batches, names
 from downslope.core.adapted import unwrap
 from downslope.core.edits import from_dict
 from downslope.core.errors import DataError, DownslopeError, ModelError, told
+from downslope.core.feeding import fed
 from downslope.core.problem import Problem
 from downslope.core.run import Run, Which
 from downslope.core.sources import as_source
@@ -53,7 +54,7 @@ def predict(run: Run, data: Any, which: Which | None = None) -> Prediction:
         new = read_again(data, reading | {"filled": _fills(run)})
     else:
         inputs = _inputs(data, reading)
-        new = New(inputs, [str(i) for i in range(len(inputs))], "row")
+        new = New(inputs, [str(i) for i in range(batches.length(inputs, "data"))], "row")
     model, problem = _model(run, which)
     output = _outputs(model, new.inputs)
     classes = cast("list[str]", reading.get("classes") or [])
@@ -122,36 +123,47 @@ def _stand_in(described: dict[str, Any]) -> Problem:
     return problem.edit(*(from_dict(each) for each in described.get("edits", ())))
 
 
-def _inputs(data: Any, reading: dict[str, Any]) -> Tensor:
+def _inputs(data: Any, reading: dict[str, Any]) -> Any:
+    """One tensor, or several in a tuple or dict."""
     if isinstance(data, list) and not any(hasattr(each, "__array__") for each in batches.leaves(data)):
         data = np.array(cast("list[Any]", data))  # rows of numbers, and not several inputs
-    found = batches.tensors(getattr(as_source(data, "data"), "batch", None))
-    if len(found) != 1:
-        raise DataError("data: give the inputs alone, one tensor or array with the examples on axis 0")
-    inputs = found[0]
-    if "example" in reading:
+    inputs: Any = getattr(as_source(data, "data"), "batch", None)
+    found = batches.tensors(inputs)
+    if not found:
+        raise DataError(
+            "data: give the inputs alone, a tensor or array with the examples on axis 0, or a tuple or dict "
+            "of them"
+        )
+    if "example" in reading and len(found) == 1:
         shape = tuple(cast("list[int]", reading["example"][0]))
-        if tuple(inputs.shape[1:]) != shape:
+        if tuple(found[0].shape[1:]) != shape:
             raise DataError(
-                f"data: examples of shape {tuple(inputs.shape[1:])}, those of training have {shape}; one "
+                f"data: examples of shape {tuple(found[0].shape[1:])}, those of training have {shape}; one "
                 "example alone still needs the axis of the examples"
             )
-    return inputs
+    return inputs[0] if isinstance(inputs, tuple) and len(cast("tuple[Any]", inputs)) == 1 else inputs
 
 
-def _outputs(model: nn.Module, inputs: Tensor) -> Any:
-    parameter = next(model.parameters())
-    if inputs.is_floating_point() or inputs.dtype in (torch.uint8, torch.bool):
-        inputs = inputs.to(parameter.dtype)
+def _outputs(model: nn.Module, inputs: Any) -> Any:
+    kind = next(model.parameters()).dtype
+    one = isinstance(inputs, Tensor)
+
+    def made(leaf: Tensor) -> Tensor:
+        small = one and leaf.dtype in (torch.uint8, torch.bool)  # a mask beside other inputs stays one
+        return leaf.to(kind) if leaf.is_floating_point() or small else leaf
+
     try:
         with evaluating(model):
-            return batches.join([model(some) for some in inputs.split(BATCH)])
+            parts: list[Any] = []
+            for some in batches.slices(batches.map_tensors(made, inputs), BATCH):
+                args, kwargs = fed(model, some)
+                parts.append(model(*args, **kwargs))
+            return batches.join(parts)
     except DownslopeError:
         raise
     except Exception as error:
-        raise ModelError(
-            f"the model does not take inputs of shape {tuple(inputs.shape)}: {told(error)}"
-        ) from error
+        shapes = ", ".join(str(tuple(each.shape)) for each in batches.tensors(inputs))
+        raise ModelError(f"the model does not take inputs of shape {shapes}: {told(error)}") from error
 
 
 def _read(output: Any, problem: Problem, classes: list[str]) -> tuple[list[Any], Tensor | None]:
