@@ -132,6 +132,7 @@ def test_groups_given_in_an_edit_stand_as_they_are() -> None:
 
 def test_a_recipe_says_that_it_has_groups() -> None:
     assert "2 groups (lr 0.01, weight_decay 0)" in str(recipe())
+    assert " 1 group (lr 0.25)" in str(recipe().edit(groups=[{"params": "head.*", "lr": 0.25}]))
 
 
 @pytest.mark.parametrize(

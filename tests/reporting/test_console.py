@@ -14,6 +14,7 @@ from downslope.diagnosis.symptom import registry
 from downslope.diagnosis.trial import Trial
 from downslope.reporting import console
 from downslope.reporting.rows import render
+from downslope.reporting.verdict import verdict
 from tests.reporting.test_report import diagnosis_of, finding, repair_of, run_of
 
 
@@ -75,6 +76,18 @@ def test_the_next_step_follows_from_what_happened(monkeypatch: pytest.MonkeyPatc
     assert render(words).splitlines() == [kept, *follow]
     run.status = "interrupted"
     assert render(console.next_of_run(run, "t.py")).splitlines()[-1] == "next    downslope resume runs/x"
+
+
+def test_a_run_no_better_than_a_constant_guess_is_told_so_without_a_diagnosis() -> None:
+    run = run_of()
+    run.facts["constant"] = {"loss": 2.302}
+    run.summary["train_loss"] = 4.9
+    words = "no better than a constant guess, whose training loss is 2.302"
+    assert render(console.next_of_run(run, "t.py")).splitlines()[0] == f"note    {words}"
+    assert verdict(run, None)[::2] == ("warn", (f"N{words[1:]}",))
+    run.summary["train_loss"] = 0.3
+    assert "constant" not in render(console.next_of_run(run, "t.py"))
+    assert verdict(run, None)[::2] == ("plain", ())
 
 
 def test_an_interrupted_or_empty_run_is_told_as_such() -> None:

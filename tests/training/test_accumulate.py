@@ -273,6 +273,12 @@ def test_a_number_of_parts_below_one_is_refused(value: Any) -> None:
         ds.Recipe(accumulate=value)
 
 
+def test_more_parts_than_a_batch_has_examples_are_told(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        weights(regression(), batch_size=4, accumulate=9)
+    assert caplog.messages == ["accumulate=9: a batch of 4 goes through in 4 parts, one for each example"]
+
+
 def test_the_recipe_says_its_parts_and_keeps_them_in_a_file() -> None:
     recipe = ds.Recipe(batch_size=64, accumulate=4)
     assert "batch 64 in 4 parts" in str(recipe)

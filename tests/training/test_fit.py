@@ -101,6 +101,12 @@ def test_patience_counts_epochs_without_improvement_of_the_metric() -> None:
     assert run.history.last("epoch") < 200
 
 
+def test_patience_without_validation_data_is_told_to_stop_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        ds.fit(overfitting().edit(valid=None), HOW.edit(epochs=2, patience=3), folder=False)
+    assert sum("patience=3" in each and "no validation data" in each for each in caplog.messages) == 1
+
+
 def test_equal_metrics_are_settled_by_the_loss_without_new_patience() -> None:
     problem = classification(metric=lambda output, target: 0.5)
     run = fit(problem, HOW.edit(epochs=50, patience=4))

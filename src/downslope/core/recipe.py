@@ -27,6 +27,12 @@ __all__ = ["Lost", "Recipe", "optimizer_defaults", "read_table"]
 _log = logging.getLogger("downslope")
 _SQUARE_ROOT_SCALED = {"adam", "adamw", "rmsprop", "adagrad", "nadam", "radam", "adamax", "adadelta"}
 
+_TOLD = (
+    "layer_decay", "unfreeze", "schedule", "warmup", "clip_norm", "clip_value", "average", "average_from",
+    "average_every", "average_decay", "init", "patience",
+)  # fmt: skip
+"""Fields that the line about a recipe tells where they are set, in this order."""
+
 
 class Recipe(BaseModel):
     """How to train: optimizer, rate, schedule, batches, length, start, stopping, precision, seed.
@@ -326,24 +332,12 @@ class Recipe(BaseModel):
             )
         rest = [
             f"{key} {starts.said(self.init) if key == 'init' and self.init else getattr(self, key)}"
-            for key in (
-                "layer_decay",
-                "unfreeze",
-                "schedule",
-                "warmup",
-                "clip_norm",
-                "clip_value",
-                "average",
-                "average_from",
-                "average_every",
-                "average_decay",
-                "init",
-                "patience",
-            )
+            for key in _TOLD
             if getattr(self, key)
         ]
         default = "" if "optimizer" in self.said else " (the default)"
-        groups = f" {len(self.groups)} groups{self._spans()}" if self.groups else ""
+        n = len(self.groups)
+        groups = f" {n} group{'s' * (n > 1)}{self._spans()}" if n else ""
         parts = f" in {self.accumulate} parts" if self.accumulate > 1 else ""
         method = f"{name}{default}{rate}{settings}{decay}{groups}"
         return ", ".join([method, f"batch {batch or self.batch_size}{parts}", *rest])

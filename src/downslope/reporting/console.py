@@ -235,7 +235,8 @@ def _then(command: str, written: Path | None) -> list[Row]:
 
 def next_of_run(run: Run, task: str | None, written: Path | None = None) -> list[Row]:
     """Where the run is kept and what one can do with it; without a task its report tells more."""
-    rows = _kept(run)
+    rows = [Row(lost, label="note", tone="warn")] if (lost := facts.no_better(run)) else []
+    rows += _kept(run)
     unfinished = run.status == "interrupted" or "unwritten" in run.facts
     follow = f"downslope resume {said(run.folder)}" if unfinished and run.folder else ""
     if not follow and task is None:

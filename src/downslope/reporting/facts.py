@@ -252,6 +252,17 @@ def fixed(value: float) -> str:
     return f"{value:.3f}" if 0.99 <= abs(value) < 1 else f"{value:.2f}"
 
 
+def no_better(run: Run) -> str:
+    """That the run ended no better than a constant guess, in words; "" where it did, or nothing is known."""
+    level = cast("Mapping[str, Any]", run.facts.get("constant") or {}).get("loss")
+    end = run.summary.get("train_loss")
+    if run.status == "diverged" or run.maximize or level is None or end is None:
+        return ""
+    known = math.isfinite(level) and math.isfinite(end)
+    lost = known and end >= level - 1e-3 * abs(level)
+    return f"no better than a constant guess, whose training loss is {told(level)}" if lost else ""
+
+
 def bad(run: Run) -> bool:
     """Whether the way the run ended, or was kept, is a fault."""
     return run.status in ("diverged", "failed") or "cut_short" in run.facts

@@ -82,7 +82,7 @@ def _words(found: RateRange) -> str:
         return f"No learning rate: {found.reason}."
     edge = ""
     if found.limit is not None:
-        edge = f" From {numeral(found.limit[1])} on the loss ends higher than it was."
+        edge = f" From {numeral(found.limit[1])} on the loss of a seed ends higher than it began."
     return (
         f"From {numeral(found.low or 0)} to {numeral(found.high or 0)} a rate takes off at least 0.8 of what "
         f"the best, {numeral(found.suggested or 0)}, does; bars are two standard errors over "

@@ -63,7 +63,8 @@ def verdict(run: Run, diagnosis: Diagnosis | None) -> tuple[Mood, str, Sequence[
     if diagnosis is None:
         bad = facts.bad(run)
         head = sentence(ended) if ended else "Trained; no diagnosis was asked for"
-        return ("bad" if bad else "plain"), head, ()
+        lost = facts.no_better(run)
+        return ("bad" if bad else "warn" if lost else "plain"), head, ((sentence(lost),) if lost else ())
     root = diagnosis.root
     came = calm(diagnosis.verdict)
     if unexplained(diagnosis):

@@ -178,6 +178,12 @@ def _tell_stretched(state: StepState, loss: Loss) -> None:
     said = None if are_reported() else broadcast.remark(state.objective, loss, args or (kwargs,))
     if said is not None:
         _log.warning("%s", said)
+    if state.recipe.patience is not None and state.problem.valid_source is None:
+        _log.warning(
+            "patience=%d counts epochs without a better validation metric, and there is no validation data: "
+            "nothing stops early; give valid=",
+            state.recipe.patience,
+        )
 
 
 def _remark(state: StepState) -> None:

@@ -251,7 +251,7 @@ class _Test:
         if flat and self.moved:
             return f"the loss does not depend on the rate: it is the same from {span}, and at 0"
         if best is None:
-            return f"no rate from {span} is stable: the loss ends higher than it was"
+            return f"no rate from {span} is stable: the loss of a seed ends higher than it began"
         if best.gain <= LEAST:
             slope = self._slope()
             if flat and slope > 1e-6 * max(size, 1e-300):

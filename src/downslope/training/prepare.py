@@ -60,6 +60,11 @@ def prepare(
     valid = None if problem.valid_source is None else _on_device(problem.valid_source, device, dtype)
     batch_size = _batch_size(recipe, train)
     run.choices["batch_size"] = batch_size
+    if recipe.accumulate > batch_size:
+        _log.warning(
+            "accumulate=%d: a batch of %d goes through in %d parts, one for each example",
+            recipe.accumulate, batch_size, batch_size,
+        )  # fmt: skip
     if isinstance(train, Loader):
         run.choices["own_batch"] = train.batch_size or "of the DataLoader's sampler"
     observer = Observer(model)

@@ -521,6 +521,18 @@ def test_other_objectives_are_refused_with_what_can_be_solved(objective: Any, na
         ds.solve(problem(*made(), "linear", objective))
 
 
+def test_a_sum_of_objectives_is_refused_by_its_name() -> None:
+    both = ds.objectives.composite({"a": "squared_error", "b": "huber"})
+    with pytest.raises(ObjectiveError, match=r"objective composite\(.*'huber'.*\): solve knows"):
+        ds.solve(problem(*made()).edit(objective=both))
+
+
+def test_targets_whose_squares_overflow_are_refused() -> None:
+    x, y = made()
+    with pytest.raises(DataError, match="squares overflow float64; divide them by their size"):
+        ds.solve(problem(x, y * 1e200))
+
+
 def test_what_has_no_largest_value_is_refused() -> None:
     with pytest.raises(ObjectiveError, match="no largest value"):
         ds.solve(problem(*made(), maximize=True))

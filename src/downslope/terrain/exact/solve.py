@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from downslope.core.asked import check_asked
-from downslope.core.errors import InputError, ModelError, ObjectiveError
+from downslope.core.errors import DataError, InputError, ModelError, ObjectiveError
 from downslope.core.numerals import numeral
 from downslope.core.problem import Problem, reference
 from downslope.objectives.penalised import Penalised
@@ -92,7 +92,8 @@ def recognise(problem: Problem, model: nn.Module | None = None) -> Recognised:
     risk, l2 = _parted(problem.objective)
     loss = convex_loss(risk)
     if loss is None:
-        name = (reference(problem.objective) or "output.loss").rpartition(":")[2]
+        name = reference(problem.objective) or "output.loss"
+        name = name.rpartition(":")[2] if name.partition(":")[0].replace(".", "").isidentifier() else name
         raise ObjectiveError(f"objective {name}: solve knows {KNOWN}; use fit for others")
     model = model or problem.build()
     if not any(p.requires_grad for p in model.parameters()):
@@ -119,8 +120,18 @@ def _parted(objective: Any) -> tuple[Any, float]:
 
 
 def solved(design: Design, l2: float) -> Solution:
-    """The minimum for a design that stands."""
-    return _least_squares(design, l2) if design.loss.name == "squared error" else _by_newton(design, l2)
+    """The minimum for a design that stands.
+
+    Raises:
+        DataError: the objective overflows, even at the minimum.
+    """
+    made = _least_squares(design, l2) if design.loss.name == "squared error" else _by_newton(design, l2)
+    if not math.isfinite(made.objective):
+        raise DataError(
+            f"the objective at its minimum is {made.objective}: inputs or targets are so large that their "
+            "squares overflow float64; divide them by their size"
+        )
+    return made
 
 
 def _least_squares(design: Design, l2: float) -> Solution:

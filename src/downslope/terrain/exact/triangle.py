@@ -19,6 +19,9 @@ from downslope.terrain.exact.linalg import lengths, svd
 
 EPS = float(np.finfo(np.float64).eps)
 
+ROUNDING = 1e-6
+"""A smaller share of one column in another, both of length 1, is the rounding of float32 data."""
+
 
 def triangle(blocks: Iterable[Tensor]) -> Tensor:
     """R of the rows of all `blocks`, (p, p) or flatter where there are fewer rows than columns."""
@@ -124,7 +127,7 @@ def dependent(r: Tensor, rank: int, penalised: Tensor) -> list[Dependence]:
         parts = [
             (pivot, float(factors[i, place] * tilt[pivot] * safe[column] / safe[pivot] / tilt[column]))
             for i, pivot in enumerate(pivots[:rank])
-            if abs(float(factors[i, place])) > 1e-9
+            if abs(float(factors[i, place])) > ROUNDING
         ]
         zero = not bool(r[:, column].any())
         found.append(Dependence(column, () if zero else tuple(sorted(parts))))
