@@ -115,6 +115,7 @@ def _fit(
         refuse(problem, first[0].output)
     if progress and "optimizer" not in recipe.said:
         sys.stderr.write(f"fit: {recipe}\n")
+    if not resume:
         _tell_stretched(state, first[0])
     if progress and not resumed:
         _remark(state)
