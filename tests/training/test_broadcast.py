@@ -105,6 +105,16 @@ def test_of_several_tasks_the_one_is_named(caplog: Any) -> None:
     assert line.startswith("a: outputs (n, 1) against targets (n,) are broadcast to (n, n)")
 
 
+@pytest.mark.parametrize("verb", ["fit_population", "lr_range"])
+def test_a_verb_of_many_runs_says_it_once(verb: str, caplog: Any) -> None:
+    given = problem(nn.MSELoss())
+    if verb == "fit_population":
+        ds.fit_population(given, [HOW, HOW.edit(lr=0.1)], folder=False, progress=False)
+    else:
+        ds.lr_range(given, HOW, steps=10, seeds=2, progress=False)
+    assert len([each for each in caplog.records if "broadcast" in each.getMessage()]) == 1
+
+
 @pytest.mark.parametrize("objective", [nn.MSELoss(), squared])
 def test_a_diagnosis_leaves_it_to_its_finding(objective: Any, caplog: Any) -> None:
     with warnings.catch_warnings(record=True) as heard:

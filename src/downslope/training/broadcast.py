@@ -7,7 +7,9 @@ itself: its value is held against that of one shape.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import logging
+from collections.abc import Generator, Iterator
+from contextvars import ContextVar
 from typing import Any, cast
 
 import torch
@@ -17,6 +19,9 @@ from downslope.core import batches
 from downslope.core.loss import Loss, Objective
 from downslope.objectives import Composite, Penalised, meaning
 from downslope.training.facts.aligned import aligned, difference
+from downslope.training.targets import are_reported
+
+_log = logging.getLogger("downslope")
 
 _ALIGNS = {
     "MSELoss": "squared_error", "mse_loss": "squared_error", "L1Loss": "absolute_error",
@@ -24,6 +29,30 @@ _ALIGNS = {
     "huber_loss": "huber",
 }  # fmt: skip
 """Losses of torch that broadcast to ours that align: their classes in `torch.nn` and their functions."""
+
+
+_beside: ContextVar[set[str] | None] = ContextVar("broadcasts_that_were_told", default=None)
+
+
+@contextlib.contextmanager
+def once() -> Generator[None]:
+    """A block in which the runs of a population are told of as one."""
+    token = _beside.set(set[str]() if (former := _beside.get()) is None else former)
+    try:
+        yield
+    finally:
+        _beside.reset(token)
+
+
+def tell(objective: Objective, loss: Loss, args: tuple[Any, ...]) -> None:
+    """Say what `remark` gives, unless a finding will, or it was said of a run beside this one."""
+    said = None if are_reported() else remark(objective, loss, args)
+    told = _beside.get()
+    if said is None or (told is not None and said in told):
+        return
+    if told is not None:
+        told.add(said)
+    _log.warning("%s", said)
 
 
 def remark(objective: Objective, loss: Loss, args: tuple[Any, ...]) -> str | None:

@@ -11,7 +11,6 @@ from typing import Any, Literal
 from downslope.core import batches, starts
 from downslope.core.asked import check_asked
 from downslope.core.errors import DataError, InputError, RunFolderError
-from downslope.core.loss import Loss
 from downslope.core.problem import Problem
 from downslope.core.randomness import ONE_AT_A_TIME
 from downslope.core.recipe import Lost, Recipe
@@ -31,7 +30,7 @@ from downslope.training.prepare import prepare, probe_price
 from downslope.training.recorder import Recorder, new_folder
 from downslope.training.state import OnProbe, StepState
 from downslope.training.summary import summarise
-from downslope.training.targets import are_reported, refuse, refuse_classes
+from downslope.training.targets import refuse, refuse_classes
 
 _log = logging.getLogger("downslope")
 
@@ -116,7 +115,8 @@ def _fit(
     if progress and "optimizer" not in recipe.said:
         sys.stderr.write(f"fit: {recipe}\n")
     if not resume:
-        _tell_stretched(state, first[0])
+        args, kwargs, _ = state.objective.split(state.batch)
+        broadcast.tell(state.objective, first[0], args or (kwargs,))
     if progress and not resumed:
         _remark(state)
     if progress and "weights" in run.facts:
@@ -171,20 +171,6 @@ def _fit(
         raise
     recorder.close()
     return run
-
-
-def _tell_stretched(state: StepState, loss: Loss) -> None:
-    """Say that output and target are broadcast, unless a finding will."""
-    args, kwargs, _ = state.objective.split(state.batch)
-    said = None if are_reported() else broadcast.remark(state.objective, loss, args or (kwargs,))
-    if said is not None:
-        _log.warning("%s", said)
-    if state.recipe.patience is not None and state.problem.valid_source is None:
-        _log.warning(
-            "patience=%d counts epochs without a better validation metric, and there is no validation data: "
-            "nothing stops early; give valid=",
-            state.recipe.patience,
-        )
 
 
 def _remark(state: StepState) -> None:

@@ -26,6 +26,7 @@ from downslope.core.problem import Problem
 from downslope.core.recipe import Recipe
 from downslope.core.run import Run
 from downslope.core.sources import Memory
+from downslope.training.broadcast import once
 from downslope.training.facts.sample import drawn
 from downslope.training.optimizer import settled
 from downslope.training.population import fit_population
@@ -54,6 +55,7 @@ TINY = 1e-300
 STEPS = 60
 
 
+@once()
 def lr_range(
     problem: Problem,
     recipe: Recipe | None = None,

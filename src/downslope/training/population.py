@@ -11,6 +11,7 @@ from downslope.core.errors import RecipeError
 from downslope.core.problem import Problem
 from downslope.core.recipe import Recipe
 from downslope.core.run import Run
+from downslope.training.broadcast import once
 from downslope.training.facts import one_line
 from downslope.training.fit import fit
 from downslope.training.progress import Progress
@@ -68,7 +69,7 @@ def fit_population(
     ]
     root = new_folder(label) if folder is None else folder
     runs: list[Run] = []
-    with Progress(label, len(members), shown=progress) as bar:
+    with once(), Progress(label, len(members), shown=progress) as bar:
         for index, (own, recipe) in enumerate(members):
             place = False if root is False else Path(root) / f"member-{index:03d}"
             left = None if until is None else until - time.monotonic()
