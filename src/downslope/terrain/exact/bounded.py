@@ -10,11 +10,12 @@ from torch import Tensor
 
 from downslope.constraints import Box
 from downslope.core.errors import InputError
-from downslope.terrain.exact import notes
+from downslope.terrain.exact import bounds, notes
 from downslope.terrain.exact.checked import measured
 from downslope.terrain.exact.design import Design
 from downslope.terrain.exact.linalg import length
 from downslope.terrain.exact.newton import basis_of
+from downslope.terrain.exact.rounding import Told, told
 from downslope.terrain.exact.solution import Certificate, Solution
 from downslope.terrain.exact.triangle import triangle
 
@@ -40,17 +41,17 @@ def bounded(design: Design, l2: float) -> Solution:
     lo, hi = _limits(design, box)
     theta = torch.stack([_column(r, right[:, j], lo[:, j], hi[:, j]) for j in range(right.shape[1])], 1)
     check = measured(design, theta, l2)
-    gradient = design.flat(check.gradient)
+    gradient, slack = told(design, theta, l2, design.flat(check.gradient))
     low, high = _on(theta, lo), _on(theta, hi)
     gradient = torch.where(low, gradient.clamp_max(0), gradient)
     gradient = torch.where(high, gradient.clamp_min(0), gradient)
     found = basis_of(design, l2, both[:, :p])
-    step = found.T @ (found.T.T @ gradient)
     full = found.rank == p
+    gap, distance = bounds.by_inverse(found.T, Told(gradient, slack))
     certificate = Certificate(
         gradient_norm=length(gradient),
-        gap=0.5 * float((gradient * step).sum()) if full else float("inf"),
-        gap_from="quadratic" if full else "", distance=length(step) if full else float("inf"),
+        gap=gap if full else float("inf"),
+        gap_from="quadratic" if full else "", distance=distance if full else float("inf"),
     )  # fmt: skip
     held = f"{int((low | high).sum())} of {theta.numel()} weights lie on a bound of {box}"
     kind = "strictly-convex" if full else "many-minima"

@@ -22,6 +22,7 @@ from downslope.terrain.exact.design import Design
 from downslope.terrain.exact.linalg import length
 from downslope.terrain.exact.losses import ConvexLoss
 from downslope.terrain.exact.newton import White
+from downslope.terrain.exact.rounding import Told
 
 
 class Bound(NamedTuple):
@@ -39,9 +40,21 @@ ROUNDING = 1e-15
 """Relative rounding of a primal and a dual value, of which a gap is the difference."""
 
 
-def by_curvature(white: White, psi: Tensor, gradient: Tensor, curvature: float) -> Bound:
-    """From the gradient at psi and the smallest eigenvalue of the Hessian there."""
-    loss, g = white.design.loss, length(gradient)
+def by_inverse(half: Tensor, slope: Told) -> Bound:
+    """Of a quadratic with inverse Hessian ``half half^T``: ``g^T H^-1 g / 2`` and ``|H^-1 g|``, by theta.
+
+    Args:
+        half: (p, rank).
+        slope: The gradient, (p, k), and how far it may be off.
+    """
+    inner, unsure = half.T @ slope.gradient, half.T.abs() @ slope.slack
+    gap = 0.5 * (length(inner) + length(unsure)) ** 2
+    return Bound(gap, length(half @ inner) + length((half @ half.T).abs() @ slope.slack))
+
+
+def by_curvature(white: White, psi: Tensor, gradient: Tensor, curvature: float, slack: float = 0.0) -> Bound:
+    """From the gradient at psi, off by `slack` at most, and the smallest eigenvalue of the Hessian there."""
+    loss, g = white.design.loss, length(gradient) + slack
     if not curvature > 0:
         return NOTHING
     if loss.name == "squared error":

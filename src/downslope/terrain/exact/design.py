@@ -130,6 +130,18 @@ class Design:
             return torch.cat([each.T if each.dim() == 2 else each[None] for each in ordered])
         return torch.cat([each.reshape(-1) for each in tensors])[:, None]
 
+    def outputs_of(self, block: tuple[Tensor, Tensor | None, *tuple[Any, ...]], theta: Tensor) -> Tensor:
+        """``Z = A theta + offset`` of a block, (n, k)."""
+        rows, offset = block[:2]
+        z = rows @ theta if self.layer is not None else (rows @ theta)[..., 0]
+        return z if offset is None else z + offset
+
+    def back(self, rows: Tensor, slope: Tensor) -> Tensor:
+        """A^T times `slope`, in the shape of theta."""
+        if self.layer is not None:
+            return rows.T @ slope
+        return torch.einsum("nkp,nk->p", rows, slope)[:, None]
+
     # -- reading --------------------------------------------------------------------------------------------
 
     def blocks(self) -> Iterator[Block]:

@@ -41,7 +41,7 @@ class Minimum(NamedTuple):
     """Whether every certain target is on its side of these outputs: then no minimum is attained."""
 
 
-_CURVATURE = {"squared error": 2.0, "Huber's error": 1.0, "logistic loss": 0.25, "cross-entropy": 0.5}
+CURVATURE = {"squared error": 2.0, "Huber's error": 1.0, "logistic loss": 0.25, "cross-entropy": 0.5}
 """Largest second derivative of each loss."""
 
 
@@ -56,7 +56,7 @@ def basis_of(design: Design, l2: float, r: Tensor | None = None) -> Basis:
     if r is None:
         r = triangle(block.rows.reshape(-1, block.rows.shape[-1]) for block in design.blocks())
     loss = design.loss
-    return basis(r, _CURVATURE[loss.name] * loss.scale / design.total, l2, ~design.free)
+    return basis(r, CURVATURE[loss.name] * loss.scale / design.total, l2, ~design.free)
 
 
 class White:
@@ -89,12 +89,11 @@ class White:
 
     def outputs(self, rows: Tensor, offset: Tensor | None, psi: Tensor) -> Tensor:
         """Z of a block."""
-        z = rows @ psi if self.kron else (rows @ psi)[..., 0]
-        return z if offset is None else z + offset
+        return self.design.outputs_of((rows, offset), psi)
 
     def back(self, rows: Tensor, slope: Tensor) -> Tensor:
         """A^T times `slope`, in the shape of psi."""
-        return rows.T @ slope if self.kron else torch.einsum("nkq,nk->q", rows, slope)[:, None]
+        return self.design.back(rows, slope)
 
     def value(self, psi: Tensor) -> float:
         """Loss and penalty."""

@@ -24,6 +24,7 @@ from downslope.terrain.exact.design import Design
 from downslope.terrain.exact.linalg import length, svd
 from downslope.terrain.exact.losses import ConvexLoss, convex_loss
 from downslope.terrain.exact.newton import Minimum, White, basis_of, minimise
+from downslope.terrain.exact.rounding import told
 from downslope.terrain.exact.separable import direction
 from downslope.terrain.exact.solution import Certificate, Kind, Solution
 from downslope.terrain.exact.triangle import Basis, shortest, triangle
@@ -144,10 +145,9 @@ def _least_squares(design: Design, l2: float) -> Solution:
     theta = found.T @ (found.U.T @ padded)
     theta = shortest(theta, found.null, ~design.free)
     check = measured(design, theta, l2)
-    step = found.T @ (found.T.T @ design.flat(check.gradient))
-    gap = 0.5 * float((design.flat(check.gradient) * step).sum())
+    gap, distance = bounds.by_inverse(found.T, told(design, theta, l2, design.flat(check.gradient)))
     certificate = Certificate(
-        gradient_norm=check.norm, gap=max(gap, 0.0), gap_from="quadratic", distance=length(step),
+        gradient_norm=check.norm, gap=gap, gap_from="quadratic", distance=distance,
         orthogonality=_cosine(design, theta) if l2 == 0 else None,
     )  # fmt: skip
     ends = Ends(theta, check.objective, check.loss, 0)
@@ -195,6 +195,9 @@ def _by_newton(design: Design, l2: float) -> Solution:
         return _unattained(design, l2, found, r, least, way, complete=False)
     theta = shortest(found.T @ least.psi, found.null, ~design.free)
     check = measured(design, theta, l2)
+    slope = told(design, theta, l2, design.flat(check.gradient))
+    unsure = length(found.T.T.abs() @ slope.slack)
+    bound = bounds.by_curvature(white, least.psi, found.T.T @ slope.gradient, least.curvature, unsure)
     certificate = _certificate(design, l2, found, theta, bound, check.objective, check.norm)
     kind = "undecided" if way is False else _kind(design, l2, found, least)
     ends = Ends(theta, check.objective, check.loss, least.steps)
