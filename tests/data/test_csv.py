@@ -242,3 +242,55 @@ def test_comments_above_a_table_are_skipped_and_told(
     assert (found.features, found.target, min(found.origins[0].at)) == (["x"], "y", 4)
     assert "2 lines of comment (#) at the start skipped" in found.told
     assert load_path(write("#x,y\n" + rows), valid=0.0).features == ["#x"]
+
+
+def test_so_many_columns_of_one_kind_are_told_in_one_line_and_read_at_once(write: Writer) -> None:
+    width = 20_000
+    head = ",".join(f"f{i}" for i in range(width))
+    row = ",".join(["0.5"] * width)
+    loaded = load_path(write(f"{head},y\n" + "".join(f"{row},{i % 2}\n" for i in range(6))), valid=0.0)
+    assert len(loaded.features) == width
+    assert [line for line in loaded.told if "constant" in line] == [
+        f"column 'f0' is constant (the first of {width} columns)"
+    ]
+
+
+def test_excels_line_that_names_the_delimiter_is_no_row(
+    write: Writer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write("sep=;\r\nx;y\r\n" + "".join(f"{i / 7};{i / 3}\r\n" for i in range(20)))
+    found = load_path(path, valid=0.0)
+    assert (found.features, found.target, min(found.origins[0].at)) == (["x"], "y", 3)
+    assert "the line of Excel that names the delimiter skipped" in found.told
+    monkeypatch.setattr("downslope.data.csv_large.LARGE", 0)
+    assert torch.equal(load_path(path, valid=0.0).train[0], found.train[0])
+
+
+@pytest.mark.parametrize("mark", ["#N/A", ".", "n.a.", "<NA>", "--", "#DIV/0!"])
+def test_marks_of_other_programs_for_a_missing_value_are_known(write: Writer, mark: str) -> None:
+    text = "x,z,y\n" + "".join(f"{mark if i % 4 == 0 else i / 7},{i % 5},{i / 3}\n" for i in range(40))
+    found = load_path(write(text), valid=0.0)
+    assert found.features == ["x", "z"]
+    assert "missing values are kept as NaN: 'x' 10" in found.told
+
+
+@pytest.mark.parametrize("encoding", ["utf-32", "utf-16"])
+def test_wide_encodings_with_a_mark_are_read(write: Writer, encoding: str) -> None:
+    text = "x,y\n" + "".join(f"{i / 7},{i / 3}\n" for i in range(20))
+    assert load_path(write(text, encoding), valid=0.0).features == ["x"]
+
+
+@pytest.mark.parametrize("text", ['[{"a": 1, "y": 2}]', '{"a": [1, 2]}\n', ' {"a": 1}\n{"a": 2}\n'])
+def test_json_is_called_so(write: Writer, text: str) -> None:
+    with pytest.raises(DataError, match=r"table\.csv is JSON, no table"):
+        load_path(write(text))
+
+
+@pytest.mark.parametrize(
+    ("ending", "said"), [(".csv.gz", "unpack it first"), (".xlsx", "save the table as .csv")]
+)
+def test_packed_tables_and_spreadsheets_are_told_what_to_do(tmp_path: Path, ending: str, said: str) -> None:
+    path = tmp_path / f"t{ending}"
+    path.write_bytes(b"\x1f\x8b\x08\x00")
+    with pytest.raises(DataError, match=said):
+        load_path(path)

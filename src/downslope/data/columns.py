@@ -42,6 +42,11 @@ class Columns:
     def __len__(self) -> int:
         return len(self.lines)
 
+    @functools.cached_property
+    def headed(self) -> bool:
+        """Whether the file named its columns."""
+        return any(name != f"column{i + 1}" for i, name in enumerate(self.names))
+
     def numbers(self, index: int) -> Numbers | None:
         """Column `index` as numbers, where it is held so."""
         held = self.held[index]

@@ -44,7 +44,7 @@ def column_of(table: Columns, index: int, tell: Callable[[str], None]) -> Column
         Its columns of the input; none where it is empty, constant text, dates, free text or names its rows.
     """
     name, lines, plain = table.names[index], table.lines, table.numbers(index)
-    headed = table.names != [f"column{i + 1}" for i in range(len(table.names))]
+    headed = table.headed
     if plain is not None and not np.isnan(plain).all():
         return _numeric(name, plain, tell, headed=headed)
     cells = table.cells(index)

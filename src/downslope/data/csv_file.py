@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,9 @@ from downslope.data.split import parts
 from downslope.data.table import Loaded, Pair
 from downslope.data.written import Written, form_of, left_as_text
 
+MOST_TOLD = 12
+"""Columns of which the same is said one by one; of more it is said once."""
+
 KEPT = "missing values are kept as NaN"
 
 Read = Callable[[Path, str | None], Columns]
@@ -53,7 +57,9 @@ def load_columns(path: Path, read: Read, target: str | None, *, seed: int, valid
     decided, form = _decide(cells, goal, told)
     told.append(decided.told)
     _check_classes(decided, path, cells, goal)
-    columns = {i: column_of(cells, i, told.append) for i in range(len(cells.names)) if i != goal}
+    said: list[str] = []
+    columns = {i: column_of(cells, i, said.append) for i in range(len(cells.names)) if i != goal}
+    told += _together(said)
     numbers = {i: column.values[:, 0] for i, column in columns.items() if column.coding.kind == "number"}
     _refuse_overflow(cells, numbers | ({goal: decided.values.numpy()} if not decided.classes else {}), path)
     names = [name for column in columns.values() for name in column.names]
@@ -231,6 +237,18 @@ def _decide(cells: Columns, goal: int, told: list[str]) -> tuple[targets.Decided
         told.append(f"target {name!r} {form.said(values)}")
     array = np.array([form.read(value) for value in values], dtype=np.float64)
     return targets.of_numbers(array, name, floating=not bool(np.isfinite(array).all())), form
+
+
+def _together(said: list[str]) -> list[str]:
+    """What is said of columns, in one line where the same is said of many."""
+    alike: dict[str, list[str]] = {}
+    for line in said:
+        alike.setdefault(re.sub(r"^column ('.*?'|\".*?\") ", "", line).partition(": '")[0], []).append(line)
+    return [
+        line if len(lines) <= MOST_TOLD else f"{line} (the first of {len(lines)} columns)"
+        for lines in alike.values()
+        for line in (lines if len(lines) <= MOST_TOLD else lines[:1])
+    ]
 
 
 def _tell_gaps(inputs: torch.Tensor, names: list[str], told: list[str]) -> None:

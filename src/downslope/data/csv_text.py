@@ -17,7 +17,10 @@ from downslope.core import memory
 from downslope.core.errors import DataError
 
 DELIMITERS = (",", ";", "\t", "|")
-MISSING = frozenset({"", "na", "n/a", "nan", "null", "none", "?", "-", "missing"})
+MISSING = frozenset({
+    "", "na", "n/a", "nan", "null", "none", "?", "-", "missing", ".", "--", "n.a.", "<na>", "#n/a", "#na",
+    "#null!", "#value!", "#ref!", "#div/0!", "#num!",
+})  # fmt: skip
 
 GROWTH = 17
 """Bytes of memory that a byte of text takes while it is cut into cells; measured on cells of 7 characters."""
@@ -35,6 +38,7 @@ _WIDE = 3
 
 _BLANKS = re.compile(r'"[^"]*"|\s+')
 _WINDOWS = re.compile(rb"[\x80-\x9f]")
+_EXCEL = re.compile(r"sep=.?[,;|]*(\r\n|\n|\r)", re.IGNORECASE)
 _DATE = re.compile(r"(\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}([-/.])\d{1,2}\2\d{2,4})([T ].*)?")
 
 
@@ -178,8 +182,12 @@ def separated_by_blanks(lines: list[str]) -> bool:
 def without_comments(text: str, told: list[str]) -> tuple[str, int]:
     """A table whose first lines, where they begin with ``#``, are empty, and how many these are.
 
-    The last of them stays where it has as many cells as the row below: it names the columns.
+    So is the line in which Excel names the delimiter (``sep=;``). The last of the comments stays where it has
+    as many cells as the row below: it names the columns.
     """
+    if found := _EXCEL.match(text):
+        told.append("the line of Excel that names the delimiter skipped")
+        return f"\n{text[found.end() :]}", 1
     lines = list(io.StringIO(text, newline="")) if text.startswith("#") else []
     count = sum(1 for _ in itertools.takewhile(lambda line: line.startswith("#"), lines))
     if not 0 < count < len(lines):
@@ -220,6 +228,8 @@ def encoding_of(path: Path, raw: bytes, told: list[str]) -> str:
     Raises:
         DataError: no text, or a page of the web.
     """
+    if raw.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):
+        return "utf-32"
     if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return "utf-16"
     for start, kind in _KINDS.items():
@@ -227,6 +237,11 @@ def encoding_of(path: Path, raw: bytes, told: list[str]) -> str:
             raise DataError(f"{path.name} is {kind}, no table of text; save the table in it as .csv")
     if b"\0" in raw[:65536]:
         raise DataError(f"{path.name} is no text file; .csv needs text, arrays belong in .npz or .pt")
+    if re.match(rb'\s*(\[\s*)?\{\s*"[^"]*"\s*:', raw[:512]):
+        raise DataError(
+            f"{path.name} is JSON, no table; of a list of records pandas makes one: "
+            "read_json(path).to_csv('table.csv', index=False)"
+        )
     if re.match(rb"\s*<(!doctype html|html|\?xml)", raw[:512], re.IGNORECASE):
         raise DataError(
             f"{path.name} is a page of the web or XML, no table; where it came from, take the link of the "

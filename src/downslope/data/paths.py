@@ -30,6 +30,16 @@ _LOADERS: dict[str, Loader] = {
     ".text": load_text,
 }
 
+_HINTS = {
+    ".npy": "; save inputs and target with numpy.savez(path, X=X, y=y)",
+    **dict.fromkeys(
+        (".gz", ".zip", ".bz2", ".xz", ".zst", ".7z", ".tar", ".tgz", ".rar"), "; unpack it first"
+    ),
+    **dict.fromkeys(
+        (".xlsx", ".xls", ".ods", ".json", ".jsonl", ".feather", ".arrow"), "; save the table as .csv"
+    ),
+}
+
 _HEAD = 2**16
 
 
@@ -98,7 +108,7 @@ def _found(path: Path, target: str | None) -> tuple[Path, Loader]:
     if loader is None and idx_file.is_idx(path):
         loader = idx_file.load_idx
     if loader is None:
-        hint = "; save inputs and target with numpy.savez(path, X=X, y=y)" if path.suffix == ".npy" else ""
+        hint = _HINTS.get(path.suffix.lower(), "")
         raise DataError(
             f"{path.name}: files ending in {path.suffix!r} are not known; known: {', '.join(_LOADERS)}, IDX "
             f"files{hint}"
