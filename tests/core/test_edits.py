@@ -411,3 +411,27 @@ def test_a_reference_of_standardised_targets_reaches_what_one_that_standardises_
     )
     found = ds.diagnose(problem, ds.Recipe(lr=1e-3, epochs=5), progress=False).run.facts["references"]
     assert min(each["loss"] for each in found) < 1  # 6.25 for a constant guess
+
+
+def test_an_augmentation_is_an_edit_that_a_file_holds_and_that_training_batches_meet(tmp_path: Path) -> None:
+    images = torch.zeros(6, 1, 8, 8)
+    images[:, :, 4, 4] = 1.0
+    task = ds.Problem(
+        model=lambda: nn.Sequential(nn.Flatten(), nn.Linear(64, 2)), objective="cross_entropy",
+        train=(images, torch.tensor([0, 1, 0, 1, 1, 0])),
+    )  # fmt: skip
+    edit = edits.SetAugment("shift(1)")
+    assert (str(edit), edit.entity, edit.provable) == ("augment -> shift(1)", "optimisation", True)
+    changed = task.edit(edit)
+    assert task.augment is None
+    moved = changed.augment((images, torch.zeros(6)))[0]
+    assert not torch.equal(moved, images)
+    assert moved.sum() == images.sum()
+    edits.save(tmp_path / "fixed.toml", ds.Recipe(lr=0.1), [edit, edits.SetAugment(ds.augment.Flip())])
+    again = edits.load(tmp_path / "fixed.toml")[1]
+    assert [str(each) for each in again] == ["augment -> shift(1)", "augment -> flip"]
+    assert str(task.edit(again[0]).augment) == "shift(by=1)"
+    with pytest.raises(InputError, match="did you mean 'shift'"):
+        edits.SetAugment("shfit(1)")
+    with pytest.raises(InputError, match="'set-augment' holds code"):
+        edits.save(tmp_path / "code.toml", ds.Recipe(lr=0.1), [edits.SetAugment(lambda batch: batch)])

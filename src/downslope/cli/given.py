@@ -269,6 +269,8 @@ def _keys(edit: Edit) -> list[str]:
     """The keys of ``--set`` that an edit changes too."""
     if edit.kind == "set-objective":
         return ["objective"]
+    if edit.kind == "set-augment":
+        return ["augment"]
     if edit.kind == "fill-inputs":
         return ["missing"]
     return [f"model.{edit.to_dict()['name']}"] if edit.kind == "set-argument" else []

@@ -16,6 +16,7 @@ from downslope.core.edits import (
     ReplaceCall,
     ReplaceModule,
     SetArgument,
+    SetAugment,
     SetMetric,
     SetObjective,
     SetRecipe,
@@ -32,7 +33,8 @@ MOST = 6
 """Candidates that are tried; the first are the likeliest."""
 
 _SIZES: dict[type[Edit], int] = {
-    SetObjective: 2, SetMetric: 1, StandardiseInputs: 1, StandardiseTargets: 1, WhitenInputs: 2,
+    SetObjective: 2, SetMetric: 1,
+    SetAugment: 1, StandardiseInputs: 1, StandardiseTargets: 1, WhitenInputs: 2,
     FillInputs: 1, LeaveOut: 1, Reinitialise: 2, SetArgument: 2, ReplaceModule: 2, Widen: 2,
     ReplaceCall: 2, LetThrough: 2, OneMode: 2, WrapModel: 3,
 }  # fmt: skip

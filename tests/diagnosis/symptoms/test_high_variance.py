@@ -6,7 +6,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
+import downslope as ds
 from downslope.core.edits import SetRecipe
 from downslope.core.finding import Finding
 from downslope.core.run import Run
@@ -189,3 +191,49 @@ def test_a_loss_beyond_that_of_a_constant_guess_is_told_as_such_and_as_no_share(
     assert found.evidence.value > 100
     assert "nothing is left on validation data: loss 92.7 there, 0.7 for a constant guess" in found.message
     assert "%" not in found.message
+
+
+@pytest.mark.parametrize(
+    ("shape", "kind", "augment", "said"),
+    [
+        ([1, 28, 28], "image", None, "augment -> shift(4)"),
+        ([3, 32, 48], "image", None, "augment -> shift(4)"),
+        ([1, 8, 8], "image", None, "augment -> shift(1)"),
+        ([1, 28, 28], "image", "flip", None),
+        ([28, 28, 1], "image", None, None),
+        ([64], "tabular", None, None),
+    ],
+)
+def test_images_that_nothing_augments_are_to_be_shifted_by_an_eighth(
+    shape: list[int], kind: str, augment: str | None, said: str | None
+) -> None:
+    made = scored(1.0, 0.6)
+    made.facts["data"] = {"kind": kind, "shape": shape}
+    made.problem = problem(augment=augment)
+    remedies = [str(each) for each in judged(made).remedies]
+    assert [each for each in remedies if each.startswith("augment")] == ([said] if said else [])
+    other = "other augmentation" if said else "augmentation"
+    assert remedies[-1] == f"more training data, {other}, dropout, or a smaller model"
+
+
+def test_where_a_pattern_may_stand_anywhere_a_trial_proves_the_shift() -> None:
+    draw = torch.Generator().manual_seed(0)
+
+    def part(count: int) -> tuple[torch.Tensor, torch.Tensor]:
+        y = torch.arange(count) % 2
+        x = 0.1 * torch.randn(count, 1, 16, 16, generator=draw)
+        for image, label, (i, j) in zip(x, y, torch.randint(12, (count, 2), generator=draw), strict=True):
+            image[0, i : i + 4, j : j + 2] += 1.0 - label  # an upright bar, or a lying one
+            image[0, i : i + 2, j : j + 4] += label
+        return x, y
+
+    task = ds.Problem(
+        model="cnn", objective="cross_entropy", train=part(24), valid=part(400), metric="accuracy", goal=1.0
+    )
+    recipe = ds.Recipe(optimizer="adam", lr=3e-3, batch_size=8, epochs=60, patience=60, weight_decay=1e-3)
+    found = ds.diagnose(task, recipe, budget="200 steps", folder=False, progress=False)
+    assert found.root is not None
+    assert found.root.symptom == "high-variance"
+    fixed = ds.repair(task, recipe, diagnosis=found, budget="200 steps", progress=False)
+    (shifted,) = [each for each in fixed.trials if str(each.edit) == "augment -> shift(2)"]
+    assert shifted.verdict in ("kept", "works")

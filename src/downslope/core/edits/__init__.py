@@ -7,6 +7,7 @@ gives a new Problem or Recipe; nothing is changed in place.
 from __future__ import annotations
 
 from downslope.core.edits.apart import BatchFirst, OverClasses, PermuteView
+from downslope.core.edits.augment import SetAugment
 from downslope.core.edits.calls import LetThrough, OneMode, ReplaceCall
 from downslope.core.edits.combined import Advice, Combined
 from downslope.core.edits.data import Shuffle
@@ -26,7 +27,8 @@ from downslope.core.edits.widen import Widen, widening
 __all__ = [
     "KINDS", "Advice", "BatchFirst", "Combined", "Edit", "Entity", "FillInputs", "LeaveOut",
     "LessDropout", "LetThrough", "ModuleFactory", "OneMode", "OverClasses", "PermuteView", "Reinitialise",
-    "ReplaceCall", "ReplaceModule", "SetArgument", "SetMetric", "SetObjective", "SetRecipe", "Shuffle",
+    "ReplaceCall", "ReplaceModule", "SetArgument", "SetAugment",
+    "SetMetric", "SetObjective", "SetRecipe", "Shuffle",
     "StandardiseInputs", "StandardiseTargets", "Unfreeze", "WhitenInputs", "Widen", "WrapModel",
     "code_of", "from_dict", "load", "save", "several", "widening",
 ]  # fmt: skip

@@ -8,6 +8,7 @@ from typing import Any, cast
 
 from downslope.core import names
 from downslope.core.edits.apart import BatchFirst, OverClasses, PermuteView
+from downslope.core.edits.augment import SetAugment
 from downslope.core.edits.calls import LetThrough, OneMode, ReplaceCall
 from downslope.core.edits.combined import Advice, Combined
 from downslope.core.edits.data import Shuffle
@@ -22,7 +23,7 @@ from downslope.core.edits.scale import StandardiseInputs, StandardiseTargets
 from downslope.core.edits.weights import Reinitialise, Unfreeze
 from downslope.core.edits.whiten import WhitenInputs
 from downslope.core.edits.widen import Widen
-from downslope.core.errors import EditError, RecipeError
+from downslope.core.errors import EditError, InputError, RecipeError
 from downslope.core.plain import plain, to_toml
 from downslope.core.recipe import Recipe, read_table, write_text
 from downslope.core.spelling import is_code
@@ -30,6 +31,7 @@ from downslope.core.spelling import is_code
 KINDS: dict[str, type[Edit]] = {
     each.kind: each
     for each in (SetRecipe, StandardiseInputs, WhitenInputs, StandardiseTargets, SetObjective, SetMetric,
+                 SetAugment,
                  ReplaceModule, WrapModel, SetArgument, Widen, LessDropout, Reinitialise, Unfreeze, Shuffle,
                  FillInputs, LeaveOut, ReplaceCall, LetThrough, OneMode, BatchFirst, PermuteView, OverClasses,
                  Combined, Advice)
@@ -77,9 +79,20 @@ def code_of(saved: Mapping[str, Any]) -> str | None:
     """The entry of a saved edit that stands for code which no import finds again; None if there is none."""
     if saved.get("kind") == "combined":
         return next(filter(None, map(code_of, saved["edits"])), None)
+    if saved.get("kind") == SetAugment.kind:
+        return _unread(saved.get("augment"))
     entries = [saved.get(key) for key in ("factory", "before", "after", "objective")]
     texts = [each for each in entries if isinstance(each, str)]
     return next((each for each in texts if is_code(each)), None)
+
+
+def _unread(augment: Any) -> str | None:
+    """The text of an augmentation that is code; None of one that can be read again."""
+    try:
+        names.load("downslope.augment:read")(augment or "flip")
+    except InputError:
+        return str(augment)
+    return None
 
 
 def load(path: str | Path) -> tuple[Recipe, tuple[Edit, ...]]:
