@@ -124,3 +124,16 @@ def test_a_diagnosis_leaves_it_to_its_finding(objective: Any, caplog: Any) -> No
     assert [each.getMessage() for each in caplog.records if "broadcast" in each.getMessage()] == []
     assert found.root is not None
     assert found.root.symptom == "objective-mismatch"
+
+
+@pytest.mark.parametrize("objective", [nn.MSELoss(), squared])
+def test_a_repair_without_a_metric_is_judged_by_the_objective_that_aligns(objective: Any) -> None:
+    given = problem(objective)
+    found = ds.repair(given, HOW.edit(epochs=20), progress=False, budget="30s")
+    kept = [trial for trial in found.trials if trial.verdict == "kept"]
+    assert [str(trial.edit).split(" -> ")[0] for trial in kept] == ["objective"]
+    guess = float((Y[64:] - Y[:64].mean()).square().mean())
+    assert max(kept[0].after) < 0.1 * guess < min(kept[0].before)
+    run = ds.fit(found.problem, found.recipe, folder=False, progress=False)
+    model = run.model()
+    assert float((model(X[64:]).detach()[:, 0] - Y[64:]).square().mean()) < 0.1 * guess

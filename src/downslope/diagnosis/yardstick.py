@@ -6,8 +6,10 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, cast
 
+from downslope.core.edits import SetObjective
 from downslope.core.errors import DownslopeError
 from downslope.core.problem import Problem
+from downslope.core.recipe import Recipe
 from downslope.core.run import Run
 from downslope.diagnosis.diagnosis import Diagnosis
 from downslope.diagnosis.progress import SHARES, bounded, table
@@ -41,8 +43,10 @@ class Yardstick:
     """One number a run, read alike of control and remedies: higher is better after `signed`.
 
     It is the metric on validation data, without a metric the loss there, without validation data the same on
-    training data, always under the objective and the metric of the untouched problem. Of the epochs the best
-    counts, which is what a run hands out; where the trouble is that a run does not stay there, the last.
+    training data, always under the objective and the metric of the untouched problem, but for an objective
+    that is itself the trouble: then, without a metric, under the one that is put in its place. Of the epochs
+    the best counts, which is what a run hands out; where the trouble is that a run does not stay there, the
+    last.
     Overfitting shows in the last model's validation loss: a metric such as the accuracy hardly sees how sure
     the wrong answers are. Where rare classes are given up it is the balanced accuracy of the model that the
     run hands out: the accuracy does not miss them.
@@ -53,7 +57,8 @@ class Yardstick:
     """
 
     def __init__(self, problem: Problem, diagnosis: Diagnosis) -> None:
-        self.problem, self.run = problem, diagnosis.run
+        self.problem, self.run = _judged_by(problem, diagnosis), diagnosis.run
+        self.renewed = self.problem is not problem
         self.held = scored(problem)
         root = "" if diagnosis.root is None else diagnosis.root.symptom
         self.rare: Mapping[str, Any] | None = None
@@ -66,7 +71,7 @@ class Yardstick:
         kind = "loss" if problem.metric is None else "metric"
         self.by = "valid_loss" if overfitted else f"{part}_{kind}"
         self.measure = ("last " if self.last and part == "valid" else "") + self.by.replace("_", " ")
-        up = problem.direction == "max" if self.by.endswith("metric") else problem.maximize
+        up = self.problem.direction == "max" if self.by.endswith("metric") else self.problem.maximize
         if self.rare is not None:
             self.by, self.measure, up = f"{part}_metric", f"{part} balanced accuracy", True
         self.sign = 1.0 if up else -1.0
@@ -75,6 +80,8 @@ class Yardstick:
             root == "non-finite-data"
         ):  # of data with gaps there is no constant guess, of what is left there is
             self.constant = _of_the_rest(problem, diagnosis) or {}
+        elif self.renewed:
+            self.constant = guess.measure(self.problem, diagnosis.run.recipe or Recipe()) or {}
         self.known: list[float] = []
         self.note(diagnosis)
 
@@ -99,6 +106,9 @@ class Yardstick:
         """Take down what the references of a diagnosis reached."""
         if self.rare is not None:
             self.known = [each for each in (self.rare["weighted"],) if each is not None]
+            return
+        theirs = self.problem if diagnosis.run.problem is None else diagnosis.run.problem
+        if theirs.objective is not self.problem.objective:
             return
         values = [each.get(self._column) for each in diagnosis.run.facts.get("references") or ()]
         self.known += [float(each) for each in values if each is not None and math.isfinite(each)]
@@ -130,7 +140,7 @@ class Yardstick:
         if self.rare is not None:
             return 1.0 / self.rare["classes"]
         value: float | None = self.constant.get(self._key)
-        if value is None and self.by.endswith("loss"):
+        if value is None and self.by.endswith("loss") and not self.renewed:
             value = table(self.run, "start").get("loss")
         return float(value) if value is not None and math.isfinite(value) else None
 
@@ -170,6 +180,20 @@ class Yardstick:
         """The gain from `base` to the best that is known to be reachable; 0 if nothing is better."""
         best = max(self.signed([*self.known, *reached]), default=-math.inf)
         return max(0.0, best - self.sign * base)
+
+
+def _judged_by(problem: Problem, diagnosis: Diagnosis) -> Problem:
+    """The problem whose loss is the number: with the objective that a remedy puts in, where without a metric
+    the user's own is the trouble: one that compares every output with every target is least at their mean.
+    """
+    root = diagnosis.root
+    if problem.metric is not None or root is None or root.symptom != "objective-mismatch":
+        return problem
+    edit = next((each for each in root.remedies if isinstance(each, SetObjective)), None)
+    try:
+        return problem if edit is None else problem.edit(edit)
+    except DownslopeError:
+        return problem
 
 
 def _of_the_rest(problem: Problem, diagnosis: Diagnosis) -> Mapping[str, Any] | None:
