@@ -141,7 +141,7 @@ def test_a_rate_that_the_curvature_does_not_stand_is_told() -> None:
     problem, bends = line()
     run = fit(problem, recipe(lr=2.1 / bends[-1], steps=30))
     assert run.facts["convexity"]["rate"]["theory"] > 1
-    assert "is above what the curvature" in told(run.facts["convexity"])
+    assert "which is 2 over its curvature" in told(run.facts["convexity"])
 
 
 @pytest.mark.parametrize(
@@ -220,3 +220,71 @@ def test_the_model_of_the_run_is_left_as_it_was() -> None:
     for a, b in zip(seen.model().parameters(), plain.model().parameters(), strict=True):
         assert torch.equal(a, b)
     assert "convexity" not in plain.facts
+
+
+# -- what the convexity of a problem hangs on -----------------------------------------------------------
+
+
+def six(**changes: Any) -> ds.Problem:
+    draw = np.random.default_rng(0)
+    x = draw.normal(size=(80, 4))
+    y = x @ [1, -2, 3, 0.5] + draw.normal(size=80) / 2
+    given: dict[str, Any] = {"model": "linear", "objective": "squared_error", "train": (x, y[:, None])}
+    return ds.Problem(**(given | changes))
+
+
+def dropped() -> nn.Module:
+    return nn.Sequential(nn.Dropout(0.3), nn.Linear(4, 1))
+
+
+@pytest.mark.parametrize(
+    ("changes", "convex"),
+    [
+        ({"constraint": "orthogonal"}, False),
+        ({"constraint": "box(1, 2) | box(-2, -1)"}, None),
+        ({"constraint": lambda _: None}, None),
+        ({"constraint": ds.constraints.non_negative(by="parametrisation")}, None),
+        ({"constraint": "l2_ball(1)"}, True),
+        ({"augment": "noise(1)"}, True),
+        ({"model": dropped}, True),
+        ({"model": lambda: nn.Sequential(nn.Linear(4, 1), nn.BatchNorm1d(1))}, None),
+        ({"objective": "absolute_error"}, True),
+        ({"objective": nn.L1Loss()}, True),
+        ({"objective": ds.objectives.penalised("squared_error", l1=0.1)}, True),
+        ({"objective": ds.objectives.penalised("absolute_error", l1=0.1)}, True),
+        ({"objective": "absolute_error", "model": "mlp"}, False),
+        ({"objective": lambda z, y: (z - y).abs().add(1).sqrt().mean()}, None),
+    ],
+    ids=str,
+)
+def test_a_run_is_called_convex_only_where_objective_and_set_are(
+    changes: dict[str, Any], convex: Any
+) -> None:
+    found = fit(six(**changes), recipe(lr=0.01, steps=3)).facts["convexity"]
+    assert found["convex"] is convex
+    assert "gap" not in found
+
+
+def test_dropout_before_a_linear_layer_is_convex_for_every_draw() -> None:
+    """The loss halfway between two weights is below the mean of theirs."""
+    draw = torch.Generator().manual_seed(0)
+    x = torch.randn(80, 4, generator=draw, dtype=torch.float64)
+    model = dropped().double().train()
+    values: list[float] = []
+    one, two = (torch.randn(4, generator=draw, dtype=torch.float64) for _ in range(2))
+    for w in (one, two, (one + two) / 2):
+        torch.manual_seed(0)
+        with torch.no_grad():
+            model[1].weight.copy_(w)
+            values.append(float((model(x) - x[:, :1]).square().mean()))
+    assert values[2] < (values[0] + values[1]) / 2
+
+
+@pytest.mark.parametrize("constraint", ["non_negative", "box(-0.5, 0.5)"])
+def test_in_a_box_the_gap_is_to_the_minimum_in_the_box(constraint: str) -> None:
+    given = six(constraint=constraint)
+    found = fit(given, recipe(lr=0.1, steps=300)).facts["convexity"]
+    assert found["optimum"] == pytest.approx(ds.solve(given).objective, rel=1e-12)
+    assert found["optimum"] > ds.solve(six()).objective + 1
+    assert abs(found["gap"]) < 1e-9
+    assert "rate" not in found

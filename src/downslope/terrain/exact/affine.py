@@ -35,6 +35,8 @@ class Kind(NamedTuple):
     """Qualified name of the only layer that made it, where nothing but its shape has changed since."""
     why: str = ""
     """What bends it, where it is not affine."""
+    proved: bool = True
+    """Whether it is known not to be affine, where it is not."""
 
 
 CONSTANT = Kind(affine=True, touched=False)
@@ -136,7 +138,8 @@ def _traced(model: nn.Module, name: str, given: Kind) -> Kind:
     try:
         graph = _Tracer().trace(model)
     except Exception:  # noqa: BLE001 (anybody's forward may do what no graph shows)
-        return Kind(False, True, why=f"the forward of {type(model).__name__} cannot be followed")
+        why = f"the forward of {type(model).__name__} cannot be followed"
+        return Kind(False, True, why=why, proved=False)
     seen: dict[fx.Node, Kind] = {}
     result = CONSTANT
     for node in graph.nodes:
@@ -189,7 +192,8 @@ def _module(module: nn.Module, name: str, operands: list[Kind]) -> Kind:
         return bent
     said = f"{name} ({type(module).__name__})" if name else type(module).__name__
     if module.training and isinstance(module, (_BatchNorm, _DropoutNd)) and getattr(module, "p", 1) != 0:
-        return Kind(False, True, why=f"{said} makes an example's output hang on chance or on its batch")
+        why = f"{said} makes an example's output hang on chance or on its batch"
+        return Kind(False, True, why=why, proved=False)
     if isinstance(module, (_DropoutNd,)):
         return operands[0]
     touched, trains = any(each.touched for each in operands), _trains(module)
@@ -220,7 +224,8 @@ def _function(node: fx.Node, operands: list[Kind]) -> Kind:
     if bent := _bent(operands):
         return bent
     if target in _DRAWN and node.kwargs.get("training", True):
-        return Kind(False, True, why=f"{_called(target)} makes an output hang on chance or on its batch")
+        why = f"{_called(target)} makes an output hang on chance or on its batch"
+        return Kind(False, True, why=why, proved=False)
     touched = sum(each.touched for each in operands)
     if not touched or target in _ABOUT:
         return CONSTANT

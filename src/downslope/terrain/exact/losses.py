@@ -17,6 +17,7 @@ from torch.nn import functional
 
 from downslope.objectives.adapters import Aligned, Averaged, Weighted
 from downslope.objectives.configured import Configured
+from downslope.objectives.penalised import Penalised
 
 Name = Literal["squared error", "Huber's error", "logistic loss", "cross-entropy"]
 Average = Literal["entries", "examples", "none"]
@@ -187,6 +188,34 @@ def convex_loss(objective: Any) -> ConvexLoss | None:
     return _of_module(objective) if isinstance(objective, nn.Module) else _of_function(objective, settings)
 
 
+def convex_objective(objective: Any) -> str | None:
+    """What an objective is called if it is known to be convex in the outputs, solved here or not; else None.
+
+    Penalties of the catalogue (L1, L2, elastic) are convex in the weights, and keep it so.
+    """
+    if isinstance(objective, Penalised):
+        known = all(
+            type(each).__module__.startswith("downslope.objectives.penalties") for each in objective.terms
+        )
+        return convex_objective(objective.objective) if known else None
+    if (loss := convex_loss(objective)) is not None:
+        return loss.name
+    function = objective.function if isinstance(objective, Configured) else objective
+    plain = type(function) if isinstance(function, nn.Module) else function
+    return _KINKED.get(str(getattr(plain, "__name__", ""))) if _of_torch_or_ours(plain) else None
+
+
+_KINKED = {
+    "hinge": "hinge loss", "absolute_error": "absolute error", "L1Loss": "absolute error",
+    "l1_loss": "absolute error", "MultiMarginLoss": "hinge loss", "SoftMarginLoss": "logistic loss",
+}  # fmt: skip
+"""Losses that are convex in the outputs and have no exact answer here."""
+
+
+def _of_torch_or_ours(thing: Any) -> bool:
+    return str(getattr(thing, "__module__", "")).startswith(("torch.nn", "downslope.objectives"))
+
+
 def _tensor(key: str, value: Any) -> Any:
     """A setting as torch's own class takes it."""
     return torch.tensor(value) if isinstance(value, tuple) or key == "pos_weight" else value
@@ -200,11 +229,8 @@ _FUNCTIONS = {
 
 
 def _of_function(function: Any, settings: Mapping[str, Any]) -> ConvexLoss | None:
-    module, name = getattr(function, "__module__", ""), getattr(function, "__name__", "")
-    if not str(module).startswith(("torch.nn.functional", "downslope.objectives")):
-        return None
-    made = _FUNCTIONS.get(name)
-    if made is None:
+    made = _FUNCTIONS.get(str(getattr(function, "__name__", "")))
+    if made is None or not _of_torch_or_ours(function):
         return None
     try:
         return _of_module(made(**settings))

@@ -61,8 +61,7 @@ def solve(problem: Problem, l2: float = 0.0) -> Solution:
         )
     known = recognise(problem)
     design, strength = Design(known.problem, known.loss, known.shape.layer), known.l2 + float(l2)
-    found = solved(design, strength) if problem.constraint is None else bounded(design, strength)
-    return replace(found, problem=problem)
+    return replace(solved(design, strength), problem=problem)
 
 
 class Recognised(NamedTuple):
@@ -101,7 +100,8 @@ def recognise(problem: Problem, model: nn.Module | None = None) -> Recognised:
         raise ModelError("every parameter of the model is frozen (requires_grad=False): nothing to solve for")
     shape = kind_of(model)
     if not shape.affine:
-        raise ModelError(f"not convex in its weights: {shape.why}; solve needs a linear model, use fit")
+        what = "not convex in its weights" if shape.proved else "not known to be convex in its weights"
+        raise ModelError(f"{what}: {shape.why}; solve needs a linear model, use fit")
     bare = problem if risk is problem.objective else problem.edit(objective=risk)
     return Recognised(bare, loss, shape, l2)
 
@@ -121,12 +121,16 @@ def _parted(objective: Any) -> tuple[Any, float]:
 
 
 def solved(design: Design, l2: float) -> Solution:
-    """The minimum for a design that stands.
+    """The minimum for a design that stands, inside the constraint of its problem.
 
     Raises:
+        InputError: a constraint that is not solved.
         DataError: the objective overflows, even at the minimum.
     """
-    made = _least_squares(design, l2) if design.loss.name == "squared error" else _by_newton(design, l2)
+    if design.problem.constraint is not None:
+        made = bounded(design, l2)
+    else:
+        made = _least_squares(design, l2) if design.loss.name == "squared error" else _by_newton(design, l2)
     if not math.isfinite(made.objective):
         raise DataError(
             f"the objective at its minimum is {made.objective}: inputs or targets are so large that their "

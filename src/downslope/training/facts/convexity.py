@@ -16,14 +16,19 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.dropout import _DropoutNd  # pyright: ignore[reportPrivateUsage]
 
-from downslope.core.errors import DownslopeError
+from downslope.constraints import Box
+from downslope.core.errors import DownslopeError, ObjectiveError
+from downslope.core.problem import Problem
 from downslope.core.recipe import Recipe
 from downslope.core.run import Run
 from downslope.core.sources import Memory
 from downslope.optim.stability import method_of
+from downslope.terrain.exact.affine import kind_of
 from downslope.terrain.exact.checked import measured
 from downslope.terrain.exact.design import Design
+from downslope.terrain.exact.losses import convex_objective
 from downslope.terrain.exact.newton import DENSE
 from downslope.terrain.exact.solve import Recognised, recognise, solved
 from downslope.terrain.exact.spectrum import curvatures
@@ -62,13 +67,19 @@ def convexity(run: Run, model: nn.Module) -> dict[str, Any]:
         what the recipe's decay adds), ``optimum``, ``gap``, ``l2``, and ``rate``, if theory knows the recipe.
     """
     problem = run.the_problem()
+    drawn = [each for each in model.modules() if isinstance(each, _DropoutNd) and each.training and each.p]
+    for each in drawn:  # whatever it draws, the output stays affine if it is without
+        each.eval()
     try:
-        known = recognise(problem, model)
-    except DownslopeError as error:
-        return {"convex": False if _is_bent(error) else None, "why": str(error).partition(";")[0]}
-    found: dict[str, Any] = {"convex": True, "loss": known.loss.name}
+        found, known = _recognised(problem, model)
+    finally:
+        for each in drawn:
+            each.train()
+    if known is None:
+        return found
     l2 = known.l2 + (_coupled(run) or 0.0)
-    if run.status == "diverged" or problem.constraint is not None or _coupled(run) is None:
+    other = bool(drawn) or problem.augment is not None  # the objective of the steps is not that of the data
+    if other or run.status == "diverged" or _coupled(run) is None or not _solved(known, problem):
         return found
     if _price(run, known, model) > max(FREE, SHARE * float(run.summary.get("seconds") or 0.0)):
         return found | {"dear": True}
@@ -87,8 +98,37 @@ def convexity(run: Run, model: nn.Module) -> dict[str, Any]:
     return found
 
 
+def _recognised(problem: Problem, model: nn.Module) -> tuple[dict[str, Any], Recognised | None]:
+    """Whether it is convex, and what `downslope.terrain.exact` makes of it."""
+    if (constraint := problem.constraint) is not None:
+        inside = getattr(constraint, "convex", None)
+        mapped = getattr(constraint, "by", "projection") == "parametrisation"
+        if inside is False:
+            return {"convex": False, "why": f"the set of {constraint} is not convex"}, None
+        if inside is None or mapped:
+            what = "the parametrisation" if mapped else "the set"
+            name = str(constraint) if mapped or hasattr(constraint, "convex") else "the constraint"
+            return {"convex": None, "why": f"{what} of {name} is not known to be convex"}, None
+    try:
+        known = recognise(problem, model)
+    except DownslopeError as error:
+        loss = None if problem.maximize else convex_objective(problem.objective)
+        if isinstance(error, ObjectiveError) and loss is not None:
+            kind = kind_of(model)
+            convex = True if kind.affine else False if kind.proved else None
+            return {"convex": convex, "loss": loss} | ({"why": kind.why} if kind.why else {}), None
+        return {"convex": False if _is_bent(error) else None, "why": str(error).partition(";")[0]}, None
+    return {"convex": True, "loss": known.loss.name}, known
+
+
 def _is_bent(error: DownslopeError) -> bool:
-    return str(error).startswith("not convex") and "cannot be followed" not in str(error)
+    return str(error).startswith("not convex")
+
+
+def _solved(known: Recognised, problem: Problem) -> bool:
+    """Whether `downslope.terrain.exact` knows the minimum inside the constraint."""
+    boxed = isinstance(problem.constraint, Box) and known.loss.name == "squared error"
+    return problem.constraint is None or boxed
 
 
 def _trained(model: nn.Module) -> list[nn.Parameter]:
@@ -123,7 +163,7 @@ def _price(run: Run, known: Recognised, model: nn.Module) -> float:
 def _rate(run: Run, bends: Tensor, optimum: float) -> dict[str, Any] | None:
     """The rate of theory and the measured one; None for a recipe of which theory says nothing."""
     recipe = run.recipe or Recipe()
-    method = _recurrence(recipe)
+    method = _recurrence(recipe) if run.the_problem().constraint is None else None
     full = run.choices.get("batch_size") == run.the_problem().train_source.size
     if method is None or not full or not len(bends):
         return None
@@ -132,6 +172,7 @@ def _rate(run: Run, bends: Tensor, optimum: float) -> dict[str, Any] | None:
     largest, least = float(bends.max()), float(bends.min())
     found: dict[str, Any] = {
         "theory": q * q,
+        "plain": not momentum,
         "condition": largest / least,
         "largest": largest,
         "least": least,
@@ -208,7 +249,9 @@ def told(found: Mapping[str, Any]) -> str:
     line = f"convex: {_digits(gap)} above the minimum {optimum:.6g}"
     rate = found.get("rate") or {}
     if rate.get("theory", 0.0) >= 1:
-        return f"{line}; this rate is above what the curvature {rate['largest']:.3g} stands"
+        edge = f"{2 / rate['largest']:.3g}, which is 2 over its curvature" if rate.get("plain") else ""
+        edge = edge or f"what the curvature {rate['largest']:.3g} stands"
+        return f"{line}; the learning rate is above {edge}"
     if "measured" not in rate:
         return line
     beside = {
