@@ -105,9 +105,16 @@ def test_what_is_no_model_is_refused(problem: ds.Problem, setting: str, said: st
         changed(problem, ds.Recipe(), [setting])
 
 
+def halves(model: nn.Module) -> None:
+    for p in model.parameters():
+        p.fill_(0.5)
+
+
 def test_a_setting_of_an_initialisation_that_is_not_named_is_told_whose_it_is(problem: ds.Problem) -> None:
     with pytest.raises(RecipeError, match=r"init.std=0.02: a setting of normal or truncated_normal"):
         changed(problem, ds.Recipe(), ["init.std=0.02"])
+    with pytest.raises(RecipeError, match=r"the recipe's init is code \(halves\)"):
+        changed(problem, ds.Recipe(init=halves), ["init.std=0.02"])
     for settings in (["init=normal(std=0.02)"], ["init.std=0.02", "init=normal"]):
         assert changed(problem, ds.Recipe(), settings)[1].init == {"name": "normal", "std": 0.02}
 

@@ -13,6 +13,8 @@ from torch import Tensor, nn
 
 import downslope as ds
 from downslope.core.errors import ModelError, RecipeError, UnknownNameError
+from downslope.diagnosis.finished import diagnose_run as finished
+from downslope.training.tasks import load_task
 
 X = torch.randn(24, 4, generator=torch.Generator().manual_seed(0))
 Y = (X[:, 0] > 0).long()
@@ -112,6 +114,38 @@ def test_a_run_whose_start_was_code_goes_on_from_its_state_and_starts_anew_only_
         RecipeError, match=r"the init of this run was code \(drawn\).*recipe.edit\(init=...\)"
     ):
         ds.fit(PROBLEM, longer, folder=False, progress=False)
+
+
+TASK = """
+import downslope as ds
+
+def spread(model):
+    for p in model.parameters():
+        p.uniform_(-{width}, {width})
+
+def problem():
+    data = ds.data.digits(scale=16)
+    return ds.Problem(model="softmax", objective="cross_entropy", train=data.train, valid=data.valid)
+
+def recipe():
+    return ds.Recipe(optimizer="sgd", lr=0.1, steps=3, init=spread)
+"""
+
+
+def test_a_task_that_still_says_the_same_code_gives_it_back_to_its_run(tmp_path: Path) -> None:
+    file = tmp_path / "task.py"
+    file.write_text(TASK.format(width=0.1))
+    task = load_task(str(file))
+    ds.fit(task.problem, task.recipe, folder=tmp_path / "run", progress=False)
+    same = ds.load_run(tmp_path / "run")
+    same.the_problem()
+    assert callable(same.recipe.init)
+    assert "init" not in str(finished(same).not_checked)
+    file.write_text(TASK.format(width=0.2))
+    other = ds.load_run(tmp_path / "run")
+    other.the_problem()
+    with pytest.raises(RecipeError, match=r"the init of this run was code \(spread\)"):
+        other.recipe.init(network())
 
 
 def test_a_recipe_file_refuses_code_and_says_what_to_write(tmp_path: Path) -> None:

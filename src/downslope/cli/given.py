@@ -186,7 +186,7 @@ def changed(
     }
     fitting = recipe.edit(**wanted) if wanted else recipe
     of_init = {key: value for key, value in of_recipe.items() if key.startswith("init.")}
-    if of_init and fitting.init is None:
+    if of_init and (fitting.init is None or callable(fitting.init)):
         fitting.edit(**of_init)  # refused in one line, which says whose settings these are
     for key in of_recipe:
         allowed = [*fitting.keys(), *_PROBLEM_KEYS]

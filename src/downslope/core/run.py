@@ -12,7 +12,7 @@ from typing import Any, Literal, cast
 
 from torch import nn
 
-from downslope.core import names
+from downslope.core import names, starts
 from downslope.core.edits import from_dict
 from downslope.core.errors import EditError, InputError, ModelError, RecipeError, RunFolderError
 from downslope.core.history import History, Probes, replay
@@ -190,7 +190,9 @@ class Run:
             task = self.described.get("task")
             if not task:
                 raise ModelError("this run's problem is not at hand: load_run(folder, problem=...)")
-            problem: Problem = names.load("downslope.training.tasks:load_task")(task).problem
+            found: Any = names.load("downslope.training.tasks:load_task")(task)
+            problem: Problem = found.problem
+            self._take_init(found.recipe)
             try:
                 later = self.described.get("edits", ())[len(problem.edits) :]
                 self.problem = _as_described(
@@ -201,6 +203,15 @@ class Run:
                     f"the edits of this run cannot be repeated: {error}; give problem="
                 ) from None
         return self.problem
+
+    def _take_init(self, stated: Recipe) -> None:
+        """The initialisation of the task's recipe, where this run's was code of the same source."""
+        mine, own = self.recipe, stated.init
+        source = cast("Mapping[str, Any]", self.facts.get("init") or {}).get("source")
+        if mine is None or not isinstance(mine.init, Lost) or source is None or not callable(own):
+            return
+        if starts.told(own).get("source") == source and starts.said(own) == mine.init.__name__:
+            self.recipe = mine.edit(init=own)
 
     @property
     def maximize(self) -> bool:
