@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import downslope as ds
+from downslope.core.errors import InputError
 
 X = torch.randn(96, 4, generator=torch.Generator().manual_seed(0))
 Y = X @ torch.tensor([1.0, 2.0, -1.0, 0.5])
@@ -137,3 +138,8 @@ def test_a_repair_without_a_metric_is_judged_by_the_objective_that_aligns(object
     run = ds.fit(found.problem, found.recipe, folder=False, progress=False)
     model = run.model()
     assert float((model(X[64:]).detach()[:, 0] - Y[64:]).square().mean()) < 0.1 * guess
+
+
+def test_solve_says_it_where_the_value_is_not_that_of_the_loss_it_knows() -> None:
+    with pytest.raises(InputError, match=r"it broadcasts outputs \(64, 1\) against targets \(64,\)"):
+        ds.solve(problem(nn.MSELoss()))

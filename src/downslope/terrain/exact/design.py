@@ -228,7 +228,7 @@ class Design:
             if not torch.isclose(value, given.double(), rtol=1e-6, atol=1e-12):
                 raise InputError(
                     f"objective {self.objective.label} gives {float(given):.6g} where {self.loss.name} would "
-                    f"give {float(value):.6g}: it is another objective than solve knows; use fit"
+                    f"give {float(value):.6g}: {_another(output, target)}"
                 )
         return block, found
 
@@ -268,6 +268,17 @@ class Design:
             for each, value in zip(own, before, strict=True):
                 each.copy_(value)
         return torch.stack(columns, -1), offset.reshape(len(offset), -1), output
+
+
+def _another(output: Tensor, target: Tensor) -> str:
+    """Why the user's objective is none that `solve` knows."""
+    short, long = sorted((tuple(output.shape), tuple(target.shape)), key=len)
+    if (*short, 1) != long:
+        return "it is another objective than solve knows; use fit"
+    return (
+        f"it broadcasts outputs {tuple(output.shape)} against targets {tuple(target.shape)}; "
+        "give them one shape"
+    )
 
 
 def _check_finite(block: Block, problem: Problem) -> None:
