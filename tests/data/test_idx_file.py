@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import math
 import struct
 from pathlib import Path
 
@@ -126,3 +127,11 @@ def test_images_beyond_the_memory_are_told_before_they_are_read(tmp_path: Path, 
 def test_a_target_does_not_go_with_images(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"an IDX file has no columns; leave the target 'y' out"):
         load_path(written(tmp_path), "y")
+
+
+def test_a_pair_with_exchanged_names_is_told_so(tmp_path: Path) -> None:
+    for name, shape in (("images-idx3", (4,)), ("labels-idx1", (4, 2, 2))):
+        head = bytes([0, 0, 8, len(shape)]) + b"".join(n.to_bytes(4, "big") for n in shape)
+        (tmp_path / f"train-{name}-ubyte").write_bytes(head + bytes(math.prod(shape)))
+    with pytest.raises(DataError, match="are the names of the two files exchanged"):
+        load_path(tmp_path)

@@ -206,3 +206,24 @@ def test_a_problem_takes_the_path_of_a_folder(tmp_path: Path) -> None:
     problem = Problem(model="mlp", objective="cross_entropy", train=str(tmp_path))
     assert problem.valid_source is not None
     assert problem.valid_source.size == 4
+
+
+def test_a_class_folder_without_images_is_told(tmp_path: Path) -> None:
+    folder(tmp_path / "train")
+    (tmp_path / "train" / "birds").mkdir()
+    (tmp_path / "valid" / "cats").mkdir(parents=True)
+    found = held(tmp_path)
+    assert found.classes == ["cats", "dogs"]
+    assert "no images below train/ in 'birds': no class of it" in found.told
+    assert "no images below valid/ in 'cats': no class of it" in found.told
+
+
+def test_of_animated_files_the_first_picture_is_taken_and_told(tmp_path: Path) -> None:
+    folder(tmp_path, 4)
+    more = [Image.new("L", (5, 6), shade) for shade in (200, 250)]
+    Image.new("L", (5, 6), 50).save(tmp_path / "cats" / "move.gif", save_all=True, append_images=more)
+    found = held(tmp_path, valid=0.0)
+    assert "1 file is animated or paged, and the first picture taken, such as in 'move.gif'" in found.told
+    shades = {round(float(x[0, 0, 0] * 255)) for x in found.train[0]}
+    assert 50 in shades
+    assert not shades & {200, 250}

@@ -83,7 +83,8 @@ def test_a_second_text_is_read_with_the_firsts_vocabulary(tmp_path: Path) -> Non
         (b"", "is empty"),
         (b" \n ", "is empty"),
         (b"ab\0\0cd" * 50, "holds zero bytes and is no text"),
-        (b"a", "must lie in"),
+        (b"a", r"book\.txt: 1 token: too short"),
+        (b"ab", r"book\.txt: 2 tokens: too short"),
     ],
 )
 def test_what_is_no_text_is_refused_in_one_line(tmp_path: Path, content: bytes, said: str) -> None:

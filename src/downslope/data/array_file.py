@@ -49,15 +49,31 @@ def _arrays_of_npz(path: Path) -> dict[str, Tensor]:
     except (OSError, zipfile.BadZipFile):
         pass  # told below
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        # NumPy leaves a file open that it has opened and that is no archive.
+        with path.open("rb") as file:
+            archive: Any = np.load(file, allow_pickle=False)
             if not isinstance(archive, np.lib.npyio.NpzFile):
                 raise DataError(f"{path.name} holds one array; save both with numpy.savez(path, X=X, y=y)")
             return {str(key): _tensor(archive[key], key, path) for key in archive.files}
     except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
         if isinstance(error, DataError):
             raise
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise DataError(f"{path.name}: not a readable .npz file: {reason}") from error
+        raise DataError(f"{path.name}: {_unread(path, error)}") from error
+
+
+def _unread(path: Path, error: Exception) -> str:
+    """Why an archive of arrays cannot be read; NumPy's own words would send the reader to pickles."""
+    if "Object arrays" in str(error):
+        return (
+            "refused, an array in it holds Python objects, which are pickles that reading would run; save "
+            "numbers: array.astype('float32')"
+        )
+    if not zipfile.is_zipfile(path):
+        empty = not path.stat().st_size
+        what = "is empty" if empty else "is no archive of numpy.savez, or was cut short"
+        return f"not a readable .npz file: it {what}; numpy.savez(path, X=X, y=y) makes one"
+    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    return f"not a readable .npz file: {reason}"
 
 
 def _arrays_of_pt(path: Path) -> dict[str, Tensor]:
@@ -87,7 +103,8 @@ def _refuse_beyond(path: Path, size: int) -> None:
 
 def _tensor(array: Any, key: str, path: Path) -> Tensor:
     if array.dtype.kind not in "biuf":
-        raise DataError(f"{path.name}: array {key!r} has dtype {array.dtype}; numbers are needed")
+        way = "; numpy.unique(y, return_inverse=True)[1] numbers texts" if array.dtype.kind in "US" else ""
+        raise DataError(f"{path.name}: array {key!r} has dtype {array.dtype}; numbers are needed{way}")
     kind = {"b": np.bool_, "u": np.int64 if array.dtype.itemsize > 1 else np.uint8}.get(array.dtype.kind)
     return torch.from_numpy(np.ascontiguousarray(array if kind is None else array.astype(kind)))
 
@@ -208,7 +225,11 @@ def _wanted(
         if found is not None:
             return found
     wanted = repr(target) if target is not None else "'X' and 'y'"
-    hint = did_you_mean(target, arrays) if target is not None else f"; it holds {', '.join(sorted(arrays))}"
+    hint = (
+        did_you_mean(target, arrays)
+        if target is not None
+        else f"; it holds {', '.join(sorted(arrays)) or 'nothing'}"
+    )
     raise DataError(
         f"{path.name}: no arrays {wanted} (or 'train_x', 'train_y' and 'valid_x', 'valid_y'){hint}"
     )
@@ -235,7 +256,9 @@ def _checked(arrays: dict[str, Tensor], x: str, y: str, path: Path, told: list[s
         )
     if not inputs.numel():
         raise DataError(f"{path.name}: {x!r} has shape {tuple(inputs.shape)}: no example")
-    inputs = _as_inputs(inputs)
+    given, inputs = inputs, _as_inputs(inputs)
+    for name, wide in ((x, given), (y, labels)):
+        _refuse_overflow(wide, f"{path.name}: {name!r}")
     if not inputs.is_floating_point():
         told.append(
             f"{x!r} holds whole numbers and is kept so, as indices; save it as float32 if it measures"
@@ -243,6 +266,20 @@ def _checked(arrays: dict[str, Tensor], x: str, y: str, path: Path, told: list[s
     if labels.ndim == 2 and labels.shape[1] == 1:
         labels = labels[:, 0]
     return inputs, labels
+
+
+def _refuse_overflow(values: Tensor, what: str) -> None:
+    """Refuse numbers that float32 cannot hold; what is infinite as it stands is told elsewhere."""
+    if values.dtype != torch.float64 or not bool(values.float().isinf().any()):
+        return
+    beyond = (values.float().isinf() & values.isfinite()).reshape(len(values), -1)
+    if bool(beyond.any()):
+        row = int(beyond.any(1).nonzero()[0])
+        value = float(values.reshape(len(values), -1)[row][beyond[row]][0])
+        raise DataError(
+            f"{what}, row {row} (counted from 0): {value:g} overflows float32, whose largest number is "
+            "3.4e38; rescale it, by its logarithm or another unit"
+        )
 
 
 def _as_inputs(inputs: Tensor) -> Tensor:

@@ -134,7 +134,10 @@ def pair(images: Path, labels: Path) -> Pair:
     """
     pixels, numbers = read_idx(images), read_idx(labels)
     if numbers.ndim != 1 or numbers.dtype.kind not in "iu":
-        raise DataError(f"{labels.name}: shape {numbers.shape} of {numbers.dtype}: labels are whole numbers")
+        raise DataError(
+            f"{labels.name}: shape {numbers.shape} of {numbers.dtype}: labels are whole numbers on one axis; "
+            "are the names of the two files exchanged?"
+        )
     if pixels.ndim < 2:
         raise DataError(f"{images.name}: shape {pixels.shape}: images have at least two axes, (n, pixels)")
     if len(pixels) != len(numbers):

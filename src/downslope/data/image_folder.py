@@ -52,6 +52,8 @@ class Header(NamedTuple):
     height: int
     width: int
     grey: bool
+    moves: bool = False
+    """Whether it holds several pictures, of which the first is taken."""
 
 
 class Images(Dataset[tuple[Tensor, Tensor]]):
@@ -116,6 +118,10 @@ def images(
     labels = np.array([index[name] for name, _ in (*train, *held)], dtype=np.int64)
     headers, faults = _each(files, header)
     form = _form(root, [each for each in headers if each is not None], size, told)
+    moving = [files[i].name for i, each in enumerate(headers) if each is not None and each.moves]
+    if moving:
+        what = f"{_several(len(moving), 'file')} animated or paged"
+        told.append(f"{what}, and the first picture taken, such as in {moving[0]!r}")
     places = np.array([i for i, each in enumerate(headers) if each is not None], dtype=np.int64)
     needed = 4 * len(places) * form.channels * form.height * form.width
     streamed = needed > min(MEMORY_LIMIT, memory.SHARE * memory.available() / 2)
@@ -205,7 +211,9 @@ def header(path: Path) -> Header | str:
                 width, height = opened.size
                 if opened.getexif().get(0x0112, 1) >= 5:  # stored lying on its side
                     width, height = height, width
-                return Header(height, width, opened.mode in _GREY)
+                return Header(
+                    height, width, opened.mode in _GREY, bool(getattr(opened, "is_animated", False))
+                )
     except Exception as error:  # noqa: BLE001 - a decoder of broken bytes raises anything
         return _said(error)
 
@@ -275,6 +283,12 @@ def _parts_of(root: Path, told: list[str]) -> tuple[list[tuple[str, Path]], list
 def _classified(root: Path, told: list[str]) -> list[tuple[str, Path]]:
     found: list[tuple[str, Path]] = []
     others: list[str] = []
+    void = [folder.name for folder in _folders(root) if not _images_below(folder)]
+    if void:
+        listed = ", ".join(map(repr, void[:_TOLD])) + (
+            f" and {len(void) - _TOLD} more" if len(void) > _TOLD else ""
+        )
+        told.append(f"no images below {root.name}/ in {listed}: no class of it")
     for folder in _folders(root):
         for place, _, names in os.walk(folder):
             for name in sorted(names):

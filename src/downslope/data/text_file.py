@@ -14,6 +14,7 @@ from torch import Tensor
 
 from downslope.core import memory
 from downslope.core.errors import DataError
+from downslope.core.numerals import many
 from downslope.data.csv_text import separated_by_blanks
 from downslope.data.table import Text
 from downslope.data.windows import Windows
@@ -25,6 +26,9 @@ MOST_CHARACTERS = 4096
 
 BLOCK = 64
 """Tokens of a window, unless told otherwise; that of nanoGPT's recipe for a CPU."""
+
+SHORTEST = 3
+"""Tokens of the shortest text of which any can be predicted: one, the next, and one that is held out."""
 
 GROWTH = 13
 """Bytes of memory that a byte of text takes while it is read: itself, decoded, code points, tokens."""
@@ -74,6 +78,11 @@ def text(
         raise DataError(
             f"{path.name}: the text repeats one character, {vocabulary!r}: there is nothing to predict; take "
             "a text of several"
+        )
+    if len(tokens) < SHORTEST:
+        raise DataError(
+            f"{path.name}: {many(len(tokens), 'token')}: too short to predict the next from those before; a "
+            "text of some thousand characters is needed"
         )
     cut = round(len(tokens) * (1 - valid))
     rest = second if second is not None else tokens[cut:]
