@@ -179,6 +179,12 @@ def _remark(state: StepState) -> None:
     said = remark(state.model, state.recipe.init, batches.Parts(args, kwargs, target))
     if said is not None:
         _log.warning("%s", said)
+    if state.recipe.patience is not None and state.problem.valid_source is None:
+        _log.warning(
+            "patience=%d counts epochs without a better validation metric, and there is no validation data: "
+            "nothing stops early; give valid=",
+            state.recipe.patience,
+        )
 
 
 def resume(folder: str | Path, problem: Problem | None = None, *, progress: bool = True) -> Run:
