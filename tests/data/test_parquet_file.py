@@ -66,3 +66,27 @@ def test_what_is_no_parquet_or_nested_or_too_large_is_told(tmp_path: Path, monke
     monkeypatch.setattr(memory, "available", lambda: 1000.0)
     with pytest.raises(DataError, match=r"t\.parquet: would take"):
         load_path(path)
+
+
+def test_columns_named_alike_are_told_and_two_targets_refused(tmp_path: Path) -> None:
+    arrow = pytest.importorskip("pyarrow", reason="pyarrow is not installed")
+    parquet = pytest.importorskip("pyarrow.parquet", reason="pyarrow is not installed")
+    column = [i / 7 for i in range(30)]
+    table = arrow.table([arrow.array(column)] * 3, names=["a", "a", "y"])
+    parquet.write_table(table, tmp_path / "t.parquet")
+    found = load_path(tmp_path / "t.parquet", "y")
+    assert found.features == ["a", "a.2"]
+    assert "2 columns named 'a': the second is called a.2" in found.told
+    with pytest.raises(DataError, match="2 columns named 'a': the target must be one"):
+        load_path(tmp_path / "t.parquet", "a")
+
+
+def test_ids_and_numbers_with_signs_are_read_as_those_of_a_text_table(tmp_path: Path) -> None:
+    arrow = pytest.importorskip("pyarrow", reason="pyarrow is not installed")
+    parquet = pytest.importorskip("pyarrow.parquet", reason="pyarrow is not installed")
+    ids = [1001 + 7 * (i * 11 % 30) for i in range(30)]
+    columns = {"user_id": ids, "share": [f"{i}%" for i in range(30)], "y": [i / 7 for i in range(30)]}
+    parquet.write_table(arrow.table(columns), tmp_path / "t.parquet")
+    found = load_path(tmp_path / "t.parquet", valid=0.0)
+    assert found.features == ["share"]
+    assert sorted(found.train[0].flatten().tolist()) == [float(i) for i in range(30)]

@@ -27,8 +27,10 @@ ROWS = np.arange(300.0)
         ("Id.1", SHUFFLED),
         ("id", np.where(ROWS < 25, SHUFFLED[0], SHUFFLED)),  # Wisconsin's patients, some of whom came twice
         ("id", np.where(ROWS == 4, np.nan, SHUFFLED)),
+        ("tweet_id", 1.2e18 + ROWS),
         ("index", ROWS + 1001),
         ("Unnamed: 0", np.random.default_rng(1).permutation(3000)[:300].astype(float)),
+        ("__index_level_0__", np.random.default_rng(1).permutation(3000)[:300].astype(float)),
         ("column1", np.random.default_rng(1).permutation(300).astype(float)),
         ("row", ROWS),
         ("No.", ROWS + 1),

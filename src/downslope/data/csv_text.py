@@ -117,7 +117,7 @@ def layout(path: Path, rows: list[list[str]], target: str | None) -> tuple[list[
     elif all(number(cell) is not None for cell in rows[0]):
         doubts.append("the first row, all numbers, was taken as the header, as it holds the target's name")
     else:
-        doubts += _alike(path, rows[0], target)
+        doubts += alike(path, rows[0], target)
     return names, start, doubts
 
 
@@ -280,16 +280,21 @@ def _header(rows: list[list[str]], target: str | None) -> tuple[list[str], int]:
     first = rows[0]
     below = rows[1:201]
     if target in first or _names_its_columns(first, below):
-        names = [cell or f"column{i + 1}" for i, cell in enumerate(first)]
-        seen: Counter[str] = Counter()
-        for i, name in enumerate(names):
-            seen[name] += 1
-            names[i] = name if seen[name] == 1 else f"{name}.{seen[name]}"
-        return names, 1
+        return told_apart(first), 1
     return [f"column{i + 1}" for i in range(len(first))], 0
 
 
-def _alike(path: Path, header: list[str], target: str | None) -> list[str]:
+def told_apart(header: list[str]) -> list[str]:
+    """Names of columns, each once: the second of two is called ``name.2``, one without a name by its place."""
+    names = [cell or f"column{i + 1}" for i, cell in enumerate(header)]
+    seen: Counter[str] = Counter()
+    for i, name in enumerate(names):
+        seen[name] += 1
+        names[i] = name if seen[name] == 1 else f"{name}.{seen[name]}"
+    return names
+
+
+def alike(path: Path, header: list[str], target: str | None) -> list[str]:
     """What is to be said of columns with the same name; of two targets nobody knows which is meant."""
     again = [name for name, count in Counter(cell for cell in header if cell).items() if count > 1]
     if target in again:

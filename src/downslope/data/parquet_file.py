@@ -13,6 +13,7 @@ from downslope.core import memory
 from downslope.core.errors import DataError
 from downslope.data.columns import Columns, Numbers
 from downslope.data.csv_file import load_columns
+from downslope.data.csv_text import alike, told_apart
 from downslope.data.table import Loaded
 
 CELL = 60
@@ -29,12 +30,12 @@ def columns_of_parquet(path: Path, target: str | None = None) -> Columns:
 
     Args:
         path: the file.
-        target: not needed: the file names its columns.
+        target: of this name there must not be two.
 
     Raises:
-        DataError: pyarrow is not installed, the file is unreadable or empty, or a column is nested.
+        DataError: pyarrow is not installed, the file is unreadable or empty, a column is nested, or several
+            are named as the target is.
     """
-    del target
     if importlib.util.find_spec("pyarrow") is None:
         raise DataError(
             f"{path.name}: Parquet needs pyarrow, which is not installed; pip install 'downslope[tables]', "
@@ -52,9 +53,12 @@ def columns_of_parquet(path: Path, target: str | None = None) -> Columns:
         raise DataError(f"{path.name}: not a readable Parquet file: {reason}") from error
     if not rows or not columns:
         raise DataError(f"{path.name} holds {rows} rows of {columns} columns; at least one example is needed")
-    names = [str(name) for name in table.column_names]
+    header = [str(name) for name in table.column_names]
+    names, doubts = told_apart(header), alike(path, header, target)
     held = [_held(table.column(i), names[i], path, arrow) for i in range(columns)]
-    return Columns(names=names, held=held, lines=np.arange(1, int(rows) + 1), told=[])
+    return Columns(
+        names=names, held=held, lines=np.arange(1, int(rows) + 1), told=list(doubts), doubts=tuple(doubts)
+    )
 
 
 def _held(column: Any, name: str, path: Path, arrow: Any) -> list[str] | Numbers:

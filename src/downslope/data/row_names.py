@@ -16,11 +16,13 @@ _JOINED = re.compile(
 )
 _UNNAMED = "column 1"
 _PLACE = frozenset({
-    _UNNAMED, "unnamed 0", "level 0", "index", "idx", "row", "rows", "row index", "rownames", "row names",
-    "rownum", "row num", "row number", "row no", "#", "no", "nr", "s no", "sno", "sl no", "serial no",
+    _UNNAMED, "unnamed 0", "level 0", "index level 0", "index", "idx", "row", "rows", "row index", "rownames",
+    "row names", "rownum", "row num", "row number", "row no", "#", "no", "nr", "s no", "sno", "sl no", "serial no",
     "serial number",
 })  # fmt: skip
 _YEARS = (1500, 2200)
+_WHOLE = 2**53
+"""Whole numbers beyond have no float64 of their own."""
 
 
 def may_name_rows(name: str) -> bool:
@@ -37,7 +39,8 @@ def why_row_name(name: str, values: Numbers, *, headed: bool = True) -> str | No
 
     - an identifier has the word *id*, *uuid* or *guid* in its name (``id``, ``user_id``, ``PassengerId``,
       ``customerid``), and whole numbers of which more than half are different. One that recurs twice or more
-      on average stands for a group, as a customer does among orders, and is kept;
+      on average stands for a group, as a customer does among orders, and is kept, unless its numbers are
+      beyond 2**53, where many have the same float64;
     - a place in a table is called ``index``, ``row``, ``no``, ``Unnamed: 0`` and the like, or stands first
       without a name. It holds whole numbers, all different, that rise by one from row to row (and are no
       years), or of which the least is at least 0 and less than there are rows, as those of a data frame that
@@ -60,6 +63,8 @@ def why_row_name(name: str, values: Numbers, *, headed: bool = True) -> str | No
         return None
     low, distinct = float(there.min()), len(np.unique(there))
     counts = len(there) == len(values) and bool((np.diff(there) == 1).all())
+    if identifier and float(np.abs(there).max()) > _WHOLE:
+        return "names its rows by numbers too large to tell apart"
     if identifier and not counts:
         many = 2 * distinct > len(there)
         return f"names its rows by {distinct} different numbers" if many else None
