@@ -285,7 +285,7 @@ def _header(rows: list[list[str]], target: str | None) -> tuple[list[str], int]:
 
 
 def told_apart(header: list[str]) -> list[str]:
-    """Names of columns, each once: the second of two is called ``name.2``, one without a name by its place."""
+    """Names of columns, each once: the second of two is called ``name.2``, one without any by its place."""
     names = [cell or f"column{i + 1}" for i, cell in enumerate(header)]
     seen: Counter[str] = Counter()
     for i, name in enumerate(names):

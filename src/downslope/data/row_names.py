@@ -17,8 +17,8 @@ _JOINED = re.compile(
 _UNNAMED = "column 1"
 _PLACE = frozenset({
     _UNNAMED, "unnamed 0", "level 0", "index level 0", "index", "idx", "row", "rows", "row index", "rownames",
-    "row names", "rownum", "row num", "row number", "row no", "#", "no", "nr", "s no", "sno", "sl no", "serial no",
-    "serial number",
+    "row names", "rownum", "row num", "row number", "row no", "#", "no", "nr", "s no", "sno", "sl no",
+    "serial no", "serial number",
 })  # fmt: skip
 _YEARS = (1500, 2200)
 _WHOLE = 2**53
