@@ -70,6 +70,13 @@ def test_whole_signs_are_one_score_as_floating_ones_are(model: str, dtype: torch
         assert torch.equal(ours, theirs)
 
 
+@pytest.mark.parametrize("model", ["linear", "logistic", "mlp"])
+@pytest.mark.parametrize("labels", [1, 2, 3])
+def test_every_label_of_yes_and_no_has_a_score(model: str, labels: int) -> None:
+    run = fitted((X[:, :1] > torch.linspace(-1, 1, labels)).float(), "logistic", model)
+    assert outputs(run) == labels
+
+
 def test_few_classes_with_a_large_index_are_told_once(caplog: pytest.LogCaptureFixture) -> None:
     problem = ds.Problem(model="linear", objective="cross_entropy", train=(X, torch.where(K == 2, 5000, K)))
     with caplog.at_level(logging.WARNING):

@@ -174,13 +174,15 @@ def _vocabulary(x: Tensor, target: Any, name: str) -> dict[str, Any]:
 
 def _outputs(objective: Any, target: Any, held: Any) -> int | None:
     """Entries of the output: one for each class, or one for each number of the target; of two classes by one
-    score alone.
+    score alone, but of two labels of yes and no by two.
 
     Raises:
         DataError: the objective wants class indices, and these are none, or class 0 alone.
     """
     count = _entries(objective, target, held)
-    return 1 if count == 2 and getattr(objective, "expects", None) in ("logit", "probability") else count
+    labels = any(each.dim() > 1 and each.shape[1] > 1 for each in batches.tensors(target)[:1])
+    scored = getattr(objective, "expects", None) in ("logit", "probability")
+    return 1 if count == 2 and scored and not labels else count
 
 
 def _entries(objective: Any, target: Any, held: Any) -> int | None:

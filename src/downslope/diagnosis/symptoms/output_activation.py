@@ -140,6 +140,9 @@ def _costless(run: Run, output: Mapping[str, Any]) -> str:
             f" Read as probabilities the outputs are as good as those of {trial['edit']}; the loss is not, "
             "and no model brings it near 0 from there."
         )
+    if run.problem is not None and run.problem.metric is not None:
+        squeezed = ", but the loss can only be higher than without" if output["expects"] == "logit" else ""
+        return f" It costs no {run.metric_name} here: in that {trial['edit']} is no better{squeezed}."
     return f" It costs nothing here: {trial['edit']} is no better."
 
 
