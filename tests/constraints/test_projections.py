@@ -168,10 +168,17 @@ def test_a_union_of_convex_sets_need_not_be_convex() -> None:
     assert either.distance((one + other) / 2) == pytest.approx(2**0.5)
 
 
+def test_boxes_without_a_common_point_are_told_as_they_were_given() -> None:
+    with pytest.raises(
+        InputError, match=r"box\(1, 2\) & box\(-2, -1\): no point lies in all .* stay 2 apart"
+    ):
+        (C.box(1, 2) & C.box(-2, -1)).project(torch.zeros(3))
+
+
 def test_sets_without_a_common_point_are_told_with_how_far_they_are_apart() -> None:
     with pytest.raises(InputError, match=r"no common point was found, the sets stay 1\.\d+ apart"):
         (C.box(1, 2) & C.l2_ball(0.5)).project(drawn(4))
-    with pytest.raises(InputError, match="holds no point"):
+    with pytest.raises(InputError, match="they stay 1 apart"):
         (C.box(0, 1) & C.box(2, 3)).project(drawn(4))
 
 

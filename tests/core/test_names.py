@@ -24,6 +24,7 @@ def test_a_name_that_is_no_text_is_told_what_there_is(key: str, near: str, given
 
 def test_where_nothing_is_known_it_says_none() -> None:
     assert names.did_you_mean("x", []) == "; known: none"
+    assert names.did_you_mean("modle.width", ["lr", "model"]) == "; did you mean 'model.width'?"
 
 
 @pytest.mark.parametrize("kind", ["objective", "metric", "model", "optimizer"])

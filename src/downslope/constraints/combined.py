@@ -114,7 +114,11 @@ def common(w: Tensor, sets: Sequence[Constraint]) -> Tensor:
         return sets[0].project(w)
     if all(isinstance(each, Box) for each in sets):
         boxes = cast("Sequence[Box]", sets)
-        return Box(lo=max(each.lo for each in boxes), hi=min(each.hi for each in boxes)).project(w)
+        lo, hi = max(each.lo for each in boxes), min(each.hi for each in boxes)
+        if lo > hi:
+            said = " & ".join(map(str, boxes))
+            raise InputError(f"{said}: no point lies in all of them, they stay {lo - hi:g} apart; widen one")
+        return Box(lo=lo, hi=hi).project(w)
     x = w.detach().double() if w.device.type != "mps" else w.detach().clone()
     size = float(x.square().sum().sqrt()) + 1e-300
     dykstra = all(each.convex for each in sets)

@@ -253,11 +253,17 @@ def _begins_or_is_word(given: str, name: str) -> bool:
 
 
 def did_you_mean(given: str, allowed: Iterable[str], ratio: float = 0.7) -> str:
-    """``"; did you mean 'adam'?"``, or the list of what is allowed where nothing is near."""
+    """``"; did you mean 'adam'?"``, or the list of what is allowed where nothing is near.
+
+    Of a key with a dot the head alone may be near: "model.width" for "modle.width".
+    """
     allowed = sorted(allowed)
     close = nearest(given, allowed, 1, ratio)
     if close:
         return f"; did you mean {close[0]!r}?"
+    head, dot, rest = given.partition(".")
+    if dot and head not in allowed and (close := nearest(head, allowed, 1, ratio)):
+        return f"; did you mean {close[0] + dot + rest!r}?"
     return f"; known: {', '.join(allowed) or 'none'}"
 
 
