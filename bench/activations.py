@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -19,23 +18,13 @@ import torch
 sys.path.insert(0, str(Path(__file__).parent))
 from _timing import interleaved, ratios
 
-from downslope.models.parts import ACTIVATIONS, activation_of
-
-
-def pass_of(name: str, z: torch.Tensor, gradient: torch.Tensor) -> Callable[[], object]:
-    """One forward and backward pass."""
-    module = activation_of(name)
-
-    def act() -> None:
-        leaf = z.detach().requires_grad_()
-        module(leaf).backward(gradient)
-
-    return act
+from downslope.models.cost import SIZE, pass_of
+from downslope.models.parts import ACTIVATIONS
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
-    parser.add_argument("--size", type=int, default=128 * 1024)
+    parser.add_argument("--size", type=int, default=SIZE)
     parser.add_argument("--rounds", type=int, default=15)
     given = parser.parse_args()
     torch.set_num_threads(1)

@@ -138,3 +138,13 @@ def test_other_spellings_are_known() -> None:
     assert [each.name for each in activations(["Swish", "leaky-relu", "ReLU 6"])] == [
         "silu", "leaky_relu", "relu6",
     ]  # fmt: skip
+
+
+def test_the_cost_is_measured_where_it_is_asked_for_in_multiples_of_relus() -> None:
+    names = ["tanh", "relu", "gelu"]
+    found = activations(names, cost=True)
+    assert [each.cost is not None and each.cost > 0 for each in found] == [True] * 3
+    assert found[1].cost == 1.0
+    assert str(found).splitlines()[0].endswith("gain   cost")
+    assert str(found).splitlines()[2].endswith("1.0")
+    assert all(each.cost is None for each in activations(names))

@@ -5,13 +5,14 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from downslope.core.errors import ModelError
+from downslope.models.cost import costs
 from downslope.models.parts import ACTIVATIONS, activation_name, activation_of
 
 FAR = 1e8
@@ -44,6 +45,8 @@ class Activation:
     """``E[phi(Z)^2]``; a weight variance of ``1 / (n_in power)`` keeps the size of the signal."""
     slope_power: float
     """``E[phi'(Z)^2]``, the factor by which the square of a gradient goes back through phi."""
+    cost: float | None = None
+    """Time of a forward and backward pass here, in multiples of ReLU's; None where it was not measured."""
 
     @property
     def gain(self) -> float:
@@ -69,22 +72,28 @@ class Activations(tuple[Activation, ...]):
     def __str__(self) -> str:
         head = ("activation", "values", "slopes", "saturated", "of N(0,1)", "mean", "gain")
         rows = [head, *map(_row, self)]
+        if any(each.cost is not None for each in self):
+            costs = ("cost", *("-" if each.cost is None else f"{each.cost:.1f}" for each in self))
+            rows = [(*row, told) for row, told in zip(rows, costs, strict=True)]
+            head = rows[0]
         widths = [max(len(row[i]) for row in rows) for i in range(len(head))]
         lines = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)) for row in rows]
         return "\n".join(line.rstrip() for line in lines)
 
 
-def activations(names: Sequence[str] | None = None, *, share: float = 0.01) -> Activations:
-    """The table of activations that `activation=` takes: everything but the cost, which a machine decides.
+def activations(
+    names: Sequence[str] | None = None, *, share: float = 0.01, cost: bool = False
+) -> Activations:
+    """The table of activations that `activation=` takes.
 
     Means are integrals against the normal density, by Gauss and Legendre's rule between the kinks (error
     below 1e-12); ends of saturation by bisection. A parametric activation is taken at its start (PReLU .25).
-    What an activation costs is measured by ``python bench/activations.py`` in the repository.
 
     Args:
         names: those wanted, in this order; None takes all.
         share: float in (0, 1), the slope below which an activation counts as saturated. The default, a
             hundredth, is a convention: leaky ReLU's usual slope of .01 is not saturated, that of ReLU is.
+        cost: measure what a forward and backward pass costs here, in multiples of ReLU's, besides.
 
     Returns:
         One `Activation` a name; ``print`` shows the table.
@@ -95,7 +104,11 @@ def activations(names: Sequence[str] | None = None, *, share: float = 0.01) -> A
     if not 0 < share < 1:
         raise ModelError(f"share={share}: must lie in (0, 1), it is the slope that counts as none")
     wanted = list(ACTIVATIONS) if names is None else [activation_name(each) for each in names]
-    return Activations(_measured(name, share) for name in wanted)
+    rows = [_measured(name, share) for name in wanted]
+    if cost:
+        taken = costs(wanted)
+        rows = [replace(row, cost=taken[row.name]) for row in rows]
+    return Activations(rows)
 
 
 @functools.cache
