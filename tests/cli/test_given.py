@@ -53,6 +53,14 @@ def test_settings_reach_the_recipe_the_model_and_the_problem(problem: ds.Problem
     assert problem.goal == 0.25
 
 
+@pytest.mark.parametrize("settings", [["optimizer=gd"], ["optimizer=gd", "batch_size=full"]])
+def test_a_method_on_all_of_the_data_brings_its_batch_size(problem: ds.Problem, settings: list[str]) -> None:
+    _, recipe = changed(problem, ds.Recipe(batch_size=16), settings)
+    assert (recipe.optimizer, recipe.batch_size) == ("gd", "full")
+    with pytest.raises(RecipeError, match="gd sees the whole training set at every step"):
+        changed(problem, ds.Recipe(), ["optimizer=gd", "batch_size=32"])
+
+
 def test_a_setting_of_the_new_optimizer_is_accepted_beside_it(problem: ds.Problem) -> None:
     _, recipe = changed(problem, ds.Recipe(), ["momentum=0.8", "optimizer=momentum"])
     assert recipe.momentum == 0.8

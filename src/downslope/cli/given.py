@@ -181,9 +181,13 @@ def changed(
             of_problem[key] = parsed(value)
         else:
             of_recipe[key] = parsed(value)
+    if _full_batch(of_recipe.get("optimizer")):
+        of_recipe.setdefault("batch_size", "full")
     wanted = {
         key: of_recipe[key] for key in ("optimizer", "init") if isinstance(of_recipe.get(key), (str, dict))
     }
+    if "optimizer" in wanted and "batch_size" in of_recipe:
+        wanted["batch_size"] = of_recipe["batch_size"]
     fitting = recipe.edit(**wanted) if wanted else recipe
     of_init = {key: value for key, value in of_recipe.items() if key.startswith("init.")}
     if of_init and (fitting.init is None or callable(fitting.init)):
@@ -202,6 +206,15 @@ def changed(
         problem.edit(**of_problem) if of_problem else problem,
         recipe.edit(**of_recipe) if of_recipe else recipe,
     )
+
+
+def _full_batch(optimizer: Any) -> bool:
+    """Whether an optimizer, by name, sees the whole training set at every step."""
+    from downslope.core import names
+
+    if not isinstance(optimizer, str) or ":" in optimizer:
+        return False
+    return getattr(names.resolve("optimizer", optimizer), "batch", None) == "full"
 
 
 def _of_model(problem: Problem, model: Any) -> tuple[Problem, str]:

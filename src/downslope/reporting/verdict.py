@@ -36,7 +36,7 @@ def top(run: Run, diagnosis: Diagnosis | None, proof: str = "", after: Run | Non
         proof: One sentence of a repair, plain text; "" without one.
         after: The repaired run, whose numbers stand beside those of `run`.
     """
-    sub = [facts.recipe(run), facts.sizes(run), facts.machine(run)]
+    sub = [facts.recipe(run), facts.sizes(run), facts.machine(run), facts.convex(run) or facts.shape(run)]
     lines = "".join(f"<span>{text(each)}</span>" for each in sub if each)
     return (
         f'<div class="top"><h1>{text(facts.name(run))}</h1><div class="sub">{lines}</div>'
@@ -100,7 +100,8 @@ def tiles(run: Run, after: Run | None = None) -> str:
     rows: list[tuple[str, str, str]] = []
 
     def add(title: str, key: str, note: str) -> None:
-        told = [text(_number(each, key)) for each in (run, after) if each is not None and _number(each, key)]
+        told = [_with_error(_number(each, key)) for each in (run, after) if each is not None]
+        told = [each for each in told if each]
         if _number(run, key):
             value = told[0] + "".join(f' <span class="now">\u2192 {each}</span>' for each in told[1:])
             rows.append((title, value, note))
@@ -123,6 +124,12 @@ def tiles(run: Run, after: Run | None = None) -> str:
         for title, value, note in rows
     )
     return f'<dl class="tiles">{cells}</dl>'
+
+
+def _with_error(words: str) -> str:
+    """A number as HTML, its standard error smaller."""
+    value, sign, error = words.partition(" \u00b1 ")
+    return text(value) + (f'<span class="error"> \u00b1 {text(error)}</span>' if sign else "")
 
 
 def _number(run: Run, key: str) -> str:
