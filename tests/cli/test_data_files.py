@@ -62,3 +62,15 @@ def test_what_is_filled_in_is_not_said_to_be_kept(capsys: pytest.CaptureFixture[
     out, err = capsys.readouterr()
     assert "missing values are filled in by the mean of their column in training: 'alcohol' 1" in out + err
     assert "kept as NaN" not in out + err
+
+
+@pytest.mark.parametrize("label", [0, 1])
+def test_images_of_one_class_are_refused_with_the_folder(
+    label: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("pair").mkdir()
+    for name, axes, values in (("images-idx3", (9, 4, 4), range(144)), ("labels-idx1", (9,), [label] * 9)):
+        head = bytes([0, 0, 8, len(axes)]) + b"".join(n.to_bytes(4, "big") for n in axes)
+        Path("pair", f"train-{name}-ubyte").write_bytes(head + bytes(values))
+    assert main(["fit", "pair"]) == guard.UNUSABLE
+    assert f"pair: its target holds one value only, {label}: there" in capsys.readouterr().err

@@ -62,3 +62,14 @@ def test_one_array_with_the_ending_of_an_archive_is_told(tmp_path: Path) -> None
         np.save(file, X)
     with pytest.raises(DataError, match=r"t\.npz holds one array; save both with numpy\.savez"):
         load_path(tmp_path / "t.npz")
+
+
+@pytest.mark.parametrize("kind", ["float64", "float32", "int64", "uint8", "bool"])
+def test_one_hot_targets_of_any_type_are_classes_and_told(tmp_path: Path, kind: str) -> None:
+    classes = np.arange(30) % 3
+    np.savez(tmp_path / "t.npz", X=X, y=np.eye(3, dtype=kind)[classes])
+    found = load_path(tmp_path / "t.npz", valid=0.0)
+    assert (found.task, found.classes) == ("classification", ["0", "1", "2"])
+    rows = {round(float(x[0]), 4): int(y) for x, y in zip(*found.train, strict=True)}
+    assert rows == {round(float(x[0]), 4): int(y) for x, y in zip(X, classes, strict=True)}
+    assert "'y' has a 1 in one of 3 columns: the class of an example" in found.told

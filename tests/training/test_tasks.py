@@ -151,11 +151,15 @@ def test_a_package_beside_is_code_and_no_folder_of_data(
 
 
 @pytest.mark.parametrize("reference", ["nowhere.py", "no_such_module:problem", "tests.training.problems:nope",
-                                       "nothing.csv", "unheard-of"])  # fmt: skip
+                                       "nothing.csv", "nothing.csv:y",
+                                       "../nothing:y", "unheard-of"])  # fmt: skip
 def test_a_task_that_is_not_there_is_one_clear_line(reference: str) -> None:
     with pytest.raises(TaskError) as told:
         load_task(reference)
     assert "\n" not in str(told.value)
+    assert "failed" not in str(told.value)
+    if "nothing" in reference:
+        assert str(told.value) == f"{reference.removesuffix(':y')}: no such file"
 
 
 @pytest.mark.parametrize("reference", ["{}", "{}:problem", "package.module:problem"])

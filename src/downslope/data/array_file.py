@@ -265,6 +265,9 @@ def _checked(arrays: dict[str, Tensor], x: str, y: str, path: Path, told: list[s
         )
     if labels.ndim == 2 and labels.shape[1] == 1:
         labels = labels[:, 0]
+    if labels.ndim == 2 and bool(((labels == 0) | (labels == 1)).all() and (labels.sum(1) == 1).all()):
+        told.append(f"{y!r} has a 1 in one of {labels.shape[1]} columns: the class of an example")
+        labels = labels.to(torch.uint8).argmax(1)
     return inputs, labels
 
 

@@ -30,6 +30,9 @@ _LOADERS: dict[str, Loader] = {
     ".text": load_text,
 }
 
+ENDINGS = tuple(_LOADERS)
+"""Of the files whose name says how they are read."""
+
 _HINTS = {
     ".npy": "; save inputs and target with numpy.savez(path, X=X, y=y)",
     **dict.fromkeys(

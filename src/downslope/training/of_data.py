@@ -34,8 +34,8 @@ def chosen(reference: str, target: str | None) -> Chosen:
         return _of_text(data, title, task, lines)
     if len(data.classes) == 1:
         raise _constant(file, data.classes[0])
+    _refuse_constant(data, file)
     if data.task == "regression":
-        _refuse_constant(data, file)
         return _of_numbers(data, title, task, lines)
     return _of_classes(data, title, task, lines)
 
@@ -44,7 +44,8 @@ def _refuse_constant(data: Any, file: str) -> None:
     parts: list[Tensor] = [part.batch[1] for part in (data.train, data.valid) if isinstance(part, Memory)]
     targets = torch.cat([each.flatten() for each in parts]) if parts else torch.empty(0)
     if len(targets) > 1 and bool((targets == targets[0]).all()):
-        raise _constant(file, f"{targets[0].item():g}")
+        first = targets[0].item()
+        raise _constant(file, data.classes[int(first)] if data.classes else f"{first:g}")
 
 
 def _constant(file: str, value: str) -> DataError:

@@ -18,6 +18,7 @@ from downslope.core import names
 from downslope.core.errors import DownslopeError, TaskError, told
 from downslope.core.problem import Problem
 from downslope.core.recipe import Recipe
+from downslope.data.paths import ENDINGS
 from downslope.training.of_data import chosen
 
 
@@ -62,6 +63,8 @@ def load_task(reference: str, target: str | None = None) -> Task:
         return _of_code(_module_of(Path(stem)), attribute, f"{Path(stem).resolve()}:{attribute}", reference)
     if attribute and Path(stem).exists() and not Path(stem, "__init__.py").exists():
         return _of_data(str(Path(stem).resolve()), target or attribute)
+    if attribute and ("/" in stem or Path(stem).suffix.lower() in ENDINGS):
+        raise TaskError(f"{stem}: no such file")
     if attribute:
         return _of_code(_import(stem), attribute, reference, reference)
     if path.suffix or "/" in reference:
