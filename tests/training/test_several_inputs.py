@@ -15,7 +15,6 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset
 import downslope as ds
 from downslope.core.errors import InputError
 from downslope.core.examples import cause
-from downslope.core.workers import Readers
 
 N = 60
 DRAW = torch.Generator().manual_seed(0)
@@ -194,13 +193,6 @@ def test_an_example_that_fails_is_named_by_its_place(data: Callable[[], Any], sa
     with pytest.raises(InputError, match=said) as told:
         go()
     assert "\n" not in str(told.value)
-
-
-def test_an_example_that_fails_in_another_process_is_named_too() -> None:
-    readers = Readers(Examples(lambda i: fails(i, pair, 33)), 1)
-    with pytest.raises(InputError, match="example 33 of the dataset cannot be read: KeyError: 'missing'"):
-        list(readers.batches(range(N), 8, 0, 0))
-    readers.close()
 
 
 def test_a_worker_of_a_loader_that_fails_is_one_line() -> None:
