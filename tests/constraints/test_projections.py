@@ -198,6 +198,11 @@ def test_a_text_is_read_back_as_the_same_set(text: str) -> None:
         torch.testing.assert_close(C.read(str(found)).project(w), found.project(w))
 
 
+def test_a_word_in_a_text_needs_no_quotes() -> None:
+    assert C.read("simplex(by=parametrisation)") == C.simplex(by="parametrisation")
+    assert C.read("box(0, 1, params=weight)") == C.box(0, 1, params="weight")
+
+
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [

@@ -59,6 +59,8 @@ def _value(node: ast.expr, text: str) -> Any:
     said = ast.unparse(node).replace("float('inf')", "inf")
     if said in ("inf", "-inf"):
         return float(said)
+    if isinstance(node, ast.Name):  # a word needs no quotes: by=parametrisation
+        return node.id
     try:
         return ast.literal_eval(node)
     except ValueError:
