@@ -134,3 +134,12 @@ def test_a_target_of_the_wrong_type_for_torchs_own_loss_is_told_the_way(
         fit((X, target), objective, lambda: nn.Linear(4, 2))
     assert way in str(told.value)
     assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize("model", ["mlp", lambda: nn.Linear(1, 3)], ids=["named", "own"])
+def test_inputs_of_one_number_without_a_dimension_are_told_to_be_a_column(model: Any) -> None:
+    problem = ds.Problem(
+        model=model, objective="cross_entropy", train=(torch.randn(60), torch.arange(60) % 3)
+    )
+    with pytest.raises(InputError, match=r"x\[:, None\] makes it a column"):
+        ds.fit(problem, ds.Recipe(steps=2), folder=False, progress=False)

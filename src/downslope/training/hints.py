@@ -21,6 +21,10 @@ _BEYOND = re.compile(r"Target -?\d+ is out of bounds")
 """What torch's losses say of a class index that has no output."""
 
 
+_FLAT = re.compile(r"Dimension out of range|shapes cannot be multiplied|size mismatch")
+"""What layers say of inputs without a dimension of features."""
+
+
 def _tokens(inputs: list[Tensor]) -> tuple[int, int] | None:
     """Least and greatest of the inputs that are whole numbers."""
     whole = [each for each in inputs if each.dtype in (torch.int64, torch.int32) and each.numel()]
@@ -37,11 +41,14 @@ def hint(error: BaseException, problem: Problem, batch: Any) -> str:
     """
     text = str(error)
     if "more than 1 value" in text:  # what batch norm says of a single example
-        return "; batch norm needs two examples: take another batch_size"
+        return "; batch norm needs two examples: take another batch_size, or fewer parts in accumulate="
     if problem.objective is None:
         return "; without an objective the whole batch goes to the model, target too, which returns a loss"
     args, kwargs, target = problem.splitter(batch)
-    kinds = [each.dtype for each in batches.tensors((args, kwargs))]
+    given = batches.tensors((args, kwargs))
+    if _FLAT.search(text) and given and given[0].dim() == 1:
+        return "; an example of these inputs is one number without a dimension: x[:, None] makes it a column"
+    kinds = [each.dtype for each in given]
     if "index out of range in self" in text and (found := _tokens(batches.tensors((args, kwargs)))):
         least, most = found
         return f"; the inputs hold whole numbers from {least} to {most}: an embedding needs a row for each"
