@@ -90,7 +90,8 @@ def form_of(cells: Sequence[str], delimiter: str = ",") -> Written | None:
 def left_as_text(cells: Sequence[str]) -> str | None:
     """What to do about texts of which some are numbers with a sign, in words; None for any other column."""
     present = [cell for cell in cells if not is_missing(cell)]
-    signs = sorted({sign for cell in present for sign in SIGNS if sign in cell})
+    held = "".join(present)
+    signs = sorted(sign for sign in SIGNS if sign in held)
     if not signs or sum(_bare_number(cell.strip(SIGNS + " ")) for cell in present) < MOSTLY * len(present):
         return None
     return (
