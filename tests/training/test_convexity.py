@@ -255,8 +255,9 @@ def dropped() -> nn.Module:
         ({"objective": "absolute_error", "model": "mlp"}, False),
         ({"objective": lambda z, y: (z - y).abs().add(1).sqrt().mean()}, None),
     ],
-    ids=str,
-)
+    ids=["orthogonal", "union", "own set", "parametrised", "ball", "augmented", "dropout", "batch norm",
+         "absolute", "L1Loss", "lasso", "both l1", "deep", "own objective"],
+)  # fmt: skip
 def test_a_run_is_called_convex_only_where_objective_and_set_are(
     changes: dict[str, Any], convex: Any
 ) -> None:
