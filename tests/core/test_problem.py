@@ -147,3 +147,15 @@ def test_a_field_that_is_misspelt_or_not_named_is_told(make: Any, said: str) -> 
     with pytest.raises(InputError) as told:
         make()
     assert said in str(told.value)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+@pytest.mark.parametrize("made", [torch.jit.script, lambda each: torch.jit.trace(each, torch.zeros(2, 3))])
+def test_torchscript_is_refused_with_what_to_give(made: Any) -> None:
+    script = made(nn.Linear(3, 1))
+    for model in (script, lambda: nn.Sequential(script)):
+        problem = ds.Problem(
+            model=model, objective="squared_error", train=(torch.zeros(4, 3), torch.zeros(4))
+        )
+        with pytest.raises(ModelError, match="TorchScript.* give the module that went into torch.jit.script"):
+            problem.build()

@@ -26,6 +26,7 @@ from downslope.core.pretrained import Weights, as_weights
 from downslope.core.sources import Source, as_source, read_path
 from downslope.core.starts import Init
 from downslope.core.stated import bring_inside, goal_of, in_words, metric_of, reference, split_by
+from downslope.core.torchscript import refuse_script
 
 if TYPE_CHECKING:
     from downslope.core.edits import Edit
@@ -275,6 +276,7 @@ class Problem:
 
     def _made(self) -> nn.Module:
         if isinstance(self.model, nn.Module):
+            refuse_script(self.model)
             return copy.deepcopy(self.model)
         factory: Any = self.model
         arguments = dict(self.arguments)
@@ -295,6 +297,7 @@ class Problem:
             raise ModelError(
                 f"the model factory returned {type(model).__name__}: it must return an nn.Module"
             )
+        refuse_script(model)
         if isinstance(split := self.splitter, Fed):
             split.learn(model)
         if any(is_lazy(each) for each in (*model.parameters(), *model.buffers())):
