@@ -157,5 +157,5 @@ def test_torchscript_is_refused_with_what_to_give(made: Any) -> None:
         problem = ds.Problem(
             model=model, objective="squared_error", train=(torch.zeros(4, 3), torch.zeros(4))
         )
-        with pytest.raises(ModelError, match="TorchScript.* give the module that went into torch.jit.script"):
+        with pytest.raises(ModelError, match=r"TorchScript.* give the module that went into torch\.jit"):
             problem.build()
