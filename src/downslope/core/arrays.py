@@ -1,0 +1,70 @@
+"""What users give as data, as tensors: arrays, frames and lists of numbers, in containers or alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from downslope.core import batches
+from downslope.core.errors import DataError
+
+
+def as_tensors(data: Any, what: str) -> Any:
+    """A pytree of tensors: containers of arrays stay, and an inner list of numbers becomes one tensor."""
+    if isinstance(data, Mapping):
+        fields = cast("Mapping[str, Any]", data).items()
+        tree: Any = {key: _part(value, f"{what}[{key!r}]") for key, value in fields}
+    elif isinstance(data, (tuple, list)) and any(_is_part(each) for each in cast("Sequence[Any]", data)):
+        items = enumerate(cast("Sequence[Any]", data))
+        tree = tuple(_part(value, f"{what}[{index}]") for index, value in items)
+    else:
+        return _tensor(data, what)
+    batches.length(tree, what)
+    return tree
+
+
+def _part(data: Any, what: str) -> Any:
+    if isinstance(data, (tuple, list)) and not any(_is_array(each) for each in batches.leaves(data)):
+        return _tensor(data, what)
+    return as_tensors(data, what)
+
+
+def _is_part(value: Any) -> bool:
+    return _is_array(value) or isinstance(value, (tuple, list, dict))
+
+
+def _is_array(value: Any) -> bool:
+    return (
+        isinstance(value, (Tensor, np.ndarray)) or hasattr(value, "__array__") or hasattr(value, "to_numpy")
+    )
+
+
+def _tensor(data: Any, what: str) -> Tensor:
+    """One tensor of an array, a data frame or a list of numbers."""
+    if isinstance(data, Tensor):
+        if data.layout != torch.strided:
+            raise DataError(
+                f"{what}: a tensor of layout {str(data.layout).removeprefix('torch.')} cannot be cut into "
+                "batches; X.to_dense() makes one that can"
+            )
+        return data.detach()
+    if data is None or isinstance(data, (str, bytes, int, float)):
+        raise DataError(
+            f"{what}={data!r}: must be a pair of tensors or arrays, a Dataset, a DataLoader or a path"
+        )
+    try:
+        array = np.asarray(data)
+        if array.dtype.kind == "O":
+            array = array.astype(np.float64)
+    except (ValueError, TypeError):
+        raise DataError(f"{what}: {type(data).__name__} cannot be read as numbers of one shape") from None
+    if array.dtype.kind not in "fiub":
+        raise DataError(f"{what}: values of type {array.dtype} are no numbers; encode them first")
+    if array.dtype.kind == "u" and array.dtype.itemsize > 1:
+        array = array.astype(np.int64)
+    array = np.ascontiguousarray(array)
+    return torch.as_tensor(array if array.flags.writeable else array.copy())
