@@ -13,7 +13,7 @@ from downslope.core.finding import Finding
 from downslope.core.history import Floats, Ints, Series
 from downslope.core.run import Run
 from downslope.reporting import facts
-from downslope.reporting.figure import Choice, Figure, Trace, by_step, vertical
+from downslope.reporting.figure import Choice, Figure, Trace, by_step, log_axis, vertical
 from downslope.reporting.markup import Section, empty
 from downslope.reporting.numerals import numeral
 
@@ -241,20 +241,15 @@ def _line(series: Series, name: str, colour: str, *, markers: bool = False) -> T
 def _layout(title: str, traces: Sequence[Trace], *, log: bool | None = None) -> dict[str, Any]:
     if log is None:
         log = spans_decades([np.asarray(each["y"], dtype=float) for each in traces])
-    kind: dict[str, Any] = {"type": "log", "tickformat": "~g"}
-    if log and (decades := _decades(traces)) <= 6:
-        kind["dtick"] = 1 if decades > 2 else "D2"
+    values = np.concatenate([np.asarray(each["y"], dtype=float).ravel() for each in traces])
     last = max((int(each["x"][-1]) for each in traces if len(each["x"])), default=11)
     return {
         "xaxis": by_step(last),
-        "yaxis": {"title": {"text": title, "standoff": 8}, **(kind if log else {"rangemode": "tozero"})},
+        "yaxis": {
+            "title": {"text": title, "standoff": 8},
+            **(log_axis(values) if log else {"rangemode": "tozero"}),
+        },
     }
-
-
-def _decades(traces: Sequence[Trace]) -> float:
-    values = np.concatenate([np.asarray(each["y"], dtype=float).ravel() for each in traces])
-    values = values[np.isfinite(values) & (values > 0)]
-    return float(np.log10(values.max() / values.min())) if len(values) else 0.0
 
 
 def spans_decades(columns: Sequence[Floats], factor: float = 10.0) -> bool:

@@ -10,6 +10,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from downslope.reporting.markup import data, text
 
 Trace = dict[str, Any]
@@ -116,3 +119,12 @@ def vertical(
         "font": {"color": colour, "size": 12}, "bgcolor": "@card", "borderpad": 1,
     }  # fmt: skip
     return shape, note
+
+
+def log_axis(values: npt.ArrayLike) -> dict[str, Any]:
+    """A logarithmic axis with plain numbers: 1, 2, 5 over up to two decades, then powers of ten alone."""
+    numbers = np.asarray(values, dtype=float)
+    numbers = numbers[np.isfinite(numbers) & (numbers > 0)]
+    decades = float(np.log10(numbers.max() / numbers.min())) if len(numbers) else 0.0
+    ticks = {"dtick": 1 if decades > 2 else "D2"} if decades <= 6 else {}
+    return {"type": "log", "tickformat": "~g", **ticks}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from downslope.reporting.figure import Choice, Figure, Trace
+from downslope.reporting.figure import Choice, Figure, Trace, log_axis
 from downslope.reporting.markup import Section, table
 from downslope.reporting.numerals import numeral
 from downslope.training.rate_range import RateRange
@@ -43,10 +43,12 @@ def figure(found: RateRange, key: str = "range") -> Figure:
         "x": [min(spread), max(spread)], "y": [found.baseline] * 2,
         "line": {"color": "@muted", "width": 1.5, "dash": "dash"},
     }  # fmt: skip
-    axis = {"type": "log", "tickformat": "~g"}
     layout = {
-        "xaxis": {"title": {"text": "learning rate"}, **axis},
-        "yaxis": {"title": {"text": "loss", "standoff": 8}, **(axis if positive else {})},
+        "xaxis": {"title": {"text": "learning rate"}, "type": "log", "tickformat": "~g"},
+        "yaxis": {
+            "title": {"text": "loss", "standoff": 8},
+            **(log_axis([row.loss for row in shown]) if positive else {}),
+        },
         "shapes": _shapes(found),
     }
     choice = Choice(name="loss", traces=[line, level], layout=layout, caption=_words(found))
