@@ -9,6 +9,7 @@ from torch import Tensor
 
 from downslope.augment.augmentation import Augmentation
 from downslope.augment.foreign import separate
+from downslope.augment.image import IGNORED
 from downslope.core import batches, randomness
 from downslope.core.errors import DownslopeError, InputError, told
 from downslope.core.loss import Loss
@@ -31,10 +32,11 @@ class Augmenter:
     Args:
         augment: What the problem says.
         seed: Of the run.
+        ignored: The class index that the objective leaves out; what comes from beyond the border gets it.
     """
 
-    def __init__(self, augment: Any, seed: int) -> None:
-        self.augment, self.seed = augment, seed
+    def __init__(self, augment: Any, seed: int, ignored: int = IGNORED) -> None:
+        self.augment, self.seed, self.ignored = augment, seed, ignored
         self._cuda = torch.cuda.is_available()
 
     def __call__(self, batch: Any, epoch: int, index: int) -> Any:
@@ -48,7 +50,7 @@ class Augmenter:
             torch.default_generator.manual_seed(place)
             if self._cuda:
                 torch.cuda.manual_seed(place)
-            return self.augment(batch)
+            return self._beyond(self.augment(batch))
         with randomness.seeded(self.seed, "augment", epoch, index, OF_BATCHES):
             try:
                 made = self.augment(separate(batch))
@@ -62,6 +64,16 @@ class Augmenter:
         if made is None:
             raise InputError(f"augment {in_words(self.augment)} gave None: it must return the changed batch")
         return made
+
+    def _beyond(self, batch: Any) -> Any:
+        if self.ignored == IGNORED:
+            return batch
+        return batches.map_tensors(
+            lambda leaf: (
+                leaf if leaf.is_floating_point() else torch.where(leaf == IGNORED, self.ignored, leaf)
+            ),
+            batch,
+        )
 
 
 def augmenter(state: StepState, loss: Loss) -> Augmenter | None:
@@ -82,7 +94,8 @@ def augmenter(state: StepState, loss: Loss) -> Augmenter | None:
         labels = _labels(state) if "labels" in augment.lacks else "soft"
         soft = labels == "soft" and "classes" in augment.lacks
         augment = augment.bound(labels, _classes(loss) if soft else None)
-    made = Augmenter(augment, state.recipe.seed)
+    ignored = getattr(state.problem.objective, "ignore_index", IGNORED)
+    made = Augmenter(augment, state.recipe.seed, ignored if isinstance(ignored, int) else IGNORED)
     with torch.random.fork_rng(devices=_devices(state.device)):
         batch = made(state.batch, 0, 0)
         _try(state, batch)

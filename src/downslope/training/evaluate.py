@@ -17,6 +17,7 @@ from downslope.core.loss import Loss, Objective
 from downslope.core.problem import Problem
 from downslope.core.sources import Memory, Source
 from downslope.objectives.metrics import ByTask
+from downslope.objectives.metrics.metric import IGNORED
 from downslope.training.hints import hint
 from downslope.training.spread import Over, Spread, metric_stderr
 from downslope.training.streams import MOST_STREAMED, tell_cut
@@ -193,11 +194,21 @@ def _unlike(problem: Problem, batch: Any) -> str:
     return f"; its examples have shapes {here}, those of training {there}: both parts need the same"
 
 
+def _left_out(problem: Problem, target: Any) -> Any:
+    """Targets that the objective leaves out by another index, as the metrics here leave them out."""
+    index = getattr(problem.objective, "ignore_index", IGNORED)
+    ours = str(getattr(problem.metric, "__module__", "")).startswith("downslope.objectives")
+    if not ours or not isinstance(index, int) or index == IGNORED or not isinstance(target, Tensor):
+        return target
+    return target if target.is_floating_point() else torch.where(target == index, IGNORED, target)
+
+
 def _scored(problem: Problem, outputs: list[Any], targets: list[Any], *, errors: bool) -> Scored:
     metric: Any = problem.metric
     try:
         output, target = batches.join(outputs), batches.join(targets) if targets[0] is not None else None
         if not isinstance(metric, ByTask):
+            target = _left_out(problem, target)
             value = float(metric(output, target))
             return Scored(value, metric_stderr(metric, output, target) if errors else math.nan)
         each = metric.each(output, target)
