@@ -1,4 +1,4 @@
-"""Targets that a loss leaves out by an index of its own: no metric counts them, augmentation fills with it."""
+"""Targets that a loss leaves out by its own index: no metric counts them, augmentation fills with it."""
 
 from __future__ import annotations
 
