@@ -26,12 +26,10 @@ from downslope.core import batches
 from downslope.core.adapted import Adapted
 from downslope.core.errors import RecipeError
 from downslope.core.loss import Loss, learnt
+from downslope.training.counted import IGNORED, Counted, by_examples
 from downslope.training.state import StepState
 
 _log = logging.getLogger("downslope")
-
-IGNORED = -100
-"""Index of a target that does not count, unless the objective says another: torch's convention."""
 
 _NORMS = nn.modules.batchnorm._BatchNorm  # pyright: ignore[reportPrivateUsage] (base of all batch norms)
 
@@ -156,7 +154,7 @@ class Parts:
         function = self.state.objective.function
         if getattr(function, "reduction", None) == "sum":
             return _alike
-        counted = _Counted(getattr(function, "ignore_index", IGNORED), getattr(function, "weight", None))
+        counted = Counted(getattr(function, "ignore_index", IGNORED), getattr(function, "weight", None))
         if function is not None:
             return counted
         few = batches.map_tensors(lambda leaf: leaf[:5], batch)
@@ -175,7 +173,7 @@ class Parts:
         finally:
             for module, training in modes:
                 module.training = training
-        for weigh in (_Counted(IGNORED, None, shifted=True), counted, _by_examples, _alike):
+        for weigh in (Counted(IGNORED, None, shifted=True), counted, by_examples, _alike):
             total = torch.stack([w * v for w, v in zip(weigh(targets, [3, 2]), values, strict=True)])
             if _close(whole, total):
                 return weigh
@@ -226,43 +224,6 @@ def cut(batch: Any, count: int) -> list[Any]:
     return [
         batches.map_tensors(lambda leaf, a=a, b=b: leaf[a:b], batch) for a, b in itertools.pairwise(edges)
     ]
-
-
-class _Counted:
-    """Weights in proportion to what counts: the targets that are not masked, by the weight of their class.
-
-    Args:
-        ignored: Index of a masked target.
-        weight: Weights of the classes; None for equal ones.
-        shifted: Whether the first target of each row is not predicted (a language model's own loss).
-    """
-
-    def __init__(self, ignored: int, weight: Tensor | None, *, shifted: bool = False) -> None:
-        self.ignored, self.weight, self.shifted = ignored, weight, shifted
-
-    def __call__(self, targets: Sequence[Any], sizes: Sequence[int]) -> list[float]:
-        counts = [self._count(target, size) for target, size in zip(targets, sizes, strict=True)]
-        total = sum(counts)
-        return [each / total for each in counts] if total else _by_examples(targets, sizes)
-
-    def _count(self, target: Any, size: int) -> float:
-        if not isinstance(target, Tensor) or target.is_floating_point() or target.dtype == torch.bool:
-            return float(size)
-        if self.shifted and target.dim() > 1:
-            target = target[:, 1:]
-        counted = target[target != self.ignored]
-        if (
-            self.weight is not None
-            and bool((counted >= 0).all())
-            and bool((counted < len(self.weight)).all())
-        ):
-            return float(self.weight.to(counted.device)[counted.long()].double().sum())
-        return float(counted.numel())
-
-
-def _by_examples(targets: Sequence[Any], sizes: Sequence[int]) -> list[float]:
-    del targets
-    return [size / sum(sizes) for size in sizes]
 
 
 def _alike(targets: Sequence[Any], sizes: Sequence[int]) -> list[float]:

@@ -18,6 +18,7 @@ from downslope.core.problem import Problem
 from downslope.core.sources import Memory, Source
 from downslope.objectives.metrics import ByTask
 from downslope.objectives.metrics.metric import IGNORED
+from downslope.training.counted import counts
 from downslope.training.hints import hint
 from downslope.training.spread import Over, Spread, metric_stderr
 from downslope.training.streams import MOST_STREAMED, tell_cut
@@ -108,6 +109,7 @@ def evaluate(
     where = device or (parameter.device if parameter is not None else torch.device("cpu"))
     dtype = parameter.dtype if parameter is not None else None
     losses: list[tuple[Tensor, int]] = []
+    counted, masses = counts(objective.function), list[float]()
     spread = Spread(objective if errors else None)
     outputs: list[Any] = []
     targets: list[Any] = []
@@ -118,6 +120,8 @@ def evaluate(
             moved = batches.to(batch, where, dtype)
             loss = _forward(problem, objective, model, moved)
             losses.append((objective.sign * loss.value.detach(), batches.length(moved)))
+            size = losses[-1][1]
+            masses.append(size if counted is None else counted.count(loss.target, size))
             spread.see(loss)
             for name, term in loss.terms.items():
                 terms.setdefault(name, []).append(term.detach().reshape(()))
@@ -130,18 +134,24 @@ def evaluate(
             tell_cut(source, sum(count for _, count in losses))
         scored = _scored(problem, outputs, targets, errors=errors) if outputs else Scored()
     values = torch.stack([value for value, _ in losses]).double().cpu()
-    weights = torch.tensor([float(count) for _, count in losses], dtype=torch.float64)
-    mean = float((values * weights).sum() / weights.sum())
-    stderr, over = spread.of(values, weights) if errors else (math.nan, None)
-    share = weights / weights.sum()
+    sizes = torch.tensor([float(count) for _, count in losses], dtype=torch.float64)
+    share = torch.tensor(masses, dtype=torch.float64) if any(masses) else sizes
+    share = share / share.sum()
+    mean = _mean(values, share)
+    stderr, over = spread.of(values, sizes, share) if errors else (math.nan, None)
     means = {
-        name: float((torch.stack(each).double().cpu() * share).sum())
+        name: _mean(torch.stack(each).double().cpu(), share)
         for name, each in terms.items()
         if len(each) == len(share)
     }
     return Evaluation(
-        mean, scored.value, int(weights.sum()), stderr, over, scored.stderr, means, scored.by_task
+        mean, scored.value, int(sizes.sum()), stderr, over, scored.stderr, means, scored.by_task
     )
+
+
+def _mean(values: Tensor, share: Tensor) -> float:
+    """The sum of values times shares; a batch of which nothing counts has no value and no share."""
+    return float(torch.where(share > 0, values * share, 0.0).sum())
 
 
 def check_ending(problem: Problem, model: nn.Module, batch: Any, source: Source) -> None:

@@ -41,12 +41,14 @@ class Spread:
         else:
             self._losses.append(found)
 
-    def of(self, values: Tensor, counts: Tensor) -> tuple[float, Over | None]:
+    def of(self, values: Tensor, counts: Tensor, share: Tensor) -> tuple[float, Over | None]:
         """The standard error of the mean of all batches, and over what it was taken.
 
         Args:
             values: float64, shape (k,), the objective of every batch.
             counts: float64, shape (k,), examples of every batch.
+            share: float64, shape (k,), of every batch in what counts (targets that are not masked, by the
+                weight of their class); they sum to one.
 
         Returns:
             Over examples; over batches where the losses of the examples are not known or their mean is not
@@ -55,14 +57,32 @@ class Spread:
         if self._each is not None and len(self._losses) == len(values):
             means = torch.stack([each.mean() for each in self._losses]).double().cpu()
             sizes = torch.stack([each.abs().mean() for each in self._losses]).double().cpu()
-            if bool(((means - values).abs() <= CLOSE * torch.maximum(values.abs(), sizes)).all()):
-                return _error(torch.cat(self._losses)), "examples"
-        if len(values) < 2:
+            near = (means - values).abs() <= CLOSE * torch.maximum(values.abs(), sizes)
+            if bool((near | (share == 0)).all()):
+                return _error(torch.cat(self._weighed(values, counts, share))), "examples"
+        k = int((share > 0).sum())
+        if k < 2:
             return math.nan, None
-        mean = (values * counts).sum() / counts.sum()
-        share = counts / counts.sum()
-        k = len(values)
+        values = torch.where(share > 0, values, 0.0)
+        mean = (values * share).sum()
         return float((share.square() * (values - mean).square()).sum().mul(k / (k - 1)).sqrt()), "batches"
+
+    def _weighed(self, values: Tensor, counts: Tensor, share: Tensor) -> list[Tensor]:
+        """What each example adds to the mean of all, where a batch may count more than its examples do.
+
+        ``J + f (l_i - J)`` with f the share of the batch in what counts over its share of the examples: the
+        mean of these is J (the linearised ratio, as in Cochran 1977, section 6.3, within each batch).
+        """
+        factors = share * counts.sum() / counts
+        if bool((factors == 1).all()):
+            return self._losses
+        mean = float(torch.where(share > 0, values * share, 0.0).sum())
+        return [
+            torch.where(torch.isfinite(each), mean + f * (each.double() - mean), mean)
+            if f
+            else torch.full_like(each, mean, dtype=torch.float64)
+            for f, each in zip(factors.tolist(), self._losses, strict=True)
+        ]
 
 
 def metric_stderr(metric: Any, output: Any, target: Any) -> float:
