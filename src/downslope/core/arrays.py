@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -55,6 +55,12 @@ def _tensor(data: Any, what: str) -> Tensor:
     if data is None or isinstance(data, (str, bytes, int, float)):
         raise DataError(
             f"{what}={data!r}: must be a pair of tensors or arrays, a Dataset, a DataLoader or a path"
+        )
+    if isinstance(data, Iterator):
+        kind = type(cast("Any", data)).__name__
+        raise DataError(
+            f"{what}: a {kind} can be read once only, and every epoch reads anew: give list(...), a Dataset or "
+            "a DataLoader"
         )
     try:
         array = np.asarray(data)

@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, cast
 
+import torch
 from torch.utils.data import DataLoader, Dataset, IterableDataset, default_collate
 
 from downslope.core.batches import signed
@@ -32,8 +33,9 @@ def collated(examples: Sequence[Any], places: Sequence[int] | None = None) -> An
     Raises:
         DataError: they are not alike, naming the first that differs; or hold what makes no batch.
     """
+    examples = [_dense(each) for each in examples]
     try:
-        return plain_batch(default_collate(list(examples)))
+        return plain_batch(default_collate(examples))
     except Exception as error:
         forms = [_form(each) for each in examples]
         odd = next((i for i, form in enumerate(forms) if form != forms[0]), None)
@@ -47,6 +49,21 @@ def collated(examples: Sequence[Any], places: Sequence[int] | None = None) -> An
             f"example {at[1]} is {forms[odd]} and example {at[0]} {forms[0]}: the examples of a batch need "
             "the same form; pad or cut them in the Dataset, or give a DataLoader whose collate_fn does"
         ) from error
+
+
+def _dense(one: Any) -> Any:
+    """An example whose lists of numbers are tensors: tokens, or a row, as other libraries give them."""
+    if isinstance(one, Mapping):
+        return {key: _dense(each) for key, each in cast("Mapping[Any, Any]", one).items()}
+    if isinstance(one, tuple) and not hasattr(one, "_fields"):
+        return tuple(_dense(each) for each in cast("tuple[Any, ...]", one))
+    if (
+        isinstance(one, list)
+        and one
+        and all(isinstance(each, (int, float)) for each in cast("list[Any]", one))
+    ):
+        return torch.tensor(one)
+    return one
 
 
 def _form(one: Any) -> str:

@@ -256,7 +256,8 @@ def as_source(data: Any, what: str) -> Source:
     """`data` as a source.
 
     Args:
-        data: Tensors or arrays in a tuple, list or dict; a Dataset; a DataLoader; or a source.
+        data: Tensors or arrays in a tuple, list or dict; a Dataset, or anything else with a length and
+            examples by index; a list of examples, each a tuple or dict; a DataLoader; or a source.
         what: Name in messages: "train" or "valid".
 
     Raises:
@@ -267,12 +268,27 @@ def as_source(data: Any, what: str) -> Source:
     try:
         if isinstance(data, DataLoader):
             return Loader(cast("DataLoader[Any]", data))
-        if isinstance(data, Dataset):
+        if isinstance(data, Dataset) or _is_indexed(data) or _is_listed(data):
             return _from_dataset(cast("Dataset[Any]", data))
         return Memory(as_tensors(data, what))
     except DataError as error:
         text = str(error)
         raise DataError(text if text.startswith(what) else f"{what}: {text}") from None
+
+
+def _is_indexed(data: Any) -> bool:
+    """Whether `data` has examples by index without being a torch Dataset, as those of other libraries."""
+    plain = isinstance(data, (Mapping, tuple, list, str, bytes, Tensor))
+    arrays = any(hasattr(data, name) for name in ("__array__", "to_numpy", "shape"))
+    return not plain and not arrays and hasattr(data, "__getitem__") and hasattr(data, "__len__")
+
+
+def _is_listed(data: Any) -> bool:
+    """Whether `data` is a list of examples; two are taken for inputs and target."""
+    if not isinstance(data, list) or len(found := cast("list[Any]", data)) < 3:
+        return False
+    kind = type(found[0])
+    return kind in (tuple, dict) and all(type(each) is kind and len(each) == len(found[0]) for each in found)
 
 
 def _is_source(data: Any) -> bool:

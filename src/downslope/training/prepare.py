@@ -89,7 +89,8 @@ def _first_batch(state: StepState, train: Source, batch_size: int, dtype: torch.
     try:
         batch = next(iter(train.epoch(batch_size, state.recipe.seed, 0)))
     except StopIteration:
-        raise DataError("the training data gave no batch: it is empty") from None
+        once = ", or it was read already: __iter__ must begin anew each time" if train.size is None else ""
+        raise DataError(f"the training data gave no batch: it is empty{once}") from None
     return batches.to(batch, state.device, dtype)
 
 

@@ -81,7 +81,7 @@ class Spread:
             torch.where(torch.isfinite(each), mean + f * (each.double() - mean), mean)
             if f
             else torch.full_like(each, mean, dtype=torch.float64)
-            for f, each in zip(factors.tolist(), self._losses, strict=True)
+            for f, each in zip(map(float, factors), self._losses, strict=True)
         ]
 
 
