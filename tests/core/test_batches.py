@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from types import SimpleNamespace
 from typing import Any
 
@@ -107,3 +108,39 @@ def test_only_floating_leaves_change_their_type() -> None:
 def test_leaves_of_different_length_are_no_batch(bad: Any) -> None:
     with pytest.raises(DataError, match="same first dimension"):
         batches.length(bad)
+
+
+def test_states_are_joined_along_the_dimension_of_the_examples() -> None:
+    x = torch.randn(11, 5, 3)
+    cells = torch.nn.LSTM(3, 4, num_layers=2, batch_first=True)
+    cuts = [0, 4, 8, 11]
+    with torch.no_grad():
+        steps, (h, c) = cells(x)
+        parts = [cells(x[a:b]) for a, b in itertools.pairwise(cuts)]
+    joined, (joined_h, joined_c) = batches.join(parts, [4, 4, 3])
+    for found, wanted in ((joined, steps), (joined_h, h), (joined_c, c)):
+        assert torch.allclose(found, wanted, atol=1e-6)
+
+
+def test_a_tensor_beside_others_is_joined_where_it_counts_examples_and_else_the_last() -> None:
+    first = {"made": torch.zeros(4, 2), "table": torch.eye(7), "steps": torch.zeros(12, 5)}
+    second = {"made": torch.ones(3, 2), "table": torch.eye(7), "steps": torch.ones(9, 5)}
+    joined = batches.join([first, second], [4, 3])
+    assert {key: tuple(each.shape) for key, each in joined.items()} == {
+        "made": (7, 2), "table": (7, 7), "steps": (21, 5),
+    }  # fmt: skip
+
+
+class Own(dict[str, torch.Tensor]):
+    """As libraries return their outputs: entries that are attributes too."""
+
+    def __getattr__(self, name: str) -> torch.Tensor:
+        return self[name]
+
+
+def test_a_dict_of_a_class_of_its_own_is_joined_entry_by_entry() -> None:
+    parts = [Own(logits=torch.zeros(2, 3)), Own(logits=torch.ones(1, 3))]
+    joined = batches.join(parts)
+    assert type(joined) is Own
+    assert joined.logits.tolist() == [[0.0] * 3, [0.0] * 3, [1.0] * 3]
+    assert len(parts[1].logits) == 1

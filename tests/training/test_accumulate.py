@@ -283,3 +283,20 @@ def test_the_recipe_says_its_parts_and_keeps_them_in_a_file() -> None:
     recipe = ds.Recipe(batch_size=64, accumulate=4)
     assert "batch 64 in 4 parts" in str(recipe)
     assert ds.Recipe.from_toml(recipe.to_toml()) == copy.copy(recipe)
+
+
+def test_of_a_model_with_states_beside_its_steps_the_objective_has_those_of_all_parts() -> None:
+    class Reader(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.cells = nn.LSTM(2, 3, num_layers=2, batch_first=True)
+
+        def forward(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+            return self.cells(x)
+
+    def own(output: Any, target: Tensor) -> Tensor:
+        steps, (h, _) = output
+        return functional.cross_entropy(h[-1] + steps[:, 0], target)
+
+    x = torch.randn(50, 5, 2, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    same(ds.Problem(model=Reader, objective=own, train=(x, (x.sum((1, 2)) > 0).long())))

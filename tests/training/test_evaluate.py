@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from downslope.core.errors import InputError, ModelError
+from downslope.core.problem import Problem
 from downslope.training.evaluate import evaluate
 from tests.training.problems import classification, data, labels, mlp, regression
 
@@ -79,3 +80,42 @@ def test_a_model_that_fails_in_eval_mode_is_told_in_one_line() -> None:
 
     with pytest.raises(ModelError, match=r"^in eval mode a batch of shapes \[\(50, 4\), \(50, 1\)\][^\n]*$"):
         evaluate(regression(), Fails())
+
+
+class Reader(nn.Module):
+    """Steps and states, as an LSTM gives them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cells = nn.LSTM(2, 3, num_layers=2, batch_first=True)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        return self.cells(x)
+
+
+def reading(**changes: Any) -> Problem:
+    x = torch.randn(17, 5, 2, generator=torch.Generator().manual_seed(2))
+    given: dict[str, Any] = {
+        "model": Reader,
+        "objective": from_state,
+        "train": (x, (x.sum((1, 2)) > 0).long()),
+    }
+    return Problem(**given | changes)
+
+
+def from_state(output: Any, target: Tensor) -> Tensor:
+    _, (h, _) = output
+    return nn.functional.cross_entropy(h[-1], target)
+
+
+def test_a_metric_has_the_states_of_all_examples_whatever_the_batches() -> None:
+    def metric(output: Any, target: Tensor) -> float:
+        return float(from_state(output, target))
+
+    problem = reading(metric=metric)
+    model = problem.build()
+    x, y = problem.train_source.batch  # type: ignore[attr-defined]
+    with torch.no_grad():
+        wanted = float(from_state(model(x), y))
+    for size in (4, 6, 17):
+        assert evaluate(problem, model, batch_size=size).metric == pytest.approx(wanted, rel=1e-5)

@@ -135,10 +135,17 @@ def to(batch: Any, device: torch.device, dtype: torch.dtype | None = None) -> An
     return map_tensors(move, batch)
 
 
-def join(outputs: Sequence[Any]) -> Any:
+def join(outputs: Sequence[Any], sizes: Sequence[int] | None = None) -> Any:
     """Outputs of several batches joined along the first dimension, structure kept.
 
-    Dataclasses are joined field by field. Scalars, numbers and None are those of the last batch.
+    Dataclasses and other objects are joined field by field. Scalars, numbers and None are those of the last
+    batch.
+
+    Args:
+        outputs: One a batch.
+        sizes: Examples of each batch. With them a tensor beside others is joined along its dimension of the
+            examples, be it not the first (the states of an LSTM, shape (layers, n, width)), and one without
+            such a dimension is that of the last batch.
 
     Raises:
         DataError: no batch, or an output of which nothing says how to join it.
@@ -147,24 +154,48 @@ def join(outputs: Sequence[Any]) -> Any:
         raise DataError("no outputs to join: the data has no batches")
     if len(outputs) == 1:
         return outputs[0]
+    return _join(outputs, None if isinstance(outputs[0], Tensor) else sizes)
+
+
+def _join(outputs: Sequence[Any], sizes: Sequence[int] | None) -> Any:
     flat = [pytree.tree_flatten(output) for output in outputs]
     spec = flat[0][1]
     columns = zip(*(leaf_list for leaf_list, _ in flat), strict=True)
-    return pytree.tree_unflatten([_joined(column) for column in columns], spec)
+    return pytree.tree_unflatten([_joined(column, sizes) for column in columns], spec)
 
 
-def _joined(column: Sequence[Any]) -> Any:
+def _joined(column: Sequence[Any], sizes: Sequence[int] | None) -> Any:
     last = column[-1]
     if isinstance(last, Tensor):
-        return torch.cat(list(column)) if last.dim() else last
+        axis = axis_of_examples(column, sizes) if last.dim() else None
+        return last if axis is None else torch.cat(list(column), axis)
     if last is None or isinstance(last, (str, int, float)):
         return last
-    if not hasattr(last, "__dict__"):
+    if not isinstance(last, Mapping) and not hasattr(last, "__dict__"):
         raise DataError(
             f"outputs of type {type(last).__name__} cannot be joined over batches: return tensors, or "
             "tuples, dicts or dataclasses of them"
         )
-    whole = copy.copy(last)
-    for name in cast("dict[str, Any]", vars(last)):
-        object.__setattr__(whole, name, join([vars(each)[name] for each in column]))
+    whole: Any = copy.copy(cast("Any", last))
+    for name in cast("dict[str, Any]", getattr(whole, "__dict__", {})):
+        object.__setattr__(whole, name, _join([vars(each)[name] for each in column], sizes))
+    if isinstance(last, Mapping):  # a class of a library's own
+        for key in list(cast("Mapping[Any, Any]", last)):
+            whole[key] = _join([each[key] for each in column], sizes)
     return whole
+
+
+def axis_of_examples(column: Sequence[Tensor], sizes: Sequence[int] | None) -> int | None:
+    """The dimension along which one leaf of several batches counts the examples; None where none does.
+
+    Without `sizes` it is the first. With them, the first that has the size of the batch in each of them; else
+    the first where it is the same multiple of that size in each (steps of all examples in a row).
+    """
+    if sizes is None:
+        return 0
+    pairs = list(zip(column, sizes, strict=True))
+    for axis in range(column[0].dim()):
+        if all(leaf.dim() > axis and leaf.shape[axis] == size for leaf, size in pairs):
+            return axis
+    several = column[0].shape[0] // sizes[0]
+    return 0 if several and all(leaf.shape[0] == several * size for leaf, size in pairs) else None

@@ -118,7 +118,7 @@ class Parts:
         total = torch.stack(values)
         if self.state.objective.function is None:
             return found[-1]._replace(value=total.sum().to(found[-1].value.dtype))
-        whole = self._whole(batch, found)
+        whole = self._whole(batch, found, sizes)
         if not bool(torch.isfinite(whole.value)) or _close(whole, total):
             return whole
         self._through = True
@@ -137,10 +137,10 @@ class Parts:
         (weight * loss.value).backward()
         return _detached(loss)
 
-    def _whole(self, batch: Any, found: Sequence[Loss]) -> Loss:
+    def _whole(self, batch: Any, found: Sequence[Loss], sizes: Sequence[int]) -> Loss:
         """The objective of the outputs of all parts together."""
         args, kwargs, _ = self.state.objective.split(batch)
-        output = batches.join([each.output for each in found])
+        output = batches.join([each.output for each in found], sizes)
         target = batches.join([each.target for each in found])
         with torch.no_grad(), self._context():
             return self.state.objective.trained(output, target, args or (kwargs,), self.state.model)
@@ -200,7 +200,8 @@ class Parts:
         args, kwargs, _ = self.state.objective.split(batch)
         target = batches.join([each.target for each in first])
         with self._context():
-            whole = self.state.objective.trained(batches.join(outputs), target, args or (kwargs,), model)
+            joined = batches.join(outputs, [batches.length(part) for part in parts])
+            whole = self.state.objective.trained(joined, target, args or (kwargs,), model)
         if not bool(torch.isfinite(whole.value)):
             return _detached(whole)
         whole.value.backward()

@@ -174,6 +174,7 @@ def _measured(
     objective = Objective(problem)
     dtype = next((p.dtype for p in model.parameters()), None)
     outputs: list[Any] = []
+    sizes: list[int] = []
     targets: list[Any] = []
     labels: list[Any] = []
     with evaluating(model):
@@ -181,11 +182,12 @@ def _measured(
             moved = batches.to(batch, torch.device("cpu"), dtype)
             loss = objective.raw(model, moved)
             outputs.append(loss.output)
+            sizes.append(batches.length(moved))
             targets.append(loss.target)
             if by is not None:
                 labels.append(_asked(by, problem, moved))
         target = batches.join(targets)
-        errors = each(batches.join(outputs), target).detach().double()
+        errors = each(batches.join(outputs, sizes), target).detach().double()
     if by is not None:
         return errors, [label for part in labels for label in part]
     return errors, target if isinstance(target, Tensor) and target.numel() == len(target) else None

@@ -132,7 +132,8 @@ def evaluate(
                 tell(sum(count for _, count in losses))
         if endless and len(losses) == MOST_STREAMED:
             tell_cut(source, sum(count for _, count in losses))
-        scored = _scored(problem, outputs, targets, errors=errors) if outputs else Scored()
+        each_of = [count for _, count in losses]
+        scored = _scored(problem, outputs, targets, each_of, errors=errors) if outputs else Scored()
     values = torch.stack([value for value, _ in losses]).double().cpu()
     sizes = torch.tensor([float(count) for _, count in losses], dtype=torch.float64)
     share = torch.tensor(masses, dtype=torch.float64) if any(masses) else sizes
@@ -213,10 +214,18 @@ def _left_out(problem: Problem, target: Any) -> Any:
     return target if target.is_floating_point() else torch.where(target == index, IGNORED, target)
 
 
-def _scored(problem: Problem, outputs: list[Any], targets: list[Any], *, errors: bool) -> Scored:
+def _scored(
+    problem: Problem,
+    outputs: list[Any],
+    targets: list[Any],
+    sizes: list[int] | None = None,
+    *,
+    errors: bool,
+) -> Scored:
     metric: Any = problem.metric
     try:
-        output, target = batches.join(outputs), batches.join(targets) if targets[0] is not None else None
+        output = batches.join(outputs, sizes)
+        target = batches.join(targets) if targets[0] is not None else None
         if not isinstance(metric, ByTask):
             target = _left_out(problem, target)
             value = float(metric(output, target))
