@@ -1,4 +1,4 @@
-"""Data by index that is no torch Dataset, lists of examples, lists of numbers, and what can be read once only."""
+"""Data by index that is no torch Dataset, lists of examples and of numbers, and what is read once only."""
 
 from __future__ import annotations
 
@@ -78,5 +78,4 @@ def test_what_can_be_read_once_only_is_told() -> None:
 
     problem = ds.Problem(model=lambda: torch.nn.Linear(6, 3), objective="cross_entropy", train=Once())
     with pytest.raises(DataError, match="it is empty, or it was read already: __iter__ must begin anew"):
-        for _ in range(2):
-            ds.fit(problem, ds.Recipe(epochs=1), folder=False, progress=False)
+        ds.fit(problem, ds.Recipe(epochs=2), folder=False, progress=False)

@@ -59,8 +59,8 @@ def _tensor(data: Any, what: str) -> Tensor:
     if isinstance(data, Iterator):
         kind = type(cast("Any", data)).__name__
         raise DataError(
-            f"{what}: a {kind} can be read once only, and every epoch reads anew: give list(...), a Dataset or "
-            "a DataLoader"
+            f"{what}: a {kind} can be read once only, and every epoch reads anew: give list(...), a Dataset "
+            "or a DataLoader"
         )
     try:
         array = np.asarray(data)

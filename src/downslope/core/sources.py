@@ -285,10 +285,11 @@ def _is_indexed(data: Any) -> bool:
 
 def _is_listed(data: Any) -> bool:
     """Whether `data` is a list of examples; two are taken for inputs and target."""
-    if not isinstance(data, list) or len(found := cast("list[Any]", data)) < 3:
+    found = cast("list[Any]", data) if isinstance(data, list) else []
+    if len(found) < 3 or not isinstance(found[0], (tuple, dict)):
         return False
-    kind = type(found[0])
-    return kind in (tuple, dict) and all(type(each) is kind and len(each) == len(found[0]) for each in found)
+    kind, size = type(cast("Any", found[0])), len(cast("Any", found[0]))
+    return all(type(each) is kind and len(each) == size for each in found)
 
 
 def _is_source(data: Any) -> bool:

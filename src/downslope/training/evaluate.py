@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from downslope.core import batches
-from downslope.core.errors import DownslopeError, InputError, ModelError, told
+from downslope.core.errors import DataError, DownslopeError, InputError, ModelError, told
 from downslope.core.loss import Loss, Objective
 from downslope.core.problem import Problem
 from downslope.core.sources import Memory, Source
@@ -100,6 +100,7 @@ def evaluate(
         Loss, metric, number of examples, standard errors. The loss is the risk: penalties are no part of it.
 
     Raises:
+        DataError: there is no batch.
         ModelError: model or objective cannot take a batch.
         InputError: the metric fails or gives no number.
     """
@@ -134,6 +135,11 @@ def evaluate(
             tell_cut(source, sum(count for _, count in losses))
         each_of = [count for _, count in losses]
         scored = _scored(problem, outputs, targets, each_of, errors=errors) if outputs else Scored()
+    if not losses:
+        raise DataError(
+            "the data gave no batch to evaluate on: it is empty, or it was read already: __iter__ must begin "
+            "anew each time"
+        )
     values = torch.stack([value for value, _ in losses]).double().cpu()
     sizes = torch.tensor([float(count) for _, count in losses], dtype=torch.float64)
     share = torch.tensor(masses, dtype=torch.float64) if any(masses) else sizes
