@@ -55,7 +55,7 @@ def _dense(one: Any) -> Any:
     """An example whose lists of numbers are tensors: tokens, or a row, as other libraries give them."""
     if isinstance(one, Mapping):
         return {key: _dense(each) for key, each in cast("Mapping[Any, Any]", one).items()}
-    if isinstance(one, tuple) and not hasattr(one, "_fields"):
+    if isinstance(one, tuple) and not hasattr(cast("Any", one), "_fields"):
         return tuple(_dense(each) for each in cast("tuple[Any, ...]", one))
     if (
         isinstance(one, list)
