@@ -8,6 +8,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from downslope.core.outputs import with_logits
+
 Named = tuple[tuple[str, ...], nn.Parameter]
 """A parameter with its qualified names, more than one where it is tied."""
 
@@ -104,13 +106,13 @@ class Adapted(nn.Module):
             output = inner.training_output(*args, **kwargs)
         else:
             output = inner(*args, **kwargs)
-        return output if self._target is not None or self._after is None else self._after(output)
+        return output if self._target is not None or self._after is None else with_logits(output, self._after)
 
     def restore(self, output: Any) -> Any:
         """`training_output` taken to the user's units."""
         if isinstance(self.inner, Adapted):
             output = self.inner.restore(output)
-        return output if self._target is None or self._after is None else self._after(output)
+        return output if self._target is None or self._after is None else with_logits(output, self._after)
 
     def training_target(self, target: Any) -> Any:
         """The target that the objective sees in training."""

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from downslope.core.adapted import Adapted, unwrap
 from downslope.core.errors import ObjectiveError
+from downslope.core.outputs import read_by
 from downslope.core.problem import Problem
 from downslope.core.stated import reference, without_module
 
@@ -35,7 +36,7 @@ class Loss(NamedTuple):
     value: Tensor
     """The objective to go down on; a scalar with a gradient, negated where it is maximised."""
     output: Any
-    """The model's output as the objective saw it."""
+    """The model's output as the objective saw it: a named one its tensor `logits`, where it holds one."""
     target: Any
     """The target as the objective saw it."""
     terms: Mapping[str, Tensor]
@@ -44,6 +45,8 @@ class Loss(NamedTuple):
     """The weighted terms whose gradients the objective combines by itself; empty else."""
     penalty: Tensor | None = None
     """The part of `value` that is no risk: it hangs on the weights alone."""
+    made: Any = None
+    """The model's output, whole."""
 
     @property
     def risk(self) -> Tensor:
@@ -135,6 +138,7 @@ class Objective:
         Raises:
             ObjectiveError: what came back is no scalar.
         """
+        made, output = output, read_by(self.function, output)
         if self.function is None:
             value: Any = getattr(output, "loss", None)
             if value is None and isinstance(output, Mapping):
@@ -159,7 +163,7 @@ class Objective:
             value = value.reshape(())
         if self.sign < 0:
             value, parts = -value, {key: -each for key, each in parts.items()}
-        return Loss(value, output, target, terms, parts)
+        return Loss(value, output, target, terms, parts, made=made)
 
     def _asked(self, args: tuple[Any, ...], model: nn.Module | None) -> dict[str, Any]:
         """What the objective asks for by name beside output and target."""

@@ -14,6 +14,7 @@ from torch import Tensor
 from downslope.core import batches
 from downslope.core.errors import DataError, InputError, told
 from downslope.core.loss import Objective
+from downslope.core.outputs import measured_by
 from downslope.core.problem import Problem
 from downslope.core.run import Run, Which
 from downslope.core.sources import Source
@@ -181,8 +182,9 @@ def _measured(
         for batch in itertools.islice(source.stored(BATCH), MOST_STREAMED):
             moved = batches.to(batch, torch.device("cpu"), dtype)
             loss = objective.raw(model, moved)
-            outputs.append(loss.output)
             sizes.append(batches.length(moved))
+            whole = not isinstance(loss.output, Tensor)
+            outputs.append(measured_by(problem.metric, loss.made, sizes[-1]) if whole else loss.output)
             targets.append(loss.target)
             if by is not None:
                 labels.append(_asked(by, problem, moved))

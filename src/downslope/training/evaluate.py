@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from downslope.core import batches
 from downslope.core.errors import DataError, DownslopeError, InputError, ModelError, told
 from downslope.core.loss import Loss, Objective
+from downslope.core.outputs import measured_by
 from downslope.core.problem import Problem
 from downslope.core.sources import Memory, Source
 from downslope.objectives.metrics import ByTask
@@ -127,7 +128,7 @@ def evaluate(
             for name, term in loss.terms.items():
                 terms.setdefault(name, []).append(term.detach().reshape(()))
             if problem.metric is not None:
-                outputs.append(loss.output)
+                outputs.append(measured_by(problem.metric, loss.made, size))
                 targets.append(loss.target)
             if tell is not None:
                 tell(sum(count for _, count in losses))
@@ -180,7 +181,8 @@ def check_ending(problem: Problem, model: nn.Module, batch: Any, source: Source)
         loss = _forward(problem, objective, model, batch)
         try:
             if problem.metric is not None:
-                _scored(problem, [loss.output], [loss.target], errors=False)
+                made = measured_by(problem.metric, loss.made, batches.length(batch))
+                _scored(problem, [made], [loss.target], errors=False)
         except InputError:
             evaluate(problem, model, source, objective=objective)
 

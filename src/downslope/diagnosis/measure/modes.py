@@ -110,7 +110,7 @@ def _drawn(model: nn.Module, objective: Objective, batch: Any, seed: int) -> flo
     for salt in (3, 4):
         with torch.no_grad(), randomness.seeded(seed, "probe", salt):
             leaves = batches.tensors(objective.raw(model, batch).output)
-        seen += [leaf.double() for leaf in leaves if leaf.is_floating_point()][:1]
+        seen += [leaf.double() for leaf in leaves if leaf.is_floating_point() and leaf.dim()][:1]
     if len(seen) < 2:
         return 0.0
     return float((seen[0] - seen[1]).square().mean().sqrt() / seen[0].std().clamp_min(1e-300))

@@ -39,7 +39,7 @@ def metric(
     """
 
     def mark(function: F) -> F:
-        function.__dict__.update(goal=goal, bounds=(least, most), shares=shares)
+        function.__dict__.update(goal=goal, bounds=(least, most), shares=shares, takes_tensor=True)
         return function
 
     return mark

@@ -16,6 +16,7 @@ from downslope.core.adapted import Adapted, unwrap
 from downslope.core.edits import StandardiseTargets
 from downslope.core.loss import Objective
 from downslope.core.modules import named_modules
+from downslope.core.outputs import read_by
 from downslope.core.problem import Problem
 from downslope.core.recipe import Recipe
 from downslope.objectives.meaning import meaning
@@ -73,7 +74,7 @@ def measure(problem: Problem, recipe: Recipe) -> dict[str, Any]:
         with randomness.seeded(recipe.seed, "probe", 0):
             # What the edits put after the model belongs to the output; a change of units does not.
             call: Any = model.training_output if isinstance(model, Adapted) else model
-            output: Any = call(*args, **kwargs)
+            output: Any = read_by(problem.objective, call(*args, **kwargs))
     finally:
         for handle in handles:
             handle.remove()
