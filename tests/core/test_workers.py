@@ -6,6 +6,8 @@ import itertools
 import os
 import random
 import signal
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,6 +18,7 @@ from downslope.core import workers
 from downslope.core.errors import DataError
 from downslope.core.sources import Stream
 from downslope.core.workers import Readers
+from downslope.training.tasks import load_task
 
 
 class Augmented(Dataset):
@@ -56,6 +59,39 @@ def test_other_processes_read_the_same_bits() -> None:
         assert not same(read(here, 0), read(here, 1))
     finally:
         there.close()
+
+
+TASK = """
+import torch
+import downslope as ds
+
+SCALE = 3.0
+
+class Own(torch.utils.data.Dataset):
+    def __len__(self):
+        return 40
+
+    def __getitem__(self, i):
+        return SCALE * torch.full((2,), float(i)) + torch.rand(2), i
+
+def problem():
+    return ds.Problem(model="linear", objective="squared_error", train=Own())
+"""
+
+
+def test_the_class_of_a_task_file_is_known_to_other_processes(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "own_data.py"
+    path.write_text(TASK)
+    load_task(str(path))
+    dataset = sys.modules["downslope_task_own_data"].Own()
+    there = Readers(dataset, 1)
+    try:
+        assert same(read(there), read(Readers(dataset, 0)))
+    finally:
+        there.close()
+    assert not caplog.messages
 
 
 def test_a_killed_process_costs_no_batch_and_is_told(caplog: pytest.LogCaptureFixture) -> None:

@@ -75,4 +75,4 @@ def test_the_losses_of_the_best_and_of_the_last_model_are_told_apart() -> None:
     assert run.summary["best_step"] != run.summary["steps"]
     told = render(console.of_run(run), 200)
     final = judge(run).verdict.partition("loss ")[2].partition(",")[0].split()[0]
-    assert f"at step {run.summary['best_step']}; at the end train loss {final}" in told
+    assert f"at step {run.summary['best_step']}; at the end batch loss {final}" in told

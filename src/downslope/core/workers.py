@@ -34,6 +34,9 @@ TIMED = 3
 MOST = 8
 """Processes at most."""
 
+OF_FILE = "downslope_task_"
+"""Beginning of the names under which files of the user's are loaded as modules."""
+
 AHEAD = 2
 """Batches that each process has before it."""
 
@@ -98,11 +101,15 @@ class Readers:
     def _open(self) -> Any:
         """The processes, each holding the dataset; None where it cannot be sent to them."""
         if self._pool is None and self.count:
-            from joblib.externals.loky import ProcessPoolExecutor
-            from joblib.externals.loky.cloudpickle_wrapper import CloudpickledObjectWrapper
+            from joblib.externals.loky import ProcessPoolExecutor, cloudpickle_wrapper
+
+            cloudpickle: Any = sys.modules[cloudpickle_wrapper.dumps.__module__]
 
             try:
-                sent = pickle.dumps(CloudpickledObjectWrapper(self.dataset))
+                for name, module in list(sys.modules.items()):
+                    if name.startswith(OF_FILE):  # no other process could import it
+                        cloudpickle.register_pickle_by_value(module)
+                sent = pickle.dumps(cloudpickle_wrapper.CloudpickledObjectWrapper(self.dataset))
             except Exception as error:  # noqa: BLE001 - an object of the user's may refuse in any way
                 self._give_up(f"the dataset cannot be sent to them: {error}")
                 return None

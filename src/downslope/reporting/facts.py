@@ -228,7 +228,9 @@ def _ending(run: Run, metric: str) -> str:
     best, final = run.summary.get("best_step"), final_loss(run)
     if run.summary.get("model") != "best" or best in (None, steps(run)):
         return _judged(run, final)
-    parts = [] if final is None else [f"train loss {told(final)}"]
+    ending: Mapping[str, Any] = run.facts.get("ending") or {}
+    scored = final is not None and final == ending.get("train_loss")
+    parts = [] if final is None else [f"{'train' if scored else 'batch'} loss {told(final)}"]
     last = run.history.last("valid_loss" if metric == "loss" else "valid_metric")
     if last is not None and not valid_apart(run):
         parts.append(f"valid {metric} {told(last) if metric == 'loss' else fixed(last)}")

@@ -18,6 +18,7 @@ from downslope.core import names
 from downslope.core.errors import DownslopeError, TaskError, told
 from downslope.core.problem import Problem
 from downslope.core.recipe import Recipe
+from downslope.core.workers import OF_FILE
 from downslope.data.paths import ENDINGS
 from downslope.training.of_data import chosen
 
@@ -73,9 +74,11 @@ def load_task(reference: str, target: str | None = None) -> Task:
         if target is not None:
             raise TaskError(f"target {target!r} goes with a file; the bundled {reference} has its own target")
         return _of_data(reference.lower(), None)
+    near = names.nearest(reference.lower(), names.TABLE["data"], 1)
+    meant = f"; did you mean {near[0]!r}?" if near else ""
     raise TaskError(
         f"{reference!r} is no task: give package.module:problem, a file.py, a data file, or one of "
-        f"{', '.join(sorted(names.TABLE['data']))}"
+        f"{', '.join(sorted(names.TABLE['data']))}{meant}"
     )
 
 
@@ -96,7 +99,7 @@ def linear(problem: Problem) -> tuple[Problem, str]:
 
 
 def _module_of(path: Path) -> ModuleType:
-    name = f"downslope_task_{path.stem}"
+    name = f"{OF_FILE}{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise TaskError(f"{path} cannot be imported as Python")
