@@ -155,7 +155,7 @@ def test_the_catalogue_has_every_named_objective_with_its_settings():
     rows = {row.name: row for row in catalogue()}
     assert list(rows) == list(names.TABLE["objective"])
     assert rows["huber"].settings == {"delta": 1.0}
-    assert set(rows["cross_entropy"].settings) == {"label_smoothing", "weight"}
+    assert set(rows["cross_entropy"].settings) == {"label_smoothing", "weight", "ignore_index"}
     assert rows["cross_entropy"].surrogate_for == "classification error"
     assert rows["squared_error"].likelihood == "a Gaussian"
     assert rows["huber"].function is huber

@@ -244,3 +244,14 @@ def test_objectives_vectorise_over_members(draw):
     target = torch.randint(0, C, (N,), generator=draw)
     batched: Tensor = torch.func.vmap(cross_entropy, in_dims=(0, None))(outputs, target)
     torch.testing.assert_close(batched, torch.stack([cross_entropy(output, target) for output in outputs]))
+
+
+def test_an_index_that_does_not_count_is_a_setting_of_the_cross_entropy() -> None:
+    z, y = torch.randn(40, 3, 5), torch.randint(0, 3, (40, 5))
+    y[:, 3:] = 255
+    own = names.resolve("objective", "cross_entropy(ignore_index=255)")
+    theirs = torch.nn.CrossEntropyLoss(ignore_index=255)
+    torch.testing.assert_close(own(z, y), theirs(z, y))
+    assert own.ignore_index == 255
+    with pytest.raises(ObjectiveError, match=r"ignore_index=0.5: must be a whole number"):
+        names.resolve("objective", "cross_entropy(ignore_index=0.5)")

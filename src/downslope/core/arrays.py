@@ -11,6 +11,7 @@ from torch import Tensor
 
 from downslope.core import batches
 from downslope.core.errors import DataError
+from downslope.core.names import did_you_mean
 
 
 def as_tensors(data: Any, what: str) -> Any:
@@ -74,3 +75,48 @@ def _tensor(data: Any, what: str) -> Tensor:
         array = array.astype(np.int64)
     array = np.ascontiguousarray(array)
     return torch.as_tensor(array if array.flags.writeable else array.copy())
+
+
+def framed(data: Any, target: str | None, what: str) -> Any:
+    """Inputs and target of a data frame of numbers; anything else as it is.
+
+    Args:
+        data: a frame of pandas or polars, or what is none.
+        target: the column to predict.
+        what: Name in messages: "train" or "valid".
+
+    Raises:
+        DataError: no target or no such column, a column that holds no numbers, or a target for data that has
+            its own.
+    """
+    frame: Any = data
+    if not all(hasattr(frame, name) for name in ("columns", "to_numpy", "shape")):
+        if (
+            target is not None
+            and what == "train"
+            and isinstance(data, (tuple, list, Mapping, Tensor, np.ndarray))
+        ):
+            raise DataError(
+                f"target={target!r} goes with a path or a data frame; train has a target of its own"
+            )
+        return frame
+    columns = [str(each) for each in frame.columns]
+    if target is None:
+        raise DataError(
+            f"{what}: a data frame alone does not tell its target: say target='column', or give (X, y)"
+        )
+    if target not in columns:
+        raise DataError(f"{what}: the data frame has no column {target!r}{did_you_mean(target, columns)}")
+    parts: dict[str, Tensor] = {}
+    for name, given in zip(columns, frame.columns, strict=True):
+        try:
+            parts[name] = _tensor(frame[given].to_numpy(), what)
+        except DataError:
+            raise DataError(
+                f"{what}: column {name!r} of the data frame holds no numbers; saved as CSV or Parquet and "
+                "given by its path such a column is encoded, or leave it out"
+            ) from None
+    inputs = [each for name, each in parts.items() if name != target]
+    if not inputs:
+        raise DataError(f"{what}: the data frame has the target {target!r} alone, and no inputs")
+    return torch.stack([each.to(torch.float64) for each in inputs], 1), parts[target]

@@ -17,6 +17,7 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from downslope.core import batches, names, randomness
+from downslope.core.arrays import framed
 from downslope.core.batches import Split, default_split, whole_split
 from downslope.core.errors import DataError, DownslopeError, InputError, ModelError, ObjectiveError, told
 from downslope.core.feeding import Fed
@@ -69,7 +70,7 @@ class Problem:
         split: ``batch -> (args, kwargs, target)``; default: the last element is the target, and the rest goes
             to the model as its forward takes it.
         arguments: Keyword arguments of the factory; an edit reaches them as "model.width".
-        target: Name of the target column, where `train` is a path.
+        target: Name of the target column, where `train` is a path or a data frame of numbers.
         weights: What models start from, where names and shapes fit; the rest stays as initialised. A path
             (safetensors, .pt, .pth; the folder of a Run), a Run, a module or a state dict; or a table of
             ``path`` and the options of `ds.models.load_weights`.
@@ -157,8 +158,8 @@ class Problem:
             held = loaded.valid if second or held is None else held
         elif isinstance(held, (str, Path)):
             held = _read_file(held, self.target, 0.0).train
-        put(self, "train", as_source(self.train, "train"))
-        put(self, "valid", None if held is None else as_source(held, "valid"))
+        put(self, "train", as_source(framed(self.train, self.target, "train"), "train"))
+        put(self, "valid", None if held is None else as_source(framed(held, self.target, "valid"), "valid"))
 
     def _check_kinds(self) -> None:
         """Refuse what would only fail in the first step, or never.

@@ -136,7 +136,11 @@ def verdict(run: Run) -> str:
         told = "; on held-out data it never was below a constant guess" if untold(run) else ""
         return f"Learnt little: loss {loss(how.constant)} for {base}, {loss(how.final)} at the end{told}."
     if how.standing:
-        return f"NOT LEARNING: loss {loss(how.final)} is no better than {base} ({loss(how.constant)})."
+        better = how.final > how.constant if run.maximize else how.final < how.constant
+        how_much = "hardly" if better and loss(how.final) != loss(how.constant) else "no"
+        return (
+            f"NOT LEARNING: loss {loss(how.final)} is {how_much} better than {base} ({loss(how.constant)})."
+        )
     if how.share is None or how.reachable is None:
         return f"Learning: loss {loss(how.constant)} for {base}, {loss(how.final)} at the end."
     word = "ENDED FAR" if how.ended_far else "Learnt"

@@ -37,6 +37,7 @@ DOMAINS: dict[str, Setting] = {
     "label_smoothing": Setting("a number in [0, 1]", lambda v: 0 <= v <= 1),
     "delta": Setting("a number in (0, inf)", lambda v: v > 0),
     "weight": Setting("numbers in [0, inf), one for each class", lambda v: v >= 0, several=True),
+    "ignore_index": Setting("a whole number", lambda v: v == int(v)),
     "pos_weight": Setting("a number in (0, inf), or one for each column", lambda v: v > 0, several=True),
 }
 """Settings of the objectives here."""
@@ -73,6 +74,11 @@ class Configured:
         """Factors of the classes, where they are set."""
         given = self.settings.get("weight")
         return None if given is None else torch.tensor(given)
+
+    @property
+    def ignore_index(self) -> int:
+        """The class index that does not count; torch's own unless it is set."""
+        return int(self.settings.get("ignore_index", -100))
 
     @property
     def __name__(self) -> str:

@@ -6,6 +6,7 @@ import contextlib
 import functools
 from collections.abc import Generator
 
+import torch
 from torch import Tensor
 from torch.nn import functional
 
@@ -42,6 +43,7 @@ def cross_entropy(
     *,
     label_smoothing: float = 0.0,
     weight: Weights | None = None,
+    ignore_index: int = IGNORED,
     reduction: Reduction = "mean",
 ) -> Tensor:
     """Mean of ``log(sum_c exp(z_c)) - z_y`` over examples, or of ``-sum_c q_c log softmax(z)_c``.
@@ -54,6 +56,7 @@ def cross_entropy(
         target: class indices in [0, C) of any integer dtype, or probabilities in the output's shape.
         label_smoothing: float in [0, 1], the share of the target spread evenly over the classes.
         weight: C numbers in [0, inf), a factor for each class; of class indices the mean is weighted by it.
+        ignore_index: a class index that does not count, besides -100; metrics leave it out too.
         reduction: "mean", or "none", the share of each example in that mean.
 
     Returns:
@@ -71,6 +74,8 @@ def cross_entropy(
         target = as_real(target, output)
     else:
         output, target = indexed(output, target, "cross_entropy")
+        if ignore_index != IGNORED:
+            target = torch.where(target == int(ignore_index), IGNORED, target)
     factor = (
         None if weight is None else as_weights(weight, output, "cross_entropy", "weight", output.shape[1])
     )
