@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import downslope as ds
-from downslope.core.errors import ObjectiveError
+from downslope.core.errors import ModelError, ObjectiveError
 from tests.training.problems import labels
 
 X, Y = labels(60)
@@ -169,3 +169,101 @@ def test_beside_states_a_named_metric_takes_what_is_by_example() -> None:
 def test_a_named_objective_still_refuses_several_parts() -> None:
     with pytest.raises(ObjectiveError, match="cross_entropy: the output is tuple, and must be a tensor"):
         fitted(reading(objective="cross_entropy"))
+
+
+@pytest.mark.parametrize("objective", ["cross_entropy", None])
+@pytest.mark.parametrize("kind", KINDS)
+def test_predictions_are_those_of_the_logits(kind: str, objective: Any) -> None:
+    run = fitted(problem(kind, objective=objective))
+    found = run.predict({"x": X})
+    with torch.no_grad():
+        wanted = run.model()(X)
+    made = wanted["logits"] if isinstance(wanted, dict) else wanted.logits
+    assert torch.equal(found.output, made)
+    assert found.values == made.argmax(1).tolist()
+    assert torch.allclose(found.probabilities, made.softmax(1))
+    assert found.told == ()
+
+
+def test_numbers_of_a_model_with_a_loss_of_its_own_stay_numbers() -> None:
+    train = {"x": X, "labels": X[:, :1] * 3}
+
+    class Line(Head):
+        def forward(self, x: Tensor, labels: Tensor | None = None) -> Any:
+            made = self.map(x)
+            return Both(loss=None if labels is None else functional.mse_loss(made, labels), logits=made)
+
+    given = problem(
+        model=Line, objective=None, metric="r2", train=train, valid=train, arguments={"outputs": 1}
+    )
+    run = fitted(given)
+    assert run.predict({"x": X}).values == run.predict({"x": X}).output.squeeze(1).tolist()
+
+
+@pytest.mark.parametrize("count", [1, 3, 1030])
+def test_beside_states_the_prediction_is_what_is_by_example(count: int) -> None:
+    run = fitted(reading())
+    x = torch.randn(count, 5, 2, generator=torch.Generator().manual_seed(4))
+    found = run.predict(x)
+    with torch.no_grad():
+        wanted = run.model()(x)[0]
+    assert torch.allclose(found.output, wanted, atol=1e-6)
+    assert found.values == found.output.tolist()
+    shape = (1, count, 3)
+    assert found.told == (f"left out, not example by example: 2 outputs of shapes {shape}, {shape}",)
+
+
+class Several(nn.Module):
+    def __init__(self, form: str = "dict") -> None:
+        super().__init__()
+        self.form = form
+        self.kind, self.size = nn.Linear(4, 2), nn.Linear(4, 1)
+
+    def forward(self, x: Tensor) -> Any:
+        kind, size = self.kind(x), self.size(x)
+        return {"logits": kind, "size": size} if self.form == "dict" else (kind, size)
+
+
+@pytest.mark.parametrize("form", ["dict", "tuple"])
+def test_of_several_tasks_each_is_predicted_by_its_own_objective(form: str) -> None:
+    tasks = ds.objectives.composite({"logits": "cross_entropy", "size": "squared_error"})
+    target = {"logits": Y, "size": X[:, :1]}
+    run = fitted(ds.Problem(model=Several, arguments={"form": form}, objective=tasks, train=(X, target)))
+    found = run.predict(X[:7])
+    with torch.no_grad():
+        made = run.model()(X[:7])
+    kind, size = made.values() if form == "dict" else made
+    wanted = zip(kind.argmax(1).tolist(), size.squeeze(1).tolist(), strict=True)
+    assert found.values == [{"logits": a, "size": b} for a, b in wanted]
+    assert found.probabilities is None
+    assert type(found.output) is type(made)
+
+
+def test_of_several_outputs_under_an_objective_of_ones_own_all_are_given() -> None:
+    def own(output: Any, target: Tensor) -> Tensor:
+        return functional.cross_entropy(output["logits"], target) + output["size"].square().mean()
+
+    run = fitted(ds.Problem(model=Several, objective=own, train=(X, Y)))
+    found = run.predict(X[:4])
+    assert list(found.output) == ["logits", "size"]
+    assert found.values[2] == {
+        "logits": found.output["logits"][2].tolist(), "size": float(found.output["size"][2, 0]),
+    }  # fmt: skip
+
+
+def test_an_output_without_examples_is_told() -> None:
+    class Lost(Reader):
+        def forward(self, x: Tensor) -> Any:
+            return {"state": self.cells(x)[1][0]}
+
+    def own(output: Any, target: Tensor) -> Tensor:
+        return functional.cross_entropy(headed(output["state"][-1]), target)
+
+    def headed(state: Tensor) -> Tensor:
+        return state[:, :2]
+
+    run = fitted(reading(model=Lost, objective=own, metric=None))
+    with pytest.raises(
+        ModelError, match=r"returns tensors of shapes \(1, 3, 3\): none has the examples on its"
+    ):
+        run.predict(torch.zeros(3, 5, 2))

@@ -13,28 +13,27 @@ from torch import Tensor, nn
 from downslope.core import batches, names
 from downslope.core.adapted import unwrap
 from downslope.core.edits import from_dict
-from downslope.core.errors import DataError, DownslopeError, ModelError, told
-from downslope.core.feeding import fed
+from downslope.core.errors import DataError, DownslopeError, ModelError
 from downslope.core.problem import Problem
 from downslope.core.run import Run, Which
 from downslope.core.sources import as_source
 from downslope.data.again import New, read_again
 from downslope.data.text_file import decoded, tokens_like
 from downslope.data.windows import Windows
-from downslope.training.evaluate import BATCH, evaluating
-
-_LOGITS = {"logits", "logit"}
+from downslope.training.answers import answers, read
 
 
 class Prediction(NamedTuple):
     """What the model says, example by example."""
 
     values: list[Any]
-    """The likeliest class by its name, or by its index where no name is known; of a regression the number."""
+    """The likeliest class by its name, or by its index where no name is known; of a regression the number. Of
+    several outputs a dict or tuple of these."""
     probabilities: Tensor | None
     """Shape (n, classes); None where the objective gives none."""
     output: Any
-    """What the model returned, batches joined."""
+    """What the model returned, batches joined, as far as it is example by example: the tensor; `logits` of
+    an object; a dict or tuple of several."""
     classes: list[str]
     """What each class index stands for; empty where nobody knows."""
     places: list[str]
@@ -56,10 +55,11 @@ def predict(run: Run, data: Any, which: Which | None = None) -> Prediction:
         inputs = _inputs(data, reading)
         new = New(inputs, [str(i) for i in range(batches.length(inputs, "data"))], "row")
     model, problem = _model(run, which)
-    output = _outputs(model, new.inputs)
+    output, left = answers(model, new.inputs, problem.objective)
     classes = cast("list[str]", reading.get("classes") or [])
-    values, probabilities = _read(output, problem, classes)
-    return Prediction(values, probabilities, output, classes, list(new.places), new.unit, new.told)
+    values, probabilities = read(output, problem, classes)
+    told = (*new.told, *([left] if left else []))
+    return Prediction(values, probabilities, output, classes, list(new.places), new.unit, told)
 
 
 def continued(
@@ -142,50 +142,3 @@ def _inputs(data: Any, reading: dict[str, Any]) -> Any:
                 "example alone still needs the axis of the examples"
             )
     return inputs[0] if isinstance(inputs, tuple) and len(cast("tuple[Any]", inputs)) == 1 else inputs
-
-
-def _outputs(model: nn.Module, inputs: Any) -> Any:
-    kind = next(model.parameters()).dtype
-    one = isinstance(inputs, Tensor)
-
-    def made(leaf: Tensor) -> Tensor:
-        small = one and leaf.dtype in (torch.uint8, torch.bool)  # a mask beside other inputs stays one
-        return leaf.to(kind) if leaf.is_floating_point() or small else leaf
-
-    try:
-        with evaluating(model):
-            parts: list[Any] = []
-            for some in batches.slices(batches.map_tensors(made, inputs), BATCH):
-                args, kwargs = fed(model, some)
-                parts.append(model(*args, **kwargs))
-            return batches.join(parts)
-    except DownslopeError:
-        raise
-    except Exception as error:
-        shapes = ", ".join(str(tuple(each.shape)) for each in batches.tensors(inputs))
-        raise ModelError(f"the model does not take inputs of shape {shapes}: {told(error)}") from error
-
-
-def _read(output: Any, problem: Problem, classes: list[str]) -> tuple[list[Any], Tensor | None]:
-    """Values and probabilities, by what the objective expects of an output."""
-    if not isinstance(output, Tensor):
-        return [None] * batches.length(output), None
-    expects: Any = getattr(problem.objective, "expects", None)
-    if isinstance(problem.objective, nn.CrossEntropyLoss):
-        expects = "logits"
-    rows = output.reshape(len(output), -1) if output.dim() < 3 else output
-    if expects == "logit" or (expects == "probability" and rows.shape[1:] == (1,)):
-        yes = rows.sigmoid() if expects == "logit" else rows
-        rows = torch.cat([1 - yes, yes], dim=1) if yes.shape[1] == 1 else yes
-    elif expects == "logits" and rows.dim() == 2:
-        rows = rows.double().softmax(1).to(output.dtype)
-    elif expects == "log-probabilities" and rows.dim() == 2:
-        rows = rows.exp()
-    elif expects != "probabilities":
-        return cast(
-            "list[Any]", output.squeeze(1).tolist() if output.shape[1:] == (1,) else output.tolist()
-        ), None
-    if rows.dim() != 2:
-        return cast("list[Any]", rows.argmax(-1).tolist()), rows
-    likeliest = cast("list[int]", rows.argmax(1).tolist())
-    return [classes[i] if classes else i for i in likeliest], rows
