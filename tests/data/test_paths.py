@@ -285,3 +285,10 @@ class TestArrays:
         with pytest.raises(DataError) as told:
             load_path(tmp_path / name)
         assert "\n" not in str(told.value)
+
+
+def test_several_target_columns_are_refused_with_what_to_give(tmp_path: Path) -> None:
+    path = tmp_path / "two.csv"
+    path.write_text("a,u,v\n" + "".join(f"{i},{i},{2 * i}\n" for i in range(20)))
+    with pytest.raises(DataError, match=r"must be the name of one column; of several .* give \(X, Y\)"):
+        load_path(path, target=["u", "v"])  # type: ignore[arg-type]

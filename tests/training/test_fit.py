@@ -107,6 +107,26 @@ def test_patience_without_validation_data_is_told_to_stop_nothing(caplog: pytest
     assert sum("patience=3" in each and "no validation data" in each for each in caplog.messages) == 1
 
 
+@pytest.mark.parametrize("name", ["mean_absolute_error", "rmse", "my_loss", "cer_of_words"])
+def test_an_error_of_ones_own_is_told_to_count_as_better_where_it_is_higher(
+    name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    def own(output: Tensor, target: Tensor) -> float:
+        return float((output - target).abs().mean())
+
+    own.__name__ = name
+    with caplog.at_level(logging.WARNING):
+        ds.fit(regression(metric=own), HOW.edit(epochs=1), folder=False)
+        told = [each for each in caplog.messages if "metric_goal='min'" in each]
+        assert len(told) == 1
+        assert name in told[0]
+        own.__name__ = "score"
+        ds.fit(regression(metric=own), HOW.edit(epochs=1), folder=False)
+        own.__name__ = name
+        ds.fit(regression(metric=own, metric_goal="min"), HOW.edit(epochs=1), folder=False)
+    assert sum("metric_goal" in each for each in caplog.messages) == 1
+
+
 def test_equal_metrics_are_settled_by_the_loss_without_new_patience() -> None:
     problem = classification(metric=lambda output, target: 0.5)
     run = fit(problem, HOW.edit(epochs=50, patience=4))

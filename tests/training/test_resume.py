@@ -17,7 +17,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import downslope as ds
-from downslope.core.errors import RunFolderError
+from downslope.core.errors import InputError, RunFolderError
 from downslope.training.fit import resume
 from downslope.training.state import StepState
 from tests.training.problems import classification, data, labels, mlp, regression, same_history, same_state
@@ -141,6 +141,41 @@ end.steps = 0
 with after_steps(end):
     ds.fit(noisy(), ds.Recipe(**HOW), folder=folder, progress=False, observe=0.5)
 """
+
+
+class Failing(TensorDataset):
+    """Its disk is gone after so many examples were read."""
+
+    left = 10**9
+
+    def __getitem__(self, index: int) -> Any:
+        Failing.left -= 1
+        if Failing.left < 0:
+            raise OSError("the disk is gone")
+        return super().__getitem__(index)
+
+
+def test_data_that_fails_in_the_midst_of_a_run_loses_no_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def problem() -> ds.Problem:
+        loader = DataLoader(Failing(*labels()), batch_size=16, shuffle=True)
+        return noisy(train=loader)
+
+    recipe = ds.Recipe(**HOW)
+    monkeypatch.setattr(Failing, "left", 10**9)
+    whole = ds.fit(problem(), recipe, folder=tmp_path / "whole", progress=False)
+    per_epoch, read = whole.summary["steps"] // 6, 10**9 - Failing.left
+    Failing.left = 16 * per_epoch * 4 - 5  # in the fourth epoch or the third: a first look reads too
+    with pytest.raises(InputError, match="the disk is gone"):
+        ds.fit(problem(), recipe, folder=tmp_path / "part", progress=False)
+    taken = ds.load_run(tmp_path / "part", problem()).summary["steps"]
+    assert taken > per_epoch
+    Failing.left = 10**9
+    again = ds.fit(problem(), recipe, folder=tmp_path / "part", resume=True, progress=False)
+    assert 10**9 - Failing.left <= read - len(labels()[0])  # an epoch at least is not trained anew
+    assert same_history(again, whole)
+    assert same_state(again.state("last"), whole.state("last"))
 
 
 def test_a_killed_run_that_is_resumed_equals_the_undisturbed_one(tmp_path: Path) -> None:

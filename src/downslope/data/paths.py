@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from downslope.core.errors import DataError
 from downslope.data import idx_file, image_folder
@@ -75,6 +76,12 @@ def load_path(
         DataError: no such file, an unknown kind, unreadable, empty, no such target (the nearest is named),
             or no usable input; one line.
     """
+    column: Any = target
+    if column is not None and not isinstance(column, str):
+        raise DataError(
+            f"target={column!r}: must be the name of one column; of several read the table yourself, and "
+            "give (X, Y)"
+        )
     path = Path(path).expanduser()
     path, loader = _found(path, target)
     if isinstance(valid, (str, Path)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import sys
 import time
 from pathlib import Path
@@ -25,10 +26,11 @@ from downslope.training.environment import environment
 from downslope.training.facts import record
 from downslope.training.facts.at_start import record_start
 from downslope.training.facts.convexity import convexity
-from downslope.training.loop import Loop, total_steps
+from downslope.training.loop import Loop
 from downslope.training.prepare import prepare, probe_price
 from downslope.training.recorder import Recorder, new_folder
 from downslope.training.state import OnProbe, StepState
+from downslope.training.stopping import total_steps
 from downslope.training.summary import summarise
 from downslope.training.targets import refuse, refuse_classes
 
@@ -173,6 +175,10 @@ def _fit(
     return run
 
 
+_ERROR = re.compile(r"error|loss|(^|_)(rm?s?e|mse|mae|mape|nll|perplexity|wer|cer)($|_)|distance|deviation")
+"""Names of metrics of one's own that get better as they fall."""
+
+
 def _remark(state: StepState) -> None:
     """Say what is to be said of the start, if anything is."""
     args, kwargs, target = state.problem.splitter(state.batch)
@@ -182,8 +188,17 @@ def _remark(state: StepState) -> None:
     if state.recipe.patience is not None and state.problem.valid_source is None:
         _log.warning(
             "patience=%d counts epochs without a better validation metric, and there is no validation data: "
-            "nothing stops early; give valid=",
+            "nothing stops early",
             state.recipe.patience,
+        )
+    problem = state.problem
+    name = str(getattr(problem.metric, "__name__", ""))
+    undecided = problem.metric_goal is None and not hasattr(problem.metric, "goal")
+    if undecided and _ERROR.search(name.lower()):
+        _log.warning(
+            "metric %s: higher counts as better, as of every metric of one's own; metric_goal='min' says "
+            "that it is an error",
+            name,
         )
 
 

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from downslope.core import batches
 from downslope.core.loss import learnt
-from downslope.core.recipe import Recipe
 from downslope.core.run import OBJECTIVE
 from downslope.core.sources import Memory, Source
 from downslope.core.weights import copied, save_tensors
@@ -33,7 +32,7 @@ from downslope.training.recorder import Recorder
 from downslope.training.state import OnProbe, StepState
 from downslope.training.step import Step
 from downslope.training.stochastic import StepRandomness
-from downslope.training.stopping import Watchman, stoppable
+from downslope.training.stopping import Watchman, stoppable, total_steps
 from downslope.training.streams import MOST_STREAMED, STREAMED_EPOCH, endless, tell_open
 
 _log = logging.getLogger("downslope")
@@ -83,12 +82,10 @@ class Loop:
         self.total = total_steps(recipe, train, batch_size)
         self.rates = Rates(recipe, state.optimizer, self.total)
         self.watchman = Watchman(state.problem, recipe.patience)
-        self.average = (
-            None
-            if recipe.average is None
-            else Average(state.model, recipe, self.total, self.per_epoch, state.problem.constraint)
-        )
-        if self.average is not None:
+        self.average: Average | None = None
+        if recipe.average is not None:
+            held = state.problem.constraint
+            self.average = Average(state.model, recipe, self.total, self.per_epoch, held)
             state.run.choices["average"] = str(self.average)
         self.take = Step(state)
         self.depths = Depths(recipe, state.model, state.depths)
@@ -200,14 +197,18 @@ class Loop:
         return recorded[-self.position :]
 
     def _batches(self) -> Iterator[Any]:
-        """The rest of this epoch, on the device."""
-        state = self.state
-        stream = self.train.epoch(self.batch_size, state.recipe.seed, state.epoch)
-        for index, batch in enumerate(stream):
-            if index < self.position:
-                continue
-            moved = batch if isinstance(self.train, Memory) else batches.to(batch, state.device, self.dtype)
-            yield moved if state.augment is None else state.augment(moved, state.epoch, index)
+        """The rest of this epoch, on the device; data that fails ends a run that can be resumed."""
+        state, held = self.state, isinstance(self.train, Memory)
+        try:
+            stream = self.train.epoch(self.batch_size, state.recipe.seed, state.epoch)
+            for index, batch in enumerate(stream):
+                if index >= self.position:
+                    moved = batch if held else batches.to(batch, state.device, self.dtype)
+                    yield moved if state.augment is None else state.augment(moved, state.epoch, index)
+        except Exception:
+            if state.step:
+                self.save()
+            raise
 
     # -- one step -----------------------------------------------------------------------------------------
 
@@ -392,9 +393,3 @@ class Loop:
     def _resume(self) -> None:
         if self.recorder.folder is not None:
             keeping.restore(self, self.recorder.folder, self._models())
-
-
-def total_steps(recipe: Recipe, train: Source, batch_size: int) -> int | None:
-    """Steps of a whole run; None where the data does not tell how long an epoch is."""
-    each = train.steps(batch_size)
-    return recipe.steps or (each * (recipe.epochs or 1) if each else None)

@@ -10,6 +10,8 @@ from collections.abc import Callable, Generator
 from typing import Any
 
 from downslope.core.problem import Problem
+from downslope.core.recipe import Recipe
+from downslope.core.sources import Source
 
 
 class Watchman:
@@ -97,3 +99,9 @@ def stoppable(stop: Callable[[], None]) -> Generator[None]:
     finally:
         for number, old in former.items():
             signal.signal(number, old or signal.SIG_DFL)
+
+
+def total_steps(recipe: Recipe, train: Source, batch_size: int) -> int | None:
+    """Steps of a whole run; None where the data does not tell how long an epoch is."""
+    each = train.steps(batch_size)
+    return recipe.steps or (each * (recipe.epochs or 1) if each else None)
