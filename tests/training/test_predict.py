@@ -128,7 +128,7 @@ def test_inputs_of_another_shape_are_refused(tmp_path: Path) -> None:
         run.predict("nowhere.csv")
 
 
-def test_a_run_on_arrays_predicts_arrays_and_no_file(tmp_path: Path) -> None:
+def test_a_run_on_arrays_predicts_arrays_and_archives_of_them(tmp_path: Path) -> None:
     x = torch.randn(40, 3)
     problem = Problem(model="mlp", objective="logistic", train=(x, (x[:, 0] > 0).float()))
     run = fit(problem, Recipe(epochs=60, lr=0.03), folder=False, progress=False)
@@ -139,6 +139,8 @@ def test_a_run_on_arrays_predicts_arrays_and_no_file(tmp_path: Path) -> None:
     (tmp_path / "x.csv").write_text("a\n1\n", encoding="utf-8")
     with pytest.raises(DataError, match="not trained on a file"):
         run.predict(tmp_path / "x.csv")
+    np.savez(tmp_path / "new.npz", x=np.asarray(x[:7]))
+    torch.testing.assert_close(predict(run, tmp_path / "new.npz").output, predict(run, x[:7]).output)
 
 
 def test_archives_and_idx_files_are_read_as_in_training(tmp_path: Path) -> None:

@@ -48,10 +48,13 @@ def read_again(path: str | Path, reading: Mapping[str, Any]) -> New:
         "table": _table, "arrays": _arrays, "idx": _idx, "images": _images,
     }  # fmt: skip
     kind = str(reading.get("kind"))
+    if kind not in readers and path.suffix.lower() in (".npz", ".pt", ".pth"):
+        inputs = inputs_of(path, "x")
+        return New(inputs, [str(i) for i in range(len(inputs))], "row")
     if kind not in readers:
         raise DataError(
             f"{path.name}: this run was not trained on a file, so nothing tells how to read one; give its "
-            "inputs as a tensor or an array"
+            "inputs as an array x of an .npz or .pt file, or in Python as a tensor or an array"
         )
     found = readers[kind](path, reading)
     wanted = tuple(cast("list[int]", reading["example"][0])) if "example" in reading else None

@@ -26,7 +26,7 @@ def predict(
             metavar="DATA",
             show_default=False,
             help="A file of the kind that was trained on, its target may be missing; an image or a folder of "
-            "them; of a run on text the beginning of one.",
+            "them; an array x in an .npz or .pt file; of a run on text the beginning of one.",
         ),
     ],
     output: Annotated[
