@@ -11,7 +11,7 @@ import pytest
 from downslope.core.errors import DataError
 from downslope.data import load_path
 from downslope.data.again import read_again
-from downslope.data.written import Written, form_of
+from downslope.data.written import Written, form_of, mostly_numbers
 
 VALUES = [Decimal(text) for text in ("0.5", "12.25", "-3.75", "1234.5", "-98765.25", "1234567.125")]
 
@@ -146,3 +146,12 @@ def test_mixed_signs_are_told_and_named_where_such_a_column_is_the_target(tmp_pa
 def test_a_plain_form_says_so() -> None:
     assert Written().plain
     assert not Written(sign="%").plain
+
+
+def test_a_column_of_numbers_with_words_in_it_names_the_words() -> None:
+    cells = [str(i) for i in range(18)] + ["abc", "n. d."]
+    said = mostly_numbers(cells)
+    assert said is not None
+    assert said.startswith("holds numbers but for 10% of its cells, such as 'abc', 'n. d.'")
+    assert mostly_numbers(["a", "b", "1"]) is None
+    assert mostly_numbers(["1", "", "2"]) is None

@@ -12,7 +12,7 @@ from downslope.data.columns import Columns, Numbers
 from downslope.data.csv_second import Coding, Floats
 from downslope.data.csv_text import is_date, is_missing
 from downslope.data.row_names import why_row_name
-from downslope.data.written import MOSTLY, Written, form_of, left_as_text
+from downslope.data.written import MOSTLY, Written, form_of, left_as_text, mostly_numbers
 
 MOST_LEVELS = 50
 """A text column with more distinct values is an identifier or free text, and is left out."""
@@ -109,7 +109,7 @@ def _categorical(name: str, cells: list[str], tell: Callable[[str], None]) -> Co
     if sum(map(is_date, cells)) >= MOSTLY * sum(not is_missing(cell) for cell in cells):
         tell(f"column {name!r} holds dates and is left out; numbers made of them (days, months) can be used")
         return _left_out(len(cells))
-    hint = left_as_text(cells)
+    hint = left_as_text(cells) or mostly_numbers(cells)
     also = "" if hint is None else f"; it {hint}"
     filled = ["missing" if is_missing(cell) else cell for cell in cells]
     levels = sorted(set(filled))

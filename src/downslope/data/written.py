@@ -100,6 +100,19 @@ def left_as_text(cells: Sequence[str]) -> str | None:
     )
 
 
+def mostly_numbers(cells: Sequence[str]) -> str | None:
+    """What is to be said of a column of which more than half are plain numbers; None of any other."""
+    present = [cell for cell in cells if not is_missing(cell)]
+    words = [cell for cell in present if number(cell) is None]
+    if not words or 2 * len(words) >= len(present):
+        return None
+    shown = ", ".join(repr(each) for each in list(dict.fromkeys(words))[:3])
+    return (
+        f"holds numbers but for {len(words) / len(present):.0%} of its cells, such as {shown}: leave these "
+        "empty, and it is read as numbers"
+    )
+
+
 def _bare_number(cell: str) -> bool:
     return any(form.read(cell) is not None for form in _forms("", english=True))
 
