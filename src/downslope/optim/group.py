@@ -153,9 +153,9 @@ class GroupLayout:
         g = _gradient(p)
         if g.layout != torch.strided:
             raise RecipeError(
-                f"the gradient of a parameter of shape {tuple(p.shape)} is sparse ({g.layout}): only "
-                "dense gradients "
-                "are supported yet; set sparse=False in the embedding, or use torch.optim.SparseAdam for it"
+                f"the gradient of a parameter of shape {tuple(p.shape)} is sparse ({g.layout}): only dense "
+                "gradients are supported yet; set sparse=False in the embedding, or take torch's own class, "
+                "optimizer='torch.optim:SGD' in a recipe"
             )
         if g.dtype != p.dtype:
             raise RecipeError(
