@@ -13,6 +13,8 @@ from typing import Any, NamedTuple, cast
 
 from torch import Tensor
 
+from downslope.core import batches
+
 _TORCH = ("torch.nn.modules.loss", "torch.nn.functional")
 
 
@@ -34,6 +36,12 @@ def logits(output: Any) -> Tensor | None:
     else:
         found = getattr(output, "logits", None)
     return found if isinstance(found, Tensor) else None
+
+
+def judged(output: Any) -> list[Tensor]:
+    """The tensors by which an output is judged: its `logits`, or without them all that have a dimension."""
+    found = logits(output)
+    return [each for each in batches.tensors(output) if each.dim()] if found is None else [found]
 
 
 def takes_tensor(function: Any) -> bool:

@@ -216,6 +216,8 @@ class Session:
         for name in ("references", "ground", "noise"):
             if name not in facts and not reasons.get(""):
                 reasons.setdefault(name, "not needed: the run came far enough, or another cause explains it")
+        if self.problem.objective is None:
+            reasons.setdefault("objective", "the loss is the model's own")
         stopped = self.run.status == "failed"
         reasons.setdefault("", "no step was taken" if stopped else "an earlier cause explains the run")
         if facts.get("modules"):

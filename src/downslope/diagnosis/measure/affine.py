@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from downslope.core import batches, randomness
 from downslope.core.adapted import unwrap
 from downslope.core.modules import named_modules
+from downslope.core.outputs import judged
 from downslope.core.problem import Problem
 from downslope.core.recipe import Recipe
 from downslope.core.run import Run
@@ -50,7 +51,7 @@ def measure(run: Run, problem: Problem, recipe: Recipe) -> dict[str, Any] | None
     _redraw(inner, recipe.seed)
     with torch.no_grad(), randomness.seeded(recipe.seed, "probe", 0), watched(inner) as layers:
         output: Any = inner(torch.cat([a, b, (a + b) / 2]))
-    tensors: list[Tensor] = batches.tensors(output)
+    tensors = judged(output)
     if len(tensors) != 1 or not tensors[0].is_floating_point() or len(tensors[0]) != 3 * count:
         return None
     made = _undone(tensors[0], run.facts.get("output") or {})

@@ -21,6 +21,7 @@ from downslope.core import batches, randomness
 from downslope.core.edits import BatchFirst, Edit
 from downslope.core.errors import ModelError, told
 from downslope.core.modules import named_modules
+from downslope.core.outputs import judged
 from downslope.diagnosis.measure.crossing import ROUNDING, Crossing, Trace, crossing
 
 LEAST = 4
@@ -242,7 +243,7 @@ def _answer(model: nn.Module, given: Given, around: _Around = contextlib.nullcon
     args, kwargs = batches.map_tensors(torch.clone, (given.args, given.kwargs))
     with torch.no_grad(), randomness.seeded(0, "probe", 0), _silent(), around():
         output: Any = model(*args, **kwargs)
-    found = [each for each in batches.tensors(output) if each.is_floating_point() and each.dim()]
+    found = [each for each in judged(output) if each.is_floating_point()]
     if not found:
         raise ModelError("the model gives no numbers of single examples")
     first = found[0].detach()

@@ -17,6 +17,7 @@ from torch.utils.hooks import RemovableHandle
 from downslope.core import batches, randomness
 from downslope.core.adapted import unwrap
 from downslope.core.modules import named_modules
+from downslope.core.outputs import judged
 from downslope.core.problem import Problem
 from downslope.core.recipe import Recipe
 from downslope.training.facts.sample import precision, sample
@@ -59,7 +60,7 @@ def measure(problem: Problem, recipe: Recipe) -> dict[str, Any] | None:
         return (given[0] + seen[-1], *given[1:])
 
     output = _passed(inner, args, kwargs, recipe.seed, [first.register_forward_pre_hook(enter)])
-    made = [each for each in batches.tensors(output) if each.is_floating_point()]
+    made = [each for each in judged(output) if each.is_floating_point()]
     if not made or not seen or (whole and seen[0].dim() != 3):
         return None
     noise = torch.randn(made[0].shape, generator=torch.Generator().manual_seed(0)).to(made[0])

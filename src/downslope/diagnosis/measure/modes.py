@@ -15,6 +15,7 @@ from downslope.core import batches, randomness
 from downslope.core.adapted import unwrap
 from downslope.core.loss import Objective
 from downslope.core.modules import named_modules
+from downslope.core.outputs import judged
 from downslope.core.problem import Problem
 from downslope.core.recipe import Recipe
 from downslope.core.run import Run
@@ -109,8 +110,8 @@ def _drawn(model: nn.Module, objective: Objective, batch: Any, seed: int) -> flo
     seen: list[torch.Tensor] = []
     for salt in (3, 4):
         with torch.no_grad(), randomness.seeded(seed, "probe", salt):
-            leaves = batches.tensors(objective.raw(model, batch).output)
-        seen += [leaf.double() for leaf in leaves if leaf.is_floating_point() and leaf.dim()][:1]
+            leaves = judged(objective.raw(model, batch).output)
+        seen += [leaf.double() for leaf in leaves if leaf.is_floating_point()][:1]
     if len(seen) < 2:
         return 0.0
     return float((seen[0] - seen[1]).square().mean().sqrt() / seen[0].std().clamp_min(1e-300))

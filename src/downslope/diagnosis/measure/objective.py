@@ -17,6 +17,7 @@ from torch import Tensor
 from downslope.core import batches, randomness
 from downslope.core.adapted import Adapted
 from downslope.core.loss import Objective
+from downslope.core.outputs import read_by
 from downslope.core.problem import Problem
 from downslope.core.recipe import Recipe
 from downslope.core.run import Run
@@ -102,7 +103,7 @@ def _first(problem: Problem, recipe: Recipe) -> tuple[Any, Any, tuple[Any, ...]]
     args, kwargs, target = problem.splitter(batch)
     with torch.no_grad(), randomness.seeded(recipe.seed, "probe", 0):
         call: Any = model.training_output if isinstance(model, Adapted) else model
-        output = call(*args, **kwargs)
+        output = read_by(problem.objective, call(*args, **kwargs))
     if isinstance(model, Adapted):
         target = model.training_target(target)
     return output, target, args or (kwargs,)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from downslope.core import batches
 from downslope.core.adapted import unwrap
 from downslope.core.loss import Objective
+from downslope.core.outputs import judged
 from downslope.core.problem import Problem
 from downslope.core.run import Run
 from downslope.core.sources import Memory
@@ -84,7 +85,7 @@ def _part(problem: Problem, model: nn.Module, batch: Any) -> Part:
                     model, batches.map_tensors(lambda leaf, a=start, b=end: leaf[a:b], batch)
                 )
                 losses.append(float(made.value))
-                outputs += batches.tensors(made.output)[:1]
+                outputs += judged(made.output)[:1]
         model.train(was)
         return Answers(torch.tensor(losses, dtype=torch.float64), torch.cat(outputs) if outputs else None)
 

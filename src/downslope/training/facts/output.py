@@ -11,12 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from downslope.core import batches, randomness
+from downslope.core import randomness
 from downslope.core.adapted import Adapted, unwrap
 from downslope.core.edits import StandardiseTargets
 from downslope.core.loss import Objective
 from downslope.core.modules import named_modules
-from downslope.core.outputs import read_by
+from downslope.core.outputs import judged, read_by
 from downslope.core.problem import Problem
 from downslope.core.recipe import Recipe
 from downslope.objectives.meaning import meaning
@@ -101,7 +101,7 @@ def of_call(
         "expects": said.expects, "expects_target": said.target, "objective": said.name,
         "reduction": said.reduction, "activation": None, "module": None,
     }  # fmt: skip
-    tensors = [each for each in batches.tensors(output) if each.is_floating_point()]
+    tensors = [each for each in judged(output) if each.is_floating_point()]
     if len(tensors) != 1:
         return found | {"tensors": len(tensors)}
     found |= described(tensors[0], seen) | {"tensors": 1}
