@@ -133,3 +133,18 @@ def test_groups_that_cannot_be_used_are_told(given: dict[str, Any], told: str) -
 def test_without_validation_there_is_no_variance() -> None:
     with pytest.raises(DataError, match="validation"):
         ds.bias_variance(run_of(classification(valid=None)))
+
+
+def test_an_objective_that_tells_no_error_of_an_example_is_refused_in_one_line() -> None:
+    x, y = torch.randn(40, 3), torch.randn(40, 1)
+
+    def own(output: Tensor, target: Tensor) -> Tensor:
+        error = (output - target).square().mean()
+        return error if bool(error > 0) else error.abs()
+
+    problem = ds.Problem(model="linear", objective=own, train=(x, y), valid=(x, y))
+    run = ds.fit(problem, ds.Recipe(epochs=1), folder=False, progress=False)
+    with pytest.raises(
+        InputError, match=r"need the error of every example, which \S*own does not tell; give a m"
+    ):
+        ds.bias_variance(run)

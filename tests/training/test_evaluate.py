@@ -119,3 +119,15 @@ def test_a_metric_has_the_states_of_all_examples_whatever_the_batches() -> None:
         wanted = float(from_state(model(x), y))
     for size in (4, 6, 17):
         assert evaluate(problem, model, batch_size=size).metric == pytest.approx(wanted, rel=1e-5)
+
+
+def test_an_objective_that_reads_states_has_its_error_over_the_examples() -> None:
+    problem = reading()
+    model = problem.build()
+    x, y = problem.train_source.batch  # type: ignore[attr-defined]
+    with torch.no_grad():
+        _, (h, _) = model(x)
+        losses = nn.functional.cross_entropy(h[-1], y, reduction="none").double()
+    found = evaluate(problem, model, batch_size=6)
+    assert found.over == "examples"
+    assert found.stderr == pytest.approx(float(losses.std()) / math.sqrt(17), rel=1e-5)

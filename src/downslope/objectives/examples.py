@@ -11,6 +11,7 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.utils import _pytree as pytree  # torch's own
 
 from downslope.core import batches
 from downslope.objectives.composite import Composite
@@ -62,21 +63,39 @@ def rows(given: Examples, output: Any, target: Any) -> Tensor | None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of operations that vmap does one by one
             found = given(output, target).detach()
-        count = batches.length((output, target))
+        count = _count(output, target)
     except Exception:  # noqa: BLE001 (a user's function may raise anything when it is called on one row)
         return None
     return found if found.shape == (count,) else None
 
 
+def _count(output: Any, target: Any) -> int:
+    """Number of examples: that of the target; of an output without one its own."""
+    return batches.length(target if batches.tensors(target) else output)
+
+
 def _one_by_one(objective: Callable[[Any, Any], Any], output: Any, target: Any) -> Tensor:
-    def row(one: Any, its: Any) -> Tensor:
-        single = batches.map_tensors(lambda leaf: leaf.unsqueeze(0), (one, its))
-        value: Any = objective(*single)
+    flat, spec = pytree.tree_flatten((output, target))
+    count = _count(output, target)
+    places = [0 if leaf is output else _place(leaf, count) for leaf in flat]
+
+    def row(*leaves: Any) -> Tensor:
+        single = [leaf if at is None else leaf.unsqueeze(at) for leaf, at in zip(leaves, places, strict=True)]
+        value: Any = objective(*pytree.tree_unflatten(single, spec))
         if isinstance(value, dict):
             value = functools.reduce(torch.add, cast("dict[str, Tensor]", value).values())
         return value.reshape(())
 
-    return torch.func.vmap(row)(output, target)
+    return torch.func.vmap(row, in_dims=tuple(places))(*flat)
+
+
+def _place(leaf: Any, count: int) -> int | None:
+    """Along which dimension a leaf counts the examples; None of one that is alike for all of them."""
+    if isinstance(leaf, Tensor):
+        return batches.axis_of_examples([leaf], [count]) if leaf.dim() else None
+    if leaf is None or isinstance(leaf, (str, int, float)):
+        return None
+    raise TypeError(f"{type(leaf).__name__} cannot be taken example by example")
 
 
 def _arguments(function: Any) -> list[str]:

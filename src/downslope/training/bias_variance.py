@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from downslope.core import batches
-from downslope.core.errors import DataError, InputError, told
+from downslope.core.errors import DataError, DownslopeError, InputError, told
 from downslope.core.loss import Objective
 from downslope.core.outputs import measured_by
 from downslope.core.problem import Problem
@@ -189,10 +189,22 @@ def _measured(
             if by is not None:
                 labels.append(_asked(by, problem, moved))
         target = batches.join(targets)
-        errors = each(batches.join(outputs, sizes), target).detach().double()
+        errors = _errors(problem, each, batches.join(outputs, sizes), target)
     if by is not None:
         return errors, [label for part in labels for label in part]
     return errors, target if isinstance(target, Tensor) and target.numel() == len(target) else None
+
+
+def _errors(problem: Problem, each: Each, output: Any, target: Any) -> Tensor:
+    try:
+        return each(output, target).detach().double()
+    except DownslopeError:
+        raise
+    except Exception as error:
+        raise InputError(
+            f"bias and variance need the error of every example, which {Objective(problem).label} does not "
+            f"tell; give a metric such as 'accuracy' or 'mse' ({told(error)})"
+        ) from error
 
 
 def _asked(by: By, problem: Problem, batch: Any) -> list[Any]:
