@@ -224,3 +224,24 @@ def test_what_cannot_be_probed_is_one_line(act, kind, said) -> None:
     with pytest.raises(kind, match=said) as told:
         act(CLASSES.build(0))
     assert "\n" not in str(told.value)
+
+
+def test_layers_are_probed_of_a_model_whose_output_the_metric_cannot_read() -> None:
+    class Reader(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.cells = nn.LSTM(4, 8, batch_first=True)
+
+        def forward(self, x: torch.Tensor) -> object:
+            return self.cells(x)
+
+    def last(output: tuple[torch.Tensor, object], target: torch.Tensor) -> torch.Tensor:
+        return nn.functional.cross_entropy(output[0][:, -1], target)
+
+    x = torch.randn(60, 7, 4, generator=torch.Generator().manual_seed(0))
+    data = (x, (x.sum((1, 2)) > 0).long())
+    problem = ds.Problem(model=Reader, objective=last, train=data, valid=data)
+    probes = ds.probe_layers(problem, problem.build(0))
+    assert [row.name for row in probes] == ["input", "cells"]
+    assert probes.rows[1].shape == (7, 8)
+    assert str(probes).endswith("the model itself: gives no output that accuracy reads, on 60 examples")

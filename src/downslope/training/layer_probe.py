@@ -52,7 +52,7 @@ class LayerProbes:
     metric: str
     """Name of the metric."""
     own: float
-    """The model's own value of the metric on the same validation examples."""
+    """The model's own value of the metric on the same validation examples; NaN where it cannot read it."""
     n: int
     """Validation examples."""
 
@@ -75,7 +75,10 @@ class LayerProbes:
         table = [head, *(_line(row) for row in self.rows)]
         widths = [max(len(row[i]) for row in table) for i in range(len(head))]
         lines = ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in table]
-        return "\n".join([*lines, f"the model itself: {self.metric} {self.own:.4g} on {self.n} examples"])
+        own = f"{self.metric} {self.own:.4g}"
+        if math.isnan(self.own):
+            own = f"gives no output that {self.metric} reads,"
+        return "\n".join([*lines, f"the model itself: {own} on {self.n} examples"])
 
 
 def probe_layers(
@@ -143,8 +146,17 @@ def probe_layers(
         raise ModelError(
             "no layer gave a floating tensor with a row for each example: name others by layers="
         )
-    own = evaluate(problem.edit(metric=reader.metric), model, Memory(valid)).metric
-    return LayerProbes(tuple(rows), reader.metric_name, math.nan if own is None else own, len(truth))
+    own = _own(problem.edit(metric=reader.metric), model, Memory(valid))
+    return LayerProbes(tuple(rows), reader.metric_name, own, len(truth))
+
+
+def _own(problem: Problem, model: nn.Module, valid: Memory) -> float:
+    """The metric of the model's own output; NaN of an output that only an own objective can read."""
+    try:
+        own = evaluate(problem, model, valid).metric
+    except InputError:
+        return math.nan
+    return math.nan if own is None else own
 
 
 def _target(problem: Problem, batch: Any) -> Tensor:
