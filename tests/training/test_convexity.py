@@ -18,7 +18,7 @@ from downslope.reporting import console, facts
 from downslope.reporting.rows import render
 from downslope.training.facts.convexity import told
 
-DATA = os.environ.get("DOWNSLOPE_DATA")
+DATA = os.environ.get("DOWNSLOPE_DATA") or None
 
 
 def cancer(l2: float = 1e-2) -> ds.Problem:

@@ -22,7 +22,7 @@ from downslope.terrain.exact import bounds, newton
 from downslope.terrain.exact.design import Design
 from downslope.terrain.exact.solve import recognise
 
-DATA = os.environ.get("DOWNSLOPE_DATA")
+DATA = os.environ.get("DOWNSLOPE_DATA") or None
 
 
 def problem(
