@@ -37,6 +37,8 @@ def test_the_target_is_the_column_that_is_named() -> None:
         (FRAME, "w", "no column 'w'; known: a, b, v"),
         (FRAME.assign(c="x"), "v", "column 'c' of the data frame holds no numbers"),
         (FRAME[["v"]], "v", "the target 'v' alone, and no inputs"),
+        (FRAME, ["v"], "must be the name of one column"),
+        (FRAME[["a", "v", "a"]], "v", "two columns 'a'; rename one"),
         ((FRAME[["a"]], FRAME["v"]), "v", "goes with a path or a data frame; train has a target of its own"),
     ],
 )
@@ -49,3 +51,12 @@ def test_a_pair_of_frames_is_inputs_and_target() -> None:
     x, y = problem((FRAME[["a", "b"]], FRAME["v"])).train_source.batch  # type: ignore[attr-defined]
     assert x.shape == (60, 2)
     assert y.shape == (60,)
+
+
+def test_columns_of_the_held_out_frame_are_those_of_training_by_name() -> None:
+    given = problem(FRAME, target="v", valid=FRAME[["b", "v", "a"]].assign(more=1.0)[:20])
+    x, y = given.valid_source.batch  # type: ignore[union-attr]
+    np.testing.assert_allclose(x, FRAME[["a", "b"]].to_numpy()[:20])
+    np.testing.assert_allclose(y, FRAME["v"].to_numpy()[:20])
+    with pytest.raises(DataError, match="valid: the data frame has no column 'b', and that"):
+        problem(FRAME, target="v", valid=FRAME[["a", "v"]])

@@ -49,6 +49,15 @@ def test_weighted_classes_that_come_one_after_another_have_the_loss_of_all(objec
     assert found.over == "examples"
 
 
+def test_a_weighted_margin_is_a_mean_over_examples_as_torch_has_it() -> None:
+    loss = nn.MultiMarginLoss(weight=WEIGHT.double())
+    given = problem(loss, X[BY_CLASS], Y[BY_CLASS])
+    model = given.build()
+    with torch.no_grad():
+        whole = float(loss(model(X.double()), Y))
+    assert evaluate(given, model, given.valid_source).loss == pytest.approx(whole, rel=1e-9)
+
+
 @pytest.mark.parametrize("objective", [nn.CrossEntropyLoss(), "cross_entropy", None])
 def test_padding_that_is_not_spread_evenly_does_not_count(objective: Any) -> None:
     def own(output: Tensor, target: Tensor) -> Tensor:

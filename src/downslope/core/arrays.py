@@ -77,13 +77,14 @@ def _tensor(data: Any, what: str) -> Tensor:
     return torch.as_tensor(array if array.flags.writeable else array.copy())
 
 
-def framed(data: Any, target: str | None, what: str) -> Any:
+def framed(data: Any, target: str | None, what: str, like: Any = None) -> Any:
     """Inputs and target of a data frame of numbers; anything else as it is.
 
     Args:
         data: a frame of pandas or polars, or what is none.
         target: the column to predict.
         what: Name in messages: "train" or "valid".
+        like: the frame whose order of columns is taken; others than it has are left out.
 
     Raises:
         DataError: no target or no such column, a column that holds no numbers, or a target for data that has
@@ -100,7 +101,13 @@ def framed(data: Any, target: str | None, what: str) -> Any:
                 f"target={target!r} goes with a path or a data frame; train has a target of its own"
             )
         return frame
+    name: Any = target
+    if name is not None and not isinstance(name, str):
+        raise DataError(f"target={name!r}: must be the name of one column; of several give (X, Y)")
     columns = [str(each) for each in frame.columns]
+    if len(set(columns)) < len(columns):
+        twice = next(each for each in columns if columns.count(each) > 1)
+        raise DataError(f"{what}: the data frame has two columns {twice!r}; rename one")
     if target is None:
         raise DataError(
             f"{what}: a data frame alone does not tell its target: say target='column', or give (X, y)"
@@ -116,7 +123,11 @@ def framed(data: Any, target: str | None, what: str) -> Any:
                 f"{what}: column {name!r} of the data frame holds no numbers; saved as CSV or Parquet and "
                 "given by its path such a column is encoded, or leave it out"
             ) from None
-    inputs = [each for name, each in parts.items() if name != target]
+    order = [str(each) for each in like.columns] if hasattr(like, "columns") else columns
+    lacking = next((each for each in order if each not in parts), None)
+    if lacking is not None:
+        raise DataError(f"{what}: the data frame has no column {lacking!r}, and that of training has one")
+    inputs = [parts[each] for each in order if each != target]
     if not inputs:
         raise DataError(f"{what}: the data frame has the target {target!r} alone, and no inputs")
     return torch.stack([each.to(torch.float64) for each in inputs], 1), parts[target]

@@ -158,8 +158,9 @@ class Problem:
             held = loaded.valid if second or held is None else held
         elif isinstance(held, (str, Path)):
             held = _read_file(held, self.target, 0.0).train
-        put(self, "train", as_source(framed(self.train, self.target, "train"), "train"))
-        put(self, "valid", None if held is None else as_source(framed(held, self.target, "valid"), "valid"))
+        first, held = self.train, framed(held, self.target, "valid", self.train)
+        put(self, "train", as_source(framed(first, self.target, "train"), "train"))
+        put(self, "valid", None if held is None else as_source(held, "valid"))
 
     def _check_kinds(self) -> None:
         """Refuse what would only fail in the first step, or never.

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 IGNORED = -100
 """Index of a target that does not count, unless the objective says another: torch's convention."""
@@ -60,4 +60,6 @@ def counts(function: Any) -> Counted | None:
     """
     if function is None or getattr(function, "reduction", None) == "sum":
         return None
-    return Counted(getattr(function, "ignore_index", IGNORED), getattr(function, "weight", None))
+    over_examples = isinstance(function, nn.MultiMarginLoss)  # torch divides by their number all the same
+    weight = None if over_examples else getattr(function, "weight", None)
+    return Counted(getattr(function, "ignore_index", IGNORED), weight)

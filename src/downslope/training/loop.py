@@ -207,7 +207,7 @@ class Loop:
                     yield moved if state.augment is None else state.augment(moved, state.epoch, index)
         except Exception:
             if state.step:
-                self.save()
+                self.save(refreshed=False)  # that would read the data again
             raise
 
     # -- one step -----------------------------------------------------------------------------------------
@@ -373,13 +373,14 @@ class Loop:
         if self.recorder.folder is not None and self.saves.due():
             self.save()
 
-    def save(self) -> None:
+    def save(self, *, refreshed: bool = True) -> None:
         """Last and best weights and the resume state, to the folder where there is one."""
         folder = self.recorder.folder
         if folder is None:
             return
         begun = time.monotonic()
-        self.refresh()
+        if refreshed:
+            self.refresh()
         self.recorder.flush()
         self.recorder.guarded(lambda: keeping.write(self, folder, self._models()), again=True)
         self.saves.saved(time.monotonic() - begun)

@@ -533,6 +533,54 @@ def test_targets_whose_squares_overflow_are_refused() -> None:
         ds.solve(problem(x, y * 1e200))
 
 
+class Forward(nn.Module):
+    """A linear layer, and what is done to its output."""
+
+    def __init__(self, act: Any) -> None:
+        super().__init__()
+        self.layer, self.act = nn.Linear(5, 1), act
+        self.register_buffer("mean", torch.zeros(1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        out = self.layer(x)
+        found = self.act(self, out)
+        return out if found is None else found
+
+
+def _dropped(act: Any) -> Any:
+    """The call for its side effect alone."""
+
+    def call(module: Any, out: Any) -> None:
+        act(module, out)
+
+    return call
+
+
+@pytest.mark.parametrize(
+    "act",
+    [
+        _dropped(lambda _, out: out.abs_()),
+        _dropped(lambda _, out: nn.functional.relu(out, inplace=True)),
+        _dropped(lambda _, out: out[:, 0].mul_(out[:, 0].detach())),
+        lambda module, out: out * module.layer.weight.data.norm(),
+        lambda module, out: out - module.mean.copy_(out.mean(0).detach()),
+    ],
+    ids=["abs_", "relu inplace", "view mul_", "data of a weight", "buffer"],
+)
+def test_what_changes_values_in_place_or_hides_weights_is_not_taken_for_affine(act: Any) -> None:
+    with pytest.raises(ModelError, match="in its weights"):
+        ds.solve(problem(*made(), lambda: Forward(act)))
+
+
+def test_shapes_and_sums_in_place_stay_affine() -> None:
+    def act(_: Any, out: Any) -> Any:
+        out += 1
+        return out.view(out.shape[0], -1)
+
+    found = ds.solve(problem(*made(), lambda: Forward(act)))
+    assert found.objective == pytest.approx(ds.solve(problem(*made())).objective, rel=1e-12)
+
+
 def test_what_has_no_largest_value_is_refused() -> None:
     with pytest.raises(ObjectiveError, match="no largest value"):
         ds.solve(problem(*made(), maximize=True))

@@ -76,7 +76,9 @@ _PRODUCTS: tuple[Any, ...] = (
 """What is affine in one operand while the others are constant."""
 
 _QUOTIENTS: tuple[Any, ...] = (operator.truediv, torch.div, "div")
-_ABOUT: tuple[Any, ...] = ("size", "dim", "numel", getattr)
+_MEASURES = ("shape", "ndim", "dtype", "device", "layout", "is_cuda")
+"""Attributes of a tensor that do not hang on its values."""
+
 _DRAWN: tuple[Any, ...] = (functional.dropout, functional.batch_norm)
 
 
@@ -147,6 +149,8 @@ def _traced(model: nn.Module, name: str, given: Kind) -> Kind:
             result = _of_output(node, seen)
         else:
             seen[node] = _node(node, model, seen, given)
+            if _in_place(node) and any(each.touched for each in _operands(node, seen)):
+                return seen[node]  # others hold what it changed
     return result
 
 
@@ -227,8 +231,13 @@ def _function(node: fx.Node, operands: list[Kind]) -> Kind:
         why = f"{_called(target)} makes an output hang on chance or on its batch"
         return Kind(False, True, why=why, proved=False)
     touched = sum(each.touched for each in operands)
-    if not touched or target in _ABOUT:
+    if not touched or target in ("size", "dim", "numel"):
         return CONSTANT
+    if target is getattr and str(node.args[1]) in _MEASURES:
+        return CONSTANT
+    if _in_place(node):
+        why = f"{_called(target)} changes in place what the weights make, which is not followed"
+        return Kind(False, True, why=why, proved=False)
     if target in _SHAPES:
         return operands[0]
     if target in _LINEAR or target in _SUMS:
@@ -239,6 +248,12 @@ def _function(node: fx.Node, operands: list[Kind]) -> Kind:
     if target in _PRODUCTS:
         return Kind(False, True, why=f"{_called(target)} multiplies weights by weights")
     return Kind(False, True, why=f"{_called(target)} bends what the weights before it make")
+
+
+def _in_place(node: fx.Node) -> bool:
+    """Whether a call changes an operand, so that what was known of it holds no more."""
+    name = str(getattr(node.target, "__name__", node.target))
+    return (name.endswith("_") and not name.endswith("__")) or bool(node.kwargs.get("inplace"))
 
 
 def _called(target: Callable[..., Any] | str) -> str:
