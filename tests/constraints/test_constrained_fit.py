@@ -88,13 +88,19 @@ def test_every_step_starts_and_ends_inside(text: str) -> None:
 def test_what_is_parametrised_comes_from_its_start_to_where_projected_descent_ends(
     make: Any, seed: int
 ) -> None:
-    """No start lies where the map is flat, so that the weights can move."""
+    """No start lies where the map is flat, though it comes from far outside, so that the weights can move."""
+
+    def far() -> nn.Module:
+        layer = nn.Linear(4, 1, bias=False)
+        layer.weight.data.mul_(40)
+        return layer
+
     draw = np.random.default_rng(0)
     x = draw.normal(size=(80, 4))
     y = x @ [1, -2, 3, 0.5] + draw.normal(size=80) / 2
     ends: list[float] = []
     for by, lr, steps in (("projection", 0.05, 400), ("parametrisation", 0.1, 4000)):
-        given = ds.Problem(model=lambda: nn.Linear(4, 1, bias=False), objective="squared_error",
+        given = ds.Problem(model=far, objective="squared_error",
                            train=(x, y), constraint=make(by=by))  # fmt: skip
         how = ds.Recipe(optimizer="gd", lr=lr, steps=steps, batch_size="full", precision="float64", seed=seed)
         ends.append(fit(given, how).summary["train_loss"])

@@ -26,7 +26,7 @@ from downslope.core import batches
 from downslope.core.adapted import Adapted
 from downslope.core.errors import RecipeError
 from downslope.core.loss import Loss, learnt
-from downslope.training.counted import IGNORED, Counted, by_examples
+from downslope.training.counted import IGNORED, Counted, by_examples, counts
 from downslope.training.state import StepState
 
 _log = logging.getLogger("downslope")
@@ -154,7 +154,7 @@ class Parts:
         function = self.state.objective.function
         if getattr(function, "reduction", None) == "sum":
             return _alike
-        counted = Counted(getattr(function, "ignore_index", IGNORED), getattr(function, "weight", None))
+        counted = counts(function) or Counted(IGNORED, None)
         if function is not None:
             return counted
         few = batches.map_tensors(lambda leaf: leaf[:5], batch)
