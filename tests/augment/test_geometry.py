@@ -12,7 +12,7 @@ from scipy import ndimage
 from torch import Tensor
 
 from downslope.augment import Chain, Crop, Flip, ResizedCrop, Rotate, Shift
-from downslope.augment.image import IGNORED
+from downslope.core.class_targets import IGNORED
 
 N = 64
 

@@ -10,12 +10,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from downslope.augment.augmentation import Augmentation, Pair, chosen
+from downslope.core.class_targets import IGNORED
 
 Mode = Literal["constant", "reflect", "replicate", "circular"]
 """What stands beyond the border, spelt as `torch.nn.functional.pad` does."""
-
-IGNORED = -100
-"""Class of a pixel that came from beyond the border: torch's cross-entropy does not count it."""
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,11 @@ from torch import Tensor
 
 from downslope.core.errors import DataError
 
+IGNORED = -100
+"""Index of a target that does not count, unless the objective says another: torch's convention."""
 
-def refuse_negative(target: Tensor, part: str, ignored: int = -100) -> None:
+
+def refuse_negative(target: Tensor, part: str, ignored: int = IGNORED) -> None:
     """Refuse indices below 0, which no output stands for.
 
     Args:
@@ -35,7 +38,7 @@ def refuse_negative(target: Tensor, part: str, ignored: int = -100) -> None:
     )
 
 
-def refuse_single(target: Tensor, part: str, ignored: int = -100) -> None:
+def refuse_single(target: Tensor, part: str, ignored: int = IGNORED) -> None:
     """Refuse targets of one class only: whole numbers, or 0 and 1 as floating-point ones.
 
     Raises:

@@ -8,10 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from downslope.core.class_targets import IGNORED
 from downslope.diagnosis.nodes import is_, parents
-
-IGNORED = -100
-"""Class of an example that does not count, as torch's losses have it."""
 
 
 def targets_of(node: Any) -> list[Tensor]:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from downslope.core.class_targets import IGNORED
 from downslope.core.errors import ObjectiveError
 from downslope.objectives.class_weights import Weights, as_weights
 from downslope.objectives.objective import (
@@ -25,9 +26,6 @@ from downslope.objectives.objective import (
     tensors,
     wide,
 )
-
-IGNORED = -100
-"""The class index that does not count, as in torch."""
 
 
 @objective(

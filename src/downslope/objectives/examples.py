@@ -14,9 +14,10 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree  # torch's own
 
 from downslope.core import batches
+from downslope.core.class_targets import IGNORED
 from downslope.objectives.composite import Composite
 from downslope.objectives.configured import Configured
-from downslope.objectives.cross_entropy import IGNORED, cross_entropy
+from downslope.objectives.cross_entropy import cross_entropy
 from downslope.objectives.meaning import meaning
 from downslope.objectives.objective import over_examples
 from downslope.objectives.penalised import Penalised

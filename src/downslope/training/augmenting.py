@@ -9,8 +9,8 @@ from torch import Tensor
 
 from downslope.augment.augmentation import Augmentation
 from downslope.augment.foreign import separate
-from downslope.augment.image import IGNORED
 from downslope.core import batches, randomness
+from downslope.core.class_targets import IGNORED
 from downslope.core.errors import DownslopeError, InputError, told
 from downslope.core.loss import Loss
 from downslope.core.stated import in_words

@@ -8,8 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-IGNORED = -100
-"""Index of a target that does not count, unless the objective says another: torch's convention."""
+from downslope.core.class_targets import IGNORED
 
 
 class Counted:

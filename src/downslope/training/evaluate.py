@@ -12,13 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from downslope.core import batches
+from downslope.core.class_targets import IGNORED
 from downslope.core.errors import DataError, DownslopeError, InputError, ModelError, told
 from downslope.core.loss import Loss, Objective
 from downslope.core.outputs import measured_by
 from downslope.core.problem import Problem
 from downslope.core.sources import Memory, Source
 from downslope.objectives.metrics import ByTask
-from downslope.objectives.metrics.metric import IGNORED
 from downslope.training.counted import counts
 from downslope.training.hints import hint
 from downslope.training.spread import Over, Spread, metric_stderr

@@ -10,15 +10,13 @@ from torch import Tensor, nn
 
 from downslope.core import batches
 from downslope.core.adapted import unwrap
+from downslope.core.class_targets import IGNORED
 from downslope.core.loss import Objective
 from downslope.core.modules import named_modules
 from downslope.data.inspect import non_finite
 
 MEAN_OF_NONE = "a mean over none"
 """A quotient of nothing by no examples: the operation at which such a loss leaves the numbers."""
-
-IGNORED = -100
-"""Target that torch's losses leave out, where nothing else is said."""
 
 
 def name_first(model: nn.Module, objective: Objective, batch: Any) -> dict[str, Any]:

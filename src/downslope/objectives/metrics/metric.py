@@ -9,15 +9,12 @@ from typing import Literal, NamedTuple, TypeVar
 import torch
 from torch import Tensor
 
+from downslope.core.class_targets import IGNORED
 from downslope.core.errors import ObjectiveError
 from downslope.objectives.objective import align, class_axis, is_index, shape_of, tensors
 
 Goal = Literal["max", "min"]
 F = TypeVar("F", bound=Callable[..., float])
-
-IGNORED = -100
-"""The class index that does not count, as in torch's cross-entropy."""
-
 
 Shares = Callable[..., Tensor]
 """``(output, target) -> shares``, shape (n,): what each example contributes to a metric, which is their mean.

@@ -15,15 +15,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from downslope.core.class_targets import IGNORED
 from downslope.objectives.adapters import Aligned, Averaged, Weighted
 from downslope.objectives.configured import Configured
 from downslope.objectives.penalised import Penalised
 
 Name = Literal["squared error", "Huber's error", "logistic loss", "cross-entropy"]
 Average = Literal["entries", "examples", "none"]
-
-IGNORED = -100
-"""Class index that torch leaves out."""
 
 
 class Rows(NamedTuple):
