@@ -13,13 +13,13 @@ from torch import nn
 import downslope as ds
 from downslope.cli.outcome import status_of
 from downslope.core import edits
+from downslope.core.fixed_sample import scored
 from downslope.core.run import Run
 from downslope.diagnosis import diagnose as verb
 from downslope.diagnosis.judge import judge
 from downslope.diagnosis.measure import references
 from downslope.diagnosis.unjudged import NO_TIME
 from downslope.reporting.console import of_diagnosis
-from downslope.training.facts.sample import scored
 from tests.diagnosis.runs import run
 
 

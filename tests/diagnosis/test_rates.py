@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 import downslope as ds
+from downslope.core.fixed_sample import scored
 from downslope.core.run import Run
 from downslope.diagnosis.measure import rates
 from downslope.diagnosis.rates import best_rate, own_rate, rates_tried
-from downslope.training.facts.sample import scored
 from tests.diagnosis.runs import problem, run
 
 Curve = Callable[[float], float | None]

@@ -13,6 +13,7 @@ from torch import nn
 import downslope as ds
 from downslope.core.edits import Reinitialise, SetRecipe
 from downslope.core.finding import Evidence, Finding, Severity
+from downslope.core.fixed_sample import scored
 from downslope.core.run import Run
 from downslope.diagnosis import diagnose as verb
 from downslope.diagnosis import session as module
@@ -20,7 +21,6 @@ from downslope.diagnosis.budget import Budget
 from downslope.diagnosis.session import Session
 from downslope.diagnosis.stood import leaves_the_guess, stood
 from downslope.diagnosis.turns import Turns
-from downslope.training.facts.sample import scored
 from tests.diagnosis.runs import learnt, run
 from tests.diagnosis.symptoms.problems import classes
 

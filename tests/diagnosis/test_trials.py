@@ -13,11 +13,11 @@ from torch.nn import functional
 
 import downslope as ds
 from downslope.core.edits import Advice, SetObjective, SetRecipe
+from downslope.core.fixed_sample import scored
 from downslope.core.run import Run
 from downslope.diagnosis.progress import progress
 from downslope.diagnosis.proof import as_tried, tried
 from downslope.diagnosis.trials import attempt, by_the_new, compare, control_at, score, train
-from downslope.training.facts.sample import scored
 from tests.diagnosis.runs import learnt, problem, run
 
 HOW = ds.Recipe(optimizer="sgd", lr=0.5, epochs=4, batch_size=10)

@@ -12,13 +12,13 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import downslope as ds
+from downslope.core.fixed_sample import SCORED
 from downslope.core.sources import Memory
 from downslope.data.windows import Windows
 from downslope.reporting import facts
 from downslope.training import progress
 from downslope.training.deadline import LEAST, Deadline
 from downslope.training.evaluate import evaluate
-from downslope.training.facts.sample import SCORED
 from downslope.training.progress import Progress
 
 N = 3 * SCORED

@@ -8,6 +8,7 @@ from typing import Any
 
 from downslope.core.asked import check_asked
 from downslope.core.errors import DataError, DownslopeError, InputError, ModelError
+from downslope.core.fixed_sample import scored
 from downslope.core.problem import Problem
 from downslope.core.recipe import Recipe
 from downslope.core.run import Run
@@ -40,7 +41,6 @@ from downslope.diagnosis.turns import Turns, flat
 from downslope.diagnosis.unfinished import unfinished
 from downslope.training.choices import threads
 from downslope.training.facts import record
-from downslope.training.facts.sample import scored
 from downslope.training.fit import fit
 from downslope.training.optimizer import settled
 from downslope.training.streams import LONG_EPOCH

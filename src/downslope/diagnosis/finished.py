@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 from downslope.core.errors import DownslopeError, RunFolderError
+from downslope.core.fixed_sample import scored
 from downslope.core.problem import Problem
 from downslope.core.recipe import Recipe
 from downslope.core.run import Run
@@ -23,7 +24,6 @@ from downslope.diagnosis.measure import (
     summed,
 )
 from downslope.training.facts import constant, data, output, record
-from downslope.training.facts.sample import scored
 
 FACTS = (
     "data", "order", "features", "output", "objective", "flow", "affine", "mixed", "lags", "start",

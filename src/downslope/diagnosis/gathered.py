@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from downslope.core import batches, randomness
+from downslope.core.fixed_sample import SCORED
 from downslope.core.problem import Problem
 from downslope.core.recipe import Recipe
 from downslope.core.run import Run
@@ -34,7 +35,6 @@ from downslope.diagnosis.shown import Shown
 from downslope.diagnosis.weighed import Weights
 from downslope.objectives.meaning import Meaning, meaning
 from downslope.training.facts import constant, data, output, record
-from downslope.training.facts.sample import SCORED
 
 BATCHES = 16
 """Batches of which the inputs are kept."""

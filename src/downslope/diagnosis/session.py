@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from downslope.core.edits import Edit, SetObjective, SetRecipe
 from downslope.core.finding import Finding
+from downslope.core.fixed_sample import Held
 from downslope.core.history import encode
 from downslope.core.plain import plain
 from downslope.core.problem import Problem
@@ -28,7 +29,6 @@ from downslope.diagnosis.symptom import rank_of
 from downslope.diagnosis.trials import Scores, attempt, by_the_new, compare
 from downslope.diagnosis.unjudged import NO_TIME, broken_off, out_of_time
 from downslope.training.facts import record
-from downslope.training.facts.sample import Held
 
 Folder = str | Path | Literal[False] | None
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from downslope.core.edits import Edit, SetObjective
 from downslope.core.errors import DownslopeError
+from downslope.core.fixed_sample import Held
 from downslope.core.problem import Problem
 from downslope.core.recipe import Recipe
 from downslope.core.run import Run
@@ -19,7 +20,6 @@ from downslope.diagnosis.progress import smoothed
 from downslope.diagnosis.swing import thrown_back
 from downslope.training.facts import constant as guess
 from downslope.training.facts import one_line
-from downslope.training.facts.sample import Held
 from downslope.training.fit import fit
 from downslope.training.targets import reported
 

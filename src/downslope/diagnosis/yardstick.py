@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, cast
 
 from downslope.core.edits import SetObjective
 from downslope.core.errors import DownslopeError
+from downslope.core.fixed_sample import scored
 from downslope.core.problem import Problem
 from downslope.core.recipe import Recipe
 from downslope.core.run import Run
@@ -16,7 +17,6 @@ from downslope.diagnosis.progress import SHARES, bounded, table
 from downslope.diagnosis.trials import score
 from downslope.training.evaluate import evaluate
 from downslope.training.facts import constant as guess
-from downslope.training.facts.sample import scored
 
 PERFECT = 0.97
 """Share of the way from the constant to a perfect metric beyond which nothing is left to win. Convention."""

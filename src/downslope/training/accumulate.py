@@ -25,9 +25,9 @@ from torch import Tensor, nn
 from downslope.core import batches
 from downslope.core.adapted import Adapted
 from downslope.core.class_targets import IGNORED
+from downslope.core.counted import Counted, by_examples, counts
 from downslope.core.errors import RecipeError
 from downslope.core.loss import Loss, learnt
-from downslope.training.counted import Counted, by_examples, counts
 from downslope.training.state import StepState
 
 _log = logging.getLogger("downslope")

@@ -24,12 +24,12 @@ import torch
 from torch import Tensor, nn
 
 from downslope.core import batches
+from downslope.core.fixed_sample import sample
 from downslope.core.sources import Source
 from downslope.training.accumulate import cut
 from downslope.training.choices import ProbeTimes
 from downslope.training.depth import depths_of
 from downslope.training.evaluate import evaluating
-from downslope.training.facts.sample import sample
 from downslope.training.optimizer import Rates, build_optimizer
 from downslope.training.state import StepState
 from downslope.training.stochastic import StepRandomness

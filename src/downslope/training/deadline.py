@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 
-from downslope.training.facts.sample import SCORED
+from downslope.core.fixed_sample import SCORED
 
 LEAST = 256
 """Training examples that are looked at in the end, however little time is left."""

@@ -13,13 +13,13 @@ from torch import Tensor, nn
 
 from downslope.core import batches
 from downslope.core.class_targets import IGNORED
+from downslope.core.counted import counts
 from downslope.core.errors import DataError, DownslopeError, InputError, ModelError, told
 from downslope.core.loss import Loss, Objective
 from downslope.core.outputs import measured_by
 from downslope.core.problem import Problem
 from downslope.core.sources import Memory, Source
 from downslope.objectives.metrics import ByTask
-from downslope.training.counted import counts
 from downslope.training.hints import hint
 from downslope.training.spread import Over, Spread, metric_stderr
 from downslope.training.streams import MOST_STREAMED, tell_cut

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 from downslope.core import batches, names
 from downslope.core.errors import DataError, InputError, ModelError
+from downslope.core.fixed_sample import sample
 from downslope.core.problem import Problem
 from downslope.core.sources import Memory
 from downslope.training.evaluate import evaluate
-from downslope.training.facts.sample import sample
 from downslope.training.layer_outputs import Reducer, collect, convolves_along_steps, layers_of, modules_of
 from downslope.training.linear_reader import Reader
 

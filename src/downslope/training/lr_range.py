@@ -21,13 +21,13 @@ from torch import Tensor
 from downslope.core import batches
 from downslope.core.asked import check_asked
 from downslope.core.errors import InputError
+from downslope.core.fixed_sample import drawn
 from downslope.core.loss import Objective
 from downslope.core.problem import Problem
 from downslope.core.recipe import Recipe
 from downslope.core.run import Run
 from downslope.core.sources import Memory
 from downslope.training.broadcast import once
-from downslope.training.facts.sample import drawn
 from downslope.training.optimizer import settled
 from downslope.training.population import fit_population
 from downslope.training.rate_range import RateRange, Row

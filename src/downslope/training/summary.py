@@ -10,12 +10,12 @@ from typing import Any
 
 from downslope.core import batches
 from downslope.core.errors import InputError
+from downslope.core.fixed_sample import drawn
 from downslope.core.loss import learnt
 from downslope.core.run import OBJECTIVE
 from downslope.core.sources import Memory, Source
 from downslope.core.weights import copied
 from downslope.training.evaluate import BATCH, Evaluation
-from downslope.training.facts.sample import drawn
 from downslope.training.loop import Loop
 from downslope.training.progress import Progress
 from downslope.training.spread import known_errors, penalties

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import downslope as ds
+from downslope.core.fixed_sample import scored
 from downslope.core.run import Run
 from downslope.diagnosis.measure.imbalance import measure, unequal, weighted
-from downslope.training.facts.sample import scored
 from tests.diagnosis.measure.made import ended
 
 

@@ -11,13 +11,13 @@ from torch import Tensor, nn
 
 from downslope.core import batches, randomness
 from downslope.core.adapted import unwrap
+from downslope.core.fixed_sample import sample
 from downslope.core.modules import named_modules
 from downslope.core.outputs import judged
 from downslope.core.problem import Problem
 from downslope.core.recipe import Recipe
 from downslope.core.run import Run
 from downslope.diagnosis.measure.start import has_matrix, watched
-from downslope.training.facts.sample import sample
 
 ROWS = 32
 """Pairs of examples between which the model is looked at."""

@@ -14,11 +14,11 @@ from typing import Any
 from torch import Tensor
 
 from downslope.core import randomness
+from downslope.core.fixed_sample import precision, sample
 from downslope.core.loss import Objective
 from downslope.core.problem import Problem
 from downslope.core.run import Run
 from downslope.optim.ops import LBFGS
-from downslope.training.facts.sample import precision, sample
 
 EXAMPLES = 1024
 """Examples that are fitted."""

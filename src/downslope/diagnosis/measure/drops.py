@@ -10,11 +10,11 @@ from torch import nn
 from downslope.core import randomness
 from downslope.core.adapted import unwrap
 from downslope.core.edits.dropout import Shares
+from downslope.core.fixed_sample import precision, sample
 from downslope.core.loss import Objective
 from downslope.core.modules import named_modules
 from downslope.core.problem import Problem
 from downslope.core.recipe import Recipe
-from downslope.training.facts.sample import precision, sample
 
 ROWS = 4
 """Examples that are passed: as few as a batch norm in training mode takes with a margin."""

@@ -12,11 +12,11 @@ from downslope.core import randomness
 from downslope.core.adapted import unwrap
 from downslope.core.edits import LetThrough
 from downslope.core.errors import DownslopeError
+from downslope.core.fixed_sample import precision, sample
 from downslope.core.loss import Objective
 from downslope.core.modules import named_modules, own_parameters
 from downslope.core.problem import Problem
 from downslope.core.recipe import Recipe
-from downslope.training.facts.sample import precision, sample
 from downslope.training.optimizer import build_optimizer
 
 ROWS = 64

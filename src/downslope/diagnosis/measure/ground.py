@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from downslope.core import randomness
+from downslope.core.fixed_sample import precision, sample
 from downslope.core.loss import Objective
 from downslope.core.problem import Problem
 from downslope.core.run import Run
 from downslope.terrain.hvp import Hessian
 from downslope.terrain.lanczos import lanczos
-from downslope.training.facts.sample import precision, sample
 
 EXAMPLES = 256
 """Examples on which the curvature is measured."""

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from downslope.core.edits import SetObjective
+from downslope.core.fixed_sample import Held
 from downslope.core.problem import Problem
 from downslope.core.recipe import Recipe
 from downslope.core.run import Run
@@ -21,7 +22,6 @@ from downslope.objectives.adapters import Weighted
 from downslope.objectives.metrics import balanced_accuracy
 from downslope.objectives.metrics.balanced_accuracy import recalls
 from downslope.training.evaluate import evaluate
-from downslope.training.facts.sample import Held
 
 RARE = 0.25
 """Share of the rarest class in that of equal classes below which the classes count as unequal."""

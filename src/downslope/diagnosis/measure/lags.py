@@ -16,11 +16,11 @@ from torch.utils.hooks import RemovableHandle
 
 from downslope.core import batches, randomness
 from downslope.core.adapted import unwrap
+from downslope.core.fixed_sample import precision, sample
 from downslope.core.modules import named_modules
 from downslope.core.outputs import judged
 from downslope.core.problem import Problem
 from downslope.core.recipe import Recipe
-from downslope.training.facts.sample import precision, sample
 
 ROWS = 64
 """Sequences."""

@@ -9,10 +9,10 @@ import torch
 from downslope.core import batches
 from downslope.core.adapted import unwrap
 from downslope.core.errors import ModelError
+from downslope.core.fixed_sample import precision, sample
 from downslope.core.problem import Problem
 from downslope.core.recipe import Recipe
 from downslope.diagnosis.measure.company import ROWS, Given, mixing, most
-from downslope.training.facts.sample import precision, sample
 
 
 def measure(problem: Problem, recipe: Recipe) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from downslope.core import batches, randomness
 from downslope.core.adapted import unwrap
+from downslope.core.fixed_sample import precision, sample
 from downslope.core.loss import Objective
 from downslope.core.modules import named_modules
 from downslope.core.outputs import judged
@@ -20,7 +21,6 @@ from downslope.core.problem import Problem
 from downslope.core.recipe import Recipe
 from downslope.core.run import Run
 from downslope.core.sources import Memory
-from downslope.training.facts.sample import precision, sample
 
 STILL = 1e-2
 """Difference of running statistics from mean 0 and variance 1 up to which they have not left them."""

@@ -8,13 +8,13 @@ from typing import Any
 import torch
 
 from downslope.core import batches, randomness
+from downslope.core.fixed_sample import precision, sample
 from downslope.core.loss import Objective
 from downslope.core.problem import Problem
 from downslope.core.recipe import Recipe
 from downslope.core.run import Run
 from downslope.core.sources import Memory
 from downslope.terrain.noise import noise_scale
-from downslope.training.facts.sample import precision, sample
 
 BATCHES = 12
 """Batches of the recipe's size whose gradients are compared."""

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from downslope.core import batches
 from downslope.core.adapted import unwrap
+from downslope.core.fixed_sample import precision
 from downslope.core.loss import Objective
 from downslope.core.outputs import judged
 from downslope.core.problem import Problem
@@ -18,7 +19,6 @@ from downslope.core.run import Run
 from downslope.core.sources import Memory
 from downslope.diagnosis.gap import gap, unmeasured
 from downslope.diagnosis.measure.shift import GAP, Answers, Part, chunks, compare, first_changed
-from downslope.training.facts.sample import precision
 
 ROWS = 1024
 """Examples of each part that are looked at, at most."""

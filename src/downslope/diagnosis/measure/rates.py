@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 
 from downslope.core.edits import SetRecipe
+from downslope.core.fixed_sample import Held
 from downslope.core.problem import Problem
 from downslope.core.recipe import Recipe
 from downslope.core.run import Run
 from downslope.diagnosis.progress import STANDING, table
 from downslope.diagnosis.trials import Scores, attempt, control_at
-from downslope.training.facts.sample import Held
 
 DECADES = (0.1, 10.0, 0.01, 100.0, 1e-3, 1e3, 1e-4)
 """Rates tried, in multiples of the recipe's own, near ones first: a decade is worth a trial."""

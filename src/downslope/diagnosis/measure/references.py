@@ -14,12 +14,12 @@ from torch import Tensor, nn
 
 from downslope.core import batches
 from downslope.core.edits import Combined, Edit, SetRecipe, Shuffle, StandardiseInputs, StandardiseTargets
+from downslope.core.fixed_sample import Held, sample
 from downslope.core.problem import Problem
 from downslope.core.recipe import Recipe
 from downslope.core.run import Run
 from downslope.diagnosis.trials import Scores, attempt
 from downslope.models.mlp import mlp
-from downslope.training.facts.sample import Held, sample
 
 SORTED = 0.3
 """Share of the targets' variance between batches, beyond chance, from which data counts as sorted

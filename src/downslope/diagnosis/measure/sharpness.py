@@ -9,12 +9,12 @@ from torch import Tensor
 
 from downslope.core import randomness
 from downslope.core.errors import DownslopeError
+from downslope.core.fixed_sample import precision, sample
 from downslope.core.loss import Objective
 from downslope.core.problem import Problem
 from downslope.core.recipe import Recipe
 from downslope.optim.stability import method_of, stable_limit
 from downslope.terrain.sharpness import sharpness
-from downslope.training.facts.sample import precision, sample
 from downslope.training.optimizer import build_optimizer
 
 EXAMPLES = 256

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from downslope.core import batches
+from downslope.core.fixed_sample import sample
 from downslope.core.problem import Problem
 from downslope.core.sources import Source
-from downslope.training.facts.sample import sample
 
 MOST, WIDEST, FEWEST = 1500, 1024, 60
 """Examples at most, numbers in an example at most, and examples at least."""

@@ -10,10 +10,10 @@ from torch import Tensor
 from downslope.core import batches
 from downslope.core.adapted import NARROW
 from downslope.core.edits import WhitenInputs
+from downslope.core.fixed_sample import sample
 from downslope.core.problem import Problem
 from downslope.core.run import Run
 from downslope.diagnosis.progress import table
-from downslope.training.facts.sample import sample
 
 ROWS, WIDEST = 2048, 512
 """Examples at most, and features at most."""

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from downslope.core import batches, randomness
 from downslope.core.adapted import unwrap
+from downslope.core.fixed_sample import PROBED, precision, sample
 from downslope.core.loss import Objective
 from downslope.core.modules import named_modules
 from downslope.core.problem import Problem
@@ -20,7 +21,6 @@ from downslope.data.inspect import sampled
 from downslope.diagnosis.loose import Weights
 from downslope.diagnosis.measure.matrices import lean, matrices
 from downslope.training.facts.data import scales
-from downslope.training.facts.sample import PROBED, precision, sample
 
 _NORMS = ("Norm",)
 

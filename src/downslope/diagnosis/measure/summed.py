@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from downslope.core import batches
+from downslope.core.fixed_sample import PROBED, SCORED
 from downslope.core.problem import Problem
 from downslope.core.recipe import Recipe
 from downslope.core.run import Run
 from downslope.core.sources import Memory
 from downslope.training.facts.growth import SUM
-from downslope.training.facts.sample import PROBED, SCORED
 
 __all__ = ["SUM", "is_sum", "rescale", "rows"]
 

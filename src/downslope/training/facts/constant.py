@@ -11,6 +11,7 @@ from torch import Tensor
 
 from downslope.core import batches
 from downslope.core.adapted import unwrap
+from downslope.core.fixed_sample import SCORED, drawn, precision, sample
 from downslope.core.loss import Objective
 from downslope.core.problem import Problem
 from downslope.core.recipe import Recipe
@@ -18,7 +19,6 @@ from downslope.core.sources import Memory, Source
 from downslope.objectives.meaning import meaning
 from downslope.optim.ops import LBFGS
 from downslope.training.facts.closed_form import closed_form, holds
-from downslope.training.facts.sample import SCORED, drawn, precision, sample
 
 WIDEST = 20_000
 """Numbers in a constant prediction beyond which none is sought."""

@@ -9,11 +9,11 @@ from torch import Tensor
 
 from downslope.core import batches
 from downslope.core.edits import StandardiseInputs, StandardiseTargets, WhitenInputs
+from downslope.core.fixed_sample import SCORED, drawn, sample
 from downslope.core.problem import Problem
 from downslope.core.sources import Memory, Source
 from downslope.data.gaps import gaps
 from downslope.data.inspect import MOST_TOLD, facts, same, sampled
-from downslope.training.facts.sample import SCORED, drawn, sample
 
 
 def measure(problem: Problem, *, finite: bool = False) -> dict[str, Any]:

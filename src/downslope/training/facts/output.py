@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from downslope.core import randomness
 from downslope.core.adapted import Adapted, unwrap
 from downslope.core.edits import StandardiseTargets
+from downslope.core.fixed_sample import PROBED, precision, sample
 from downslope.core.loss import Objective
 from downslope.core.modules import named_modules
 from downslope.core.outputs import judged, read_by
@@ -22,7 +23,6 @@ from downslope.core.recipe import Recipe
 from downslope.objectives.meaning import meaning
 from downslope.training.facts.expects import agreeing
 from downslope.training.facts.place import place
-from downslope.training.facts.sample import PROBED, precision, sample
 from downslope.training.facts.tied import tied, tied_squares
 
 _NODES = {
