@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from downslope.diagnosis.monitor import watch
     from downslope.diagnosis.repair import repair
     from downslope.reporting.report import report
+    from downslope.terrain import functions
     from downslope.terrain.exact.solve import solve
     from downslope.training.batch_limit import batch_limit
     from downslope.training.batch_table import batch_table
@@ -56,6 +57,7 @@ __all__ = [
     "extract",
     "fit",
     "fit_population",
+    "functions",
     "init",
     "learning_curve",
     "load_run",
@@ -89,6 +91,7 @@ _HOME = {
     "extract": "downslope.training.extract:extract",
     "fit": "downslope.training.fit:fit",
     "fit_population": "downslope.training.population:fit_population",
+    "functions": "downslope.terrain.functions",
     "init": "downslope.init",
     "learning_curve": "downslope.training.learning_curve:learning_curve",
     "load_run": "downslope.core.run:load_run",

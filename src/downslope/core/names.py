@@ -1,8 +1,7 @@
 """One table from names to code, so that a name can be stored in a file and means one thing.
 
 A table maps a name to ``"module:attribute"``; nothing is imported until a name is resolved. The kinds
-are ``optimizer``, ``schedule``, ``init``, ``objective``, ``metric``, ``model`` and ``data``. Adding an
-algorithm is one file, its test, and one line here.
+are those of `Kind`. Adding an algorithm is one file, its test, and one line here.
 """
 
 from __future__ import annotations
@@ -16,14 +15,16 @@ from typing import Any, Literal
 from downslope.core.errors import UnknownNameError
 
 Kind = Literal[
-    "optimizer", "schedule", "init", "objective", "metric", "model", "data", "augment", "constraint"
-]
+    "optimizer", "schedule", "init", "objective", "metric", "model", "data", "augment", "constraint",
+    "function",
+]  # fmt: skip
 
 _OPTIM = "downslope.optim"
 _OBJECTIVES = "downslope.objectives"
 _AUGMENT = "downslope.augment"
 _CONSTRAINTS = "downslope.constraints"
 _METRICS = "downslope.objectives.metrics"
+_FUNCTIONS = "downslope.terrain.functions"
 
 TABLE: dict[Kind, dict[str, str]] = {
     "optimizer": {
@@ -127,6 +128,26 @@ TABLE: dict[Kind, dict[str, str]] = {
         "simplex": f"{_CONSTRAINTS}:simplex",
         "orthogonal": f"{_CONSTRAINTS}:orthogonal",
     },
+    "function": {
+        "x_cos_pi_x": f"{_FUNCTIONS}:x_cos_pi_x",
+        "cubic": f"{_FUNCTIONS}:cubic",
+        "tanh": f"{_FUNCTIONS}:tanh",
+        "exponential": f"{_FUNCTIONS}:exponential",
+        "absolute": f"{_FUNCTIONS}:absolute",
+        "flat_bottom": f"{_FUNCTIONS}:flat_bottom",
+        "saddle": f"{_FUNCTIONS}:saddle",
+        "monkey_saddle": f"{_FUNCTIONS}:monkey_saddle",
+        "double_well": f"{_FUNCTIONS}:double_well",
+        "rosenbrock": f"{_FUNCTIONS}:rosenbrock",
+        "beale": f"{_FUNCTIONS}:beale",
+        "booth": f"{_FUNCTIONS}:booth",
+        "matyas": f"{_FUNCTIONS}:matyas",
+        "bowl": f"{_FUNCTIONS}:bowl",
+        "cliff": f"{_FUNCTIONS}:cliff",
+        "himmelblau": f"{_FUNCTIONS}:himmelblau",
+        "styblinski_tang": f"{_FUNCTIONS}:styblinski_tang",
+        "rastrigin": f"{_FUNCTIONS}:rastrigin",
+    },
     "augment": {
         "chain": f"{_AUGMENT}:Chain",
         "flip": f"{_AUGMENT}:Flip",
@@ -192,6 +213,17 @@ ALIASES: dict[Kind, dict[str, str]] = {
         "ball": "l2_ball",
         "stiefel": "orthogonal",
     },
+    "function": {
+        "xcospix": "x_cos_pi_x",
+        "x^3": "cubic",
+        "cube": "cubic",
+        "exp": "exponential",
+        "x^2_y^2": "saddle",
+        "quadratic": "bowl",
+        "ill_conditioned": "bowl",
+        "plateau": "tanh",
+        "monkey": "monkey_saddle",
+    },
     "augment": {
         "color": "colour",
         "color_jitter": "colour",
@@ -220,6 +252,7 @@ FORMS: dict[Kind, dict[str, str]] = {
 MAKERS: dict[Kind, str] = {
     "objective": f"{_OBJECTIVES}.make:from_text",
     "metric": f"{_METRICS}.by_task:from_text",
+    "function": f"{_FUNCTIONS}:get",
 }
 """What reads a name with settings, such as ``huber(delta=2.0)``."""
 
