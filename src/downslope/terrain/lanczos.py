@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from downslope.terrain.hvp import length
+from downslope.terrain.krylov import Krylov, Pairs
 
 Which = Literal["top", "bottom", "both"]
 Status = Literal["converged", "steps", "exhausted", "non-finite"]
@@ -60,57 +60,29 @@ def lanczos(
     Returns:
         Both ends, whichever was asked for, with residuals.
     """
-    basis = torch.empty((min(steps, len(start)), len(start)), dtype=start.dtype, device=start.device)
-    eps = torch.finfo(start.dtype).eps
-    v = start / length(start)
-    diagonal: list[float] = []
-    beside: list[float] = []
+    space = Krylov(product, start, min(steps, len(start)))
     status: Status | None = None
-    while status is None:
-        k = len(diagonal)
-        basis[k] = v
-        w = product(v)
-        if not bool(w.isfinite().all()):
+    pairs = None
+    while status is None or pairs is None:
+        space.grow()
+        if space.lost:
             nothing = Ritz(float("nan"), float("inf"), torch.full_like(start, float("nan")))
-            return Extremes(nothing, nothing, k + 1, "non-finite")
-        diagonal.append(float(torch.dot(w, v)))
-        w = _orthogonal(w, basis[: k + 1])
-        beside.append(length(w))
-        values, _, residuals = _ritz(diagonal, beside)
-        status = _judge(values, residuals, beside[-1], tol, which, eps)
-        if status is None and k + 1 == len(basis):
-            status = "exhausted" if k + 1 == len(start) else "steps"
-        v = w / beside[-1] if status is None else v
-    values, vectors, residuals = _ritz(diagonal, beside)
-    used = basis[: len(diagonal)]
-    ends = [Ritz(float(values[i]), float(residuals[i]), used.T @ vectors[:, i].to(used)) for i in (-1, 0)]
-    return Extremes(ends[0], ends[1], len(diagonal), status)
-
-
-def _orthogonal(w: Tensor, basis: Tensor) -> Tensor:
-    """Twice is enough (Kahan, in Parlett, section 6.9)."""
-    for _ in range(2):
-        w = w - basis.T @ (basis @ w)
-    return w
-
-
-def _ritz(diagonal: list[float], beside: list[float]) -> tuple[Tensor, Tensor, Tensor]:
-    """Eigenvalues, ascending, eigenvectors and residuals of the tridiagonal matrix, in float64."""
-    off = torch.tensor(beside[:-1], dtype=torch.float64)
-    matrix = (
-        torch.diag(torch.tensor(diagonal, dtype=torch.float64)) + torch.diag(off, 1) + torch.diag(off, -1)
+            return Extremes(nothing, nothing, space.products, "non-finite")
+        pairs = space.ritz()
+        status = "exhausted" if space.broken else _judge(pairs, tol, which)
+        if status is None and space.full:
+            status = "exhausted" if space.count == len(start) else "steps"
+    vectors = space.vectors(pairs.coordinates[:, [-1, 0]])
+    top, bottom = (
+        Ritz(float(pairs.values[i]), float(pairs.residuals[i]), vector)
+        for i, vector in zip((-1, 0), vectors, strict=True)
     )
-    values, vectors = torch.linalg.eigh(matrix)
-    return values, vectors, beside[-1] * vectors[-1].abs()
+    return Extremes(top, bottom, space.products, status)
 
 
-def _judge(
-    values: Tensor, residuals: Tensor, beta: float, tol: float, which: Which, eps: float
-) -> Status | None:
-    """Whether to stop, and why."""
-    if beta <= 10 * eps * float(values.abs().max()):
-        return "exhausted"
+def _judge(pairs: Pairs, tol: float, which: Which) -> Status | None:
+    """Whether the ends that were asked for are good enough."""
     ends = {"top": (-1,), "bottom": (0,), "both": (-1, 0)}[which]
-    within = all(float(residuals[i]) <= tol * abs(float(values[i])) for i in ends)
+    within = all(float(pairs.residuals[i]) <= tol * abs(float(pairs.values[i])) for i in ends)
     # One step tells of the start vector only, and that was drawn at random.
-    return "converged" if within and len(values) > 1 else None
+    return "converged" if within and len(pairs.values) > 1 else None
