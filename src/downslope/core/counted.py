@@ -31,18 +31,32 @@ class Counted:
 
     def count(self, target: Any, size: int) -> float:
         """What counts in one part of `size` examples."""
+        each = self.entries(target)
+        return float(size) if each is None else float(each.sum())
+
+    def rows(self, target: Any, size: int) -> Tensor:
+        """What counts in each of `size` examples; float64, shape (size,)."""
+        each = self.entries(target)
+        if each is None or len(each) != size:
+            return torch.ones(size, dtype=torch.float64)
+        return each.reshape(size, -1).sum(1).cpu()
+
+    def entries(self, target: Any) -> Tensor | None:
+        """What counts of each entry of a target of class indices, float64; None of any other target."""
         if not isinstance(target, Tensor) or target.is_floating_point() or target.dtype == torch.bool:
-            return float(size)
+            return None
         if self.shifted and target.dim() > 1:
             target = target[:, 1:]
-        counted = target[target != self.ignored]
+        counted = target != self.ignored
+        inside = target[counted]
         if (
-            self.weight is not None
-            and bool((counted >= 0).all())
-            and bool((counted < len(self.weight)).all())
+            self.weight is None
+            or not bool((inside >= 0).all())
+            or not bool((inside < len(self.weight)).all())
         ):
-            return float(self.weight.to(counted.device)[counted.long()].double().sum())
-        return float(counted.numel())
+            return counted.double()
+        classes = torch.where(counted, target, 0).long()
+        return self.weight.to(target.device)[classes].double() * counted
 
 
 def by_examples(targets: Sequence[Any], sizes: Sequence[int]) -> list[float]:

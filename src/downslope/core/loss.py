@@ -77,13 +77,17 @@ class Objective:
 
     def __call__(self, model: nn.Module, batch: Any) -> Loss:
         """The objective of `model` on `batch`, in training: adapted targets where the problem has them."""
+        return self.trained(*self.forward(model, batch), model)
+
+    def forward(self, model: nn.Module, batch: Any) -> tuple[Any, Any, tuple[Any, ...]]:
+        """Output and target as the objective sees them in training, and the inputs, which it may ask for."""
         args, kwargs, target = self.split(batch)
         if isinstance(model, Adapted):
             output = model.training_output(*args, **kwargs)
             target = model.training_target(target)
         else:
             output = model(*args, **kwargs)
-        return self.trained(output, target, args or (kwargs,), model)
+        return output, target, args or (kwargs,)
 
     def trained(self, output: Any, target: Any, args: tuple[Any, ...], model: nn.Module) -> Loss:
         """What is gone down on, of an output: `of` it, and the penalties of `model`."""

@@ -7,9 +7,10 @@ not fit into memory at once is summed piece by piece.
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +18,11 @@ from torch import Tensor, nn
 from downslope.core.errors import ModelError
 from downslope.core.loss import Loss, Objective
 from downslope.terrain.hvp import Closure, Hessian, flat, unflat
+from downslope.terrain.operators.fisher import Fisher
+from downslope.terrain.operators.gauss_newton import GaussNewton
 from downslope.terrain.operators.operator import Operator, Weighted
+from downslope.terrain.operators.outputs import Outputs
+from downslope.terrain.still import Still
 
 
 class Piece(NamedTuple):
@@ -36,6 +41,8 @@ class Ground:
             closure computes its piece's loss from the parameters, anew at each call.
         params: The parameters; those that need no gradient are left out.
         names: Of `params`, for what is told of them; numbered where left out.
+        still: What has to be the same at every look; left out, random numbers of a seed drawn from torch's
+            generator.
 
     Attributes:
         params: The parameters that count, in the order of the flat vector.
@@ -48,7 +55,11 @@ class Ground:
     """
 
     def __init__(
-        self, closures: Iterable[tuple[Closure, float]], params: Sequence[Tensor], names: Sequence[str] = ()
+        self,
+        closures: Iterable[tuple[Closure, float]],
+        params: Sequence[Tensor],
+        names: Sequence[str] = (),
+        still: Still | None = None,
     ) -> None:
         told = list(names) or [str(i) for i in range(len(params))]
         kept = [(p, name) for p, name in zip(params, told, strict=True) if p.requires_grad]
@@ -59,15 +70,25 @@ class Ground:
         self.size = sum(p.numel() for p in self.params)
         self.notes: list[str] = []
         self._closures = closures
+        self.still = Still(None, int(torch.randint(1 << 31, ()))) if still is None else still
 
     @classmethod
     def of_closure(cls, closure: Closure, params: Sequence[Tensor]) -> Ground:
-        """The ground of one closure, such as a training loop has at hand."""
+        """The ground of one closure, such as a training loop has at hand.
+
+        It draws one seed from torch's generator, and the same random numbers at each look: with dropout it
+        is one function, another one for each ground.
+        """
         return cls([(closure, 1.0)], params)
 
     def closures(self) -> Iterator[tuple[Closure, float]]:
-        """Each piece's closure and weight."""
-        yield from self._closures
+        """Each piece's closure and weight; a closure draws the same random numbers at each call."""
+        for index, (closure, weight) in enumerate(self._closures):
+            yield functools.partial(self._looked, closure, index), weight
+
+    def _looked(self, closure: Closure, index: int) -> Tensor:
+        with self.still.look(index):
+            return closure()
 
     # -- the point ----------------------------------------------------------------------------------------
 
@@ -106,10 +127,16 @@ class Ground:
 class ModelGround(Ground):
     """The ground of a model under an objective: what the loss is made of is known, so more can be asked.
 
+    The model is measured in the mode that it is in. In training mode every look draws the same dropout masks,
+    and running statistics move once for each piece, however often the ground is asked: so it is what a
+    method that steps by curvature looks at in training, ``ModelGround(model, objective, [Piece(batch, 1.0)],
+    seed=step)``.
+
     Args:
         model: In the mode in which it is to be measured.
         objective: What is gone down on, penalties among it.
         pieces: Of the data; iterated anew at each evaluation.
+        seed: Of the random numbers that the model draws; the global generators are left alone.
 
     Attributes:
         model: The model itself.
@@ -117,19 +144,56 @@ class ModelGround(Ground):
         pieces: The data.
     """
 
-    def __init__(self, model: nn.Module, objective: Objective, pieces: Iterable[Piece]) -> None:
+    def __init__(
+        self, model: nn.Module, objective: Objective, pieces: Iterable[Piece], *, seed: int = 0
+    ) -> None:
         self.model, self.objective, self.pieces = model, objective, pieces
         named = list(model.named_parameters())
-        super().__init__([], [p for _, p in named], [name for name, _ in named])
+        super().__init__([], [p for _, p in named], [name for name, _ in named], Still(model, seed))
 
     def closures(self) -> Iterator[tuple[Closure, float]]:
         """Each piece's closure and weight."""
-        for batch, weight in self.pieces:
-            yield self._closure(batch), weight
+        for index, (batch, weight) in enumerate(self.pieces):
+            yield functools.partial(self._value, batch, index), weight
 
-    def run(self, batch: Any) -> Loss:
-        """The objective of the model on a batch: value, output, target and terms, with their graph."""
-        return self.objective(self.model, batch)
+    def run(self, batch: Any, index: int = 0) -> Loss:
+        """The objective of the model on a batch: value, output, target and terms, with their graph.
 
-    def _closure(self, batch: Any) -> Callable[[], Tensor]:
-        return lambda: self.run(batch).value
+        Args:
+            batch: Of any examples.
+            index: The piece whose random numbers it draws.
+        """
+        with self.still.look(index):
+            return self.objective(self.model, batch)
+
+    def _value(self, batch: Any, index: int) -> Tensor:
+        return self.run(batch, index).value
+
+    # -- what only a model has ----------------------------------------------------------------------------
+
+    def gauss_newton(self) -> Operator:
+        """The generalised Gauss-Newton matrix here, ``J^T H_out J``; `GaussNewton` says more.
+
+        Raises:
+            ObjectiveError: there is no output apart from the loss, or no gradient at all.
+        """
+        return Weighted([(GaussNewton(each), weight) for each, weight in self._outputs()])
+
+    def fisher(self, kind: Literal["true", "empirical"] = "true") -> Operator:
+        """The Fisher information matrix here; `Fisher` says what of.
+
+        Args:
+            kind: "true", the expectation over targets that the model itself would draw, or "empirical", the
+                second moment of the gradients of the examples with their own targets.
+
+        Raises:
+            ObjectiveError: the objective is no negative log-likelihood ("true"), or the examples cannot be
+                told apart ("empirical").
+            InputError: another kind.
+        """
+        return Weighted([(Fisher(each, kind), weight) for each, weight in self._outputs()])
+
+    def _outputs(self) -> Iterator[tuple[Outputs, float]]:
+        for index, (batch, weight) in enumerate(self.pieces):
+            look = functools.partial(self.still.look, index)
+            yield Outputs(self.model, self.objective, batch, self.params, look), weight

@@ -13,9 +13,9 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from downslope.core.errors import ModelError, ObjectiveError
+from downslope.terrain.still import twice
 
 Closure = Callable[[], Tensor]
 
@@ -76,7 +76,7 @@ class Hessian:
         # A slope that is constant (the loss is linear in it) has no graph, and zero curvature.
         self._kept = [i for i, slope in enumerate(slopes) if slope.requires_grad]
         self._slopes = [slopes[i] for i in self._kept]
-        if _custom_backward(loss) and not self._verified():
+        if custom_backward(loss) and not self._verified():
             self._give_up()
 
     def _verified(self) -> bool:
@@ -161,16 +161,12 @@ class Hessian:
     def _conditions(self) -> Generator[None]:
         """One random state, gradients on, and plain attention, since the fused kernels stop at order 1."""
         devices = [p.device for p in self.params[:1] if p.device.type == "cuda"]
-        with (
-            torch.random.fork_rng(devices=devices),
-            torch.enable_grad(),
-            sdpa_kernel(SDPBackend.MATH),
-        ):
+        with torch.random.fork_rng(devices=devices), twice():
             torch.set_rng_state(self._random_state)
             yield
 
 
-def _custom_backward(loss: Tensor) -> bool:
+def custom_backward(loss: Tensor) -> bool:
     """Whether a `torch.autograd.Function` of Python takes part in the loss."""
     from torch.autograd.function import BackwardCFunction
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from downslope.terrain.operators.fisher import Fisher
+from downslope.terrain.operators.gauss_newton import GaussNewton
 from downslope.terrain.operators.operator import Operator, Weighted
 
-__all__ = ["Operator", "Weighted"]
+__all__ = ["Fisher", "GaussNewton", "Operator", "Weighted"]

@@ -1,0 +1,72 @@
+"""Fisher matrices against gradients of single examples, and expectations over the model's own targets."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from downslope.core.errors import InputError, ObjectiveError
+from tests.terrain.operators.dense import grounded, jacobian, matrix
+from tests.terrain.operators.test_gauss_newton import close, data, mlp
+
+
+def gradients(ground, loss, x, targets) -> torch.Tensor:
+    """One row for each example and its target."""
+    rows = []
+    for one, target in zip(x, targets, strict=True):
+        found = torch.autograd.grad(loss(ground.model(one[None].double()), target[None]), ground.params)
+        rows.append(torch.cat([each.flatten() for each in found]))
+    return torch.stack(rows)
+
+
+@pytest.mark.parametrize("objective", ["cross_entropy", nn.CrossEntropyLoss()])
+def test_the_true_fisher_is_the_expectation_over_every_class_and_the_gauss_newton_matrix(objective):
+    x, y = data()
+    ground = grounded(mlp(), objective, (x, y))
+    p = ground.model(x.double()).softmax(1).detach()
+    wanted = torch.zeros(ground.size, ground.size, dtype=torch.float64)
+    for label in range(3):
+        g = gradients(ground, nn.functional.cross_entropy, x, torch.full((12,), label))
+        wanted += g.T @ (p[:, label, None] * g) / 12
+    close(matrix(ground.fisher()), wanted)
+    close(matrix(ground.gauss_newton()), wanted)
+
+
+def test_the_empirical_fisher_is_the_second_moment_of_the_gradients():
+    x, y = data()
+    ground = grounded(mlp(), "cross_entropy", (x, y))
+    g = gradients(ground, nn.functional.cross_entropy, x, y)
+    close(matrix(ground.fisher("empirical")), g.T @ g / 12)
+
+
+def test_masked_and_weighted_targets_have_the_weight_that_they_have_in_the_mean():
+    x, y = data()
+    y[:4] = -100
+    factor = torch.tensor([1.0, 2.0, 5.0], dtype=torch.float64)
+    ground = grounded(mlp(), nn.CrossEntropyLoss(weight=factor), (x, y))
+    g = gradients(ground, nn.functional.cross_entropy, x[4:], y[4:])
+    c = factor[y[4:]] / factor[y[4:]].sum()
+    close(matrix(ground.fisher("empirical")), g.T @ (c[:, None] * g))
+
+
+def test_squared_error_has_the_fisher_of_its_gaussian():
+    x, _ = data()
+    ground = grounded(mlp(2), "squared_error", (x, torch.randn(12, 2)))
+    j = jacobian(ground, x.double())
+    close(matrix(ground.fisher()), 2 * j.T @ j / 24)
+
+
+def own(output, target):
+    return nn.functional.cross_entropy(output, target)
+
+
+def test_an_objective_that_is_no_likelihood_has_no_true_fisher_but_an_empirical_one():
+    x, y = data()
+    ground = grounded(mlp(), own, (x, y))
+    with pytest.raises(ObjectiveError, match="not known as a negative log-likelihood"):
+        ground.fisher()
+    g = gradients(ground, nn.functional.cross_entropy, x, y)
+    close(matrix(ground.fisher("empirical")), g.T @ g / 12)
+    with pytest.raises(InputError, match="'true'"):
+        ground.fisher("exact")
