@@ -2,8 +2,8 @@
 
 The names below are loaded when they are first used, so that ``import downslope`` costs milliseconds and
 loads no torch. Nouns: `Problem` (what), `Recipe` (how), `Run` (what happened), `Finding` (what is wrong).
-Verbs: `fit`, `fit_population`, `diagnose`, `repair`, `solve`, `watch`, `load_run`, `report`,
-`probe_layers`, `lr_range`, `batch_limit`, `batch_table`.
+Verbs: `fit`, `fit_population`, `diagnose`, `repair`, `solve`, `survey`, `watch`, `load_run`,
+`report`, `probe_layers`, `lr_range`, `batch_limit`, `batch_table`.
 
 Example:
     >>> import downslope as ds
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from downslope.reporting.report import report
     from downslope.terrain import functions
     from downslope.terrain.exact.solve import solve
+    from downslope.terrain.survey import survey
     from downslope.training.batch_limit import batch_limit
     from downslope.training.batch_table import batch_table
     from downslope.training.bias_variance import bias_variance
@@ -70,6 +71,7 @@ __all__ = [
     "report",
     "schedules",
     "solve",
+    "survey",
     "watch",
 ]
 
@@ -104,6 +106,7 @@ _HOME = {
     "report": "downslope.reporting.report:report",
     "schedules": "downslope.schedules",
     "solve": "downslope.terrain.exact.solve:solve",
+    "survey": "downslope.terrain.survey:survey",
     "watch": "downslope.diagnosis.monitor:watch",
 }
 

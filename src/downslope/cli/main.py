@@ -23,6 +23,7 @@ from downslope.cli.verbs import (
     report,
     resume,
     solve,
+    survey,
     watch,
 )
 
@@ -45,6 +46,9 @@ app.command("diagnose", short_help="Train, and say what is wrong: root cause fir
 app.command("repair", short_help="Diagnose, prove the remedies, keep what wins.")(repair.repair)
 app.command("learning-curve", short_help="Whether more data would help.")(learning_curve.learning_curve)
 app.command("solve", short_help="The exact answer, where there is one.")(solve.solve)
+app.command("survey", short_help="What ground a model stands on: minimum, saddle, plateau, slope.")(
+    survey.survey
+)
 app.command("range", short_help="Which learning rates work, with their uncertainty.")(rates.rates)
 app.command("batches", short_help="What a batch size costs and buys, and how large it may be.")(
     batches.batches

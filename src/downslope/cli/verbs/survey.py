@@ -1,0 +1,151 @@
+"""``downslope survey TASK``: what kind of ground a model stands on, and how steep it is in each direction."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
+
+import typer
+
+from downslope.cli import options as ask
+from downslope.cli.given import Given
+from downslope.cli.guard import DONE, INTERRUPTED, guarded
+from downslope.cli.voice import Voice
+from downslope.core.errors import InputError
+
+if TYPE_CHECKING:
+    from downslope.core.problem import Problem
+
+At = Literal["last", "best", "start"]
+
+Task = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="TASK",
+        show_default=False,
+        help="The folder of a run, of which the last model is surveyed; or a task (file.py, "
+        "package.module:problem, a data file, a bundled set), of which the start is.",
+    ),
+]
+Where = Annotated[
+    str, typer.Option("--at", metavar="WHERE", help="Of a run: its last or best model, or its start.")
+]
+Examples = Annotated[
+    str, typer.Option("--examples", metavar="N", help="Training examples that count, or all.")
+]
+Count = Annotated[int, typer.Option("--eigenvalues", metavar="K", help="How many of the largest.")]
+Dtype = Annotated[
+    str | None, typer.Option("--dtype", help="float32 or float64; the model's own if left out.")
+]
+Time = Annotated[str | None, typer.Option("--budget", metavar="TIME", help="Time it may take: 90s, 2m.")]
+Function = Annotated[
+    str | None,
+    typer.Option("--function", metavar="NAME", help="A test function in place of a task: rosenbrock, beale."),
+]
+Optimizers = Annotated[
+    str | None,
+    typer.Option("--optimizers", metavar="A,B", help="Whose paths to draw over the function: gd,adam."),
+]
+
+
+def survey(
+    task: Task = None,
+    target: ask.Target = None,
+    recipe: ask.RecipeFile = None,
+    settings: ask.Settings = None,
+    weights: ask.WeightsFile = None,
+    seed: ask.Seed = None,
+    at: Where = "last",
+    examples: Examples = "1024",
+    eigenvalues: Count = 3,
+    dtype: Dtype = None,
+    budget: Time = None,
+    function: Function = None,
+    optimizers: Optimizers = None,
+    report: ask.ReportPath = None,
+    json: ask.Json = False,
+    quiet: ask.Quiet = False,
+    debug: ask.Debug = False,
+) -> int:
+    """Say what a model stands at: a minimum, a saddle, a plateau or a slope; and which rates are stable."""
+    voice = Voice(json=json, quiet=quiet)
+
+    def act() -> int:
+        from downslope.cli.outcome import check_writable
+
+        check_writable(report)
+        if function is not None:
+            from downslope.core import names
+
+            if task is not None:
+                raise InputError(f"--function {function} goes without a task: leave {task} out")
+            wanted = [each.strip() for each in (optimizers or "").split(",") if each.strip()]
+            shown = names.load("downslope.cli.verbs.functions:survey_function")
+            return shown(function, wanted, voice=voice, report=report, budget=budget)
+        if task is None:
+            raise InputError("survey needs a TASK (a run's folder, or what fit takes), or --function NAME")
+        if optimizers is not None:
+            raise InputError("--optimizers goes with --function: paths are drawn over a test function")
+        given = Given(
+            task=task, target=target, recipe=recipe, settings=ask.with_weights(settings, weights), seed=seed
+        )
+        return _survey(given, voice, at, _options(examples, eigenvalues, dtype, budget), report)
+
+    return guarded(act, debug=debug)
+
+
+def _options(examples: str, eigenvalues: int, dtype: str | None, budget: str | None) -> dict[str, Any]:
+    """The arguments of `ds.survey` that the words of the command stand for."""
+    import torch
+
+    from downslope.diagnosis.budget import Budget
+
+    if examples != "all" and not examples.isdecimal():
+        raise InputError(f"--examples {examples}: must be a number of examples, or all")
+    if dtype not in (None, "float32", "float64"):
+        raise InputError(f"--dtype {dtype}: must be float32 or float64")
+    return {
+        "examples": "all" if examples == "all" else int(examples),
+        "eigenvalues": eigenvalues,
+        "dtype": None if dtype is None else getattr(torch, dtype),
+        "seconds": None if budget is None else Budget(budget).seconds,
+    }
+
+
+def _survey(given: Given, voice: Voice, at: str, options: dict[str, Any], report: Path | None) -> int:
+    from downslope.cli.outcome import attempted, save_report
+    from downslope.core.run import load_run
+    from downslope.reporting import terrain as drawn
+    from downslope.terrain.survey import survey as look
+
+    if at not in ("last", "best", "start"):
+        raise InputError(f"--at {at}: must be last, best or start")
+    with voice.alone():
+        run = None
+        if given.is_run:
+            given.refuse_with_run(None)
+            run = load_run(Path(given.task))
+            problem, how = run.the_problem(), run.recipe
+            model = _start(problem, how) if at == "start" else run.model(cast("Any", at))
+        else:
+            problem, how = given.load(voice)
+            model = _start(problem, how)
+        voice.begin()
+        seed = 0 if how is None else how.seed
+        found = look(problem, model, seed=seed, progress=voice.progress, **options)
+    things = [each for each in (run, found) if each is not None]
+    written, failure = attempted(lambda: save_report(report, *things) if report else None)
+    voice.show(drawn.rows(found, given.said, problem.name, at if run is not None else "start", written))
+    voice.document({"verb": "survey", "at": at if run is not None else "start"} | found.to_dict()
+                   | {"report": written})  # fmt: skip
+    if failure is not None:
+        raise failure
+    return INTERRUPTED if found.interrupted else DONE
+
+
+def _start(problem: Problem, recipe: Any) -> Any:
+    """The model that training begins with."""
+    from downslope.core.recipe import Lost, Recipe
+
+    how = recipe or Recipe()
+    return problem.build(how.seed, None if isinstance(how.init, Lost) else how.init)

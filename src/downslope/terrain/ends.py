@@ -1,0 +1,92 @@
+"""The ends of the spectrum that a survey needs: all of it where the matrix is small, else by Lanczos."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from downslope.core.errors import ObjectiveError
+from downslope.terrain.lanczos import lanczos
+from downslope.terrain.operators import Operator
+
+DENSE = 300
+"""Parameters up to which the whole matrix is formed, a product for each column."""
+
+SLACK = 20.0
+"""Rounding of an eigenvalue, in units of the precision times the largest magnitude of one."""
+
+
+class Ends(NamedTuple):
+    """Eigenvalues at both ends, or all of them."""
+
+    values: Tensor
+    """Largest first, float64, shape (k,)."""
+    errors: Tensor
+    """Residual and rounding of each: an exact eigenvalue lies within it."""
+    vectors: Tensor
+    """Unit vectors, shape (k, n)."""
+    complete: bool
+    """Whether these are all eigenvalues there are."""
+    settled: bool
+    """Whether the smallest has converged: none is smaller, as far as a random start lets one see."""
+    products: int
+
+
+def ends(operator: Operator, like: Tensor, *, tol: float = 1e-3, steps: int = 40, seed: int = 0) -> Ends:
+    """The largest eigenvalue and the smallest one.
+
+    Args:
+        operator: Symmetric.
+        like: A flat vector in the dtype and on the device of the products.
+        tol: Residual at which an eigenvalue counts as found, as a share of it.
+        steps: Products at most; at least 2.
+        seed: Of the start.
+
+    Raises:
+        ObjectiveError: a product is not finite.
+    """
+    n = operator.size
+    if n <= DENSE:
+        return _whole(operator, like)
+    draw = torch.Generator().manual_seed(seed)
+    start = torch.randn(n, generator=draw, dtype=torch.float64).to(like)
+    found = lanczos(lambda v: operator.product(v).to(v), start, steps=steps, tol=tol, which="both")
+    if found.status == "non-finite":
+        raise _lost()
+    pair = (found.top, found.bottom)
+    values = torch.tensor([each.value for each in pair], dtype=torch.float64)
+    rounding = _rounding(values, like.dtype)
+    errors = torch.tensor([each.residual for each in pair], dtype=torch.float64) + rounding
+    settled = found.bottom.residual <= max(0.05 * abs(found.bottom.value), float(rounding))
+    vectors = torch.stack([each.vector for each in pair])
+    return Ends(values, errors, vectors, False, settled, found.iterations)
+
+
+def _whole(operator: Operator, like: Tensor) -> Ends:
+    n = operator.size
+    unit = torch.eye(n, dtype=like.dtype, device=like.device)
+    matrix = torch.stack([operator.product(column) for column in unit]).double().cpu()
+    if not bool(matrix.isfinite().all()):
+        raise _lost()
+    linalg: Any = torch.linalg
+    values: Tensor
+    vectors: Tensor
+    values, vectors = linalg.eigh((matrix + matrix.T) / 2)
+    # What the matrix lacks in symmetry is an error of its products, and bounds that of the eigenvalues.
+    lack = float(linalg.matrix_norm(matrix - matrix.T, ord=2)) / 2
+    errors = torch.full_like(values, lack) + _rounding(values, like.dtype)
+    order = range(n - 1, -1, -1)
+    return Ends(values[order], errors, vectors.T[order].to(like), True, True, n)
+
+
+def _rounding(values: Tensor, dtype: torch.dtype) -> Tensor:
+    return SLACK * torch.finfo(dtype).eps * values.abs().max()
+
+
+def _lost() -> ObjectiveError:
+    return ObjectiveError(
+        "the curvature is not finite at these weights although the loss is: look for a square root or a norm "
+        "at zero in the objective, or survey in float64 (dtype=torch.float64, --dtype float64)"
+    )

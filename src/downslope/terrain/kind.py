@@ -1,0 +1,125 @@
+"""What kind of point one stands at: a minimum, a maximum, a saddle, a plateau, or no critical point, a slope.
+
+A pure function of what was measured there, in four questions. Everything is reckoned in the loss's own unit,
+by what a move of a stated reach could change, because a gradient norm or an eigenvalue alone is small or
+large only beside the size of the weights and of the loss.
+
+1. Is the ground flat? Slope and curvature together change less than `FLAT` of the loss's scale over the
+   reach: a plateau, unless the gradient is zero to its rounding, where signs can be told (4).
+2. Does the slope lead on? What it can win within the reach, ``max_d -g d - d |H| d / 2`` (the step of
+   saddle-free Newton, Dauphin et al. 2014; for a convex quadratic the gap to its minimum), is more than
+   `STILL` of the scale, and more than the sampling noise of the gradient explains: a slope.
+3. Signs of the eigenvalues beyond their errors: both, a saddle; none negative, a minimum; none positive, a
+   maximum (Nocedal and Wright 2006, theorems 2.3 and 2.4). Next to a critical point and not at it, curvature
+   that wins less than the slope does is taken for none.
+4. All eigenvalues zero (x^3, x^4, the origin of a deep linear net): the second-order test is silent, and the
+   loss at samples around has to tell: lower and higher ones, a saddle; only higher ones, a minimum.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+Kind = Literal["minimum", "maximum", "saddle", "plateau", "slope"]
+
+STILL = 1e-3
+"""Share of the loss's scale that the slope may still win at what counts as a critical point. Convention."""
+
+FLAT = 0.01
+"""Share of the loss's scale that a move by the reach could change on flat ground. Convention."""
+
+REACH = 0.1
+"""The move that is reckoned with, in the size of the weights."""
+
+
+class View(NamedTuple):
+    """What was measured at a point; every length and loss in the same units."""
+
+    slope: float
+    """What following the slope wins within the reach, in the loss's unit; ``reach * |g|`` bounds it."""
+    high: float
+    """Largest eigenvalue of the Hessian."""
+    low: float
+    """Smallest eigenvalue."""
+    reach: float
+    """Length of the move that is reckoned with."""
+    scale: float
+    """What counts as much of the loss: its size, or the way it has come."""
+    high_error: float = 0.0
+    """Residual and rounding of `high`."""
+    low_error: float = 0.0
+    """Residual and rounding of `low`."""
+    exact: bool = False
+    """Whether the gradient is zero to its rounding."""
+    noise: bool = False
+    """Whether the gradient is no larger than its sampling noise, that of the examples left out."""
+    falls: float | None = None
+    """How far the loss falls, at most, at samples within the reach; None where none were taken."""
+    rises: float | None = None
+    """How far it rises, at most."""
+    rounding: float = 0.0
+    """Rounding of the loss."""
+
+
+class Judged(NamedTuple):
+    """What it is, and how that is known."""
+
+    kind: Kind
+    strict: bool
+    """Whether every eigenvalue has the sign of the kind, beyond its error (for a saddle: whether no other
+    could turn it into something else, which is always so)."""
+    degenerate: bool
+    """Whether the second-order test was silent, so that samples of the loss had to tell."""
+    change: float
+    """What slope and curvature could change over the reach, as a share of the scale."""
+
+
+def classify(view: View, *, still: float = STILL, flat: float = FLAT, negative: float = 0.0) -> Judged:
+    """The kind of a point.
+
+    Args:
+        view: What was measured.
+        still: Share of the scale that the slope may win at a critical point, float in (0, 1).
+        flat: Share of the scale that a move by the reach changes on flat ground, float in (0, 1).
+        negative: Share of the largest eigenvalue's magnitude that one of the other sign must have to count,
+            float in [0, 1).
+
+    Returns:
+        The kind; a saddle needs an eigenvalue below zero and one above it, each beyond its error.
+    """
+    scale = view.scale if view.scale > 0 else max(_bend(view, view.high, view.low), view.slope)
+    scale = scale or 1.0
+    change = (view.slope + _bend(view, view.high, view.low)) / scale
+    if not view.exact:
+        if change <= flat:
+            return Judged("plateau", False, False, change)
+        if view.slope > still * scale and not view.noise:
+            return Judged("slope", False, False, change)
+    down, up = _counts(view, -view.low, view.low_error, negative), _counts(view, view.high, view.high_error)
+    if down and up:
+        return Judged("saddle", True, False, change)
+    if up:
+        return Judged("minimum", view.low > view.low_error, False, change)
+    if down:
+        return Judged("maximum", view.high < -view.high_error, False, change)
+    return Judged(_by_samples(view), False, True, change)
+
+
+def _bend(view: View, *values: float) -> float:
+    """What curvature could change over the reach."""
+    return 0.5 * view.reach**2 * max(abs(value) for value in values)
+
+
+def _counts(view: View, value: float, error: float, least: float = 0.0) -> bool:
+    """Whether a curvature, taken as positive, is there beyond its error, and is more than the way here."""
+    if not value > error or value < least * max(abs(view.high), abs(view.low)):
+        return False
+    return view.exact or view.noise or _bend(view, value) >= view.slope
+
+
+def _by_samples(view: View) -> Kind:
+    """Where no eigenvalue tells: by the values around."""
+    falls, rises = ((each or 0.0) > view.rounding for each in (view.falls, view.rises))
+    if falls and rises:
+        return "saddle"
+    return "minimum" if rises else "maximum" if falls else "plateau"

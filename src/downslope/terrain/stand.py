@@ -1,0 +1,106 @@
+"""Where to stand: the model that a user gave, in whatever form, checked before anything is measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from downslope.core import batches
+from downslope.core.errors import DataError, InputError, ModelError, ObjectiveError
+from downslope.core.loss import check_trainable
+from downslope.core.matched import load_weights
+from downslope.core.problem import Problem
+from downslope.core.run import Run
+from downslope.terrain.ground import ModelGround
+
+Point = nn.Module | Run | Mapping[str, Tensor] | str | Path | None
+"""A model, a run (its last model), weights or their file, or the start."""
+
+
+def stand(problem: Problem, model: Point, seed: int) -> tuple[nn.Module, list[str]]:
+    """The module to stand at, and what is to be known of it.
+
+    Args:
+        problem: Whose model it is.
+        model: A module, a Run, a state dict or the path of one, or None for the start of `seed`.
+        seed: Of the start.
+
+    Raises:
+        InputError: none of these.
+        WeightsError: weights that cannot be read or do not fit.
+    """
+    if model is None:
+        return problem.build(seed), [f"measured at the start of seed {seed}, before any training"]
+    if isinstance(model, nn.Module):
+        return model, []
+    if isinstance(model, Run):
+        return model.model("last"), []
+    if isinstance(model, (Mapping, str, Path)):  # pyright: ignore[reportUnnecessaryIsInstance]
+        built = problem.build(seed)
+        load_weights(built, model, strict=True)
+        return built, []
+    raise InputError(
+        f"model={type(model).__name__}: must be a torch.nn.Module, a Run, a state dict or its path, or None "
+        "for the start"
+    )
+
+
+def wide(model: nn.Module, dtype: torch.dtype | None, notes: list[str]) -> torch.dtype | None:
+    """The precision to measure in: half precision cannot hold a second difference of anything."""
+    kinds = {p.dtype for p in model.parameters() if p.is_floating_point()}
+    narrow = sorted(str(each).removeprefix("torch.") for each in kinds & {torch.float16, torch.bfloat16})
+    if dtype is None and narrow:
+        notes.append(f"weights in {', '.join(narrow)} are measured in float32, which holds their curvature")
+        return torch.float32
+    if dtype is not None and not dtype.is_floating_point:
+        raise InputError(f"dtype={dtype}: must be a floating type, torch.float32 or torch.float64")
+    return dtype
+
+
+def check_ground(ground: ModelGround) -> None:
+    """Refuse, in one line, what has no terrain: weights or data that are not finite, a loss cut off.
+
+    Raises:
+        ModelError: weights that are not finite, or a model that does not fit the data.
+        DataError: examples that are not finite.
+        ObjectiveError: a loss that is not finite, or from which no gradient flows.
+    """
+    for name, p in zip(ground.names, ground.params, strict=True):
+        if bad := int((~p.detach().isfinite()).sum()):
+            raise ModelError(
+                f"weights of {name}: {bad} of {p.numel()} are not finite, so there is no terrain here; "
+                "survey an earlier model, such as the best one"
+            )
+    batch = next(iter(ground.pieces)).batch
+    try:
+        loss = ground.run(batch)
+    except (RuntimeError, IndexError, TypeError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        said = " ".join(str(error).split())
+        raise ModelError(
+            f"the model ({type(ground.model).__name__}) and the examples of the problem do not go together: "
+            f"{said}; survey takes a model of this problem"
+        ) from error
+    check_trainable(ground.model, loss)
+    if not bool(torch.isfinite(loss.value.detach())):
+        _check_data(batch)
+        value = float(loss.value.detach())
+        raise ObjectiveError(
+            f"the loss is {value} at these weights, so it has no slope and no curvature: look for a division "
+            "by zero, a logarithm of zero or an overflow in the objective"
+        )
+
+
+def _check_data(batch: Any) -> None:
+    for index, leaf in enumerate(batches.tensors(batch)):
+        if leaf.is_floating_point() and not bool(leaf.isfinite().all()):
+            bad: list[int] = (~leaf.isfinite()).nonzero()[0].tolist()
+            raise DataError(
+                f"the examples are not finite: tensor {index} of a batch holds {float(leaf[tuple(bad)])} at "
+                f"{tuple(bad)}; downslope diagnose tells every place"
+            )
