@@ -3,7 +3,7 @@
 The names below are loaded when they are first used, so that ``import downslope`` costs milliseconds and
 loads no torch. Nouns: `Problem` (what), `Recipe` (how), `Run` (what happened), `Finding` (what is wrong).
 Verbs: `fit`, `fit_population`, `diagnose`, `repair`, `solve`, `survey`, `watch`, `load_run`,
-`report`, `probe_layers`, `lr_range`, `batch_limit`, `batch_table`.
+`report`, `probe_layers`, `lr_range`, `batch_limit`, `batch_table`, `escape`.
 
 Example:
     >>> import downslope as ds
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from downslope.diagnosis.repair import repair
     from downslope.reporting.report import report
     from downslope.terrain import functions
+    from downslope.terrain.escape import escape
     from downslope.terrain.exact.solve import solve
     from downslope.terrain.survey import survey
     from downslope.training.batch_limit import batch_limit
@@ -55,6 +56,7 @@ __all__ = [
     "data",
     "diagnose",
     "edits",
+    "escape",
     "extract",
     "fit",
     "fit_population",
@@ -90,6 +92,7 @@ _HOME = {
     "data": "downslope.data",
     "diagnose": "downslope.diagnosis.diagnose:diagnose",
     "edits": "downslope.core.edits",
+    "escape": "downslope.terrain.escape:escape",
     "extract": "downslope.training.extract:extract",
     "fit": "downslope.training.fit:fit",
     "fit_population": "downslope.training.population:fit_population",

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from downslope.terrain.escape import Escape, Trial, escape
 from downslope.terrain.hvp import Hessian
 from downslope.terrain.lanczos import Extremes, Ritz, lanczos
 from downslope.terrain.noise import Noise, noise_from_norms, noise_scale
 from downslope.terrain.sharpness import Sharpness, sharpness
 
 __all__ = [
+    "Escape",
     "Extremes",
     "Hessian",
     "Noise",
     "Ritz",
     "Sharpness",
+    "Trial",
+    "escape",
     "lanczos",
     "noise_from_norms",
     "noise_scale",

@@ -1,0 +1,92 @@
+"""From whatever was given to the site that it stands for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal, cast
+
+import torch
+from torch import Tensor, nn
+
+from downslope.core.errors import InputError, ObjectiveError
+from downslope.core.problem import Problem
+from downslope.terrain.sites.learnt import learnt
+from downslope.terrain.sites.named import named
+from downslope.terrain.sites.site import Inside, Site
+from downslope.terrain.sites.tilted import tilted
+
+Where = str | Site | Problem | Callable[[Tensor], Tensor]
+"""A name of `SITES`, a site, a problem, or a function of points of shape (..., size)."""
+
+
+def site_of(
+    where: Where,
+    *,
+    point: Any = None,
+    model: nn.Module | None = None,
+    inside: float | Inside | None = None,
+    noise: float | None = None,
+    examples: int | Literal["all"] | None = None,
+) -> Site:
+    """The site of a name, a problem at a model, or a function at a point.
+
+    Args:
+        where: What is to be left.
+        point: Of a function, numbers or a tensor.
+        model: Of a problem.
+        inside: A radius, or a predicate on points of shape (members, size).
+        noise: Of a function: standard deviation of one example's slope, see `tilted`.
+        examples: That the loss is a mean over.
+
+    Raises:
+        InputError: what does not belong to what was given, or a function without a point.
+        ObjectiveError: a function that does not give a value for each point.
+    """
+    told: dict[str, Any] = {
+        "point": point,
+        "model": model,
+        "inside": inside,
+        "noise": noise,
+        "examples": examples,
+    }
+    told = {name: value for name, value in told.items() if value is not None}
+    if isinstance(where, Site):
+        return _only(told, (), "a site", lambda: where)
+    if isinstance(where, str):
+        return _only(told, ("noise", "examples"), f"site {where!r}", lambda: named(where, **told))
+    if isinstance(where, Problem):
+        return _only(told, ("model", "inside", "examples"), "a problem", lambda: learnt(where, **told))
+    given = cast("Any", where)
+    if not callable(given):
+        raise InputError(
+            f"cannot escape from {type(given).__name__}: give a name such as 'saddle', a problem, a function"
+        )
+    return _only(
+        told,
+        ("point", "inside", "noise", "examples"),
+        "a function",
+        lambda: _function(cast("Any", given), told),
+    )
+
+
+def _only(told: dict[str, Any], allowed: tuple[str, ...], what: str, make: Callable[[], Site]) -> Site:
+    for name in told:
+        if name not in allowed:
+            listed = f"; {what} takes {', '.join(allowed)}" if allowed else ""
+            raise InputError(f"{name}= does not belong to {what}{listed}")
+    return make()
+
+
+def _function(function: Callable[[Tensor], Tensor], told: dict[str, Any]) -> Site:
+    if "point" not in told:
+        raise InputError("a function needs point=, where it is critical: escape(f, point=[0.0, 0.0])")
+    point = torch.as_tensor(told.pop("point"), dtype=torch.float64).reshape(-1)
+    value = cast(object, function(point.expand(3, -1)))
+    if not isinstance(value, Tensor) or value.shape != (3,):
+        what = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+        raise ObjectiveError(
+            f"the function gave {what} for 3 points of shape (3, {len(point)}): it takes many points at "
+            "once, (..., size), and gives a value for each, (...,)"
+        )
+    name = getattr(function, "name", None) or getattr(function, "__name__", "function")
+    return tilted(function, point, name=str(name), **told)
