@@ -12,7 +12,7 @@ from torch import nn
 from downslope.core.errors import InputError, ObjectiveError, RecipeError, UnknownNameError
 from downslope.core.problem import Problem
 from downslope.terrain.escape import Trial, escape
-from downslope.terrain.sites import named, tilted
+from downslope.terrain.sites import tilted
 
 
 def saddle(points: torch.Tensor) -> torch.Tensor:
@@ -72,7 +72,7 @@ def test_descent_on_the_stable_manifold_never_leaves_and_batches_do():
 
 
 def test_equal_units_are_never_told_apart_by_descent_however_long():
-    found = escape("symmetric-mlp", "gd", lr=0.3, spread=0.0, steps=300, seeds=2)
+    found = escape("symmetric_mlp", "gd", lr=0.3, spread=0.0, steps=300, seeds=2)
     assert found.kind == "saddle"
     assert found["gd"].escaped == 0
 
@@ -97,7 +97,7 @@ def test_a_minimum_is_left_at_the_rate_of_kramers():
     lr, seeds = 0.05, 60
     times, inverse = [], []
     for noise in (1.6, 2.0, 2.6):
-        trial = escape("x-cos-pi-x", "sgd", noise=noise, lr=lr, spread=0.0, seeds=seeds, steps=3000)["sgd"]
+        trial = escape("x_cos_pi_x", "sgd", noise=noise, lr=lr, spread=0.0, seeds=seeds, steps=3000)["sgd"]
         times.append(trial.median * lr)
         inverse.append(0.3577 / (lr * noise**2 / 2))
     assert times == sorted(times, reverse=True)
@@ -107,7 +107,7 @@ def test_a_minimum_is_left_at_the_rate_of_kramers():
 
 def test_larger_batches_keep_a_minimum_longer_and_the_whole_data_for_ever():
     found = escape(
-        "x-cos-pi-x", ["sgd"], noise=3.0, batch_size=[1, 4, "full"], spread=0.0, seeds=30, steps=1500
+        "x_cos_pi_x", ["sgd"], noise=3.0, batch_size=[1, 4, "full"], spread=0.0, seeds=30, steps=1500
     )
     small, large, whole = found.trials
     assert small.median < large.median
@@ -115,8 +115,8 @@ def test_larger_batches_keep_a_minimum_longer_and_the_whole_data_for_ever():
 
 
 def test_every_seed_walks_as_it_would_alone():
-    together = escape("double-well-saddle", ["adam", "sgd"], seeds=6, batch_size=4, steps=200)
-    alone = escape("double-well-saddle", ["adam", "sgd"], seeds=[4], batch_size=4, steps=200)
+    together = escape("double-well", ["adam", "sgd"], seeds=6, batch_size=4, steps=200)
+    alone = escape("double-well", ["adam", "sgd"], seeds=[4], batch_size=4, steps=200)
     for method in ("adam", "sgd"):
         assert together[method].left[4] == alone[method].left[0]
 
@@ -172,7 +172,14 @@ def test_a_problem_is_left_on_its_own_examples_whatever_the_model():
         (("saddle",), {"noise": -1.0}, InputError, "noise=-1.0"),
         (("saddle",), {"examples": 2}, InputError, "examples=2"),
         (("saddle",), {"lr": -1.0}, RecipeError, "lr"),
-        (("saddle",), {"point": [0.0]}, InputError, "point= does not belong"),
+        (("saddle",), {"point": [0.0]}, InputError, "not critical at"),
+        (("saddle",), {"point": [0.3, 0.0]}, InputError, "it is at: saddle"),
+        (("saddle",), {"point": "minimum"}, InputError, "saddle has no minimum"),
+        (("saddle",), {"point": "top"}, InputError, "'saddle', 'minimum', or coordinates"),
+        (("tanh",), {}, InputError, "no saddle and no minimum"),
+        (("symmetric_mlp",), {"noise": 1.0}, InputError, "noise= does not belong"),
+        (("deep_linear(dept=3)",), {}, InputError, "'dept' is no setting of deep_linear"),
+        (("deep_linear(depth=1)",), {}, InputError, "depth=1"),
         ((saddle,), {}, InputError, "needs point="),
         ((lambda p: p,), {"point": [0.0, 0.0]}, ObjectiveError, r"shape \(3, 2\)"),
         ((3,), {}, InputError, "cannot escape from int"),
@@ -185,7 +192,7 @@ def test_what_cannot_be_used_is_told_in_one_line(arguments, settings, error, sai
 
 
 def test_the_table_names_what_was_left_and_tells_of_those_that_stayed():
-    told = str(escape(named("saddle"), ["gd", "adam"], spread=0.0, steps=60, seeds=4))
-    assert "saddle: saddle, eigenvalues -2 to 2; inside: within 1 of it" in told
+    told = str(escape("saddle", ["gd", "adam"], spread=0.0, steps=60, seeds=4))
+    assert "saddle, saddle at (0, 0): eigenvalues -2 to 2; inside: within 1 of it" in told
     assert "0/4" in told
     assert "none in 60" in told

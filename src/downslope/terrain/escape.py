@@ -168,7 +168,7 @@ class Escape:
 
     def __str__(self) -> str:
         head = (
-            f"{self.site.name}: {self.kind}, eigenvalues {self.lowest:.3g} to {self.highest:.3g}; "
+            f"{self.site.name}: eigenvalues {self.lowest:.3g} to {self.highest:.3g}; "
             f"inside: {self.site.region}; starts spread by {self.spread:g}"
         )
         lines = [f"{'method':<10}{'lr':>8}{'batch':>7}  {'left':>9}  {'95 %':>12}  median step (quartiles)"]
@@ -217,14 +217,17 @@ def escape(
     epoch, both the same for every method: the methods are compared in pairs.
 
     Args:
-        where: A name ("saddle", "monkey-saddle", "double-well-saddle", "deep-linear", "symmetric-mlp",
-            "double-well", "x-cos-pi-x"), a problem, a function of points of shape (..., size), or a `Site`.
+        where: The name of a function of `downslope.terrain.functions`, such as "saddle" or "double_well"; the
+            network "deep_linear(depth=2)" or "symmetric_mlp"; a problem; or any function of points of shape
+            (..., size).
         optimizers: Names of methods, or settings by name: ``{"momentum": {"momentum": 0.5}}``. "gd" takes all
             examples at every step, whatever `batch_size`; the others take batches.
-        point: Of a function: where it is critical.
+        point: Of a function: coordinates where it is critical; of a classic one also "saddle" or "minimum",
+            by default a saddle where there is one.
         model: Of a problem: whose weights are critical; the start of seed 0 where left out.
         inside: Of a function or problem: the radius that has to be left, 1 by default, or a predicate on
-            points of shape (members, size), such as a basin.
+            points of shape (members, size). Of a classic one by default the basin of a minimum, and half the
+            way to the next critical point.
         noise: Of a function, which becomes a mean over examples ``f(x) + a_i . x``, the a_i exactly of mean 0
             and of this standard deviation along each coordinate: batches sample it. 1 by default.
         examples: That the loss is a mean over, 1024 by default.

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from downslope.terrain.sites.given import Where, site_of
 from downslope.terrain.sites.learnt import learnt
-from downslope.terrain.sites.named import SITES, named
 from downslope.terrain.sites.site import Site
 from downslope.terrain.sites.tilted import tilted
 
-__all__ = ["SITES", "Site", "Where", "learnt", "named", "site_of", "tilted"]
+__all__ = ["Site", "Where", "learnt", "site_of", "tilted"]

@@ -10,13 +10,17 @@ from torch import Tensor, nn
 
 from downslope.core.errors import InputError, ObjectiveError
 from downslope.core.problem import Problem
+from downslope.terrain import functions
+from downslope.terrain.functions import Function
 from downslope.terrain.sites.learnt import learnt
-from downslope.terrain.sites.named import named
+from downslope.terrain.sites.named import network, of_function
 from downslope.terrain.sites.site import Inside, Site
 from downslope.terrain.sites.tilted import tilted
 
-Where = str | Site | Problem | Callable[[Tensor], Tensor]
-"""A name of `SITES`, a site, a problem, or a function of points of shape (..., size)."""
+Where = str | Site | Problem | Function | Callable[[Tensor], Tensor]
+"""A name, a site, a problem, a classic function, or any function of points of shape (..., size)."""
+
+_TAKES = ("point", "inside", "noise", "examples")
 
 
 def site_of(
@@ -31,8 +35,8 @@ def site_of(
     """The site of a name, a problem at a model, or a function at a point.
 
     Args:
-        where: What is to be left.
-        point: Of a function, numbers or a tensor.
+        where: What is to be left: the name of a function, or "deep_linear" or "symmetric_mlp", and so on.
+        point: Of a function: numbers or a tensor, of a classic one also "saddle" or "minimum".
         model: Of a problem.
         inside: A radius, or a predicate on points of shape (members, size).
         noise: Of a function: standard deviation of one example's slope, see `tilted`.
@@ -53,7 +57,12 @@ def site_of(
     if isinstance(where, Site):
         return _only(told, (), "a site", lambda: where)
     if isinstance(where, str):
-        return _only(told, ("noise", "examples"), f"site {where!r}", lambda: named(where, **told))
+        known = network(where, examples if isinstance(examples, int) else None)
+        if known is not None:
+            return _only(told, ("examples",), f"the network {where!r}", lambda: known)
+        where = functions.get(where)
+    if isinstance(where, Function):
+        return _only(told, _TAKES, "a function", lambda: of_function(where, **told))
     if isinstance(where, Problem):
         return _only(told, ("model", "inside", "examples"), "a problem", lambda: learnt(where, **told))
     given = cast("Any", where)

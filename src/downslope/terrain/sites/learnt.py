@@ -16,9 +16,6 @@ from downslope.terrain.hvp import unflat
 from downslope.terrain.point import EXAMPLES, ground_of
 from downslope.terrain.sites.site import Inside, Loss, Site, ball
 
-SADDLE = 1e-4
-"""Length of a gradient, relative to the point's own scale, up to which a model counts as critical."""
-
 
 def learnt(
     problem: Problem,
@@ -104,10 +101,10 @@ def deep_linear(depth: int = 2, width: int = 3, examples: int = 256, seed: int =
         nn.init.zeros_(layer.weight)
     model = nn.Sequential(*layers)
     problem = Problem(model=model, objective="squared_error", train=(x, y))
-    return learnt(problem, model, name="deep-linear", examples=examples)
+    return learnt(problem, model, name=f"deep_linear(depth={depth})", examples=examples)
 
 
-def copied_unit(examples: int = 256, seed: int = 0) -> Site:
+def symmetric_mlp(examples: int = 256, seed: int = 0) -> Site:
     """A network of two equal units: the best network of one unit, its unit split in two halves.
 
     Fukumizu and Amari 2000, theorem 1: a critical point of a smaller network stays one when a unit is copied
@@ -130,7 +127,7 @@ def copied_unit(examples: int = 256, seed: int = 0) -> Site:
         inner.bias.fill_(float(one[2]))
         outer.bias.fill_(float(one[3]))
     problem = Problem(model=two, objective="squared_error", train=(x, y))
-    return learnt(problem, two, name="symmetric-mlp", examples=examples)
+    return learnt(problem, two, name="symmetric_mlp", examples=examples)
 
 
 def _fitted(x: Tensor, y: Tensor) -> Tensor:

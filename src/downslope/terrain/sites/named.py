@@ -1,105 +1,112 @@
-"""Sites by name: saddles and local minima whose shape is known, and saddles of networks."""
+"""Sites by name: the saddles and local minima of the classic functions, and saddles of networks."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import inspect
+import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from downslope.core.errors import UnknownNameError
-from downslope.core.names import did_you_mean
-from downslope.terrain.sites.learnt import copied_unit, deep_linear
-from downslope.terrain.sites.site import Site
+from downslope.core.errors import InputError
+from downslope.core.spelling import Spelt, by_name, parse
+from downslope.terrain.functions import CriticalPoint, Function
+from downslope.terrain.sites.learnt import deep_linear, symmetric_mlp
+from downslope.terrain.sites.site import Inside, Site
 from downslope.terrain.sites.tilted import tilted
 
-WELL = -0.2738526871
-"""The local minimum of x cos(pi x) next to 0; its mirror image is the top of the barrier to the right."""
-OUTER = -1.0904082221
-"""The maximum on its left, the mirror image of the minimum at 1.0904."""
+NETWORKS: dict[str, Callable[..., Site]] = {"deep_linear": deep_linear, "symmetric_mlp": symmetric_mlp}
+"""Saddles of networks, on examples of their own."""
 
 
-def named(name: str, **settings: Any) -> Site:
-    """The site of a name.
-
-    Args:
-        name: One of `SITES`; case, "_" and spaces do not matter.
-        **settings: For its maker: `noise`, `examples` and `seed` of functions, `depth` of a deep linear net.
+def network(name: str, examples: int | None = None) -> Site | None:
+    """The site of a network, such as "deep_linear(depth=3)"; None where it is the name of something else.
 
     Raises:
-        UnknownNameError: no such site; the message names the nearest.
+        InputError: a setting that it does not have, or outside its domain.
     """
-    spelt = name.strip().lower().replace("_", "-").replace(" ", "-")
-    if spelt not in SITES:
-        raise UnknownNameError(f"site {name!r} is not known{did_you_mean(spelt, SITES)}")
-    return SITES[spelt](**settings)
+    found = parse(name) if "(" in name else Spelt(name)
+    make = NETWORKS.get(found.name.strip().lower().replace("-", "_").replace(" ", "_"))
+    if make is None:
+        return None
+    takes = list(inspect.signature(make).parameters)
+    given = by_name(found, takes) | ({} if examples is None else {"examples": examples})
+    for key in given:
+        if key not in takes:
+            raise InputError(f"{key!r} is no setting of {make.__name__}: it takes {', '.join(takes)}")
+    return make(**given)
 
 
-def _saddle(**settings: Any) -> Site:
-    """x^2 - y^2 at 0: strict, its curvature is -2 along y."""
-    return tilted(
-        lambda p: p[..., 0].square() - p[..., 1].square(), torch.zeros(2), name="saddle", **settings
-    )
+def of_function(
+    function: Function, point: str | Sequence[float] | Tensor | None = None, **settings: Any
+) -> Site:
+    """The site at a critical point of one of the `downslope.terrain.functions`.
+
+    Args:
+        function: As `downslope.terrain.functions.get` gives it.
+        point: "saddle", "minimum" (a local one before the global ones), coordinates near a critical point, or
+            None for a saddle where there is one.
+        **settings: Of `tilted`. Left out, `inside` is, of a minimum, its part of the ground: on a line up to
+            the maxima beside it, else what is nearer to it than to any other minimum; of a saddle, half the
+            way to the next critical point, 1 where there is none.
+
+    Raises:
+        InputError: no such point.
+    """
+    found = _chosen(function, point)
+    if "inside" not in settings:
+        settings["inside"], settings["region"] = _region(function, found)
+    name = f"{function.spelt}, {found.kind} at ({', '.join(f'{each:.4g}' for each in found.at)})"
+    return tilted(function, torch.tensor(found.at, dtype=torch.float64), name=name, **settings)
 
 
-def _monkey(**settings: Any) -> Site:
-    """x^3 - 3 x y^2 at 0: three valleys, and no curvature at all."""
-    return tilted(
-        lambda p: p[..., 0] ** 3 - 3 * p[..., 0] * p[..., 1].square(),
-        torch.zeros(2),
-        name="monkey-saddle",
-        **settings,
-    )
+def _chosen(function: Function, point: str | Sequence[float] | Tensor | None) -> CriticalPoint:
+    saddles = [each for each in function.critical if each.kind == "saddle"]
+    minima = sorted(function.minima, key=lambda each: each.is_global)
+    if isinstance(point, str) and point not in ("saddle", "minimum"):
+        raise InputError(f"point={point!r}: must be 'saddle', 'minimum', or coordinates")
+    if point is None or isinstance(point, str):
+        of_kind = {"saddle": saddles, "minimum": minima, None: saddles or minima}[point]
+        if not of_kind:
+            raise InputError(f"{function.spelt} has no {point or 'saddle and no minimum'} to escape from")
+        return of_kind[0]
+    given = [float(each) for each in point]
+    near = [each for each in function.critical if len(each.at) == len(given)]
+    best = min(near, key=lambda each: math.dist(each.at, given), default=None)
+    if best is None or math.dist(best.at, given) > 1e-2:
+        listed = ", ".join(
+            f"{each.kind} ({', '.join(f'{x:.4g}' for x in each.at)})" for each in function.critical[:6]
+        )
+        raise InputError(f"{function.spelt} is not critical at {given}; it is at: {listed or 'no point'}")
+    return best
 
 
-def wells(points: Tensor) -> Tensor:
-    """Two wells ``(x^2 - 1)^2/4 + y^2/2``: minima at (-1, 0) and (1, 0), a saddle of height 1/4 between."""
-    return (points[..., 0].square() - 1).square() / 4 + points[..., 1].square() / 2
+def _region(function: Function, point: CriticalPoint) -> tuple[float | Inside, str]:
+    others = [each for each in function.critical if each is not point]
+    if point.kind != "minimum" or not others:
+        radius = min((math.dist(each.at, point.at) for each in others), default=2.0) / 2
+        return radius, ""
+    if function.dimension == 1:
+        return _between(function, point)
+    centres = torch.tensor([point.at, *(each.at for each in function.minima if each is not point)])
+
+    def nearest(points: Tensor) -> Tensor:
+        return torch.cdist(points.detach(), centres.to(points)).argmin(1) == 0
+
+    return nearest, "nearer to it than to any other minimum"
 
 
-def _between(**settings: Any) -> Site:
-    """The saddle between two wells: curvature -1 along x, and a floor to fall to on either side."""
-    return tilted(wells, torch.zeros(2), name="double-well-saddle", inside=0.5, **settings)
+def _between(function: Function, point: CriticalPoint) -> tuple[Inside, str]:
+    """On a line: up to the next maximum on either side, for ever where there is none."""
+    tops = [each.at[0] for each in function.critical if each.kind == "maximum"]
+    left = max([each for each in tops if each < point.at[0]], default=-math.inf)
+    right = min([each for each in tops if each > point.at[0]], default=math.inf)
 
+    def inside(points: Tensor) -> Tensor:
+        return (points[:, 0] > left) & (points[:, 0] < right)
 
-def _well(**settings: Any) -> Site:
-    """The left of two wells, to be left over a barrier of 1/4."""
-    return tilted(
-        wells,
-        torch.tensor([-1.0, 0.0]),
-        name="double-well",
-        inside=lambda points: points[:, 0] < 0,
-        region="left of the ridge x = 0",
-        **settings,
-    )
-
-
-def ripples(points: Tensor) -> Tensor:
-    """``x cos(pi x)``: local minima at -0.274, 1.090, ..., the lower the farther out."""
-    x = points[..., 0]
-    return x * torch.cos(torch.pi * x)
-
-
-def _ripple(**settings: Any) -> Site:
-    """The local minimum of x cos(pi x) next to 0, under a barrier of 0.358."""
-    return tilted(
-        ripples,
-        torch.tensor([WELL], dtype=torch.float64),
-        name="x-cos-pi-x",
-        inside=lambda points: (points[:, 0] > OUTER) & (points[:, 0] < -WELL),
-        region=f"between the tops at {OUTER:.4f} and {-WELL:.4f}",
-        **settings,
-    )
-
-
-SITES: dict[str, Callable[..., Site]] = {
-    "saddle": _saddle,
-    "monkey-saddle": _monkey,
-    "double-well-saddle": _between,
-    "deep-linear": deep_linear,
-    "symmetric-mlp": copied_unit,
-    "double-well": _well,
-    "x-cos-pi-x": _ripple,
-}
-"""Five saddles and two local minima, by name."""
+    told = [f"right of the top at {left:.4f}"] if math.isfinite(left) else []
+    told += [f"left of the top at {right:.4f}"] if math.isfinite(right) else []
+    return inside, " and ".join(told)
