@@ -18,7 +18,8 @@ from torch.utils.hooks import RemovableHandle
 
 from downslope.core import batches
 from downslope.core.modules import named_modules
-from downslope.diagnosis.measure.lags import SHORTEST, told
+from downslope.diagnosis.measure.lags import told
+from downslope.terrain.recurrence import SHORTEST
 
 ROWS = 8
 """Rows of a batch with which a recurrence is run once more."""
