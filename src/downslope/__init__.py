@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from downslope.terrain import functions
     from downslope.terrain.escape import escape
     from downslope.terrain.exact.solve import solve
+    from downslope.terrain.expansion import expansion
+    from downslope.terrain.lags import lags
     from downslope.terrain.survey import survey
     from downslope.training.batch_limit import batch_limit
     from downslope.training.batch_table import batch_table
@@ -57,11 +59,13 @@ __all__ = [
     "diagnose",
     "edits",
     "escape",
+    "expansion",
     "extract",
     "fit",
     "fit_population",
     "functions",
     "init",
+    "lags",
     "learning_curve",
     "load_run",
     "lr_range",
@@ -93,11 +97,13 @@ _HOME = {
     "diagnose": "downslope.diagnosis.diagnose:diagnose",
     "edits": "downslope.core.edits",
     "escape": "downslope.terrain.escape:escape",
+    "expansion": "downslope.terrain.expansion:expansion",
     "extract": "downslope.training.extract:extract",
     "fit": "downslope.training.fit:fit",
     "fit_population": "downslope.training.population:fit_population",
     "functions": "downslope.terrain.functions",
     "init": "downslope.init",
+    "lags": "downslope.terrain.lags:lags",
     "learning_curve": "downslope.training.learning_curve:learning_curve",
     "load_run": "downslope.core.run:load_run",
     "lr_range": "downslope.training.lr_range:lr_range",

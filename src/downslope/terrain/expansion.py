@@ -47,8 +47,8 @@ class Expansion:
 
     @property
     def limit(self) -> float:
-        """The rate beyond which the expansion has the loss rise, ``-2 gᵀd / dᵀHd``: a step of gradient descent
-        raises it where ``lr gᵀHg > 2 gᵀg``. Infinite where the ground bends down.
+        """The rate beyond which the expansion has the loss rise, ``-2 gᵀd / dᵀHd``: a step of gradient
+        descent raises it where ``lr gᵀHg > 2 gᵀg``. Infinite where the ground bends down.
         """
         if self.slope >= 0:
             return 0.0
@@ -87,19 +87,21 @@ def expansion(
 ) -> Expansion:
     """What a step changes, foretold to the second order, beside what it does change.
 
-    ``J(θ + lr d) ≈ J(θ) + lr gᵀd + lr²/2 dᵀHd`` with d = -g, a step of gradient descent, unless told otherwise:
-    the slope lowers the loss, the curvature raises it, and where ``lr gᵀHg > 2 gᵀg`` the curvature wins,
-    however small the rate looks. One gradient, one product with the Hessian, and a loss for each rate.
+    ``J(θ + lr d) ≈ J(θ) + lr gᵀd + lr²/2 dᵀHd`` with d = -g, a step of gradient descent, unless told
+    otherwise: the slope lowers the loss, the curvature raises it, and where ``lr gᵀHg > 2 gᵀg`` the
+    curvature wins, however small the rate looks. One gradient, one product with the Hessian, and a loss for
+    each rate.
 
     Args:
         problem: What is learnt; its training loss is what is expanded, penalties included.
         model: Where to stand; a Run stands for its last model, None for the start of `seed`.
         lr: Rates, in [0, inf); left out five about the limit that the expansion has, or, where it has none,
             steps of a hundredth to the whole of the weights' length.
-        direction: Another step's, such as the difference between two sets of weights: a flat tensor, or one for
-            each trained parameter.
+        direction: Another step's, such as the difference between two sets of weights: a flat tensor, or one
+            for each trained parameter.
         examples: Training examples that the loss is taken over, at least 1.
-        dtype: Of weights and data; the model's own if left out. In float32 a change is right to 1e-7 of the loss.
+        dtype: Of weights and data; the model's own if left out. In float32 a change is right to 1e-7 of the
+            loss.
         seed: Of the start, where no model is given.
 
     Returns:
@@ -148,7 +150,8 @@ def _flat(direction: Tensor | Sequence[Tensor], ground: Ground) -> Tensor:
     flat = torch.cat([part.detach().reshape(-1).to(like) for part in parts])
     if len(flat) != ground.size:
         raise InputError(
-            f"direction: {len(flat)} numbers for {ground.size} trained parameters: give one for each, in their order"
+            f"direction: {len(flat)} numbers for {ground.size} trained parameters: give one for "
+            "each, in their order"
         )
     return flat
 

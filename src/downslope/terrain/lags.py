@@ -71,7 +71,7 @@ class Lags:
 
         Below 1 the past fades, above 1 it explodes. For h_t = W h_{t-1} it tends to W's spectral radius.
         """
-        held = [(lag, value) for lag, value in zip(self.lags, self.largest.tolist(), strict=True) if lag]
+        held = [(lag, value) for lag, value in self._by_lag() if lag]
         lag, value = next(
             ((lag, value) for lag, value in reversed(held) if value > 0 or math.isnan(value)), (1, 0.0)
         )
@@ -80,11 +80,14 @@ class Lags:
     def reach(self, left: float = 1e-3) -> int:
         """The longest lag up to which the largest singular value never falls below `left`."""
         reached = 0
-        for lag, value in zip(self.lags, self.largest.tolist(), strict=True):
+        for lag, value in self._by_lag():
             if not value >= left:
                 break
             reached = lag
         return reached
+
+    def _by_lag(self) -> list[tuple[int, float]]:
+        return [(lag, float(value)) for lag, value in zip(self.lags, self.largest, strict=True)]
 
     def __str__(self) -> str:
         rows = [("lag", "largest", "directions", "output by input")]

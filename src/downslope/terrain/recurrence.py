@@ -136,7 +136,8 @@ def _by_end(squares: PackedSequence) -> Tensor:
     rows, lengths = pad_packed_sequence(squares, batch_first=True)
     steps = rows.shape[1]
     total, count = rows.new_zeros(steps), rows.new_zeros(steps)
-    for row, length in zip(rows[:, :, 0], lengths.tolist(), strict=True):
+    for row, counted in zip(rows[:, :, 0], lengths, strict=True):
+        length = int(counted)
         total[steps - length :] += row[:length]
         count[steps - length :] += 1
     return total / count

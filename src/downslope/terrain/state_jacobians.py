@@ -9,7 +9,7 @@ matrix.
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -23,7 +23,7 @@ from downslope.terrain.recurrence import Pass, batch_first
 ROWS = 4096
 """Repeated sequences that go through a module at once."""
 
-_PLAIN: dict[str, type[nn.RNNBase]] = {"RNN": nn.RNN, "LSTM": nn.LSTM, "GRU": nn.GRU}
+_PLAIN: dict[str, Callable[..., nn.RNNBase]] = {"RNN": nn.RNN, "LSTM": nn.LSTM, "GRU": nn.GRU}
 
 
 class Given(NamedTuple):
@@ -110,7 +110,7 @@ def _one_way(module: nn.RNNBase) -> nn.RNNBase:
         kind, _, bend = module.mode.partition("_")
         options: dict[str, Any] = {"nonlinearity": bend.lower()} if bend else {}
         options |= {"proj_size": module.proj_size} if module.proj_size else {}
-        made = _PLAIN[kind](module.input_size, module.hidden_size, bias=module.bias, **options)
+        made = _PLAIN[kind](module.input_size, module.hidden_size, **{"bias": module.bias} | options)
         made.load_state_dict({name: getattr(module, name).detach() for name, _ in made.named_parameters()})
         made.to(next(module.parameters()).device)
     made.batch_first = False
@@ -131,7 +131,9 @@ def _states(stepper: nn.RNNBase, given: Given) -> list[tuple[Tensor, ...]]:
 
 
 def _stepped(stepper: nn.RNNBase, x: Tensor, state: tuple[Tensor, ...] | None) -> tuple[Tensor, ...]:
-    start: Any = state if state is None or len(state) > 1 else state[0]
+    start: Any = state
+    if state is not None and len(state) == 1:
+        (start,) = state
     with torch.backends.cudnn.flags(enabled=False):
         after = stepper(x[None], start)[1]
     return (after,) if isinstance(after, Tensor) else tuple(after)
@@ -265,5 +267,6 @@ def radii(module: nn.Module) -> dict[str, float]:
         parts = gates.get(kind, ("",))
         for gate, part in zip(parts, weight.detach().double().cpu().chunk(len(parts)), strict=True):
             if part.shape[0] == part.shape[1] and bool(part.isfinite().all()):
-                found[f"{name} {gate}".strip()] = float(torch.linalg.eigvals(part).abs().max())
+                linalg: Any = torch.linalg
+                found[f"{name} {gate}".strip()] = float(linalg.eigvals(part).abs().max())
     return found
