@@ -68,8 +68,8 @@ def noise_scale(gradients: Tensor, batch_size: int) -> Noise:
         for small, big in zip(smaller, others, strict=True)
     ]
     return whole._replace(
-        trace_error=_jackknife([one.trace for one in left]),
-        squared_norm_error=_jackknife([one.squared_norm for one in left]),
+        trace_error=jackknife([one.trace for one in left]),
+        squared_norm_error=jackknife([one.squared_norm for one in left]),
     )
 
 
@@ -98,7 +98,7 @@ def noise_from_norms(small: float, big: float, small_batch: int, big_batch: int)
     return Noise(scale, trace, squared_norm, math.nan, math.nan)
 
 
-def _jackknife(left_out: list[float]) -> float:
+def jackknife(left_out: list[float]) -> float:
     """Standard error from the estimates that each leave one batch out (Efron and Stein 1981)."""
     values = torch.tensor(left_out, dtype=torch.float64)
     k = len(left_out)

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from downslope.terrain.spectrum.density import density
+from downslope.terrain.spectrum.diagonal import Diagonal, diagonal
+from downslope.terrain.spectrum.distribution import Density
+from downslope.terrain.spectrum.estimate import Estimate
 from downslope.terrain.spectrum.extremes import Spectrum, extremes
+from downslope.terrain.spectrum.trace import trace
 
-__all__ = ["Spectrum", "extremes"]
+__all__ = ["Density", "Diagonal", "Estimate", "Spectrum", "density", "diagonal", "extremes", "trace"]

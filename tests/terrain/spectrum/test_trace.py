@@ -1,0 +1,82 @@
+"""Traces: intervals that cover, a subspace where it pays, and the limits of both."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from downslope.core.errors import InputError
+from downslope.terrain.spectrum import trace
+from tests.terrain.spectrum.matrices import Matrix, turned
+
+STEPS = torch.arange(150, dtype=torch.float64)
+SPECTRA = {
+    "flat": 1 + 0.2 * torch.sin(STEPS),
+    "decaying": 0.9**STEPS,
+    "few": torch.cat([torch.tensor([9.0, 5.0, 2.0]), 0.01 * torch.ones(147)]),
+    "indefinite": torch.linspace(-1, 1.5, 150),
+}
+TRIALS = 200
+
+
+@pytest.mark.parametrize("name", SPECTRA)
+@pytest.mark.parametrize("tol", [0.3, 0.05])
+def test_the_interval_covers_the_truth_in_95_percent_of_200_trials(name, tol):
+    operator = turned(SPECTRA[name])
+    truth = float(operator.matrix.trace())
+    found = [trace(operator, tol=tol, steps=80, seed=seed) for seed in range(TRIALS)]
+    covered = sum(each.low - 1e-9 <= truth <= each.high + 1e-9 for each in found)
+    assert covered >= 0.95 * TRIALS
+    # And no wider than what was asked for, unless the products ran out.
+    assert all(each.error <= tol * abs(each.value) or each.products >= 64 for each in found)
+
+
+def test_the_standard_error_is_the_deviation_over_seeds():
+    operator = turned(SPECTRA["indefinite"])
+    found = [trace(operator, tol=1e-3, steps=64, seed=seed, method="hutchinson") for seed in range(TRIALS)]
+    seen = torch.tensor([each.value for each in found]).std()
+    claimed = torch.tensor([each.stderr for each in found]).mean()
+    assert float(seen / claimed) == pytest.approx(1, abs=0.2)
+
+
+def test_a_subspace_is_learnt_where_it_pays_and_only_there():
+    few, flat = turned(SPECTRA["few"]), turned(SPECTRA["flat"])
+    plain = trace(few, tol=0.02, steps=140, method="hutchinson")
+    chosen = trace(few, tol=0.02, steps=140)
+    assert chosen.products < 60 <= plain.products
+    assert chosen.error < 0.02 * chosen.value < plain.error
+    assert trace(flat, tol=0.05).products == 16
+
+
+def test_a_low_rank_is_known_exactly_by_hutch_plus_plus():
+    operator = turned(torch.cat([torch.tensor([7.0, -2.0, 1.0]), torch.zeros(97)]))
+    found = trace(operator, tol=0.01)
+    assert found.value == pytest.approx(6, abs=1e-9)
+    assert found.error < 1e-9
+
+
+def test_a_diagonal_is_known_exactly_by_any_signs():
+    found = trace(Matrix(torch.diag(torch.linspace(-1, 4, 60))), tol=0.01)
+    assert found.value == pytest.approx(90, rel=1e-6)
+    assert found.error < 1e-4
+    assert found.products == 16
+
+
+@pytest.mark.parametrize("size", [1, 2, 16, 40])
+def test_a_small_operator_is_summed_exactly(size):
+    operator = turned(torch.linspace(-1, 1.001, size), seed=1)
+    found = trace(operator, tol=1e-6)
+    assert found.value == pytest.approx(float(operator.matrix.trace()), abs=1e-12)
+    assert (found.stderr, found.probes, found.products) == (0.0, 0, operator.count)
+
+
+def test_what_is_not_finite_gives_no_number():
+    assert math.isnan(trace(Matrix(torch.full((50, 50), math.nan))).value)
+
+
+@pytest.mark.parametrize("given", [{"tol": 0.0}, {"tol": 1.0}, {"steps": 15}])
+def test_an_argument_outside_its_domain_is_told(given):
+    with pytest.raises(InputError, match="tol must lie in"):
+        trace(turned(torch.ones(40)), **given)
