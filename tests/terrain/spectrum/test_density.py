@@ -80,7 +80,7 @@ def test_a_wishart_matrix_has_the_density_of_marchenko_and_pastur():
     truth = np.trapezoid(np.exp(-z * z / 2) / math.sqrt(2 * math.pi) / found.width * law, v, axis=1)
     assert np.mean(np.abs(truth - found.values) <= found.error + 0.01) >= 0.95
     assert found.negative.high < 1e-6
-    assert found.moment(2).value == pytest.approx(1.25, abs=0.03)  # 1 + rows / columns
+    assert found.moment(2).value == pytest.approx(1.25, abs=0.06)  # 1 + rows / columns
 
 
 def test_outliers_are_found_one_by_one_and_leave_the_resolution_to_the_bulk():
