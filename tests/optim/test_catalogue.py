@@ -15,7 +15,8 @@ ROWS = catalogue()
 
 
 def test_every_optimizer_of_the_table_has_a_row():
-    assert [row.name for row in ROWS] == list(names.TABLE["optimizer"])
+    own = [n for n, place in names.TABLE["optimizer"].items() if place.startswith("downslope.optim:")]
+    assert [row.name for row in ROWS] == own
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)

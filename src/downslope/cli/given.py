@@ -209,12 +209,12 @@ def changed(
 
 
 def _full_batch(optimizer: Any) -> bool:
-    """Whether an optimizer, by name, sees the whole training set at every step."""
+    """Whether an optimizer, by name, sees the whole training set at every step unless told otherwise."""
     from downslope.core import names
 
     if not isinstance(optimizer, str) or ":" in optimizer:
         return False
-    return getattr(names.resolve("optimizer", optimizer), "batch", None) == "full"
+    return getattr(names.resolve("optimizer", optimizer), "batch", None) in ("full", "large")
 
 
 def _of_model(problem: Problem, model: Any) -> tuple[Problem, str]:

@@ -134,9 +134,12 @@ def _meant(key: str, known: Iterable[str]) -> str:
 
 
 def _full_batch(values: dict[str, Any]) -> None:
-    """Full-batch methods take the whole training set at every step, and nothing else."""
+    """Full-batch methods take the whole training set at every step, those of large batches unless told."""
     target = names.resolve("optimizer", values["optimizer"]) if isinstance(values["optimizer"], str) else None
-    if getattr(target, "batch", None) == "full" and values.setdefault("batch_size", "full") != "full":
+    needs = getattr(target, "batch", None)
+    if needs == "large":
+        values.setdefault("batch_size", "full")
+    if needs == "full" and values.setdefault("batch_size", "full") != "full":
         raise RecipeError(
             f"batch_size={values['batch_size']!r}: {values['optimizer']} sees the whole training set at "
             "every step, so it must be 'full'; 'sgd' is the same method on mini-batches"

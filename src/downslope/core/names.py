@@ -20,6 +20,7 @@ Kind = Literal[
 ]  # fmt: skip
 
 _OPTIM = "downslope.optim"
+_METHODS = "downslope.terrain.methods"
 _OBJECTIVES = "downslope.objectives"
 _AUGMENT = "downslope.augment"
 _CONSTRAINTS = "downslope.constraints"
@@ -36,6 +37,8 @@ TABLE: dict[Kind, dict[str, str]] = {
         "rmsprop": f"{_OPTIM}:RMSprop",
         "adam": f"{_OPTIM}:Adam",
         "adamw": f"{_OPTIM}:AdamW",
+        "newton": f"{_METHODS}:Newton",
+        "lbfgs": f"{_METHODS}:LBFGS",
     },
     "schedule": {
         "constant": "downslope.schedules:constant",
@@ -165,7 +168,7 @@ TABLE: dict[Kind, dict[str, str]] = {
 }
 
 ALIASES: dict[Kind, dict[str, str]] = {
-    "optimizer": {"gradient_descent": "gd", "heavy_ball": "momentum", "nag": "nesterov"},
+    "optimizer": {"gradient_descent": "gd", "heavy_ball": "momentum", "nag": "nesterov", "l_bfgs": "lbfgs"},
     "schedule": {"none": "constant"},
     "init": {
         "glorot": "xavier",

@@ -296,6 +296,8 @@ class Recipe(BaseModel):
         new, old = changes.get("batch_size"), self.batch_size
         if new is None or new == old or "lr" in changes or "optimizer" in changes:
             return {}
+        if getattr(_class_of(self.optimizer), "batch", None) == "large":
+            return {}  # its rate is where a line search begins
         if not isinstance(new, int) or not isinstance(old, int) or self.lr is None:
             _log.warning("batch_size %s -> %s: the learning rate stays; give lr to change it", old, new)
             return {}
@@ -350,6 +352,10 @@ class Recipe(BaseModel):
             if own:
                 spans.append(f"{key} {min(own):g}" + (f" to {max(own):g}" if min(own) != max(own) else ""))
         return f" ({', '.join(spans)})" if spans else ""
+
+
+def _class_of(optimizer: Any) -> Any:
+    return names.resolve("optimizer", optimizer) if isinstance(optimizer, str) else None
 
 
 _FIELDS = tuple(name for name in Recipe.model_fields if name != "settings")

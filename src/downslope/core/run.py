@@ -34,7 +34,11 @@ OBJECTIVE = "objective"
 """Key of what an objective has learnt, among the weights of a run."""
 
 Which = Literal["best", "last"]
-Status = Literal["running", "done", "goal", "early-stopped", "interrupted", "diverged", "failed"]
+Status = Literal[
+    "running", "done", "goal", "early-stopped", "converged", "stalled", "interrupted", "diverged", "failed"
+]
+ENDED = ("done", "goal", "early-stopped", "converged", "stalled", "diverged")
+"""Status of runs that came to an end of their own; nothing is left to resume."""
 
 
 @dataclass(kw_only=True, eq=False)
@@ -45,7 +49,8 @@ class Run:
         recipe: How; None for a loop that was only watched.
         problem: What; None until it is given or found.
         folder: Where it is written; None for a run kept in memory.
-        status: "running", "done", "goal" (reached), "early-stopped", "interrupted", "diverged", "failed".
+        status: "running", "done", "goal" (reached), "early-stopped", "converged" (no step lowers the loss
+            within rounding), "stalled" (a method found no step), "interrupted", "diverged", "failed".
             Of a run read from its folder whose process was killed: "interrupted", and ``facts["killed"]``.
         summary: ``train_loss``, ``train_metric``, ``valid_loss``, ``valid_metric`` (None where there is
             none) of the model that `model` gives, ``steps``, ``seconds``, ``model`` ("best" or "last"). The

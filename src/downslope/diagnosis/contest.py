@@ -14,7 +14,7 @@ import numpy as np
 from downslope.core.edits import Combined, Edit
 from downslope.core.problem import Problem
 from downslope.core.recipe import Recipe
-from downslope.core.run import Run
+from downslope.core.run import ENDED, Run
 from downslope.diagnosis.budget import Budget
 from downslope.diagnosis.diagnosis import Diagnosis
 from downslope.diagnosis.paired import NO_DIFFERENCE, Difference, difference
@@ -139,7 +139,7 @@ class Contest:
     def seen(self, run: Run, seed: int) -> None:
         """Take the diagnosed run for the control's of `seed`, where it is the same run."""
         same = run.problem is self.control.problem and run.recipe == self.control.recipe
-        ended = run.status in ("done", "diverged", "goal", "early-stopped") and not run.facts.get("cut")
+        ended = run.status in ENDED and not run.facts.get("cut")
         if same and ended and self.cut is None and "last" in run.weights and self.control.recipe.seed == seed:
             self._take(self.control, seed, run)
 

@@ -68,8 +68,8 @@ class Diagnosis:
 
     @property
     def _broken_off(self) -> bool:
-        ended = self.run.status in ("done", "goal", "early-stopped") and progress(self.run).solved
-        return bool(self.interrupted) and not ended
+        ended = self.run.status in ("done", "goal", "early-stopped", "converged")
+        return bool(self.interrupted) and not (ended and progress(self.run).solved)
 
     @property
     def blind(self) -> bool:

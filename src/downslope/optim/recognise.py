@@ -198,11 +198,11 @@ def _one_line(error: Exception) -> str:
 
 
 def _reference_of_class(made: type[Any]) -> str | None:
-    own = next(
-        (n for n, r in names.TABLE["optimizer"].items() if r == f"downslope.optim:{made.__name__}"), None
-    )
+    own = next((n for n, r in names.TABLE["optimizer"].items() if r.partition(":")[2] == made.__name__), None)
+    if own is not None and names.resolve("optimizer", own) is made:
+        return own
     if issubclass(made, Optimizer):
-        return own if own is not None and names.resolve("optimizer", own) is made else None
+        return None
     return f"torch.optim:{made.__name__}" if getattr(torch.optim, made.__name__, None) is made else None
 
 
@@ -211,7 +211,7 @@ def _own_name(
 ) -> str | None:
     """The name of our class that does exactly what `made` does with these settings, if there is one."""
     found = next(
-        (n for n, r in names.TABLE["optimizer"].items() if r.partition(":")[2] == made.__name__), None
+        (n for n, r in names.TABLE["optimizer"].items() if r == f"downslope.optim:{made.__name__}"), None
     )
     if found is None:
         return None

@@ -292,6 +292,8 @@ def status(run: Run) -> str:
     words = {
         "goal": "stopped at the goal",
         "early-stopped": "stopped early: no better for the recipe's patience",
+        "converged": "converged: no step lowers the loss within rounding",
+        "stalled": "stalled: its method found no step",
         "interrupted": "interrupted; what was done is kept",
         "failed": "failed",
         "running": "still running",

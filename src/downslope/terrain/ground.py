@@ -20,7 +20,7 @@ from downslope.core.loss import Loss, Objective
 from downslope.terrain.hvp import Closure, Hessian, flat, unflat
 from downslope.terrain.operators.fisher import Fisher
 from downslope.terrain.operators.gauss_newton import GaussNewton
-from downslope.terrain.operators.operator import Operator, Weighted
+from downslope.terrain.operators.operator import Diagonal, Operator, Weighted
 from downslope.terrain.operators.outputs import Outputs
 from downslope.terrain.still import Still
 
@@ -49,6 +49,9 @@ class Ground:
         names: Theirs.
         size: Length of a flat vector.
         notes: What was frozen or changed so that there is one function to speak of, a sentence each.
+        decay: Strengths of an l2 term ``sum_i decay_i x_i^2 / 2`` that belongs to the function, flat, which a
+            method with `weight_decay` sets; None for none.
+        fixed: Whether who hands it to a method will hand it over again, as the same function.
 
     Raises:
         ModelError: no parameter needs a gradient.
@@ -69,6 +72,8 @@ class Ground:
         self.names = [name for _, name in kept]
         self.size = sum(p.numel() for p in self.params)
         self.notes: list[str] = []
+        self.decay: Tensor | None = None
+        self.fixed = False
         self._closures = closures
         self.still = Still(None, int(torch.randint(1 << 31, ()))) if still is None else still
 
@@ -106,7 +111,7 @@ class Ground:
     def loss(self) -> float:
         """The loss here; NaN or infinite where it is."""
         with torch.no_grad():
-            return math.fsum(weight * closure().item() for closure, weight in self.closures())
+            return self._held() + math.fsum(weight * closure().item() for closure, weight in self.closures())
 
     def slope(self) -> tuple[float, Tensor]:
         """Loss and gradient here, the gradient flat, shape (size,)."""
@@ -117,11 +122,23 @@ class Ground:
                 found = torch.autograd.grad(loss, self.params, allow_unused=True, materialize_grads=True)
             value += weight * loss.item()
             total += weight * flat([each.to_dense() if each.is_sparse else each for each in found]).detach()
-        return value, total
+        if self.decay is not None:
+            total += self.decay * self.where()
+        return value + self._held(), total
 
     def hessian(self) -> Operator:
         """The Hessian here, as an operator on flat vectors; it stays that of this point only until `put`."""
-        return Weighted([(Hessian(closure, self.params), weight) for closure, weight in self.closures()])
+        return self._with_decay(
+            [(Hessian(closure, self.params), weight) for closure, weight in self.closures()]
+        )
+
+    def _held(self) -> float:
+        """The l2 term here."""
+        return 0.0 if self.decay is None else 0.5 * float((self.decay * self.where().square()).sum())
+
+    def _with_decay(self, terms: list[tuple[Operator, float]]) -> Operator:
+        """The sum of operators, with the curvature of the l2 term."""
+        return Weighted(terms if self.decay is None else [*terms, (Diagonal(self.decay), 1.0)])
 
 
 class ModelGround(Ground):
@@ -177,7 +194,7 @@ class ModelGround(Ground):
         Raises:
             ObjectiveError: there is no output apart from the loss, or no gradient at all.
         """
-        return Weighted([(GaussNewton(each), weight) for each, weight in self._outputs()])
+        return self._with_decay([(GaussNewton(each), weight) for each, weight in self._outputs()])
 
     def fisher(self, kind: Literal["true", "empirical"] = "true") -> Operator:
         """The Fisher information matrix here; `Fisher` says what of.

@@ -62,7 +62,7 @@ class Parts:
         self.rewind: Callable[[], None] = lambda: None
         self.count = state.recipe.accumulate
         self._weigh: Weights | None = None
-        self._through = False
+        self._through = self._tried = False
         if hasattr(state.objective.function, "combine"):
             raise RecipeError(
                 f"accumulate={self.count}: {state.objective.label} combines the gradients of its terms, "
@@ -104,6 +104,41 @@ class Parts:
                 p.grad = grad
         return whole
 
+    # -- parts as pieces of a ground ----------------------------------------------------------------------
+
+    def pieces(self, batch: Any) -> list[tuple[Any, float]]:
+        """The parts of `batch` and their weights, of which its objective is the weighted sum.
+
+        Raises:
+            RecipeError: it is none, as the objective couples its examples.
+        """
+        parts = cut(batch, self.count)
+        if self._weigh is None:
+            self._weigh = self._chosen(batch)
+        sizes, targets = [batches.length(part) for part in parts], [self._target(part) for part in parts]
+        weights = self._weigh(targets, sizes)
+        if not self._tried and self.state.objective.function is not None:
+            buffers = [(each, each.clone()) for each in self.state.model.buffers()]
+            with torch.no_grad():
+                found = [self._forward(part) for part in parts]
+                total = torch.stack([w * each.value.double() for w, each in zip(weights, found, strict=True)])
+                whole = self._whole(batch, found, sizes)
+                for each, kept in buffers:
+                    each.copy_(kept)
+            if bool(torch.isfinite(whole.value)) and not _close(whole, total):
+                raise RecipeError(
+                    f"accumulate={self.count} with {self.state.recipe.optimizer}: the objective of a batch "
+                    "is no weighted sum over its parts, of which curvature is put together; take accumulate=1"
+                )
+            self._tried = True
+        return list(zip(parts, weights, strict=True))
+
+    def whole(self, batch: Any, found: Sequence[Loss]) -> Loss:
+        """The objective of the outputs of all parts together, without a graph."""
+        if self.state.objective.function is None:
+            return found[-1]
+        return self._whole(batch, found, [batches.length(part) for part in cut(batch, self.count)])
+
     # -- parts weighted -----------------------------------------------------------------------------------
 
     def _weighted(self, batch: Any, parts: Sequence[Any]) -> Loss | None:
@@ -133,10 +168,10 @@ class Parts:
     def _part(self, part: Any, weight: float) -> Loss:
         if not weight:
             with torch.no_grad():
-                return _detached(self._forward(part))
+                return detached(self._forward(part))
         loss = self._forward(part)
         (weight * loss.value).backward()
-        return _detached(loss)
+        return detached(loss)
 
     def _whole(self, batch: Any, found: Sequence[Loss], sizes: Sequence[int]) -> Loss:
         """The objective of the outputs of all parts together."""
@@ -204,7 +239,7 @@ class Parts:
             joined = batches.join(outputs, [batches.length(part) for part in parts])
             whole = self.state.objective.trained(joined, target, args or (kwargs,), model)
         if not bool(torch.isfinite(whole.value)):
-            return _detached(whole)
+            return detached(whole)
         whole.value.backward()
         self.rewind()
         for part, own in zip(parts, leaves, strict=True):
@@ -213,7 +248,7 @@ class Parts:
             wanted = [(t, g) for t, g in pairs if t.requires_grad]
             if wanted:
                 torch.autograd.backward([t for t, _ in wanted], [g for _, g in wanted])
-        return _detached(whole)
+        return detached(whole)
 
 
 def cut(batch: Any, count: int) -> list[Any]:
@@ -241,7 +276,8 @@ def _close(whole: Loss, total: Tensor) -> bool:
     return abs(float(whole.value) - float(total.sum())) <= 64 * eps * size
 
 
-def _detached(loss: Loss) -> Loss:
+def detached(loss: Loss) -> Loss:
+    """`loss` without its graph."""
     terms = {name: term.detach() for name, term in loss.terms.items()}
     output = batches.map_tensors(lambda t: t.detach(), loss.output)
     penalty = None if loss.penalty is None else loss.penalty.detach()

@@ -15,7 +15,7 @@ from downslope.core.errors import DataError, InputError, RunFolderError
 from downslope.core.problem import Problem
 from downslope.core.randomness import ONE_AT_A_TIME
 from downslope.core.recipe import Lost, Recipe
-from downslope.core.run import Run, load_run
+from downslope.core.run import ENDED, Run, load_run
 from downslope.core.sources import Memory
 from downslope.data.gaps import gaps
 from downslope.init import remark
@@ -214,7 +214,7 @@ def resume(folder: str | Path, problem: Problem | None = None, *, progress: bool
         RunFolderError: no run there, or one whose recipe is code that no file holds.
     """
     run = load_run(folder, problem)
-    if run.status in ("done", "goal", "early-stopped", "diverged"):
+    if run.status in ENDED:
         for which in ("last", "best"):  # a run of which no weights can be read is none to come back to
             run.state(which)
         _log.warning("%s: nothing to resume, the run has ended (%s)", folder, run.status)

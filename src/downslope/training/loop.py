@@ -94,6 +94,8 @@ class Loop:
         self.random = StepRandomness(state.model, recipe.seed)
         if self.take.parts is not None:
             self.take.parts.rewind = lambda: self.random.at(state.step + 1)
+        if self.take.curved is not None:
+            self.take.curved.rewind = lambda part: self.random.at(state.step + 1, part)
         self.dtype = next(state.model.parameters()).dtype
         self.stopped = self.late = self.endless = False
         self.position, self.earlier, self.saves = 0, 0.0, SaveTimes()
@@ -239,9 +241,13 @@ class Loop:
         row: dict[str, Tensor | float] = {"train_loss": value, "lr": self.rates.leading}
         for name, term in loss.terms.items():
             row.setdefault(f"train_{name}", term.detach().reshape(()))
+        if take.curved is not None:
+            row |= take.curved.columns
         self.recorder.step(step, **row)
         if probed:
             self._probe()
+        if take.curved is not None and (ended := take.curved.ended(self.recorder)) is not None:
+            state.run.status = ended
         return value
 
     def _look(self, watch: Watch, batch: Any) -> None:

@@ -20,6 +20,7 @@ from downslope.training import choices
 from downslope.training.accumulate import cut
 from downslope.training.augmenting import augmenter
 from downslope.training.beside import train_beside
+from downslope.training.curved import check_method
 from downslope.training.depth import depths_of
 from downslope.training.evaluate import check_ending
 from downslope.training.facts.at_start import Nodes, nodes
@@ -53,6 +54,7 @@ def prepare(
     recipe = run.recipe = recipe.settled(model)  # groups that hang on the model become data
     depths = depths_of(problem, recipe, model)
     optimizer = build_optimizer(recipe, model, depths)
+    check_method(recipe, problem, optimizer)
     plan = getattr(optimizer, "plan", None)
     run.choices |= {"device": str(device), "precision": precision}
     dtype = next(model.parameters()).dtype

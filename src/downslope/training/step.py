@@ -14,7 +14,9 @@ from downslope.core import batches, randomness
 from downslope.core.adapted import Adapted
 from downslope.core.errors import DownslopeError, InputError, ModelError, told
 from downslope.core.loss import Loss, learnt
+from downslope.terrain.methods.method import Method
 from downslope.training.accumulate import Parts
+from downslope.training.curved import Curved
 from downslope.training.hints import hint
 from downslope.training.state import StepState
 from downslope.training.ways import compiled
@@ -29,6 +31,7 @@ class Step:
     Attributes:
         bfloat16: Whether forward passes are cast.
         probed: Whether hooks watch this step.
+        curved: Takes the place of forward, backward and move for a method that looks more than once.
     """
 
     def __init__(self, state: StepState) -> None:
@@ -44,6 +47,8 @@ class Step:
         self._restores = isinstance(state.model, Adapted) and state.model.transforms_target
         self._needs_closure = isinstance(state.optimizer, torch.optim.LBFGS)
         self.parts = Parts(state, self._loss, self.casting) if state.recipe.accumulate > 1 else None
+        method = state.optimizer
+        self.curved = Curved(state, method, self.parts) if isinstance(method, Method) else None
 
     def forward(self, batch: Any) -> tuple[Loss, float]:
         """The objective on `batch`, and the risk in the user's units (the whole where that is not finite).
@@ -52,7 +57,7 @@ class Step:
             ModelError: model or objective cannot take the batch.
         """
         state = self.state
-        loss = self._loss(batch) if self.parts is None else self.parts.forward(batch)
+        loss = self._looked(batch)
         value = state.objective.sign * loss.value.item()
         if (self._restores or loss.penalty is not None) and math.isfinite(value):
             value = state.objective.restored(state.model, loss, batch).item()
@@ -60,6 +65,9 @@ class Step:
 
     def backward(self, loss: Loss) -> None:
         """The gradient of `loss`, in the place of the former one; of a batch in parts it stands there."""
+        if self.curved is not None:
+            self.curved.backward()
+            return
         if self.parts is not None:
             return
         for parameter in self.parameters:  # not before: the last gradient tells why a loss is not finite
@@ -90,7 +98,7 @@ class Step:
         state = self.state
         doing = f"optimizer {state.recipe.optimizer}"
         try:
-            state.optimizer.step(self._closure(batch)) if self._needs_closure else state.optimizer.step()
+            self._advance(batch)
             if state.problem.constraint is not None:
                 doing = "the constraint"
                 with torch.no_grad():
@@ -99,6 +107,14 @@ class Step:
             raise
         except Exception as error:
             raise InputError(f"{doing} failed: {told(error)}") from error
+
+    def _advance(self, batch: Any) -> None:
+        if self.curved is not None:
+            self.curved.move()
+        elif self._needs_closure:
+            self.state.optimizer.step(self._closure(batch))
+        else:
+            self.state.optimizer.step()
 
     def _model(self, batch: Any) -> nn.Module:
         """The model, compiled where that was chosen; hooks and a smaller batch go to the model itself."""
@@ -112,10 +128,22 @@ class Step:
             return contextlib.nullcontext()
         return torch.autocast(self.state.device.type, dtype=torch.bfloat16)
 
+    def _looked(self, batch: Any) -> Loss:
+        if self.curved is None:
+            return self._loss(batch) if self.parts is None else self.parts.forward(batch)
+        curved = self.curved
+        return self._guarded(batch, lambda: curved.forward(batch, fresh=self.probed))
+
     def _loss(self, batch: Any) -> Loss:
-        try:
+        def forward() -> Loss:
             with self.casting():
                 return self.state.objective(self._model(batch), batch)
+
+        return self._guarded(batch, forward)
+
+    def _guarded(self, batch: Any, forward: Callable[[], Loss]) -> Loss:
+        try:
+            return forward()
         except DownslopeError:
             raise
         except Exception as error:

@@ -29,7 +29,7 @@ class StepRandomness:
 
     def __init__(self, model: nn.Module, seed: int) -> None:
         self.seed = seed
-        self.step = 0
+        self.step = self.part = 0
         self._calls: dict[int, int] = {}
         self._handles: list[RemovableHandle] = []
         self._random = [each for each in model.modules() if isinstance(each, RANDOM_MODULES)]
@@ -50,12 +50,16 @@ class StepRandomness:
             handle.remove()
         self._restore.__exit__(kind, error, trace)
 
-    def at(self, step: int) -> None:
-        """Stand at the start of `step`."""
-        self.step = step
+    def at(self, step: int, part: int = 0) -> None:
+        """Stand at the start of `step`, or of a part of its batch that is looked at by itself."""
+        self.step, self.part = step, part
         if self._random:
             self._calls.clear()
-        self._seed(randomness.address(self.seed, "step", step))
+        self._seed(randomness.address(self.seed, "step", step, *self._parts))
+
+    @property
+    def _parts(self) -> tuple[int, ...]:
+        return (self.part,) if self.part else ()
 
     def _seed(self, address: int) -> None:
         torch.default_generator.manual_seed(address)
@@ -65,9 +69,10 @@ class StepRandomness:
     def _reseed(self, index: int) -> Any:
         def hook(module: nn.Module, args: Any) -> None:
             del args
-            if module.training:
+            if module.training and getattr(module, "p", 1.0):
                 call = self._calls.get(index, 0)
                 self._calls[index] = call + 1
-                self._seed(randomness.address(self.seed, "module", self.step, index, call))
+                place = (self.step, index, call, *self._parts)
+                self._seed(randomness.address(self.seed, "module", *place))
 
         return hook

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Callable, Iterable
 from typing import Any, ClassVar, NamedTuple
@@ -9,8 +10,18 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
-from downslope.core.errors import ModelError
+from downslope.core.errors import ModelError, ObjectiveError
+from downslope.optim import ops
 from downslope.terrain.ground import Ground
+from downslope.terrain.hvp import flat, length, unflat
+from downslope.terrain.methods.closure import Looks
+from downslope.terrain.methods.domains import check
+from downslope.terrain.methods.line_search import Trial, rounding
+
+PRECISE = "converged: no step lowers the loss within rounding"
+
+PATIENCE = 3
+"""Steps in a row that neither lower the loss nor halve the gradient after which a method is at precision."""
 
 
 class Step(NamedTuple):
@@ -26,6 +37,19 @@ class Step(NamedTuple):
     """False where no point below was found, and the parameters stay as they were."""
     said: str = ""
     """Why, or what was met on the way: negative curvature, a line search that failed."""
+    converged: bool = False
+    """Whether no step would lower the loss by more than rounding."""
+
+
+class Here(NamedTuple):
+    """Where a step begins."""
+
+    x: Tensor
+    """Flat, shape (size,)."""
+    value: float
+    gradient: Tensor
+    evaluations: int
+    """1, or 0 where the last step ended here and knows it."""
 
 
 class Method(torch.optim.Optimizer):
@@ -33,37 +57,75 @@ class Method(torch.optim.Optimizer):
 
     ``step(closure)`` works in any loop, as for `torch.optim.LBFGS`: the closure returns the loss, and need
     not call backward. ``step(ground)`` is what `downslope.fit` calls, and what methods need that look into
-    the model (Gauss-Newton, natural gradient, K-FAC).
+    the model (Gauss-Newton, natural gradient, K-FAC). A ground that is handed over again is the same
+    function, so what is known of the point where the last step ended is not asked for again.
 
     Args:
-        params: Parameters, of one group; methods that solve a system have one for all.
-        defaults: Settings, which become entries of the group.
+        params: Parameters, or groups of them, which differ in `weight_decay` only: a step is solved for all.
+        defaults: Settings, which become entries of the groups. ``weight_decay`` adds
+            ``weight_decay / 2 |p|^2`` to the function that the method sees.
 
     Attributes:
-        batch: "full" where every step should see the whole training set, "large" where it needs a batch
-            large enough that its curvature is that of the whole; None where any will do.
+        batch: "full" where every step has to see the whole training set, "large" where it needs a batch
+            large enough that its curvature is that of the whole (the whole set unless told otherwise); None
+            where any will do.
+        source: Where the method is from.
         last: What the last step did.
+
+    Raises:
+        RecipeError: a setting outside its domain.
+        ModelError: groups that differ in more than their decay.
     """
 
-    batch: ClassVar[str | None] = "full"
+    batch: ClassVar[str | None] = "large"
     source: ClassVar[str] = ""
 
     def __init__(self, params: Iterable[Any], defaults: dict[str, Any]) -> None:
-        super().__init__(params, defaults)
-        if len(self.param_groups) > 1:
-            raise ModelError(
-                f"{type(self).__name__} takes one group of parameters: its step is solved for all of them"
-            )
+        super().__init__(params, {key: check(key, value) for key, value in defaults.items()})
         self.last: Step | None = None
+        self._here: tuple[Ground, Tensor, float, Tensor] | None = None
+
+    # -- torch's contract ---------------------------------------------------------------------------------
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Adds a group that differs from the others in its decay only.
+
+        Raises:
+            RecipeError: a setting outside its domain.
+            ModelError: it differs in more.
+        """
+        for key, value in self.defaults.items():
+            given = check(key, param_group.get(key, value))
+            if key != "weight_decay" and self.param_groups and given != self.param_groups[0][key]:
+                raise ModelError(
+                    f"a group with {key}={given!r} beside one with {self.param_groups[0][key]!r}: the step "
+                    f"of {type(self).__name__} is solved for all parameters at once, so that groups can "
+                    "differ in weight_decay only"
+                )
+        ops.lean(torch.optim.Optimizer.add_param_group)(self, param_group)
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forgets the gradients, as torch does."""
+        ops.lean(torch.optim.Optimizer.zero_grad)(self, set_to_none)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Settings, and what is remembered, under the first parameter."""
+        return ops.lean(torch.optim.Optimizer.state_dict)(self)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Loads a state of this class."""
+        ops.lean(torch.optim.Optimizer.load_state_dict)(self, state_dict)
+        self._here = None
 
     def step(self, closure: Callable[[], Tensor] | Ground | None = None) -> float:  # type: ignore[override]
-        """One step; the loss before it.
+        """One step; the loss before it. The gradient there stands in ``.grad`` after it.
 
         Args:
             closure: Computes the loss anew at each call, or the ground itself.
 
         Raises:
             ModelError: neither, or a method that needs the model was given a closure.
+            ObjectiveError: the loss is no scalar.
         """
         if closure is None:
             raise ModelError(
@@ -71,10 +133,126 @@ class Method(torch.optim.Optimizer):
                 "returns the loss, step(lambda: loss_fn(model(x), y))"
             )
         params = [p for group in self.param_groups for p in group["params"]]
-        ground = closure if isinstance(closure, Ground) else Ground.of_closure(closure, params)
-        self.last = self.move(ground)
+        ground = closure if isinstance(closure, Ground) else Ground.of_closure(Looks(closure), params)
+        ground.decay = self._decay(ground)
+        with torch.enable_grad():
+            self.last = self.move(ground)
+        memory = self.memory
+        memory["evaluations"] = memory.get("evaluations", 0) + self.last.evaluations
+        memory["products"] = memory.get("products", 0) + self.last.products
+        memory["failures"] = 0 if self.last.accepted else memory.get("failures", 0) + 1
+        memory["fixed"] = ground.fixed
         return self.last.loss
+
+    # -- what a method is made of -------------------------------------------------------------------------
 
     @abstractmethod
     def move(self, ground: Ground) -> Step:
         """Step on `ground`, whose parameters are this method's."""
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Of the first group, which are those of all but for the decay."""
+        return self.param_groups[0]
+
+    @property
+    def memory(self) -> dict[str, Any]:
+        """What is remembered from step to step: numbers, tensors, lists of them."""
+        return self.state[self.param_groups[0]["params"][0]]
+
+    @property
+    def evaluations(self) -> int:
+        """Losses and gradients over all steps."""
+        return int(self.memory.get("evaluations", 0))
+
+    @property
+    def products(self) -> int:
+        """Products with curvature over all steps."""
+        return int(self.memory.get("products", 0))
+
+    @property
+    def failures(self) -> int:
+        """Steps in a row that found no point below."""
+        return int(self.memory.get("failures", 0))
+
+    def begin(self, ground: Ground) -> Here:
+        """Where the ground stands, with its gradient, which goes to ``.grad`` as well.
+
+        Raises:
+            ObjectiveError: the loss is not finite here.
+        """
+        x = ground.where()
+        if self._here is not None and self._here[0] is ground and torch.equal(self._here[1], x):
+            value, gradient, cost = self._here[2], self._here[3], 0
+        else:
+            (value, gradient), cost = ground.slope(), 1
+            if self._here is None and self.memory.get("fixed"):  # a resumed run: it was counted before
+                cost = 0
+        if not bool(torch.isfinite(gradient).all()) or not math.isfinite(value):
+            raise ObjectiveError(
+                f"the loss is {value:g} where the step begins, or its gradient is not finite: "
+                f"{type(self).__name__} needs a finite start; take a smaller initialisation, check the data"
+            )
+        for p, part in zip(ground.params, unflat(gradient, ground.params), strict=True):
+            p.grad = part.clone()
+        return Here(x, value, gradient, cost)
+
+    def keep(self, ground: Ground, x: Tensor, value: float, gradient: Tensor) -> None:
+        """Remember what is known of the point where this step ends."""
+        self._here = (ground, x, value, gradient)
+
+    def settle(
+        self,
+        ground: Ground,
+        here: Here,
+        trial: Trial | None,
+        *,
+        predicted: float,
+        looks: int,
+        products: int = 0,
+        said: str = "",
+    ) -> Step:
+        """What a step was, that a line search ended at `trial`; None where it found none.
+
+        Steps whose losses are one within rounding count as progress while the gradient still shrinks.
+
+        Args:
+            ground: Where the search was.
+            here: Where the step began.
+            trial: Where it ended.
+            predicted: What the step was to win.
+            looks: Of the search.
+            products: Of the step.
+            said: What was met on the way.
+        """
+        looks, limit = looks + here.evaluations, rounding(here.value, here.x.dtype)
+        if trial is None:
+            done = predicted <= limit
+            why = PRECISE if done else "the line search found no point below"
+            return Step(here.value, looks, products, False, "; ".join(filter(None, [said, why])), done)
+        if trial.t == 0:
+            return Step(here.value, looks, products, True, "lr is 0: nothing moves")
+        self.keep(ground, trial.x, trial.value, trial.gradient)
+        memory = self.memory
+        if abs(trial.value - here.value) > limit:
+            memory["level"], memory["least"] = 0, math.inf
+            return Step(here.value, looks, products, True, said)
+        norm = length(trial.gradient)
+        memory["level"] = 0 if norm < 0.5 * memory.get("least", math.inf) else memory.get("level", 0) + 1
+        memory["least"] = min(norm, memory.get("least", math.inf))
+        done = norm == 0 or memory["level"] >= PATIENCE
+        return Step(here.value, looks, products, True, PRECISE if done else said, done)
+
+    def flat_ground(self, here: Here) -> Step | None:
+        """The step from a point without a slope, which is none; None where there is one."""
+        if bool(here.gradient.any()):
+            return None
+        said = "converged: the gradient is zero"
+        return Step(here.value, here.evaluations, 0, False, said, True)
+
+    def _decay(self, ground: Ground) -> Tensor | None:
+        of = {id(p): group.get("weight_decay", 0.0) for group in self.param_groups for p in group["params"]}
+        strengths = [float(of.get(id(p), 0.0)) for p in ground.params]
+        if not any(strengths):
+            return None
+        return flat([torch.full_like(p, each) for p, each in zip(ground.params, strengths, strict=True)])

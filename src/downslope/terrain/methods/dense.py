@@ -1,0 +1,96 @@
+"""The matrix of an operator, formed and factorised: for methods that solve a system exactly."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, cast
+
+import torch
+from torch import Tensor
+
+from downslope.core.errors import ModelError
+from downslope.terrain.operators.operator import Operator
+
+LARGEST = 5000
+"""Parameters up to which a matrix is formed: 200 MB in float64, and as many products as there are rows."""
+
+
+def dense(operator: Operator) -> Tensor:
+    """The matrix of a symmetric operator, symmetrised; shape (size, size), in the dtype of its products."""
+    first = operator.product(_unit(operator.size, 0))
+    others = [operator.product(_unit(operator.size, i).to(first)) for i in range(1, operator.size)]
+    matrix = torch.stack([first, *others])
+    return 0.5 * (matrix + matrix.T)
+
+
+def _unit(size: int, index: int) -> Tensor:
+    made = torch.zeros(size)
+    made[index] = 1.0
+    return made
+
+
+def check_size(method: str, size: int, instead: str) -> None:
+    """Refuse a matrix of too many parameters.
+
+    Raises:
+        ModelError: with what it would take, and what to take instead.
+    """
+    if size > LARGEST:
+        gigabytes = 8 * size * size / 1e9
+        raise ModelError(
+            f"{method} forms a matrix of the parameters: {size} of them are {gigabytes:.3g} GB and {size} "
+            f"products a step, and it goes up to {LARGEST}; use {instead}, which needs products only"
+        )
+
+
+class Shifted(NamedTuple):
+    """A system made positive definite."""
+
+    step: Tensor
+    """``-(A + shift I)^-1 g``."""
+    shift: float
+    least: float | None
+    """Smallest eigenvalue of A; None where A was positive definite as it was."""
+    indefinite: bool = False
+    """Whether it is negative beyond rounding."""
+
+
+def descent(matrix: Tensor, gradient: Tensor, damping: float = 0.0) -> Shifted:
+    """The Newton direction of a matrix that is shifted until it is positive definite.
+
+    Cholesky tells whether it is; if not, the shift is ``2 |lambda_min|``, which leaves the most negative
+    direction with the size of its own curvature, or where the matrix is singular what rounding takes.
+
+    Args:
+        matrix: A, symmetric.
+        gradient: g.
+        damping: Least shift, in [0, inf).
+
+    Source: Nocedal and Wright 2006, section 3.4, algorithm 3.3 with the shift from the spectrum.
+    """
+    wide, g = matrix.double(), gradient.double()
+    floor = 10 * len(g) * torch.finfo(matrix.dtype).eps * max(float(wide.diagonal().abs().max()), 1e-300)
+    step = _solved(wide, g, damping, floor)
+    if step is not None:
+        return Shifted(step.to(gradient), damping, None)
+    least = float(cast("Tensor", torch.linalg.eigvalsh(wide))[0])
+    shift = max(damping, floor - least if least > -floor else -2 * least)
+    while (step := _solved(wide, g, shift, 0.0)) is None:
+        shift *= 4
+    return Shifted(step.to(gradient), shift, least, least <= -floor)
+
+
+def _solved(matrix: Tensor, g: Tensor, shift: float, floor: float) -> Tensor | None:
+    """``-(A + shift I)^-1 g`` by Cholesky; None where a pivot is below `floor`."""
+    linalg: Any = torch.linalg
+    factor, failed = linalg.cholesky_ex(matrix + shift * torch.eye(len(g), dtype=g.dtype, device=g.device))
+    if int(failed) or not bool(torch.isfinite(factor).all()) or float(factor.diagonal().min()) ** 2 < floor:
+        return None
+    return -torch.cholesky_solve(g[:, None], factor)[:, 0]
+
+
+def undamped(matrix: Tensor, gradient: Tensor, damping: float = 0.0) -> Shifted:
+    """``-(A + damping I)^-1 g`` whatever the signs of the eigenvalues; of a singular A the shortest step."""
+    linalg: Any = torch.linalg
+    wide = matrix.double() + damping * torch.eye(len(matrix), dtype=torch.float64, device=matrix.device)
+    step = -(linalg.pinv(wide, hermitian=True) @ gradient.double())
+    return Shifted(step.to(gradient), damping, None)

@@ -1,0 +1,207 @@
+"""The function along a line, and how far to go on it: Armijo's condition by backtracking, Wolfe's by zooming.
+
+    Armijo    phi(t) <= phi(0) + c1 t phi'(0)
+    Wolfe     |phi'(t)| <= c2 |phi'(0)|
+
+Where the loss no longer tells points apart, because they differ by less than its rounding, the slopes decide
+(Hager and Zhang 2005, SIAM Journal on Optimization 16, equation 4.1): an "approximate Wolfe" condition.
+`more_thuente` is a third search, in a file of its own.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from downslope.terrain.ground import Ground
+
+ROUNDINGS = 16
+"""Roundings of the loss below which two losses count as one."""
+
+
+class Trial(NamedTuple):
+    """A point on a line."""
+
+    t: float
+    value: float
+    slope: float
+    """Along the line."""
+    x: Tensor
+    gradient: Tensor
+
+    @property
+    def finite(self) -> bool:
+        """Whether loss and slope are numbers."""
+        return math.isfinite(self.value) and math.isfinite(self.slope)
+
+
+class Line:
+    """``phi(t) = f(x + t d)``, counting its looks.
+
+    Args:
+        ground: Of f; left where the last look was.
+        x: Where the line begins, flat.
+        direction: d, flat.
+        value: f(x).
+        gradient: Of f at x, flat.
+
+    Attributes:
+        start: The point at 0.
+        evaluations: Looks so far.
+        rounding: By which two losses may differ and be the same.
+    """
+
+    def __init__(self, ground: Ground, x: Tensor, direction: Tensor, value: float, gradient: Tensor) -> None:
+        self.ground, self.direction = ground, direction
+        self.start = Trial(0.0, value, dot(gradient, direction), x, gradient)
+        self.evaluations = 0
+        self.rounding = rounding(value, x.dtype)
+
+    def at(self, t: float) -> Trial:
+        """Look at the point `t` along the line, and stay there."""
+        x = self.start.x + t * self.direction
+        self.ground.put(x)
+        value, gradient = self.ground.slope()
+        self.evaluations += 1
+        return Trial(t, value, dot(gradient, self.direction), x, gradient)
+
+    def settle(self, trial: Trial) -> None:
+        """Go to a point looked at before."""
+        self.ground.put(trial.x)
+
+    def falls(self, trial: Trial, c1: float) -> bool:
+        """Armijo's condition."""
+        return trial.finite and trial.value <= self.start.value + c1 * trial.t * self.start.slope
+
+    def flattens(self, trial: Trial, c2: float) -> bool:
+        """The strong form of Wolfe's second condition."""
+        return abs(trial.slope) <= c2 * abs(self.start.slope)
+
+    def level(self, trial: Trial, c1: float, c2: float) -> bool:
+        """Whether the losses are one within rounding, and the slope is smaller: the approximate condition."""
+        same = trial.finite and abs(trial.value - self.start.value) <= self.rounding
+        return same and c2 * self.start.slope <= trial.slope <= (2 * c1 - 1) * self.start.slope
+
+
+def rounding(value: float, dtype: torch.dtype) -> float:
+    """By how much two losses of about `value` may differ and be the same."""
+    return ROUNDINGS * torch.finfo(dtype).eps * abs(value)
+
+
+def dot(a: Tensor, b: Tensor) -> float:
+    """The inner product."""
+    return float(torch.dot(a, b))
+
+
+def backtracking(line: Line, t: float = 1.0, *, c1: float = 1e-4, max_eval: int = 25) -> Trial | None:
+    """The first point that falls enough, from `t` back towards 0 (Nocedal and Wright 2006, algorithm 3.1).
+
+    Each step back goes to the minimum of the parabola through what is known (their equation 3.58), kept
+    within a tenth and a half of the last; a point that is not finite is halved four times.
+
+    Args:
+        line: Falling at 0.
+        t: First trial, in (0, inf).
+        c1: Of Armijo, in (0, 1/2).
+        max_eval: Looks at most.
+
+    Returns:
+        The point, at which the ground stands; None where none was found, and the ground is back at 0.
+    """
+    for _ in range(max_eval):
+        trial = line.at(t)
+        if line.falls(trial, c1) or line.level(trial, c1, 0.9):
+            return trial
+        if not trial.finite:
+            t /= 16
+            continue
+        rise = trial.value - line.start.value - t * line.start.slope
+        best = -0.5 * line.start.slope * t * t / rise if rise > 0 else 0.5 * t
+        t = min(max(best, 0.1 * t), 0.5 * t)
+    line.settle(line.start)
+    return None
+
+
+def strong_wolfe(
+    line: Line, t: float = 1.0, *, c1: float = 1e-4, c2: float = 0.9, max_eval: int = 25
+) -> Trial | None:
+    """A point of both conditions: bracketed, then zoomed in (Nocedal and Wright 2006, algorithms 3.5, 3.6).
+
+    Args:
+        line: Falling at 0.
+        t: First trial, in (0, inf).
+        c1: Of Armijo, in (0, c2).
+        c2: Of Wolfe, in (c1, 1).
+        max_eval: Looks at most.
+
+    Returns:
+        The point, or the lowest that falls enough if no look met both; None as for `backtracking`.
+    """
+    before, upper = line.start, math.inf
+    best: Trial | None = None
+    while line.evaluations < max_eval:
+        trial = line.at(t)
+        if not trial.finite:
+            upper = t
+            t = before.t + 0.1 * (t - before.t)
+            continue
+        if _good(line, trial, c1, c2):
+            return trial
+        if not line.falls(trial, c1) or (before.t and trial.value >= before.value):
+            return _zoom(line, before, trial, c1, c2, max_eval)
+        if trial.slope >= 0:
+            return _zoom(line, trial, before, c1, c2, max_eval)
+        before = best = trial
+        t = min(4.0 * t, 0.5 * (t + upper))
+    return _lowest(line, best, c1)
+
+
+def _good(line: Line, trial: Trial, c1: float, c2: float) -> bool:
+    return (line.falls(trial, c1) and line.flattens(trial, c2)) or line.level(trial, c1, c2)
+
+
+def _zoom(line: Line, low: Trial, high: Trial, c1: float, c2: float, max_eval: int) -> Trial | None:
+    """Algorithm 3.6: `low` is the lowest point that falls enough, and a good one lies between the two."""
+    while line.evaluations < max_eval and abs(high.t - low.t) > 1e-16 * max(abs(high.t), abs(low.t)):
+        trial = line.at(_between(low, high))
+        if _good(line, trial, c1, c2):
+            return trial
+        if not line.falls(trial, c1) or trial.value >= low.value:
+            high = trial
+            continue
+        if trial.slope * (high.t - low.t) >= 0:
+            high = low
+        low = trial
+    return _lowest(line, low, c1)
+
+
+def _between(low: Trial, high: Trial) -> float:
+    """The minimum of the cubic through two points (equation 3.59), away from both ends; else the middle."""
+    middle = 0.5 * (low.t + high.t)
+    if not high.finite:
+        return low.t + 0.1 * (high.t - low.t)
+    t = cubic(low.t, low.value, low.slope, high.t, high.value, high.slope)
+    margin = 0.1 * abs(high.t - low.t)
+    inside = min(low.t, high.t) + margin <= t <= max(low.t, high.t) - margin
+    return t if inside else middle
+
+
+def cubic(a: float, fa: float, da: float, b: float, fb: float, db: float) -> float:
+    """Minimum of the cubic with these values and slopes at `a` and `b`; NaN where it has none."""
+    d1 = da + db - 3 * (fa - fb) / (a - b)
+    square = d1 * d1 - da * db
+    if not square >= 0:
+        return math.nan
+    d2 = math.copysign(math.sqrt(square), b - a)
+    below = db - da + 2 * d2
+    return b - (b - a) * (db + d2 - d1) / below if below else math.nan
+
+
+def _lowest(line: Line, best: Trial | None, c1: float) -> Trial | None:
+    """The best found where no look met both conditions, if it falls enough; else back to the start."""
+    kept = best if best is not None and best.t and line.falls(best, c1) else None
+    line.settle(kept or line.start)
+    return kept

@@ -1,0 +1,73 @@
+"""Newton's method, damped where the curvature is not positive, with a line search."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from downslope.terrain.ground import Ground
+from downslope.terrain.methods.dense import check_size, dense, descent, undamped
+from downslope.terrain.methods.line_search import Line, dot
+from downslope.terrain.methods.method import Method, Step
+from downslope.terrain.methods.search import search
+
+
+class Newton(Method):
+    """``p = p - t (H + a I)^-1 g``: one step on a quadratic, digits doubled at each step near a minimum.
+
+    H is formed, by one product a parameter, and factorised by Cholesky: O(n^2) memory, n up to 5,000. Where
+    it is not positive definite, `a` is raised until it is (twice the most negative eigenvalue), so that the
+    direction goes down; t is 1 where that falls enough. With ``line_search=None`` the step is taken as it
+    is, and `a` is `damping` and no more: that is Newton's plain method, which goes to a saddle as gladly as
+    to a minimum, as it divides by negative curvature (Dauphin et al. 2014).
+
+    Args:
+        params: Parameters, or groups that differ in `weight_decay`.
+        lr: First t of the line search, in [0, inf).
+        damping: Least `a`, in [0, inf).
+        line_search: "armijo", "strong_wolfe", "more_thuente", or None.
+        c1: Share of the promised decrease that a step has to keep, in (0, 1/2).
+        weight_decay: Strength of an l2 term that the method sees, in [0, inf).
+
+    Raises:
+        RecipeError: a setting outside its domain.
+        ModelError: at a step, for too many parameters.
+
+    Source: Nocedal and Wright 2006, algorithm 3.2 and section 3.4.
+    """
+
+    source = "Nocedal and Wright 2006, algorithm 3.2"
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float = 1.0,
+        damping: float = 0.0,
+        line_search: str | None = "armijo",
+        c1: float = 1e-4,
+        weight_decay: float = 0.0,
+    ) -> None:
+        settings = {"lr": lr, "damping": damping, "line_search": line_search, "c1": c1}
+        super().__init__(params, settings | {"weight_decay": weight_decay})
+
+    def move(self, ground: Ground) -> Step:
+        """Form, factorise, search."""
+        check_size("newton", ground.size, "newton_cg or lbfgs")
+        here, own = self.begin(ground), self.settings
+        if (none := self.flat_ground(here)) is not None:
+            return none
+        matrix = dense(ground.hessian())
+        plain = own["line_search"] is None
+        found = (undamped if plain else descent)(matrix, here.gradient, own["damping"])
+        said = ""
+        if found.least is not None and not plain:
+            kind = "indefinite" if found.indefinite else "singular"
+            said = (
+                f"the Hessian is {kind} (smallest eigenvalue {found.least:.2g}): damped by {found.shift:.2g}"
+            )
+        line = Line(ground, here.x, found.step, here.value, here.gradient)
+        trial = search(line, own, own["lr"])
+        predicted = -0.5 * dot(here.gradient, found.step)
+        return self.settle(
+            ground, here, trial, predicted=predicted, looks=line.evaluations, products=ground.size, said=said
+        )

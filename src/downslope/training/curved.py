@@ -1,0 +1,251 @@
+"""The ground of one training step, for methods that look at it more than once."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from downslope.core import batches, randomness
+from downslope.core.errors import RecipeError
+from downslope.core.loss import Loss, learnt
+from downslope.core.problem import Problem
+from downslope.core.recipe import Recipe
+from downslope.core.run import Status
+from downslope.core.sources import Memory
+from downslope.terrain.ground import ModelGround, Piece
+from downslope.terrain.hvp import unflat
+from downslope.terrain.methods.method import Method
+from downslope.terrain.still import Still
+from downslope.training.accumulate import Parts, detached
+from downslope.training.recorder import Recorder
+from downslope.training.state import StepState
+
+_log = logging.getLogger("downslope")
+
+FAILURES, MANY = 3, 20
+"""Steps in a row without a point below that end a run: on the whole set, and where every step is another."""
+
+Rewind = Callable[[int], None]
+"""Puts the step's randomness to the start of a piece, by its index."""
+
+
+def _nothing(index: int) -> None:
+    del index
+
+
+class StepStill(Still):
+    """Looks at one training step: every dropout module of a piece draws what it drew at the first look.
+
+    Args:
+        state: The model in training.
+        rewind: Puts randomness to the start of a piece.
+
+    Attributes:
+        drew: Whether any look drew a random number.
+    """
+
+    def __init__(self, state: StepState, rewind: Rewind) -> None:
+        seed = randomness.address(state.recipe.seed, "step", state.step + 1)
+        super().__init__(state.model, seed)
+        self._rewind, self._device, self.drew = rewind, state.device, False
+
+    @contextmanager
+    def look(self, index: int = 0) -> Generator[None]:
+        """A block that evaluates piece `index`."""
+        with super().look(index):
+            self._rewind(index)
+            before = self._states()
+            yield
+            self.drew = self.drew or any(
+                not torch.equal(a, b) for a, b in zip(before, self._states(), strict=True)
+            )
+
+    def _states(self) -> list[Tensor]:
+        cuda = [torch.cuda.get_rng_state(self._device)] if self._device.type == "cuda" else []
+        return [torch.get_rng_state(), *cuda]
+
+
+class StepGround(ModelGround):
+    """The training loss of one batch; what was looked at last is not looked at again.
+
+    Args:
+        state: Model and objective, on their device.
+        batch: Of the step, augmented.
+        parts: Cuts it into pieces, where the recipe accumulates.
+        rewind: Puts randomness to the start of a piece.
+    """
+
+    def __init__(self, state: StepState, batch: Any, parts: Parts | None, rewind: Rewind) -> None:
+        cut = [(batch, 1.0)] if parts is None else parts.pieces(batch)
+        super().__init__(state.model, state.objective, [Piece(part, weight) for part, weight in cut])
+        self.batch, self._parts, self._losses = batch, parts, list[Loss]()
+        self._looks = StepStill(state, rewind)
+        self.still = self._looks
+        if (beside := learnt(state.objective.function)) is not None:
+            named = [(name, p) for name, p in beside.named_parameters() if p.requires_grad]
+            self.params += [p for _, p in named]
+            self.names += [f"objective.{name}" for name, _ in named]
+            self.size = sum(p.numel() for p in self.params)
+        self._last: tuple[Tensor, float, Tensor, Loss] | None = None
+
+    def slope(self) -> tuple[float, Tensor]:
+        """Loss and gradient here; of the point of the last look as it was."""
+        _, value, gradient, _ = self._seen()
+        return value, gradient
+
+    def look(self, *, fresh: bool) -> Loss:
+        """What the objective was here, without a graph; `fresh` forgets the last look."""
+        if fresh:
+            self._last = None
+        return self._seen()[3]
+
+    def _seen(self) -> tuple[Tensor, float, Tensor, Loss]:
+        x = self.where()
+        if self._last is None or not torch.equal(self._last[0], x):
+            self._losses = []
+            value, gradient = super().slope()
+            self._last = (x, value, gradient, self._joined(value))
+        return self._last
+
+    def run(self, batch: Any, index: int = 0) -> Loss:
+        """The objective of the model on a batch; noted for `look`."""
+        loss = super().run(batch, index)
+        self._losses.append(detached(loss))
+        return loss
+
+    def settled(self, state: StepState) -> bool:
+        """Whether the next step stands on the same function: all the data, and nothing drawn or moved."""
+        source = state.problem.train_source
+        whole = isinstance(source, Memory) and batches.length(self.batch) == source.size
+        return whole and state.augment is None and not self._looks.drew and not self.still.start()
+
+    def _joined(self, value: float) -> Loss:
+        if len(self._losses) == 1 or self._parts is None:
+            return self._losses[-1]
+        whole = self._parts.whole(self.batch, self._losses)
+        return whole._replace(value=torch.as_tensor(value, dtype=whole.value.dtype))
+
+
+class Curved:
+    """Forward, backward and move of a step, for a method that steps by looks.
+
+    Args:
+        state: Whose optimizer is a `Method`.
+        parts: Cuts batches, where the recipe accumulates.
+
+    Attributes:
+        rewind: Puts the step's randomness to the start of a piece; the loop sets it.
+    """
+
+    def __init__(self, state: StepState, method: Method, parts: Parts | None) -> None:
+        self.state, self.method, self._parts = state, method, parts
+        self.rewind: Rewind = _nothing
+        self._ground: StepGround | None = None
+        self._told: dict[str, dict[str, Any]] = {}
+
+    def forward(self, batch: Any, *, fresh: bool) -> Loss:
+        """The objective on `batch`; `fresh` looks anew, since hooks watch."""
+        ground = self._ground
+        if ground is None or not ground.fixed or ground.batch is not batch:
+            ground = self._ground = StepGround(self.state, batch, self._parts, self.rewind)
+        ground.decay = None
+        loss = ground.look(fresh=fresh)
+        ground.fixed = ground.settled(self.state)
+        return loss
+
+    @property
+    def ground(self) -> StepGround:
+        """Of the last forward."""
+        if self._ground is None:
+            raise RuntimeError("no forward pass yet")
+        return self._ground
+
+    def backward(self) -> None:
+        """The gradient of the last forward, in ``.grad``."""
+        _, gradient = self.ground.slope()
+        for p, part in zip(self.ground.params, unflat(gradient, self.ground.params), strict=True):
+            p.grad = part.clone()
+
+    def move(self) -> None:
+        """The method's step."""
+        self.method.step(self.ground)
+
+    @property
+    def columns(self) -> dict[str, float]:
+        """What the history has of a method beside the loss: its looks and products so far."""
+        return {"evaluations": float(self.method.evaluations), "products": float(self.method.products)}
+
+    def ended(self, recorder: Recorder) -> Status | None:
+        """The status of a run that the last step has ended; what the step said is told once, and kept.
+
+        A step that finds nothing on one batch says nothing of the next, so only the whole set, unchanged
+        from step to step, ends a run at once.
+        """
+        last, ground = self.method.last, self.ground
+        if last is None:
+            return None
+        if last.said:
+            self._tell(last.said, recorder)
+        if last.converged and ground.fixed:
+            return "converged"
+        return "stalled" if self.method.failures >= (FAILURES if ground.fixed else MANY) else None
+
+    def _tell(self, said: str, recorder: Recorder) -> None:
+        kind = said.partition("(")[0].partition(":")[0].strip()
+        told = self._told.setdefault(kind, {"first": self.state.step, "said": said, "count": 0})
+        told["count"] += 1
+        if told["count"] == 1 and not said.startswith("converged"):
+            _log.warning("%s, step %d: %s", self.state.recipe.optimizer, self.state.step, said)
+        if told["count"].bit_count() == 1:
+            recorder.fact("method", list(self._told.values()))
+
+
+def check_method(recipe: Recipe, problem: Problem, optimizer: torch.optim.Optimizer) -> None:
+    """Refuse what a method that looks for its step by itself cannot be given.
+
+    Args:
+        recipe: How.
+        problem: What.
+        optimizer: Of the recipe; others than a `Method` pass.
+
+    Raises:
+        RecipeError: one line.
+    """
+    if not isinstance(optimizer, Method):
+        return
+    name = str(recipe.optimizer)
+    for key in ("clip_norm", "clip_value"):
+        if (value := getattr(recipe, key)) is not None:
+            raise RecipeError(
+                f"{key}={value:g} with {name}: it bounds its step by itself (a line search, a trust region), "
+                "and a clipped gradient is not that of the loss it compares; leave it out"
+            )
+    if recipe.precision == "bfloat16":
+        raise RecipeError(
+            f"precision='bfloat16' with {name}: it compares losses closer than 8 bits tell apart; take "
+            "'float32' or 'float64'"
+        )
+    if recipe.unfreeze is not None:
+        raise RecipeError(
+            f"unfreeze={recipe.unfreeze} with {name}: what it remembers is of all parameters at once; train "
+            "all from the start, or take 'adam'"
+        )
+    if problem.constraint is not None:
+        raise RecipeError(
+            f"constraint with {name}: a step scaled by curvature may climb once it is projected (Bertsekas "
+            "1982); take 'gd', or a parametrisation in the model"
+        )
+    if hasattr(problem.objective, "combine"):
+        raise RecipeError(
+            f"{name}: the objective combines the gradients of its terms, so that there is no one function to "
+            "go down on; take 'adam', or weigh the terms"
+        )
+    own_lr = optimizer.defaults.get("lr")
+    for key in ("lr", "schedule", "warmup"):
+        if own_lr is None and key in recipe.said and getattr(recipe, key):
+            raise RecipeError(f"{key}={getattr(recipe, key)!r}: {name} has no learning rate; leave it out")

@@ -1,0 +1,155 @@
+"""Methods that look more than once, wired into `fit`: one function a step, counted, resumed, refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import downslope as ds
+from downslope.core.errors import InputError
+from tests.training.test_resume import Stop, resume, same_history, same_state
+
+
+def data(n: int = 60) -> tuple[torch.Tensor, torch.Tensor]:
+    draw = torch.Generator().manual_seed(0)
+    x = torch.randn(n, 4, generator=draw, dtype=torch.float64)
+    return x, (x @ torch.randn(4, 1, generator=draw, dtype=torch.float64)).tanh()
+
+
+def net(p: float = 0.0, norm: bool = False) -> nn.Module:
+    middle = [nn.BatchNorm1d(6)] if norm else []
+    return nn.Sequential(nn.Linear(4, 6), *middle, nn.Tanh(), nn.Dropout(p), nn.Linear(6, 1))
+
+
+def problem(p: float = 0.0, norm: bool = False, **more: Any) -> ds.Problem:
+    return ds.Problem(model=lambda: net(p, norm), objective="squared_error", train=data(), **more)
+
+
+def fit(recipe: ds.Recipe, *, given: ds.Problem | None = None, **more: Any) -> ds.Run:
+    return ds.fit(given or problem(), recipe, **{"folder": False, "progress": False} | more)
+
+
+NAMES = ["newton", "lbfgs"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_name_trains_on_the_whole_set_and_counts_what_it_took(name: str) -> None:
+    recipe = ds.Recipe(optimizer=name, steps=12, precision="float64")
+    assert recipe.batch_size == "full"
+    run = fit(recipe)
+    losses = run.history["train_loss"]
+    assert losses[-1] < 0.2 * run.history["train_loss"][~np.isnan(losses)][0]
+    assert (np.diff(run.history["evaluations"][1:]) >= 0).all()
+    assert run.history["evaluations"][-1] >= 12
+
+
+def test_the_last_look_of_a_step_is_the_first_of_the_next() -> None:
+    """One evaluation at the start, and those of the line searches: as many as without `fit`."""
+    run = fit(ds.Recipe(optimizer="lbfgs", steps=10, precision="float64"))
+    from downslope.terrain.ground import Ground
+    from downslope.terrain.methods import LBFGS
+
+    model = problem().build(0).double()
+    method = LBFGS(model.parameters())
+    x, y = data()
+    ground = Ground([(lambda: nn.functional.mse_loss(model(x), y), 1.0)], list(model.parameters()))
+    for _ in range(10):
+        method.step(ground)
+    assert run.history["evaluations"][-1] == method.evaluations
+    np.testing.assert_allclose(
+        run.model("last")[0].weight.detach().numpy(), model[0].weight.detach().numpy(), rtol=1e-8
+    )
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("kind", ["plain", "dropout", "batch norm", "mini-batches"])
+def test_a_resumed_run_has_the_bits_of_one_that_never_stopped(tmp_path: Path, name: str, kind: str) -> None:
+    more: dict[str, Any] = {"batch_size": 20} if kind == "mini-batches" else {}
+    recipe = ds.Recipe(optimizer=name, steps=9, precision="float64", **more)
+
+    def make() -> ds.Problem:
+        return problem(0.3 if kind == "dropout" else 0.0, kind == "batch norm")
+
+    whole = ds.fit(make(), recipe, folder=tmp_path / "whole", progress=False, observe=0.5)
+    stop = Stop(4)
+    part = ds.fit(make(), recipe, folder=tmp_path / "part", progress=False, observe=0.5, on_probe=stop)
+    assert part.status == "interrupted"
+    again = resume(tmp_path / "part", make(), progress=False)
+    assert same_history(again, whole)
+    assert same_state(again.model("last").state_dict(), whole.model("last").state_dict())
+
+
+def test_every_look_of_a_step_draws_the_same_dropout_masks() -> None:
+    """A search on another mask at each look would climb: with one mask each step lowers its own loss."""
+    run = fit(ds.Recipe(optimizer="lbfgs", steps=15, precision="float64"), given=problem(0.5))
+    assert run.status == "done"
+    assert "method" not in run.facts
+
+
+def test_running_statistics_move_once_a_step() -> None:
+    run = fit(ds.Recipe(optimizer="lbfgs", steps=7, precision="float64"), given=problem(norm=True))
+    assert run.history["evaluations"][-1] > 8
+    assert int(run.model("last")[1].num_batches_tracked) == 7
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_parts_of_a_batch_give_the_steps_of_the_whole(name: str) -> None:
+    whole = fit(ds.Recipe(optimizer=name, steps=5, precision="float64"))
+    parts = fit(ds.Recipe(optimizer=name, steps=5, precision="float64", accumulate=7))
+    np.testing.assert_allclose(parts.history["train_loss"], whole.history["train_loss"], rtol=1e-7)
+
+
+def test_weight_decay_is_part_of_the_function_and_spares_biases() -> None:
+    """The minimum of the mean squared error with l2/2 |w|^2, the bias free, by the normal equations."""
+    x, y = data()
+    own = ds.Problem(model=lambda: nn.Linear(4, 1), objective="squared_error", train=(x, y))
+    run = fit(ds.Recipe(optimizer="newton", steps=5, precision="float64", weight_decay=0.3), given=own)
+    rows = np.hstack([x.numpy(), np.ones((len(x), 1))])
+    pull = np.diag([0.3, 0.3, 0.3, 0.3, 0.0])
+    answer = np.linalg.solve(2 * rows.T @ rows / len(x) + pull, 2 * rows.T @ y.numpy() / len(x))
+    np.testing.assert_allclose(run.model().weight.detach().numpy(), answer[:4].T, rtol=1e-9)
+    np.testing.assert_allclose(run.model().bias.detach().numpy(), answer[4], rtol=1e-9)
+
+
+def test_a_run_at_precision_ends_converged() -> None:
+    x, y = data()
+    own = ds.Problem(model=lambda: nn.Linear(4, 1), objective="squared_error", train=(x, y))
+    run = fit(ds.Recipe(optimizer="newton", epochs=50, precision="float64"), given=own)
+    assert run.status == "converged"
+    assert run.summary["steps"] < 10
+    assert "converged" in run.facts["method"][-1]["said"]
+
+
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        ({"clip_norm": 1.0}, "clip_norm"),
+        ({"clip_value": 1.0}, "clip_value"),
+        ({"precision": "bfloat16"}, "bfloat16"),
+        ({"unfreeze": 1}, "unfreeze"),
+        ({"groups": [{"ndim": [1], "lr": 0.1}]}, "weight_decay only"),
+    ],
+)
+def test_what_does_not_go_with_a_method_is_refused_in_one_line(keys: dict[str, Any], said: str) -> None:
+    with pytest.raises(InputError, match=said) as refused:
+        fit(ds.Recipe(optimizer="lbfgs", steps=2, **keys))
+    assert "\n" not in str(refused.value)
+
+
+def test_a_constraint_is_refused() -> None:
+    with pytest.raises(InputError, match="Bertsekas"):
+        fit(ds.Recipe(optimizer="newton", steps=2), given=problem(constraint="non_negative"))
+
+
+def test_frozen_parameters_stay_and_a_batch_size_leaves_the_rate() -> None:
+    recipe = ds.Recipe(optimizer="lbfgs", steps=4, groups=[{"params": "0.*", "train": False}])
+    run = fit(recipe)
+    start = problem().build(0)
+    assert torch.equal(run.model("last")[0].weight, start[0].weight)
+    assert not torch.equal(run.model("last")[4 - 1].weight, start[3].weight)
+    assert ds.Recipe(optimizer="lbfgs", batch_size=32).edit(batch_size=64).lr == 1.0
