@@ -3,7 +3,8 @@
 The names below are loaded when they are first used, so that ``import downslope`` costs milliseconds and
 loads no torch. Nouns: `Problem` (what), `Recipe` (how), `Run` (what happened), `Finding` (what is wrong).
 Verbs: `fit`, `fit_population`, `diagnose`, `repair`, `solve`, `survey`, `watch`, `load_run`,
-`report`, `probe_layers`, `lr_range`, `batch_limit`, `batch_table`, `escape`.
+`report`, `probe_layers`, `lr_range`, `batch_limit`, `batch_table`, `escape`,
+`animate`.
 
 Example:
     >>> import downslope as ds
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from downslope.diagnosis.diagnose import diagnose
     from downslope.diagnosis.monitor import watch
     from downslope.diagnosis.repair import repair
+    from downslope.reporting.animation import animate
     from downslope.reporting.report import report
     from downslope.terrain import functions
     from downslope.terrain.escape import escape
@@ -50,6 +52,7 @@ __all__ = [
     "Recipe",
     "Run",
     "__version__",
+    "animate",
     "bias_variance",
     "augment",
     "constraints",
@@ -88,6 +91,7 @@ _HOME = {
     "Problem": "downslope.core.problem:Problem",
     "Recipe": "downslope.core.recipe:Recipe",
     "Run": "downslope.core.run:Run",
+    "animate": "downslope.reporting.animation:animate",
     "augment": "downslope.augment",
     "bias_variance": "downslope.training.bias_variance:bias_variance",
     "constraints": "downslope.constraints",

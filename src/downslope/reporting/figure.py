@@ -44,17 +44,22 @@ class Figure:
         title: Heading above it.
         choices: Its views, the first shown at first.
         height: Pixels.
+        frames: Words for each frame of a figure that moves ("step 3"); empty for one that stands still. Of
+            its traces those with the meta "path" are drawn up to the frame, and those with "heads", whose x
+            and y hold a list for each frame, at it.
     """
 
     id: str
     title: str
     choices: Sequence[Choice]
     height: int = 320
+    frames: Sequence[str] = ()
 
     def html(self) -> str:
         """The figure as HTML; drawn when the page is opened."""
         described = {
             "height": self.height,
+            "frames": list(self.frames),
             "choices": [
                 {
                     "data": finite(list(each.traces)),
@@ -70,8 +75,20 @@ class Figure:
             f'<figure><div class="head"><h3>{text(self.title)}</h3>{self._switch()}</div>'
             f'<div class="plot" role="img" style="min-height:{self.height}px" data-figure="{self.id}-data" '
             f'data-label="{text(first.caption)}" aria-label="{text(first.caption)}"></div>'
+            f"{self._player()}"
             f'<script type="application/json" id="{self.id}-data">{data(described)}</script>'
             f"<figcaption>{text(first.caption)}</figcaption></figure>"
+        )
+
+    def _player(self) -> str:
+        """Play and stop, and a slider; nothing moves before it is asked to."""
+        if not self.frames:
+            return ""
+        last = len(self.frames) - 1
+        return (
+            '<div class="player"><button type="button" class="play" aria-pressed="false">Play</button>'
+            f'<input type="range" min="0" max="{last}" value="{last}" aria-label="Step">'
+            f"<output>{text(self.frames[-1])}</output></div>"
         )
 
     def _switch(self) -> str:

@@ -18,6 +18,7 @@ from downslope.reporting import (
     answers,
     cards,
     curves,
+    escapes,
     facts,
     layers,
     learning,
@@ -29,7 +30,9 @@ from downslope.reporting import (
     starts,
     verdict,
 )
-from downslope.reporting.markup import Section
+from downslope.reporting.animation import Animation, escaping
+from downslope.reporting.markup import Section, text
+from downslope.terrain.escape import Escapes
 from downslope.terrain.exact.solution import Solution
 from downslope.training.batch_table import BatchTable
 from downslope.training.bias_variance import BiasVariance
@@ -121,6 +124,14 @@ class _Content:
     def add_solution(self, found: Solution) -> None:
         self.others.append(answers.solution_section(found, key=f"exact{len(self.others) or ''}"))
 
+    def add_animation(self, found: Animation) -> None:
+        self.others.append(found.section(f"paths{len(self.others) or ''}"))
+
+    def add_escape(self, found: Escapes) -> None:
+        self.others.append(escapes.section(found, f"escape{len(self.others) or ''}"))
+        if any(len(each.paths) for each in found) and len(found.site.point) <= 2:
+            self.add_animation(escaping(found))
+
     def add_batches(self, found: BatchTable) -> None:
         self.others.append(answers.batch_section(found, key=f"batches{len(self.others) or ''}"))
 
@@ -155,6 +166,8 @@ _ADDERS: dict[type, Callable[[_Content, Any], None]] = {
     BiasVariance: _Content.add_bias,
     BatchTable: _Content.add_batches,
     Solution: _Content.add_solution,
+    Animation: _Content.add_animation,
+    Escapes: _Content.add_escape,
 }
 """What the report can show; another kind is one line here and one in `_sections`."""
 
@@ -170,6 +183,8 @@ Shown = (
     | BiasVariance
     | BatchTable
     | Solution
+    | Animation
+    | Escapes
 )
 
 
@@ -219,7 +234,7 @@ def _allowed() -> str:
 def _without_run(content: _Content, drawn: Sequence[Section]) -> Report:
     """A page of measurements alone, named by the first."""
     title = "Layer by layer" if content.probes and not content.ranges else drawn[0].title
-    head = f'<div class="top"><h1>{title}</h1></div>'
+    head = f'<div class="top"><h1>{text(title)}</h1></div>'
     if content.starts:
         title, head = "At the start", starts.top(content.starts)
     return Report(page.page(title, head, drawn, Run(environment=environment())))

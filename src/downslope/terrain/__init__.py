@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from downslope.terrain.escape import Escape, Trial, escape
+from downslope.terrain.escape import Escapes, Trial, escape
 from downslope.terrain.hvp import Hessian
 from downslope.terrain.lanczos import Extremes, Ritz, lanczos
 from downslope.terrain.noise import Noise, noise_from_norms, noise_scale
 from downslope.terrain.sharpness import Sharpness, sharpness
 
 __all__ = [
-    "Escape",
+    "Escapes",
     "Extremes",
     "Hessian",
     "Noise",

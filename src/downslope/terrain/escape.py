@@ -112,7 +112,7 @@ class Trial:
 
 
 @dataclass(frozen=True)
-class Escape:
+class Escapes:
     """Who left, and when.
 
     Attributes:
@@ -162,6 +162,21 @@ class Escape:
         small = 1e-9 * large
         return "saddle" if self.lowest < -small else "minimum" if self.lowest > small else "flat"
 
+    def label(self, trial: Trial) -> str:
+        """The method of a trial, with what tells it from the others of that method."""
+        own = [each for each in self.trials if each.method == trial.method]
+        rate = f", lr {trial.lr:g}" if len({each.lr for each in own}) > 1 else ""
+        size = f", batch {trial.batch_size}" if len({each.batch_size for each in own}) > 1 else ""
+        return f"{trial.method}{rate}{size}"
+
+    def animate(self, **options: Any) -> Any:
+        """The members on the move, see `downslope.reporting.animation.escaping`; needs `keep`.
+
+        Raises:
+            InputError: no paths were kept, or the ground has more than 2 coordinates.
+        """
+        return names.load("downslope.reporting.animation:escaping")(self, **options)
+
     def rows(self) -> list[dict[str, Any]]:
         """A dict of plain values for each trial."""
         return [each.row() for each in self.trials]
@@ -210,7 +225,7 @@ def escape(
     spread: float = 1e-3,
     keep: int = 0,
     progress: Callable[[int, int], None] | None = None,
-) -> Escape:
+) -> Escapes:
     """Start members around a critical point and see who leaves, with which probability and when.
 
     A seed draws its own start, ``point + spread N(0, I)``, and its own order of the examples, each once an
@@ -236,7 +251,7 @@ def escape(
         steps: After which a member counts as not having left.
         seeds: How many, or which.
         spread: Standard deviation of the start along each coordinate; 0 starts exactly at the point.
-        keep: Seeds whose paths are kept.
+        keep: Seeds whose paths are kept, to the last step, for `downslope.reporting.animation.escaping`.
         progress: Called with the trials done and their number.
 
     Returns:
@@ -259,7 +274,7 @@ def escape(
         if progress is not None:
             progress(done, len(asked))
         trials.append(_trial(site, _Walk(site, chosen, spread, size), method, settings, steps, keep))
-    return Escape(site, spread, *_ground(site), tuple(trials))
+    return Escapes(site, spread, *_ground(site), tuple(trials))
 
 
 def _ground(site: Site) -> tuple[float, float, float]:
@@ -359,7 +374,7 @@ def _trial(site: Site, walk: _Walk, method: str, settings: Mapping[str, Any], st
                 uphill |= gone & ~(site.whole(points) < begun)
             if keep:
                 paths.append(points.detach()[:keep].clone())
-        if not bool(left.isinf().any()):
+        if not keep and not bool(left.isinf().any()):
             break
     return Trial(
         method, float(settings["lr"]), walk.size, left.numpy(), steps, int(uphill.sum()),

@@ -47,6 +47,57 @@
       layout.height += 46;
     }
   };
+  // -- figures that move: a path is drawn up to the frame, its heads at it --------------------------------------
+  const cut = (trace, frame) => {
+    const at = Math.min(frame, trace.x.length - 1);
+    if (trace.meta === "path") return { x: trace.x.slice(0, at + 1), y: trace.y.slice(0, at + 1) };
+    const own = { x: trace.x[at], y: trace.y[at] };
+    return trace.names ? { ...own, name: trace.names[at] } : own;
+  };
+  const moves = (trace) => trace.meta === "path" || trace.meta === "heads";
+  const show = (plot, frame) => {
+    plot.frame = frame;
+    const player = plot.closest("figure").querySelector(".player");
+    player.querySelector("input").value = frame;
+    player.querySelector("input").setAttribute("aria-valuetext", plot.figure.frames[frame]);
+    player.querySelector("output").textContent = plot.figure.frames[frame];
+    if (!window.Plotly || !plot.data) return;
+    const data = plot.figure.choices[plot.chosen].data;
+    const moving = data.map((trace, index) => index).filter((index) => moves(data[index]));
+    const now = moving.map((index) => cut(data[index], frame));
+    const changed = { x: now.map((each) => each.x), y: now.map((each) => each.y) };
+    if (now.some((each) => each.name)) changed.name = now.map((each, k) => each.name || data[moving[k]].name);
+    Plotly.restyle(plot, changed, moving);
+  };
+  const SECONDS = 7;  // that an animation takes from its first frame to its last
+  const playable = (plot) => {
+    const player = plot.closest("figure").querySelector(".player"), button = player.querySelector("button");
+    const last = plot.figure.frames.length - 1;
+    let playing = false, from = 0, begun = 0;
+    plot.frame = last;
+    const stop = () => {
+      playing = false;
+      button.textContent = "Play";
+      button.setAttribute("aria-pressed", "false");
+    };
+    const tick = () => {
+      if (!playing) return;
+      const frame = Math.min(last, from + Math.floor((performance.now() - begun) / 1000 / SECONDS * last));
+      if (frame !== plot.frame) show(plot, frame);
+      if (frame >= last) stop(); else setTimeout(tick, 33);
+    };
+    button.addEventListener("click", () => {
+      if (playing) { stop(); return; }
+      from = plot.frame >= last ? 0 : plot.frame;
+      playing = true;
+      begun = performance.now();
+      button.textContent = "Stop";
+      button.setAttribute("aria-pressed", "true");
+      show(plot, from);
+      tick();
+    });
+    player.querySelector("input").addEventListener("input", (event) => { stop(); show(plot, Number(event.target.value)); });
+  };
   const PAPER = 660;  // pixels of a figure on A4 or letter
   let printing = false;
   const draw = (plot) => {
@@ -66,7 +117,7 @@
     }
     layout.xaxis = layout.xaxis || axis({}, narrow);
     layout.yaxis = layout.yaxis || axis({}, narrow);
-    const data = painted(choice.data);
+    const data = painted(choice.data).map((trace) => moves(trace) ? { ...trace, ...cut(trace, plot.frame) } : trace);
     named(layout, data, narrow, width);
     mapped(data, layout, narrow);
     if (narrow && given.showlegend !== false) {
@@ -92,6 +143,7 @@
   for (const plot of plots) {
     plot.figure = JSON.parse(document.getElementById(plot.dataset.figure).textContent);
     plot.chosen = 0;
+    if ((plot.figure.frames || []).length) playable(plot);
     plot.closest("figure").querySelectorAll(".switch button").forEach((button, index) => {
       button.addEventListener("click", () => {
         plot.chosen = index;

@@ -1,0 +1,139 @@
+"""Animations: paths that move over their ground, as a page to play with and as a GIF for slides."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+from downslope.core.errors import InputError
+from downslope.reporting import gif, player
+from downslope.reporting.markup import Section
+from downslope.reporting.scene import FRAMES, Scene, scene
+from downslope.terrain.escape import Escapes
+from downslope.terrain.functions import Function
+
+if TYPE_CHECKING:
+    from downslope.reporting.report import Report
+
+
+@dataclass(frozen=True)
+class Animation:
+    """Something that moves, to be saved.
+
+    Attributes:
+        scene: What moves, and over what.
+    """
+
+    scene: Scene = field(repr=False)
+
+    def section(self, key: str = "paths") -> Section:
+        """Its part of a page."""
+        return player.section(self.scene, key)
+
+    @property
+    def html(self) -> str:
+        """A page of its own, which loads nothing from anywhere."""
+        return self._page().html
+
+    def gif(self, *, seconds: float = 6.0, width: int = 720, repeat: bool = True) -> bytes:
+        """The animation as a GIF.
+
+        Args:
+            seconds: That it plays.
+            width: Pixels.
+            repeat: Whether it begins anew; else it ends on the whole picture.
+
+        Raises:
+            InputError: a number outside its domain, or matplotlib or Pillow are not installed.
+        """
+        return gif.rendered(self.scene, seconds=seconds, width=width, repeat=repeat)
+
+    def save(self, path: str | Path, **options: Any) -> Path:
+        """Write the animation: ``.html`` to play and to stop, ``.gif`` for slides.
+
+        Args:
+            path: File to write.
+            **options: Of `gif`, for a GIF.
+
+        Raises:
+            InputError: another ending, or a file that cannot be written.
+        """
+        target = Path(path)
+        match target.suffix.lower():
+            case ".html" | ".htm":
+                return self._page().save(target)
+            case ".gif":
+                drawn = self.gif(**options)
+                try:
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    target.write_bytes(drawn)
+                except OSError as error:
+                    raise InputError(
+                        f"animation path {target} cannot be written: {error.strerror or error}"
+                    ) from None
+                return target
+            case other:
+                raise InputError(
+                    f"animation path {target}: its ending is {other!r}; it must be .html or .gif"
+                )
+
+    def _repr_html_(self) -> str:
+        return self._page()._repr_html_()  # pyright: ignore[reportPrivateUsage]
+
+    def _page(self) -> Report:
+        from downslope.reporting.report import report  # which shows animations too
+
+        return report(self)
+
+
+def animate(
+    paths: Mapping[str, Any],
+    function: Function | Callable[[Tensor], Tensor],
+    *,
+    span: Sequence[Sequence[float]] | None = None,
+    title: str = "",
+    frames: int = FRAMES,
+) -> Animation:
+    """Paths that move over the function they go down on.
+
+    Args:
+        paths: Places by name, from the start on: shape (steps + 1, size), or (steps + 1, members, size);
+            size 1, a ball on a curve, or 2, a point on contours.
+        function: Of points of shape (..., size), giving (...).
+        span: Lower and upper end of each coordinate that is shown; a classic function's domain, else what the
+            paths take up.
+        title: Above the picture.
+        frames: At most.
+
+    Raises:
+        InputError: no path, or one of another size than 1 or 2.
+    """
+    return Animation(scene(paths, function, span=span, title=title, frames=frames))
+
+
+def escaping(found: Escapes, *, span: Sequence[Sequence[float]] | None = None, title: str = "") -> Animation:
+    """Members leaving their saddle or minimum, and the share that has left by step.
+
+    Args:
+        found: With paths: of ``ds.escape(..., keep=20)``.
+        span: That is shown.
+        title: Above the picture.
+
+    Raises:
+        InputError: no paths were kept, or the ground has more than 2 coordinates.
+    """
+    kept = {found.label(each): each for each in found if len(each.paths)}
+    if not kept:
+        raise InputError("no paths were kept to animate: ask for some, ds.escape(..., keep=20)")
+    paths = {label: each.paths for label, each in kept.items()}
+    left = {label: each.left[: each.paths.shape[1]] for label, each in kept.items()}
+    site = found.site
+
+    def level(points: Tensor) -> Tensor:
+        return site.whole(points.reshape(-1, points.shape[-1])).reshape(points.shape[:-1])
+
+    return Animation(scene(paths, level, span=span, title=title or f"Who leaves: {site.name}", left=left))
