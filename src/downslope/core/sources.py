@@ -22,6 +22,9 @@ from downslope.core.workers import Readers
 MEMORY_LIMIT = 2 * 2**30
 """Bytes up to which a Dataset is collated once and kept; larger ones stream through a DataLoader."""
 
+MOST_STREAMED = 200
+"""Batches that stand for a stream whose length is not known, in every evaluation."""
+
 RE_READ = 8
 """Examples of a Dataset that are read three times, to see whether it augments."""
 

@@ -7,30 +7,33 @@ not fit into memory at once is summed piece by piece.
 
 from __future__ import annotations
 
+import copy
 import functools
 import math
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Literal, NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Literal, Self, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from downslope.core.errors import ModelError
-from downslope.core.loss import Loss, Objective
+from downslope.core import batches
+from downslope.core.errors import DataError, ModelError
+from downslope.core.loss import Loss, Objective, check_trainable
+from downslope.core.memory import out_of_memory
 from downslope.terrain.hvp import Closure, Hessian, flat, unflat
-from downslope.terrain.operators.fisher import Fisher
+from downslope.terrain.operators.blocks import layers, matching
+from downslope.terrain.operators.curvature import KEPT, Curvature, Kind, Part, Way
+from downslope.terrain.operators.fisher import Fisher, check_kind
+from downslope.terrain.operators.functional import ForwardOverReverse, Functional
 from downslope.terrain.operators.gauss_newton import GaussNewton
-from downslope.terrain.operators.operator import Diagonal, Operator, Weighted
+from downslope.terrain.operators.operator import Operator
 from downslope.terrain.operators.outputs import Outputs
+from downslope.terrain.parts import Piece, Share, Weighing, cut
 from downslope.terrain.still import Still
 
+__all__ = ["Ground", "ModelGround", "Piece"]
 
-class Piece(NamedTuple):
-    """A part of the data, on the model's device and in its dtype."""
-
-    batch: Any
-    weight: float
-    """Its share of what the loss is a mean over; those of a ground sum to 1."""
+T = TypeVar("T")
 
 
 class Ground:
@@ -52,6 +55,8 @@ class Ground:
         decay: Strengths of an l2 term ``sum_i decay_i x_i^2 / 2`` that belongs to the function, flat, which a
             method with `weight_decay` sets; None for none.
         fixed: Whether who hands it to a method will hand it over again, as the same function.
+        memory: Bytes of graphs that an operator may keep between products.
+        chosen: The way that was found cheapest, by kind of curvature; later operators take it as it is.
 
     Raises:
         ModelError: no parameter needs a gradient.
@@ -74,6 +79,8 @@ class Ground:
         self.notes: list[str] = []
         self.decay: Tensor | None = None
         self.fixed = False
+        self.memory = KEPT
+        self.chosen: dict[str, Way] = {}
         self._closures = closures
         self.still = Still(None, int(torch.randint(1 << 31, ()))) if still is None else still
 
@@ -106,15 +113,52 @@ class Ground:
         for p, value in zip(self.params, unflat(vector, self.params), strict=True):
             p.data.copy_(value)
 
+    def restricted(self, names: str | Sequence[str]) -> Self:
+        """The same ground over some of its parameters, the others held where they are.
+
+        Args:
+            names: Of parameters or modules, or patterns such as ``"head.*"``.
+
+        Raises:
+            InputError: a name that fits nothing.
+        """
+        kept = matching([names] if isinstance(names, str) else names, self.names)
+        made = copy.copy(self)
+        made.params, made.names = [self.params[i] for i in kept], [self.names[i] for i in kept]
+        made.size = sum(p.numel() for p in made.params)
+        made.chosen = {}
+        if self.decay is not None:
+            each = torch.split(self.decay, [p.numel() for p in self.params])
+            made.decay = torch.cat([each[i] for i in kept])
+        return made
+
+    def layers(self) -> dict[str, list[str]]:
+        """Names of the parameters by the module that owns them; "" for those of the model itself."""
+        return layers(self.names)
+
     # -- what can be asked --------------------------------------------------------------------------------
 
     def loss(self) -> float:
         """The loss here; NaN or infinite where it is."""
-        with torch.no_grad():
-            return self._held() + math.fsum(weight * closure().item() for closure, weight in self.closures())
+        return self._within(self._loss)
 
     def slope(self) -> tuple[float, Tensor]:
         """Loss and gradient here, the gradient flat, shape (size,)."""
+        return self._within(self._slope)
+
+    def hessian(self, products: int | None = None) -> Operator:
+        """The Hessian here, as an operator on flat vectors; it stays that of this point only until `put`.
+
+        Args:
+            products: How many are expected: with it the cheapest way is found by timing, as `Curvature` says.
+        """
+        return Curvature(self, "hessian", products)
+
+    def _loss(self) -> float:
+        with torch.no_grad():
+            return self._held() + math.fsum(weight * closure().item() for closure, weight in self.closures())
+
+    def _slope(self) -> tuple[float, Tensor]:
         value, total = 0.0, torch.zeros(self.size, dtype=self.params[0].dtype, device=self.params[0].device)
         for closure, weight in self.closures():
             with torch.enable_grad():
@@ -126,19 +170,44 @@ class Ground:
             total += self.decay * self.where()
         return value + self._held(), total
 
-    def hessian(self) -> Operator:
-        """The Hessian here, as an operator on flat vectors; it stays that of this point only until `put`."""
-        return self._with_decay(
-            [(Hessian(closure, self.params), weight) for closure, weight in self.closures()]
-        )
-
     def _held(self) -> float:
         """The l2 term here."""
         return 0.0 if self.decay is None else 0.5 * float((self.decay * self.where().square()).sum())
 
-    def _with_decay(self, terms: list[tuple[Operator, float]]) -> Operator:
-        """The sum of operators, with the curvature of the l2 term."""
-        return Weighted(terms if self.decay is None else [*terms, (Diagonal(self.decay), 1.0)])
+    # -- what operators ask -------------------------------------------------------------------------------
+
+    def parts(self, kind: Kind) -> Iterator[Part]:
+        """Operator and weight of every part of the data."""
+        del kind
+        for closure, weight in self.closures():
+            yield Part(functools.partial(self._of_closure, closure), weight)
+
+    def ways(self, kind: Kind) -> Sequence[Way]:
+        """Ways to products that there are, the first one certain; a closure has its graph alone."""
+        del kind
+        return ("reverse",)
+
+    def shrink(self) -> None:
+        """Take smaller parts from now on.
+
+        Raises:
+            ModelError: what is given as a closure cannot be cut.
+        """
+        raise ModelError("out of memory: the loss is one closure, which cannot be cut; give it less data")
+
+    def _of_closure(self, closure: Closure, way: Way) -> Operator:
+        del way
+        return Hessian(closure, self.params)
+
+    def _within(self, ask: Callable[[], T]) -> T:
+        """What `ask` gives; where there is no memory for it, of smaller parts."""
+        while True:
+            try:
+                return ask()
+            except (RuntimeError, MemoryError) as error:
+                if not out_of_memory(error):
+                    raise
+            self.shrink()
 
 
 class ModelGround(Ground):
@@ -159,58 +228,135 @@ class ModelGround(Ground):
         model: The model itself.
         objective: The objective.
         pieces: The data.
+        chunk: Examples that are looked at together at most; None for whole pieces. Where there is no memory
+            for that many they are halved, and `notes` says so.
+        weighing: How the objective of a piece comes about from parts of it.
     """
 
     def __init__(
         self, model: nn.Module, objective: Objective, pieces: Iterable[Piece], *, seed: int = 0
     ) -> None:
         self.model, self.objective, self.pieces = model, objective, pieces
+        self.chunk: int | None = None
+        self.weighing: Weighing | None = None
+        self._largest = 0
         named = list(model.named_parameters())
         super().__init__([], [p for _, p in named], [name for name, _ in named], Still(model, seed))
 
     def closures(self) -> Iterator[tuple[Closure, float]]:
-        """Each piece's closure and weight."""
-        for index, (batch, weight) in enumerate(self.pieces):
-            yield functools.partial(self._value, batch, index), weight
+        """Each part's closure and weight."""
+        for index, piece in self._cut():
+            yield functools.partial(self._value, piece, index), piece.weight
 
     def run(self, batch: Any, index: int = 0) -> Loss:
         """The objective of the model on a batch: value, output, target and terms, with their graph.
 
         Args:
             batch: Of any examples.
-            index: The piece whose random numbers it draws.
+            index: The part whose random numbers it draws.
         """
         with self.still.look(index):
             return self.objective(self.model, batch)
 
-    def _value(self, batch: Any, index: int) -> Tensor:
-        return self.run(batch, index).value
-
     # -- what only a model has ----------------------------------------------------------------------------
 
-    def gauss_newton(self) -> Operator:
+    def gauss_newton(self, products: int | None = None) -> Operator:
         """The generalised Gauss-Newton matrix here, ``J^T H_out J``; `GaussNewton` says more.
+
+        Args:
+            products: How many are expected, as of `hessian`.
 
         Raises:
             ObjectiveError: there is no output apart from the loss, or no gradient at all.
         """
-        return self._with_decay([(GaussNewton(each), weight) for each, weight in self._outputs()])
+        return Curvature(self, "gauss_newton", products)
 
-    def fisher(self, kind: Literal["true", "empirical"] = "true") -> Operator:
+    def fisher(self, kind: Literal["true", "empirical"] = "true", products: int | None = None) -> Operator:
         """The Fisher information matrix here; `Fisher` says what of.
 
         Args:
             kind: "true", the expectation over targets that the model itself would draw, or "empirical", the
                 second moment of the gradients of the examples with their own targets.
+            products: How many are expected, as of `hessian`.
 
         Raises:
             ObjectiveError: the objective is no negative log-likelihood ("true"), or the examples cannot be
                 told apart ("empirical").
             InputError: another kind.
         """
-        return Weighted([(Fisher(each, kind), weight) for each, weight in self._outputs()])
+        return Curvature(self, check_kind(kind), products)
 
-    def _outputs(self) -> Iterator[tuple[Outputs, float]]:
-        for index, (batch, weight) in enumerate(self.pieces):
-            look = functools.partial(self.still.look, index)
-            yield Outputs(self.model, self.objective, batch, self.params, look), weight
+    def parts(self, kind: Kind) -> Iterator[Part]:
+        """Operator and weight of every part of the data."""
+        for index, piece in self._cut():
+            yield Part(functools.partial(self._operator, kind, piece, index), piece.weight)
+
+    def ways(self, kind: Kind) -> Sequence[Way]:
+        """All of them; each is checked against the first before it is taken."""
+        del kind
+        return ("reverse", "linearize", "forward")
+
+    def shrink(self) -> None:
+        """Halve the examples that are looked at together.
+
+        Raises:
+            ModelError: it is one already.
+        """
+        before = min(self.chunk or self._largest, self._largest) or 1
+        if before == 1:
+            raise ModelError(
+                "out of memory: there is not enough for a single example; take a smaller model or more memory"
+            )
+        self.chunk = before // 2
+        said = f"out of memory: parts of {self.chunk} examples are looked at, one after the other"
+        self.notes[:] = [each for each in self.notes if "are looked at, one after the other" not in each]
+        self.notes.append(said)
+
+    def _operator(self, kind: Kind, piece: Share, index: int, way: Way) -> Operator:
+        if kind == "hessian" and way == "reverse":
+            return Hessian(functools.partial(self._value, piece, index), self.params, spare=False)
+        functional = Functional(
+            self.model, self.objective, functools.partial(_weighed, piece.penalty), self.names, self.params,
+            self.still,
+        )  # fmt: skip
+        if kind == "hessian":
+            return ForwardOverReverse(
+                functional, piece.batch, index, "forward" if way == "forward" else "linearize"
+            )
+        outputs = Outputs(functional, piece.batch, index, way)
+        return GaussNewton(outputs) if kind == "gauss_newton" else Fisher(outputs, kind)
+
+    def _value(self, piece: Share, index: int) -> Tensor:
+        loss = self.run(piece.batch, index)
+        if torch.is_grad_enabled():
+            check_trainable(self.model, loss)
+        return _weighed(piece.penalty, loss)
+
+    def _cut(self) -> Iterator[tuple[int, Share]]:
+        """Parts in order; those in which nothing counts have no value and are left out."""
+        for index, piece in enumerate(part for whole in self.pieces for part in self._parts_of(whole)):
+            if piece.weight:
+                yield index, piece
+
+    def _parts_of(self, piece: Piece) -> Iterator[Share]:
+        penalty: float = getattr(self.pieces, "penalty", 1.0)
+        try:
+            rows = batches.length(piece.batch)
+        except DataError:  # not cut along a first dimension
+            rows = 1
+        self._largest = max(self._largest, rows)
+        if self.chunk is None or rows <= self.chunk:
+            return iter((Share(*piece, penalty),))
+        if self.weighing is None:
+            self.weighing = Weighing(self.objective, self.model)
+            self.weighing.choose(self._risk, piece.batch)
+        return cut(piece, self.chunk, penalty, self.weighing)
+
+    def _risk(self, batch: Any) -> float:
+        with torch.no_grad():
+            return float(self.run(batch).risk)
+
+
+def _weighed(penalty: float, loss: Loss) -> Tensor:
+    """The value of a part whose penalties count for so much."""
+    return loss.value if loss.penalty is None or penalty == 1 else loss.risk + penalty * loss.penalty

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from downslope.core.errors import ModelError, ObjectiveError
+from downslope.core.memory import out_of_memory
 from downslope.terrain.still import twice
 
 Closure = Callable[[], Tensor]
@@ -28,6 +29,7 @@ class Hessian:
             are the caller's to freeze; random numbers are drawn from one state at every evaluation.
         params: parameters; those that need no gradient are left out, those that the loss does not reach
             have rows of zeros. For float64 hand over a float64 model.
+        spare: whether products become differences, too, where there is no memory for the graph.
 
     Attributes:
         params: the parameters that count, in the order of the flat vector.
@@ -42,19 +44,20 @@ class Hessian:
         ObjectiveError: the closure does not give one scalar tensor.
     """
 
-    def __init__(self, loss_fn: Closure, params: Sequence[Tensor]) -> None:
+    def __init__(self, loss_fn: Closure, params: Sequence[Tensor], *, spare: bool = True) -> None:
         self.params = [p for p in params if p.requires_grad]
         if not self.params:
             raise ModelError("no parameter requires a gradient, so the loss has no curvature to measure")
         self.size = sum(p.numel() for p in self.params)
-        self._loss_fn = loss_fn
+        self._loss_fn, self._spare = loss_fn, spare
         self._random_state = torch.get_rng_state()
         self._slopes: list[Tensor] = []
         self._kept: list[int] = []
         self.exact = True
         try:
             self._record()
-        except (RuntimeError, NotImplementedError):  # no second derivative, or no memory for its graph
+        except (RuntimeError, NotImplementedError) as error:  # no second derivative, or no memory for it
+            self._refuse(error)
             self._give_up()
 
     def product(self, vector: Tensor) -> Tensor:
@@ -62,7 +65,8 @@ class Hessian:
         if self.exact:
             try:
                 return self._reverse(vector)
-            except (RuntimeError, NotImplementedError):
+            except (RuntimeError, NotImplementedError) as error:
+                self._refuse(error)
                 self._give_up()
         return self._difference(vector)
 
@@ -91,6 +95,10 @@ class Hessian:
             return True  # a non-finite curvature is no fault of the method
         floor = torch.finfo(self.gradient.dtype).eps ** 0.5 * length(self.gradient) * length(direction)
         return length(graph - differences) <= 0.05 * length(differences) + floor
+
+    def _refuse(self, error: Exception) -> None:
+        if not self._spare and out_of_memory(error):
+            raise error
 
     def _give_up(self) -> None:
         """Turn to differences; what goes wrong now is the user's closure and is raised as it is."""

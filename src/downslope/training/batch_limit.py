@@ -20,6 +20,7 @@ import torch
 
 from downslope.core.asked import check_asked
 from downslope.core.errors import InputError
+from downslope.core.memory import out_of_memory
 from downslope.core.problem import Problem
 from downslope.core.recipe import Recipe
 from downslope.core.sources import SHUFFLE_LIMIT, Memory
@@ -139,7 +140,7 @@ class _Search:
             try:
                 used = self._proof(proved)
             except (torch.OutOfMemoryError, RuntimeError) as error:
-                if not _out_of_memory(error) or proved <= 1:
+                if not out_of_memory(error) or proved <= 1:
                     raise
                 self.most, size = proved // 2, max(1, proved // 2)
                 continue
@@ -243,11 +244,6 @@ def _from_group() -> int | None:
         except (OSError, ValueError):  # "max" where there is no limit
             continue
     return None
-
-
-def _out_of_memory(error: BaseException) -> bool:
-    """Whether an allocation failed: CUDA's own class, or what torch's CPU allocator says."""
-    return isinstance(error, torch.OutOfMemoryError) or "not enough memory" in str(error)
 
 
 def told(count: float) -> str:

@@ -17,10 +17,9 @@ from downslope.core.loss import Objective
 from downslope.core.outputs import measured_by
 from downslope.core.problem import Problem
 from downslope.core.run import Run, Which
-from downslope.core.sources import Source
+from downslope.core.sources import MOST_STREAMED, Source
 from downslope.training.evaluate import BATCH, evaluating
 from downslope.training.measures import rows_of
-from downslope.training.streams import MOST_STREAMED
 
 By = Callable[[Any, Any], Any]
 Each = Callable[[Any, Any], Tensor]

@@ -18,11 +18,11 @@ from downslope.core.errors import DataError, DownslopeError, InputError, ModelEr
 from downslope.core.loss import Loss, Objective
 from downslope.core.outputs import measured_by
 from downslope.core.problem import Problem
-from downslope.core.sources import Memory, Source
+from downslope.core.sources import MOST_STREAMED, Memory, Source
 from downslope.objectives.metrics import ByTask
 from downslope.training.hints import hint
 from downslope.training.spread import Over, Spread, metric_stderr
-from downslope.training.streams import MOST_STREAMED, tell_cut
+from downslope.training.streams import tell_cut
 
 BATCH = 1024
 """Examples a forward pass in evaluation, for data in memory."""

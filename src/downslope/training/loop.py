@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from downslope.core import batches
 from downslope.core.loss import learnt
 from downslope.core.run import OBJECTIVE
-from downslope.core.sources import Memory, Source
+from downslope.core.sources import MOST_STREAMED, Memory, Source
 from downslope.core.weights import copied, save_tensors
 from downslope.training import keeping
 from downslope.training.average import Average
@@ -33,7 +33,7 @@ from downslope.training.state import OnProbe, StepState
 from downslope.training.step import Step
 from downslope.training.stochastic import StepRandomness
 from downslope.training.stopping import Watchman, stoppable, total_steps
-from downslope.training.streams import MOST_STREAMED, STREAMED_EPOCH, endless, tell_open
+from downslope.training.streams import STREAMED_EPOCH, endless, tell_open
 
 _log = logging.getLogger("downslope")
 

@@ -7,12 +7,9 @@ import math
 import weakref
 from typing import Any
 
-from downslope.core.sources import Source
+from downslope.core.sources import MOST_STREAMED, Source
 
 _log = logging.getLogger("downslope")
-
-MOST_STREAMED = 200
-"""Batches that stand for a stream whose length is not known, in every evaluation."""
 
 LONG_EPOCH = 10_000
 """Batches after which a first epoch is said to be long: it may never end. A run that has a limit of time ends

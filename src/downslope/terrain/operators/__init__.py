@@ -2,8 +2,20 @@
 
 from __future__ import annotations
 
+from downslope.terrain.operators.blocks import BlockDiagonal
+from downslope.terrain.operators.curvature import Curvature
 from downslope.terrain.operators.fisher import Fisher
 from downslope.terrain.operators.gauss_newton import GaussNewton
-from downslope.terrain.operators.operator import Diagonal, Operator, Weighted
+from downslope.terrain.operators.operator import Operator, Weighted
+from downslope.terrain.operators.views import as_linear_operator, dense
 
-__all__ = ["Diagonal", "Fisher", "GaussNewton", "Operator", "Weighted"]
+__all__ = [
+    "BlockDiagonal",
+    "Curvature",
+    "Fisher",
+    "GaussNewton",
+    "Operator",
+    "Weighted",
+    "as_linear_operator",
+    "dense",
+]

@@ -50,10 +50,7 @@ class Fisher:
     """
 
     def __init__(self, outputs: Outputs, kind: Kind) -> None:
-        if kind not in ("true", "empirical"):
-            raise InputError(
-                f"fisher({kind!r}): must be 'true' (the model's targets) or 'empirical' (the data's)"
-            )
+        check_kind(kind)
         self.outputs = outputs
         self.size = outputs.size
         self._middle: Middle = information(outputs) if kind == "true" else _by_example(outputs)
@@ -66,6 +63,19 @@ class Fisher:
     def product(self, vector: Tensor) -> Tensor:
         """``F v``, shape (size,)."""
         return self.outputs.transposed(self._middle(self.outputs.jacobian(vector)))
+
+
+def check_kind(kind: Kind) -> Kind:
+    """Refuse another word.
+
+    Raises:
+        InputError: it is none of the two.
+    """
+    if kind not in ("true", "empirical"):
+        raise InputError(
+            f"fisher({kind!r}): must be 'true' (the model's targets) or 'empirical' (the data's)"
+        )
+    return kind
 
 
 def _by_example(outputs: Outputs) -> Middle:

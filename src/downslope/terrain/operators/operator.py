@@ -57,20 +57,3 @@ class Weighted:
         for each, weight in others:
             total += weight * each.product(vector)
         return total
-
-
-class Diagonal:
-    """A diagonal matrix.
-
-    Args:
-        entries: Shape (size,).
-    """
-
-    exact = True
-
-    def __init__(self, entries: Tensor) -> None:
-        self.entries, self.size = entries, len(entries)
-
-    def product(self, vector: Tensor) -> Tensor:
-        """Entry by entry."""
-        return self.entries * vector

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from downslope.core import batches
 from downslope.core.errors import ObjectiveError
-from downslope.core.loss import Loss, Objective, check_trainable
+from downslope.core.loss import Loss, check_trainable
 from downslope.core.outputs import logits, with_logits
 from downslope.terrain.hvp import Hessian, custom_backward, flat, length, unflat
+from downslope.terrain.operators.functional import Functional, Linear
 from downslope.terrain.still import twice
 
 
@@ -24,11 +24,10 @@ class Outputs:
     both products are backward passes. Where that graph has no derivative, ``J v`` is a central difference.
 
     Args:
-        model: In its mode.
-        objective: What is gone down on.
+        functional: Model, objective and parameters.
         batch: The examples.
-        params: That z is taken as a function of.
-        look: Makes a block in which random numbers are those of every other look.
+        index: Their piece.
+        way: How ``J v`` comes about; the other two of `Linear` keep the graph of z alone.
 
     Attributes:
         exact: False where ``J v`` is a difference of outputs.
@@ -42,24 +41,33 @@ class Outputs:
 
     def __init__(
         self,
-        model: nn.Module,
-        objective: Objective,
+        functional: Functional,
         batch: Any,
-        params: Sequence[Tensor],
-        look: Callable[[], AbstractContextManager[Any]],
+        index: int = 0,
+        way: Literal["reverse", "forward", "linearize"] = "reverse",
     ) -> None:
-        self.model, self.objective, self.batch, self.params, self.look = model, objective, batch, params, look
-        self.size = sum(p.numel() for p in params)
+        self.model, self.objective, self.params = functional.inside, functional.objective, functional.params
+        self.batch = batch
+        self.size = sum(p.numel() for p in self.params)
         self.exact = True
-        with twice(), look():
-            output, self.target, self.args = objective.forward(model, batch)
+        self._functional, self._index = functional, index
+        with twice(), functional.still.look(index):
+            output, self.target, self.args = self.objective.forward(self.model, batch)
             self._read(output)
-        self._transposable()
+        self._linear: Linear | None = None
+        if way == "reverse":
+            self._transposable()
+        else:
+            self._linear = Linear(
+                lambda *w: functional.at(w, batch, index, self._taken), functional.here(), way
+            )
 
     # -- the three factors --------------------------------------------------------------------------------
 
     def jacobian(self, vector: Tensor) -> list[Tensor]:
         """``J v`` for each output, v flat."""
+        if self._linear is not None:
+            return [each.detach() for each in self._linear.along(vector)]
         if self.exact:
             try:
                 return self._reverse(vector)
@@ -95,13 +103,13 @@ class Outputs:
         function = self.objective.function
         if not hasattr(function, "penalties") and not self.objective.wants_model:
             return None
-        return Hessian(lambda: self._trained([each.detach() for each in self.outputs]).value, self.params)
+        return Hessian(lambda: self._value([each.detach() for each in self.outputs]), self.params)
 
     # -- how they come about ------------------------------------------------------------------------------
 
     def _read(self, output: Any) -> None:
         """Cut the output off the parameters, and put the objective on top of it."""
-        self._whole = output
+        self._whole, self._places = output, list[int]()
         if self.objective.function is None:
             self._own_loss(output)
             return
@@ -110,10 +118,9 @@ class Outputs:
         self._places = [i for i, each in enumerate(every) if each.requires_grad]
         self._graph = [every[i] for i in self._places] or [each for each in named if each is not None]
         self.outputs = [each.detach().requires_grad_() for each in self._graph]
-        loss = self._trained(self.outputs)
-        check_trainable(self.model, loss)
-        self.loss = loss
-        self._differentiate(loss.value)
+        self.loss = self._trained(self.outputs)
+        check_trainable(self.model, self.loss)
+        self._differentiate(self.loss.value)
 
     def _own_loss(self, output: Any) -> None:
         """A model that computes its loss itself: the loss hangs on its `logits`, or there is no output."""
@@ -137,6 +144,9 @@ class Outputs:
                 value, self.outputs, create_graph=True, allow_unused=True, materialize_grads=True
             )
         self.slopes = [each.detach() for each in self._slopes]
+
+    def _value(self, outputs: Sequence[Tensor]) -> Tensor:
+        return self._functional.value(self._trained(outputs))
 
     def _trained(self, outputs: Sequence[Tensor]) -> Loss:
         """The objective, penalties among it, with `outputs` in the place of the model's."""
@@ -214,13 +224,17 @@ class Outputs:
     def _moved(self, start: Sequence[Tensor], vector: Tensor, step: float) -> list[Tensor]:
         for p, old, v in zip(self.params, start, unflat(vector, self.params), strict=True):
             p.data.copy_(old + step * v)
-        with torch.no_grad(), self.look():
+        with torch.no_grad(), self._functional.still.look(self._index):
             output, _, _ = self.objective.forward(self.model, self.batch)
-        if self.objective.function is not None and self._places:
+        return [each.detach() for each in self._taken(output)]
+
+    def _taken(self, output: Any) -> tuple[Tensor, ...]:
+        """The tensors of another output of the model that stand where `outputs` do."""
+        if self._places:
             every = batches.tensors(output)
-            return [every[i].detach() for i in self._places]
-        found = logits(output)
-        return [] if found is None else [found.detach()]
+            return tuple(every[i] for i in self._places)
+        found = logits(output) if self._graph else None
+        return () if found is None else (found,)
 
 
 def _near(one: Tensor, other: Tensor) -> bool:
