@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 import downslope as ds
 from downslope.terrain.ground import ModelGround
@@ -49,7 +50,8 @@ def hessian(ground: ModelGround) -> Tensor:
         ]
         return torch.stack(values).sum()
 
-    found: Tensor = torch.autograd.functional.hessian(loss, here)  # type: ignore[assignment]
+    with sdpa_kernel(SDPBackend.MATH):
+        found: Tensor = torch.autograd.functional.hessian(loss, here)  # type: ignore[assignment]
     return found
 
 

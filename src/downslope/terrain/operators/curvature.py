@@ -94,7 +94,8 @@ class Curvature:
     """
 
     def __init__(self, ground: Parted, kind: Kind, products: int | None = None) -> None:
-        self.ground, self.kind = ground, kind
+        self.ground: Parted = ground
+        self.kind: Kind = kind
         self.size = sum(p.numel() for p in ground.params)
         self.dtype, self.device = ground.params[0].dtype, ground.params[0].device
         self.way: Way = ground.chosen.get(kind, "reverse")
@@ -239,7 +240,7 @@ class Curvature:
 
     def _worth(self, each: float, products: int) -> list[Way]:
         """The ways that may save more than it costs to try them."""
-        others = [way for way in self.ground.ways(self.kind) if way != "reverse"]
+        others: list[Way] = [way for way in self.ground.ways(self.kind) if way != "reverse"]
         if self._kept is None:  # what cannot be kept need not be traced
             return [way for way in others if way == "forward" and products > 1]
         saved = _GAIN[self.kind] * products * each
