@@ -7,9 +7,35 @@ from downslope.terrain.hvp import Hessian
 from downslope.terrain.lanczos import Extremes, Ritz, lanczos
 from downslope.terrain.noise import Noise, noise_from_norms, noise_scale
 from downslope.terrain.sharpness import Sharpness, sharpness
+from downslope.terrain.spectrum import (
+    Condition,
+    Density,
+    Diagonal,
+    Estimate,
+    Spectrum,
+    condition,
+    density,
+    diagonal,
+    extremes,
+    trace,
+)
+from downslope.terrain.stability import Stability, stability
 
 __all__ = [
     "Escapes",
+    "trace",
+    "stability",
+    "extremes",
+    "diagonal",
+    "density",
+    "condition",
+    "Stability",
+    "Spectrum",
+    "Estimate",
+    "Diagonal",
+    "Density",
+    "Condition",
+    "Escape",
     "Extremes",
     "Hessian",
     "Noise",

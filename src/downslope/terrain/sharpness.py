@@ -16,6 +16,7 @@ from torch import Tensor
 from downslope.core.errors import InputError
 from downslope.terrain.hvp import Closure, Hessian, flat
 from downslope.terrain.lanczos import Status, lanczos
+from downslope.terrain.operators.scaled import Scaled
 
 
 class Sharpness(NamedTuple):
@@ -74,14 +75,11 @@ def sharpness(
 
     working = torch.promote_types(hessian.gradient.dtype, torch.float32)
 
-    def product(vector: Tensor) -> Tensor:
-        result = hessian.product(vector) if root is None else root * hessian.product(root * vector)
-        return result.to(vector)
-
+    seen = hessian if root is None else Scaled(hessian, root.to(working))
     drawn = generator or torch.Generator().manual_seed(0)
     start = torch.randn(hessian.size, generator=drawn, dtype=torch.float64)
     start = start.to(hessian.gradient.device, working)
-    found = lanczos(product, start, steps=steps, tol=tol)
+    found = lanczos(seen.product, start, steps=steps, tol=tol)
     return Sharpness(found.top.value, found.top.residual, found.iterations, found.status, hessian.exact)
 
 

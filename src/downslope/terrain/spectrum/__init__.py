@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from downslope.terrain.spectrum.condition import Condition, condition
 from downslope.terrain.spectrum.density import density
 from downslope.terrain.spectrum.diagonal import Diagonal, diagonal
 from downslope.terrain.spectrum.distribution import Density
@@ -9,4 +10,15 @@ from downslope.terrain.spectrum.estimate import Estimate
 from downslope.terrain.spectrum.extremes import Spectrum, extremes
 from downslope.terrain.spectrum.trace import trace
 
-__all__ = ["Density", "Diagonal", "Estimate", "Spectrum", "density", "diagonal", "extremes", "trace"]
+__all__ = [
+    "Condition",
+    "Density",
+    "Diagonal",
+    "Estimate",
+    "Spectrum",
+    "condition",
+    "density",
+    "diagonal",
+    "extremes",
+    "trace",
+]

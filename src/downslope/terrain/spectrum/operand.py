@@ -54,7 +54,7 @@ def _kind(operator: Any) -> tuple[torch.dtype, torch.device]:
     """Its own dtype and device, or those of its parameters, or of the first term of a sum."""
     if isinstance(getattr(operator, "dtype", None), torch.dtype):
         return operator.dtype, torch.device(getattr(operator, "device", None) or "cpu")
-    params = getattr(operator, "params", None)
+    params = getattr(operator, "params", None) or getattr(getattr(operator, "outputs", None), "params", None)
     if params:
         first = cast("Tensor", next(iter(params)))
         return first.dtype, first.device
