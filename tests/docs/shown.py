@@ -1,6 +1,7 @@
 """What a page shows of an output, held against what was printed: the same words, nearly the same numbers.
 
-Times, threads, line breaks and intervals are not compared, and of a number only what every processor gives.
+Times, threads, line breaks, intervals and errors are not compared, and of a number only what every processor
+gives.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ LEFT_OUT = (
     (re.compile(r"\b\d+(?:\.\d+)? s\b"), "some s"),
     (re.compile(r"\bCPU \d+ threads?\b"), "CPU"),
     (re.compile(r"95 % \S+ to [\d.]+"), "95 %"),
+    (re.compile(r" \+- [\d.]+(?:e[-+]?\d+)?"), ""),
 )
 GAP = "..."
 

@@ -160,15 +160,21 @@ class Ground:
 
     def _slope(self) -> tuple[float, Tensor]:
         value, total = 0.0, torch.zeros(self.size, dtype=self.params[0].dtype, device=self.params[0].device)
+        for loss, gradient, weight in self.slopes():
+            value += weight * loss
+            total += weight * gradient
+        if self.decay is not None:
+            total += self.decay * self.where()
+        return value + self._held(), total
+
+    def slopes(self) -> Iterator[tuple[float, Tensor, float]]:
+        """Loss, gradient and weight of each piece, without decay: how they differ is the noise of a batch."""
         for closure, weight in self.closures():
             with torch.enable_grad():
                 loss = closure()
                 found = torch.autograd.grad(loss, self.params, allow_unused=True, materialize_grads=True)
-            value += weight * loss.item()
-            total += weight * flat([each.to_dense() if each.is_sparse else each for each in found]).detach()
-        if self.decay is not None:
-            total += self.decay * self.where()
-        return value + self._held(), total
+            gradient = flat([each.to_dense() if each.is_sparse else each for each in found]).detach()
+            yield loss.item(), gradient, weight
 
     def _held(self) -> float:
         """The l2 term here."""

@@ -30,6 +30,20 @@ class Noise(NamedTuple):
     squared_norm_error: float
     """Standard error of `squared_norm`, the same way."""
 
+    @property
+    def low(self) -> float:
+        """What `scale` is at least where both moments are off by a standard error; NaN for no errors."""
+        most = self.squared_norm + self.squared_norm_error
+        return max(self.trace - self.trace_error, 0.0) / most if most > 0 else self.scale
+
+    @property
+    def high(self) -> float:
+        """What `scale` is at most, likewise; infinite where the signal may be nil."""
+        least = self.squared_norm - self.squared_norm_error
+        if math.isnan(least):
+            return math.nan
+        return (self.trace + self.trace_error) / least if least > 0 else math.inf
+
 
 def noise_scale(gradients: Tensor, batch_size: int) -> Noise:
     """The noise scale from the gradients of several batches of one size at the same parameters.

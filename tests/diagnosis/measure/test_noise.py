@@ -64,3 +64,22 @@ def test_fewer_than_four_batches_tell_nothing() -> None:
     run = ended(nn.Linear(2, 1), (torch.randn(3, 2), torch.randn(3, 1)), "mse")
     assert run.recipe is not None
     assert measure(run, run.the_problem(), run.recipe) is None
+
+
+def test_the_limits_of_the_ratio_hold_the_truth_as_often_as_a_standard_error_does() -> None:
+    """Of (w x - y)^2 at w = 0, over 60 draws of the data; the truth is that of the population."""
+    inside = 0
+    for seed in range(60):
+        draw = torch.Generator().manual_seed(seed)
+        x = torch.randn(480, 4, generator=draw)
+        y = x.sum(1, keepdim=True) + torch.randn(480, 1, generator=draw)
+        model = nn.Linear(4, 1, bias=False)
+        nn.init.zeros_(model.weight)
+        run = ended(model, (x, y), "mse", recipe=ds.Recipe(optimizer="sgd", lr=0.1, batch_size=40, steps=1))
+        assert run.recipe is not None
+        found = measure(run, run.the_problem(), run.recipe)
+        assert found is not None
+        # G = -2 E[y x] = -2 (1, 1, 1, 1); E|2 y x|^2 = 4 E[y^2 |x|^2] = 4 (4 * 4 + 2 * 4 + 4), so tr = 112 - 16.
+        assert found["low"] < found["ratio"] < found["high"]
+        inside += found["low"] <= 96 / 16 / 40 <= found["high"]
+    assert 60 * 0.68 <= inside

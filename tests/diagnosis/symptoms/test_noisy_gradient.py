@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from downslope.core.edits import SetRecipe
+from downslope.core.finding import Finding
 from downslope.core.run import Run
 from downslope.data import digits
-from downslope.diagnosis.symptom import Clear
+from downslope.diagnosis.symptom import Clear, Unknown
 from downslope.diagnosis.symptoms.noisy_gradient import noisy_gradient
 from tests.diagnosis.runs import run
 from tests.diagnosis.symptoms.problems import Functional, Pair, diagnosed, net, problem, recipe
@@ -67,3 +68,25 @@ def test_the_remedies_are_a_schedule_and_eight_times_the_batch() -> None:
         SetRecipe({"schedule": "cosine"}),
         SetRecipe({"batch_size": 32}, {"batch_size": 4}),
     )
+
+
+@pytest.mark.parametrize(
+    ("ratio", "low", "high", "kind"),
+    [
+        (5.0, 3.0, 8.0, Clear), (9.0, 6.0, 14.0, Unknown), (5.0, 2.0, None, Unknown),
+        (11.0, 7.0, None, Finding), (30.0, 12.0, 90.0, Finding),
+    ],
+)  # fmt: skip
+def test_a_verdict_does_not_flip_within_the_standard_error(
+    ratio: float, low: float, high: float | None, kind: type
+) -> None:
+    """Below the limit it is cleared only where the error leaves it below; above it a trial decides."""
+    made = noisy(ratio, share=0.9)
+    made.facts["noise"] |= {"low": low, "high": high}
+    verdict = noisy_gradient(made)
+    assert isinstance(verdict, kind)
+    if isinstance(verdict, Finding):
+        assert f"{low:.2g}" in verdict.message
+    made = noisy(ratio, final=0.1)
+    made.facts["noise"] |= {"low": low, "high": high}
+    assert isinstance(noisy_gradient(made), Clear)

@@ -7,13 +7,14 @@ from typing import Any
 
 import torch
 
-from downslope.core import batches, randomness
+from downslope.core import batches
 from downslope.core.fixed_sample import precision, sample
 from downslope.core.loss import Objective
 from downslope.core.problem import Problem
 from downslope.core.recipe import Recipe
 from downslope.core.run import Run
 from downslope.core.sources import Memory
+from downslope.terrain.ground import ModelGround, Piece
 from downslope.terrain.noise import noise_scale
 
 BATCHES = 12
@@ -28,7 +29,8 @@ def measure(run: Run, problem: Problem, recipe: Recipe) -> dict[str, Any] | None
 
     Returns:
         ``scale`` (examples: at this batch size noise and signal are equal; None for no signal at all),
-        ``batch``, ``ratio`` (scale / batch), ``batches``; None for less than four batches of data.
+        ``batch``, ``ratio`` (scale / batch), ``low`` and ``high`` (the ratio where both moments are off by
+        a standard error; None for no bound), ``batches``; None for less than four batches of data.
     """
     source = problem.train_source
     size = recipe.batch_size if isinstance(recipe.batch_size, int) else (source.size or 1)
@@ -40,21 +42,16 @@ def measure(run: Run, problem: Problem, recipe: Recipe) -> dict[str, Any] | None
     # Where the batch is the data itself, its noise shows between quarters of it.
     part = max(1, min(size, (source.size or size * BATCHES) // 4))
     held = Memory(sample(source, part * BATCHES, precision(model)))
-    params = [p for p in model.train().parameters() if p.requires_grad]
-    objective = Objective(problem)
-    rows: list[torch.Tensor] = []
-    for index, batch in enumerate(held.epoch(part, recipe.seed, 0)):
-        if batches.length(batch) < part:
-            continue
-        with randomness.seeded(recipe.seed, "probe", index):
-            loss = objective(model, batch).value
-        grads = torch.autograd.grad(loss, params, allow_unused=True, materialize_grads=True)
-        rows.append(torch.cat([g.detach().reshape(-1) for g in grads]))
-    if len(rows) < 4:
+    pieces = [Piece(each, 1.0) for each in held.epoch(part, recipe.seed, 0) if batches.length(each) == part]
+    if len(pieces) < 4:
         return None
-    found = noise_scale(torch.stack(rows), part)
-    finite = math.isfinite(found.scale)
+    ground = ModelGround(model.train(), Objective(problem), pieces, seed=recipe.seed)
+    found = noise_scale(torch.stack([gradient for _, gradient, _ in ground.slopes()]), part)
     return {
-        "scale": found.scale if finite else None, "batch": size,
-        "ratio": found.scale / size if finite else None, "batches": len(rows),
+        "scale": _finite(found.scale), "batch": size, "ratio": _finite(found.scale / size),
+        "low": _finite(found.low / size), "high": _finite(found.high / size), "batches": len(pieces),
     }  # fmt: skip
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None

@@ -4,27 +4,34 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
-from torch import Tensor
-
-from downslope.core import randomness
 from downslope.core.errors import DownslopeError
 from downslope.core.fixed_sample import precision, sample
 from downslope.core.loss import Objective
 from downslope.core.problem import Problem
 from downslope.core.recipe import Recipe
 from downslope.optim.stability import method_of, stable_limit
-from downslope.terrain.sharpness import sharpness
+from downslope.terrain.ground import ModelGround, Piece
+from downslope.terrain.spectrum import extremes
 from downslope.training.optimizer import build_optimizer
 
 EXAMPLES = 256
 """Examples on which the curvature is measured: it costs some thirty gradients."""
 
+STEPS = 20
+"""Products with the Hessian at most."""
+
+GOOD = 5e-3
+"""Error of the eigenvalue that is good enough, as a share of it."""
+
 _ADAPTIVE = ("adam", "adamw", "rmsprop", "adagrad")
 
 
 def measure(problem: Problem, recipe: Recipe) -> dict[str, Any]:
-    """``lambda_max`` of the objective on a sample, its ``residual``, ``limit`` and their ``ratio``.
+    """``lambda_max`` of the objective on a sample, in training mode, where the first step will be taken.
+
+    Returns:
+        It, its ``residual`` and ``error``, the ``limit`` of the recipe's method, their ``ratio``, and
+        ``steps``, the products it took.
 
     Raises:
         DownslopeError: the method has no limit that is known before the first step.
@@ -40,20 +47,15 @@ def measure(problem: Problem, recipe: Recipe) -> dict[str, Any]:
     if limit is None:
         raise DownslopeError("the stable limit of this method is not known")
     batch = sample(problem.train_source, EXAMPLES, precision(model))
-    objective = Objective(problem)
-
-    def loss() -> Tensor:
-        with randomness.seeded(recipe.seed, "probe", 0):
-            return objective(model, batch).value
-
-    params = [p for p in model.parameters() if p.requires_grad]
-    found = sharpness(loss, params, generator=torch.Generator().manual_seed(0))
+    ground = ModelGround(model, Objective(problem), [Piece(batch, 1.0)], seed=recipe.seed)
+    found = extremes(ground.hessian(), 1, 0, tol=GOOD, steps=STEPS)
     if found.status == "non-finite":
         raise DownslopeError("the curvature before the first step is not finite")
     return {
-        "lambda_max": found.value,
-        "residual": found.residual,
+        "lambda_max": found.largest,
+        "residual": float(found.residuals[0]),
+        "error": float(found.errors[0]),
         "limit": limit,
-        "ratio": max(found.value, 0.0) / limit if limit > 0 else None,
-        "steps": found.steps,
+        "ratio": max(found.largest, 0.0) / limit if limit > 0 else None,
+        "steps": found.products,
     }

@@ -52,7 +52,9 @@ def ill_conditioned(run: Run) -> Verdict:
     if name not in _PLAIN or lr is None:
         return Clear("the method scales each direction by itself")
     ratio = lr * max(float(ground["lambda_max"]), 0.0) / 2
-    said = f"lr x lambda_max / 2 is {ratio:.2g} at the end"
+    error = lr * float(ground.get("lambda_max_error") or 0.0) / 2
+    off = f" +- {error:.1g}" if error >= 0.005 * ratio > 0 else ""
+    said = f"lr x lambda_max / 2 is {ratio:.2g}{off} at the end"
     if not ratio >= NEAR:
         return Clear(f"{said}: the steepest direction does not limit the rate")
     how = progress(run)
@@ -74,9 +76,9 @@ def ill_conditioned(run: Run) -> Verdict:
             provenance="1 is the stable limit of plain descent",
         ),
         also=proved(run, "ill-conditioned"),
-        message=f"The steepest direction (lambda_max {ground['lambda_max']:.3g}) leaves no room for a larger "
-        f"rate, "
-        f"and along the others the steps are too small.{tried(run, 'ill-conditioned')}",
+        message=f"The steepest direction (lambda_max {ground['lambda_max']:.3g}{_error(ground)}) leaves no "
+        f"room for a larger rate, and along the others the steps are too small."
+        f"{tried(run, 'ill-conditioned')}",
         remedies=_remedies(run),
         source=_SOURCE,
     )
@@ -111,6 +113,11 @@ def _inputs(run: Run, condition: float) -> Verdict:
         remedies=(WhitenInputs(), *_remedies(run)),
         source=_SOURCE,
     )
+
+
+def _error(ground: Mapping[str, Any]) -> str:
+    error = ground.get("lambda_max_error")
+    return f" +- {error:.1g}" if error else ""
 
 
 def _remedies(run: Run) -> tuple[Edit, ...]:

@@ -143,9 +143,11 @@ def _evidence(ratio: float | None, jump: float, how: Progress) -> Evidence:
 
 def _message(lr: float, sharp: Mapping[str, Any], jump: float, how: Progress, run: Run) -> str:
     if sharp.get("ratio") is not None and sharp["ratio"] > 1:
+        error = sharp.get("error", sharp.get("residual"))
+        off = f" +- {error:.1g}" if error else ""
         return (
             f"lr {lr:.3g} = {sharp['ratio']:.2g} x the stable limit {lr / sharp['ratio']:.2g} "
-            f"(lambda_max {sharp['lambda_max']:.3g} at the start)."
+            f"(lambda_max {sharp['lambda_max']:.3g}{off} at the start)."
         )
     if how.diverged:
         return f"lr {lr:.3g} took the weights out of the finite numbers."

@@ -37,19 +37,16 @@ _SOURCE = "McCandlish et al. 2018, section 2.2; Bottou, Curtis and Nocedal 2018,
 def noisy_gradient(run: Run) -> Verdict:
     """The noise scale is far above the batch size in a run that ended far from what is reachable."""
     noise: Mapping[str, Any] = run.facts["noise"]
-    ratio = noise.get("ratio")
-    said = (
-        "no signal stands out of the noise of the batches"
-        if ratio is None
-        else f"the noise scale is {ratio * noise['batch']:.3g} examples, {ratio:.2g} times the batch"
-    )
-    if ratio is not None and ratio < NOISY:
+    ratio, said, how = noise.get("ratio"), _said(noise), progress(run)
+    small = ratio is not None and ratio < NOISY
+    if small and not _open(noise):
         return Clear(said)
-    how = progress(run)
     if not how.ended_far or how.standing:
         return Clear(
             f"{said}, " + ("and the run learnt nothing to lose" if how.standing else "and the run came far")
         )
+    if small:
+        return Unknown(f"{said}: within its error of the limit of {NOISY:.2g}")
     severity = settle(run, "noisy-gradient", strong=False)
     if severity is None:
         return Clear(f"{said}; {refuted(run, 'noisy-gradient')}")
@@ -70,6 +67,24 @@ def noisy_gradient(run: Run) -> Verdict:
         remedies=_remedies(run),
         source=_SOURCE,
     )
+
+
+def _said(noise: Mapping[str, Any]) -> str:
+    """The noise scale in words, with what its standard errors leave open."""
+    ratio, low, high = (noise.get(key) for key in ("ratio", "low", "high"))
+    if ratio is None:
+        least = f" (at least {low:.2g} times the batch)" if low else ""
+        return f"no signal stands out of the noise of the batches{least}"
+    said = f"the noise scale is {ratio * noise['batch']:.3g} examples, {ratio:.2g} times the batch"
+    if low is None:
+        return said
+    return f"{said} (from {low:.2g} to {high:.2g})" if high is not None else f"{said} (at least {low:.2g})"
+
+
+def _open(noise: Mapping[str, Any]) -> bool:
+    """Whether the limit lies within the error of a noise scale below it; of older runs no error is known."""
+    high = noise.get("high")
+    return noise.get("low") is not None and (high is None or high >= NOISY)
 
 
 def _remedies(run: Run) -> tuple[Edit, ...]:

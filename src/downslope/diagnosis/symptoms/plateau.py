@@ -3,26 +3,21 @@
 A user sees a loss that stands still although nothing is broken. The gradient is small because the surface is
 level there: units at their flat ends, scores that have run far apart. How we know: slope and curvature at the
 last weights are both so small that the steps which are left could not lower the loss. What looks like it and
-is
-not: a minimum, where the curvature is not small, a saddle, where some of it is negative, and a rate too low.
+is not: a minimum, where the curvature is not small, a saddle, where some of it is negative, and a rate too
+low.
 Source: Goodfellow, Bengio and Courville 2016, section 8.2.3; Dauphin et al. 2014.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from downslope.core.edits import Edit, Reinitialise, SetRecipe
 from downslope.core.finding import Evidence, Finding
 from downslope.core.run import Run
+from downslope.diagnosis.footing import footing
 from downslope.diagnosis.progress import progress
 from downslope.diagnosis.proof import answered, not_tried, proved, refuted, settle, tried
 from downslope.diagnosis.symptom import Clear, Unknown, Verdict, symptom
-
-FLAT = 0.01
-"""Share of the way that a move by a tenth of the weights' size would win, by slope and curvature, below
-which the ground is flat. Convention."""
+from downslope.terrain.kind import FLAT
 
 _SOURCE = "Goodfellow et al. 2016, section 8.2.3"
 
@@ -36,16 +31,10 @@ _SOURCE = "Goodfellow et al. 2016, section 8.2.3"
 )
 def plateau(run: Run) -> Verdict:
     """Slope and curvature at the end are too small to lead anywhere, far from what is reachable."""
-    ground: Mapping[str, Any] = run.facts["ground"]
-    how = progress(run)
-    way = abs((how.constant or 0.0) - (how.reachable or 0.0))
-    reach = float(ground["reach"])
-    win = reach * ground["grad_norm"] + 0.5 * reach**2 * max(
-        abs(ground["lambda_max"]), abs(ground["lambda_min"])
-    )
-    share = win / way if way > 0 else 1.0
+    here, how = footing(run), progress(run)
+    share = here.judged.change
     said = f"a move by a tenth of the weights' size could change the loss by {share:.2g} of the way"
-    if not share <= FLAT:
+    if here.judged.kind != "plateau" or not (share <= FLAT and here.way):
         return Clear(said)
     if not how.ended_far:
         return Clear(f"{said}, and the run had arrived")
@@ -66,9 +55,8 @@ def plateau(run: Run) -> Verdict:
             provenance="convention: second-order model of the loss at the last weights",
         ),
         also=proved(run, "plateau"),
-        message=f"At the last weights the slope is {ground['grad_norm']:.2g} and no curvature is above "
-        f"{max(abs(ground['lambda_max']), abs(ground['lambda_min'])):.2g}: flat "
-        f"ground.{tried(run, 'plateau')}",
+        message=f"At the last weights the slope is {run.facts['ground']['grad_norm']:.2g} and "
+        f"{here.curvatures}: flat ground.{tried(run, 'plateau')}",
         remedies=_remedies(),
         source=_SOURCE,
     )

@@ -11,25 +11,14 @@ Source: Dauphin et al. 2014, Identifying and attacking the saddle point problem;
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from downslope.core.edits import Edit, Reinitialise, SetRecipe
 from downslope.core.finding import Evidence, Finding
 from downslope.core.run import Run
+from downslope.diagnosis.footing import NEGATIVE, footing
 from downslope.diagnosis.progress import progress
 from downslope.diagnosis.proof import answered, not_tried, proved, refuted, settle, tried
 from downslope.diagnosis.symptom import Clear, Unknown, Verdict, symptom
-
-NEGATIVE = 0.05
-"""Smallest eigenvalue, negated, in the largest magnitude of one; nets on their way down have about 0.05."""
-
-STILL = 0.02
-"""What the slope wins over a move by a tenth of the weights' size, as a share of the way."""
-
-FLAT = 0.01
-"""What the negative curvature wins over the same move, as a share of the way, below which the ground is a
-plateau. Convention, that of `plateau`."""
+from downslope.terrain.kind import FLAT
 
 _SOURCE = "Dauphin et al. 2014"
 
@@ -43,21 +32,16 @@ _SOURCE = "Dauphin et al. 2014"
 )
 def saddle_point(run: Run) -> Verdict:
     """Negative curvature and almost no slope at the end of a run far from what is reachable."""
-    ground: Mapping[str, Any] = run.facts["ground"]
-    how = progress(run)
-    low, high = float(ground["lambda_min"]), float(ground["lambda_max"])
-    most = max(abs(low), abs(high), 1e-300)
-    share = -low / most
-    said = f"the curvatures lie between {low:.2g} and {high:.2g}"
-    if not (share >= NEGATIVE and -low >= 2 * float(ground["lambda_min_residual"])):
+    here, how = footing(run), progress(run)
+    view, said = here.view, here.curvatures
+    share = -view.low / max(abs(view.low), abs(view.high), 1e-300)
+    if not (share >= NEGATIVE and -view.low >= view.low_error):
         return Clear(said)
-    way = abs((how.constant or 0.0) - (how.reachable or 0.0))
-    reach = float(ground["reach"])
-    slope = reach * float(ground["grad_norm"])
-    if way > 0 and -0.5 * low * reach**2 < FLAT * way:
+    if here.judged.kind == "plateau" or here.bend < FLAT:
         return Clear(f"{said}, too small to lead anywhere: flat ground")
-    if way > 0 and slope > STILL * way:
-        return Clear(f"{said}, and the slope of {ground['grad_norm']:.2g} leads on")
+    slope = float(run.facts["ground"]["grad_norm"])
+    if here.judged.kind not in ("saddle", "maximum"):
+        return Clear(f"{said}, and the slope of {slope:.2g} leads on")
     if not how.ended_far:
         return Clear(f"{said}, and the run came far enough")
     severity = settle(run, "saddle-point", strong=how.standing)
@@ -76,8 +60,7 @@ def saddle_point(run: Run) -> Verdict:
             provenance="about 0.05 in nets on their way down (Sagun et al. 2018); bench/diagnosis",
         ),
         also=proved(run, "saddle-point"),
-        message=f"At the last weights the slope is {ground['grad_norm']:.2g} and {said}: there is a way down "
-        f"that "
+        message=f"At the last weights the slope is {slope:.2g} and {said}: there is a way down that "
         f"the gradient does not point.{tried(run, 'saddle-point')}",
         remedies=_remedies(),
         source=_SOURCE,

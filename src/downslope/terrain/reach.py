@@ -1,0 +1,21 @@
+"""How long a move is that counts: the unit in which slope and curvature are reckoned."""
+
+from __future__ import annotations
+
+import math
+
+from downslope.terrain.ground import Ground
+from downslope.terrain.hvp import length
+from downslope.terrain.kind import REACH
+
+
+def reach_of(ground: Ground) -> float:
+    """A tenth of the weights' size, or of that of rows of length 1 where they are smaller.
+
+    Args:
+        ground: Where the weights stand.
+    """
+    weights = length(ground.where().double())
+    rows = sum(p.shape[0] for p in ground.params if p.ndim > 1)
+    usual = rows or (0 if weights else ground.size)
+    return REACH * max(weights, math.sqrt(usual))
