@@ -9,7 +9,7 @@ import pytest
 
 import downslope as ds
 
-VERBS = ["fit", "fit_population", "diagnose", "repair", "solve", "watch", "load_run", "report"]
+VERBS = ["fit", "fit_population", "diagnose", "repair", "solve", "survey", "watch", "load_run", "report"]
 
 
 def loaded_by(code: str) -> set[str]:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from downslope.reporting.report import report
     from downslope.terrain import functions
     from downslope.terrain.escape import escape
+    from downslope.terrain.convexity import convexity
     from downslope.terrain.exact.solve import solve
     from downslope.terrain.expansion import expansion
     from downslope.terrain.lags import lags
@@ -58,6 +59,7 @@ __all__ = [
     "constraints",
     "batch_limit",
     "batch_table",
+    "convexity",
     "data",
     "diagnose",
     "edits",
@@ -118,6 +120,7 @@ _HOME = {
     "repair": "downslope.diagnosis.repair:repair",
     "report": "downslope.reporting.report:report",
     "schedules": "downslope.schedules",
+    "convexity": "downslope.terrain.convexity:convexity",
     "solve": "downslope.terrain.exact.solve:solve",
     "survey": "downslope.terrain.survey:survey",
     "watch": "downslope.diagnosis.monitor:watch",

@@ -12,7 +12,7 @@ AT_REST = View(slope=0.0, high=2.0, low=1.0, reach=0.1, scale=0.0, exact=True)
     [
         (2.0, 1.0, "minimum", True),
         (2.0, 0.0, "minimum", False),
-        (2.0, -1e-6, "saddle", True),
+        (2.0, -1e-6, "saddle", False),
         (-1.0, -2.0, "maximum", True),
         (0.0, -2.0, "maximum", False),
     ],
@@ -52,10 +52,12 @@ def test_the_answer_does_not_hang_on_the_unit_of_the_loss_or_of_the_weights() ->
 def test_a_slope_within_its_sampling_noise_does_not_lead_on() -> None:
     view = View(slope=0.02, high=40.0, low=-3.0, reach=0.2, scale=1.0)
     assert classify(view).kind == "slope"
-    assert classify(view._replace(noise=True)).kind == "saddle"
+    assert classify(view._replace(noise=True, low=-0.5)).kind == "minimum"
+    assert classify(view._replace(noise=True, slope=0.01)).kind == "saddle"
 
 
 def test_next_to_a_minimum_curvature_that_wins_less_than_the_slope_counts_for_nothing() -> None:
     near = View(slope=5e-4, high=10.0, low=-1e-3, reach=0.5, scale=1.0)
     assert classify(near).kind == "minimum"
     assert classify(near._replace(low=-0.1)).kind == "saddle"
+    assert classify(near._replace(low=-0.1, drop=1e-6)).kind == "minimum"

@@ -8,14 +8,18 @@ import torch
 from torch import Tensor
 
 from downslope.core.errors import ObjectiveError
-from downslope.terrain.lanczos import lanczos
 from downslope.terrain.operators import Operator
+from downslope.terrain.spectrum import extremes
 
 DENSE = 300
 """Parameters up to which the whole matrix is formed, a product for each column."""
 
 SLACK = 20.0
 """Rounding of an eigenvalue, in units of the precision times the largest magnitude of one."""
+
+SETTLED = 0.05
+"""Residual of the smallest eigenvalue, as a share of it or of a thousandth of the largest, below which the
+search has seen the lower end of the spectrum."""
 
 
 class Ends(NamedTuple):
@@ -34,14 +38,17 @@ class Ends(NamedTuple):
     products: int
 
 
-def ends(operator: Operator, like: Tensor, *, tol: float = 1e-3, steps: int = 40, seed: int = 0) -> Ends:
-    """The largest eigenvalue and the smallest one.
+def ends(
+    operator: Operator, like: Tensor, *, top: int = 1, tol: float = 1e-3, steps: int = 60, seed: int = 0
+) -> Ends:
+    """The `top` largest eigenvalues and the smallest one.
 
     Args:
         operator: Symmetric.
         like: A flat vector in the dtype and on the device of the products.
-        tol: Residual at which an eigenvalue counts as found, as a share of it.
-        steps: Products at most; at least 2.
+        top: How many of the largest, at least 1.
+        tol: Error at which an eigenvalue counts as found, as a share of it.
+        steps: Products at most, at least 2.
         seed: Of the start.
 
     Raises:
@@ -50,18 +57,14 @@ def ends(operator: Operator, like: Tensor, *, tol: float = 1e-3, steps: int = 40
     n = operator.size
     if n <= DENSE:
         return _whole(operator, like)
-    draw = torch.Generator().manual_seed(seed)
-    start = torch.randn(n, generator=draw, dtype=torch.float64).to(like)
-    found = lanczos(lambda v: operator.product(v).to(v), start, steps=steps, tol=tol, which="both")
+    found = extremes(operator, top, 1, tol=tol, steps=steps, seed=seed, copies=False)
     if found.status == "non-finite":
         raise _lost()
-    pair = (found.top, found.bottom)
-    values = torch.tensor([each.value for each in pair], dtype=torch.float64)
-    rounding = _rounding(values, like.dtype)
-    errors = torch.tensor([each.residual for each in pair], dtype=torch.float64) + rounding
-    settled = found.bottom.residual <= max(0.05 * abs(found.bottom.value), float(rounding))
-    vectors = torch.stack([each.vector for each in pair])
-    return Ends(values, errors, vectors, False, settled, found.iterations)
+    rounding = _rounding(found.values, like.dtype)
+    errors = found.residuals + rounding
+    low, large = abs(found.smallest), float(found.values.abs().max())
+    settled = found.status == "exhausted" or float(errors[-1]) <= SETTLED * max(low, 1e-3 * large)
+    return Ends(found.values, errors, found.vectors, False, settled, found.products)
 
 
 def _whole(operator: Operator, like: Tensor) -> Ends:
@@ -78,7 +81,7 @@ def _whole(operator: Operator, like: Tensor) -> Ends:
     lack = float(linalg.matrix_norm(matrix - matrix.T, ord=2)) / 2
     errors = torch.full_like(values, lack) + _rounding(values, like.dtype)
     order = range(n - 1, -1, -1)
-    return Ends(values[order], errors, vectors.T[order].to(like), True, True, n)
+    return Ends(values[order], errors, vectors.T[order].to(like.device), True, True, n)
 
 
 def _rounding(values: Tensor, dtype: torch.dtype) -> Tensor:

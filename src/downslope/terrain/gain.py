@@ -10,13 +10,10 @@ Lanczos method).
 
 from __future__ import annotations
 
-from typing import Any
-
-import torch
 from torch import Tensor
 
 from downslope.terrain.hvp import length
-from downslope.terrain.lanczos import lanczos
+from downslope.terrain.krylov import Krylov
 from downslope.terrain.operators import Operator
 
 STEPS = 12
@@ -35,22 +32,13 @@ def gain(operator: Operator, gradient: Tensor, reach: float, *, steps: int = STE
     size = length(gradient)
     if size == 0 or not reach > 0:
         return 0.0
-    basis: list[Tensor] = []
-    images: list[Tensor] = []
-
-    def product(vector: Tensor) -> Tensor:
-        basis.append(vector.clone())
-        images.append(operator.product(vector).to(vector))
-        return images[-1]
-
-    lanczos(product, gradient, steps=min(steps, len(gradient)), tol=1e-12, which="both")
-    v, w = torch.stack(basis).double(), torch.stack(images).double()
-    matrix = v @ w.T
-    linalg: Any = torch.linalg
-    values: Tensor
-    coordinates: Tensor
-    values, coordinates = linalg.eigh((matrix + matrix.T) / 2)
-    return won(values, size * coordinates[0], reach)
+    space = Krylov(operator.product, gradient, min(steps, len(gradient)))
+    while not space.full and not (space.count and space.broken):
+        space.grow()
+        if space.lost:
+            return size * reach  # the bound that holds whatever the curvature is
+    found = space.ritz()
+    return won(found.values, size * found.coordinates[0], reach)
 
 
 def won(values: Tensor, slopes: Tensor, reach: float) -> float:
@@ -59,7 +47,8 @@ def won(values: Tensor, slopes: Tensor, reach: float) -> float:
     The step is ``d_i = -g_i / (|lambda_i| + mu)``; mu is zero where it is short enough, else such that its
     length is `reach` (More and Sorensen 1983), found by bisection.
     """
-    bends, g = values.double().abs(), slopes.double()
+    bends, g = values.double().abs(), slopes.double().to(values.device)
+    g, bends = g[g != 0], bends[g != 0]
 
     def step(mu: float) -> Tensor:
         return g / (bends + mu).clamp_min(1e-300)

@@ -136,6 +136,10 @@ class Ground:
         """Names of the parameters by the module that owns them; "" for those of the model itself."""
         return layers(self.names)
 
+    def named(self, vector: Tensor) -> dict[str, Tensor]:
+        """A flat vector cut into tensors of the parameters' shapes, by their names."""
+        return dict(zip(self.names, unflat(vector, self.params), strict=True))
+
     # -- what can be asked --------------------------------------------------------------------------------
 
     def loss(self) -> float:

@@ -5,15 +5,18 @@ by what a move of a stated reach could change, because a gradient norm or an eig
 large only beside the size of the weights and of the loss.
 
 1. Is the ground flat? Slope and curvature together change less than `FLAT` of the loss's scale over the
-   reach: a plateau, unless the gradient is zero to its rounding, where signs can be told (4).
+   reach: a plateau, unless the slope is nearly nothing beside the curvature (`CLEAR`) or zero to its
+   rounding. Down the tail of a sigmoid both shrink alike; at a critical point the slope goes first.
 2. Does the slope lead on? What it can win within the reach, ``max_d -g d - d |H| d / 2`` (the step of
    saddle-free Newton, Dauphin et al. 2014; for a convex quadratic the gap to its minimum), is more than
    `STILL` of the scale, and more than the sampling noise of the gradient explains: a slope.
 3. Signs of the eigenvalues beyond their errors: both, a saddle; none negative, a minimum; none positive, a
    maximum (Nocedal and Wright 2006, theorems 2.3 and 2.4). Next to a critical point and not at it, curvature
-   that wins less than the slope does is taken for none.
+   down which the loss falls by less than the slope wins is taken for none: the next step may end it.
 4. All eigenvalues zero (x^3, x^4, the origin of a deep linear net): the second-order test is silent, and the
-   loss at samples around has to tell: lower and higher ones, a saddle; only higher ones, a minimum.
+   loss at samples around has to tell: lower and higher ones, a saddle; only higher ones, a minimum. Where
+   some are zero and the others of one sign, samples along the flat directions may still make it a saddle
+   (x^2 + y^3).
 """
 
 from __future__ import annotations
@@ -27,6 +30,9 @@ STILL = 1e-3
 
 FLAT = 0.01
 """Share of the loss's scale that a move by the reach could change on flat ground. Convention."""
+
+CLEAR = 0.1
+"""Share of what curvature changes that the slope may win where flat ground still counts as critical."""
 
 REACH = 0.1
 """The move that is reckoned with, in the size of the weights."""
@@ -53,8 +59,11 @@ class View(NamedTuple):
     """Whether the gradient is zero to its rounding."""
     noise: bool = False
     """Whether the gradient is no larger than its sampling noise, that of the examples left out."""
+    drop: float | None = None
+    """How far the loss was seen to fall along the eigenvector of `low`; None where nobody looked."""
     falls: float | None = None
-    """How far the loss falls, at most, at samples within the reach; None where none were taken."""
+    """How far the loss falls, at most, at samples within the reach: along directions without curvature where
+    there are others too. None where none were taken."""
     rises: float | None = None
     """How far it rises, at most."""
     rounding: float = 0.0
@@ -66,8 +75,7 @@ class Judged(NamedTuple):
 
     kind: Kind
     strict: bool
-    """Whether every eigenvalue has the sign of the kind, beyond its error (for a saddle: whether no other
-    could turn it into something else, which is always so)."""
+    """Of a minimum or maximum, whether every eigenvalue has its sign beyond its error."""
     degenerate: bool
     """Whether the second-order test was silent, so that samples of the loss had to tell."""
     change: float
@@ -89,20 +97,31 @@ def classify(view: View, *, still: float = STILL, flat: float = FLAT, negative: 
     """
     scale = view.scale if view.scale > 0 else max(_bend(view, view.high, view.low), view.slope)
     scale = scale or 1.0
-    change = (view.slope + _bend(view, view.high, view.low)) / scale
+    bend = _bend(view, view.high, view.low)
+    change = (view.slope + bend) / scale
     if not view.exact:
-        if change <= flat:
+        if change <= flat and view.slope > CLEAR * bend:
             return Judged("plateau", False, False, change)
         if view.slope > still * scale and not view.noise:
             return Judged("slope", False, False, change)
-    down, up = _counts(view, -view.low, view.low_error, negative), _counts(view, view.high, view.high_error)
+    down = _counts(view, -view.low, view.low_error, view.drop, negative)
+    up = _counts(view, view.high, view.high_error)
     if down and up:
-        return Judged("saddle", True, False, change)
-    if up:
-        return Judged("minimum", view.low > view.low_error, False, change)
-    if down:
-        return Judged("maximum", view.high < -view.high_error, False, change)
-    return Judged(_by_samples(view), False, True, change)
+        return Judged("saddle", False, False, change)
+    strict = view.low > view.low_error if up else view.high < -view.high_error
+    if (up or down) and (strict or not _leads_out(view, view.falls if up else view.rises)):
+        return Judged("minimum" if up else "maximum", strict, False, change)
+    return Judged("saddle" if up or down else _by_samples(view), False, True, change)
+
+
+def mirrored(judged: Judged, view: View) -> tuple[Judged, View]:
+    """The same of minus the loss."""
+    other: dict[Kind, Kind] = {"minimum": "maximum", "maximum": "minimum"}
+    turned = view._replace(
+        high=-view.low, low=-view.high, high_error=view.low_error, low_error=view.high_error,
+        falls=view.rises, rises=view.falls,
+    )  # fmt: skip
+    return judged._replace(kind=other.get(judged.kind, judged.kind)), turned
 
 
 def _bend(view: View, *values: float) -> float:
@@ -110,11 +129,16 @@ def _bend(view: View, *values: float) -> float:
     return 0.5 * view.reach**2 * max(abs(value) for value in values)
 
 
-def _counts(view: View, value: float, error: float, least: float = 0.0) -> bool:
-    """Whether a curvature, taken as positive, is there beyond its error, and is more than the way here."""
+def _counts(view: View, value: float, error: float, seen: float | None = None, least: float = 0.0) -> bool:
+    """Whether a curvature, taken as positive, is there beyond its error, and changes more than the slope."""
     if not value > error or value < least * max(abs(view.high), abs(view.low)):
         return False
-    return view.exact or view.noise or _bend(view, value) >= view.slope
+    return view.exact or (_bend(view, value) if seen is None else seen) >= view.slope
+
+
+def _leads_out(view: View, seen: float | None) -> bool:
+    """Whether samples along directions of no curvature contradict the others."""
+    return (seen or 0.0) > max(view.rounding, view.slope)
 
 
 def _by_samples(view: View) -> Kind:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from torch import Tensor
@@ -12,14 +11,11 @@ from torch import Tensor
 from downslope.core import names
 from downslope.core.numerals import numeral
 from downslope.core.plain import plain
+from downslope.terrain import telling
+from downslope.terrain.convexity import Convexity
 from downslope.terrain.kind import Kind
 from downslope.terrain.noise import Noise
 from downslope.terrain.profile import Profile
-
-ARTICLES = {
-    "minimum": "a minimum", "maximum": "a maximum", "saddle": "a saddle", "plateau": "a plateau",
-    "slope": "a slope",
-}  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -27,11 +23,13 @@ class Escape:
     """A direction of negative curvature, and what it leads to.
 
     Attributes:
-        curvature: Along it, below zero.
-        error: Residual and rounding of `curvature`; NaN of a direction found by samples.
+        curvature: Along it, below zero; of a maximised problem above.
+        error: Residual and rounding of `curvature`.
         by_name: The direction as tensors, by parameter; together they have length 1.
         flat: The same as one vector, shape (size,).
         profile: The loss measured along it, both ways.
+        fall: How far the loss falls along it at most (rises, of a maximised problem), measured.
+        at: Length of the move at which it is best.
     """
 
     curvature: float
@@ -39,19 +37,37 @@ class Escape:
     by_name: Mapping[str, Tensor] = field(repr=False)
     flat: Tensor = field(repr=False)
     profile: Profile = field(repr=False)
-
-    @property
-    def fall(self) -> float:
-        """How far the loss falls along it at most, measured."""
-        return self.profile.fall
-
-    @property
-    def at(self) -> float:
-        """Signed length of the move at which it is lowest."""
-        return self.profile.at
+    fall: float
+    at: float
 
 
 @dataclass(frozen=True, kw_only=True)
+class Known:
+    """The nearest critical point of a test function.
+
+    Attributes:
+        function: Its name.
+        kind: What the critical point is.
+        at: Where it is.
+        value: The function there.
+        is_global: Of a minimum, whether none lies lower.
+        distance: From where the survey stands.
+    """
+
+    function: str
+    kind: str
+    at: tuple[float, ...]
+    value: float
+    is_global: bool
+    distance: float
+
+    def __str__(self) -> str:
+        which = ("the global " if self.is_global else "a local ") if self.kind == "minimum" else "a "
+        place = ", ".join(numeral(each) for each in self.at)
+        return f"{which}{self.kind} of {self.function} at ({place}), {numeral(self.distance)} from here"
+
+
+@dataclass(frozen=True)
 class Layer:
     """The curvature of one layer's block of the Hessian.
 
@@ -91,9 +107,12 @@ class Terrain:
         sharpness: Largest curvature of what is gone down on, the one that limits the learning rate.
         trace: Sum of all eigenvalues.
         trace_error: Standard error of `trace`; 0 where it is exact.
+        flat: Number of `eigenvalues` that are zero within their error: directions in which nothing bends.
         index: Number of negative eigenvalues beyond their error; where not `complete`, at least that.
         escape: Direction of the most negative curvature, where there is one.
         layers: Curvature of each layer's block.
+        convexity: Whether the problem is convex, and how that is known; None where it was cut short.
+        known: On a test function, the critical point next to here; local or global.
         noise_scale: Batch size at which noise and signal of the gradient are equal, with its moments.
         stable_rates: Largest stable learning rate by method.
         slope_gain: What following the slope could win within `reach`.
@@ -121,9 +140,12 @@ class Terrain:
     sharpness: float
     trace: float
     trace_error: float
+    flat: int
     index: int
     escape: Escape | None
     layers: tuple[Layer, ...]
+    convexity: Convexity | None
+    known: Known | None
     noise_scale: Noise | None
     stable_rates: Mapping[str, float]
     slope_gain: float
@@ -145,8 +167,8 @@ class Terrain:
         """Plain values; the directions themselves are left out."""
         kept = (
             "kind", "why", "strict", "degenerate", "loss", "gradient_norm", "complete", "condition",
-            "sharpness", "trace", "trace_error", "index", "slope_gain", "reach", "scale", "size", "examples",
-            "products", "seconds", "maximize", "interrupted",
+            "sharpness", "trace", "trace_error", "flat", "index", "slope_gain", "reach", "scale", "size",
+            "examples", "products", "seconds", "maximize", "interrupted",
         )  # fmt: skip
         table: dict[str, Any] = {key: getattr(self, key) for key in kept}
         way = self.escape
@@ -158,6 +180,8 @@ class Terrain:
                 "lengths": list(way.profile.lengths), "losses": list(way.profile.losses),
             },
             "layers": [asdict(each) for each in self.layers],
+            "convexity": None if self.convexity is None else self.convexity.to_dict(),
+            "known": None if self.known is None else asdict(self.known),
             "noise_scale": None if self.noise_scale is None else self.noise_scale._asdict(),
             "stable_rates": dict(self.stable_rates),
             "notes": list(self.notes),
@@ -165,38 +189,27 @@ class Terrain:
         return plain(table)
 
     def lines(self) -> list[str]:
-        """What one reads: kind and reason, eigenvalues with errors, the way down, stable rates, notes."""
-        found = [f"{self.kind}: {self.why}", *self.numbers()]
-        if (way := self.escape) is not None:
-            found.append(
-                f"way down: the loss falls by {numeral(way.fall)} along curvature "
-                f"{numeral(way.curvature)} +- {numeral(way.error, 2)} (measured)"
-            )
-        return [*found, *self.notes]
+        """What one reads: kind and reason, the numbers, and what is to be known."""
+        return [f"{self.kind}: {self.why}", *self.numbers(), *self.notes]
 
     def numbers(self) -> list[str]:
         """The measurements, a line each."""
-        values: list[float] = self.eigenvalues.tolist()
-        errors: list[float] = self.residuals.tolist()
-        pairs = [_within(v, e) for v, e in zip(values, errors, strict=True)]
-        least = f"; smallest {pairs[-1]}" if len(pairs) > 3 else ""
-        spread = [f"condition {'' if self.complete else 'at least '}{numeral(self.condition)}"]
-        if math.isfinite(self.trace):
-            spread.append(f"trace {_within(self.trace, self.trace_error)}")
-        told = [
-            f"loss {numeral(self.loss, 4)}, slope {numeral(self.gradient_norm)} (could win "
-            f"{numeral(self.slope_gain, 2)})",
-            f"{len(pairs) if self.complete else 'both'} eigenvalues: {', '.join(pairs[:3])}{least}",
-            ", ".join(spread),
-        ]
-        if self.stable_rates:
-            rates = ", ".join(f"{name} {numeral(rate)}" for name, rate in self.stable_rates.items())
-            told.append(f"stable up to lr: {rates}")
-        return told
+        return telling.numbers(self)
 
     def __str__(self) -> str:
         return "\n".join(self.lines())
 
 
-def _within(value: float, error: float) -> str:
-    return numeral(value) + (f" +- {numeral(error, 2)}" if error else "")
+def turned(found: Terrain) -> Terrain:
+    """The numbers of the objective itself, of a terrain that was measured with a minus sign."""
+    way = found.escape
+    if way is not None:
+        way = replace(way, curvature=-way.curvature, profile=way.profile.negated())
+    layers = tuple(replace(each, trace=-each.trace) for each in found.layers)
+    return replace(
+        found, loss=-found.loss, eigenvalues=-found.eigenvalues.flip(0), residuals=found.residuals.flip(0),
+        trace=-found.trace,
+        index=int((found.eigenvalues > found.residuals).sum()), escape=way, layers=layers, maximize=True,
+        notes=(*found.notes, "maximised: this is the terrain of the objective itself; the learning rate sees "
+               "its mirror image, whose largest curvature is the sharpness"),
+    )  # fmt: skip

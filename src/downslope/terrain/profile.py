@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -14,6 +14,9 @@ from downslope.terrain.hvp import length
 STEPS = (0.0625, 0.125, 0.25, 0.5, 1.0, 2.0, 4.0)
 """Lengths at which the loss is looked at, in the reach."""
 
+NEAR = 1.0
+"""How far samples around a point go, in the reach: what lies beyond is no neighbourhood."""
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Profile:
@@ -22,34 +25,57 @@ class Profile:
     Attributes:
         lengths: Signed, ascending, 0 among them.
         losses: There; NaN or infinite where the loss is.
-        fall: How far the loss falls at most below that at 0; 0 where it falls nowhere.
-        at: Signed length of the lowest.
     """
 
     lengths: tuple[float, ...]
     losses: tuple[float, ...]
-    fall: float = field(init=False)
-    at: float = field(init=False)
 
-    def __post_init__(self) -> None:
-        here = self.losses[self.lengths.index(0.0)]
-        falls = [here - each if math.isfinite(each) else -math.inf for each in self.losses]
-        best = max(range(len(falls)), key=falls.__getitem__)
-        object.__setattr__(self, "fall", max(falls[best], 0.0))
-        object.__setattr__(self, "at", self.lengths[best] if falls[best] > 0 else 0.0)
+    @property
+    def here(self) -> float:
+        """The loss at length 0."""
+        return self.losses[self.lengths.index(0.0)]
+
+    @property
+    def at(self) -> float:
+        """Signed length of the lowest loss; 0 where it falls nowhere."""
+        pairs = [pair for pair in zip(self.losses, self.lengths, strict=True) if math.isfinite(pair[0])]
+        least, at = min(pairs, default=(self.here, 0.0))
+        return at if least < self.here else 0.0
+
+    @property
+    def fall(self) -> float:
+        """How far the loss falls at most below that at 0; 0 where it falls nowhere."""
+        return self.here - self.losses[self.lengths.index(self.at)]
+
+    @property
+    def rise(self) -> float:
+        """How far it rises at most."""
+        return max(0.0, *(each - self.here for each in self.losses if math.isfinite(each)))
+
+    def reversed(self) -> Profile:
+        """The same seen from the other side."""
+        return Profile(lengths=tuple(-each for each in self.lengths[::-1]), losses=self.losses[::-1])
+
+    def negated(self) -> Profile:
+        """The same of the loss with another sign."""
+        return Profile(lengths=self.lengths, losses=tuple(-each for each in self.losses))
 
 
-def profile(ground: Ground, direction: Tensor, reach: float, loss: float) -> Profile:
-    """The loss of `ground` along `direction`, evaluated both ways up to four times `reach`; 14 evaluations.
+def profile(
+    ground: Ground, direction: Tensor, reach: float, loss: float, *, far: float = STEPS[-1]
+) -> Profile:
+    """The loss of `ground` along `direction`, evaluated both ways up to four times `reach`.
 
     Args:
         ground: It is put back to where it stood, also where an evaluation fails.
         direction: Flat, any length but zero.
         reach: Unit of the lengths.
         loss: That at the point itself.
+        far: Longest move, in the reach.
     """
-    here, unit = ground.where(), (direction / length(direction)).to(ground.where())
-    ahead = [step * reach for step in STEPS]
+    here = ground.where()
+    unit = (direction.double() / length(direction.double())).to(here)
+    ahead = [step * reach for step in STEPS if step <= far]
     lengths = [*(-each for each in reversed(ahead)), 0.0, *ahead]
     losses: list[float] = []
     try:
@@ -62,11 +88,26 @@ def profile(ground: Ground, direction: Tensor, reach: float, loss: float) -> Pro
     return Profile(lengths=tuple(lengths), losses=tuple(losses))
 
 
-def around(ground: Ground, reach: float, loss: float, *, samples: int = 16, seed: int = 0) -> list[Profile]:
-    """Profiles along directions drawn at random, for points at which no derivative tells."""
+def around(
+    ground: Ground, reach: float, loss: float, *, inside: Tensor | None = None, samples: int = 8,
+    seed: int = 0,
+) -> list[Profile]:  # fmt: skip
+    """Profiles within the reach along directions drawn at random, for points at which no derivative tells.
+
+    Args:
+        ground: Where it stands; it is put back there.
+        reach: Longest move.
+        loss: That at the point itself.
+        inside: Orthonormal rows of the subspace to look in; by default all of space.
+        samples: Directions.
+        seed: Of them.
+    """
     draw = torch.Generator().manual_seed(seed)
     found: list[Profile] = []
     for _ in range(samples):
-        direction = torch.randn(ground.size, generator=draw, dtype=torch.float64)
-        found.append(profile(ground, direction.to(ground.params[0]), reach, loss))
+        size = ground.size if inside is None else len(inside)
+        direction = torch.randn(size, generator=draw, dtype=torch.float64).to(ground.params[0].device)
+        if inside is not None:
+            direction = direction @ inside.to(direction)
+        found.append(profile(ground, direction, reach, loss, far=NEAR))
     return found

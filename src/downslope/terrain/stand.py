@@ -15,13 +15,14 @@ from downslope.core.loss import check_trainable
 from downslope.core.matched import load_weights
 from downslope.core.problem import Problem
 from downslope.core.run import Run
+from downslope.terrain.functions.point import Point as FunctionPoint
 from downslope.terrain.ground import ModelGround
 
-Point = nn.Module | Run | Mapping[str, Tensor] | str | Path | None
+Standing = nn.Module | Run | Mapping[str, Tensor] | str | Path | None
 """A model, a run (its last model), weights or their file, or the start."""
 
 
-def stand(problem: Problem, model: Point, seed: int) -> tuple[nn.Module, list[str]]:
+def stand(problem: Problem, model: Standing, seed: int) -> tuple[nn.Module, list[str]]:
     """The module to stand at, and what is to be known of it.
 
     Args:
@@ -53,6 +54,8 @@ def wide(model: nn.Module, dtype: torch.dtype | None, notes: list[str]) -> torch
     """The precision to measure in: half precision cannot hold a second difference of anything."""
     kinds = {p.dtype for p in model.parameters() if p.is_floating_point()}
     narrow = sorted(str(each).removeprefix("torch.") for each in kinds & {torch.float16, torch.bfloat16})
+    if dtype is None and isinstance(model, FunctionPoint):
+        return torch.float64
     if dtype is None and narrow:
         notes.append(f"weights in {', '.join(narrow)} are measured in float32, which holds their curvature")
         return torch.float32
@@ -61,8 +64,11 @@ def wide(model: nn.Module, dtype: torch.dtype | None, notes: list[str]) -> torch
     return dtype
 
 
-def check_ground(ground: ModelGround) -> None:
+def check_ground(ground: ModelGround) -> Tensor:
     """Refuse, in one line, what has no terrain: weights or data that are not finite, a loss cut off.
+
+    Returns:
+        The loss of the first piece, with its graph.
 
     Raises:
         ModelError: weights that are not finite, or a model that does not fit the data.
@@ -87,13 +93,13 @@ def check_ground(ground: ModelGround) -> None:
             f"{said}; survey takes a model of this problem"
         ) from error
     check_trainable(ground.model, loss)
-    if not bool(torch.isfinite(loss.value.detach())):
-        _check_data(batch)
-        value = float(loss.value.detach())
-        raise ObjectiveError(
-            f"the loss is {value} at these weights, so it has no slope and no curvature: look for a division "
-            "by zero, a logarithm of zero or an overflow in the objective"
-        )
+    if bool(torch.isfinite(loss.value.detach())):
+        return loss.value
+    _check_data(batch)
+    raise ObjectiveError(
+        f"the loss is {float(loss.value.detach())} at these weights, so it has no slope and no curvature: "
+        "look for a division by zero, a logarithm of zero or an overflow in the objective"
+    )
 
 
 def _check_data(batch: Any) -> None:

@@ -5,32 +5,57 @@ from __future__ import annotations
 import math
 import sys
 import time
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor
 
 from downslope.core import batches
 from downslope.core.asked import check_asked
-from downslope.core.errors import InputError
-from downslope.core.numerals import numeral
+from downslope.core.errors import DownslopeError, InputError
 from downslope.core.problem import Problem
-from downslope.optim.stability import stable_limit
+from downslope.terrain import telling
+from downslope.terrain.convexity import Convexity, Witness, of_structure
 from downslope.terrain.ends import DENSE, Ends, ends
+from downslope.terrain.functions.point import Point
 from downslope.terrain.gain import STEPS, gain, won
 from downslope.terrain.ground import ModelGround
-from downslope.terrain.hvp import length, unflat
-from downslope.terrain.kind import REACH, Judged, View, classify
-from downslope.terrain.landscape import Escape, Terrain
+from downslope.terrain.hvp import flat, length
+from downslope.terrain.jitter import Jitter, jitter
+from downslope.terrain.kind import REACH, Judged, View, classify, mirrored
+from downslope.terrain.landscape import Escape, Known, Terrain, turned
+from downslope.terrain.layerwise import PROBES, Layers, layerwise, of_matrix
+from downslope.terrain.operators import Operator
 from downslope.terrain.point import EXAMPLES, ground_of
-from downslope.terrain.profile import Profile, around, profile
-from downslope.terrain.stand import Point, check_ground, stand, wide
+from downslope.terrain.profile import around, profile
+from downslope.terrain.rates import adam_rate, plain_rates
+from downslope.terrain.stand import Standing, check_ground, stand, wide
+from downslope.terrain.structure import structure
+
+T = TypeVar("T")
+
+PRODUCTS = 60
+"""Products for the ends of the spectrum at most."""
+
+SOLVED = 200
+"""Weights up to which it is computed how many minima a convex problem has."""
+
+PATIENCE = 2.0
+"""Seconds after which one wants to hear what it is at."""
+
+VANISHED = 1e-6
+"""Size of a gradient's entries below which not it but Adam's eps decides the step."""
+
+PRICE = 1.8
+"""Gradients that a product costs, roughly."""
 
 
 def survey(
     problem: Problem,
-    model: Point = None,
+    model: Standing = None,
     *,
     examples: int | Literal["all"] = EXAMPLES,
     eigenvalues: int = 3,
@@ -46,15 +71,16 @@ def survey(
     size) is a minimum, a maximum or a saddle by the signs of the eigenvalues of the Hessian beyond their
     errors; ground where slope and curvature change next to nothing is a plateau; the rest is a slope
     (`downslope.terrain.kind`). Up to 300 parameters the whole Hessian is taken apart, beyond that both ends
-    of its spectrum by Lanczos' method. The model is left as it is.
+    of its spectrum are found by Lanczos' method. The model is left as it is.
 
     Args:
         problem: Model, objective and training data.
         model: Where to stand: a module, a Run (its last model), a state dict or its path; None for the start.
         examples: Training examples that the loss is taken over, a fixed draw of them, or "all".
         eigenvalues: How many of the largest eigenvalues, at least 1.
-        tol: Residual at which an eigenvalue counts as found, as a share of it, float in (0, 1).
-        dtype: To measure in; the model's own if left out, float32 for half precision.
+        tol: Error at which an eigenvalue counts as found, as a share of it, float in (0, 1).
+        dtype: To measure in; the model's own if left out, float32 for half precision, float64 for a test
+            function.
         seed: Of the start, and of the directions drawn at random.
         seconds: Time it may take, roughly; None sets no limit.
         progress: Whether the price and the stages are told on standard error.
@@ -67,34 +93,36 @@ def survey(
         ModelError: weights that are not finite, or a model of another problem.
         ObjectiveError: a loss that is not finite, or without a gradient.
 
-    Memory: one copy of the model, and a vector of its parameters for each product (40).
+    Memory: one copy of the model, and a vector of its parameters for each product (60).
 
-    Source: Nocedal and Wright 2006, theorems 2.3 and 2.4; Dauphin et al. 2014.
+    Source: Nocedal and Wright 2006, "Numerical optimization", theorems 2.3 and 2.4; Dauphin et al. 2014.
     """
     check_asked(problem, None)
     _check(eigenvalues, tol, seconds)
     began = time.monotonic()
     given, notes = stand(problem, model, seed)
-    working = wide(given, dtype, notes)
-    ground = ground_of(problem, given, examples=examples, dtype=working, seed=seed)
-    check_ground(ground)
-    budget = math.inf if seconds is None else began + seconds
-    plan = _Plan(problem, ground, eigenvalues, tol, seed, budget, progress, began)
-    return plan.terrain([*notes, *ground.notes])
+    ground = ground_of(
+        problem, given, examples=examples, dtype=wide(given, dtype, notes), seed=seed
+    )  # fmt: skip
+    notes += [*ground.notes, *telling.of_loss(check_ground(ground))]
+    if problem.constraint is not None:
+        notes.append("the constraint is left out: this is the ground of the loss, on both sides of its edge")
+    until = math.inf if seconds is None else began + seconds
+    return _Survey(problem, ground, eigenvalues, tol, seed, until, progress, began, notes).terrain()
 
 
 def _check(eigenvalues: object, tol: object, seconds: object) -> None:
-    if not isinstance(eigenvalues, int) or eigenvalues < 1:
+    if isinstance(eigenvalues, bool) or not isinstance(eigenvalues, int) or eigenvalues < 1:
         raise InputError(f"eigenvalues={eigenvalues!r}: must be a whole number, at least 1")
     if not isinstance(tol, (int, float)) or not 0 < tol < 1:
-        raise InputError(f"tol={tol!r}: must lie in (0, 1), it is a residual as a share of its eigenvalue")
+        raise InputError(f"tol={tol!r}: must lie in (0, 1), it is an error as a share of its eigenvalue")
     if seconds is not None and not (isinstance(seconds, (int, float)) and seconds > 0):
         raise InputError(f"seconds={seconds!r}: must be above 0, or None for no limit")
 
 
 @dataclass
-class _Plan:
-    """A survey under way."""
+class _Survey:
+    """A survey under way: what was asked for, and what has come of it."""
 
     problem: Problem
     ground: ModelGround
@@ -104,104 +132,150 @@ class _Plan:
     until: float
     shown: bool
     began: float
+    notes: list[str]
+    interrupted: bool = False
+    products: int = 0
+    left_out: list[str] = field(default_factory=list[str])
 
-    def terrain(self, notes: list[str]) -> Terrain:
-        ground = self.ground
+    def terrain(self) -> Terrain:
+        """Everything in order; what follows the kind is left out where Ctrl-C or the time cut it short."""
         started = time.monotonic()
-        loss, gradient = ground.slope()
-        each = time.monotonic() - started
-        steps = self._steps(each, notes)
-        operator = ground.hessian()
-        found = ends(operator, gradient, tol=self.tol, steps=steps, seed=self.seed)
-        reach, scale = self._reach(), self._scale(loss)
-        if found.complete:
-            slope = won(found.values, found.vectors.double() @ gradient.double(), reach)
-        else:
-            slope = gain(operator, gradient, reach)
-        view = self._view(loss, gradient, found, slope, reach, scale)
-        judged = classify(view)
-        samples: list[Profile] = []
-        if judged.degenerate:
-            samples = around(ground, reach, loss, seed=self.seed)
-            view = view._replace(
-                falls=max(each.fall for each in samples), rises=max(_rise(each, loss) for each in samples)
-            )
-            judged = classify(view)
-        notes += _told(view, found, operator.exact)
-        return self._made(judged, view, found, loss, gradient, notes)
+        loss, gradient = self.ground.slope()
+        steps = self._priced(time.monotonic() - started)
+        scattered = jitter(self.ground)
+        if isinstance(scattered, str) and not isinstance(self.ground.model, Point):
+            self.notes.append(scattered)
+        scatter = None if isinstance(scattered, str) else scattered
+        operator = self.ground.hessian()
+        found = ends(operator, gradient, top=self.top, tol=self.tol, steps=steps, seed=self.seed)
+        self.products += found.products
+        view = self._view(loss, gradient, operator, found, scatter)
+        escape = self._stage("way down", lambda: self._escape(found, view, loss))
+        view = view._replace(drop=None if escape is None else escape.fall)
+        judged, view = self._judged(view, found, loss)
+        self.notes += telling.of_view(view, judged, found, operator.exact)
+        layers = self._stage("layers", lambda: self._layers(operator, gradient, found))
+        rates = plain_rates(float(found.values[0]))
+        rates |= self._stage("Adam's rate", lambda: self._adam(operator, scatter)) or {}
+        convex = self._stage("convexity", lambda: self._convexity(escape))
+        self.notes += telling.of_cuts(self.left_out, interrupted=self.interrupted)
+        if self.problem.maximize:  # so far of the mirror image, which is gone down on
+            judged, view = mirrored(judged, view)
+        made = self._made(judged, view, found, loss, gradient)
+        made |= {
+            "escape": escape, "layers": () if layers is None else layers.layers, "stable_rates": rates,
+            "trace": math.nan if layers is None else layers.trace, "convexity": convex,
+            "known": known_place(self.ground),
+            "trace_error": math.nan if layers is None else layers.trace_error,
+            "noise_scale": None if scatter is None else scatter.noise, "products": self.products,
+            "seconds": time.monotonic() - self.began, "interrupted": self.interrupted,
+            "notes": tuple(dict.fromkeys(self.notes)),
+        }  # fmt: skip
+        terrain = Terrain(**made)
+        return turned(terrain) if self.problem.maximize else terrain
 
-    def _steps(self, each: float, notes: list[str]) -> int:
+    # -- time and interruption ------------------------------------------------------------------------------
+
+    def _priced(self, each: float) -> int:
         """Products that fit into the time; the price is told before they are paid."""
-        n, wanted = self.ground.size, 40
-        if n <= DENSE:
-            wanted = n
-        total = wanted + STEPS
-        price = 1.7 * each * total
-        if self.shown:
-            sys.stderr.write(f"survey of {n:,} parameters: about {total} products, {price:.1f} s\n")
-            sys.stderr.flush()
+        n = self.ground.size
+        wanted = n if n <= DENSE else PRODUCTS
+        total = wanted + (0 if n <= DENSE else STEPS + PROBES + 16)
+        price = PRICE * each * total
+        self._say(f"{n:,} parameters, about {total} products with the Hessian, {max(price, 0.1):.1f} s")
         left = self.until - time.monotonic()
         if price <= left or n <= DENSE:
             return wanted
-        fits = max(int(left / (1.7 * each)) - STEPS, 4)
-        notes.append(f"the time allowed for {fits} products of {wanted}, so residuals are larger")
+        fits = max(min(int(left / (PRICE * each)) - STEPS, wanted), 4)
+        if fits < wanted:
+            self.notes.append(f"the time allows for {fits} products of {wanted}, so residuals are larger")
         return fits
 
+    def _say(self, text: str, *, slow: bool = False) -> None:
+        """A line on standard error; a stage is told of only where stages take long."""
+        if self.shown and (not slow or time.monotonic() - self.began > PATIENCE):
+            sys.stderr.write(f"survey  {text}\n")
+            sys.stderr.flush()
+
+    def _stage(self, name: str, act: Callable[[], T]) -> T | None:
+        """What `act` gives; None after Ctrl-C, and once the time is up."""
+        if self.interrupted or time.monotonic() > self.until:
+            self.left_out.append(name)
+            return None
+        self._say(name, slow=True)
+        try:
+            return act()
+        except KeyboardInterrupt:
+            self.interrupted = True
+            self.left_out.append(name)
+            return None
+
+    # -- what is measured -----------------------------------------------------------------------------------
+
+    def _view(
+        self, loss: float, gradient: Tensor, operator: Operator, found: Ends, scatter: Jitter | None
+    ) -> View:
+        """The point in numbers."""
+        reach, norm = self._reach(), length(gradient.double())
+        if found.complete:
+            slope = won(found.values, found.vectors.double().cpu() @ gradient.double().cpu(), reach)
+        else:
+            slope = gain(operator, gradient, reach)
+        return View(
+            slope=slope, high=float(found.values[0]), low=float(found.values[-1]), reach=reach,
+            scale=self._scale(loss), high_error=float(found.errors[0]), low_error=float(found.errors[-1]),
+            exact=norm <= self._rounding(gradient, found, loss, scatter), noise=self._noisy(norm, scatter),
+            rounding=16 * torch.finfo(gradient.dtype).eps * abs(loss),
+        )  # fmt: skip
+
+    def _judged(self, view: View, found: Ends, loss: float) -> tuple[Judged, View]:
+        """The kind; where no eigenvalue tells, with samples of the loss around."""
+        judged, inside = classify(view), None
+        if judged.kind in ("minimum", "maximum") and not judged.strict:
+            inside = found.vectors[(found.values.abs() <= found.errors).to(found.vectors.device)]
+        if judged.degenerate or (inside is not None and len(inside)):
+            lines = around(self.ground, view.reach, loss, inside=inside, seed=self.seed)
+            falls, rises = max(each.fall for each in lines), max(each.rise for each in lines)
+            unseen = 0.5 * view.reach**2 * (0.0 if inside is None else float(found.errors.max()))
+            view = view._replace(falls=falls, rises=rises, rounding=view.rounding + unseen)
+            judged = classify(view)
+        return judged, view
+
     def _reach(self) -> float:
-        """A tenth of the weights' size, or of that of rows of length 1 where they are smaller."""
-        weights = length(self.ground.where().double())
+        """A tenth of the weights' size, or of that of rows of length 1 where they are smaller.
+
+        On a test function it is a tenth of the domain's half width.
+        """
+        if isinstance(self.ground.model, Point):
+            return REACH * min((high - low) / 2 for low, high in self.ground.model.function.domain)
         rows = sum(p.shape[0] for p in self.ground.params if p.ndim > 1)
-        usual = math.sqrt(rows) or math.sqrt(self.ground.size)
-        return REACH * max(weights, usual if rows or not weights else 0.0)
+        return REACH * max(length(self.ground.where().double()), math.sqrt(rows or self.ground.size))
 
     def _scale(self, loss: float) -> float:
         """The loss's size, or its distance to that of a fresh start, whichever is larger."""
-        fresh = self.problem.build(self.seed).eval().to(self.ground.params[0])
-        kept = self.ground.where()
-        try:
-            own = dict(fresh.named_parameters())
-            parts = [own[name].detach() for name in self.ground.names]
-            self.ground.put(torch.cat([p.reshape(-1) for p in parts]))
+        kept, start = self.ground.where(), math.nan
+        with suppress(DownslopeError, KeyError, RuntimeError):
+            fresh = dict(self.problem.build(self.seed).named_parameters())
+            self.ground.put(flat([fresh[name].detach().to(kept) for name in self.ground.names]))
             start = self.ground.loss()
-        except (KeyError, RuntimeError):
-            start = math.nan
-        finally:
-            self.ground.put(kept)
-        way = abs(start - loss)
-        return max(abs(loss), way if math.isfinite(way) else 0.0)
+        self.ground.put(kept)
+        return max(abs(loss), abs(start - loss) if math.isfinite(start) else 0.0)
 
-    def _view(
-        self, loss: float, gradient: Tensor, found: Ends, slope: float, reach: float, scale: float
-    ) -> View:
-        eps = torch.finfo(gradient.dtype).eps
-        bend = float(found.values.abs().max())
-        size = length(self.ground.where().double())
-        rounding = 8 * eps * (bend * size + abs(loss) / max(size, 1e-300) if size else bend)
-        return View(
-            slope=slope, high=float(found.values[0]), low=float(found.values[-1]), reach=reach, scale=scale,
-            high_error=float(found.errors[0]), low_error=float(found.errors[-1]),
-            exact=length(gradient) <= rounding, rounding=16 * eps * abs(loss),
-        )  # fmt: skip
+    def _rounding(self, gradient: Tensor, found: Ends, loss: float, scatter: Jitter | None) -> float:
+        """The rounding of the gradient: what that of the weights makes of the curvature, and of its terms."""
+        size, eps = length(self.ground.where().double()), torch.finfo(gradient.dtype).eps
+        terms = abs(loss) / max(size, 1e-300)
+        if scatter is not None:
+            terms = math.sqrt(max(scatter.noise.trace, 0.0))
+        return 8 * eps * (float(found.values.abs().max()) * size + (terms if size else 0.0))
 
-    def _made(
-        self, judged: Judged, view: View, found: Ends, loss: float, gradient: Tensor, notes: list[str]
-    ) -> Terrain:
-        values, errors = found.values, found.errors
-        escape = self._escape(found, view, loss)
-        large, small = float(values.abs().max()), float(values.abs().min())
-        least = int(values.abs().argmin())
-        condition = large / small if small > float(errors[least]) else math.inf
-        trace = float(values.sum()) if found.complete else math.nan
-        return Terrain(
-            kind=judged.kind, why=_why(judged, view), strict=judged.strict,
-            degenerate=judged.degenerate, loss=loss, gradient_norm=length(gradient), eigenvalues=values,
-            residuals=errors, complete=found.complete, condition=condition, sharpness=float(values[0]),
-            trace=trace, trace_error=0.0, index=int((values < -errors).sum()), escape=escape, layers=(),
-            noise_scale=None, stable_rates=_rates(float(values[0])), slope_gain=view.slope, reach=view.reach,
-            scale=view.scale, size=self.ground.size,
-            examples=batches.length(next(iter(self.ground.pieces)).batch), products=found.products,
-            seconds=time.monotonic() - self.began, notes=tuple(dict.fromkeys(notes)),
-        )  # fmt: skip
+    def _noisy(self, norm: float, scatter: Jitter | None) -> bool:
+        """Whether the slope is within what other examples would make of it."""
+        if scatter is None:
+            return False
+        used, there = self._examples(), self.problem.train_source.size
+        left = 1.0 - used / there if there else 1.0
+        return left > 0 and norm**2 <= 2.0 * left * max(scatter.noise.trace, 0.0) / used
 
     def _escape(self, found: Ends, view: View, loss: float) -> Escape | None:
         if not view.low < -view.low_error:
@@ -209,55 +283,70 @@ class _Plan:
         vector = found.vectors[-1]
         line = profile(self.ground, vector, view.reach, loss)
         if line.at < 0:
-            vector = -vector
-        parts = unflat(vector, self.ground.params)
+            vector, line = -vector, line.reversed()
         return Escape(
-            curvature=view.low, error=view.low_error, flat=vector, profile=line,
-            by_name=dict(zip(self.ground.names, parts, strict=True)),
+            curvature=view.low, error=view.low_error, flat=vector, by_name=self.ground.named(vector),
+            profile=line, fall=line.fall, at=line.at,
         )  # fmt: skip
 
+    def _layers(self, operator: Operator, gradient: Tensor, found: Ends) -> Layers:
+        if found.complete:
+            return of_matrix(self.ground, found)
+        made = layerwise(self.ground, operator, gradient, seed=self.seed, until=self.until)
+        self.products += made.products
+        return made
 
-def _rise(line: Profile, loss: float) -> float:
-    return max(0.0, *(each - loss for each in line.losses if math.isfinite(each)))
-
-
-def _rates(sharpness: float) -> dict[str, float]:
-    """The largest stable learning rate of plain methods: their limit at a rate of 1, over the sharpness."""
-    if not sharpness > 0:
-        return {}
-    settings = {"gd": {}, "momentum": {"momentum": 0.9}, "nesterov": {"momentum": 0.9, "nesterov": True}}
-    limits = {name: stable_limit(name, {"lr": 1.0} | extra) for name, extra in settings.items()}
-    return {name: limit / sharpness for name, limit in limits.items() if limit is not None}
-
-
-def _told(view: View, found: Ends, exact: bool) -> list[str]:
-    notes: list[str] = []
-    if not found.settled and view.low >= -view.low_error:
-        notes.append(
-            f"undecided: no negative curvature found below {numeral(view.low - view.low_error)}; the "
-            "smallest eigenvalue has not converged"
+    def _adam(self, operator: Operator, scatter: Jitter | None) -> dict[str, float]:
+        if scatter is None or float(scatter.gradients.square().mean()) < VANISHED**2:
+            return {}
+        rate, products = adam_rate(operator, scatter.gradients, seed=self.seed)
+        self.products += products
+        self.notes.append(
+            f"Adam's rate is that of the second moment that batches of {scatter.size} would leave here"
         )
-    if not exact:
-        notes.append("the model has no second derivative, so products are differences of gradients")
-    return notes
+        return {"adam": rate}
+
+    def _convexity(self, escape: Escape | None) -> Convexity:
+        """What the structure proves, and what the curvature here refutes."""
+        witness = None if escape is None else Witness(
+            excess=escape.curvature, error=escape.error, at=self.ground.named(self.ground.where()),
+            direction=escape.by_name,
+        )  # fmt: skip
+        model = self.ground.model
+        return of_structure(
+            structure(self.problem, model), self.problem, model, solve=SOLVED, witness=witness
+        )
+
+    def _examples(self) -> int:
+        return sum(batches.length(piece.batch) for piece in self.ground.pieces)
+
+    def _made(
+        self, judged: Judged, view: View, found: Ends, loss: float, gradient: Tensor
+    ) -> dict[str, Any]:  # fmt: skip
+        values, errors = found.values, found.errors
+        least = int(values.abs().argmin())
+        small, zero = float(values[least].abs()), int((values.abs() <= errors).sum())
+        return {
+            "kind": judged.kind, "why": telling.why(judged, view), "strict": judged.strict,
+            "degenerate": judged.degenerate, "loss": loss, "gradient_norm": length(gradient.double()),
+            "eigenvalues": values, "residuals": errors, "complete": found.complete, "flat": zero,
+            "condition": float(values.abs().max()) / small if small > float(errors[least]) else math.inf,
+            "sharpness": float(values[0]), "index": int((values < -errors).sum()),
+            "slope_gain": view.slope, "reach": view.reach, "scale": view.scale, "size": self.ground.size,
+            "examples": self._examples(),
+        }  # fmt: skip
 
 
-def _why(judged: Judged, view: View) -> str:
-    low, high = f"{numeral(view.low)} +- {numeral(view.low_error, 2)}", numeral(view.high)
-    still = f"the slope could win {numeral(view.slope, 2)} of {numeral(view.scale)}"
-    match judged.kind:
-        case "slope":
-            return f"{still} within a move of {numeral(view.reach)}: it leads on"
-        case "plateau":
-            return f"slope and curvature could change the loss by {numeral(judged.change, 2)} of its scale"
-        case "saddle" if judged.degenerate:
-            return "slope and curvature vanish, and the loss around is lower here and higher there"
-        case "saddle":
-            return f"{still}, and curvature goes from {low} to {high}"
-        case "maximum":
-            return f"{still}, and no curvature is positive (largest {high})"
-        case "minimum" if judged.degenerate:
-            return "slope and curvature vanish, and the loss is higher all around"
-        case "minimum":
-            kind = "every curvature is positive" if judged.strict else "no curvature is negative"
-            return f"{still}, and {kind} beyond its error (smallest {low})"
+def known_place(ground: ModelGround) -> Known | None:
+    """Where a point on a test function lies among its known critical points."""
+    if not isinstance(ground.model, Point):
+        return None
+    at: list[float] = ground.where().tolist()
+    function = ground.model.function
+    near = min(function.critical, key=lambda each: math.dist(each.at, at), default=None)
+    if near is None:
+        return None
+    return Known(
+        function=function.spelt, kind=near.kind, at=near.at, value=near.value, is_global=near.is_global,
+        distance=math.dist(near.at, at),
+    )  # fmt: skip

@@ -19,19 +19,17 @@ from torch import Tensor, nn
 from torch.nn.modules.dropout import _DropoutNd  # pyright: ignore[reportPrivateUsage]
 
 from downslope.constraints import Box
-from downslope.core.errors import DownslopeError, ObjectiveError
 from downslope.core.problem import Problem
 from downslope.core.recipe import Recipe
 from downslope.core.run import Run
 from downslope.core.sources import Memory
 from downslope.optim.stability import method_of
-from downslope.terrain.exact.affine import kind_of
 from downslope.terrain.exact.checked import measured
 from downslope.terrain.exact.design import Design
-from downslope.terrain.exact.losses import convex_objective
 from downslope.terrain.exact.newton import DENSE
-from downslope.terrain.exact.solve import Recognised, recognise, solved
+from downslope.terrain.exact.solve import Recognised, solved
 from downslope.terrain.exact.spectrum import curvatures
+from downslope.terrain.structure import structure
 
 SHARE = 0.1
 """Share of a run's time that its minimum may take."""
@@ -71,11 +69,13 @@ def convexity(run: Run, model: nn.Module) -> dict[str, Any]:
     for each in drawn:  # whatever it draws, the output stays affine if it is without
         each.eval()
     try:
-        found, known = _recognised(problem, model)
+        read = structure(problem, model)
     finally:
         for each in drawn:
             each.train()
-    if known is None:
+    found: dict[str, Any] = {"convex": read.convex}
+    found |= {key: value for key in ("loss", "why") if (value := getattr(read, key))}
+    if (known := read.known) is None:
         return found
     l2 = known.l2 + (_coupled(run) or 0.0)
     other = bool(drawn) or problem.augment is not None  # the objective of the steps is not that of the data
@@ -96,33 +96,6 @@ def convexity(run: Run, model: nn.Module) -> dict[str, Any]:
         rate = _rate(run, curvatures(design, at, l2), exact.objective)
         found |= {} if rate is None else {"rate": rate}
     return found
-
-
-def _recognised(problem: Problem, model: nn.Module) -> tuple[dict[str, Any], Recognised | None]:
-    """Whether it is convex, and what `downslope.terrain.exact` makes of it."""
-    if (constraint := problem.constraint) is not None:
-        inside = getattr(constraint, "convex", None)
-        mapped = getattr(constraint, "by", "projection") == "parametrisation"
-        if inside is False:
-            return {"convex": False, "why": f"the set of {constraint} is not convex"}, None
-        if inside is None or mapped:
-            what = "the parametrisation" if mapped else "the set"
-            name = str(constraint) if mapped or hasattr(constraint, "convex") else "the constraint"
-            return {"convex": None, "why": f"{what} of {name} is not known to be convex"}, None
-    try:
-        known = recognise(problem, model)
-    except DownslopeError as error:
-        loss = None if problem.maximize else convex_objective(problem.objective)
-        if isinstance(error, ObjectiveError) and loss is not None:
-            kind = kind_of(model)
-            convex = True if kind.affine else False if kind.proved else None
-            return {"convex": convex, "loss": loss} | ({"why": kind.why} if kind.why else {}), None
-        return {"convex": False if _is_bent(error) else None, "why": str(error).partition(";")[0]}, None
-    return {"convex": True, "loss": known.loss.name}, known
-
-
-def _is_bent(error: DownslopeError) -> bool:
-    return str(error).startswith("not convex")
 
 
 def _solved(known: Recognised, problem: Problem) -> bool:

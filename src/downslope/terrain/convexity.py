@@ -1,0 +1,263 @@
+"""The convexity of a problem: proved by its structure, refuted by a witness, or neither.
+
+A problem is not convex as soon as one point is known at which its loss bends down, or one chord that runs
+below its graph: ``J((a + b) / 2) > (J(a) + J(b)) / 2`` (Boyd and Vandenberghe 2004, sections 3.1.1, 3.1.4).
+Both are kept as a witness, beyond residual and rounding. That no witness was found proves nothing.
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from downslope.core.asked import check_asked
+from downslope.core.errors import DownslopeError, InputError
+from downslope.core.numerals import many, numeral
+from downslope.core.plain import plain
+from downslope.core.problem import Problem
+from downslope.core.sources import Memory
+from downslope.terrain.ends import ends
+from downslope.terrain.exact.design import Design
+from downslope.terrain.exact.newton import DENSE
+from downslope.terrain.exact.solve import Recognised, solved
+from downslope.terrain.functions.point import Point
+from downslope.terrain.ground import ModelGround
+from downslope.terrain.point import ground_of
+from downslope.terrain.stand import Standing, check_ground, stand
+from downslope.terrain.structure import Structure, structure
+
+By = Literal["structure", "curvature", "chord", "samples"]
+Minima = Literal["one", "many", "none"]
+
+WIDE = 3.0
+"""How far the samples are spread around a start, in its own size: the largest factor of its weights."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Witness:
+    """What shows that a problem is not convex; checked again by evaluating it there.
+
+    Attributes:
+        excess: By how much it fails: the curvature along `direction`, below zero, or ``J(midpoint)`` less the
+            mean of the ends, above zero.
+        error: Residual or rounding of `excess`.
+        at: Where it bends down, or one end of the chord: parameters by name.
+        direction: Along which it bends down, of length 1, or to the other end.
+    """
+
+    excess: float
+    error: float
+    at: Mapping[str, Tensor] = field(repr=False)
+    direction: Mapping[str, Tensor] = field(repr=False)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Convexity:
+    """Whether a problem is convex, how that is known, and what its minima are like.
+
+    Attributes:
+        convex: True, False, or None where neither is known.
+        strictly: Whether strictly: one minimum at most; None where that is not known.
+        proved: Whether `convex` is proved.
+        by: "structure" (the parts of the problem), "curvature" (a point at which it bends down), "chord" (one
+            that runs below the graph), "samples" (neither was found, which proves nothing).
+        why: The reason, in one clause.
+        witness: What shows that it is not convex, where something was found.
+        minima: "one", "many" (a flat valley), "none" (lower and lower towards infinity); None where that is
+            not known.
+        optimum: The lowest value, where it is known.
+        looked: What was sampled, in words; "" where nothing was.
+    """
+
+    convex: bool | None
+    strictly: bool | None = None
+    proved: bool = False
+    by: By = "structure"
+    why: str = ""
+    witness: Witness | None = None
+    minima: Minima | None = None
+    optimum: float | None = None
+    looked: str = ""
+
+    @property
+    def attained(self) -> bool | None:
+        """Whether some parameters have the lowest value; None where that is not known."""
+        return None if self.minima is None else self.minima != "none"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values; of the witness its size."""
+        keys = ("convex", "strictly", "proved", "by", "why", "minima", "optimum", "looked", "attained")
+        seen = None if self.witness is None else {
+            "excess": self.witness.excess, "error": self.witness.error,
+        }  # fmt: skip
+        return plain({key: getattr(self, key) for key in keys} | {"witness": seen})
+
+    def __str__(self) -> str:
+        head = {True: "convex", False: "not convex", None: "not known to be convex"}[self.convex]
+        if self.strictly and self.convex:
+            head = "strictly convex"
+        how = f", proved by {self.by}" if self.proved else f", by {self.by}, which proves nothing"
+        if self.convex is None and self.by == "structure":
+            how = ""
+        ends = {"many": "; many minima", "none": "; no minimum is attained", "one": "; one minimum"}
+        return f"{head}{how}: {self.why}{ends.get(self.minima or '', '')}"
+
+
+def convexity(
+    problem: Problem, model: Standing = None, *, examples: int = 256, samples: int = 8, seed: int = 0
+) -> Convexity:
+    """Whether a problem is convex: by its structure where that proves it, else by looking for a witness.
+
+    Args:
+        problem: Any.
+        model: Another point to look at: a module, a Run, weights or their path.
+        examples: Training examples that the loss is taken over where it is sampled, at least 1.
+        samples: Points at which curvature is measured, and between which chords are drawn, at least 2.
+        seed: Of the points.
+
+    Returns:
+        What is known, with the witness, and for what is solved here how many minima there are.
+
+    Raises:
+        InputError: an argument outside its domain, or nothing to look at.
+
+    Source: Boyd and Vandenberghe 2004, "Convex optimization", sections 3.1 and 3.2.
+    """
+    check_asked(problem, None)
+    if not isinstance(samples, int) or samples < 2:  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise InputError(f"samples={samples!r}: must be at least 2 points")
+    given = copy.deepcopy(stand(problem, model, seed)[0]).eval()
+    read = structure(problem, given)
+    if read.convex or (read.certain and problem.constraint is not None):
+        return of_structure(read, problem, given, solve=DENSE)
+    ground = ground_of(problem, given, examples=examples, dtype=torch.float64, seed=seed)
+    check_ground(ground)
+    points = _points(problem, ground, samples, seed)
+    found = _by_curvature(ground, points) or _by_chords(ground, points)
+    looked = f"{many(len(points), 'point')} and {many(len(points) * (len(points) - 1) // 2, 'chord')}"
+    if found is not None:
+        by, witness = found
+        return Convexity(convex=False, proved=True, by=by, why=said(by, witness, read), witness=witness)
+    if read.certain:
+        return of_structure(read, problem, given)
+    why = f"nothing bends down at {looked}" + (f", though {read.why}" if read.why else "")
+    return Convexity(convex=None, by="samples", why=why, looked=looked)
+
+
+def of_structure(
+    read: Structure, problem: Problem, model: Any = None, *, solve: int = 0, witness: Witness | None = None
+) -> Convexity:  # fmt: skip
+    """What the structure tells, and a witness that is at hand.
+
+    Args:
+        read: What the structure tells.
+        problem: The problem.
+        model: Its model.
+        solve: Weights up to which it is computed how many minima there are; 0 for never.
+        witness: A curvature below zero that was measured.
+    """
+    if isinstance(model, Point) and read.certain:
+        function = model.function
+        lowest = function.lowest
+        kind: Minima = "none" if not function.attained else "one" if len(lowest) == 1 else "many"
+        told = f"{function.name} is known to be convex" if read.convex else read.why
+        optimum = function.infimum if math.isfinite(function.infimum) else None
+        return Convexity(
+            convex=read.convex, proved=True, why=told, minima=kind if function.whole else None,
+            optimum=optimum, witness=None if read.convex else witness,
+        )  # fmt: skip
+    if not read.convex:
+        if witness is not None:
+            return Convexity(
+                convex=False, proved=True, by="curvature", why=said("curvature", witness, read),
+                witness=witness,
+            )  # fmt: skip
+        return Convexity(convex=False if read.certain else None, proved=read.certain, why=read.why)
+    why = f"{read.loss} is convex in the outputs, and they are affine in the weights"
+    minima, optimum = _minima(read.known, problem, solve) if read.known is not None else (None, None)
+    strictly = None if minima is None else minima == "one"
+    return Convexity(convex=True, strictly=strictly, proved=True, why=why, minima=minima, optimum=optimum)
+
+
+def _minima(known: Recognised, problem: Problem, most: int) -> tuple[Minima | None, float | None]:
+    """How many minima there are, and their value, where that is cheap to compute."""
+    source = problem.train_source
+    weights = sum(p.numel() for p in problem.build().parameters() if p.requires_grad) if most else 1
+    if problem.constraint is not None or not isinstance(source, Memory) or weights > most:
+        return None, None
+    try:
+        design = Design(known.problem, known.loss, known.shape.layer)
+        exact = solved(design, known.l2)
+    except DownslopeError:
+        return None, None
+    kinds: dict[str, Minima] = {"strictly-convex": "one", "many-minima": "many", "not-attained": "none"}
+    return kinds.get(exact.kind), exact.objective
+
+
+def said(by: str, witness: Witness, read: Structure) -> str:
+    """The witness in words."""
+    size = f"{numeral(witness.excess)} +- {numeral(witness.error, 2)}"
+    what = f"it bends down, {size}" if by == "curvature" else f"a chord runs {size} below the graph"
+    return what + (f"; {read.why}" if read.why else "")
+
+
+def _points(problem: Problem, ground: ModelGround, samples: int, seed: int) -> list[Tensor]:
+    """The point itself, starts of other seeds, and both made larger, since nets are nearly linear at zero."""
+    here = ground.where()
+    points, factors = [here], itertools.cycle((1.0, 2.0, WIDE))
+    draw = torch.Generator().manual_seed(seed)
+    for i in range(1, samples):
+        fresh = dict(problem.build(seed + i).named_parameters())
+        parts = [fresh[name].detach().reshape(-1) for name in ground.names if name in fresh]
+        start = torch.cat(parts).to(here) if parts else here
+        if len(start) != len(here) or torch.equal(start, here):
+            size = max(float(here.abs().mean()), 1.0)
+            start = here + size * torch.randn(len(here), generator=draw, dtype=torch.float64).to(here)
+        points.append(next(factors) * start)
+    return points
+
+
+def _by_curvature(ground: ModelGround, points: list[Tensor]) -> tuple[By, Witness] | None:
+    kept = ground.where()
+    try:
+        for point in points:
+            ground.put(point)
+            if not math.isfinite(ground.loss()):
+                continue
+            found = ends(ground.hessian(), kept, tol=0.05, steps=24)
+            low, error = float(found.values[-1]), float(found.errors[-1])
+            if low < -error:
+                return "curvature", Witness(
+                    excess=low, error=error, at=ground.named(point), direction=ground.named(found.vectors[-1])
+                )
+    finally:
+        ground.put(kept)
+    return None
+
+
+def _by_chords(ground: ModelGround, points: list[Tensor]) -> tuple[By, Witness] | None:
+    kept = ground.where()
+
+    def height(point: Tensor) -> float:
+        ground.put(point)
+        return ground.loss()
+
+    try:
+        heights = [height(each) for each in points]
+        for (a, p), (b, q) in itertools.combinations(zip(heights, points, strict=True), 2):
+            middle = height((p + q) / 2)
+            excess, error = middle - (a + b) / 2, 64 * torch.finfo(torch.float64).eps * (abs(a) + abs(b))
+            if math.isfinite(excess) and excess > error:
+                return "chord", Witness(
+                    excess=excess, error=error, at=ground.named(p), direction=ground.named(q - p)
+                )
+    finally:
+        ground.put(kept)
+    return None
