@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from downslope.reporting.animation import animate
     from downslope.reporting.report import report
     from downslope.terrain import functions
-    from downslope.terrain.escape import escape
     from downslope.terrain.convexity import convexity
+    from downslope.terrain.escape import escape
     from downslope.terrain.exact.solve import solve
     from downslope.terrain.expansion import expansion
     from downslope.terrain.lags import lags
