@@ -32,32 +32,35 @@ class Jitter(NamedTuple):
     """Moments of the gradient, and the batch size at which they balance."""
 
 
-def jitter(ground: ModelGround) -> Jitter | str:
+def jitter(ground: ModelGround, total: int, loss: float) -> Jitter | str:
     """The gradients of equal parts of the sample, at the cost of one gradient of the whole.
+
+    Args:
+        ground: Where it stands.
+        total: Examples that it is measured on.
+        loss: There.
 
     Returns:
         Them, or why there are none.
     """
-    pieces = list(ground.pieces)
-    total = sum(batches.length(piece.batch) for piece in pieces)
     width = ground.size * ground.params[0].element_size()
     parts = max(4, min(PARTS, ROOM // max(width, 1)))
     size = total // parts
     if size < 1:
         return f"{total} examples are too few to tell the noise of the gradient"
-    cut = itertools.chain.from_iterable(batches.slices(piece.batch, size) for piece in pieces)
+    cut = itertools.chain.from_iterable(batches.slices(piece.batch, size) for piece in ground.pieces)
     values: list[float] = []
     rows: list[Tensor] = []
     for part in cut:
         if batches.length(part) != size or len(rows) == parts:
             continue
-        loss = ground.run(part).value
-        found = torch.autograd.grad(loss, ground.params, allow_unused=True, materialize_grads=True)
+        value = ground.run(part).value
+        found = torch.autograd.grad(value, ground.params, allow_unused=True, materialize_grads=True)
         rows.append(flat([each.to_dense() if each.is_sparse else each for each in found]).detach())
-        values.append(float(loss.detach()))
+        values.append(float(value.detach()))
     if len(rows) < 3:
-        return f"{total} examples in {len(pieces)} pieces are too few to tell the noise of the gradient"
-    factor = _factor(values, ground.loss(), total / size)
+        return f"{total} examples in such pieces are too few to tell the noise of the gradient"
+    factor = _factor(values, loss, total / size)
     if factor is None:
         return "the loss is no mean over examples, so the noise of its gradient is not told"
     gradients = factor * torch.stack(rows)

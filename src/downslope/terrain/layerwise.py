@@ -7,9 +7,9 @@ over the probes gives the standard error. The sharpness of a block is its larges
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -17,9 +17,8 @@ from torch import Tensor
 
 from downslope.terrain.ends import Ends
 from downslope.terrain.ground import Ground
-from downslope.terrain.hvp import Hessian
 from downslope.terrain.landscape import Layer
-from downslope.terrain.operators import Operator, Weighted
+from downslope.terrain.operators import Operator
 from downslope.terrain.spectrum import extremes
 
 PROBES = 10
@@ -39,8 +38,9 @@ class Part(NamedTuple):
     """The parameters of one layer."""
 
     name: str
-    indices: tuple[int, ...]
-    """Of `Ground.params`."""
+    """Of the module that holds them; of the model's own parameters their names."""
+    held: tuple[str, ...]
+    """Their names."""
     places: Tensor
     """Of the flat vector, int64."""
 
@@ -57,14 +57,16 @@ class Layers(NamedTuple):
 
 def parts(ground: Ground) -> list[Part]:
     """The layers: the modules that hold parameters, in the order of the model."""
-    held: dict[str, list[int]] = {}
-    for index, name in enumerate(ground.names):
-        held.setdefault(name.rpartition(".")[0] or name, []).append(index)
-    ends: list[int] = torch.tensor([0, *(p.numel() for p in ground.params)]).cumsum(0).tolist()
+    sizes = [p.numel() for p in ground.params]
+    starts = dict(zip(ground.names, itertools.accumulate([0, *sizes]), strict=False))
+    ends = dict(zip(ground.names, itertools.accumulate(sizes), strict=True))
     return [
-        Part(name, tuple(rows), torch.cat([torch.arange(ends[i], ends[i + 1]) for i in rows]))
-        for name, rows in held.items()
-    ]
+        Part(
+            module or ", ".join(held), tuple(held),
+            torch.cat([torch.arange(starts[each], ends[each]) for each in held]),
+        )
+        for module, held in ground.layers().items()
+    ]  # fmt: skip
 
 
 def of_matrix(ground: Ground, found: Ends) -> Layers:
@@ -103,7 +105,7 @@ def layerwise(
     for i in sorted(range(len(cut)), key=lambda i: -abs(means[i]))[:MOST]:
         if time.monotonic() > until:
             break
-        block = _block(ground, cut[i].indices)
+        block = ground.restricted(cut[i].held).hessian(STEPS)
         found = extremes(block, 1, 0, tol=TOL, steps=min(STEPS, block.size), seed=seed, copies=False)
         taken += found.products
         sharp[i] = found.largest, float(found.residuals[0])
@@ -113,11 +115,6 @@ def layerwise(
     ]
     whole = made.sum(1)
     return Layers(tuple(layers), float(whole.mean()), float(whole.std()) / probes**0.5, taken)
-
-
-def _block(ground: Ground, indices: Sequence[int]) -> Operator:
-    own = [ground.params[i] for i in indices]
-    return Weighted([(Hessian(closure, own), weight) for closure, weight in ground.closures()])
 
 
 def _probed(operator: Operator, like: Tensor, cut: list[Part], probes: int, seed: int) -> Tensor:

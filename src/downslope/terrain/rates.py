@@ -9,6 +9,7 @@ from torch import Tensor
 
 from downslope.optim.stability import stable_limit
 from downslope.terrain.operators import Operator
+from downslope.terrain.operators.scaled import Scaled
 from downslope.terrain.spectrum import extremes
 
 PLAIN: Mapping[str, Mapping[str, Any]] = {
@@ -20,28 +21,6 @@ PLAIN: Mapping[str, Mapping[str, Any]] = {
 
 EPS, BETAS = 1e-8, (0.9, 0.999)
 """Adam's, as usual."""
-
-
-class Scaled:
-    """``D^(1/2) A D^(1/2)`` of an operator and a non-negative diagonal.
-
-    Args:
-        operator: A.
-        root: The root of D, flat.
-    """
-
-    def __init__(self, operator: Operator, root: Tensor) -> None:
-        self.operator, self.root = operator, root
-        self.size, self.dtype, self.device = operator.size, root.dtype, root.device
-
-    @property
-    def exact(self) -> bool:
-        """Whether A is."""
-        return self.operator.exact
-
-    def product(self, vector: Tensor) -> Tensor:
-        """The scaled matrix times `vector`."""
-        return self.root * self.operator.product(self.root * vector).to(vector)
 
 
 def plain_rates(sharpness: float) -> dict[str, float]:

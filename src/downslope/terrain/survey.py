@@ -135,6 +135,7 @@ class _Survey:
     notes: list[str]
     interrupted: bool = False
     products: int = 0
+    examples: int = 0
     left_out: list[str] = field(default_factory=list[str])
 
     def terrain(self) -> Terrain:
@@ -142,11 +143,12 @@ class _Survey:
         started = time.monotonic()
         loss, gradient = self.ground.slope()
         steps = self._priced(time.monotonic() - started)
-        scattered = jitter(self.ground)
+        self.examples = self._examples()
+        scattered = jitter(self.ground, self.examples, loss)
         if isinstance(scattered, str) and not isinstance(self.ground.model, Point):
             self.notes.append(scattered)
         scatter = None if isinstance(scattered, str) else scattered
-        operator = self.ground.hessian()
+        operator = self.ground.hessian(steps)
         found = ends(operator, gradient, top=self.top, tol=self.tol, steps=steps, seed=self.seed)
         self.products += found.products
         view = self._view(loss, gradient, operator, found, scatter)
@@ -273,7 +275,7 @@ class _Survey:
         """Whether the slope is within what other examples would make of it."""
         if scatter is None:
             return False
-        used, there = self._examples(), self.problem.train_source.size
+        used, there = self.examples, self.problem.train_source.size
         left = 1.0 - used / there if there else 1.0
         return left > 0 and norm**2 <= 2.0 * left * max(scatter.noise.trace, 0.0) / used
 
@@ -333,7 +335,7 @@ class _Survey:
             "condition": float(values.abs().max()) / small if small > float(errors[least]) else math.inf,
             "sharpness": float(values[0]), "index": int((values < -errors).sum()),
             "slope_gain": view.slope, "reach": view.reach, "scale": view.scale, "size": self.ground.size,
-            "examples": self._examples(),
+            "examples": self.examples,
         }  # fmt: skip
 
 
