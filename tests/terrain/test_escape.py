@@ -11,7 +11,8 @@ from torch import nn
 
 from downslope.core.errors import InputError, ObjectiveError, RecipeError, UnknownNameError
 from downslope.core.problem import Problem
-from downslope.terrain.escape import Trial, escape
+from downslope.terrain.escape import escape
+from downslope.terrain.escapes import Trial
 from downslope.terrain.sites import tilted
 
 
@@ -113,6 +114,17 @@ def test_larger_batches_keep_a_minimum_longer_and_the_whole_data_for_ever():
     small, large, whole = found.trials
     assert small.median < large.median
     assert whole.escaped == 0
+
+
+def test_plain_newton_stays_at_the_saddle_that_its_damped_form_leaves():
+    """Newton's plain step on a quadratic goes to its critical point, whatever that is: here the saddle."""
+    methods = {"plain": {"optimizer": "newton", "line_search": None}, "newton": {}, "gd": {}}
+    found = escape("saddle", methods, spread=0.1, seeds=5, steps=40, keep=5)
+    assert found["plain"].escaped == 0
+    assert np.abs(found["plain"].paths[2]).max() < 1e-12
+    assert found["newton"].escaped == 5
+    assert found["newton"].batch_size == 1024
+    assert found["newton"].median < found["gd"].median
 
 
 def test_every_seed_walks_as_it_would_alone():

@@ -13,7 +13,7 @@ from downslope.core.errors import InputError
 from downslope.reporting import gif, player
 from downslope.reporting.markup import Section
 from downslope.reporting.scene import FRAMES, Scene, scene
-from downslope.terrain.escape import Escapes
+from downslope.terrain.escapes import Escapes
 from downslope.terrain.functions import Function
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ import numpy as np
 
 from downslope.reporting.figure import Choice, Figure, Trace
 from downslope.reporting.markup import Section, table, text
-from downslope.terrain.escape import Escapes, Trial
+from downslope.terrain.escapes import Escapes, Trial
 
 
 def section(found: Escapes, key: str = "escape") -> Section:

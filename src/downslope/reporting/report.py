@@ -32,7 +32,7 @@ from downslope.reporting import (
 )
 from downslope.reporting.animation import Animation, escaping
 from downslope.reporting.markup import Section, text
-from downslope.terrain.escape import Escapes
+from downslope.terrain.escapes import Escapes
 from downslope.terrain.exact.solution import Solution
 from downslope.training.batch_table import BatchTable
 from downslope.training.bias_variance import BiasVariance

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from downslope.terrain.escape import Escapes, Trial, escape
+from downslope.terrain.escape import escape
+from downslope.terrain.escapes import Escapes, Trial
 from downslope.terrain.hvp import Hessian
 from downslope.terrain.lanczos import Extremes, Ritz, lanczos
 from downslope.terrain.noise import Noise, noise_from_norms, noise_scale

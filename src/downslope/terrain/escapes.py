@@ -1,0 +1,191 @@
+"""Who left, with which probability and when: what `escape` gives."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from downslope.core import names
+from downslope.core.errors import UnknownNameError
+from downslope.terrain.sites.site import Site
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One method at one rate and batch size, over all seeds.
+
+    Attributes:
+        method: Its name.
+        lr: Its rate.
+        batch_size: Examples in a batch; all of them is descent without noise.
+        left: Step at which each seed was first outside, infinite where it never was; shape (seeds,).
+        budget: Steps after which a seed counts as not having left.
+        uphill: Seeds that were higher when they left than when they started: over a barrier, or because the
+            steps were unstable.
+        paths: Places of the first seeds at every step, shape (steps + 1, kept, size); empty unless asked for.
+    """
+
+    method: str
+    lr: float
+    batch_size: int
+    left: npt.NDArray[np.float64]
+    budget: int
+    uphill: int = 0
+    paths: npt.NDArray[np.float64] = field(default_factory=lambda: np.empty((0, 0, 0)), repr=False)
+
+    @property
+    def seeds(self) -> int:
+        """How many there were."""
+        return len(self.left)
+
+    @property
+    def escaped(self) -> int:
+        """How many left."""
+        return int(np.count_nonzero(np.isfinite(self.left)))
+
+    @property
+    def censored(self) -> int:
+        """How many had not left when their steps were over: their time is more than the budget."""
+        return self.seeds - self.escaped
+
+    @property
+    def probability(self) -> float:
+        """Share that left within the budget."""
+        return self.escaped / self.seeds
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Wilson's 95 % interval of the probability (1927)."""
+        from scipy.stats import binomtest
+
+        found: Any = binomtest(self.escaped, self.seeds).proportion_ci(0.95, method="wilson")
+        return float(found.low), float(found.high)
+
+    def quantile(self, share: float) -> float:
+        """Step by which `share` of all seeds had left; infinite where fewer ever did.
+
+        Those that did not leave count as later than all others, so that the median is not that of the quick.
+        """
+        return float(np.sort(self.left)[max(0, math.ceil(share * self.seeds) - 1)])
+
+    @property
+    def median(self) -> float:
+        """Step by which half had left."""
+        return self.quantile(0.5)
+
+    @property
+    def quartiles(self) -> tuple[float, float]:
+        """Steps by which a quarter and three quarters had left."""
+        return self.quantile(0.25), self.quantile(0.75)
+
+    def row(self) -> dict[str, Any]:
+        """The trial as plain values; None for what is infinite."""
+        low, high = self.interval
+        steps = {"q25": self.quartiles[0], "median": self.median, "q75": self.quartiles[1]}
+        return {
+            "method": self.method, "lr": self.lr, "batch_size": self.batch_size, "seeds": self.seeds,
+            "escaped": self.escaped, "probability": self.probability, "low": low, "high": high,
+            **{name: int(value) if math.isfinite(value) else None for name, value in steps.items()},
+            "budget": self.budget, "uphill": self.uphill,
+        }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Escapes:
+    """Who left, and when.
+
+    Attributes:
+        site: Where from.
+        spread: Standard deviation of a start around the point, along each coordinate.
+        slope: Length of the gradient at the point: 0 where it is critical.
+        lowest: Smallest eigenvalue of the Hessian at the point; below 0 at a saddle.
+        highest: The largest.
+        trials: A trial for each method, rate and batch size.
+    """
+
+    site: Site = field(repr=False)
+    spread: float
+    slope: float
+    lowest: float
+    highest: float
+    trials: tuple[Trial, ...]
+
+    def __iter__(self) -> Iterator[Trial]:
+        return iter(self.trials)
+
+    def __getitem__(self, method: str) -> Trial:
+        """The first trial of a method.
+
+        Raises:
+            UnknownNameError: it was not tried.
+        """
+        for each in self.trials:
+            if each.method == method:
+                return each
+        raise UnknownNameError(
+            f"{method!r} was not tried{names.did_you_mean(method, {each.method for each in self.trials})}"
+        )
+
+    @property
+    def kind(self) -> Literal["slope", "saddle", "minimum", "flat"]:
+        """What the point is: a saddle where the lowest eigenvalue is below zero, a minimum where above.
+
+        A slope where descent at the steepest curvature would move by more than 1e-3 in one step; flat where
+        the lowest eigenvalue is zero, which the second derivatives cannot tell further.
+        """
+        large = max(abs(self.lowest), abs(self.highest))
+        if self.slope > 1e-3 * large:
+            return "slope"
+        small = 1e-9 * large
+        return "saddle" if self.lowest < -small else "minimum" if self.lowest > small else "flat"
+
+    def label(self, trial: Trial) -> str:
+        """The method of a trial, with what tells it from the others of that method."""
+        own = [each for each in self.trials if each.method == trial.method]
+        rate = f", lr {trial.lr:g}" if len({each.lr for each in own}) > 1 else ""
+        size = f", batch {trial.batch_size}" if len({each.batch_size for each in own}) > 1 else ""
+        return f"{trial.method}{rate}{size}"
+
+    def animate(self, **options: Any) -> Any:
+        """The members on the move, see `downslope.reporting.animation.escaping`; needs `keep`.
+
+        Raises:
+            InputError: no paths were kept, or the ground has more than 2 coordinates.
+        """
+        return names.load("downslope.reporting.animation:escaping")(self, **options)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """A dict of plain values for each trial."""
+        return [each.row() for each in self.trials]
+
+    def __str__(self) -> str:
+        head = (
+            f"{self.site.name}: eigenvalues {self.lowest:.3g} to {self.highest:.3g}; "
+            f"inside: {self.site.region}; starts spread by {self.spread:g}"
+        )
+        lines = [f"{'method':<10}{'lr':>8}{'batch':>7}  {'left':>9}  {'95 %':>12}  median step (quartiles)"]
+        return "\n".join([head, *lines, *(_line(each) for each in self.trials)])
+
+
+def _line(trial: Trial) -> str:
+    low, high = trial.interval
+    first, last = trial.quartiles
+    steps = (
+        f"{_step(trial, trial.median)} ({_step(trial, first)} to {_step(trial, last)})"
+        if trial.escaped
+        else f"none in {trial.budget}"
+    )
+    share = f"{trial.escaped}/{trial.seeds}"
+    return (
+        f"{trial.method:<10}{trial.lr:>8g}{trial.batch_size:>7}  {share:>9}  {f'{low:.2f} to {high:.2f}':>12}"
+        f"  {steps}"
+    )
+
+
+def _step(trial: Trial, value: float) -> str:
+    return f"{value:.0f}" if math.isfinite(value) else f"> {trial.budget}"
