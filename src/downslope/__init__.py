@@ -3,7 +3,7 @@
 The names below are loaded when they are first used, so that ``import downslope`` costs milliseconds and
 loads no torch. Nouns: `Problem` (what), `Recipe` (how), `Run` (what happened), `Finding` (what is wrong).
 Verbs: `fit`, `fit_population`, `diagnose`, `repair`, `solve`, `survey`, `watch`, `load_run`,
-`report`, `probe_layers`, `lr_range`, `batch_limit`, `batch_table`, `escape`,
+`report`, `probe_layers`, `lr_range`, `batch_limit`, `batch_table`, `escape`, `critical_points`,
 `animate`.
 
 Example:
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from downslope.reporting.report import report
     from downslope.terrain import functions
     from downslope.terrain.convexity import convexity
+    from downslope.terrain.critical import critical_points
     from downslope.terrain.escape import escape
     from downslope.terrain.exact.solve import solve
     from downslope.terrain.expansion import expansion
@@ -60,6 +61,7 @@ __all__ = [
     "batch_limit",
     "batch_table",
     "convexity",
+    "critical_points",
     "data",
     "diagnose",
     "edits",
@@ -99,6 +101,7 @@ _HOME = {
     "constraints": "downslope.constraints",
     "batch_limit": "downslope.training.batch_limit:batch_limit",
     "batch_table": "downslope.training.batch_table:batch_table",
+    "critical_points": "downslope.terrain.critical:critical_points",
     "data": "downslope.data",
     "diagnose": "downslope.diagnosis.diagnose:diagnose",
     "edits": "downslope.core.edits",

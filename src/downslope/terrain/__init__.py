@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from downslope.terrain.critical import CriticalPoints, critical_points
 from downslope.terrain.escape import escape
 from downslope.terrain.escapes import Escapes, Trial
 from downslope.terrain.hvp import Hessian
@@ -26,6 +27,7 @@ __all__ = [
     "Condition",
     "Density",
     "Diagonal",
+    "CriticalPoints",
     "Escapes",
     "Estimate",
     "Extremes",
@@ -39,6 +41,7 @@ __all__ = [
     "condition",
     "density",
     "diagonal",
+    "critical_points",
     "escape",
     "extremes",
     "lanczos",

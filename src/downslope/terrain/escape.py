@@ -18,6 +18,7 @@ from downslope.core import names
 from downslope.core.errors import InputError
 from downslope.terrain.escapes import Escapes, Trial
 from downslope.terrain.hvp import length
+from downslope.terrain.kind import REACH, Kind, View, classify
 from downslope.terrain.methods.method import Method
 from downslope.terrain.sites.given import Where, site_of
 from downslope.terrain.sites.site import Inside, Site
@@ -28,7 +29,7 @@ Optimizers = str | Sequence[str] | Mapping[str, Mapping[str, Any]]
 METHODS = ("gd", "sgd", "momentum", "nesterov", "rmsprop", "adam")
 """The methods that are compared unless told otherwise."""
 
-REACH = 10.0
+FAR = 10.0
 """Distance from the point beyond which a watched member is left to stand."""
 
 
@@ -102,14 +103,27 @@ def escape(
     return Escapes(site, spread, *_ground(site), tuple(trials))
 
 
-def _ground(site: Site) -> tuple[float, float, float]:
-    """Length of the slope at the point, lowest and highest eigenvalue."""
+def _ground(site: Site) -> tuple[Kind, float, float, float]:
+    """Kind of the point, length of the slope there, lowest and highest eigenvalue."""
     at = site.point[None].clone().requires_grad_()
     with torch.enable_grad():
-        (slope,) = torch.autograd.grad(site.whole(at).sum(), [at])
+        level = site.whole(at)
+        (slope,) = torch.autograd.grad(level.sum(), [at])
     linalg: Any = torch.linalg
     values: Tensor = linalg.eigvalsh(site.hessian())
-    return length(slope), values[0].item(), values[-1].item()
+    low, high, steep, loss = values[0].item(), values[-1].item(), length(slope), level.item()
+    draw = torch.Generator().manual_seed(0)
+    around = torch.randn(64, len(site.point), generator=draw, dtype=torch.float64)
+    with torch.no_grad():
+        beside = site.whole(site.point + REACH * around / around.square().sum(1, keepdim=True).sqrt()) - loss
+    # Rounding of a sum over the examples; an eigenvalue this small has no sign to speak of.
+    error = 1e-12 * max(abs(low), abs(high))
+    view = View(
+        slope=steep * REACH, high=high, low=low, reach=REACH, scale=abs(loss), high_error=error,
+        low_error=error, exact=steep <= 1e-9 * max(abs(low), abs(high), abs(loss), 1e-3),
+        falls=-beside.min().item(), rises=beside.max().item(), rounding=1e-15 * max(abs(loss), 1e-9),
+    )  # fmt: skip
+    return classify(view).kind, steep, low, high
 
 
 class _Asked(NamedTuple):
@@ -192,8 +206,8 @@ def _trial(site: Site, batches: Batches, asked: _Asked, steps: int, keep: int) -
 def _walking(site: Site, points: Tensor, left: Tensor, keep: int) -> Tensor:
     """Who still moves: what has left stands still, so that it cannot run to infinity while others walk on.
 
-    What is watched goes on after it left, but not beyond `REACH`.
+    What is watched goes on after it left, but not beyond `FAR`.
     """
     watched = torch.arange(len(points)) < keep
-    near = (points - site.point).square().sum(1) < REACH**2
+    near = (points - site.point).square().sum(1) < FAR**2
     return left.isinf() | (watched & near)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from downslope.core import names
 from downslope.core.errors import UnknownNameError
+from downslope.terrain.kind import Kind
 from downslope.terrain.sites.site import Site
 
 
@@ -102,6 +103,7 @@ class Escapes:
     Attributes:
         site: Where from.
         spread: Standard deviation of a start around the point, along each coordinate.
+        kind: What the point is (`downslope.terrain.kind`).
         slope: Length of the gradient at the point: 0 where it is critical.
         lowest: Smallest eigenvalue of the Hessian at the point; below 0 at a saddle.
         highest: The largest.
@@ -110,6 +112,7 @@ class Escapes:
 
     site: Site = field(repr=False)
     spread: float
+    kind: Kind
     slope: float
     lowest: float
     highest: float
@@ -130,19 +133,6 @@ class Escapes:
         raise UnknownNameError(
             f"{method!r} was not tried{names.did_you_mean(method, {each.method for each in self.trials})}"
         )
-
-    @property
-    def kind(self) -> Literal["slope", "saddle", "minimum", "flat"]:
-        """What the point is: a saddle where the lowest eigenvalue is below zero, a minimum where above.
-
-        A slope where descent at the steepest curvature would move by more than 1e-3 in one step; flat where
-        the lowest eigenvalue is zero, which the second derivatives cannot tell further.
-        """
-        large = max(abs(self.lowest), abs(self.highest))
-        if self.slope > 1e-3 * large:
-            return "slope"
-        small = 1e-9 * large
-        return "saddle" if self.lowest < -small else "minimum" if self.lowest > small else "flat"
 
     def label(self, trial: Trial) -> str:
         """The method of a trial, with what tells it from the others of that method."""

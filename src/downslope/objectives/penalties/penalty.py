@@ -64,7 +64,7 @@ class Penalty(ABC):
         Raises:
             ObjectiveError: there is none.
         """
-        named = [(its_names, p) for its_names, p in named_parameters(unwrap(model)) if p.requires_grad]
+        named = [(its_names, p) for its_names, p in named_parameters(unwrap(model)) if _trained(p)]
         if self.only is None:
             found: list[Tensor] = [p for _, p in named if p.dim() > 1]
         else:
@@ -85,3 +85,8 @@ class Penalty(ABC):
         if said.get("name") == self.kind:
             del said["name"]
         return spell(self.kind, (self.strength,), said)
+
+
+def _trained(p: Tensor) -> bool:
+    """Whether a weight is trained; a tensor in the place of a parameter (`torch.func`) shows no gradient."""
+    return p.requires_grad or not isinstance(p, nn.Parameter)
