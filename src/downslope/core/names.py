@@ -38,7 +38,13 @@ TABLE: dict[Kind, dict[str, str]] = {
         "adam": f"{_OPTIM}:Adam",
         "adamw": f"{_OPTIM}:AdamW",
         "newton": f"{_METHODS}:Newton",
+        "trust_region": f"{_METHODS}:TrustRegion",
+        "saddle_free_newton": f"{_METHODS}:SaddleFreeNewton",
+        "newton_cg": f"{_METHODS}:NewtonCG",
+        "nonlinear_cg": f"{_METHODS}:NonlinearCG",
         "lbfgs": f"{_METHODS}:LBFGS",
+        "coordinate_descent": f"{_METHODS}:CoordinateDescent",
+        "block_coordinate_descent": f"{_METHODS}:BlockCoordinateDescent",
     },
     "schedule": {
         "constant": "downslope.schedules:constant",
@@ -168,7 +174,22 @@ TABLE: dict[Kind, dict[str, str]] = {
 }
 
 ALIASES: dict[Kind, dict[str, str]] = {
-    "optimizer": {"gradient_descent": "gd", "heavy_ball": "momentum", "nag": "nesterov", "l_bfgs": "lbfgs"},
+    "optimizer": {
+        "gradient_descent": "gd",
+        "heavy_ball": "momentum",
+        "nag": "nesterov",
+        "l_bfgs": "lbfgs",
+        "bfgs": "lbfgs",
+        "trust_ncg": "trust_region",
+        "saddle_free": "saddle_free_newton",
+        "sfn": "saddle_free_newton",
+        "truncated_newton": "newton_cg",
+        "cg": "nonlinear_cg",
+        "ncg": "nonlinear_cg",
+        "conjugate_gradients": "nonlinear_cg",
+        "conjugate_gradient": "nonlinear_cg",
+        "block_descent": "block_coordinate_descent",
+    },
     "schedule": {"none": "constant"},
     "init": {
         "glorot": "xavier",

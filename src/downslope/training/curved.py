@@ -18,6 +18,7 @@ from downslope.core.recipe import Recipe
 from downslope.core.run import Status
 from downslope.core.sources import Memory
 from downslope.terrain.ground import ModelGround, Piece
+from downslope.terrain.halves import ALLOWED, Halves, halves
 from downslope.terrain.hvp import unflat
 from downslope.terrain.methods.method import Method
 from downslope.terrain.still import Still
@@ -191,9 +192,43 @@ class Curved:
             return None
         if last.said:
             self._tell(last.said, recorder)
+        if not ground.fixed and "halves" not in self.state.run.facts and _is_power_of_ten(self.state.step):
+            self._compare(ground, recorder)
         if last.converged and ground.fixed:
             return "converged"
         return "stalled" if self.method.failures >= (FAILURES if ground.fixed else MANY) else None
+
+    def _compare(self, ground: StepGround, recorder: Recorder) -> None:
+        """Say once where a batch is too small for its curvature, with figures."""
+        size = batches.length(ground.batch)
+        whole = self.state.problem.train_source.size
+        if size == whole or size < 2 or self.method.batch is None:
+            return
+        found = self._halved(ground, size)
+        if not found.curvature > ALLOWED:
+            return
+        needed = found.needed(size)
+        recorder.fact("halves", {"batch": size, "step": self.state.step, **found._asdict(), "needed": needed})
+        enough = "" if whole is not None and needed >= whole else f"batch_size={needed} or more, or "
+        _log.warning(
+            "%s on batches of %d: the curvature of two halves differs by %.0f %%, and a step divides by it; "
+            "use %sbatch_size='full'",
+            self.state.recipe.optimizer, size, 100 * found.curvature, enough,
+        )  # fmt: skip
+
+    def _halved(self, ground: StepGround, size: int) -> Halves:
+        buffers = [(each, each.clone()) for each in self.state.model.buffers()]
+        half = size // 2
+        parts = [
+            batches.map_tensors(lambda leaf, at=at: leaf[at], ground.batch)
+            for at in (slice(half), slice(half, 2 * half))
+        ]
+        first, second = (StepGround(self.state, part, None, self.rewind) for part in parts)
+        try:
+            return halves(first, second)
+        finally:
+            for each, kept in buffers:
+                each.data.copy_(kept)
 
     def _tell(self, said: str, recorder: Recorder) -> None:
         kind = said.partition("(")[0].partition(":")[0].strip()
@@ -203,6 +238,10 @@ class Curved:
             _log.warning("%s, step %d: %s", self.state.recipe.optimizer, self.state.step, said)
         if told["count"].bit_count() == 1:
             recorder.fact("method", list(self._told.values()))
+
+
+def _is_power_of_ten(step: int) -> bool:
+    return str(step).rstrip("0") == "1"
 
 
 def check_method(recipe: Recipe, problem: Problem, optimizer: torch.optim.Optimizer) -> None:

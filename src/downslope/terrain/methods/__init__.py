@@ -2,22 +2,37 @@
 
 from __future__ import annotations
 
+from downslope.terrain.methods.block_coordinate_descent import BlockCoordinateDescent
+from downslope.terrain.methods.catalogue import MethodRow, catalogue
 from downslope.terrain.methods.conjugate_gradients import Solved, conjugate_gradients
+from downslope.terrain.methods.coordinate_descent import CoordinateDescent
 from downslope.terrain.methods.lbfgs import LBFGS
 from downslope.terrain.methods.line_search import Line, Trial, backtracking, strong_wolfe
 from downslope.terrain.methods.method import Method, Step
 from downslope.terrain.methods.more_thuente import more_thuente
 from downslope.terrain.methods.newton import Newton
+from downslope.terrain.methods.newton_cg import NewtonCG
+from downslope.terrain.methods.nonlinear_cg import NonlinearCG
+from downslope.terrain.methods.saddle_free_newton import SaddleFreeNewton
+from downslope.terrain.methods.trust_region import TrustRegion
 
 __all__ = [
+    "BlockCoordinateDescent",
+    "CoordinateDescent",
     "LBFGS",
     "Line",
     "Method",
+    "MethodRow",
     "Newton",
+    "NewtonCG",
+    "NonlinearCG",
+    "SaddleFreeNewton",
     "Solved",
     "Step",
     "Trial",
+    "TrustRegion",
     "backtracking",
+    "catalogue",
     "conjugate_gradients",
     "more_thuente",
     "strong_wolfe",

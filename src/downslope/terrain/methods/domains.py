@@ -44,7 +44,7 @@ DOMAINS: dict[str, Number] = {
     "max_radius": Number(0, _INF, "the largest radius; 1000 is usual", open=True),
     "eta": Number(0, 0.25, "the least ratio accepted; 0.15 is usual"),
     "subspace": Number(1, _INF, "the dimensions of the Lanczos subspace", whole=True),
-    "coordinates": Number(1, _INF, "the coordinates of a step", whole=True, or_none=True),
+    "per_step": Number(1, _INF, "the coordinates or blocks of a step", whole=True, or_none=True),
     "inner": Number(1, _INF, "the Newton steps along one coordinate", whole=True),
     "restart": Number(1, _INF, "the steps to a restart", whole=True, or_none=True),
     "seed": Number(0, 2**63, "the seed of the order", whole=True),

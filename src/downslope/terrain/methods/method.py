@@ -20,6 +20,9 @@ from downslope.terrain.methods.line_search import Trial, rounding
 
 PRECISE = "converged: no step lowers the loss within rounding"
 
+COUNTS = ("evaluations", "products", "failures")
+"""What is remembered of all steps, whatever the parameters."""
+
 PATIENCE = 3
 """Steps in a row that neither lower the loss nor halve the gradient after which a method is at precision."""
 
@@ -84,6 +87,7 @@ class Method(torch.optim.Optimizer):
         super().__init__(params, {key: check(key, value) for key, value in defaults.items()})
         self.last: Step | None = None
         self._here: tuple[Ground, Tensor, float, Tensor] | None = None
+        self._begun: Tensor | None = None
 
     # -- torch's contract ---------------------------------------------------------------------------------
 
@@ -135,9 +139,17 @@ class Method(torch.optim.Optimizer):
         params = [p for group in self.param_groups for p in group["params"]]
         ground = closure if isinstance(closure, Ground) else Ground.of_closure(Looks(closure), params)
         ground.decay = self._decay(ground)
+        if self.memory.get("size", ground.size) != ground.size:  # parameters were frozen, or thawed
+            counted = {key: self.memory[key] for key in COUNTS if key in self.memory}
+            self.memory.clear()
+            self.memory.update(counted)
         with torch.enable_grad():
             self.last = self.move(ground)
+        if self._begun is not None:  # a closure may clear or fill .grad at each look
+            for p, part in zip(ground.params, unflat(self._begun, ground.params), strict=True):
+                p.grad = part.clone()
         memory = self.memory
+        memory["size"] = ground.size
         memory["evaluations"] = memory.get("evaluations", 0) + self.last.evaluations
         memory["products"] = memory.get("products", 0) + self.last.products
         memory["failures"] = 0 if self.last.accepted else memory.get("failures", 0) + 1
@@ -176,7 +188,7 @@ class Method(torch.optim.Optimizer):
         return int(self.memory.get("failures", 0))
 
     def begin(self, ground: Ground) -> Here:
-        """Where the ground stands, with its gradient, which goes to ``.grad`` as well.
+        """Where the ground stands, with its gradient.
 
         Raises:
             ObjectiveError: the loss is not finite here.
@@ -193,8 +205,7 @@ class Method(torch.optim.Optimizer):
                 f"the loss is {value:g} where the step begins, or its gradient is not finite: "
                 f"{type(self).__name__} needs a finite start; take a smaller initialisation, check the data"
             )
-        for p, part in zip(ground.params, unflat(gradient, ground.params), strict=True):
-            p.grad = part.clone()
+        self._begun = gradient
         return Here(x, value, gradient, cost)
 
     def keep(self, ground: Ground, x: Tensor, value: float, gradient: Tensor) -> None:

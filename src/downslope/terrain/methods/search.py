@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from downslope.terrain.methods.line_search import Line, Trial, backtracking, strong_wolfe
-from downslope.terrain.methods.more_thuente import more_thuente
+from downslope.terrain.methods.more_thuente import XTOL, more_thuente
 
 
-def search(line: Line, settings: Mapping[str, Any], t: float) -> Trial | None:
+def search(line: Line, settings: Mapping[str, Any], t: float, xtol: float = XTOL) -> Trial | None:
     """Go along `line` by the search of ``settings["line_search"]``, with its c1, c2 and max_eval.
 
     None takes the first trial as it is, be it above or below, unless it is not finite.
@@ -18,6 +18,7 @@ def search(line: Line, settings: Mapping[str, Any], t: float) -> Trial | None:
         line: Falling at 0.
         settings: Of a method.
         t: First trial; 0 stays where it is.
+        xtol: Relative width of the interval at which Moré and Thuente's search ends.
 
     Returns:
         The point, at which the ground stands; None where none was found, and the ground is back at 0.
@@ -34,4 +35,4 @@ def search(line: Line, settings: Mapping[str, Any], t: float) -> Trial | None:
         return backtracking(line, t, **{key: value for key, value in own.items() if key != "c2"})
     if settings["line_search"] == "strong_wolfe":
         return strong_wolfe(line, t, **own)
-    return more_thuente(line, t, **own)
+    return more_thuente(line, t, **own, xtol=xtol)
