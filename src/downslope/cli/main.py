@@ -15,6 +15,7 @@ from downslope.cli.verbs import (
     concepts,
     demo,
     diagnose,
+    escape,
     fit,
     learning_curve,
     predict,
@@ -49,6 +50,7 @@ app.command("solve", short_help="The exact answer, where there is one.")(solve.s
 app.command("survey", short_help="What ground a model stands on: minimum, saddle, plateau, slope.")(
     survey.survey
 )
+app.command("escape", short_help="Who leaves a saddle or a local minimum, and when.")(escape.escape)
 app.command("range", short_help="Which learning rates work, with their uncertainty.")(rates.rates)
 app.command("batches", short_help="What a batch size costs and buys, and how large it may be.")(
     batches.batches

@@ -149,13 +149,21 @@ class Escapes:
         """
         return names.load("downslope.reporting.animation:escaping")(self, **options)
 
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        return {
+            "site": self.site.name, "region": self.site.region, "kind": self.kind, "slope": self.slope,
+            "lowest": self.lowest, "highest": self.highest, "spread": self.spread, "trials": self.rows(),
+        }  # fmt: skip
+
     def rows(self) -> list[dict[str, Any]]:
         """A dict of plain values for each trial."""
         return [each.row() for each in self.trials]
 
     def __str__(self) -> str:
+        kind = "" if f" {self.kind} " in self.site.name else f"{self.kind}, "
         head = (
-            f"{self.site.name}: eigenvalues {self.lowest:.3g} to {self.highest:.3g}; "
+            f"{self.site.name}: {kind}eigenvalues {self.lowest:.3g} to {self.highest:.3g}; "
             f"inside: {self.site.region}; starts spread by {self.spread:g}"
         )
         lines = [f"{'method':<10}{'lr':>8}{'batch':>7}  {'left':>9}  {'95 %':>12}  median step (quartiles)"]

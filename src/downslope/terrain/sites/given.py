@@ -57,10 +57,10 @@ def site_of(
     if isinstance(where, Site):
         return _only(told, (), "a site", lambda: where)
     if isinstance(where, str):
-        known = network(where, examples if isinstance(examples, int) else None)
-        if known is not None:
-            return _only(told, ("examples",), f"the network {where!r}", lambda: known)
-        where = functions.get(where)
+        named = known(where, examples if isinstance(examples, int) else None)
+        if isinstance(named, Site):
+            return _only(told, ("examples",), f"the network {where!r}", lambda: named)
+        where = named
     if isinstance(where, Function):
         return _only(told, _TAKES, "a function", lambda: of_function(where, **told))
     if isinstance(where, Problem):
@@ -76,6 +76,16 @@ def site_of(
         "a function",
         lambda: _function(cast("Any", given), told),
     )
+
+
+def known(name: str, examples: int | None = None) -> Site | Function:
+    """What a name stands for: the site of a network, or a classic function.
+
+    Raises:
+        UnknownNameError: neither.
+        InputError: a setting that it does not have, or outside its domain.
+    """
+    return network(name, examples) or functions.get(name)
 
 
 def _only(told: dict[str, Any], allowed: tuple[str, ...], what: str, make: Callable[[], Site]) -> Site:

@@ -1,0 +1,72 @@
+"""``downslope escape``: names, tasks and runs; what is printed, kept and refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from downslope.cli.main import main
+
+TASK = """
+import torch, downslope as ds
+
+def problem():
+    x = torch.linspace(-1, 1, 20)[:, None]
+    return ds.Problem(model=torch.nn.Linear(1, 1), objective="squared_error", train=(x, 2 * x))
+"""
+FEW = ["--steps", "30", "--seeds", "3", "--quiet"]
+
+
+def test_a_function_is_told_as_a_table_and_as_a_document(capsys):
+    assert main(["escape", "saddle", "--optimizers", "gd,adam", "--spread", "0", *FEW]) == 0
+    told = capsys.readouterr().out
+    assert "0/3" in told
+    words = ["escape", "x_cos_pi_x", "--optimizers", "sgd", "--noise", "9", "--batch-size", "1,full", *FEW]
+    assert main([*words, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["verb"], found["kind"]) == ("escape", "minimum")
+    assert [each["batch_size"] for each in found["trials"]] == [1, 1024]
+
+
+def test_a_task_and_a_run_stand_where_their_model_does(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("task.py").write_text(TASK)
+    assert main(["escape", "task.py", "--optimizers", "gd", "--batch-size", "full", *FEW]) == 0
+    assert (
+        main(["fit", "task.py", "--set", "steps=200", "--set", "lr=0.5", "--set", "optimizer=gd", "--quiet"])
+        == 0
+    )
+    kept = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("kept"))
+    assert main(["escape", kept.split()[1], "--optimizers", "gd", "--json", *FEW]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["kind"] == "minimum"
+    assert found["trials"][0]["escaped"] == 0
+
+
+def test_report_and_animation_are_written(tmp_path, capsys):
+    words = ["escape", "double_well", "--point", "saddle", "--optimizers", "adam", *FEW]
+    page, film = tmp_path / "escape.html", tmp_path / "escape.gif"
+    pytest.importorskip("matplotlib")
+    assert main([*words, "--report", str(page), "--animate", str(film)]) == 0
+    assert "Who leaves" in page.read_text()
+    assert film.read_bytes().startswith(b"GIF89a")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["sadle"], "did you mean 'saddle'"),
+        (["saddle", "--lr", "fast"], "--lr fast"),
+        (["saddle", "--batch-size", "1.5"], "--batch-size 1.5"),
+        (["saddle", "--point", "0"], "not critical at"),
+        (["saddle", "--optimizers", "adma"], "did you mean 'adam'"),
+        (["saddle", "--seeds", "0"], "seeds is empty"),
+    ],
+)
+def test_what_cannot_be_used_ends_with_one_line(words, said, capsys):
+    assert main(["escape", *words, "--quiet"]) == 2
+    told = capsys.readouterr().err.strip()
+    assert said in told
+    assert "\n" not in told
