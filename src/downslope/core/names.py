@@ -45,6 +45,11 @@ TABLE: dict[Kind, dict[str, str]] = {
         "lbfgs": f"{_METHODS}:LBFGS",
         "coordinate_descent": f"{_METHODS}:CoordinateDescent",
         "block_coordinate_descent": f"{_METHODS}:BlockCoordinateDescent",
+        "gauss_newton": f"{_METHODS}:GaussNewton",
+        "levenberg_marquardt": f"{_METHODS}:LevenbergMarquardt",
+        "hessian_free": f"{_METHODS}:HessianFree",
+        "natural_gradient": f"{_METHODS}:NaturalGradient",
+        "kfac": f"{_METHODS}:KFAC",
     },
     "schedule": {
         "constant": "downslope.schedules:constant",

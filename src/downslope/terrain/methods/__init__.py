@@ -6,10 +6,15 @@ from downslope.terrain.methods.block_coordinate_descent import BlockCoordinateDe
 from downslope.terrain.methods.catalogue import MethodRow, catalogue
 from downslope.terrain.methods.conjugate_gradients import Solved, conjugate_gradients
 from downslope.terrain.methods.coordinate_descent import CoordinateDescent
+from downslope.terrain.methods.gauss_newton import GaussNewton
+from downslope.terrain.methods.hessian_free import HessianFree
+from downslope.terrain.methods.kfac import KFAC
 from downslope.terrain.methods.lbfgs import LBFGS
+from downslope.terrain.methods.levenberg_marquardt import LevenbergMarquardt
 from downslope.terrain.methods.line_search import Line, Trial, backtracking, strong_wolfe
 from downslope.terrain.methods.method import Method, Step
 from downslope.terrain.methods.more_thuente import more_thuente
+from downslope.terrain.methods.natural_gradient import NaturalGradient
 from downslope.terrain.methods.newton import Newton
 from downslope.terrain.methods.newton_cg import NewtonCG
 from downslope.terrain.methods.nonlinear_cg import NonlinearCG
@@ -19,10 +24,15 @@ from downslope.terrain.methods.trust_region import TrustRegion
 __all__ = [
     "BlockCoordinateDescent",
     "CoordinateDescent",
+    "KFAC",
     "LBFGS",
+    "GaussNewton",
+    "HessianFree",
+    "LevenbergMarquardt",
     "Line",
     "Method",
     "MethodRow",
+    "NaturalGradient",
     "Newton",
     "NewtonCG",
     "NonlinearCG",

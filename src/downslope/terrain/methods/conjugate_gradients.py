@@ -47,6 +47,7 @@ def conjugate_gradients(
     radius: float = math.inf,
     precondition: Callable[[Tensor], Tensor] | None = None,
     start: Tensor | None = None,
+    watch: Callable[[Tensor, float], bool] | None = None,
 ) -> Solved:
     """Go down the quadratic model from 0 (or `start`) until its residual is below `tol`.
 
@@ -59,6 +60,7 @@ def conjugate_gradients(
             to it; without one the step is what was reached before.
         precondition: ``r -> M^-1 r``, M positive definite.
         start: Where to begin, inside the radius; costs one product.
+        watch: Sees each p on the way and the model there; True ends it.
 
     Returns:
         The step; with negative curvature met, its direction too.
@@ -88,6 +90,9 @@ def conjugate_gradients(
             state.move(d, hd, _to_radius(state.p, d, radius))
             return state.solved("boundary")
         r = state.move(d, hd, alpha)
+        if watch is not None and watch(state.p, state.value):
+            ended = "solved"
+            break
         z = solve(r)
         rho, before = dot(r, z), rho
         d = -z + (rho / before) * d
@@ -120,9 +125,13 @@ class _Model:
         self.p, self.hp, self.residual = self.p + t * d, self.hp + t * hd, self.residual + t * hd
         return self.residual
 
+    @property
+    def value(self) -> float:
+        """The model at p."""
+        return dot(self.gradient, self.p) + 0.5 * dot(self.p, self.hp)
+
     def solved(self, ended: Ended, direction: Tensor | None = None) -> Solved:
-        decrease = -(dot(self.gradient, self.p) + 0.5 * dot(self.p, self.hp))
-        return Solved(self.p, self.products, ended, decrease, length(self.residual), direction)
+        return Solved(self.p, self.products, ended, -self.value, length(self.residual), direction)
 
 
 def _to_radius(p: Tensor, d: Tensor, radius: float) -> float:

@@ -21,14 +21,17 @@ class Number(NamedTuple):
     or_none: bool = False
     open: bool = False
     """Whether `low` is left out too."""
+    closed: bool = False
+    """Whether `high` is allowed."""
 
     def __str__(self) -> str:
         none = ", or None" if self.or_none else ""
-        return f"{'(' if self.open else '['}{self.low:g}, {self.high:g}){none}"
+        return f"{'(' if self.open else '['}{self.low:g}, {self.high:g}{']' if self.closed else ')'}{none}"
 
     def holds(self, value: float) -> bool:
         """Whether `value` lies inside; NaN lies nowhere."""
-        return (value > self.low if self.open else value >= self.low) and value < self.high
+        above = value > self.low if self.open else value >= self.low
+        return above and (value <= self.high if self.closed else value < self.high)
 
 
 _INF = math.inf
@@ -47,6 +50,15 @@ DOMAINS: dict[str, Number] = {
     "per_step": Number(1, _INF, "the coordinates or blocks of a step", whole=True, or_none=True),
     "inner": Number(1, _INF, "the Newton steps along one coordinate", whole=True),
     "restart": Number(1, _INF, "the steps to a restart", whole=True, or_none=True),
+    "kl": Number(0, _INF, "the change of the prediction that a step may make", or_none=True, open=True),
+    "kl_clip": Number(0, _INF, "the squared length of a step; 0.001 is usual", or_none=True, open=True),
+    "tol": Number(0, 1, "where a solution ends", open=True),
+    "share": Number(0, 1, "the share of the batch that curvature is taken on", open=True, closed=True),
+    "precondition": Number(0, 1, "the power of the preconditioner; 0.75 is usual", closed=True),
+    "start": Number(0, 1, "the share of the last step that a solve begins at; 0.95 is usual"),
+    "factor_decay": Number(0, 1, "the decay of the factors' means; 0.95 is usual"),
+    "factors_every": Number(1, _INF, "the steps between two measurements of the factors", whole=True),
+    "inverse_every": Number(1, _INF, "the steps between two inverses; 10 is usual", whole=True),
     "seed": Number(0, 2**63, "the seed of the order", whole=True),
 }
 
@@ -55,6 +67,12 @@ CHOICES: dict[str, tuple[Any, ...]] = {
     "formula": ("fletcher_reeves", "polak_ribiere", "hestenes_stiefel", "dai_yuan", "hager_zhang"),
     "update": ("skip", "powell"),
     "order": ("cyclic", "random", "greedy"),
+    "fisher": ("true", "exact", "empirical"),
+    "sharing": ("expand", "reduce"),
+    "eigenvalues": ("kronecker", "corrected"),
+    "scaling": ("more", "marquardt", "identity"),
+    "solver": ("auto", "dense", "cg"),
+    "curvature": ("gauss_newton", "hessian"),
     "blocks": ("tensor", "layer"),
 }
 

@@ -159,12 +159,13 @@ class Curvature:
         if self._keeps and self._kept is None:
             self._form()
         total = torch.zeros(self.size, dtype=self.dtype, device=self.device)
-        for operator, weight in self._terms():
+        for operator, weight in self.terms():
             total += weight * operator.product(vector)
             self._exact = self._exact and operator.exact
         return total
 
-    def _terms(self) -> Iterator[tuple[Operator, float]]:
+    def terms(self) -> Iterator[tuple[Operator, float]]:
+        """Operator and weight of each part of the data, without decay."""
         if self._kept is not None:
             yield from self._kept
             return
