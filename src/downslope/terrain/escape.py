@@ -119,7 +119,7 @@ def _ground(site: Site) -> tuple[Kind, float, float, float]:
     # Rounding of a sum over the examples; an eigenvalue this small has no sign to speak of.
     error = 1e-12 * max(abs(low), abs(high))
     view = View(
-        slope=steep * REACH, high=high, low=low, reach=REACH, scale=abs(loss), high_error=error,
+        slope=steep * REACH, high=high, low=low, reach=REACH, scale=max(abs(loss), beside.abs().max().item()), high_error=error,
         low_error=error, exact=steep <= 1e-9 * max(abs(low), abs(high), abs(loss), 1e-3),
         falls=-beside.min().item(), rises=beside.max().item(), rounding=1e-15 * max(abs(loss), 1e-9),
     )  # fmt: skip
