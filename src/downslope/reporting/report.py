@@ -28,12 +28,14 @@ from downslope.reporting import (
     rates,
     settings,
     starts,
+    terrain,
     verdict,
 )
 from downslope.reporting.animation import Animation, escaping
 from downslope.reporting.markup import Section, text
 from downslope.terrain.escapes import Escapes
 from downslope.terrain.exact.solution import Solution
+from downslope.terrain.landscape import Terrain
 from downslope.training.batch_table import BatchTable
 from downslope.training.bias_variance import BiasVariance
 from downslope.training.environment import environment
@@ -135,6 +137,9 @@ class _Content:
     def add_batches(self, found: BatchTable) -> None:
         self.others.append(answers.batch_section(found, key=f"batches{len(self.others) or ''}"))
 
+    def add_terrain(self, found: Terrain) -> None:
+        self.others.append(terrain.section(found, key=f"terrain{len(self.others) or ''}"))
+
     def add_repair(self, repaired: Repair) -> None:
         self.repairs.append(repaired)
         self.add_diagnosis(repaired.diagnosis)
@@ -166,6 +171,7 @@ _ADDERS: dict[type, Callable[[_Content, Any], None]] = {
     BiasVariance: _Content.add_bias,
     BatchTable: _Content.add_batches,
     Solution: _Content.add_solution,
+    Terrain: _Content.add_terrain,
     Animation: _Content.add_animation,
     Escapes: _Content.add_escape,
 }
@@ -183,6 +189,7 @@ Shown = (
     | BiasVariance
     | BatchTable
     | Solution
+    | Terrain
     | Animation
     | Escapes
 )

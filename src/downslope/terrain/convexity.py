@@ -29,8 +29,7 @@ from downslope.terrain.exact.newton import DENSE
 from downslope.terrain.exact.solve import Recognised, solved
 from downslope.terrain.functions.point import Point
 from downslope.terrain.ground import ModelGround
-from downslope.terrain.point import ground_of
-from downslope.terrain.stand import Standing, check_ground, stand
+from downslope.terrain.stand import Standing, ground_at, stand
 from downslope.terrain.structure import Structure, structure
 
 By = Literal["structure", "curvature", "chord", "samples"]
@@ -137,8 +136,7 @@ def convexity(
     read = structure(problem, given)
     if read.convex or (read.certain and problem.constraint is not None):
         return of_structure(read, problem, given, solve=DENSE)
-    ground = ground_of(problem, given, examples=examples, dtype=torch.float64, seed=seed)
-    check_ground(ground)
+    ground, _ = ground_at(problem, given, examples=examples, dtype=torch.float64, seed=seed)
     points = _points(problem, ground, samples, seed)
     found = _by_curvature(ground, points) or _by_chords(ground, points)
     looked = f"{many(len(points), 'point')} and {many(len(points) * (len(points) - 1) // 2, 'chord')}"

@@ -9,7 +9,8 @@ large only beside the size of the weights and of the loss.
    rounding. Down the tail of a sigmoid both shrink alike; at a critical point the slope goes first.
 2. Does the slope lead on? What it can win within the reach, ``max_d -g d - d |H| d / 2`` (the step of
    saddle-free Newton, Dauphin et al. 2014; for a convex quadratic the gap to its minimum), is more than
-   `STILL` of the scale, and more than the sampling noise of the gradient explains: a slope.
+   `STILL` of the scale, more than the sampling noise of the gradient explains, and the critical point lies
+   further than `NEAR` of the reach: a slope.
 3. Signs of the eigenvalues beyond their errors: both, a saddle; none negative, a minimum; none positive, a
    maximum (Nocedal and Wright 2006, theorems 2.3 and 2.4). Next to a critical point and not at it, curvature
    down which the loss falls by less than the slope wins is taken for none: the next step may end it.
@@ -30,6 +31,10 @@ STILL = 1e-3
 
 FLAT = 0.01
 """Share of the loss's scale that a move by the reach could change on flat ground. Convention."""
+
+NEAR = 1e-3
+"""Share of the reach within which a critical point is at hand whatever the loss's scale: there the slope wins
+the square of it of what curvature changes over the reach."""
 
 CLEAR = 0.1
 """Share of what curvature changes that the slope may win where flat ground still counts as critical."""
@@ -102,7 +107,7 @@ def classify(view: View, *, still: float = STILL, flat: float = FLAT, negative: 
     if not view.exact:
         if change <= flat and view.slope > CLEAR * bend:
             return Judged("plateau", False, False, change)
-        if view.slope > still * scale and not view.noise:
+        if view.slope > max(still * scale, NEAR**2 * bend) and not view.noise:
             return Judged("slope", False, False, change)
     down = _counts(view, -view.low, view.low_error, view.drop, negative)
     up = _counts(view, view.high, view.high_error)

@@ -16,6 +16,7 @@ from downslope.terrain.convexity import Convexity
 from downslope.terrain.kind import Kind
 from downslope.terrain.noise import Noise
 from downslope.terrain.profile import Profile
+from downslope.terrain.spectrum import Density
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -113,6 +114,7 @@ class Terrain:
         layers: Curvature of each layer's block.
         convexity: Whether the problem is convex, and how that is known; None where it was cut short.
         known: On a test function, the critical point next to here; local or global.
+        density: How the eigenvalues are distributed, where it was asked for.
         noise_scale: Batch size at which noise and signal of the gradient are equal, with its moments.
         stable_rates: Largest stable learning rate by method.
         slope_gain: What following the slope could win within `reach`.
@@ -146,6 +148,7 @@ class Terrain:
     layers: tuple[Layer, ...]
     convexity: Convexity | None
     known: Known | None
+    density: Density | None
     noise_scale: Noise | None
     stable_rates: Mapping[str, float]
     slope_gain: float
@@ -183,6 +186,7 @@ class Terrain:
             "convexity": None if self.convexity is None else self.convexity.to_dict(),
             "known": None if self.known is None else asdict(self.known),
             "noise_scale": None if self.noise_scale is None else self.noise_scale._asdict(),
+            "negative_mass": self.negative_mass,
             "stable_rates": dict(self.stable_rates),
             "notes": list(self.notes),
         }  # fmt: skip
@@ -190,11 +194,19 @@ class Terrain:
 
     def lines(self) -> list[str]:
         """What one reads: kind and reason, the numbers, and what is to be known."""
-        return [f"{self.kind}: {self.why}", *self.numbers(), *self.notes]
+        told = [f"{label:<8}{text}" for label, text in self.labelled()]
+        return [f"{self.kind}: {self.why}", *told, *(f"{'note':<8}{each}" for each in self.notes)]
 
-    def numbers(self) -> list[str]:
-        """The measurements, a line each."""
-        return telling.numbers(self)
+    def labelled(self) -> list[tuple[str, str]]:
+        """The measurements, a line each, with the word that stands before it ("" goes on with the last)."""
+        return telling.labelled(self)
+
+    @property
+    def negative_mass(self) -> float | None:
+        """Share of all eigenvalues that are negative; None where not all of them were seen."""
+        if self.complete:
+            return self.index / self.size
+        return None if self.density is None else self.density.negative.value
 
     def __str__(self) -> str:
         return "\n".join(self.lines())

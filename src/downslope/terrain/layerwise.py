@@ -15,13 +15,14 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from downslope.core.adapted import Adapted
 from downslope.terrain.ends import Ends
 from downslope.terrain.ground import Ground
 from downslope.terrain.landscape import Layer
 from downslope.terrain.operators import Operator
 from downslope.terrain.spectrum import extremes
 
-PROBES = 10
+PROBES = 16
 """Random vectors for the traces, a product each."""
 
 MOST = 12
@@ -62,11 +63,19 @@ def parts(ground: Ground) -> list[Part]:
     ends = dict(zip(ground.names, itertools.accumulate(sizes), strict=True))
     return [
         Part(
-            module or ", ".join(held), tuple(held),
+            _own(ground, module or ", ".join(held)), tuple(held),
             torch.cat([torch.arange(starts[each], ends[each]) for each in held]),
         )
         for module, held in ground.layers().items()
     ]  # fmt: skip
+
+
+def _own(ground: Ground, name: str) -> str:
+    """A name as it is in the user's model, without what adapts it."""
+    model = getattr(ground, "model", None)
+    while isinstance(model, Adapted) and name.startswith("inner."):
+        name, model = name.removeprefix("inner."), model.inner
+    return name
 
 
 def of_matrix(ground: Ground, found: Ends) -> Layers:

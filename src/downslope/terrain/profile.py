@@ -38,9 +38,10 @@ class Profile:
     @property
     def at(self) -> float:
         """Signed length of the lowest loss; 0 where it falls nowhere."""
-        pairs = [pair for pair in zip(self.losses, self.lengths, strict=True) if math.isfinite(pair[0])]
-        least, at = min(pairs, default=(self.here, 0.0))
-        return at if least < self.here else 0.0
+        pairs = zip(self.losses, self.lengths, strict=True)
+        kept = [(loss, -length) for loss, length in pairs if math.isfinite(loss)]
+        least, back = min(kept, default=(self.here, 0.0))
+        return -back if least < self.here else 0.0
 
     @property
     def fall(self) -> float:

@@ -10,13 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from downslope.core import batches
-from downslope.core.errors import DataError, InputError, ModelError, ObjectiveError
+from downslope.core.errors import DataError, DownslopeError, InputError, ModelError, ObjectiveError
 from downslope.core.loss import check_trainable
 from downslope.core.matched import load_weights
 from downslope.core.problem import Problem
 from downslope.core.run import Run
 from downslope.terrain.functions.point import Point as FunctionPoint
 from downslope.terrain.ground import ModelGround
+from downslope.terrain.point import ground_of
 
 Standing = nn.Module | Run | Mapping[str, Tensor] | str | Path | None
 """A model, a run (its last model), weights or their file, or the start."""
@@ -64,6 +65,27 @@ def wide(model: nn.Module, dtype: torch.dtype | None, notes: list[str]) -> torch
     return dtype
 
 
+def ground_at(
+    problem: Problem, model: nn.Module, *, examples: Any, dtype: torch.dtype | None, seed: int
+) -> tuple[ModelGround, Tensor]:
+    """The ground that `model` stands on, and the loss of its first piece with its graph.
+
+    Raises:
+        ModelError: a model that does not fit the examples; and what `check_ground` raises.
+    """
+    try:
+        ground = ground_of(problem, model, examples=examples, dtype=dtype, seed=seed)
+        return ground, check_ground(ground)
+    except (DownslopeError, torch.OutOfMemoryError):
+        raise
+    except (RuntimeError, IndexError, TypeError, ValueError) as error:
+        said = " ".join(str(error).split())
+        raise ModelError(
+            f"the model ({type(model).__name__}) and the examples of the problem do not go together: {said}; "
+            "survey takes a model of this problem"
+        ) from error
+
+
 def check_ground(ground: ModelGround) -> Tensor:
     """Refuse, in one line, what has no terrain: weights or data that are not finite, a loss cut off.
 
@@ -71,7 +93,7 @@ def check_ground(ground: ModelGround) -> Tensor:
         The loss of the first piece, with its graph.
 
     Raises:
-        ModelError: weights that are not finite, or a model that does not fit the data.
+        ModelError: weights that are not finite.
         DataError: examples that are not finite.
         ObjectiveError: a loss that is not finite, or from which no gradient flows.
     """
@@ -82,16 +104,7 @@ def check_ground(ground: ModelGround) -> Tensor:
                 "survey an earlier model, such as the best one"
             )
     batch = next(iter(ground.pieces)).batch
-    try:
-        loss = ground.run(batch)
-    except (RuntimeError, IndexError, TypeError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
-        said = " ".join(str(error).split())
-        raise ModelError(
-            f"the model ({type(ground.model).__name__}) and the examples of the problem do not go together: "
-            f"{said}; survey takes a model of this problem"
-        ) from error
+    loss = ground.run(batch)
     check_trainable(ground.model, loss)
     if bool(torch.isfinite(loss.value.detach())):
         return loss.value

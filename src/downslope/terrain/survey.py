@@ -29,10 +29,12 @@ from downslope.terrain.kind import REACH, Judged, View, classify, mirrored
 from downslope.terrain.landscape import Escape, Known, Terrain, turned
 from downslope.terrain.layerwise import PROBES, Layers, layerwise, of_matrix
 from downslope.terrain.operators import Operator
-from downslope.terrain.point import EXAMPLES, ground_of
+from downslope.terrain.point import EXAMPLES
 from downslope.terrain.profile import around, profile
 from downslope.terrain.rates import adam_rate, plain_rates
-from downslope.terrain.stand import Standing, check_ground, stand, wide
+from downslope.terrain.spectrum import Density
+from downslope.terrain.spectrum import density as density_of
+from downslope.terrain.stand import Standing, ground_at, stand, wide
 from downslope.terrain.structure import structure
 
 T = TypeVar("T")
@@ -63,6 +65,7 @@ def survey(
     dtype: torch.dtype | None = None,
     seed: int = 0,
     seconds: float | None = None,
+    density: bool = False,
     progress: bool = True,
 ) -> Terrain:
     """The kind of point that a model stands on, and the curvature around it.
@@ -83,6 +86,7 @@ def survey(
             function.
         seed: Of the start, and of the directions drawn at random.
         seconds: Time it may take, roughly; None sets no limit.
+        density: Whether to estimate how all eigenvalues are distributed too; about 800 products.
         progress: Whether the price and the stages are told on standard error.
 
     Returns:
@@ -101,14 +105,14 @@ def survey(
     _check(eigenvalues, tol, seconds)
     began = time.monotonic()
     given, notes = stand(problem, model, seed)
-    ground = ground_of(
+    ground, loss = ground_at(
         problem, given, examples=examples, dtype=wide(given, dtype, notes), seed=seed
     )  # fmt: skip
-    notes += [*ground.notes, *telling.of_loss(check_ground(ground))]
+    notes += [*ground.notes, *telling.of_loss(loss)]
     if problem.constraint is not None:
         notes.append("the constraint is left out: this is the ground of the loss, on both sides of its edge")
     until = math.inf if seconds is None else began + seconds
-    return _Survey(problem, ground, eigenvalues, tol, seed, until, progress, began, notes).terrain()
+    return _Survey(problem, ground, eigenvalues, tol, seed, until, progress, began, notes, density).terrain()
 
 
 def _check(eigenvalues: object, tol: object, seconds: object) -> None:
@@ -133,6 +137,7 @@ class _Survey:
     shown: bool
     began: float
     notes: list[str]
+    wants_density: bool = False
     interrupted: bool = False
     products: int = 0
     examples: int = 0
@@ -159,6 +164,9 @@ class _Survey:
         layers = self._stage("layers", lambda: self._layers(operator, gradient, found))
         rates = plain_rates(float(found.values[0]))
         rates |= self._stage("Adam's rate", lambda: self._adam(operator, scatter)) or {}
+        spread = None
+        if self.wants_density:
+            spread = self._stage("density", lambda: self._density(operator))
         convex = self._stage("convexity", lambda: self._convexity(escape))
         self.notes += telling.of_cuts(self.left_out, interrupted=self.interrupted)
         if self.problem.maximize:  # so far of the mirror image, which is gone down on
@@ -166,7 +174,7 @@ class _Survey:
         made = self._made(judged, view, found, loss, gradient)
         made |= {
             "escape": escape, "layers": () if layers is None else layers.layers, "stable_rates": rates,
-            "trace": math.nan if layers is None else layers.trace, "convexity": convex,
+            "trace": math.nan if layers is None else layers.trace, "convexity": convex, "density": spread,
             "known": known_place(self.ground),
             "trace_error": math.nan if layers is None else layers.trace_error,
             "noise_scale": None if scatter is None else scatter.noise, "products": self.products,
@@ -182,7 +190,7 @@ class _Survey:
         """Products that fit into the time; the price is told before they are paid."""
         n = self.ground.size
         wanted = n if n <= DENSE else PRODUCTS
-        total = wanted + (0 if n <= DENSE else STEPS + PROBES + 16)
+        total = wanted + (0 if n <= DENSE else STEPS + PROBES + 16) + 800 * self.wants_density
         price = PRICE * each * total
         self._say(f"{n:,} parameters, about {total} products with the Hessian, {max(price, 0.1):.1f} s")
         left = self.until - time.monotonic()
@@ -307,6 +315,11 @@ class _Survey:
             f"Adam's rate is that of the second moment that batches of {scatter.size} would leave here"
         )
         return {"adam": rate}
+
+    def _density(self, operator: Operator) -> Density:
+        made = density_of(operator, seed=self.seed)
+        self.products += made.products
+        return made
 
     def _convexity(self, escape: Escape | None) -> Convexity:
         """What the structure proves, and what the curvature here refutes."""

@@ -63,36 +63,43 @@ def why(judged: Judged, view: View) -> str:
             return f"{still}, and {'every' if judged.strict else 'no'} curvature is {sign} (smallest {low})"
 
 
-def numbers(found: Terrain) -> list[str]:
-    """The measurements, a line each."""
+def labelled(found: Terrain) -> list[tuple[str, str]]:
+    """The measurements, each with a word in front."""
     values: list[float] = found.eigenvalues.tolist()
     errors: list[float] = found.residuals.tolist()
     pairs = [within(v, e) for v, e in zip(values, errors, strict=True)]
-    told = [f"loss {told_loss(found.loss)}, slope {numeral(found.gradient_norm)}"]
+    told = [("loss", f"{told_loss(found.loss)}, slope {numeral(found.gradient_norm)}")]
     if len(pairs) == 1:
-        told.append(f"one eigenvalue, {pairs[0]}")
+        told.append(("curves", f"one eigenvalue, {pairs[0]}"))
     else:
         shown = pairs[: min(3, len(pairs) - 1)]
         number = f"{len(pairs)} eigenvalues" if found.complete else "eigenvalues"
-        told.append(f"{number}: {', '.join(shown)} ... {pairs[-1]}")
-    told.append(_spread(found))
+        told.append(("curves", f"{number}: {', '.join(shown)} ... {pairs[-1]}"))
+    told.append(("", _spread(found)))
     if found.escape is not None:
-        way = found.escape
-        verb = "rises" if found.maximize else "falls"
-        told.append(
-            f"along curvature {within(way.curvature, way.error)} the loss {verb} by {numeral(way.fall)} "
-            f"after {numeral(way.at)} (measured)"
-        )
+        told.append(("way", _way(found)))
     if found.stable_rates:
         rates = ", ".join(f"{name} {numeral(rate)}" for name, rate in found.stable_rates.items())
-        told.append(f"stable up to a learning rate of: {rates}")
+        told.append(("rates", f"stable up to {rates}"))
     if found.noise_scale is not None:
-        told.append(_batch(found.noise_scale.scale))
+        told.append(("noise", _batch(found.noise_scale.scale)))
     if found.convexity is not None:
-        told.append(f"problem: {found.convexity}")
+        told.append(("problem", str(found.convexity)))
     if found.known is not None:
-        told.append(f"nearest: {found.known}")
+        told.append(("nearest", str(found.known)))
     return told
+
+
+def _way(found: Terrain) -> str:
+    """What the lowest curvature leads to."""
+    way = found.escape
+    if way is None:
+        return ""
+    along = f"along curvature {within(way.curvature, way.error)}"
+    verb, other = ("rises", "fall") if found.maximize else ("falls", "rise")
+    if way.fall <= 0:
+        return f"{along} the loss only {other}s, on the moves that were measured"
+    return f"{along} the loss {verb} by {numeral(way.fall)} after {numeral(way.at)}, measured"
 
 
 def _spread(found: Terrain) -> str:
@@ -103,6 +110,8 @@ def _spread(found: Terrain) -> str:
         parts.append(f"trace {within(found.trace, found.trace_error)}")
     if found.index:
         parts.append(f"{least}{many(found.index, 'negative direction')}")
+    if (mass := found.negative_mass) is not None and not found.complete:
+        parts.append(f"{numeral(100 * mass, 2)} % of all negative")
     if found.flat:
         parts.append(f"{least}{many(found.flat, 'flat direction')}")
     return ", ".join(parts)

@@ -38,6 +38,9 @@ Dtype = Annotated[
     str | None, typer.Option("--dtype", help="float32 or float64; the model's own if left out.")
 ]
 Time = Annotated[str | None, typer.Option("--budget", metavar="TIME", help="Time it may take: 90s, 2m.")]
+Density = Annotated[
+    bool, typer.Option("--density", help="Estimate how all eigenvalues are distributed; about 800 products.")
+]
 Function = Annotated[
     str | None,
     typer.Option("--function", metavar="NAME", help="A test function in place of a task: rosenbrock, beale."),
@@ -60,6 +63,7 @@ def survey(
     eigenvalues: Count = 3,
     dtype: Dtype = None,
     budget: Time = None,
+    density: Density = False,
     function: Function = None,
     optimizers: Optimizers = None,
     report: ask.ReportPath = None,
@@ -89,7 +93,9 @@ def survey(
         given = Given(
             task=task, target=target, recipe=recipe, settings=ask.with_weights(settings, weights), seed=seed
         )
-        return _survey(given, voice, at, _options(examples, eigenvalues, dtype, budget), report)
+        return _survey(
+            given, voice, at, _options(examples, eigenvalues, dtype, budget) | {"density": density}, report
+        )
 
     return guarded(act, debug=debug)
 
