@@ -53,6 +53,16 @@ Seed = Annotated[int | None, typer.Option("--seed", help="Seed of weights, order
 Folder = Annotated[
     Path | None, typer.Option("--folder", metavar="PATH", help="Where to write; default runs/<time>-<name>.")
 ]
+TerrainShare = Annotated[
+    float,
+    typer.Option(
+        "--terrain",
+        metavar="SHARE",
+        help="Share of the time for measuring the ground under the run: sharpness against the stable limit, "
+        "gradient noise. 0 is off.",
+        show_default=True,
+    ),
+]
 _SPENDS = "Time it may take at most: 90s, 2m, 1h. A diagnosis takes no more than twice its run plus 10 s."
 Budget = Annotated[str, typer.Option("--budget", metavar="TIME", help=_SPENDS, show_default=True)]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output, nothing else.")]

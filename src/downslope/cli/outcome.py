@@ -16,13 +16,28 @@ from downslope.diagnosis.diagnosis import Diagnosis
 from downslope.diagnosis.repair import Repair
 from downslope.reporting.verdict import unexplained
 
+TRACKED = (
+    "sharpness",
+    "sharpness_residual",
+    "stable_limit",
+    "stability_ratio",
+    "noise_scale",
+    "noise_scale_error",
+)
+"""Columns of a run's history that tell of the ground under it."""
+
 
 def run_document(run: Run, report: Path | None = None) -> dict[str, Any]:
-    """A run for machines: how it ended, its summary, where it is kept."""
+    """A run for machines: how it ended, its summary, what was tracked of its ground, where it is kept."""
+    tracked = {name: run.history.series(name) for name in TRACKED if name in run.history}
+    ground = {
+        name: {"steps": each.steps.tolist(), "values": each.values.tolist()} for name, each in tracked.items()
+    }
     return {
         "status": run.status,
         "summary": run.summary,
         "folder": run.folder,
+        **({"terrain": ground} if ground else {}),
         "recipe": None if run.recipe is None or run.recipe.coded else run.recipe.to_dict(),
         "report": report,
     }

@@ -18,10 +18,11 @@ from torch import Tensor
 from downslope.core import names
 from downslope.core.errors import UnknownNameError
 
-__all__ = ["method_of", "preconditioner", "stable_limit"]
+__all__ = ["ADAPTIVE", "method_of", "preconditioner", "stable_limit"]
 
 _MOMENTUM = {"gd", "sgd", "momentum", "nesterov"}
-_ADAPTIVE = {"adagrad", "rmsprop", "adam", "adamw"}
+ADAPTIVE = {"adagrad", "rmsprop", "adam", "adamw"}
+"""Methods that see the Hessian through a diagonal scale of their own."""
 
 
 def method_of(optimizer: torch.optim.Optimizer | str) -> str | None:
@@ -44,7 +45,7 @@ def method_of(optimizer: torch.optim.Optimizer | str) -> str | None:
         name = names.canonical("optimizer", spelt)
     except UnknownNameError:
         return None
-    return name if name in _MOMENTUM | _ADAPTIVE else None
+    return name if name in _MOMENTUM | ADAPTIVE else None
 
 
 def stable_limit(optimizer: torch.optim.Optimizer | str, group: Mapping[str, Any]) -> float | None:
@@ -114,7 +115,7 @@ def preconditioner(optimizer: torch.optim.Optimizer, param: Tensor) -> Tensor | 
         step.
     """
     name = method_of(optimizer)
-    if name not in _ADAPTIVE:
+    if name not in ADAPTIVE:
         return None
     # `in` first: torch's table of states makes an entry for whatever it is asked.
     state = cast("dict[str, Any]", optimizer.state[param]) if param in optimizer.state else {}

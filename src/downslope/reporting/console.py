@@ -12,7 +12,7 @@ from downslope.core.numerals import many
 from downslope.core.run import Run
 from downslope.diagnosis import counted
 from downslope.diagnosis.candidates import parts
-from downslope.reporting import facts, proof, verdict
+from downslope.reporting import facts, ground, proof, verdict
 from downslope.reporting.numerals import duration
 from downslope.reporting.rows import LABEL, Row, Tone
 
@@ -41,6 +41,8 @@ def of_run(run: Run, label: str = "fit") -> list[Row]:
         rows.append(Row(weights, indent=LABEL))
     if convex := facts.convex(run):
         rows.append(Row(convex, indent=LABEL))
+    if under := ground.words(run):
+        rows.append(Row(under.rstrip("."), label="ground", indent=2))
     ended = facts.status(run)
     if ended:
         tone: Tone = "bad" if facts.bad(run) else "faint"

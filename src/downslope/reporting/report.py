@@ -20,6 +20,7 @@ from downslope.reporting import (
     curves,
     escapes,
     facts,
+    ground,
     layers,
     learning,
     page,
@@ -273,6 +274,7 @@ def _of_run(run: Run, content: _Content, index: int) -> Iterator[Section]:
     findings = found.findings if found is not None else ()
     drawn = [
         curves.section(run, findings, key=f"curves{mark}", title=f"How training went{whose}"),
+        ground.section(run, key=f"ground{mark}", title=f"The ground under the run{whose}"),
         layers.section(run, key=f"layers{mark}", title=f"Layer by layer{whose}"),
         layers.activations(run, key=f"activations{mark}", title=f"Activations{whose}"),
         settings.section(run, key=f"settings{mark}", title=f"To do it again{whose}"),

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from downslope.core.errors import InputError
-from downslope.optim.stability import method_of, preconditioner, stable_limit
+from downslope.optim.stability import ADAPTIVE, method_of, preconditioner, stable_limit
 from downslope.terrain.ground import Ground
 from downslope.terrain.hvp import flat
 from downslope.terrain.lanczos import Status
@@ -110,7 +110,7 @@ def _seen(
     """
     limits = {id(each[1]): _limit(optimizer, each[1]) for each in held if each is not None}
     scales = [None if each is None else preconditioner(optimizer, each[0]) for each in held]
-    adaptive = method_of(optimizer) in {"adagrad", "rmsprop", "adam", "adamw"}
+    adaptive = method_of(optimizer) in ADAPTIVE
     unknown = any(each is None for each in limits.values())
     waiting = adaptive and all(each is None for each in scales)
     whole = [each for each in held if each is not None]

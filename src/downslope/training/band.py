@@ -16,6 +16,7 @@ from __future__ import annotations
 import copy
 import functools
 import itertools
+import logging
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -31,8 +32,11 @@ from downslope.training.choices import ProbeTimes
 from downslope.training.depth import depths_of
 from downslope.training.evaluate import evaluating
 from downslope.training.optimizer import Rates, build_optimizer
+from downslope.training.recorder import Recorder
 from downslope.training.state import StepState
 from downslope.training.stochastic import StepRandomness
+
+_log = logging.getLogger("downslope")
 
 SHARE = 0.5
 """Largest share of the noise that rounding may be: its variance adds a quarter to that of the noise."""
@@ -155,6 +159,19 @@ class Watch:
     def due(self, step: int) -> bool:
         """Whether this step, counted from 1, is looked at; asked once for every step in order."""
         return self.times.due(step)
+
+    def look(self, batch: Any, rewind: Callable[[], None], recorder: Recorder) -> bool:
+        """`holds`; a run that left the noise goes on in float32, and it is recorded and told."""
+        if self.holds(batch, rewind):
+            return True
+        step, (rounding, noise) = self.state.step + 1, self.sizes
+        self.state.run.choices["precision"] = "float32"
+        recorder.fact("left_bfloat16", {"step": step, "rounding": rounding, "noise": noise})
+        _log.warning(
+            "from step %d on in float32: bfloat16 changes the gradient by %.2g of its length, the choice of "
+            "a batch by %.2g", step + 1, rounding, noise,
+        )  # fmt: skip
+        return False
 
     def holds(self, batch: Any, rewind: Callable[[], None]) -> bool:
         """Whether the gradient of `batch` that stands in ``.grad`` is float32's, but for noise.

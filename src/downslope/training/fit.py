@@ -51,6 +51,7 @@ def fit(
     on_probe: OnProbe | None = None,
     resume: bool = False,
     seconds: float | None = None,
+    terrain: float = 0.0,
 ) -> Run:
     """Train a fresh model of `problem` as `recipe` says.
 
@@ -70,6 +71,12 @@ def fit(
             that the measurement at its end fits in, and ``run.facts["cut"]`` says so. Schedules keep the
             length that the recipe gives. Where time is short, or fewer examples were trained on than there
             are, the training loss at the end is that of a drawn part of them: ``summary["train_n"]``.
+        terrain: Share of the time for measuring the ground under the run, in [0, 1); 0 is off. At the start,
+            as often as the share allows, and at the end, on a fixed sample and on copies: training takes the
+            same bits. ``run.history`` then has ``sharpness`` (as the method sees it: preconditioned for
+            adaptive ones) with ``sharpness_residual``, ``stable_limit``, ``stability_ratio``, ``noise_scale``
+            with ``noise_scale_error``, and ``terrain_products``. The first and the last are made even where
+            the share is too small for them, which is told.
 
     Returns:
         The Run; ``run.model()`` is the best model on validation data, or the last without.
@@ -82,6 +89,8 @@ def fit(
     _check_folder(folder)
     if not 0 <= observe < 1:
         raise InputError(f"observe={observe!r}: must lie in [0, 1), it is a share of the time; 0 is off")
+    if not 0 <= terrain < 1:
+        raise InputError(f"terrain={terrain!r}: must lie in [0, 1), it is a share of the time; 0 is off")
     if resume and not folder:
         raise InputError(f"resume=True with folder={folder!r}: give the folder of the run to go on with")
     if seconds is not None and not seconds > 0:
@@ -89,7 +98,9 @@ def fit(
     if resume and folder and recipe is None:
         recipe = _recipe_of(load_run(folder))
     with ONE_AT_A_TIME:  # runs in threads share torch's global generators
-        return _fit(problem, recipe or Recipe(), folder, name, progress, observe, on_probe, resume, seconds)
+        return _fit(
+            problem, recipe or Recipe(), folder, name, progress, observe, on_probe, resume, seconds, terrain
+        )
 
 
 def _fit(
@@ -102,6 +113,7 @@ def _fit(
     on_probe: OnProbe | None,
     resume: bool,
     seconds: float | None,
+    terrain: float,
 ) -> Run:
     started = time.perf_counter()
     _refuse_non_finite(problem)
@@ -110,6 +122,8 @@ def _fit(
     if callable(recipe.init) and not isinstance(recipe.init, Lost):
         run.facts["init"] = starts.told(recipe.init)
     observe = run.choices.setdefault("observe", observe)
+    if terrain:
+        run.choices.setdefault("terrain", terrain)
     resumed = resume and run.folder is not None and is_kept(run.folder)
     state, train, valid, batch_size, observer, first = prepare(run, problem, recipe, resumed=resumed)
     if not resume:
@@ -258,7 +272,7 @@ def _run_of(
                 raise RunFolderError(f"{place}: this run is still going on, in a process that writes it now")
             check_resume(place, former.history)
             check_same(former, recipe, described)
-            kept = ("observe", "probe_price", "threads", *ways.KEPT)
+            kept = ("observe", "probe_price", "threads", "terrain", "terrain_price", *ways.KEPT)
             chosen = {key: former.choices[key] for key in kept if key in former.choices}
     return Run(
         recipe=recipe, problem=problem, folder=place, environment=environment(), described=described,

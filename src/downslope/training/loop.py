@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import logging
 import math
@@ -34,6 +35,7 @@ from downslope.training.step import Step
 from downslope.training.stochastic import StepRandomness
 from downslope.training.stopping import Watchman, stoppable, total_steps
 from downslope.training.streams import STREAMED_EPOCH, endless, tell_open
+from downslope.training.track import Track
 
 _log = logging.getLogger("downslope")
 
@@ -99,6 +101,7 @@ class Loop:
         self.dtype = next(state.model.parameters()).dtype
         self.stopped = self.late = self.endless = False
         self.position, self.earlier, self.saves = 0, 0.0, SaveTimes()
+        self.track = Track(state, recorder, batch_size, self.total)
 
     # -- the run ------------------------------------------------------------------------------------------
 
@@ -117,6 +120,7 @@ class Loop:
             if not resume or state.step == 0:
                 self._evaluate(first=True)
                 self._tell()
+            self.track.begin()
             while not self._finished():
                 if not self._epoch():
                     break
@@ -134,6 +138,7 @@ class Loop:
         state, run = self.state, self.state.run
         if run.status != "diverged" and (module := name_weight(state.model)) is not None:
             self._broken(state.step, {"what": "weight", "module": module})
+        self.track.end()
         measured = run.status == "diverged" or run.history.last("valid_step") == state.step
         if self.average is not None:
             self.average.tell(state.step)
@@ -229,7 +234,9 @@ class Loop:
             return self._diverged(step, value, batch)
         take.backward(loss)
         if self.watch is not None and self.watch.due(step):
-            self._look(self.watch, batch)
+            rewind = functools.partial(self.random.at, step)
+            if not self.watch.look(batch, rewind, self.recorder):
+                self.watch, take.bfloat16 = None, False
         if probed:
             self.observer.gradients()
             self.observer.weights()
@@ -246,23 +253,10 @@ class Loop:
         self.recorder.step(step, **row)
         if probed:
             self._probe()
+        self.track.after()
         if take.curved is not None and (ended := take.curved.ended(self.recorder)) is not None:
             state.run.status = ended
         return value
-
-    def _look(self, watch: Watch, batch: Any) -> None:
-        """Compare bfloat16's gradient with float32's; a run that left the noise goes on in float32."""
-        step = self.state.step + 1
-        if watch.holds(batch, lambda: self.random.at(step)):
-            return
-        rounding, noise = watch.sizes
-        self.watch, self.take.bfloat16 = None, False
-        self.state.run.choices["precision"] = "float32"
-        self.recorder.fact("left_bfloat16", {"step": step, "rounding": rounding, "noise": noise})
-        _log.warning(
-            "from step %d on in float32: bfloat16 changes the gradient by %.2g of its length, the choice of "
-            "a batch by %.2g", step + 1, rounding, noise,
-        )  # fmt: skip
 
     def _probe(self) -> None:
         state = self.state

@@ -16,6 +16,7 @@ def fit(
     weights: ask.WeightsFile = None,
     seed: ask.Seed = None,
     folder: ask.Folder = None,
+    terrain: ask.TerrainShare = 0.0,
     report: ask.ReportPath = None,
     json: ask.Json = False,
     quiet: ask.Quiet = False,
@@ -36,7 +37,9 @@ def fit(
         with voice.alone():
             problem, how = given.load(voice)
             check_writable(report)
-            run = train(problem, how, folder=folder, progress=voice.progress, on_probe=voice.begin)
+            run = train(
+                problem, how, folder=folder, progress=voice.progress, on_probe=voice.begin, terrain=terrain
+            )
         written = save_report(report, run) if report else None
         voice.show(
             [*console.header(run), *console.of_run(run), *console.next_of_run(run, given.said, written)]

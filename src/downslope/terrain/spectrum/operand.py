@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from downslope.core.errors import InputError
 from downslope.terrain.operators import Operator
+from downslope.terrain.operators.views import kind_of
 
 
 class Operand(NamedTuple):
@@ -46,19 +47,5 @@ def operand(operator: Operator) -> Operand:
     """
     if operator.size < 1:
         raise InputError("an operator of size 0 has no spectrum")
-    dtype, device = _kind(operator)
+    dtype, device = kind_of(operator)
     return Operand(operator, torch.promote_types(dtype, torch.float32), device)
-
-
-def _kind(operator: Any) -> tuple[torch.dtype, torch.device]:
-    """Its own dtype and device, or those of its parameters, or of the first term of a sum."""
-    if isinstance(getattr(operator, "dtype", None), torch.dtype):
-        return operator.dtype, torch.device(getattr(operator, "device", None) or "cpu")
-    params = getattr(operator, "params", None) or getattr(getattr(operator, "outputs", None), "params", None)
-    if params:
-        first = cast("Tensor", next(iter(params)))
-        return first.dtype, first.device
-    terms = getattr(operator, "terms", None)
-    if terms:
-        return _kind(terms[0][0])
-    return torch.float64, torch.device("cpu")
