@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -182,7 +183,10 @@ class Loader:
 
     def stored(self, batch_size: int) -> Iterator[Any]:
         """One pass; in stored order if the DataLoader does not shuffle."""
-        return self.epoch(batch_size, 0, 0)
+        sampler: Any = self.loader.sampler  # one that leaves examples out at times says so
+        whole: Any = getattr(sampler, "whole", contextlib.nullcontext)
+        with whole():
+            yield from self.epoch(batch_size, 0, 0)
 
     @property
     def batch_size(self) -> int | None:
@@ -233,6 +237,8 @@ def _addressed(loader: DataLoader[Any], seed: int, epoch: int) -> Iterator[Any]:
         own: Any = getattr(owner, "generator", None)
         if isinstance(own, torch.Generator):
             own.manual_seed(randomness.address(seed, "order", epoch))
+        if callable(place := getattr(owner, "set_epoch", None)):  # samplers whose order hangs on the epoch
+            place(epoch)
     with randomness.seeded(seed, "order", epoch):
         iterator = iter(loader)
     for index in itertools.count():

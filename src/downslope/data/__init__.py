@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from downslope.data.bundled import breast_cancer, diabetes, digits, wine
 from downslope.data.corpora import tinyshakespeare
+from downslope.data.curriculum import Curriculum
 from downslope.data.image_folder import images
 from downslope.data.image_sets import cifar10, fashion_mnist, mnist
 from downslope.data.inspect import facts
@@ -16,7 +17,7 @@ from downslope.data.text_file import text
 from downslope.data.windows import Windows
 
 __all__ = [
-    "Loaded", "Streamed", "Table", "Text", "Windows", "a1a", "a9a", "adding", "airfoil", "breast_cancer",
-    "cifar10", "diabetes", "digits", "facts", "fashion_mnist", "images", "load_path", "mnist", "motifs",
-    "split", "text", "tinyshakespeare", "wine",
+    "Curriculum", "Loaded", "Streamed", "Table", "Text", "Windows", "a1a", "a9a", "adding", "airfoil",
+    "breast_cancer", "cifar10", "diabetes", "digits", "facts", "fashion_mnist", "images", "load_path",
+    "mnist", "motifs", "split", "text", "tinyshakespeare", "wine",
 ]  # fmt: skip
