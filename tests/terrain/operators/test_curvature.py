@@ -16,6 +16,7 @@ from downslope.terrain.ground import Ground
 from downslope.terrain.operators import as_linear_operator, curvature, dense
 from downslope.terrain.operators.curvature import Curvature
 from downslope.terrain.point import ground_of
+from downslope.terrain.spectrum import extremes
 from tests.terrain.operators.dense import grounded, hessian, matrix
 from tests.terrain.operators.test_gauss_newton import close, data, mlp
 
@@ -254,6 +255,16 @@ def test_blocks_are_those_of_the_whole_matrix():
     close(matrix(ground.hessian().block_diagonal()), apart)
     with pytest.raises(InputError, match="no parameter or module 'head'"):
         ground.hessian().block("head")
+
+
+def test_the_gradient_is_where_a_search_starts_and_it_finds_what_is_orthogonal_to_it_too():
+    ground = grounded(mlp(), "cross_entropy", data())
+    close(ground.hessian().likely(), ground.slope()[1], 1e-14)
+    close(ground.gauss_newton().likely(), ground.slope()[1], 1e-14)
+    scale = torch.tensor([10.0, 1.0, 2.0], dtype=torch.float64)
+    p = torch.tensor([0.0, 1.0, 0.0], dtype=torch.float64, requires_grad=True)
+    found = extremes(Ground.of_closure(lambda: (scale * p.square()).sum() / 2, [p]).hessian(), 1, 0)
+    assert found.largest == pytest.approx(10, rel=1e-9)
 
 
 def test_frozen_parameters_have_no_row():

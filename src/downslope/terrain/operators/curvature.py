@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from downslope.core.memory import out_of_memory
-from downslope.terrain.hvp import length
+from downslope.terrain.hvp import Hessian, length
 from downslope.terrain.operators.blocks import BlockDiagonal, layers, matching
 from downslope.terrain.operators.operator import Operator
 from downslope.terrain.parts import held
@@ -57,6 +57,10 @@ class Parted(Protocol):
 
     def ways(self, kind: Kind) -> Sequence[Way]:
         """Ways that there are, the first one certain."""
+        ...
+
+    def slope(self) -> tuple[float, Tensor]:
+        """Loss and flat gradient."""
         ...
 
     def shrink(self) -> None:
@@ -125,6 +129,16 @@ class Curvature:
             self._within(functools.partial(self._choose, vector))
         found = self._within(functools.partial(self._sum, vector))
         return found if self._decay is None else found + self._decay * vector
+
+    def likely(self) -> Tensor:
+        """A direction that is likely to have much of the largest eigenvectors: the gradient of the ground.
+
+        Free where graphs of gradients are kept, one gradient else.
+        """
+        kept = [(each, weight) for each, weight in self._kept or [] if isinstance(each, Hessian)]
+        if not kept or len(kept) < len(self._kept or []):
+            return self.ground.slope()[1]
+        return torch.stack([weight * each.gradient for each, weight in kept]).sum(0)
 
     def block(self, names: str | Sequence[str]) -> Curvature:
         """The diagonal block of some parameters, as an operator on their flat vector.

@@ -11,12 +11,13 @@ with 99 %.
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from downslope.core.errors import InputError
+from downslope.terrain.hvp import length
 from downslope.terrain.krylov import Krylov, Pairs
 from downslope.terrain.lanczos import Status
 from downslope.terrain.operators import Operator
@@ -31,6 +32,12 @@ MEMORY = 2**30
 
 DENSE = 48
 """Basis vectors up to which every step is judged; beyond, every fourth, since judging costs their cube."""
+
+
+LEAN = {False: 0.2, True: 10.0}
+"""Random part of the first start vector, beside a unit part along the gradient, which is likely to lie in the
+top eigenspace (Gur-Ari, Roberts and Dyer 2018, Gradient descent happens in a tiny subspace), by whether the
+bottom is wanted too. On a CNN of 215 k parameters 16 products in place of 25 to 28."""
 
 
 DOUBT = 0.01
@@ -142,6 +149,8 @@ class _Search:
             top, bottom = min(top, 1) if top > 1 else 0, min(bottom, 1) if bottom > 1 else 0
             top, bottom = min(top, free), min(bottom, max(free - top, 0))
         start = self.given.normal(self.draw)[0]
+        if found is None:
+            start = _leant(start, self.given.operator, LEAN[bool(bottom)])
         if self.left < 1 or not free:
             return _nothing(0, self.given, "steps" if free else "exhausted")
         space = Krylov(self.given.product, start, min(self.room, self.left, free), locked)
@@ -205,6 +214,15 @@ class _Search:
         """Errors that are good enough, beside a largest magnitude of `size`."""
         floor = max(self.tol**2, 10 * torch.finfo(self.given.dtype).eps)
         return (self.tol * values.abs()).clamp(min=floor * size)
+
+
+def _leant(start: Tensor, operator: Any, share: float) -> Tensor:
+    """`start` leant towards where the upper end is likely to be, with so much of itself beside it."""
+    likely: Tensor | None = operator.likely() if hasattr(operator, "likely") else None
+    size = 0.0 if likely is None else length(likely)
+    if likely is None or not 0 < size < math.inf:
+        return start
+    return likely.to(start) / size + share / length(start) * start
 
 
 def errors_of(pairs: Pairs) -> Tensor:

@@ -1,0 +1,182 @@
+"""Curvature of a CNN of 215 k parameters: the top eigenvalue beside the peers, and one product by each way.
+
+    python bench/terrain.py [--rounds 7] [--threads 1] [--images 256]
+
+Peers (`pip install -c constraints.txt -e '.[bench]'`): PyHessian's power iteration, and curvlinops' Hessian
+under SciPy's `eigsh`, each as its documentation writes it, at tolerance 1e-3. One not installed is left out.
+Every figure of a table is of one process, in turns; costs are in gradients: seconds over those of one loss
+with its gradient, round by round. Errors are against float64, converged to 1e-10.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import importlib.util
+import sys
+import warnings
+from pathlib import Path
+
+import torch
+from sklearn.datasets import load_digits
+from torch import nn
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from _timing import interleaved, ratios
+from scipy.sparse.linalg import eigsh
+
+import downslope as ds
+from downslope.terrain.operators import as_linear_operator
+from downslope.terrain.operators.curvature import Curvature
+from downslope.terrain.point import ground_of
+from downslope.terrain.spectrum import extremes
+
+TOL = 1e-3
+
+
+def cnn() -> nn.Module:
+    """Two convolutions and two linear layers: 214,817 parameters."""
+    return nn.Sequential(
+        nn.Conv2d(1, 16, 3, padding=1),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Conv2d(16, 32, 3, padding=1),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        nn.Linear(1568, 133),
+        nn.ReLU(),
+        nn.Linear(133, 10),
+    )
+
+
+def digits(count: int):
+    """scikit-learn's digits, 28 pixels wide as MNIST's are."""
+    found = load_digits()
+    x = torch.tensor(found.images[:count] / 16, dtype=torch.float32)[:, None]
+    return nn.functional.interpolate(x, (28, 28), mode="bilinear"), torch.tensor(found.target[:count])
+
+
+def points(count: int):
+    """The problem, and models to stand at: fresh, and after 60 steps of Adam."""
+    torch.manual_seed(0)
+    x, y = digits(count)
+    problem = ds.Problem(model=cnn, objective="cross_entropy", train=(x, y))
+    fresh = cnn()
+    trained = cnn()
+    trained.load_state_dict(fresh.state_dict())
+    optimizer = torch.optim.Adam(trained.parameters(), lr=1e-3)
+    for _ in range(60):
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(trained(x), y).backward()
+        optimizer.step()
+    return problem, (x, y), {"at the start": fresh, "after 60 steps": trained}
+
+
+def gradient(model, x, y):
+    loss = nn.functional.cross_entropy(model(x), y)
+    return torch.autograd.grad(loss, list(model.parameters()))
+
+
+def ours(problem, model, told):
+    found = extremes(ground_of(problem, model).hessian(), top=1, bottom=0, tol=TOL)
+    told["ours"] = (found.largest, found.products)
+    return found
+
+
+def pyhessian(model, x, y, told):
+    from pyhessian import hessian
+
+    torch.manual_seed(1)  # its start vector
+    operator = hessian(model, nn.CrossEntropyLoss(), data=(x, y), cuda=False)
+    found = operator.eigenvalues(maxIter=100, tol=TOL)[0][0]
+    model.zero_grad()
+    told["PyHessian"] = (found, None)
+
+
+def curvlinops(model, x, y, told):
+    from curvlinops import HessianLinearOperator
+
+    params = [p for p in model.parameters() if p.requires_grad]
+    operator = HessianLinearOperator(
+        model, nn.CrossEntropyLoss(), params, [(x, y)], check_deterministic=False
+    ).to_scipy()
+    torch.manual_seed(1)
+    found = eigsh(operator, k=1, which="LA", tol=TOL, return_eigenvectors=False)[0]
+    told["curvlinops + eigsh"] = (float(found), None)
+
+
+def top_eigenvalue(problem, data, model, rounds: int) -> None:
+    """Cost and error of the largest eigenvalue, ours beside theirs."""
+    exact = as_linear_operator(ground_of(problem, model, dtype=torch.float64).hessian())
+    reference = float(eigsh(exact, k=1, which="LA", tol=1e-10, return_eigenvectors=False)[0])
+    told: dict[str, tuple[float, int | None]] = {}
+    actions = {
+        "a gradient": functools.partial(gradient, model, *data),
+        "ours": functools.partial(ours, problem, model, told),
+    }
+    if importlib.util.find_spec("pyhessian"):
+        actions["PyHessian"] = functools.partial(pyhessian, model, *data, told)
+    if importlib.util.find_spec("curvlinops"):
+        actions["curvlinops + eigsh"] = functools.partial(curvlinops, model, *data, told)
+    times = dict(zip(actions, interleaved(list(actions.values()), rounds), strict=True))
+    print(f"    largest eigenvalue {reference:.6f}")
+    for name, (value, products) in told.items():
+        cost, over = ratios(times[name], times["a gradient"]), ratios(times[name], times["ours"])
+        error = abs(value - reference) / abs(reference)
+        counted = "" if products is None else f", {products} products"
+        print(
+            f"    {name:20}{cost!s:>24} gradients{cost.first:9.3f} s   {over!s:>20} x ours   "
+            f"error {error:.1e}{counted}",
+            flush=True,
+        )
+
+
+def one_product(problem, model, rounds: int) -> None:
+    """One product by each way, and what it costs to set up."""
+    ground = ground_of(problem, model)
+    batch = next(iter(ground.pieces)).batch
+    v = torch.randn(ground.size, generator=torch.Generator().manual_seed(0))
+    actions = {"a gradient": functools.partial(gradient, model, *batch)}
+    for kind in ("hessian", "gauss_newton"):
+        for way in ("reverse", "linearize", "forward"):
+            ground.chosen = {kind: way}
+            actions[f"{kind} {way} set-up"] = functools.partial(Curvature, ground, kind)
+            actions[f"{kind} {way}"] = functools.partial(Curvature(ground, kind).product, v)
+            actions[f"{kind} {way} set-up"]()  # the first of a process loads code
+    # The way is read where an operator is made, so each set-up is bound to a ground of its own.
+    for name in [each for each in actions if each.endswith("set-up")]:
+        kind, way, _ = name.split()
+        own = ground_of(problem, model)
+        own.chosen = {kind: way}
+        actions[name] = functools.partial(Curvature, own, kind)
+    times = dict(zip(actions, interleaved(list(actions.values()), rounds), strict=True))
+    for kind in ("hessian", "gauss_newton"):
+        for way in ("reverse", "linearize", "forward"):
+            each, setup = (
+                ratios(times[f"{kind} {way}{end}"], times["a gradient"]) for end in ("", " set-up")
+            )
+            print(f"    {kind:13} {way:10} {each!s:>20} gradients a product, {setup!s:>20} to set up")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--images", type=int, default=256)
+    given = parser.parse_args()
+    torch.set_num_threads(given.threads)
+    warnings.filterwarnings("ignore")
+    problem, data, models = points(given.images)
+    size = sum(p.numel() for p in models["at the start"].parameters())
+    print(f"torch {torch.__version__}, {given.threads} threads, {size} parameters, {given.images} images")
+    for title, model in models.items():
+        print(f"  top eigenvalue to {TOL}, {title}")
+        top_eigenvalue(problem, data, model, given.rounds)
+    print("  one product")
+    one_product(problem, models["at the start"], given.rounds)
+
+
+if __name__ == "__main__":
+    main()
