@@ -1,0 +1,67 @@
+"""The plane in which a training moved most.
+
+Li et al. 2018, Visualizing the loss landscape of neural nets, section 7: principal directions of the weights
+along the way, less the last ones. They are centred, so that the shares are those of the variance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from downslope.core.errors import InputError
+from downslope.terrain.directions import Direction
+from downslope.terrain.ground import ModelGround
+
+CAVEAT = (
+    "a random walk would look alike: in many dimensions its first two principal directions hold 61 % and 15 % "
+    "of its variance, and it draws a parabola (Antognini and Sohl-Dickstein 2018)"
+)
+
+
+def principal(
+    ground: ModelGround, way: Sequence[Tensor] | None, dimensions: int
+) -> tuple[list[Direction], list[tuple[float, float]], list[str]]:
+    """Unit principal directions of a trajectory, ends that hold it, and what is to be told.
+
+    The singular vectors of the matrix with rows ``w_t - w_T``, centred, by its small Gram matrix: memory of
+    the trajectory and no more. The ground is put at the last point, which is the origin of the plane.
+
+    Args:
+        ground: Whose weights these are.
+        way: Flat vectors in order.
+        dimensions: 1 or 2.
+
+    Raises:
+        InputError: no trajectory, too short, or one that does not move in so many directions.
+    """
+    if way is None or len(way) < dimensions + 1:
+        count = "none" if way is None else f"{len(way)} points"
+        raise InputError(
+            f"directions='pca' needs a trajectory of at least {dimensions + 1} points, here is {count}: give "
+            "trajectory=, such as a ds.terrain Recorder handed to fit as on_probe"
+        )
+    away = torch.stack([each.double() for each in way]) - way[-1].double()
+    rows = away - away.mean(0)
+    squares, vectors = torch.linalg.eigh(rows @ rows.T)
+    squares, vectors = squares.flip(0).clamp_min(0), vectors.flip(1)
+    if not float(squares[0]) > 0 or float(squares[dimensions - 1]) < 1e-20 * float(squares[0]):
+        raise InputError(f"directions='pca': the trajectory does not move in {dimensions} directions")
+    shares = (squares / squares.sum()).tolist()
+    found: list[Direction] = []
+    ends: list[tuple[float, float]] = []
+    for k in range(dimensions):
+        unit = rows.T @ vectors[:, k] / squares[k].sqrt()
+        at: list[float] = (away @ unit).tolist()
+        if at[0] > 0:  # every picture starts on the left, or below
+            unit, at = -unit, [-each for each in at]
+        low, high = min(at), max(at)
+        margin = 0.2 * (high - low)
+        found.append(Direction(unit.to(way[0]), f"principal direction {k + 1}, {100 * shares[k]:.0f} %"))
+        ends.append((low - margin, high + margin))
+    ground.put(way[-1])
+    share = 100 * sum(shares[:dimensions])
+    told = f"{'the plane holds' if dimensions == 2 else 'the line holds'} {share:.0f} % of the variance of the way"
+    return found, ends, [told, CAVEAT]
