@@ -2,9 +2,9 @@
 
 The names below are loaded when they are first used, so that ``import downslope`` costs milliseconds and
 loads no torch. Nouns: `Problem` (what), `Recipe` (how), `Run` (what happened), `Finding` (what is wrong).
-Verbs: `fit`, `fit_population`, `diagnose`, `repair`, `solve`, `survey`, `watch`, `load_run`,
-`report`, `probe_layers`, `lr_range`, `batch_limit`, `batch_table`, `escape`, `critical_points`,
-`animate`.
+Verbs: `fit`, `fit_population`, `diagnose`, `repair`, `solve`, `survey`, `landscape`, `paths`, `connect`,
+`watch`, `load_run`, `report`, `probe_layers`, `lr_range`, `batch_limit`, `batch_table`, `escape`,
+`critical_points`, `animate`.
 
 Example:
     >>> import downslope as ds
@@ -31,13 +31,17 @@ if TYPE_CHECKING:
     from downslope.reporting.animation import animate
     from downslope.reporting.report import report
     from downslope.terrain import functions
+    from downslope.terrain.connect import connect
     from downslope.terrain.convexity import convexity
     from downslope.terrain.critical import critical_points
     from downslope.terrain.escape import escape
     from downslope.terrain.exact.solve import solve
     from downslope.terrain.expansion import expansion
     from downslope.terrain.lags import lags
+    from downslope.terrain.paths import paths
+    from downslope.terrain.slices import landscape
     from downslope.terrain.survey import survey
+    from downslope.terrain.trail import Recorder
     from downslope.training.batch_limit import batch_limit
     from downslope.training.batch_table import batch_table
     from downslope.training.bias_variance import bias_variance
@@ -52,11 +56,13 @@ __all__ = [
     "Finding",
     "Problem",
     "Recipe",
+    "Recorder",
     "Run",
     "__version__",
     "animate",
     "bias_variance",
     "augment",
+    "connect",
     "constraints",
     "batch_limit",
     "batch_table",
@@ -73,12 +79,14 @@ __all__ = [
     "functions",
     "init",
     "lags",
+    "landscape",
     "learning_curve",
     "load_run",
     "lr_range",
     "models",
     "objectives",
     "optim",
+    "paths",
     "probe_layers",
     "repair",
     "report",
@@ -94,10 +102,12 @@ _HOME = {
     "Finding": "downslope.core.finding:Finding",
     "Problem": "downslope.core.problem:Problem",
     "Recipe": "downslope.core.recipe:Recipe",
+    "Recorder": "downslope.terrain.trail:Recorder",
     "Run": "downslope.core.run:Run",
     "animate": "downslope.reporting.animation:animate",
     "augment": "downslope.augment",
     "bias_variance": "downslope.training.bias_variance:bias_variance",
+    "connect": "downslope.terrain.connect:connect",
     "constraints": "downslope.constraints",
     "batch_limit": "downslope.training.batch_limit:batch_limit",
     "batch_table": "downslope.training.batch_table:batch_table",
@@ -115,10 +125,12 @@ _HOME = {
     "lags": "downslope.terrain.lags:lags",
     "learning_curve": "downslope.training.learning_curve:learning_curve",
     "load_run": "downslope.core.run:load_run",
+    "landscape": "downslope.terrain.slices:landscape",
     "lr_range": "downslope.training.lr_range:lr_range",
     "models": "downslope.models",
     "objectives": "downslope.objectives",
     "optim": "downslope.optim",
+    "paths": "downslope.terrain.paths:paths",
     "probe_layers": "downslope.training.layer_probe:probe_layers",
     "repair": "downslope.diagnosis.repair:repair",
     "report": "downslope.reporting.report:report",

@@ -21,6 +21,7 @@ from downslope.reporting import (
     escapes,
     facts,
     ground,
+    landscape,
     layers,
     learning,
     page,
@@ -34,9 +35,12 @@ from downslope.reporting import (
 )
 from downslope.reporting.animation import Animation, escaping
 from downslope.reporting.markup import Section, text
+from downslope.terrain.connect import Connection
 from downslope.terrain.escapes import Escapes
 from downslope.terrain.exact.solution import Solution
 from downslope.terrain.landscape import Terrain
+from downslope.terrain.paths import Paths
+from downslope.terrain.slice import Slice
 from downslope.training.batch_table import BatchTable
 from downslope.training.bias_variance import BiasVariance
 from downslope.training.environment import environment
@@ -141,6 +145,15 @@ class _Content:
     def add_terrain(self, found: Terrain) -> None:
         self.others.append(terrain.section(found, key=f"terrain{len(self.others) or ''}"))
 
+    def add_slice(self, found: Slice) -> None:
+        self.others.append(landscape.slice_section(found, key=f"slice{len(self.others) or ''}"))
+
+    def add_paths(self, found: Paths) -> None:
+        self.others.append(landscape.paths_section(found, key=f"paths{len(self.others) or ''}"))
+
+    def add_connection(self, found: Connection) -> None:
+        self.others.append(landscape.connection_section(found, key=f"connection{len(self.others) or ''}"))
+
     def add_repair(self, repaired: Repair) -> None:
         self.repairs.append(repaired)
         self.add_diagnosis(repaired.diagnosis)
@@ -173,6 +186,9 @@ _ADDERS: dict[type, Callable[[_Content, Any], None]] = {
     BatchTable: _Content.add_batches,
     Solution: _Content.add_solution,
     Terrain: _Content.add_terrain,
+    Slice: _Content.add_slice,
+    Paths: _Content.add_paths,
+    Connection: _Content.add_connection,
     Animation: _Content.add_animation,
     Escapes: _Content.add_escape,
 }
@@ -191,6 +207,9 @@ Shown = (
     | BatchTable
     | Solution
     | Terrain
+    | Slice
+    | Paths
+    | Connection
     | Animation
     | Escapes
 )

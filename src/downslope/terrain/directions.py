@@ -8,8 +8,8 @@ same too.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +19,7 @@ from torch.nn.modules.conv import _ConvTransposeNd  # pyright: ignore[reportPriv
 from downslope.core.errors import InputError
 from downslope.core.names import did_you_mean
 from downslope.terrain.ground import Ground, ModelGround
-from downslope.terrain.hvp import flat, length, unflat
+from downslope.terrain.hvp import flat, length
 
 Normalise = Literal["filter", "layer", "model", "none"]
 NORMALISE: tuple[Normalise, ...] = ("filter", "layer", "model", "none")
@@ -77,7 +77,7 @@ def random_directions(
     positive and point one way, and moves every bias by its own size.
     """
     roles = roles_of(ground)
-    moved = _moved(ground, roles, layers, normalise)
+    moved = _moved(roles, layers, normalise)
     generator = torch.Generator().manual_seed(seed)
     weights = [p.detach() for p in ground.params]
     found: list[list[Tensor]] = []
@@ -130,7 +130,7 @@ def _is_norm(module: nn.Module) -> bool:
     return isinstance(module, kinds) or type(module).__name__.endswith("Norm")
 
 
-def _moved(ground: Ground, roles: Sequence[Role], layers: Sequence[str], normalise: str) -> list[bool]:
+def _moved(roles: Sequence[Role], layers: Sequence[str], normalise: str) -> list[bool]:
     for prefix in layers:
         if not any(_within(role.name, prefix) for role in roles):
             homes = sorted({role.name.rpartition(".")[0] for role in roles})
@@ -150,8 +150,8 @@ def _scaled(
     """`noise` with the lengths of `weight`, orthogonal to `former`; and how many filters are zero."""
     if normalise in ("model", "none"):
         return noise, 0
-    own = filters(weight, role) if normalise == "filter" else weight.reshape(1, -1)
-    d = filters(noise, role) if normalise == "filter" else noise.reshape(1, -1)
+    own: Any = filters(weight, role) if normalise == "filter" else weight.reshape(1, -1)
+    d: Any = filters(noise, role) if normalise == "filter" else noise.reshape(1, -1)
     if d.shape[1] > len(former):
         for each in former:
             past = filters(each, role) if normalise == "filter" else each.reshape(1, -1)
@@ -191,24 +191,18 @@ def given_direction(ground: Ground, given: Any, name: str) -> Direction:
     """
     if isinstance(given, Tensor):
         vector = given.detach().reshape(-1)
-    elif isinstance(given, dict):
-        missing = [each for each in ground.names if each not in given]
+    elif isinstance(given, Mapping):
+        named = cast("Mapping[str, Tensor]", given)
+        missing = [each for each in ground.names if each not in named]
         if missing:
             raise InputError(f"{name}: no tensor for {missing[0]}; give one for each parameter")
-        vector = flat([given[each].detach().to(p) for each, p in zip(ground.names, ground.params, strict=True)])
+        vector = flat(
+            [named[each].detach().to(p) for each, p in zip(ground.names, ground.params, strict=True)]
+        )
     else:
-        vector = flat([each.detach() for each in given])
+        vector = flat([each.detach() for each in cast("Sequence[Tensor]", given)])
     if vector.numel() != ground.size:
         raise InputError(f"{name} has {vector.numel()} entries, the model {ground.size} parameters that move")
     if not bool(vector.isfinite().all()):
         raise InputError(f"{name} is not finite")
     return Direction(vector.to(ground.params[0]), name)
-
-
-def by_layer(ground: Ground, vector: Tensor) -> dict[str, float]:
-    """The length of a direction in each layer, by the name of the module."""
-    found: dict[str, float] = {}
-    for name, piece in zip(ground.names, unflat(vector, ground.params), strict=True):
-        home = name.rpartition(".")[0] or name
-        found[home] = (found.get(home, 0.0) ** 2 + length(piece.reshape(-1)) ** 2) ** 0.5
-    return found

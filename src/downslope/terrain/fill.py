@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from scipy.interpolate import CubicSpline, make_interp_spline
@@ -53,14 +54,16 @@ def checks(shape: Sequence[int], mask: Bools, seed: int = 0) -> Bools:
 def spline(coordinates: Sequence[Floats], values: Floats, stride: float) -> Floats | None:
     """The whole grid from its nodes; None where one of them is not finite."""
     kept = [nodes(len(axis), stride) for axis in coordinates]
-    known = values[np.ix_(*kept)]
+    known: Floats = values[np.ix_(*kept)]
     if not np.isfinite(known).all():
         return None
     for axis, (whole, index) in enumerate(zip(coordinates, kept, strict=True)):
-        through = CubicSpline(whole[index], known, axis=axis) if len(index) > 3 else make_interp_spline(
-            whole[index], known, k=len(index) - 1, axis=axis
+        through: Any = (
+            CubicSpline(whole[index], known, axis=axis)
+            if len(index) > 3
+            else make_interp_spline(whole[index], known, k=len(index) - 1, axis=axis)
         )
-        known = np.asarray(through(whole))
+        known = np.asarray(through(whole), dtype=np.float64)
     return known
 
 

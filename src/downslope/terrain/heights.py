@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from downslope.core import batches
 from downslope.core.loss import Objective
 from downslope.terrain.ground import ModelGround
-from downslope.terrain.hvp import unflat
 from downslope.terrain.slice import Floats
 
 Measure = Callable[[Any, Any], float]
@@ -46,7 +45,9 @@ class Heights:
         count: Evaluations so far.
     """
 
-    def __init__(self, ground: ModelGround, directions: Sequence[Tensor], measure: Measure | None = None) -> None:
+    def __init__(
+        self, ground: ModelGround, directions: Sequence[Tensor], measure: Measure | None = None
+    ) -> None:
         self.ground, self.directions, self.measure = ground, directions, measure
         self.origin = ground.where()
         self.way, self.count = "one by one", 0
@@ -54,6 +55,7 @@ class Heights:
         self._settled = False
         self._whole = _Whole(ground.model, ground.objective)
         self._price: float | None = None
+        self._best: float | None = None
 
     def close(self) -> None:
         """Put the ground back."""
@@ -92,6 +94,11 @@ class Heights:
             self._price = time.perf_counter() - began
         return self._price
 
+    def expected(self, count: int) -> float:
+        """Seconds that so many points will take, by those that were timed."""
+        self._settle(count)
+        return count * (self.price() if self._best is None else self._best)
+
     def each(self, points: Floats) -> Iterator[tuple[int, Floats]]:
         """Values at `points`, shape (n, axes), as they come: where they begin, and the values."""
         self._settle(len(points))
@@ -127,6 +134,7 @@ class Heights:
             if (took := self._timed(points)) is None or took / chunk > 0.95 * best:
                 return
             best, self._chunk, self.way = took / chunk, chunk, f"batches of {chunk}"
+            self._best = best
             if chunk == most:
                 return
             chunk = min(4 * chunk, most)
@@ -148,7 +156,7 @@ class Heights:
         """Values at points as one batch; None where the model does not allow it, or memory does not."""
         c = torch.from_numpy(points).to(self.origin)
         stacked = torch.addmm(self.origin.expand(len(points), -1), c, torch.stack(list(self.directions)))
-        cut = stacked.split([p.numel() for p in self.ground.params], dim=1)
+        cut: Any = torch.split(stacked, [p.numel() for p in self.ground.params], dim=1)
         tensors = {
             f"model.{name}": piece.reshape(len(points), *p.shape)
             for name, piece, p in zip(self.ground.names, cut, self.ground.params, strict=True)
@@ -156,19 +164,23 @@ class Heights:
         batch = next(iter(self.ground.pieces)).batch
         try:
             with torch.no_grad():
-                values = torch.func.vmap(self._value, in_dims=(0, None))(tensors, batch)
+                func: Any = torch.func
+                values = func.vmap(self._value, in_dims=(0, None))(tensors, batch)
         except Exception:  # noqa: BLE001  what a model does under vmap is its own affair: then one by one
             return None
         self.count += len(points)
         return values.double().cpu().numpy()
 
     def _value(self, tensors: dict[str, Tensor], batch: Any) -> Tensor:
-        return torch.func.functional_call(self._whole, tensors, (batch,))
+        func: Any = torch.func
+        return func.functional_call(self._whole, tensors, (batch,))
 
     def _narrower(self) -> None:
         self._chunk = max(1, self._chunk // 4)
         self.way = f"batches of {self._chunk}" if self._chunk > 1 else "one by one"
-        self.ground.notes.append(f"a batch of points failed (memory, or a step that cannot be batched): {self.way}")
+        self.ground.notes.append(
+            f"a batch of points failed (memory, or a step that cannot be batched): {self.way}"
+        )
 
 
 class _Whole(nn.Module):
@@ -181,8 +193,3 @@ class _Whole(nn.Module):
     def forward(self, batch: Any) -> Tensor:
         """The loss."""
         return self.objective(self.model, batch).value
-
-
-def pieces_of(vector: Tensor, ground: ModelGround) -> dict[str, Tensor]:
-    """A flat vector as tensors by name."""
-    return dict(zip(ground.names, unflat(vector, ground.params), strict=True))

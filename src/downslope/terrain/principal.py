@@ -7,6 +7,7 @@ along the way, less the last ones. They are centred, so that the shares are thos
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,8 +17,8 @@ from downslope.terrain.directions import Direction
 from downslope.terrain.ground import ModelGround
 
 CAVEAT = (
-    "a random walk would look alike: in many dimensions its first two principal directions hold 61 % and 15 % "
-    "of its variance, and it draws a parabola (Antognini and Sohl-Dickstein 2018)"
+    "a random walk would look alike: in many dimensions its first two principal directions hold 61 % and "
+    "15 % of its variance, and it draws a parabola (Antognini and Sohl-Dickstein 2018)"
 )
 
 
@@ -45,15 +46,16 @@ def principal(
         )
     away = torch.stack([each.double() for each in way]) - way[-1].double()
     rows = away - away.mean(0)
-    squares, vectors = torch.linalg.eigh(rows @ rows.T)
-    squares, vectors = squares.flip(0).clamp_min(0), vectors.flip(1)
+    linalg: Any = torch.linalg
+    pair: tuple[Tensor, Tensor] = linalg.eigh(rows @ rows.T)
+    squares, vectors = pair[0].flip(0).clamp_min(0), pair[1].flip(1)
     if not float(squares[0]) > 0 or float(squares[dimensions - 1]) < 1e-20 * float(squares[0]):
         raise InputError(f"directions='pca': the trajectory does not move in {dimensions} directions")
-    shares = (squares / squares.sum()).tolist()
+    shares: list[float] = (squares / squares.sum()).tolist()
     found: list[Direction] = []
     ends: list[tuple[float, float]] = []
     for k in range(dimensions):
-        unit = rows.T @ vectors[:, k] / squares[k].sqrt()
+        unit: Tensor = rows.T @ vectors[:, k] / squares[k].sqrt()
         at: list[float] = (away @ unit).tolist()
         if at[0] > 0:  # every picture starts on the left, or below
             unit, at = -unit, [-each for each in at]
@@ -63,5 +65,6 @@ def principal(
         ends.append((low - margin, high + margin))
     ground.put(way[-1])
     share = 100 * sum(shares[:dimensions])
-    told = f"{'the plane holds' if dimensions == 2 else 'the line holds'} {share:.0f} % of the variance of the way"
+    what = "plane" if dimensions == 2 else "line"
+    told = f"the {what} holds {share:.0f} % of the variance of the way"
     return found, ends, [told, CAVEAT]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,6 +17,7 @@ from downslope.core import names
 from downslope.core.errors import InputError
 from downslope.core.numerals import numeral
 from downslope.core.plain import plain
+from downslope.terrain.hvp import length
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
@@ -121,6 +122,10 @@ class Slice:
         at = tuple(float(axis.coordinates[i]) for axis, i in zip(self.axes, where, strict=True))
         return Mark(at, "highest" if self.higher else "lowest", float(self.values[where]))
 
+    def with_trails(self, trails: tuple[Trail, ...]) -> Slice:
+        """The same slice with ways over it."""
+        return replace(self, trails=trails)
+
     def project(self, weights: Tensor) -> tuple[tuple[float, ...], float]:
         """Coordinates of a flat vector of weights on the slice, and how far from it the vector lies.
 
@@ -160,7 +165,7 @@ class Slice:
         Args:
             kind: "contour" or "surface"; a slice of one direction is a line.
         """
-        return names.load("downslope.reporting.landscape:plotly_figure")(self, kind)
+        return names.load("downslope.reporting.notebook:plotly_figure")(self, kind)
 
     def save(self, path: str | Path, kind: str = "contour") -> Path:
         """Write it: ``.html`` a page to turn and zoom, ``.png``, ``.svg`` or ``.pdf`` a still, ``.json`` the
@@ -173,7 +178,7 @@ class Slice:
         Raises:
             InputError: another ending, or a place that cannot be written.
         """
-        return names.load("downslope.reporting.landscape:save")(self, path, kind)
+        return names.load("downslope.reporting.notebook:save")(self, path, kind)
 
     def _repr_html_(self) -> str:
         return names.load("downslope.reporting.report:report")(self)._repr_html_()
@@ -195,9 +200,10 @@ def project(origin: Tensor, vectors: Sequence[Tensor], weights: Tensor) -> tuple
     away = (weights.double().cpu() - origin.double().cpu()).unsqueeze(1)
     basis = basis.cpu()
     gram = basis.T @ basis
-    found = torch.linalg.solve(gram, basis.T @ away)
-    left = float(torch.linalg.vector_norm(away - basis @ found))
-    return tuple(found[:, 0].tolist()), left
+    linalg: Any = torch.linalg
+    found: Tensor = linalg.solve(gram, basis.T @ away)
+    at: list[float] = found[:, 0].tolist()
+    return tuple(at), length((away - basis @ found).reshape(-1))
 
 
 def grid(axes: Sequence[Axis]) -> Floats:
@@ -209,4 +215,6 @@ def grid(axes: Sequence[Axis]) -> Floats:
 def logarithmic(values: Floats) -> bool:
     """Whether values are positive and spread over so many decades that a plain scale would hide them."""
     good = values[np.isfinite(values)]
-    return bool(len(good)) and float(good.min()) > 0 and math.log10(float(good.max()) / float(good.min())) > 1.5
+    return (
+        bool(len(good)) and float(good.min()) > 0 and math.log10(float(good.max()) / float(good.min())) > 1.5
+    )

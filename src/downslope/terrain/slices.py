@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
@@ -14,11 +14,10 @@ from torch import Tensor, nn
 
 from downslope.core import names
 from downslope.core.asked import check_asked
-from downslope.core.errors import DownslopeError, InputError, ModelError, told
+from downslope.core.errors import InputError
 from downslope.core.numerals import numeral
 from downslope.core.problem import Problem
 from downslope.core.stated import metric_of
-from downslope.terrain import fill
 from downslope.terrain.bends import aims, eigen
 from downslope.terrain.directions import NORMALISE, Direction, Normalise, given_direction, random_directions
 from downslope.terrain.ground import ModelGround
@@ -26,14 +25,9 @@ from downslope.terrain.heights import Heights, Measure
 from downslope.terrain.hvp import length
 from downslope.terrain.point import EXAMPLES, ground_of
 from downslope.terrain.principal import principal
-from downslope.terrain.slice import Accuracy, Axis, Bools, Floats, Mark, Slice, Trail, grid, logarithmic
+from downslope.terrain.slice import Axis, Floats, Mark, Slice, Trail, logarithmic
+from downslope.terrain.slice_work import Work
 from downslope.terrain.stand import Point, stand
-
-PATIENCE = 20.0
-"""Seconds up to which every point is evaluated, unless told otherwise."""
-
-TOLERANCE = 1e-3
-"""Root mean square of the relative errors that interpolated values may have."""
 
 BatchNorm = Literal["frozen", "recalibrated"]
 KINDS = ("random", "eigen", "gradient", "pca")
@@ -119,7 +113,7 @@ def landscape(
     others = [flat_weights(problem, ground, each) for each in _listed(to)]
     way = None if trajectory is None else [flat_weights(problem, ground, each) for each in trajectory]
     plan = _Plan(ground, seed, normalise, (layers,) if isinstance(layers, str) else tuple(layers), notes)
-    chosen, ends, marks = plan.choose(directions, others, way, dimensions, measure)
+    chosen, ends, marks = plan.choose(directions, others, way, dimensions)
     heights = Heights(plan.ground, [each.vector for each in chosen], measure)
     axes = tuple(
         Axis(each.name, _coordinates(points, span, end), length(each.vector))
@@ -131,14 +125,15 @@ def landscape(
         higher=higher, origin=heights.origin, vectors=tuple(each.vector for each in chosen),
     )  # fmt: skip
     try:
-        work = _Work(drawn, heights, exact, progress)
+        work = Work(drawn, heights, exact, progress)
         work.go()
         trails = () if way is None else (_trail(drawn, heights, way, notes),)
         placed = tuple(mark._replace(value=work.value_at(mark.at)) for mark in marks)
     finally:
         heights.close()
     return replace(
-        drawn, accuracy=work.accuracy, marks=placed, trails=trails, notes=(*notes, *work.notes, *ground.notes),
+        drawn, accuracy=work.accuracy, marks=placed, trails=trails,
+        notes=(*notes, *work.notes, *ground.notes),
         seconds=time.monotonic() - began, interrupted=work.interrupted,
         log=measure is None and logarithmic(drawn.values),
     )  # fmt: skip
@@ -150,7 +145,8 @@ class _Plan:
     def __init__(
         self, ground: ModelGround, seed: int, normalise: Normalise, layers: tuple[str, ...], notes: list[str]
     ) -> None:
-        self.ground, self.seed, self.normalise, self.layers, self.notes = ground, seed, normalise, layers, notes
+        self.ground, self.seed, self.layers, self.notes = ground, seed, layers, notes
+        self.normalise: Normalise = normalise
 
     def choose(
         self,
@@ -158,18 +154,16 @@ class _Plan:
         others: Sequence[Tensor],
         way: Sequence[Tensor] | None,
         dimensions: int,
-        measure: Measure | None,
     ) -> tuple[list[Direction], list[tuple[float, float]], list[Mark]]:
         """Directions, ends, marks."""
-        del measure
         here = Mark((0.0,) * dimensions, "here", math.nan)
         if others:
-            found, ends, marks = aims(self.ground, others)
-            return found, ends, marks
-        if directions == "pca" or (isinstance(directions, str) and directions not in KINDS):
-            if directions != "pca":
-                known = names.did_you_mean(directions, KINDS)
-                raise InputError(f"directions={directions!r} are not known{known}")
+            return aims(self.ground, others)
+        if isinstance(directions, str) and directions not in KINDS:
+            raise InputError(
+                f"directions={directions!r} are not known{names.did_you_mean(directions, KINDS)}"
+            )
+        if directions == "pca":
             found, ends, told_ = principal(self.ground, way, dimensions)
             self.notes.extend(told_)
             return found, ends, [here._replace(name="end", kind="end")]
@@ -206,13 +200,19 @@ class _Plan:
         loss, slope = self.ground.slope()
         size, whole = length(slope), length(self.ground.where())
         if not math.isfinite(loss) or not size > 0 or not math.isfinite(size):
-            raise InputError(f"directions='gradient': the gradient has length {numeral(size)} here, no direction")
+            raise InputError(
+                f"directions='gradient': the gradient has length {numeral(size)} here, no direction"
+            )
         return Direction(slope * (-0.1 * (whole or 1.0) / size), "downhill, a tenth of the weights' length")
 
 
 def _spelt(directions: str | Sequence[Any], dimensions: int) -> list[Any]:
     if isinstance(directions, str):
-        both = {"random": ("random", "random"), "eigen": ("top", "bottom"), "gradient": ("gradient", "random")}
+        both = {
+            "random": ("random", "random"),
+            "eigen": ("top", "bottom"),
+            "gradient": ("gradient", "random"),
+        }
         return list(both[directions][:dimensions])
     wanted = list(directions)
     if not 1 <= len(wanted) <= 2:
@@ -222,92 +222,6 @@ def _spelt(directions: str | Sequence[Any], dimensions: int) -> list[Any]:
             known = names.did_you_mean(each, ("top", "bottom", "gradient", "random"))
             raise InputError(f"direction {each!r} is not known{known}")
     return wanted
-
-
-class _Work:
-    """The evaluation of a slice: all points, or some and splines between."""
-
-    def __init__(self, drawn: Slice, heights: Heights, exact: bool | None, progress: bool) -> None:
-        self.drawn, self.heights, self.exact = drawn, heights, exact
-        self.notes: list[str] = []
-        self.accuracy: Accuracy | None = None
-        self.interrupted = False
-        total = drawn.values.size
-        made: Any = names.load("downslope.training.progress:Progress")
-        self.bar = made(f"landscape {drawn.title}", total, shown=progress, unit="points", brief=True)
-
-    def go(self) -> None:
-        """Fill the slice; Ctrl-C ends it with what there is."""
-        with self.bar:
-            try:
-                self._fill()
-            except KeyboardInterrupt:
-                self.interrupted = True
-                left = int(self.drawn.missing.sum())
-                self.notes.append(f"ended by Ctrl-C: {left} of {self.drawn.values.size} points were not evaluated")
-        if bad := self.drawn.nonfinite:
-            self.notes.append(f"{self.drawn.quantity} is not finite at {bad} of {self.drawn.values.size} points")
-        if self.heights.way != "one by one":
-            self.notes.append(f"points were evaluated in {self.heights.way}, which was measured to be faster")
-
-    def value_at(self, at: Sequence[float]) -> float:
-        """The value at a place of its own."""
-        if self.interrupted:
-            return math.nan
-        return self.heights.at(at)
-
-    def _fill(self) -> None:
-        shape = self.drawn.values.shape
-        rough = self.exact is False or (self.exact is None and self._expected() > PATIENCE)
-        if not rough or len(shape) < 2 or min(shape) < 12:
-            self._evaluate(np.ones(shape, dtype=bool))
-            return
-        first = fill.node_mask(shape, fill.STRIDES[0])
-        held = fill.checks(shape, first)
-        self._evaluate(held)
-        for stride in fill.STRIDES:
-            self._evaluate(fill.node_mask(shape, stride))
-            guessed = fill.spline([axis.coordinates for axis in self.drawn.axes], self.drawn.values, stride)
-            found = None if guessed is None else fill.accuracy(guessed, self.drawn.values, held)
-            if guessed is not None and found is not None and found.rms <= TOLERANCE:
-                np.copyto(self.drawn.values, guessed, where=~self.drawn.evaluated)
-                self.accuracy = found
-                self.notes.append(_interpolated(self.drawn, found))
-                return
-            if guessed is None:
-                break
-        self.notes.append("splines between fewer points missed the tolerance, so every point was evaluated")
-        self._evaluate(np.ones(shape, dtype=bool))
-
-    def _expected(self) -> float:
-        try:
-            return self.heights.price() * self.drawn.values.size
-        except DownslopeError:
-            raise
-        except (RuntimeError, IndexError, TypeError, ValueError) as error:
-            model = type(self.heights.ground.model).__name__
-            raise ModelError(f"the model ({model}) does not run on the problem's examples: {told(error)}") from error
-
-    def _evaluate(self, where: Bools) -> None:
-        wanted = np.flatnonzero(where & ~self.drawn.evaluated)
-        points: Floats = grid(self.drawn.axes)[wanted]
-        values, done = self.drawn.values.reshape(-1), self.drawn.evaluated.reshape(-1)
-        if len(wanted) > 1:  # from the middle outwards, so that what is there when it is ended says most
-            order = np.argsort(np.abs(points / np.abs(points).max(0).clip(1e-300)).max(1), kind="stable")
-            wanted, points = wanted[order], points[order]
-        before = int(done.sum())
-        for at, found in self.heights.each(points):
-            index = wanted[at : at + len(found)]
-            values[index], done[index] = found, True
-            self.bar.update(before + at + len(found))
-
-
-def _interpolated(drawn: Slice, found: Accuracy) -> str:
-    return (
-        f"{int(drawn.evaluated.sum())} of {drawn.values.size} points were evaluated, the others lie on splines "
-        f"between them: at {found.checked} points held out their relative error is {numeral(found.rms, 2)} "
-        f"(root mean square), {numeral(found.worst, 2)} at most; exact=True evaluates all"
-    )
 
 
 def recalibrate(model: nn.Module) -> list[str]:
@@ -356,20 +270,27 @@ def _trail(drawn: Slice, heights: Heights, way: Sequence[Tensor], notes: list[st
     off = max(distance for _, distance in placed)
     moved = max(length((each - heights.origin).reshape(-1)) for each in way)
     notes.append(
-        f"the way is projected onto the plane; it runs up to {numeral(off)} beside it, of {numeral(moved)} moved"
+        f"the way is projected onto the picture and runs up to {numeral(off)} beside it; it moves by "
+        f"{numeral(moved)}"
     )
     return Trail("training", np.array([at for at, _ in placed]), np.full(len(placed), np.nan))
 
 
 def _coordinates(points: int, span: float | tuple[float, float] | None, end: tuple[float, float]) -> Floats:
-    low, high = end if span is None else (-span, span) if isinstance(span, (int, float)) else span
+    low, high = end if span is None else _both(span)
     found = np.linspace(low, high, points)
     found[np.abs(found) < 1e-12 * max(abs(low), abs(high))] = 0.0  # the middle is the model itself
     return found
 
 
+def _both(span: float | tuple[float, float]) -> tuple[float, float]:
+    return (float(span[0]), float(span[1])) if isinstance(span, tuple) else (-float(span), float(span))
+
+
 def _listed(to: Any) -> list[Any]:
-    return [] if to is None else list(to) if isinstance(to, (list, tuple)) else [to]
+    if to is None:
+        return []
+    return list(cast("Sequence[Any]", to)) if isinstance(to, (list, tuple)) else [to]
 
 
 def _check(points: object, dimensions: object, normalise: object, batch_norm: object, span: Any) -> None:
@@ -383,6 +304,6 @@ def _check(points: object, dimensions: object, normalise: object, batch_norm: ob
         raise InputError(f"batch_norm={batch_norm!r}: must be 'frozen' or 'recalibrated'")
     if span is None:
         return
-    ends = span if isinstance(span, tuple) else (-span, span)
-    if len(ends) != 2 or not all(math.isfinite(each) for each in ends) or not ends[0] < ends[1]:
+    ends = _both(span)
+    if not all(math.isfinite(each) for each in ends) or not ends[0] < ends[1]:
         raise InputError(f"span={span!r}: must be a number above 0, or the two ends, the lower first")

@@ -148,7 +148,7 @@ class Function:
         Raises:
             InputError: a start of another dimension.
         """
-        begun = self._checked(self.start if start is None else start)
+        begun = self.checked(self.start if start is None else start)
         nothing = torch.zeros(1, 1)
         return Problem(
             model=Point,
@@ -158,7 +158,12 @@ class Function:
             name=self.name,
         )
 
-    def _checked(self, start: Sequence[float]) -> tuple[float, ...]:
+    def checked(self, start: Sequence[float]) -> tuple[float, ...]:
+        """`start` as a point of this function.
+
+        Raises:
+            InputError: of another dimension, or not finite.
+        """
         begun = tuple(float(each) for each in start)
         if len(begun) != self.dimension or not all(map(math.isfinite, begun)):
             raise InputError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -91,7 +91,9 @@ def _second_minimum(dimension: int) -> CriticalPoint | None:
     curved = np.linalg.eigvalsh(rosen_hess(point))
     if np.abs(rosen_der(point)).max() > 1e-8 or curved[0] <= 0 or point[0] > 0:
         return None
-    return CriticalPoint(at=tuple(float(each) for each in point), value=float(rosen(point)), kind="minimum")
+    at = cast("list[float]", point.tolist())
+    value: Any = rosen(point)
+    return CriticalPoint(at=tuple(at), value=float(value), kind="minimum")
 
 
 def beale() -> Function:

@@ -1,0 +1,106 @@
+"""Ways over functions against recurrences by hand, and where SciPy ends."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from scipy import optimize
+
+import downslope as ds
+from downslope.core.errors import InputError, RecipeError, UnknownNameError
+
+
+def test_the_steps_are_those_of_the_formulas() -> None:
+    found = ds.paths("bowl", {"gd": 0.4, "momentum": {"lr": 0.6, "momentum": 0.5}}, steps=20, points=5)
+    assert found["gd"].at[-1] == pytest.approx([-0.943467, -7.31e-5], abs=5e-7)  # ANCHORS
+    x, velocity = np.array([-5.0, -2.0]), np.zeros(2)
+    for _ in range(20):
+        velocity = 0.5 * velocity + np.array([0.2, 4.0]) * x
+        x = x - 0.6 * velocity
+    assert found["momentum"].at[-1] == pytest.approx(x, rel=1e-10)
+    assert x == pytest.approx([0.007188, 0.002553], abs=5e-7)  # Dive into Deep Learning, section 12.6
+    assert found["gd"].at.shape == (21, 2)
+    assert found["gd"].values[0] == pytest.approx(10.5)
+    assert ds.paths("bowl", {"gd": 0.6}, steps=20, points=5)["gd"].at[-1][1] == pytest.approx(-1673.3651)
+
+
+def test_a_diverging_way_is_told_and_the_picture_keeps_its_place() -> None:
+    found = ds.paths("bowl", {"gd": 1.5}, steps=100, points=5)
+    assert found["gd"].ended == "diverged"
+    assert found["gd"].steps < 100
+    assert found.surface is not None
+    assert found.surface.axes[1].coordinates[-1] < 10
+
+
+def test_methods_of_curvature_walk_too_and_end_where_scipy_does() -> None:
+    found = ds.paths("rosenbrock", ["newton", "lbfgs"], steps=100, points=5)
+    scipy = optimize.minimize(optimize.rosen, (-1.2, 1.0), jac=optimize.rosen_der, method="BFGS")
+    for way in found.ways:
+        assert way.at[-1] == pytest.approx(scipy.x, abs=1e-5)
+        assert way.ended == "global minimum"
+        assert way.evaluations[-1] >= way.steps
+    assert found["newton"].steps < 40
+
+
+def test_a_rate_that_is_not_given_is_found_and_told() -> None:
+    found = ds.paths("matyas", "gd", steps=300, points=5)
+    assert found["gd"].ended == "global minimum"
+    assert 0.3 <= found["gd"].settings["lr"] < 2  # the limit is 2 over the curvature of 1
+    assert "the best of 11" in found.notes[0]
+    assert not ds.paths("matyas", "gd", lr=0.5, steps=5, points=5).notes
+
+
+def test_local_and_global_minima_are_told_apart() -> None:
+    left = ds.paths("x_cos_pi_x", {"gd": 0.01}, steps=500, points=5)["gd"]
+    right = ds.paths("x_cos_pi_x", {"gd": 0.01}, start=(0.6,), steps=500, points=5)["gd"]
+    assert (left.ended, right.ended) == ("local minimum", "global minimum")
+    assert left.distance < 1e-6
+    away = ds.paths("saddle", {"gd": 0.1}, steps=200, points=5)["gd"]
+    assert away.ended == "downhill, out of the domain"
+
+
+def test_of_many_coordinates_the_values_are_drawn() -> None:
+    found = ds.paths("rosenbrock(dimension=4)", {"newton": {}}, steps=50)
+    assert found.surface is None
+    assert [each.name for each in found.plot().data] == ["newton, lr 1"]
+
+
+def test_it_saves_pages_stills_and_numbers(tmp_path) -> None:
+    found = ds.paths("himmelblau", {"gd": 0.01, "adam": 0.3}, steps=30, points=15)
+    page = found.save(tmp_path / "ways.html").read_text()
+    assert "gd, lr 0.01" in page
+    assert json.loads(found.save(tmp_path / "ways.json").read_text())["paths"][0]["optimizer"] == "gd"
+    pytest.importorskip("matplotlib")
+    assert found.save(tmp_path / "ways.png").read_bytes()[:4] == b"\x89PNG"
+    assert "<svg" in found.save(tmp_path / "ways.svg", "surface").read_text()
+    assert found.save(tmp_path / "values.svg", "values").stat().st_size > 0
+    with pytest.raises(InputError, match="must end in"):
+        found.save(tmp_path / "ways.gif")
+
+
+def test_marks_are_the_critical_points_and_values_the_functions() -> None:
+    found = ds.paths("himmelblau", {"gd": 0.01}, steps=2, points=11).surface
+    assert found is not None
+    assert [mark.kind for mark in found.marks].count("saddle") == 4
+    at = found.axes[0].coordinates[3], found.axes[1].coordinates[7]
+    assert found.values[3, 7] == pytest.approx(ds.functions.get("himmelblau").at(*at))
+    assert np.isfinite(found.values).all()
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "said"),
+    [
+        ({"function": "rosenbrok"}, UnknownNameError, "did you mean 'rosenbrock'"),
+        ({"optimizers": ["adan"]}, UnknownNameError, "did you mean 'adam'"),
+        ({"optimizers": []}, InputError, "none; name some"),
+        ({"start": (1.0,)}, InputError, "takes 2 finite coordinates"),
+        ({"steps": 0}, InputError, "at least 1"),
+        ({"optimizers": {"gd": {"momntum": 0.9}}}, RecipeError, "no setting of gd"),
+        ({"lr": {"sgd": 0.1}}, InputError, "does not run"),
+    ],
+)
+def test_what_cannot_walk_is_told(options, error, said) -> None:
+    with pytest.raises(error, match=said):
+        ds.paths(**({"function": "beale", "optimizers": ["gd"], "steps": 3, "points": 5} | options))
