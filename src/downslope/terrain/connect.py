@@ -30,7 +30,7 @@ from downslope.terrain.point import ground_of
 from downslope.terrain.rebasin import aligned
 from downslope.terrain.slice import Floats
 from downslope.terrain.slices import BatchNorm, flat_weights, recalibrate
-from downslope.terrain.stand import Point, stand
+from downslope.terrain.stand import Standing, stand
 
 GROUPS = 16
 """Parts of the examples whose losses tell the standard error."""
@@ -110,8 +110,8 @@ class Connection:
 
 def connect(
     problem: Problem,
-    first: Point,
-    second: Point,
+    first: Standing,
+    second: Standing,
     *,
     points: int = 25,
     align: bool = True,

@@ -27,7 +27,7 @@ from downslope.terrain.point import EXAMPLES, ground_of
 from downslope.terrain.principal import principal
 from downslope.terrain.slice import Axis, Floats, Mark, Slice, Trail, logarithmic
 from downslope.terrain.slice_work import Work
-from downslope.terrain.stand import Point, stand
+from downslope.terrain.stand import Standing, stand
 
 BatchNorm = Literal["frozen", "recalibrated"]
 KINDS = ("random", "eigen", "gradient", "pca")
@@ -35,9 +35,9 @@ KINDS = ("random", "eigen", "gradient", "pca")
 
 def landscape(
     problem: Problem,
-    model: Point = None,
+    model: Standing = None,
     *,
-    to: Point | Sequence[Point] = None,
+    to: Standing | Sequence[Standing] = None,
     directions: str | Sequence[Any] = "random",
     trajectory: Sequence[Any] | None = None,
     dimensions: int = 2,
