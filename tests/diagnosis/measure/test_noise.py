@@ -79,7 +79,7 @@ def test_the_limits_of_the_ratio_hold_the_truth_as_often_as_a_standard_error_doe
         assert run.recipe is not None
         found = measure(run, run.the_problem(), run.recipe)
         assert found is not None
-        # G = -2 E[y x] = -2 (1, 1, 1, 1); E|2 y x|^2 = 4 E[y^2 |x|^2] = 4 (4 * 4 + 2 * 4 + 4), so tr = 112 - 16.
+        # G = -2 (1, 1, 1, 1); E|2 y x|^2 = 4 E[y^2 |x|^2] = 4 (4 * 4 + 2 * 4 + 4), so the trace is 112 - 16.
         assert found["low"] < found["ratio"] < found["high"]
         inside += found["low"] <= 96 / 16 / 40 <= found["high"]
     assert inside >= 60 * 0.68

@@ -9,9 +9,9 @@ from downslope.core.fixed_sample import precision, sample
 from downslope.core.loss import Objective
 from downslope.core.problem import Problem
 from downslope.core.recipe import Recipe
-from downslope.optim.stability import method_of, stable_limit
+from downslope.optim.stability import method_of
 from downslope.terrain.ground import ModelGround, Piece
-from downslope.terrain.spectrum import extremes
+from downslope.terrain.stability import stability
 from downslope.training.optimizer import build_optimizer
 
 EXAMPLES = 256
@@ -31,7 +31,7 @@ def measure(problem: Problem, recipe: Recipe) -> dict[str, Any]:
 
     Returns:
         It, its ``residual`` and ``error``, the ``limit`` of the recipe's method, their ``ratio``, and
-        ``steps``, the products it took.
+        ``steps``, the products it took. With rates by group, all of it as the largest group sees it.
 
     Raises:
         DownslopeError: the method has no limit that is known before the first step.
@@ -40,22 +40,14 @@ def measure(problem: Problem, recipe: Recipe) -> dict[str, Any]:
     optimizer = build_optimizer(recipe, model)
     if method_of(optimizer) in _ADAPTIVE:
         raise DownslopeError("an adaptive method has no scale before its first step")
-    group = optimizer.param_groups[0]
-    if any(each.get("lr") != group.get("lr") for each in optimizer.param_groups):
-        raise DownslopeError("groups with learning rates of their own have no one stable limit")
-    limit = stable_limit(optimizer, group)
-    if limit is None:
-        raise DownslopeError("the stable limit of this method is not known")
     batch = sample(problem.train_source, EXAMPLES, precision(model))
     ground = ModelGround(model, Objective(problem), [Piece(batch, 1.0)], seed=recipe.seed)
-    found = extremes(ground.hessian(), 1, 0, tol=GOOD, steps=STEPS)
+    found = stability(ground, optimizer, tol=GOOD, steps=STEPS)
+    if found.limit is None:
+        raise DownslopeError("the stable limit of this method is not known")
     if found.status == "non-finite":
         raise DownslopeError("the curvature before the first step is not finite")
     return {
-        "lambda_max": found.largest,
-        "residual": float(found.residuals[0]),
-        "error": float(found.errors[0]),
-        "limit": limit,
-        "ratio": max(found.largest, 0.0) / limit if limit > 0 else None,
-        "steps": found.products,
-    }
+        "lambda_max": found.sharpness, "residual": found.residual, "error": found.error, "limit": found.limit,
+        "ratio": found.ratio, "steps": found.products,
+    }  # fmt: skip
