@@ -16,6 +16,7 @@ import torch
 from scripts.pictures import (
     adaptive,
     changes,
+    deep_gradients,
     demo,
     descent,
     entities,
@@ -30,6 +31,7 @@ from scripts.pictures import (
     speed,
     starts,
     symptoms,
+    terrain_steps,
     transfer,
 )
 
@@ -54,6 +56,11 @@ DRAWN: dict[str, Callable[[], Path]] = {
     "init-gradients": starts.init_gradients,
     "init-variance": starts.init_variance,
     "mup": starts.mup,
+    "plateaus": terrain_steps.plateaus,
+    "ill-conditioning": terrain_steps.ill_conditioning,
+    "vanishing-gradient": deep_gradients.vanishing_gradient,
+    "cliffs": deep_gradients.cliffs,
+    "long-term-dependencies": deep_gradients.long_term_dependencies,
     "transfer": transfer.transfer,
     "mini-batch": speed.mini_batch,
     "vectorisation": speed.vectorisation,

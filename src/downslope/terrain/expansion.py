@@ -67,7 +67,7 @@ class Expansion:
         head = (
             f"loss {self.loss:.4g}, slope {self.slope:.3g} and curvature {self.curvature:.3g} along the step"
         )
-        end = f"steps up to lr {self.limit:.3g} lower the loss"
+        end = f"by the expansion steps up to lr {self.limit:.3g} lower the loss"
         if self.limit == 0.0:
             end = "the slope leads up: no step lowers the loss by it"
         elif math.isinf(self.limit):
