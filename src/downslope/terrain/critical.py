@@ -146,7 +146,7 @@ def critical_points(
             "look at one model with ds.survey"
         )
     looked = _descended(site, begun, sorted(set(along)), lr)
-    scale = float(_slopes(site, looked).square().sum(1).sqrt().max()) or 1.0
+    scale = float(_slopes(site, begun).square().sum(1).sqrt().max()) or 1.0
     return _gathered(site, _solved(site, looked, tol * scale, steps), tol * scale)
 
 
