@@ -1,6 +1,7 @@
 """Draw the pictures of guide and symptoms from real runs: ``python -m scripts.pictures [NAME ...]``.
 
-Needs the extra `matplotlib`. Every run is seeded, so that a picture changes only if what it shows does.
+Needs the extra `matplotlib`, and for the animations `images`.
+Every run is seeded, so that a picture changes only if what it shows does.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ from scripts.pictures import (
     descent,
     entities,
     exact,
+    films,
     learning,
+    minima,
     models,
     momentum,
     normalisation,
@@ -67,6 +70,11 @@ DRAWN: dict[str, Callable[[], Path]] = {
     "batch-normalisation": normalisation.batch_normalisation,
     "regularisation": regularisation.regularisation,
     "augmentation": changes.augmentation,
+    "local-minima": minima.local_minima,
+    "saddle-points": minima.saddle_points,
+    "optimizers-on-contours": films.optimizers_on_contours,
+    "saddle": films.saddle,
+    "local-minimum": films.local_minimum,
     "demo": demo.demo,
     "empirical-risk": risk.empirical_risk,
     "bias-variance": risk.bias_variance,

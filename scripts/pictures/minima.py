@@ -149,9 +149,10 @@ def _share(axis: Any) -> None:
     shares = []
     for n in dimensions[:6]:
         kinds = [
-            kind for seed in range(6)
-            for kind in ds.critical_points(random_function(int(n), seed), starts=200, along=[0], steps=80).kinds
-        ]  # fmt: skip
+            kind
+            for ground in (random_function(int(n), seed) for seed in range(6))
+            for kind in ds.critical_points(ground, starts=200, along=[0], steps=80).kinds
+        ]
         shares.append(kinds.count("saddle") / len(kinds))
     axis.plot(dimensions[:6], shares, "-s", ms=4, color=ORANGE, label="critical points of random functions")
     axis.set(title="Saddles take over", xlabel="dimension", ylabel="share of saddles", ylim=(-0.03, 1.2))

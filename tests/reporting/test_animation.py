@@ -155,6 +155,16 @@ def test_what_cannot_be_written_is_told_in_one_line(two, tmp_path, monkeypatch):
         two.gif()
 
 
+def test_the_ways_of_optimizers_move_over_their_function():
+    found = ds.paths("bowl", {"gd": 0.1, "adam": 0.3}, steps=12)
+    moving = found.animate(frames=5)
+    assert [each.label for each in moving.scene.movers] == [way.label for way in found.ways]
+    assert moving.scene.steps == (0, 3, 6, 9, 12)
+    assert moving.scene.movers[1].places[-1, 0] == pytest.approx(found["adam"].at[-1])
+    with pytest.raises(InputError, match="animate\\(paths, function\\)"):
+        animate({"a": spiral(1)})
+
+
 def test_tensors_are_paths_too():
     path = torch.zeros(4, 2, requires_grad=True)
     assert animate({"a": path}, functions.get("saddle")).scene.movers[0].places.shape == (4, 1, 2)

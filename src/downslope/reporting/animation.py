@@ -15,6 +15,7 @@ from downslope.reporting.markup import Section
 from downslope.reporting.scene import FRAMES, Scene, scene
 from downslope.terrain.escapes import Escapes
 from downslope.terrain.functions import Function
+from downslope.terrain.paths import Paths
 
 if TYPE_CHECKING:
     from downslope.reporting.report import Report
@@ -91,8 +92,8 @@ class Animation:
 
 
 def animate(
-    paths: Mapping[str, Any],
-    function: Function | Callable[[Tensor], Tensor],
+    paths: Paths | Mapping[str, Any],
+    function: Function | Callable[[Tensor], Tensor] | None = None,
     *,
     span: Sequence[Sequence[float]] | None = None,
     title: str = "",
@@ -101,17 +102,22 @@ def animate(
     """Paths that move over the function they go down on.
 
     Args:
-        paths: Places by name, from the start on: shape (steps + 1, size), or (steps + 1, members, size);
-            size 1, a ball on a curve, or 2, a point on contours.
-        function: Of points of shape (..., size), giving (...).
+        paths: Of `ds.paths`; or places by name, from the start on: shape (steps + 1, size), or (steps + 1,
+            members, size); size 1, a ball on a curve, or 2, a point on contours.
+        function: Of points of shape (..., size), giving (...); that of `ds.paths` where left out.
         span: Lower and upper end of each coordinate that is shown; a classic function's domain, else what the
             paths take up.
         title: Above the picture.
         frames: At most.
 
     Raises:
-        InputError: no path, or one of another size than 1 or 2.
+        InputError: no path, one of another size than 1 or 2, or no function.
     """
+    if isinstance(paths, Paths):
+        function = function or paths.function
+        paths = {way.label: way.at for way in paths.ways}
+    if function is None:
+        raise InputError("places alone have no ground: animate(paths, function)")
     return Animation(scene(paths, function, span=span, title=title, frames=frames))
 
 

@@ -116,11 +116,12 @@ def _ground(site: Site) -> tuple[Kind, float, float, float]:
     around = torch.randn(64, len(site.point), generator=draw, dtype=torch.float64)
     with torch.no_grad():
         beside = site.whole(site.point + REACH * around / around.square().sum(1, keepdim=True).sqrt()) - loss
+    rough = beside.abs().max().item()
     # Rounding of a sum over the examples; an eigenvalue this small has no sign to speak of.
     error = 1e-12 * max(abs(low), abs(high))
     view = View(
-        slope=steep * REACH, high=high, low=low, reach=REACH, scale=max(abs(loss), beside.abs().max().item()), high_error=error,
-        low_error=error, exact=steep <= 1e-9 * max(abs(low), abs(high), abs(loss), 1e-3),
+        slope=steep * REACH, high=high, low=low, reach=REACH, scale=max(abs(loss), rough),
+        high_error=error, low_error=error, exact=steep <= 1e-9 * max(abs(low), abs(high), abs(loss), 1e-3),
         falls=-beside.min().item(), rises=beside.max().item(), rounding=1e-15 * max(abs(loss), 1e-9),
     )  # fmt: skip
     return classify(view).kind, steep, low, high

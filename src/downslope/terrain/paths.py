@@ -152,6 +152,14 @@ class Paths:
         """Write it, as `downslope.terrain.slice.Slice.save` does."""
         return names.load("downslope.reporting.notebook:save")(self, path, kind)
 
+    def animate(self, **options: Any) -> Any:
+        """The ways, moving: ``paths.animate().save("x.gif")``; see `downslope.reporting.animation.animate`.
+
+        Raises:
+            InputError: a function of more than two coordinates.
+        """
+        return names.load("downslope.reporting.animation:animate")(self, **options)
+
     def _repr_html_(self) -> str:
         return names.load("downslope.reporting.report:report")(self)._repr_html_()
 
