@@ -17,6 +17,7 @@ import torch
 from scripts.pictures import (
     adaptive,
     changes,
+    convexity,
     deep_gradients,
     demo,
     descent,
@@ -47,6 +48,8 @@ DRAWN: dict[str, Callable[[], Path]] = {
     "surrogate-losses": learning.surrogate_losses,
     "closed-form": exact.closed_form,
     "convex-sets": exact.convex_sets,
+    "convex-functions": convexity.convex_functions,
+    "convex-models": convexity.convex_models,
     "start-terrain-step": descent.start_terrain_step,
     "gradient-descent": descent.gradient_descent,
     "schedules": descent.schedules,

@@ -27,6 +27,7 @@ from downslope.terrain.ends import ends
 from downslope.terrain.exact.design import Design
 from downslope.terrain.exact.newton import DENSE
 from downslope.terrain.exact.solve import Recognised, solved
+from downslope.terrain.functions.function import Function
 from downslope.terrain.functions.point import Point
 from downslope.terrain.ground import ModelGround
 from downslope.terrain.stand import Standing, ground_at, stand
@@ -100,8 +101,8 @@ class Convexity:
 
     def __str__(self) -> str:
         head = {True: "convex", False: "not convex", None: "not known to be convex"}[self.convex]
-        if self.strictly and self.convex:
-            head = "strictly convex"
+        if self.convex and self.strictly is not None:
+            head = "strictly convex" if self.strictly else "convex, not strictly"
         how = f", proved by {self.by}" if self.proved else f", by {self.by}, which proves nothing"
         if self.convex is None and self.by == "structure":
             how = ""
@@ -162,15 +163,7 @@ def of_structure(
         witness: A curvature below zero that was measured.
     """
     if isinstance(model, Point) and read.certain:
-        function = model.function
-        lowest = function.lowest
-        kind: Minima = "none" if not function.attained else "one" if len(lowest) == 1 else "many"
-        told = f"{function.name} is known to be convex" if read.convex else read.why
-        optimum = function.infimum if math.isfinite(function.infimum) else None
-        return Convexity(
-            convex=read.convex, proved=True, why=told, minima=kind if function.whole else None,
-            optimum=optimum, witness=None if read.convex else witness,
-        )  # fmt: skip
+        return _of_function(model.function, read, witness)
     if not read.convex:
         if witness is not None:
             return Convexity(
@@ -180,8 +173,34 @@ def of_structure(
         return Convexity(convex=False if read.certain else None, proved=read.certain, why=read.why)
     why = f"{read.loss} is convex in the outputs, and they are affine in the weights"
     minima, optimum = _minima(read.known, problem, solve) if read.known is not None else (None, None)
-    strictly = None if minima is None else minima == "one"
+    strictly = {"one": True, "many": False}.get(minima or "")
     return Convexity(convex=True, strictly=strictly, proved=True, why=why, minima=minima, optimum=optimum)
+
+
+def _of_function(function: Function, read: Structure, witness: Witness | None) -> Convexity:
+    """What is known of a test function; every critical point of a convex one is a minimum."""
+    minima: Minima | None = None
+    if not function.attained:
+        minima = "none"
+    elif function.whole or function.convex:
+        minima = "one" if function.whole and len(function.lowest) == 1 else "many"
+    return Convexity(
+        convex=read.convex, strictly=False if minima == "many" or _straight(function) else None, proved=True,
+        why=f"{function.name} is known to be" if read.convex else read.why, minima=minima,
+        optimum=function.infimum if math.isfinite(function.infimum) else None,
+        witness=None if read.convex else witness,
+    )  # fmt: skip
+
+
+def _straight(function: Function, chords: int = 64) -> bool:
+    """Whether some chord lies on the graph, so that the function is not strictly convex."""
+    draw = torch.Generator().manual_seed(0)
+    ends = torch.tensor(function.domain, dtype=torch.float64)
+    drawn = torch.rand(2, chords, function.dimension, generator=draw, dtype=torch.float64)
+    a, b = ends[:, 0] + (ends[:, 1] - ends[:, 0]) * drawn
+    chord, graph = (function(a) + function(b)) / 2, function((a + b) / 2)
+    rounding = 8 * torch.finfo(torch.float64).eps * (function(a).abs() + function(b).abs())
+    return bool(((chord - graph).abs() <= rounding).any())
 
 
 def _minima(known: Recognised, problem: Problem, most: int) -> tuple[Minima | None, float | None]:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from downslope.core import batches
+from downslope.core.numerals import many
 from downslope.terrain.ground import ModelGround
 from downslope.terrain.hvp import flat
 from downslope.terrain.noise import Noise, noise_scale
@@ -47,7 +48,7 @@ def jitter(ground: ModelGround, total: int, loss: float) -> Jitter | str:
     parts = max(4, min(PARTS, ROOM // max(width, 1)))
     size = total // parts
     if size < 1:
-        return f"{total} examples are too few to tell the noise of the gradient"
+        return f"{many(total, 'example')}: too few to tell the noise of the gradient"
     cut = itertools.chain.from_iterable(batches.slices(piece.batch, size) for piece in ground.pieces)
     values: list[float] = []
     rows: list[Tensor] = []

@@ -145,7 +145,10 @@ def of_view(view: View, judged: Judged, found: Ends, exact: bool) -> list[str]:
             f"along it the loss falls by {numeral(view.drop, 2)}, less than the slope could win"
         )
     elif judged.kind == "minimum" and not judged.strict and not judged.degenerate:
-        notes.append("not strict: some curvature is zero within its error, so the minimum may be a valley")
+        notes.append(
+            "not strict: some curvature is zero within its error, so this may be a valley, or a saddle that "
+            "shows only beyond second order and that no sample along it found"
+        )
     if view.noise and judged.kind != "plateau":
         notes.append(
             "the slope is within the noise of the examples left out, and counts as none; examples='all' "
