@@ -63,7 +63,7 @@ def paths_section(found: Paths, *, key: str = "paths") -> Section:
     listed = f'<div class="card">{table(head, rows, numeric=(1, 3, 5, 6, 7))}</div>'
     lead = f"{function.formula}, from {place(found.start)}: {function.shows}." if function.shows else ""
     return Section(
-        id=key, title=f"Ways over {function.spelt}", lead=lead, body=drawn + listed + _notes(found.notes),
+        id=key, title=f"Paths over {function.spelt}", lead=lead, body=drawn + listed + _notes(found.notes),
         rank=58, short="Paths",
     )  # fmt: skip
 

@@ -31,7 +31,7 @@ Status = Literal["arrived", "going on", "diverged", "stuck", "left"]
 RATES = tuple(float(f"{10.0 ** (k / 2):.1g}") for k in range(-8, 3))
 """Learning rates that are tried where none is given: 1e-4 to 10, two to a decade."""
 
-FIRST, SEARCHED = 50, 400
+FIRST, SEARCHED = 50, 1000
 """Steps of the trial runs: all rates take the first, the best three go on to the second."""
 
 REACHED = 1e-8
@@ -180,7 +180,7 @@ def paths(
     """Several optimizers from one start over a function, in float64, with exact gradients.
 
     A learning rate that is not given is found by trying: of 11 rates from 1e-4 to 10 the three that are
-    lowest after 50 steps go on to 400, and that which ends lowest is taken, or is there first; of a function
+    lowest after 50 steps go on to 1000, and that which ends lowest is taken, or is there first; of a function
     without a minimum, a rate whose first step is a fiftieth of the domain. Each is told.
 
     Args:

@@ -23,28 +23,30 @@ CAVEAT = (
 
 
 def principal(
-    ground: ModelGround, way: Sequence[Tensor] | None, dimensions: int
+    ground: ModelGround, ways: Sequence[Sequence[Tensor]], dimensions: int
 ) -> tuple[list[Direction], list[tuple[float, float]], list[str]]:
-    """Unit principal directions of a trajectory, ends that hold it, and what is to be told.
+    """Unit principal directions of trajectories, ends that hold them, and what is to be told.
 
     The singular vectors of the matrix with rows ``w_t - w_T``, centred, by its small Gram matrix: memory of
-    the trajectory and no more. The ground is put at the last point, which is the origin of the plane.
+    the trajectories and no more. The ground is put at the end of the first, the origin of the plane.
 
     Args:
         ground: Whose weights these are.
-        way: Flat vectors in order.
+        ways: Flat vectors in order, of each.
         dimensions: 1 or 2.
 
     Raises:
         InputError: no trajectory, too short, or one that does not move in so many directions.
     """
-    if way is None or len(way) < dimensions + 1:
-        count = "none" if way is None else f"{len(way)} points"
+    points = [each for way in ways for each in way]
+    if len(points) < dimensions + 1:
+        count = f"{len(points)} points" if ways else "none"
         raise InputError(
             f"directions='pca' needs a trajectory of at least {dimensions + 1} points, here is {count}: give "
-            "trajectory=, such as a ds.terrain Recorder handed to fit as on_probe"
+            "trajectory=, such as a ds.Recorder() that fit had as on_probe"
         )
-    away = torch.stack([each.double() for each in way]) - way[-1].double()
+    last = ways[0][-1]
+    away = torch.stack([each.double() for each in points]) - last.double()
     rows = away - away.mean(0)
     linalg: Any = torch.linalg
     pair: tuple[Tensor, Tensor] = linalg.eigh(rows @ rows.T)
@@ -61,9 +63,9 @@ def principal(
             unit, at = -unit, [-each for each in at]
         low, high = min(at), max(at)
         margin = 0.2 * (high - low)
-        found.append(Direction(unit.to(way[0]), f"principal direction {k + 1}, {100 * shares[k]:.0f} %"))
+        found.append(Direction(unit.to(last), f"principal direction {k + 1}, {100 * shares[k]:.0f} %"))
         ends.append((low - margin, high + margin))
-    ground.put(way[-1])
+    ground.put(last)
     share = 100 * sum(shares[:dimensions])
     what = "plane" if dimensions == 2 else "line"
     told = f"the {what} holds {share:.0f} % of the variance of the way"

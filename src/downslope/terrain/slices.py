@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal, cast
 
@@ -28,6 +28,7 @@ from downslope.terrain.principal import principal
 from downslope.terrain.slice import Axis, Floats, Mark, Slice, Trail, logarithmic
 from downslope.terrain.slice_work import Work
 from downslope.terrain.stand import Standing, stand
+from downslope.terrain.trail import Recorder
 
 BatchNorm = Literal["frozen", "recalibrated"]
 KINDS = ("random", "eigen", "gradient", "pca")
@@ -39,7 +40,7 @@ def landscape(
     *,
     to: Standing | Sequence[Standing] = None,
     directions: str | Sequence[Any] = "random",
-    trajectory: Sequence[Any] | None = None,
+    trajectory: Sequence[Any] | Recorder | Mapping[str, Any] | None = None,
     dimensions: int = 2,
     points: int = 51,
     span: float | tuple[float, float] | None = None,
@@ -66,7 +67,8 @@ def landscape(
             "gradient", downhill, and a random one; "pca", the principal directions of `trajectory`; or one or
             two of "top", "bottom", "gradient", "random", flat tensors, or tensors by name.
         trajectory: Models, weights or flat vectors in the order of training, for "pca", or to be drawn on
-            other directions; a `downslope.terrain.trail.Recorder` holds one.
+            other directions; a `Recorder` holds one. Several by name share a plane, whose origin is the end
+            of the first.
         dimensions: 1 or 2, where `directions` does not say.
         points: Of each axis, at least 3.
         span: Ends of the coordinates, or one number for both sides. Left out: 1 for random directions; of
@@ -111,9 +113,12 @@ def landscape(
     if problem.maximize and measure is None:
         notes.append("the objective is maximised: shown is its negative, which is gone down on")
     others = [flat_weights(problem, ground, each) for each in _listed(to)]
-    way = None if trajectory is None else [flat_weights(problem, ground, each) for each in trajectory]
+    ways = {
+        name: [flat_weights(problem, ground, each) for each in one]
+        for name, one in _named(trajectory).items()
+    }
     plan = _Plan(ground, seed, normalise, (layers,) if isinstance(layers, str) else tuple(layers), notes)
-    chosen, ends, marks = plan.choose(directions, others, way, dimensions)
+    chosen, ends, marks = plan.choose(directions, others, ways, dimensions)
     heights = Heights(plan.ground, [each.vector for each in chosen], measure)
     axes = tuple(
         Axis(each.name, _coordinates(points, span, end), length(each.vector))
@@ -127,7 +132,7 @@ def landscape(
     try:
         work = Work(drawn, heights, exact, progress)
         work.go()
-        trails = () if way is None else (_trail(drawn, heights, way, notes),)
+        trails = tuple(_trail(name, drawn, heights, way, notes) for name, way in ways.items())
         placed = tuple(mark._replace(value=work.value_at(mark.at)) for mark in marks)
     finally:
         heights.close()
@@ -152,7 +157,7 @@ class _Plan:
         self,
         directions: str | Sequence[Any],
         others: Sequence[Tensor],
-        way: Sequence[Tensor] | None,
+        ways: Mapping[str, Sequence[Tensor]],
         dimensions: int,
     ) -> tuple[list[Direction], list[tuple[float, float]], list[Mark]]:
         """Directions, ends, marks."""
@@ -164,7 +169,7 @@ class _Plan:
                 f"directions={directions!r} are not known{names.did_you_mean(directions, KINDS)}"
             )
         if directions == "pca":
-            found, ends, told_ = principal(self.ground, way, dimensions)
+            found, ends, told_ = principal(self.ground, list(ways.values()), dimensions)
             self.notes.extend(told_)
             return found, ends, [here._replace(name="end", kind="end")]
         wanted = _spelt(directions, dimensions)
@@ -264,16 +269,26 @@ def flat_weights(problem: Problem, ground: ModelGround, given: Any) -> Tensor:
     return given_direction(ground, [own[name] for name in ground.names], "weights").vector
 
 
-def _trail(drawn: Slice, heights: Heights, way: Sequence[Tensor], notes: list[str]) -> Trail:
+def _named(trajectory: Any) -> dict[str, Any]:
+    if trajectory is None:
+        return {}
+    return (
+        dict(cast("Mapping[str, Any]", trajectory))
+        if isinstance(trajectory, Mapping)
+        else {"training": trajectory}
+    )
+
+
+def _trail(name: str, drawn: Slice, heights: Heights, way: Sequence[Tensor], notes: list[str]) -> Trail:
     """The way of a training, projected; the values are those of the plane below it."""
     placed = [drawn.project(each) for each in way]
     off = max(distance for _, distance in placed)
     moved = max(length((each - heights.origin).reshape(-1)) for each in way)
     notes.append(
-        f"the way is projected onto the picture and runs up to {numeral(off)} beside it; it moves by "
+        f"{name} is projected onto the picture and runs up to {numeral(off)} beside it; it moves by "
         f"{numeral(moved)}"
     )
-    return Trail("training", np.array([at for at, _ in placed]), np.full(len(placed), np.nan))
+    return Trail(name, np.array([at for at, _ in placed]), np.full(len(placed), np.nan))
 
 
 def _coordinates(points: int, span: float | tuple[float, float] | None, end: tuple[float, float]) -> Floats:

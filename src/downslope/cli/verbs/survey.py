@@ -10,7 +10,9 @@ import typer
 from downslope.cli import options as ask
 from downslope.cli.given import Given
 from downslope.cli.guard import DONE, INTERRUPTED, guarded
+from downslope.cli.verbs import functions as ways
 from downslope.cli.voice import Voice
+from downslope.core import names
 from downslope.core.errors import InputError
 
 if TYPE_CHECKING:
@@ -66,6 +68,12 @@ def survey(
     density: Density = False,
     function: Function = None,
     optimizers: Optimizers = None,
+    steps: ways.Steps = None,
+    lr: ways.Rates = None,
+    start: ways.Start = None,
+    points: ways.SliceOf = None,
+    directions: ways.Directions = "random",
+    output: ways.Output = None,
     report: ask.ReportPath = None,
     json: ask.Json = False,
     quiet: ask.Quiet = False,
@@ -79,23 +87,29 @@ def survey(
 
         check_writable(report)
         if function is not None:
-            from downslope.core import names
-
             if task is not None:
                 raise InputError(f"--function {function} goes without a task: leave {task} out")
             wanted = [each.strip() for each in (optimizers or "").split(",") if each.strip()]
-            shown = names.load("downslope.cli.verbs.functions:survey_function")
-            return shown(function, wanted, voice=voice, report=report, budget=budget)
+            return ways.survey_function(
+                function, wanted, voice=voice, report=report, budget=budget, steps=steps, rates=lr or (),
+                start=start, output=output,
+            )  # fmt: skip
         if task is None:
             raise InputError("survey needs a TASK (a run's folder, or what fit takes), or --function NAME")
-        if optimizers is not None:
-            raise InputError("--optimizers goes with --function: paths are drawn over a test function")
+        if (optimizers, steps, lr, start) != (None, None, None, None):
+            raise InputError("--optimizers, --steps, --lr and --start go with --function NAME")
+        if output is not None and points is None:
+            raise InputError(
+                "--output writes the picture of --slice N or of --function NAME; or say --report"
+            )
+        ways.check_ending(output)
+        check_writable(output)
         given = Given(
             task=task, target=target, recipe=recipe, settings=ask.with_weights(settings, weights), seed=seed
         )
-        return _survey(
-            given, voice, at, _options(examples, eigenvalues, dtype, budget) | {"density": density}, report
-        )
+        sliced = None if points is None else (points, directions, output)
+        options = _options(examples, eigenvalues, dtype, budget) | {"density": density}
+        return _survey(given, voice, at, options, report, sliced)
 
     return guarded(act, debug=debug)
 
@@ -118,7 +132,14 @@ def _options(examples: str, eigenvalues: int, dtype: str | None, budget: str | N
     }
 
 
-def _survey(given: Given, voice: Voice, at: str, options: dict[str, Any], report: Path | None) -> int:
+def _survey(
+    given: Given,
+    voice: Voice,
+    at: str,
+    options: dict[str, Any],
+    report: Path | None,
+    sliced: tuple[int, str, Path | None] | None = None,
+) -> int:
     from downslope.cli.outcome import attempted, save_report
     from downslope.core.run import load_run
     from downslope.reporting import terrain as drawn
@@ -139,14 +160,27 @@ def _survey(given: Given, voice: Voice, at: str, options: dict[str, Any], report
         voice.begin()
         seed = 0 if how is None else how.seed
         found = look(problem, model, seed=seed, progress=voice.progress, **options)
-    things = [each for each in (run, found) if each is not None]
+        picture = None
+        if sliced is not None and not found.interrupted:
+            picture = ways.sliced(
+                problem, model, how, *sliced[:2], voice=voice, run=run is not None,
+                examples=options["examples"], dtype=options["dtype"],
+            )  # fmt: skip
+    things = [each for each in (run, found, picture) if each is not None]
     written, failure = attempted(lambda: save_report(report, *things) if report else None)
-    voice.show(drawn.rows(found, given.said, problem.name, at if run is not None else "start", written))
+    if picture is not None and sliced is not None and (target := sliced[2]) is not None and failure is None:
+        written, failure = attempted(lambda: picture.save(target))
+    rows = drawn.rows(found, given.said, problem.name, at if run is not None else "start", written)
+    if picture is not None:
+        rows += names.load("downslope.reporting.ways:slice_rows")(picture)
+    voice.show(rows)
     voice.document({"verb": "survey", "at": at if run is not None else "start"} | found.to_dict()
+                   | ({} if picture is None else {"slice": picture.to_dict()})
                    | {"report": written})  # fmt: skip
     if failure is not None:
         raise failure
-    return INTERRUPTED if found.interrupted else DONE
+    cut = found.interrupted or (picture is not None and picture.interrupted)
+    return INTERRUPTED if cut else DONE
 
 
 def _start(problem: Problem, recipe: Any) -> Any:
