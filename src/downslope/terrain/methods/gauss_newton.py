@@ -50,7 +50,7 @@ class GaussNewton(Method):
         damping: float = 0.0,
         line_search: str | None = "armijo",
         solver: str = "auto",
-        max_cg: int | None = None,
+        max_cg: int | None = 100,
         c1: float = 1e-4,
         weight_decay: float = 0.0,
     ) -> None:

@@ -101,10 +101,14 @@ class HessianFree(Method):
                 memory["damping"] = damping * 2 / 3
         memory["last"] = way[-1][0]
         said = "negative curvature ended the solve" if solved.ended == "negative" else ""
-        if not dot(d, here.gradient) < 0:
-            d, said = -here.gradient, "the solve gave no descent: the gradient was followed"
+        falls = dot(d, here.gradient) < 0
+        if not falls and not value < here.value:
+            d, said, falls = -here.gradient, "the solve gave no descent: the gradient was followed", True
         line = Line(ground, here.x, d, here.value, here.gradient)
-        trial = backtracking(line, own["lr"], c1=1e-2) if own["lr"] else line.start
+        if falls and own["lr"]:
+            trial = backtracking(line, own["lr"], c1=1e-2)
+        else:  # lower, over a ridge: where the last step led on
+            trial = line.at(1.0) if own["lr"] else line.start
         if trial is None:
             memory["last"] = torch.zeros_like(d)
         return self.settle(

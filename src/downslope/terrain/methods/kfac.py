@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import logging
 import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -34,8 +33,6 @@ from downslope.terrain.kronecker import (
 from downslope.terrain.methods.linearised import model_of
 from downslope.terrain.methods.method import Method, Step
 from downslope.terrain.prediction import Directions, Prediction, empirical
-
-_log = logging.getLogger("downslope")
 
 LARGEST = 8192
 """Rows of a factor, above which a layer has its diagonal alone: 268 MB in float32, and minutes to invert."""
@@ -127,11 +124,10 @@ class KFAC(Method):
         due = (step - 1) % own["factors_every"] == 0
         if due:
             self._measure(model, verify=step == 1)
-        if step == 1:
-            self._tell(model)
+        said = self._without_block(model) if step == 1 else ""
         self._invert((step - 1) % own["inverse_every"] == 0)
         self._descend(model.params, unflat(here.gradient, model.params))
-        return Step(here.value, here.evaluations + due, 0)
+        return Step(here.value, here.evaluations + due, 0, said=said)
 
     def _own(self, ground: ModelGround) -> list[Layer]:
         """Layers with a block; in a resumed run those that had one."""
@@ -285,13 +281,14 @@ class KFAC(Method):
                 found[id(p)] = slopes[id(p)] / (spread + damping)
         return found
 
-    def _tell(self, ground: ModelGround) -> None:
-        """Name once what has no block of its own."""
+    def _without_block(self, ground: ModelGround) -> str:
+        """A sentence about what has no block of its own."""
         others = {id(p) for p in self._others()}
         names = [name for name, p in zip(ground.names, ground.params, strict=True) if id(p) in others]
-        if names:
-            few = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
-            _log.info("kfac: %s: not of a linear or convolution layer, so only their diagonal is used", few)
+        if not names:
+            return ""
+        few = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+        return f"curvature by its diagonal alone, as of no linear or convolution layer: {few}"
 
 
 def _add(sums: dict[str, Tensor], name: str, value: Tensor, weight: float) -> None:

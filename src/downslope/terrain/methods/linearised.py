@@ -115,7 +115,8 @@ class Linearised:
             start=start,
         )
         step = solved.step if bool(solved.step.any()) else -self.gradient
-        said = "" if solved.ended == "solved" else f"conjugate gradients ended early ({solved.ended})"
+        fine = solved.ended in ("solved", "steps")
+        said = "" if fine else f"conjugate gradients ended early ({solved.ended})"
         return Solution(step, solved.products, said)
 
 

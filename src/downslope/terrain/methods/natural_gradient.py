@@ -52,9 +52,9 @@ class NaturalGradient(Method):
     def __init__(
         self,
         params: Iterable[Any],
-        lr: float = 0.1,
+        lr: float = 1.0,
         damping: float = 1e-3,
-        kl: float | None = None,
+        kl: float | None = 1e-2,
         fisher: str = "true",
         solver: str = "auto",
         max_cg: int | None = 100,
