@@ -129,3 +129,16 @@ def test_an_objective_without_a_likelihood_says_what_is_allowed() -> None:
         fit(given, "kfac")
     run = fit(given, "gauss_newton", damping=0.1)
     assert np.isfinite(run.history.series("train_loss").values).all()
+
+
+def test_a_batch_is_judged_by_as_many_as_the_factors_are_a_mean_of(caplog: pytest.LogCaptureFixture) -> None:
+    draw = torch.Generator().manual_seed(0)
+    x = torch.randn(600, 6, generator=draw)
+    given = ds.Problem(
+        model=lambda: nn.Linear(6, 3), objective="cross_entropy", train=(x, x[:, :3].argmax(1))
+    )
+    with caplog.at_level("WARNING", logger="downslope"):
+        for size, told in ((64, False), (4, True)):
+            caplog.clear()
+            fit(given, "kfac", batch_size=size, factor_decay=0.9)
+            assert ("in the mean of 10 batches" in caplog.text) is told

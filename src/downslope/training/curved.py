@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Any
@@ -204,16 +205,18 @@ class Curved:
         whole = self.state.problem.train_source.size
         if size == whole or size < 2 or self.method.batch is None:
             return
-        found = self._halved(ground, size)
+        found, over = self._halved(ground, size), self.method.averaged
+        found = found._replace(curvature=found.curvature / math.sqrt(over))
         if not found.curvature > ALLOWED:
             return
         needed = found.needed(size)
         recorder.fact("halves", {"batch": size, "step": self.state.step, **found._asdict(), "needed": needed})
         enough = "" if whole is not None and needed >= whole else f"batch_size={needed} or more, or "
         _log.warning(
-            "%s on batches of %d: the curvature of two halves differs by %.0f %%, and a step divides by it; "
+            "%s on batches of %d: the curvature of two halves differs by %.0f %%%s, a step divides by it; "
             "use %sbatch_size='full'",
-            self.state.recipe.optimizer, size, 100 * found.curvature, enough,
+            self.state.recipe.optimizer, size, 100 * found.curvature,
+            f" in the mean of {over:.0f} batches" if over > 1 else "", enough,
         )  # fmt: skip
 
     def _halved(self, ground: StepGround, size: int) -> Halves:

@@ -57,7 +57,7 @@ class KFAC(Method):
         damping: Added to the curvature, in (0, inf), in its unit (loss per squared parameter).
         factor_decay: Decay of the running means, in [0, 1); the first steps average all.
         factors_every: Steps from one measurement of the factors to the next, in [1, inf).
-        inverse_every: Steps from one inverse to the next, in [1, inf).
+        inverse_every: Steps from one inverse to the next, in [1, inf), after as many with one each.
         fisher: "true" draws one target for each example, "exact" takes the expectation over all of them at
             the price of a backward pass for each output, "empirical" takes the labels.
         sharing: Of a layer that is applied at many positions: "expand" takes each as an example, "reduce"
@@ -111,6 +111,11 @@ class KFAC(Method):
         super().__init__(params, defaults)
         self._layers: list[Layer] | None = None
 
+    @property
+    def averaged(self) -> float:
+        """Batches that the factors are a mean of."""
+        return 1.0 / (1.0 - self.settings["factor_decay"])
+
     # -- a step -------------------------------------------------------------------------------------------
 
     def move(self, ground: Ground) -> Step:
@@ -125,7 +130,7 @@ class KFAC(Method):
         if due:
             self._measure(model, verify=step == 1)
         said = self._without_block(model) if step == 1 else ""
-        self._invert((step - 1) % own["inverse_every"] == 0)
+        self._invert(step <= own["inverse_every"] or (step - 1) % own["inverse_every"] == 0)
         self._descend(model.params, unflat(here.gradient, model.params))
         return Step(here.value, here.evaluations + due, 0, said=said)
 

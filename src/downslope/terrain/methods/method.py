@@ -173,6 +173,11 @@ class Method(torch.optim.Optimizer):
         return self.state[self.param_groups[0]["params"][0]]
 
     @property
+    def averaged(self) -> float:
+        """Batches that its curvature is a mean of, in [1, inf)."""
+        return 1.0
+
+    @property
     def evaluations(self) -> int:
         """Losses and gradients over all steps."""
         return int(self.memory.get("evaluations", 0))
