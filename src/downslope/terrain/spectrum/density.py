@@ -46,7 +46,7 @@ def density(
         width: Standard deviation of the normal curve that stands for an eigenvalue, positive; by default as
             narrow as `steps` allow, ``L / (steps / 2)`` with L half the width of the spectrum without
             outliers.
-        points: Of the grid.
+        points: Of the grid, besides those on the peaks of outliers.
         seed: Of the probes.
 
     Returns:

@@ -185,7 +185,7 @@ def drawn_on(
     width = width or max(2 * (high - low) / steps / 2, 1e-3 * zero, 1e-300)
     edges = [low, high] if rules else []
     nodes = [node for r in rules for node in r.nodes.tolist()]
-    grid = _grid(np.asarray([*known, *edges, *nodes]), width, points)
+    grid = _grid(np.asarray([*known, *edges, *nodes]), known if rules else known[:0], width, points)
     rest = 1.0 - len(known) / size
     bell: Callable[[Floats], Floats] = lambda v: _bell((grid[:, None] - v) / width) / width  # noqa: E731
     step: Callable[[Floats], Floats] = lambda v: ndtr((grid[:, None] - v) / width)  # noqa: E731
@@ -228,12 +228,12 @@ def _bulk(rules: Sequence[Rule]) -> tuple[float, float]:
     return low, max(float(r.nodes[-1] + r.residuals[-1]) for r in rules)
 
 
-def _grid(marks: Floats, width: float, points: int) -> Floats:
-    """Points over all marks and 4 widths beyond: half of them even, half packed where the marks are."""
+def _grid(marks: Floats, known: Floats, width: float, points: int) -> Floats:
+    """Points over all marks and 4 widths beyond: half even, half packed where marks are, and the peaks."""
     low, high = float(marks.min()) - 4 * width, float(marks.max()) + 4 * width
     even = np.linspace(low, high, points - points // 2)
     ranks = np.linspace(0, len(marks) - 1, points // 2)
     packed = np.interp(ranks, np.arange(len(marks)), np.sort(marks))
-    return np.sort(
-        np.concatenate([even, packed + width * np.resize([-2.0, -0.7, 0.0, 0.7, 2.0], len(packed))])
-    )
+    around = width * np.resize([-2.0, -0.7, 0.0, 0.7, 2.0], len(packed))
+    peaks = known[:64, None] + width * np.asarray([-3.0, -2, -1.3, -0.7, 0, 0.7, 1.3, 2, 3])
+    return np.sort(np.concatenate([even, packed + around, peaks.ravel()]))

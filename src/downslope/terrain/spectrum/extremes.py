@@ -50,7 +50,7 @@ class Spectrum(NamedTuple):
     values: Tensor
     """Shape (k,), float64, on the CPU: the `top` largest, then the `bottom` smallest, descending."""
     residuals: Tensor
-    """``|A x - value x|``, shape (k,): an exact eigenvalue lies within it, whatever else is the case."""
+    """``|A x - value x|`` and rounding, shape (k,): an exact eigenvalue lies within, whatever else is the case."""
     errors: Tensor
     """Estimate of ``|value - eigenvalue|``, shape (k,): ``min(residual, residual^2 / gap)``, the gap being
     the distance to the nearest other Ritz value less that one's residual."""
@@ -251,10 +251,11 @@ def _kept(count: int, top: int, bottom: int) -> list[int]:
 def _told(space: Krylov, pairs: Pairs, top: int, bottom: int, status: Status) -> Spectrum:
     chosen = _ends(len(pairs.values), top, bottom)
     vectors = space.vectors(pairs.coordinates[:, chosen])
-    errors = errors_of(pairs)[chosen]
+    rounding = 10 * torch.finfo(space.basis.dtype).eps * float(pairs.values.abs().max())
+    residuals, errors = pairs.residuals[chosen] + rounding, errors_of(pairs)[chosen] + rounding
     return Spectrum(
-        pairs.values[chosen], pairs.residuals[chosen], errors, vectors, min(top, len(chosen)),
-        space.products, status, True, True,
+        pairs.values[chosen], residuals, errors, vectors, min(top, len(chosen)), space.products, status,
+        True, True,
     )  # fmt: skip
 
 
