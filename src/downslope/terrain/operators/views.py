@@ -79,4 +79,5 @@ def kind_of(operator: Any) -> tuple[torch.dtype, torch.device]:
     params: Any = getattr(operator, "params", None)
     like: Any = params[0] if params else operator
     dtype: Any = getattr(like, "dtype", None)
-    return (dtype, like.device) if isinstance(dtype, torch.dtype) else (torch.float64, torch.device("cpu"))
+    device = torch.device(getattr(like, "device", None) or "cpu")
+    return (dtype, device) if isinstance(dtype, torch.dtype) else (torch.float64, torch.device("cpu"))

@@ -50,7 +50,7 @@ class Spectrum(NamedTuple):
     values: Tensor
     """Shape (k,), float64, on the CPU: the `top` largest, then the `bottom` smallest, descending."""
     residuals: Tensor
-    """``|A x - value x|`` and rounding, shape (k,): an exact eigenvalue lies within, whatever else is the case."""
+    """``|A x - value x|`` and rounding, shape (k,): an exact eigenvalue lies within, whatever else holds."""
     errors: Tensor
     """Estimate of ``|value - eigenvalue|``, shape (k,): ``min(residual, residual^2 / gap)``, the gap being
     the distance to the nearest other Ritz value less that one's residual."""
