@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from downslope.core.errors import InputError
-from downslope.terrain import noise_from_norms, noise_scale
+from downslope.terrain import Noise, noise_from_norms, noise_scale
 
 
 def gradients(trials: int, k: int, b: int, seed: int = 0) -> torch.Tensor:
@@ -78,3 +78,12 @@ def test_what_cannot_tell_noise_is_refused_in_one_line(build):
     with pytest.raises(InputError) as told:
         build()
     assert "\n" not in str(told.value)
+
+
+def test_the_limits_of_the_scale_put_both_moments_off_by_a_standard_error():
+    """By hand: (10 - 1) / (2 + 1/2) and (10 + 1) / (2 - 1/2); no upper one where the signal may be nil."""
+    sure = Noise(5.0, 10.0, 2.0, 1.0, 0.5)
+    assert (sure.low, sure.high) == (pytest.approx(3.6), pytest.approx(22 / 3))
+    faint = Noise(float("inf"), 10.0, -0.1, 1.0, 0.5)
+    assert (faint.low, faint.high) == (pytest.approx(22.5), float("inf"))
+    assert math.isnan(noise_from_norms(2.0, 1.0, 1, 4).high)

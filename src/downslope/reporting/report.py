@@ -28,6 +28,7 @@ from downslope.reporting import (
     probing,
     proof,
     rates,
+    reaching,
     settings,
     starts,
     terrain,
@@ -38,6 +39,8 @@ from downslope.reporting.markup import Section, text
 from downslope.terrain.connect import Connection
 from downslope.terrain.escapes import Escapes
 from downslope.terrain.exact.solution import Solution
+from downslope.terrain.expansion import Expansion
+from downslope.terrain.lags import Lags
 from downslope.terrain.landscape import Terrain
 from downslope.terrain.paths import Paths
 from downslope.terrain.slice import Slice
@@ -154,6 +157,12 @@ class _Content:
     def add_connection(self, found: Connection) -> None:
         self.others.append(landscape.connection_section(found, key=f"connection{len(self.others) or ''}"))
 
+    def add_lags(self, found: Lags) -> None:
+        self.others.append(reaching.lags_section(found, key=f"lags{len(self.others) or ''}"))
+
+    def add_expansion(self, found: Expansion) -> None:
+        self.others.append(reaching.expansion_section(found, key=f"step{len(self.others) or ''}"))
+
     def add_repair(self, repaired: Repair) -> None:
         self.repairs.append(repaired)
         self.add_diagnosis(repaired.diagnosis)
@@ -191,6 +200,8 @@ _ADDERS: dict[type, Callable[[_Content, Any], None]] = {
     Connection: _Content.add_connection,
     Animation: _Content.add_animation,
     Escapes: _Content.add_escape,
+    Lags: _Content.add_lags,
+    Expansion: _Content.add_expansion,
 }
 """What the report can show; another kind is one line here and one in `_sections`."""
 
@@ -212,6 +223,8 @@ Shown = (
     | Connection
     | Animation
     | Escapes
+    | Lags
+    | Expansion
 )
 
 

@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from downslope.core.asked import check_asked
 from downslope.core.errors import InputError
 from downslope.core.problem import Problem
-from downslope.core.run import Run
 from downslope.terrain.ground import Ground
-from downslope.terrain.point import EXAMPLES, ground_of
+from downslope.terrain.point import EXAMPLES
+from downslope.terrain.stand import Standing, ground_at, stand, wide
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ class Expansion:
 
 def expansion(
     problem: Problem,
-    model: nn.Module | Run | None = None,
+    model: Standing = None,
     *,
     lr: float | Sequence[float] | None = None,
     direction: Tensor | Sequence[Tensor] | None = None,
@@ -94,7 +95,7 @@ def expansion(
 
     Args:
         problem: What is learnt; its training loss is what is expanded, penalties included.
-        model: Where to stand; a Run stands for its last model, None for the start of `seed`.
+        model: Where to stand: a module, a Run (its last model), a state dict or its path; None for the start.
         lr: Rates, in [0, inf); left out five about the limit that the expansion has, or, where it has none,
             steps of a hundredth to the whole of the weights' length.
         direction: Another step's, such as the difference between two sets of weights: a flat tensor, or one
@@ -109,10 +110,15 @@ def expansion(
 
     Raises:
         InputError: a rate below 0, or a direction of another size.
+        ModelError: weights that are not finite, or a model of another problem.
+        ObjectiveError: a loss that is not finite, or without a gradient.
 
     Source: Goodfellow, Bengio and Courville 2016, equations 4.9 and 8.10; LeCun et al. 1998, section 4.6.
     """
-    ground = ground_of(problem, model, examples=examples, dtype=dtype, seed=seed)
+    check_asked(problem, None)
+    given, notes = stand(problem, model, seed)
+    ground, _ = ground_at(problem, given, examples=examples, dtype=wide(given, dtype, notes), seed=seed)
+    ground.notes[:0] = notes
     return along(ground, lr, direction)
 
 

@@ -10,12 +10,13 @@ from torch import Tensor, nn
 
 from downslope.core import batches
 from downslope.core.adapted import unwrap
+from downslope.core.asked import check_asked
 from downslope.core.errors import InputError, ModelError
 from downslope.core.names import did_you_mean
 from downslope.core.problem import Problem
-from downslope.core.run import Run
 from downslope.terrain.point import ground_of
 from downslope.terrain.recurrence import Pass, profile, recurrences
+from downslope.terrain.stand import Standing, stand
 from downslope.terrain.state_jacobians import given_to, of_loop, of_whole, radii
 
 EXAMPLES = 64
@@ -91,7 +92,7 @@ class Lags:
 
     def __str__(self) -> str:
         rows = [("lag", "largest", "directions", "output by input")]
-        rows += [_row(self, i) for i in _shown(self.lags)]
+        rows += [_row(self, i) for i in shown(self.lags)]
         widths = [max(len(row[i]) for row in rows) for i in range(4)]
         lines = ["  ".join(c.rjust(w) for c, w in zip(row, widths, strict=True)) for row in rows]
         head = f"{self.module} {self.kind}, {self.steps} steps: singular values of ds_T/ds_t by lag T - t"
@@ -104,7 +105,7 @@ class Lags:
 
 def lags(
     problem: Problem,
-    model: nn.Module | Run | None = None,
+    model: Standing = None,
     *,
     module: str | None = None,
     sequences: int = 8,
@@ -122,7 +123,7 @@ def lags(
 
     Args:
         problem: Its training part has the sequences.
-        model: Where to stand; a Run stands for its last model, None for the start of `seed`.
+        model: Where to stand: a module, a Run (its last model), a state dict or its path; None for the start.
         module: Qualified name of the recurrence; the first one where left out.
         sequences: Over which singular values are taken, at least 1; Jacobians differ from one to the next.
         seed: Of the start, where no model is given.
@@ -144,7 +145,9 @@ def lags(
         raise InputError(
             f"sequences={sequences}: must be at least 1, they are what the Jacobian is taken over"
         )
-    ground = ground_of(problem, model, examples=max(EXAMPLES, sequences), seed=seed)
+    check_asked(problem, None)
+    given, told = stand(problem, model, seed)
+    ground = ground_of(problem, given, examples=max(EXAMPLES, sequences), seed=seed)
     batch = next(iter(ground.pieces)).batch
     args, kwargs, _ = problem.splitter(batch)
     made = Pass(unwrap(ground.model), args, kwargs, seed)
@@ -157,13 +160,13 @@ def lags(
             f"output: at least {SHORTEST} are needed for a lag"
         )
     part = made.model.get_submodule(name)
-    notes = [*ground.notes, *_told(part, handed)]
+    notes = [*told, *ground.notes, *_told(part, handed)]
     if handed == "whole":
-        given = given_to(made, name, sequences)
-        if given is None or not isinstance(part, nn.RNNBase):
+        entered = given_to(made, name, sequences)
+        if entered is None or not isinstance(part, nn.RNNBase):
             raise ModelError(f"the recurrence {name!r} is not called on (sequences, steps, inputs)")
-        chosen = _spaced(len(given.x))
-        values = of_whole(part, given, chosen)
+        chosen = _spaced(len(entered.x))
+        values = of_whole(part, entered, chosen)
     else:
         chosen = _spaced(steps)
         values = of_loop(made, name, min(sequences, batches.length(batch)), chosen, steps)
@@ -211,7 +214,7 @@ def _mean(values: Tensor) -> Tensor:
     return values.log().mean(0).exp()
 
 
-def _shown(lags: tuple[int, ...]) -> list[int]:
+def shown(lags: tuple[int, ...]) -> list[int]:
     """Places of the lags that a table shows: 1, 2, 5, 10, 20, ... and the last."""
     wanted = [1, *(step * 10**power for power in range(7) for step in (1, 2, 5))]
     near = {min(range(len(lags)), key=lambda i: abs(lags[i] - lag)) for lag in wanted if lag <= lags[-1]}

@@ -15,7 +15,5 @@ def reach_of(ground: Ground) -> float:
     Args:
         ground: Where the weights stand.
     """
-    weights = length(ground.where().double())
     rows = sum(p.shape[0] for p in ground.params if p.ndim > 1)
-    usual = rows or (0 if weights else ground.size)
-    return REACH * max(weights, math.sqrt(usual))
+    return REACH * max(length(ground.where().double()), math.sqrt(rows or ground.size))

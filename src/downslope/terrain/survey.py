@@ -32,6 +32,7 @@ from downslope.terrain.operators import Operator
 from downslope.terrain.point import EXAMPLES
 from downslope.terrain.profile import around, profile
 from downslope.terrain.rates import adam_rate, plain_rates
+from downslope.terrain.reach import reach_of
 from downslope.terrain.spectrum import Density
 from downslope.terrain.spectrum import density as density_of
 from downslope.terrain.stand import Standing, ground_at, stand, wide
@@ -258,8 +259,7 @@ class _Survey:
         """
         if isinstance(self.ground.model, Point):
             return REACH * min((high - low) / 2 for low, high in self.ground.model.function.domain)
-        rows = sum(p.shape[0] for p in self.ground.params if p.ndim > 1)
-        return REACH * max(length(self.ground.where().double()), math.sqrt(rows or self.ground.size))
+        return reach_of(self.ground)
 
     def _scale(self, loss: float) -> float:
         """The loss's size, or its distance to that of a fresh start, whichever is larger."""
