@@ -1,6 +1,6 @@
-"""Curvature of a CNN of 215 k parameters: the top eigenvalue beside the peers, and one product by each way.
+"""Curvature of a CNN of 215 k parameters beside the peers; products by each way; traces and densities judged.
 
-    python bench/terrain.py [--rounds 7] [--threads 1] [--images 256]
+    python bench/terrain.py [--rounds 7] [--threads 1] [--images 256] [--trials 200]
 
 Peers (`pip install -c constraints.txt -e '.[bench]'`): PyHessian's power iteration, and curvlinops' Hessian
 under SciPy's `eigsh`, each as its documentation writes it, at tolerance 1e-3. One not installed is left out.
@@ -27,10 +27,10 @@ from _timing import interleaved, ratios
 from scipy.sparse.linalg import eigsh
 
 import downslope as ds
-from downslope.terrain.operators import as_linear_operator
+from downslope.terrain.operators import as_linear_operator, dense
 from downslope.terrain.operators.curvature import Curvature
 from downslope.terrain.point import ground_of
-from downslope.terrain.spectrum import extremes
+from downslope.terrain.spectrum import density, extremes, trace
 
 TOL = 1e-3
 
@@ -160,11 +160,86 @@ def one_product(problem, model, rounds: int) -> None:
             print(f"    {kind:13} {way:10} {each!s:>20} gradients a product, {setup!s:>20} to set up")
 
 
+class Turned:
+    """A matrix with these eigenvalues and random eigenvectors."""
+
+    exact = True
+
+    def __init__(self, values):
+        n = len(values)
+        self.size, self.dtype, self.device = n, torch.float64, torch.device("cpu")
+        turn = torch.randn(n, n, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+        q = torch.linalg.qr(turn)[0]
+        self.matrix, self.values = q @ torch.diag(values) @ q.T, values
+
+    def product(self, vector):
+        return self.matrix @ vector
+
+
+def spectra(n: int = 300):
+    """Eigenvalues of several kinds; the last as a trained network's."""
+    i = torch.arange(n, dtype=torch.float64)
+    bulk = torch.rand(n // 2 - 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 0.5 - 0.1
+    outliers = torch.tensor([100.0, 40, 20, 15, 10, 8, 6, 4], dtype=torch.float64)
+    return {
+        "flat": 1 + 0.2 * torch.sin(i),
+        "even": i / n,
+        "geometric .8": 0.8**i,
+        "geometric .95": 0.95**i,
+        "1/i": 1 / (1 + i),
+        "rank one": (i == 0).double(),
+        "indefinite": torch.linspace(-1, 1.5, n, dtype=torch.float64),
+        "network": torch.cat([outliers, bulk, torch.zeros(n - n // 2, dtype=torch.float64)]),
+    }
+
+
+def traces(trials: int) -> None:
+    """How often the interval of the trace covers, and what it costs, plain and by choice."""
+    for name, values in spectra().items():
+        operator, truth = Turned(values), float(values.sum())
+        for method in ("hutchinson", "auto"):
+            told = []
+            for tol in (0.2, 0.05):
+                found = [
+                    trace(operator, tol=tol, steps=250, seed=seed, method=method) for seed in range(trials)
+                ]
+                covered = sum(each.low - 1e-9 <= truth <= each.high + 1e-9 for each in found) / trials
+                met = sum(each.error <= tol * abs(each.value) for each in found) / trials
+                products = sum(each.products for each in found) / trials
+                told.append(f"tol {tol:<4} covered {covered:.3f}, {products:4.0f} products, met {met:.2f}")
+            print(f"    {name:14} {method:10}  {'   '.join(told)}", flush=True)
+
+
+def densities(data) -> None:
+    """Where the blurred dense spectrum lies beside the stated error: matrices, and a small Hessian."""
+    x, y = data[0][:, 0, ::3, ::3].flatten(1), data[1]
+    small = nn.Sequential(nn.Linear(100, 12), nn.Tanh(), nn.Linear(12, 10))
+    own = ds.Problem(model=small, objective="cross_entropy", train=(x, y))
+    run = ds.fit(own, ds.Recipe(optimizer="adam", lr=0.01, steps=200), folder=False, progress=False)
+    hessian = ground_of(own, run, dtype=torch.float64).hessian()
+    cases = {name: (Turned(values), values) for name, values in spectra(600).items()}
+    cases["a Hessian"] = (hessian, torch.linalg.eigvalsh(dense(hessian)))
+    for name, (operator, values) in cases.items():
+        inside, wide = [], []
+        for seed in range(4):
+            found = density(operator, probes=8, steps=40, seed=seed)
+            z = (torch.from_numpy(found.grid)[:, None] - values) / found.width
+            truth = (torch.exp(-z * z / 2).mean(1) / (2 * torch.pi) ** 0.5 / found.width).numpy()
+            inside.append((abs(truth - found.values) <= found.error + 1e-9 * truth.max()).mean())
+            wide.append(found.width)
+        print(
+            f"    {name:14} {operator.size} rows, {found.products} products: within the stated error at "
+            f"{sum(inside) / 4:.3f} of the grid, width {sum(wide) / 4:.2g}",
+            flush=True,
+        )
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--images", type=int, default=256)
+    parser.add_argument("--trials", type=int, default=200)
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     warnings.filterwarnings("ignore")
@@ -176,6 +251,10 @@ def main():
         top_eigenvalue(problem, data, model, given.rounds)
     print("  one product")
     one_product(problem, models["at the start"], given.rounds)
+    print(f"  trace, {given.trials} trials: an interval of 95 %")
+    traces(given.trials)
+    print("  density, 8 probes of 40 products: a band of 95 %")
+    densities(data)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import ndtr
 
-from downslope.terrain.spectrum.estimate import Estimate, Floats, ends, estimated, exactly, from_parts
+from downslope.terrain.spectrum.estimate import BAND, Estimate, Floats, ends, estimated, exactly, from_parts
 from downslope.terrain.spectrum.quadrature import Rule, smooth_error
 
 
@@ -210,7 +210,7 @@ def _of(
         return np.asarray(fixed), none, none
     samples = rest * np.stack([kernel(r.nodes) @ r.weights for r in rules])
     stderr = samples.std(axis=0, ddof=1) / math.sqrt(len(rules))
-    below, above = ends(samples)
+    below, above = ends(samples, BAND)
     exact = 2 * min(len(r.nodes) for r in rules)
     bound = 0.0 if all(r.closed for r in rules) else rest * smooth_error(kernel, low, high, exact)
     return fixed + samples.mean(axis=0), stderr, stderr * np.maximum(-below, above) + bound
