@@ -32,8 +32,9 @@ def leave(ground: Ground, here: Here, done: Step) -> Step:
     start = torch.randn(ground.size, generator=draw, dtype=torch.float64).to(here.gradient)
     operator = ground.hessian()
     found = lanczos(operator.product, start, steps=STEPS, tol=1e-2, which="bottom")
+    floor = torch.finfo(start.dtype).eps ** 0.5 * abs(found.top.value)
     bottom, products = found.bottom, done.products + found.iterations
-    if not bottom.value + bottom.residual < 0 or bottom.value >= -1e-8 * abs(found.top.value):
+    if not bottom.value + bottom.residual < 0 or bottom.value >= -floor:
         return done._replace(products=products)
     line = Line(ground, here.x, bottom.vector, here.value, here.gradient)
     trial = _down(line, bottom.value)
@@ -47,7 +48,7 @@ def leave(ground: Ground, here: Here, done: Step) -> Step:
 
 def _down(line: Line, curvature: float) -> Trial | None:
     t = 1.0 if line.start.slope <= 0 else -1.0
-    for _ in range(30):
+    for _ in range(10):
         trial = line.at(t)
         if trial.finite and trial.value <= line.start.value + 0.125 * curvature * t * t:
             return trial

@@ -83,6 +83,7 @@ class LBFGS(Method):
             direction = -here.gradient
         first = 1.0 if self.memory["steps"] else 1.0 / length(direction)
         line = Line(ground, here.x, direction, here.value, here.gradient)
+        predicted = -0.5 * line.start.slope * first
         trial = search(line, own, own["lr"] * first)
         looks = line.evaluations
         if trial is None and self.memory["steps"]:
@@ -91,10 +92,9 @@ class LBFGS(Method):
             line = Line(ground, here.x, -here.gradient, here.value, here.gradient)
             trial = search(line, own, own["lr"] / length(here.gradient))
             looks += line.evaluations
-        predicted = -0.5 * line.start.slope * (1.0 if self.memory["steps"] else own["lr"] * first)
         if trial is not None:
             self._remember(here, trial)
-        return self.settle(ground, here, trial, predicted=predicted, looks=looks, said=said)
+        return self.settle(ground, here, trial, predicted=predicted, looks=looks, said=said, line=line)
 
     def _remember(self, here: Here, trial: Trial) -> None:
         s, y = trial.x - here.x, trial.gradient - here.gradient

@@ -59,6 +59,8 @@ class Line:
         self.start = Trial(0.0, value, dot(gradient, direction), x, gradient)
         self.evaluations = 0
         self.rounding = rounding(value, x.dtype)
+        self._ulp = torch.finfo(x.dtype).eps * abs(value)
+        self._nearest: Trial | None = None
 
     def at(self, t: float) -> Trial:
         """Look at the point `t` along the line, and stay there."""
@@ -66,7 +68,23 @@ class Line:
         self.ground.put(x)
         value, gradient = self.ground.slope()
         self.evaluations += 1
-        return Trial(t, value, dot(gradient, self.direction), x, gradient)
+        trial = Trial(t, value, dot(gradient, self.direction), x, gradient)
+        if trial.finite and 4 * self._ulp <= abs(self.start.slope * t):
+            self._nearest = trial if self._nearest is None or t < self._nearest.t else self._nearest
+        return trial
+
+    @property
+    def drowned(self) -> bool:
+        """Whether the losses near the start are rounding: they change otherwise than the slope there can say.
+
+        Losses that are sums of what cancels (a cross-entropy of confident outputs) are rounded far more
+        coarsely than their own size tells.
+        """
+        if self._nearest is None:
+            return self.evaluations > 0
+        rise = self._nearest.value - self.start.value
+        promised = self.start.slope * self._nearest.t
+        return unlike(rise, promised)
 
     def settle(self, trial: Trial) -> None:
         """Go to a point looked at before."""
@@ -89,6 +107,11 @@ class Line:
 def rounding(value: float, dtype: torch.dtype) -> float:
     """By how much two losses of about `value` may differ and be the same."""
     return ROUNDINGS * torch.finfo(dtype).eps * abs(value)
+
+
+def unlike(change: float, promised: float) -> bool:
+    """Whether a change of the loss has neither the size that was promised nor one of its order."""
+    return not 0.25 * abs(promised) <= abs(change) <= 4 * abs(promised)
 
 
 def dot(a: Tensor, b: Tensor) -> float:

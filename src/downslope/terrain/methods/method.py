@@ -16,7 +16,7 @@ from downslope.terrain.ground import Ground
 from downslope.terrain.hvp import flat, length, unflat
 from downslope.terrain.methods.closure import Looks
 from downslope.terrain.methods.domains import check
-from downslope.terrain.methods.line_search import Trial, rounding
+from downslope.terrain.methods.line_search import Line, Trial, rounding
 
 PRECISE = "converged: no step lowers the loss within rounding"
 
@@ -227,6 +227,7 @@ class Method(torch.optim.Optimizer):
         looks: int,
         products: int = 0,
         said: str = "",
+        line: Line | None = None,
     ) -> Step:
         """What a step was, that a line search ended at `trial`; None where it found none.
 
@@ -240,10 +241,11 @@ class Method(torch.optim.Optimizer):
             looks: Of the search.
             products: Of the step.
             said: What was met on the way.
+            line: That was searched last.
         """
         looks, limit = looks + here.evaluations, rounding(here.value, here.x.dtype)
         if trial is None:
-            done = predicted <= limit
+            done = predicted <= limit or (line is not None and line.drowned)
             why = PRECISE if done else "the line search found no point below"
             return Step(here.value, looks, products, False, "; ".join(filter(None, [said, why])), done)
         if trial.t == 0:

@@ -69,5 +69,12 @@ class Newton(Method):
         trial = search(line, own, own["lr"])
         predicted = -0.5 * dot(here.gradient, found.step)
         return self.settle(
-            ground, here, trial, predicted=predicted, looks=line.evaluations, products=ground.size, said=said
+            ground,
+            here,
+            trial,
+            predicted=predicted,
+            looks=line.evaluations,
+            products=ground.size,
+            said=said,
+            line=line,
         )

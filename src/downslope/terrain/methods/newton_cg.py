@@ -79,7 +79,14 @@ class NewtonCG(Method):
         trial = search(line, own, own["lr"])
         predicted = -0.5 * dot(here.gradient, direction)
         return self.settle(
-            ground, here, trial, predicted=predicted, looks=line.evaluations, products=products, said=said
+            ground,
+            here,
+            trial,
+            predicted=predicted,
+            looks=line.evaluations,
+            products=products,
+            said=said,
+            line=line,
         )
 
 

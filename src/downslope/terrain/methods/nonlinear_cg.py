@@ -90,7 +90,7 @@ class NonlinearCG(Method):
         memory["shift"], memory["before"] = None, here.value
         if trial is not None:
             memory["shift"] = self._shift(here.gradient, trial.gradient, line.direction)
-        return self.settle(ground, here, trial, predicted=predicted, looks=looks, said=said)
+        return self.settle(ground, here, trial, predicted=predicted, looks=looks, said=said, line=line)
 
     def _first(self, here: Here, line: Line) -> float:
         """``min(1, 2.02 (f - f_before) / slope)`` (Nocedal and Wright 2006, equation 3.60)."""

@@ -89,7 +89,14 @@ class SaddleFreeNewton(Method):
             memory["shift"] = shift / 4 if shift > 1e-6 * largest else 0.0
         predicted = -0.5 * dot(here.gradient, direction)
         return self.settle(
-            ground, here, trial, predicted=predicted, looks=line.evaluations, products=products, said=said
+            ground,
+            here,
+            trial,
+            predicted=predicted,
+            looks=line.evaluations,
+            products=products,
+            said=said,
+            line=line,
         )
 
 

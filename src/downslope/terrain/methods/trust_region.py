@@ -10,11 +10,12 @@ from downslope.terrain.ground import Ground
 from downslope.terrain.hvp import length
 from downslope.terrain.methods.conjugate_gradients import Solved, conjugate_gradients
 from downslope.terrain.methods.escape import converged, leave
-from downslope.terrain.methods.line_search import Trial, dot, rounding
+from downslope.terrain.methods.line_search import Trial, dot, rounding, unlike
 from downslope.terrain.methods.method import Here, Method, Step
 
-TRIES = 25
-"""Radii that one step tries: each is a quarter of the last."""
+TRIES, PATIENT = 25, 5
+"""Radii that one step tries, each a quarter of the last; and after how many the loss should do as the model
+says: where its change is of another order, it is rounding."""
 
 
 class TrustRegion(Method):
@@ -69,7 +70,8 @@ class TrustRegion(Method):
         operator, norm = ground.hessian(), length(here.gradient)
         looks = products = 0
         trial, solved, said = None, None, ""
-        for _ in range(TRIES):
+        drowned = False
+        for count in range(TRIES):
             radius = self.memory.setdefault("radius", self.settings["radius"])
             solved = conjugate_gradients(
                 operator.product, here.gradient, tol=min(0.5, math.sqrt(norm)) * norm,
@@ -86,9 +88,11 @@ class TrustRegion(Method):
                 trial = tried
                 break
             ground.put(here.x)  # the graph of the products is that of this point
-            if solved.decrease <= rounding(here.value, here.x.dtype):
+            off = unlike(here.value - tried.value, solved.decrease)
+            drowned = solved.decrease <= rounding(here.value, here.x.dtype) or (count >= PATIENT and off)
+            if drowned:
                 break
-        predicted = math.inf if solved is None or solved.ended == "non-finite" else solved.decrease
+        predicted = 0.0 if drowned else math.inf
         return self.settle(
             ground, here, trial, predicted=predicted, looks=looks, products=products, said=said
         )
