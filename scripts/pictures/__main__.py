@@ -32,6 +32,7 @@ from scripts.pictures import (
     propagation,
     regularisation,
     risk,
+    second_order,
     spectrum,
     speed,
     starts,
@@ -41,6 +42,7 @@ from scripts.pictures import (
 )
 
 DRAWN: dict[str, Callable[[], Path]] = {
+    "second-order": second_order.second_order,
     "three-entities": entities.three_entities,
     "objectives": entities.objectives,
     "gradient-check": propagation.gradient_check,
