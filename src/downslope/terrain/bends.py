@@ -12,22 +12,9 @@ from downslope.core.errors import InputError
 from downslope.core.numerals import numeral
 from downslope.terrain.directions import Direction
 from downslope.terrain.ground import ModelGround
-from downslope.terrain.hvp import length
-from downslope.terrain.operators import Operator
+from downslope.terrain.hvp import flat, length
 from downslope.terrain.slice import Mark
 from downslope.terrain.spectrum import extremes
-
-
-class _Part:
-    """An operator on some layers: the others do not move."""
-
-    def __init__(self, operator: Operator, mask: Tensor) -> None:
-        self.operator, self.mask = operator, mask
-        self.size, self.exact = operator.size, operator.exact
-
-    def product(self, vector: Tensor) -> Tensor:
-        """``M A M v``."""
-        return self.mask * self.operator.product(self.mask * vector)
 
 
 def eigen(
@@ -47,10 +34,8 @@ def eigen(
     Raises:
         InputError: the Hessian is not finite here.
     """
-    operator: Operator = ground.hessian()
-    if layers:
-        operator = _Part(operator, _mask(ground, layers))
-    found = extremes(operator, 1, 1, tol=1e-2, steps=60, seed=seed)
+    part = ground.restricted(layers) if layers else ground
+    found = extremes(part.hessian(), 1, 1, tol=1e-2, steps=60, seed=seed)
     pairs = {"top": 0, "bottom": len(found.values) - 1}
     values = {key: float(found.values[index]) for key, index in pairs.items()}
     if not all(map(math.isfinite, values.values())):
@@ -63,19 +48,20 @@ def eigen(
         index, end = pairs[key], "largest" if key == "top" else "smallest"
         error = float(found.errors[index])
         notes.append(f"the {end} eigenvalue of the Hessian is {numeral(values[key])} ± {numeral(error, 2)}")
-        vector = found.vectors[index].to(ground.params[0])
+        vector = _whole(ground, part, found.vectors[index].to(ground.params[0]))
         made[key] = Direction(vector, f"eigenvector of the {end} eigenvalue, {numeral(values[key])}"), reach
     if not found.exact:
         notes.append("the model has no second derivative; eigenvectors come from differences of gradients")
     return made
 
 
-def _mask(ground: ModelGround, layers: Sequence[str]) -> Tensor:
-    parts = [
-        torch.full((p.numel(),), float(any(n == each or n.startswith(f"{each}.") for each in layers)))
-        for n, p in zip(ground.names, ground.params, strict=True)
-    ]
-    return torch.cat(parts).to(ground.params[0])
+def _whole(ground: ModelGround, part: ModelGround, vector: Tensor) -> Tensor:
+    """A vector of some parameters as one of all: the others do not move."""
+    if part is ground:
+        return vector
+    moved = part.named(vector)
+    own = zip(ground.names, ground.params, strict=True)
+    return flat([moved.get(name, torch.zeros_like(p)).detach() for name, p in own])
 
 
 def aims(

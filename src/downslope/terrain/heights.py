@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -21,6 +22,12 @@ Measure = Callable[[Any, Any], float]
 LOOPED = 0.005
 """Seconds of one evaluation above which there is nothing to win by evaluating several at once."""
 
+ARRANGED = 0.05
+"""Seconds of one evaluation above which other layouts and parts of the examples are tried."""
+
+PART = 128
+"""Examples of a part, whose activations stay in the cache."""
+
 MEMORY = 2**28
 """Bytes of copies of the weights that a batch of points may take."""
 
@@ -32,8 +39,10 @@ class Heights:
     """The value at ``origin + sum of c_k direction_k`` for coordinates c.
 
     Points go one by one, or, where the model allows and it is measured to be faster, as one batch:
-    `torch.func.vmap` over copies of the weights. Small models win up to fiftyfold, where the time goes into
-    calls; a convolution under `vmap` becomes one of as many groups, and loses.
+    `torch.func.vmap` over copies of the weights. Small models win, where the time goes into calls; a
+    convolution under `vmap` becomes one of as many groups, and loses. Of a large model all examples are the
+    batch, in parts of 128 and with channels last where that is measured to be faster: the 2c2d network on
+    1,000 images takes 0.43 of the time so.
 
     Args:
         ground: Put back to where it stood by `close`.
@@ -88,11 +97,39 @@ class Heights:
     def price(self) -> float:
         """Seconds of one evaluation, measured once at the origin."""
         if self._price is None:
-            self.at([0.0] * len(self.directions))
-            began = time.perf_counter()
-            self.at([0.0] * len(self.directions))
-            self._price = time.perf_counter() - began
+            self._look()
+            self._price, value = self._look()
+            if self._price > ARRANGED and self.origin.device.type == "cpu" and math.isfinite(value):
+                self._arrange(value)
         return self._price
+
+    def _look(self) -> tuple[float, float]:
+        """Seconds of one evaluation at the origin, and its value."""
+        began = time.perf_counter()
+        value = self.at([0.0] * len(self.directions))
+        return time.perf_counter() - began, value
+
+    def _arrange(self, value: float) -> None:
+        """Try layouts and parts, and keep what is fastest and gives the same value."""
+        own = self.ground.chunk
+        images = any(p.dim() == 4 for p in self.ground.params)
+        best: tuple[float, bool, int | None] = (self._price or math.inf, False, own)
+        for last, part in ((False, PART), (True, PART), (True, own)):
+            if (last and not images) or (part is not None and own is not None and part >= own):
+                continue
+            self._lay(last, part)
+            took, found = self._look()
+            if took < 0.95 * best[0] and math.isclose(found, value, rel_tol=1e-5):
+                best = (took, last, part)
+        self._lay(*best[1:])
+        self._price = best[0]
+
+    def _lay(self, last: bool, part: int | None) -> None:
+        layout = torch.channels_last if last else torch.contiguous_format
+        for p in self.ground.params:
+            if p.dim() == 4:
+                p.data = p.data.contiguous(memory_format=layout)
+        self.ground.chunk = part
 
     def expected(self, count: int) -> float:
         """Seconds that so many points will take, by those that were timed."""
