@@ -253,10 +253,7 @@ class _Survey:
         return judged, view
 
     def _reach(self) -> float:
-        """A tenth of the weights' size, or of that of rows of length 1 where they are smaller.
-
-        On a test function it is a tenth of the domain's half width.
-        """
+        """A tenth of the weights' size; on a test function of its domain's half width."""
         if isinstance(self.ground.model, Point):
             return REACH * min((high - low) / 2 for low, high in self.ground.model.function.domain)
         return reach_of(self.ground)
