@@ -81,6 +81,8 @@ DRAWN: dict[str, Callable[[], Path]] = {
     "local-minima": minima.local_minima,
     "saddle-points": minima.saddle_points,
     "optimizers-on-contours": films.optimizers_on_contours,
+    "starts": films.starts,
+    "rates": films.rates,
     "saddle": films.saddle,
     "local-minimum": films.local_minimum,
     "demo": demo.demo,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import downslope as ds
-from downslope.reporting.animation import Animation
+from downslope.reporting.animation import Animation, animate
 from scripts.pictures.style import FOLDER
 
 LIMIT = 600_000
@@ -19,6 +19,23 @@ def optimizers_on_contours() -> Path:
     return _kept(
         found.animate(title="Five methods in a bowl 20 times steeper across"), "optimizers-on-contours"
     )
+
+
+def starts() -> Path:
+    """Plain descent from six starts: the start alone is varied."""
+    found = {f"from {start:g}": ds.paths("x_cos_pi_x", {"gd": 0.01}, start=(start,), steps=110)["gd"].at
+             for start in (-0.9, -0.5, 0.2, 0.35, 0.8, 1.9)}  # fmt: skip
+    moving = animate(found, ds.functions.x_cos_pi_x(), title="The start alone: x cos(πx), lr 0.01")
+    return _kept(moving, "starts")
+
+
+def rates() -> Path:
+    """Plain descent at four rates, below and above the stable limit 2/4: the step alone is varied."""
+    f = ds.functions.bowl(condition=20)
+    found = {f"lr {rate:g}": ds.paths(f, {"gd": rate}, start=(-5.0, -2.0), steps=60)["gd"].at
+             for rate in (0.05, 0.25, 0.475, 0.504)}  # fmt: skip
+    moving = animate(found, f, title="The step alone: a bowl with 2/λ_max = 0.5")
+    return _kept(moving, "rates")
 
 
 def saddle() -> Path:

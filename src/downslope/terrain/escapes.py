@@ -166,11 +166,14 @@ class Escapes:
             f"{self.site.name}: {kind}eigenvalues {self.lowest:.3g} to {self.highest:.3g}; "
             f"inside: {self.site.region}; starts spread by {self.spread:g}"
         )
-        lines = [f"{'method':<10}{'lr':>8}{'batch':>7}  {'left':>9}  {'95 %':>12}  median step (quartiles)"]
-        return "\n".join([head, *lines, *(_line(each) for each in self.trials)])
+        wide = max(10, *(len(each.method) + 1 for each in self.trials))
+        titles = (
+            f"{'method':<{wide}}{'lr':>7}{'batch':>7}  {'left':>9}  {'95 %':>12}  median step (quartiles)"
+        )
+        return "\n".join([head, titles, *(_line(each, wide) for each in self.trials)])
 
 
-def _line(trial: Trial) -> str:
+def _line(trial: Trial, wide: int) -> str:
     low, high = trial.interval
     first, last = trial.quartiles
     steps = (
@@ -179,9 +182,9 @@ def _line(trial: Trial) -> str:
         else f"none in {trial.budget}"
     )
     share = f"{trial.escaped}/{trial.seeds}"
+    chance = f"{low:.2f} to {high:.2f}"
     return (
-        f"{trial.method:<10}{trial.lr:>8g}{trial.batch_size:>7}  {share:>9}  {f'{low:.2f} to {high:.2f}':>12}"
-        f"  {steps}"
+        f"{trial.method:<{wide}}{trial.lr:>7g}{trial.batch_size:>7}  {share:>9}  {chance:>12}  {steps}"
     )
 
 
