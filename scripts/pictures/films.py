@@ -32,8 +32,8 @@ def starts() -> Path:
 def rates() -> Path:
     """Plain descent at four rates, below and above the stable limit 2/4: the step alone is varied."""
     f = ds.functions.bowl(condition=20)
-    found = {f"lr {rate:g}": ds.paths(f, {"gd": rate}, start=(-5.0, -2.0), steps=60)["gd"].at
-             for rate in (0.05, 0.25, 0.475, 0.504)}  # fmt: skip
+    found = {f"lr {rate:g}": ds.paths(f, {"gd": rate}, start=(-5.0, -2.0), steps=26)["gd"].at
+             for rate in (0.05, 0.25, 0.475, 0.51)}  # fmt: skip
     moving = animate(found, f, title="The step alone: a bowl with 2/λ_max = 0.5")
     return _kept(moving, "rates")
 

@@ -183,9 +183,7 @@ def _line(trial: Trial, wide: int) -> str:
     )
     share = f"{trial.escaped}/{trial.seeds}"
     chance = f"{low:.2f} to {high:.2f}"
-    return (
-        f"{trial.method:<{wide}}{trial.lr:>7g}{trial.batch_size:>7}  {share:>9}  {chance:>12}  {steps}"
-    )
+    return f"{trial.method:<{wide}}{trial.lr:>7g}{trial.batch_size:>7}  {share:>9}  {chance:>12}  {steps}"
 
 
 def _step(trial: Trial, value: float) -> str:
