@@ -24,7 +24,9 @@ def ill_conditioned(n: int = 60) -> tuple[Tensor, Tensor]:
 def test_one_exact_undamped_step_solves_linear_least_squares() -> None:
     x, y = ill_conditioned()
     model = nn.Linear(6, 3).double()
-    method = KFAC(model.parameters(), lr=1.0, momentum=0.0, damping=1e-16, fisher="exact", kl_clip=None)
+    method = KFAC(
+        model.parameters(), lr=1.0, momentum=0.0, damping=1e-16, fisher="exact", kl_clip=float("inf")
+    )
     method.step(ground(model, "squared_error", (x, y)))
     wanted = np.linalg.lstsq(np.column_stack([x.numpy(), np.ones(len(x))]), y.numpy(), rcond=None)[0]
     np.testing.assert_allclose(model.weight.detach().numpy(), wanted[:6].T, rtol=1e-4, atol=1e-6)

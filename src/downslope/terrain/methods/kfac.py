@@ -64,7 +64,7 @@ class KFAC(Method):
             first sums them (Eschenhagen et al. 2023). Convolutions too.
         eigenvalues: "kronecker", or "corrected" for the exact diagonal of the Fisher block in the
             eigenvectors of the factors (EKFAC, George et al. 2018).
-        kl_clip: Bound of the squared length of a step in the Fisher metric, in (0, inf); None for none.
+        kl_clip: Bound of the squared length of a step in the Fisher metric, in (0, inf]; inf for none.
         weight_decay: Strength of an l2 term that the method sees, in [0, inf).
 
     Memory: ``2 (i^2 + o^2)`` for a layer of i inputs (with bias) and o outputs, one more of each parameter
@@ -96,7 +96,7 @@ class KFAC(Method):
         fisher: str = "true",
         sharing: str = "expand",
         eigenvalues: str = "kronecker",
-        kl_clip: float | None = 1e-3,
+        kl_clip: float = 1e-3,
         weight_decay: float = 0.0,
     ) -> None:
         if not damping:
@@ -260,7 +260,7 @@ class KFAC(Method):
         moves = self._preconditioned(params, {id(p): each for p, each in zip(params, slopes, strict=True)})
         along = sum(float((moves[id(p)] * each).sum()) for p, each in zip(params, slopes, strict=True))
         size, factor = own["lr"] ** 2 * along, 1.0
-        if own["kl_clip"] is not None and size > own["kl_clip"]:
+        if size > own["kl_clip"]:
             factor = math.sqrt(own["kl_clip"] / size)
         for p in params:
             memory, ahead = self.state[p], (moves[id(p)] * factor).contiguous()

@@ -30,7 +30,7 @@ class NaturalGradient(Method):
         params: Parameters, or groups that differ in `weight_decay`.
         lr: Longest t, in [0, inf).
         damping: a, in [0, inf).
-        kl: Bound of the change of the prediction, in nats an example, in (0, inf); None for none.
+        kl: Bound of the change of the prediction, in nats an example, in (0, inf]; inf for none.
         fisher: "true", over targets that the model would draw, or "empirical", over those of the data, which
             is another matrix wherever the model does not fit (Kunstner et al. 2019), and is told.
         solver: "auto" (dense up to 300 parameters), "dense" or "cg".
@@ -54,7 +54,7 @@ class NaturalGradient(Method):
         params: Iterable[Any],
         lr: float = 1.0,
         damping: float = 1e-3,
-        kl: float | None = 1e-2,
+        kl: float = 1e-2,
         fisher: str = "true",
         solver: str = "auto",
         max_cg: int | None = 100,
@@ -76,7 +76,7 @@ class NaturalGradient(Method):
         fisher = model.fisher("empirical" if own["fisher"] == "empirical" else "true")
         step, products, said = self._direction(fisher, here)
         t = own["lr"]
-        if own["kl"] is not None:
+        if own["kl"] < math.inf:
             bent = dot(step, fisher.product(step))
             products += 1
             t = min(t, math.sqrt(2 * own["kl"] / bent)) if bent > 0 else t
