@@ -46,3 +46,11 @@ def test_a_seeded_block_draws_the_same_from_every_library_and_gives_the_state_ba
         assert draws() == first
         raise ZeroDivisionError
     assert draws() == undisturbed
+
+
+def test_a_seeded_block_draws_what_torch_draws_of_that_seed() -> None:
+    with randomness.seeded(3, "probe", 4):
+        inside = torch.rand(5)
+    with torch.random.fork_rng():
+        torch.manual_seed(randomness.address(3, "probe", 4))
+        assert torch.equal(inside, torch.rand(5))

@@ -20,7 +20,7 @@ import downslope as ds
 from downslope.cli.main import main
 from downslope.core.errors import InputError
 from downslope.reporting import ground
-from downslope.training import checkpoint, choices
+from downslope.training import checkpoint, choices, track
 from downslope.training.fit import resume
 from downslope.training.track import BESIDE
 from tests.training.problems import after_steps, same_history, same_state
@@ -204,6 +204,18 @@ def test_an_adaptive_method_has_a_sharpness_of_its_own_once_it_has_a_scale() -> 
     assert run.history.series("hessian_sharpness").steps.tolist() == [0]
     assert run.history.series("sharpness").steps[0] > 0
     assert run.history.series("stable_limit").values == pytest.approx(3800)
+
+
+@pytest.mark.usefixtures("cheap")
+def test_the_noise_scale_of_a_wide_model_is_the_same_from_norms(monkeypatch: pytest.MonkeyPatch) -> None:
+    how = ds.Recipe(optimizer="sgd", lr=0.1, batch_size=32, epochs=3)
+    held = ds.fit(problem(), how, folder=False, progress=False, terrain=0.5)
+    monkeypatch.setattr(track, "WIDEST", 1)
+    summed = ds.fit(problem(), how, folder=False, progress=False, terrain=0.5)
+    scales = held.history.series("noise_scale")
+    assert len(scales.steps)
+    assert summed.history.series("noise_scale").values == pytest.approx(scales.values, rel=1e-4)
+    assert not len(summed.history.series("noise_scale_error").steps)
 
 
 def test_a_model_that_cannot_be_copied_is_told_and_trained(caplog: pytest.LogCaptureFixture) -> None:

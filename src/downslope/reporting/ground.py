@@ -71,8 +71,8 @@ def noise_figure(run: Run, key: str) -> Figure | None:
         bound = _line(level, "batch size", "@muted")
         bound |= {"mode": "lines", "line": {"color": "@muted", "width": 1.6, "dash": "dash"}}
         traces.append(bound)
-        more = "fewer, so larger ones would save steps" if size < noise.values[-1] else "no fewer"
-        said = f" Batches hold {size}, {more}."
+        more = "larger ones save steps" if size < noise.values[-1] else "smaller ones cost few more steps"
+        said = f" Batches hold {size}: {more}."
     first, last = noise.values[0], noise.values[-1]
     caption = (
         f"Examples at which noise and signal of the gradient are equal: {numeral(first)} at step "

@@ -12,18 +12,19 @@ import copy
 import logging
 import math
 import time
+from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from downslope.core import batches, randomness
 from downslope.core.fixed_sample import precision, sample
 from downslope.core.loss import Objective
 from downslope.optim.stability import ADAPTIVE, method_of
 from downslope.terrain.ground import ModelGround, Piece
-from downslope.terrain.noise import noise_scale
+from downslope.terrain.noise import Noise, noise_from_norms, noise_scale
 from downslope.terrain.stability import stability
 from downslope.training import choices
 from downslope.training.facts import one_line
@@ -144,14 +145,15 @@ class Track:
     def _noise(self, model: nn.Module, objective: Objective) -> dict[str, float]:
         """The noise scale between equal parts of the sample; nothing where there are too few examples."""
         size = batches.length(self.batch) // PARTS
-        if size < 2 or sum(p.numel() for p in model.parameters()) > WIDEST:
+        if size < 2:
             return {}
         # The sample is in stored order, which may be that of the classes.
         order = torch.randperm(batches.length(self.batch), generator=torch.Generator().manual_seed(0))
         rows = torch.split(order.to(self.state.device), size)[:PARTS]
         parts = [batches.take(self.batch, each) for each in rows]
-        slopes = [ModelGround(model, objective, [Piece(each, 1.0)]).slope()[1] for each in parts]
-        found = noise_scale(torch.stack(slopes), size)
+        slopes = (ModelGround(model, objective, [Piece(each, 1.0)]).slope()[1] for each in parts)
+        wide = sum(p.numel() for p in model.parameters()) > WIDEST
+        found = _by_norms(slopes, size) if wide else noise_scale(torch.stack(list(slopes)), size)
         if not found.trace or not math.isfinite(found.scale):
             return {}
         ratios = (found.trace_error / found.trace, found.squared_norm_error / found.squared_norm)
@@ -202,6 +204,18 @@ class Track:
         self.recorder.fact("terrain", {"share": self.share, "failed": reason})
         said = "terrain=%g: the ground is not measured from step %d on: %s"
         _log.warning(said, self.share, self.state.step, reason)
+
+
+def _by_norms(slopes: Iterator[Tensor], size: int) -> Noise:
+    """The noise scale without its error, from gradients of which one sum is held."""
+    total, squares = next(slopes), 0.0
+    squares += float(total.double().square().sum())
+    count = 1
+    for each in slopes:
+        total, count = total + each, count + 1
+        squares += float(each.double().square().sum())
+    whole = float((total.double() / count).square().sum())
+    return noise_from_norms(squares / count, whole, size, count * size)
 
 
 def _copy_of(model: nn.Module) -> nn.Module:
