@@ -57,6 +57,52 @@ def test_squared_error_has_the_fisher_of_its_gaussian():
     close(matrix(ground.fisher()), 2 * j.T @ j / 24)
 
 
+def test_probabilities_have_the_fisher_of_their_distribution():
+    x, y = data()
+    factor = torch.tensor([1.0, 2.0, 5.0], dtype=torch.float64)
+    logits = grounded(mlp(), "cross_entropy", (x, y))
+    ends = nn.Sequential(*mlp(), nn.Softmax(1)), nn.Sequential(*mlp(), nn.LogSoftmax(1))
+    for model, objective in zip(ends, ("categorical", nn.NLLLoss()), strict=True):
+        close(matrix(grounded(model, objective, (x, y)).fisher()), matrix(logits.fisher()))
+    weighted = grounded(mlp(), nn.CrossEntropyLoss(weight=factor, ignore_index=0), (x, y))
+    close(
+        matrix(grounded(ends[1], nn.NLLLoss(weight=factor, ignore_index=0), (x, y)).fisher()),
+        matrix(weighted.fisher()),
+    )
+    yes = (y > 0).float()[:, None]
+    logit = grounded(mlp(1), "logistic", (x, yes))
+    for objective in ("bernoulli", nn.BCELoss()):
+        model = nn.Sequential(*mlp(1), nn.Sigmoid())
+        close(matrix(grounded(model, objective, (x, yes)).fisher()), matrix(logit.fisher()))
+
+
+ROBUST = {
+    "absolute_error": ("absolute_error", torch.abs),
+    "huber": ("huber(delta=0.7)", lambda e: nn.functional.huber_loss(e, 0 * e, delta=0.7, reduction="none")),
+    "huber of torch": (
+        nn.HuberLoss(delta=2.0),
+        lambda e: nn.functional.huber_loss(e, 0 * e, delta=2.0, reduction="none"),
+    ),
+    "smooth": (
+        nn.SmoothL1Loss(beta=0.3),
+        lambda e: nn.functional.smooth_l1_loss(e, 0 * e, beta=0.3, reduction="none"),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ROBUST)
+def test_robust_losses_have_the_information_of_their_density_by_quadrature(name):
+    objective, rho = ROBUST[name]
+    e = torch.linspace(-60, 60, 400_001, dtype=torch.float64, requires_grad=True)
+    density = (-rho(e)).exp().detach()
+    score = torch.autograd.grad(rho(e).sum(), e)[0]
+    known = float((density * score**2).sum() / density.sum())
+    x, _ = data()
+    ground = grounded(mlp(2), objective, (x, torch.randn(12, 2)))
+    j = jacobian(ground, x.double())
+    close(matrix(ground.fisher()), known * j.T @ j / 24, 1e-4)
+
+
 def own(output, target):
     return nn.functional.cross_entropy(output, target)
 
@@ -68,5 +114,7 @@ def test_an_objective_that_is_no_likelihood_has_no_true_fisher_but_an_empirical_
         ground.fisher()
     g = gradients(ground, nn.functional.cross_entropy, x, y)
     close(matrix(ground.fisher("empirical")), g.T @ g / 12)
+    with pytest.raises(ObjectiveError, match="is maximised"):
+        grounded(mlp(), "cross_entropy", (x, y), maximize=True).fisher()
     with pytest.raises(InputError, match="'true'"):
         ground.fisher("exact")
