@@ -15,6 +15,7 @@ from typing import Any, Literal, Self, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm  # pyright: ignore[reportPrivateUsage]
 
 from downslope.core import batches
 from downslope.core.errors import DataError, ModelError
@@ -279,6 +280,11 @@ class ModelGround(Ground):
         Raises:
             ObjectiveError: there is no output apart from the loss, or no gradient at all.
         """
+        if self.objective.wants_model:
+            self._note(
+                "the objective reads the model itself: what hangs on the weights past the output enters the "
+                "Gauss-Newton matrix with its own Hessian, what couples it to the output does not"
+            )
         return Curvature(self, "gauss_newton", products)
 
     def fisher(self, kind: Literal["true", "empirical"] = "true", products: int | None = None) -> Operator:
@@ -294,7 +300,15 @@ class ModelGround(Ground):
                 told apart ("empirical").
             InputError: another kind.
         """
-        return Curvature(self, check_kind(kind), products)
+        check_kind(kind)
+        if kind == "empirical" and any(
+            isinstance(each, _BatchNorm) and each.training for each in self.model.modules()
+        ):
+            self._note(
+                "batch norm in training mode couples the examples: the empirical Fisher matrix takes each "
+                "one's gradient through its own output alone"
+            )
+        return Curvature(self, kind, products)
 
     def parts(self, kind: Kind) -> Iterator[Part]:
         """Operator and weight of every part of the data."""
@@ -321,6 +335,10 @@ class ModelGround(Ground):
         said = f"out of memory: parts of {self.chunk} examples are looked at, one after the other"
         self.notes[:] = [each for each in self.notes if "are looked at, one after the other" not in each]
         self.notes.append(said)
+
+    def _note(self, said: str) -> None:
+        if said not in self.notes:
+            self.notes.append(said)
 
     def _operator(self, kind: Kind, piece: Share, index: int, way: Way) -> Operator:
         if kind == "hessian" and way == "reverse":

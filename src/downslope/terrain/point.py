@@ -18,6 +18,7 @@ from downslope.core.problem import Problem
 from downslope.core.run import Run
 from downslope.core.sources import Memory, Source
 from downslope.terrain.ground import ModelGround
+from downslope.terrain.kinks import kinks
 from downslope.terrain.parts import Piece, Streamed, Weighing, affordable
 
 EXAMPLES = 1024
@@ -50,7 +51,8 @@ def ground_of(
         seed: Of the start, where no model is given.
 
     Returns:
-        The ground; `notes` says what was frozen, and how pieces add up where they do not as a mean.
+        The ground; `notes` says what was frozen, how pieces add up where they do not as a mean, and whether
+        the first examples stand at a kink.
 
     Raises:
         InputError: `examples` outside its domain.
@@ -77,6 +79,8 @@ def _lay(ground: ModelGround, source: Source, device: torch.device, dtype: torch
     head = None if first is None else batches.to(first, device, dtype)
     if head is not None:
         ground.chunk = affordable(lambda batch: ground.run(batch).value, head)
+        told = kinks(lambda: ground.run(head)).told()
+        ground.notes += [told] if told else []
     rows = ground.chunk or ROWS
     if isinstance(source, Memory) and source.size <= rows:
         ground.pieces = [Piece(batches.to(source.batch, device, dtype), 1.0)]

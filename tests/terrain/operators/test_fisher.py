@@ -114,6 +114,10 @@ def test_an_objective_that_is_no_likelihood_has_no_true_fisher_but_an_empirical_
         ground.fisher()
     g = gradients(ground, nn.functional.cross_entropy, x, y)
     close(matrix(ground.fisher("empirical")), g.T @ g / 12)
+    with pytest.raises(ObjectiveError, match="reads the model itself"):
+        grounded(mlp(), lambda o, t, model: o.square().mean() + model[0].bias.sum(), (x, y)).fisher(
+            "empirical"
+        )
     with pytest.raises(ObjectiveError, match="is maximised"):
         grounded(mlp(), "cross_entropy", (x, y), maximize=True).fisher()
     with pytest.raises(InputError, match="'true'"):

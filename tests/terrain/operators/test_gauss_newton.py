@@ -59,6 +59,19 @@ def test_penalties_come_in_with_their_own_hessian_and_maximisation_turns_the_ris
     close(matrix(turned.gauss_newton()), -plain)
 
 
+def test_an_objective_that_reads_the_weights_brings_their_own_hessian_and_it_is_told():
+    x, y = data()
+
+    def read(output, target, model):
+        return nn.functional.cross_entropy(output, target) + model[2].weight.pow(4).sum()
+
+    ground = grounded(mlp(), read, (x, y))
+    wanted = matrix(grounded(mlp(), "cross_entropy", (x, y)).gauss_newton())
+    wanted[25:40, 25:40] += torch.diag(12 * ground.model[2].weight.detach().flatten() ** 2)
+    close(matrix(ground.gauss_newton()), wanted)
+    assert any("reads the model itself" in note for note in ground.notes)
+
+
 class Heads(nn.Module):
     """Two outputs of one body, in a dict, or as attributes of an object."""
 

@@ -44,13 +44,18 @@ class Fisher:
         kind: Which.
 
     Raises:
-        ObjectiveError: the objective is no negative log-likelihood ("true"), or the outputs cannot be told
-            apart by example ("empirical").
+        ObjectiveError: the objective is no negative log-likelihood ("true"), the outputs cannot be told apart
+            by example ("empirical"), or the objective reads the model itself.
         InputError: another kind.
     """
 
     def __init__(self, outputs: Outputs, kind: Kind) -> None:
         check_kind(kind)
+        if outputs.objective.wants_model:
+            raise ObjectiveError(
+                f"fisher({kind!r}): {outputs.objective.label} reads the model itself, and what hangs on weights "
+                "past the output has no part in a Fisher matrix; take hessian() or gauss_newton()"
+            )
         self.outputs = outputs
         self.size = outputs.size
         self._middle: Middle = information(outputs) if kind == "true" else _by_example(outputs)
