@@ -10,6 +10,8 @@ from torch import Tensor
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
+from downslope.core.memory import out_of_memory
+
 ROUNDING = 4
 """Units in the last place, of the largest entry, within which an entry counts as at a kink."""
 
@@ -35,14 +37,18 @@ class Kinks(NamedTuple):
 
 
 def kinks(look: Callable[[], object]) -> Kinks:
-    """Count what stands at a kink in one evaluation.
+    """Count what stands at a kink in one evaluation, as far as memory goes.
 
     Args:
         look: Evaluates the loss.
     """
     seen = _Seen()
-    with torch.no_grad(), seen:
-        look()
+    try:
+        with torch.no_grad(), seen:
+            look()
+    except (RuntimeError, MemoryError) as error:
+        if not out_of_memory(error):
+            raise
     return Kinks(seen.at, seen.entries, tuple(sorted(seen.names)))
 
 

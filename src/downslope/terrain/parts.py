@@ -16,6 +16,7 @@ from downslope.core.class_targets import IGNORED
 from downslope.core.counted import Counted, counts
 from downslope.core.errors import DataError
 from downslope.core.loss import Objective
+from downslope.core.memory import out_of_memory
 from downslope.core.sources import MOST_STREAMED, Source
 
 GRAPH = 2**30
@@ -82,7 +83,13 @@ class Weighing:
             return
         first = max(1, size // 3)
         whole, one, other = (_between(batch, *ends) for ends in ((0, size), (0, first), (first, size)))
-        wanted, a, b = value(whole), value(one), value(other)
+        try:
+            wanted, a, b = value(whole), value(one), value(other)
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error):
+                raise
+            self.choose(value, one)
+            return
         scale = max(abs(a), abs(b), abs(wanted))
         guesses = [self._counted, Counted(IGNORED, None, shifted=True), None]
         for guess in guesses if self._objective.function is None else guesses[::2]:

@@ -79,8 +79,8 @@ def _lay(ground: ModelGround, source: Source, device: torch.device, dtype: torch
     head = None if first is None else batches.to(first, device, dtype)
     if head is not None:
         ground.chunk = affordable(lambda batch: ground.run(batch).value, head)
-        told = kinks(lambda: ground.run(head)).told()
-        ground.notes += [told] if told else []
+        few = batches.map_tensors(lambda leaf: leaf[: ground.chunk], head)
+        ground.notes += filter(None, [kinks(lambda: ground.run(few)).told()])
     rows = ground.chunk or ROWS
     if isinstance(source, Memory) and source.size <= rows:
         ground.pieces = [Piece(batches.to(source.batch, device, dtype), 1.0)]

@@ -53,8 +53,8 @@ class Fisher:
         check_kind(kind)
         if outputs.objective.wants_model:
             raise ObjectiveError(
-                f"fisher({kind!r}): {outputs.objective.label} reads the model itself, and what hangs on weights "
-                "past the output has no part in a Fisher matrix; take hessian() or gauss_newton()"
+                f"fisher({kind!r}): {outputs.objective.label} reads the model itself, and what hangs on "
+                "weights past the output has no part in a Fisher matrix; take hessian() or gauss_newton()"
             )
         self.outputs = outputs
         self.size = outputs.size
