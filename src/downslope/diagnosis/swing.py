@@ -25,6 +25,11 @@ AFTER = 10
 """Steps after a leap over which the loss has to stay up; a single hard batch is no leap. Convention."""
 
 
+LEAP = 5.0
+"""Loss after a step in the median of the twenty before. Convention; batches of one example leap as high by
+chance, but do not stay there."""
+
+
 class Swing(NamedTuple):
     """A regular to and fro of the loss."""
 

@@ -9,11 +9,12 @@ from typing import Any
 from downslope.core.edits import Edit, SetRecipe
 from downslope.core.finding import Finding
 from downslope.diagnosis.judge import judge
-from downslope.diagnosis.measure import ground, noise, rates
+from downslope.diagnosis.measure import ground, noise, rates, wall
 from downslope.diagnosis.progress import table
 from downslope.diagnosis.proof import MATERIAL, TOGETHER, answered, gain
 from downslope.diagnosis.session import Session
 from downslope.diagnosis.stood import leaves_the_guess, stood
+from downslope.diagnosis.swing import LEAP, leap
 from downslope.diagnosis.symptom import rank_of, registry
 
 
@@ -49,11 +50,22 @@ class Turns(Session):
     def _survey(self) -> None:
         """The ground where the run ended, and the noise of its gradient: what the step's symptoms need."""
         self.surveyed, run = True, self.run
+        self._wall()
         if run.status == "diverged":
             return
         self._say("slope, curvature and noise at the end")
         self._record("ground", lambda: ground.measure(run, self.problem))
         self._record("noise", lambda: noise.measure(run, self.problem, self.recipe))
+
+    def _wall(self) -> None:
+        """Where one step threw the loss up for good: that step once more, if it leaves time for trials."""
+        found = leap(self.run)
+        if found is None or not found.lasts or found.times < LEAP:
+            return
+        share = min(found.step / max(self._full(), 1), 1.0)
+        if self._cost(share) <= 0.25 * (self.limit - time.monotonic()):
+            self._say(f"step {found.step}, which threw the loss up")
+            self._record("wall", lambda: wall.measure(self.run, self.problem, self._recipe()))
 
     def _both(self, tried: set[str]) -> list[Finding]:
         """Inputs and targets that are both out of scale, once each was tried alone: one may hide the

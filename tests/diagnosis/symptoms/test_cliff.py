@@ -130,3 +130,19 @@ def test_where_no_step_raised_the_loss_no_number_of_times_is_told() -> None:
     assert isinstance(uneven, Clear)
     assert uneven.evidence.startswith("no step raised the loss")
     assert " 1 times" not in uneven.evidence
+
+
+def test_what_the_terrain_says_of_the_step_is_told_where_it_was_taken_once_more() -> None:
+    made = fallen(share=0.9)
+    made.facts["wall"] = {
+        "step": 100, "loss": 0.1, "happened": 39.0, "foretold": 55.0, "slope": -0.2, "curvature": 110.0,
+        "share": 0.31, "losses": [0.1, 2.0, 15.0, 39.1],
+    }  # fmt: skip
+    told = finding(cliff(made))
+    assert "Step 100 moved the weights by 0.31 of their length" in told.message
+    assert "rose by 39" in told.message
+    assert told.also[0].value == 39.0
+    made.facts["wall"] |= {"happened": None, "foretold": None}
+    assert "left the numbers" in finding(cliff(made)).message
+    made.facts["wall"] |= {"happened": -0.1}
+    assert "Step 100" not in finding(cliff(made)).message

@@ -10,6 +10,8 @@ Source: Pascanu, Mikolov and Bengio 2013, section 2.3; Goodfellow, Bengio and Co
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -19,12 +21,8 @@ from downslope.core.run import Run
 from downslope.diagnosis.progress import progress
 from downslope.diagnosis.proof import answered, not_tried, proved, refuted, settle, tried, trying
 from downslope.diagnosis.rates import own_rate
-from downslope.diagnosis.swing import leap, thrown_back
+from downslope.diagnosis.swing import LEAP, leap, thrown_back
 from downslope.diagnosis.symptom import Clear, Unknown, Verdict, symptom
-
-LEAP = 5.0
-"""Loss after a step in the median of the twenty before. Convention; batches of one example leap as high by
-chance, but do not stay there."""
 
 _SOURCE = "Pascanu, Mikolov and Bengio 2013, section 2.3"
 
@@ -72,11 +70,43 @@ def cliff(run: Run) -> Verdict:
             threshold=LEAP,
             provenance="convention; and the loss stays above all twenty for ten steps",
         ),
-        also=proved(run, "cliff"),
-        message=f"{said[0].upper()}{said[1:]}, after it had fallen to {best:.3g}.{tried(run, 'cliff')}",
+        also=(*_seen(run), *proved(run, "cliff")),
+        message=f"{said[0].upper()}{said[1:]}, after it had fallen to {best:.3g}."
+        f"{_wall(run)}{tried(run, 'cliff')}",
         remedies=_remedies(run),
         source=_SOURCE,
     )
+
+
+def _raised(run: Run) -> Mapping[str, Any] | None:
+    """The fact ``wall``, where the step raised the loss of fixed examples as well."""
+    wall: Mapping[str, Any] | None = run.facts.get("wall")
+    if not wall:
+        return None
+    return wall if wall["happened"] is None or wall["happened"] > 0 else None
+
+
+def _wall(run: Run) -> str:
+    """What the terrain said of that step, where it was taken once more."""
+    wall = _raised(run)
+    if wall is None:
+        return ""
+    foretold, slope = wall["foretold"], wall["slope"]
+    said = f" Step {wall['step']} moved the weights by {wall['share']:.2g} of their length"
+    if slope is not None and foretold is not None:
+        said += f", where the slope promised {slope:+.2g} and slope and curvature foretold {foretold:+.2g}"
+    rose = "left the numbers" if wall["happened"] is None else f"rose by {wall['happened']:.2g}"
+    return f"{said}: the loss of fixed examples {rose}."
+
+
+def _seen(run: Run) -> tuple[Evidence, ...]:
+    wall = _raised(run)
+    if wall is None:
+        return ()
+    happened = math.inf if wall["happened"] is None else float(wall["happened"])
+    name = f"change of the loss of fixed examples by step {wall['step']}"
+    why = "a batch that is hard by itself changes nothing there"
+    return (Evidence(name=name, value=happened, threshold=0.0, provenance=why),)
 
 
 def _remedies(run: Run) -> tuple[Edit, ...]:
