@@ -43,6 +43,7 @@ def test_the_rule_ends_a_solve_where_the_quadratic_stops_falling() -> None:
     """Martens 2010, section 4.4, on hand-made values: k = 10 of the last 11, or a tenth."""
     falling = [-1.0 - i for i in range(20)]
     assert not ended(falling, 5e-4)
+    assert not ended([*falling, falling[-1]], 5e-4)  # one flat product is no end
     level = [*falling, *[-20.0 - 1e-4 * i for i in range(12)]]
     assert ended(level, 5e-4)
     assert not ended([1.0] * 30, 5e-4)

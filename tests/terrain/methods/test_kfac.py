@@ -126,6 +126,8 @@ def test_a_saved_state_goes_on_with_the_same_bits(settings: dict[str, Any]) -> N
     model, batch = zoo()
     method = KFAC(model.parameters(), inverse_every=3, **settings)
     steps(method, ground(model, "cross_entropy", batch), 4)
+    held = [value for memory in method.state.values() for value in memory.values()]
+    assert all(each.is_contiguous() for each in held if isinstance(each, Tensor))  # as a file gives them back
     twin = copy.deepcopy(model)
     other = KFAC(twin.parameters(), inverse_every=3, **settings)
     other.load_state_dict(copy.deepcopy(method.state_dict()))
