@@ -91,6 +91,31 @@ def test_training_takes_the_same_bits_with_and_without(optimizer: str, loader: b
         )
 
 
+class Fading:
+    """An objective with a state: every call counts."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def __call__(self, output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        self.calls += 1
+        return nn.functional.cross_entropy(output, target) * (1 + 1 / self.calls)
+
+
+@pytest.mark.usefixtures("cheap")
+def test_an_objective_with_a_state_is_left_alone() -> None:
+    how = ds.Recipe(optimizer="sgd", lr=0.05, batch_size=16, epochs=3)
+    runs = [
+        ds.fit(
+            ds.Problem(model=Net, objective=Fading(), train=data().tensors), how,
+            folder=False, progress=False, observe=0.0, terrain=share,
+        )
+        for share in (0.0, 0.5)
+    ]  # fmt: skip
+    assert len(runs[1].history.series("sharpness").steps) > 2
+    assert same_state(runs[0].state("last"), runs[1].state("last"))
+
+
 @pytest.mark.usefixtures("cheap")
 @pytest.mark.parametrize("share", [0.1, 0.4, 0.9])
 def test_the_cost_stays_under_the_share_and_both_ends_are_measured(share: float) -> None:

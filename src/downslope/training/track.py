@@ -128,11 +128,10 @@ class Track:
 
     def _row(self) -> dict[str, float]:
         state = self.state
-        with randomness.seeded(state.recipe.seed, "probe", state.step):
-            model, objective = _copy_of(state.model), copy.deepcopy(state.objective)  # it may count its calls
-            ground = ModelGround(model, objective, [Piece(self.batch, 1.0)], seed=state.recipe.seed)
-            found = stability(ground, state.optimizer, state.model, steps=PRODUCTS)
-            noise = self._noise(model, objective)
+        model, objective = _copy_of(state.model), copy.deepcopy(state.objective)  # it may count its calls
+        ground = ModelGround(model, objective, [Piece(self.batch, 1.0)], seed=state.recipe.seed)
+        found = stability(ground, state.optimizer, state.model, steps=PRODUCTS)
+        noise = self._noise(model, objective)
         waiting = method_of(state.optimizer) in ADAPTIVE and not found.preconditioned
         name = "hessian_sharpness" if waiting else "sharpness"  # its own scale begins with its first step
         row = {

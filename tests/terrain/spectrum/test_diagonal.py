@@ -6,6 +6,8 @@ import pytest
 import torch
 
 from downslope.terrain.spectrum import diagonal
+from downslope.terrain.spectrum.deflated import Deflated
+from downslope.terrain.spectrum.operand import operand
 from tests.terrain.spectrum.matrices import Matrix, turned
 
 STEPS = torch.arange(200, dtype=torch.float64)
@@ -25,6 +27,17 @@ def test_entries_are_the_dense_ones_within_their_standard_errors(values, tol):
     assert found.products == operator.count
     assert float((off / found.stderr).square().mean().sqrt()) == pytest.approx(1, abs=0.25)
     assert float(off.norm() / operator.matrix.diagonal().norm()) <= 1.5 * tol
+
+
+def test_what_a_subspace_holds_and_what_it_leaves_are_all_there_is():
+    operator = turned(torch.linspace(-1, 2, 60))
+    part = Deflated(operand(operator))
+    draw = torch.Generator().manual_seed(3)
+    part.extend(torch.randn(7, 60, generator=draw, dtype=torch.float64))
+    left = part.apply(torch.eye(60, dtype=torch.float64))
+    assert torch.allclose(part.diagonal() + left.diagonal(), operator.matrix.diagonal())
+    assert part.trace() + float(left.trace()) == pytest.approx(float(operator.matrix.trace()))
+    assert part.products == operator.count == 67
 
 
 def test_a_subspace_saves_products_where_few_directions_hold_the_operator():

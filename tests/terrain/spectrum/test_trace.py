@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
 from downslope.core.errors import InputError
 from downslope.terrain.spectrum import trace
+from downslope.terrain.spectrum.estimate import estimated
 from tests.terrain.spectrum.matrices import Matrix, turned
 
 STEPS = torch.arange(150, dtype=torch.float64)
@@ -31,6 +33,16 @@ def test_the_interval_covers_the_truth_in_95_percent_of_200_trials(name, tol):
     assert covered >= 0.95 * TRIALS
     # And no wider than what was asked for, unless the products ran out.
     assert all(each.error <= tol * abs(each.value) or each.products >= 64 for each in found)
+
+
+def test_skewed_samples_widen_the_interval():
+    draw = np.random.default_rng(0)
+    covered = 0
+    for _ in range(600):
+        samples = draw.chisquare(1, 16)
+        found = estimated(samples, 0.0, 16)
+        covered += found.low <= 1 <= found.high
+    assert covered >= 0.95 * 600  # by Student's interval alone 0.94
 
 
 def test_the_standard_error_is_the_deviation_over_seeds():
