@@ -9,14 +9,7 @@ from typing import Any, NamedTuple
 from downslope.core.numerals import numeral
 from downslope.core.run import Run
 from downslope.diagnosis.progress import progress
-from downslope.terrain.kind import FLAT, Judged, View, classify
-
-STILL = 0.02
-"""What the slope wins over a move by a tenth of the weights' size, as a share of the way. A bound, not the
-gain itself as in `downslope.terrain.kind`, whose limit is therefore lower."""
-
-NEGATIVE = 0.05
-"""Smallest eigenvalue, negated, in the largest magnitude of one; nets on their way down have about 0.05."""
+from downslope.terrain.kind import FLAT, STILL, Judged, View, classify
 
 SURE = 2.0
 """Residuals by which an eigenvalue has to be away from zero. Convention."""
@@ -33,6 +26,13 @@ class Footing(NamedTuple):
     """That way; 0 where nothing is known of it."""
 
     @property
+    def flat(self) -> bool:
+        """Whether slope and curvature together lead nowhere. `survey` calls such ground critical where
+        the slope is nothing beside the curvature; a run far from what is reachable stands still on either.
+        """
+        return self.judged.change <= FLAT
+
+    @property
     def bend(self) -> float:
         """What the negative curvature alone wins over the move, as a share of the way."""
         won = -0.5 * self.view.low * self.view.reach**2
@@ -45,8 +45,14 @@ class Footing(NamedTuple):
         return f"the curvatures lie between {low} and {high}"
 
 
-def footing(run: Run) -> Footing:
-    """The ground at the last weights of a run that has the fact ``ground``."""
+def footing(run: Run, *, still: float = STILL, negative: float = 0.0) -> Footing:
+    """The ground at the last weights of a run that has the fact ``ground``.
+
+    Args:
+        run: The run.
+        still: What the slope may win over a move by the reach, as a share of the way, where it is still.
+        negative: Smallest eigenvalue, negated, in the largest magnitude of one, from which it counts.
+    """
     ground: Mapping[str, Any] = run.facts["ground"]
     how = progress(run)
     way = abs((how.constant or 0.0) - (how.reachable or 0.0))
@@ -56,7 +62,7 @@ def footing(run: Run) -> Footing:
         scale=way, high_error=SURE * float(ground["lambda_max_residual"]),
         low_error=SURE * float(ground["lambda_min_residual"]),
     )  # fmt: skip
-    return Footing(classify(view, still=STILL, flat=FLAT, negative=NEGATIVE), view, way)
+    return Footing(classify(view, still=still, flat=FLAT, negative=negative), view, way)
 
 
 def _within(value: float, error: float) -> str:

@@ -34,7 +34,7 @@ def plateau(run: Run) -> Verdict:
     here, how = footing(run), progress(run)
     share = here.judged.change
     said = f"a move by a tenth of the weights' size could change the loss by {share:.2g} of the way"
-    if here.judged.kind != "plateau" or not (share <= FLAT and here.way):
+    if not (here.flat and here.way):
         return Clear(said)
     if not how.ended_far:
         return Clear(f"{said}, and the run had arrived")

@@ -14,11 +14,18 @@ from __future__ import annotations
 from downslope.core.edits import Edit, Reinitialise, SetRecipe
 from downslope.core.finding import Evidence, Finding
 from downslope.core.run import Run
-from downslope.diagnosis.footing import NEGATIVE, footing
+from downslope.diagnosis.footing import footing
 from downslope.diagnosis.progress import progress
 from downslope.diagnosis.proof import answered, not_tried, proved, refuted, settle, tried
 from downslope.diagnosis.symptom import Clear, Unknown, Verdict, symptom
 from downslope.terrain.kind import FLAT
+
+NEGATIVE = 0.05
+"""Smallest eigenvalue, negated, in the largest magnitude of one; nets on their way down have about 0.05."""
+
+STILL = 0.02
+"""What the slope wins over a move by a tenth of the weights' size, as a share of the way: a bound, not the
+gain that `survey` measures, whose limit is lower."""
 
 _SOURCE = "Dauphin et al. 2014"
 
@@ -32,12 +39,12 @@ _SOURCE = "Dauphin et al. 2014"
 )
 def saddle_point(run: Run) -> Verdict:
     """Negative curvature and almost no slope at the end of a run far from what is reachable."""
-    here, how = footing(run), progress(run)
+    here, how = footing(run, still=STILL, negative=NEGATIVE), progress(run)
     view, said = here.view, here.curvatures
     share = -view.low / max(abs(view.low), abs(view.high), 1e-300)
     if not (share >= NEGATIVE and -view.low >= view.low_error):
         return Clear(said)
-    if here.judged.kind == "plateau" or here.bend < FLAT:
+    if here.flat or here.bend < FLAT:
         return Clear(f"{said}, too small to lead anywhere: flat ground")
     slope = float(run.facts["ground"]["grad_norm"])
     if here.judged.kind not in ("saddle", "maximum"):
