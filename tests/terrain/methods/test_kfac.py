@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from typing import Any
 
 import numpy as np
@@ -193,3 +194,19 @@ def test_a_step_needs_the_model_a_likelihood_and_damping() -> None:
         KFAC(model.parameters(), damping=0.0)
     with pytest.raises(RecipeError, match="sharing='both'"):
         KFAC(model.parameters(), sharing="both")
+
+
+def test_decay_is_part_of_the_curvature() -> None:
+    """Exact and undamped, a linear layer lands on the minimum of loss and l2 term in one step."""
+    x, y = ill_conditioned()
+    model = nn.Linear(6, 3, bias=False).double()
+    strength = 0.5
+    method = KFAC(
+        model.parameters(), lr=1.0, momentum=0.0, damping=1e-12, fisher="exact", kl_clip=math.inf,
+        weight_decay=strength, eigenvalues="corrected",
+    )  # fmt: skip
+    on = ground(model, "squared_error", (x, y))
+    method.step(on)
+    share = 2 / y.numel()
+    hessian = share * x.T @ x + strength * torch.eye(6, dtype=torch.float64)
+    torch.testing.assert_close(model.weight.detach(), torch.linalg.solve(hessian, share * x.T @ y).T)

@@ -65,7 +65,7 @@ class KFAC(Method):
         eigenvalues: "kronecker", or "corrected" for the exact diagonal of the Fisher block in the
             eigenvectors of the factors (EKFAC, George et al. 2018).
         kl_clip: Bound of the squared length of a step in the Fisher metric, in (0, inf]; inf for none.
-        weight_decay: Strength of an l2 term that the method sees, in [0, inf).
+        weight_decay: Strength of an l2 term that the method sees, in [0, inf); it adds to the damping.
 
     Memory: ``2 (i^2 + o^2)`` for a layer of i inputs (with bias) and o outputs, one more of each parameter
     for the momentum; corrected eigenvalues another.
@@ -148,6 +148,11 @@ class KFAC(Method):
     @property
     def _params(self) -> list[Tensor]:
         return [p for group in self.param_groups for p in group["params"] if p.requires_grad]
+
+    @property
+    def _decays(self) -> dict[int, float]:
+        """The curvature of the l2 term, by parameter."""
+        return {id(p): float(g["weight_decay"]) for g in self.param_groups for p in g["params"]}
 
     # -- the curvature ------------------------------------------------------------------------------------
 
@@ -247,7 +252,8 @@ class KFAC(Method):
                 continue
             factors = Factors(memory["A"], memory["G"])
             corrected = group["eigenvalues"] == "corrected"
-            made = eigenvectors(factors) if corrected else inverse(factors, group["damping"])
+            damping = group["damping"] + self._decays[id(layer.params[0])]
+            made = eigenvectors(factors) if corrected else inverse(factors, damping)
             # In rows, as they come back from a file: in columns a product rounds otherwise.
             memory |= {"left": made.left.contiguous(), "right": made.right.contiguous()}
             if made.scale is not None:
@@ -270,20 +276,20 @@ class KFAC(Method):
 
     def _preconditioned(self, params: Sequence[Tensor], slopes: dict[int, Tensor]) -> dict[int, Tensor]:
         """The damped inverse curvature times the gradient, for each parameter."""
-        damping: float = self.settings["damping"]
+        damping, decays = float(self.settings["damping"]), self._decays
         found: dict[int, Tensor] = {}
         for layer in self._layers or []:
             memory = self.state[layer.params[0]]
             made = [slopes[id(p)] for p in layer.params]
             if "left" in memory:
                 block = Block(memory["left"], memory["right"], memory.get("scale"))
-                made = layer.parts(solve(block, layer.matrix(made), damping))
+                made = layer.parts(solve(block, layer.matrix(made), damping + decays[id(layer.params[0])]))
             found |= {id(p): each for p, each in zip(layer.params, made, strict=True)}
         for p in params:
             if id(p) not in found:
                 diagonal: Tensor = self.state[p].get("diagonal", torch.zeros_like(p))
                 spread = torch.maximum(diagonal, diagonal.mean() / 10)  # the square of one draw can be 0
-                found[id(p)] = slopes[id(p)] / (spread + damping)
+                found[id(p)] = slopes[id(p)] / (spread + damping + decays[id(p)])
         return found
 
     def _without_block(self, ground: ModelGround) -> str:
