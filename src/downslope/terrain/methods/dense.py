@@ -9,6 +9,7 @@ from torch import Tensor
 
 from downslope.core.errors import ModelError
 from downslope.terrain.operators.operator import Operator
+from downslope.terrain.operators.views import dense as by_columns
 
 LARGEST = 5000
 """Parameters up to which a matrix is formed: 200 MB in float64, and as many products as there are rows."""
@@ -16,16 +17,8 @@ LARGEST = 5000
 
 def dense(operator: Operator) -> Tensor:
     """The matrix of a symmetric operator, symmetrised; shape (size, size), in the dtype of its products."""
-    first = operator.product(_unit(operator.size, 0))
-    others = [operator.product(_unit(operator.size, i).to(first)) for i in range(1, operator.size)]
-    matrix = torch.stack([first, *others])
+    matrix = by_columns(operator)
     return 0.5 * (matrix + matrix.T)
-
-
-def _unit(size: int, index: int) -> Tensor:
-    made = torch.zeros(size)
-    made[index] = 1.0
-    return made
 
 
 def check_size(method: str, size: int, instead: str) -> None:
