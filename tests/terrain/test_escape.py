@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from downslope.core.errors import InputError, ObjectiveError, RecipeError, UnknownNameError
+from downslope.core.errors import DataError, InputError, ObjectiveError, RecipeError, UnknownNameError
 from downslope.core.problem import Problem
 from downslope.terrain.escape import escape
 from downslope.terrain.escapes import Trial
@@ -170,6 +170,23 @@ def test_a_problem_is_left_on_its_own_examples_whatever_the_model():
     found = escape(problem, ["sgd", "adam"], inside=0.3, batch_size=8, steps=30, seeds=3, lr=0.05)
     assert found.kind == "slope"
     assert found["adam"].escaped == 3
+
+
+def test_a_large_model_is_judged_by_the_ends_of_its_spectrum_and_bad_data_are_refused():
+    """8,010 parameters: a dense Hessian would take as many products, and 500 MB."""
+    draw = torch.Generator().manual_seed(0)
+    x, y = torch.randn(32, 800, generator=draw), torch.randint(0, 10, (32,), generator=draw)
+    problem = Problem(model=lambda: nn.Linear(800, 10), objective="cross_entropy", train=(x, y))
+    found = escape(problem, "gd", seeds=2, steps=2)
+    assert found.kind == "slope"
+    assert found.lowest > -1e-6  # the cross-entropy of a linear model is convex
+    broken = Problem(
+        model=nn.Linear(2, 1), objective="squared_error", train=(x[:, :2] / 0, y[:, None].float())
+    )
+    with pytest.raises(DataError, match="not finite"):
+        escape(broken, "gd")
+    with pytest.raises(ObjectiveError, match="the loss is inf at the point"):
+        escape(lambda p: 1 / p.square().sum(-1), "gd", point=[0.0, 0.0])
 
 
 @pytest.mark.parametrize(

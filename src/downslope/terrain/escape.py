@@ -15,13 +15,16 @@ import torch
 from torch import Tensor, nn
 
 from downslope.core import names
-from downslope.core.errors import InputError
+from downslope.core.errors import InputError, ObjectiveError
+from downslope.terrain.ends import ends
 from downslope.terrain.escapes import Escapes, Trial
+from downslope.terrain.ground import Ground
 from downslope.terrain.hvp import length
 from downslope.terrain.kind import REACH, Kind, View, classify
 from downslope.terrain.methods.method import Method
 from downslope.terrain.sites.given import Where, site_of
 from downslope.terrain.sites.site import Inside, Site
+from downslope.terrain.stand import Standing
 from downslope.terrain.walkers import Batches, walkers
 
 Optimizers = str | Sequence[str] | Mapping[str, Mapping[str, Any]]
@@ -38,7 +41,7 @@ def escape(
     optimizers: Optimizers = METHODS,
     *,
     point: Any = None,
-    model: nn.Module | None = None,
+    model: Standing = None,
     inside: float | Inside | None = None,
     noise: float | None = None,
     examples: int | Literal["all"] | None = None,
@@ -65,7 +68,7 @@ def escape(
             `batch_size`; the others take batches.
         point: Of a function: coordinates where it is critical; of a classic one also "saddle" or "minimum",
             by default a saddle where there is one.
-        model: Of a problem: whose weights are critical; the start of seed 0 where left out.
+        model: Of a problem: a module, a Run, weights or their path; the start of seed 0 where left out.
         inside: Of a function or problem: the radius that has to be left, 1 by default, or a predicate on
             points of shape (members, size). Of a classic one by default the basin of a minimum, and half the
             way to the next critical point.
@@ -85,7 +88,8 @@ def escape(
 
     Raises:
         InputError: a number outside its domain, or what does not belong to what was given.
-        ObjectiveError: a function that does not give a value for each point.
+        ObjectiveError: a function that does not give a value for each point, or a loss that is not finite.
+        DataError: examples that are not finite.
         UnknownNameError: no such site or method.
         RecipeError: a hyper-parameter outside its domain.
 
@@ -95,33 +99,33 @@ def escape(
     chosen = list(range(seeds)) if isinstance(seeds, int) else list(seeds)
     _check(steps, chosen, spread)
     asked = list(_asked(site, optimizers, _several(lr), _several(batch_size)))
+    stands = _ground(site)
     trials: list[Trial] = []
     for done, each in enumerate(asked):
         if progress is not None:
             progress(done, len(asked))
         trials.append(_trial(site, Batches(site, chosen, spread, each.size), each, steps, keep))
-    return Escapes(site, spread, *_ground(site), tuple(trials))
+    return Escapes(site, spread, *stands, tuple(trials))
 
 
 def _ground(site: Site) -> tuple[Kind, float, float, float]:
     """Kind of the point, length of the slope there, lowest and highest eigenvalue."""
-    at = site.point[None].clone().requires_grad_()
-    with torch.enable_grad():
-        level = site.whole(at)
-        (slope,) = torch.autograd.grad(level.sum(), [at])
-    linalg: Any = torch.linalg
-    values: Tensor = linalg.eigvalsh(site.hessian())
-    low, high, steep, loss = values[0].item(), values[-1].item(), length(slope), level.item()
+    at = nn.Parameter(site.point.clone())
+    ground = Ground.of_closure(lambda: site.whole(at[None])[0], [at])
+    loss, slope = ground.slope()
+    if not math.isfinite(loss):
+        raise ObjectiveError(f"{site.name}: the loss is {loss} at the point, so there is nothing to leave")
+    found = ends(ground.hessian(), slope, tol=1e-6, steps=100)
+    low, high, steep = found.values[-1].item(), found.values[0].item(), length(slope)
     draw = torch.Generator().manual_seed(0)
     around = torch.randn(64, len(site.point), generator=draw, dtype=torch.float64)
     with torch.no_grad():
         beside = site.whole(site.point + REACH * around / around.square().sum(1, keepdim=True).sqrt()) - loss
     rough = beside.abs().max().item()
-    # Rounding of a sum over the examples; an eigenvalue this small has no sign to speak of.
-    error = 1e-12 * max(abs(low), abs(high))
     view = View(
         slope=steep * REACH, high=high, low=low, reach=REACH, scale=max(abs(loss), rough),
-        high_error=error, low_error=error, exact=steep <= 1e-9 * max(abs(low), abs(high), abs(loss), 1e-3),
+        high_error=float(found.errors[0]), low_error=float(found.errors[-1]),
+        exact=steep <= 1e-9 * max(abs(low), abs(high), abs(loss), 1e-3),
         falls=-beside.min().item(), rises=beside.max().item(), rounding=1e-15 * max(abs(loss), 1e-9),
     )  # fmt: skip
     return classify(view).kind, steep, low, high

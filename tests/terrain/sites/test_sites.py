@@ -68,7 +68,13 @@ def test_the_noise_of_a_batch_is_what_sampling_without_replacement_gives():
 
 
 def test_the_origin_of_a_linear_net_is_strict_at_depth_two_and_flat_from_three():
-    two, three = (torch.linalg.eigvalsh(deep_linear(depth=depth).hessian()) for depth in (2, 3))
+    def eigenvalues(depth):
+        site = deep_linear(depth=depth)
+        return torch.linalg.eigvalsh(
+            torch.autograd.functional.hessian(lambda p: site.whole(p[None])[0], site.point)
+        )
+
+    two, three = eigenvalues(2), eigenvalues(3)
     # Saxe et al.: the singular values of the correlation, 2 (2/3) 2^-k of a mean over 3 outputs, both signs.
     assert two[::3][:3].numpy() == pytest.approx([-4 / 3, -2 / 3, -1 / 3], rel=0.15)
     assert two[0] == pytest.approx(-float(two[-1]), rel=1e-9)
@@ -115,3 +121,24 @@ def test_tied_weights_move_together():
     w = point.reshape(2, 2)
     expected = (x.double() @ w.T @ w.T - x.double()).square().mean()
     assert float(site.whole(point)) == pytest.approx(float(expected))
+
+
+def test_attention_in_evaluation_mode_has_a_slope_and_a_curvature_for_every_member():
+    class Attends(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embed = nn.Embedding(5, 4)
+            self.layer = nn.TransformerEncoderLayer(4, 2, 8, batch_first=True)
+            self.head = nn.Linear(4, 2)
+
+        def forward(self, x):
+            return self.head(self.layer(self.embed(x)).mean(1))
+
+    draw = torch.Generator().manual_seed(0)
+    x, y = torch.randint(0, 5, (10, 3), generator=draw), torch.randint(0, 2, (10,), generator=draw)
+    model = Attends()
+    site = learnt(Problem(model=model, objective="cross_entropy", train=(x, y)), model)
+    points = site.point + 0.1 * torch.randn(2, len(site.point), dtype=torch.float64)
+    assert bool(slopes(site, points).isfinite().all())
+    expected = nn.functional.cross_entropy(model.double().eval()(x), y)
+    assert float(site.whole(site.point[None])[0]) == pytest.approx(expected.item())

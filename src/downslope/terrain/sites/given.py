@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, Literal, cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from downslope.core.errors import InputError, ObjectiveError
 from downslope.core.problem import Problem
@@ -16,6 +16,7 @@ from downslope.terrain.sites.learnt import learnt
 from downslope.terrain.sites.named import network, of_function
 from downslope.terrain.sites.site import Inside, Site
 from downslope.terrain.sites.tilted import tilted
+from downslope.terrain.stand import Standing
 
 Where = str | Site | Problem | Function | Callable[[Tensor], Tensor]
 """A name, a site, a problem, a classic function, or any function of points of shape (..., size)."""
@@ -27,7 +28,7 @@ def site_of(
     where: Where,
     *,
     point: Any = None,
-    model: nn.Module | None = None,
+    model: Standing = None,
     inside: float | Inside | None = None,
     noise: float | None = None,
     examples: int | Literal["all"] | None = None,

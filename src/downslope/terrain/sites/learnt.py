@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import warnings
+from collections.abc import Generator
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.utils.stateless import _reparametrize_module  # pyright: ignore[reportPrivateUsage]
 
 from downslope.core import batches
@@ -15,11 +19,12 @@ from downslope.terrain.ground import ModelGround
 from downslope.terrain.hvp import unflat
 from downslope.terrain.point import EXAMPLES, ground_of
 from downslope.terrain.sites.site import Inside, Loss, Site, ball
+from downslope.terrain.stand import Standing, check_ground, stand
 
 
 def learnt(
     problem: Problem,
-    model: nn.Module | None = None,
+    model: Standing = None,
     *,
     name: str = "model",
     examples: int | Literal["all"] = EXAMPLES,
@@ -34,7 +39,7 @@ def learnt(
 
     Args:
         problem: What is learnt; its penalties count.
-        model: At a critical point; the start of `seed` where left out.
+        model: At a critical point: a module, a Run, weights or their path; else the start of `seed`.
         name: Of the site.
         examples: Training examples that the loss is a mean over.
         inside: A radius, in the space of all weights, or a predicate of flat weights.
@@ -43,8 +48,13 @@ def learnt(
 
     Raises:
         InputError: `examples` outside its domain.
+        DataError: examples that are not finite.
+        ModelError: weights that are not finite, or of another model.
+        ObjectiveError: a loss that is not finite, or without a gradient.
     """
-    ground = ground_of(problem, model, examples=examples, dtype=torch.float64, seed=seed)
+    given, _ = stand(problem, model, seed)
+    ground = ground_of(problem, given, examples=examples, dtype=torch.float64, seed=seed)
+    check_ground(ground)
     held = [piece.batch for piece in ground.pieces]
     if len(held) != 1:
         raise InputError("a site holds its examples in memory at once: give fewer than examples='all'")
@@ -65,13 +75,28 @@ def _loss(ground: ModelGround, whole: Any) -> Loss:
             return ground.run(batch).value
 
     def loss(points: Tensor, rows: Tensor | None) -> Tensor:
-        try:
-            return torch.func.vmap(one, in_dims=(0, None if rows is None else 0))(points, rows)
-        except RuntimeError:  # an operation without a vectorised form
-            own = [None] * len(points) if rows is None else list(rows)
-            return torch.stack([one(point, each) for point, each in zip(points, own, strict=True)])
+        with _plain():
+            try:
+                return torch.func.vmap(one, in_dims=(0, None if rows is None else 0))(points, rows)
+            except RuntimeError:  # an operation without a vectorised form
+                own = [None] * len(points) if rows is None else list(rows)
+                return torch.stack([one(point, each) for point, each in zip(points, own, strict=True)])
 
     return loss
+
+
+@contextlib.contextmanager
+def _plain() -> Generator[None]:
+    """Attention in operations that have derivatives and vectorised forms, and no word of what has none."""
+    backend: Any = torch.backends.mha
+    before = backend.get_fastpath_enabled()
+    backend.set_fastpath_enabled(False)
+    try:
+        with sdpa_kernel(SDPBackend.MATH), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of operations that vmap does one by one
+            yield
+    finally:
+        backend.set_fastpath_enabled(before)
 
 
 def deep_linear(depth: int = 2, width: int = 3, examples: int = 256, seed: int = 0) -> Site:

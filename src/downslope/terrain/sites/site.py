@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
-import torch
 from torch import Tensor
 
 Loss = Callable[[Tensor, Tensor | None], Tensor]
@@ -40,15 +38,6 @@ class Site:
     def whole(self, points: Tensor) -> Tensor:
         """The loss over all examples; shape (members,)."""
         return self.loss(points, None)
-
-    def hessian(self) -> Tensor:
-        """The dense Hessian at the point, shape (size, size)."""
-
-        def level(point: Tensor) -> Tensor:
-            return self.whole(point[None])[0]
-
-        found: Any = torch.autograd.functional.hessian(level, self.point)  # pyright: ignore[reportUnknownMemberType]
-        return found
 
 
 def ball(point: Tensor, radius: float) -> Inside:
