@@ -46,7 +46,7 @@ def test_descent_leaves_a_strict_saddle_when_its_growth_has_covered_the_distance
 def test_momentum_leaves_at_the_larger_root_of_its_recurrence(method, b):
     lr = 0.01
     found = escape(
-        at_distance(), {method: {"momentum": b}}, lr=lr, batch_size="full", spread=0.0, seeds=1, steps=3000,
+        at_distance(), {method: {"momentum": b}}, lr=lr, batch_size="full", spread=0.0, seeds=1, steps=300,
         keep=1,
     )  # fmt: skip
     push = lr * MINUS
