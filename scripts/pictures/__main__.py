@@ -25,6 +25,7 @@ from scripts.pictures import (
     exact,
     films,
     gauss_newton,
+    landscapes,
     learning,
     minima,
     models,
@@ -43,6 +44,9 @@ from scripts.pictures import (
 )
 
 DRAWN: dict[str, Callable[[], Path]] = {
+    "paths": landscapes.paths,
+    "slices": landscapes.slices,
+    "connection": landscapes.connection,
     "second-order": second_order.second_order,
     "three-entities": entities.three_entities,
     "objectives": entities.objectives,

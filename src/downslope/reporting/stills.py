@@ -70,23 +70,21 @@ def colours() -> Any:
 
 
 def contours(
-    axis: Any, found: Slice, *, bar: bool = True, legend: bool = True, title: str | None = None
+    axis: Any, found: Slice, *, bar: bool = True, lines: bool = True, title: str | None = None
 ) -> None:
     """A slice of two directions on an axis: filled contours, hatched where it is not finite."""
     shown, (x, y) = heat(found.values, found.log), found.axes
     levels = np.linspace(shown.low, shown.high, 23)
     z = np.ma.masked_invalid(shown.z.T)
     drawn = axis.contourf(x.coordinates, y.coordinates, z, levels=levels, cmap=colours(), extend="max")
-    axis.contour(
-        x.coordinates,
-        y.coordinates,
-        z,
-        levels=levels,
-        colors="white",
-        linewidths=0.35,
-        alpha=0.55,
-        linestyles="solid",
-    )
+    drawn.set_zorder(0.5)
+    if lines:
+        edges = axis.contour(
+            x.coordinates, y.coordinates, z, levels=levels, colors="white", linewidths=0.35, alpha=0.55,
+            linestyles="solid",
+        )  # fmt: skip
+        edges.set_zorder(0.5)
+    axis.set_rasterization_zorder(0.7)  # thousands of corners, which no reader tells apart from pixels
     _hatched(axis, found)
     for index, trail in enumerate(found.trails):
         _way(axis, trail, COLOURS[index % len(COLOURS)])
@@ -97,7 +95,7 @@ def contours(
         scale.set_label(found.quantity, fontsize=9)
         scale.outline.set_visible(False)
     axis.set(xlabel=x.name, ylabel=y.name, xlim=_ends(x.coordinates), ylim=_ends(y.coordinates))
-    _dressed(axis, found.title if title is None else title, legend)
+    _dressed(axis, found.title if title is None else title)
 
 
 def _hatched(axis: Any, found: Slice) -> None:
@@ -118,7 +116,8 @@ def _hatched(axis: Any, found: Slice) -> None:
 def _way(axis: Any, trail: Trail, colour: str) -> None:
     at = trail.at[np.isfinite(trail.at).all(axis=1)]
     axis.plot(*at.T, color="white", lw=3.2, alpha=0.8, solid_capstyle="round", zorder=3)
-    axis.plot(*at.T, "o-", ms=2.0, lw=1.4, color=colour, label=trail.name, zorder=4)
+    every = max(1, -(-len(at) // 20))
+    axis.plot(*at.T, "o-", ms=2.0, lw=1.4, color=colour, label=trail.name, zorder=4, markevery=every)
     axis.plot(*at[-1], "o", ms=7, color=colour, mec="white", mew=1.2, zorder=5)
 
 
@@ -174,7 +173,7 @@ def line(axis: Any, found: Slice, *, title: str | None = None) -> None:
     axis.set(xlabel=found.axes[0].name, ylabel=found.quantity, xlim=_ends(x))
     if found.log:
         axis.set_yscale("log")
-    _dressed(axis, found.title if title is None else title, legend=True)
+    _dressed(axis, found.title if title is None else title)
 
 
 def by_evaluations(axis: Any, found: Paths) -> None:
@@ -186,7 +185,7 @@ def by_evaluations(axis: Any, found: Paths) -> None:
     axis.set(xlabel="evaluations", ylabel="value" if floor is None else "value above the lowest")
     if floor is not None:
         axis.set_yscale("log")
-    _dressed(axis, found.function.spelt, legend=True)
+    _dressed(axis, found.function.spelt)
 
 
 def between(axis: Any, found: Connection) -> None:
@@ -198,17 +197,24 @@ def between(axis: Any, found: Connection) -> None:
             way.at, way.losses - 2 * way.errors, way.losses + 2 * way.errors, color=colour, alpha=0.18, lw=0
         )
     axis.set(xlabel="share of the way from the first model to the second", ylabel="loss, ± 2 standard errors")
-    _dressed(axis, "From one minimum to the other", legend=True)
+    _dressed(axis, "From one minimum to the other")
 
 
-def _dressed(axis: Any, title: str, legend: bool) -> None:
+def _dressed(axis: Any, title: str) -> None:
     axis.set_facecolor(PAPER)
     axis.set_title(title, fontsize=10, fontweight="bold", loc="left")
     axis.tick_params(labelsize=8)
     handles, labels = axis.get_legend_handles_labels()
-    if legend and labels:
+    if labels:
         axis.legend(
-            handles, labels, fontsize=7.5, loc="best", framealpha=0.9, facecolor="white", edgecolor="none"
+            handles,
+            labels,
+            fontsize=7.5,
+            loc="best",
+            frameon=True,
+            framealpha=0.88,
+            facecolor="white",
+            edgecolor="none",
         )
 
 

@@ -80,8 +80,8 @@ class Way:
     @property
     def label(self) -> str:
         """Name and learning rate."""
-        lr = self.settings.get("lr")
-        return self.optimizer if lr is None else f"{self.optimizer}, lr {numeral(float(lr))}"
+        lr, name = self.settings.get("lr"), self.optimizer.replace("_", "-")
+        return name if lr is None else f"{name}, lr {numeral(float(lr))}"
 
     @property
     def ended(self) -> str:
@@ -221,8 +221,10 @@ def paths(
         if fixed is not None:
             given.setdefault("lr", fixed)
         ways.append(_way(made, name, given, begun, steps, notes))
-    ground = surface(made, points=points, around=[way.at for way in ways]) if made.dimension <= 2 else None
-    if ground is not None:
+    ground = None
+    if made.dimension <= 2:
+        kept = [way.at for way in ways if way.status not in ("left", "diverged")]
+        ground = surface(made, points=points, around=kept)
         trails = tuple(Trail(way.label, way.at, way.values, way.ended) for way in ways)
         ground = ground.with_trails(trails)
     return Paths(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -63,5 +64,5 @@ def surface(
     return Slice(
         title=f"{made.spelt}: {made.formula}", quantity="value", axes=axes, values=values,
         evaluated=np.ones(values.shape, dtype=bool), marks=marks, notes=(made.shows,) if made.shows else (),
-        log=made.dimension == 2 and logarithmic(above),
+        log=made.dimension == 2 and made.infimum > -math.inf and logarithmic(above),
     )  # fmt: skip
