@@ -91,6 +91,20 @@ def test_training_takes_the_same_bits_with_and_without(optimizer: str, loader: b
         )
 
 
+@pytest.mark.usefixtures("cheap")
+def test_the_limit_at_the_start_is_that_of_the_first_step_of_a_warm_up() -> None:
+    how = ds.Recipe(
+        optimizer="sgd", lr=0.1, batch_size=16, epochs=4, warmup=8, schedule="cosine", layer_decay=0.5
+    )
+    plain = ds.fit(problem(), how, folder=False, progress=False, observe=0.0)
+    run = ds.fit(problem(), how, folder=False, progress=False, observe=0.0, terrain=0.5)
+    first = float(plain.history.series("lr").values[0])
+    assert first < 0.1
+    assert run.history["stable_limit"][0] == pytest.approx(2 / (0.5 * first))  # of the group that holds most
+    for name in [each for each in plain.history if each.startswith("lr")]:
+        assert run.history.series(name).values.tolist() == plain.history.series(name).values.tolist()
+
+
 class Fading:
     """An objective with a state: every call counts."""
 

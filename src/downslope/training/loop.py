@@ -120,8 +120,7 @@ class Loop:
             if not resume or state.step == 0:
                 self._evaluate(first=True)
                 self._tell()
-            self.rates.at(state.step)  # of the step to come, as the first one will set them
-            self.track.begin()
+            self.track.begin(self.rates)
             while not self._finished():
                 if not self._epoch():
                     break

@@ -28,6 +28,7 @@ from downslope.terrain.noise import Noise, noise_from_norms, noise_scale
 from downslope.terrain.stability import stability
 from downslope.training import choices
 from downslope.training.facts import one_line
+from downslope.training.optimizer import Rates
 from downslope.training.recorder import Recorder
 from downslope.training.state import StepState
 
@@ -82,8 +83,12 @@ class Track:
         self.last = -1
         self.batch: Any = None
 
-    def begin(self) -> None:
-        """Take the sample; measure the start, or go on from where a resumed run's rows end."""
+    def begin(self, rates: Rates) -> None:
+        """Take the sample; measure the start, or go on from where a resumed run's rows end.
+
+        Args:
+            rates: Of the step to come: a warm-up begins with another rate than the recipe's.
+        """
         if not self.on:
             return
         try:
@@ -96,7 +101,13 @@ class Track:
             self.looks = [float(each) + BESIDE for each in rows.values]
             self.last = int(rows.steps[-1])
             return
+        groups = self.state.optimizer.param_groups
+        held = [group.get("lr") for group in groups]
+        rates.at(self.state.step)
         self._look()
+        for group, lr in zip(groups, held, strict=True):
+            if lr is not None:
+                group["lr"] = lr
 
     def after(self) -> None:
         """Measure after a step, where the share allows it and leaves enough for the one at the end."""

@@ -15,10 +15,10 @@ from tests.terrain.spectrum.matrices import Matrix, turned
 VALUES = torch.linspace(-1, 1, 200, dtype=torch.float64)
 
 
-def rule_and_measure(steps: int, seed: int = 1) -> tuple[Rule, np.ndarray, np.ndarray]:
+def rule_and_measure(steps: int, scale: float = 1.0) -> tuple[Rule, np.ndarray, np.ndarray]:
     """A rule, and the eigenvalues with the weights that its vector gives them."""
-    operator: Matrix = turned(VALUES)
-    start = torch.randn(200, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    operator: Matrix = turned(scale * VALUES)
+    start = torch.randn(200, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     space = Krylov(operator.product, start, steps)
     while not space.full:
         space.grow()
@@ -58,7 +58,8 @@ def test_smooth_functions_are_within_the_bound_and_it_is_not_idle(steps, width):
 @pytest.mark.parametrize("x", [-0.93, -0.4, 0.0, 0.31, 0.99])
 @pytest.mark.parametrize("steps", [3, 10, 30])
 def test_the_mass_below_a_point_is_bracketed(x, steps):
-    rule, values, weights = rule_and_measure(steps)
+    rule, values, weights = rule_and_measure(steps, scale=100.0)
+    x *= 100
     low, high = rule.below(x)
     assert low - 1e-12 <= float(weights[values < x].sum()) <= high + 1e-12
     assert high - low < 2 * math.pi / steps
