@@ -65,6 +65,7 @@ def dense(problem: ds.Problem, model: nn.Module) -> Tensor:
         (lambda w: w[0] ** 4 + w[1] ** 4, [0.0, 0.0], "minimum", [0.0, 0.0]),
         (lambda w: 1 + torch.tanh(w[0]), [12.0], "plateau", None),
         (lambda w: 3.0 + 0 * w[0], [1.0], "plateau", [0.0]),
+        (lambda w: 3.0 + w[0] ** 3, [0.01], "plateau", None),
     ],
 )
 def test_known_points_are_what_they_are(
@@ -185,6 +186,20 @@ def test_saturated_outputs_far_from_their_targets_stand_on_a_plateau() -> None:
     found = ds.survey(problem, model, progress=False)
     assert found.kind == "plateau"
     assert found.loss > 0.99
+
+
+def test_zero_weights_of_a_net_with_relu_are_a_saddle_that_no_curvature_shows() -> None:
+    x = ds.data.digits(scale=16).train[0][:200]
+    problem = ds.Problem(
+        model="mlp", objective="cross_entropy", train=(x, torch.arange(200) % 10),
+        arguments={"width": 6, "depth": 1},
+    )  # fmt: skip
+    model = problem.build()
+    for p in model.parameters():
+        nn.init.zeros_(p)
+    found = ds.survey(problem, model, progress=False)
+    assert not found.complete
+    assert (found.kind, found.degenerate, found.escape) == ("saddle", True, None)
 
 
 @pytest.mark.parametrize("seed", [0, 1])
@@ -311,6 +326,12 @@ def test_on_a_test_function_local_and_global_are_told_apart() -> None:
     away = ds.survey(ds.functions.get("rosenbrock").problem((0.0, 0.0)), progress=False)
     assert away.known is not None
     assert away.known.distance == pytest.approx(2**0.5)
+
+
+def test_a_flat_bottom_is_a_minimum_and_a_tail_that_goes_on_falling_a_plateau() -> None:
+    bottom, tail = ds.functions.get("flat_bottom"), ds.functions.get("exponential")
+    assert ds.survey(bottom.problem((0.5,)), progress=False).kind == "minimum"
+    assert ds.survey(tail.problem((-30.0,)), progress=False).kind == "plateau"
 
 
 @pytest.mark.parametrize("name", [each for each in ds.functions.names() if each not in ("cliff",)])

@@ -25,12 +25,13 @@ from downslope.terrain.gain import STEPS, gain, won
 from downslope.terrain.ground import ModelGround
 from downslope.terrain.hvp import flat, length
 from downslope.terrain.jitter import Jitter, jitter
-from downslope.terrain.kind import REACH, Judged, View, classify, mirrored
+from downslope.terrain.judging import judged_at
+from downslope.terrain.kind import REACH, Judged, View, mirrored
 from downslope.terrain.landscape import Escape, Known, Terrain, turned
 from downslope.terrain.layerwise import PROBES, Layers, layerwise, of_matrix
 from downslope.terrain.operators import Operator
 from downslope.terrain.point import EXAMPLES
-from downslope.terrain.profile import around, profile
+from downslope.terrain.profile import profile
 from downslope.terrain.rates import adam_rate, plain_rates
 from downslope.terrain.reach import reach_of
 from downslope.terrain.spectrum import Density
@@ -160,7 +161,9 @@ class _Survey:
         view = self._view(loss, gradient, operator, found, scatter)
         escape = self._stage("way down", lambda: self._escape(found, view, loss))
         view = view._replace(drop=None if escape is None else escape.fall)
-        judged, view = self._judged(view, found, loss)
+        judged, view = judged_at(
+            self.ground, operator, found, view, gradient, loss, seed=self.seed
+        )  # fmt: skip
         self.notes += telling.of_view(view, judged, found, operator.exact)
         layers = self._stage("layers", lambda: self._layers(operator, gradient, found))
         rates = plain_rates(float(found.values[0]))
@@ -239,19 +242,6 @@ class _Survey:
             rounding=16 * torch.finfo(gradient.dtype).eps * abs(loss),
         )  # fmt: skip
 
-    def _judged(self, view: View, found: Ends, loss: float) -> tuple[Judged, View]:
-        """The kind; where no eigenvalue tells, with samples of the loss around."""
-        judged, inside = classify(view), None
-        if judged.kind in ("minimum", "maximum") and not judged.strict:
-            inside = found.vectors[(found.values.abs() <= found.errors).to(found.vectors.device)]
-        if judged.degenerate or (inside is not None and len(inside)):
-            lines = around(self.ground, view.reach, loss, inside=inside, seed=self.seed)
-            falls, rises = max(each.fall for each in lines), max(each.rise for each in lines)
-            unseen = 0.5 * view.reach**2 * (0.0 if inside is None else float(found.errors.max()))
-            view = view._replace(falls=falls, rises=rises, rounding=view.rounding + unseen)
-            judged = classify(view)
-        return judged, view
-
     def _reach(self) -> float:
         """A tenth of the weights' size; on a test function of its domain's half width."""
         if isinstance(self.ground.model, Point):
@@ -260,6 +250,9 @@ class _Survey:
 
     def _scale(self, loss: float) -> float:
         """The loss's size, or its distance to that of a fresh start, whichever is larger."""
+        if isinstance(self.ground.model, Point):
+            function = self.ground.model.function
+            return max(abs(loss), abs(function.at(*function.start) - loss))
         kept, start = self.ground.where(), math.nan
         with suppress(DownslopeError, KeyError, RuntimeError):
             fresh = dict(self.problem.build(self.seed).named_parameters())
@@ -337,12 +330,15 @@ class _Survey:
     ) -> dict[str, Any]:  # fmt: skip
         values, errors = found.values, found.errors
         least = int(values.abs().argmin())
-        small, zero = float(values[least].abs()), int((values.abs() <= errors).sum())
+        small, error = float(values[least].abs()), float(errors[least])
+        known = found.complete or found.settled
+        bound = math.inf if known else float(values.abs().max()) / max(small + error, 1e-300)
         return {
             "kind": judged.kind, "why": telling.why(judged, view), "strict": judged.strict,
             "degenerate": judged.degenerate, "loss": loss, "gradient_norm": length(gradient.double()),
-            "eigenvalues": values, "residuals": errors, "complete": found.complete, "flat": zero,
-            "condition": float(values.abs().max()) / small if small > float(errors[least]) else math.inf,
+            "eigenvalues": values, "residuals": errors, "complete": found.complete,
+            "flat": int((values.abs() <= errors).sum()) if known else 0,
+            "condition": float(values.abs().max()) / small if small > error else bound,
             "sharpness": float(values[0]), "index": int((values < -errors).sum()),
             "slope_gain": view.slope, "reach": view.reach, "scale": view.scale, "size": self.ground.size,
             "examples": self.examples,

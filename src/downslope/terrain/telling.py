@@ -54,6 +54,8 @@ def why(judged: Judged, view: View) -> str:
         case "maximum":
             sign = "negative" if judged.strict else "positive"
             return f"{still}, and {'every' if judged.strict else 'no'} curvature is {sign} (largest {high})"
+        case "minimum" if judged.degenerate and not view.rises:
+            return "it is flat all around, and no value anywhere is lower"
         case "minimum" if judged.degenerate:
             return "slope and curvature vanish, and the loss is higher all around"
         case "minimum" if view.low < -view.low_error:
