@@ -42,7 +42,7 @@ class CatalogueRow:
 
 
 def catalogue() -> tuple[CatalogueRow, ...]:
-    """One row for each optimizer of the table of names that lives here, in its order."""
+    """One row for each optimizer of the table of names that lives here, as those of curvature do not."""
     rows: list[CatalogueRow] = []
     for name in names.TABLE["optimizer"]:
         cls = names.resolve("optimizer", name)

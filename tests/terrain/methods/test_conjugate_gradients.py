@@ -87,3 +87,14 @@ def test_a_product_that_is_not_finite_ends_it_with_what_was_there() -> None:
     found = conjugate_gradients(lambda v: v * math.nan, right(3), tol=1e-8)
     assert found.ended == "non-finite"
     assert bool((found.step == 0).all())
+
+
+def test_a_direction_without_curvature_is_not_taken_for_a_negative_one() -> None:
+    a = torch.diag(torch.tensor([1.0, 2.0, 0.0], dtype=torch.float64))
+    found = conjugate_gradients(a.mv, torch.tensor([1.0, 1.0, 0.0], dtype=torch.float64), tol=1e-12)
+    assert found.ended == "solved"
+    q = matrix([1.0, 3.0, 0.0, 0.0])
+    g = q @ right(4)  # in the range of a singular matrix: rounding alone has a part outside
+    found = conjugate_gradients(q.mv, g, tol=1e-17, max_cg=50)
+    assert found.ended == "steps"
+    assert float(torch.linalg.vector_norm(q @ found.step + g)) < 1e-12

@@ -29,7 +29,8 @@ class Solved(NamedTuple):
     products: int
     ended: Ended
     """"solved": to the tolerance. "negative": by a direction of negative curvature; "boundary": at the
-    radius; "steps": after all products; "non-finite": a product was, and p is what was there before."""
+    radius; "steps": after all products, or where no direction with curvature is left; "non-finite": a
+    product was, and p is what was there before."""
     decrease: float
     """``-m(p)``, at least 0."""
     residual: float
@@ -79,12 +80,15 @@ def conjugate_gradients(
             ended = "non-finite"
             break
         bend = dot(d, hd)
-        if bend <= 0:
+        flat = abs(bend) <= state.rounded(d, hd)
+        if flat and math.isinf(radius):
+            break
+        if bend <= 0 or flat:
             side = d if dot(gradient, d) <= 0 else -d
             if math.isinf(radius):
                 return state.solved("negative", side)
             state.move(d, hd, _to_radius(state.p, d, radius))
-            return state.solved("negative", side)
+            return state.solved("boundary" if flat else "negative", None if flat else side)
         alpha = rho / bend
         if length(state.p + alpha * d) >= radius:
             state.move(d, hd, _to_radius(state.p, d, radius))
@@ -109,6 +113,7 @@ class _Model:
 
     def __init__(self, product: Callable[[Tensor], Tensor], gradient: Tensor, start: Tensor | None) -> None:
         self.product, self.gradient, self.products = product, gradient, 0
+        self.largest = 0.0
         self.p = torch.zeros_like(gradient)
         self.residual = gradient.clone()
         self.hp = torch.zeros_like(gradient)
@@ -119,6 +124,12 @@ class _Model:
     def apply(self, d: Tensor) -> Tensor:
         self.products += 1
         return self.product(d)
+
+    def rounded(self, d: Tensor, hd: Tensor) -> float:
+        """What ``d.Hd`` of a direction without curvature may come to by rounding."""
+        square = dot(d, d)
+        self.largest = max(self.largest, length(hd) / math.sqrt(square))
+        return 10 * torch.finfo(d.dtype).eps * self.largest * square
 
     def move(self, d: Tensor, hd: Tensor, t: float) -> Tensor:
         """Go `t` along `d`; the residual there."""
