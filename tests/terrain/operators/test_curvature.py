@@ -84,6 +84,16 @@ def test_every_way_gives_the_dense_hessian_whatever_the_model(kind):
         close(operator.product(v), wanted @ v)
 
 
+@pytest.mark.parametrize("objective", ["squared_error", nn.MSELoss(), "logistic", nn.L1Loss()])
+def test_every_way_goes_with_objectives_of_every_kind(objective):
+    x, y = data()
+    ground = grounded(mlp(1), objective, (x, (y > 0).float()[:, None]))
+    wanted, v = hessian(ground), direction(ground.size)
+    for way in ("reverse", "linearize", "forward"):
+        ground.chosen = {"hessian": way}
+        close(ground.hessian().product(v), wanted @ v)
+
+
 @pytest.mark.parametrize("kind", KINDS[1:])
 def test_every_way_gives_one_gauss_newton_and_one_fisher_matrix(kind):
     ground = grounded(Convolved(), "cross_entropy", data())
