@@ -70,3 +70,14 @@ def test_below_a_node_itself_both_ways_are_allowed():
     x = float(rule.nodes[3])
     low, high = rule.below(x)
     assert low <= float(weights[values < x].sum()) <= high
+
+
+@pytest.mark.parametrize("x", [-1.4, -0.2, 0.05, 1.0])
+def test_a_rule_with_a_node_forced_to_a_point_has_it_and_is_exact(x):
+    rule, values, weights = rule_and_measure(5)
+    forced = rule.forced(x)
+    assert np.abs(forced.nodes - x).min() == pytest.approx(0, abs=1e-10)
+    assert len(forced.nodes) == 6
+    for degree in range(11):
+        truth = float(weights @ values**degree)
+        assert forced.integral(lambda v, d=degree: v**d) == pytest.approx(truth, abs=1e-11)

@@ -61,14 +61,18 @@ class Rule(NamedTuple):
         if self.closed:
             mass = float(self.weights[self.nodes < x].sum())
             return mass, mass
+        forced = self.forced(x)
+        at = int(np.abs(forced.nodes - x).argmin())
+        low = float(forced.weights[:at].sum())
+        return low, low + float(forced.weights[at])
+
+    def forced(self, x: float) -> Rule:
+        """The rule of the same measure with a node more, which is x: exact for degrees up to ``2 m``."""
         width = max(float(np.ptp(self.nodes)), abs(x), 1e-300)
         apart = self.nodes - x
         apart = np.where(np.abs(apart) < 1e-14 * width, 1e-14 * width, apart)
         out = float(self.beside[-1] ** 2 * (self.last**2 / apart).sum())
-        forced = rule_of(np.append(self.diagonal, x + out), np.append(self.beside, 0.0))
-        at = int(np.abs(forced.nodes - x).argmin())
-        low = float(forced.weights[:at].sum())
-        return low, low + float(forced.weights[at])
+        return rule_of(np.append(self.diagonal, x + out), np.append(self.beside, 0.0))
 
 
 def rule_of(diagonal: Floats, beside: Floats) -> Rule:
