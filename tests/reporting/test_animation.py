@@ -92,10 +92,13 @@ def test_every_mover_keeps_a_colour_and_a_sign_apart():
     assert all(near(last, code) > 5 for code in gif.COLOURS)
 
 
-def test_long_paths_are_thinned_from_their_first_step_to_their_last():
+def test_long_paths_stop_at_some_steps_only_and_draw_them_all():
     long = animate({"long": np.linspace(-0.9, 1.0, 5001)[:, None]}, functions.get("x_cos_pi_x"))
     assert (long.scene.steps[0], long.scene.steps[-1], len(long.scene.steps)) == (0, 5000, 120)
     assert len(long.html) < 2_500_000
+    curve = data_of(long.html)["choices"][0]["data"][-1]
+    assert len(curve["x"]) == 5001  # every step is drawn, frames only stop at some
+    assert [curve["stops"][0], curve["stops"][-1]] == [1, 5001]
 
 
 def test_a_path_that_runs_to_infinity_is_shown_as_far_as_it_goes():
@@ -160,6 +163,10 @@ def test_the_ways_of_optimizers_move_over_their_function():
     moving = found.animate(frames=5)
     assert [each.label for each in moving.scene.movers] == [way.label for way in found.ways]
     assert moving.scene.steps == (0, 3, 6, 9, 12)
+    page = ds.report(found).html
+    assert page.count('class="player"') == 1
+    assert len(set(re.findall(r'data-figure="([^"]+)"', page))) == page.count("data-figure=")
+    assert 'class="player"' not in ds.report(ds.paths("bowl(dimension=3)", {"gd": 0.1}, steps=2)).html
     assert moving.scene.movers[1].places[-1, 0] == pytest.approx(found["adam"].at[-1])
     with pytest.raises(InputError, match="animate\\(paths, function\\)"):
         animate({"a": spiral(1)})

@@ -45,8 +45,8 @@ class Figure:
         choices: Its views, the first shown at first.
         height: Pixels.
         frames: Words for each frame of a figure that moves ("step 3"); empty for one that stands still. Of
-            its traces those with the meta "path" are drawn up to the frame, and those with "heads", whose x
-            and y hold a list for each frame, at it.
+            its traces those with the meta "path" are drawn up to the frame, as many points as its entry in
+            "stops" says, and those with "heads", whose x and y hold a list for each frame, at it.
     """
 
     id: str

@@ -121,10 +121,11 @@ class _Stage:
     def _place(self, mover: Mover, frame: int, head: Any, curve: Any, tracks: list[Any]) -> None:
         x = mover.places[:, :, 0]
         y = mover.heights if self.scene.flat else mover.places[:, :, 1]
-        head.set_data(x[frame], y[frame])
-        curve.set_data(self.scene.steps[: frame + 1], mover.curve[: frame + 1])
+        at = mover.at(self.scene.steps[frame])
+        head.set_data(x[at], y[at])
+        curve.set_data(range(at + 1), mover.curve[: at + 1])
         for member, track in enumerate(tracks):
-            track.set_data(x[: frame + 1, member], y[: frame + 1, member])
+            track.set_data(x[: at + 1, member], y[: at + 1, member])
 
     def _artists(self, mover: Mover, place: int) -> tuple[Mover, Any, Any, list[Any]]:
         colour, sign = COLOURS[place % len(COLOURS)], SIGNS[place % len(SIGNS)]
@@ -148,7 +149,7 @@ class _Stage:
             shade = scene.shade()
             levels = np.linspace(float(np.nanmin(shade)), float(np.nanmax(shade)), 17)
             axis.contourf(*scene.axes, shade, levels=levels, cmap=_pale())
-            axis.contour(*scene.axes, shade, levels=levels, colors=_LINE, linewidths=0.5)
+            axis.contour(*scene.axes, shade, levels=levels, colors=_LINE, linewidths=0.5, linestyles="solid")
             for mark in scene.marks:
                 axis.plot(*mark, "x", ms=8, mew=1.8, color=_INK)
             axis.set(xlabel="x", ylabel="y", ylim=(scene.axes[1][0], scene.axes[1][-1]))

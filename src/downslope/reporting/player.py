@@ -33,7 +33,7 @@ def section(scene: Scene, key: str = "paths") -> Section:
         frames=[f"step {each}" for each in scene.steps],
     )
     return Section(
-        id=key, title="Step by step", body=f'<div class="card">{figure.html()}</div>', rank=30, short="Paths"
+        id=key, title="Step by step", body=f'<div class="card">{figure.html()}</div>', rank=59, short="Steps"
     )
 
 
@@ -72,16 +72,19 @@ def _moving(scene: Scene, mover: Mover, place: int) -> list[Trace]:
     colour, symbol = f"@s{place % 8 + 1}", SYMBOLS[place % len(SYMBOLS)]
     x = mover.places[:, :, 0]
     y = mover.heights if scene.flat else mover.places[:, :, 1]
+    at = [mover.at(step) for step in scene.steps]
+    stops = [each + 1 for each in at]
     traces: list[Trace] = []
     for member in range(x.shape[1] if x.shape[1] <= 3 and not scene.flat else 0):
         track: Trace = {
             "type": "scatter", "mode": "lines", "meta": "path", "x": x[:, member], "y": y[:, member],
+            "stops": stops,
             "line": {"color": colour, "width": 1.8, "simplify": False}, "showlegend": False,
             "hoverinfo": "skip",
         }  # fmt: skip
         traces.append(track)
     heads: Trace = {
-        "type": "scatter", "mode": "markers", "meta": "heads", "x": x, "y": y, "name": mover.label,
+        "type": "scatter", "mode": "markers", "meta": "heads", "x": x[at], "y": y[at], "name": mover.label,
         "marker": {
             "symbol": symbol, "size": 11 if x.shape[1] == 1 else 7, "color": colour,
             "line": {"color": "@card", "width": 1},
@@ -92,7 +95,7 @@ def _moving(scene: Scene, mover: Mover, place: int) -> list[Trace]:
         heads["name"] = heads["names"][-1]
     curve: Trace = {
         "type": "scatter", "mode": "lines", "meta": "path", "name": mover.label, "showlegend": False,
-        "x": scene.steps, "y": mover.curve, "xaxis": "x2", "yaxis": "y2",
+        "x": np.arange(len(x)), "y": mover.curve, "stops": stops, "xaxis": "x2", "yaxis": "y2",
         "line": {"color": colour, "width": 2, "simplify": False}, "hoverinfo": "skip",
     }  # fmt: skip
     return [*traces, heads, curve]

@@ -34,7 +34,7 @@ from downslope.reporting import (
     terrain,
     verdict,
 )
-from downslope.reporting.animation import Animation, escaping
+from downslope.reporting.animation import Animation, animate, escaping
 from downslope.reporting.markup import Section, text
 from downslope.terrain.connect import Connection
 from downslope.terrain.escapes import Escapes
@@ -135,7 +135,7 @@ class _Content:
         self.others.append(answers.solution_section(found, key=f"exact{len(self.others) or ''}"))
 
     def add_animation(self, found: Animation) -> None:
-        self.others.append(found.section(f"paths{len(self.others) or ''}"))
+        self.others.append(found.section(f"moving{len(self.others) or ''}"))
 
     def add_escape(self, found: Escapes) -> None:
         self.others.append(escapes.section(found, f"escape{len(self.others) or ''}"))
@@ -153,6 +153,8 @@ class _Content:
 
     def add_paths(self, found: Paths) -> None:
         self.others.append(landscape.paths_section(found, key=f"paths{len(self.others) or ''}"))
+        if found.function.dimension <= 2:
+            self.add_animation(animate(found))
 
     def add_connection(self, found: Connection) -> None:
         self.others.append(landscape.connection_section(found, key=f"connection{len(self.others) or ''}"))

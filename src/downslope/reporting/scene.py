@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from downslope.core.errors import InputError
+from downslope.reporting.heat import heat
 from downslope.terrain.functions import Function
 
 Floats = npt.NDArray[np.float64]
@@ -25,13 +26,13 @@ _CELLS = 81
 
 @dataclass(frozen=True)
 class Mover:
-    """One method, or one start: its members at every frame.
+    """One method, or one start: its members at every step, so that no turn of a path is lost between frames.
 
     Attributes:
         label: In the legend.
-        places: Shape (frames, members, size).
-        heights: Of the places; shape (frames, members).
-        curve: What is drawn over the step beside the map; shape (frames,).
+        places: Shape (steps, members, size).
+        heights: Of the places; shape (steps, members).
+        curve: What is drawn over the step beside the map; shape (steps,).
         told: Words after the label at each frame, such as "12/20 left"; empty for none.
     """
 
@@ -40,6 +41,10 @@ class Mover:
     heights: Floats
     curve: Floats
     told: tuple[str, ...] = ()
+
+    def at(self, step: int) -> int:
+        """Index of a step; a path that has ended stays at its end."""
+        return min(step, len(self.places) - 1)
 
 
 @dataclass(frozen=True)
@@ -52,7 +57,7 @@ class Scene:
         axes: Grid along each coordinate.
         heights: Of the grid: shape (len(x),) on a line, (len(y), len(x)) on a plane.
         movers: In the order of the legend.
-        steps: Step of each frame.
+        steps: The step that each frame shows.
         curve: What the curves beside the map are of: "f" or "share that left".
         marks: Points of note on the ground, such as minima.
     """
@@ -74,8 +79,8 @@ class Scene:
     def shade(self) -> Floats:
         """Heights of a plane as they are shaded: by their logarithm where a few steep parts hide the rest."""
         above = self.heights - np.nanmin(self.heights)
-        middle = float(np.nanmedian(above))
-        return np.log1p(above / (middle / 10)) if middle and np.nanmax(above) > 20 * middle else above
+        steep = bool(np.nanmax(above) > 10 * np.nanmedian(above) > 0)
+        return heat(self.heights, steep).z
 
 
 def scene(
@@ -117,10 +122,7 @@ def scene(
     cells = 301 if len(limits) == 1 else _CELLS
     axes = tuple(np.linspace(low, high, cells) for low, high in limits)
     grid = np.stack(np.meshgrid(*axes), -1)
-    movers = [
-        _mover(label, each[np.minimum(steps, len(each) - 1)], function, steps, (left or {}).get(label))
-        for label, each in arrays.items()
-    ]
+    movers = [_mover(label, each, function, steps, (left or {}).get(label)) for label, each in arrays.items()]
     heading = title or (f"{known.name.replace('_', ' ')}: {known.formula}" if known else "Paths")
     return Scene(
         heading, _caption(movers, int(steps[-1]), bool(left)), axes, _heights(function, grid), tuple(movers),
@@ -170,8 +172,8 @@ def _mover(
     heights = _heights(function, places)
     if left is None:
         return Mover(label, places, heights, np.median(heights, axis=1))
-    gone = (left[None] <= steps[:, None]).sum(1)
-    told = tuple(f"{count}/{len(left)} left" for count in gone)
+    gone = (left[None] <= np.arange(len(places))[:, None]).sum(1)
+    told = tuple(f"{gone[min(step, len(gone) - 1)]}/{len(left)} left" for step in steps)
     return Mover(label, places, heights, gone / len(left), told)
 
 

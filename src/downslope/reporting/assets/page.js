@@ -49,8 +49,8 @@
   };
   // -- figures that move: a path is drawn up to the frame, its heads at it --------------------------------------
   const cut = (trace, frame) => {
+    if (trace.meta === "path") return { x: trace.x.slice(0, trace.stops[frame]), y: trace.y.slice(0, trace.stops[frame]) };
     const at = Math.min(frame, trace.x.length - 1);
-    if (trace.meta === "path") return { x: trace.x.slice(0, at + 1), y: trace.y.slice(0, at + 1) };
     const own = { x: trace.x[at], y: trace.y[at] };
     return trace.names ? { ...own, name: trace.names[at] } : own;
   };
