@@ -251,6 +251,7 @@ def test_models_of_another_kind_are_sliced_as_well() -> None:
         ({"to": nn.Linear(2, 2)}, "not alike"),
         ({"quantity": "acuracy"}, "did you mean 'accuracy'"),
         ({"layers": "9"}, "no parameter of '9'"),
+        ({"model": nn.Linear(3, 3)}, "does not run on the problem's examples"),
     ],
 )
 def test_what_cannot_be_sliced_is_told_in_one_line(options, said) -> None:

@@ -29,9 +29,10 @@ DRAWN = 1500
 
 def slice_section(found: Slice, *, key: str = "slice") -> Section:
     """A slice as a section: what it is, the picture, what is to be known."""
+    title = found.title if found.origin is None else f"The {found.quantity} around {found.title}"
     pictures = f'<div class="card">{figure(found, key).html()}</div>'
     return Section(
-        id=key, title=found.title or "The landscape", lead=_lead(found), body=pictures + _notes(found.notes),
+        id=key, title=title, lead=_lead(found), body=pictures + _notes(found.notes),
         rank=58, short="Landscape",
     )  # fmt: skip
 

@@ -26,10 +26,9 @@ from downslope.core.plain import plain
 from downslope.core.problem import Problem
 from downslope.terrain.ground import ModelGround, Piece
 from downslope.terrain.hvp import length
-from downslope.terrain.point import ground_of
 from downslope.terrain.rebasin import aligned
 from downslope.terrain.slice import Floats
-from downslope.terrain.slices import BatchNorm, flat_weights, recalibrate
+from downslope.terrain.slices import BatchNorm, flat_weights, ground_around, recalibrate
 from downslope.terrain.stand import Standing, stand
 
 GROUPS = 16
@@ -160,7 +159,7 @@ def connect(
     _check(points, curve, steps, lr, batch_size)
     began = time.monotonic()
     given, notes = stand(problem, first, seed)
-    ground = ground_of(problem, given, examples=examples, seed=seed)
+    ground = ground_around(problem, given, examples, None, seed)
     notes += ground.notes
     if batch_norm == "recalibrated":
         notes += recalibrate(ground.model)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from downslope.core import names
 from downslope.core.asked import check_asked
-from downslope.core.errors import InputError
+from downslope.core.errors import DownslopeError, InputError, ModelError, told
 from downslope.core.numerals import numeral
 from downslope.core.problem import Problem
 from downslope.core.stated import metric_of
@@ -104,7 +104,7 @@ def landscape(
     _check(points, dimensions, normalise, batch_norm, span)
     began = time.monotonic()
     given, notes = stand(problem, model, seed)
-    ground = ground_of(problem, given, examples=examples, dtype=dtype, seed=seed)
+    ground = ground_around(problem, given, examples, dtype, seed)
     notes += ground.notes
     ground.notes.clear()
     if batch_norm == "recalibrated":
@@ -142,6 +142,26 @@ def landscape(
         seconds=time.monotonic() - began, interrupted=work.interrupted,
         log=measure is None and logarithmic(drawn.values),
     )  # fmt: skip
+
+
+def ground_around(
+    problem: Problem, given: nn.Module, examples: int | Literal["all"], dtype: torch.dtype | None, seed: int
+) -> ModelGround:
+    """The ground of a model that fits the examples; its loss there may be anything.
+
+    Raises:
+        ModelError: it does not fit.
+    """
+    try:
+        return ground_of(problem, given, examples=examples, dtype=dtype, seed=seed)
+    except (DownslopeError, torch.OutOfMemoryError):
+        raise
+    except (RuntimeError, IndexError, TypeError, ValueError) as error:
+        model = type(given).__name__
+        raise ModelError(
+            f"the model ({model}) does not run on the problem's examples: {told(error)}; landscape takes a "
+            "model of this problem"
+        ) from error
 
 
 class _Plan:

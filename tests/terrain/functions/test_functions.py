@@ -172,6 +172,12 @@ def test_fit_descends_a_function_and_a_gradient_step_is_the_formulas() -> None:
     assert run.history.series("train_loss").values[0] == pytest.approx(0.1 * 25 + 2 * 4)
 
 
+def test_a_rate_beyond_the_limit_of_a_bowl_is_diagnosed_and_nothing_is_said_of_its_data() -> None:
+    recipe = ds.Recipe(optimizer="gd", lr=0.6, steps=60, batch_size="full")
+    found = ds.diagnose(functions.get("bowl").problem(), recipe, progress=False)
+    assert [each.symptom for each in found.findings] == ["learning-rate-too-high"]
+
+
 def test_a_start_and_a_batch_of_points_can_be_given() -> None:
     function = functions.get("himmelblau")
     model = function.problem((1.0, 2.5)).build()

@@ -14,7 +14,7 @@ from torch import Tensor
 from downslope.core.errors import InputError
 from downslope.core.problem import Problem
 from downslope.core.spelling import spell
-from downslope.terrain.functions.point import Point, height
+from downslope.terrain.functions.point import Point, height, untargeted
 
 Kind = Literal["minimum", "maximum", "saddle"]
 
@@ -149,12 +149,13 @@ class Function:
             InputError: a start of another dimension.
         """
         begun = self.checked(self.start if start is None else start)
-        nothing = torch.zeros(1, 1)
+        nothing = torch.zeros(2, 1)
         return Problem(
             model=Point,
             arguments={"function": self.spelt, "start": begun},
             objective=height,
-            train=(nothing, nothing),
+            train=(nothing,),
+            split=untargeted,
             name=self.name,
         )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -32,6 +33,11 @@ def height(output: Tensor, target: Tensor) -> Tensor:
     """The value of the function, as an objective; the target says nothing."""
     del target
     return output.mean()
+
+
+def untargeted(batch: Any) -> tuple[tuple[Any, ...], dict[str, Any], None]:
+    """A batch as inputs alone: a function has no targets, so that nothing judges them."""
+    return (batch[0] if isinstance(batch, (tuple, list)) else batch,), {}, None
 
 
 height.reduction = "mean"  # type: ignore[attr-defined]  # a mean over equal rows
