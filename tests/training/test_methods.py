@@ -12,6 +12,7 @@ from torch import nn
 
 import downslope as ds
 from downslope.core.errors import InputError
+from downslope.terrain.methods import LBFGS
 from tests.training.test_resume import Stop, resume, same_history, same_state
 
 
@@ -56,7 +57,6 @@ def test_the_last_look_of_a_step_is_the_first_of_the_next() -> None:
     """One evaluation at the start, and those of the line searches: as many as without `fit`."""
     run = fit(ds.Recipe(optimizer="lbfgs", steps=10, precision="float64"))
     from downslope.terrain.ground import Ground
-    from downslope.terrain.methods import LBFGS
 
     model = problem().build(0).double()
     method = LBFGS(model.parameters())
@@ -163,6 +163,14 @@ def test_frozen_parameters_stay_and_a_batch_size_leaves_the_rate() -> None:
     assert ds.Recipe(optimizer="lbfgs", batch_size=32).edit(batch_size=64).lr == 1.0
 
 
+def test_a_rate_of_another_kind_does_not_come_along() -> None:
+    adam = ds.Recipe(optimizer="adam", lr=1e-3)
+    assert adam.edit(optimizer="newton").lr == 1.0
+    assert adam.edit(optimizer="newton", lr=0.5).lr == 0.5
+    assert ds.Recipe(optimizer="lbfgs", lr=0.5).edit(optimizer="adam").lr == 1e-3
+    assert adam.edit(optimizer="sgd").lr == 1e-3
+
+
 def test_a_batch_too_small_for_its_curvature_is_told_once_with_figures(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -243,3 +251,25 @@ def test_a_learnt_objective_takes_part() -> None:
     run = fit(ds.Recipe(optimizer="lbfgs", steps=15, precision="float64"), given=own)
     assert run.history["train_loss"][-1] < run.history["train_loss"][1]
     assert float(run.weights["objective"]["log"]) != 0.0
+
+
+def test_watch_sees_the_steps_of_a_loop_whose_method_looks_several_times() -> None:
+    torch.manual_seed(0)
+    x, y = data()
+    model = net().double()
+    method = LBFGS(model.parameters())
+    monitor = ds.watch(model, method)
+    for _ in range(15):
+        loss = method.step(lambda: nn.functional.mse_loss(model(x), y))
+        monitor.step(loss)
+    found = monitor.diagnose()
+    assert found.healthy
+    assert len(monitor.run.history["train_loss"]) >= 15
+
+
+def test_members_of_a_population_are_the_runs_alone() -> None:
+    recipe = ds.Recipe(optimizer="lbfgs", steps=4, precision="float64")
+    members = ds.fit_population(problem(), [recipe, recipe.edit(seed=1)], progress=False)
+    alone = [fit(recipe), fit(recipe.edit(seed=1))]
+    for member, run in zip(members, alone, strict=True):
+        assert same_state(member.model().state_dict(), run.model().state_dict())

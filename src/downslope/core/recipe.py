@@ -258,7 +258,8 @@ class Recipe(BaseModel):
 
         A change of `lr` or `weight_decay` changes it in all groups: those with their own keep their ratio to
         the recipe's, so that what does not decay still does not. At 0 there is no ratio: all groups but those
-        at 0 take the recipe's own from then on. Other settings of groups stay; another optimizer drops them.
+        at 0 take the recipe's own from then on. Other settings of groups stay; another optimizer drops them, and the rate where it is of another kind (a method
+        of curvature searches for its step).
 
         Raises:
             RecipeError: a key that no recipe has, a value outside its domain, or groups with an lr or
@@ -268,6 +269,8 @@ class Recipe(BaseModel):
         kept = {key: getattr(self, key) for key in self.said if key not in changes}
         if "optimizer" in changes and changes["optimizer"] != self.optimizer:
             kept = {key: value for key, value in kept.items() if key not in self.settings}
+            if "large" in (_needs(self.optimizer), _needs(changes["optimizer"])):
+                kept.pop("lr", None)  # of one a length, of the other a share of a step that is searched for
         if "epochs" in changes:
             kept.pop("steps", None)
         if "steps" in changes:
@@ -296,7 +299,7 @@ class Recipe(BaseModel):
         new, old = changes.get("batch_size"), self.batch_size
         if new is None or new == old or "lr" in changes or "optimizer" in changes:
             return {}
-        if getattr(_class_of(self.optimizer), "batch", None) == "large":
+        if _needs(self.optimizer) == "large":
             return {}  # its rate is where a line search begins
         if not isinstance(new, int) or not isinstance(old, int) or self.lr is None:
             _log.warning("batch_size %s -> %s: the learning rate stays; give lr to change it", old, new)
@@ -354,8 +357,10 @@ class Recipe(BaseModel):
         return f" ({', '.join(spans)})" if spans else ""
 
 
-def _class_of(optimizer: Any) -> Any:
-    return names.resolve("optimizer", optimizer) if isinstance(optimizer, str) else None
+def _needs(optimizer: Any) -> str | None:
+    """The batches that an optimizer needs, as its class says."""
+    named = isinstance(optimizer, str) and ":" not in optimizer
+    return getattr(names.resolve("optimizer", optimizer), "batch", None) if named else None
 
 
 _FIELDS = tuple(name for name in Recipe.model_fields if name != "settings")

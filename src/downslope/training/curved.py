@@ -237,7 +237,8 @@ class Curved:
         kind = said.partition("(")[0].partition(":")[0].strip()
         told = self._told.setdefault(kind, {"first": self.state.step, "said": said, "count": 0})
         told["count"] += 1
-        if told["count"] == 1 and "converged" not in said:
+        usual = "converged" in said or said.startswith("negative curvature")
+        if told["count"] == 1 and not usual:
             _log.warning("%s, step %d: %s", self.state.recipe.optimizer, self.state.step, said)
         if told["count"].bit_count() == 1:
             recorder.fact("method", list(self._told.values()))
