@@ -258,8 +258,8 @@ class Recipe(BaseModel):
 
         A change of `lr` or `weight_decay` changes it in all groups: those with their own keep their ratio to
         the recipe's, so that what does not decay still does not. At 0 there is no ratio: all groups but those
-        at 0 take the recipe's own from then on. Other settings of groups stay; another optimizer drops them, and the rate where it is of another kind (a method
-        of curvature searches for its step).
+        at 0 take the recipe's own from then on. Other settings of groups stay; another optimizer drops them,
+        and the rate between methods of which one searches for its step by curvature and one does not.
 
         Raises:
             RecipeError: a key that no recipe has, a value outside its domain, or groups with an lr or
