@@ -224,6 +224,23 @@ def test_both_ends_of_a_nets_spectrum_agree_with_the_dense_hessian(seed: int) ->
     assert any("ReLU" in note for note in found.notes)
 
 
+def test_at_the_minimum_over_all_examples_a_part_of_them_has_no_slope_beyond_its_noise() -> None:
+    x, y = ds.data.breast_cancer(standardise=True).train
+    bare = ds.Problem(model="logistic", objective="logistic", train=(x, y.float()))
+    problem, best = bare.edit(**{"objective.l2": 1e-2}), ds.solve(bare, l2=1e-2).model()
+    for examples in (64, 256):
+        found = ds.survey(problem, best, progress=False, examples=examples)
+        assert found.gradient_norm > 1e-3
+        assert found.kind == "minimum"
+        assert "within the noise" in " ".join(found.notes)
+    away = problem.build()
+    away.load_state_dict(best.state_dict())
+    with torch.no_grad():
+        for p in away.parameters():
+            p.mul_(0.3)
+    assert ds.survey(problem, away, progress=False, examples=256).kind == "slope"
+
+
 # -- what can be given --------------------------------------------------------------------------------------
 
 

@@ -46,7 +46,7 @@ def judged_at(
         unseen = 0.5 * view.reach**2 * (0.0 if inside is None else float(found.errors.max()))
         view = view._replace(falls=falls, rises=rises, rounding=view.rounding + unseen)
         judged = classify(view)
-    if judged.kind in ("minimum", "maximum") and not view.exact:
+    if judged.kind in ("minimum", "maximum") and not (view.exact or view.noise):
         judged, view = _followed(judged, ground, view, gradient, loss)
     if judged.kind == "plateau" and _lowest(ground, loss, view.rounding):
         judged = judged._replace(kind="minimum", degenerate=True)

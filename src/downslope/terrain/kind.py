@@ -135,10 +135,13 @@ def _bend(view: View, *values: float) -> float:
 
 
 def _counts(view: View, value: float, error: float, seen: float | None = None, least: float = 0.0) -> bool:
-    """Whether a curvature, taken as positive, is there beyond its error, and changes more than the slope."""
+    """Whether a curvature, taken as positive, is there beyond its error; the lesser sign of the two must also
+    change more than the slope.
+    """
     if not value > error or value < least * max(abs(view.high), abs(view.low)):
         return False
-    return view.exact or (_bend(view, value) if seen is None else seen) >= view.slope
+    main = value >= max(abs(view.high), abs(view.low))
+    return main or view.exact or (_bend(view, value) if seen is None else seen) >= view.slope
 
 
 def _leads_out(view: View, seen: float | None) -> bool:

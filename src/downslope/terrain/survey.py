@@ -270,12 +270,18 @@ class _Survey:
         return 8 * eps * (float(found.values.abs().max()) * size + (terms if size else 0.0))
 
     def _noisy(self, norm: float, scatter: Jitter | None) -> bool:
-        """Whether the slope is within what other examples would make of it."""
-        if scatter is None:
+        """Whether nothing is left of the slope beyond what the choice of the examples makes of it.
+
+        ``|g|^2`` less its expected noise estimates that of the slope over all examples; it counts as nothing
+        within two standard errors. Examples that are all there are make no noise.
+        """
+        there = self.problem.train_source.size
+        left = 1.0 - self.examples / there if there else 1.0
+        if scatter is None or left <= 0:
             return False
-        used, there = self.examples, self.problem.train_source.size
-        left = 1.0 - used / there if there else 1.0
-        return left > 0 and norm**2 <= 2.0 * left * max(scatter.noise.trace, 0.0) / used
+        noise = scatter.noise
+        true = norm**2 - left * noise.trace / self.examples
+        return true <= 2.0 * left * noise.squared_norm_error
 
     def _escape(self, found: Ends, view: View, loss: float) -> Escape | None:
         if not view.low < -view.low_error:
