@@ -137,6 +137,24 @@ def test_batch_norm_takes_new_statistics_along_the_way() -> None:
     assert any("statistics of the examples" in each for each in fresh.notes)
 
 
+def test_ctrl_c_ends_the_training_of_a_curve_and_keeps_the_ways(monkeypatch) -> None:
+    from downslope.terrain import connect as module
+
+    seen, slope = [], module._slope
+
+    def interrupted(ground, batch):
+        seen.append(batch)
+        if len(seen) > 3:
+            raise KeyboardInterrupt
+        return slope(ground, batch)
+
+    monkeypatch.setattr(module, "_slope", interrupted)
+    problem = task()
+    found = ds.connect(problem, problem.build(0), problem.build(1), points=3, examples=64, progress=False)
+    assert "ended by Ctrl-C after 3 of 300 steps" in found.notes[-1]
+    assert len(found.ways) == 3
+
+
 def test_the_same_model_twice_is_told() -> None:
     problem = task()
     model = problem.build(0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import sys
 
 import numpy as np
 import pytest
@@ -129,6 +130,17 @@ def test_the_way_of_a_training_lies_in_its_principal_plane_as_numpy_finds_it() -
     assert any("beside it" in each for each in found.notes)
 
 
+def test_the_ways_of_several_optimizers_share_one_plane() -> None:
+    ways = {name: Recorder() for name in ("sgd", "adam")}
+    for name, recorder in ways.items():
+        recipe = ds.Recipe(optimizer=name, lr=0.05, steps=10, batch_size=20)
+        run = ds.fit(task(), recipe, folder=False, progress=False, on_probe=recorder)
+    found = look(run, directions="pca", trajectory=ways, points=5)
+    assert [each.name for each in found.trails] == ["sgd", "adam"]
+    assert found.trails[0].at[-1] == pytest.approx((0, 0), abs=1e-5)
+    assert found.trails[0].at[0] == pytest.approx(found.trails[1].at[0], abs=1e-5)
+
+
 def test_a_recorder_thins_itself_evenly(monkeypatch) -> None:
     monkeypatch.setattr("downslope.terrain.trail.KEPT", 10)
     recorder = Recorder()
@@ -191,6 +203,18 @@ def test_what_is_not_finite_stays_so_is_counted_and_is_drawn() -> None:
     assert any("not finite at" in each for each in found.notes)
     names = [trace.name for trace in found.plot().data]
     assert f"not finite ({found.nonfinite} points)" in names
+    pytest.importorskip("matplotlib")
+    from downslope.reporting import stills
+
+    (axis, _) = stills.draw(found).axes
+    legend = [each.get_text() for each in axis.get_legend().get_texts()]
+    assert f"hatched: not finite ({found.nonfinite} points)" in legend
+
+
+def test_without_matplotlib_a_still_says_what_to_install(monkeypatch, tmp_path) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    with pytest.raises(InputError, match=r"pip install 'downslope\[matplotlib\]'"):
+        look(points=3).save(tmp_path / "slice.png")
 
 
 def test_ctrl_c_keeps_what_there_is(monkeypatch) -> None:

@@ -181,7 +181,9 @@ def connect(
             ways.append(work.way("straight, units aligned", a, lambda t: torch.lerp(a, near, t)))
     bend = None
     if curve != "none":
-        bend = work.bend(a, b, curve, steps, lr, progress)
+        bend, taken = work.bend(a, b, curve, steps, lr, progress)
+        if taken < steps:
+            notes.append(f"the training of the curve was ended by Ctrl-C after {taken} of {steps} steps")
         middle = bend
         ways.append(work.way(f"{curve} curve", a, lambda t: _on(curve, a, middle, b, t)))
     ground.put(a)
@@ -232,27 +234,34 @@ class _Work:
             barrier_error=float(_error(above[top : top + 1])[0]), length=travelled,
         )  # fmt: skip
 
-    def bend(self, a: Tensor, b: Tensor, curve: Curve, steps: int, lr: float, progress: bool) -> Tensor:
-        """The middle of a curve, trained from the middle of the straight way."""
+    def bend(
+        self, a: Tensor, b: Tensor, curve: Curve, steps: int, lr: float, progress: bool
+    ) -> tuple[Tensor, int]:
+        """The middle of a curve, trained from the middle of the straight way, and the steps it took."""
         middle = torch.nn.Parameter(torch.lerp(a, b, 0.5))
         optimizer: Any = names.resolve("optimizer", "adam")([middle], lr=lr)
         draw = np.random.default_rng(self.seed)
-        shown: Any = names.load("downslope.training.progress:Progress")
         order = torch.Generator().manual_seed(self.seed)
+        shown: Any = names.load("downslope.training.progress:Progress")
+        step = 0
         with shown("connect", steps, shown=progress, brief=True) as bar:
-            for step in range(steps):
-                index = torch.randperm(self.count, generator=order)[: self.batch_size]
-                part = batches.take(self.whole, index.to(a.device))
-                t = float(draw.uniform())
-                self.ground.put(_on(curve, a, middle.detach(), b, t))
-                loss, slope = _slope(self.ground, part)
-                if not math.isfinite(loss):
-                    continue
-                share = 2 * t * (1 - t) if curve == "bezier" else min(2 * t, 2 - 2 * t)
-                middle.grad = share * slope
-                optimizer.step()
-                bar.update(step + 1, f"loss {numeral(loss)}")
-        return middle.detach()
+            try:
+                for step in range(steps):
+                    t = float(draw.uniform())
+                    self.ground.put(_on(curve, a, middle.detach(), b, t))
+                    loss, slope = _slope(self.ground, self._drawn(order))
+                    if math.isfinite(loss):
+                        share = 2 * t * (1 - t) if curve == "bezier" else min(2 * t, 2 - 2 * t)
+                        middle.grad = share * slope
+                        optimizer.step()
+                    bar.update(step + 1, f"loss {numeral(loss)}")
+            except KeyboardInterrupt:
+                return middle.detach(), step
+        return middle.detach(), steps
+
+    def _drawn(self, order: torch.Generator) -> Any:
+        index = torch.randperm(self.count, generator=order)[: self.batch_size]
+        return batches.take(self.whole, index.to(self.ground.params[0].device))
 
 
 def _slope(ground: ModelGround, batch: Any) -> tuple[float, Tensor]:
