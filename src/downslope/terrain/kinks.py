@@ -44,7 +44,7 @@ def kinks(look: Callable[[], object]) -> Kinks:
     """
     seen = _Seen()
     try:
-        with torch.no_grad(), seen:
+        with torch.enable_grad(), seen:  # an objective may take derivatives of its own
             look()
     except (RuntimeError, MemoryError) as error:
         if not out_of_memory(error):

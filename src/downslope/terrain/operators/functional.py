@@ -74,8 +74,8 @@ class Functional(nn.Module):
 class _Plain(TorchFunctionMode):
     """Squared errors as squares of differences.
 
-    To trace the derivative of torch's own kernel ends the process (torch 2.13): the one of 86 layers and losses
-    tried that does.
+    To trace the derivative of torch's own kernel ends the process (torch 2.13): the one of 86 layers and
+    losses tried that does.
     """
 
     def __torch_function__(

@@ -34,10 +34,11 @@ DENSE = 48
 """Basis vectors up to which every step is judged; beyond, every fourth, since judging costs their cube."""
 
 
-LEAN = {False: 0.2, True: 10.0}
+LEAN = {False: 1.0, True: 10.0}
 """Random part of the first start vector, beside a unit part along the gradient, which is likely to lie in the
 top eigenspace (Gur-Ari, Roberts and Dyer 2018, Gradient descent happens in a tiny subspace), by whether the
-bottom is wanted too. On a CNN of 215 k parameters 16 products in place of 25 to 28."""
+bottom is wanted too. A CNN of 215 k parameters, at 18 points: 7.6 products for the top on average in place of
+11.4."""
 
 
 DOUBT = 0.01
