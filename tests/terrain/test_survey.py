@@ -241,6 +241,25 @@ def test_at_the_minimum_over_all_examples_a_part_of_them_has_no_slope_beyond_its
     assert ds.survey(problem, away, progress=False, examples=256).kind == "slope"
 
 
+@pytest.mark.parametrize("examples", [500, "all"])
+def test_a_stream_that_was_read_to_its_end_leaves_no_examples_to_make_noise(examples: Any) -> None:
+    x, y = regression()
+    loader = torch.utils.data.DataLoader(Rows(x, torch.randn_like(y)), batch_size=8)
+    problem = ds.Problem(model=lambda: nn.Linear(4, 2), objective="squared_error", train=loader)
+    found = ds.survey(problem, progress=False, examples=examples)
+    assert (found.kind, found.examples) == ("slope", 40)
+
+
+class Rows(torch.utils.data.IterableDataset[Any]):
+    """A stream that tells no length."""
+
+    def __init__(self, x: Tensor, y: Tensor) -> None:
+        self.rows = list(zip(x, y, strict=True))
+
+    def __iter__(self) -> Any:
+        return iter(self.rows)
+
+
 # -- what can be given --------------------------------------------------------------------------------------
 
 

@@ -114,7 +114,9 @@ def survey(
     if problem.constraint is not None:
         notes.append("the constraint is left out: this is the ground of the loss, on both sides of its edge")
     until = math.inf if seconds is None else began + seconds
-    return _Survey(problem, ground, eigenvalues, tol, seed, until, progress, began, notes, density).terrain()
+    return _Survey(
+        problem, ground, eigenvalues, tol, seed, until, progress, began, notes, density, examples
+    ).terrain()
 
 
 def _check(eigenvalues: object, tol: object, seconds: object) -> None:
@@ -140,6 +142,7 @@ class _Survey:
     began: float
     notes: list[str]
     wants_density: bool = False
+    asked: int | Literal["all"] = EXAMPLES
     interrupted: bool = False
     products: int = 0
     examples: int = 0
@@ -277,7 +280,8 @@ class _Survey:
         """
         there = self.problem.train_source.size
         left = 1.0 - self.examples / there if there else 1.0
-        if scatter is None or left <= 0:
+        whole = self.asked == "all" or self.examples < self.asked  # a stream that ended before
+        if scatter is None or whole or left <= 0:
             return False
         noise = scatter.noise
         true = norm**2 - left * noise.trace / self.examples
