@@ -18,6 +18,7 @@ from downslope.core.groups import RATES, Group, scaled
 from downslope.core.keys import DOMAINS, normalised
 from downslope.core.method import Lost, is_named, known_of, optimizer_defaults
 from downslope.core.plain import to_toml
+from downslope.core.recipe_file import read_table, write_text
 
 if TYPE_CHECKING:
     from torch import nn
@@ -364,36 +365,6 @@ def _needs(optimizer: Any) -> str | None:
 
 
 _FIELDS = tuple(name for name in Recipe.model_fields if name != "settings")
-
-
-def write_text(path: str | Path, text: str) -> Path:
-    """Write a file of a recipe, and the folders on its way.
-
-    Raises:
-        RecipeError: it cannot be written.
-    """
-    target = Path(path)
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise RecipeError(f"{target} cannot be written: {error.strerror or error}") from None
-    return target
-
-
-def read_table(path: str | Path) -> dict[str, Any]:
-    """The TOML table in the file at `path`.
-
-    Raises:
-        RecipeError: no such file, or not TOML.
-    """
-    try:
-        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise RecipeError(f"recipe file {path}: {reason}") from None
-    except tomllib.TOMLDecodeError as error:
-        raise RecipeError(f"recipe file {path} is not TOML: {error}") from None
 
 
 def _listed(value: Any) -> Any:

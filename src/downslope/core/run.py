@@ -21,7 +21,8 @@ from downslope.core.loss import learnt
 from downslope.core.plain import plain
 from downslope.core.pretrained import as_described
 from downslope.core.problem import Problem
-from downslope.core.recipe import Lost, Recipe, read_table
+from downslope.core.recipe import Lost, Recipe
+from downslope.core.recipe_file import read_table
 from downslope.core.spelling import is_code
 from downslope.core.weights import load_tensors
 

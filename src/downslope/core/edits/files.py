@@ -25,7 +25,8 @@ from downslope.core.edits.whiten import WhitenInputs
 from downslope.core.edits.widen import Widen
 from downslope.core.errors import EditError, InputError, RecipeError
 from downslope.core.plain import plain, to_toml
-from downslope.core.recipe import Recipe, read_table, write_text
+from downslope.core.recipe import Recipe
+from downslope.core.recipe_file import read_table, write_text
 from downslope.core.spelling import is_code
 
 KINDS: dict[str, type[Edit]] = {
