@@ -140,3 +140,17 @@ def test_the_hessian_of_a_model_to_six_digits():
 def test_an_argument_outside_its_domain_is_told(given, told):
     with pytest.raises(InputError, match=told):
         extremes(turned(torch.ones(4)), **given)
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("tol", [0.05, 0.02])
+def test_a_small_end_is_not_taken_for_found_where_nearly_all_eigenvalues_are_next_to_nothing(seed, tol):
+    draw = torch.Generator().manual_seed(seed)
+    bulk = 1e-3 * torch.randn(791, generator=draw).abs()
+    operator = turned(
+        torch.cat([torch.tensor([6.0, 4, 2, 1.5, 1, 0.5]), bulk, torch.tensor([-0.1, -0.15, -0.2])])
+    )
+    found = extremes(operator, tol=tol, seed=seed)
+    assert found.status == "converged"
+    assert found.smallest == pytest.approx(-0.2, rel=3 * tol)
+    assert found.products < 40

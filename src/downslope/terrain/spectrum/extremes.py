@@ -41,6 +41,18 @@ bottom is wanted too. A CNN of 215 k parameters, at 18 points: 7.6 products for 
 11.4."""
 
 
+SMALL = 0.1
+"""Share of the largest magnitude below which the value of an end is looked at twice: where nearly all
+eigenvalues are next to nothing, any vector at random solves ``A x = 0`` nearly, and its residual is no sign
+of an end."""
+
+PATIENCE = 10
+"""Products before such an end is believed."""
+
+STANDING = 3
+"""Products over which it must have stood still."""
+
+
 DOUBT = 0.01
 """Probability with which a second look may miss a copy."""
 
@@ -140,6 +152,7 @@ class _Search:
         fits = MEMORY // (size * given.dtype.itemsize)
         self.room = max(least, room or fits)
         self.whole = False
+        self.past: list[tuple[int, float, float]] = []
 
     def pass_from(self, found: Spectrum | None) -> Spectrum:
         """Both ends of what is orthogonal to `found`: all that was asked for, or the next one of each end."""
@@ -154,6 +167,7 @@ class _Search:
             start = _leant(start, self.given.operator, LEAN[bool(bottom)])
         if self.left < 1 or not free:
             return _nothing(0, self.given, "steps" if free else "exhausted")
+        self.past = []
         space = Krylov(self.given.product, start, min(self.room, self.left, free), locked)
         status, pairs = self._grow(space, top, bottom, free, found)
         self.left -= space.products
@@ -173,6 +187,7 @@ class _Search:
             if not last and not space.full and space.count > DENSE and space.count % 4:
                 continue
             pairs = space.ritz()
+            self.past.append((space.products, float(pairs.values[0]), float(pairs.values[-1])))
             if space.count == free:
                 return "exhausted", pairs
             if space.count > min(top + bottom, free - 1) and self._good(pairs, top, bottom, found):
@@ -190,7 +205,8 @@ class _Search:
         errors, values = errors_of(pairs)[chosen], pairs.values[chosen]
         size = float(pairs.values.abs().max())
         if found is None:
-            return bool((errors <= self.allowed(values, size)).all())
+            good = errors <= self.allowed(values, size)
+            return bool(good.all()) and self._stands(pairs, top, bottom, size)
         good = errors <= self.allowed(values, max(size, float(found.values.abs().max())))
         seen = torch.cat([pairs.values, found.values])
         sure = self._sure(len(pairs.values)) * float(seen.max() - seen.min())
@@ -199,6 +215,17 @@ class _Search:
         if bottom:
             good[-1] |= values[-1] > found.values[self.top] + sure
         return bool(good.all())
+
+    def _stands(self, pairs: Pairs, top: int, bottom: int, size: float) -> bool:
+        """Whether ends that are small beside `size` no longer move."""
+        ends = [float(pairs.values[-1])] * bool(top) + [float(pairs.values[0])] * bool(bottom)
+        count = self.past[-1][0]
+        before = next(row for row in reversed(self.past) if row[0] <= max(count - STANDING, self.past[0][0]))
+        for now, then in zip(ends, [before[2]] * bool(top) + [before[1]] * bool(bottom), strict=True):
+            moved = abs(now - then) > float(self.allowed(torch.tensor(now), size))
+            if abs(now) < SMALL * size and (count < PATIENCE or moved):
+                return False
+        return True
 
     def _sure(self, count: int) -> float:
         """How far inside the end of a spectrum a Ritz value may be after `count` steps, as a share of its
