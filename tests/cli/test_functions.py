@@ -42,6 +42,14 @@ def test_json_tells_every_path(tmp_path, monkeypatch, capsys) -> None:
     assert told["report"] == "ways.json"
 
 
+def test_a_slice_is_drawn_into_the_folder_of_runs_unless_told_otherwise(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("task.py").write_text(TASK)
+    assert main(["survey", "task.py", "--slice", "5", "--quiet"]) == 0
+    assert Path("runs/survey-task.py.html").stat().st_size > 10_000
+    assert "open runs/survey-task.py.html" in " ".join(capsys.readouterr().out.split())
+
+
 @pytest.mark.parametrize("directions", ["random", "pca"])
 def test_a_task_is_sliced(tmp_path, monkeypatch, capsys, directions: str) -> None:
     monkeypatch.chdir(tmp_path)

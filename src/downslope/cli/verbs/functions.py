@@ -73,7 +73,7 @@ def survey_function(
     made = get(function)
     rate, by_name = _rates(rates)
     targets = [each for each in (output, report) if each is not None]
-    targets = targets or [Path("runs") / f"survey-{_file_name(made.spelt)}.html"]
+    targets = targets or [page_of(made.spelt)]
     check_ending(output)
     check_writable(*targets)
     wanted = list(optimizers) or ["gd", "momentum", "adam"]
@@ -163,5 +163,7 @@ def _start(text: str) -> tuple[float, ...]:
         raise InputError(f"--start {text}: must be numbers with commas between, such as -1.2,1") from None
 
 
-def _file_name(spelt: str) -> str:
-    return re.sub(r"[^A-Za-z0-9_.-]+", "-", spelt).strip("-")
+def page_of(spelt: str) -> Path:
+    """Where the picture of a function, or of a task's slice, is written unless told otherwise."""
+    name = re.sub(r"[^A-Za-z0-9_.-]+", "-", spelt).strip("-.")
+    return Path("runs") / f"survey-{name or 'task'}.html"

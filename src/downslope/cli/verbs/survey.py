@@ -107,7 +107,8 @@ def survey(
         given = Given(
             task=task, target=target, recipe=recipe, settings=ask.with_weights(settings, weights), seed=seed
         )
-        sliced = None if points is None else (points, directions, output)
+        picture = output or (None if report else ways.page_of(Path(task).name))
+        sliced = None if points is None else (points, directions, picture)
         options = _options(examples, eigenvalues, dtype, budget) | {"density": density}
         return _survey(given, voice, at, options, report, sliced)
 
