@@ -139,6 +139,16 @@ def test_a_zero_gradient_is_an_end_and_leaves_the_parameters() -> None:
     assert "gradient is zero" in method.last.said
 
 
+@pytest.mark.parametrize("row", OF_CLOSURES, ids=lambda row: row.name)
+def test_a_gradient_whose_square_is_zero_is_an_end_too(row: MethodRow) -> None:
+    p = nn.Parameter(torch.tensor([3e-170, -1e-200], dtype=torch.float64))
+    method = row.cls([p])
+    for _ in range(3):
+        method.step(lambda: 0.5 * p.square().sum())
+    assert method.last is not None
+    assert method.last.converged
+
+
 def test_rate_zero_moves_nothing() -> None:
     p = nn.Parameter(torch.ones(2))
     method = LBFGS([p], lr=0.0)

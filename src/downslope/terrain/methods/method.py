@@ -262,8 +262,11 @@ class Method(torch.optim.Optimizer):
         return Step(here.value, looks, products, True, PRECISE if done else said, done)
 
     def flat_ground(self, here: Here) -> Step | None:
-        """The step from a point without a slope, which is none; None where there is one."""
-        if bool(here.gradient.any()):
+        """The step from a point without a slope, which is none; None where there is one.
+
+        A slope whose square is zero in this precision is none: methods divide by what it is to win.
+        """
+        if bool(here.gradient.square().any()):
             return None
         said = "converged: the gradient is zero"
         return Step(here.value, here.evaluations, 0, False, said, True)
