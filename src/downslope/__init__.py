@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from downslope.diagnosis.repair import repair
     from downslope.reporting.animation import animate
     from downslope.reporting.report import report
-    from downslope.terrain import functions
+    from downslope.terrain import functions, methods
     from downslope.terrain.connect import connect
     from downslope.terrain.convexity import convexity
     from downslope.terrain.critical import critical_points
@@ -83,6 +83,7 @@ __all__ = [
     "learning_curve",
     "load_run",
     "lr_range",
+    "methods",
     "models",
     "objectives",
     "optim",
@@ -127,6 +128,7 @@ _HOME = {
     "load_run": "downslope.core.run:load_run",
     "landscape": "downslope.terrain.slices:landscape",
     "lr_range": "downslope.training.lr_range:lr_range",
+    "methods": "downslope.terrain.methods",
     "models": "downslope.models",
     "objectives": "downslope.objectives",
     "optim": "downslope.optim",

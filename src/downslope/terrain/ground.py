@@ -29,7 +29,7 @@ from downslope.terrain.operators.functional import ForwardOverReverse, Functiona
 from downslope.terrain.operators.gauss_newton import GaussNewton
 from downslope.terrain.operators.operator import Operator
 from downslope.terrain.operators.outputs import Outputs
-from downslope.terrain.parts import Piece, Share, Weighing, cut
+from downslope.terrain.parts import Piece, Share, Weighing, cut, weighed
 from downslope.terrain.still import Still
 
 __all__ = ["Ground", "ModelGround", "Piece"]
@@ -145,11 +145,11 @@ class Ground:
 
     def loss(self) -> float:
         """The loss here; NaN or infinite where it is."""
-        return self._within(self._loss)
+        return self.within(self._loss)
 
     def slope(self) -> tuple[float, Tensor]:
         """Loss and gradient here, the gradient flat, shape (size,)."""
-        return self._within(self._slope)
+        return self.within(self._slope)
 
     def hessian(self, products: int | None = None) -> Operator:
         """The Hessian here, as an operator on flat vectors; it stays that of this point only until `put`.
@@ -210,7 +210,7 @@ class Ground:
         del way
         return Hessian(closure, self.params)
 
-    def _within(self, ask: Callable[[], T]) -> T:
+    def within(self, ask: Callable[[], T]) -> T:
         """What `ask` gives; where there is no memory for it, of smaller parts."""
         while True:
             try:
@@ -256,7 +256,7 @@ class ModelGround(Ground):
 
     def closures(self) -> Iterator[tuple[Closure, float]]:
         """Each part's closure and weight."""
-        for index, piece in self._cut():
+        for index, piece in self.shares():
             yield functools.partial(self._value, piece, index), piece.weight
 
     def run(self, batch: Any, index: int = 0) -> Loss:
@@ -312,7 +312,7 @@ class ModelGround(Ground):
 
     def parts(self, kind: Kind) -> Iterator[Part]:
         """Operator and weight of every part of the data."""
-        for index, piece in self._cut():
+        for index, piece in self.shares():
             yield Part(functools.partial(self._operator, kind, piece, index), piece.weight)
 
     def ways(self, kind: Kind) -> Sequence[Way]:
@@ -331,8 +331,12 @@ class ModelGround(Ground):
             raise ModelError(
                 "out of memory: there is not enough for a single example; take a smaller model or more memory"
             )
-        self.chunk = before // 2
-        said = f"out of memory: parts of {self.chunk} examples are looked at, one after the other"
+        self.cut_to(before // 2)
+
+    def cut_to(self, rows: int) -> None:
+        """Look at `rows` examples together at most, since there is no memory for more; `notes` says so."""
+        self.chunk = rows
+        said = f"out of memory: parts of {rows} examples are looked at, one after the other"
         self.notes[:] = [each for each in self.notes if "are looked at, one after the other" not in each]
         self.notes.append(said)
 
@@ -344,7 +348,7 @@ class ModelGround(Ground):
         if kind == "hessian" and way == "reverse":
             return Hessian(functools.partial(self._value, piece, index), self.params, spare=False)
         functional = Functional(
-            self.model, self.objective, functools.partial(_weighed, piece.penalty), self.names, self.params,
+            self.model, self.objective, functools.partial(weighed, piece.penalty), self.names, self.params,
             self.still,
         )  # fmt: skip
         if kind == "hessian":
@@ -358,9 +362,9 @@ class ModelGround(Ground):
         loss = self.run(piece.batch, index)
         if torch.is_grad_enabled():
             check_trainable(self.model, loss)
-        return _weighed(piece.penalty, loss)
+        return weighed(piece.penalty, loss)
 
-    def _cut(self) -> Iterator[tuple[int, Share]]:
+    def shares(self) -> Iterator[tuple[int, Share]]:
         """Parts in order; those in which nothing counts have no value and are left out."""
         for index, piece in enumerate(part for whole in self.pieces for part in self._parts_of(whole)):
             if piece.weight:
@@ -383,8 +387,3 @@ class ModelGround(Ground):
     def _risk(self, batch: Any) -> float:
         with torch.no_grad():
             return float(self.run(batch).risk)
-
-
-def _weighed(penalty: float, loss: Loss) -> Tensor:
-    """The value of a part whose penalties count for so much."""
-    return loss.value if loss.penalty is None or penalty == 1 else loss.risk + penalty * loss.penalty

@@ -84,15 +84,19 @@ class Heights:
         self.ground.put(self.weights(coordinates))
         if self.measure is None:
             return self.ground.loss()
+        return float(self.measure(*self.ground.within(self._outputs)))
+
+    def _outputs(self) -> tuple[Any, Any]:
+        """Outputs and targets of all examples."""
         outputs: list[Any] = []
         targets: list[Any] = []
         with torch.no_grad():
-            for index, (batch, _) in enumerate(self.ground.pieces):
+            for index, share in self.ground.shares():
                 with self.ground.still.look(index):
-                    found = self.ground.objective.raw(self.ground.model, batch)
+                    found = self.ground.objective.raw(self.ground.model, share.batch)
                 outputs.append(found.output)
                 targets.append(found.target)
-        return float(self.measure(batches.join(outputs), batches.join(targets)))
+        return batches.join(outputs), batches.join(targets)
 
     def price(self) -> float:
         """Seconds of one evaluation, measured once at the origin."""

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from downslope.core import batches
+from downslope.core.memory import out_of_memory
 from downslope.core.numerals import many
 from downslope.terrain.ground import ModelGround
 from downslope.terrain.hvp import flat
@@ -49,6 +50,25 @@ def jitter(ground: ModelGround, total: int, loss: float) -> Jitter | str:
     size = total // parts
     if size < 1:
         return f"{many(total, 'example')}: too few to tell the noise of the gradient"
+    while True:
+        try:
+            values, rows = _gradients(ground, parts, size)
+            break
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error) or size == 1:
+                raise
+        size //= 2
+    if len(rows) < 3:
+        return f"{total} examples in such pieces are too few to tell the noise of the gradient"
+    factor = _factor(values, loss, total / size)
+    if factor is None:
+        return "the loss is no mean over examples, so the noise of its gradient is not told"
+    gradients = factor * torch.stack(rows)
+    return Jitter(gradients, size, noise_scale(gradients, size))
+
+
+def _gradients(ground: ModelGround, parts: int, size: int) -> tuple[list[float], list[Tensor]]:
+    """Loss and gradient of so many parts of `size` examples each."""
     cut = itertools.chain.from_iterable(batches.slices(piece.batch, size) for piece in ground.pieces)
     values: list[float] = []
     rows: list[Tensor] = []
@@ -59,13 +79,7 @@ def jitter(ground: ModelGround, total: int, loss: float) -> Jitter | str:
         found = torch.autograd.grad(value, ground.params, allow_unused=True, materialize_grads=True)
         rows.append(flat([each.to_dense() if each.is_sparse else each for each in found]).detach())
         values.append(float(value.detach()))
-    if len(rows) < 3:
-        return f"{total} examples in such pieces are too few to tell the noise of the gradient"
-    factor = _factor(values, loss, total / size)
-    if factor is None:
-        return "the loss is no mean over examples, so the noise of its gradient is not told"
-    gradients = factor * torch.stack(rows)
-    return Jitter(gradients, size, noise_scale(gradients, size))
+    return values, rows
 
 
 def _factor(values: list[float], whole: float, parts: float) -> float | None:

@@ -15,7 +15,7 @@ from downslope.core.adapted import Adapted
 from downslope.core.class_targets import IGNORED
 from downslope.core.counted import Counted, counts
 from downslope.core.errors import DataError
-from downslope.core.loss import Objective
+from downslope.core.loss import Loss, Objective
 from downslope.core.memory import out_of_memory
 from downslope.core.sources import MOST_STREAMED, Source
 
@@ -47,6 +47,11 @@ class Share(NamedTuple):
     weight: float
     penalty: float
     """What penalties are multiplied by in it, so that they count once: 1 where weights sum to 1."""
+
+
+def weighed(penalty: float, loss: Loss) -> Tensor:
+    """The value of a part whose penalties count for so much."""
+    return loss.value if loss.penalty is None or penalty == 1 else loss.risk + penalty * loss.penalty
 
 
 class Weighing:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -14,6 +14,7 @@ from downslope.core import batches
 from downslope.core.errors import InputError
 from downslope.core.fixed_sample import precision, sample
 from downslope.core.loss import Objective
+from downslope.core.memory import out_of_memory
 from downslope.core.problem import Problem
 from downslope.core.run import Run
 from downslope.core.sources import Memory, Source
@@ -78,7 +79,7 @@ def _lay(ground: ModelGround, source: Source, device: torch.device, dtype: torch
     first = next(iter(source.stored(HEAD)), None)
     head = None if first is None else batches.to(first, device, dtype)
     if head is not None:
-        ground.chunk = affordable(lambda batch: ground.run(batch).value, head)
+        _size(ground, head)
         few = batches.map_tensors(lambda leaf: leaf[: ground.chunk], head)
         ground.notes += filter(None, [kinks(lambda: ground.run(few)).told()])
     rows = ground.chunk or ROWS
@@ -98,6 +99,16 @@ def _lay(ground: ModelGround, source: Source, device: torch.device, dtype: torch
         )
     if streamed.cut_short:
         ground.notes.append(f"the data tells no length: its first {streamed.examples} examples stand for it")
+
+
+def _size(ground: ModelGround, head: Any) -> None:
+    """How many examples are looked at together, by the memory that eight take; fewer where there is none."""
+    try:
+        ground.chunk = affordable(lambda batch: ground.run(batch).value, head)
+    except (RuntimeError, MemoryError) as error:
+        if not out_of_memory(error):
+            raise
+        ground.cut_to(min(4, batches.length(head)))
 
 
 def _frozen(model: nn.Module) -> list[str]:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from downslope.core import batches
 from downslope.core.errors import DataError, DownslopeError, InputError, ModelError, ObjectiveError
-from downslope.core.loss import check_trainable
+from downslope.core.loss import Loss, check_trainable
 from downslope.core.matched import load_weights
 from downslope.core.problem import Problem
 from downslope.core.run import Run
@@ -90,7 +90,7 @@ def check_ground(ground: ModelGround) -> Tensor:
     """Refuse, in one line, what has no terrain: weights or data that are not finite, a loss cut off.
 
     Returns:
-        The loss of the first piece, with its graph.
+        The loss of the first piece, of as much of it as there is memory for, with its graph.
 
     Raises:
         ModelError: weights that are not finite.
@@ -103,14 +103,24 @@ def check_ground(ground: ModelGround) -> Tensor:
                 f"weights of {name}: {bad} of {p.numel()} are not finite, so there is no terrain here; "
                 "survey an earlier model, such as the best one"
             )
-    batch = next(iter(ground.pieces)).batch
-    loss = ground.run(batch)
+    batch, loss = ground.within(lambda: _first(ground))
     check_trainable(ground.model, loss)
     if bool(torch.isfinite(loss.value.detach())):
         return loss.value
     _check_data(batch)
-    raise ObjectiveError(
-        f"the loss is {float(loss.value.detach())} at these weights, so it has no slope and no curvature: "
+    raise not_finite(float(loss.value.detach()))
+
+
+def _first(ground: ModelGround) -> tuple[Any, Loss]:
+    part = next(ground.shares(), None)
+    batch = next(iter(ground.pieces)).batch if part is None else part[1].batch
+    return batch, ground.run(batch)
+
+
+def not_finite(loss: float) -> ObjectiveError:
+    """What is told of a loss that has no slope."""
+    return ObjectiveError(
+        f"the loss is {loss} at these weights, so it has no slope and no curvature: "
         "look for a division by zero, a logarithm of zero or an overflow in the objective"
     )
 

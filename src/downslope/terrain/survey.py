@@ -36,7 +36,7 @@ from downslope.terrain.rates import adam_rate, plain_rates
 from downslope.terrain.reach import reach_of
 from downslope.terrain.spectrum import Density
 from downslope.terrain.spectrum import density as density_of
-from downslope.terrain.stand import Standing, ground_at, stand, wide
+from downslope.terrain.stand import Standing, ground_at, not_finite, stand, wide
 from downslope.terrain.structure import structure
 
 T = TypeVar("T")
@@ -110,7 +110,8 @@ def survey(
     ground, loss = ground_at(
         problem, given, examples=examples, dtype=wide(given, dtype, notes), seed=seed
     )  # fmt: skip
-    notes += [*ground.notes, *telling.of_loss(loss)]
+    ground.notes[:0] = notes
+    notes = telling.of_loss(loss)
     if problem.constraint is not None:
         notes.append("the constraint is left out: this is the ground of the loss, on both sides of its edge")
     until = math.inf if seconds is None else began + seconds
@@ -152,6 +153,8 @@ class _Survey:
         """Everything in order; what follows the kind is left out where Ctrl-C or the time cut it short."""
         started = time.monotonic()
         loss, gradient = self.ground.slope()
+        if not math.isfinite(loss):  # of a later piece
+            raise not_finite(loss)
         steps = self._priced(time.monotonic() - started)
         self.examples = self._examples()
         scattered = jitter(self.ground, self.examples, loss)
@@ -186,7 +189,7 @@ class _Survey:
             "trace_error": math.nan if layers is None else layers.trace_error,
             "noise_scale": None if scatter is None else scatter.noise, "products": self.products,
             "seconds": time.monotonic() - self.began, "interrupted": self.interrupted,
-            "notes": tuple(dict.fromkeys(self.notes)),
+            "notes": tuple(dict.fromkeys((*self.ground.notes, *self.notes))),
         }  # fmt: skip
         terrain = Terrain(**made)
         return turned(terrain) if self.problem.maximize else terrain

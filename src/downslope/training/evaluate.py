@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import math
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from downslope.core.class_targets import IGNORED
 from downslope.core.counted import counts
 from downslope.core.errors import DataError, DownslopeError, InputError, ModelError, told
 from downslope.core.loss import Loss, Objective
+from downslope.core.memory import out_of_memory
 from downslope.core.outputs import measured_by
 from downslope.core.problem import Problem
 from downslope.core.sources import MOST_STREAMED, Memory, Source
@@ -23,6 +25,8 @@ from downslope.objectives.metrics import ByTask
 from downslope.training.hints import hint
 from downslope.training.spread import Over, Spread, metric_stderr
 from downslope.training.streams import tell_cut
+
+_log = logging.getLogger("downslope")
 
 BATCH = 1024
 """Examples a forward pass in evaluation, for data in memory."""
@@ -120,7 +124,14 @@ def evaluate(
         endless = source.steps(batch_size) is None
         for batch in itertools.islice(source.stored(batch_size), MOST_STREAMED if endless else None):
             moved = batches.to(batch, where, dtype)
-            loss = _forward(problem, objective, model, moved)
+            try:
+                loss = _forward(problem, objective, model, moved)
+            except ModelError as error:
+                fewer = _fewer(error, source, moved, told=errors)
+                return evaluate(
+                    problem, model, source, where, batch_size=fewer, objective=objective, errors=errors,
+                    tell=tell,
+                )  # fmt: skip
             losses.append((objective.sign * loss.value.detach(), batches.length(moved)))
             size = losses[-1][1]
             masses.append(size if counted is None else counted.count(loss.target, size))
@@ -155,6 +166,16 @@ def evaluate(
     return Evaluation(
         mean, scored.value, int(sizes.sum()), stderr, over, scored.stderr, means, scored.by_task
     )
+
+
+def _fewer(error: ModelError, source: Source, batch: Any, *, told: bool) -> int:
+    """Half as many examples, where memory ended; else what was raised."""
+    size, cause = batches.length(batch), error.__cause__
+    if size < 2 or not isinstance(source, Memory) or cause is None or not out_of_memory(cause):
+        raise error
+    if told:
+        _log.warning("out of memory: evaluated on %d examples at a time", size // 2)
+    return size // 2
 
 
 def _mean(values: Tensor, share: Tensor) -> float:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from downslope.core import batches
+from downslope.core.memory import out_of_memory
 from downslope.core.problem import Problem
 
 _WHOLE = re.compile(
@@ -40,6 +41,10 @@ def hint(error: BaseException, problem: Problem, batch: Any) -> str:
         batch: What they ran on.
     """
     text = str(error)
+    if out_of_memory(error):
+        return (
+            "; out of memory: accumulate=2 or more looks at a batch in parts, a smaller batch_size takes less"
+        )
     if "more than 1 value" in text:  # what batch norm says of a single example
         return "; batch norm needs two examples: take another batch_size, or fewer parts in accumulate="
     if problem.objective is None:

@@ -128,7 +128,7 @@ class KFAC(Method):
             self._layers = self._own(model)
         due = (step - 1) % own["factors_every"] == 0
         if due:
-            self._measure(model, verify=step == 1)
+            model.within(lambda: self._measure(model, verify=step == 1))
         said = self._without_block(model) if step == 1 else ""
         self._invert(step <= own["inverse_every"] or (step - 1) % own["inverse_every"] == 0)
         self._descend(model.params, unflat(here.gradient, model.params))
@@ -159,7 +159,7 @@ class KFAC(Method):
     def _measure(self, ground: ModelGround, *, verify: bool) -> None:
         """Factors and diagonals of a batch, into the running means."""
         sums: dict[int, dict[str, Tensor]] = {}
-        for index, (batch, weight) in enumerate(ground.pieces):
+        for index, (batch, weight, _) in ground.shares():
             with torch.enable_grad(), Taps(self._layers or []) as taps:
                 loss = ground.run(batch, index)
             for number, directions in enumerate(self._directions(ground, loss, index)):

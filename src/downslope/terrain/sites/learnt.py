@@ -14,12 +14,18 @@ from torch.nn.utils.stateless import _reparametrize_module  # pyright: ignore[re
 
 from downslope.core import batches
 from downslope.core.errors import InputError
+from downslope.core.memory import out_of_memory
 from downslope.core.problem import Problem
 from downslope.terrain.ground import ModelGround
 from downslope.terrain.hvp import unflat
 from downslope.terrain.point import EXAMPLES, ground_of
 from downslope.terrain.sites.site import Inside, Loss, Site, ball
 from downslope.terrain.stand import Standing, check_ground, stand
+
+_NO_ROOM = (
+    "out of memory: a site takes examples and members at once; give fewer of them (examples=64, seeds=10), "
+    "or a smaller batch_size"
+)
 
 
 def learnt(
@@ -78,9 +84,14 @@ def _loss(ground: ModelGround, whole: Any) -> Loss:
         with _plain():
             try:
                 return torch.func.vmap(one, in_dims=(0, None if rows is None else 0))(points, rows)
-            except RuntimeError:  # an operation without a vectorised form
+            except (RuntimeError, MemoryError):  # an operation without a vectorised form, or no memory
                 own = [None] * len(points) if rows is None else list(rows)
+            try:
                 return torch.stack([one(point, each) for point, each in zip(points, own, strict=True)])
+            except (RuntimeError, MemoryError) as error:
+                if not out_of_memory(error):
+                    raise
+                raise InputError(_NO_ROOM) from error
 
     return loss
 
