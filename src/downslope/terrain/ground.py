@@ -55,6 +55,7 @@ class Ground:
         notes: What was frozen or changed so that there is one function to speak of, a sentence each.
         decay: Strengths of an l2 term ``sum_i decay_i x_i^2 / 2`` that belongs to the function, flat, which a
             method with `weight_decay` sets; None for none.
+        formed: How often the graph of a curvature was formed, which is a loss with its gradient each time.
         fixed: Whether who hands it to a method will hand it over again, as the same function.
         memory: Bytes of graphs that an operator may keep between products.
         chosen: The way that was found cheapest, by kind of curvature; later operators take it as it is.
@@ -79,6 +80,7 @@ class Ground:
         self.size = sum(p.numel() for p in self.params)
         self.notes: list[str] = []
         self.decay: Tensor | None = None
+        self.formed = 0
         self.fixed = False
         self.memory = KEPT
         self.chosen: dict[str, Way] = {}
@@ -164,13 +166,18 @@ class Ground:
             return self._held() + math.fsum(weight * closure().item() for closure, weight in self.closures())
 
     def _slope(self) -> tuple[float, Tensor]:
+        value, gradient = self._bare()
+        if self.decay is None:
+            return value, gradient
+        return value + self._held(), gradient + self.decay * self.where()
+
+    def _bare(self) -> tuple[float, Tensor]:
+        """Loss and gradient here, without the l2 term."""
         value, total = 0.0, torch.zeros(self.size, dtype=self.params[0].dtype, device=self.params[0].device)
         for loss, gradient, weight in self.slopes():
             value += weight * loss
             total += weight * gradient
-        if self.decay is not None:
-            total += self.decay * self.where()
-        return value + self._held(), total
+        return value, total
 
     def slopes(self) -> Iterator[tuple[float, Tensor, float]]:
         """Loss, gradient and weight of each piece, without decay: how they differ is the noise of a batch."""
@@ -287,7 +294,7 @@ class ModelGround(Ground):
             )
         return Curvature(self, "gauss_newton", products)
 
-    def fisher(self, kind: Literal["true", "empirical"] = "true", products: int | None = None) -> Operator:
+    def fisher(self, kind: Literal["true", "empirical"] = "true", products: int | None = None) -> Curvature:
         """The Fisher information matrix here; `Fisher` says what of.
 
         Args:

@@ -95,22 +95,22 @@ class StepGround(ModelGround):
             self.size = sum(p.numel() for p in self.params)
         self._last: tuple[Tensor, float, Tensor, Loss] | None = None
 
-    def slope(self) -> tuple[float, Tensor]:
-        """Loss and gradient here; of the point of the last look as it was."""
-        _, value, gradient, _ = self._seen()
-        return value, gradient
-
     def look(self, *, fresh: bool) -> Loss:
         """What the objective was here, without a graph; `fresh` forgets the last look."""
         if fresh:
             self._last = None
-        return self._seen()[3]
+        return self._within(self._seen)[3]
+
+    def _bare(self) -> tuple[float, Tensor]:
+        """Loss and gradient here, without decay; of the point of the last look as they were."""
+        _, value, gradient, _ = self._seen()
+        return value, gradient
 
     def _seen(self) -> tuple[Tensor, float, Tensor, Loss]:
         x = self.where()
         if self._last is None or not torch.equal(self._last[0], x):
             self._losses = []
-            value, gradient = super().slope()
+            value, gradient = super()._bare()
             self._last = (x, value, gradient, self._joined(value))
         return self._last
 

@@ -37,7 +37,7 @@ def test_its_path_and_its_evaluations_are_those_of_trust_ncg(f: F, start: list[f
     points = np.stack([x.numpy() for x in ours.points])
     count = min(len(points), len(seen), 12)  # rounding grows from step to step
     np.testing.assert_allclose(points[:count], np.stack(seen[:count]), rtol=1e-6)
-    assert ours.method.evaluations <= theirs.nfev
+    assert ours.method.evaluations <= theirs.nfev + theirs.nhev
 
 
 def test_the_radius_is_cut_where_the_model_was_wrong_and_doubled_where_it_was_right() -> None:
@@ -45,7 +45,7 @@ def test_the_radius_is_cut_where_the_model_was_wrong_and_doubled_where_it_was_ri
     assert right.method.memory["radius"] == 4.0
     wrong = Path(lambda x: (1 + x[0] ** 2).sqrt(), [3.0], TrustRegion, 1, radius=100.0)  # too flat a model
     assert wrong.method.memory["radius"] == 2 * 100.0 / 64
-    assert wrong.method.evaluations == 5
+    assert wrong.method.evaluations == 6  # one of them the graph of the curvature
 
 
 def test_steps_into_what_is_not_finite_cut_the_radius() -> None:

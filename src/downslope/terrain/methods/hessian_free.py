@@ -90,7 +90,10 @@ class HessianFree(Method):
         memory["step"] = memory.get("step", 0) + 1
         memory.setdefault("seed", model.still.seed)
         damping: float = memory.setdefault("damping", own["damping"])
-        way, solved = self._solve(self._part(model), here, damping)
+        part = self._part(model)
+        formed = part.formed
+        way, solved = self._solve(part, here, damping)
+        ground.formed += 0 if part is model else part.formed - formed
         d, value, looks = self._back(ground, here, way)
         predicted = -solved.decrease if way[-1][0] is d else way_value(way, d)
         if -predicted > rounding(here.value, here.x.dtype):

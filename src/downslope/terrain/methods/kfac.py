@@ -11,10 +11,11 @@ import torch
 from torch import Tensor
 
 from downslope.core import randomness
+from downslope.core.adapted import unwrap
 from downslope.core.errors import RecipeError
 from downslope.core.loss import Loss
 from downslope.terrain.ground import Ground, ModelGround
-from downslope.terrain.hvp import flat, length, unflat
+from downslope.terrain.hvp import Hessian, flat, length, unflat
 from downslope.terrain.kronecker import (
     Block,
     Factors,
@@ -65,7 +66,8 @@ class KFAC(Method):
         eigenvalues: "kronecker", or "corrected" for the exact diagonal of the Fisher block in the
             eigenvectors of the factors (EKFAC, George et al. 2018).
         kl_clip: Bound of the squared length of a step in the Fisher metric, in (0, inf]; inf for none.
-        weight_decay: Strength of an l2 term that the method sees, in [0, inf); it adds to the damping.
+        weight_decay: Strength of an l2 term that the method sees, in [0, inf); it adds to the damping,
+            as the curvature of the objective's penalties does.
 
     Memory: ``2 (i^2 + o^2)`` for a layer of i inputs (with bias) and o outputs, one more of each parameter
     for the momentum; corrected eigenvalues another.
@@ -110,6 +112,7 @@ class KFAC(Method):
         }  # fmt: skip
         super().__init__(params, defaults)
         self._layers: list[Layer] | None = None
+        self._pull: dict[int, float] = {}
 
     @property
     def averaged(self) -> float:
@@ -130,6 +133,7 @@ class KFAC(Method):
         if due:
             model.within(lambda: self._measure(model, verify=step == 1))
         said = self._without_block(model) if step == 1 else ""
+        self._pull = self._beside(model)
         self._invert(step <= own["inverse_every"] or (step - 1) % own["inverse_every"] == 0)
         self._descend(model.params, unflat(here.gradient, model.params))
         return Step(here.value, here.evaluations + due, 0, said=said)
@@ -151,8 +155,23 @@ class KFAC(Method):
 
     @property
     def _decays(self) -> dict[int, float]:
-        """The curvature of the l2 term, by parameter."""
-        return {id(p): float(g["weight_decay"]) for g in self.param_groups for p in g["params"]}
+        """The curvature of decay and penalties, by parameter."""
+        own = {id(p): float(g["weight_decay"]) for g in self.param_groups for p in g["params"]}
+        return {key: each + self._pull.get(key, 0.0) for key, each in own.items()}
+
+    def _beside(self, ground: ModelGround) -> dict[int, float]:
+        """The mean curvature of the objective's penalties along each parameter."""
+        penalties: Any = getattr(ground.objective.function, "penalties", None)
+        if penalties is None:
+            return {}
+
+        def summed() -> Tensor:
+            found: Iterable[Tensor] = penalties(unwrap(ground.model)).values()
+            return functools.reduce(torch.add, found, torch.zeros_like(ground.params[0].sum()))
+
+        total = Hessian(summed, ground.params)
+        each = unflat(total.product(torch.ones_like(total.gradient)), ground.params)
+        return {id(p): max(0.0, float(one.mean())) for p, one in zip(ground.params, each, strict=True)}
 
     # -- the curvature ------------------------------------------------------------------------------------
 

@@ -83,7 +83,7 @@ class LevenbergMarquardt(Method):
             diagonal = at.diagonal() if own["scaling"] == "identity" else None
             largest = 1.0 if diagonal is None else float(diagonal.max())
             memory |= {"damping": own["damping"] * largest, "growth": 2.0}
-        looks, products, limit = here.evaluations, at.products, rounding(here.value, here.x.dtype)
+        looks, products, limit = 0, at.products, rounding(here.value, here.x.dtype)
         norm, predicted = length(here.gradient), math.inf
         for _ in range(own["max_eval"]):
             shift = memory["damping"] * scale
@@ -93,7 +93,7 @@ class LevenbergMarquardt(Method):
             ground.put(here.x + found.step)
             value, gradient = ground.slope()
             looks += 1
-            gain = self._gain(here.value - value, predicted, length(gradient) / norm, limit)
+            gain = self._gain(here.value - value, predicted, length(gradient) / norm if norm else 1.0, limit)
             if gain > 0:
                 memory["damping"] *= max(1 / 3, 1 - (2 * min(gain, 1.0) - 1) ** 3)
                 memory["growth"] = 2.0

@@ -33,7 +33,8 @@ class Step(NamedTuple):
     loss: float
     """Before the step."""
     evaluations: int
-    """Losses and gradients that it took, a gradient with its loss counted once."""
+    """Losses and gradients that it took, a gradient with its loss counted once; the graph that products with
+    curvature go back through is another."""
     products: int
     """Products with a curvature operator."""
     accepted: bool = True
@@ -143,8 +144,10 @@ class Method(torch.optim.Optimizer):
             counted = {key: self.memory[key] for key in COUNTS if key in self.memory}
             self.memory.clear()
             self.memory.update(counted)
+        formed = ground.formed
         with torch.enable_grad():
-            self.last = self.move(ground)
+            made = self.move(ground)
+        self.last = made._replace(evaluations=made.evaluations + ground.formed - formed)
         if self._begun is not None:  # a closure may clear or fill .grad at each look
             for p, part in zip(ground.params, unflat(self._begun, ground.params), strict=True):
                 p.grad = part.clone()
@@ -153,7 +156,7 @@ class Method(torch.optim.Optimizer):
         memory["evaluations"] = memory.get("evaluations", 0) + self.last.evaluations
         memory["products"] = memory.get("products", 0) + self.last.products
         memory["failures"] = 0 if self.last.accepted else memory.get("failures", 0) + 1
-        memory["fixed"] = ground.fixed
+        memory["fixed"] = ground.fixed and self._here is not None
         return self.last.loss
 
     # -- what a method is made of -------------------------------------------------------------------------

@@ -50,6 +50,7 @@ class Parted(Protocol):
     chosen: dict[str, Way]
     memory: int
     decay: Tensor | None
+    formed: int
 
     def parts(self, kind: Kind) -> Iterator[Part]:
         """Operator and weight of every part of the data."""
@@ -183,6 +184,7 @@ class Curvature:
         if self._kept is not None:
             yield from self._kept
             return
+        self.ground.formed += 1
         for part in self.ground.parts(self.kind):
             yield part.make(self.way), part.weight
 
@@ -208,6 +210,7 @@ class Curvature:
                 return
             part = following
         self._kept = kept
+        self.ground.formed += 1
 
     def _within(self, ask: Callable[[], T]) -> T:
         """What `ask` gives; where there is no memory for it, of smaller parts."""
