@@ -99,7 +99,7 @@ class StepGround(ModelGround):
         """What the objective was here, without a graph; `fresh` forgets the last look."""
         if fresh:
             self._last = None
-        return self._within(self._seen)[3]
+        return self.within(self._seen)[3]
 
     def _bare(self) -> tuple[float, Tensor]:
         """Loss and gradient here, without decay; of the point of the last look as they were."""
