@@ -9,7 +9,7 @@ import pytest
 from scipy import optimize
 
 import downslope as ds
-from downslope.core.errors import InputError, RecipeError, UnknownNameError
+from downslope.core.errors import DownslopeError, InputError, ObjectiveError, RecipeError, UnknownNameError
 
 
 def test_the_steps_are_those_of_the_formulas() -> None:
@@ -50,6 +50,60 @@ def test_a_rate_that_is_not_given_is_found_and_told() -> None:
     assert 0.3 <= found["gd"].settings["lr"] < 2  # the limit is 2 over the curvature of 1
     assert "the best of 11" in found.notes[0]
     assert not ds.paths("matyas", "gd", lr=0.5, steps=5, points=5).notes
+
+
+def test_a_rate_without_a_spike_is_preferred_to_one_that_ends_lower() -> None:
+    found = ds.paths("rosenbrock", "gd", steps=1000, points=5)
+    way = found["gd"]
+    rises = way.values - np.minimum.accumulate(way.values)
+    assert rises.max() < 1e-9
+    assert way.settings["lr"] == 0.001
+    assert "without a spike: 0.003 ends lower, but its value rises by" in found.notes[0]
+    swinging = ds.paths("bowl", "momentum", steps=400, points=5)  # rises are momentum's own manner
+    assert swinging["momentum"].ended == "global minimum"
+    assert "spike" not in swinging.notes[0]
+
+
+def test_one_method_that_fails_is_told_in_its_row_and_the_others_are_drawn() -> None:
+    found = ds.paths("matyas", ["newton", "kfac"], steps=20, points=5)
+    assert found["newton"].ended == "global minimum"
+    assert found["kfac"].status == "failed"
+    assert found["kfac"].ended == "failed at step 1: see its note"
+    assert found.notes[0].startswith("kfac: failed at step 1: ")
+    assert found.surface is not None
+    assert [trail.name for trail in found.surface.trails] == ["newton, lr 1"]
+    assert "kfac" in ds.report(found).html
+    with pytest.raises(DownslopeError):
+        ds.paths("matyas", "kfac", points=5)
+
+
+def test_a_listed_saddle_or_maximum_is_called_by_its_name() -> None:
+    found = ds.paths("x^2_y^2", {"gd": 0.05}, start=(1.0, 0.0), points=5)["gd"]
+    assert found.ended == "the saddle at (0, 0)"
+    assert found.nearest is not None
+    assert (found.nearest.kind, found.kind) == ("saddle", "")
+    assert found.distance < 1e-6
+    top = next(each for each in ds.functions.get("himmelblau").critical if each.kind == "maximum")
+    way = ds.paths("himmelblau", ["newton"], start=top.at, steps=5, points=5)["newton"]
+    assert way.ended.startswith("the maximum at (-0.27")
+
+
+def test_a_function_of_ones_own_is_walked_from_a_start() -> None:
+    found = ds.paths(
+        lambda p: (p - 4).square().sum(-1), {"gd": 0.25, "newton": {}}, start=(0.0, 1.0), points=9
+    )
+    assert found["gd"].at[1] == pytest.approx([2.0, 2.5])
+    assert [way.ended for way in found.ways] == ["a minimum", "a minimum"]
+    assert found.surface is not None
+    (low, high), _ = ((axis.coordinates[0], axis.coordinates[-1]) for axis in found.surface.axes)
+    assert -1 < low < 0 < 4 < high < 5
+    down = ds.paths(lambda p: p.sum(-1), ["gd"], start=(1.0, 0.0), steps=5, points=5)
+    assert down["gd"].ended == "on its way down"
+    assert "no minimum is known" in down.notes[0]
+    given = ds.paths(lambda p: p.sum(-1), "gd", start=(1.0,), steps=5, points=5, domain=[(-3, 3)]).surface
+    assert given is not None
+    assert given.axes[0].coordinates[[0, -1]].tolist() == [-3, 3]
+    assert "own function" in ds.report(down).html or "one&#x27;s own" in ds.report(down).html
 
 
 def test_local_and_global_minima_are_told_apart() -> None:
@@ -97,6 +151,10 @@ def test_marks_are_the_critical_points_and_values_the_functions() -> None:
         ({"optimizers": []}, InputError, "none; name some"),
         ({"start": (1.0,)}, InputError, "takes 2 finite coordinates"),
         ({"steps": 0}, InputError, "at least 1"),
+        ({"function": lambda p: p.sum(-1)}, InputError, "needs start="),
+        ({"function": lambda p: p.sum(), "start": (1.0, 2.0)}, ObjectiveError, "a value for each"),
+        ({"function": 3}, InputError, "int is no function"),
+        ({"domain": [(0, 1)]}, InputError, "an upper end for each of 2"),
         ({"optimizers": {"gd": {"momntum": 0.9}}}, RecipeError, "no setting of gd"),
         ({"lr": {"sgd": 0.1}}, InputError, "does not run"),
     ],

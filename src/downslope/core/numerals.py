@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 LOSS = 4
 """Significant digits of a loss, wherever it is told: two that differ in the fourth are two."""
@@ -38,3 +39,8 @@ def many(count: int, word: str) -> str:
     if count == 1:
         return f"1 {word}"
     return f"{count} {word[:-1]}ies" if word.endswith("y") else f"{count} {word}s"
+
+
+def place(at: Sequence[float]) -> str:
+    """Coordinates as people read them: "(1, -0.5)"; of more than three only how many."""
+    return f"({', '.join(numeral(each) for each in at)})" if len(at) <= 3 else f"({len(at)} coordinates)"

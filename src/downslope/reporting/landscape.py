@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from downslope.core.numerals import place
 from downslope.reporting.figure import Choice, Figure, Trace, log_axis
 from downslope.reporting.heat import COLOURS, SCALE, Heat, heat
 from downslope.reporting.markup import Section, table, text
@@ -89,11 +90,6 @@ def _lead(found: Slice) -> str:
 def _notes(notes: Sequence[str]) -> str:
     said = "".join(f'<p class="note muted">{text(each[:1].upper() + each[1:])}.</p>' for each in notes)
     return f'<div class="card">{said}</div>' if said else ""
-
-
-def place(at: Sequence[float]) -> str:
-    """Coordinates as people read them."""
-    return f"({', '.join(numeral(each) for each in at)})" if len(at) <= 3 else f"({len(at)} coordinates)"
 
 
 # -- figures ----------------------------------------------------------------------------------------------

@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
-from downslope.core.numerals import many, numeral
+from downslope.core.numerals import many, numeral, place
 from downslope.reporting import console
-from downslope.reporting.landscape import place
 from downslope.reporting.numerals import duration
 from downslope.reporting.rows import LABEL, Row
 from downslope.terrain.paths import Paths, Way

@@ -64,5 +64,5 @@ def surface(
     return Slice(
         title=f"{made.spelt}: {made.formula}", quantity="value", axes=axes, values=values,
         evaluated=np.ones(values.shape, dtype=bool), marks=marks, notes=(made.shows,) if made.shows else (),
-        log=made.dimension == 2 and made.infimum > -math.inf and logarithmic(above),
+        log=made.dimension == 2 and made.infimum != -math.inf and logarithmic(above),
     )  # fmt: skip

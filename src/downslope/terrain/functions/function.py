@@ -53,7 +53,7 @@ class Function:
         start: Where it is usually begun.
         critical: The critical points inside the domain, lowest first.
         whole: Whether these are all of them; else the global minima are, and some of the others.
-        infimum: The lowest value over all of space, -inf where there is none.
+        infimum: The lowest value over all of space, -inf where there is none, NaN where it is not known.
         attained: Whether some point has it.
         convex: Whether it is.
         kinks: Whether it lacks a derivative somewhere.
@@ -82,6 +82,11 @@ class Function:
     def spelt(self) -> str:
         """Name and settings as one text, which `downslope.terrain.functions.get` reads."""
         return spell(self.name, (), self.settings)
+
+    @property
+    def known(self) -> bool:
+        """Whether it is one of those here, whose minima are stated; a function of one's own is not."""
+        return not math.isnan(self.infimum)
 
     @property
     def minima(self) -> tuple[CriticalPoint, ...]:

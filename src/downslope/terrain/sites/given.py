@@ -8,10 +8,11 @@ from typing import Any, Literal, cast
 import torch
 from torch import Tensor
 
-from downslope.core.errors import InputError, ObjectiveError
+from downslope.core.errors import InputError
 from downslope.core.problem import Problem
 from downslope.terrain import functions
 from downslope.terrain.functions import Function
+from downslope.terrain.functions.own import check_values
 from downslope.terrain.sites.learnt import learnt
 from downslope.terrain.sites.named import network, of_function
 from downslope.terrain.sites.site import Inside, Site
@@ -101,12 +102,6 @@ def _function(function: Callable[[Tensor], Tensor], told: dict[str, Any]) -> Sit
     if "point" not in told:
         raise InputError("a function needs point=, where it is critical: escape(f, point=[0.0, 0.0])")
     point = torch.as_tensor(told.pop("point"), dtype=torch.float64).reshape(-1)
-    value = cast(object, function(point.expand(3, -1)))
-    if not isinstance(value, Tensor) or value.shape != (3,):
-        what = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
-        raise ObjectiveError(
-            f"the function gave {what} for 3 points of shape (3, {len(point)}): it takes many points at "
-            "once, (..., size), and gives a value for each, (...,)"
-        )
+    check_values(function, point)
     name = getattr(function, "name", None) or getattr(function, "__name__", "function")
     return tilted(function, point, name=str(name), **told)
