@@ -88,6 +88,42 @@ def test_kfac_measures_its_factors_in_the_parts_that_fit() -> None:
     torch.testing.assert_close(*made, rtol=1e-9, atol=1e-12)
 
 
+class Backward(torch.autograd.Function):
+    """Nothing forwards; backwards there is no memory above `LIMIT` rows."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *slopes: Tensor) -> Any:
+        if len(slopes[0]) > LIMIT:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB")
+        return slopes[0]
+
+
+class Late(Narrow):
+    """One whose backward pass is what there is no memory for."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return Backward.apply(super().forward(x))  # pyright: ignore[reportReturnType]
+
+
+@pytest.mark.parametrize("size", ["full", 120])
+def test_a_step_goes_on_in_parts_where_the_gradient_has_no_memory(
+    size: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    found: list[Any] = []
+    for model in (lambda: Narrow(ROWS), lambda: Late(ROWS)):
+        asked = ds.Problem(model=model, objective="cross_entropy", train=problem().train, metric="accuracy")
+        recipe = ds.Recipe(optimizer="lbfgs", batch_size=size, steps=3, precision="float64")
+        found.append(ds.fit(asked, recipe, folder=False, progress=False, observe=0))
+    one, other = ([*run.history.series("train_loss").values] for run in found)
+    assert other == pytest.approx(one, rel=1e-9)
+    told_of = [each for each in caplog.messages if "out of memory" in each]
+    assert len(told_of) == 1
+
+
 def test_a_fit_tells_that_memory_ended_and_what_to_do() -> None:
     with pytest.raises(ModelError, match=r"out of memory.*accumulate=.*batch_size"):
         ds.fit(problem(), ds.Recipe(optimizer="lbfgs", steps=2), folder=False, progress=False)

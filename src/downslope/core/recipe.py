@@ -39,7 +39,7 @@ class Recipe(BaseModel):
     """How to train: optimizer, rate, schedule, batches, length, start, stopping, precision, seed.
 
     Args:
-        optimizer: A name (``ds.optim.catalogue()``, ``downslope.terrain.methods.catalogue()``),
+        optimizer: A name (``ds.optim.catalogue()``, ``ds.methods.catalogue()``),
             ``"module:Class"``, or a factory ``params -> torch.optim.Optimizer``, whose argument may be named
             ``model`` or ``named_parameters`` to be given that. Torch's own classes are recognised in a
             factory and become a name plus settings and groups. Default "adam".

@@ -120,6 +120,11 @@ class StepGround(ModelGround):
         self._losses.append(detached(loss))
         return loss
 
+    def shrink(self) -> None:
+        """Look at half as many examples together; what was noted of more counts no longer."""
+        super().shrink()
+        self._losses = []
+
     def settled(self, state: StepState) -> bool:
         """Whether the next step stands on the same function: all the data, and nothing drawn or moved."""
         source = state.problem.train_source
@@ -127,9 +132,17 @@ class StepGround(ModelGround):
         return whole and state.augment is None and not self._looks.drew and not self.still.start()
 
     def _joined(self, value: float) -> Loss:
-        if len(self._losses) == 1 or self._parts is None:
+        if len(self._losses) == 1:
             return self._losses[-1]
-        whole = self._parts.whole(self.batch, self._losses)
+        if self._parts is None or self.chunk is not None:  # memory ended, and what was to be one is several
+            joined = {
+                key: batches.join([getattr(each, key) for each in self._losses])
+                for key in ("output", "target", "made")
+                if all(getattr(each, key) is not None for each in self._losses)
+            }
+            whole = self._losses[-1]._replace(**joined)
+        else:
+            whole = self._parts.whole(self.batch, self._losses)
         return whole._replace(value=torch.as_tensor(value, dtype=whole.value.dtype))
 
 
@@ -154,7 +167,9 @@ class Curved:
         """The objective on `batch`; `fresh` looks anew, since hooks watch."""
         ground = self._ground
         if ground is None or not ground.fixed or ground.batch is not batch:
+            chunk = None if ground is None else ground.chunk
             ground = self._ground = StepGround(self.state, batch, self._parts, self.rewind)
+            ground.chunk = chunk
         ground.decay = None
         loss = ground.look(fresh=fresh)
         ground.fixed = ground.settled(self.state)
@@ -193,6 +208,9 @@ class Curved:
             return None
         if last.said:
             self._tell(last.said, recorder)
+        for note in ground.notes:
+            if note.startswith("out of memory"):
+                self._tell(note, recorder)
         if not ground.fixed and "halves" not in self.state.run.facts and _is_power_of_ten(self.state.step):
             self._compare(ground, recorder)
         if last.converged and ground.fixed:

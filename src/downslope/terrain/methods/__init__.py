@@ -18,6 +18,7 @@ from downslope.terrain.methods.natural_gradient import NaturalGradient
 from downslope.terrain.methods.newton import Newton
 from downslope.terrain.methods.newton_cg import NewtonCG
 from downslope.terrain.methods.nonlinear_cg import NonlinearCG
+from downslope.terrain.methods.own_loop import ground
 from downslope.terrain.methods.saddle_free_newton import SaddleFreeNewton
 from downslope.terrain.methods.trust_region import TrustRegion
 
@@ -44,6 +45,7 @@ __all__ = [
     "backtracking",
     "catalogue",
     "conjugate_gradients",
+    "ground",
     "more_thuente",
     "strong_wolfe",
 ]

@@ -130,7 +130,7 @@ def model_of(ground: Ground, method: str) -> ModelGround:
         return ground
     raise ModelError(
         f"{method}.step(closure): a closure hides the outputs that this curvature is made of; "
-        "train with fit, give a ModelGround(model, objective, [Piece(batch, 1)]), or take newton_cg or lbfgs"
+        "give step(ds.methods.ground(model, objective, batch)), train with fit, or take newton_cg or lbfgs"
     )
 
 
