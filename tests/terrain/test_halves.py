@@ -39,3 +39,8 @@ def test_four_times_the_examples_halve_the_difference_and_the_batch_that_is_need
     assert means[0] / means[1] == pytest.approx(2.0, rel=0.25)
     assert Halves(0.0, 1.0).needed(64) == 256
     assert Halves(0.0, 0.5).needed(64) == 64
+    assert Halves(0.0, 0.5268).needed(4) == 8
+    assert Halves(2.0, 0.3).needed(16) == 64
+    assert [Halves(*each).small for each in ((1.0, 0.5), (1.01, 0.1), (0.1, 0.51), (float("nan"), 0.1))] == [
+        False, True, True, True,
+    ]  # fmt: skip

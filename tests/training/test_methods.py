@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
 
 import downslope as ds
 from downslope.core.errors import InputError
@@ -99,7 +100,8 @@ def test_every_look_of_a_step_draws_the_same_dropout_masks() -> None:
     assert "method" not in run.facts
 
 
-def test_running_statistics_move_once_a_step() -> None:
+def test_running_statistics_move_once_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("downslope.training.average.measure_norms", lambda *_: None)
     run = fit(ds.Recipe(optimizer="lbfgs", steps=7, precision="float64"), given=problem(norm=True))
     assert run.history["evaluations"][-1] > 8
     assert int(run.model("last")[1].num_batches_tracked) == 7
@@ -273,3 +275,59 @@ def test_members_of_a_population_are_the_runs_alone() -> None:
     alone = [fit(recipe), fit(recipe.edit(seed=1))]
     for member, run in zip(members, alone, strict=True):
         assert same_state(member.model().state_dict(), run.model().state_dict())
+
+
+def digits_like(size: int, count: int = 600) -> ds.Problem:
+    draw = torch.Generator().manual_seed(0)
+    x = torch.randn(count, 16, generator=draw)
+    y = (x @ torch.randn(16, 6, generator=draw) + torch.randn(count, 6, generator=draw)).argmax(1)
+    model = lambda: nn.Sequential(nn.Linear(16, size), nn.Tanh(), nn.Linear(size, 6))  # noqa: E731
+    return ds.Problem(model=model, objective="cross_entropy", train=(x, y))
+
+
+@pytest.mark.parametrize(
+    ("name", "batch"), [("newton_cg", 4), ("block_coordinate_descent", 16), ("lbfgs", 16), ("kfac", 4)]
+)
+def test_a_small_batch_is_told_with_a_larger_one(
+    name: str, batch: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = fit(ds.Recipe(optimizer=name, batch_size=batch, steps=12, seed=1), given=digits_like(8))
+    assert [each.message for each in caplog.records if "two halves differs" in each.message]
+    assert run.facts["halves"]["needed"] > batch
+
+
+def test_where_the_whole_went_up_that_is_told_and_where_it_went_down_nothing_is(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    own = digits_like(8)
+    run = fit(ds.Recipe(optimizer="newton_cg", batch_size=4, steps=12, seed=1), given=own)
+    assert run.facts["climbed"]["end"] == run.summary["train_loss"] > 2 * run.facts["climbed"]["start"]
+    assert run.facts["climbed"]["needed"] >= 16
+    assert "goes down on its own batch" in caplog.text
+    caplog.clear()
+    run = fit(ds.Recipe(optimizer="lbfgs", batch_size=300, steps=4, seed=1), given=own)
+    assert "climbed" not in run.facts
+    run = fit(ds.Recipe(optimizer="newton_cg", steps=4, seed=1), given=own)
+    assert not {"climbed", "halves"} & set(run.facts)
+
+
+def test_a_batch_of_a_loader_is_not_told_to_be_full(caplog: pytest.LogCaptureFixture) -> None:
+    held = TensorDataset(torch.randn(400, 16), torch.arange(400) % 6)
+    model = lambda: nn.Sequential(nn.Linear(16, 8), nn.Tanh(), nn.Linear(8, 6))  # noqa: E731
+    own = ds.Problem(model=model, objective="cross_entropy", train=DataLoader(held, 4))
+    fit(ds.Recipe(optimizer="lbfgs", steps=2), given=own)
+    assert "give batches of" in caplog.text
+    assert "full" not in caplog.text
+
+
+@pytest.mark.parametrize("name", ["block_coordinate_descent", "lbfgs"])
+def test_batch_norm_answers_in_evaluation_as_it_was_trained(name: str) -> None:
+    """A running mean over a few long steps would be of weights that are far behind."""
+    run = fit(ds.Recipe(optimizer=name, steps=6, precision="float64"), given=problem(norm=True))
+    trained = run.model("last").train()
+    x, y = data()
+    loss = float((trained(x) - y).square().mean().detach())
+    assert run.summary["train_loss"] == pytest.approx(loss, rel=0.05)
+    assert "measured anew" in run.choices["batch_norm"]
+    assert "batch_norm" not in fit(ds.Recipe(optimizer=name, steps=1)).choices
+    assert "batch_norm" not in fit(ds.Recipe(steps=1), given=problem(norm=True)).choices

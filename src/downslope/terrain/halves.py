@@ -7,6 +7,7 @@ Optimization 21). The difference of two halves falls with the root of their size
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 from downslope.terrain.ground import Ground
@@ -15,6 +16,10 @@ from downslope.terrain.hvp import length
 ALLOWED = 0.5
 """Difference up to which nothing is said: the curvature of the whole batch is then right to about a quarter,
 which is what a line search puts right."""
+
+STRAY = 1.0
+"""The same of the gradient: that of the whole batch is then right to about a half, and its step still goes
+down on the batches to come."""
 
 
 class Halves(NamedTuple):
@@ -25,14 +30,30 @@ class Halves(NamedTuple):
     curvature: float
     """Of the curvature along the gradient of both."""
 
+    @property
+    def small(self) -> bool:
+        """Whether they differ by more than is allowed: a NaN does."""
+        return not (self.curvature <= ALLOWED and self.slope <= STRAY)
+
     def needed(self, size: int) -> int:
-        """Examples at which the curvature of two halves would differ by `ALLOWED`, to the next power of two.
+        """Examples at which two halves would differ by what is allowed, to the next power of two.
 
         Args:
-            size: Of the batch that was halved.
+            size: Of the batch that was halved; where they differ by more, what is needed is more than that.
         """
-        wanted = size * (self.curvature / ALLOWED) ** 2
-        return 1 << max(int(wanted) - 1, 0).bit_length()
+        times = max(self.curvature / ALLOWED, self.slope / STRAY) ** 2
+        wanted = math.ceil(size * times) if math.isfinite(times) else 2 * size
+        return 1 << (max(wanted, 1) - 1).bit_length()
+
+    @property
+    def said(self) -> str:
+        """What differs by more than is allowed, with figures."""
+        found = [
+            f"{name} of two halves differs by {100 * value:.0f} %"
+            for name, value, most in (("curvature", self.curvature, ALLOWED), ("gradient", self.slope, STRAY))
+            if not value <= most
+        ]
+        return " and the ".join(found)
 
 
 def halves(first: Ground, second: Ground) -> Halves:

@@ -1,7 +1,8 @@
 """Averages of the weights over a run: exponential, or the plain mean of every step or of every epoch's end.
 
 The averaged model is what is validated and handed out. Batch norm's running statistics belong to weights that
-were never trained, so they are measured anew on the training data before that (`refresh`).
+were never trained, so they are measured anew on the training data before that (`refresh`); so they are for
+methods that go far in few steps (`Norms`).
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from downslope.core.recipe import Recipe
 from downslope.core.spelling import parse
 from downslope.schedules.cyclic import CYCLES
 from downslope.training.evaluate import evaluating
+from downslope.training.state import StepState
 
 _log = logging.getLogger("downslope")
 
@@ -161,6 +163,36 @@ class Average:
                 for kept, fresh in zip(self.kept.module.buffers(), self.handed.buffers(), strict=True):
                     kept.copy_(fresh)
         self._stale = False
+
+
+class Norms:
+    """Batch norm of a run in few, long steps: a running mean over them is of weights that are far behind.
+
+    In training mode nothing reads the running statistics, so that they are measured anew in place: whatever
+    was measured before, the steps are the same, and so are the statistics at a step.
+
+    Args:
+        state: Of the run, whose choices say so where the model has such norms.
+    """
+
+    def __init__(self, state: StepState) -> None:
+        self._state, self._measured = state, -1
+        self.moving = any(each.training for each in _norms(state.model).values())
+        if self.moving:
+            state.run.choices["batch_norm"] = "measured anew by a pass over the training data at evaluations"
+
+    def refresh(self, trained: nn.Module, data: Callable[[], Iterable[Any]], split: Split) -> None:
+        """Measure the statistics for the weights as they are, unless they are those already.
+
+        Args:
+            trained: The model in training, which is the one that is handed out.
+            data: One pass over the training data, batches as in training.
+            split: Of a batch.
+        """
+        step, broken = self._state.step, self._state.run.status == "diverged"
+        if self.moving and not broken and step not in (0, self._measured):
+            measure_norms(trained, trained, data, split)
+            self._measured = step
 
 
 def measure_norms(

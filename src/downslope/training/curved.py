@@ -19,11 +19,12 @@ from downslope.core.recipe import Recipe
 from downslope.core.run import Status
 from downslope.core.sources import Memory
 from downslope.terrain.ground import ModelGround, Piece
-from downslope.terrain.halves import ALLOWED, Halves, halves
+from downslope.terrain.halves import Halves, halves
 from downslope.terrain.hvp import unflat
 from downslope.terrain.methods.method import Method
 from downslope.terrain.still import Still
 from downslope.training.accumulate import Parts, detached
+from downslope.training.hushed import are_hushed
 from downslope.training.recorder import Recorder
 from downslope.training.state import StepState
 
@@ -31,6 +32,10 @@ _log = logging.getLogger("downslope")
 
 FAILURES, MANY = 3, 20
 """Steps in a row without a point below that end a run: on the whole set, and where every step is another."""
+
+ROSE = 0.1
+"""Share of the first batch's loss by which that of the training data is to lie above it, to be told: one
+batch is a sample."""
 
 Rewind = Callable[[int], None]
 """Puts the step's randomness to the start of a piece, by its index."""
@@ -162,6 +167,7 @@ class Curved:
         self.rewind: Rewind = _nothing
         self._ground: StepGround | None = None
         self._told: dict[str, dict[str, Any]] = {}
+        self._met: dict[str, Any] = {}
 
     def forward(self, batch: Any, *, fresh: bool) -> Loss:
         """The objective on `batch`; `fresh` looks anew, since hooks watch."""
@@ -218,23 +224,61 @@ class Curved:
         return "stalled" if self.method.failures >= (FAILURES if ground.fixed else MANY) else None
 
     def _compare(self, ground: StepGround, recorder: Recorder) -> None:
-        """Say once where a batch is too small for its curvature, with figures."""
+        """Say once where a batch is too small for its curvature or its gradient, with figures.
+
+        Of a method that takes running means a first step is of one batch, as all are bound to be.
+        """
         size = batches.length(ground.batch)
         whole = self.state.problem.train_source.size
-        if size == whole or size < 2 or self.method.batch is None:
+        over = min(self.method.averaged, self.state.step)
+        if size == whole or size < 2 or self.method.batch is None or are_hushed():
             return
-        found, over = self._halved(ground, size), self.method.averaged
-        found = found._replace(curvature=found.curvature / math.sqrt(over))
-        if not found.curvature > ALLOWED:
+        if over == 1 < self.method.averaged:
             return
+        found = self._halved(ground, size)
+        found = Halves(*(each / math.sqrt(over) for each in found))
         needed = found.needed(size)
-        recorder.fact("halves", {"batch": size, "step": self.state.step, **found._asdict(), "needed": needed})
-        enough = "" if whole is not None and needed >= whole else f"batch_size={needed} or more, or "
+        self._met = {"batch": size, "step": self.state.step, **found._asdict(), "needed": needed}
+        if not found.small:
+            return
+        recorder.fact("halves", self._met)
         _log.warning(
-            "%s on batches of %d: the curvature of two halves differs by %.0f %%%s, a step divides by it; "
-            "use %sbatch_size='full'",
-            self.state.recipe.optimizer, size, 100 * found.curvature,
-            f" in the mean of {over:.0f} batches" if over > 1 else "", enough,
+            "%s on batches of %d: the %s%s, a step divides by the one and goes along the other; %s",
+            self.state.recipe.optimizer, size, found.said,
+            f" in the mean of {over:.0f} batches" if over > 1 else "", self._larger(needed),
+        )  # fmt: skip
+
+    def _larger(self, needed: int) -> str:
+        """What to do about a batch that is too small."""
+        source = self.state.problem.train_source
+        if not isinstance(source, Memory):
+            return f"give batches of {needed} or more"
+        enough = "" if needed >= source.size else f"batch_size={needed} or more, or "
+        return f"use {enough}batch_size='full'"
+
+    def climbed(self, recorder: Recorder) -> None:
+        """Say at the end of a run where its steps went down on their own batches, and up on the whole.
+
+        The loss of the first batch, before its step, stands beside that of the training data after the last.
+        """
+        state, ground = self.state, self._ground
+        losses = state.run.history.series("train_loss").values
+        end = state.run.summary.get("train_loss")
+        if ground is None or ground.fixed or self.method.batch is None or are_hushed():
+            return
+        size, whole = batches.length(ground.batch), state.problem.train_source.size
+        if size == whole or end is None or not len(losses) or state.run.status == "diverged":
+            return
+        start = float(losses[0])
+        up = start - end if state.problem.maximize else end - start
+        if up <= ROSE * abs(start):
+            return
+        needed = max(int(self._met.get("needed", 0)), 4 * size)
+        recorder.fact("climbed", self._met | {"batch": size, "start": start, "end": end, "needed": needed})
+        _log.warning(
+            "%s on batches of %d: each step goes down on its own batch, and the loss of the training data "
+            "went from %.3g to %.3g; %s",
+            state.recipe.optimizer, size, start, end, self._larger(needed),
         )  # fmt: skip
 
     def _halved(self, ground: StepGround, size: int) -> Halves:
@@ -256,7 +300,7 @@ class Curved:
         told = self._told.setdefault(kind, {"first": self.state.step, "said": said, "count": 0})
         told["count"] += 1
         usual = "converged" in said or said.startswith("negative curvature")
-        if told["count"] == 1 and not usual:
+        if told["count"] == 1 and not usual and not are_hushed():
             _log.warning("%s, step %d: %s", self.state.recipe.optimizer, self.state.step, said)
         if told["count"].bit_count() == 1:
             recorder.fact("method", list(self._told.values()))

@@ -175,6 +175,8 @@ def _fit(
             loop.deadline.begin(time.perf_counter() - started)
             loop.go(resume=resume)
             summarise(loop, started)
+            if loop.take.curved is not None:
+                loop.take.curved.climbed(recorder)
             if observe > 0 and record(run, "convexity", lambda: convexity(run, state.model)) is not None:
                 recorder.fact("convexity", run.facts["convexity"])
     except BaseException as error:

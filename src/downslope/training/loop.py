@@ -18,7 +18,7 @@ from downslope.core.run import OBJECTIVE
 from downslope.core.sources import MOST_STREAMED, Memory, Source
 from downslope.core.weights import copied, save_tensors
 from downslope.training import keeping
-from downslope.training.average import Average
+from downslope.training.average import Average, Norms
 from downslope.training.band import Watch
 from downslope.training.checkpoint import RESUMED_BEST, SaveTimes
 from downslope.training.choices import ProbeTimes
@@ -90,6 +90,7 @@ class Loop:
             self.average = Average(state.model, recipe, self.total, self.per_epoch, held)
             state.run.choices["average"] = str(self.average)
         self.take = Step(state)
+        self.norms = Norms(state) if self.average is None and self.take.curved is not None else None
         self.depths = Depths(recipe, state.model, state.depths)
         self.watch = Watch(state) if recipe.precision == "auto" and self.take.bfloat16 else None
         self.best: dict[str, Any] | None = None
@@ -101,7 +102,7 @@ class Loop:
         self.dtype = next(state.model.parameters()).dtype
         self.stopped = self.late = self.endless = False
         self.position, self.earlier, self.saves = 0, 0.0, SaveTimes()
-        self.track = Track(state, recorder, batch_size, self.total)
+        self.track = Track(state, recorder, batch_size, self.total, ready=self.refresh)
 
     # -- the run ------------------------------------------------------------------------------------------
 
@@ -297,10 +298,9 @@ class Loop:
         return average.handed if average is not None and average.begun else self.state.model
 
     def refresh(self) -> None:
-        """Batch norm's statistics for the averaged weights, where they are not those of the last step."""
-        state = self.state
-        if self.average is not None:
-            self.average.refresh(state.model, self._once, state.objective.split)
+        """Batch norm's statistics for the weights that are handed out, where they are of others."""
+        if (held := self.average or self.norms) is not None:
+            held.refresh(self.state.model, self._once, self.state.objective.split)
 
     def _once(self) -> Iterator[Any]:
         """One pass over the training data as they are, on the device, always in the same order."""

@@ -12,7 +12,7 @@ import copy
 import logging
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from typing import Any
 
@@ -71,9 +71,17 @@ class Track:
             ``noise_scale``, ``noise_scale_error``, and ``terrain_products``, what it took.
         batch_size: Of training.
         total: Steps of the run; None where the data does not tell.
+        ready: Called before a look, which is at the model as it is handed out.
     """
 
-    def __init__(self, state: StepState, recorder: Recorder, batch_size: int, total: int | None) -> None:
+    def __init__(
+        self,
+        state: StepState,
+        recorder: Recorder,
+        batch_size: int,
+        total: int | None,
+        ready: Callable[[], None] = lambda: None,
+    ) -> None:
         share = float(state.run.choices.get("terrain", 0.0))
         self.state, self.recorder, self.batch_size, self.total = state, recorder, batch_size, total
         self.allowed = share / (1 - share)
@@ -82,6 +90,7 @@ class Track:
         self.times: list[float] = []
         self.last = -1
         self.batch: Any = None
+        self._ready = ready
 
     def begin(self, rates: Rates) -> None:
         """Take the sample; measure the start, or go on from where a resumed run's rows end.
@@ -129,6 +138,7 @@ class Track:
 
     def _look(self) -> None:
         try:
+            self._ready()
             row = self._row()
         except Exception as error:  # noqa: BLE001 (anybody's model and objective run in there)
             self._off(error)
