@@ -218,6 +218,8 @@ class _Session(Turns):
         if how.solved and not how.diverged and not slip and not self._gap():
             self._signal()
             return
+        if {"halves", "climbed"} & set(run.facts) and how.ended_far:
+            self._first("noisy-gradient")
         self._record("sharpness", lambda: sharpness.measure(self.problem, self.recipe))
         self._record("spread", lambda: spread.measure(self.problem))
         if (run.facts.get("mixed") or {}).get("edits"):  # what has the fault too is no measure for it

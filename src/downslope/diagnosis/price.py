@@ -12,6 +12,7 @@ from downslope.core.run import Run
 from downslope.core.sources import Memory
 from downslope.training.evaluate import evaluate
 from downslope.training.fit import fit
+from downslope.training.hushed import hushed
 from downslope.training.state import StepState
 from downslope.training.targets import reported
 
@@ -56,6 +57,7 @@ def total_steps(problem: Problem, recipe: Recipe) -> int | None:
 
 
 @reported()
+@hushed()
 def price(problem: Problem, recipe: Recipe) -> Price:
     """Time the loop of two steps and that of twelve, with nothing scored, and one validation.
 

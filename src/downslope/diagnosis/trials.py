@@ -21,12 +21,14 @@ from downslope.diagnosis.swing import thrown_back
 from downslope.training.facts import constant as guess
 from downslope.training.facts import one_line
 from downslope.training.fit import fit
+from downslope.training.hushed import hushed
 from downslope.training.targets import reported
 
 Scores = dict[str, Any]
 
 
 @reported()
+@hushed()
 def train(problem: Problem, recipe: Recipe, steps: int | None, seconds: float | None = None) -> Run:
     """A run in memory, without probes, cut to `steps` and to `seconds` where given.
 

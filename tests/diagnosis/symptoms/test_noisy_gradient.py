@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import downslope as ds
 from downslope.core.edits import SetRecipe
 from downslope.core.finding import Finding
 from downslope.core.run import Run
@@ -90,3 +91,43 @@ def test_a_verdict_does_not_flip_within_the_standard_error(
     made = noisy(ratio, final=0.1)
     made.facts["noise"] |= {"low": low, "high": high}
     assert isinstance(noisy_gradient(made), Clear)
+
+
+def curved(curvature: float, slope: float = 0.5, share: float | None = None, final: float = 1.5) -> Run:
+    halved = {"batch": 4, "step": 1, "slope": slope, "curvature": curvature, "needed": 8}
+    made = run(np.geomspace(2.3, final, 200), references=FAR, halves=halved)
+    made.recipe = ds.Recipe(optimizer="lbfgs", batch_size=4, epochs=20)
+    return tried(made, "noisy-gradient", share)
+
+
+def test_halves_of_a_batch_that_differ_are_a_suspicion_and_far_apart_a_warning_and_a_trial_decides() -> None:
+    found = finding(noisy_gradient(curved(0.6)))
+    assert found.severity == "info"
+    assert (found.evidence.value, found.evidence.threshold) == (0.6, 0.5)
+    assert found.remedies == (
+        SetRecipe({"batch_size": 8, "steps": 100}, {"batch_size": 4, "epochs": 20}),
+        SetRecipe({"batch_size": "full", "steps": 100}, {"batch_size": 4, "epochs": 20}),
+    )
+    assert finding(noisy_gradient(curved(0.1, 2.5))).severity == "warning"
+    assert finding(noisy_gradient(curved(0.1, 2.5))).evidence.threshold == 1.0
+    assert finding(noisy_gradient(curved(0.6, share=0.5))).severity == "warning"
+    assert isinstance(noisy_gradient(curved(2.0, share=0.1)), Clear)
+    assert isinstance(noisy_gradient(curved(2.0, final=0.1)), Clear)
+
+
+def test_small_batches_of_a_method_that_divides_by_curvature_are_the_cause_told_once_and_the_twin_is_healthy(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    task = problem(PARTS, lambda: net(64, 10), "cross_entropy", "accuracy")
+    how = recipe(optimizer="lbfgs", batch_size=8, steps=40)
+    result = diagnosed(task, how)
+    assert len([each for each in caplog.records if "two halves" in each.message]) == 1
+    assert result.root is not None
+    assert result.root.symptom == "noisy-gradient"
+    assert result.root.evidence.value == result.run.facts["halves"]["curvature"]
+    assert result.root.remedies[0].changes["batch_size"] > 8
+    cured = diagnosed(*result.root.remedies[0].apply(task, how))
+    assert cured.run.summary["train_loss"] < 0.5 * result.run.summary["train_loss"]
+    caplog.clear()
+    assert diagnosed(task, how.edit(batch_size="full")).healthy
+    assert "two halves" not in caplog.text

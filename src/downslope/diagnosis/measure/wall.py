@@ -24,6 +24,7 @@ from downslope.terrain.ground import ModelGround
 from downslope.terrain.hvp import length
 from downslope.terrain.point import ground_of
 from downslope.training.fit import fit
+from downslope.training.hushed import hushed
 
 EXAMPLES = 256
 """Examples on which the loss is looked at."""
@@ -86,7 +87,7 @@ def measure(run: Run, problem: Problem, recipe: Recipe) -> dict[str, Any] | None
     if found is None or not found.lasts or recipe.average is not None:
         return None
     look = _Look(problem.constraint, range(max(found.step - AROUND, 0), found.step + 1))
-    with suppress(_SeenError):
+    with suppress(_SeenError), hushed():
         fit(problem.edit(constraint=look), recipe, folder=False, progress=False, observe=0)
     ground = ground_of(problem, problem.build(recipe.seed, recipe.init), examples=EXAMPLES)
     if any(len(each) != ground.size for each in look.kept.values()):

@@ -4,8 +4,10 @@ A user sees a loss that falls fast at first and then hops about at a level that 
 a larger batch brings it down. With the rate held, the noise of the batches keeps the weights at a distance
 from the minimum that is proportional to rate x noise / batch. How we know: the gradient noise scale, the
 batch size at which signal and noise are equal, is many times the batch. What looks like it and is not: the
-end of a good run, where the gradient is all noise because the minimum is reached.
-Source: McCandlish, Kaplan, Amodei et al. 2018, section 2.2; Bottou, Curtis and Nocedal 2018, section 4.2.
+end of a good run, where the gradient is all noise because the minimum is reached. A method that divides by
+the curvature of its batch wanders further: there the two halves of a batch are compared.
+Source: McCandlish, Kaplan, Amodei et al. 2018, section 2.2; Bottou, Curtis and Nocedal 2018, section 4.2;
+Byrd, Chin, Neveitt and Nocedal 2011.
 """
 
 from __future__ import annotations
@@ -16,12 +18,17 @@ from typing import Any
 from downslope.core.edits import Edit, SetRecipe
 from downslope.core.finding import Evidence, Finding
 from downslope.core.run import Run
+from downslope.core.sources import Memory
 from downslope.diagnosis.progress import progress
 from downslope.diagnosis.proof import answered, not_tried, proved, refuted, settle, tried
-from downslope.diagnosis.symptom import Clear, Unknown, Verdict, symptom
+from downslope.diagnosis.symptom import Clear, Unknown, Verdict, missing, symptom
+from downslope.terrain.halves import ALLOWED, STRAY
 
 NOISY = 10.0
 """Noise scale in the batch size: the signal is then less than a tenth of a step."""
+
+ENOUGH = 100
+"""Steps of the remedy by a larger batch, where the run had more: each costs as many times more."""
 
 _SOURCE = "McCandlish et al. 2018, section 2.2; Bottou, Curtis and Nocedal 2018, section 4.2"
 
@@ -30,12 +37,15 @@ _SOURCE = "McCandlish et al. 2018, section 2.2; Bottou, Curtis and Nocedal 2018,
     "noisy-gradient",
     title="the gradient is mostly noise",
     order=("step", 5),
-    needs=("noise",),
     explains=("plateau", "high-bias"),
     source=_SOURCE,
 )
 def noisy_gradient(run: Run) -> Verdict:
     """The noise scale is far above the batch size in a run that ended far from what is reachable."""
+    if (found := _halved(run)) is not None:
+        return _curved(run, found)
+    if (reason := missing(run, "noise")) is not None:
+        return Unknown(reason)
     noise: Mapping[str, Any] = run.facts["noise"]
     ratio, said, how = noise.get("ratio"), _said(noise), progress(run)
     small = ratio is not None and ratio < NOISY
@@ -66,6 +76,67 @@ def noisy_gradient(run: Run) -> Verdict:
         message=f"{said[0].upper()}{said[1:]}: the steps wander about.{tried(run, 'noisy-gradient')}",
         remedies=_remedies(run),
         source=_SOURCE,
+    )
+
+
+def _halved(run: Run) -> Mapping[str, Any] | None:
+    """What a method that divides by curvature met in its batches; None where they were large enough."""
+    found = (run.facts.get("halves") or {}) | (run.facts.get("climbed") or {})
+    return found if found.get("curvature") is not None else None
+
+
+def _curved(run: Run, found: Mapping[str, Any]) -> Verdict:
+    """Of a method that divides by the curvature of a batch, whose halves do not agree on it."""
+    how, batch = progress(run), int(found["batch"])
+    said = (
+        f"on batches of {batch} the curvature of two halves differs by {found['curvature']:.0%} and the "
+        f"gradient by {found['slope']:.0%}"
+    )
+    if found.get("end") is not None:
+        said += f", and the loss went from {found['start']:.3g} to {found['end']:.3g}"
+    if not how.ended_far:
+        return Clear(f"{said}, and the run came far")
+    strong = found["curvature"] > 2 * ALLOWED or found["slope"] > 2 * STRAY or "end" in found
+    severity = settle(run, "noisy-gradient", strong=strong)
+    if severity is None:
+        return Clear(f"{said}; {refuted(run, 'noisy-gradient')}")
+    if severity == "info" and answered(run):
+        return Unknown(not_tried(run))
+    by_curvature = found["curvature"] / ALLOWED >= found["slope"] / STRAY
+    return Finding(
+        symptom="noisy-gradient",
+        title="the curvature of a batch is mostly noise",
+        severity=severity,
+        evidence=Evidence(
+            name=f"difference of the {'curvature' if by_curvature else 'gradient'} of two halves of a batch",
+            value=float(found["curvature" if by_curvature else "slope"]),
+            threshold=ALLOWED if by_curvature else STRAY,
+            unit="share",
+            provenance="a step is then right to a quarter, or to half (Byrd et al. 2011); convention",
+        ),
+        also=proved(run, "noisy-gradient"),
+        message=f"{said[0].upper()}{said[1:]}: steps that divide by the one and go along the other go down "
+        f"on their own batch alone.{tried(run, 'noisy-gradient')}",
+        remedies=_larger(run, batch, int(found["needed"])),
+        source="Byrd, Chin, Neveitt and Nocedal 2011",
+    )
+
+
+def _larger(run: Run, batch: int, needed: int) -> tuple[Edit, ...]:
+    """A batch whose halves agree, and the whole set, for as many steps as the run had or `ENOUGH`."""
+    recipe, problem = run.recipe, run.problem
+    source = None if problem is None else problem.train_source
+    if recipe is None or not isinstance(source, Memory):
+        return ()
+    taken = int(run.summary.get("steps") or 1)
+    if recipe.steps is not None:
+        changes, before = dict[str, Any](), dict[str, Any]()
+    else:
+        changes, before = {"steps": min(taken, ENOUGH)}, {"epochs": recipe.epochs}
+    sizes: list[int | str] = [needed] if batch < needed < source.size else []
+    return tuple(
+        SetRecipe({"batch_size": size, **changes}, {"batch_size": recipe.batch_size} | before)
+        for size in [*sizes, "full"]
     )
 
 
