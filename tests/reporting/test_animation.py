@@ -13,7 +13,7 @@ from PIL import Image
 
 import downslope as ds
 from downslope.core.errors import InputError
-from downslope.reporting import gif
+from downslope.reporting import gif, hues
 from downslope.reporting.animation import Animation, animate, escaping
 from downslope.terrain import functions
 
@@ -74,7 +74,7 @@ def test_a_gif_has_a_frame_a_step_each_mover_in_its_own_colour_and_rests_at_its_
     frames = images(written)
     assert len(frames) == 41
     assert frames[0].shape[1] == 400
-    for code in gif.COLOURS[:2]:
+    for code in hues.COLOURS[:2]:
         assert near(frames[-1], code) > near(frames[1], code) > 0
     whole = Image.open(io.BytesIO(written))
     whole.seek(40)
@@ -84,12 +84,12 @@ def test_a_gif_has_a_frame_a_step_each_mover_in_its_own_colour_and_rests_at_its_
 
 
 def test_every_mover_keeps_a_colour_and_a_sign_apart():
-    assert len(set(gif.SIGNS)) == len(gif.SIGNS) == len(gif.COLOURS) == len(set(gif.COLOURS))
+    assert len(set(hues.SIGNS)) == len(hues.SIGNS) == len(hues.COLOURS) == len(set(hues.COLOURS))
     many = animate(
         {str(i): spiral(i + 1, 3) for i in range(8)}, functions.get("bowl"), span=[[-1, 1], [-1, 1]]
     )
     last = images(many.gif(width=600))[-1]
-    assert all(near(last, code) > 5 for code in gif.COLOURS)
+    assert all(near(last, code) > 5 for code in hues.COLOURS)
 
 
 def test_long_paths_stop_at_some_steps_only_and_draw_them_all():
@@ -122,6 +122,41 @@ def test_an_escape_moves_all_members_and_tells_how_many_left(tmp_path):
     assert "Who leaves" in page
     assert 'class="player"' in page
     assert moving.save(tmp_path / "escape.gif", width=300).stat().st_size > 1000
+
+
+def test_an_escape_is_seen_on_its_own_ground_and_ends_soon_after_the_last_has_left():
+    found = ds.escape("saddle", ["gd", "momentum"], steps=400, seeds=5, keep=5)
+    shown = found.animate().scene
+    last = max(each.left.max() for each in found)
+    assert 0 < last < 200
+    assert last < shown.steps[-1] < 1.2 * last + 6
+    domain = functions.get("saddle").domain
+    assert [(axis[0], axis[-1]) for axis in shown.axes] == [pytest.approx(each) for each in domain]
+    assert [(mark.at, mark.kind) for mark in shown.marks] == [((0.0, 0.0), "saddle")]
+    own = ds.escape(
+        lambda p: p[..., 0] ** 2 - p[..., 1] ** 2, "momentum", point=[0.0, 0.0], steps=400, seeds=3, keep=3
+    )
+    assert np.abs(own.animate().scene.axes[1]).max() < 3  # within 1 of it, and a step beyond
+
+
+def test_maps_and_players_have_one_scheme():
+    page = ds.report(ds.paths("rosenbrock", {"gd": 0.001, "momentum": {"lr": 0.001}}, steps=30)).html
+    map_, player = (
+        json.loads(each) for each in re.findall(r'<script type="application/json"[^>]*>(.*?)</script>', page)
+    )
+    above = {each["name"]: each for each in map_["choices"][0]["data"] if each.get("name")}
+    below = {each["name"]: each for each in player["choices"][0]["data"] if each.get("meta") == "heads"}
+    for name, head in below.items():
+        assert head["marker"]["color"] == above[name]["marker"]["color"] == above[name]["line"]["color"]
+        assert head["marker"]["symbol"] == above[name]["marker"]["symbol"][-1]
+    least = [each for each in player["choices"][0]["data"] if each.get("name") == "global minimum"]
+    assert least[0]["marker"]["symbol"] == above["global minimum"]["marker"]["symbol"] == "star"
+
+
+def test_a_page_of_paths_is_about_as_large_as_other_pages():
+    found = ds.paths("rosenbrock", {"gd": 0.0003, "momentum": 0.001, "adam": 0.03}, steps=1000)
+    assert len(ds.report(found).html) < 2_700_000
+    assert "gd: lr" in ds.report(ds.paths("bowl", "gd", steps=5)).html  # as it is written
 
 
 @pytest.mark.parametrize(

@@ -7,15 +7,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from torch import Tensor
 
 from downslope.core.errors import InputError
 from downslope.reporting import gif, player
+from downslope.reporting.hues import POINTS
 from downslope.reporting.markup import Section
 from downslope.reporting.scene import FRAMES, Scene, scene
 from downslope.terrain.escapes import Escapes
 from downslope.terrain.functions import Function
+from downslope.terrain.functions.own import around
 from downslope.terrain.paths import Paths
+from downslope.terrain.slice import Floats, Mark
 
 if TYPE_CHECKING:
     from downslope.reporting.report import Report
@@ -115,7 +119,7 @@ def animate(
     """
     if isinstance(paths, Paths):
         function = function or paths.function
-        paths = {way.label: way.at for way in paths.ways}
+        paths = {way.label: way.at for way in paths.drawn}
     if function is None:
         raise InputError("places alone have no ground: animate(paths, function)")
     return Animation(scene(paths, function, span=span, title=title, frames=frames))
@@ -126,7 +130,8 @@ def escaping(found: Escapes, *, span: Sequence[Sequence[float]] | None = None, t
 
     Args:
         found: With paths: of ``ds.escape(..., keep=20)``.
-        span: That is shown.
+        span: That is shown; a classic function's domain, else what the members take up until they leave.
+            What goes beyond it is cut at its edge, and all ends soon after the last of those shown has left.
         title: Above the picture.
 
     Raises:
@@ -135,11 +140,25 @@ def escaping(found: Escapes, *, span: Sequence[Sequence[float]] | None = None, t
     kept = {found.label(each): each for each in found if len(each.paths)}
     if not kept:
         raise InputError("no paths were kept to animate: ask for some, ds.escape(..., keep=20)")
-    paths = {label: each.paths for label, each in kept.items()}
-    left = {label: each.left[: each.paths.shape[1]] for label, each in kept.items()}
     site = found.site
+    left = {label: each.left[: each.paths.shape[1]] for label, each in kept.items()}
+    last = max((each[np.isfinite(each)].max(initial=0) for each in left.values()), default=0)
+    stop = int(1.15 * last) + 5 if last else None
+    paths = {label: each.paths[:stop] for label, each in kept.items()}
+    if span is None:
+        span = site.domain or around([_until(paths[label], gone) for label, gone in left.items()])
+    at = tuple(float(each) for each in site.point)
+    kind = found.kind if found.kind in POINTS else "here"
+    marks = [Mark(at, f"the {found.kind}", float(site.whole(site.point[None])[0]), kind)]
 
     def level(points: Tensor) -> Tensor:
         return site.whole(points.reshape(-1, points.shape[-1])).reshape(points.shape[:-1])
 
-    return Animation(scene(paths, level, span=span, title=title or f"Who leaves: {site.name}", left=left))
+    heading = title or f"Who leaves: {site.name}"
+    return Animation(scene(paths, level, span=span, title=heading, left=left, marks=marks))
+
+
+def _until(paths: Floats, left: Floats) -> Floats:
+    """The places of the members up to the step at which they left, shape (n, size)."""
+    there = np.arange(len(paths))[:, None] <= left[None]
+    return paths[there]

@@ -7,6 +7,7 @@ import math
 import numpy as np
 
 from downslope.reporting.figure import Choice, Figure, Trace
+from downslope.reporting.hues import COLOURS, DASHES
 from downslope.reporting.markup import Section, table, text
 from downslope.terrain.escapes import Escapes, Trial
 
@@ -60,6 +61,6 @@ def _curve(trial: Trial, label: str, place: int) -> Trace:
     shares = np.arange(len(gone) + 1) / trial.seeds
     return {
         "type": "scatter", "mode": "lines", "name": label,
-        "line": {"color": f"@s{place % 8 + 1}", "shape": "hv"},
+        "line": {"color": COLOURS[place % 8], "dash": DASHES[place % 8], "shape": "hv"},
         "x": [0.0, *gone, float(trial.budget)], "y": [*shares, shares[-1]],
     }  # fmt: skip

@@ -9,13 +9,10 @@ from typing import Any
 import numpy as np
 
 from downslope.core.errors import InputError
+from downslope.reporting.hues import COLOURS, EDGE, POINT_SIGNS, SIGNS, STROKES
 from downslope.reporting.player import curve_range
 from downslope.reporting.scene import Mover, Scene
 
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#b3123f", "#8f4fa8", "#1c1f24", "#b08600", "#5b7f95")
-"""Okabe and Ito's colours (2008), darkened where they were too light, and three more of other lightness."""
-SIGNS = ("o", "s", "D", "^", "P", "v", "*", "h")
-"""A sign of its own for each mover, for those who cannot tell the colours apart."""
 _PAPER, _INK, _QUIET, _LINE = "#fbfbfd", "#1c1f24", "#5b616b", "#c3c7cf"
 _REST = 1500
 """Milliseconds for which the last frame stays."""
@@ -128,14 +125,14 @@ class _Stage:
             track.set_data(x[: at + 1, member], y[: at + 1, member])
 
     def _artists(self, mover: Mover, place: int) -> tuple[Mover, Any, Any, list[Any]]:
-        colour, sign = COLOURS[place % len(COLOURS)], SIGNS[place % len(SIGNS)]
+        colour, sign, stroke = COLOURS[place % 8], SIGNS[place % 8], STROKES[place % 8]
         members = mover.places.shape[1]
         (head,) = self.map.plot(
             [], [], sign, ls="none", ms=8 if members == 1 else 5, color=colour, mec=_PAPER, mew=0.7, zorder=5
         )
-        (curve,) = self.curve.plot([], [], color=colour, lw=1.7)
+        (curve,) = self.curve.plot([], [], color=colour, lw=1.7, ls=stroke)
         count = members if members <= 3 and not self.scene.flat else 0
-        tracks = [self.map.plot([], [], color=colour, lw=1.4)[0] for _ in range(count)]
+        tracks = [self.map.plot([], [], color=colour, lw=1.4, ls=stroke)[0] for _ in range(count)]
         return mover, head, curve, tracks
 
     def _ground(self) -> None:
@@ -151,7 +148,10 @@ class _Stage:
             axis.contourf(*scene.axes, shade, levels=levels, cmap=_pale())
             axis.contour(*scene.axes, shade, levels=levels, colors=_LINE, linewidths=0.5, linestyles="solid")
             for mark in scene.marks:
-                axis.plot(*mark, "x", ms=8, mew=1.8, color=_INK)
+                least = mark.kind == "minimum"
+                fill = "none" if least and "global" not in mark.name else "white"
+                sign = POINT_SIGNS[mark.kind]
+                axis.plot(*mark.at, sign, ms=12 if least else 8, mfc=fill, mec=EDGE, mew=0.9)
             axis.set(xlabel="x", ylabel="y", ylim=(scene.axes[1][0], scene.axes[1][-1]))
         axis.set_xlim(scene.axes[0][0], scene.axes[0][-1])
         _plain(axis)
@@ -172,7 +172,7 @@ def _palette(movers: int, flat: bool) -> Any:
     paper = np.array(to_rgb(_PAPER))
     ground = [paper] if flat else [np.array(_pale()(share)[:3]) for share in np.linspace(0, 1, 17)]
     behind = [paper, *ground[::8]]
-    drawn = [_INK, _QUIET, _LINE, *COLOURS[:movers]]
+    drawn = [_INK, _QUIET, _LINE, EDGE, "#ffffff", *COLOURS[:movers]]
     mixed = [
         share * np.array(to_rgb(each)) + (1 - share) * back
         for each in drawn

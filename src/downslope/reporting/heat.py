@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -15,9 +16,6 @@ SCALE = [
 ]  # fmt: skip
 """Dark blue for low to pale yellow for high: lightness and the blue-yellow axis alone tell, as in cividis
 (Nuñez, Anderton and Renslow 2018), so that those who confuse red and green see the same."""
-
-COLOURS = ("#d55e00", "#009e73", "#cc79a7", "#0072b2", "#e69f00", "#56b4e9", "#8f4fa8")
-"""Of ways, which stand out from the scale and from one another (Okabe and Ito 2008)."""
 
 FLOOR = 1e-3
 """Height above the lowest at which a logarithmic scale begins, in the median's."""
@@ -33,6 +31,11 @@ class Heat(NamedTuple):
     texts: list[str]
     log: bool
     shift: float
+
+    @property
+    def rounded(self) -> Floats:
+        """`z` to a ten-thousandth of the scale, finer than any eye."""
+        return np.round(self.z, 4 - math.ceil(math.log10(self.high - self.low)))
 
     def of(self, values: Floats) -> Floats:
         """Further values on the same scale."""

@@ -4,25 +4,29 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from downslope.core.numerals import place
 from downslope.reporting.figure import Choice, Figure, Trace, log_axis
-from downslope.reporting.heat import COLOURS, SCALE, Heat, heat
+from downslope.reporting.heat import SCALE, Heat, heat
+from downslope.reporting.hues import COLOURS, DASHES, EDGE, POINTS, SYMBOLS
 from downslope.reporting.markup import Section, table, text
 from downslope.reporting.numerals import numeral
 from downslope.terrain.connect import Connection
 from downslope.terrain.paths import Paths
 from downslope.terrain.slice import Mark, Slice, Trail
 
-SYMBOLS = {
-    "minimum": "star", "saddle": "x", "maximum": "triangle-up", "here": "circle", "end": "diamond",
-}  # fmt: skip
-DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "solid", "dash", "dot")
-DRAWN = 1500
-"""Points of a way up to which all are drawn."""
+DRAWN = 500
+"""Points of a way that are drawn at most."""
+
+PIXEL = 1 / 1200
+"""Of the width of a picture: points nearer than that to the last one drawn are left out."""
+
+CELLS = 101
+"""Points of each axis that the ground of a function is drawn with."""
 
 
 # -- sections of the page ---------------------------------------------------------------------------------
@@ -88,8 +92,13 @@ def _lead(found: Slice) -> str:
 
 
 def _notes(notes: Sequence[str]) -> str:
-    said = "".join(f'<p class="note muted">{text(each[:1].upper() + each[1:])}.</p>' for each in notes)
+    said = "".join(f'<p class="note muted">{text(_begun(each))}.</p>' for each in notes)
     return f'<div class="card">{said}</div>' if said else ""
+
+
+def _begun(note: str) -> str:
+    """With a large letter, but for a note that begins with the name of what it is of."""
+    return note if note.partition(" ")[0].endswith(":") else note[:1].upper() + note[1:]
 
 
 # -- figures ----------------------------------------------------------------------------------------------
@@ -100,7 +109,7 @@ def figure(found: Slice | Paths | Connection, key: str = "slice") -> Figure:
     if isinstance(found, Connection):
         return Figure(id=key, title="Loss on the way", choices=[_between(found)], height=400)
     if isinstance(found, Paths):
-        views = [] if found.surface is None else _views(found.surface)
+        views = [] if found.surface is None else _views(_coarse(found.surface))
         return Figure(
             id=key, title=found.function.formula, choices=[*views, _by_evaluations(found)], height=560
         )
@@ -108,6 +117,19 @@ def figure(found: Slice | Paths | Connection, key: str = "slice") -> Figure:
     return Figure(
         id=key, title=found.quantity.capitalize(), choices=_views(found), height=400 if flat else 560
     )
+
+
+def _coarse(found: Slice) -> Slice:
+    """Every second point or fewer of a ground that is finer than its picture, the ends among them."""
+    keep = [
+        np.unique(np.linspace(0, len(axis.coordinates) - 1, CELLS).round().astype(int))
+        if len(found.axes) == 2 and len(axis.coordinates) > CELLS
+        else np.arange(len(axis.coordinates))
+        for axis in found.axes
+    ]
+    axes = tuple(a._replace(coordinates=a.coordinates[k]) for a, k in zip(found.axes, keep, strict=True))
+    at = np.ix_(*keep)
+    return replace(found, axes=axes, values=found.values[at], evaluated=found.evaluated[at])
 
 
 def _views(found: Slice) -> list[Choice]:
@@ -120,14 +142,14 @@ def _contour(found: Slice) -> Choice:
     shown, (x, y) = heat(found.values, found.log), found.axes
     size = (shown.high - shown.low) / 22 or 1.0
     ground: Trace = {
-        "type": "contour", "x": x.coordinates, "y": y.coordinates, "z": shown.z.T, "colorscale": SCALE,
+        "type": "contour", "x": x.coordinates, "y": y.coordinates, "z": shown.rounded.T, "colorscale": SCALE,
         "zmin": shown.low, "zmax": shown.high, "showlegend": False,
         "contours": {"start": shown.low, "end": shown.high, "size": size},
         "line": {"width": 0.6, "color": "rgba(255,255,255,.4)"}, "colorbar": _bar(found, shown),
         "text": [[numeral(float(v), 4) for v in row] for row in found.values.T],
         "hovertemplate": f"%{{x:.4g}}, %{{y:.4g}}<br>{found.quantity} %{{text}}<extra></extra>",
     }  # fmt: skip
-    traces = [ground, *_gaps(found), *_ways(found.trails), *_marks(found.marks)]
+    traces = [ground, *_gaps(found), *_ways(found), *marked(found.marks)]
     layout = {
         "xaxis": {"title": {"text": x.name}, "range": _ends(x.coordinates)},
         "yaxis": {"title": {"text": y.name, "standoff": 6}, "range": _ends(y.coordinates)},
@@ -153,7 +175,7 @@ def _surface(found: Slice) -> Choice:
     lift = 0.012 * (shown.high - shown.low)
     traces = [ground]
     for index, trail in enumerate(found.trails):
-        at, values = _thinned(trail)
+        at, values = _thinned(found, trail)
         heights = shown.of(values) if np.isfinite(values).any() else _under(found, shown, at)
         inside = np.all([(at[:, i] >= a.coordinates[0]) & (at[:, i] <= a.coordinates[-1])
                          for i, a in enumerate(found.axes)], axis=0)  # fmt: skip
@@ -195,13 +217,13 @@ def _line(found: Slice) -> Choice:
         floor = float(np.nanmin(good)) if np.isfinite(good).any() else 0.0
         traces.append(_cross(bad, np.full(len(bad), floor), f"not finite ({len(bad)} points)"))
     for index, trail in enumerate(found.trails):
-        at, values = _thinned(trail)
+        at, values = _thinned(found, trail)
         traces.append({
             "type": "scatter", "mode": "lines+markers", "name": trail.name, "x": at[:, 0], "y": values,
             "line": {"color": COLOURS[index % len(COLOURS)], "width": 1.2, "dash": DASHES[index % 8]},
-            "marker": {"color": COLOURS[index % len(COLOURS)], "size": 6},
+            "marker": {"color": COLOURS[index % len(COLOURS)], "size": 6, "symbol": SYMBOLS[index % 8]},
         })  # fmt: skip
-    traces += _marks(found.marks)
+    traces += marked(found.marks)
     scale = log_axis(good) if found.log else {}
     layout = {
         "xaxis": {"title": {"text": x.name}, "range": _ends(x.coordinates)},
@@ -213,7 +235,7 @@ def _line(found: Slice) -> Choice:
 def _by_evaluations(found: Paths) -> Choice:
     floor = found.function.lowest[0].value if found.function.lowest else None
     traces: list[Trace] = []
-    for index, way in enumerate(found.ways):
+    for index, way in enumerate(found.drawn):
         y = way.values if floor is None else np.maximum(way.values - floor, 1e-16)
         keep = _kept(len(y))
         traces.append({
@@ -293,10 +315,10 @@ def _cross(x: Any, y: Any, name: str) -> Trace:
     }  # fmt: skip
 
 
-def _ways(trails: Sequence[Trail]) -> list[Trace]:
+def _ways(found: Slice) -> list[Trace]:
     traces: list[Trace] = []
-    for index, trail in enumerate(trails):
-        at, values = _thinned(trail)
+    for index, trail in enumerate(found.trails):
+        at, values = _thinned(found, trail)
         colour = COLOURS[index % len(COLOURS)]
         shared = {"legendgroup": trail.name, "x": at[:, 0], "y": at[:, 1]}
         traces.append({
@@ -307,6 +329,7 @@ def _ways(trails: Sequence[Trail]) -> list[Trace]:
             "type": "scatter", "mode": "lines+markers", "name": trail.name, **shared,
             "line": {"color": colour, "width": 2, "dash": DASHES[index % 8]},
             "marker": {"color": colour, "size": [3.5] * (len(at) - 1) + [10],
+                       "symbol": ["circle"] * (len(at) - 1) + [SYMBOLS[index % 8]],
                        "line": {"color": "#fff", "width": 0.6}},
             "text": [numeral(float(v), 4) for v in values],
             "hovertemplate": f"{text(trail.name)}<br>%{{x:.4g}}, %{{y:.4g}}<br>%{{text}}<extra></extra>",
@@ -314,7 +337,8 @@ def _ways(trails: Sequence[Trail]) -> list[Trace]:
     return traces
 
 
-def _marks(marks: Sequence[Mark]) -> list[Trace]:
+def marked(marks: Sequence[Mark]) -> list[Trace]:
+    """Points of note, a trace for each name."""
     groups: dict[tuple[str, str], list[Mark]] = {}
     for mark in marks:
         groups.setdefault((mark.name, mark.kind), []).append(mark)
@@ -322,13 +346,13 @@ def _marks(marks: Sequence[Mark]) -> list[Trace]:
     for (name, kind), each in groups.items():
         flat = len(each[0].at) == 1
         hollow = kind == "minimum" and "global" not in name
-        symbol = SYMBOLS[kind] + ("-open" if hollow else "")
+        symbol = POINTS[kind] + ("-open" if hollow else "")
         traces.append({
             "type": "scatter", "mode": "markers", "name": name, "x": [m.at[0] for m in each],
             "y": [m.value if flat else m.at[1] for m in each],
             "marker": {"symbol": symbol, "size": 13 if kind == "minimum" else 10,
                        "color": "@ink" if flat else "#fff",
-                       "line": {"color": "@card" if flat else "#15181d", "width": 1.2}},
+                       "line": {"color": "@card" if flat else EDGE, "width": 1.2}},
             "text": [numeral(m.value, 4) for m in each],
             "hovertemplate": f"{text(name)}<br>%{{x:.4g}}, %{{y:.4g}}<br>%{{text}}<extra></extra>",
         })  # fmt: skip
@@ -339,8 +363,16 @@ def _kept(count: int) -> Any:
     return np.unique(np.round(np.linspace(0, count - 1, min(count, DRAWN))).astype(int))
 
 
-def _thinned(trail: Trail) -> tuple[Any, Any]:
-    keep = _kept(len(trail.at))
+def _thinned(found: Slice, trail: Trail) -> tuple[Any, Any]:
+    """Points and values of a way without those on the pixel of the last one; the end among them."""
+    wide = np.array([axis.coordinates[-1] - axis.coordinates[0] for axis in found.axes])
+    kept = [0]
+    for index in range(1, len(trail.at)):
+        away = np.abs((trail.at[index] - trail.at[kept[-1]]) / wide).max()
+        if not away < PIXEL:
+            kept.append(index)
+    kept = [*(each for each in kept if each < len(trail.at) - 1), len(trail.at) - 1]
+    keep = np.array(kept)[_kept(len(kept))]
     return trail.at[keep], trail.values[keep]
 
 

@@ -7,11 +7,10 @@ from typing import Any
 import numpy as np
 
 from downslope.reporting.figure import Choice, Figure, Trace
+from downslope.reporting.hues import COLOURS, DASHES, SYMBOLS
+from downslope.reporting.landscape import marked
 from downslope.reporting.markup import Section
 from downslope.reporting.scene import Floats, Mover, Scene
-
-SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "triangle-down", "star", "hexagon")
-"""A sign of its own for each mover, for those who cannot tell the colours apart."""
 
 
 def section(scene: Scene, key: str = "paths") -> Section:
@@ -51,14 +50,7 @@ def _ground(scene: Scene) -> list[Trace]:
         "hoverinfo": "skip", "autocontour": False, "contours": _levels(shade),
         "colorscale": [[0.0, "@sunk"], [1.0, "@faint"]], "line": {"width": 0.4, "color": "@muted"},
     }  # fmt: skip
-    if not scene.marks:
-        return [map_]
-    marks: Trace = {
-        "type": "scatter", "mode": "markers", "name": "minimum", "hoverinfo": "skip",
-        "x": [each[0] for each in scene.marks], "y": [each[1] for each in scene.marks],
-        "marker": {"symbol": "x-thin", "size": 10, "color": "@ink", "line": {"color": "@ink", "width": 2}},
-    }  # fmt: skip
-    return [map_, marks]
+    return [map_, *marked(scene.marks)]
 
 
 def _levels(shade: Floats) -> dict[str, Any]:
@@ -69,7 +61,7 @@ def _levels(shade: Floats) -> dict[str, Any]:
 
 def _moving(scene: Scene, mover: Mover, place: int) -> list[Trace]:
     """Tracks, heads, and the curve beside the map; cut to the frame by the page."""
-    colour, symbol = f"@s{place % 8 + 1}", SYMBOLS[place % len(SYMBOLS)]
+    colour, symbol, dash = COLOURS[place % 8], SYMBOLS[place % 8], DASHES[place % 8]
     x = mover.places[:, :, 0]
     y = mover.heights if scene.flat else mover.places[:, :, 1]
     at = [mover.at(step) for step in scene.steps]
@@ -79,7 +71,7 @@ def _moving(scene: Scene, mover: Mover, place: int) -> list[Trace]:
         track: Trace = {
             "type": "scatter", "mode": "lines", "meta": "path", "x": x[:, member], "y": y[:, member],
             "stops": stops,
-            "line": {"color": colour, "width": 1.8, "simplify": False}, "showlegend": False,
+            "line": {"color": colour, "width": 1.8, "dash": dash, "simplify": False}, "showlegend": False,
             "hoverinfo": "skip",
         }  # fmt: skip
         traces.append(track)
@@ -96,7 +88,7 @@ def _moving(scene: Scene, mover: Mover, place: int) -> list[Trace]:
     curve: Trace = {
         "type": "scatter", "mode": "lines", "meta": "path", "name": mover.label, "showlegend": False,
         "x": np.arange(len(x)), "y": mover.curve, "stops": stops, "xaxis": "x2", "yaxis": "y2",
-        "line": {"color": colour, "width": 2, "simplify": False}, "hoverinfo": "skip",
+        "line": {"color": colour, "width": 2, "dash": dash, "simplify": False}, "hoverinfo": "skip",
     }  # fmt: skip
     return [*traces, heads, curve]
 

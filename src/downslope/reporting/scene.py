@@ -15,6 +15,8 @@ from torch import Tensor
 from downslope.core.errors import InputError
 from downslope.reporting.heat import heat
 from downslope.terrain.functions import Function
+from downslope.terrain.slice import Mark
+from downslope.terrain.surface import marks_of
 
 Floats = npt.NDArray[np.float64]
 Span = tuple[tuple[float, float], ...]
@@ -59,7 +61,7 @@ class Scene:
         movers: In the order of the legend.
         steps: The step that each frame shows.
         curve: What the curves beside the map are of: "f" or "share that left".
-        marks: Points of note on the ground, such as minima.
+        marks: The critical points of the ground, as far as they are known.
     """
 
     title: str
@@ -69,7 +71,7 @@ class Scene:
     movers: tuple[Mover, ...]
     steps: tuple[int, ...]
     curve: str
-    marks: tuple[tuple[float, ...], ...] = ()
+    marks: tuple[Mark, ...] = ()
 
     @property
     def flat(self) -> bool:
@@ -91,6 +93,7 @@ def scene(
     title: str = "",
     frames: int = FRAMES,
     left: Mapping[str, Floats] | None = None,
+    marks: Sequence[Mark] = (),
 ) -> Scene:
     """Paths over a function.
 
@@ -103,6 +106,7 @@ def scene(
         frames: At most.
         left: Step at which each member of a path left, infinite where it did not; the share that left is
             drawn in place of the height.
+        marks: Points of note; of a classic function its critical points where left out.
 
     Raises:
         InputError: no path, paths of other sizes than 1 or 2, or of different ones.
@@ -127,7 +131,7 @@ def scene(
     return Scene(
         heading, _caption(movers, int(steps[-1]), bool(left)), axes, _heights(function, grid), tuple(movers),
         tuple(int(each) for each in steps), "share that left" if left else "f",
-        tuple(each.at for each in known.minima if _within(each.at, limits)) if known else (),
+        tuple(each for each in marks or (marks_of(known) if known else ()) if _within(each.at, limits)),
     )  # fmt: skip
 
 

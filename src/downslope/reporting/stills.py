@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 
 from downslope.core.errors import InputError
-from downslope.reporting.heat import COLOURS, SCALE, heat
+from downslope.reporting.heat import SCALE, heat
+from downslope.reporting.hues import COLOURS, EDGE, POINT_SIGNS, SIGNS, STROKES
 from downslope.terrain.connect import Connection
 from downslope.terrain.paths import Paths
 from downslope.terrain.slice import Slice, Trail
 
-MARKS = {"minimum": "*", "saddle": "X", "maximum": "^", "here": "o", "end": "D"}
 PAPER = "#fbfbfd"
 
 
@@ -87,7 +87,7 @@ def contours(
     axis.set_rasterization_zorder(0.7)  # thousands of corners, which no reader tells apart from pixels
     _hatched(axis, found)
     for index, trail in enumerate(found.trails):
-        _way(axis, trail, COLOURS[index % len(COLOURS)])
+        _way(axis, trail, index)
     _placed(axis, found)
     if bar:
         scale = axis.figure.colorbar(drawn, ax=axis, ticks=shown.ticks, pad=0.02, fraction=0.05)
@@ -113,12 +113,15 @@ def _hatched(axis: Any, found: Slice) -> None:
         axis.plot([], [], "s", color="none", label=f"hatched: {name} ({int(mask.sum())} points)")
 
 
-def _way(axis: Any, trail: Trail, colour: str) -> None:
+def _way(axis: Any, trail: Trail, index: int) -> None:
+    colour, stroke = COLOURS[index % len(COLOURS)], STROKES[index % 8]
     at = trail.at[np.isfinite(trail.at).all(axis=1)]
     axis.plot(*at.T, color="white", lw=3.2, alpha=0.8, solid_capstyle="round", zorder=3)
     every = max(1, -(-len(at) // 20))
-    axis.plot(*at.T, "o-", ms=2.0, lw=1.4, color=colour, label=trail.name, zorder=4, markevery=every)
-    axis.plot(*at[-1], "o", ms=7, color=colour, mec="white", mew=1.2, zorder=5)
+    axis.plot(
+        *at.T, "o", ls=stroke, ms=2.0, lw=1.4, color=colour, label=trail.name, zorder=4, markevery=every
+    )
+    axis.plot(*at[-1], SIGNS[index % 8], ms=7, color=colour, mec="white", mew=1.2, zorder=5)
 
 
 def _placed(axis: Any, found: Slice) -> None:
@@ -130,7 +133,15 @@ def _placed(axis: Any, found: Slice) -> None:
         fill = "none" if mark.kind == "minimum" and "global" not in mark.name else "white"
         at = mark.at if len(mark.at) == 2 else (mark.at[0], mark.value)
         axis.plot(
-            *at, MARKS[mark.kind], ms=size, mfc=fill, mec="#15181d", mew=0.9, label=label, zorder=6, ls="none"
+            *at,
+            POINT_SIGNS[mark.kind],
+            ms=size,
+            mfc=fill,
+            mec=EDGE,
+            mew=0.9,
+            label=label,
+            zorder=6,
+            ls="none",
         )
 
 
@@ -179,7 +190,7 @@ def line(axis: Any, found: Slice, *, title: str | None = None) -> None:
 def by_evaluations(axis: Any, found: Paths) -> None:
     """The value by evaluations, one line for each optimizer."""
     floor = found.function.lowest[0].value if found.function.lowest else None
-    for index, way in enumerate(found.ways):
+    for index, way in enumerate(found.drawn):
         y = way.values if floor is None else np.maximum(way.values - floor, 1e-16)
         axis.plot(way.evaluations, y, color=COLOURS[index % len(COLOURS)], lw=1.6, label=way.label)
     axis.set(xlabel="evaluations", ylabel="value" if floor is None else "value above the lowest")

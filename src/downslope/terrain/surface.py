@@ -54,15 +54,20 @@ def surface(
     axes = tuple(Axis(name, np.linspace(*end, points)) for name, end in zip(letters, ends, strict=True))
     at = torch.from_numpy(grid(axes))
     values = made(at).numpy().reshape((points,) * made.dimension)
-    shown = made.critical if len(made.critical) <= MARKED else made.lowest
-    marks = tuple(
-        Mark(each.at, "global minimum" if each.is_global else each.kind, each.value, each.kind)
-        for each in shown
-    )
     good = values[np.isfinite(values)]
     above = good - good.min() + 1e-3 * (np.median(good) - good.min() or 1.0)
     return Slice(
         title=f"{made.spelt}: {made.formula}", quantity="value", axes=axes, values=values,
-        evaluated=np.ones(values.shape, dtype=bool), marks=marks, notes=(made.shows,) if made.shows else (),
+        evaluated=np.ones(values.shape, dtype=bool), marks=marks_of(made),
+        notes=(made.shows,) if made.shows else (),
         log=made.dimension == 2 and made.infimum != -math.inf and logarithmic(above),
     )  # fmt: skip
+
+
+def marks_of(function: Function) -> tuple[Mark, ...]:
+    """The critical points of a function, as they are marked on its ground."""
+    shown = function.critical if len(function.critical) <= MARKED else function.lowest
+    return tuple(
+        Mark(each.at, "global minimum" if each.is_global else each.kind, each.value, each.kind)
+        for each in shown
+    )

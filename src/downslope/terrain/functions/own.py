@@ -36,7 +36,7 @@ def own(
     if isinstance(function, (str, Function)):
         made = get(function)
         return made if domain is None else _within(made, domain)
-    given = cast("Callable[[Tensor], Tensor]", function)
+    given = function
     if not callable(cast("Any", function)):
         raise InputError(
             f"{type(given).__name__} is no function: give a name such as 'rosenbrock', or one of points"

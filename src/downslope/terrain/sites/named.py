@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -59,7 +60,8 @@ def of_function(
     if "inside" not in settings:
         settings["inside"], settings["region"] = _region(function, found)
     name = f"{function.spelt}, {found.kind} at ({', '.join(f'{each:.4g}' for each in found.at)})"
-    return tilted(function, torch.tensor(found.at, dtype=torch.float64), name=name, **settings)
+    site = tilted(function, torch.tensor(found.at, dtype=torch.float64), name=name, **settings)
+    return replace(site, domain=function.domain)
 
 
 def _chosen(function: Function, point: str | Sequence[float] | Tensor | None) -> CriticalPoint:

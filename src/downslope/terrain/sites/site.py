@@ -26,6 +26,7 @@ class Site:
         examples: Of the finite sum.
         inside: Whether a point has not left yet.
         region: In words: "within 1 of it".
+        domain: Ends of each coordinate that are worth a picture; None where nobody said.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Site:
     examples: int
     inside: Inside
     region: str
+    domain: tuple[tuple[float, float], ...] | None = None
 
     def whole(self, points: Tensor) -> Tensor:
         """The loss over all examples; shape (members,)."""
