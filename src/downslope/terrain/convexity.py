@@ -2,7 +2,8 @@
 
 A problem is not convex as soon as one point is known at which its loss bends down, or one chord that runs
 below its graph: ``J((a + b) / 2) > (J(a) + J(b)) / 2`` (Boyd and Vandenberghe 2004, sections 3.1.1, 3.1.4).
-Both are kept as a witness, beyond residual and rounding. That no witness was found proves nothing.
+Both are kept as a witness, beyond residual and rounding, a curvature only where a chord along it confirms it
+(`downslope.terrain.confirmed`). That no witness was found proves nothing.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.dropout import _DropoutNd
 
 from downslope.core.asked import check_asked
 from downslope.core.errors import DownslopeError, InputError
@@ -23,6 +26,7 @@ from downslope.core.numerals import many, numeral
 from downslope.core.plain import plain
 from downslope.core.problem import Problem
 from downslope.core.sources import Memory
+from downslope.terrain.confirmed import ULPS, Chord, cancelled, chord, jitters
 from downslope.terrain.ends import ends
 from downslope.terrain.exact.design import Design
 from downslope.terrain.exact.newton import DENSE
@@ -30,6 +34,8 @@ from downslope.terrain.exact.solve import Recognised, solved
 from downslope.terrain.functions.function import Function
 from downslope.terrain.functions.point import Point
 from downslope.terrain.ground import ModelGround
+from downslope.terrain.profile import Profile, profile
+from downslope.terrain.reach import reach_of
 from downslope.terrain.stand import Standing, ground_at, stand
 from downslope.terrain.structure import Structure, structure
 
@@ -38,6 +44,10 @@ Minima = Literal["one", "many", "none"]
 
 WIDE = 3.0
 """How far the samples are spread around a start, in its own size: the largest factor of its weights."""
+
+
+EPS = torch.finfo(torch.float64).eps
+"""In which it is sampled."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -146,12 +156,12 @@ def convexity(
         return Convexity(convex=False, proved=True, by=by, why=said(by, witness, read), witness=witness)
     if read.certain:
         return of_structure(read, problem, given)
-    why = f"nothing bends down at {looked}" + (f", though {read.why}" if read.why else "")
-    return Convexity(convex=None, by="samples", why=why, looked=looked)
+    return Convexity(convex=None, by="samples", why=_unseen(looked, read), looked=looked)
 
 
 def of_structure(
-    read: Structure, problem: Problem, model: Any = None, *, solve: int = 0, witness: Witness | None = None
+    read: Structure, problem: Problem, model: Any = None, *, solve: int = 0,
+    seen: tuple[By, Witness] | None = None,
 ) -> Convexity:  # fmt: skip
     """What the structure tells, and a witness that is at hand.
 
@@ -160,21 +170,34 @@ def of_structure(
         problem: The problem.
         model: Its model.
         solve: Weights up to which it is computed how many minima there are; 0 for never.
-        witness: A curvature below zero that was measured.
+        seen: A witness that was measured, and whether it is a curvature or a chord.
     """
     if isinstance(model, Point) and read.certain:
-        return _of_function(model.function, read, witness)
+        return _of_function(model.function, read, None if seen is None else seen[1])
     if not read.convex:
-        if witness is not None:
-            return Convexity(
-                convex=False, proved=True, by="curvature", why=said("curvature", witness, read),
-                witness=witness,
-            )  # fmt: skip
-        return Convexity(convex=False if read.certain else None, proved=read.certain, why=read.why)
-    why = f"{read.loss} is convex in the outputs, and they are affine in the weights"
-    minima, optimum = _minima(read.known, problem, solve) if read.known is not None else (None, None)
+        if seen is not None:
+            by, witness = seen
+            return Convexity(convex=False, proved=True, by=by, why=said(by, witness, read), witness=witness)
+        if read.certain:
+            return Convexity(convex=False, proved=True, why=read.why)
+        return Convexity(convex=None, by="samples", why=_unseen("this point", read), looked="this point")
+    why = f"{read.loss} is convex in the outputs, and they are affine in the weights{_held(model)}"
+    minima, optimum = _minima(read.known, problem, model, solve) if read.known is not None else (None, None)
     strictly = {"one": True, "many": False}.get(minima or "")
     return Convexity(convex=True, strictly=strictly, proved=True, why=why, minima=minima, optimum=optimum)
+
+
+def _unseen(where: str, read: Structure) -> str:
+    return f"nothing is seen to bend down at {where}" + (f", though {read.why}" if read.why else "")
+
+
+def _held(model: Any) -> str:
+    """What has to stand still for that: training moves it."""
+    parts: list[nn.Module] = list(model.modules()) if isinstance(model, nn.Module) else []
+    held = ["the statistics of batch norm"] if any(isinstance(each, _BatchNorm) for each in parts) else []
+    if any(isinstance(each, _DropoutNd) and each.p for each in parts):
+        held.append("the masks of dropout")
+    return f", with {' and '.join(held)} held still, as in prediction" if held else ""
 
 
 def _of_function(function: Function, read: Structure, witness: Witness | None) -> Convexity:
@@ -203,19 +226,26 @@ def _straight(function: Function, chords: int = 64) -> bool:
     return bool(((chord - graph).abs() <= rounding).any())
 
 
-def _minima(known: Recognised, problem: Problem, most: int) -> tuple[Minima | None, float | None]:
+def _minima(known: Recognised, problem: Problem, model: Any, most: int) -> tuple[Minima | None, float | None]:
     """How many minima there are, and their value, where that is cheap to compute."""
-    source = problem.train_source
-    weights = sum(p.numel() for p in problem.build().parameters() if p.requires_grad) if most else 1
+    source, bare = problem.train_source, known.problem
+    built = problem.build() if most else None
+    weights = 1 if built is None else sum(p.numel() for p in built.parameters() if p.requires_grad)
     if problem.constraint is not None or not isinstance(source, Memory) or weights > most:
         return None, None
     try:
-        design = Design(known.problem, known.loss, known.shape.layer)
+        if isinstance(model, nn.Module) and built is not None and _names(model) != _names(built):
+            bare = bare.edit(model=model)  # another model than the problem's own was given
+        design = Design(bare, known.loss, known.shape.layer)
         exact = solved(design, known.l2)
     except DownslopeError:
         return None, None
     kinds: dict[str, Minima] = {"strictly-convex": "one", "many-minima": "many", "not-attained": "none"}
     return kinds.get(exact.kind), exact.objective
+
+
+def _names(model: nn.Module) -> list[str]:
+    return [name for name, _ in model.named_parameters()]
 
 
 def said(by: str, witness: Witness, read: Structure) -> str:
@@ -246,17 +276,48 @@ def _by_curvature(ground: ModelGround, points: list[Tensor]) -> tuple[By, Witnes
     try:
         for point in points:
             ground.put(point)
-            if not math.isfinite(ground.loss()):
+            if not math.isfinite(loss := ground.loss()):
                 continue
             found = ends(ground.hessian(), kept, tol=0.05, steps=24)
-            low, error = float(found.values[-1]), float(found.errors[-1])
-            if low < -error:
+            low, error = float(found.values[-1]), float(found.errors[-1]) + cancelled(ground)
+            line = profile(ground, found.vectors[-1], reach_of(ground), loss) if low < -error else None
+            if line is not None and chord(line, EPS, jitters(ground, loss)) is not None:
                 return "curvature", Witness(
                     excess=low, error=error, at=ground.named(point), direction=ground.named(found.vectors[-1])
                 )
     finally:
         ground.put(kept)
     return None
+
+
+def witnessed(
+    ground: ModelGround, direction: Tensor, line: Profile, curvature: float, error: float
+) -> tuple[By, Witness] | None:
+    """What the loss along a direction shows: that it bends down here, or at least a chord below the graph.
+
+    Args:
+        ground: At the point; it is put back there.
+        direction: Of length 1, flat.
+        line: The loss along it.
+        curvature: Along it, at the point.
+        error: Residual and rounding of `curvature`.
+    """
+    here = ground.where()
+    found = chord(line, torch.finfo(here.dtype).eps, jitters(ground, line.here))
+    if found is None:
+        return None
+    if curvature < -error - cancelled(ground):
+        return "curvature", Witness(
+            excess=curvature, error=error, at=ground.named(here), direction=ground.named(direction)
+        )
+    return "chord", _along(ground, here, direction.to(here), found)
+
+
+def _along(ground: ModelGround, here: Tensor, direction: Tensor, found: Chord) -> Witness:
+    return Witness(
+        excess=found.excess, error=found.error, at=ground.named(here + found.start * direction),
+        direction=ground.named((found.end - found.start) * direction),
+    )  # fmt: skip
 
 
 def _by_chords(ground: ModelGround, points: list[Tensor]) -> tuple[By, Witness] | None:
@@ -270,8 +331,11 @@ def _by_chords(ground: ModelGround, points: list[Tensor]) -> tuple[By, Witness] 
         heights = [height(each) for each in points]
         for (a, p), (b, q) in itertools.combinations(zip(heights, points, strict=True), 2):
             middle = height((p + q) / 2)
-            excess, error = middle - (a + b) / 2, 64 * torch.finfo(torch.float64).eps * (abs(a) + abs(b))
-            if math.isfinite(excess) and excess > error:
+            excess, error = middle - (a + b) / 2, ULPS * EPS * (abs(a) + abs(b) + abs(middle))
+            if not (math.isfinite(excess) and excess > error):
+                continue
+            error += jitters(ground, middle)
+            if excess > error:
                 return "chord", Witness(
                     excess=excess, error=error, at=ground.named(p), direction=ground.named(q - p)
                 )

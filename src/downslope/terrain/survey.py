@@ -18,7 +18,7 @@ from downslope.core.asked import check_asked
 from downslope.core.errors import DownslopeError, InputError
 from downslope.core.problem import Problem
 from downslope.terrain import telling
-from downslope.terrain.convexity import Convexity, Witness, of_structure
+from downslope.terrain.convexity import Convexity, of_structure, witnessed
 from downslope.terrain.ends import DENSE, Ends, ends
 from downslope.terrain.functions.point import Point
 from downslope.terrain.gain import STEPS, gain, won
@@ -326,14 +326,11 @@ class _Survey:
 
     def _convexity(self, escape: Escape | None) -> Convexity:
         """What the structure proves, and what the curvature here refutes."""
-        witness = None if escape is None else Witness(
-            excess=escape.curvature, error=escape.error, at=self.ground.named(self.ground.where()),
-            direction=escape.by_name,
+        seen = None if escape is None else witnessed(
+            self.ground, escape.flat, escape.profile, escape.curvature, escape.error
         )  # fmt: skip
         model = self.ground.model
-        return of_structure(
-            structure(self.problem, model), self.problem, model, solve=SOLVED, witness=witness
-        )
+        return of_structure(structure(self.problem, model), self.problem, model, solve=SOLVED, seen=seen)
 
     def _examples(self) -> int:
         return sum(batches.length(piece.batch) for piece in self.ground.pieces)
