@@ -91,3 +91,50 @@ def test_ctrl_c_shows_what_was_found_and_gives_130(
     monkeypatch.setattr(_Survey, "_layers", interrupt)
     assert main(["survey", str(task), "--quiet"]) == 130
     assert "interrupted: not measured are layers" in " ".join(capfd.readouterr().out.split())
+
+
+def test_a_folder_of_runs_is_told_from_a_run(
+    task: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("one", "two"):
+        words = ["fit", str(task), "--folder", str(tmp_path / "runs" / name), "--quiet"]
+        assert main(words) == 0
+    capfd.readouterr()
+    assert main(["survey", str(tmp_path / "runs")]) == 2
+    told = capfd.readouterr().err
+    assert "holds 2 runs; name one of them" in told
+    assert str(tmp_path / "runs" / "two") in told
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["TASK", "--directions", "eigen"], "--slice N"),
+        (["--function", "saddle", "--directions", "eigen"], "--slice N"),
+        (["--function", "saddle", "--slice", "5"], "goes with a task"),
+        (["--function", "saddle", "--density"], "goes with a task"),
+    ],
+)
+def test_an_option_that_would_count_for_nothing_is_refused(
+    task: Path, words: list[str], said: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["survey", *(str(task) if word == "TASK" else word for word in words)]) == 2
+    assert said in capfd.readouterr().err
+
+
+def test_ctrl_c_tells_what_was_known_by_then(
+    task: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("downslope.terrain.survey.ends", interrupt)
+    assert main(["survey", str(task)]) == 130
+    assert "before the kind was known: loss" in capfd.readouterr().err
+
+
+def test_the_word_of_a_section_leads_to_its_concepts(capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["concepts", "convexity"]) == 0
+    assert "convex" in capfd.readouterr().out
+    assert main(["concepts", "three entities"]) == 2
+    assert "its concepts are" in capfd.readouterr().err

@@ -116,6 +116,9 @@ def find(name: str | int) -> Concept:
     if found is None:
         if spelt.lstrip("-").isdigit():
             raise UnknownNameError(f"concept {spelt}: they are numbered from 1 to {len(numbers)}")
+        within = [row.name for title, rows in sections() if as_spelt(title) == spelt for row in rows]
+        if within:
+            raise UnknownNameError(f"{str(name)!r} is a section; its concepts are {', '.join(within)}")
         near = [*known, *described()]
         nearest = did_you_mean(spelt, near if len(spelt) > 1 else [row.name for row in _rows()])
         hint = nearest if nearest.startswith("; did") else "; `downslope concepts` lists them"

@@ -84,6 +84,13 @@ def advice(found: Terrain, at: str = "") -> str:
     convex = found.convexity is not None and found.convexity.convex is True
     gain = numeral(found.slope_gain, 2)
     match found.kind:
+        case "saddle" | "maximum" | "slope" if not found.maximize and at_rest(found):
+            return (
+                "no method leaves by itself, for the gradient of every example is zero here: "
+                + ("perturb the weights at random" if found.escape is None else
+                   "move along .escape (for n, v in terrain.escape.by_name.items(): "
+                   "model.get_parameter(n).data += terrain.escape.at * v), or perturb the weights at random")
+            )  # fmt: skip
         case "slope" if at == "start":
             return "train: descent leads on from here, at any rate below those that are stable"
         case "slope":
@@ -108,6 +115,13 @@ def advice(found: Terrain, at: str = "") -> str:
                 "look for units that are dead or at their flat ends: another initialisation or activation, "
                 "or normalisation"
             )
+
+
+def at_rest(found: Terrain) -> bool:
+    """Whether nothing moves a method that follows gradients: neither the slope nor its noise."""
+    tiny = 1e-12 * abs(found.sharpness) * found.reach
+    noise = 0.0 if found.noise_scale is None else found.noise_scale.trace
+    return found.gradient_norm <= tiny and noise <= tiny**2
 
 
 def _next(found: Terrain, task: str | None, at: str, written: Path | None) -> list[Row]:
@@ -260,7 +274,8 @@ def _bars(found: Terrain) -> Choice:
 def _way(way: Escape) -> Choice:
     """The loss along the lowest curvature, with the parabola that the curvature promises."""
     lengths, here = list(way.profile.lengths), way.profile.here
-    parabola = [here + 0.5 * way.curvature * each**2 for each in lengths]
+    bend = 0.0 if way.sampled else way.curvature
+    parabola = [here + 0.5 * bend * each**2 for each in lengths]
     measured: Trace = {
         "type": "scatter", "mode": "lines+markers", "name": "measured", "x": lengths,
         "y": list(way.profile.losses), "line": {"color": "@accent", "width": 2}, "marker": {"size": 6},
@@ -281,8 +296,9 @@ def _way(way: Escape) -> Choice:
         "xaxis": {"title": {"text": "length of the move"}, "range": [-far, far]},
         "yaxis": {"title": {"text": "loss", "standoff": 8}, "range": [low - 0.1 * span, high + 0.1 * span]},
     }
+    along = "a direction that samples found" if way.sampled else f"curvature {numeral(way.curvature)}"
     caption = (
-        f"The loss along curvature {numeral(way.curvature)}, both ways, measured; dashed what the curvature "
+        f"The loss along {along}, both ways, measured; dashed what the curvature "
         f"alone foretells. At best it changes by {numeral(way.fall)} after {numeral(way.at)}."
     )
     return Choice(name="way down", traces=[measured, model], layout=layout, caption=caption)

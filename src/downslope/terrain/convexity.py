@@ -17,17 +17,17 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.modules.dropout import _DropoutNd
+from torch.nn.modules.batchnorm import _BatchNorm  # pyright: ignore[reportPrivateUsage]
+from torch.nn.modules.dropout import _DropoutNd  # pyright: ignore[reportPrivateUsage]
 
 from downslope.core.asked import check_asked
-from downslope.core.errors import DownslopeError, InputError
+from downslope.core.errors import DownslopeError, InputError, ObjectiveError
 from downslope.core.numerals import many, numeral
 from downslope.core.plain import plain
 from downslope.core.problem import Problem
 from downslope.core.sources import Memory
 from downslope.terrain.confirmed import ULPS, Chord, cancelled, chord, jitters
-from downslope.terrain.ends import ends
+from downslope.terrain.ends import ends, lost
 from downslope.terrain.exact.design import Design
 from downslope.terrain.exact.newton import DENSE
 from downslope.terrain.exact.solve import Recognised, solved
@@ -278,7 +278,12 @@ def _by_curvature(ground: ModelGround, points: list[Tensor]) -> tuple[By, Witnes
             ground.put(point)
             if not math.isfinite(loss := ground.loss()):
                 continue
-            found = ends(ground.hessian(), kept, tol=0.05, steps=24)
+            try:
+                found = ends(ground.hessian(), kept, tol=0.05, steps=24)
+            except ObjectiveError as error:
+                if not lost(error):
+                    raise
+                continue
             low, error = float(found.values[-1]), float(found.errors[-1]) + cancelled(ground)
             line = profile(ground, found.vectors[-1], reach_of(ground), loss) if low < -error else None
             if line is not None and chord(line, EPS, jitters(ground, loss)) is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import torch
@@ -90,8 +91,22 @@ def _rounding(values: Tensor, dtype: torch.dtype, *, exact: bool) -> Tensor:
     return SLACK * (eps if exact else eps ** (2 / 3)) * values.abs().max()
 
 
+LOST = "the curvature is not finite at these weights"
+
+
+def lost(error: ObjectiveError) -> bool:
+    """Whether it says that there is no curvature although there is a loss."""
+    return str(error).startswith(LOST)
+
+
+def unknown(like: Tensor) -> Ends:
+    """What is known where there is no curvature."""
+    none = torch.full((1,), math.nan, dtype=torch.float64)
+    return Ends(none, none, torch.zeros_like(like)[None], False, False, 0)
+
+
 def _lost() -> ObjectiveError:
     return ObjectiveError(
-        "the curvature is not finite at these weights although the loss is: look for a square root or a norm "
-        "at zero in the objective, or survey in float64 (dtype=torch.float64, --dtype float64)"
+        f"{LOST} although the loss is: look for a square root or a norm at zero in the objective, or survey "
+        "in float64 (dtype=torch.float64, --dtype float64)"
     )

@@ -16,6 +16,7 @@ from downslope.terrain.ground import ModelGround
 from downslope.terrain.kind import Judged, View, classify
 from downslope.terrain.operators import Operator
 from downslope.terrain.profile import around, profile
+from downslope.terrain.sampled import Way, at_kink, lowest, on_kink
 from downslope.terrain.spectrum import extremes
 
 DIRECTIONS = 4
@@ -25,8 +26,8 @@ DIRECTIONS = 4
 def judged_at(
     ground: ModelGround, operator: Operator, found: Ends, view: View, gradient: Tensor, loss: float, *,
     seed: int = 0,
-) -> tuple[Judged, View]:  # fmt: skip
-    """The kind, and the view with what was looked at besides.
+) -> tuple[Judged, View, Way | None]:  # fmt: skip
+    """The kind, the view with what was looked at besides, and a way down that samples found.
 
     Args:
         ground: Where it stands; it is put back there.
@@ -37,20 +38,25 @@ def judged_at(
         loss: There.
         seed: Of directions drawn at random.
     """
-    judged, inside = classify(view), None
+    judged, inside, way = classify(view), None, None
     if judged.kind in ("minimum", "maximum") and not judged.strict:
         inside = flat_directions(operator, found, seed)
     if judged.degenerate or (inside is not None and len(inside)):
         lines = around(ground, view.reach, loss, inside=inside, seed=seed)
-        falls, rises = max(each.fall for each in lines), max(each.rise for each in lines)
+        falls, rises = max(each.fall for _, each in lines), max(each.rise for _, each in lines)
         unseen = 0.5 * view.reach**2 * (0.0 if inside is None else float(found.errors.max()))
         view = view._replace(falls=falls, rises=rises, rounding=view.rounding + unseen)
         judged = classify(view)
+        if judged.kind in ("saddle", "maximum") and falls > view.rounding:
+            way = lowest(ground, lines, view.reach, loss)
     if judged.kind in ("minimum", "maximum") and not (view.exact or view.noise):
         judged, view = _followed(judged, ground, view, gradient, loss)
     if judged.kind == "plateau" and _lowest(ground, loss, view.rounding):
         judged = judged._replace(kind="minimum", degenerate=True)
-    return judged, view
+    elif on_kink(ground):
+        judged, view, other = at_kink(ground, judged, view, gradient, loss, seed)
+        way = way if other is None else other
+    return judged, view, way
 
 
 def flat_directions(operator: Operator, found: Ends, seed: int = 0) -> Tensor:

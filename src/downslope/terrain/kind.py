@@ -73,6 +73,8 @@ class View(NamedTuple):
     """How far it rises, at most."""
     rounding: float = 0.0
     """Rounding of the loss."""
+    kink: bool = False
+    """Whether it stands on a kink, so that samples told and not derivatives."""
 
 
 class Judged(NamedTuple):

@@ -72,12 +72,46 @@ def _difference(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[tuple[
     return [(args[0] - args[1], 0.0)]
 
 
+def _of_two(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[tuple[Tensor, float]]:
+    """The larger or smaller of two tensors, or of the entries of one."""
+    values, *rest = args
+    other = rest[0] if rest else kwargs.get("other")
+    if isinstance(other, Tensor):
+        return [(values - other, 0.0)]
+    if rest or kwargs or values.numel() < 2:
+        return []
+    best, second = values.detach().flatten().sort(descending=True).values[:2]
+    return [(best - second, 0.0)]
+
+
+def _least_of_two(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[tuple[Tensor, float]]:
+    return _of_two((-args[0], *args[1:]), kwargs) if len(args) == 1 else _of_two(args, kwargs)
+
+
+def _length(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[tuple[Tensor, float]]:
+    linalg: Any = torch.linalg
+    return [(linalg.vector_norm(args[0].detach(), dim=kwargs.get("dim")), 0.0)]
+
+
+def _clamped(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[tuple[Tensor, float]]:
+    ends = (*args[1:3], kwargs.get("min"), kwargs.get("max"))
+    return [(args[0], float(end)) for end in ends if isinstance(end, (int, float))]
+
+
 _KNOWN: dict[Any, tuple[str, Callable[..., list[tuple[Tensor, float]]]]] = {
     functional.relu: ("relu", _zero), torch.relu: ("relu", _zero), torch.relu_: ("relu", _zero),
     Tensor.relu: ("relu", _zero), Tensor.relu_: ("relu", _zero),
     functional.leaky_relu: ("leaky_relu", _zero), functional.prelu: ("prelu", _zero),
     functional.relu6: ("relu6", _relu6), functional.hardtanh: ("hardtanh", _hardtanh),
-    torch.abs: ("abs", _zero), Tensor.abs: ("abs", _zero),
+    torch.abs: ("abs", _zero), Tensor.abs: ("abs", _zero), Tensor.__abs__: ("abs", _zero),
+    torch.sqrt: ("sqrt", _zero), Tensor.sqrt: ("sqrt", _zero),
+    torch.maximum: ("maximum", _difference), Tensor.maximum: ("maximum", _difference),
+    torch.minimum: ("minimum", _difference), Tensor.minimum: ("minimum", _difference),
+    torch.max: ("max", _of_two), Tensor.max: ("max", _of_two),
+    torch.min: ("min", _least_of_two), Tensor.min: ("min", _least_of_two),
+    torch.norm: ("norm", _length), Tensor.norm: ("norm", _length),
+    torch.linalg.norm: ("norm", _length), torch.linalg.vector_norm: ("norm", _length),
+    torch.clamp: ("clamp", _clamped), Tensor.clamp: ("clamp", _clamped),
     functional.l1_loss: ("l1_loss", _difference),
 }  # fmt: skip
 

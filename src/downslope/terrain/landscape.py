@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
@@ -18,13 +19,17 @@ from downslope.terrain.noise import Noise
 from downslope.terrain.profile import Profile
 from downslope.terrain.spectrum import Density
 
+POINTS = 512
+"""Points of a density that a document holds at most."""
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Escape:
-    """A direction of negative curvature, and what it leads to.
+    """A direction of negative curvature, or a way down that samples found, and what it leads to.
 
     Attributes:
-        curvature: Along it, below zero; of a maximised problem above.
+        curvature: Along it, below zero; of a maximised problem above. Where samples found the way that no
+            curvature shows, zero within `error`, or NaN on a kink without curvature.
         error: Residual and rounding of `curvature`.
         by_name: The direction as tensors, by parameter; together they have length 1.
         flat: The same as one vector, shape (size,).
@@ -40,6 +45,11 @@ class Escape:
     profile: Profile = field(repr=False)
     fall: float
     at: float
+
+    @property
+    def sampled(self) -> bool:
+        """Whether samples of the loss found it, and not curvature."""
+        return not abs(self.curvature) > self.error
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,7 +107,8 @@ class Terrain:
         kind: "minimum", "maximum", "saddle", "plateau" or "slope" (no critical point).
         why: How that is known, in one sentence.
         strict: Of a minimum or maximum, whether every eigenvalue has its sign beyond its error.
-        degenerate: Whether the second-order test was silent, so that samples of the loss had to tell.
+        degenerate: Whether the eigenvalues alone do not tell the kind: all are zero within their errors, or
+            some are and the others of one sign; samples of the loss told.
         loss: Here, with its penalties.
         gradient_norm: Length of the slope.
         eigenvalues: Of the Hessian, largest first, float64; all where `complete`, else those of both ends.
@@ -110,7 +121,8 @@ class Terrain:
         trace_error: Standard error of `trace`; 0 where it is exact.
         flat: Number of `eigenvalues` that are zero within their error: directions in which nothing bends.
         index: Number of negative eigenvalues beyond their error; where not `complete`, at least that.
-        escape: Direction of the most negative curvature, where there is one.
+        escape: Direction of the most negative curvature, or where that shows none of the furthest fall that
+            samples found; None where nothing leads down or the slope does.
         layers: Curvature of each layer's block.
         convexity: Whether the problem is convex, and how that is known; None where it was cut short.
         known: On a test function, the critical point next to here; local or global.
@@ -185,6 +197,7 @@ class Terrain:
             "layers": [asdict(each) for each in self.layers],
             "convexity": None if self.convexity is None else self.convexity.to_dict(),
             "known": None if self.known is None else asdict(self.known),
+            "density": None if self.density is None else _thinned(self.density),
             "noise_scale": None if self.noise_scale is None else self.noise_scale._asdict(),
             "negative_mass": self.negative_mass,
             "stable_rates": dict(self.stable_rates),
@@ -210,6 +223,13 @@ class Terrain:
 
     def __str__(self) -> str:
         return "\n".join(self.lines())
+
+
+def _thinned(made: Density) -> dict[str, Any]:
+    """The density at `POINTS` places at most."""
+    step = max(math.ceil(len(made.grid) / POINTS), 1)
+    kept = {key: getattr(made, key)[::step].tolist() for key in ("grid", "values", "error")}
+    return kept | {"width": made.width, "zero": made.zero, "outliers": made.outliers[-POINTS:].tolist()}
 
 
 def turned(found: Terrain) -> Terrain:

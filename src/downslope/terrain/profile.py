@@ -92,8 +92,8 @@ def profile(
 def around(
     ground: Ground, reach: float, loss: float, *, inside: Tensor | None = None, samples: int = 8,
     seed: int = 0,
-) -> list[Profile]:  # fmt: skip
-    """Profiles within the reach along directions drawn at random, for points at which no derivative tells.
+) -> list[tuple[Tensor, Profile]]:  # fmt: skip
+    """Directions drawn at random and profiles within the reach, for points at which no derivative tells.
 
     Args:
         ground: Where it stands; it is put back there.
@@ -104,11 +104,11 @@ def around(
         seed: Of them.
     """
     draw = torch.Generator().manual_seed(seed)
-    found: list[Profile] = []
+    found: list[tuple[Tensor, Profile]] = []
     for _ in range(samples):
         size = ground.size if inside is None else len(inside)
         direction = torch.randn(size, generator=draw, dtype=torch.float64).to(ground.params[0].device)
         if inside is not None:
             direction = direction @ inside.to(direction)
-        found.append(profile(ground, direction, reach, loss, far=NEAR))
+        found.append((direction, profile(ground, direction, reach, loss, far=NEAR)))
     return found

@@ -51,8 +51,12 @@ def stand(problem: Problem, model: Standing, seed: int) -> tuple[nn.Module, list
     )
 
 
-def wide(model: nn.Module, dtype: torch.dtype | None, notes: list[str]) -> torch.dtype | None:
+def wide(model: nn.Module, dtype: torch.dtype | str | None, notes: list[str]) -> torch.dtype | None:
     """The precision to measure in: half precision cannot hold a second difference of anything."""
+    if isinstance(dtype, str):
+        dtype = getattr(torch, dtype, dtype)
+    if dtype is not None and not isinstance(dtype, torch.dtype):
+        raise InputError(f"dtype={dtype!r}: must be torch.float32 or torch.float64, or their names")
     kinds = {p.dtype for p in model.parameters() if p.is_floating_point()}
     narrow = sorted(str(each).removeprefix("torch.") for each in kinds & {torch.float16, torch.bfloat16})
     if dtype is None and isinstance(model, FunctionPoint):

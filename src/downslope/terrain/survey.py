@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeVar
 
 import torch
@@ -15,11 +15,12 @@ from torch import Tensor
 
 from downslope.core import batches
 from downslope.core.asked import check_asked
-from downslope.core.errors import DownslopeError, InputError
+from downslope.core.errors import DownslopeError, InputError, ObjectiveError
+from downslope.core.numerals import many
 from downslope.core.problem import Problem
 from downslope.terrain import telling
 from downslope.terrain.convexity import Convexity, of_structure, witnessed
-from downslope.terrain.ends import DENSE, Ends, ends
+from downslope.terrain.ends import DENSE, LOST, Ends, ends, lost, unknown
 from downslope.terrain.functions.point import Point
 from downslope.terrain.gain import STEPS, gain, won
 from downslope.terrain.ground import ModelGround
@@ -27,17 +28,18 @@ from downslope.terrain.hvp import flat, length
 from downslope.terrain.jitter import Jitter, jitter
 from downslope.terrain.judging import judged_at
 from downslope.terrain.kind import REACH, Judged, View, mirrored
-from downslope.terrain.landscape import Escape, Known, Terrain, turned
+from downslope.terrain.landscape import Escape, Terrain, turned
 from downslope.terrain.layerwise import PROBES, Layers, layerwise, of_matrix
 from downslope.terrain.operators import Operator
 from downslope.terrain.point import EXAMPLES
-from downslope.terrain.profile import profile
 from downslope.terrain.rates import adam_rate, plain_rates
 from downslope.terrain.reach import reach_of
+from downslope.terrain.sampled import at_kink
 from downslope.terrain.spectrum import Density
 from downslope.terrain.spectrum import density as density_of
 from downslope.terrain.stand import Standing, ground_at, not_finite, stand, wide
 from downslope.terrain.structure import structure
+from downslope.terrain.ways import by_curvature, by_samples, known_place
 
 T = TypeVar("T")
 
@@ -64,7 +66,7 @@ def survey(
     examples: int | Literal["all"] = EXAMPLES,
     eigenvalues: int = 3,
     tol: float = 1e-3,
-    dtype: torch.dtype | None = None,
+    dtype: torch.dtype | str | None = None,
     seed: int = 0,
     seconds: float | None = None,
     density: bool = False,
@@ -84,8 +86,8 @@ def survey(
         examples: Training examples that the loss is taken over, a fixed draw of them, or "all".
         eigenvalues: How many of the largest eigenvalues, at least 1.
         tol: Error at which an eigenvalue counts as found, as a share of it, float in (0, 1).
-        dtype: To measure in; the model's own if left out, float32 for half precision, float64 for a test
-            function.
+        dtype: To measure in, or its name; the model's own if left out, float32 for half precision, float64
+            for a test function, and where float32 leaves the sign of an eigenvalue of a small model open.
         seed: Of the start, and of the directions drawn at random.
         seconds: Time it may take, roughly; None sets no limit.
         density: Whether to estimate how all eigenvalues are distributed too; about 800 products.
@@ -115,9 +117,21 @@ def survey(
     if problem.constraint is not None:
         notes.append("the constraint is left out: this is the ground of the loss, on both sides of its edge")
     until = math.inf if seconds is None else began + seconds
-    return _Survey(
+    found = _Survey(
         problem, ground, eigenvalues, tol, seed, until, progress, began, notes, density, examples
     ).terrain()
+    if not found.flat or found.kind in ("plateau", "slope") or ground.where().dtype != torch.float32:
+        return found
+    told = f"float32 does not tell the sign of {many(found.flat, 'eigenvalue')}"
+    if dtype is None and found.complete and not found.interrupted and seconds is None:
+        with suppress(DownslopeError, RuntimeError, TypeError):  # a model may be bound to float32
+            again = survey(
+                problem, given, examples=examples, eigenvalues=eigenvalues, tol=tol, dtype=torch.float64,
+                seed=seed, seconds=None, density=density, progress=False,
+            )  # fmt: skip
+            notes = [f"{told}, so all was measured again in float64"]
+            return replace(again, notes=tuple(dict.fromkeys([*notes, *again.notes])))
+    return replace(found, notes=(*found.notes, f"{told}: dtype=torch.float64 (--dtype float64) may"))
 
 
 def _check(eigenvalues: object, tol: object, seconds: object) -> None:
@@ -157,25 +171,27 @@ class _Survey:
             raise not_finite(loss)
         steps = self._priced(time.monotonic() - started)
         self.examples = self._examples()
-        scattered = jitter(self.ground, self.examples, loss)
-        if isinstance(scattered, str) and not isinstance(self.ground.model, Point):
+        scattered = jitter(self.ground, self.examples, loss) if bool(gradient.isfinite().all()) else ""
+        if isinstance(scattered, str) and scattered and not isinstance(self.ground.model, Point):
             self.notes.append(scattered)
         scatter = None if isinstance(scattered, str) else scattered
         operator = self.ground.hessian(steps)
-        found = ends(operator, gradient, top=self.top, tol=self.tol, steps=steps, seed=self.seed)
-        self.products += found.products
-        view = self._view(loss, gradient, operator, found, scatter)
-        escape = self._stage("way down", lambda: self._escape(found, view, loss))
-        view = view._replace(drop=None if escape is None else escape.fall)
-        judged, view = judged_at(
-            self.ground, operator, found, view, gradient, loss, seed=self.seed
-        )  # fmt: skip
+        try:
+            found = self._ends(operator, gradient, steps)
+            self.products += found.products
+            judged, view, escape = self._judged(loss, gradient, operator, found, scatter)
+        except KeyboardInterrupt as stop:
+            stop.add_note(
+                f"interrupted before the kind was known: loss {loss:.6g}, slope {length(gradient):.4g}"
+            )
+            raise
         self.notes += telling.of_view(view, judged, found, operator.exact)
-        layers = self._stage("layers", lambda: self._layers(operator, gradient, found))
-        rates = plain_rates(float(found.values[0]))
-        rates |= self._stage("Adam's rate", lambda: self._adam(operator, scatter)) or {}
-        spread = None
-        if self.wants_density:
+        layers, rates, spread, curved = None, dict[str, float](), None, not math.isnan(view.high)
+        if curved:
+            layers = self._stage("layers", lambda: self._layers(operator, gradient, found))
+            rates = plain_rates(float(found.values[0]))
+            rates |= self._stage("Adam's rate", lambda: self._adam(operator, scatter)) or {}
+        if self.wants_density and curved:
             spread = self._stage("density", lambda: self._density(operator))
         convex = self._stage("convexity", lambda: self._convexity(escape))
         self.notes += telling.of_cuts(self.left_out, interrupted=self.interrupted)
@@ -193,6 +209,42 @@ class _Survey:
         }  # fmt: skip
         terrain = Terrain(**made)
         return turned(terrain) if self.problem.maximize else terrain
+
+    def _ends(self, operator: Operator, gradient: Tensor, steps: int) -> Ends:
+        try:
+            return ends(operator, gradient, top=self.top, tol=self.tol, steps=steps, seed=self.seed)
+        except ObjectiveError as error:
+            if not lost(error):
+                raise
+            self.notes.append(
+                f"{LOST}: a square root or a norm at zero, or an overflow, which float64 mends "
+                "(dtype=torch.float64, --dtype float64); samples of the loss told the kind"
+            )
+            return unknown(gradient)
+
+    def _judged(
+        self, loss: float, gradient: Tensor, operator: Operator, found: Ends, scatter: Jitter | None
+    ) -> tuple[Judged, View, Escape | None]:
+        """The kind, what it was told from, and the way down."""
+        if bool(found.values.isnan().any()):
+            view = View(
+                slope=0.0, high=math.nan, low=math.nan, reach=self._reach(), scale=self._scale(loss),
+                rounding=16 * torch.finfo(gradient.dtype).eps * abs(loss), kink=True,
+            )  # fmt: skip
+            judged, view, way = at_kink(
+                self.ground, Judged("plateau", False, True, 0.0), view, None, loss, self.seed
+            )
+            return judged, view, None if way is None else by_samples(self.ground, way)
+        view = self._view(loss, gradient, operator, found, scatter)
+        escape = self._stage("way down", lambda: by_curvature(self.ground, found, view, loss))
+        view = view._replace(drop=None if escape is None else escape.fall)
+        judged, view, way = judged_at(
+            self.ground, operator, found, view, gradient, loss, seed=self.seed
+        )  # fmt: skip
+        if way is not None and (escape is None or judged.kind == "slope"):
+            bend = float(way.direction.double() @ operator.product(way.direction.to(gradient)).double())
+            escape = by_samples(self.ground, way, bend, float(found.errors.max()))
+        return judged, view, escape
 
     # -- time and interruption ------------------------------------------------------------------------------
 
@@ -290,18 +342,6 @@ class _Survey:
         true = norm**2 - left * noise.trace / self.examples
         return true <= 2.0 * left * noise.squared_norm_error
 
-    def _escape(self, found: Ends, view: View, loss: float) -> Escape | None:
-        if not view.low < -view.low_error:
-            return None
-        vector = found.vectors[-1]
-        line = profile(self.ground, vector, view.reach, loss)
-        if line.at < 0:
-            vector, line = -vector, line.reversed()
-        return Escape(
-            curvature=view.low, error=view.low_error, flat=vector, by_name=self.ground.named(vector),
-            profile=line, fall=line.fall, at=line.at,
-        )  # fmt: skip
-
     def _layers(self, operator: Operator, gradient: Tensor, found: Ends) -> Layers:
         if found.complete:
             return of_matrix(self.ground, found)
@@ -345,7 +385,8 @@ class _Survey:
         bound = math.inf if known else float(values.abs().max()) / max(small + error, 1e-300)
         return {
             "kind": judged.kind, "why": telling.why(judged, view), "strict": judged.strict,
-            "degenerate": judged.degenerate, "loss": loss, "gradient_norm": length(gradient.double()),
+            "degenerate": judged.degenerate or (judged.kind in ("minimum", "maximum") and not judged.strict),
+            "loss": loss, "gradient_norm": length(gradient.double()),
             "eigenvalues": values, "residuals": errors, "complete": found.complete,
             "flat": int((values.abs() <= errors).sum()) if known else 0,
             "condition": float(values.abs().max()) / small if small > error else bound,
@@ -353,18 +394,3 @@ class _Survey:
             "slope_gain": view.slope, "reach": view.reach, "scale": view.scale, "size": self.ground.size,
             "examples": self.examples,
         }  # fmt: skip
-
-
-def known_place(ground: ModelGround) -> Known | None:
-    """Where a point on a test function lies among its known critical points."""
-    if not isinstance(ground.model, Point):
-        return None
-    at: list[float] = ground.where().tolist()
-    function = ground.model.function
-    near = min(function.critical, key=lambda each: math.dist(each.at, at), default=None)
-    if near is None:
-        return None
-    return Known(
-        function=function.spelt, kind=near.kind, at=near.at, value=near.value, is_global=near.is_global,
-        distance=math.dist(near.at, at),
-    )  # fmt: skip

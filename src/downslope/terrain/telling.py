@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from downslope.core.numerals import loss as told_loss
 from downslope.core.numerals import many, numeral
-from downslope.terrain.kind import Judged, View
+from downslope.terrain.kind import NEAR, STILL, Judged, View
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -33,6 +33,10 @@ def why(judged: Judged, view: View) -> str:
     high = within(view.high, view.high_error)
     little = "nothing" if view.slope == 0 else numeral(view.slope, 2)
     still = f"the slope could win {little} of {numeral(view.scale)} within a move of {numeral(view.reach)}"
+    if view.slope > STILL * view.scale and judged.kind != "slope" and not (view.exact or view.noise):
+        still = f"a critical point lies within {numeral(NEAR * view.reach)}, a thousandth of the reach"
+    if view.kink:
+        return _on_kink(judged, view)
     match judged.kind:
         case "slope":
             return f"{still}, so it leads on"
@@ -65,19 +69,35 @@ def why(judged: Judged, view: View) -> str:
             return f"{still}, and {'every' if judged.strict else 'no'} curvature is {sign} (smallest {low})"
 
 
+def _on_kink(judged: Judged, view: View) -> str:
+    fall = numeral(view.falls or 0.0, 2)
+    said = {
+        "minimum": "the loss is lower along none of the directions looked along, and higher along some",
+        "maximum": "the loss is higher along none of the directions looked along, and lower along some",
+        "saddle": "the loss is lower both ways along one direction, and higher along another",
+        "slope": f"the loss falls by {fall} along one direction, in proportion to the move",
+        "plateau": "the loss changes nowhere",
+    }  # fmt: skip
+    here = f"it stands on a kink, where samples tell and not derivatives; within {numeral(view.reach)}"
+    return f"{here} {said[judged.kind]}"
+
+
 def labelled(found: Terrain) -> list[tuple[str, str]]:
     """The measurements, each with a word in front."""
     values: list[float] = found.eigenvalues.tolist()
     errors: list[float] = found.residuals.tolist()
     pairs = [within(v, e) for v, e in zip(values, errors, strict=True)]
     told = [("loss", f"{told_loss(found.loss)}, slope {numeral(found.gradient_norm)}")]
-    if len(pairs) == 1:
+    if math.isnan(values[0]):
+        told.append(("curves", "not finite here"))
+    elif len(pairs) == 1:
         told.append(("curves", f"one eigenvalue, {pairs[0]}"))
     else:
         shown = pairs[: min(3, len(pairs) - 1)]
         number = f"{len(pairs)} eigenvalues" if found.complete else "eigenvalues"
         told.append(("curves", f"{number}: {', '.join(shown)} ... {pairs[-1]}"))
-    told.append(("", _spread(found)))
+    if not math.isnan(values[0]):
+        told.append(("", _spread(found)))
     if found.escape is not None:
         told.append(("way", _way(found)))
     if found.stable_rates:
@@ -98,6 +118,8 @@ def _way(found: Terrain) -> str:
     if way is None:
         return ""
     along = f"along curvature {within(way.curvature, way.error)}"
+    if way.sampled:
+        along = "along a direction that samples found, and no curvature shows,"
     verb, other = ("rises", "fall") if found.maximize else ("falls", "rise")
     if way.fall <= 0:
         return f"{along} the loss only {other}s, on the moves that were measured"
@@ -134,7 +156,7 @@ def within(value: float, error: float) -> str:
 def of_view(view: View, judged: Judged, found: Ends, exact: bool) -> list[str]:
     """What is to be known of how the kind was told."""
     notes: list[str] = []
-    if not found.settled and judged.kind in ("minimum", "saddle", "maximum"):
+    if not found.settled and not view.kink and judged.kind in ("minimum", "saddle", "maximum"):
         low = numeral(view.low - view.low_error)
         said = "the smallest eigenvalue has not converged"
         notes.append(
@@ -146,7 +168,7 @@ def of_view(view: View, judged: Judged, found: Ends, exact: bool) -> list[str]:
             f"some curvature is negative, {within(view.low, view.low_error)}, but it counts for nothing: "
             f"along it the loss falls by {numeral(view.drop, 2)}, less than the slope could win"
         )
-    elif judged.kind == "minimum" and not judged.strict and not judged.degenerate:
+    elif judged.kind == "minimum" and not judged.strict and not judged.degenerate and not view.kink:
         notes.append(
             "not strict: some curvature is zero within its error, so this may be a valley, or a saddle that "
             "shows only beyond second order and that no sample along it found"

@@ -39,7 +39,10 @@ SliceOf = Annotated[
     typer.Option("--slice", metavar="N", help="Slice the loss around the model too, at N x N points."),
 ]
 Directions = Annotated[
-    str, typer.Option("--directions", metavar="KIND", help="Of the slice: random, eigen, gradient or pca.")
+    str | None,
+    typer.Option(
+        "--directions", metavar="KIND", help="Of the slice: random (if left out), eigen, gradient or pca."
+    ),
 ]
 
 ENDINGS = (".html", ".htm", ".png", ".svg", ".pdf", ".json")

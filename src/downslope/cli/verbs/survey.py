@@ -9,7 +9,7 @@ import typer
 
 from downslope.cli import options as ask
 from downslope.cli.given import Given
-from downslope.cli.guard import DONE, INTERRUPTED, guarded
+from downslope.cli.guard import DONE, INTERRUPTED, complain, guarded
 from downslope.cli.verbs import functions as ways
 from downslope.cli.voice import Voice
 from downslope.core import names
@@ -72,7 +72,7 @@ def survey(
     lr: ways.Rates = None,
     start: ways.Start = None,
     points: ways.SliceOf = None,
-    directions: ways.Directions = "random",
+    directions: ways.Directions = None,
     output: ways.Output = None,
     report: ask.ReportPath = None,
     json: ask.Json = False,
@@ -86,9 +86,14 @@ def survey(
         from downslope.cli.outcome import check_writable
 
         check_writable(report)
+        if points is None and directions is not None:
+            raise InputError(f"--directions {directions} goes with --slice N: say how many points a side")
         if function is not None:
             if task is not None:
                 raise InputError(f"--function {function} goes without a task: leave {task} out")
+            if points is not None or density:
+                option = "--density" if points is None else "--slice"
+                raise InputError(f"{option} goes with a task: --function {function} draws a test function")
             wanted = [each.strip() for each in (optimizers or "").split(",") if each.strip()]
             return ways.survey_function(
                 function, wanted, voice=voice, report=report, budget=budget, steps=steps, rates=lr or (),
@@ -104,15 +109,30 @@ def survey(
             )
         ways.check_ending(output)
         check_writable(output)
+        _refuse_folder(Path(task))
         given = Given(
             task=task, target=target, recipe=recipe, settings=ask.with_weights(settings, weights), seed=seed
         )
         picture = output or (None if report else ways.page_of(Path(task).name))
-        sliced = None if points is None else (points, directions, picture)
+        sliced = None if points is None else (points, directions or "random", picture)
         options = _options(examples, eigenvalues, dtype, budget) | {"density": density}
         return _survey(given, voice, at, options, report, sliced)
 
     return guarded(act, debug=debug)
+
+
+def _refuse_folder(path: Path) -> None:
+    """A folder of runs is none of them.
+
+    Raises:
+        InputError: naming the runs in it.
+    """
+    if not path.is_dir() or (path / "run.json").is_file():
+        return
+    runs = sorted(str(each.parent) for each in path.glob("*/run.json"))
+    if runs:
+        more = f" and {len(runs) - 4} more" if len(runs) > 4 else ""
+        raise InputError(f"{path} holds {len(runs)} runs; name one of them: {', '.join(runs[-4:])}{more}")
 
 
 def _options(examples: str, eigenvalues: int, dtype: str | None, budget: str | None) -> dict[str, Any]:
@@ -160,7 +180,12 @@ def _survey(
             model = _start(problem, how)
         voice.begin()
         seed = 0 if how is None else how.seed
-        found = look(problem, model, seed=seed, progress=voice.progress, **options)
+        try:
+            found = look(problem, model, seed=seed, progress=voice.progress, **options)
+        except KeyboardInterrupt as stop:
+            for known in reversed(getattr(stop, "__notes__", [])):
+                complain(known)
+            raise
         picture = None
         if sliced is not None and not found.interrupted:
             picture = ways.sliced(

@@ -180,7 +180,12 @@ class _Search:
         self, space: Krylov, top: int, bottom: int, free: int, found: Spectrum | None
     ) -> tuple[Status, Pairs | None]:
         while True:
-            space.grow()
+            try:
+                space.grow()
+            except KeyboardInterrupt as stop:
+                for products, high, low in self.past[-1:]:
+                    stop.add_note(f"eigenvalues after {products} products: {high:.4g} down to {low:.4g}")
+                raise
             if space.lost:
                 return "non-finite", None
             last = space.count == free or space.products >= self.left
