@@ -136,5 +136,5 @@ def test_ctrl_c_tells_what_was_known_by_then(
 def test_the_word_of_a_section_leads_to_its_concepts(capfd: pytest.CaptureFixture[str]) -> None:
     assert main(["concepts", "convexity"]) == 0
     assert "convex" in capfd.readouterr().out
-    assert main(["concepts", "three entities"]) == 2
+    assert main(["concepts", "start and normalisation"]) == 2
     assert "its concepts are" in capfd.readouterr().err
