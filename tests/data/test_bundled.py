@@ -7,6 +7,7 @@ import pytest
 import torch
 from sklearn import datasets
 
+import downslope as ds
 from downslope.core import names
 from downslope.core.errors import DataError
 from downslope.data import breast_cancer, diabetes, digits, split, wine
@@ -126,3 +127,24 @@ def test_a_split_of_sorted_classes_is_in_random_order():
     labels = np.repeat([0, 1], 500)
     for part in split(1000, valid=0.5, seed=0, labels=labels):
         assert 0.4 < labels[part][:250].mean() < 0.6
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_float64_keeps_every_digit(name):
+    options = {"scaled": False} if name == "diabetes" else {}
+    found = getattr(datasets, f"load_{name}")(**options)
+    inputs, target = names.resolve("data", name)(valid=0.0, dtype=torch.float64).train
+    by_row = lambda rows: rows[np.lexsort(rows.T)]  # noqa: E731
+    np.testing.assert_array_equal(by_row(inputs.numpy()), by_row(found.data))
+    assert target.dtype == (torch.float64 if name == "diabetes" else torch.int64)
+
+
+def test_the_optimum_of_float64_data_is_the_published_one():
+    data = breast_cancer(standardise=True, valid=0.0, dtype=torch.float64)
+    problem = ds.Problem(model="logistic", objective="logistic", train=data.train)
+    assert ds.solve(problem, l2=1e-3).objective == pytest.approx(0.05982793727108945, abs=1e-14)
+
+
+def test_a_dtype_that_is_not_floating_is_refused():
+    with pytest.raises(DataError, match="floating type"):
+        wine(dtype=torch.int64)

@@ -19,6 +19,7 @@ def digits(
     canvas: int | None = None,
     valid: float = 0.2,
     seed: int = 0,
+    dtype: torch.dtype = torch.float32,
 ) -> Table:
     """1797 handwritten digits of 8 by 8 pixels, 10 classes (Alpaydin and Kaynak 1998).
 
@@ -31,12 +32,13 @@ def digits(
             2015). None leaves them where they are.
         valid: share held out, float in [0, 1).
         seed: of the stratified split, and of the places.
+        dtype: of the inputs; torch.float64 keeps every digit that scikit-learn has.
 
     Returns:
-        The table; float32 inputs, int64 targets.
+        The table; inputs of `dtype`, int64 targets.
 
     Raises:
-        DataError: `scale`, `canvas` or `valid` outside its domain.
+        DataError: `scale`, `canvas`, `valid` or `dtype` outside its domain.
     """
     if not scale > 0:
         raise DataError(
@@ -48,48 +50,56 @@ def digits(
         inputs = _placed(inputs, canvas, seed)
     if not images:
         inputs = inputs.reshape(len(inputs), -1)
-    return _classes(inputs, found, [str(label) for label in found.target_names], valid, seed)
+    return _classes(inputs, found, [str(label) for label in found.target_names], valid, seed, dtype)
 
 
-def breast_cancer(*, standardise: bool = False, valid: float = 0.2, seed: int = 0) -> Table:
+def breast_cancer(
+    *, standardise: bool = False, valid: float = 0.2, seed: int = 0, dtype: torch.dtype = torch.float32
+) -> Table:
     """569 tumours, 30 measurements of very different scales, malignant (0) or benign (1) (Wolberg 1995).
 
     Args:
         standardise: subtract the mean and divide by the standard deviation of the training part.
         valid: share held out, float in [0, 1).
         seed: of the stratified split.
+        dtype: of the inputs; torch.float64 keeps every digit that scikit-learn has.
 
     Returns:
-        The table; float32 inputs (n, 30), int64 targets.
+        The table; inputs of `dtype` (n, 30), int64 targets.
 
     Raises:
-        DataError: `valid` outside [0, 1).
+        DataError: `valid` outside [0, 1), or a `dtype` that is not floating.
     """
     found = _bundle("load_breast_cancer")
-    table = _classes(found.data, found, [str(name) for name in found.target_names], valid, seed)
+    table = _classes(found.data, found, [str(name) for name in found.target_names], valid, seed, dtype)
     return standardised(table) if standardise else table
 
 
-def wine(*, standardise: bool = False, valid: float = 0.2, seed: int = 0) -> Table:
+def wine(
+    *, standardise: bool = False, valid: float = 0.2, seed: int = 0, dtype: torch.dtype = torch.float32
+) -> Table:
     """178 wines of three growers, 13 chemical measurements of very different scales (Forina 1991).
 
     Args:
         standardise: subtract the mean and divide by the standard deviation of the training part.
         valid: share held out, float in [0, 1).
         seed: of the stratified split.
+        dtype: of the inputs; torch.float64 keeps every digit that scikit-learn has.
 
     Returns:
-        The table; float32 inputs (n, 13), int64 targets.
+        The table; inputs of `dtype` (n, 13), int64 targets.
 
     Raises:
-        DataError: `valid` outside [0, 1).
+        DataError: `valid` outside [0, 1), or a `dtype` that is not floating.
     """
     found = _bundle("load_wine")
-    table = _classes(found.data, found, [str(name) for name in found.target_names], valid, seed)
+    table = _classes(found.data, found, [str(name) for name in found.target_names], valid, seed, dtype)
     return standardised(table) if standardise else table
 
 
-def diabetes(*, standardise: bool = False, valid: float = 0.2, seed: int = 0) -> Table:
+def diabetes(
+    *, standardise: bool = False, valid: float = 0.2, seed: int = 0, dtype: torch.dtype = torch.float32
+) -> Table:
     """442 patients, 10 measurements in raw units, and the progression of their disease after a year.
 
     The target runs from 25 to 346 (Efron, Hastie, Johnstone and Tibshirani 2004). Differs from
@@ -99,16 +109,16 @@ def diabetes(*, standardise: bool = False, valid: float = 0.2, seed: int = 0) ->
         standardise: subtract the mean and divide by the standard deviation of the training part, inputs only.
         valid: share held out, float in [0, 1).
         seed: of the split.
+        dtype: of inputs and targets; torch.float64 keeps every digit that scikit-learn has.
 
     Returns:
-        The table; float32 inputs (n, 10), float32 targets (n,).
+        The table; inputs (n, 10) and targets (n,) of `dtype`.
 
     Raises:
-        DataError: `valid` outside [0, 1).
+        DataError: `valid` outside [0, 1), or a `dtype` that is not floating.
     """
     found = _bundle("load_diabetes", scaled=False)
-    inputs = torch.from_numpy(np.ascontiguousarray(found.data, dtype=np.float32))
-    target = torch.from_numpy(np.ascontiguousarray(found.target, dtype=np.float32))
+    inputs, target = _floating(found.data, dtype), _floating(found.target, dtype)
     train, held, *_ = parts(inputs, target, valid=valid, seed=seed, stratify=False)
     table = Table(train, held, "regression", [str(name) for name in found.feature_names], [])
     return standardised(table) if standardise else table
@@ -134,8 +144,16 @@ def _bundle(loader: str, **options: Any) -> Any:
     return getattr(datasets, loader)(**options)
 
 
-def _classes(inputs: Any, found: Any, classes: list[str], valid: float, seed: int) -> Table:
-    tensor = torch.from_numpy(np.ascontiguousarray(inputs, dtype=np.float32))
+def _floating(values: Any, dtype: torch.dtype) -> torch.Tensor:
+    if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise DataError(f"dtype={dtype!r}: must be a floating type, torch.float32 or torch.float64")
+    return torch.from_numpy(np.ascontiguousarray(values, dtype=np.float64)).to(dtype)
+
+
+def _classes(
+    inputs: Any, found: Any, classes: list[str], valid: float, seed: int, dtype: torch.dtype
+) -> Table:
+    tensor = _floating(inputs, dtype)
     target = torch.from_numpy(np.ascontiguousarray(found.target, dtype=np.int64))
     train, held, *_ = parts(tensor, target, valid=valid, seed=seed, stratify=True)
     return Table(train, held, "classification", [str(name) for name in found.feature_names], classes)
@@ -148,6 +166,6 @@ def standardised(table: Table) -> Table:
     deviation = torch.where(deviation > 0, deviation, 1.0)
 
     def apply(pair: Pair) -> Pair:
-        return ((pair[0].double() - mean) / deviation).float(), pair[1]
+        return ((pair[0].double() - mean) / deviation).to(pair[0].dtype), pair[1]
 
     return table._replace(train=apply(table.train), valid=None if table.valid is None else apply(table.valid))

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from downslope.core.numerals import numeral
 from downslope.terrain.hvp import length
 from downslope.terrain.operators import Operator
 from downslope.terrain.spectrum.deflated import Deflated, uncaptured
@@ -32,6 +33,13 @@ class Diagonal(NamedTuple):
     """Products with the operator."""
     reached: bool
     """Whether the error asked for was reached."""
+
+    def __repr__(self) -> str:
+        least, most = float(self.values.min()), float(self.values.max())
+        return (
+            f"Diagonal of {len(self.values):,} entries from {numeral(least)} to {numeral(most)}: error "
+            f"{numeral(self.error, 2)} of their size, {self.probes} probes, {self.products} products"
+        )
 
     @property
     def error(self) -> float:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import ndtr
 
+from downslope.core.numerals import numeral
 from downslope.terrain.spectrum.estimate import BAND, Estimate, Floats, ends, estimated, exactly, from_parts
 from downslope.terrain.spectrum.quadrature import Rule, smooth_error
 
@@ -59,6 +60,18 @@ class Density:
     def probes(self) -> int:
         """Random vectors; 0 where nothing is estimated."""
         return len(self.rules)
+
+    def __repr__(self) -> str:
+        if not len(self.grid):
+            return f"Density of {self.size:,} eigenvalues: unknown, a product was not finite"
+        blur = f"blurred to {numeral(self.width, 2)}, {self.probes} probes"
+        how = blur if self.rules else "each of them known"
+        known = f", {len(self.outliers)} known one by one" if self.rules and len(self.outliers) else ""
+        return (
+            f"Density of {self.size:,} eigenvalues from {numeral(float(self.grid[0]))} to "
+            f"{numeral(float(self.grid[-1]))}: {how}{known}, {self.products} products; "
+            f"negative {self.negative}"
+        )
 
     def mass_below(self, x: float) -> Estimate:
         """The share of the eigenvalues below x, not blurred.

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from downslope.core.numerals import numeral
 from downslope.terrain.noise import jackknife
 
 Floats = NDArray[np.float64]
@@ -36,6 +37,11 @@ class Estimate(NamedTuple):
     """Independent samples behind it; 0 of what is known exactly."""
     products: int
     """Products with the operator, of all there was to find out."""
+
+    def __str__(self) -> str:
+        if not self.probes:
+            return numeral(self.value)
+        return f"{numeral(self.value)} (95 %: {numeral(self.low)} to {numeral(self.high)})"
 
     @property
     def error(self) -> float:

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from downslope.core.errors import InputError
+from downslope.core.numerals import numeral
 from downslope.terrain.hvp import length
 from downslope.terrain.krylov import Krylov, Pairs
 from downslope.terrain.lanczos import Status
@@ -57,6 +58,10 @@ DOUBT = 0.01
 """Probability with which a second look may miss a copy."""
 
 
+SHOWN = 8
+"""Eigenvalues that are told in a line."""
+
+
 class Spectrum(NamedTuple):
     """Eigenpairs from both ends, largest value first."""
 
@@ -81,6 +86,15 @@ class Spectrum(NamedTuple):
     one pair an end was asked for, whose value no copy can change."""
     exact: bool
     """False where the products were differences of gradients."""
+
+    def __repr__(self) -> str:
+        values: list[float] = self.values.tolist()
+        errors: list[float] = self.errors.tolist()
+        pairs = [f"{numeral(v)} ± {numeral(e, 1)}" for v, e in zip(values, errors, strict=True)]
+        if len(pairs) > SHOWN:
+            pairs[SHOWN // 2 : -SHOWN // 2] = ["..."]
+        exact = "" if self.exact else ", of differences"
+        return f"Spectrum {', '.join(pairs)}: {self.status}, {self.products} products{exact}"
 
     @property
     def largest(self) -> float:
