@@ -64,6 +64,7 @@ KINKS: dict[str, tuple[Any, str]] = {
         lambda w: torch.relu(w[0]) - torch.relu(-w[0] / 2) + w[1] ** 2, "slope"
     ),
     "-relu(x) + x^2 + y^2": (lambda w: -torch.relu(w[0]) + w[0] ** 2 + w[1] ** 2, "slope"),
+    "x^2 + y^2 - |y|": (lambda w: (w**2).sum() - w[1].abs(), "saddle"),
     "norm": (lambda w: w.norm(), "minimum"),
     "sqrt": (lambda w: w.abs().sqrt().sum(), "minimum"),
     "-norm": (lambda w: -w.norm(), "maximum"),
@@ -76,9 +77,17 @@ def test_on_a_kink_the_loss_around_decides(name: str) -> None:
     function, kind = KINKS[name]
     found = ds.survey(of(function, [0.0, 0.0]), progress=False)
     assert found.kind == kind
-    assert (found.escape is not None) == (kind in ("slope", "maximum"))
+    assert (found.escape is not None) == (kind != "minimum")
     assert found.to_dict()["kind"] == kind
     assert found.plot() is not None
+
+
+@pytest.mark.parametrize(
+    ("function", "kind"),
+    [(lambda w: w.norm(), "minimum"), (lambda w: w[0].relu() - (-w[0] / 2).relu(), "slope")],
+)
+def test_on_a_kink_a_maximised_problem_is_told_of_itself(function: Any, kind: str) -> None:
+    assert ds.survey(of(function, [0.0, 0.0], maximize=True), progress=False).kind == kind
 
 
 def test_a_slope_away_from_kinks_is_none_of_theirs() -> None:

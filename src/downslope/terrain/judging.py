@@ -55,7 +55,7 @@ def judged_at(
         judged = judged._replace(kind="minimum", degenerate=True)
     elif on_kink(ground):
         judged, view, other = at_kink(ground, judged, view, gradient, loss, seed)
-        way = way if other is None else other
+        way = other if way is None or judged.kind == "slope" else way
     return judged, view, way
 
 

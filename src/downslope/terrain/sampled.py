@@ -72,15 +72,16 @@ def at_kink(
             return Judged(kind, False, True, judged.change), view._replace(kink=True), None
         return judged, view, None
     down = [each for each in looked if each[1].fall > least]
-    ahead = [each for each in down if _first_order(each[1], view.rounding)]
-    best = max(ahead or down, key=lambda each: each[1].fall)
+    ahead = [each for each in down if _corners(each[1], view.rounding) == 1]
+    corners = [each for each in down if _corners(each[1], view.rounding) == 2]
+    best = max(ahead or corners or down, key=lambda each: each[1].fall)
     way = _towards(ground, best[0], best[1])
     if ahead or judged.kind == "slope":
         return Judged("slope", False, True, judged.change), view._replace(slope=way.line.fall, kink=True), way
-    if gradient is None or judged.kind == "minimum":
+    if gradient is None or (corners and judged.kind == "minimum"):
         kind = "saddle" if rises > least else "maximum"
         return Judged(kind, False, True, judged.change), view._replace(kink=True), way
-    return judged, view, way
+    return judged, view, None if judged.kind == "minimum" else way
 
 
 def _coordinates(ground: ModelGround, reach: float, loss: float) -> list[tuple[Tensor, Profile]]:
@@ -105,16 +106,17 @@ def _leads(ground: ModelGround, gradient: Tensor, view: View, loss: float) -> bo
     return False
 
 
-def _first_order(line: Profile, rounding: float) -> bool:
-    """Whether the loss falls in proportion to the move on one side, and not at all on the other."""
-    middle = line.lengths.index(0.0)
+def _corners(line: Profile, rounding: float) -> int:
+    """On how many sides the loss falls in proportion to the move; 0 where it only falls otherwise on one."""
+    middle, found = line.lengths.index(0.0), 0
     one, two = ([line.here - line.losses[middle + sign * k] for sign in (1, -1)] for k in (1, 2))
     lengths = line.lengths[middle + 1], line.lengths[middle + 2]
     for side in (0, 1):
-        falls = one[side] > rounding and one[side] / lengths[0] >= LINEAR * two[side] / lengths[1]
-        if falls and one[1 - side] <= rounding:
-            return True
-    return False
+        if one[side] > rounding:
+            if one[side] / lengths[0] < LINEAR * two[side] / lengths[1]:
+                return 0
+            found += 1
+    return found
 
 
 def _towards(ground: ModelGround, direction: Tensor, line: Profile) -> Way:

@@ -70,12 +70,11 @@ def why(judged: Judged, view: View) -> str:
 
 
 def _on_kink(judged: Judged, view: View) -> str:
-    fall = numeral(view.falls or 0.0, 2)
     said = {
         "minimum": "the loss is lower along none of the directions looked along, and higher along some",
         "maximum": "the loss is higher along none of the directions looked along, and lower along some",
         "saddle": "the loss is lower both ways along one direction, and higher along another",
-        "slope": f"the loss falls by {fall} along one direction, in proportion to the move",
+        "slope": f"a move leads on by {numeral(view.slope, 2)}, in proportion to its length",
         "plateau": "the loss changes nowhere",
     }  # fmt: skip
     here = f"it stands on a kink, where samples tell and not derivatives; within {numeral(view.reach)}"
