@@ -45,6 +45,12 @@ def test_a_task_and_a_run_stand_where_their_model_does(tmp_path, capsys, monkeyp
     assert found["trials"][0]["escaped"] == 0
 
 
+def test_a_budget_ends_it_and_is_told(capsys):
+    words = ["escape", "saddle", "--optimizers", "gd,adam", "--spread", "0", "--noise", "0", "--quiet"]
+    assert main([*words, "--steps", "100000000", "--budget", "0.2s"]) == 0
+    assert "note: the budget left out adam" in " ".join(capsys.readouterr().out.split())
+
+
 def test_report_and_animation_are_written(tmp_path, capsys):
     words = ["escape", "double_well", "--point", "saddle", "--optimizers", "adam", *FEW]
     page, film = tmp_path / "escape.html", tmp_path / "escape.gif"

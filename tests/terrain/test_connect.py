@@ -164,3 +164,32 @@ def test_the_same_model_twice_is_told() -> None:
         ds.connect(problem, model, nn.Linear(64, 10), progress=False)
     with pytest.raises(InputError, match="must be 'bezier'"):
         ds.connect(problem, model, problem.build(1), curve="spline", progress=False)
+
+
+def test_a_curve_whose_training_diverged_is_left_out_and_told() -> None:
+    problem = task()
+    one, other = problem.build(0), problem.build(1)
+    found = ds.connect(
+        problem, one, other, points=3, steps=3, lr=1e9, align=False, examples=64, progress=False
+    )
+    assert [way.name for way in found.ways] == ["straight"]
+    assert found.bend is None
+    assert any("diverged at lr=1.00e9" in each and "a smaller lr" in each for each in found.notes)
+    assert found.barrier < 100
+    kept = ds.connect(problem, one, other, points=3, steps=3, align=False, examples=64, progress=False)
+    assert [way.name for way in kept.ways] == ["straight", "bezier curve"]
+
+
+def test_where_the_loss_is_no_number_the_barrier_is_not_zero() -> None:
+    def broken(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        value = nn.functional.cross_entropy(output, target)
+        return value * torch.where(output.detach().abs().mean() < 1, torch.nan, 1.0)
+
+    torch.manual_seed(0)
+    one = nn.Linear(64, 10)
+    nn.init.constant_(one.bias, 30.0)
+    other = copy.deepcopy(one)
+    nn.init.constant_(other.bias, -30.0)
+    problem = task(model=lambda: nn.Linear(64, 10), objective=broken, arguments={})
+    found = ds.connect(problem, one, other, points=3, align=False, curve="none", examples=64, progress=False)
+    assert found.barrier == float("inf")

@@ -14,6 +14,7 @@ from downslope.core.problem import Problem
 from downslope.terrain.escape import escape
 from downslope.terrain.escapes import Trial
 from downslope.terrain.sites import tilted
+from downslope.terrain.walkers import Batches
 
 
 def saddle(points: torch.Tensor) -> torch.Tensor:
@@ -226,3 +227,27 @@ def test_the_table_names_what_was_left_and_tells_of_those_that_stayed():
     assert "saddle, saddle at (0, 0): eigenvalues -2 to 2; inside: within 1 of it" in told
     assert "0/4" in told
     assert "none in 60" in told
+
+
+def test_a_budget_and_ctrl_c_keep_what_was_measured_and_tell_what_is_missing(monkeypatch) -> None:
+    found = escape("saddle", ["gd", "adam"], spread=0.0, noise=0.0, steps=10**9, seeds=2, seconds=0.3)
+    (only,) = found
+    assert 1 <= only.budget < 10**9
+    assert only.escaped == 0
+    assert found.notes[0] == f"the budget ended gd after {only.budget} of 1000000000 steps"
+    assert found.notes[1] == "the budget left out adam"
+    assert "note: the budget left out adam" in str(found)
+
+    step, count = Batches.rows, iter(range(10**6))
+
+    def interrupted(self):
+        if next(count) == 45:
+            raise KeyboardInterrupt
+        return step(self)
+
+    monkeypatch.setattr(Batches, "rows", interrupted)
+    found = escape("saddle", ["gd", "adam", "sgd"], spread=0.0, noise=0.0, steps=40, seeds=2)
+    assert found.interrupted
+    assert [(each.method, each.budget) for each in found] == [("gd", 40), ("adam", 5)]
+    assert found.notes == ("Ctrl-C ended adam after 5 of 40 steps", "Ctrl-C left out sgd")
+    assert found.to_dict()["interrupted"]

@@ -38,6 +38,7 @@ def section(found: Escapes, key: str = "escape") -> Section:
     lead = (
         f"{found.site.name}: eigenvalues {found.lowest:.3g} to {found.highest:.3g}. "
         f"Inside is {found.site.region}; starts are spread by {found.spread:g}."
+        + "".join(f" {each[:1].upper()}{each[1:]}." for each in found.notes)
     )
     return Section(id=key, title="Who leaves", lead=lead, body=body, rank=30, short="Escape")
 

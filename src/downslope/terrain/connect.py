@@ -59,6 +59,11 @@ class Between:
     barrier_error: float
     length: float
 
+    @property
+    def above(self) -> float:
+        """The mean height above the straight line between the losses at the ends."""
+        return float((self.losses - np.interp(self.at, [0, 1], self.losses[[0, -1]])).mean())
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Connection:
@@ -148,7 +153,7 @@ def connect(
         progress: Whether to show how far it is, on standard error.
 
     Returns:
-        The ways, with their barriers.
+        The ways, with their barriers; without the curve where its training diverged, which is told.
 
     Raises:
         InputError: models that are not alike, or an argument outside its domain.
@@ -185,9 +190,26 @@ def connect(
         if taken < steps:
             notes.append(f"the training of the curve was ended by Ctrl-C after {taken} of {steps} steps")
         middle = bend
-        ways.append(work.way(f"{curve} curve", a, lambda t: _on(curve, a, middle, b, t)))
+        bent = work.way(f"{curve} curve", a, lambda t: _on(curve, a, middle, b, t))
+        if (worse := _worse(bent, ways[0], lr)) is None:
+            ways.append(bent)
+        else:
+            bend = None
+            notes.append(worse)
     ground.put(a)
     return Connection(ways=tuple(ways), bend=bend, notes=tuple(notes), seconds=time.monotonic() - began)
+
+
+def _worse(bent: Between, straight: Between, lr: float) -> str | None:
+    """What to say of a curve, which begins as the straight line, that went up by its training."""
+    allowed = 2 * max(straight.above, 0.0) + 3 * float(straight.errors.max())
+    if np.isfinite(bent.losses).all() and not bent.above > allowed:
+        return None
+    return (
+        f"the training of the curve diverged at lr={numeral(lr)}: the loss rises to "
+        f"{numeral(bent.losses.max())} on it, and to {numeral(straight.losses.max())} on the straight line, "
+        "which is kept; take a smaller lr"
+    )
 
 
 def _on(curve: Curve, a: Tensor, middle: Tensor, b: Tensor, t: float) -> Tensor:
@@ -228,7 +250,8 @@ class _Work:
         mean = losses @ weights
         above: Any = losses - np.outer(1 - shares, losses[0]) - np.outer(shares, losses[-1])
         heights = above @ weights
-        top = int(np.nanargmax(np.where(np.isnan(heights), -np.inf, heights)))
+        heights = np.where(np.isnan(heights), np.inf, heights)  # where the loss is no number, nothing passes
+        top = int(heights.argmax())
         return Between(
             name=name, at=shares, losses=mean, errors=_error(losses), barrier=max(float(heights[top]), 0.0),
             barrier_error=float(_error(above[top : top + 1])[0]), length=travelled,

@@ -7,6 +7,7 @@ the rules that act element by element cannot tell a row from a run of its own.
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, cast
 
@@ -51,6 +52,7 @@ def escape(
     seeds: int | Sequence[int] = 100,
     spread: float = 1e-3,
     keep: int = 0,
+    seconds: float | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Escapes:
     """Start members around a critical point and see who leaves, with which probability and when.
@@ -81,6 +83,8 @@ def escape(
         seeds: How many, or which.
         spread: Standard deviation of the start along each coordinate; 0 starts exactly at the point.
         keep: Seeds whose paths are kept, to the last step, for `downslope.reporting.animation.escaping`.
+        seconds: It may take; the trial under way then ends, with the steps it has as its budget, and the rest
+            is left out, as on Ctrl-C. Which is told in the notes.
         progress: Called with the trials done and their number.
 
     Returns:
@@ -99,13 +103,38 @@ def escape(
     chosen = list(range(seeds)) if isinstance(seeds, int) else list(seeds)
     _check(steps, chosen, spread)
     asked = list(_asked(site, optimizers, _several(lr), _several(batch_size)))
+    clock = _Clock(math.inf if seconds is None else time.monotonic() + seconds)
     stands = _ground(site)
     trials: list[Trial] = []
     for done, each in enumerate(asked):
         if progress is not None:
             progress(done, len(asked))
-        trials.append(_trial(site, Batches(site, chosen, spread, each.size), each, steps, keep))
-    return Escapes(site, spread, *stands, tuple(trials))
+        trials.append(_trial(site, Batches(site, chosen, spread, each.size), each, steps, keep, clock))
+        if clock.cut:
+            break
+    notes = _cut(clock, trials[-1], steps, [each.label for each in asked[len(trials) :]])
+    return Escapes(site, spread, *stands, tuple(trials), notes, clock.interrupted)
+
+
+class _Clock:
+    """When it has to end, and why it did."""
+
+    def __init__(self, until: float) -> None:
+        self.until = until
+        self.interrupted = self.late = False
+
+    @property
+    def cut(self) -> bool:
+        """Whether what follows is left out."""
+        self.late = self.late or time.monotonic() > self.until
+        return self.interrupted or self.late
+
+
+def _cut(clock: _Clock, last: Trial, steps: int, rest: Sequence[str]) -> tuple[str, ...]:
+    """What is missing, where something is."""
+    why = "Ctrl-C" if clock.interrupted else "the budget"
+    short = [f"{why} ended {last.method} after {last.budget} of {steps} steps"] if last.budget < steps else []
+    return (*short, *([f"{why} left out {', '.join(rest)}"] if rest else []))
 
 
 def _ground(site: Site) -> tuple[Kind, float, float, float]:
@@ -185,14 +214,21 @@ def _size(site: Site, given: int | str) -> int:
     return given
 
 
-def _trial(site: Site, batches: Batches, asked: _Asked, steps: int, keep: int) -> Trial:
+def _trial(site: Site, batches: Batches, asked: _Asked, steps: int, keep: int, clock: _Clock) -> Trial:
     members = walkers(asked.method, asked.settings, site, batches.start)
     begun = site.whole(batches.start)
     left = torch.full((len(begun),), math.inf, dtype=torch.float64)
     uphill = torch.zeros(len(begun), dtype=torch.bool)
     paths = [members.points[:keep].clone()]
+    budget = steps
     for step in range(1, steps + 1):
-        members.step(batches.rows(), _walking(site, members.points, left, keep))
+        try:
+            members.step(batches.rows(), _walking(site, members.points, left, keep))
+        except KeyboardInterrupt:
+            if step == 1:
+                raise
+            clock.interrupted, budget = True, step - 1
+            break
         points = members.points
         gone = left.isinf() & ~site.inside(points)
         if bool(gone.any()):
@@ -202,8 +238,11 @@ def _trial(site: Site, batches: Batches, asked: _Asked, steps: int, keep: int) -
             paths.append(points[:keep].clone())
         elif not bool(left.isinf().any()):
             break
+        if clock.cut:
+            budget = step
+            break
     return Trial(
-        asked.label, members.lr, batches.size, left.numpy(), steps, int(uphill.sum()),
+        asked.label, members.lr, batches.size, left.numpy(), budget, int(uphill.sum()),
         torch.stack(paths).numpy() if keep else np.empty((0, 0, 0)),
     )  # fmt: skip
 

@@ -108,6 +108,8 @@ class Escapes:
         lowest: Smallest eigenvalue of the Hessian at the point; below 0 at a saddle.
         highest: The largest.
         trials: A trial for each method, rate and batch size.
+        notes: What is to be known, such as what was left out.
+        interrupted: Whether Ctrl-C ended it.
     """
 
     site: Site = field(repr=False)
@@ -117,6 +119,8 @@ class Escapes:
     lowest: float
     highest: float
     trials: tuple[Trial, ...]
+    notes: tuple[str, ...] = ()
+    interrupted: bool = False
 
     def __iter__(self) -> Iterator[Trial]:
         return iter(self.trials)
@@ -154,6 +158,7 @@ class Escapes:
         return {
             "site": self.site.name, "region": self.site.region, "kind": self.kind, "slope": self.slope,
             "lowest": self.lowest, "highest": self.highest, "spread": self.spread, "trials": self.rows(),
+            "notes": list(self.notes), "interrupted": self.interrupted,
         }  # fmt: skip
 
     def rows(self) -> list[dict[str, Any]]:
@@ -170,7 +175,8 @@ class Escapes:
         titles = (
             f"{'method':<{wide}}{'lr':>7}{'batch':>7}  {'left':>9}  {'95 %':>12}  median step (quartiles)"
         )
-        return "\n".join([head, titles, *(_line(each, wide) for each in self.trials)])
+        notes = [f"note: {each}" for each in self.notes]
+        return "\n".join([head, titles, *(_line(each, wide) for each in self.trials), *notes])
 
 
 def _line(trial: Trial, wide: int) -> str:

@@ -306,3 +306,15 @@ def test_a_matrix_too_large_to_form_is_refused():
     assert dense(operator).tolist() == (6 * torch.eye(4)).tolist()
     with pytest.raises(InputError, match="4 parameters make a matrix"):
         dense(operator, largest=3)
+
+
+def test_a_vector_of_another_size_is_refused_in_one_line():
+    problem = ds.Problem(
+        model=lambda: torch.nn.Linear(2, 1),
+        objective="squared_error",
+        train=(torch.zeros(4, 2), torch.zeros(4, 1)),
+    )
+    hessian = ground_of(problem, problem.build(0)).hessian()
+    for wrong in (torch.zeros(2), torch.zeros(1, 3), torch.tensor(1.0)):
+        with pytest.raises(InputError, match=r"must have shape \(3,\)"):
+            hessian.product(wrong)

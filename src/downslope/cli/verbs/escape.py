@@ -9,7 +9,7 @@ import typer
 
 from downslope.cli import options as ask
 from downslope.cli.given import Given
-from downslope.cli.guard import DONE, guarded
+from downslope.cli.guard import DONE, INTERRUPTED, guarded
 from downslope.cli.voice import Voice
 from downslope.core.errors import InputError, UnknownNameError
 
@@ -37,6 +37,7 @@ Steps = Annotated[
 ]
 Seeds = Annotated[int, typer.Option("--seeds", metavar="N", help="Starts and orders of the examples.")]
 Spread = Annotated[float, typer.Option("--spread", help="Of the starts around the point; 0 for none.")]
+Time = Annotated[str | None, typer.Option("--budget", metavar="TIME", help="Time it may take: 90s, 2m.")]
 Animate = Annotated[
     Path | None,
     typer.Option("--animate", metavar="FILE", help="Animate it: x.html to play, x.gif for slides."),
@@ -53,6 +54,7 @@ def escape(
     steps: Steps = 1000,
     seeds: Seeds = 100,
     spread: Spread = 1e-3,
+    budget: Time = None,
     animate: Animate = None,
     report: ask.ReportPath = None,
     json: ask.Json = False,
@@ -64,6 +66,7 @@ def escape(
 
     def act() -> int:
         from downslope.cli.outcome import check_writable, save_report
+        from downslope.diagnosis.budget import Budget
         from downslope.reporting.rows import Row
         from downslope.terrain.escape import escape as leave
 
@@ -71,6 +74,7 @@ def escape(
         options: dict[str, Any] = {
             "lr": _numbers("--lr", lr), "batch_size": _sizes(batch_size), "noise": noise, "steps": steps,
             "seeds": seeds, "spread": spread, "keep": 30 if report or animate else 0,
+            "seconds": None if budget is None else Budget(budget).seconds,
         }  # fmt: skip
         with voice.alone():
             methods = [each.strip() for each in optimizers.split(",") if each.strip()]
@@ -85,7 +89,7 @@ def escape(
             found.animate().save(animate)
         voice.show([Row(line, whole=True) for line in str(found).splitlines()])
         voice.document({"verb": "escape"} | found.to_dict() | {"report": written})
-        return DONE
+        return INTERRUPTED if found.interrupted else DONE
 
     return guarded(act, debug=debug)
 

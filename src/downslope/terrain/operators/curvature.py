@@ -10,6 +10,7 @@ from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 import torch
 from torch import Tensor
 
+from downslope.core.errors import InputError
 from downslope.core.memory import out_of_memory
 from downslope.terrain.hvp import Hessian, length
 from downslope.terrain.operators.blocks import BlockDiagonal, layers, matching
@@ -123,7 +124,16 @@ class Curvature:
         return self.ground.params
 
     def product(self, vector: Tensor) -> Tensor:
-        """The matrix times `vector`, shape (size,)."""
+        """The matrix times `vector`, shape (size,).
+
+        Raises:
+            InputError: a vector of another shape.
+        """
+        if vector.shape != (self.size,):
+            raise InputError(
+                f"a vector of shape {tuple(vector.shape)}: must have shape ({self.size},), a number for each "
+                "parameter that is trained, in their order"
+            )
         vector = vector.to(self.device, self.dtype)
         if not self._timed:
             self._timed = True
