@@ -84,7 +84,7 @@ def test_a_listed_saddle_or_maximum_is_called_by_its_name() -> None:
     assert (found.nearest.kind, found.kind) == ("saddle", "")
     assert found.distance < 1e-6
     top = next(each for each in ds.functions.get("himmelblau").critical if each.kind == "maximum")
-    way = ds.paths("himmelblau", ["newton"], start=top.at, steps=5, points=5)["newton"]
+    way = ds.paths("himmelblau", ["lbfgs"], start=top.at, steps=5, points=5)["lbfgs"]
     assert way.ended.startswith("the maximum at (-0.27")
 
 

@@ -199,6 +199,10 @@ class Curved:
         self.method.step(self.ground)
 
     @property
+    def _name(self) -> str:
+        return str(self.state.recipe.optimizer).replace("_", "-")
+
+    @property
     def columns(self) -> dict[str, float]:
         """What the history has of a method beside the loss: its looks and products so far."""
         return {"evaluations": float(self.method.evaluations), "products": float(self.method.products)}
@@ -244,7 +248,7 @@ class Curved:
         recorder.fact("halves", self._met)
         _log.warning(
             "%s on batches of %d: the %s%s, a step divides by the one and goes along the other; %s",
-            self.state.recipe.optimizer, size, found.said,
+            self._name, size, found.said,
             f" in the mean of {over:.0f} batches" if over > 1 else "", self._larger(needed),
         )  # fmt: skip
 
@@ -278,7 +282,7 @@ class Curved:
         _log.warning(
             "%s on batches of %d: each step goes down on its own batch, and the loss of the training data "
             "went from %.3g to %.3g; %s",
-            state.recipe.optimizer, size, start, end, self._larger(needed),
+            self._name, size, start, end, self._larger(needed),
         )  # fmt: skip
 
     def _halved(self, ground: StepGround, size: int) -> Halves:
@@ -301,7 +305,7 @@ class Curved:
         told["count"] += 1
         usual = "converged" in said or said.startswith("negative curvature")
         if told["count"] == 1 and not usual and not are_hushed():
-            _log.warning("%s, step %d: %s", self.state.recipe.optimizer, self.state.step, said)
+            _log.warning("%s, step %d: %s", self._name, self.state.step, said)
         if told["count"].bit_count() == 1:
             recorder.fact("method", list(self._told.values()))
 
@@ -323,7 +327,7 @@ def check_method(recipe: Recipe, problem: Problem, optimizer: torch.optim.Optimi
     """
     if not isinstance(optimizer, Method):
         return
-    name = str(recipe.optimizer)
+    name = str(recipe.optimizer).replace("_", "-")
     for key in ("clip_norm", "clip_value"):
         if (value := getattr(recipe, key)) is not None:
             raise RecipeError(

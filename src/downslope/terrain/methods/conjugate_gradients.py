@@ -75,6 +75,9 @@ def conjugate_gradients(
     goal, most = tol * tol, max_cg or len(gradient)
     ended: Ended = "solved" if rho <= goal else "steps"
     while rho > goal and state.products < most:
+        if not dot(d, d) > 0:  # below what its square can hold
+            ended = "solved"
+            break
         hd = state.apply(d)
         if not bool(torch.isfinite(hd).all()):
             ended = "non-finite"

@@ -8,11 +8,15 @@ import torch
 from torch import Tensor
 
 from downslope.core.errors import ModelError
+from downslope.terrain.hvp import length
 from downslope.terrain.operators.operator import Operator
 from downslope.terrain.operators.views import dense as by_columns
 
 LARGEST = 5000
 """Parameters up to which a matrix is formed: 200 MB in float64, and as many products as there are rows."""
+
+
+FLAT = "{} has no curvature along the gradient: the gradient was followed"
 
 
 def dense(operator: Operator) -> Tensor:
@@ -45,18 +49,31 @@ class Shifted(NamedTuple):
     """Smallest eigenvalue of A; None where A was positive definite as it was."""
     indefinite: bool = False
     """Whether it is negative beyond rounding."""
+    flat: bool = False
+    """Whether most of g lies where A has no curvature, so that the step is as long as was given."""
+
+    def said(self, matrix: str) -> str:
+        """What A was, and what was done; nothing where it was positive definite."""
+        if self.least is None:
+            return ""
+        if self.flat:
+            return FLAT.format(matrix)
+        kind = "indefinite" if self.indefinite else "singular"
+        return f"{matrix} is {kind} (smallest eigenvalue {self.least:.2g}): damped by {self.shift:.2g}"
 
 
-def descent(matrix: Tensor, gradient: Tensor, damping: float = 0.0) -> Shifted:
+def descent(matrix: Tensor, gradient: Tensor, damping: float = 0.0, reach: float = 1.0) -> Shifted:
     """The Newton direction of a matrix that is shifted until it is positive definite.
 
     Cholesky tells whether it is; if not, the shift is ``2 |lambda_min|``, which leaves the most negative
-    direction with the size of its own curvature, or where the matrix is singular what rounding takes.
+    direction with the size of its own curvature, or where the matrix is singular what rounding takes. Where
+    that leaves most of the gradient to directions without curvature, it is ``|g| / reach``.
 
     Args:
         matrix: A, symmetric.
         gradient: g.
         damping: Least shift, in [0, inf).
+        reach: Length of a step where there is no curvature, in (0, inf).
 
     Source: Nocedal and Wright 2006, section 3.4, algorithm 3.3 with the shift from the spectrum.
     """
@@ -66,10 +83,17 @@ def descent(matrix: Tensor, gradient: Tensor, damping: float = 0.0) -> Shifted:
     if step is not None:
         return Shifted(step.to(gradient), damping, None)
     least = float(cast("Tensor", torch.linalg.eigvalsh(wide))[0])
-    shift = max(damping, floor - least if least > -floor else -2 * least)
+    indefinite = least <= -floor
+    shift = max(damping, -2 * least if indefinite else floor - least)
     while (step := _solved(wide, g, shift, 0.0)) is None:
         shift *= 4
-    return Shifted(step.to(gradient), shift, least, least <= -floor)
+    norm = length(g)
+    flat = not indefinite and not shift * length(step) <= 0.5 * norm and shift < norm / reach
+    if flat:
+        shift = norm / reach
+        while (step := _solved(wide, g, shift, 0.0)) is None:
+            shift *= 4
+    return Shifted(step.to(gradient), shift, least, indefinite, flat)
 
 
 def _solved(matrix: Tensor, g: Tensor, shift: float, floor: float) -> Tensor | None:

@@ -5,14 +5,12 @@ from __future__ import annotations
 import torch
 
 from downslope.terrain.ground import Ground
-from downslope.terrain.lanczos import lanczos
+from downslope.terrain.lanczos import Ritz, lanczos
 from downslope.terrain.methods.line_search import Line, Trial
-from downslope.terrain.methods.method import PRECISE, Here, Step
+from downslope.terrain.methods.step import LEVEL, PRECISE, Here, Step
 
 STEPS = 40
 """Products that the look for negative curvature may take."""
-
-LEVEL = "converged: the gradient is zero"
 
 
 def leave(ground: Ground, here: Here, done: Step) -> Step:
@@ -28,22 +26,43 @@ def leave(ground: Ground, here: Here, done: Step) -> Step:
         done: What the method made of it.
     """
     ground.put(here.x)
-    draw = torch.Generator().manual_seed(0)
-    start = torch.randn(ground.size, generator=draw, dtype=torch.float64).to(here.gradient)
-    operator = ground.hessian()
-    found = lanczos(operator.product, start, steps=STEPS, tol=1e-2, which="bottom")
-    floor = torch.finfo(start.dtype).eps ** 0.5 * abs(found.top.value)
-    bottom, products = found.bottom, done.products + found.iterations
-    if not bottom.value + bottom.residual < 0 or bottom.value >= -floor:
+    bottom, spent = _lowest(ground)
+    products = done.products + spent
+    if bottom is None:
         return done._replace(products=products)
     line = Line(ground, here.x, bottom.vector, here.value, here.gradient)
     trial = _down(line, bottom.value)
     looks = done.evaluations + line.evaluations
     if trial is None:
         ground.put(here.x)
-        return done._replace(products=products, evaluations=looks)
+        return done._replace(products=products, evaluations=looks, said=_stands(bottom.value))
     said = f"left a saddle along negative curvature ({bottom.value:.2g})"
     return Step(here.value, looks, products, True, said)
+
+
+def saddle(ground: Ground, done: Step) -> Step:
+    """What a method has made of a point where it has converged, with a word where that is a saddle."""
+    bottom, products = _lowest(ground)
+    if bottom is None:
+        return done._replace(products=done.products + products)
+    return done._replace(products=done.products + products, said=_stands(bottom.value))
+
+
+def _stands(value: float) -> str:
+    return (
+        f"no slope: it stands at a saddle (smallest eigenvalue {value:.2g}); saddle-free-newton, "
+        "trust-region and newton-cg leave it"
+    )
+
+
+def _lowest(ground: Ground) -> tuple[Ritz | None, int]:
+    """The most negative eigenpair, where there is one beyond rounding, and the products that it took."""
+    draw = torch.Generator().manual_seed(0)
+    start = torch.randn(ground.size, generator=draw, dtype=torch.float64).to(ground.params[0])
+    found = lanczos(ground.hessian().product, start, steps=STEPS, tol=1e-2, which="bottom")
+    bottom, floor = found.bottom, torch.finfo(start.dtype).eps ** 0.5 * abs(found.top.value)
+    negative = bottom.value + bottom.residual < 0 and bottom.value < -floor
+    return (bottom if negative else None), found.iterations
 
 
 def _down(line: Line, curvature: float) -> Trial | None:

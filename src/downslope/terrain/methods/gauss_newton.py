@@ -67,12 +67,15 @@ class GaussNewton(Method):
         if (none := self.flat_ground(here)) is not None:
             return none
         at = Linearised(model, here.gradient, solver=own["solver"], max_cg=own["max_cg"])
-        found = at.solve(torch.full_like(here.gradient, own["damping"]))
+        reach = self.memory.get("reach", 1.0)
+        found = at.solve(torch.full_like(here.gradient, own["damping"]), reach=reach)
         step, said = found.step, found.said
         if not dot(step, here.gradient) < 0:
             step, said = -here.gradient, "the system gave no descent: the gradient was followed"
         line = Line(ground, here.x, step, here.value, here.gradient)
         trial = search(line, own, own["lr"])
+        if found.flat:
+            self.memory["reach"] = reach * 4 if trial is not None and trial.t >= own["lr"] else reach / 4
         predicted = -0.5 * dot(here.gradient, step)
         return self.settle(
             ground, here, trial, predicted=predicted, looks=line.evaluations,

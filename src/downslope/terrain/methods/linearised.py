@@ -21,7 +21,7 @@ from downslope.objectives.penalised import Penalised
 from downslope.terrain.ground import Ground, ModelGround
 from downslope.terrain.hvp import length
 from downslope.terrain.methods.conjugate_gradients import conjugate_gradients
-from downslope.terrain.methods.dense import check_size, dense, descent
+from downslope.terrain.methods.dense import FLAT, check_size, dense, descent
 from downslope.terrain.methods.line_search import dot
 from downslope.terrain.operators.curvature import Curvature
 from downslope.terrain.operators.gauss_newton import GaussNewton
@@ -45,6 +45,8 @@ class Solution(NamedTuple):
     products: int
     said: str = ""
     """What was met on the way."""
+    flat: bool = False
+    """Whether there was no curvature along g, so that the step is as long as was given."""
 
 
 class Linearised:
@@ -90,12 +92,13 @@ class Linearised:
             return float((self.root @ step).square().sum())
         return dot(step, self.operator.product(step) if self.matrix is None else self.matrix @ step)
 
-    def solve(self, shift: Tensor, start: Tensor | None = None) -> Solution:
+    def solve(self, shift: Tensor, start: Tensor | None = None, reach: float = 1.0) -> Solution:
         """``-(G + diag(shift))^-1 g``.
 
         Args:
             shift: At least 0, shape (size,).
             start: Where conjugate gradients begin.
+            reach: Length of a step where there is no curvature, in (0, inf).
         """
         if self.root is not None:
             return Solution(_least_squares(self.root, self.residual, shift), 0)
@@ -104,8 +107,8 @@ class Linearised:
             if found.least is None:
                 return Solution(found.step, 0)
             least = RIDGE * float(self.matrix.diagonal().abs().mean())
-            found = descent(self.matrix + torch.diag(shift), self.gradient, least)
-            return Solution(found.step, 0, f"the matrix is singular: damped by {found.shift:.2g}")
+            found = descent(self.matrix + torch.diag(shift), self.gradient, least, reach)
+            return Solution(found.step, 0, found.said("the matrix"), found.flat)
         norm = length(self.gradient)
         solved = conjugate_gradients(
             lambda v: self.operator.product(v) + shift * v,
@@ -114,6 +117,9 @@ class Linearised:
             max_cg=self.max_cg,
             start=start,
         )
+        if not bool(solved.step.any()) and solved.ended == "steps":
+            flat = -self.gradient * (reach / norm)
+            return Solution(flat, solved.products, FLAT.format("the matrix"), flat=True)
         step = solved.step if bool(solved.step.any()) else -self.gradient
         fine = solved.ended in ("solved", "steps")
         said = "" if fine else f"conjugate gradients ended early ({solved.ended})"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Callable, Iterable
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -16,44 +16,20 @@ from downslope.terrain.ground import Ground
 from downslope.terrain.hvp import flat, length, unflat
 from downslope.terrain.methods.closure import Looks
 from downslope.terrain.methods.domains import check
-from downslope.terrain.methods.line_search import Line, Trial, rounding
+from downslope.terrain.methods.escape import converged, saddle
+from downslope.terrain.methods.line_search import ROUNDINGS, Line, Trial, backtracking, rounding
+from downslope.terrain.methods.step import LEVEL, PRECISE, Here, Step
 
-PRECISE = "converged: no step lowers the loss within rounding"
+__all__ = ["PRECISE", "Here", "Method", "Step"]
 
 COUNTS = ("evaluations", "products", "failures")
 """What is remembered of all steps, whatever the parameters."""
 
+BOTTOMLESS = 1e15
+"""A loss as far below zero is one without a minimum."""
+
 PATIENCE = 3
 """Steps in a row that neither lower the loss nor halve the gradient after which a method is at precision."""
-
-
-class Step(NamedTuple):
-    """What one step did."""
-
-    loss: float
-    """Before the step."""
-    evaluations: int
-    """Losses and gradients that it took, a gradient with its loss counted once; the graph that products with
-    curvature go back through is another."""
-    products: int
-    """Products with a curvature operator."""
-    accepted: bool = True
-    """False where no point below was found, and the parameters stay as they were."""
-    said: str = ""
-    """Why, or what was met on the way: negative curvature, a line search that failed."""
-    converged: bool = False
-    """Whether no step would lower the loss by more than rounding."""
-
-
-class Here(NamedTuple):
-    """Where a step begins."""
-
-    x: Tensor
-    """Flat, shape (size,)."""
-    value: float
-    gradient: Tensor
-    evaluations: int
-    """1, or 0 where the last step ended here and knows it."""
 
 
 class Method(torch.optim.Optimizer):
@@ -74,6 +50,7 @@ class Method(torch.optim.Optimizer):
             large enough that its curvature is that of the whole (the whole set unless told otherwise); None
             where any will do.
         source: Where the method is from.
+        leaves: Whether it looks for the way out of a saddle by itself; of others, an end at one is told.
         last: What the last step did.
 
     Raises:
@@ -83,6 +60,7 @@ class Method(torch.optim.Optimizer):
 
     batch: ClassVar[str | None] = "large"
     source: ClassVar[str] = ""
+    leaves: ClassVar[bool] = False
 
     def __init__(self, params: Iterable[Any], defaults: dict[str, Any]) -> None:
         super().__init__(params, {key: check(key, value) for key, value in defaults.items()})
@@ -146,7 +124,7 @@ class Method(torch.optim.Optimizer):
             self.memory.update(counted)
         formed = ground.formed
         with torch.enable_grad():
-            made = self.move(ground)
+            made = self._ended(ground, self.move(ground))
         self.last = made._replace(evaluations=made.evaluations + ground.formed - formed)
         if self._begun is not None:  # a closure may clear or fill .grad at each look
             for p, part in zip(ground.params, unflat(self._begun, ground.params), strict=True):
@@ -195,6 +173,15 @@ class Method(torch.optim.Optimizer):
         """Steps in a row that found no point below."""
         return int(self.memory.get("failures", 0))
 
+    def _ended(self, ground: Ground, made: Step) -> Step:
+        """A step, with what its end is: a bottom, a saddle, or none at all."""
+        if made.loss < -BOTTOMLESS:
+            said = f"the loss falls without bound ({made.loss:.2g}): the objective seems to have no minimum"
+            return made._replace(said=said, converged=False)
+        if not self.leaves and converged(made) and (ground.fixed or made.said.endswith(LEVEL)):
+            return saddle(ground, made)
+        return made
+
     def begin(self, ground: Ground) -> Here:
         """Where the ground stands, with its gradient.
 
@@ -234,7 +221,9 @@ class Method(torch.optim.Optimizer):
     ) -> Step:
         """What a step was, that a line search ended at `trial`; None where it found none.
 
-        Steps whose losses are one within rounding count as progress while the gradient still shrinks.
+        Steps whose losses are one within rounding count as progress while the gradient still shrinks, down to
+        the rounding of the steepest one so far. Where no point below was found along the step, one is looked
+        for along the gradient.
 
         Args:
             ground: Where the search was.
@@ -247,6 +236,17 @@ class Method(torch.optim.Optimizer):
             line: That was searched last.
         """
         looks, limit = looks + here.evaluations, rounding(here.value, here.x.dtype)
+        memory, slope = self.memory, length(here.gradient)
+        memory["steepest"] = max(memory.get("steepest", 0.0), slope)
+        if trial is None and not (line is not None and torch.equal(line.direction, -here.gradient)):
+            line = Line(ground, here.x, -here.gradient, here.value, here.gradient)
+            trial = backtracking(line, 1.0 / slope)
+            looks += line.evaluations
+            said = (
+                "; ".join(filter(None, [said, "no point below: the gradient was followed"]))
+                if trial
+                else said
+            )
         if trial is None:
             done = predicted <= limit or (line is not None and line.drowned)
             why = PRECISE if done else "the line search found no point below"
@@ -254,14 +254,14 @@ class Method(torch.optim.Optimizer):
         if trial.t == 0:
             return Step(here.value, looks, products, True, "lr is 0: nothing moves")
         self.keep(ground, trial.x, trial.value, trial.gradient)
-        memory = self.memory
         if abs(trial.value - here.value) > limit:
             memory["level"], memory["least"] = 0, math.inf
             return Step(here.value, looks, products, True, said)
         norm = length(trial.gradient)
         memory["level"] = 0 if norm < 0.5 * memory.get("least", math.inf) else memory.get("level", 0) + 1
         memory["least"] = min(norm, memory.get("least", math.inf))
-        done = norm == 0 or memory["level"] >= PATIENCE
+        least = ROUNDINGS * torch.finfo(here.x.dtype).eps * memory["steepest"]
+        done = norm <= least or memory["level"] >= PATIENCE
         return Step(here.value, looks, products, True, PRECISE if done else said, done)
 
     def flat_ground(self, here: Here) -> Step | None:
@@ -271,8 +271,7 @@ class Method(torch.optim.Optimizer):
         """
         if bool(here.gradient.square().any()):
             return None
-        said = "converged: the gradient is zero"
-        return Step(here.value, here.evaluations, 0, False, said, True)
+        return Step(here.value, here.evaluations, 0, False, LEVEL, True)
 
     def _decay(self, ground: Ground) -> Tensor | None:
         of = {id(p): group.get("weight_decay", 0.0) for group in self.param_groups for p in group["params"]}

@@ -7,8 +7,9 @@ from typing import Any
 
 from downslope.terrain.ground import Ground
 from downslope.terrain.methods.dense import check_size, dense, descent, undamped
+from downslope.terrain.methods.escape import converged, leave, saddle
 from downslope.terrain.methods.line_search import Line, dot
-from downslope.terrain.methods.method import Method, Step
+from downslope.terrain.methods.method import Here, Method, Step
 from downslope.terrain.methods.search import search
 
 
@@ -17,9 +18,10 @@ class Newton(Method):
 
     H is formed, by one product a parameter, and factorised by Cholesky: O(n^2) memory, n up to 5,000. Where
     it is not positive definite, `a` is raised until it is (twice the most negative eigenvalue), so that the
-    direction goes down; t is 1 where that falls enough. With ``line_search=None`` the step is taken as it
-    is, and `a` is `damping` and no more: that is Newton's plain method, which goes to a saddle as gladly as
-    to a minimum, as it divides by negative curvature (Dauphin et al. 2014).
+    direction goes down; t is 1 where that falls enough. Where H has no curvature along g the gradient is
+    followed, four times as far as the last time if that fell. With ``line_search=None`` the step is taken as
+    it is, and `a` is `damping` and no more: that is Newton's plain method, which goes to a saddle as gladly
+    as to a minimum, as it divides by negative curvature (Dauphin et al. 2014).
 
     Args:
         params: Parameters, or groups that differ in `weight_decay`.
@@ -37,6 +39,7 @@ class Newton(Method):
     """
 
     source = "Nocedal and Wright 2006, algorithm 3.2"
+    leaves = True
 
     def __init__(
         self,
@@ -51,22 +54,26 @@ class Newton(Method):
         super().__init__(params, settings | {"weight_decay": weight_decay})
 
     def move(self, ground: Ground) -> Step:
-        """Form, factorise, search."""
+        """Form, factorise, search; leave a saddle."""
         check_size("newton", ground.size, "newton_cg or lbfgs")
-        here, own = self.begin(ground), self.settings
-        if (none := self.flat_ground(here)) is not None:
-            return none
-        matrix = dense(ground.hessian())
-        plain = own["line_search"] is None
-        found = (undamped if plain else descent)(matrix, here.gradient, own["damping"])
-        said = ""
-        if found.least is not None and not plain:
-            kind = "indefinite" if found.indefinite else "singular"
-            said = (
-                f"the Hessian is {kind} (smallest eigenvalue {found.least:.2g}): damped by {found.shift:.2g}"
-            )
+        here = self.begin(ground)
+        step = self.flat_ground(here) or self._searched(ground, here)
+        if not converged(step):
+            return step
+        plain = self.settings["line_search"] is None
+        return saddle(ground, step) if plain else leave(ground, here, step)
+
+    def _searched(self, ground: Ground, here: Here) -> Step:
+        own, memory = self.settings, self.memory
+        matrix, reach = dense(ground.hessian()), memory.get("reach", 1.0)
+        if own["line_search"] is None:
+            found = undamped(matrix, here.gradient, own["damping"])
+        else:
+            found = descent(matrix, here.gradient, own["damping"], reach)
         line = Line(ground, here.x, found.step, here.value, here.gradient)
         trial = search(line, own, own["lr"])
+        if found.flat:
+            memory["reach"] = reach * 4 if trial is not None and trial.t >= own["lr"] else reach / 4
         predicted = -0.5 * dot(here.gradient, found.step)
         return self.settle(
             ground,
@@ -75,6 +82,6 @@ class Newton(Method):
             predicted=predicted,
             looks=line.evaluations,
             products=ground.size,
-            said=said,
+            said=found.said("the Hessian"),
             line=line,
         )

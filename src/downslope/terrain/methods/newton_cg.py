@@ -39,6 +39,7 @@ class NewtonCG(Method):
     """
 
     source = "Nocedal and Wright 2006, algorithm 7.1"
+    leaves = True
 
     def __init__(
         self,

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from downslope.terrain.ground import Ground
+from downslope.terrain.hvp import length
 from downslope.terrain.krylov import Krylov
-from downslope.terrain.methods.dense import dense
+from downslope.terrain.methods.dense import FLAT, dense
 from downslope.terrain.methods.escape import converged, leave
 from downslope.terrain.methods.line_search import Line, dot
 from downslope.terrain.methods.method import Here, Method, Step
@@ -46,6 +47,7 @@ class SaddleFreeNewton(Method):
     """
 
     source = "Dauphin et al. 2014"
+    leaves = True
 
     def __init__(
         self,
@@ -71,19 +73,25 @@ class SaddleFreeNewton(Method):
     def _searched(self, ground: Ground, here: Here) -> Step:
         own, memory = self.settings, self.memory
         operator = ground.hessian()
-        whole = ground.size <= EXACT
-        values, basis, products = _whole(dense(operator)) if whole else _part(operator.product, here, own)
+        small = ground.size <= EXACT
+        values, basis, products = _whole(dense(operator)) if small else _part(operator.product, here, own)
         sizes = values.abs()
         largest = float(sizes.max()) if len(sizes) else 1.0
         shift = max(own["damping"], memory.get("shift", 0.0))
-        sizes = sizes.clamp_min(torch.finfo(here.x.dtype).eps ** 0.5 * largest) + shift
-        inside = basis @ here.gradient
+        least = torch.finfo(here.x.dtype).eps ** 0.5 * largest
+        inside, norm, reach = basis @ here.gradient, length(here.gradient), memory.get("reach", 1.0)
+        flat = float(inside[sizes.to(inside) <= least].square().sum()) > 0.25 * norm * norm
+        sizes = sizes.clamp_min(max(least, norm / reach) if flat else least) + shift
         direction = -(basis.T @ (inside / sizes.to(inside)))
         lowest = float(values.min()) if len(values) else 0.0
         said = f"negative curvature ({lowest:.2g})" if lowest < -1e-8 * largest else ""
+        said = FLAT.format("the Hessian") if flat else said
         line = Line(ground, here.x, direction, here.value, here.gradient)
         trial = search(line, own, own["lr"])
-        if trial is None or trial.t < 0.5 * own["lr"]:
+        whole = trial is not None and trial.t >= 0.5 * own["lr"]
+        if flat:
+            memory["reach"] = reach * 4 if whole else reach / 4
+        elif not whole:
             memory["shift"] = max(4 * shift, 1e-3 * largest)
         else:
             memory["shift"] = shift / 4 if shift > 1e-6 * largest else 0.0

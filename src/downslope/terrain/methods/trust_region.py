@@ -47,6 +47,7 @@ class TrustRegion(Method):
     """
 
     source = "Nocedal and Wright 2006, algorithms 4.1 and 7.2"
+    leaves = True
 
     def __init__(
         self,
