@@ -120,6 +120,8 @@ def test_a_sign_that_float32_leaves_open_is_measured_again_in_float64() -> None:
     assert (found.kind, found.strict, found.flat) == ("minimum", True, 0)
     assert found.condition == pytest.approx(1e10, rel=1e-3)
     assert "float32 does not tell" in " ".join(found.notes)
+    flat = ds.survey(of(lambda w: w[0] ** 4 + w[1] ** 4, [0.0, 0.0]), progress=False)
+    assert "float32" not in " ".join(flat.notes)
     single = ds.survey(problem, progress=False, dtype="float32")
     assert not single.strict
     assert "dtype=torch.float64" in " ".join(single.notes)
@@ -176,7 +178,10 @@ def test_ctrl_c_in_the_spectrum_tells_the_eigenvalues_so_far() -> None:
 
     with pytest.raises(KeyboardInterrupt) as stopped:
         extremes(Slow(), 1, 1, tol=1e-12)  # type: ignore[arg-type]
-    assert "eigenvalues after" in stopped.value.__notes__[0]
+    told = stopped.value.__notes__[0]
+    assert "eigenvalues after" in told
+    low, high = (float(told.split()[place]) for place in (-3, -1))
+    assert -1.0 <= low < 0 < high <= 3.0
 
 
 def test_ctrl_c_before_the_kind_is_known_tells_loss_and_slope(monkeypatch: pytest.MonkeyPatch) -> None:

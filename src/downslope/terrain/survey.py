@@ -122,6 +122,8 @@ def survey(
     ).terrain()
     if not found.flat or found.kind in ("plateau", "slope") or ground.where().dtype != torch.float32:
         return found
+    if not float(found.residuals.max()) > 0:  # zero by its graph, and not within rounding
+        return found
     told = f"float32 does not tell the sign of {many(found.flat, 'eigenvalue')}"
     if dtype is None and found.complete and not found.interrupted and seconds is None:
         with suppress(DownslopeError, RuntimeError, TypeError):  # a model may be bound to float32

@@ -197,8 +197,8 @@ class _Search:
             try:
                 space.grow()
             except KeyboardInterrupt as stop:
-                for products, high, low in self.past[-1:]:
-                    stop.add_note(f"eigenvalues after {products} products: {high:.4g} down to {low:.4g}")
+                for products, low, high in self.past[-1:]:
+                    stop.add_note(f"eigenvalues after {products} products: from {low:.4g} to {high:.4g}")
                 raise
             if space.lost:
                 return "non-finite", None
