@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from downslope.core.errors import InputError
-from downslope.terrain.spectrum import trace
+from downslope.terrain.spectrum import diagonal, trace
 from downslope.terrain.spectrum.estimate import estimated
 from tests.terrain.spectrum.matrices import Matrix, turned
 
@@ -81,7 +81,39 @@ def test_a_small_operator_is_summed_exactly(size):
     operator = turned(torch.linspace(-1, 1.001, size), seed=1)
     found = trace(operator, tol=1e-6)
     assert found.value == pytest.approx(float(operator.matrix.trace()), abs=1e-12)
-    assert (found.stderr, found.probes, found.products) == (0.0, 0, operator.count)
+    assert (found.probes, found.products) == (0, operator.count)
+    assert operator.count == size
+    assert 0 < found.stderr < 1e-12 * size
+    assert found.low <= float(operator.matrix.trace()) <= found.high
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("spectrum", ["few", "flat", "signs"])
+def test_no_more_products_than_rows_and_an_interval_that_holds_the_rounding(spectrum, dtype):
+    values = {
+        "few": torch.cat([torch.tensor([50.0, -20.0, 9.0]), 0.05 * torch.linspace(-1, 1, 57)]),
+        "flat": torch.linspace(1, 2, 60),
+        "signs": torch.linspace(-1, 1.02, 60),
+    }[spectrum]
+    matrix = turned(values).matrix.to(dtype)
+    truth, exact = float(matrix.double().trace()), 0
+    for seed in range(20):
+        for tol in (0.3, 0.1, 0.001):
+            operator = Matrix(matrix)
+            found = trace(operator, tol=tol, seed=seed)
+            assert found.products == operator.count <= 60
+            exact += found.probes == 0
+            assert found.probes or found.low <= truth <= found.high
+            assert found.probes or found.error < (1e-3 if dtype is torch.float32 else 1e-11)
+    assert exact >= 20
+
+
+def test_the_diagonal_takes_no_more_products_than_rows_either():
+    for seed in range(10):
+        operator = turned(torch.linspace(-1, 1.02, 60))
+        found = diagonal(operator, tol=0.01, seed=seed)
+        assert found.products == operator.count <= 60
+        assert torch.allclose(found.values, operator.matrix.diagonal(), atol=1e-12)
 
 
 def test_what_is_not_finite_gives_no_number():

@@ -15,9 +15,9 @@ from torch import Tensor
 from downslope.core.numerals import numeral
 from downslope.terrain.hvp import length
 from downslope.terrain.operators import Operator
-from downslope.terrain.spectrum.deflated import Deflated, uncaptured
+from downslope.terrain.spectrum.deflated import Deflated, completed, uncaptured
 from downslope.terrain.spectrum.operand import Operand, operand
-from downslope.terrain.spectrum.trace import PILOT, check, entries, needed, pays
+from downslope.terrain.spectrum.trace import PILOT, check, needed, pays
 
 
 class Diagonal(NamedTuple):
@@ -68,18 +68,20 @@ def diagonal(operator: Operator, *, tol: float = 0.1, steps: int = 400, seed: in
     check(tol, steps)
     given = operand(operator)
     draw = torch.Generator().manual_seed(seed)
+    part, moments = Deflated(given, keep=operator.size <= steps), _Moments()
     if operator.size <= PILOT:
-        return _exact(given, 0)
-    part, moments = Deflated(given), _Moments()
+        return _exact(part)
     while True:
         found, pilot = _batch(part, given, draw, moments)
         found = found._replace(reached=found.error <= tol)
-        if found.reached or part.products >= steps or not bool(found.values.isfinite().all()):
+        if found.reached or not bool(found.values.isfinite().all()):
             return found
         wanted = needed(found.error, tol, moments.count)
-        left = steps - part.products
-        if operator.size <= min(wanted, left):
-            return _exact(given, part.products)
+        left = min(steps, operator.size) - part.products
+        if operator.size <= steps and left <= wanted:
+            return _exact(part)
+        if left < 1:
+            return found
         if pilot is not None and pays(wanted, uncaptured(pilot), left):
             part.extend(pilot)
             moments = _Moments()
@@ -123,6 +125,6 @@ def _batch(
     return found, torch.stack(kept) if first else None
 
 
-def _exact(given: Operand, before: int) -> Diagonal:
-    values = entries(given)
-    return Diagonal(values, torch.zeros_like(values), 0, before + len(values), True)
+def _exact(part: Deflated) -> Diagonal:
+    values = completed(part).diagonal
+    return Diagonal(values, torch.zeros_like(values), 0, part.products, True)

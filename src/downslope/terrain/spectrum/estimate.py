@@ -28,7 +28,7 @@ class Estimate(NamedTuple):
 
     value: float
     stderr: float
-    """Standard error over the probes; 0 of what is known exactly."""
+    """Standard error over the probes; that of rounding of what is known exactly."""
     low: float
     """Lower end of the interval that covers the truth with probability 0.95 at least."""
     high: float
@@ -49,9 +49,9 @@ class Estimate(NamedTuple):
         return max(self.high - self.value, self.value - self.low)
 
 
-def exactly(value: float, products: int) -> Estimate:
-    """What no chance takes part in."""
-    return Estimate(value, 0.0, value, value, 0, products)
+def exactly(value: float, products: int, rounding: float = 0.0) -> Estimate:
+    """What no chance takes part in, but for that of rounding, whose standard error is `rounding`."""
+    return Estimate(value, rounding, value - 4 * rounding, value + 4 * rounding, 0, products)
 
 
 def estimated(samples: Floats, known: float, products: int) -> Estimate:

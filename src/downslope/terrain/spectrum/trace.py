@@ -12,13 +12,12 @@ from typing import Literal
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from downslope.core.errors import InputError
 from downslope.terrain.operators import Operator
-from downslope.terrain.spectrum.deflated import Deflated, uncaptured
+from downslope.terrain.spectrum.deflated import Deflated, completed, uncaptured
 from downslope.terrain.spectrum.estimate import Estimate, estimated, exactly
-from downslope.terrain.spectrum.operand import Operand, operand
+from downslope.terrain.spectrum.operand import operand
 
 PILOT = 16
 """Probes before anything is judged: with fewer, no interval covers what it says where samples are skewed."""
@@ -34,10 +33,12 @@ def trace(
     Args:
         operator: Symmetric.
         tol: Stop when the interval reaches at most this share of the value to either side, float in (0, 1).
-        steps: Products at most, at least 16; where they do not suffice the interval is as wide as it is.
+        steps: Products at most, at least 16, and never more than the operator has rows; where they do not
+            suffice the interval is as wide as it is.
         seed: Of the probes.
         method: "hutchinson" takes probes only, "hutch++" learns a subspace first, "auto" asks the first
-            probes what pays. An operator with fewer rows than the probes needed is summed exactly.
+            probes what pays. An operator is summed exactly where the rows that are left are no more than the
+            probes needed.
 
     Returns:
         Value, standard error and interval; NaN where a product was not finite.
@@ -48,9 +49,9 @@ def trace(
     check(tol, steps)
     given = operand(operator)
     draw = torch.Generator().manual_seed(seed)
+    part = Deflated(given, keep=operator.size <= steps)
     if operator.size <= PILOT:
-        return _summed(given, 0)
-    part = Deflated(given)
+        return _summed(part)
     samples = np.empty(0)
     found = exactly(float("nan"), 0)
     count = PILOT
@@ -62,12 +63,14 @@ def trace(
             return exactly(float("nan"), part.products)
         samples = np.concatenate([samples, taken])
         found = estimated(samples, part.trace(), part.products)
-        left = steps - part.products
-        if found.error <= tol * abs(found.value) or left < 1:
+        left = min(steps, operator.size) - part.products
+        if found.error <= tol * abs(found.value):
             return found
         wanted = needed(found.error, tol * abs(found.value), len(samples))
-        if operator.size <= min(wanted, left):
-            return _summed(given, part.products)
+        if operator.size <= steps and left <= wanted:
+            return _summed(part)
+        if left < 1:
+            return found
         forced = method == "hutch++" and not len(part.rows) and left > 2 * PILOT
         helps = method != "hutchinson" and pays(wanted, uncaptured(images), left)
         if len(samples) == PILOT and (forced or helps):
@@ -98,18 +101,9 @@ def pays(wanted: int, share: float, left: int) -> bool:
     return price < min(wanted, left + 1)
 
 
-def entries(given: Operand) -> Tensor:
-    """The diagonal by unit vectors, shape (n,), float64."""
-    found = torch.zeros(given.operator.size, dtype=torch.float64, device=given.device)
-    for i in range(given.operator.size):
-        unit = torch.zeros(given.operator.size, dtype=given.dtype, device=given.device)
-        unit[i] = 1.0
-        found[i] = given.product(unit)[i]
-    return found
-
-
-def _summed(given: Operand, before: int) -> Estimate:
-    return exactly(float(entries(given).sum()), before + given.operator.size)
+def _summed(part: Deflated) -> Estimate:
+    whole = completed(part)
+    return exactly(float(whole.diagonal.sum()), part.products, whole.rounding)
 
 
 def check(tol: float, steps: int) -> None:
