@@ -72,6 +72,16 @@ def test_chords_and_curvature_go_on_in_parts() -> None:
     assert parts.by == wide.by
 
 
+def test_the_way_between_two_models_goes_on_in_parts_and_tells_it() -> None:
+    found: list[Any] = []
+    for limit in (ROWS, 9):
+        asked = problem(limit)
+        first, second = asked.build(0), asked.build(1)
+        found.append(ds.connect(asked, first, second, points=3, curve="none", progress=False))
+    assert math.isclose(found[1].barrier, found[0].barrier, rel_tol=1e-5)
+    assert len(told(found[1].notes)) == 1
+
+
 def test_members_that_need_all_examples_at_once_say_what_to_do() -> None:
     with pytest.raises(InputError, match=r"out of memory.*examples="):
         ds.escape(problem(), "gd", seeds=2, steps=2)

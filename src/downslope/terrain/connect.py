@@ -197,6 +197,7 @@ def connect(
             bend = None
             notes.append(worse)
     ground.put(a)
+    notes += dict.fromkeys(note for each in work.grounds for note in each.notes)
     return Connection(ways=tuple(ways), bend=bend, notes=tuple(notes), seconds=time.monotonic() - began)
 
 
@@ -230,6 +231,10 @@ class _Work:
         self.parts = [
             Piece(part, batches.length(part) / self.count) for part in batches.slices(self.whole, size)
         ]
+        self.grounds = [
+            ModelGround(ground.model, ground.objective, [Piece(part.batch, 1.0)], seed=seed)
+            for part in self.parts
+        ]
 
     def way(self, name: str, a: Tensor, at: Callable[[float], Tensor]) -> Between:
         """Losses along a way, and its barrier."""
@@ -241,10 +246,7 @@ class _Work:
             travelled += length(here - former)
             former = here
             self.ground.put(here)
-            with torch.no_grad():
-                rows.append(
-                    [float(self.ground.run(part.batch, i).value) for i, part in enumerate(self.parts)]
-                )
+            rows.append([each.loss() for each in self.grounds])
         losses: Floats = np.array(rows, dtype=np.float64)
         weights = np.array([part.weight for part in self.parts])
         mean = losses @ weights
