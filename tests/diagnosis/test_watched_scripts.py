@@ -58,6 +58,14 @@ def test_an_odd_but_sound_script_is_healthy_and_the_same_to_the_last_bit(name: s
     assert found.symptoms == [], str(found)
 
 
+def test_a_method_of_our_own_is_heard_as_that_of_torch(tmp_path: Path) -> None:
+    """It leaves out the backward pass of a closure, and takes the gradient by itself."""
+    own, torchs = (watched(tmp_path, ODD[name])[0] for name in ("our own LBFGS", "LBFGS"))
+    assert own.run.history["train_loss"][-1] < 0.05 * own.run.history["train_loss"][0]
+    heard = {name for name, _ in torchs.not_checked} | {"stale-gradients"}
+    assert not {name for name, _ in own.not_checked} - heard
+
+
 def test_a_physical_law_with_residual_zero_is_no_constant_target(tmp_path: Path) -> None:
     found, _, _ = watched(tmp_path, PHYSICS)
     assert found.healthy, str(found)

@@ -67,6 +67,19 @@ for step in range(8):
     rule.step(closure)
 everything = model.parameters()
 """,
+    "our own LBFGS": """
+from downslope.terrain.methods import LBFGS
+model = nn.Sequential(nn.Linear(10, 16), nn.Tanh(), nn.Linear(16, 1))
+rule = LBFGS(model.parameters())
+def closure():
+    rule.zero_grad()
+    loss = F.mse_loss(model(X), Y)
+    loss.backward()
+    return loss
+for step in range(30):
+    rule.step(closure)
+everything = model.parameters()
+""",
     "GRU over time, several losses": """
 class Net(nn.Module):
     def __init__(self):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import re
 import signal
 from pathlib import Path
 from typing import Any
@@ -155,6 +156,19 @@ def test_a_run_too_short_for_its_share_is_measured_at_both_ends_and_told(
         run = ds.fit(problem(), how, folder=False, progress=False, terrain=0.01)
     assert run.history.series("sharpness").steps.tolist() == [0, 24]
     assert "only its start and end are measured" in caplog.text
+    assert "own scale" not in caplog.text
+    with caplog.at_level(logging.WARNING, "downslope"):
+        run = ds.fit(problem(), how.edit(optimizer="adam"), folder=False, progress=False, terrain=0.01)
+    assert run.history.series("hessian_sharpness").steps.tolist() == [0]
+    assert run.history.series("sharpness").steps.tolist() == [24]
+    assert "the sharpness in its own scale at the end only" in caplog.text
+
+
+@pytest.mark.parametrize("given", [{"terrain": "x"}, {"observe": True}, {"seconds": "1m"}, {"terrain": 1}])
+def test_a_share_that_is_none_is_refused_in_one_line(given: dict[str, Any]) -> None:
+    key, value = next(iter(given.items()))
+    with pytest.raises(InputError, match=re.escape(f"{key}={value!r}: must lie in")):
+        ds.fit(problem(), ds.Recipe(steps=1), folder=False, progress=False, **given)
 
 
 @pytest.mark.usefixtures("cheap")

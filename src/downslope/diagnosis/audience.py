@@ -213,8 +213,8 @@ class Audience:
             self._assign(role, call)
         if "nonfinite" not in role.track.run.facts:  # it came back: what is lost later has another cause
             self._autopsy = None
-        # Of an accumulated step no batch stands alone.
-        if len(self._targets) == 1 and len(self._pending) == 1:
+        # Of an accumulated step no batch stands alone; a closure sees its own at every call.
+        if self._targets and (closure or len(self._targets) == len(self._pending) == 1):
             role.served.add(role.track.step, *self._targets[0])
         self._targets.clear()
         self._shared, self._pending = losses, []

@@ -25,6 +25,7 @@ from torch.utils.data import dataloader
 
 from downslope.core import batches
 from downslope.diagnosis.leaves import transformed
+from downslope.terrain.methods.closure import Looks
 
 LOSSES = (
     "cross_entropy", "nll_loss", "binary_cross_entropy", "binary_cross_entropy_with_logits", "mse_loss",
@@ -104,6 +105,7 @@ class Taps:
         self._wrap(torch.autograd, "backward", self._backward)
         self._wrap(torch.autograd, "grad", self._grading)
         both = torch.func.grad_and_value
+        self._wrap(Looks, "__call__", self._looking)
         self._wrap(torch.func, "grad", lambda plain: self._deriving(plain, both))
         self._wrap(torch.func, "grad_and_value", lambda plain: self._deriving(plain, None))
         self._wrap(torch.amp.GradScaler, "scale", self._scaling)
@@ -187,6 +189,18 @@ class Taps:
         by_hand.__code__ = by_hand.__code__.replace(co_filename=_PASSED_OVER)
 
         return backward
+
+    def _looking(self, original: Any) -> Any:
+        """A look of a method of our own at a closure, whose backward pass is left out."""
+        listener = self.listener
+
+        def looked(looks: Any) -> Any:
+            loss = original(looks)
+            if listener.listening:
+                self._tell(listener.backward, loss)
+            return loss
+
+        return looked
 
     def _grading(self, original: Any) -> Any:
         listener = self.listener

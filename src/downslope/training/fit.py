@@ -6,6 +6,7 @@ import logging
 import re
 import sys
 import time
+from numbers import Real
 from pathlib import Path
 from typing import Any, Literal
 
@@ -76,7 +77,8 @@ def fit(
             same bits. ``run.history`` then has ``sharpness`` (as the method sees it: preconditioned for
             adaptive ones) with ``sharpness_residual``, ``stable_limit``, ``stability_ratio``, ``noise_scale``
             with ``noise_scale_error``, and ``terrain_products``. The first and the last are made even where
-            the share is too small for them, which is told.
+            the share is too small for them, which is told. An adaptive method has no scale of its own before
+            its first step: what is measured there is ``hessian_sharpness``.
 
     Returns:
         The Run; ``run.model()`` is the best model on validation data, or the last without.
@@ -87,13 +89,12 @@ def fit(
     """
     check_asked(problem, recipe)
     _check_folder(folder)
-    if not 0 <= observe < 1:
-        raise InputError(f"observe={observe!r}: must lie in [0, 1), it is a share of the time; 0 is off")
-    if not 0 <= terrain < 1:
-        raise InputError(f"terrain={terrain!r}: must lie in [0, 1), it is a share of the time; 0 is off")
+    for key, share in (("observe", observe), ("terrain", terrain)):
+        if not (_is_number(share) and 0 <= share < 1):
+            raise InputError(f"{key}={share!r}: must lie in [0, 1), it is a share of the time; 0 is off")
     if resume and not folder:
         raise InputError(f"resume=True with folder={folder!r}: give the folder of the run to go on with")
-    if seconds is not None and not seconds > 0:
+    if seconds is not None and not (_is_number(seconds) and seconds > 0):
         raise InputError(f"seconds={seconds!r}: must lie in (0, inf); leave it out for no limit")
     if resume and folder and recipe is None:
         recipe = _recipe_of(load_run(folder))
@@ -236,6 +237,10 @@ def resume(folder: str | Path, problem: Problem | None = None, *, progress: bool
         _log.warning("%s: nothing to resume, the run has ended (%s)", folder, run.status)
         return run
     return fit(run.the_problem(), _recipe_of(run), folder=folder, progress=progress, resume=True)
+
+
+def _is_number(value: Any) -> bool:
+    return not isinstance(value, bool) and isinstance(value, Real)
 
 
 def _check_folder(folder: Any) -> None:

@@ -202,9 +202,15 @@ class Track:
         if self.total and both > self.allowed * self.total:
             _log.warning(
                 "terrain=%g: measuring the ground takes as long as %.0f steps, and the run has %d: only its "
-                "start and end are measured, at %.0f %% of its time",
-                self.share, both / 2, self.total, 100 * both / (self.total + both),
+                "start and end are measured, at %.0f %% of its time%s",
+                self.share, both / 2, self.total, 100 * both / (self.total + both), self._once(),
             )  # fmt: skip
+
+    def _once(self) -> str:
+        """What is said of a method whose scale begins with its first step, so that the start has another."""
+        if method_of(self.state.optimizer) not in ADAPTIVE:
+            return ""
+        return "; the sharpness in its own scale at the end only, which has none before its first step"
 
     def _sample(self) -> None:
         """A fixed sample of the training data, as large as the share has room for."""

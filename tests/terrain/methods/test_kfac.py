@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from downslope.core.errors import ModelError, ObjectiveError, RecipeError
+from downslope.terrain.kronecker import why_without
 from downslope.terrain.methods.kfac import KFAC
 from tests.terrain.methods.grounds import ground, steps
 
@@ -93,13 +94,22 @@ def zoo() -> tuple[nn.Module, tuple[Tensor, Tensor]]:
     return Zoo(), (torch.randint(0, 7, (24, 5)), torch.randint(0, 3, (24,)))
 
 
+def test_layers_that_are_tied_unlike_are_told_as_tied() -> None:
+    model = nn.ModuleDict({"a": nn.Linear(3, 3), "b": nn.Linear(3, 3), "scale": nn.LayerNorm(3)})
+    model["b"].weight = model["a"].weight
+    told = {name: why_without(model, p) for name, p in model.named_parameters()}
+    assert told["a.weight"] == told["a.bias"] == told["b.bias"] == "tied, and not used alike in every place"
+    assert told["scale.weight"] == "of no linear or convolution layer"
+
+
 def test_what_has_no_block_has_its_diagonal_and_is_told() -> None:
     model, batch = zoo()
     method = KFAC(model.parameters())
     on = ground(model, "cross_entropy", batch)
     losses = steps(method, on, 1)
     assert method.last is not None
-    assert "embed.weight, norm.weight" in method.last.said
+    assert "tied, and not used alike in every place: embed.weight;" in method.last.said
+    assert "of no linear or convolution layer: norm.weight" in method.last.said
     losses += steps(method, on, 29)
     assert losses[-1] < 0.5 * losses[0]
     named = dict(model.named_parameters())

@@ -14,7 +14,7 @@ from downslope.terrain.kronecker.factors import (
     second_moment,
     solve,
 )
-from downslope.terrain.kronecker.layers import Layer, layers_of
+from downslope.terrain.kronecker.layers import Layer, layers_of, why_without
 from downslope.terrain.kronecker.taps import Call, Taps
 
 __all__ = [
@@ -32,4 +32,5 @@ __all__ = [
     "rows_of",
     "second_moment",
     "solve",
+    "why_without",
 ]

@@ -105,6 +105,21 @@ def layers_of(model: nn.Module) -> list[Layer]:
     return [each for each in distinct if not any(id(p) in elsewhere for p in each.params)]
 
 
+def why_without(model: nn.Module, parameter: Tensor) -> str:
+    """Why a parameter of `model` has no block: what holds it, in words that end before its name."""
+    own = [module for module in model.modules() if _is_layer(module)]
+    holders = [module for module in own if any(p is parameter for p in module.parameters(recurse=False))]
+    if not holders:
+        return "of no linear or convolution layer"
+    times: dict[int, int] = {}
+    for module in model.modules():
+        for p in module.parameters(recurse=False):
+            times[id(p)] = times.get(id(p), 0) + 1
+    if any(times[id(p)] > 1 for module in holders for p in module.parameters(recurse=False)):
+        return "tied, and not used alike in every place"
+    return "of a layer too wide for factors, or used otherwise than by its call"
+
+
 def _is_layer(module: nn.Module) -> bool:
     """Whether it is linear or a convolution, with a weight that is a parameter (no weight norm)."""
     return isinstance(module, nn.Linear | _Conv) and isinstance(cast(object, module.weight), nn.Parameter)

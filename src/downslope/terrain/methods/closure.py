@@ -42,7 +42,7 @@ class Looks:
                 f"the closure returned {what}: it must return the loss, one real number with its graph "
                 "(loss, not loss.item())"
             )
-        return loss.reshape(())
+        return loss.reshape(()) if loss.dim() else loss
 
 
 class _Held(TorchFunctionMode):

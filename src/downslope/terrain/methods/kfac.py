@@ -30,6 +30,7 @@ from downslope.terrain.kronecker import (
     rows_of,
     second_moment,
     solve,
+    why_without,
 )
 from downslope.terrain.methods.linearised import model_of
 from downslope.terrain.methods.method import Method, Step
@@ -314,11 +315,16 @@ class KFAC(Method):
     def _without_block(self, ground: ModelGround) -> str:
         """A sentence about what has no block of its own."""
         others = {id(p) for p in self._others()}
-        names = [name for name, p in zip(ground.names, ground.params, strict=True) if id(p) in others]
-        if not names:
-            return ""
-        few = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
-        return f"curvature by its diagonal alone, as of no linear or convolution layer: {few}"
+        held: dict[str, list[str]] = {}
+        for name, p in zip(ground.names, ground.params, strict=True):
+            if id(p) in others:
+                held.setdefault(why_without(ground.model, p), []).append(name)
+        few = {
+            why: ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+            for why, names in held.items()
+        }
+        told = "; ".join(f"{why}: {names}" for why, names in few.items())
+        return f"curvature by its diagonal alone, as {told}" if told else ""
 
 
 def _add(sums: dict[str, Tensor], name: str, value: Tensor, weight: float) -> None:
