@@ -220,30 +220,30 @@ def _trial(site: Site, batches: Batches, asked: _Asked, steps: int, keep: int, c
     left = torch.full((len(begun),), math.inf, dtype=torch.float64)
     uphill = torch.zeros(len(begun), dtype=torch.bool)
     paths = [members.points[:keep].clone()]
-    budget = steps
-    for step in range(1, steps + 1):
-        try:
+    step, budget = 0, steps
+    try:
+        for step in range(1, steps + 1):
             members.step(batches.rows(), _walking(site, members.points, left, keep))
-        except KeyboardInterrupt:
-            if step == 1:
-                raise
-            clock.interrupted, budget = True, step - 1
-            break
-        points = members.points
-        gone = left.isinf() & ~site.inside(points)
-        if bool(gone.any()):
-            left[gone] = step
-            uphill |= gone & ~(site.whole(points) < begun)
-        if keep:
-            paths.append(points[:keep].clone())
-        elif not bool(left.isinf().any()):
-            break
-        if clock.cut:
-            budget = step
-            break
+            points = members.points
+            gone = left.isinf() & ~site.inside(points)
+            if bool(gone.any()):
+                uphill |= gone & ~(site.whole(points) < begun)
+                left[gone] = step
+            if keep:
+                paths.append(points[:keep].clone())
+            elif not bool(left.isinf().any()):
+                break
+            if clock.cut:
+                budget = step
+                break
+    except KeyboardInterrupt:
+        if step < 2:
+            raise
+        clock.interrupted, budget = True, step - 1
+        left[left > budget] = math.inf
     return Trial(
-        asked.label, members.lr, batches.size, left.numpy(), budget, int(uphill.sum()),
-        torch.stack(paths).numpy() if keep else np.empty((0, 0, 0)),
+        asked.label, members.lr, batches.size, left.numpy(), budget, int((uphill & left.isfinite()).sum()),
+        torch.stack(paths[: budget + 1]).numpy() if keep else np.empty((0, 0, 0)),
     )  # fmt: skip
 
 
