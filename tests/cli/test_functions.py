@@ -46,8 +46,8 @@ def test_a_slice_is_drawn_into_the_folder_of_runs_unless_told_otherwise(tmp_path
     monkeypatch.chdir(tmp_path)
     Path("task.py").write_text(TASK)
     assert main(["survey", "task.py", "--slice", "5", "--quiet"]) == 0
-    assert Path("runs/survey-task.py.html").stat().st_size > 10_000
-    assert "open runs/survey-task.py.html" in " ".join(capsys.readouterr().out.split())
+    assert Path("runs/survey-task.html").stat().st_size > 10_000
+    assert "open runs/survey-task.html" in " ".join(capsys.readouterr().out.split())
 
 
 @pytest.mark.parametrize("directions", ["random", "pca"])

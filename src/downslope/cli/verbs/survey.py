@@ -113,7 +113,7 @@ def survey(
         given = Given(
             task=task, target=target, recipe=recipe, settings=ask.with_weights(settings, weights), seed=seed
         )
-        picture = output or (None if report else ways.page_of(Path(task).name))
+        picture = output or (None if report else ways.page_of(Path(task).name.removesuffix(".py")))
         sliced = None if points is None else (points, directions or "random", picture)
         options = _options(examples, eigenvalues, dtype, budget) | {"density": density}
         return _survey(given, voice, at, options, report, sliced)
