@@ -22,6 +22,7 @@ from downslope.diagnosis.price import Price, total_steps
 from downslope.diagnosis.trial import Trial, Verdict
 from downslope.diagnosis.yardstick import Yardstick
 from downslope.training.facts import one_line
+from downslope.training.hushed import hushed
 from downslope.training.population import fit_population
 from downslope.training.targets import reported
 
@@ -162,6 +163,7 @@ class Contest:
         return len(runs) == len(wanted)
 
     @reported()
+    @hushed()
     def _population(self, arms: Sequence[Arm], seed: int) -> list[Run]:
         if not arms:
             return []

@@ -12,8 +12,11 @@ from downslope.core.edits import SetRecipe
 from downslope.core.finding import Finding
 from downslope.core.run import Run
 from downslope.data import digits
+from downslope.diagnosis.budget import Budget
+from downslope.diagnosis.contest import Contest
 from downslope.diagnosis.symptom import Clear, Unknown
 from downslope.diagnosis.symptoms.noisy_gradient import noisy_gradient
+from downslope.diagnosis.yardstick import Yardstick
 from tests.diagnosis.runs import run
 from tests.diagnosis.symptoms.problems import Functional, Pair, diagnosed, net, problem, recipe
 from tests.diagnosis.symptoms.trying import FAR, finding, tried
@@ -129,5 +132,7 @@ def test_small_batches_of_a_method_that_divides_by_curvature_are_the_cause_told_
     cured = diagnosed(*result.root.remedies[0].apply(task, how))
     assert cured.run.summary["train_loss"] < 0.5 * result.run.summary["train_loss"]
     caplog.clear()
+    contest = Contest(task, how, Yardstick(task, result), Budget("15 steps"), None, 1)
+    assert contest.train([contest.control], 1)
     assert diagnosed(task, how.edit(batch_size="full")).healthy
     assert "two halves" not in caplog.text
