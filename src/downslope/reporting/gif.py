@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import io
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from downslope.core.errors import InputError
 from downslope.reporting.hues import COLOURS, EDGE, POINT_SIGNS, SIGNS, STROKES
@@ -65,17 +68,19 @@ def _there(module: str) -> bool:
     return importlib.util.find_spec(module) is not None
 
 
+def _of_matplotlib(module: str) -> Any:
+    """A module of matplotlib, which is an extra."""
+    return importlib.import_module(f"matplotlib.{module}")
+
+
 class _Stage:
     """The picture: what stands still is drawn once, what moves on top of a copy of it."""
 
     def __init__(self, scene: Scene, width: int) -> None:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-
         self.scene = scene
         size = (7.2, 3.6) if scene.flat else (7.2, 4.0)
-        figure = Figure(figsize=size, dpi=width / size[0], facecolor=_PAPER)
-        self.canvas: Any = FigureCanvasAgg(figure)
+        figure: Any = _of_matplotlib("figure").Figure(figsize=size, dpi=width / size[0], facecolor=_PAPER)
+        self.canvas: Any = _of_matplotlib("backends.backend_agg").FigureCanvasAgg(figure)
         grid = figure.add_gridspec(1, 2, width_ratios=(3, 2))
         self.map: Any = figure.add_subplot(grid[0], facecolor=_PAPER)
         self.curve: Any = figure.add_subplot(grid[1], facecolor=_PAPER)
@@ -166,15 +171,15 @@ class _Stage:
 
 def _palette(movers: int, flat: bool) -> Any:
     """Every colour that is drawn and its mixtures with what lies behind: none is lost to a neighbour."""
-    from matplotlib.colors import to_rgb
     from PIL import Image
 
-    paper = np.array(to_rgb(_PAPER))
+    rgb: Callable[[str], tuple[float, ...]] = _of_matplotlib("colors").to_rgb
+    paper: npt.NDArray[np.float64] = np.array(rgb(_PAPER))
     ground = [paper] if flat else [np.array(_pale()(share)[:3]) for share in np.linspace(0, 1, 17)]
     behind = [paper, *ground[::8]]
     drawn = [_INK, _QUIET, _LINE, EDGE, "#ffffff", *COLOURS[:movers]]
     mixed = [
-        share * np.array(to_rgb(each)) + (1 - share) * back
+        share * np.array(rgb(each)) + (1 - share) * back
         for each in drawn
         for back in behind
         for share in ((1.0, 0.65, 0.3) if back is behind[0] else (0.5,))
@@ -190,9 +195,7 @@ def _widest(mover: Mover) -> str:
 
 
 def _pale() -> Any:
-    from matplotlib.colors import LinearSegmentedColormap
-
-    return LinearSegmentedColormap.from_list("pale", ["#eef2f8", "#a9bedd"])
+    return _of_matplotlib("colors").LinearSegmentedColormap.from_list("pale", ["#eef2f8", "#a9bedd"])
 
 
 def _plain(axis: Any) -> None:
