@@ -29,9 +29,9 @@ from _timing import interleaved, ratios
 from scipy.sparse.linalg import eigsh
 
 import downslope as ds
+from downslope.terrain.ground import ground_of
 from downslope.terrain.operators import as_linear_operator, dense
 from downslope.terrain.operators.curvature import Curvature
-from downslope.terrain.point import ground_of
 from downslope.terrain.spectrum import density, extremes, trace
 
 TOL = 1e-3

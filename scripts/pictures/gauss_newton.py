@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 import downslope as ds
 from downslope.core.loss import Objective
+from downslope.terrain.ground.prediction import Prediction
 from downslope.terrain.kronecker import Taps, factors_of, layers_of, rows_of
-from downslope.terrain.prediction import Prediction
 from scripts.pictures.style import BLUE, GREEN, ORANGE, RED, panels, save
 
 

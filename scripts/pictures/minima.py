@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 import downslope as ds
-from downslope.terrain.random_ground import random_function, signs
+from downslope.terrain.critical.random_ground import random_function, signs
 from scripts.pictures.style import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, panels, save
 
 COLOURS = {"gd": BLUE, "sgd": ORANGE, "momentum": GREEN, "nesterov": PURPLE, "rmsprop": GREY, "adam": RED}

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 import downslope as ds
 from downslope.core.loss import Objective
 from downslope.terrain.ground import Ground, ModelGround, Piece
-from downslope.terrain.halves import ALLOWED, halves
+from downslope.terrain.ground.halves import ALLOWED, halves
 from downslope.terrain.methods import (
     LBFGS,
     Method,

@@ -15,9 +15,8 @@ from torch import nn
 
 import downslope as ds
 from downslope.terrain import density, trace
-from downslope.terrain.ground import ModelGround
+from downslope.terrain.ground import ModelGround, ground_of
 from downslope.terrain.operators import dense
-from downslope.terrain.point import ground_of
 from scripts.pictures.style import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, panels, save
 
 

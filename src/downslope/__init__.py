@@ -31,17 +31,17 @@ if TYPE_CHECKING:
     from downslope.reporting.animation import animate
     from downslope.reporting.report import report
     from downslope.terrain import functions, methods
-    from downslope.terrain.connect import connect
-    from downslope.terrain.convexity import convexity
-    from downslope.terrain.critical import critical_points
-    from downslope.terrain.escape import escape
+    from downslope.terrain.convexity.convexity import convexity
+    from downslope.terrain.critical.critical import critical_points
+    from downslope.terrain.escapes.escape import escape
     from downslope.terrain.exact.solve import solve
     from downslope.terrain.expansion import expansion
-    from downslope.terrain.lags import lags
-    from downslope.terrain.paths import paths
-    from downslope.terrain.slices import landscape
-    from downslope.terrain.survey import survey
-    from downslope.terrain.trail import Recorder
+    from downslope.terrain.modes.connect import connect
+    from downslope.terrain.paths.paths import paths
+    from downslope.terrain.recurrence.lags import lags
+    from downslope.terrain.slices.landscape import landscape
+    from downslope.terrain.slices.trail import Recorder
+    from downslope.terrain.surveys.survey import survey
     from downslope.training.batch_limit import batch_limit
     from downslope.training.batch_table import batch_table
     from downslope.training.bias_variance import bias_variance
@@ -103,43 +103,43 @@ _HOME = {
     "Finding": "downslope.core.finding:Finding",
     "Problem": "downslope.core.problem:Problem",
     "Recipe": "downslope.core.recipe:Recipe",
-    "Recorder": "downslope.terrain.trail:Recorder",
+    "Recorder": "downslope.terrain.slices.trail:Recorder",
     "Run": "downslope.core.run:Run",
     "animate": "downslope.reporting.animation:animate",
     "augment": "downslope.augment",
     "bias_variance": "downslope.training.bias_variance:bias_variance",
-    "connect": "downslope.terrain.connect:connect",
+    "connect": "downslope.terrain.modes.connect:connect",
     "constraints": "downslope.constraints",
     "batch_limit": "downslope.training.batch_limit:batch_limit",
     "batch_table": "downslope.training.batch_table:batch_table",
-    "critical_points": "downslope.terrain.critical:critical_points",
+    "critical_points": "downslope.terrain.critical.critical:critical_points",
     "data": "downslope.data",
     "diagnose": "downslope.diagnosis.diagnose:diagnose",
     "edits": "downslope.core.edits",
-    "escape": "downslope.terrain.escape:escape",
+    "escape": "downslope.terrain.escapes.escape:escape",
     "expansion": "downslope.terrain.expansion:expansion",
     "extract": "downslope.training.extract:extract",
     "fit": "downslope.training.fit:fit",
     "fit_population": "downslope.training.population:fit_population",
     "functions": "downslope.terrain.functions",
     "init": "downslope.init",
-    "lags": "downslope.terrain.lags:lags",
+    "lags": "downslope.terrain.recurrence.lags:lags",
     "learning_curve": "downslope.training.learning_curve:learning_curve",
     "load_run": "downslope.core.run:load_run",
-    "landscape": "downslope.terrain.slices:landscape",
+    "landscape": "downslope.terrain.slices.landscape:landscape",
     "lr_range": "downslope.training.lr_range:lr_range",
     "methods": "downslope.terrain.methods",
     "models": "downslope.models",
     "objectives": "downslope.objectives",
     "optim": "downslope.optim",
-    "paths": "downslope.terrain.paths:paths",
+    "paths": "downslope.terrain.paths.paths:paths",
     "probe_layers": "downslope.training.layer_probe:probe_layers",
     "repair": "downslope.diagnosis.repair:repair",
     "report": "downslope.reporting.report:report",
     "schedules": "downslope.schedules",
-    "convexity": "downslope.terrain.convexity:convexity",
+    "convexity": "downslope.terrain.convexity.convexity:convexity",
     "solve": "downslope.terrain.exact.solve:solve",
-    "survey": "downslope.terrain.survey:survey",
+    "survey": "downslope.terrain.surveys.survey:survey",
     "watch": "downslope.diagnosis.monitor:watch",
 }
 

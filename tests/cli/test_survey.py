@@ -7,7 +7,7 @@ import pytest
 
 import downslope as ds
 from downslope.cli.main import main
-from downslope.terrain.survey import _Survey
+from downslope.terrain.surveys.survey import _Survey
 
 
 @pytest.fixture
@@ -128,7 +128,7 @@ def test_ctrl_c_tells_what_was_known_by_then(
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("downslope.terrain.survey.ends", interrupt)
+    monkeypatch.setattr("downslope.terrain.surveys.survey.ends", interrupt)
     assert main(["survey", str(task)]) == 130
     assert "before the kind was known: loss" in capfd.readouterr().err
 

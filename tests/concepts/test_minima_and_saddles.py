@@ -10,7 +10,7 @@ import torch
 from scipy.optimize import minimize_scalar
 
 import downslope as ds
-from downslope.terrain.random_ground import signs
+from downslope.terrain.critical.random_ground import signs
 
 
 def ripples(x: float) -> float:

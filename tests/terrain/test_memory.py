@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 import downslope as ds
 from downslope.core.errors import InputError, ModelError
-from downslope.terrain.point import ground_of
+from downslope.terrain.ground import ground_of
 
 LIMIT = 90
 ROWS = 240

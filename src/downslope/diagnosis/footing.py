@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from downslope.core.numerals import numeral
 from downslope.core.run import Run
 from downslope.diagnosis.progress import progress
-from downslope.terrain.kind import FLAT, STILL, Judged, View, classify
+from downslope.terrain.surveys.kind import FLAT, STILL, Judged, View, classify
 
 SURE = 2.0
 """Residuals by which an eigenvalue has to be away from zero. Convention."""

@@ -19,7 +19,7 @@ from torch.utils.hooks import RemovableHandle
 from downslope.core import batches
 from downslope.core.modules import named_modules
 from downslope.diagnosis.measure.lags import told
-from downslope.terrain.recurrence import SHORTEST
+from downslope.terrain.recurrence.recurrence import SHORTEST
 
 ROWS = 8
 """Rows of a batch with which a recurrence is run once more."""

@@ -15,11 +15,11 @@ from downslope.reporting import gif, player
 from downslope.reporting.hues import POINTS
 from downslope.reporting.markup import Section
 from downslope.reporting.scene import FRAMES, Scene, scene
-from downslope.terrain.escapes import Escapes
+from downslope.terrain.escapes.trials import Escapes
 from downslope.terrain.functions import Function
 from downslope.terrain.functions.own import around
-from downslope.terrain.paths import Paths
-from downslope.terrain.slice import Floats, Mark
+from downslope.terrain.paths.paths import Paths
+from downslope.terrain.slices.slice import Floats, Mark
 
 if TYPE_CHECKING:
     from downslope.reporting.report import Report

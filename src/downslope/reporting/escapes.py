@@ -9,7 +9,7 @@ import numpy as np
 from downslope.reporting.figure import Choice, Figure, Trace
 from downslope.reporting.hues import COLOURS, DASHES
 from downslope.reporting.markup import Section, table, text
-from downslope.terrain.escapes import Escapes, Trial
+from downslope.terrain.escapes.trials import Escapes, Trial
 
 
 def section(found: Escapes, key: str = "escape") -> Section:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from downslope.reporting.numerals import numeral
-from downslope.terrain.slice import Floats
+from downslope.terrain.slices.slice import Floats
 
 SCALE = [
     [0.0, "#0b2a4a"], [0.14, "#123f6b"], [0.28, "#2a5b86"], [0.42, "#547a99"], [0.56, "#8297a4"],

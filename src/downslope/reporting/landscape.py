@@ -15,9 +15,9 @@ from downslope.reporting.heat import SCALE, Heat, heat
 from downslope.reporting.hues import COLOURS, DASHES, EDGE, POINTS, SYMBOLS
 from downslope.reporting.markup import Section, table, text
 from downslope.reporting.numerals import numeral
-from downslope.terrain.connect import Connection
-from downslope.terrain.paths import Paths
-from downslope.terrain.slice import Mark, Slice, Trail
+from downslope.terrain.modes.connect import Connection
+from downslope.terrain.paths.paths import Paths
+from downslope.terrain.slices.slice import Mark, Slice, Trail
 
 DRAWN = 500
 """Points of a way that are drawn at most."""

@@ -9,9 +9,9 @@ from downslope.core.errors import InputError
 from downslope.core.names import load
 from downslope.reporting.figure import finite
 from downslope.reporting.landscape import figure
-from downslope.terrain.connect import Connection
-from downslope.terrain.paths import Paths
-from downslope.terrain.slice import Slice
+from downslope.terrain.modes.connect import Connection
+from downslope.terrain.paths.paths import Paths
+from downslope.terrain.slices.slice import Slice
 
 
 def plotly_figure(found: Slice | Paths | Connection, kind: str = "contour") -> Any:

@@ -10,7 +10,7 @@ from downslope.core.numerals import numeral
 from downslope.reporting.figure import Choice, Figure, Trace
 from downslope.reporting.markup import Section, table, text
 from downslope.terrain.expansion import Expansion
-from downslope.terrain.lags import Lags, shown
+from downslope.terrain.recurrence.lags import Lags, shown
 
 
 def lags_section(found: Lags, key: str) -> Section:

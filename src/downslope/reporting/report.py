@@ -36,14 +36,14 @@ from downslope.reporting import (
 )
 from downslope.reporting.animation import Animation, animate, escaping
 from downslope.reporting.markup import Section, text
-from downslope.terrain.connect import Connection
-from downslope.terrain.escapes import Escapes
+from downslope.terrain.escapes.trials import Escapes
 from downslope.terrain.exact.solution import Solution
 from downslope.terrain.expansion import Expansion
-from downslope.terrain.lags import Lags
-from downslope.terrain.landscape import Terrain
-from downslope.terrain.paths import Paths
-from downslope.terrain.slice import Slice
+from downslope.terrain.modes.connect import Connection
+from downslope.terrain.paths.paths import Paths
+from downslope.terrain.recurrence.lags import Lags
+from downslope.terrain.slices.slice import Slice
+from downslope.terrain.surveys.terrain import Terrain
 from downslope.training.batch_table import BatchTable
 from downslope.training.bias_variance import BiasVariance
 from downslope.training.environment import environment

@@ -15,8 +15,8 @@ from torch import Tensor
 from downslope.core.errors import InputError
 from downslope.reporting.heat import heat
 from downslope.terrain.functions import Function
-from downslope.terrain.slice import Mark
-from downslope.terrain.surface import marks_of
+from downslope.terrain.slices.slice import Mark
+from downslope.terrain.slices.surface import marks_of
 
 Floats = npt.NDArray[np.float64]
 Span = tuple[tuple[float, float], ...]

@@ -12,9 +12,9 @@ import numpy as np
 from downslope.core.errors import InputError
 from downslope.reporting.heat import SCALE, heat
 from downslope.reporting.hues import COLOURS, EDGE, POINT_SIGNS, SIGNS, STROKES
-from downslope.terrain.connect import Connection
-from downslope.terrain.paths import Paths
-from downslope.terrain.slice import Slice, Trail
+from downslope.terrain.modes.connect import Connection
+from downslope.terrain.paths.paths import Paths
+from downslope.terrain.slices.slice import Slice, Trail
 
 PAPER = "#fbfbfd"
 

@@ -16,8 +16,8 @@ from downslope.reporting.numerals import duration, numeral
 from downslope.reporting.rows import LABEL, Row, Tone
 
 if TYPE_CHECKING:
-    from downslope.terrain.landscape import Escape, Terrain
     from downslope.terrain.spectrum import Density
+    from downslope.terrain.surveys.terrain import Escape, Terrain
 
 BAR = 24
 """Columns of the longest bar in the terminal."""

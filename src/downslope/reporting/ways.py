@@ -9,8 +9,8 @@ from downslope.core.numerals import many, numeral, place
 from downslope.reporting import console
 from downslope.reporting.numerals import duration
 from downslope.reporting.rows import LABEL, Row
-from downslope.terrain.paths import Paths, Way
-from downslope.terrain.slice import Slice
+from downslope.terrain.paths.paths import Paths, Way
+from downslope.terrain.slices.slice import Slice
 
 HEAD = ("optimizer", "lr", "ended at", "value", "steps", "evals", "where that is")
 

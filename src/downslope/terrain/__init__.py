@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from downslope.terrain.critical import CriticalPoints, critical_points
-from downslope.terrain.escape import escape
-from downslope.terrain.escapes import Escapes, Trial
+from downslope.terrain.critical.critical import CriticalPoints, critical_points
+from downslope.terrain.escapes.escape import escape
+from downslope.terrain.escapes.trials import Escapes, Trial
 from downslope.terrain.hvp import Hessian
 from downslope.terrain.lanczos import Extremes, Ritz, lanczos
 from downslope.terrain.noise import Noise, noise_from_norms, noise_scale

@@ -13,8 +13,8 @@ from downslope.core.asked import check_asked
 from downslope.core.errors import InputError
 from downslope.core.problem import Problem
 from downslope.terrain.ground import Ground
-from downslope.terrain.point import EXAMPLES
-from downslope.terrain.stand import Standing, ground_at, stand, wide
+from downslope.terrain.ground.point import EXAMPLES
+from downslope.terrain.ground.stand import Standing, ground_at, stand, wide
 
 
 @dataclass(frozen=True)

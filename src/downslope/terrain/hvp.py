@@ -16,7 +16,7 @@ from torch import Tensor
 
 from downslope.core.errors import ModelError, ObjectiveError
 from downslope.core.memory import out_of_memory
-from downslope.terrain.still import twice
+from downslope.terrain.ground.still import twice
 
 Closure = Callable[[], Tensor]
 

@@ -16,11 +16,11 @@ import torch
 from torch import Tensor
 
 from downslope.core.adapted import Adapted
-from downslope.terrain.ends import Ends
 from downslope.terrain.ground import Ground
-from downslope.terrain.landscape import Layer
 from downslope.terrain.operators import Operator
 from downslope.terrain.spectrum import extremes
+from downslope.terrain.surveys.ends import Ends
+from downslope.terrain.surveys.terrain import Layer
 
 PROBES = 16
 """Random vectors for the traces, a product each."""

@@ -19,10 +19,10 @@ from downslope.core.recipe import Recipe
 from downslope.core.run import Status
 from downslope.core.sources import Memory
 from downslope.terrain.ground import ModelGround, Piece
-from downslope.terrain.halves import Halves, halves
+from downslope.terrain.ground.halves import Halves, halves
+from downslope.terrain.ground.still import Still
 from downslope.terrain.hvp import unflat
 from downslope.terrain.methods.method import Method
-from downslope.terrain.still import Still
 from downslope.training.accumulate import Parts, detached
 from downslope.training.hushed import are_hushed
 from downslope.training.recorder import Recorder

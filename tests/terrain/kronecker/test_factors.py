@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 import downslope as ds
 from downslope.core.loss import Objective
+from downslope.terrain.ground.prediction import Prediction
 from downslope.terrain.kronecker import (
     Taps,
     eigenvectors,
@@ -21,7 +22,6 @@ from downslope.terrain.kronecker import (
     second_moment,
     solve,
 )
-from downslope.terrain.prediction import Prediction
 
 
 def dense_fisher(model: nn.Module, x: Tensor, curvature: Tensor, params: list[Tensor]) -> Tensor:

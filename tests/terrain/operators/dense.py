@@ -9,8 +9,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 import downslope as ds
-from downslope.terrain.ground import ModelGround
-from downslope.terrain.point import ground_of
+from downslope.terrain.ground import ModelGround, ground_of
 
 
 def matrix(operator: Any) -> Tensor:

@@ -12,10 +12,9 @@ from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 import downslope as ds
 from downslope.core.errors import InputError, ModelError
 from downslope.objectives import penalised
-from downslope.terrain.ground import Ground
+from downslope.terrain.ground import Ground, ground_of
 from downslope.terrain.operators import as_linear_operator, curvature, dense
 from downslope.terrain.operators.curvature import Curvature
-from downslope.terrain.point import ground_of
 from downslope.terrain.spectrum import extremes
 from tests.terrain.operators.dense import grounded, hessian, matrix
 from tests.terrain.operators.test_gauss_newton import close, data, mlp
@@ -173,7 +172,7 @@ def test_data_in_pieces_is_the_data_in_one_with_masked_and_weighted_targets(give
         "loader": DataLoader(TensorDataset(x, y), batch_size=7),
         "stream": Endless(x, y),
     }[given]
-    monkeypatch.setattr("downslope.terrain.point.affordable", lambda *_: 6)
+    monkeypatch.setattr("downslope.terrain.ground.point.affordable", lambda *_: 6)
     objective = penalised(WEIGHTED, l2=0.3)
     model = mlp()
     problem = ds.Problem(model=lambda: model, objective=objective, train=train)
@@ -196,7 +195,7 @@ def test_a_sum_over_examples_stays_one_in_pieces_and_its_penalty_counts_once(mon
     x, y = data(40)
     objective = penalised(nn.CrossEntropyLoss(reduction="sum"), l2=0.3)
     whole = grounded(mlp(), objective, (x, y))
-    monkeypatch.setattr("downslope.terrain.point.affordable", lambda *_: 16)
+    monkeypatch.setattr("downslope.terrain.ground.point.affordable", lambda *_: 16)
     pieces = grounded(mlp(), objective, (x, y))
     assert len(list(pieces.pieces)) == 3
     pieces.chunk = 5
@@ -208,7 +207,7 @@ def test_a_sum_over_examples_stays_one_in_pieces_and_its_penalty_counts_once(mon
 
 def test_an_objective_that_couples_its_examples_is_told(monkeypatch):
     x, y = data(40)
-    monkeypatch.setattr("downslope.terrain.point.affordable", lambda *_: 10)
+    monkeypatch.setattr("downslope.terrain.ground.point.affordable", lambda *_: 10)
     ground = grounded(mlp(), lambda output, target: output.std(0).sum() + output.sum() * 0, (x, y))
     assert any("couples its examples" in note for note in ground.notes)
 
@@ -236,7 +235,7 @@ class Hungry(nn.Module):
 )
 def test_where_memory_ends_the_examples_are_halved_and_it_is_told(error, monkeypatch):
     x, y = masked()
-    monkeypatch.setattr("downslope.terrain.point.affordable", lambda *_: None)
+    monkeypatch.setattr("downslope.terrain.ground.point.affordable", lambda *_: None)
     whole = grounded(mlp(), WEIGHTED, (x, y))
     v = direction(whole.size)
     for kind in KINDS:

@@ -68,7 +68,7 @@ def escape(
         from downslope.cli.outcome import check_writable, save_report
         from downslope.diagnosis.budget import Budget
         from downslope.reporting.rows import Row
-        from downslope.terrain.escape import escape as leave
+        from downslope.terrain.escapes.escape import escape as leave
 
         check_writable(report)
         options: dict[str, Any] = {
@@ -96,7 +96,7 @@ def escape(
 
 def _where(where: str, options: dict[str, Any], voice: Voice) -> Any:
     """A name as it is; a run's problem at its last model, a task's at its start."""
-    from downslope.terrain.sites.given import known
+    from downslope.terrain.escapes.sites.given import known
 
     try:
         known(where)

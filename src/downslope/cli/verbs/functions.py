@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from downslope.cli.voice import Voice
     from downslope.core.problem import Problem
     from downslope.core.recipe import Recipe
-    from downslope.terrain.slice import Slice
+    from downslope.terrain.slices.slice import Slice
 
 Steps = Annotated[
     int | None, typer.Option("--steps", metavar="N", help="Over a function: steps of each optimizer.")
@@ -69,7 +69,7 @@ def survey_function(
     from downslope.core.numerals import many
     from downslope.reporting import ways
     from downslope.terrain.functions import get
-    from downslope.terrain.paths import paths
+    from downslope.terrain.paths.paths import paths
 
     if budget is not None:
         raise InputError("--budget goes with a task: over a function say --steps")
@@ -105,8 +105,8 @@ def sliced(
         InputError: "pca" of a run, which keeps its last and best weights alone.
     """
     from downslope.core.recipe import Recipe
-    from downslope.terrain.slices import landscape
-    from downslope.terrain.trail import Recorder
+    from downslope.terrain.slices.landscape import landscape
+    from downslope.terrain.slices.trail import Recorder
 
     trajectory = None
     if directions == "pca":

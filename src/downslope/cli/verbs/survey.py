@@ -164,7 +164,7 @@ def _survey(
     from downslope.cli.outcome import attempted, save_report
     from downslope.core.run import load_run
     from downslope.reporting import terrain as drawn
-    from downslope.terrain.survey import survey as look
+    from downslope.terrain.surveys.survey import survey as look
 
     if at not in ("last", "best", "start"):
         raise InputError(f"--at {at}: must be last, best or start")

@@ -9,10 +9,10 @@ import torch
 from downslope.core.errors import DownslopeError
 from downslope.core.problem import Problem
 from downslope.core.run import Run
+from downslope.terrain.ground import ground_of
 from downslope.terrain.hvp import length
-from downslope.terrain.point import ground_of
-from downslope.terrain.reach import reach_of
 from downslope.terrain.spectrum import extremes
+from downslope.terrain.surveys.reach import reach_of
 
 EXAMPLES = 256
 """Examples on which the curvature is measured."""

@@ -10,7 +10,7 @@ from downslope.core.adapted import unwrap
 from downslope.core.fixed_sample import precision, sample
 from downslope.core.problem import Problem
 from downslope.core.recipe import Recipe
-from downslope.terrain.recurrence import SHORTEST, Pass, profile
+from downslope.terrain.recurrence.recurrence import SHORTEST, Pass, profile
 
 ROWS = 64
 """Sequences."""

@@ -20,9 +20,8 @@ from downslope.core.recipe import Recipe
 from downslope.core.run import Run
 from downslope.diagnosis.swing import LEAP, leap
 from downslope.terrain.expansion import along
-from downslope.terrain.ground import ModelGround
+from downslope.terrain.ground import ModelGround, ground_of
 from downslope.terrain.hvp import length
-from downslope.terrain.point import ground_of
 from downslope.training.fit import fit
 from downslope.training.hushed import hushed
 

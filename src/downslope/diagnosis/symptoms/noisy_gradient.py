@@ -22,7 +22,7 @@ from downslope.core.sources import Memory
 from downslope.diagnosis.progress import progress
 from downslope.diagnosis.proof import answered, not_tried, proved, refuted, settle, tried
 from downslope.diagnosis.symptom import Clear, Unknown, Verdict, missing, symptom
-from downslope.terrain.halves import ALLOWED, STRAY
+from downslope.terrain.ground.halves import ALLOWED, STRAY
 
 NOISY = 10.0
 """Noise scale in the batch size: the signal is then less than a tenth of a step."""

@@ -17,7 +17,7 @@ from downslope.diagnosis.footing import footing
 from downslope.diagnosis.progress import progress
 from downslope.diagnosis.proof import answered, not_tried, proved, refuted, settle, tried
 from downslope.diagnosis.symptom import Clear, Unknown, Verdict, symptom
-from downslope.terrain.kind import FLAT
+from downslope.terrain.surveys.kind import FLAT
 
 _SOURCE = "Goodfellow et al. 2016, section 8.2.3"
 

@@ -18,7 +18,7 @@ from downslope.diagnosis.footing import footing
 from downslope.diagnosis.progress import progress
 from downslope.diagnosis.proof import answered, not_tried, proved, refuted, settle, tried
 from downslope.diagnosis.symptom import Clear, Unknown, Verdict, symptom
-from downslope.terrain.kind import FLAT
+from downslope.terrain.surveys.kind import FLAT
 
 NEGATIVE = 0.05
 """Smallest eigenvalue, negated, in the largest magnitude of one; nets on their way down have about 0.05."""

@@ -15,6 +15,7 @@ from downslope.core.adapted import unwrap
 from downslope.core.errors import RecipeError
 from downslope.core.loss import Loss
 from downslope.terrain.ground import Ground, ModelGround
+from downslope.terrain.ground.prediction import Directions, Prediction, empirical
 from downslope.terrain.hvp import Hessian, flat, length, unflat
 from downslope.terrain.kronecker import (
     Block,
@@ -34,7 +35,6 @@ from downslope.terrain.kronecker import (
 )
 from downslope.terrain.methods.linearised import model_of
 from downslope.terrain.methods.method import Method, Step
-from downslope.terrain.prediction import Directions, Prediction, empirical
 
 LARGEST = 8192
 """Rows of a factor, above which a layer has its diagonal alone: 268 MB in float32, and minutes to invert."""

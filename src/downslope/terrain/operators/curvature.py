@@ -12,10 +12,10 @@ from torch import Tensor
 
 from downslope.core.errors import InputError
 from downslope.core.memory import out_of_memory
+from downslope.terrain.ground.parts import held
 from downslope.terrain.hvp import Hessian, length
 from downslope.terrain.operators.blocks import BlockDiagonal, layers, matching
 from downslope.terrain.operators.operator import Operator
-from downslope.terrain.parts import held
 
 Way = Literal["reverse", "linearize", "forward"]
 T = TypeVar("T")

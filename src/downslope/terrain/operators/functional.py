@@ -13,8 +13,8 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from downslope.core.loss import Loss, Objective
+from downslope.terrain.ground.still import Still, twice
 from downslope.terrain.hvp import flat, unflat
-from downslope.terrain.still import Still, twice
 
 Tensors = tuple[Tensor, ...]
 

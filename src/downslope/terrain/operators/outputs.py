@@ -12,9 +12,9 @@ from downslope.core import batches
 from downslope.core.errors import ObjectiveError
 from downslope.core.loss import Loss, check_trainable
 from downslope.core.outputs import logits, with_logits
+from downslope.terrain.ground.still import twice
 from downslope.terrain.hvp import Hessian, custom_backward, flat, length, unflat
 from downslope.terrain.operators.functional import Functional, Linear
-from downslope.terrain.still import twice
 
 
 class Outputs:

@@ -24,12 +24,12 @@ from downslope.core.recipe import Recipe
 from downslope.core.run import Run
 from downslope.core.sources import Memory
 from downslope.optim.stability import method_of
+from downslope.terrain.convexity.structure import structure
 from downslope.terrain.exact.checked import measured
 from downslope.terrain.exact.design import Design
 from downslope.terrain.exact.newton import DENSE
 from downslope.terrain.exact.solve import Recognised, solved
 from downslope.terrain.exact.spectrum import curvatures
-from downslope.terrain.structure import structure
 
 SHARE = 0.1
 """Share of a run's time that its minimum may take."""

@@ -1,0 +1,1 @@
+"""Convexity: proved by structure, refuted by a witness, or neither."""

@@ -1,0 +1,88 @@
+"""What the structure of a problem proves of its convexity: loss, model and constraint, each by itself.
+
+A convex function of an affine one is convex, and so are sums with non-negative weights (Boyd and Vandenberghe
+2004, section 3.2): a loss that is convex in the outputs, a model that is affine in its trained weights, and a
+convex penalty make a convex objective; a convex set keeps the problem convex. That a model is not affine
+proves nothing of itself: whether it bends the objective down somewhere is for
+`downslope.terrain.convexity.convexity`.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from torch import nn
+
+from downslope.core.errors import DownslopeError, ModelError, ObjectiveError
+from downslope.core.problem import Problem
+from downslope.terrain.exact.affine import kind_of
+from downslope.terrain.exact.losses import convex_objective
+from downslope.terrain.exact.solve import Recognised, recognise
+from downslope.terrain.functions.point import Point
+
+
+class Structure(NamedTuple):
+    """What can be read off the parts of a problem."""
+
+    convex: bool | None
+    """True where it is proved; False where the parts multiply or bend what is trained; None where the parts
+    do not tell."""
+    why: str = ""
+    """What stands in the way."""
+    loss: str | None = None
+    """The loss, where it is known to be convex in the outputs."""
+    known: Recognised | None = None
+    """The problem, where its minimum can be computed."""
+    certain: bool = False
+    """Whether `convex` False is known of the whole, not only of the parts."""
+
+
+def structure(problem: Problem, model: nn.Module | None = None) -> Structure:
+    """Whether the parts of a problem prove that it is convex.
+
+    Args:
+        problem: Any.
+        model: A model of it, if one is at hand, in the mode that counts.
+    """
+    if (told := _of_constraint(problem)) is not None:
+        return told
+    given = problem.build() if model is None else model
+    if isinstance(given, Point):
+        function, sign = given.function, "" if not problem.maximize else "minus "
+        convex = bool(function.convex) and not problem.maximize
+        why = "" if convex else f"{sign}{function.name} is not convex"
+        certain = not problem.maximize
+        return Structure(convex if certain else None, why, function.name if convex else None, None, certain)
+    try:
+        known = recognise(problem, given)
+    except DownslopeError as error:
+        return _of_error(problem, given, error)
+    return Structure(True, "", known.loss.name, known)
+
+
+def _of_constraint(problem: Problem) -> Structure | None:
+    """What the constraint spoils; None where there is none or it is convex."""
+    constraint = problem.constraint
+    if constraint is None:
+        return None
+    inside = getattr(constraint, "convex", None)
+    mapped = getattr(constraint, "by", "projection") == "parametrisation"
+    if inside is False:
+        return Structure(False, f"the set of {constraint} is not convex", certain=True)
+    if inside is None or mapped:
+        what = "the parametrisation" if mapped else "the set"
+        name = str(constraint) if mapped or hasattr(constraint, "convex") else "the constraint"
+        return Structure(None, f"{what} of {name} is not known to be convex")
+    return None
+
+
+def _of_error(problem: Problem, model: nn.Module, error: DownslopeError) -> Structure:
+    """What is left to know where no exact solution is."""
+    loss = None if problem.maximize else convex_objective(problem.objective)
+    if isinstance(error, ObjectiveError) and loss is not None:
+        kind = kind_of(model)
+        return Structure(True if kind.affine else False if kind.proved else None, kind.why, loss)
+    if isinstance(error, ObjectiveError) and not problem.maximize:
+        return Structure(None, f"{str(error).partition(':')[0]} is not known to be convex")
+    bent = isinstance(error, ModelError) and str(error).startswith("not convex")
+    return Structure(False if bent else None, str(error).partition(";")[0])

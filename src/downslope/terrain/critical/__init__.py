@@ -1,0 +1,1 @@
+"""Critical points of every kind, and how rare minima are among them."""

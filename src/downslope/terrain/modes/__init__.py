@@ -1,0 +1,1 @@
+"""Modes: how high the ground is between two models."""

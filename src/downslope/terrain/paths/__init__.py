@@ -1,0 +1,1 @@
+"""Paths: several optimizers from one start over one surface."""

@@ -1,0 +1,1 @@
+"""Recurrence: how far back a recurrent network can learn."""

@@ -1,0 +1,1 @@
+"""Slices: values of the ground over one or two directions."""

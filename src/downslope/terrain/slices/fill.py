@@ -1,0 +1,76 @@
+"""Fewer evaluations of a smooth surface: nodes of a grid, cubic splines between them, and points to tell by.
+
+Every third point of each axis is evaluated; a bicubic spline goes through these (de Boor 1978, A Practical
+Guide to Splines, chapter 17). Points drawn beside the nodes say how far the spline is from the truth; where
+that is too far, every second point and more are evaluated, and last all of them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from scipy.interpolate import CubicSpline, make_interp_spline
+
+from downslope.terrain.slices.slice import Accuracy, Bools, Floats
+
+STRIDES = (3.0, 1.5)
+"""Points of an axis to a node, coarsest first."""
+
+CHECKS = 24
+"""Points at which an interpolated surface is held against the truth."""
+
+
+def nodes(count: int, stride: float) -> list[int]:
+    """Indices of the nodes of an axis of `count` points, both ends among them; of a half stride all again."""
+    if count < 8 or stride <= 1:
+        return list(range(count))
+    coarse = list(range(0, count, 3))
+    if coarse[-1] != count - 1:
+        coarse.append(count - 1)
+    if stride >= 3:
+        return coarse
+    return sorted({*coarse, *(at + 1 for at in coarse if at + 1 < count)})
+
+
+def node_mask(shape: Sequence[int], stride: float) -> Bools:
+    """Where the nodes of a grid are."""
+    mask = np.zeros(tuple(shape), dtype=bool)
+    mask[np.ix_(*(nodes(count, stride) for count in shape))] = True
+    return mask
+
+
+def checks(shape: Sequence[int], mask: Bools, seed: int = 0) -> Bools:
+    """`CHECKS` points drawn among those that are no nodes."""
+    free = np.flatnonzero(~mask)
+    drawn = np.random.default_rng(seed).choice(free, min(CHECKS, len(free)), replace=False)
+    found = np.zeros(math.prod(shape), dtype=bool)
+    found[drawn] = True
+    return found.reshape(tuple(shape))
+
+
+def spline(coordinates: Sequence[Floats], values: Floats, stride: float) -> Floats | None:
+    """The whole grid from its nodes; None where one of them is not finite."""
+    kept = [nodes(len(axis), stride) for axis in coordinates]
+    known: Floats = values[np.ix_(*kept)]
+    if not np.isfinite(known).all():
+        return None
+    for axis, (whole, index) in enumerate(zip(coordinates, kept, strict=True)):
+        through: Any = (
+            CubicSpline(whole[index], known, axis=axis)
+            if len(index) > 3
+            else make_interp_spline(whole[index], known, k=len(index) - 1, axis=axis)
+        )
+        known = np.asarray(through(whole), dtype=np.float64)
+    return known
+
+
+def accuracy(guessed: Floats, true: Floats, where: Bools) -> Accuracy:
+    """Relative errors at the points that were held out."""
+    good = where & np.isfinite(true)
+    if not good.any() or not np.isfinite(true[where]).all():
+        return Accuracy(math.inf, math.inf, int(where.sum()))
+    errors = np.abs(guessed[good] - true[good]) / np.maximum(np.abs(true[good]), 1e-12)
+    return Accuracy(float(np.sqrt((errors**2).mean())), float(errors.max()), int(good.sum()))

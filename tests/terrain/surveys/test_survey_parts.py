@@ -1,0 +1,125 @@
+"""What a survey is made of: layers, noise of the gradient, stable rates, profiles."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import downslope as ds
+from downslope.terrain.ground import ModelGround, ground_of
+from downslope.terrain.layerwise import layerwise, of_matrix
+from downslope.terrain.surveys.ends import ends
+from downslope.terrain.surveys.jitter import jitter
+from downslope.terrain.surveys.profile import Profile, profile
+from downslope.terrain.surveys.rates import adam_rate, plain_rates
+
+EXAMPLES = 64
+
+
+def problem(objective: Any = "squared_error") -> ds.Problem:
+    draw = torch.Generator().manual_seed(0)
+    x = torch.randn(EXAMPLES, 5, generator=draw, dtype=torch.float64)
+    y = torch.randn(EXAMPLES, 2, generator=draw, dtype=torch.float64)
+    net = lambda: nn.Sequential(nn.Linear(5, 4), nn.Tanh(), nn.Linear(4, 2)).double()  # noqa: E731
+    return ds.Problem(model=net, objective=objective, train=(x, y))
+
+
+def matrix_of(ground: ModelGround) -> Tensor:
+    (piece,) = ground.pieces
+    x, y = piece.batch
+    names, params = ground.names, ground.params
+
+    def loss(*parts: Tensor) -> Tensor:
+        output = torch.func.functional_call(ground.model, dict(zip(names, parts, strict=True)), (x,))
+        return (output - y).square().mean()
+
+    rows = torch.autograd.functional.hessian(loss, tuple(p.detach() for p in params))
+    return torch.cat(
+        [
+            torch.cat([block.reshape(p.numel(), -1) for block in row], 1)
+            for row, p in zip(rows, params, strict=True)
+        ]
+    )
+
+
+def test_layers_are_the_blocks_of_the_dense_hessian() -> None:
+    ground = ground_of(problem())
+    dense = matrix_of(ground)
+    blocks = {"0": dense[:24, :24], "2": dense[24:, 24:]}
+    _, gradient = ground.slope()
+    whole = of_matrix(ground, ends(ground.hessian(), gradient))
+    probed = layerwise(ground, ground.hessian(), gradient, probes=64)
+    for exact, estimate in zip(whole.layers, probed.layers, strict=True):
+        true = blocks[exact.name]
+        assert exact.trace == pytest.approx(float(true.trace()))
+        assert exact.sharpness == pytest.approx(float(torch.linalg.eigvalsh(true)[-1]))
+        assert abs(estimate.trace - exact.trace) < 4 * estimate.trace_error
+        assert abs(estimate.sharpness - exact.sharpness) <= estimate.sharpness_error + 1e-9
+    assert whole.trace == pytest.approx(float(dense.trace()))
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+def test_the_noise_of_the_gradient_is_that_of_its_examples(reduction: str) -> None:
+    ground = ground_of(problem(nn.MSELoss(reduction=reduction)))
+    loss, gradient = ground.slope()
+    found = jitter(ground, EXAMPLES, loss)
+    assert not isinstance(found, str)
+    assert torch.allclose(found.gradients.mean(0), gradient)
+    (piece,) = ground.pieces
+    x, y = piece.batch
+    single: list[Tensor] = []
+    for row, goal in zip(x, y, strict=True):
+        value = ground.run((row[None], goal[None])).value * (EXAMPLES if reduction == "sum" else 1)
+        single.append(torch.cat([g.reshape(-1) for g in torch.autograd.grad(value, ground.params)]))
+    spread = float(torch.stack(single).var(0).sum())
+    assert found.noise.trace == pytest.approx(spread, rel=0.5)
+
+
+def test_at_a_stable_rate_a_quadratic_converges_and_just_above_it_does_not() -> None:
+    sharp = 5.0
+    methods: dict[str, dict[str, Any]] = {
+        "gd": {}, "momentum": {"momentum": 0.9}, "nesterov": {"momentum": 0.9, "nesterov": True},
+    }  # fmt: skip
+    for name, rate in plain_rates(sharp).items():
+        for share, stays in ((0.98, True), (1.02, False)):
+            p = nn.Parameter(torch.ones(1, dtype=torch.float64))
+            optimizer = torch.optim.SGD([p], lr=share * rate, **methods[name])
+            for _ in range(600):
+                p.grad = sharp * p.detach()
+                optimizer.step()
+            assert (float(p.detach().abs()) < 1.0) == stays, (name, share)
+    assert plain_rates(-1.0) == {}
+
+
+def test_adams_rate_sees_the_hessian_through_its_second_moment() -> None:
+    ground = ground_of(problem())
+    loss, _ = ground.slope()
+    found = jitter(ground, EXAMPLES, loss)
+    assert not isinstance(found, str)
+    scale = 1 / (found.gradients.square().mean(0).sqrt() + 1e-8)
+    seen = scale.sqrt()[:, None] * matrix_of(ground) * scale.sqrt()
+    rate, _ = adam_rate(ground.hessian(), found.gradients)
+    assert rate == pytest.approx(38 / float(torch.linalg.eigvalsh(seen)[-1]), rel=0.02)
+
+
+def test_a_profile_is_the_loss_along_the_line_and_leaves_the_point_where_it_was() -> None:
+    ground = ground_of(problem())
+    before, (loss, gradient) = ground.where(), ground.slope()
+    line = profile(ground, gradient, 0.1, loss)
+    assert torch.equal(ground.where(), before)
+    assert line.at < 0 < line.fall
+    for length, value in zip(line.lengths, line.losses, strict=True):
+        ground.put(before + length * gradient / gradient.norm())
+        assert ground.loss() == pytest.approx(value, rel=1e-12)
+    assert line.reversed().at == -line.at
+    assert line.negated().fall == pytest.approx(line.rise)
+
+
+def test_where_the_loss_is_not_finite_along_a_line_the_rest_of_it_counts() -> None:
+    line = Profile(lengths=(-1.0, 0.0, 1.0), losses=(float("inf"), 1.0, 0.5))
+    assert (line.fall, line.at, line.rise) == (0.5, 1.0, 0.0)
+    lost = Profile(lengths=(-1.0, 0.0, 1.0), losses=(float("nan"), 1.0, float("inf")))
+    assert (lost.fall, lost.at) == (0.0, 0.0)
