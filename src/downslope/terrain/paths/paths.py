@@ -188,8 +188,8 @@ def paths(
 
     A learning rate that is not given is found by trying (`downslope.terrain.paths.rate_search`): the best of
     11 rates from 1e-4 to 10, without a spike where one comes near; of a function whose minima are not known,
-    a rate whose first step is a fiftieth of the domain. Each is told. A method that cannot go on is told in its
-    row, and the others are drawn.
+    a rate whose first step is a fiftieth of the domain. Each is told. A method that cannot go on is told in
+    its row, and the others are drawn.
 
     Args:
         function: A function, or its name with settings: "bowl(condition=100)"; or any function of points of

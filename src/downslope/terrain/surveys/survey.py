@@ -77,8 +77,8 @@ def survey(
     A critical point (the slope wins less than a thousandth of the loss's scale within a tenth of the weights'
     size) is a minimum, a maximum or a saddle by the signs of the eigenvalues of the Hessian beyond their
     errors; ground where slope and curvature change next to nothing is a plateau; the rest is a slope
-    (`downslope.terrain.surveys.kind`). Up to 300 parameters the whole Hessian is taken apart, beyond that both
-    ends of its spectrum are found by Lanczos' method. The model is left as it is.
+    (`downslope.terrain.surveys.kind`). Up to 300 parameters the whole Hessian is taken apart, beyond that
+    both ends of its spectrum are found by Lanczos' method. The model is left as it is.
 
     Args:
         problem: Model, objective and training data.
