@@ -8,10 +8,9 @@ from typing import Any
 import torch
 
 from downslope.terrain.ground import Ground
-from downslope.terrain.methods.line_search import Line, dot
+from downslope.terrain.methods.line_search import dot
 from downslope.terrain.methods.linearised import Linearised, model_of
 from downslope.terrain.methods.method import Method, Step
-from downslope.terrain.methods.search import search
 
 
 class GaussNewton(Method):
@@ -67,17 +66,10 @@ class GaussNewton(Method):
         if (none := self.flat_ground(here)) is not None:
             return none
         at = Linearised(model, here.gradient, solver=own["solver"], max_cg=own["max_cg"])
-        reach = self.memory.get("reach", 1.0)
-        found = at.solve(torch.full_like(here.gradient, own["damping"]), reach=reach)
+        shift = torch.full_like(here.gradient, own["damping"])
+        found = at.solve(shift, reach=self.memory.get("reach", 1.0))
         step, said = found.step, found.said
         if not dot(step, here.gradient) < 0:
             step, said = -here.gradient, "the system gave no descent: the gradient was followed"
-        line = Line(ground, here.x, step, here.value, here.gradient)
-        trial = search(line, own, own["lr"])
-        if found.flat:
-            self.memory["reach"] = reach * 4 if trial is not None and trial.t >= own["lr"] else reach / 4
-        predicted = -0.5 * dot(here.gradient, step)
-        return self.settle(
-            ground, here, trial, predicted=predicted, looks=line.evaluations,
-            products=at.products + found.products, said=said,
-        )  # fmt: skip
+        products = at.products + found.products
+        return self.along(ground, here, step, products=products, said=said, flat=found.flat)[0]

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from downslope.terrain.ground import Ground
 from downslope.terrain.hvp import length
-from downslope.terrain.methods.line_search import Line, Trial, dot
+from downslope.terrain.methods.line_search import Trial, dot
 from downslope.terrain.methods.method import Here, Method, Step
-from downslope.terrain.methods.search import search
+from downslope.terrain.methods.search import seek
 
 
 class LBFGS(Method):
@@ -82,16 +82,13 @@ class LBFGS(Method):
             self._drop()
             direction = -here.gradient
         first = 1.0 if self.memory["steps"] else 1.0 / length(direction)
-        line = Line(ground, here.x, direction, here.value, here.gradient)
-        predicted = -0.5 * line.start.slope * first
-        trial = search(line, own, own["lr"] * first)
-        looks = line.evaluations
-        if trial is None and self.memory["steps"]:
+        predicted = -0.5 * dot(direction, here.gradient) * first
+        line, trial, looks, anew = seek(
+            ground, here, direction, own, own["lr"] * first, anew=bool(self.memory["steps"])
+        )
+        if anew:
             said = "the line search failed: the pairs were dropped, and the gradient was followed"
             self._drop()
-            line = Line(ground, here.x, -here.gradient, here.value, here.gradient)
-            trial = search(line, own, own["lr"] / length(here.gradient))
-            looks += line.evaluations
         if trial is not None:
             self._remember(here, trial)
         return self.settle(ground, here, trial, predicted=predicted, looks=looks, said=said, line=line)

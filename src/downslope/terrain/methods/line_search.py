@@ -179,7 +179,7 @@ def strong_wolfe(
             return _zoom(line, trial, before, c1, c2, max_eval)
         before = best = trial
         t = min(4.0 * t, 0.5 * (t + upper))
-    return _lowest(line, best, c1)
+    return lowest(line, best, c1)
 
 
 def _good(line: Line, trial: Trial, c1: float, c2: float) -> bool:
@@ -198,7 +198,7 @@ def _zoom(line: Line, low: Trial, high: Trial, c1: float, c2: float, max_eval: i
         if trial.slope * (high.t - low.t) >= 0:
             high = low
         low = trial
-    return _lowest(line, low, c1)
+    return lowest(line, low, c1)
 
 
 def _between(low: Trial, high: Trial) -> float:
@@ -223,7 +223,7 @@ def cubic(a: float, fa: float, da: float, b: float, fb: float, db: float) -> flo
     return b - (b - a) * (db + d2 - d1) / below if below else math.nan
 
 
-def _lowest(line: Line, best: Trial | None, c1: float) -> Trial | None:
+def lowest(line: Line, best: Trial | None, c1: float) -> Trial | None:
     """The best found where no look met both conditions, if it falls enough; else back to the start."""
     kept = best if best is not None and best.t and line.falls(best, c1) else None
     line.settle(kept or line.start)

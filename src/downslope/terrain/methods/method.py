@@ -18,6 +18,7 @@ from downslope.terrain.methods.closure import Looks
 from downslope.terrain.methods.domains import check
 from downslope.terrain.methods.escape import converged, saddle
 from downslope.terrain.methods.line_search import ROUNDINGS, Line, Trial, backtracking, rounding
+from downslope.terrain.methods.search import seek
 from downslope.terrain.methods.step import LEVEL, PRECISE, Here, Step
 
 __all__ = ["PRECISE", "Here", "Method", "Step"]
@@ -206,6 +207,38 @@ class Method(torch.optim.Optimizer):
     def keep(self, ground: Ground, x: Tensor, value: float, gradient: Tensor) -> None:
         """Remember what is known of the point where this step ends."""
         self._here = (ground, x, value, gradient)
+
+    def along(
+        self,
+        ground: Ground,
+        here: Here,
+        direction: Tensor,
+        *,
+        products: int = 0,
+        said: str = "",
+        flat: bool = False,
+    ) -> tuple[Step, float]:
+        """One line search from ``t = lr`` along a Newton step, and how much of `lr` it went; 0 if it failed.
+
+        Args:
+            ground: Where the search is.
+            here: Where the step begins.
+            direction: Falling; half its slope is what the step is to win.
+            products: Of the step.
+            said: What was met on the way.
+            flat: Whether it is as long as ``memory["reach"]``, for want of curvature: the next one is four
+                times as long if this one was gone whole, else a quarter.
+        """
+        own, memory = self.settings, self.memory
+        found = seek(ground, here, direction, own, own["lr"])
+        share = found.trial.t / (own["lr"] or 1.0) if found.trial else 0.0
+        if flat:
+            memory["reach"] = memory.get("reach", 1.0) * (4 if share >= 1 else 0.25)
+        step = self.settle(
+            ground, here, found.trial, predicted=-0.5 * found.line.start.slope, looks=found.looks,
+            products=products, said=said, line=found.line,
+        )  # fmt: skip
+        return step, share
 
     def settle(
         self,

@@ -9,20 +9,11 @@ stands in. This is the search of SciPy's L-BFGS-B and CG, trial by trial.
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
 
-from downslope.terrain.methods.line_search import Line, Trial
+from downslope.terrain.methods.line_search import Line, Trial, lowest
 
 XTOL = 0.1
 """Relative width of the interval at which the search ends, as in L-BFGS-B."""
-
-
-class End(NamedTuple):
-    """A point of the interval."""
-
-    t: float
-    value: float
-    slope: float
 
 
 def more_thuente(
@@ -35,14 +26,14 @@ def more_thuente(
     xtol: float = XTOL,
     longest: float = 1e10,
 ) -> Trial | None:
-    """A point of both of Wolfe's conditions.
+    """A point of both of Wolfe's conditions; arguments as of `strong_wolfe`, and two more.
 
     Args:
         line: Falling at 0.
-        t: First trial, in (0, inf).
-        c1: Of Armijo, in (0, c2).
-        c2: Of Wolfe, in (c1, 1).
-        max_eval: Looks at most.
+        t: First trial.
+        c1: Of Armijo.
+        c2: Of Wolfe.
+        max_eval: Looks.
         xtol: Relative width of the interval at which the best is taken.
         longest: Largest t.
 
@@ -53,6 +44,11 @@ def more_thuente(
     return _Search(line, c1, c2, xtol, longest).run(t, max_eval)
 
 
+def _tilted(e: Trial, slope: float) -> Trial:
+    """A point of ``phi(t) + slope t``."""
+    return e._replace(value=e.value + slope * e.t, slope=e.slope + slope)
+
+
 class _Search:
     """The state of one search; names are those of the paper."""
 
@@ -60,7 +56,7 @@ class _Search:
         self.line, self.c1, self.c2, self.xtol, self.longest = line, c1, c2, xtol, longest
         self.gtest = c1 * line.start.slope
         self.best = line.start
-        self.x = self.y = End(0.0, line.start.value, line.start.slope)
+        self.x = self.y = line.start
         self.bracketed, self.second = False, False
         self.width, self.width1 = longest, 2 * longest
         self.low, self.high = 0.0, math.inf
@@ -82,9 +78,7 @@ class _Search:
             if self._over(trial, fell):
                 break
             t = self._next(trial, fell)
-        kept = self.best if self.best.t and line.falls(self.best, self.c1) else None
-        line.settle(kept or line.start)
-        return kept
+        return lowest(line, self.best, self.c1)
 
     def _over(self, trial: Trial, fell: bool) -> bool:
         """Whether rounding, the width, or the longest step ends the search."""
@@ -97,12 +91,12 @@ class _Search:
     def _next(self, trial: Trial, fell: bool) -> float:
         if not self.second and fell and trial.slope >= 0:
             self.second = True
-        p = End(trial.t, trial.value, trial.slope)
+        p = trial
         if not self.second and p.value <= self.x.value and not fell:
             g = self.gtest
-            x, y, p = (End(e.t, e.value - e.t * g, e.slope - g) for e in (self.x, self.y, p))
+            x, y, p = (_tilted(e, -g) for e in (self.x, self.y, p))
             x, y, t = self._shrunk(x, y, p)
-            self.x, self.y = (End(e.t, e.value + e.t * g, e.slope + g) for e in (x, y))
+            self.x, self.y = (_tilted(e, g) for e in (x, y))
         else:
             self.x, self.y, t = self._shrunk(self.x, self.y, p)
         if self.bracketed:
@@ -116,7 +110,7 @@ class _Search:
         narrow = self.high - self.low <= self.xtol * self.high
         return self.x.t if self.bracketed and (t <= self.low or t >= self.high or narrow) else t
 
-    def _shrunk(self, x: End, y: End, p: End) -> tuple[End, End, float]:
+    def _shrunk(self, x: Trial, y: Trial, p: Trial) -> tuple[Trial, Trial, float]:
         """The interval with the trial `p` in it, and the next trial."""
         turned = p.slope * x.slope < 0
         if p.value > x.value:
@@ -135,7 +129,7 @@ class _Search:
             return x, p, t
         return p, (x if turned else y), t
 
-    def _flatter(self, x: End, y: End, p: End) -> float:
+    def _flatter(self, x: Trial, y: Trial, p: Trial) -> float:
         """Case 3: lower, of the same sign, flatter: the cubic only where it turns beyond the trial."""
         theta = 3 * (x.value - p.value) / (p.t - x.t) + x.slope + p.slope
         s = max(abs(theta), abs(x.slope), abs(p.slope))
@@ -156,7 +150,7 @@ class _Search:
         return min(bound, t) if p.t > x.t else max(bound, t)
 
 
-def _higher(x: End, p: End) -> float:
+def _higher(x: Trial, p: Trial) -> float:
     """Case 1: higher, a minimum is bracketed: the cubic where it is nearer to x, else between both."""
     theta = 3.0 * (x.value - p.value) / (p.t - x.t) + x.slope + p.slope
     s = max(abs(theta), abs(x.slope), abs(p.slope))
@@ -170,14 +164,14 @@ def _higher(x: End, p: End) -> float:
     return by_cubic + (by_parabola - by_cubic) / 2.0
 
 
-def _turned(x: End, p: End) -> float:
+def _turned(x: Trial, p: Trial) -> float:
     """Case 2: lower, of the other sign: the one of cubic and secant that is farther from the trial."""
     by_cubic = p.t + _share(p, x, 3 * (x.value - p.value) / (p.t - x.t)) * (x.t - p.t)
     by_secant = p.t + p.slope / (p.slope - x.slope) * (x.t - p.t)
     return by_cubic if abs(by_cubic - p.t) > abs(by_secant - p.t) else by_secant
 
 
-def _share(p: End, other: End, rise: float) -> float:
+def _share(p: Trial, other: Trial, rise: float) -> float:
     """How far on the way from `p` to `other` the minimum of their cubic lies."""
     theta = rise + other.slope + p.slope
     s = max(abs(theta), abs(other.slope), abs(p.slope))

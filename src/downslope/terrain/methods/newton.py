@@ -8,9 +8,7 @@ from typing import Any
 from downslope.terrain.ground import Ground
 from downslope.terrain.methods.dense import check_size, dense, descent, undamped
 from downslope.terrain.methods.escape import converged, leave, saddle
-from downslope.terrain.methods.line_search import Line, dot
 from downslope.terrain.methods.method import Here, Method, Step
-from downslope.terrain.methods.search import search
 
 
 class Newton(Method):
@@ -64,24 +62,10 @@ class Newton(Method):
         return saddle(ground, step) if plain else leave(ground, here, step)
 
     def _searched(self, ground: Ground, here: Here) -> Step:
-        own, memory = self.settings, self.memory
-        matrix, reach = dense(ground.hessian()), memory.get("reach", 1.0)
+        own, matrix = self.settings, dense(ground.hessian())
         if own["line_search"] is None:
             found = undamped(matrix, here.gradient, own["damping"])
         else:
-            found = descent(matrix, here.gradient, own["damping"], reach)
-        line = Line(ground, here.x, found.step, here.value, here.gradient)
-        trial = search(line, own, own["lr"])
-        if found.flat:
-            memory["reach"] = reach * 4 if trial is not None and trial.t >= own["lr"] else reach / 4
-        predicted = -0.5 * dot(here.gradient, found.step)
-        return self.settle(
-            ground,
-            here,
-            trial,
-            predicted=predicted,
-            looks=line.evaluations,
-            products=ground.size,
-            said=found.said("the Hessian"),
-            line=line,
-        )
+            found = descent(matrix, here.gradient, own["damping"], self.memory.get("reach", 1.0))
+        said = found.said("the Hessian")
+        return self.along(ground, here, found.step, products=ground.size, said=said, flat=found.flat)[0]

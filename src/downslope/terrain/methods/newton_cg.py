@@ -10,9 +10,8 @@ from downslope.terrain.ground import Ground
 from downslope.terrain.hvp import length
 from downslope.terrain.methods.conjugate_gradients import Solved, conjugate_gradients
 from downslope.terrain.methods.escape import converged, leave
-from downslope.terrain.methods.line_search import Line, dot
+from downslope.terrain.methods.line_search import dot
 from downslope.terrain.methods.method import Here, Method, Step
-from downslope.terrain.methods.search import search
 
 
 class NewtonCG(Method):
@@ -76,19 +75,7 @@ class NewtonCG(Method):
                 direction, products = _along(solved, operator.product, here), products + 1
         if solved.ended == "non-finite" or not dot(direction, here.gradient) < 0:
             said, direction = "the products gave no descent: the gradient was followed", -here.gradient
-        line = Line(ground, here.x, direction, here.value, here.gradient)
-        trial = search(line, own, own["lr"])
-        predicted = -0.5 * dot(here.gradient, direction)
-        return self.settle(
-            ground,
-            here,
-            trial,
-            predicted=predicted,
-            looks=line.evaluations,
-            products=products,
-            said=said,
-            line=line,
-        )
+        return self.along(ground, here, direction, products=products, said=said)[0]
 
 
 def _along(solved: Solved, product: Any, here: Here) -> Any:

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from downslope.terrain.ground import Ground
 from downslope.terrain.hvp import length
-from downslope.terrain.methods.line_search import Line, dot
+from downslope.terrain.methods.line_search import dot
 from downslope.terrain.methods.method import Here, Method, Step
-from downslope.terrain.methods.search import search
+from downslope.terrain.methods.search import seek
 
 
 class NonlinearCG(Method):
@@ -77,25 +77,23 @@ class NonlinearCG(Method):
         said = ""
         if not dot(direction, here.gradient) < 0:
             said, direction, memory["since"] = "begun anew: the direction was no descent", -here.gradient, 0
-        line = Line(ground, here.x, direction, here.value, here.gradient)
-        trial = search(line, own, own["lr"] * self._first(here, line), xtol=1e-14)
-        looks = line.evaluations
-        if trial is None and shift is not None:
-            said = "begun anew: the line search failed"
-            memory["since"] = 0
-            line = Line(ground, here.x, -here.gradient, here.value, here.gradient)
-            trial = search(line, own, own["lr"] / length(here.gradient), xtol=1e-14)
-            looks += line.evaluations
-        predicted = -0.5 * line.start.slope * (trial.t if trial else self._first(here, line))
+        first = own["lr"] * self._first(here, direction)
+        line, trial, looks, anew = seek(
+            ground, here, direction, own, first, anew=shift is not None, xtol=1e-14
+        )
+        if anew:
+            said, memory["since"] = "begun anew: the line search failed", 0
+        won = trial.t if trial else self._first(here, line.direction)
+        predicted = -0.5 * line.start.slope * won
         memory["shift"], memory["before"] = None, here.value
         if trial is not None:
             memory["shift"] = self._shift(here.gradient, trial.gradient, line.direction)
         return self.settle(ground, here, trial, predicted=predicted, looks=looks, said=said, line=line)
 
-    def _first(self, here: Here, line: Line) -> float:
+    def _first(self, here: Here, direction: Tensor) -> float:
         """``min(1, 2.02 (f - f_before) / slope)`` (Nocedal and Wright 2006, equation 3.60)."""
         before = self.memory.get("before", here.value + 0.5 * length(here.gradient))
-        t = 2.02 * (here.value - before) / line.start.slope
+        t = 2.02 * (here.value - before) / dot(direction, here.gradient)
         return min(1.0, t) if t > 0 else 1.0
 
     def _shift(self, g: Tensor, new: Tensor, d: Tensor) -> Tensor | None:

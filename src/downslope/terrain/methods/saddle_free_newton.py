@@ -13,9 +13,7 @@ from downslope.terrain.hvp import length
 from downslope.terrain.krylov import Krylov
 from downslope.terrain.methods.dense import FLAT, dense
 from downslope.terrain.methods.escape import converged, leave
-from downslope.terrain.methods.line_search import Line, dot
 from downslope.terrain.methods.method import Here, Method, Step
-from downslope.terrain.methods.search import search
 
 EXACT = 500
 """Parameters up to which the Hessian is formed and all its eigenvalues are taken."""
@@ -86,26 +84,11 @@ class SaddleFreeNewton(Method):
         lowest = float(values.min()) if len(values) else 0.0
         said = f"negative curvature ({lowest:.2g})" if lowest < -1e-8 * largest else ""
         said = FLAT.format("the Hessian") if flat else said
-        line = Line(ground, here.x, direction, here.value, here.gradient)
-        trial = search(line, own, own["lr"])
-        whole = trial is not None and trial.t >= 0.5 * own["lr"]
-        if flat:
-            memory["reach"] = reach * 4 if whole else reach / 4
-        elif not whole:
-            memory["shift"] = max(4 * shift, 1e-3 * largest)
-        else:
-            memory["shift"] = shift / 4 if shift > 1e-6 * largest else 0.0
-        predicted = -0.5 * dot(here.gradient, direction)
-        return self.settle(
-            ground,
-            here,
-            trial,
-            predicted=predicted,
-            looks=line.evaluations,
-            products=products,
-            said=said,
-            line=line,
-        )
+        step, share = self.along(ground, here, direction, products=products, said=said, flat=flat)
+        if not flat:
+            lower = shift / 4 if shift > 1e-6 * largest else 0.0
+            memory["shift"] = lower if share >= 0.5 else max(4 * shift, 1e-3 * largest)
+        return step
 
 
 def _whole(matrix: Tensor) -> tuple[Tensor, Tensor, int]:

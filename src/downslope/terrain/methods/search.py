@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
+from torch import Tensor
+
+from downslope.terrain.ground import Ground
+from downslope.terrain.hvp import length
 from downslope.terrain.methods.line_search import Line, Trial, backtracking, strong_wolfe
 from downslope.terrain.methods.more_thuente import XTOL, more_thuente
+from downslope.terrain.methods.step import Here
 
 
 def search(line: Line, settings: Mapping[str, Any], t: float, xtol: float = XTOL) -> Trial | None:
@@ -36,3 +41,44 @@ def search(line: Line, settings: Mapping[str, Any], t: float, xtol: float = XTOL
     if settings["line_search"] == "strong_wolfe":
         return strong_wolfe(line, t, **own)
     return more_thuente(line, t, **own, xtol=xtol)
+
+
+class Sought(NamedTuple):
+    """What a search found."""
+
+    line: Line
+    """Searched last."""
+    trial: Trial | None
+    """None where no point below was found."""
+    looks: int
+    anew: bool = False
+    """Whether the line is that of the gradient, as the direction that was asked for has failed."""
+
+
+def seek(
+    ground: Ground,
+    here: Here,
+    direction: Tensor,
+    settings: Mapping[str, Any],
+    t: float,
+    *,
+    anew: bool = False,
+    xtol: float = XTOL,
+) -> Sought:
+    """Search from `here` along `direction`, as `search` does.
+
+    Args:
+        ground: To look at.
+        here: Where the line begins.
+        direction: Of the line, falling.
+        settings: Of a method, with its `lr`.
+        t: First trial.
+        anew: Whether to follow the gradient, from ``lr / |g|``, where nothing was found.
+        xtol: As of `search`.
+    """
+    line = Line(ground, here.x, direction, here.value, here.gradient)
+    found = Sought(line, search(line, settings, t, xtol), line.evaluations)
+    if found.trial is not None or not anew:
+        return found
+    again = seek(ground, here, -here.gradient, settings, settings["lr"] / length(here.gradient), xtol=xtol)
+    return again._replace(looks=found.looks + again.looks, anew=True)
