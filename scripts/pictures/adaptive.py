@@ -9,17 +9,14 @@ import numpy as np
 import torch
 
 import downslope as ds
-from scripts.pictures.style import BLUE, GREEN, GREY, ORANGE, PURPLE, panels, save
+from scripts.pictures.style import BLUE, GREEN, GREY, ORANGE, PURPLE, beside
 
 METHODS = {"sgd": GREY, "momentum": ORANGE, "adagrad": GREEN, "rmsprop": PURPLE, "adam": BLUE}
 
 
 def adaptive_rates() -> Path:
     """Accuracy over the rate for five methods, and the weights of features by how often they occur."""
-    figure, (rate, rare) = panels(2, height=3.6)
-    _sensitivity(rate)
-    _rare(rare)
-    return save(figure, "adaptive-rates")
+    return beside("adaptive-rates", _sensitivity, _rare, height=3.6)
 
 
 def _sensitivity(axis: Any) -> None:

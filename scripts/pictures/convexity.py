@@ -10,7 +10,7 @@ import torch
 
 import downslope as ds
 from downslope.core.loss import Objective
-from scripts.pictures.style import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, panels, save
+from scripts.pictures.style import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, beside, panels, save
 
 MODELS = {"softmax": BLUE, "mlp": ORANGE, "cnn": GREEN, "rnn": PURPLE, "transformer": RED}
 """A model that is affine in its weights, and four that are not."""
@@ -57,10 +57,7 @@ def _with_chord(axis: Any, function: ds.functions.Function, chord: tuple[float, 
 
 def convex_models() -> Path:
     """Along chords between trained models the loss less its chord; and a convex loss without a minimum."""
-    figure, (chords, separable) = panels(2, height=3.5)
-    _chords(chords)
-    _separable(separable)
-    return save(figure, "convex-models")
+    return beside("convex-models", _chords, _separable, height=3.5)
 
 
 def _chords(axis: Any) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 import downslope as ds
 from downslope.models.lasting import LastingLSTM
-from scripts.pictures.style import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, panels, save
+from scripts.pictures.style import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, beside, panels, save
 
 DIGITS = ds.data.digits(scale=16)
 
@@ -65,11 +65,7 @@ class Power(nn.Module):
 
 def cliffs() -> Path:
     """A wall with two runs beside it, both ways to clip a gradient, and a recurrent network."""
-    figure, (wall, arrows, training) = panels(3, height=3.4)
-    _wall(wall)
-    _arrows(arrows)
-    _training(training)
-    return save(figure, "cliffs")
+    return beside("cliffs", _wall, _arrows, _training, height=3.4)
 
 
 def _wall(axis: Any) -> None:

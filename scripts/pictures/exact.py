@@ -11,18 +11,14 @@ from matplotlib.patches import Circle, Rectangle
 from torch import nn
 
 import downslope as ds
-from scripts.pictures.style import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, panels, save
+from scripts.pictures.style import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, beside, panels, save
 
 INK = "#30343b"
 
 
 def closed_form() -> Path:
     """Error over condition by three ways; a valley of minima; a run beside its minimum."""
-    figure, (error, valley, run) = panels(3, height=3.4, width=11.4)
-    _errors(error)
-    _valley(valley)
-    _gaps(run)
-    return save(figure, "closed-form")
+    return beside("closed-form", _errors, _valley, _gaps, height=3.4, width=11.4)
 
 
 def _errors(axis: Any) -> None:

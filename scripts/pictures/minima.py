@@ -11,18 +11,14 @@ import torch
 
 import downslope as ds
 from downslope.terrain.critical.random_ground import random_function, signs
-from scripts.pictures.style import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, panels, save
+from scripts.pictures.style import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, beside
 
 COLOURS = {"gd": BLUE, "sgd": ORANGE, "momentum": GREEN, "nesterov": PURPLE, "rmsprop": GREY, "adam": RED}
 
 
 def local_minima() -> Path:
     """Where descent ends from each start; who leaves the local minimum; the minima of wider networks."""
-    figure, (ground, left, wide) = panels(3, height=3.3)
-    _basins(ground)
-    _leaving(left)
-    _widths(wide)
-    return save(figure, "local-minima")
+    return beside("local-minima", _basins, _leaving, _widths, height=3.3)
 
 
 def _basins(axis: Any) -> None:
@@ -97,11 +93,7 @@ def _widths(axis: Any) -> None:
 
 def saddle_points() -> Path:
     """Steps to leave a saddle against the distance from it; saddles by dimension; index by loss."""
-    figure, (steps, share, index) = panels(3, height=3.3)
-    _steps(steps)
-    _share(share)
-    _index(index)
-    return save(figure, "saddle-points")
+    return beside("saddle-points", _steps, _share, _index, height=3.3)
 
 
 def _steps(axis: Any) -> None:

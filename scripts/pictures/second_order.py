@@ -22,16 +22,12 @@ from downslope.terrain.methods import (
     SaddleFreeNewton,
     TrustRegion,
 )
-from scripts.pictures.style import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, panels, save
+from scripts.pictures.style import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, beside
 
 
 def second_order() -> Path:
     """Paths at a saddle; the gap to the minimum over what was paid; what small batches do."""
-    figure, (paths, races, noise) = panels(3, height=3.6, width=12.4)
-    _saddle(paths)
-    _convex(races)
-    _halves(noise)
-    return save(figure, "second-order")
+    return beside("second-order", _saddle, _convex, _halves, height=3.6, width=12.4)
 
 
 def saddle(x: Tensor) -> Tensor:

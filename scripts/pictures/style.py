@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,14 @@ def panels(
     mpl.rcParams.update(_RC)
     figure, axes = plt.subplots(rows, count, figsize=(width, height), squeeze=False, **options)
     return figure, list(axes.flat)
+
+
+def beside(name: str, *parts: Callable[[Any], None], **options: Any) -> Path:
+    """Panels side by side, each drawn by one of `parts`, as ``docs/pictures/NAME.svg``."""
+    figure, axes = panels(len(parts), **options)
+    for part, axis in zip(parts, axes, strict=True):
+        part(axis)
+    return save(figure, name)
 
 
 def save(figure: Figure, name: str) -> Path:

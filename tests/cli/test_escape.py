@@ -69,6 +69,8 @@ def test_report_and_animation_are_written(tmp_path, capsys):
         (["saddle", "--point", "0"], "not critical at"),
         (["saddle", "--optimizers", "adma"], "did you mean 'adam'"),
         (["saddle", "--seeds", "0"], "seeds is empty"),
+        (["saddle", "--batch-size", ","], "--batch-size ,: must be a number"),
+        (["saddle", "--budget", "9 steps"], "--budget 9 steps: must be a time here"),
     ],
 )
 def test_what_cannot_be_used_ends_with_one_line(words, said, capsys):

@@ -69,6 +69,7 @@ def test_a_run_is_surveyed_at_its_last_model_its_start_and_into_a_report(
         (["TASK", "--examples", "many"], "--examples many"),
         (["TASK", "--dtype", "int8"], "--dtype int8"),
         (["TASK", "--optimizers", "gd"], "go with --function NAME"),
+        (["TASK", "--budget", "500 steps"], "--budget 500 steps: must be a time here"),
         (["TASK", "--function", "beale"], "goes without a task"),
     ],
 )

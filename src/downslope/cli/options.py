@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from downslope.core.errors import InputError
+
 Task = Annotated[
     str,
     typer.Argument(
@@ -80,9 +82,44 @@ def with_weights(settings: list[str] | None, weights: Path | None) -> list[str]:
 
 RangeSteps = Annotated[int, typer.Option("--steps", help="Steps of each run.", show_default=True)]
 RangeSeeds = Annotated[int, typer.Option("--seeds", help="Seeds of each rate.", show_default=True)]
-RangeBudget = Annotated[
-    str | None, typer.Option("--budget", metavar="TIME", help="Time it may take at most.")
+Time = Annotated[
+    str | None, typer.Option("--budget", metavar="TIME", help="Time it may take at most: 90s, 2m.")
 ]
+
+
+def seconds(budget: str | None) -> float | None:
+    """What a ``--budget`` of time allows; None for no limit.
+
+    Raises:
+        InputError: no time.
+    """
+    from downslope.diagnosis.budget import Budget
+
+    if budget is None:
+        return None
+    found = Budget(budget)
+    if found.steps is not None:
+        raise InputError(f"--budget {budget}: must be a time here, such as 90s or 2m")
+    return found.seconds
+
+
+def listed(text: str | None) -> list[str]:
+    """The words of an option that takes several, with commas."""
+    return [each.strip() for each in (text or "").split(",") if each.strip()]
+
+
+def numbers(name: str, text: str) -> list[float]:
+    """The numbers of an option that takes several with commas.
+
+    Raises:
+        InputError: naming the option, where one is no number.
+    """
+    try:
+        return [float(each) for each in text.split(",")]
+    except ValueError:
+        raise InputError(f"{name} {text}: must be a number, or several with commas") from None
+
+
 Margin = Annotated[
     float, typer.Option("--margin", help="Share of the free memory that stays free.", show_default=True)
 ]

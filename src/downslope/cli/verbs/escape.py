@@ -37,7 +37,6 @@ Steps = Annotated[
 ]
 Seeds = Annotated[int, typer.Option("--seeds", metavar="N", help="Starts and orders of the examples.")]
 Spread = Annotated[float, typer.Option("--spread", help="Of the starts around the point; 0 for none.")]
-Time = Annotated[str | None, typer.Option("--budget", metavar="TIME", help="Time it may take: 90s, 2m.")]
 Animate = Annotated[
     Path | None,
     typer.Option("--animate", metavar="FILE", help="Animate it: x.html to play, x.gif for slides."),
@@ -54,7 +53,7 @@ def escape(
     steps: Steps = 1000,
     seeds: Seeds = 100,
     spread: Spread = 1e-3,
-    budget: Time = None,
+    budget: ask.Time = None,
     animate: Animate = None,
     report: ask.ReportPath = None,
     json: ask.Json = False,
@@ -66,20 +65,18 @@ def escape(
 
     def act() -> int:
         from downslope.cli.outcome import check_writable, save_report
-        from downslope.diagnosis.budget import Budget
         from downslope.reporting.rows import Row
         from downslope.terrain.escapes.escape import escape as leave
 
         check_writable(report)
         options: dict[str, Any] = {
-            "lr": _numbers("--lr", lr), "batch_size": _sizes(batch_size), "noise": noise, "steps": steps,
+            "lr": ask.numbers("--lr", lr), "batch_size": _sizes(batch_size), "noise": noise, "steps": steps,
             "seeds": seeds, "spread": spread, "keep": 30 if report or animate else 0,
-            "seconds": None if budget is None else Budget(budget).seconds,
+            "seconds": ask.seconds(budget),
         }  # fmt: skip
         with voice.alone():
-            methods = [each.strip() for each in optimizers.split(",") if each.strip()]
             found = leave(
-                _where(where, options, voice), methods,
+                _where(where, options, voice), ask.listed(optimizers),
                 point=None if point is None else _point(point),
                 progress=(lambda done, of: voice.note(f"{done} of {of} methods")) if voice.progress else None,
                 **options,
@@ -115,25 +112,14 @@ def _where(where: str, options: dict[str, Any], voice: Voice) -> Any:
     return where
 
 
-def _numbers(name: str, given: str) -> list[float]:
-    try:
-        return [float(each) for each in given.split(",")]
-    except ValueError:
-        raise InputError(f"{name} {given}: must be a number, or several with commas") from None
-
-
 def _sizes(given: str) -> list[Any]:
-    return ["full" if each.strip() == "full" else int(each) for each in _whole(given)]
-
-
-def _whole(given: str) -> list[str]:
-    words = [each.strip() for each in given.split(",")]
-    if not all(each == "full" or each.isdecimal() for each in words):
+    words = ask.listed(given)
+    if not words or not all(each == "full" or each.isdecimal() for each in words):
         raise InputError(
             f"--batch-size {given}: must be a number of examples or full, or several with commas"
         )
-    return words
+    return ["full" if each == "full" else int(each) for each in words]
 
 
 def _point(given: str) -> Any:
-    return given if given in ("saddle", "minimum") else _numbers("--point", given)
+    return given if given in ("saddle", "minimum") else ask.numbers("--point", given)

@@ -36,15 +36,11 @@ def learning_curve(
 
     def act() -> int:
         from downslope.cli.outcome import check_writable, save_report
-        from downslope.core.errors import InputError
         from downslope.reporting import learning
         from downslope.training.bias_variance import bias_variance
         from downslope.training.learning_curve import learning_curve as measure
 
-        try:
-            shares = [float(each) for each in fractions.split(",")]
-        except ValueError:
-            raise InputError(f"--fractions {fractions}: numbers with commas, such as 0.25,0.5,1") from None
+        shares = ask.numbers("--fractions", fractions)
         with voice.alone():
             problem, how = given.load(voice)
             check_writable(report)

@@ -16,7 +16,7 @@ def rates(
     seed: ask.Seed = None,
     steps: ask.RangeSteps = 60,
     seeds: ask.RangeSeeds = 3,
-    budget: ask.RangeBudget = None,
+    budget: ask.Time = None,
     report: ask.ReportPath = None,
     json: ask.Json = False,
     quiet: ask.Quiet = False,
@@ -28,12 +28,11 @@ def rates(
 
     def act() -> int:
         from downslope.cli.outcome import check_writable, save_report
-        from downslope.diagnosis.budget import Budget
         from downslope.reporting.rows import Row
         from downslope.training.lr_range import lr_range
 
         check_writable(report)
-        seconds = None if budget is None else Budget(budget).seconds
+        seconds = ask.seconds(budget)
         with voice.alone():
             problem, how = given.load(voice)
             voice.begin()

@@ -39,7 +39,6 @@ Count = Annotated[int, typer.Option("--eigenvalues", metavar="K", help="How many
 Dtype = Annotated[
     str | None, typer.Option("--dtype", help="float32 or float64; the model's own if left out.")
 ]
-Time = Annotated[str | None, typer.Option("--budget", metavar="TIME", help="Time it may take: 90s, 2m.")]
 Density = Annotated[
     bool, typer.Option("--density", help="Estimate how all eigenvalues are distributed; about 800 products.")
 ]
@@ -64,7 +63,7 @@ def survey(
     examples: Examples = "1024",
     eigenvalues: Count = 3,
     dtype: Dtype = None,
-    budget: Time = None,
+    budget: ask.Time = None,
     density: Density = False,
     function: Function = None,
     optimizers: Optimizers = None,
@@ -94,10 +93,9 @@ def survey(
             if points is not None or density:
                 option = "--density" if points is None else "--slice"
                 raise InputError(f"{option} goes with a task: --function {function} draws a test function")
-            wanted = [each.strip() for each in (optimizers or "").split(",") if each.strip()]
             return ways.survey_function(
-                function, wanted, voice=voice, report=report, budget=budget, steps=steps, rates=lr or (),
-                start=start, output=output,
+                function, ask.listed(optimizers), voice=voice, report=report, budget=budget, steps=steps,
+                rates=lr or (), start=start, output=output,
             )  # fmt: skip
         if task is None:
             raise InputError("survey needs a TASK (a run's folder, or what fit takes), or --function NAME")
@@ -139,8 +137,6 @@ def _options(examples: str, eigenvalues: int, dtype: str | None, budget: str | N
     """The arguments of `ds.survey` that the words of the command stand for."""
     import torch
 
-    from downslope.diagnosis.budget import Budget
-
     if examples != "all" and not examples.isdecimal():
         raise InputError(f"--examples {examples}: must be a number of examples, or all")
     if dtype not in (None, "float32", "float64"):
@@ -149,7 +145,7 @@ def _options(examples: str, eigenvalues: int, dtype: str | None, budget: str | N
         "examples": "all" if examples == "all" else int(examples),
         "eigenvalues": eigenvalues,
         "dtype": None if dtype is None else getattr(torch, dtype),
-        "seconds": None if budget is None else Budget(budget).seconds,
+        "seconds": ask.seconds(budget),
     }
 
 
