@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 
 from downslope.core.errors import DataError
+
+T = TypeVar("T")
 
 SHARE = 0.8
 """Share of the memory that is free now which data may take; the rest is for the model and its steps."""
@@ -46,6 +50,22 @@ def refuse_beyond(what: str, needed: float, instead: str) -> None:
 def out_of_memory(error: BaseException) -> bool:
     """Whether an allocation failed: CUDA's own class, Python's, or what torch's CPU allocator says."""
     return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "not enough memory" in str(error)
+
+
+def within_memory(ask: Callable[[], T], smaller: Callable[[], None]) -> T:
+    """What `ask` gives; after each allocation that failed, asked again.
+
+    Args:
+        ask: Whatever needs memory.
+        smaller: Makes it need less, and tells of it, or raises what says that there is no less.
+    """
+    while True:
+        try:
+            return ask()
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error):
+                raise
+        smaller()
 
 
 def told(count: float) -> str:

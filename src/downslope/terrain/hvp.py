@@ -38,6 +38,7 @@ class Hessian:
         gradient: flat, shape (size,).
         exact: False where products are differences of gradients, right to about 1e-3 in float32 and 1e-7 in
             float64.
+        cramped: whether they are for want of memory.
 
     Raises:
         ModelError: no parameter needs a gradient.
@@ -53,7 +54,7 @@ class Hessian:
         self._random_state = torch.get_rng_state()
         self._slopes: list[Tensor] = []
         self._kept: list[int] = []
-        self.exact = True
+        self.exact, self.cramped = True, False
         try:
             self._record()
         except (RuntimeError, NotImplementedError) as error:  # no second derivative, or no memory for it
@@ -97,8 +98,10 @@ class Hessian:
         return length(graph - differences) <= 0.05 * length(differences) + floor
 
     def _refuse(self, error: Exception) -> None:
-        if not self._spare and out_of_memory(error):
-            raise error
+        if out_of_memory(error):
+            if not self._spare:
+                raise error
+            self.cramped = True
 
     def _give_up(self) -> None:
         """Turn to differences; what goes wrong now is the user's closure and is raised as it is."""

@@ -305,7 +305,7 @@ def broken(change: Callable[[nn.Linear], Any]) -> nn.Module:
         ({"seconds": -1}, InputError, "seconds=-1"),
         ({"dtype": torch.int64}, InputError, "dtype"),
         ({"model": 3}, InputError, "must be a torch.nn.Module"),
-        ({"model": nn.Linear(7, 2)}, ModelError, "do not go together"),
+        ({"model": nn.Linear(7, 2)}, ModelError, "does not run on the problem's examples"),
         (
             {"model": broken(lambda m: m.weight.data.fill_(float("nan")))},
             ModelError,

@@ -20,7 +20,7 @@ from torch.nn.modules.batchnorm import _BatchNorm  # pyright: ignore[reportPriva
 from downslope.core import batches
 from downslope.core.errors import DataError, ModelError
 from downslope.core.loss import Loss, Objective, check_trainable
-from downslope.core.memory import out_of_memory
+from downslope.core.memory import within_memory
 from downslope.terrain.ground.parts import Piece, Share, Weighing, cut, weighed
 from downslope.terrain.ground.still import Still
 from downslope.terrain.hvp import Closure, Hessian, flat, unflat
@@ -219,13 +219,7 @@ class Ground:
 
     def within(self, ask: Callable[[], T]) -> T:
         """What `ask` gives; where there is no memory for it, of smaller parts."""
-        while True:
-            try:
-                return ask()
-            except (RuntimeError, MemoryError) as error:
-                if not out_of_memory(error):
-                    raise
-            self.shrink()
+        return within_memory(ask, self.shrink)
 
 
 class ModelGround(Ground):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Generator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from downslope.core import batches
-from downslope.core.errors import DataError, DownslopeError, InputError, ModelError, ObjectiveError
+from downslope.core.errors import DataError, DownslopeError, InputError, ModelError, ObjectiveError, told
 from downslope.core.loss import Loss, check_trainable
 from downslope.core.matched import load_weights
+from downslope.core.memory import out_of_memory
 from downslope.core.problem import Problem
 from downslope.core.run import Run
 from downslope.terrain.functions.point import Point as FunctionPoint
@@ -77,16 +79,28 @@ def ground_at(
     Raises:
         ModelError: a model that does not fit the examples; and what `check_ground` raises.
     """
-    try:
+    with running(model):
         ground = ground_of(problem, model, examples=examples, dtype=dtype, seed=seed)
         return ground, check_ground(ground)
-    except (DownslopeError, torch.OutOfMemoryError):
+
+
+@contextlib.contextmanager
+def running(model: nn.Module) -> Generator[None]:
+    """Tell in one line what goes wrong in a model that is run on the problem's examples, but for memory.
+
+    Raises:
+        ModelError: they do not go together.
+    """
+    try:
+        yield
+    except DownslopeError:
         raise
     except (RuntimeError, IndexError, TypeError, ValueError) as error:
-        said = " ".join(str(error).split())
+        if out_of_memory(error):
+            raise
         raise ModelError(
-            f"the model ({type(model).__name__}) and the examples of the problem do not go together: {said}; "
-            "survey takes a model of this problem"
+            f"the model ({type(model).__name__}) does not run on the problem's examples: {told(error)}; give "
+            "a model of this problem"
         ) from error
 
 

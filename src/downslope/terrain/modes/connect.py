@@ -28,7 +28,7 @@ from downslope.terrain.ground import ModelGround, Piece
 from downslope.terrain.ground.stand import Standing, stand
 from downslope.terrain.hvp import length
 from downslope.terrain.modes.rebasin import aligned
-from downslope.terrain.slices.landscape import BatchNorm, flat_weights, ground_around, recalibrate
+from downslope.terrain.slices.landscape import BatchNorm, flat_weights, ground_around
 from downslope.terrain.slices.slice import Floats
 
 GROUPS = 16
@@ -163,11 +163,7 @@ def connect(
     check_asked(problem, None)
     _check(points, curve, steps, lr, batch_size)
     began = time.monotonic()
-    given, notes = stand(problem, first, seed)
-    ground = ground_around(problem, given, examples, None, seed)
-    notes += ground.notes
-    if batch_norm == "recalibrated":
-        notes += recalibrate(ground.model)
+    given, ground, notes = ground_around(problem, first, examples, None, seed, batch_norm)
     a, b = ground.where(), flat_weights(problem, ground, second)
     if length(a - b) == 0:
         raise InputError("the two models have the same weights: there is no way between them to look at")
@@ -197,7 +193,7 @@ def connect(
             bend = None
             notes.append(worse)
     ground.put(a)
-    notes += dict.fromkeys(note for each in work.grounds for note in each.notes)
+    notes += dict.fromkeys(note for each in (*work.grounds, ground) for note in each.notes)
     return Connection(ways=tuple(ways), bend=bend, notes=tuple(notes), seconds=time.monotonic() - began)
 
 
@@ -292,7 +288,10 @@ class _Work:
 def _slope(ground: ModelGround, batch: Any) -> tuple[float, Tensor]:
     """Loss and gradient on a batch of its own."""
     alone = ModelGround(ground.model, ground.objective, [Piece(batch, 1.0)])
-    return alone.slope()
+    alone.chunk, alone.notes = ground.chunk, ground.notes
+    found = alone.slope()
+    ground.chunk = alone.chunk
+    return found
 
 
 def _error(rows: Floats) -> Floats:

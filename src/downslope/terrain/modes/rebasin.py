@@ -20,6 +20,8 @@ from downslope.terrain.slices.slice import Floats
 ROUNDS = 50
 """Passes over the layers at most."""
 
+_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+_Weighted = nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d
 _POOLS = ("Pool", "Flatten", "Dropout", "Identity")
 
 
@@ -27,7 +29,7 @@ _POOLS = ("Pool", "Flatten", "Dropout", "Identity")
 class _Layer:
     """A layer with weights, and the normalisation between it and the next."""
 
-    weight: nn.Module
+    weight: _Weighted
     norms: list[nn.Module] = field(default_factory=list[nn.Module])
 
 
@@ -40,9 +42,7 @@ def chain(model: nn.Module) -> list[_Layer] | None:
     for module in _leaves(model):
         if module is None:
             return None
-        if isinstance(module, nn.Linear) or (
-            isinstance(module, (nn.Conv1d, nn.Conv2d, nn.Conv3d)) and module.groups == 1
-        ):
+        if isinstance(module, nn.Linear) or (isinstance(module, _CONVOLUTIONS) and module.groups == 1):
             found.append(_Layer(module))
         elif isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.LayerNorm)):
             if not found or (isinstance(module, nn.LayerNorm) and len(module.normalized_shape) > 1):
@@ -103,15 +103,8 @@ def aligned(model: nn.Module, other: nn.Module, *, seed: int = 0) -> tuple[nn.Mo
     return moved, int(sum((order != np.arange(len(order))).sum() for order in orders))
 
 
-def _units(module: nn.Module) -> int:
-    weight = module.weight
-    return int(weight.shape[0])  # type: ignore[index]
-
-
-def _weight(module: nn.Module) -> Tensor:
-    weight = module.weight
-    assert isinstance(weight, Tensor)  # noqa: S101  by `chain`
-    return weight
+def _units(module: _Weighted) -> int:
+    return len(module.weight)
 
 
 def _agreement(ours: list[_Layer], theirs: list[_Layer], at: int) -> Floats:
@@ -126,7 +119,7 @@ def _agreement(ours: list[_Layer], theirs: list[_Layer], at: int) -> Floats:
 
 def _outgoing(ours: _Layer, theirs: _Layer) -> list[tuple[Tensor, Tensor]]:
     """Weights that belong to the units of a layer."""
-    pairs = [(_weight(ours.weight), _weight(theirs.weight))]
+    pairs: list[tuple[Tensor, Tensor]] = [(ours.weight.weight, theirs.weight.weight)]
     for a, b in zip([ours.weight, *ours.norms], [theirs.weight, *theirs.norms], strict=True):
         for name in ("bias", "weight"):
             p, q = getattr(a, name, None), getattr(b, name, None)
@@ -135,19 +128,19 @@ def _outgoing(ours: _Layer, theirs: _Layer) -> list[tuple[Tensor, Tensor]]:
     return pairs
 
 
-def _incoming(module: nn.Module, units: int) -> Tensor:
+def _incoming(module: _Weighted, units: int) -> Tensor:
     """A layer's weights as (out, units, rest): after a flattening a unit feeds several inputs."""
-    weight = _weight(module)
+    weight = module.weight
     return weight.reshape(weight.shape[0], units, -1)
 
 
 def _permute(layers: list[_Layer], at: int, order: Any) -> None:
-    index = torch.from_numpy(np.asarray(order)).to(_weight(layers[at].weight).device)
+    index = torch.from_numpy(np.asarray(order)).to(layers[at].weight.weight.device)
     layer = layers[at]
     for module in (layer.weight, *layer.norms):
         for tensor in (*module.parameters(recurse=False), *module.buffers(recurse=False)):
             if tensor.dim():
                 tensor.data.copy_(tensor.data[index])
-    weight = _weight(layers[at + 1].weight)
+    weight = layers[at + 1].weight.weight
     split = _incoming(layers[at + 1].weight, len(index))
     weight.data.copy_(split[:, index].reshape(weight.shape))

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from downslope.core.errors import InputError
-from downslope.core.memory import out_of_memory
+from downslope.core.memory import out_of_memory, within_memory
 from downslope.terrain.ground.parts import held
 from downslope.terrain.hvp import Hessian, length
 from downslope.terrain.operators.blocks import BlockDiagonal, layers, matching
@@ -187,6 +187,10 @@ class Curvature:
         for operator, weight in self.terms():
             total += weight * operator.product(vector)
             self._exact = self._exact and operator.exact
+            if isinstance(operator, Hessian) and operator.cramped:
+                self._note(
+                    "out of memory: products are differences of gradients, right to three digits or so"
+                )
         return total
 
     def terms(self) -> Iterator[tuple[Operator, float]]:
@@ -224,18 +228,17 @@ class Curvature:
 
     def _within(self, ask: Callable[[], T]) -> T:
         """What `ask` gives; where there is no memory for it, of smaller parts."""
-        while True:
-            try:
-                return ask()
-            except (RuntimeError, MemoryError) as error:
-                if not out_of_memory(error):
-                    raise
-            if self._kept is not None and len(self._kept) > 1:
-                told = "out of memory: graphs of the parts are formed anew with each product"
-                self.ground.notes[:] = [*(each for each in self.ground.notes if each != told), told]
-            else:
-                self.ground.shrink()
-            self._kept, self._keeps = None, False
+        return within_memory(ask, self._shrink)
+
+    def _shrink(self) -> None:
+        if self._kept is not None and len(self._kept) > 1:
+            self._note("out of memory: graphs of the parts are formed anew with each product")
+        else:
+            self.ground.shrink()
+        self._kept, self._keeps = None, False
+
+    def _note(self, said: str) -> None:
+        self.ground.notes[:] = [*(each for each in self.ground.notes if each != said), said]
 
     # -- the way ------------------------------------------------------------------------------------------
 
@@ -280,7 +283,9 @@ class Curvature:
             made, setup = _time(lambda: part.make(way))
             made.product(vector)  # the first one of a process loads code
             found, each = min((_time(lambda: made.product(vector)) for _ in range(2)), key=lambda one: one[1])
-        except Exception:  # noqa: BLE001 (transforms raise whatever a user's forward makes them raise)
+        except Exception as error:  # noqa: BLE001 (transforms raise whatever a user's forward makes them raise)
+            if out_of_memory(error):
+                self._note(f"out of memory: products by {way} were left out of the choice")
             return None
         near = 10 * torch.finfo(self.dtype).eps ** 0.5 * length(wanted)
         return Timed(made, setup, each) if length(found - wanted) <= near else None

@@ -11,6 +11,7 @@ from torch import Tensor
 from downslope.core import batches
 from downslope.core.errors import ObjectiveError
 from downslope.core.loss import Loss, check_trainable
+from downslope.core.memory import out_of_memory
 from downslope.core.outputs import logits, with_logits
 from downslope.terrain.ground.still import twice
 from downslope.terrain.hvp import Hessian, custom_backward, flat, length, unflat
@@ -30,7 +31,8 @@ class Outputs:
         way: How ``J v`` comes about; the other two of `Linear` keep the graph of z alone.
 
     Attributes:
-        exact: False where ``J v`` is a difference of outputs.
+        exact: False where ``J v`` is a difference of outputs: where the model has no second derivative, never
+            for want of memory, which is raised.
         loss: What the objective gave, detached from the parameters.
         outputs: Tensors of the output that the objective reads, as leaves.
         slopes: The gradient of the objective by each of them.
@@ -71,7 +73,9 @@ class Outputs:
         if self.exact:
             try:
                 return self._reverse(vector)
-            except (RuntimeError, NotImplementedError):
+            except (RuntimeError, NotImplementedError) as error:
+                if out_of_memory(error):
+                    raise
                 self.exact = False
         return self._difference(vector)
 
@@ -103,7 +107,9 @@ class Outputs:
         function = self.objective.function
         if not hasattr(function, "penalties") and not self.objective.wants_model:
             return None
-        return Hessian(lambda: self._value([each.detach() for each in self.outputs]), self.params)
+        return Hessian(
+            lambda: self._value([each.detach() for each in self.outputs]), self.params, spare=False
+        )
 
     # -- how they come about ------------------------------------------------------------------------------
 
@@ -174,7 +180,9 @@ class Outputs:
                     allow_unused=True,
                     materialize_grads=True,
                 )
-        except (RuntimeError, NotImplementedError):
+        except (RuntimeError, NotImplementedError) as error:
+            if out_of_memory(error):
+                raise
             self.exact = False
             return
         self._kept = [i for i, row in enumerate(rows) if row.requires_grad]

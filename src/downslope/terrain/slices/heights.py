@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from downslope.core import batches
 from downslope.core.loss import Objective
+from downslope.core.memory import out_of_memory
 from downslope.terrain.ground import ModelGround
 from downslope.terrain.slices.slice import Floats
 
@@ -149,9 +150,15 @@ class Heights:
             if self._chunk == 1:
                 values = np.array([self.at(some[0])])
             else:
-                found = self._batched(some)
+                try:
+                    found = self._batched(some)
+                except (RuntimeError, MemoryError) as error:
+                    if not out_of_memory(error):
+                        raise
+                    self._narrower(max(1, self._chunk // 4), "out of memory")
+                    continue
                 if found is None:
-                    self._narrower()
+                    self._narrower(1, "a step of the model cannot be batched")
                     continue
                 values = found
             yield at, values
@@ -164,7 +171,7 @@ class Heights:
         if self._settled or wanted < 32 or self.measure is not None or self.price() > LOOPED:
             return
         self._settled = True
-        if len(list(self.ground.pieces)) != 1:
+        if len(list(self.ground.shares())) != 1:  # all examples at once, or copies of them would not fit
             return
         size = self.ground.size * self.ground.params[0].element_size()
         most = int(min(CHUNK, wanted, max(1, MEMORY // max(1, size))))
@@ -172,7 +179,14 @@ class Heights:
         while chunk > 1:
             points = np.zeros((chunk, len(self.directions)))
             points[:, 0] = np.linspace(0, 1e-3, chunk)
-            if (took := self._timed(points)) is None or took / chunk > 0.95 * best:
+            try:
+                took = self._timed(points)
+            except (RuntimeError, MemoryError) as error:
+                if not out_of_memory(error):
+                    raise
+                self._narrower(self._chunk, "out of memory")
+                return
+            if took is None or took / chunk > 0.95 * best:
                 return
             best, self._chunk, self.way = took / chunk, chunk, f"batches of {chunk}"
             self._best = best
@@ -194,7 +208,7 @@ class Heights:
         return time.perf_counter() - began
 
     def _batched(self, points: Floats) -> Floats | None:
-        """Values at points as one batch; None where the model does not allow it, or memory does not."""
+        """Values at points as one batch; None where the model does not allow it. Want of memory is raised."""
         c = torch.from_numpy(points).to(self.origin)
         stacked = torch.addmm(self.origin.expand(len(points), -1), c, torch.stack(list(self.directions)))
         cut: Any = torch.split(stacked, [p.numel() for p in self.ground.params], dim=1)
@@ -207,7 +221,9 @@ class Heights:
             with torch.no_grad():
                 func: Any = torch.func
                 values = func.vmap(self._value, in_dims=(0, None))(tensors, batch)
-        except Exception:  # noqa: BLE001  what a model does under vmap is its own affair: then one by one
+        except Exception as error:
+            if out_of_memory(error):
+                raise
             return None
         self.count += len(points)
         return values.double().cpu().numpy()
@@ -216,12 +232,11 @@ class Heights:
         func: Any = torch.func
         return func.functional_call(self._whole, tensors, (batch,))
 
-    def _narrower(self) -> None:
-        self._chunk = max(1, self._chunk // 4)
-        self.way = f"batches of {self._chunk}" if self._chunk > 1 else "one by one"
-        self.ground.notes.append(
-            f"a batch of points failed (memory, or a step that cannot be batched): {self.way}"
-        )
+    def _narrower(self, chunk: int, why: str) -> None:
+        self._chunk = chunk
+        self.way = f"batches of {chunk}" if chunk > 1 else "one by one"
+        told = f"{why}: points go {self.way}" if chunk == 1 else f"{why}: points go in {self.way}"
+        self.ground.notes[:] = [*(each for each in self.ground.notes if ": points go" not in each), told]
 
 
 class _Whole(nn.Module):

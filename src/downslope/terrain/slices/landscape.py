@@ -14,13 +14,13 @@ from torch import Tensor, nn
 
 from downslope.core import names
 from downslope.core.asked import check_asked
-from downslope.core.errors import DownslopeError, InputError, ModelError, told
+from downslope.core.errors import InputError
 from downslope.core.numerals import numeral
 from downslope.core.problem import Problem
 from downslope.core.stated import metric_of
 from downslope.terrain.ground import ModelGround
 from downslope.terrain.ground.point import EXAMPLES, ground_of
-from downslope.terrain.ground.stand import Standing, stand
+from downslope.terrain.ground.stand import Standing, running, stand
 from downslope.terrain.hvp import length
 from downslope.terrain.slices.bends import aims, eigen
 from downslope.terrain.slices.directions import (
@@ -110,12 +110,7 @@ def landscape(
     check_asked(problem, None)
     _check(points, dimensions, normalise, batch_norm, span)
     began = time.monotonic()
-    given, notes = stand(problem, model, seed)
-    ground = ground_around(problem, given, examples, dtype, seed)
-    notes += ground.notes
-    ground.notes.clear()
-    if batch_norm == "recalibrated":
-        notes += recalibrate(ground.model)
+    given, ground, notes = ground_around(problem, model, examples, dtype, seed, batch_norm)
     measure, name, higher = _quantity(problem, quantity)
     if problem.maximize and measure is None:
         notes.append("the objective is maximised: shown is its negative, which is gone down on")
@@ -152,23 +147,22 @@ def landscape(
 
 
 def ground_around(
-    problem: Problem, given: nn.Module, examples: int | Literal["all"], dtype: torch.dtype | None, seed: int
-) -> ModelGround:
-    """The ground of a model that fits the examples; its loss there may be anything.
+    problem: Problem, model: Standing, examples: int | Literal["all"], dtype: torch.dtype | None, seed: int,
+    batch_norm: BatchNorm,
+) -> tuple[nn.Module, ModelGround, list[str]]:  # fmt: skip
+    """A model, the ground around it, and what is to be known of both; the loss may be anything.
 
     Raises:
-        ModelError: it does not fit.
+        ModelError: the model does not fit the examples.
     """
-    try:
-        return ground_of(problem, given, examples=examples, dtype=dtype, seed=seed)
-    except (DownslopeError, torch.OutOfMemoryError):
-        raise
-    except (RuntimeError, IndexError, TypeError, ValueError) as error:
-        model = type(given).__name__
-        raise ModelError(
-            f"the model ({model}) does not run on the problem's examples: {told(error)}; landscape takes a "
-            "model of this problem"
-        ) from error
+    given, notes = stand(problem, model, seed)
+    with running(given):
+        ground = ground_of(problem, given, examples=examples, dtype=dtype, seed=seed)
+    notes += ground.notes
+    ground.notes.clear()
+    if batch_norm == "recalibrated":
+        notes += recalibrate(ground.model)
+    return given, ground, notes
 
 
 class _Plan:

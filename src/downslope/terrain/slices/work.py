@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from downslope.core import names
-from downslope.core.errors import DownslopeError, ModelError, told
 from downslope.core.numerals import numeral
+from downslope.terrain.ground.stand import running
 from downslope.terrain.slices import fill
 from downslope.terrain.slices.heights import Heights
 from downslope.terrain.slices.slice import Accuracy, Bools, Floats, Slice, grid
@@ -94,15 +94,8 @@ class Work:
         self._evaluate(np.ones(shape, dtype=bool))
 
     def _expected(self) -> float:
-        try:
+        with running(self.heights.ground.model):
             return self.heights.expected(self.drawn.values.size)
-        except DownslopeError:
-            raise
-        except (RuntimeError, IndexError, TypeError, ValueError) as error:
-            model = type(self.heights.ground.model).__name__
-            raise ModelError(
-                f"the model ({model}) does not run on the problem's examples: {told(error)}"
-            ) from error
 
     def _evaluate(self, where: Bools) -> None:
         wanted = np.flatnonzero(where & ~self.drawn.evaluated)

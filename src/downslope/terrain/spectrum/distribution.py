@@ -200,8 +200,13 @@ def drawn_on(
     nodes = [node for r in rules for node in r.nodes.tolist()]
     grid = _grid(np.asarray([*known, *edges, *nodes]), known if rules else known[:0], width, points)
     rest = 1.0 - len(known) / size
-    bell: Callable[[Floats], Floats] = lambda v: _bell((grid[:, None] - v) / width) / width  # noqa: E731
-    step: Callable[[Floats], Floats] = lambda v: ndtr((grid[:, None] - v) / width)  # noqa: E731
+
+    def bell(v: Floats) -> Floats:
+        return _bell((grid[:, None] - v) / width) / width
+
+    def step(v: Floats) -> Floats:
+        return ndtr((grid[:, None] - v) / width)
+
     values, stderr, error = _of(bell, rules, known, size, rest, low, high)
     cumulative, _, cumulative_error = _of(step, rules, known, size, rest, low, high)
     return Density(
