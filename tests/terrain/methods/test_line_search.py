@@ -109,3 +109,17 @@ def test_backtracking_halves_until_armijos_condition_as_by_hand() -> None:
     assert found.t == pytest.approx(1 / 8)
     assert np.isclose(found.value, -1 / 16)
     assert line.evaluations == 2
+
+
+@pytest.mark.parametrize("search", [strong_wolfe, more_thuente])
+def test_losses_that_are_one_within_rounding_do_not_bracket_a_minimum(
+    search: Callable[..., Trial | None],
+) -> None:
+    """A loss that seems to rise by an ulp at 1, where the slope still falls: the minimum is at 9."""
+    line = line_of(lambda t: 1.0 + 1e-18 * (t - 9.0) ** 2)
+    look = line.at
+    line.at = lambda t: look(t)._replace(value=1.0 + (2.2e-16 if t < 4 else -2.2e-16 if t < 7 else 0.0))
+    found = search(line, 1.0, c1=1e-4, c2=0.4)
+    assert found is not None
+    assert 4 < found.t < 18  # where the slope is as steep as at 0
+    assert line.evaluations <= 4

@@ -9,7 +9,10 @@ import numpy as np
 import pytest
 import torch
 from scipy.optimize import minimize
+from sklearn.datasets import load_breast_cancer
+from torch import nn
 
+from downslope.terrain.ground import Ground
 from downslope.terrain.methods import NonlinearCG
 from downslope.terrain.methods.domains import CHOICES
 from downslope.terrain.methods.nonlinear_cg import beta_of
@@ -65,3 +68,26 @@ def test_a_restart_makes_every_kth_step_one_of_steepest_descent() -> None:
         cosines.append(float(-(move @ g) / (move.norm() * g.norm())))
     assert cosines[::3] == pytest.approx([1.0] * 3, abs=1e-12)
     assert max(cosines[i] for i in (2, 4, 5, 7, 8)) < 1 - 1e-3
+
+
+def test_the_steps_at_rounding_take_no_more_looks_than_the_others() -> None:
+    """Where the losses along the line are one within an ulp, searches that compare them look in vain."""
+    x, y = load_breast_cancer(return_X_y=True)
+    rows, target = torch.tensor((x - x.mean(0)) / x.std(0)), torch.tensor(y, dtype=torch.float64)[:, None]
+    model = nn.Linear(30, 1).double()
+    nn.init.zeros_(model.weight), nn.init.zeros_(model.bias)
+    method = NonlinearCG([model.weight, model.bias], weight_decay=1e-2)
+    ground = Ground(
+        [(lambda: nn.functional.binary_cross_entropy_with_logits(model(rows), target), 1.0)],
+        [model.weight, model.bias],
+    )
+    most = 0
+    for _ in range(60):
+        method.step(ground)
+        assert method.last is not None
+        most = max(most, method.last.evaluations)
+        if method.last.converged:
+            break
+    assert method.last is not None
+    assert method.last.converged
+    assert most <= 6

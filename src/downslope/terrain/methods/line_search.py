@@ -90,9 +90,16 @@ class Line:
         """Go to a point looked at before."""
         self.ground.put(trial.x)
 
+    def rise(self, trial: Trial) -> float:
+        """How far a point lies above the start; where rounding hides it, by the parabola of both slopes."""
+        rise = trial.value - self.start.value
+        if not abs(rise) <= self.rounding:
+            return rise
+        return min(max(0.5 * trial.t * (self.start.slope + trial.slope), -self.rounding), self.rounding)
+
     def falls(self, trial: Trial, c1: float) -> bool:
         """Armijo's condition."""
-        return trial.finite and trial.value <= self.start.value + c1 * trial.t * self.start.slope
+        return trial.finite and self.rise(trial) <= c1 * trial.t * self.start.slope
 
     def flattens(self, trial: Trial, c2: float) -> bool:
         """The strong form of Wolfe's second condition."""
@@ -141,7 +148,7 @@ def backtracking(line: Line, t: float = 1.0, *, c1: float = 1e-4, max_eval: int 
         if not trial.finite:
             t /= 16
             continue
-        rise = trial.value - line.start.value - t * line.start.slope
+        rise = line.rise(trial) - t * line.start.slope
         best = -0.5 * line.start.slope * t * t / rise if rise > 0 else 0.5 * t
         t = min(max(best, 0.1 * t), 0.5 * t)
     line.settle(line.start)
@@ -173,7 +180,7 @@ def strong_wolfe(
             continue
         if _good(line, trial, c1, c2):
             return trial
-        if not line.falls(trial, c1) or (before.t and trial.value >= before.value):
+        if not line.falls(trial, c1) or (before.t and line.rise(trial) >= line.rise(before)):
             return _zoom(line, before, trial, c1, c2, max_eval)
         if trial.slope >= 0:
             return _zoom(line, trial, before, c1, c2, max_eval)
@@ -189,10 +196,10 @@ def _good(line: Line, trial: Trial, c1: float, c2: float) -> bool:
 def _zoom(line: Line, low: Trial, high: Trial, c1: float, c2: float, max_eval: int) -> Trial | None:
     """Algorithm 3.6: `low` is the lowest point that falls enough, and a good one lies between the two."""
     while line.evaluations < max_eval and abs(high.t - low.t) > 1e-16 * max(abs(high.t), abs(low.t)):
-        trial = line.at(_between(low, high))
+        trial = line.at(_between(line, low, high))
         if _good(line, trial, c1, c2):
             return trial
-        if not line.falls(trial, c1) or trial.value >= low.value:
+        if not line.falls(trial, c1) or line.rise(trial) >= line.rise(low):
             high = trial
             continue
         if trial.slope * (high.t - low.t) >= 0:
@@ -201,12 +208,12 @@ def _zoom(line: Line, low: Trial, high: Trial, c1: float, c2: float, max_eval: i
     return lowest(line, low, c1)
 
 
-def _between(low: Trial, high: Trial) -> float:
+def _between(line: Line, low: Trial, high: Trial) -> float:
     """The minimum of the cubic through two points (equation 3.59), away from both ends; else the middle."""
     middle = 0.5 * (low.t + high.t)
     if not high.finite:
         return low.t + 0.1 * (high.t - low.t)
-    t = cubic(low.t, low.value, low.slope, high.t, high.value, high.slope)
+    t = cubic(low.t, line.rise(low), low.slope, high.t, line.rise(high), high.slope)
     margin = 0.1 * abs(high.t - low.t)
     inside = min(low.t, high.t) + margin <= t <= max(low.t, high.t) - margin
     return t if inside else middle

@@ -50,13 +50,13 @@ def _tilted(e: Trial, slope: float) -> Trial:
 
 
 class _Search:
-    """The state of one search; names are those of the paper."""
+    """The state of one search; names are those of the paper, values those above the start's."""
 
     def __init__(self, line: Line, c1: float, c2: float, xtol: float, longest: float) -> None:
         self.line, self.c1, self.c2, self.xtol, self.longest = line, c1, c2, xtol, longest
         self.gtest = c1 * line.start.slope
         self.best = line.start
-        self.x = self.y = line.start
+        self.x = self.y = line.start._replace(value=0.0)
         self.bracketed, self.second = False, False
         self.width, self.width1 = longest, 2 * longest
         self.low, self.high = 0.0, math.inf
@@ -70,7 +70,7 @@ class _Search:
                 self.longest = t
                 t = self.x.t + 0.1 * (t - self.x.t)
                 continue
-            if trial.value < self.best.value:
+            if line.rise(trial) < line.rise(self.best):
                 self.best = trial
             fell = line.falls(trial, self.c1)
             if (fell and line.flattens(trial, self.c2)) or line.level(trial, self.c1, self.c2):
@@ -91,7 +91,7 @@ class _Search:
     def _next(self, trial: Trial, fell: bool) -> float:
         if not self.second and fell and trial.slope >= 0:
             self.second = True
-        p = trial
+        p = trial._replace(value=self.line.rise(trial))
         if not self.second and p.value <= self.x.value and not fell:
             g = self.gtest
             x, y, p = (_tilted(e, -g) for e in (self.x, self.y, p))
