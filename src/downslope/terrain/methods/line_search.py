@@ -91,9 +91,12 @@ class Line:
         self.ground.put(trial.x)
 
     def rise(self, trial: Trial) -> float:
-        """How far a point lies above the start; where rounding hides it, by the parabola of both slopes."""
+        """How far a point lies above the start; where rounding hides it, by the parabola of both slopes.
+
+        A slope that has become steeper is no news of a minimum, and may be that of a wrong gradient.
+        """
         rise = trial.value - self.start.value
-        if not abs(rise) <= self.rounding:
+        if not (abs(rise) <= self.rounding and trial.slope >= self.start.slope):
             return rise
         return min(max(0.5 * trial.t * (self.start.slope + trial.slope), -self.rounding), self.rounding)
 
@@ -232,6 +235,7 @@ def cubic(a: float, fa: float, da: float, b: float, fb: float, db: float) -> flo
 
 def lowest(line: Line, best: Trial | None, c1: float) -> Trial | None:
     """The best found where no look met both conditions, if it falls enough; else back to the start."""
-    kept = best if best is not None and best.t and line.falls(best, c1) else None
+    lower = best is not None and best.value < line.start.value and line.falls(best, c1)
+    kept = best if lower else None
     line.settle(kept or line.start)
     return kept
