@@ -55,7 +55,7 @@ class View(NamedTuple):
     reach: float
     """Length of the move that is reckoned with."""
     scale: float
-    """What counts as much of the loss: its size, or the way it has come."""
+    """What counts as much of the loss: what its objective leaves to be won, or the way it has come."""
     high_error: float = 0.0
     """Residual and rounding of `high`."""
     low_error: float = 0.0

@@ -24,7 +24,7 @@ from downslope.terrain.functions.point import Point
 from downslope.terrain.ground import ModelGround
 from downslope.terrain.ground.point import EXAMPLES
 from downslope.terrain.ground.stand import Standing, ground_at, not_finite, stand, wide
-from downslope.terrain.hvp import flat, length
+from downslope.terrain.hvp import length
 from downslope.terrain.layerwise import PROBES, Layers, layerwise, of_matrix
 from downslope.terrain.operators import Operator
 from downslope.terrain.spectrum import Density
@@ -38,6 +38,7 @@ from downslope.terrain.surveys.kind import REACH, Judged, View, mirrored
 from downslope.terrain.surveys.rates import adam_rate, plain_rates
 from downslope.terrain.surveys.reach import reach_of
 from downslope.terrain.surveys.sampled import at_kink
+from downslope.terrain.surveys.scale import scale_of
 from downslope.terrain.surveys.terrain import Escape, Terrain, turned
 from downslope.terrain.surveys.ways import by_curvature, by_samples, known_place
 
@@ -229,8 +230,9 @@ class _Survey:
     ) -> tuple[Judged, View, Escape | None]:
         """The kind, what it was told from, and the way down."""
         if bool(found.values.isnan().any()):
+            scale = scale_of(self.problem, self.ground, loss, self.seed)
             view = View(
-                slope=0.0, high=math.nan, low=math.nan, reach=self._reach(), scale=self._scale(loss),
+                slope=0.0, high=math.nan, low=math.nan, reach=self._reach(), scale=scale,
                 rounding=16 * torch.finfo(gradient.dtype).eps * abs(loss), kink=True,
             )  # fmt: skip
             judged, view, way = at_kink(
@@ -295,9 +297,10 @@ class _Survey:
             slope = won(found.values, found.vectors.double().cpu() @ gradient.double().cpu(), reach)
         else:
             slope = gain(operator, gradient, reach)
+        scale = scale_of(self.problem, self.ground, loss, self.seed)
         return View(
             slope=slope, high=float(found.values[0]), low=float(found.values[-1]), reach=reach,
-            scale=self._scale(loss), high_error=float(found.errors[0]), low_error=float(found.errors[-1]),
+            scale=scale, high_error=float(found.errors[0]), low_error=float(found.errors[-1]),
             exact=norm <= self._rounding(gradient, found, loss, scatter), noise=self._noisy(norm, scatter),
             rounding=16 * torch.finfo(gradient.dtype).eps * abs(loss),
         )  # fmt: skip
@@ -307,19 +310,6 @@ class _Survey:
         if isinstance(self.ground.model, Point):
             return REACH * min((high - low) / 2 for low, high in self.ground.model.function.domain)
         return reach_of(self.ground)
-
-    def _scale(self, loss: float) -> float:
-        """The loss's size, or its distance to that of a fresh start, whichever is larger."""
-        if isinstance(self.ground.model, Point):
-            function = self.ground.model.function
-            return max(abs(loss), abs(function.at(*function.start) - loss))
-        kept, start = self.ground.where(), math.nan
-        with suppress(DownslopeError, KeyError, RuntimeError):
-            fresh = dict(self.problem.build(self.seed).named_parameters())
-            self.ground.put(flat([fresh[name].detach().to(kept) for name in self.ground.names]))
-            start = self.ground.loss()
-        self.ground.put(kept)
-        return max(abs(loss), abs(start - loss) if math.isfinite(start) else 0.0)
 
     def _rounding(self, gradient: Tensor, found: Ends, loss: float, scatter: Jitter | None) -> float:
         """The rounding of the gradient: what that of the weights makes of the curvature, and of its terms."""
