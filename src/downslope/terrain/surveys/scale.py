@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from downslope.core import batches
 from downslope.core.errors import DownslopeError
 from downslope.core.loss import Objective
+from downslope.core.memory import out_of_memory
 from downslope.core.problem import Problem
 from downslope.terrain.functions.point import Point
 from downslope.terrain.ground import Ground, ModelGround
@@ -60,7 +61,8 @@ def scale_of(problem: Problem, ground: ModelGround, loss: float, seed: int) -> f
         ground.put(flat([fresh[name].detach().to(kept) for name in ground.names]))
         start = ground.loss()
     ground.put(kept)
-    return max(left(ground, loss), abs(start - loss) if math.isfinite(start) else 0.0)
+    own = ground.within(lambda: left(ground, loss))
+    return max(own, abs(start - loss) if math.isfinite(start) else 0.0)
 
 
 def left(ground: ModelGround, loss: float) -> float:
@@ -85,8 +87,10 @@ def left(ground: ModelGround, loss: float) -> float:
         for index, share in ground.shares():
             found, numbers = _least(ground, index, share, room)
             least, room = least + share.weight * found, room - numbers
-    except Exception:  # noqa: BLE001 (an objective may do anything with outputs that no model gave)
-        return abs(loss)
+    except Exception as error:
+        if out_of_memory(error):
+            raise
+        return abs(loss)  # an objective may do anything with outputs that no model gave
     if not math.isfinite(least) or abs(least) <= NOTHING * abs(loss):
         return abs(loss)
     return max(loss - least, 0.0)
