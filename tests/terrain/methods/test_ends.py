@@ -153,3 +153,22 @@ def test_a_ground_handed_over_again_is_not_looked_at_again(name: str) -> None:
 def test_lbfgs_on_a_ground_takes_the_evaluations_of_fit() -> None:
     path = Path(rosenbrock, [-1.2, 1.0], LBFGS, 100, gtol=1e-8)
     assert path.method.evaluations <= 48  # SciPy's L-BFGS-B: 46
+
+
+@pytest.mark.parametrize("lowest", [-1.0, -0.01])
+@pytest.mark.parametrize("top", [1.0, 100.0])
+def test_one_eigenvalue_below_zero_among_many_is_found_in_a_few_products(lowest: float, top: float) -> None:
+    """And a minimum takes fewer than the forty that a look may have."""
+    draw = torch.Generator().manual_seed(1)
+    bends = 0.5 + torch.rand(300, generator=draw, dtype=torch.float64)
+    bends[-10:] *= top
+    below = bends.clone()
+    below[7] = lowest
+    for each in (bends, below):
+        p = nn.Parameter(torch.zeros(300, dtype=torch.float64))
+        method = LBFGS([p])
+        ground = Ground([(lambda p=p, each=each: 0.5 * (each * p.square()).sum(), 1.0)], [p])
+        method.step(ground)
+        assert method.last is not None
+        assert ("stands at a saddle" in method.last.said) is (each is below)
+        assert method.last.products <= 25

