@@ -51,7 +51,8 @@ def principal(
     linalg: Any = torch.linalg
     pair: tuple[Tensor, Tensor] = linalg.eigh(rows @ rows.T)
     squares, vectors = pair[0].flip(0).clamp_min(0), pair[1].flip(1)
-    if not float(squares[0]) > 0 or float(squares[dimensions - 1]) < 1e-20 * float(squares[0]):
+    rounding = len(points) * torch.finfo(torch.float64).eps * float(squares[0])
+    if not float(squares[dimensions - 1]) > rounding:
         raise InputError(f"directions='pca': the trajectory does not move in {dimensions} directions")
     shares: list[float] = (squares / squares.sum()).tolist()
     found: list[Direction] = []
