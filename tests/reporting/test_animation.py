@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -122,6 +123,11 @@ def test_an_escape_moves_all_members_and_tells_how_many_left(tmp_path):
     assert "Who leaves" in page
     assert 'class="player"' in page
     assert moving.save(tmp_path / "escape.gif", width=300).stat().st_size > 1000
+
+
+def test_what_is_missing_of_an_escape_is_told_on_its_page():
+    found = ds.escape("saddle", "gd", steps=3, seeds=2)
+    assert "The budget left out adam." in ds.report(replace(found, notes=("the budget left out adam",))).html
 
 
 def test_an_escape_is_seen_on_its_own_ground_and_ends_soon_after_the_last_has_left():

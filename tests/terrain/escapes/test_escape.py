@@ -251,3 +251,27 @@ def test_a_budget_and_ctrl_c_keep_what_was_measured_and_tell_what_is_missing(mon
     assert [(each.method, each.budget) for each in found] == [("gd", 40), ("adam", 5)]
     assert found.notes == ("Ctrl-C ended adam after 5 of 40 steps", "Ctrl-C left out sgd")
     assert found.to_dict()["interrupted"]
+
+
+def test_those_that_leave_uphill_are_counted_and_what_is_watched_stands_still_far_away(monkeypatch) -> None:
+    """A step of -3 times the place throws each member up and out; Ctrl-C in the step of leaving undoes it."""
+    arguments = {"lr": 1.0, "point": [0.0], "noise": 0.0, "spread": 0.1, "seeds": 1, "steps": 30, "keep": 1}
+
+    def thrown():
+        return escape(lambda p: 2 * p[..., 0].square(), "gd", **arguments)["gd"]
+
+    whole = thrown()
+    last = int(whole.median)
+    assert whole.uphill == 1
+    assert whole.paths.shape == (31, 1, 1)
+    assert 10 <= abs(whole.paths[-1, 0, 0]) < 30
+    asked = iter(range(1, 10**6))
+
+    def cut(self):
+        if next(asked) == last:
+            raise KeyboardInterrupt
+        return self.interrupted
+
+    monkeypatch.setattr("downslope.terrain.escapes.escape._Clock.cut", property(cut))
+    undone = thrown()
+    assert (undone.escaped, undone.uphill, undone.budget, len(undone.paths)) == (0, 0, last - 1, last)

@@ -12,6 +12,7 @@ from torch import nn
 
 import downslope as ds
 from downslope.core.errors import InputError
+from downslope.terrain.modes.connect import Between, _worse
 from downslope.terrain.modes.rebasin import aligned, chain
 
 
@@ -178,6 +179,20 @@ def test_a_curve_whose_training_diverged_is_left_out_and_told() -> None:
     assert found.barrier < 100
     kept = ds.connect(problem, one, other, points=3, steps=3, align=False, examples=64, progress=False)
     assert [way.name for way in kept.ways] == ["straight", "bezier curve"]
+
+
+@pytest.mark.parametrize(("top", "left_out"), [(1.5, False), (5.9, False), (6.5, True), (np.nan, True)])
+def test_a_curve_is_left_out_beyond_twice_the_straight_way_and_its_error(top: float, left_out: bool) -> None:
+    """The straight way lies 2/3 above its chord on average, with an error of .2: up to 29/15 is allowed."""
+
+    def way(middle: float) -> Between:
+        losses = np.array([1.0, middle, 1.0])
+        return Between(
+            name="", at=np.array([0.0, 0.5, 1.0]), losses=losses, errors=np.full(3, 0.2), barrier=0.0,
+            barrier_error=0.0, length=1.0,
+        )  # fmt: skip
+
+    assert (_worse(way(top), way(3.0), 0.1) is not None) == left_out
 
 
 def test_where_the_loss_is_no_number_the_barrier_is_not_zero() -> None:

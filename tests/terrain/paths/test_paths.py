@@ -103,6 +103,9 @@ def test_a_function_of_ones_own_is_walked_from_a_start() -> None:
     given = ds.paths(lambda p: p.sum(-1), "gd", start=(1.0,), steps=5, points=5, domain=[(-3, 3)]).surface
     assert given is not None
     assert given.axes[0].coordinates[[0, -1]].tolist() == [-3, 3]
+    flat = ds.paths(lambda p: p[..., 0].square(), {"gd": 0.25}, start=(1.0, 2.0), steps=5, points=5).surface
+    assert flat is not None
+    assert flat.axes[1].coordinates[0] < 2 < flat.axes[1].coordinates[-1]  # where nothing moves there is room
     assert "own function" in ds.report(down).html or "one&#x27;s own" in ds.report(down).html
 
 
@@ -155,6 +158,7 @@ def test_marks_are_the_critical_points_and_values_the_functions() -> None:
         ({"function": lambda p: p.sum(), "start": (1.0, 2.0)}, ObjectiveError, "a value for each"),
         ({"function": 3}, InputError, "int is no function"),
         ({"domain": [(0, 1)]}, InputError, "an upper end for each of 2"),
+        ({"domain": [(0, 1), (1, 0)]}, InputError, "an upper end for each of 2"),
         ({"optimizers": {"gd": {"momntum": 0.9}}}, RecipeError, "no setting of gd"),
         ({"lr": {"sgd": 0.1}}, InputError, "does not run"),
     ],

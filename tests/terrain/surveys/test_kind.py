@@ -61,3 +61,9 @@ def test_next_to_a_minimum_curvature_that_wins_less_than_the_slope_counts_for_no
     assert classify(near).kind == "minimum"
     assert classify(near._replace(low=-0.1)).kind == "saddle"
     assert classify(near._replace(low=-0.1, drop=1e-6)).kind == "minimum"
+
+
+def test_where_the_gradient_is_zero_to_its_rounding_the_lesser_sign_counts_whatever_it_wins() -> None:
+    view = AT_REST._replace(slope=1e-3, low=-1e-6)
+    assert classify(view).kind == "saddle"
+    assert classify(view._replace(exact=False, noise=True)).kind == "minimum"

@@ -54,3 +54,23 @@ def test_an_absolute_error_is_at_its_kink_where_the_error_is_zero():
     found = kinks(lambda: nn.functional.l1_loss(output, torch.tensor([1.0, 0.0, 3.0])))
     assert (found.at, found.entries, found.names) == (2, 3, ("l1_loss",))
     assert kinks(lambda: output.tanh().sum()).told() is None
+
+
+@pytest.mark.parametrize(
+    ("look", "at", "entries"),
+    [
+        (lambda: nn.functional.relu6(torch.tensor([6.0, 1.0])), 1, 4),  # each entry, at 0 and at 6
+        (lambda: torch.min(torch.tensor([1.0, 1.0, 5.0])), 1, 1),
+        (lambda: torch.min(torch.tensor([1.0, 5.0, 5.0])), 0, 1),
+        (lambda: torch.max(torch.tensor([1.0, 5.0, 5.0])), 1, 1),
+        (lambda: torch.tensor([0.0, 1.0]).clamp(min=0.0), 1, 2),
+        (lambda: torch.tensor([0.0, 1.0]).clamp(0.0, 1.0), 2, 4),
+        (lambda: nn.functional.l1_loss(torch.tensor([1.0, 2.0]), torch.tensor([1.0, 3.0])), 1, 2),
+        (lambda: torch.tensor([[0.0, 0.0], [3.0, 4.0]]).norm(dim=1), 1, 2),
+        (lambda: torch.relu(torch.tensor([2e-7, 1.0])), 1, 2),  # within rounding of the largest
+        (lambda: torch.relu(torch.tensor([2e-6, 1.0])), 0, 2),
+    ],
+)
+def test_each_function_has_its_own_kinks(look, at, entries) -> None:
+    found = kinks(look)
+    assert (found.at, found.entries) == (at, entries)

@@ -192,3 +192,26 @@ def test_ctrl_c_before_the_kind_is_known_tells_loss_and_slope(monkeypatch: pytes
     with pytest.raises(KeyboardInterrupt) as stopped:
         ds.survey(of(lambda w: (w**2).sum(), [1.0, 0.0]), progress=False)
     assert "loss 1, slope 2" in stopped.value.__notes__[0]
+
+
+def test_ground_without_a_derivative_that_changes_nowhere_is_a_plateau() -> None:
+    found = ds.survey(of(lambda w: 1 + (0 * w).abs().sqrt().sum(), [0.0, 0.0]), progress=False)
+    assert (found.kind, found.escape) == ("plateau", None)
+    assert "the loss changes nowhere" in found.why
+
+
+def test_of_a_few_weights_every_coordinate_is_looked_along() -> None:
+    """|w|_1 - 1.5 |w|_inf falls along the coordinates alone, from which a random direction is far."""
+    found = ds.survey(of(lambda w: w.abs().sum() - 1.5 * w.abs().max(), [0.0] * 20), progress=False)
+    assert found.kind == "saddle"
+    assert found.escape is not None
+    assert found.escape.by_name["w"].abs().max() == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("side", [1.0, -1.0])
+def test_the_way_points_to_where_the_loss_falls_further(side: float) -> None:
+    problem = of(lambda w: w[0] ** 2 - w[1] ** 2 + 0.3 * side * w[1] ** 3, [0.0, 0.0])
+    way = ds.survey(problem, progress=False).escape
+    assert way is not None
+    assert way.at > 0
+    assert way.by_name["w"][1].item() == pytest.approx(-side)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 import downslope as ds
-from downslope.terrain.ground import ModelGround, ground_of
+from downslope.terrain.ground import Ground, ModelGround, ground_of
 from downslope.terrain.layerwise import layerwise, of_matrix
 from downslope.terrain.surveys.ends import ends
 from downslope.terrain.surveys.jitter import jitter
@@ -123,3 +123,39 @@ def test_where_the_loss_is_not_finite_along_a_line_the_rest_of_it_counts() -> No
     assert (line.fall, line.at, line.rise) == (0.5, 1.0, 0.0)
     lost = Profile(lengths=(-1.0, 0.0, 1.0), losses=(float("nan"), 1.0, float("inf")))
     assert (lost.fall, lost.at) == (0.0, 0.0)
+
+
+class Diagonal:
+    """An operator whose eigenvalues are its entries."""
+
+    exact = True
+
+    def __init__(self, entries: Tensor) -> None:
+        self.entries, self.size = entries, len(entries)
+
+    def product(self, vector: Tensor) -> Tensor:
+        return self.entries * vector
+
+
+def test_the_lower_end_is_settled_only_where_it_has_converged() -> None:
+    wide: Any = Diagonal(torch.linspace(-1, 3, 400, dtype=torch.float64))
+    few, many = (ends(wide, torch.zeros(1).double(), steps=steps, tol=1e-6) for steps in (4, 120))
+    assert not few.settled
+    assert many.settled
+    assert abs(float(many.values[-1]) + 1) <= float(many.errors[-1])
+    assert not few.complete
+
+
+def test_what_a_matrix_lacks_in_symmetry_is_an_error_of_its_eigenvalues() -> None:
+    class Askew(Diagonal):
+        def product(self, vector: Tensor) -> Tensor:
+            return vector + torch.tensor([1e-3 * float(vector[1]), 0.0]).to(vector)
+
+    found = ends(Askew(torch.ones(2).double()), torch.zeros(1).double())  # type: ignore[arg-type]
+    assert found.errors.tolist() == pytest.approx([5e-4, 5e-4])
+
+
+def test_where_nothing_bends_up_any_rate_of_adam_is_stable() -> None:
+    p = nn.Parameter(torch.ones(2, dtype=torch.float64))
+    hill = Ground.of_closure(lambda: -p.square().sum(), [p]).hessian()
+    assert adam_rate(hill, torch.ones(3, 2, dtype=torch.float64))[0] == float("inf")
