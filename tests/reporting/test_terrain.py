@@ -77,7 +77,8 @@ def two(slope: Terrain) -> Terrain:
     along = Profile(lengths=(-1.0, 0.0, 1.0, 2.0), losses=(9.5, 10.0, 9.0, 12.0))
     way = Escape(curvature=-3.0, error=0.1, by_name={}, flat=torch.ones(1), profile=along, fall=1.0, at=1.0)
     return replace(
-        slope, kind="saddle", layers=layers, eigenvalues=values, residuals=errors, escape=way, notes=("a note",),
+        slope, kind="saddle", layers=layers, eigenvalues=values, residuals=errors, escape=way,
+        notes=("a note",),
     )  # fmt: skip
 
 
