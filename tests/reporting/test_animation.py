@@ -77,9 +77,13 @@ def test_a_gif_has_a_frame_a_step_each_mover_in_its_own_colour_and_rests_at_its_
     assert frames[0].shape[1] == 400
     for code in hues.COLOURS[:2]:
         assert near(frames[-1], code) > near(frames[1], code) > 0
+        for side in (slice(0, 220), slice(260, 400)):  # the track on the map, the curve beside it
+            assert near(frames[-1][:, side], code) > near(frames[1][:, side], code) + 20
     whole = Image.open(io.BytesIO(written))
     whole.seek(40)
     assert whole.info["duration"] == 1500
+    whole.seek(10)
+    assert whole.info["duration"] == 50  # 2 s over 41 frames
     assert whole.info["loop"] == 0
     assert "loop" not in Image.open(io.BytesIO(two.gif(width=300, repeat=False))).info
 
@@ -119,6 +123,10 @@ def test_an_escape_moves_all_members_and_tells_how_many_left(tmp_path):
     assert told[0] == "0/6 left"
     assert told[-1] == f"{found['momentum'].escaped}/6 left"
     assert moving.scene.movers[1].curve[-1] == found["momentum"].probability
+    (shown,) = data_of(moving.html)["choices"]
+    heads = [each["name"] for each in shown["data"] if each.get("meta") == "heads"]
+    assert heads[1] == f"momentum {told[-1]}"
+    assert shown["layout"]["yaxis2"]["range"] == [-0.02, 1.03]
     page = ds.report(found).save(tmp_path / "escape.html").read_text()
     assert "Who leaves" in page
     assert 'class="player"' in page
@@ -189,6 +197,10 @@ def test_what_cannot_be_written_is_told_in_one_line(two, tmp_path, monkeypatch):
         two.gif(seconds=0)
     with pytest.raises(InputError, match="width=20"):
         two.gif(width=20)
+    with pytest.raises(InputError, match="width=2001"):
+        two.gif(width=2001)
+    with pytest.raises(InputError, match="seconds=121"):
+        two.gif(seconds=121)
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="cannot be written"):
         two.save(tmp_path / "file" / "a.gif", width=200)

@@ -13,7 +13,7 @@ from downslope.core.errors import DataError, InputError, ObjectiveError, RecipeE
 from downslope.core.problem import Problem
 from downslope.terrain.escapes.escape import escape
 from downslope.terrain.escapes.sites import tilted
-from downslope.terrain.escapes.trials import Trial
+from downslope.terrain.escapes.trials import Trial, _line
 from downslope.terrain.escapes.walkers import Batches
 
 
@@ -152,6 +152,7 @@ def test_those_that_did_not_leave_count_as_the_last():
     assert (trial.escaped, trial.censored, trial.median) == (3, 2, 7.0)
     assert trial.quartiles == (6.0, math.inf)
     assert trial.row()["q75"] is None
+    assert _line(trial, 10).endswith(" 7 (6 to > 10)")
 
 
 def test_a_problem_is_left_on_its_own_examples_whatever_the_model():
@@ -275,3 +276,21 @@ def test_those_that_leave_uphill_are_counted_and_what_is_watched_stands_still_fa
     monkeypatch.setattr("downslope.terrain.escapes.escape._Clock.cut", property(cut))
     undone = thrown()
     assert (undone.escaped, undone.uphill, undone.budget, len(undone.paths)) == (0, 0, last - 1, last)
+
+
+def test_trials_of_one_method_are_told_apart_by_what_differs():
+    several = {"lr": [0.05, 0.1], "batch_size": [1, 4], "steps": 2, "seeds": 1}
+    found = escape("saddle", ["gd", "sgd"], **several)
+    labels = [found.label(each) for each in found]
+    assert labels[:2] == ["gd, lr 0.05", "gd, lr 0.1"]
+    assert labels[2:] == [f"sgd, lr {lr}, batch {size}" for lr in (0.05, 0.1) for size in (1, 4)]
+    with pytest.raises(UnknownNameError, match="'sdg' was not tried"):
+        found["sdg"]
+    own = escape(lambda p: p[..., 0] ** 2 - p[..., 1] ** 2, "gd", point=[0.0, 0.0], steps=1, seeds=1)
+    assert str(own).startswith("<lambda>: saddle, eigenvalues -2 to 2")
+
+
+def test_every_example_comes_once_an_epoch():
+    batches = Batches(at_distance(examples=8), [0], 0.0, 4)
+    rows = torch.cat([batches.rows(), batches.rows()], dim=1)
+    assert sorted(rows[0].tolist()) == list(range(8))

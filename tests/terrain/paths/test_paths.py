@@ -100,6 +100,11 @@ def test_a_function_of_ones_own_is_walked_from_a_start() -> None:
     down = ds.paths(lambda p: p.sum(-1), ["gd"], start=(1.0, 0.0), steps=5, points=5)
     assert down["gd"].ended == "on its way down"
     assert "no minimum is known" in down.notes[0]
+    steep = ds.paths(lambda p: 100 * p.sum(-1), ["gd", "adam"], start=(1.0, 0.0), steps=2, points=5)
+    assert [way.settings["lr"] for way in steep.ways] == [
+        0.0003,
+        0.04,
+    ]  # 0.04 over the slope; 0.04
     given = ds.paths(lambda p: p.sum(-1), "gd", start=(1.0,), steps=5, points=5, domain=[(-3, 3)]).surface
     assert given is not None
     assert given.axes[0].coordinates[[0, -1]].tolist() == [-3, 3]

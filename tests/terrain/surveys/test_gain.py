@@ -59,3 +59,9 @@ def test_it_scales_with_the_loss_and_vanishes_with_the_slope() -> None:
     assert gain(Matrix(1e6 * matrix), 1e6 * gradient, 0.3) == pytest.approx(1e6 * once)
     assert gain(Matrix(matrix), 0 * gradient, 0.3) == 0.0
     assert gain(Matrix(0 * matrix), gradient, 0.3) == pytest.approx(0.3 * float(gradient.norm()))
+
+
+def test_without_a_reach_nothing_is_won_and_of_lost_curvature_the_bound_is_told() -> None:
+    matrix, gradient = drawn(4)
+    assert gain(Matrix(matrix), gradient, 0.0) == 0.0
+    assert gain(Matrix(matrix * float("nan")), gradient, 0.5) == pytest.approx(0.5 * float(gradient.norm()))

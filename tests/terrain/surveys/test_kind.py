@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from downslope.terrain.surveys.kind import View, classify
+from downslope.terrain.surveys.kind import Judged, View, classify, mirrored
 
 AT_REST = View(slope=0.0, high=2.0, low=1.0, reach=0.1, scale=0.0, exact=True)
 
@@ -67,3 +67,32 @@ def test_where_the_gradient_is_zero_to_its_rounding_the_lesser_sign_counts_whate
     view = AT_REST._replace(slope=1e-3, low=-1e-6)
     assert classify(view).kind == "saddle"
     assert classify(view._replace(exact=False, noise=True)).kind == "minimum"
+
+
+def test_flat_ground_is_critical_where_the_slope_is_nearly_nothing_beside_the_curvature() -> None:
+    """Curvature changes 5e-6 over the reach, both next to nothing of the scale of 1."""
+    flat = View(slope=1e-6, high=1e-3, low=1e-4, reach=0.1, scale=1.0)
+    assert classify(flat).kind == "plateau"
+    assert classify(flat._replace(slope=1e-7)).kind == "minimum"
+
+
+def test_a_sign_may_be_asked_to_be_a_share_of_the_largest() -> None:
+    view = AT_REST._replace(low=-1e-3)
+    assert classify(view).kind == "saddle"
+    assert classify(view, negative=0.01).kind == "minimum"
+
+
+def test_samples_along_flat_directions_count_beyond_rounding_and_slope() -> None:
+    valley = AT_REST._replace(low=0.0, falls=1e-3, rounding=1e-4)
+    assert (classify(valley).kind, classify(valley).degenerate) == ("saddle", True)
+    assert classify(valley._replace(rounding=1e-2)).kind == "minimum"
+    assert classify(valley._replace(slope=1e-2)).kind == "minimum"
+
+
+def test_in_the_mirror_low_is_high_and_a_fall_a_rise() -> None:
+    view = View(0.1, 2.0, -1.0, 0.1, 1.0, high_error=0.2, low_error=0.3, falls=4.0, rises=5.0)
+    judged, turned = mirrored(Judged("minimum", True, False, 0.0), view)
+    assert judged.kind == "maximum"
+    assert mirrored(judged, view)[0].kind == "minimum"
+    assert mirrored(judged._replace(kind="saddle"), view)[0].kind == "saddle"
+    assert turned == View(0.1, 1.0, -2.0, 0.1, 1.0, high_error=0.3, low_error=0.2, falls=5.0, rises=4.0)

@@ -82,6 +82,7 @@ def test_a_flat_direction_along_which_the_loss_turns_down_is_a_saddle_and_no_min
     assert ds.survey(surface(lambda w: w[0] ** 2 + w[1] ** 2, [0.0, 0.0]), progress=False).strict
     valley = ds.survey(surface(lambda w: w[0] ** 2 + 0 * w[1], [0.0, 0.0]), progress=False)
     assert (valley.kind, valley.strict, valley.flat) == ("minimum", False, 1)
+    assert valley.condition == float("inf")
     turning = ds.survey(surface(lambda w: w[0] ** 2 + w[1] ** 3, [0.0, 0.0]), progress=False)
     assert (turning.kind, turning.degenerate) == ("saddle", True)
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 import downslope as ds
+from downslope.core.errors import ObjectiveError
 from downslope.terrain.ground import Ground, ModelGround, ground_of
 from downslope.terrain.layerwise import layerwise, of_matrix
 from downslope.terrain.surveys.ends import ends
@@ -159,3 +160,60 @@ def test_where_nothing_bends_up_any_rate_of_adam_is_stable() -> None:
     p = nn.Parameter(torch.ones(2, dtype=torch.float64))
     hill = Ground.of_closure(lambda: -p.square().sum(), [p]).hessian()
     assert adam_rate(hill, torch.ones(3, 2, dtype=torch.float64))[0] == float("inf")
+
+
+def test_products_that_are_differences_have_their_own_rounding_and_none_may_be_lost() -> None:
+    rough = Diagonal(torch.tensor([4.0, 1.0]).double())
+    rough.exact = False
+    found = ends(rough, torch.zeros(1).double())  # type: ignore[arg-type]
+    eps = torch.finfo(torch.float64).eps
+    assert found.errors.tolist() == pytest.approx([20 * eps ** (2 / 3) * 4] * 2)
+    for size in (2, 400):
+        nothing: Any = Diagonal(torch.full((size,), float("nan"), dtype=torch.float64))
+        with pytest.raises(ObjectiveError, match="the curvature is not finite"):
+            ends(nothing, torch.zeros(1).double())
+
+
+def test_the_noise_takes_fewer_parts_and_smaller_ones_where_memory_is_short(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from downslope.terrain.surveys import jitter as module
+
+    ground = ground_of(problem())
+    loss, _ = ground.slope()
+    assert jitter(ground, 3, loss) == "3 examples: too few to tell the noise of the gradient"
+    whole = jitter(ground, EXAMPLES, loss)
+    assert not isinstance(whole, str)
+    assert (len(whole.gradients), whole.size) == (16, 4)
+    plain, calls = module._gradients, iter(range(10))
+
+    def short(*given: Any) -> Any:
+        if next(calls) == 0:
+            raise MemoryError
+        return plain(*given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "_gradients", short)
+        less = jitter(ground, EXAMPLES, loss)
+    assert not isinstance(less, str)
+    assert less.size == 2
+    monkeypatch.setattr(module, "ROOM", 1)
+    few = jitter(ground, EXAMPLES, loss)
+    assert not isinstance(few, str)
+    assert (len(few.gradients), few.size) == (4, 16)
+
+
+def test_at_an_exact_fit_the_way_down_from_the_start_is_the_scale_and_adam_has_no_rate() -> None:
+    draw = torch.Generator().manual_seed(0)
+    x, w = torch.randn(64, 3, generator=draw).double(), torch.randn(3, 1, generator=draw).double()
+    task = ds.Problem(
+        model=lambda: nn.Linear(3, 1, bias=False).double(), objective="squared_error", train=(x, x @ w)
+    )
+    fitted = task.build()
+    fitted.weight.data = w.T.clone()
+    start, end = ds.survey(task, progress=False), ds.survey(task, fitted, progress=False)
+    assert end.loss < 1e-30
+    assert end.scale == pytest.approx(start.loss)
+    assert "adam" in start.stable_rates
+    assert "Adam's rate is that of the second moment that batches of 4 would leave here" in start.notes
+    assert "adam" not in end.stable_rates

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from downslope.core.errors import InputError
 from downslope.core.problem import Problem
 from downslope.terrain.escapes.sites import learnt, site_of, tilted
 from downslope.terrain.escapes.sites.learnt import deep_linear
@@ -142,3 +143,12 @@ def test_attention_in_evaluation_mode_has_a_slope_and_a_curvature_for_every_memb
     assert bool(slopes(site, points).isfinite().all())
     expected = nn.functional.cross_entropy(model.double().eval()(x), y)
     assert float(site.whole(site.point[None])[0]) == pytest.approx(expected.item())
+
+
+def test_a_site_of_ones_own_takes_nothing_more_and_networks_their_examples():
+    site = tilted(lambda p: p.square().sum(-1), torch.zeros(2), name="bowl", inside=lambda p: p[:, 0] < 1)
+    assert site_of(site) is site
+    assert site.region == "inside the region given"
+    with pytest.raises(InputError, match="noise= does not belong to a site"):
+        site_of(site, noise=1.0)
+    assert site_of("deep_linear", examples=64).examples == 64
