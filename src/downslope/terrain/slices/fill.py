@@ -7,6 +7,7 @@ that is too far, every second point and more are evaluated, and last all of them
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -19,8 +20,12 @@ from downslope.terrain.slices.slice import Accuracy, Bools, Floats
 STRIDES = (3.0, 1.5)
 """Points of an axis to a node, coarsest first."""
 
-CHECKS = 24
-"""Points at which an interpolated surface is held against the truth."""
+SIDE = 8
+"""Blocks of each axis with a point at which an interpolated surface is held against the truth, one in each.
+
+Errors differ by the place, most near the minimum, and have long tails: of 24 points drawn anywhere the root
+mean square came out between 0.62 and 1.41 times that of the whole grid in 95 of 100 draws (2c2d on 1,000
+images), of 64 in blocks between 0.77 and 1.23 times."""
 
 
 def nodes(count: int, stride: float) -> list[int]:
@@ -43,12 +48,17 @@ def node_mask(shape: Sequence[int], stride: float) -> Bools:
 
 
 def checks(shape: Sequence[int], mask: Bools, seed: int = 0) -> Bools:
-    """`CHECKS` points drawn among those that are no nodes."""
-    free = np.flatnonzero(~mask)
-    drawn = np.random.default_rng(seed).choice(free, min(CHECKS, len(free)), replace=False)
-    found = np.zeros(math.prod(shape), dtype=bool)
-    found[drawn] = True
-    return found.reshape(tuple(shape))
+    """One point of each block, drawn among those that are no nodes; `SIDE` blocks an axis."""
+    random = np.random.default_rng(seed)
+    found = np.zeros(tuple(shape), dtype=bool)
+    blocks = [np.array_split(np.arange(count), SIDE) for count in shape]
+    for block in itertools.product(*blocks):
+        place = np.ix_(*block)
+        free = np.argwhere(~mask[place])
+        if len(free):
+            at = free[random.integers(len(free))]
+            found[tuple(int(axis[k]) for axis, k in zip(block, at, strict=True))] = True
+    return found
 
 
 def spline(coordinates: Sequence[Floats], values: Floats, stride: float) -> Floats | None:
