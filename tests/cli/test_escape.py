@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -78,3 +79,20 @@ def test_what_cannot_be_used_ends_with_one_line(words, said, capsys):
     told = capsys.readouterr().err.strip()
     assert said in told
     assert "\n" not in told
+
+
+def test_an_animation_alone_keeps_its_paths_and_a_place_that_cannot_be_written_is_told_first(
+    tmp_path, capsys, monkeypatch
+):
+    from downslope.terrain.escapes import escape as verb
+
+    words = ["escape", "saddle", "--optimizers", "gd", *FEW]
+    film = tmp_path / "a.html"
+    assert main([*words, "--animate", str(film)]) == 0
+    assert "Who leaves" in film.read_text()
+    capsys.readouterr()
+    assert main([*words, "--report", str(film / "b.html")]) == 2
+    assert capsys.readouterr().out == ""
+    found = verb.escape("saddle", "gd", steps=2, seeds=1)
+    monkeypatch.setattr(verb, "escape", lambda *_, **__: replace(found, interrupted=True))
+    assert main(words) == 130

@@ -144,7 +144,7 @@ def test_a_slice_is_of_the_examples_the_seed_and_the_dtype_that_were_given(
     same = {"examples": 10, "dtype": torch.float64, "seed": 3, "progress": False}
     expected = ds.landscape(problem, problem.build(3), directions="gradient", points=3, **same)
     assert told["slice"]["axes"][0]["name"].startswith("downhill")
-    assert told["slice"]["values"] == [pytest.approx(row) for row in expected.values.tolist()]
+    assert told["slice"]["values"] == [pytest.approx(row, rel=1e-12) for row in expected.values.tolist()]
     assert told["loss"] == pytest.approx(ds.survey(problem, problem.build(3), **same).loss)
 
 

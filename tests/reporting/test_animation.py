@@ -133,6 +133,14 @@ def test_an_escape_moves_all_members_and_tells_how_many_left(tmp_path):
     assert moving.save(tmp_path / "escape.gif", width=300).stat().st_size > 1000
 
 
+def test_a_point_that_is_none_of_note_is_marked_all_the_same():
+    found = ds.escape(lambda p: p.sum(-1), "gd", point=[0.0, 0.0], steps=40, seeds=2, keep=2)
+    shown = found.animate(title="Down").scene
+    assert [(mark.name, mark.kind) for mark in shown.marks] == [("the slope", "here")]
+    assert shown.title == "Down"
+    assert found.animate().scene.title.startswith("Who leaves: <lambda>")
+
+
 def test_what_is_missing_of_an_escape_is_told_on_its_page():
     found = ds.escape("saddle", "gd", steps=3, seeds=2)
     assert "The budget left out adam." in ds.report(replace(found, notes=("the budget left out adam",))).html

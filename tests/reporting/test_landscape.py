@@ -79,6 +79,7 @@ def test_a_way_is_thinned_to_what_can_be_seen_and_lies_on_the_ground() -> None:
     assert under["z"][:2] == pytest.approx([lift, 2.0 + lift])
     assert told["z"][:2] == pytest.approx([1.5 + lift, 1.5 + lift])
     assert math.isnan(under["z"][2])  # beside it
+    assert math.isnan(told["z"][2])
     turns = np.stack([np.linspace(0, 2, 3000), np.where(np.arange(3000) % 2, 0.0, 30.0)], 1)
     many = plane(trails=(Trail("w", turns, np.zeros(3000)),))
     track = next(each for each in views(many)["contours"].traces if each.get("name") == "w")

@@ -294,3 +294,20 @@ def test_every_example_comes_once_an_epoch():
     batches = Batches(at_distance(examples=8), [0], 0.0, 4)
     rows = torch.cat([batches.rows(), batches.rows()], dim=1)
     assert sorted(rows[0].tolist()) == list(range(8))
+
+
+def test_rates_are_each_methods_own_and_progress_is_told(monkeypatch):
+    told = []
+    found = escape(
+        "saddle", {"gd": {"lr": [0.1, 0.2]}, "newton": {}}, lr=0.05, steps=2, seeds=1,
+        progress=lambda done, of: told.append((done, of)),
+    )  # fmt: skip
+    assert [(each.method, each.lr) for each in found] == [("gd", 0.1), ("gd", 0.2), ("newton", 1.0)]
+    assert told == [(0, 3), (1, 3), (2, 3)]
+
+    def interrupted(self):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Batches, "rows", interrupted)
+    with pytest.raises(KeyboardInterrupt):  # before there is anything to keep
+        escape("saddle", "gd", steps=2, seeds=1)

@@ -97,6 +97,10 @@ def test_a_function_of_ones_own_is_walked_from_a_start() -> None:
     assert found.surface is not None
     (low, high), _ = ((axis.coordinates[0], axis.coordinates[-1]) for axis in found.surface.axes)
     assert -1 < low < 0 < 4 < high < 5
+    plain = {"newton": {"line_search": None}}
+    for sign, kind in ((-1.0, "a saddle"), (1.0, "a minimum")):
+        ground = lambda p, sign=sign: p[..., 0] ** 2 + sign * p[..., 1] ** 2  # noqa: E731
+        assert ds.paths(ground, plain, start=(1.0, 0.5), steps=9, points=5)["newton"].ended == kind
     down = ds.paths(lambda p: p.sum(-1), ["gd"], start=(1.0, 0.0), steps=5, points=5)
     assert down["gd"].ended == "on its way down"
     assert "no minimum is known" in down.notes[0]

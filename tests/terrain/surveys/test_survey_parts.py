@@ -217,3 +217,16 @@ def test_at_an_exact_fit_the_way_down_from_the_start_is_the_scale_and_adam_has_n
     assert "adam" in start.stable_rates
     assert "Adam's rate is that of the second moment that batches of 4 would leave here" in start.notes
     assert "adam" not in end.stable_rates
+
+
+def test_what_the_time_does_not_allow_and_what_is_left_out_is_told() -> None:
+    late = ds.survey(problem(), progress=False, seconds=1e-9)
+    assert any(each.startswith("out of time: not measured are ") for each in late.notes)
+    assert late.layers == ()
+    draw = torch.Generator().manual_seed(0)
+    x, y = torch.randn(40, 200, generator=draw), torch.randn(40, 2, generator=draw)
+    wide = ds.Problem(model=lambda: nn.Linear(200, 2), objective="squared_error", train=(x, y))
+    found = ds.survey(wide, progress=False, seconds=1e-9)
+    assert "the time allows for 4 products of 60, so residuals are larger" in found.notes
+    bounded = problem().edit(constraint="non_negative")
+    assert any("the constraint is left out" in each for each in ds.survey(bounded, progress=False).notes)
