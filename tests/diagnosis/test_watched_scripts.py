@@ -58,6 +58,28 @@ def test_an_odd_but_sound_script_is_healthy_and_the_same_to_the_last_bit(name: s
     assert found.symptoms == [], str(found)
 
 
+CLOSED = """
+model = nn.Sequential(nn.Linear(10, 16), nn.Tanh(), nn.Linear(16, 1))
+rule = torch.optim.LBFGS(model.parameters(), lr=0.1, max_iter=4)
+for epoch in range(4):
+    for part in torch.arange(len(X)).split(16):
+        def closure():
+            rule.zero_grad()
+            loss = F.mse_loss(model(X[part]), Y[part])
+            loss.backward()
+            return loss
+        rule.step(closure)
+everything = model.parameters()
+"""
+
+
+def test_the_order_of_batches_is_heard_through_closures_which_are_called_several_times(
+    tmp_path: Path,
+) -> None:
+    found, _, _ = watched(tmp_path, CLOSED)
+    assert found.run.facts["order"]["watched"]
+
+
 def test_a_method_of_our_own_is_heard_as_that_of_torch(tmp_path: Path) -> None:
     """It leaves out the backward pass of a closure, and takes the gradient by itself."""
     own, torchs = (watched(tmp_path, ODD[name])[0] for name in ("our own LBFGS", "LBFGS"))

@@ -149,6 +149,14 @@ def test_the_table_of_ways_tells_what_is_known_of_the_function_and_marks_who_arr
     assert ways._cells(gone)[2] == "(1.09)"
 
 
+def test_by_evaluations_the_height_above_the_lowest_value_is_drawn() -> None:
+    found = ds.paths("x_cos_pi_x", {"gd": 0.01}, start=(0.6,), steps=5, points=5)
+    (drawn,) = views(found)["by evaluations"].traces
+    lowest = get("x_cos_pi_x").lowest[0].value
+    assert drawn["y"] == pytest.approx(found["gd"].values - lowest)
+    assert drawn["x"].tolist() == [0, 1, 2, 3, 4, 5]
+
+
 def test_a_slice_is_told_by_where_it_stands_and_its_lowest_point() -> None:
     found = plane(marks=(Mark((1.0, 10.0), "here", 2.0),), notes=("a note",))
     assert [row.text for row in ways.slice_rows(found)] == [
