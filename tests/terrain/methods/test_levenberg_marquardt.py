@@ -110,3 +110,17 @@ def test_a_closure_and_no_damping_are_refused_in_one_line() -> None:
         LevenbergMarquardt(model.parameters()).step(lambda: model(torch.ones(3, 2)).square().mean())
     with pytest.raises(RecipeError, match="damping=0"):
         LevenbergMarquardt(model.parameters(), damping=0.0)
+
+
+@pytest.mark.parametrize("scaling", ["more", "marquardt"])
+def test_a_parameter_of_a_small_unit_is_damped_in_its_own(scaling: str) -> None:
+    """Its column is 1e-9 of the other's, whose square is below the rounding of the other's square."""
+    torch.manual_seed(0)
+    x = torch.randn(30, 2).double() * torch.tensor([1.0, 1e-9])
+    y = x @ torch.tensor([[2.0], [3e9]]).double()
+    model = nn.Linear(2, 1, bias=False).double()
+    method = LevenbergMarquardt(model.parameters(), scaling=scaling)
+    on = ground(model, "squared_error", (x, y))
+    for _ in range(8):
+        method.step(on)
+    np.testing.assert_allclose(model.weight.detach().numpy(), [[2.0, 3e9]], rtol=1e-6)

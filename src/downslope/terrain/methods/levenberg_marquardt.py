@@ -118,7 +118,7 @@ class LevenbergMarquardt(Method):
         if self.settings["scaling"] == "more":
             diagonal = self.memory["scale"] = torch.maximum(diagonal, self.memory.get("scale", diagonal))
         largest = float(diagonal.max())
-        flat = diagonal <= 1e3 * torch.finfo(diagonal.dtype).eps * largest  # of no effect on any output
+        flat = diagonal == 0  # of no effect on any output
         return torch.where(flat, largest or 1.0, diagonal)
 
     @staticmethod
