@@ -108,7 +108,8 @@ def _row(function: Any, output: Any, target: Any, weight: float) -> _Row:
     if family is None or not isinstance(output, Tensor) or not isinstance(target, Tensor):
         raise ObjectiveError(
             f"objective {known.name} is no likelihood from which targets can be drawn: allowed are "
-            f"{ALLOWED}; or take fisher='empirical', which takes the labels' own gradients"
+            f"{ALLOWED}; take fisher='empirical' for the labels' own gradients, or lbfgs or newton-cg, which "
+            "go down on any function"
         )
     z = output.detach()
     if family == "gaussian":

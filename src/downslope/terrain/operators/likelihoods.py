@@ -44,7 +44,8 @@ def information(outputs: Outputs) -> Callable[[Sequence[Tensor]], list[Tensor]]:
     if made is None or len(outputs.outputs) != 1:
         raise ObjectiveError(
             f"fisher('true'): {objective.label} is not known as a negative log-likelihood, so there is "
-            "no distribution to expect over; take gauss_newton(), fisher('empirical'), or such an objective"
+            "no distribution to expect over; take fisher='empirical' (the labels' own gradients), the "
+            "Gauss-Newton matrix or method, lbfgs or newton-cg, or such an objective"
         )
     entries = made(outputs)
     return lambda parts: [entries * parts[0]]
