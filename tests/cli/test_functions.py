@@ -88,10 +88,13 @@ def test_a_task_is_sliced(tmp_path, monkeypatch, capsys, directions: str) -> Non
         (["--function", "beale", "--budget", "1m"], "--budget goes with a task"),
         (["task.py", "--start", "1,2"], "go with --function NAME"),
         (["task.py", "--output", "x.png"], "--slice N or of --function"),
+        (["missing.py", "--slice", "3", "--output", "x.gif"], "must end in .html"),
+        (["missing.py", "--slice", "3", "--output", "file/x.html"], "file"),
     ],
 )
 def test_what_cannot_be_used_is_told_in_one_line(words, said, capsys, tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
+    Path("file").write_text("")
     assert main(["survey", *words]) == 2
     told = capsys.readouterr().err.strip()
     assert said in told
@@ -205,3 +208,6 @@ def test_every_word_of_a_survey_is_handed_on_and_a_report_that_fails_is_told_aft
     assert "the disk is full" in err
     kept = {key: seen[key] for key in ("seconds", "density", "examples", "eigenvalues", "seed")}
     assert kept == {"seconds": 90.0, "density": True, "examples": "all", "eigenvalues": 2, "seed": 4}
+    words = ["survey", "task.py", "--slice", "3", "--output", "s.json", "--report", "a.html", "--quiet"]
+    assert main(words) == 2
+    assert not Path("s.json").exists()

@@ -11,6 +11,7 @@ import downslope as ds
 from downslope.core.errors import InputError
 from downslope.terrain.hvp import flat
 from downslope.terrain.slices.heights import Heights
+from downslope.terrain.slices.landscape import _coordinates
 from tests.terrain.slices.test_landscape import look, made, task
 
 
@@ -152,3 +153,15 @@ def test_principal_ways_begin_on_the_left_and_the_middle_is_the_model_itself() -
         assert found.axes[0].coordinates[1] == 0.0
         assert found.origin is not None
         assert found.origin == pytest.approx(way[-1])
+
+
+def test_the_middle_of_an_axis_is_the_model_itself_to_the_last_digit() -> None:
+    for points in range(3, 40, 2):
+        for reach in (0.1, 0.3, 0.7, 1.1):
+            assert _coordinates(points, reach, (0.0, 0.0))[points // 2] == 0.0
+
+
+def test_a_loss_of_many_decades_is_drawn_by_its_logarithm_and_a_metric_never() -> None:
+    assert look(points=5, span=200.0).log
+    assert not look(points=5, span=0.1).log
+    assert not look(points=5, span=200.0, quantity="accuracy").log

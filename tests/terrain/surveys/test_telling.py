@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ import downslope as ds
 from downslope.terrain.surveys import telling
 from downslope.terrain.surveys.ends import unknown
 from downslope.terrain.surveys.kind import Judged, Kind, View
-from downslope.terrain.surveys.terrain import Layer, Terrain, turned
+from downslope.terrain.surveys.terrain import Layer, Terrain, _thinned, turned
 
 VIEW = View(slope=0.0, high=2.0, low=1.0, reach=0.1, scale=5.0)
 STILL = "the slope could win nothing of 5 within a move of 0.1, and"
@@ -141,6 +142,11 @@ def test_bounds_are_told_as_bounds_and_counts_as_what_they_are(saddle: Terrain) 
         "condition at least 7, trace 3 +- 0.5, at least 2 negative directions, at least 1 flat direction"
     )
     assert telling._spread(replace(whole, trace=float("nan"), index=0, flat=0)) == "condition 7"
+    share = SimpleNamespace(negative=SimpleNamespace(value=0.25))
+    assert "at least 2 negative directions, 25 % of all negative" in telling._spread(
+        replace(part, density=share)
+    )
+    assert "% of all" not in telling._spread(replace(whole, density=share))
     assert whole.negative_mass == 2 / whole.size
     assert part.negative_mass is None
     assert telling._batch(float("inf")).startswith("no signal of the gradient")
@@ -166,3 +172,14 @@ def test_the_mirror_image_turns_every_number_that_has_a_sign(saddle: Terrain) ->
     assert found.escape.curvature == -given.escape.curvature
     assert found.escape.profile.losses == tuple(-each for each in given.escape.profile.losses)
     assert "maximised: this is the terrain of the objective itself" in found.notes[-1]
+
+
+def test_a_density_is_written_down_at_512_places_at_most() -> None:
+    fine: Any = SimpleNamespace(
+        grid=torch.arange(2000.0), values=torch.zeros(2000), error=torch.zeros(2000), width=0.1, zero=0.0,
+        outliers=torch.arange(600.0),
+    )  # fmt: skip
+    kept = _thinned(fine)
+    assert kept["grid"] == [4.0 * k for k in range(500)]
+    assert len(kept["values"]) == len(kept["error"]) == 500
+    assert kept["outliers"][0] == 88.0
