@@ -1,0 +1,1 @@
+"""Search over hyper-parameters: spaces, samplers, halving, a journal that outlives crashes."""
