@@ -89,7 +89,8 @@ def test_a_task_is_sliced(tmp_path, monkeypatch, capsys, directions: str) -> Non
         (["task.py", "--start", "1,2"], "go with --function NAME"),
         (["task.py", "--output", "x.png"], "--slice N or of --function"),
         (["missing.py", "--slice", "3", "--output", "x.gif"], "must end in .html"),
-        (["missing.py", "--slice", "3", "--output", "file/x.html"], "file"),
+        (["missing.py", "--slice", "3", "--output", "file/x.html"], "x.html"),
+        (["missing.py", "--report", "file/y.html"], "y.html"),
     ],
 )
 def test_what_cannot_be_used_is_told_in_one_line(words, said, capsys, tmp_path, monkeypatch) -> None:
@@ -189,11 +190,11 @@ def test_every_word_of_a_survey_is_handed_on_and_a_report_that_fails_is_told_aft
 
     monkeypatch.chdir(tmp_path)
     Path("task.py").write_text(TASK)
-    seen: dict = {}
+    seen, whole = {}, verb.survey
 
     def noted(problem: object, model: object, **options: object) -> object:
         seen.update(options)
-        return ds.survey(problem, model, progress=False)
+        return whole(problem, model, progress=False)
 
     monkeypatch.setattr(verb, "survey", noted)
 

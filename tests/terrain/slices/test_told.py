@@ -112,6 +112,9 @@ def test_a_metric_says_itself_whether_lower_is_better() -> None:
         return float((output.argmax(1) != target).double().mean())
 
     assert look(quantity=missed, points=3).higher
+    for direction in ("min", "max"):
+        own = task(metric=missed, metric_goal=direction)
+        assert look(problem=own, quantity="metric", points=3).higher == (direction == "max")
     missed.goal = "min"
     found = look(quantity=missed, points=3)
     assert not found.higher
