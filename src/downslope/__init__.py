@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from downslope.core.problem import Problem
     from downslope.core.recipe import Recipe
     from downslope.core.run import Run, load_run
+    from downslope.core.space import choice, integer, log, one_minus, uniform, when
     from downslope.diagnosis.diagnose import diagnose
     from downslope.diagnosis.monitor import watch
     from downslope.diagnosis.repair import repair
@@ -66,6 +67,7 @@ __all__ = [
     "constraints",
     "batch_limit",
     "batch_table",
+    "choice",
     "convexity",
     "critical_points",
     "data",
@@ -78,14 +80,17 @@ __all__ = [
     "fit_population",
     "functions",
     "init",
+    "integer",
     "lags",
     "landscape",
     "learning_curve",
     "load_run",
+    "log",
     "lr_range",
     "methods",
     "models",
     "objectives",
+    "one_minus",
     "optim",
     "paths",
     "probe_layers",
@@ -94,7 +99,9 @@ __all__ = [
     "schedules",
     "solve",
     "survey",
+    "uniform",
     "watch",
+    "when",
 ]
 
 # Where each name lives; "module" alone stands for the module itself. No module of the top level bears the
@@ -108,6 +115,7 @@ _HOME = {
     "animate": "downslope.reporting.animation:animate",
     "augment": "downslope.augment",
     "bias_variance": "downslope.training.bias_variance:bias_variance",
+    "choice": "downslope.core.space:choice",
     "connect": "downslope.terrain.modes.connect:connect",
     "constraints": "downslope.constraints",
     "batch_limit": "downslope.training.batch_limit:batch_limit",
@@ -123,14 +131,17 @@ _HOME = {
     "fit_population": "downslope.training.population:fit_population",
     "functions": "downslope.terrain.functions",
     "init": "downslope.init",
+    "integer": "downslope.core.space:integer",
     "lags": "downslope.terrain.recurrence.lags:lags",
     "learning_curve": "downslope.training.learning_curve:learning_curve",
     "load_run": "downslope.core.run:load_run",
+    "log": "downslope.core.space:log",
     "landscape": "downslope.terrain.slices.landscape:landscape",
     "lr_range": "downslope.training.lr_range:lr_range",
     "methods": "downslope.terrain.methods",
     "models": "downslope.models",
     "objectives": "downslope.objectives",
+    "one_minus": "downslope.core.space:one_minus",
     "optim": "downslope.optim",
     "paths": "downslope.terrain.paths.paths:paths",
     "probe_layers": "downslope.training.layer_probe:probe_layers",
@@ -140,7 +151,9 @@ _HOME = {
     "convexity": "downslope.terrain.convexity.convexity:convexity",
     "solve": "downslope.terrain.exact.solve:solve",
     "survey": "downslope.terrain.surveys.survey:survey",
+    "uniform": "downslope.core.space:uniform",
     "watch": "downslope.diagnosis.monitor:watch",
+    "when": "downslope.core.space:when",
 }
 
 

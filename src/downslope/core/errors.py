@@ -9,6 +9,7 @@
     │   ├── RecipeError                     a hyper-parameter outside its domain, a misspelt key
     │   ├── WeightsError                    weights that cannot be read, or that fit nothing of the model
     │   ├── EditError                       an edit that does not fit the problem or recipe
+    │   ├── SpaceError                      a range of a search that is empty, or a key that nothing has
     │   └── TaskError                       a task that cannot be found, imported or called
     ├── RunFolderError                      a Run folder that is missing, broken or of another version
     └── NonFiniteError                      training left the finite numbers and was told to raise
@@ -59,6 +60,10 @@ class WeightsError(InputError):
 
 class EditError(InputError):
     """An edit that does not fit the problem or the recipe it is applied to."""
+
+
+class SpaceError(InputError):
+    """A space of a search that cannot be searched: a range that is none, or a key that nothing has."""
 
 
 class TaskError(InputError):
