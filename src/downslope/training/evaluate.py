@@ -52,9 +52,23 @@ class Evaluation(NamedTuple):
     by_task: Mapping[str, tuple[float, float]] = {}
     """Of a metric for each of several tasks, column to its value and the standard error of it."""
 
+    @property
+    def measure(self) -> float:
+        """What one cares for: the metric; without one the loss."""
+        return self.loss if self.metric is None else self.metric
+
     def columns(self, part: str) -> dict[str, float]:
         """The values of `by_task` as a run records them: ``valid_digit_accuracy``."""
         return {f"{part}_{column}": value for column, (value, _) in self.by_task.items()}
+
+
+def validated(found: Evaluation, step: int) -> dict[str, float]:
+    """The row that the history of a run gets for an evaluation on validation data after `step` steps."""
+    row = {f"valid_{name}": value for name, value in found.terms.items()} | found.columns("valid")
+    row["valid_loss"] = found.loss
+    if found.metric is not None:
+        row["valid_metric"] = found.metric
+    return {**row, "valid_step": float(step)}
 
 
 class Scored(NamedTuple):
@@ -63,6 +77,70 @@ class Scored(NamedTuple):
     value: float | None = None
     stderr: float = math.nan
     by_task: Mapping[str, tuple[float, float]] = {}
+
+
+class Tally:
+    """The batches of one part of the data, as one model is measured on them, in stored order.
+
+    Args:
+        problem: Its metric.
+        objective: Of the problem.
+        errors: Whether standard errors are wanted too.
+    """
+
+    def __init__(self, problem: Problem, objective: Objective, *, errors: bool = True) -> None:
+        self.problem, self.objective, self.errors = problem, objective, errors
+        self.batches = self.seen = 0
+        self._counted = counts(objective.function)
+        self._spread = Spread(objective if errors else None)
+        self._values: list[Tensor] = []
+        self._sizes: list[int] = []
+        self._masses: list[float] = []
+        self._outputs: list[Any] = []
+        self._targets: list[Any] = []
+        self._terms: dict[str, list[Tensor]] = {}
+
+    def see(self, loss: Loss, size: int) -> None:
+        """Take in one batch of `size` examples: what `Objective.raw` gave for it, in the user's units."""
+        self._values.append(self.objective.sign * loss.value.detach())
+        self._sizes.append(size)
+        self.batches += 1
+        self.seen += size
+        self._masses.append(size if self._counted is None else self._counted.count(loss.target, size))
+        self._spread.see(loss)
+        for name, term in loss.terms.items():
+            self._terms.setdefault(name, []).append(term.detach().reshape(()))
+        if self.problem.metric is not None:
+            self._outputs.append(measured_by(self.problem.metric, loss.made, size))
+            self._targets.append(loss.target)
+
+    def result(self) -> Evaluation:
+        """All batches together.
+
+        Raises:
+            DataError: there was no batch.
+            InputError: the metric fails or gives no number.
+        """
+        scored = Scored()
+        if self._outputs:
+            scored = _scored(self.problem, self._outputs, self._targets, self._sizes, errors=self.errors)
+        if not self._values:
+            raise DataError(
+                "the data gave no batch to evaluate on: it is empty, or it was read already: __iter__ must "
+                "begin anew each time"
+            )
+        values = torch.stack(self._values).double().cpu()
+        sizes = torch.tensor(self._sizes, dtype=torch.float64)
+        share = torch.tensor(self._masses, dtype=torch.float64) if any(self._masses) else sizes
+        share = share / share.sum()
+        mean = _mean(values, share)
+        stderr, over = self._spread.of(values, sizes, share) if self.errors else (math.nan, None)
+        means = {
+            name: _mean(torch.stack(each).double().cpu(), share)
+            for name, each in self._terms.items()
+            if len(each) == len(share)
+        }
+        return Evaluation(mean, scored.value, self.seen, stderr, over, scored.stderr, means, scored.by_task)
 
 
 @contextmanager
@@ -114,12 +192,7 @@ def evaluate(
     parameter = next(model.parameters(), None)
     where = device or (parameter.device if parameter is not None else torch.device("cpu"))
     dtype = parameter.dtype if parameter is not None else None
-    losses: list[tuple[Tensor, int]] = []
-    counted, masses = counts(objective.function), list[float]()
-    spread = Spread(objective if errors else None)
-    outputs: list[Any] = []
-    targets: list[Any] = []
-    terms: dict[str, list[Tensor]] = {}
+    tally = Tally(problem, objective, errors=errors)
     with evaluating(model):
         endless = source.steps(batch_size) is None
         for batch in itertools.islice(source.stored(batch_size), MOST_STREAMED if endless else None):
@@ -132,40 +205,12 @@ def evaluate(
                     problem, model, source, where, batch_size=fewer, objective=objective, errors=errors,
                     tell=tell,
                 )  # fmt: skip
-            losses.append((objective.sign * loss.value.detach(), batches.length(moved)))
-            size = losses[-1][1]
-            masses.append(size if counted is None else counted.count(loss.target, size))
-            spread.see(loss)
-            for name, term in loss.terms.items():
-                terms.setdefault(name, []).append(term.detach().reshape(()))
-            if problem.metric is not None:
-                outputs.append(measured_by(problem.metric, loss.made, size))
-                targets.append(loss.target)
+            tally.see(loss, batches.length(moved))
             if tell is not None:
-                tell(sum(count for _, count in losses))
-        if endless and len(losses) == MOST_STREAMED:
-            tell_cut(source, sum(count for _, count in losses))
-        each_of = [count for _, count in losses]
-        scored = _scored(problem, outputs, targets, each_of, errors=errors) if outputs else Scored()
-    if not losses:
-        raise DataError(
-            "the data gave no batch to evaluate on: it is empty, or it was read already: __iter__ must begin "
-            "anew each time"
-        )
-    values = torch.stack([value for value, _ in losses]).double().cpu()
-    sizes = torch.tensor([float(count) for _, count in losses], dtype=torch.float64)
-    share = torch.tensor(masses, dtype=torch.float64) if any(masses) else sizes
-    share = share / share.sum()
-    mean = _mean(values, share)
-    stderr, over = spread.of(values, sizes, share) if errors else (math.nan, None)
-    means = {
-        name: _mean(torch.stack(each).double().cpu(), share)
-        for name, each in terms.items()
-        if len(each) == len(share)
-    }
-    return Evaluation(
-        mean, scored.value, int(sizes.sum()), stderr, over, scored.stderr, means, scored.by_task
-    )
+                tell(tally.seen)
+        if endless and tally.batches == MOST_STREAMED:
+            tell_cut(source, tally.seen)
+        return tally.result()
 
 
 def _fewer(error: ModelError, source: Source, batch: Any, *, told: bool) -> int:

@@ -24,7 +24,7 @@ from downslope.training.checkpoint import RESUMED_BEST, SaveTimes
 from downslope.training.choices import ProbeTimes
 from downslope.training.deadline import Deadline
 from downslope.training.depth import Depths
-from downslope.training.evaluate import Evaluation, evaluate
+from downslope.training.evaluate import Evaluation, evaluate, validated
 from downslope.training.nonfinite import gradients, name_first, name_weight
 from downslope.training.optimizer import Rates
 from downslope.training.probes import Observer
@@ -33,7 +33,7 @@ from downslope.training.recorder import Recorder
 from downslope.training.state import OnProbe, StepState
 from downslope.training.step import Step
 from downslope.training.stochastic import StepRandomness
-from downslope.training.stopping import Watchman, stoppable, total_steps
+from downslope.training.stopping import Watchman, stoppable, total_steps, verdict
 from downslope.training.streams import STREAMED_EPOCH, endless, tell_open
 from downslope.training.track import Track
 
@@ -340,26 +340,19 @@ class Loop:
         self.refresh()
         ends = self.late or self._through() or state.run.status != "running"
         found = self.evaluation(source, errors=ends and source is self.valid)
-        measure = found.loss if found.metric is None else found.metric
-        if source is self.valid:
-            row = {"valid_loss": found.loss} | (
-                {} if found.metric is None else {"valid_metric": found.metric}
-            )
-            if recorded:
-                terms = {f"valid_{name}": value for name, value in found.terms.items()}
-                row = terms | found.columns("valid") | row
-                self.recorder.now(state.step, **row, valid_step=float(state.step))
-            if ends:
-                self.measured = state.step, found
-            better = self.watchman.improved(measure, state.step, found.loss)
-            if better or self.best is None or self.watchman.blind:  # of nothing but NaN, the latest
-                self.best = copied(self.judged.state_dict())
-        if first or state.run.status != "running":
-            return
-        if problem.reached(measure):
-            state.run.status = "goal"
-        elif self.watchman.exhausted and not self._through():
-            state.run.status = "early-stopped"
+        held = source is self.valid
+        if held and recorded:
+            self.recorder.now(state.step, **validated(found, state.step))
+        if held and ends:
+            self.measured = state.step, found
+        decided = verdict(
+            self.watchman, problem, found, state.step,
+            on_validation=held, first=first, going=state.run.status == "running", through=self._through(),
+        )  # fmt: skip
+        if decided.best or (held and self.best is None):
+            self.best = copied(self.judged.state_dict())
+        if decided.ends is not None:
+            state.run.status = decided.ends
 
     def _stop(self) -> None:
         self.stopped = True

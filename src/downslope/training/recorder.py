@@ -9,7 +9,7 @@ import os
 import re
 import secrets
 import time
-from collections.abc import Callable, KeysView, Mapping
+from collections.abc import Callable, KeysView, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -106,6 +106,15 @@ class Recorder:
                 self._lazy.setdefault(name, []).append(value)
             else:
                 self._columns.setdefault(name, []).append(value)
+
+    def rows(self, steps: Sequence[int], columns: Mapping[str, Sequence[float]]) -> None:
+        """Record the rows of many steps at once: one value for each of `steps` in every column."""
+        if self._steps:
+            self.flush()
+        for name, values in columns.items():
+            self.run.history.extend(name, steps, values)
+        if self._file is not None and steps:
+            self._line(encode("columns", steps=list(steps), values={k: list(v) for k, v in columns.items()}))
 
     def now(self, step: int, **values: float) -> None:
         """Record values that belong to one step, at once."""

@@ -7,11 +7,12 @@ import math
 import signal
 import threading
 from collections.abc import Callable, Generator
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 from downslope.core.problem import Problem
 from downslope.core.recipe import Recipe
 from downslope.core.sources import Source
+from downslope.training.evaluate import Evaluation
 
 
 class Watchman:
@@ -67,6 +68,46 @@ class Watchman:
         """Go on from what `state` gave."""
         for name, value in saved.items():
             setattr(self, name, value)
+
+
+class Verdict(NamedTuple):
+    """What one evaluation decides."""
+
+    best: bool
+    """Whether these weights are the ones to keep; of nothing but NaN, the latest."""
+    ends: Literal["goal", "early-stopped"] | None
+    """The status with which the run ends here; None where it goes on."""
+
+
+def verdict(
+    watchman: Watchman,
+    problem: Problem,
+    found: Evaluation,
+    step: int,
+    *,
+    on_validation: bool,
+    first: bool = False,
+    going: bool = True,
+    through: bool = False,
+) -> Verdict:
+    """What an evaluation after `step` steps decides: the best weights so far, and whether the run ends.
+
+    Args:
+        watchman: Takes note of a measurement on validation data.
+        problem: Says what is good enough.
+        found: The evaluation.
+        step: Optimizer steps before it.
+        on_validation: Whether it was made on validation data; on training data there is a goal only.
+        first: Whether it was made before the first step, which ends nothing.
+        going: Whether the run is not over for another reason.
+        through: Whether the run is as long as its recipe says: patience that ends there stops nothing.
+    """
+    best = on_validation and (watchman.improved(found.measure, step, found.loss) or watchman.blind)
+    if first or not going:
+        return Verdict(best, None)
+    if problem.reached(found.measure):
+        return Verdict(best, "goal")
+    return Verdict(best, "early-stopped" if watchman.exhausted and not through else None)
 
 
 _heard = 0

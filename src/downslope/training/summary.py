@@ -6,12 +6,14 @@ import logging
 import math
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal
+
+from torch import nn
 
 from downslope.core import batches
 from downslope.core.errors import InputError
 from downslope.core.fixed_sample import drawn
-from downslope.core.loss import learnt
+from downslope.core.loss import Objective, learnt
 from downslope.core.run import OBJECTIVE
 from downslope.core.sources import Memory, Source
 from downslope.core.weights import copied
@@ -19,6 +21,7 @@ from downslope.training.evaluate import BATCH, Evaluation
 from downslope.training.loop import Loop
 from downslope.training.progress import Progress
 from downslope.training.spread import known_errors, penalties
+from downslope.training.stopping import Watchman
 
 _log = logging.getLogger("downslope")
 
@@ -35,16 +38,12 @@ def summarise(loop: Loop, started: float) -> None:
     """
     state, run = loop.state, loop.state.run
     last = copied(loop.judged.state_dict())
-    which = "best" if loop.best is not None else "last"
-    if loop.watchman.blind:
-        _log.warning("the metric was NaN at every evaluation: the model is the last, not the best")
-        which = "last"
+    which, best_step = handed_out(loop.watchman, state.step, kept=loop.best is not None)
     run.weights = {"last": last, "best": loop.best or last}
     if (beside := learnt(state.objective.function)) is not None:
         run.weights[OBJECTIVE] = copied(beside.state_dict())
         if factors := getattr(beside, "factors", None):
             loop.recorder.fact("task_weights", factors)
-    best_step = loop.watchman.best_step if which == "best" else state.step
     if best_step != state.step:
         loop.judged.load_state_dict(run.weights["best"])
     try:
@@ -53,23 +52,70 @@ def summarise(loop: Loop, started: float) -> None:
         if run.status != "diverged":
             raise
         train = valid = Evaluation(math.nan, None, 0, math.nan)  # no metric takes a NaN
-    run.summary = {
+    seconds = loop.earlier + time.perf_counter() - started
+    run.summary = summary_of(
+        train, None if loop.valid is None else valid, state.objective, loop.judged,
+        size=loop.train.size, steps=state.step, seconds=seconds, which=which, best_step=best_step,
+    )  # fmt: skip
+    loop.judged.load_state_dict(last)
+
+
+def handed_out(watchman: Watchman, step: int, *, kept: bool) -> tuple[Literal["best", "last"], int]:
+    """Which model a run hands out after `step` steps, and the step that it is of.
+
+    Args:
+        watchman: Knows the best step; where every metric was NaN there is none, which is told.
+        step: Of the last model.
+        kept: Whether any weights were kept as the best.
+    """
+    if watchman.blind:
+        _log.warning("the metric was NaN at every evaluation: the model is the last, not the best")
+    if watchman.blind or not kept:
+        return "last", step
+    return "best", watchman.best_step
+
+
+def summary_of(
+    train: Evaluation,
+    valid: Evaluation | None,
+    objective: Objective,
+    model: nn.Module,
+    *,
+    size: int | None,
+    steps: int,
+    seconds: float,
+    which: Literal["best", "last"],
+    best_step: int,
+) -> dict[str, Any]:
+    """What a run says of the model that it hands out.
+
+    Args:
+        train: The model on training data, with standard errors.
+        valid: On validation data, with them; None without such data.
+        objective: Its penalties are told beside the risk.
+        model: What is handed out, with its weights in place.
+        size: Examples of the training data, where they are known.
+        steps: Optimizer steps of the run.
+        seconds: That it took.
+        which: Whether the model is the best or the last.
+        best_step: The step that it is of.
+    """
+    return {
         "train_loss": train.loss,
         "train_metric": train.metric,
-        "valid_loss": None if valid is None or loop.valid is None else valid.loss,
-        "valid_metric": None if valid is None or loop.valid is None else valid.metric,
+        "valid_loss": None if valid is None else valid.loss,
+        "valid_metric": None if valid is None else valid.metric,
         **train.columns("train"),
         **({} if valid is None else valid.columns("valid")),
         **known_errors("train", train),
         **({} if valid is None else known_errors("valid", valid)),
-        **penalties(state.objective, loop.judged, train.loss),
-        **({} if train.n >= (loop.train.size or 0) else {"train_n": train.n}),
-        "steps": state.step,
-        "seconds": loop.earlier + time.perf_counter() - started,
+        **penalties(objective, model, train.loss),
+        **({} if train.n >= (size or 0) else {"train_n": train.n}),
+        "steps": steps,
+        "seconds": seconds,
         "model": which,
         "best_step": best_step,
     }
-    loop.judged.load_state_dict(last)
 
 
 def _judged(loop: Loop, step: int) -> tuple[Evaluation, Evaluation | None]:
