@@ -65,6 +65,10 @@ class Augmenter:
             raise InputError(f"augment {in_words(self.augment)} gave None: it must return the changed batch")
         return made
 
+    def seeded(self, seed: int) -> Augmenter:
+        """The same augmentation with the draws of another seed."""
+        return Augmenter(self.augment, seed, self.ignored)
+
     def _beyond(self, batch: Any) -> Any:
         if self.ignored == IGNORED:
             return batch

@@ -12,16 +12,15 @@ from typing import Any, Literal
 
 from downslope.core import batches, starts
 from downslope.core.asked import check_asked
-from downslope.core.errors import DataError, InputError, RunFolderError
+from downslope.core.errors import InputError, RunFolderError
 from downslope.core.problem import Problem
 from downslope.core.randomness import ONE_AT_A_TIME
 from downslope.core.recipe import Lost, Recipe
 from downslope.core.run import ENDED, Run, load_run
-from downslope.core.sources import Memory
-from downslope.data.gaps import gaps
 from downslope.init import remark
 from downslope.training import broadcast, choices, ways
 from downslope.training.checkpoint import check_resume, check_same, is_kept
+from downslope.training.data_check import check_data
 from downslope.training.depth import told as told_depth
 from downslope.training.environment import environment
 from downslope.training.facts import record
@@ -33,7 +32,7 @@ from downslope.training.recorder import Recorder, new_folder
 from downslope.training.state import OnProbe, StepState
 from downslope.training.stopping import total_steps
 from downslope.training.summary import summarise
-from downslope.training.targets import refuse, refuse_classes
+from downslope.training.targets import refuse
 
 _log = logging.getLogger("downslope")
 
@@ -117,8 +116,7 @@ def _fit(
     terrain: float,
 ) -> Run:
     started = time.perf_counter()
-    _refuse_non_finite(problem)
-    refuse_classes(problem)
+    check_data(problem)
     run = _run_of(problem, recipe, folder, name, resume)
     if callable(recipe.init) and not isinstance(recipe.init, Lost):
         run.facts["init"] = starts.told(recipe.init)
@@ -285,24 +283,3 @@ def _run_of(
         recipe=recipe, problem=problem, folder=place, environment=environment(), described=described,
         choices=chosen,
     )  # fmt: skip
-
-
-def _filling(kind: str) -> str:
-    """What else helps against a value that is not there."""
-    if kind == "target":
-        return "leave them out by ds.edits.LeaveOut()"
-    return "fill in the mean of the feature (--set missing=mean, ds.edits.FillInputs())"
-
-
-def _refuse_non_finite(problem: Problem) -> None:
-    """Data in memory with a NaN or infinity is refused here; `diagnose` reports it instead.
-
-    Raises:
-        DataError: naming the first by file, line and column, or by part, row and column.
-    """
-    for what, source in (("train", problem.train_source), ("valid", problem.valid_source)):
-        if not isinstance(source, Memory):
-            continue
-        found = next(gaps(source, problem.splitter, what), None)
-        if found is not None:
-            raise DataError(f"{found.said}; remove such rows, or {_filling(found.kind)}, and fit again")

@@ -18,7 +18,7 @@ from downslope.core.run import Run
 from downslope.core.sources import Away, Loader, Memory, Source
 from downslope.training import choices
 from downslope.training.accumulate import cut
-from downslope.training.augmenting import augmenter
+from downslope.training.augmenting import Augmenter, augmenter
 from downslope.training.beside import train_beside
 from downslope.training.curved import check_method
 from downslope.training.depth import depths_of
@@ -33,10 +33,8 @@ from downslope.training.state import StepState
 _log = logging.getLogger("downslope")
 
 
-def prepare(
-    run: Run, problem: Problem, recipe: Recipe, *, resumed: bool = False
-) -> tuple[StepState, Source, Source | None, int, Observer, tuple[Loss, Nodes]]:
-    """Model, optimizer and data on the device; the first batch tried before anything is written.
+def built(run: Run, problem: Problem, recipe: Recipe, *, resumed: bool = False) -> nn.Module:
+    """The model of a run on its device and in its precision; ``run.recipe`` is the recipe settled on it.
 
     Weights that the problem starts from are not read for a run that is `resumed` from a state of its own.
     """
@@ -51,12 +49,84 @@ def prepare(
         model = model.double()
     elif recipe.precision == "float32":
         model = model.float()
-    recipe = run.recipe = recipe.settled(model)  # groups that hang on the model become data
+    run.recipe = recipe.settled(model)  # groups that hang on the model become data
+    run.choices |= {"device": str(device), "precision": precision}
+    return model
+
+
+def further(run: Run, problem: Problem, like: StepState, model: nn.Module) -> StepState | None:
+    """A further member of the group that `like` was prepared for: nothing is tried a second time.
+
+    Args:
+        run: Of the member; gets the choices that its group has in common.
+        problem: Of the member, on the data of `like`.
+        like: As `prepare` left it, before its first step. The recipes of both differ in numbers only.
+        model: As `built` made it for `run`.
+
+    Returns:
+        The member's state, without a batch; or None where its model has other parameters or buffers, or its
+        rates go by depth: it stands alone then.
+    """
+    if like.depths or not _alike(model, like.model):  # units hold the parameters of their own model
+        return None
+    recipe = run.recipe or like.recipe
+    shared = ("batch_size", "own_batch")
+    run.choices |= {key: like.run.choices[key] for key in shared if key in like.run.choices}
+    optimizer = build_optimizer(recipe, model)
+    check_method(recipe, problem, optimizer)
+    if (plan := getattr(optimizer, "plan", None)) is not None:
+        run.choices["optimizer"] = str(plan())
+    objective = Objective(problem)
+    train_beside(objective, model, optimizer)
+    state = StepState(
+        run=run, problem=problem, recipe=recipe, model=model, optimizer=optimizer,
+        objective=objective, device=like.device,
+    )  # fmt: skip
+    if isinstance(like.augment, Augmenter):
+        state.augment = like.augment.seeded(recipe.seed)
+    return state
+
+
+def _alike(one: nn.Module, other: nn.Module) -> bool:
+    """Whether two models have the same parameters and buffers, by name, shape and dtype."""
+    return all(
+        len(ours) == len(theirs)
+        and all(
+            name == twin and a.shape == b.shape and a.dtype == b.dtype and a.requires_grad == b.requires_grad
+            for (name, a), (twin, b) in zip(ours, theirs, strict=True)
+        )
+        for ours, theirs in (
+            (list(one.named_parameters()), list(other.named_parameters())),
+            (list(one.named_buffers()), list(other.named_buffers())),
+        )
+    )
+
+
+def prepare(
+    run: Run,
+    problem: Problem,
+    recipe: Recipe,
+    *,
+    resumed: bool = False,
+    model: nn.Module | None = None,
+) -> tuple[StepState, Source, Source | None, int, Observer, tuple[Loss, Nodes]]:
+    """Model, optimizer and data on the device; the first batch tried before anything is written.
+
+    Args:
+        run: Gets the choices that are made.
+        problem: What.
+        recipe: How.
+        resumed: Whether the run goes on from a state of its own.
+        model: As `built` made it for `run`; made here if left out.
+    """
+    if model is None:
+        model = built(run, problem, recipe, resumed=resumed)
+    recipe = run.recipe or recipe
+    device = torch.device(run.choices["device"])
     depths = depths_of(problem, recipe, model)
     optimizer = build_optimizer(recipe, model, depths)
     check_method(recipe, problem, optimizer)
     plan = getattr(optimizer, "plan", None)
-    run.choices |= {"device": str(device), "precision": precision}
     dtype = next(model.parameters()).dtype
     train = _on_device(problem.train_source, device, dtype)
     valid = None if problem.valid_source is None else _on_device(problem.valid_source, device, dtype)
