@@ -36,15 +36,19 @@ def ground(at: list[float], function) -> Ground:
 def test_the_jitter_of_a_loss_is_how_far_it_jumps_between_neighbouring_weights() -> None:
     """At 0 the step is 2 eps times the reach of 0.1; four times the jump is told."""
     steep = ground([0.0], lambda p: 1e10 * p.sum())
-    assert jitters(steep, 0.0) == pytest.approx(4 * 1e10 * 2 * EPS * 0.1)
+    assert jitters(steep, 0.0) == pytest.approx(4 * 1e10 * 2 * EPS * 0.1, rel=1e-9, abs=0)
     assert steep.where().tolist() == [0.0]
     assert jitters(ground([1.0], lambda p: 0 * p.sum()), 0.0) == 0.0
 
 
 def test_what_cancelled_is_the_rounding_of_slope_and_loss_over_the_size_of_the_weights() -> None:
     """Of |w|^2 at (3, 4) the slope is 10, the loss 25, the size 5; at 0 the size is that of a reach."""
-    assert cancelled(ground([3.0, 4.0], lambda p: p.square().sum())) == pytest.approx(ULPS * EPS * 3)
-    assert cancelled(ground([0.0, 0.0], lambda p: 2 + p.sum())) == pytest.approx(ULPS * EPS * 2)
+    assert cancelled(ground([3.0, 4.0], lambda p: p.square().sum())) == pytest.approx(
+        ULPS * EPS * 3, rel=1e-9, abs=0
+    )
+    assert cancelled(ground([0.0, 0.0], lambda p: 2 + p.sum())) == pytest.approx(
+        ULPS * EPS * 2, rel=1e-9, abs=0
+    )
 
 
 def test_of_two_ends_that_are_as_low_the_one_ahead_is_taken() -> None:
