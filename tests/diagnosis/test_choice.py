@@ -9,10 +9,10 @@ import pytest
 
 import downslope as ds
 from downslope.core import edits
+from downslope.core.budget import Budget
 from downslope.core.edits import Edit
 from downslope.core.finding import Evidence, Finding
 from downslope.diagnosis import choice as module
-from downslope.diagnosis.budget import Budget
 from downslope.diagnosis.choice import UNSETTLED, Choice
 from downslope.diagnosis.contest import Arm
 from downslope.diagnosis.diagnosis import Diagnosis

@@ -6,14 +6,14 @@ import pytest
 
 import downslope as ds
 from downslope.core import edits
+from downslope.core.budget import Budget
 from downslope.core.run import Run
 from downslope.diagnosis import contest as module
-from downslope.diagnosis.budget import Budget
 from downslope.diagnosis.contest import Arm, Contest, check_possible
 from downslope.diagnosis.diagnosis import Diagnosis
 from downslope.diagnosis.finished import look
-from downslope.diagnosis.price import Price
 from downslope.diagnosis.yardstick import Yardstick
+from downslope.training.price import Price
 from tests.training.problems import classification, regression
 
 HOW = ds.Recipe(optimizer="sgd", lr=0.05, batch_size=10, epochs=8)  # 40 steps

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import downslope as ds
+from downslope.core.budget import Budget
 from downslope.core.errors import InputError
 from downslope.data import digits
-from downslope.diagnosis.budget import Budget
 from downslope.diagnosis.diagnosis import Diagnosis
 from downslope.diagnosis.symptom import registry
 

@@ -10,7 +10,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import downslope as ds
-from downslope.diagnosis.budget import Budget
+from downslope.core.budget import Budget
 from downslope.diagnosis.contest import Arm, Contest
 from downslope.diagnosis.other_splits import SPLITS, elsewhere, other_splits, small
 from downslope.diagnosis.yardstick import Yardstick

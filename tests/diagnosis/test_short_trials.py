@@ -11,13 +11,13 @@ import pytest
 from torch import nn
 
 import downslope as ds
+from downslope.core.budget import Budget
 from downslope.core.edits import Reinitialise, SetRecipe
 from downslope.core.finding import Evidence, Finding, Severity
 from downslope.core.fixed_sample import scored
 from downslope.core.run import Run
 from downslope.diagnosis import diagnose as verb
 from downslope.diagnosis import session as module
-from downslope.diagnosis.budget import Budget
 from downslope.diagnosis.session import Session
 from downslope.diagnosis.stood import leaves_the_guess, stood
 from downslope.diagnosis.turns import Turns

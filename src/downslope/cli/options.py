@@ -93,7 +93,7 @@ def seconds(budget: str | None) -> float | None:
     Raises:
         InputError: no time.
     """
-    from downslope.diagnosis.budget import Budget
+    from downslope.core.budget import Budget
 
     if budget is None:
         return None

@@ -11,19 +11,19 @@ from statistics import fmean
 
 import numpy as np
 
+from downslope.core.budget import Budget
 from downslope.core.edits import Combined, Edit
 from downslope.core.problem import Problem
 from downslope.core.recipe import Recipe
 from downslope.core.run import ENDED, Run
-from downslope.diagnosis.budget import Budget
 from downslope.diagnosis.diagnosis import Diagnosis
 from downslope.diagnosis.paired import NO_DIFFERENCE, Difference, difference
-from downslope.diagnosis.price import Price, total_steps
 from downslope.diagnosis.trial import Trial, Verdict
 from downslope.diagnosis.yardstick import Yardstick
 from downslope.training.facts import one_line
 from downslope.training.hushed import hushed
 from downslope.training.population import fit_population
+from downslope.training.price import Price, total_steps
 from downslope.training.targets import reported
 
 LEAST = 20

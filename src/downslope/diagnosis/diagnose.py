@@ -7,12 +7,12 @@ import time
 from typing import Any
 
 from downslope.core.asked import check_asked
+from downslope.core.budget import Budget
 from downslope.core.errors import DataError, DownslopeError, InputError, ModelError
 from downslope.core.fixed_sample import scored
 from downslope.core.problem import Problem
 from downslope.core.recipe import Recipe
 from downslope.core.run import Run
-from downslope.diagnosis.budget import Budget
 from downslope.diagnosis.diagnosis import Diagnosis
 from downslope.diagnosis.finished import diagnose_run, look
 from downslope.diagnosis.gap import WELL, held_out_share
@@ -31,7 +31,6 @@ from downslope.diagnosis.measure import (
     spread,
     summed,
 )
-from downslope.diagnosis.price import Price, price
 from downslope.diagnosis.progress import progress as how_far
 from downslope.diagnosis.proof import answered
 from downslope.diagnosis.session import Folder
@@ -43,6 +42,7 @@ from downslope.training.choices import threads
 from downslope.training.facts import record
 from downslope.training.fit import fit
 from downslope.training.optimizer import settled
+from downslope.training.price import Price, price
 from downslope.training.streams import LONG_EPOCH
 from downslope.training.targets import reported
 from downslope.training.ways import exact

@@ -18,19 +18,19 @@ from collections.abc import Sequence
 from statistics import fmean
 from typing import TYPE_CHECKING
 
+from downslope.core.budget import Budget
 from downslope.core.edits import Combined, Edit
 from downslope.core.errors import DownslopeError
 from downslope.core.numerals import many
-from downslope.diagnosis.budget import Budget
 from downslope.diagnosis.candidates import candidates, joined, parts, rate_alone, size, unique
 from downslope.diagnosis.choice import Choice
 from downslope.diagnosis.contest import MARGIN, Arm, Contest, check_possible, middling
 from downslope.diagnosis.diagnose import diagnose
 from downslope.diagnosis.elimination import alive, leader
 from downslope.diagnosis.moves import longer, moves, rates
-from downslope.diagnosis.price import Price, price
 from downslope.diagnosis.trial import mean
 from downslope.diagnosis.yardstick import Yardstick
+from downslope.training.price import Price, price
 
 if TYPE_CHECKING:
     from downslope.diagnosis.repair import Repair

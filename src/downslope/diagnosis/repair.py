@@ -12,12 +12,12 @@ from typing import Any, Literal
 
 from downslope.core import edits as core_edits
 from downslope.core.asked import check_asked
+from downslope.core.budget import Budget
 from downslope.core.edits import Edit
 from downslope.core.errors import InputError
 from downslope.core.plain import plain
 from downslope.core.problem import Problem
 from downslope.core.recipe import Recipe
-from downslope.diagnosis.budget import Budget
 from downslope.diagnosis.candidates import parts
 from downslope.diagnosis.changes import changes, holds_code, in_model
 from downslope.diagnosis.diagnose import diagnose

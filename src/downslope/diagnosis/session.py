@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
+from downslope.core.budget import Budget
 from downslope.core.edits import Edit, SetObjective, SetRecipe
 from downslope.core.finding import Finding
 from downslope.core.fixed_sample import Held
@@ -20,15 +21,14 @@ from downslope.core.problem import Problem
 from downslope.core.recipe import Recipe
 from downslope.core.run import Run
 from downslope.diagnosis import counted
-from downslope.diagnosis.budget import Budget
 from downslope.diagnosis.diagnosis import Diagnosis
 from downslope.diagnosis.judge import judge
-from downslope.diagnosis.price import Price, total_steps
 from downslope.diagnosis.stood import leaves_the_guess, stood
 from downslope.diagnosis.symptom import rank_of
 from downslope.diagnosis.trials import Scores, attempt, by_the_new, compare
 from downslope.diagnosis.unjudged import NO_TIME, broken_off, out_of_time
 from downslope.training.facts import record
+from downslope.training.price import Price, total_steps
 
 Folder = str | Path | Literal[False] | None
 

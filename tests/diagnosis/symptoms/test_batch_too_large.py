@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 import downslope as ds
+from downslope.core.budget import Budget
 from downslope.core.edits import SetRecipe
 from downslope.core.run import Run
 from downslope.data import digits
-from downslope.diagnosis.budget import Budget
 from downslope.diagnosis.session import Session
 from downslope.diagnosis.symptom import Clear, Unknown
 from downslope.diagnosis.symptoms.batch_too_large import batch_too_large

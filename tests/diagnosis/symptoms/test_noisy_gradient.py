@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 import downslope as ds
+from downslope.core.budget import Budget
 from downslope.core.edits import SetRecipe
 from downslope.core.finding import Finding
 from downslope.core.run import Run
 from downslope.data import digits
-from downslope.diagnosis.budget import Budget
 from downslope.diagnosis.contest import Contest
 from downslope.diagnosis.symptom import Clear, Unknown
 from downslope.diagnosis.symptoms.noisy_gradient import noisy_gradient
