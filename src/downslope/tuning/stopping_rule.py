@@ -117,6 +117,6 @@ def rule_of(name: str, most: int) -> Rule:
         InputError: no such rule.
     """
     if name not in RULES:
-        raise InputError(f"pruner={name!r}: the rules that end a member as it reports are {',
-        '.join(RULES)}")
+        known = ", ".join(RULES)
+        raise InputError(f"pruner={name!r}: the rules that end a member as it reports are {known}")
     return StopBelowMedian(warmup=most // 10) if name == "median" else StopHalving(most=most)
