@@ -44,6 +44,8 @@ class Native:
 
     name: str
     run: Run
+    scalars: dict[str, Any]
+    """What `run` reads at every call; ``lr`` may be changed."""
 
 
 def match(chain: Chain, maximize: bool) -> Native | None:
@@ -99,7 +101,7 @@ def fused_sgd(parts: Anatomy, momentum: float, dampening: float, *, nesterov: bo
     def run(p: list[Tensor], g: list[Tensor], state: Lists, _: list[Tensor], first: bool) -> None:
         ops.fused_sgd_(p, g, state[0] if state else [], is_first_step=first and bool(state), **scalars)
 
-    return Native("torch._fused_sgd_", run)
+    return Native("torch._fused_sgd_", run, scalars)
 
 
 def fused_adagrad(parts: Anatomy, eps: float) -> Native | None:
@@ -117,7 +119,7 @@ def fused_adagrad(parts: Anatomy, eps: float) -> Native | None:
     def run(p: list[Tensor], g: list[Tensor], state: Lists, steps: list[Tensor], _: bool) -> None:
         ops.fused_adagrad_(p, g, state[0], steps, **scalars)
 
-    return Native("torch._fused_adagrad_", run)
+    return Native("torch._fused_adagrad_", run, scalars)
 
 
 def fused_adam(
@@ -140,4 +142,4 @@ def fused_adam(
     def run(p: list[Tensor], g: list[Tensor], state: Lists, steps: list[Tensor], _: bool) -> None:
         kernel(p, g, state[0], state[1], state[2] if amsgrad else [], steps, **scalars)
 
-    return Native("torch._fused_adamw_" if parts.decoupled else "torch._fused_adam_", run)
+    return Native("torch._fused_adamw_" if parts.decoupled else "torch._fused_adam_", run, scalars)

@@ -1,0 +1,330 @@
+"""One optimizer for the members of a population: rows of one tensor, each moved by settings of its own.
+
+    rows (M, P)    one row a member: its parameters, flattened, one after another
+    slices         columns that are stepped alike, as parameter groups are
+
+Every member takes the step that the optimizer takes on its parameters alone, bit for bit: the same kernel on
+the same tensors, which are views of its row. Members whose numbers agree share a call, and neighbouring
+parameters become one tensor for the kernel where that changes no bit.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+from downslope.core.errors import RecipeError
+from downslope.optim.domains import check, check_name
+from downslope.optim.driver import Optimizer
+from downslope.optim.layout import Bucket
+from downslope.optim.native import match
+from downslope.optim.plan import choose
+from downslope.optim.rule import Chain
+
+__all__ = ["MemberStep", "columns_of"]
+
+Settings = Mapping[str, Any]
+
+_WHOLE = 64
+"""A tensor of a multiple of so many elements leaves no rest behind a kernel's vector loop. The rest is
+rounded by other code, so that joining it with what follows would change bits."""
+
+
+class MemberStep:
+    """Steps of the members of a population: element-wise rules, one value a member for every number.
+
+    Memory: the state of the rule for each row, as for any parameters of that size.
+
+    Args:
+        cls: The optimizer's class, of element-wise rules.
+        settings: Of each member, as the class takes them; what is left out is the class's default.
+        rows: The parameters of the members, shape (M, P), contiguous; changed in place.
+        slices: Columns, with the settings of each member that differ there from its own; what is in no slice
+            stays as it is. One slice of all columns if left out.
+        sizes: Elements of each parameter in the order of the columns; left out, a slice is one parameter.
+
+    Raises:
+        RecipeError: a setting outside its domain or misspelt, or rules that are not element-wise.
+    """
+
+    def __init__(
+        self,
+        cls: type[Optimizer],
+        settings: Sequence[Settings],
+        rows: Tensor,
+        slices: Sequence[tuple[slice, Sequence[Settings]]] | None = None,
+        sizes: Sequence[int] | None = None,
+    ) -> None:
+        self.cls = cls
+        self._slices = [
+            _Slice(columns, _joined(columns, sizes), [dict(each) for each in own])
+            for columns, own in slices or [(slice(0, rows.shape[1]), [{} for _ in settings])]
+        ]
+        self._settings = [dict(each) for each in settings]
+        self._counts = [0] * len(self._settings)
+        self._held: list[set[str]] = [set() for _ in self._settings]
+        self._state: dict[str, Tensor] = {}
+        made: Any = cls
+        self._defaults: dict[str, Any] = made([torch.zeros(1)]).defaults
+        self._chains = [self._composed(i) for i in range(len(self))]
+        self._on: tuple[bool, ...] | None = None
+        self._calls: list[_Call] = []
+        self.rows = rows.detach()
+
+    @classmethod
+    def of(cls, optimizers: Sequence[Optimizer], rows: Tensor) -> Self:
+        """The step of members whose optimizers were made for each alone.
+
+        Args:
+            optimizers: Of one class, with parameter groups of the same sizes. Their state is left out: see
+                `take`.
+            rows: With the columns of `columns_of`, which is the same for all.
+        """
+        first = optimizers[0]
+        sizes = [[p.numel() for p in group["params"]] for group in first.param_groups]
+        ends = itertools.accumulate(sum(each) for each in sizes)
+        slices = [
+            (slice(start, end), [_differing(each.param_groups[k], each.defaults) for each in optimizers])
+            for k, (start, end) in enumerate(itertools.pairwise([0, *ends]))
+        ]
+        return cls(
+            type(first), [each.defaults for each in optimizers], rows, slices,
+            [size for each in sizes for size in each],
+        )  # fmt: skip
+
+    def __len__(self) -> int:
+        return len(self._settings)
+
+    # -- a step -------------------------------------------------------------------------------------------
+
+    def step(
+        self,
+        grad: Tensor,
+        lrs: Sequence[float | Sequence[float]] | None = None,
+        on: Sequence[bool] | None = None,
+    ) -> None:
+        """One step of every member.
+
+        Args:
+            grad: Of the rows, shape (M, P).
+            lrs: The learning rate of each member at this step, or one a slice; that of the settings if left
+                out.
+            on: Which members step; the others keep rows and state. All if left out.
+        """
+        said = None if on is None or all(on) else tuple(on)
+        with torch.no_grad():
+            if not self._calls or said != self._on:
+                self._on, self._calls = said, self._grouped(said)
+            if lrs is not None:
+                self._calls = [part for call in self._calls for part in self._at(call, lrs)]
+            cuts = [each.cut(grad) for each in self._slices]
+            for call in self._calls:
+                found = cuts[call.place]
+                call.bucket.step([part[i] for part in found for i in call.members])
+        for i in range(len(self)):
+            if said is None or said[i]:
+                self._counts[i] += 1
+
+    def _at(self, call: _Call, lrs: Sequence[float | Sequence[float]]) -> list[_Call]:
+        """The call with the rates of this step; in parts from now on where those of its members differ."""
+        rates = [_rate(lrs[i], call.place) for i in call.members]
+        if any(rate != rates[0] for rate in rates):
+            parts: dict[float, list[int]] = {}
+            for i, rate in zip(call.members, rates, strict=True):
+                parts.setdefault(rate, []).append(i)
+            return [
+                part
+                for members in parts.values()
+                for part in self._at(self._call(call.place, members, first=call.bucket.first), lrs)
+            ]
+        call.at(rates[0])
+        return [call]
+
+    def _grouped(self, on: tuple[bool, ...] | None) -> list[_Call]:
+        """Calls of the members that are on, one for those of the same numbers and the same past."""
+        made: list[_Call] = []
+        for place in range(len(self._slices)):
+            alike: dict[Any, list[int]] = {}
+            for i in range(len(self)):
+                if on is None or on[i]:
+                    chain, maximize = self._chains[i][place]
+                    first = not self._held[i].issuperset(chain.keys)
+                    key = (*chain.fields().items(), maximize, self._counts[i], first)
+                    alike.setdefault(key, []).append(i)
+            made += [self._call(place, each, first=past[-1]) for past, each in alike.items()]
+        for i in range(len(self)):
+            if on is None or on[i]:
+                self._held[i] |= {key for chain, _ in self._chains[i] for key in chain.keys}
+        return made
+
+    def _call(self, place: int, members: list[int], *, first: bool) -> _Call:
+        held = self._slices[place]
+        chain, maximize = self._chains[members[0]][place]
+        for key, like in zip(chain.keys, (t for s in chain.init(self.rows) for t in s), strict=True):
+            self._state.setdefault(key, like)
+        found = held.cut(self.rows)
+        params = [part[i] for part in found for i in members]
+        columns = {key: held.cut(self._state[key]) for key in chain.keys}
+        states = [
+            {"step": self._counts[i]} | {key: column[k][i] for key, column in columns.items()}
+            for k in range(len(found))
+            for i in members
+        ]
+        choice = choose(params[0], chain, match(chain, maximize), None)
+        bucket = Bucket(
+            params, states, chain, choice.backend, choice.reason, choice.native,
+            t=self._counts[members[0]], first=first, maximize=maximize,
+        )  # fmt: skip
+        return _Call(place, members, bucket)
+
+    # -- settings -----------------------------------------------------------------------------------------
+
+    def _composed(self, i: int) -> list[tuple[Chain, bool]]:
+        """The active chain of member `i` for every slice, and whether it climbs."""
+        return [self._chain({**self._settings[i], **each.own[i]}) for each in self._slices]
+
+    def _chain(self, settings: Settings) -> tuple[Chain, bool]:
+        for name in settings:
+            check_name(name, list(self._defaults), self.cls.__name__)
+        whole = {name: check(name, settings.get(name, value)) for name, value in self._defaults.items()}
+        chain = self.cls.compose(whole)
+        if chain.scope != "element":
+            raise RecipeError(
+                f"{self.cls.__name__}: its rules look at a whole {chain.scope}, rows of members are "
+                "stepped by element-wise rules only; train its members one by one"
+            )
+        return chain.active(), bool(whole.get("maximize", False))
+
+    def set(self, i: int, **settings: Any) -> None:
+        """Give member `i` other settings; what a slice sets by itself stays.
+
+        Raises:
+            RecipeError: a setting outside its domain or misspelt.
+        """
+        former = self._settings[i]
+        self._settings[i] = {**former, **settings}
+        try:
+            self._chains[i] = self._composed(i)
+        except RecipeError:
+            self._settings[i] = former
+            raise
+        self._calls = []
+
+    # -- members come and go ------------------------------------------------------------------------------
+
+    def keep(self, index: Sequence[int], rows: Tensor) -> None:
+        """Go on with the members of `index` only, whose parameters are `rows` from here on."""
+        chosen = torch.tensor(list(index), device=self.rows.device)
+        self.rows = rows.detach()
+        self._state = {key: value.index_select(0, chosen) for key, value in self._state.items()}
+        self._settings = [self._settings[i] for i in index]
+        self._counts = [self._counts[i] for i in index]
+        self._held = [self._held[i] for i in index]
+        self._chains = [self._chains[i] for i in index]
+        for each in self._slices:
+            each.own = [each.own[i] for i in index]
+        self._on, self._calls = None, []
+
+    def state_of(self, i: int) -> dict[str, Tensor]:
+        """Copies of the state of member `i`: rows of length P by torch's names, and ``step``."""
+        rows = {key: self._state[key][i].clone() for key in sorted(self._held[i])}
+        return {**rows, "step": torch.tensor(float(self._counts[i]))}
+
+    def load(self, i: int, state: Mapping[str, Tensor]) -> None:
+        """Go on with member `i` from what `state_of` gave, of this member or another."""
+        rows = {key: value for key, value in state.items() if key != "step"}
+        for key, value in rows.items():
+            self._state.setdefault(key, torch.zeros_like(self.rows))[i] = value
+        self._held[i], self._counts[i] = set(rows), int(state["step"])
+        self._calls = []
+
+    def give(self, i: int, optimizer: Optimizer) -> None:
+        """Put the state of member `i` into an `optimizer` of its own, as that would have it by now."""
+        for (p, place), columns in zip(self._placed(optimizer), self._columns(optimizer), strict=True):
+            chain, _ = self._chains[i][place]
+            if self._counts[i] and (chain.keys or chain.counts):
+                held = {key: self._state[key][i, columns].clone().view_as(p) for key in chain.keys}
+                count = {"step": torch.tensor(float(self._counts[i]))} if chain.counts else {}
+                optimizer.state[p] = count | held
+
+    def take(self, i: int, optimizer: Optimizer, count: int) -> None:
+        """Go on with member `i` from the state of its own `optimizer`, which has made `count` steps."""
+        self._held[i], self._counts[i], self._calls = set(), count, []
+        for (p, _), columns in zip(self._placed(optimizer), self._columns(optimizer), strict=True):
+            for key, value in optimizer.state.get(p, {}).items():
+                if key != "step":
+                    whole = self._state.setdefault(key, torch.zeros_like(self.rows))
+                    whole[i, columns] = value.reshape(-1)
+                    self._held[i].add(key)
+
+    def _placed(self, optimizer: Optimizer) -> list[tuple[Tensor, int]]:
+        return [(p, k) for k, group in enumerate(optimizer.param_groups) for p in group["params"]]
+
+    def _columns(self, optimizer: Optimizer) -> list[slice]:
+        ends = itertools.accumulate(p.numel() for p in columns_of(optimizer))
+        return [slice(start, end) for start, end in itertools.pairwise([0, *ends])]
+
+
+@dataclass
+class _Slice:
+    """Columns that are stepped alike."""
+
+    columns: slice
+    parts: list[slice]
+    """What is one tensor for a kernel."""
+    own: list[dict[str, Any]]
+    """Of each member, the settings that differ here from its own."""
+
+    def cut(self, whole: Tensor) -> list[tuple[Tensor, ...]]:
+        """Views of `whole`, shape (M, P): for every part, a row for each member."""
+        return [whole[:, part].unbind() for part in self.parts]
+
+
+@dataclass
+class _Call:
+    """Members that one call steps, in one slice."""
+
+    place: int
+    members: list[int]
+    bucket: Bucket
+
+    def at(self, lr: float) -> None:
+        """Take `lr` from here on."""
+        bucket = self.bucket
+        if bucket.native is not None:
+            bucket.native.scalars["lr"] = lr
+        elif bucket.chain.fields()["lr"] != lr:
+            bucket.chain = bucket.chain.replace(lr=lr)
+
+
+def columns_of(optimizer: torch.optim.Optimizer) -> list[Tensor]:
+    """The parameters of an optimizer in the order in which `MemberStep.of` has their columns."""
+    return [p for group in optimizer.param_groups for p in group["params"]]
+
+
+def _differing(group: Settings, defaults: Settings) -> dict[str, Any]:
+    return {name: group[name] for name, value in defaults.items() if group[name] != value}
+
+
+def _rate(rate: float | Sequence[float], place: int) -> float:
+    return rate[place] if isinstance(rate, Sequence) else rate
+
+
+def _joined(columns: slice, sizes: Sequence[int] | None) -> list[slice]:
+    """Parameters of a slice, joined with what follows them where that changes no bit."""
+    if sizes is None:
+        return [columns]
+    ends = list(itertools.accumulate(sizes))
+    inside = [end for end in ends if columns.start < end <= columns.stop]
+    parts: list[slice] = []
+    start = columns.start
+    for end in inside:
+        if end == columns.stop or (end - start) % _WHOLE:
+            parts.append(slice(start, end))
+            start = end
+    return parts
