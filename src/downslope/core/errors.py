@@ -12,6 +12,7 @@
     │   ├── SpaceError                      a range of a search that is empty, or a key that nothing has
     │   └── TaskError                       a task that cannot be found, imported or called
     ├── RunFolderError                      a Run folder that is missing, broken or of another version
+    ├── StorageError                        where a search is kept is locked, gone, full or of another search
     └── NonFiniteError                      training left the finite numbers and was told to raise
 
 A message says what was given, what is allowed, why, and what to do, in one line.
@@ -72,6 +73,10 @@ class TaskError(InputError):
 
 class RunFolderError(DownslopeError):
     """A Run folder that is missing, broken or written by another version."""
+
+
+class StorageError(DownslopeError):
+    """Where a search is kept cannot be used: locked, gone, full, of another search, or no such place."""
 
 
 class NonFiniteError(DownslopeError):

@@ -1,0 +1,205 @@
+"""Where searches are kept: a journal in a folder, a database by URL, or memory."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+from collections.abc import Callable, Generator
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+from downslope.core.errors import StorageError
+from downslope.tuning.life import Alone, Counters, Life, Signs
+
+if TYPE_CHECKING:
+    from optuna.storages import BaseStorage
+
+    from downslope.tuning.journal import Journal
+
+_log = logging.getLogger("downslope")
+
+NAME = "journal.log"
+"""The journal in the folder of a search."""
+
+WAIT = 30.0
+"""Seconds to wait for somebody who writes."""
+
+
+class Storage:
+    """An open place; `open_storage` makes it.
+
+    Attributes:
+        place: What to open again; without a password.
+        path: The journal's file; None of a database and of memory.
+    """
+
+    def __init__(
+        self,
+        place: str,
+        make: Callable[[], BaseStorage],
+        hold: Callable[[], AbstractContextManager[None]],
+        *,
+        path: Path | None = None,
+        life: Life | None = None,
+    ) -> None:
+        self.place, self.path = place, path
+        self._make, self._hold, self._life = make, hold, life
+        self._made: BaseStorage | None = None
+        self._lives: dict[int, Life] = {}
+        self._turn = threading.RLock()
+        self._depth = 0
+
+    @property
+    def optuna(self) -> BaseStorage:
+        """Optuna's own storage of this place, for its samplers and studies."""
+        if self._made is None:
+            with self._telling():
+                self._made = self._make()
+        return self._made
+
+    @contextlib.contextmanager
+    def batch(self) -> Generator[None]:
+        """Keep other writers out; what is recorded within is on the disk when it ends, in one write.
+
+        Raises:
+            StorageError: it is locked, gone, full or damaged. What was recorded within is then not kept.
+        """
+        with self._turn:
+            if self._depth:
+                yield
+                return
+            _ = self.optuna
+            self._depth += 1
+            try:
+                with self._telling(), self._hold():
+                    yield
+            finally:
+                self._depth -= 1
+
+    def life(self, study: int) -> Life:
+        """The sign of life of this process, for one study."""
+        if self._life is not None:
+            return self._life
+        if study not in self._lives:
+            with self._telling():
+                self._lives[study] = _counters(self.optuna, study)
+        return self._lives[study]
+
+    def close(self) -> None:
+        """Say that this process is done with it; trials that it has begun and not ended are then lost."""
+        for each in (self._life, *self._lives.values()):
+            if each is not None:
+                each.close()
+        if self._made is not None and self.path is None:
+            from downslope.tuning.database import dispose
+
+            dispose(self._made)
+        self._made = None
+
+    def __enter__(self) -> Storage:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @contextlib.contextmanager
+    def _telling(self) -> Generator[None]:
+        try:
+            with contextlib.ExitStack() as stack:
+                if "://" in self.place:
+                    from downslope.tuning.database import telling
+
+                    stack.enter_context(telling(self.place))
+                yield
+        except StorageError:
+            self._forget()
+            raise
+        except OSError as error:
+            self._forget()
+            raise _unwritable(self.place, error) from error
+
+    def _forget(self) -> None:
+        """Read a journal anew: what was replayed in memory may not be on the disk."""
+        if self.path is not None:
+            self._made = None
+
+
+def open_storage(place: str | Path | None, *, wait: float = WAIT) -> Storage:
+    """Open a place for searches, and make it if there is none.
+
+    Args:
+        place: A folder (the journal is its ``journal.log``), a file (the journal itself), a URL
+            (``sqlite:///FILE``, ``postgresql://...``, ``mysql://...``), or None for memory.
+        wait: Seconds to wait for somebody who writes, in (0, inf).
+
+    Raises:
+        StorageError: it is locked, cannot be written, is no journal, or no such database answers.
+    """
+    if place is None:
+        return _memory()
+    if "://" in str(place):
+        from downslope.tuning.database import opened
+
+        made, shown = opened(str(place))
+        storage = Storage(shown, lambda: made, contextlib.nullcontext)
+        _ = storage.optuna
+        return storage
+    return _journal(Path(place).expanduser().absolute(), wait)
+
+
+def _memory() -> Storage:
+    def make() -> BaseStorage:
+        from optuna.storages import InMemoryStorage
+
+        return InMemoryStorage()
+
+    return Storage("memory", make, contextlib.nullcontext, life=Alone())
+
+
+def _journal(place: Path, wait: float) -> Storage:
+    path = place if place.is_file() or place.suffix in (".log", ".journal", ".jsonl") else place / NAME
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        life = Signs(path.with_name(path.name + ".life"))
+    except OSError as error:
+        raise _unwritable(str(path), error) from error
+    kept: list[Journal] = []
+
+    def make() -> BaseStorage:
+        from downslope.tuning.guard import Guard
+        from downslope.tuning.journal import Journal, opened
+
+        journal = Journal(path, Guard(path, life.sign, life.dead, wait))
+        made = opened(journal)
+        for each in journal.told:
+            _log.warning("%s", each)
+        kept[:] = [journal]
+        return made
+
+    def hold() -> AbstractContextManager[None]:
+        return kept[0].batch()
+
+    storage = Storage(str(path), make, hold, path=path, life=life)
+    try:
+        _ = storage.optuna
+    except StorageError:
+        life.close()
+        raise
+    return storage
+
+
+def _counters(storage: BaseStorage, study: int) -> Counters:
+    def read(key: str) -> int | None:
+        return cast("int | None", storage.get_study_user_attrs(study).get(key))
+
+    return Counters(read, lambda key, count: storage.set_study_user_attr(study, key, count))
+
+
+def _unwritable(place: str, error: OSError) -> StorageError:
+    reason = error.strerror or str(error)
+    return StorageError(
+        f"{place} cannot be written: {reason}; what is in it is kept: make room or give another folder, then "
+        "`downslope resume`"
+    )
