@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from downslope.terrain.slices import fill
 
@@ -11,6 +12,13 @@ def rough(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """A bowl with kinks: where a relative error hangs on the place."""
     kinks = np.abs(np.sin(9 * x + 4 * y)) + np.abs(np.cos(7 * x - 11 * y))
     return 0.2 + x**2 + 2 * y**2 + 0.003 * kinks
+
+
+@pytest.mark.parametrize("count", [12, 31, 40, 51, 52, 101])
+def test_the_nodes_of_a_coarse_grid_are_nodes_of_every_finer_one(count: int) -> None:
+    each = [set(fill.nodes(count, stride)) for stride in fill.STRIDES]
+    assert each[0] < each[1] < each[2] < set(range(count))
+    assert {0, count - 1} <= each[0]
 
 
 def test_each_block_is_held_against_the_truth_at_one_point_that_is_no_node() -> None:

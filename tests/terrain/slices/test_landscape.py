@@ -13,6 +13,7 @@ from torch import nn
 import downslope as ds
 from downslope.core.errors import InputError
 from downslope.terrain.hvp import flat, unflat
+from downslope.terrain.slices import fill
 from downslope.terrain.slices.trail import Recorder
 
 
@@ -190,6 +191,16 @@ def test_splines_between_fewer_points_say_how_far_they_are_off() -> None:
     assert off.max() < 3 * rough.accuracy.worst + 1e-12
     assert 0.3 < np.sqrt((off**2).mean()) / rough.accuracy.rms < 3
     assert any("held out" in each for each in rough.notes)
+
+
+def test_points_held_out_are_nodes_of_no_grid() -> None:
+    """At a node every spline agrees, so that a point which becomes one tells an error of 0."""
+    finest = fill.node_mask((51, 51), fill.STRIDES[-1])
+    found = look(made(), points=51, exact=False)
+    assert found.accuracy is not None
+    assert found.accuracy.checked == fill.SIDE**2
+    held = found.evaluated & ~finest
+    assert held.sum() == fill.SIDE**2
 
 
 def logarithm(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:

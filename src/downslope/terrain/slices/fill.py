@@ -1,8 +1,8 @@
 """Fewer evaluations of a smooth surface: nodes of a grid, cubic splines between them, and points to tell by.
 
-Every third point of each axis is evaluated; a bicubic spline goes through these (de Boor 1978, A Practical
-Guide to Splines, chapter 17). Points drawn beside the nodes say how far the spline is from the truth; where
-that is too far, every second point and more are evaluated, and last all of them.
+Every sixth point of each axis is evaluated; a bicubic spline goes through these (de Boor 1978, A Practical
+Guide to Splines, chapter 17). Points that are nodes of no grid say how far the spline is from the truth;
+where that is too far, every third point is evaluated too, then two of three, and last all of them.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from scipy.interpolate import CubicSpline, make_interp_spline
 
 from downslope.terrain.slices.slice import Accuracy, Bools, Floats
 
-STRIDES = (3.0, 1.5)
-"""Points of an axis to a node, coarsest first."""
+STRIDES = (6.0, 3.0, 1.5)
+"""Points of an axis to a node, coarsest first; the nodes of each are among those of the next."""
 
 SIDE = 8
 """Blocks of each axis with a point at which an interpolated surface is held against the truth, one in each.
@@ -32,7 +32,7 @@ def nodes(count: int, stride: float) -> list[int]:
     """Indices of the nodes of an axis of `count` points, both ends among them; of a half stride all again."""
     if count < 8 or stride <= 1:
         return list(range(count))
-    coarse = list(range(0, count, 3))
+    coarse = list(range(0, count, max(round(stride), 3)))
     if coarse[-1] != count - 1:
         coarse.append(count - 1)
     if stride >= 3:

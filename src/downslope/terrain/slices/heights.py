@@ -133,7 +133,7 @@ class Heights:
         layout = torch.channels_last if last else torch.contiguous_format
         for p in self.ground.params:
             if p.dim() == 4:
-                p.data = p.data.contiguous(memory_format=layout)
+                p.data = p.data.clone(memory_format=layout)  # of one channel `contiguous` leaves the strides
         self.ground.chunk = part
 
     def expected(self, count: int) -> float:

@@ -90,7 +90,7 @@ def landscape(
         examples: Training examples that count, a fixed draw of them, or "all".
         dtype: To compute in; the model's own if left out.
         seed: Of the directions, and of the start.
-        exact: True evaluates every point; False every third of an axis with splines between, or more until
+        exact: True evaluates every point; False every sixth of an axis with splines between, or more until
             64 points held out, one in each of 8 x 8 blocks, agree to 1e-3 (root mean square, relative); None
             the first where it takes up to 20 seconds.
         progress: Whether to show how far it is, on standard error.
