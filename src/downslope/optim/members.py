@@ -69,8 +69,10 @@ class MemberStep:
         self._counts = [0] * len(self._settings)
         self._held: list[set[str]] = [set() for _ in self._settings]
         self._state: dict[str, Tensor] = {}
+        self._cuts: dict[tuple[int, str], list[tuple[Tensor, ...]]] = {}
         made: Any = cls
         self._defaults: dict[str, Any] = made([torch.zeros(1)]).defaults
+        self._known: dict[str, tuple[Chain, bool]] = {}
         self._chains = [self._composed(i) for i in range(len(self))]
         self._on: tuple[bool, ...] | None = None
         self._calls: list[_Call] = []
@@ -163,13 +165,13 @@ class MemberStep:
         return made
 
     def _call(self, place: int, members: list[int], *, first: bool) -> _Call:
-        held = self._slices[place]
         chain, maximize = self._chains[members[0]][place]
-        for key, like in zip(chain.keys, (t for s in chain.init(self.rows) for t in s), strict=True):
-            self._state.setdefault(key, like)
-        found = held.cut(self.rows)
+        if not self._state.keys() >= set(chain.keys):
+            fresh = (tensor for state in chain.init(self.rows) for tensor in state)
+            self._state = dict(zip(chain.keys, fresh, strict=True)) | self._state
+        columns = {key: self._cut(place, key) for key in chain.keys}
+        found = self._cut(place)
         params = [part[i] for part in found for i in members]
-        columns = {key: held.cut(self._state[key]) for key in chain.keys}
         states = [
             {"step": self._counts[i]} | {key: column[k][i] for key, column in columns.items()}
             for k in range(len(found))
@@ -182,6 +184,12 @@ class MemberStep:
         )  # fmt: skip
         return _Call(place, members, bucket)
 
+    def _cut(self, place: int, key: str = "") -> list[tuple[Tensor, ...]]:
+        """Views of a state, or of the rows, in one slice."""
+        if (place, key) not in self._cuts:
+            self._cuts[place, key] = self._slices[place].cut(self._state[key] if key else self.rows)
+        return self._cuts[place, key]
+
     # -- settings -----------------------------------------------------------------------------------------
 
     def _composed(self, i: int) -> list[tuple[Chain, bool]]:
@@ -189,16 +197,19 @@ class MemberStep:
         return [self._chain({**self._settings[i], **each.own[i]}) for each in self._slices]
 
     def _chain(self, settings: Settings) -> tuple[Chain, bool]:
-        for name in settings:
-            check_name(name, list(self._defaults), self.cls.__name__)
-        whole = {name: check(name, settings.get(name, value)) for name, value in self._defaults.items()}
-        chain = self.cls.compose(whole)
-        if chain.scope != "element":
-            raise RecipeError(
-                f"{self.cls.__name__}: its rules look at a whole {chain.scope}, rows of members are "
-                "stepped by element-wise rules only; train its members one by one"
-            )
-        return chain.active(), bool(whole.get("maximize", False))
+        key = repr(sorted(settings.items()))
+        if key not in self._known:
+            for name in settings:
+                check_name(name, list(self._defaults), self.cls.__name__)
+            whole = {name: check(name, settings.get(name, value)) for name, value in self._defaults.items()}
+            chain = self.cls.compose(whole)
+            if chain.scope != "element":
+                raise RecipeError(
+                    f"{self.cls.__name__}: its rules look at a whole {chain.scope}, rows of members are "
+                    "stepped by element-wise rules only; train its members one by one"
+                )
+            self._known[key] = chain.active(), bool(whole.get("maximize", False))
+        return self._known[key]
 
     def set(self, i: int, **settings: Any) -> None:
         """Give member `i` other settings; what a slice sets by itself stays.
@@ -228,7 +239,7 @@ class MemberStep:
         self._chains = [self._chains[i] for i in index]
         for each in self._slices:
             each.own = [each.own[i] for i in index]
-        self._on, self._calls = None, []
+        self._on, self._calls, self._cuts = None, [], {}
 
     def state_of(self, i: int) -> dict[str, Tensor]:
         """Copies of the state of member `i`: rows of length P by torch's names, and ``step``."""
