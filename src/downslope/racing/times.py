@@ -1,0 +1,70 @@
+"""Time to target: the first evaluation at which a run is at the target or beyond it, in steps and in seconds.
+
+Seconds are steps times the seconds of one step, measured by `downslope.racing.pace` for each contestant alone
+and in turns: runs that train together have no time of their own.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from downslope.racing.measure import Measure
+from downslope.racing.outcome import Outcome
+
+FRACTION = 0.95
+"""Share of the way of the reference that is asked for where there is no goal. Convention."""
+
+
+class Target(NamedTuple):
+    """What has to be reached."""
+
+    level: float
+    """Of the measure; NaN where there is none."""
+    source: Literal["goal", "given", "reference", "none"]
+    said: str
+    """Where it is from, in words."""
+
+
+def first_reached(outcome: Outcome, measure: Measure, target: float) -> float:
+    """Steps to the first evaluation at `target` or beyond; infinite where there is none."""
+    for step, level in zip(outcome.steps, outcome.levels, strict=True):
+        if measure.reached(level, target):
+            return float(step)
+    return math.inf
+
+
+def of_reference(
+    name: str, outcomes: Sequence[Outcome], measure: Measure, fraction: float = FRACTION
+) -> Target:
+    """The level after `fraction` of the way of a reference, from its first evaluation to its final level.
+
+    Medians over its seeds: ``start + fraction (end - start)``.
+
+    Args:
+        name: Of the reference.
+        outcomes: Of its seeds.
+        measure: Of the levels.
+        fraction: In (0, 1].
+    """
+    starts = [each.levels[0] for each in outcomes if each.levels and math.isfinite(each.levels[0])]
+    costs = [measure.cost(each.level) for each in outcomes]
+    end = float(np.median(costs)) if costs and sum(map(math.isfinite, costs)) > len(costs) / 2 else math.inf
+    if not starts or not math.isfinite(end):
+        return Target(math.nan, "none", "no target: no goal, and the reference ended nowhere")
+    start, end = float(np.median(starts)), measure.level(end)
+    said = f"{100 * fraction:g} % of the way of {name}"
+    return Target(start + fraction * (end - start), "reference", said)
+
+
+def median_time(times: Sequence[float]) -> float:
+    """The median over seeds, infinite where half of them did not arrive (as AlgoPerf over studies)."""
+    ordered = sorted(times)
+    n = len(ordered)
+    if not n:
+        return math.inf
+    low, high = ordered[(n - 1) // 2], ordered[n // 2]
+    return math.inf if math.isinf(high) else (low + high) / 2
