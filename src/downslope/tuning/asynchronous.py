@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 
 from downslope.tuning.halving import Halving
-from downslope.tuning.rungs import Ask, Ladder, Rung, Train, check_units, ranked
+from downslope.tuning.rungs import Ask, Ladder, Rung, Stopped, Train, check_units, ranked
 
 
 @dataclass
@@ -113,7 +114,7 @@ class Asynchronous:
             InputError: an argument outside its domain; what training raises ends it.
         """
         book = Book(self.rungs, self.eta)
-        jobs = _jobs(book, ask, check_units("trials", trials))
+        jobs: Iterator[tuple[int, int] | None] = _jobs(book, ask, check_units("trials", trials))
         going: dict[Future[float], tuple[int, int]] = {}
         with ThreadPoolExecutor(check_units("workers", workers)) as pool:
             while True:
@@ -123,7 +124,11 @@ class Asynchronous:
                     return book.ladder()
                 done, _ = wait(going, return_when=FIRST_COMPLETED)
                 for each in sorted(done, key=lambda future: going[future]):
-                    book.tell(*going.pop(each), each.result())
+                    member, rung = going.pop(each)
+                    try:
+                        book.tell(member, rung, each.result())
+                    except Stopped:
+                        jobs = itertools.repeat(None)
 
 
 def _jobs(book: Book, ask: Ask, trials: int) -> Iterator[tuple[int, int] | None]:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from downslope.core.errors import InputError
-from downslope.tuning.rungs import Ask, Ladder, Rung, Train, check_units, finite, ranked
+from downslope.tuning.rungs import Ask, Ladder, Rung, Stopped, Train, check_units, finite, ranked
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +88,7 @@ class Halving:
 def climb(
     train: Train, members: Sequence[int], plan: Sequence[tuple[int, int]], bracket: int = 0
 ) -> list[Rung]:
-    """The rungs of one bracket.
+    """The rungs of one bracket; where training is stopped, those that everybody reached.
 
     Args:
         train: Trains members on and gives their losses.
@@ -104,7 +104,10 @@ def climb(
     for place, (_, units) in enumerate(plan):
         if not going:
             break
-        values = tuple(float(value) for value in train(going, units))
+        try:
+            values = tuple(float(value) for value in train(going, units))
+        except Stopped:
+            break
         order, alive = ranked(going, values), finite(going, values)
         keep = plan[place + 1][0] if place + 1 < len(plan) else 1
         kept = tuple(member for member in order[:keep] if member in alive)

@@ -97,5 +97,8 @@ class Hyperband:
                     return Ladder(tuple(rungs))
                 left -= len(members)
                 scaled = [(max(1, n * len(members) // bracket.members), units) for n, units in bracket.rungs]
-                rungs += climb(train, members, scaled, bracket.number)
+                found = climb(train, members, scaled, bracket.number)
+                rungs += found
+                if len(found) < len(scaled) and (not found or found[-1].kept):  # training was stopped
+                    return Ladder(tuple(rungs))
         return Ladder(tuple(rungs))

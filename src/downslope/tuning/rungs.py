@@ -17,6 +17,10 @@ Ask = Callable[[int], Sequence[int]]
 """``n -> members``: begin up to n new members, hyper-parameters and all; fewer where a budget ends."""
 
 
+class Stopped(Exception):  # noqa: N818 (nothing went wrong)
+    """Training ended before everybody was at the rung: interrupted, or out of time; what is there is kept."""
+
+
 @dataclass(frozen=True)
 class Rung:
     """One rung of one bracket: who was compared after how much training, and who went on."""
