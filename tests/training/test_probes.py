@@ -28,7 +28,7 @@ HOW = ds.Recipe(
 @pytest.fixture(autouse=True)
 def at_one_price(monkeypatch: pytest.MonkeyPatch) -> None:
     """Which steps are probed hangs on what a probe costs, which a busy machine measures too high."""
-    monkeypatch.setattr("downslope.training.fit.probe_price", lambda *_: 0.5)
+    monkeypatch.setattr("downslope.training.ready.probe_price", lambda *_: 0.5)
 
 
 def fit(model: Any, recipe: ds.Recipe = HOW, **changes: Any) -> ds.Run:

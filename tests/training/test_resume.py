@@ -43,7 +43,7 @@ class Stop:
 @pytest.fixture
 def probed_often(monkeypatch: pytest.MonkeyPatch) -> None:
     """`Stop` comes with a probe, of which a busy machine takes few: here one costs half a step."""
-    monkeypatch.setattr(sys.modules["downslope.training.fit"], "probe_price", lambda *_: 1.5)
+    monkeypatch.setattr(sys.modules["downslope.training.ready"], "probe_price", lambda *_: 1.5)
 
 
 def shuffled() -> DataLoader[Any]:
@@ -273,7 +273,7 @@ def test_fit_leaves_the_global_generator_untouched() -> None:
 
 def test_a_member_of_a_population_is_what_fit_gives_alone() -> None:
     recipes = [ds.Recipe(**HOW), ds.Recipe(**(HOW | {"lr": 0.1, "optimizer": "sgd"}))]
-    members = ds.fit_population(noisy(), recipes, seeds=[3, 4], progress=False)
+    members = ds.fit_population(noisy(), recipes, seeds=[3, 4], progress=False, way="one by one")
     alone = [
         ds.fit(noisy(), recipe.edit(seed=seed), folder=False, progress=False, observe=0.0)
         for recipe in recipes

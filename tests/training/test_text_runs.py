@@ -44,7 +44,7 @@ def on_a_stream() -> ds.Problem:
 def test_a_run_that_goes_on_equals_one_that_was_not_stopped(
     problem, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sys.modules["downslope.training.fit"], "probe_price", lambda *_: 1.5)
+    monkeypatch.setattr(sys.modules["downslope.training.ready"], "probe_price", lambda *_: 1.5)
 
     def stop(state: StepState) -> None:
         within = state.step % (state.problem.train_source.steps(8) or 1)

@@ -275,7 +275,7 @@ def test_compiled_steps_give_what_the_model_gives_and_probes_still_see(
 
     monkeypatch.setattr("downslope.training.step.compiled", traced)
     monkeypatch.setattr(ways, "_timed", lambda *_: {"float32": 1.0, "float32, compiled": 0.1})
-    monkeypatch.setattr("downslope.training.fit.probe_price", lambda *_: 1.0)  # no clock decides
+    monkeypatch.setattr("downslope.training.ready.probe_price", lambda *_: 1.0)  # no clock decides
     own = ds.Problem(model=convolutional, objective="cross_entropy", train=images(n=90))
     run, plain = fit(own, recipe(), observe=0.5), fit(own, recipe(precision="float32"), observe=0.5)
     assert run.choices["compiled"]

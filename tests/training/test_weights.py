@@ -100,7 +100,7 @@ def test_an_interrupted_run_from_weights_goes_on_to_the_same_bits(
 ) -> None:
     import sys
 
-    monkeypatch.setattr(sys.modules["downslope.training.fit"], "probe_price", lambda *_: 1.5)
+    monkeypatch.setattr(sys.modules["downslope.training.ready"], "probe_price", lambda *_: 1.5)
     path = tmp_path / "w.pt"
     torch.save(pretrained(5), path)
     start = problem(weights=path)

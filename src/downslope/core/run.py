@@ -36,9 +36,10 @@ OBJECTIVE = "objective"
 
 Which = Literal["best", "last"]
 Status = Literal[
-    "running", "done", "goal", "early-stopped", "converged", "stalled", "interrupted", "diverged", "failed"
-]
-ENDED = ("done", "goal", "early-stopped", "converged", "stalled", "diverged")
+    "running", "done", "goal", "early-stopped", "stopped", "converged", "stalled", "interrupted", "diverged",
+    "failed",
+]  # fmt: skip
+ENDED = ("done", "goal", "early-stopped", "stopped", "converged", "stalled", "diverged")
 """Status of runs that came to an end of their own; nothing is left to resume."""
 
 
@@ -50,7 +51,8 @@ class Run:
         recipe: How; None for a loop that was only watched.
         problem: What; None until it is given or found.
         folder: Where it is written; None for a run kept in memory.
-        status: "running", "done", "goal" (reached), "early-stopped", "converged" (no step lowers the loss
+        status: "running", "done", "goal" (reached), "early-stopped", "stopped" (by a search),
+            "converged" (no step lowers the loss
             within rounding), "stalled" (a method found no step), "interrupted", "diverged", "failed".
             Of a run read from its folder whose process was killed: "interrupted", and ``facts["killed"]``.
         summary: ``train_loss``, ``train_metric``, ``valid_loss``, ``valid_metric`` (None where there is

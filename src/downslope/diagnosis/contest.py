@@ -171,7 +171,9 @@ class Contest:
         until = self.budget.ends if math.isfinite(self.budget.ends) else None
         problems = [each.problem for each in arms]
         recipes = [self._shortened(each.problem, each.recipe).edit(seed=seed) for each in arms]
-        runs = fit_population(problems, recipes, progress=False, strict=False, until=until)
+        runs = fit_population(
+            problems, recipes, progress=False, strict=False, until=until, way="one by one"
+        )  # paired runs are compared to the last bit
         steps = sum(int(run.summary.get("steps") or 0) for run in runs if run.status == "done")
         if steps:
             self.per_step = max(0.5 * self.per_step, (time.monotonic() - begun) / steps)

@@ -292,6 +292,7 @@ def status(run: Run) -> str:
     words = {
         "goal": "stopped at the goal",
         "early-stopped": "stopped early: no better for the recipe's patience",
+        "stopped": "stopped by the search that it was part of",
         "converged": "converged: no step lowers the loss within rounding",
         "stalled": "stalled: its method found no step",
         "interrupted": "interrupted; what was done is kept",

@@ -3,36 +3,25 @@
 from __future__ import annotations
 
 import logging
-import re
-import sys
 import time
 from numbers import Real
 from pathlib import Path
 from typing import Any, Literal
 
-from downslope.core import batches, starts
 from downslope.core.asked import check_asked
 from downslope.core.errors import InputError, RunFolderError
 from downslope.core.problem import Problem
 from downslope.core.randomness import ONE_AT_A_TIME
 from downslope.core.recipe import Lost, Recipe
 from downslope.core.run import ENDED, Run, load_run
-from downslope.init import remark
-from downslope.training import broadcast, choices, ways
-from downslope.training.checkpoint import check_resume, check_same, is_kept
+from downslope.training import ways
+from downslope.training.checkpoint import check_resume, check_same
 from downslope.training.data_check import check_data
-from downslope.training.depth import told as told_depth
 from downslope.training.environment import environment
-from downslope.training.facts import record
-from downslope.training.facts.at_start import record_start
-from downslope.training.facts.convexity import convexity
 from downslope.training.loop import Loop
-from downslope.training.prepare import prepare, probe_price
-from downslope.training.recorder import Recorder, new_folder
-from downslope.training.state import OnProbe, StepState
-from downslope.training.stopping import total_steps
-from downslope.training.summary import summarise
-from downslope.training.targets import refuse
+from downslope.training.ready import ready, seated, through
+from downslope.training.recorder import new_folder
+from downslope.training.state import OnProbe
 
 _log = logging.getLogger("downslope")
 
@@ -117,104 +106,12 @@ def _fit(
 ) -> Run:
     started = time.perf_counter()
     check_data(problem)
-    run = _run_of(problem, recipe, folder, name, resume)
-    if callable(recipe.init) and not isinstance(recipe.init, Lost):
-        run.facts["init"] = starts.told(recipe.init)
-    observe = run.choices.setdefault("observe", observe)
+    run = run_of(problem, recipe, folder, name, resume)
     if terrain:
         run.choices.setdefault("terrain", terrain)
-    resumed = resume and run.folder is not None and is_kept(run.folder)
-    state, train, valid, batch_size, observer, first = prepare(run, problem, recipe, resumed=resumed)
-    if not resume:
-        refuse(problem, first[0].output)
-    if progress and "optimizer" not in recipe.said:
-        sys.stderr.write(f"fit: {recipe}\n")
-    if not resume:
-        args, kwargs, _ = state.objective.split(state.batch)
-        broadcast.tell(state.objective, first[0], args or (kwargs,))
-    if progress and not resumed:
-        _remark(state)
-    if progress and "weights" in run.facts:
-        sys.stderr.write(f"fit: {run.facts['weights']['line']}\n")
-    if observe > 0 and run.folder is not None and not resume:  # else the problem, or the folder, is at hand
-        record_start(run, problem, recipe, state.batch, *first)
-    del first  # it holds the graph of a forward pass
-    products = sum(each["products"] for each in observer.modules.values())
-    threads = run.choices.setdefault("threads", choices.choose_threads(products, state.device))
-    with choices.threads(threads):
-        length = total_steps(run.recipe or recipe, train, batch_size)
-        ways.arrange(state, train, batch_size, products, length, tell=progress)
-    if "probe_price" not in run.choices:
-        with choices.threads(threads):
-            run.choices["probe_price"] = probe_price(state, observer, batch_size) if observe > 0 else 1.0
-    recorder = Recorder(run)
-    run.facts |= {"modules": observer.modules, "activations": observer.activations}
-    for fact, value in run.facts.items():
-        recorder.fact(fact, value)
-    loop = Loop(
-        state,
-        recorder,
-        train,
-        valid,
-        batch_size=batch_size,
-        times=choices.ProbeTimes(
-            run.choices["probe_price"], observe, free=2, total=total_steps(state.recipe, train, batch_size)
-        ),
-        observer=observer,
-        on_probe=on_probe,
-        progress=progress,
-        seconds=seconds,
-    )
-    if loop.depths.units:
-        recorder.fact("depth", loop.depths.describe())
-    if progress and loop.depths.units:
-        sys.stderr.write(f"fit: {told_depth(run.facts['depth'], state.recipe)}\n")
-    try:
-        with choices.threads(threads):
-            loop.deadline.begin(time.perf_counter() - started)
-            loop.go(resume=resume)
-            summarise(loop, started)
-            if loop.take.curved is not None:
-                loop.take.curved.climbed(recorder)
-            if observe > 0 and record(run, "convexity", lambda: convexity(run, state.model)) is not None:
-                recorder.fact("convexity", run.facts["convexity"])
-    except BaseException as error:
-        run.status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
-        took = loop.earlier + time.perf_counter() - started
-        run.summary = {"steps": state.step, "seconds": took} | run.summary
-        recorder.close()
-        if isinstance(error, InputError) and not state.step and not resume:
-            recorder.discard()
-        raise
-    recorder.close()
-    return run
-
-
-_ERROR = re.compile(r"error|loss|(^|_)(rm?s?e|mse|mae|mape|nll|perplexity|wer|cer)($|_)|distance|deviation")
-"""Names of metrics of one's own that get better as they fall."""
-
-
-def _remark(state: StepState) -> None:
-    """Say what is to be said of the start, if anything is."""
-    args, kwargs, target = state.problem.splitter(state.batch)
-    said = remark(state.model, state.recipe.init, batches.Parts(args, kwargs, target))
-    if said is not None:
-        _log.warning("%s", said)
-    if state.recipe.patience is not None and state.problem.valid_source is None:
-        _log.warning(
-            "patience=%d counts epochs without a better validation metric, and there is no validation data: "
-            "nothing stops early",
-            state.recipe.patience,
-        )
-    problem = state.problem
-    name = str(getattr(problem.metric, "__name__", ""))
-    undecided = problem.metric_goal is None and not hasattr(problem.metric, "goal")
-    if undecided and _ERROR.search(name.lower()):
-        _log.warning(
-            "metric %s: higher counts as better, as of every metric of one's own; metric_goal='min' says "
-            "that it is an error",
-            name,
-        )
+    made = ready(run, observe, started=started, resume=resume, tell=progress)
+    loop = seated(made, Loop, on_probe=on_probe, progress=progress, seconds=seconds)
+    return through(loop, started, resume=resume)
 
 
 def resume(folder: str | Path, problem: Problem | None = None, *, progress: bool = True) -> Run:
@@ -254,13 +151,25 @@ def _recipe_of(run: Run) -> Recipe:
     return run.recipe
 
 
-def _run_of(
+def run_of(
     problem: Problem,
     recipe: Recipe,
     folder: str | Path | Literal[False] | None,
-    name: str | None,
-    resume: bool,
+    name: str | None = None,
+    resume: bool = False,
 ) -> Run:
+    """The run to be, with the choices of the one that goes on; nothing is written.
+
+    Args:
+        problem: What.
+        recipe: How.
+        folder: Where it is kept; None makes a new one, False keeps it in memory.
+        name: Of the folder; the problem's own if left out.
+        resume: Whether the run in `folder` goes on.
+
+    Raises:
+        RunFolderError: the folder holds a run already, or none that can go on as this one.
+    """
     described = problem.describe()
     chosen: dict[str, Any] = {}
     if folder is False:

@@ -157,6 +157,7 @@ def learning_curve(
     runs = fit_population(
         [each for each, _ in members], [each for _, each in members],
         folder=folder, progress=progress, label="learning curve", until=until,
+        way="one by one",
     )  # fmt: skip
     return _curve(problem, sizes[: len(runs) // len(chosen)], len(chosen), runs)
 

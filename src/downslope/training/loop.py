@@ -7,7 +7,7 @@ import itertools
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -108,7 +108,7 @@ class Loop:
 
     def go(self, *, resume: bool) -> None:
         """Train until the recipe, the goal, patience, the user or the numbers say stop."""
-        state, run = self.state, self.state.run
+        state = self.state
         tell_open(self.train, self.total, state.recipe.epochs or 1)
         if resume:
             self._resume()
@@ -118,21 +118,30 @@ class Loop:
             stoppable(self._stop),
             Progress("fit", self.total, shown=self.progress, done=state.step) as self.bar,
         ):
-            if not resume or state.step == 0:
-                self._evaluate(first=True)
-                self._tell()
-            self.track.begin(self.rates)
+            self._begin(look=not resume or state.step == 0)
             while not self._finished():
                 if not self._epoch():
                     break
-            if run.status == "running":
-                run.status = "interrupted" if self.stopped else "done"
-            if self.late and run.status == "done" and state.step != self.total:
-                limit = None if self.endless else self.deadline.seconds
-                self.recorder.fact("cut", {"seconds": limit, "steps": state.step, "of": self.total})
-            self.recorder.flush()
-            self._end()
+            self._close()
+
+    def _begin(self, *, look: bool) -> None:
+        """Look at the start, unless a resumed run has done so."""
+        if look:
+            self._evaluate(first=True)
             self._tell()
+        self.track.begin(self.rates)
+
+    def _close(self) -> None:
+        """Say how the run ended, measure it there and keep it."""
+        state, run = self.state, self.state.run
+        if run.status == "running":
+            run.status = "interrupted" if self.stopped else "done"
+        if self.late and run.status == "done" and state.step != self.total:
+            limit = None if self.endless else self.deadline.seconds
+            self.recorder.fact("cut", {"seconds": limit, "steps": state.step, "of": self.total})
+        self.recorder.flush()
+        self._end()
+        self._tell()
 
     def _end(self) -> None:
         """Measure and keep the last model; weights that the last step broke have no later loss to tell it."""
@@ -171,24 +180,34 @@ class Loop:
 
     def _epoch(self) -> bool:
         """The rest of an epoch; whether the epoch has any batch."""
-        state, recipe = self.state, self.state.recipe
+        state = self.state
         losses = self._earlier_losses()
         self.depths.at(state.epoch)
-        trained = state.epoch
         for batch in self._batches():
             state.batch = batch
-            loss = self._step(batch)
-            self.position += 1
-            losses.append(loss)
-            self.bar.update(state.step, f"loss {loss:.4g}")
-            self.recorder.flush(force=False)
-            self._midway()
-            self.endless = endless(self.total, state.epoch, self.position, self.deadline.seconds)
-            self.late = self.endless or self.deadline.over(self.seen)
-            if state.run.status != "running" or self.stopped or state.step == recipe.steps or self.late:
+            losses.append(self._step(batch))
+            if self._after_batch(losses[-1]):
                 break
+        return self._after_epoch(losses)
+
+    def _after_batch(self, loss: float) -> bool:
+        """What follows a step; whether the epoch ends with it."""
+        state = self.state
+        self.position += 1
+        self.bar.update(state.step, f"loss {loss:.4g}")
+        self.recorder.flush(force=False)
+        self._midway()
+        self.endless = endless(self.total, state.epoch, self.position, self.deadline.seconds)
+        self.late = self.endless or self.deadline.over(self.seen)
+        ended = state.run.status != "running" or self.stopped
+        return ended or state.step == state.recipe.steps or self.late
+
+    def _after_epoch(self, losses: Sequence[float]) -> bool:
+        """What follows the batches of an epoch, whose losses these are; whether there were any."""
+        state, recipe = self.state, self.state.recipe
         if self.stopped or state.run.status != "running" or not losses:
             return bool(losses)
+        trained = state.epoch
         if self.position == self.per_epoch or not (state.step == recipe.steps or self.late):
             state.epoch, self.position = state.epoch + 1, 0
         rates = self.depths.rates(state.optimizer, trained)
@@ -243,21 +262,26 @@ class Loop:
             self.observer.weights()
         take.clip()
         take.move(batch)
-        if self.average is not None:
-            self.average.follow(state.model, step)
-        state.step = step
-        row: dict[str, Tensor | float] = {"train_loss": value, "lr": self.rates.leading}
-        for name, term in loss.terms.items():
-            row.setdefault(f"train_{name}", term.detach().reshape(()))
-        if take.curved is not None:
-            row |= take.curved.columns
-        self.recorder.step(step, **row)
+        self._moved(value, {name: term.detach().reshape(()) for name, term in loss.terms.items()})
         if probed:
             self._probe()
         self.track.after()
         if take.curved is not None and (ended := take.curved.ended(self.recorder)) is not None:
             state.run.status = ended
         return value
+
+    def _moved(self, value: float, terms: Mapping[str, Tensor | float]) -> None:
+        """What follows the move of one step: the average, and the row of the history."""
+        state = self.state
+        if self.average is not None:
+            self.average.follow(state.model, state.step + 1)
+        state.step += 1
+        row: dict[str, Tensor | float] = {"train_loss": value, "lr": self.rates.leading}
+        for name, term in terms.items():
+            row.setdefault(f"train_{name}", term)
+        if self.take.curved is not None:
+            row |= self.take.curved.columns
+        self.recorder.step(state.step, **row)
 
     def _probe(self) -> None:
         state = self.state

@@ -142,7 +142,13 @@ class _Test:
             sys.stderr.write(f"range: lr {what}, {len(self.seeds)} seeds of {self.steps} steps\n")
         recipes = [self.recipe.edit(lr=rate) for rate in rates]
         runs = fit_population(
-            self.problem, recipes, self.seeds, progress=False, label="range", until=self.until
+            self.problem,
+            recipes,
+            self.seeds,
+            progress=False,
+            label="range",
+            until=self.until,
+            way="one by one",
         )
         if any(run.status == "interrupted" for run in runs):
             raise KeyboardInterrupt

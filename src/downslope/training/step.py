@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from typing import Any
 
 import torch
@@ -95,18 +95,19 @@ class Step:
         Raises:
             InputError: optimizer or constraint fails.
         """
-        state = self.state
-        doing = f"optimizer {state.recipe.optimizer}"
-        try:
+        with _named(f"optimizer {self.state.recipe.optimizer}"):
             self._advance(batch)
-            if state.problem.constraint is not None:
-                doing = "the constraint"
-                with torch.no_grad():
-                    state.problem.constraint(state.model)
-        except DownslopeError:
-            raise
-        except Exception as error:
-            raise InputError(f"{doing} failed: {told(error)}") from error
+        self.hold()
+
+    def hold(self) -> None:
+        """Bring the weights back into the allowed set, where there is one.
+
+        Raises:
+            InputError: the constraint fails.
+        """
+        if self.state.problem.constraint is not None:
+            with _named("the constraint"), torch.no_grad():
+                self.state.problem.constraint(self.state.model)
 
     def _advance(self, batch: Any) -> None:
         if self.curved is not None:
@@ -160,3 +161,14 @@ class Step:
             return loss.value.item()
 
         return closure
+
+
+@contextlib.contextmanager
+def _named(doing: str) -> Generator[None]:
+    """A block whose failure is told in one line."""
+    try:
+        yield
+    except DownslopeError:
+        raise
+    except Exception as error:
+        raise InputError(f"{doing} failed: {told(error)}") from error

@@ -33,10 +33,10 @@ class StepRandomness:
         self._calls: dict[int, int] = {}
         self._handles: list[RemovableHandle] = []
         self._random = [each for each in model.modules() if isinstance(each, RANDOM_MODULES)]
-        self._restore = randomness.seeded(seed, "step", 0)
         self._cuda = torch.cuda.is_available()
 
     def __enter__(self) -> Self:
+        self._restore = randomness.seeded(self.seed, "step", 0)
         self._restore.__enter__()
         for index, module in enumerate(self._random):
             hook = self._reseed(index)

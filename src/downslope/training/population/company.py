@@ -1,0 +1,191 @@
+"""The members of a population, shared out: those of one shape to a crew, the others one by one."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from downslope.core.problem import Problem
+from downslope.core.recipe import Recipe
+from downslope.core.run import Run
+from downslope.training import choices
+from downslope.training.data_check import check_data
+from downslope.training.fit import run_of
+from downslope.training.population.abreast import Abreast
+from downslope.training.population.crew import Crew
+from downslope.training.population.groups import grouped, why_alone
+from downslope.training.population.members import Member, OnEvaluation
+from downslope.training.population.way import pays, why_apart
+from downslope.training.progress import Progress
+from downslope.training.ready import Ready, ready, seated, through
+
+Way = Literal["auto", "together", "one by one", "processes"]
+
+
+class Company:
+    """Trains the members of one population.
+
+    Args:
+        members: Problem and recipe of each.
+        places: Where each is kept; False for none.
+        observe: As in `fit_population`.
+        strict: As in `fit_population`.
+        until: As in `fit_population`.
+        way: As in `fit_population`.
+        workers: As in `fit_population`.
+        bar: What shows how many have ended.
+        on_evaluation: As in `fit_population`.
+    """
+
+    def __init__(
+        self,
+        members: Sequence[tuple[Problem, Recipe]],
+        places: Sequence[Path | Literal[False]],
+        *,
+        observe: float,
+        strict: bool,
+        until: float | None,
+        way: Way,
+        workers: int,
+        bar: Progress,
+        on_evaluation: OnEvaluation | None,
+    ) -> None:
+        self.members, self.places, self.observe = members, places, observe
+        self.strict, self.until, self.way, self.workers = strict, until, way, workers
+        self.bar, self.on_evaluation = bar, on_evaluation
+        self.runs: dict[int, Run] = {}
+        self.stopped = False
+        """Whether somebody interrupted, or the time is up."""
+        self._checked: set[int] = set()
+
+    def train(self) -> list[Run]:
+        """The runs, in the members' order; see `fit_population` for what is left out."""
+        waiting: dict[int, Ready] = {}
+        for index in range(len(self.members)):
+            if self.stopped or self._left() == 0.0:
+                break
+            made = self._ready(index)
+            if made is None:
+                continue
+            reason = why_alone(made) if self.way in ("auto", "together") else "asked for"
+            if reason is None:
+                waiting[index] = made
+            else:
+                self._alone(index, made, reason)
+        order = list(waiting)
+        for places in grouped(list(waiting.values())):
+            self._group({order[place]: waiting.pop(order[place]) for place in places})
+        return self._result()
+
+    def _result(self) -> list[Run]:
+        """All runs there are; of a population whose time was up those before the first that is missing."""
+        order = sorted(self.runs)
+        if any(self.runs[index].status == "interrupted" for index in order):
+            return [self.runs[index] for index in order]
+        whole = next((i for i in range(len(self.members)) if i not in self.runs), len(self.members))
+        return [self.runs[index] for index in range(whole)]
+
+    def _left(self) -> float | None:
+        """Seconds that are left; None without a limit."""
+        return None if self.until is None else max(0.0, self.until - time.monotonic())
+
+    def _ready(self, index: int) -> Ready | None:
+        """The member before its first step; None where it fails and the population goes on."""
+        problem, recipe = self.members[index]
+        started = time.perf_counter()
+        try:
+            if id(problem) not in self._checked:
+                check_data(problem)
+                self._checked.add(id(problem))
+            run = run_of(problem, recipe, self.places[index])
+            return ready(run, self.observe, started=started)
+        except Exception as error:  # noqa: BLE001 (raised again where the population is strict)
+            self._failed(index, error)
+            return None
+
+    def _failed(self, index: int, error: Exception) -> None:
+        if self.strict:
+            raise error
+        problem, recipe = self.members[index]
+        facts = {"error": one_line(error)}
+        self._ended(index, Run(problem=problem, recipe=recipe, status="failed", facts=facts))
+
+    def _ended(self, index: int, run: Run) -> None:
+        self.runs[index] = run
+        self.stopped = self.stopped or run.status == "interrupted"
+        self.bar.update(len(self.runs))
+
+    # -- one by one ---------------------------------------------------------------------------------------
+
+    def _alone(self, index: int, made: Ready, reason: str) -> None:
+        """Train one member by itself, unless the population is over."""
+        left = self._left()
+        if self.stopped or left == 0.0:
+            self.stopped = True
+            return
+        made.state.run.choices["population"] = f"one by one: {reason}"
+        try:
+            member = self._seated(index, made, left, made.products)
+            run = through(member, made.started)
+        except Exception as error:  # noqa: BLE001 (raised again where the population is strict)
+            self._failed(index, error)
+            return
+        if run.facts.get("cut"):
+            self.stopped = True
+            return
+        self._ended(index, run)
+
+    def _seated(self, index: int, made: Ready, seconds: float | None, products: int) -> Member:
+        member = seated(made, Member, seconds=seconds, products=products)
+        member.index, member.started, member.watching = index, made.started, self.on_evaluation
+        return member
+
+    # -- together -----------------------------------------------------------------------------------------
+
+    def _group(self, made: dict[int, Ready]) -> None:
+        """Train members of one shape: together where that is exact and pays, else one by one."""
+        reason = self._why_not(made)
+        if isinstance(reason, Abreast):
+            self._together(made, reason)
+            return
+        for index, each in made.items():
+            self._alone(index, each, reason)
+
+    def _why_not(self, made: dict[int, Ready]) -> Abreast | str:
+        """The members side by side, or why they go one by one."""
+        if self.stopped or self._left() == 0.0:
+            return "over"
+        each = list(made.values())
+        if len(each) < 2:
+            return "no other member has its shape"
+        with choices.threads(self._threads(each)):
+            try:
+                abreast = Abreast(each)
+            except Exception as error:  # noqa: BLE001 (models that cannot be copied, tensors of their own kind)
+                return f"its model cannot be laid beside others: {one_line(error)}"
+            reason = why_apart(abreast, each)
+            if reason is None and self.way == "auto" and not pays(abreast, each):
+                reason = "measured to be faster than together"
+        if reason is None:
+            return abreast
+        abreast.keep([])
+        return reason
+
+    def _threads(self, made: Sequence[Ready]) -> int:
+        return choices.choose_threads(sum(each.products for each in made), made[0].state.device)
+
+    def _together(self, made: dict[int, Ready], abreast: Abreast) -> None:
+        products = sum(each.products for each in made.values())
+        members: list[Member] = []
+        for index, each in made.items():
+            each.state.run.choices["population"] = f"together with {len(made) - 1} others"
+            members.append(self._seated(index, each, None, products))
+        with choices.threads(self._threads(list(made.values()))):
+            crew = Crew(members, abreast, until=self.until)
+            crew.go()
+        for member in members:
+            if member not in crew.given_up:
+                self._ended(member.index, member.state.run)
+        self.stopped = self.stopped or bool(crew.given_up)

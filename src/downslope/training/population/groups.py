@@ -1,0 +1,142 @@
+"""Which members train together: those whose models compute the same, but for their numbers."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from downslope.core import batches
+from downslope.core.loss import learnt
+from downslope.core.sources import Memory, Source
+from downslope.terrain.methods.method import Method
+from downslope.training import ways
+from downslope.training.population.losses import smoothing
+from downslope.training.ready import Ready
+from downslope.training.stochastic import RANDOM_MODULES
+from downslope.training.stopping import total_steps
+
+MOST = 64
+"""Members in one stack at most: beyond, the gain of a further one is within the noise."""
+
+LARGEST = 10**10
+"""Multiply-adds of a forward pass of all members of a stack at most: what it keeps is of that order."""
+
+_OWN = frozenset(vars(nn.Module()))
+"""What every module has; its parameters, buffers and children are looked at one by one."""
+
+_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+
+
+def why_alone(made: Ready) -> str | None:
+    """Why a member cannot train with others, in one line; None where nothing that shows forbids it."""
+    state, recipe = made.state, made.state.recipe
+    long = ways.worth(state, made.products, total_steps(recipe, made.train, made.batch_size))
+    tensors = [*state.model.parameters(), *state.model.buffers()]
+    reasons = {
+        "its steps are observed": made.observe > 0,
+        f"{recipe.optimizer} looks at a batch more than once": isinstance(
+            state.optimizer, Method | torch.optim.LBFGS
+        ),
+        f"accumulate={recipe.accumulate} takes a batch in parts": recipe.accumulate > 1,
+        f"unfreeze={recipe.unfreeze} changes what is trained": recipe.unfreeze is not None,
+        "its objective has parameters of its own": learnt(state.objective.function) is not None,
+        "its objective combines gradients": hasattr(state.objective.function, "combine"),
+        "its data are not held in memory": not isinstance(made.train, Memory),
+        "bfloat16 rounds otherwise side by side": state.run.choices.get("precision") == "bfloat16",
+        "it is long enough to look for the fastest way to compute it": long,
+        "its model is too large to gain": 2 * made.products > LARGEST,
+        "its parameters have several types": len({t.dtype for t in tensors if t.is_floating_point()}) > 1,
+        "a recurrent layer keeps its weights in a list of its own": _has(state.model, nn.RNNBase),
+        "its modules have hooks": any(getattr(m, h) for m in state.model.modules() for h in _HOOKS),
+    }
+    return next((said for said, holds in reasons.items() if holds), None)
+
+
+def _has(model: nn.Module, kind: type[nn.Module]) -> bool:
+    return any(isinstance(each, kind) for each in model.modules())
+
+
+def grouped(made: Sequence[Ready]) -> list[list[int]]:
+    """Places of those that can train together, in stacks of a size that pays."""
+    found: dict[Hashable, list[int]] = {}
+    for place, each in enumerate(made):
+        found.setdefault(key(each), []).append(place)
+    groups: list[list[int]] = []
+    for places in found.values():
+        most = max(1, min(MOST, LARGEST // max(made[places[0]].products, 1)))
+        parts = -(-len(places) // most)
+        size = -(-len(places) // parts)
+        groups += [places[i : i + size] for i in range(0, len(places), size)]
+    return groups
+
+
+def key(made: Ready) -> Hashable:
+    """What two members have in common that train together."""
+    state, problem = made.state, made.state.problem
+    risk: Any = problem.objective
+    smooth = smoothing(problem)
+    penalties = tuple(repr(each) for each in getattr(risk, "terms", ()))
+    target = ("cross-entropy", penalties) if smooth is not None else _same(risk)
+    return (
+        _data(problem.train_source), _data(problem.valid_source), target, problem.maximize,
+        None if problem.split is None else id(problem.split),
+        None if problem.augment is None else repr(problem.augment), made.batch_size,
+        str(state.device), state.run.choices.get("precision"), structure(state.model),
+    )  # fmt: skip
+
+
+def _same(objective: Any) -> Hashable:
+    """An objective as a key: by its value where it has one, else the object itself."""
+    try:
+        hash(objective)
+    except TypeError:
+        return id(objective)
+    return objective
+
+
+def _data(source: Source | None) -> Hashable:
+    if not isinstance(source, Memory):
+        return id(source)
+    return tuple((t.data_ptr(), t.shape, t.stride(), t.dtype) for t in batches.tensors(source.batch))
+
+
+def structure(model: nn.Module) -> Hashable:
+    """All that a forward may hang on, but the numbers in a model's tensors and the rates of dropout."""
+    places: dict[int, int] = {}
+    rows: list[Hashable] = []
+    for name, module in model.named_modules(remove_duplicate=False):
+        tables = {**module._parameters, **module._buffers}
+        own = tuple(
+            (each, places.setdefault(id(t), len(places)), t.shape, t.dtype, t.requires_grad, t.stride())
+            for each, t in tables.items()
+            if t is not None
+        )
+        traits = {k: v for k, v in vars(module).items() if k not in _OWN}
+        if isinstance(module, RANDOM_MODULES):
+            traits.pop("p", None)
+        rows.append((name, type(module), module.training, own, plain(traits)))
+    return tuple(rows)
+
+
+def plain(value: Any, deep: int = 4) -> Hashable:
+    """A value as something to compare; what cannot be looked into is like itself alone."""
+    if value is None or isinstance(value, (str, bytes, int, float, complex, type, torch.dtype, torch.device)):
+        return value
+    if isinstance(value, Tensor):
+        return tuple(value.shape), value.dtype, repr(value.detach().cpu().flatten().tolist())
+    if deep:
+        if isinstance(value, Mapping):
+            items = cast("Mapping[Any, Any]", value).items()
+            return tuple((plain(k, deep - 1), plain(v, deep - 1)) for k, v in items)
+        if isinstance(value, (tuple, list)):
+            return type(cast("Any", value)), tuple(plain(v, deep - 1) for v in cast("Sequence[Any]", value))
+        if isinstance(value, types.FunctionType):
+            cells = [cell.cell_contents for cell in value.__closure__ or ()]
+            return value.__code__, plain(cells, deep - 1), plain(value.__defaults__, deep - 1)
+        if isinstance(value, nn.Module):
+            return type(value)
+    return id(value)

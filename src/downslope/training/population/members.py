@@ -1,0 +1,112 @@
+"""One member of a population: a run whose steps are taken for it, everything around them is its own."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from torch import Tensor
+
+from downslope.core.sources import Source
+from downslope.training.evaluate import Evaluation
+from downslope.training.loop import Loop
+from downslope.training.ready import concluded, ending
+
+OnEvaluation = Callable[[int, int, Evaluation], bool]
+"""``(member, step, evaluation) -> bool``: True ends the member with status "stopped"."""
+
+Together = Callable[["Member", Source, bool], Evaluation | None]
+"""What a crew measured for a member beside the others: of a part of the data, with errors or without."""
+
+
+class Member(Loop):
+    """The loop of one run, which goes by itself, or in parts that a crew calls for all its members.
+
+    Attributes:
+        index: Its place in the population.
+        watching: Told of every evaluation after the start.
+        together: Asked before a part of the data is looked at alone.
+        settle: Called before the optimizer's state is written.
+    """
+
+    index = 0
+    started = 0.0
+    watching: OnEvaluation | None = None
+    together: Together | None = None
+    settle: Callable[[Member], None] | None = None
+    _found: Evaluation | None = None
+
+    # -- evaluation ---------------------------------------------------------------------------------------
+
+    def evaluation(
+        self, source: Source, *, errors: bool = False, tell: Callable[[int], object] | None = None
+    ) -> Evaluation:
+        """`judged` on a part of the data, together with the other members where that can be."""
+        begun = time.monotonic()
+        found = None if self.together is None else self.together(self, source, errors)
+        if found is None:
+            found = super().evaluation(source, errors=errors, tell=tell)
+        else:
+            self.deadline.took(time.monotonic() - begun, found.n)
+        self._found = found
+        return found
+
+    def _evaluate(self, *, first: bool = False, recorded: bool = True) -> None:
+        self._found = None
+        super()._evaluate(first=first, recorded=recorded)
+        if first or not recorded or self.watching is None or self._found is None:
+            return
+        ends = self.watching(self.index, self.state.step, self._found)
+        if ends and self.state.run.status == "running" and not self._through():
+            self.state.run.status = "stopped"
+
+    def save(self, *, refreshed: bool = True) -> None:
+        """Last and best weights and the resume state, to the folder where there is one."""
+        if self.settle is not None and self.recorder.folder is not None:
+            self.settle(self)
+        super().save(refreshed=refreshed)
+
+    # -- the parts of a run -------------------------------------------------------------------------------
+
+    def begin(self) -> None:
+        """The look at the start."""
+        self.losses: list[float] = []
+        self.begun = time.monotonic()
+        self.deadline.begin(time.perf_counter() - self.started)
+        with ending(self, self.started):
+            self._begin(look=True)
+
+    def moved(self, value: float, terms: Mapping[str, Tensor | float]) -> bool:
+        """What follows a step that was taken; whether the epoch ends with it."""
+        self._moved(value, terms)
+        self.losses.append(value)
+        return self._after_batch(value)
+
+    def broken(self, step: int, value: float, batch: Any) -> None:
+        """The loss left the finite numbers on `batch`: no step is taken."""
+        with self.random:
+            self._diverged(step, value, batch)
+        self.losses.append(value)
+        self._after_batch(value)
+
+    def epoch_over(self) -> bool:
+        """What follows an epoch, or what there is of it; whether the run is over."""
+        self._after_epoch(self.losses)
+        self.losses = []
+        return self._finished()
+
+    def close(self) -> None:
+        """Measure the end, write it, and say what there is to say."""
+        with ending(self, self.started):
+            self._close()
+            concluded(self, self.started)
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing is left to train."""
+        return self._finished()
+
+    def stop(self) -> None:
+        """End after the step that it is in."""
+        self._stop()

@@ -1,0 +1,120 @@
+"""Whether members train together, by trying: the same numbers as alone first, then the time that it takes."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from collections.abc import Callable, Generator, Sequence
+
+import torch
+from torch import Tensor
+
+from downslope.core import batches, randomness
+from downslope.training import choices
+from downslope.training.facts import one_line
+from downslope.training.population.abreast import Abreast
+from downslope.training.population.feed import Fed
+from downslope.training.ready import Ready
+from downslope.training.stochastic import StepRandomness
+
+CLOSE = {torch.float64: 1e-9, torch.float32: 1e-4}
+"""Share by which losses and gradients of the first batch may differ from those of a member alone."""
+
+ROUNDS = 3
+"""Timed passes each way, in turns."""
+
+PAYS = 0.95
+"""Share of the time of one after another up to which members train together."""
+
+
+def why_apart(abreast: Abreast, made: Sequence[Ready]) -> str | None:
+    """Why these members cannot train together though they have one shape, in one line; None if they can.
+
+    The first and the last are held against themselves alone, on their first batch. Buffers come back.
+    """
+    with _untouched(abreast):
+        try:
+            fed = next(abreast.feed.epoch(0))
+            values, slopes = _together(abreast, fed)
+            for i in sorted({0, len(made) - 1}):
+                with StepRandomness(made[i].state.model, made[i].state.recipe.seed) as place:
+                    place.at(1)
+                    value, found = _alone(abreast, made, i, fed)
+                abreast.stack.leave_out([k for k, each in enumerate(found) if each is None])
+                if math.isfinite(value) and not _close(values[i], slopes[i], value, _row(abreast, i, found)):
+                    return f"side by side the loss of the first batch is {values[i]:.9g}, alone {value:.9g}"
+        except Exception as error:  # noqa: BLE001 (any model, any objective)
+            return f"torch.func cannot take them together: {one_line(error)}"
+    return None
+
+
+def pays(abreast: Abreast, made: Sequence[Ready]) -> bool:
+    """Whether a step together takes less time than one by one; measured once for a machine and a shape."""
+    first, count = made[0].state, len(made)
+    shapes = [tuple(each.shape) for each in batches.tensors(first.batch)]
+    bucket = min(2 ** int(math.log2(count)), 32)
+    key = "population/" + choices.signature(
+        first.model, shapes, abreast.feed.batch_size, first.objective.label, bucket,
+        len(abreast.feed.kinds) == 1, torch.get_num_threads(), str(first.device),
+    )  # fmt: skip
+
+    def measure() -> float:
+        with _untouched(abreast), StepRandomness(first.model, first.recipe.seed) as place:
+            fed = next(abreast.feed.epoch(0))
+            pairs: list[tuple[float, float]] = []
+            for _ in range(1 + ROUNDS):  # the first of them warms up
+                together = _seconds(first.device, lambda: _together(abreast, fed))
+                place.at(1)
+                pairs.append((together, _seconds(first.device, lambda: _alone(abreast, made, 0, fed))))
+        return min(each for each, _ in pairs[1:]) / (count * min(each for _, each in pairs[1:]))
+
+    return float(choices.remembered(key, measure)) <= PAYS
+
+
+@contextlib.contextmanager
+def _untouched(abreast: Abreast) -> Generator[None]:
+    """A block after which the members' buffers and torch's generators are what they were."""
+    kept = [each.clone() for each in abreast.stack.others]
+    with randomness.seeded(0, "step", 0):
+        yield
+    with torch.no_grad():
+        for each, former in zip(abreast.stack.others, kept, strict=True):
+            each.copy_(former)
+
+
+def _seconds(device: torch.device, act: Callable[[], object]) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    begun = time.perf_counter()
+    act()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - begun
+
+
+def _together(abreast: Abreast, fed: Fed) -> tuple[list[float], Tensor]:
+    """Losses and gradients of all members."""
+    abreast.draws.at(1)
+    found = abreast.losses(fed)
+    return found.losses.tolist(), abreast.slopes(found)
+
+
+def _alone(
+    abreast: Abreast, made: Sequence[Ready], i: int, fed: Fed
+) -> tuple[float, Sequence[Tensor | None]]:
+    """Loss and gradients of one member by itself; None for a parameter that no gradient reaches."""
+    state = made[i].state
+    loss = state.objective(state.model, fed.of(i)).value
+    return loss.item(), torch.autograd.grad(loss, abreast.stack.own(i), allow_unused=True)
+
+
+def _row(abreast: Abreast, i: int, found: Sequence[Tensor | None]) -> Tensor:
+    own = zip(found, abreast.stack.own(i), strict=True)
+    return torch.cat([(torch.zeros_like(p) if g is None else g).reshape(-1) for g, p in own])
+
+
+def _close(value: float, slope: Tensor, own: float, other: Tensor) -> bool:
+    share = CLOSE.get(slope.dtype, CLOSE[torch.float32])
+    far = (slope - other).norm() <= share * other.norm().clamp_min(1e-30)
+    return abs(value - own) <= share * max(abs(own), 1e-12) and bool(far)
