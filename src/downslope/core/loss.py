@@ -105,9 +105,13 @@ class Objective:
     def raw(self, model: nn.Module, batch: Any) -> Loss:
         """The objective in the user's units: what is reported, and compared between runs."""
         args, kwargs, target = self.split(batch)
-        if not isinstance(model, Adapted) or not model.transforms_target:
-            return self.of(model(*args, **kwargs), target, args or (kwargs,), model)
-        return self._in_units(model, model.training_output(*args, **kwargs), target, args or (kwargs,))
+        return self.reported(model, raw_output(model, *args, **kwargs), target, args or (kwargs,))
+
+    def reported(self, model: nn.Module, output: Any, target: Any, args: tuple[Any, ...]) -> Loss:
+        """The objective in the user's units of what `raw_output` gave."""
+        if isinstance(model, Adapted) and model.transforms_target:
+            return self._in_units(model, output, target, args)
+        return self.of(output, target, args, model)
 
     def restored(self, model: nn.Module, loss: Loss, batch: Any) -> Tensor:
         """The value of `loss` in the user's units, without a gradient and without a second forward pass."""
@@ -177,6 +181,13 @@ class Objective:
         if self.wants_model:
             found["model"] = None if model is None else unwrap(model)
         return found
+
+
+def raw_output(model: nn.Module, *args: Any, **kwargs: Any) -> Any:
+    """The model's output; where targets are adapted, before it is taken to the user's units."""
+    if isinstance(model, Adapted) and model.transforms_target:
+        return model.training_output(*args, **kwargs)
+    return model(*args, **kwargs)
 
 
 def learnt(function: Any) -> nn.Module | None:

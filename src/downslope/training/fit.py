@@ -8,6 +8,7 @@ from numbers import Real
 from pathlib import Path
 from typing import Any, Literal
 
+from downslope.core import starts
 from downslope.core.asked import check_asked
 from downslope.core.errors import InputError, RunFolderError
 from downslope.core.problem import Problem
@@ -188,7 +189,10 @@ def run_of(
             check_same(former, recipe, described)
             kept = ("observe", "probe_price", "threads", "terrain", "terrain_price", *ways.KEPT)
             chosen = {key: former.choices[key] for key in kept if key in former.choices}
-    return Run(
+    run = Run(
         recipe=recipe, problem=problem, folder=place, environment=environment(), described=described,
         choices=chosen,
     )  # fmt: skip
+    if callable(recipe.init) and not isinstance(recipe.init, Lost):
+        run.facts["init"] = starts.told(recipe.init)
+    return run

@@ -10,10 +10,12 @@ import time
 from collections.abc import Generator
 from typing import NamedTuple, TypeVar, cast
 
-from downslope.core import batches, starts
+from torch import nn
+
+from downslope.core import batches
 from downslope.core.errors import InputError
 from downslope.core.problem import Problem
-from downslope.core.recipe import Lost, Recipe
+from downslope.core.recipe import Recipe
 from downslope.core.run import Run
 from downslope.core.sources import Source
 from downslope.init import remark
@@ -50,7 +52,15 @@ class Ready(NamedTuple):
     """By `time.perf_counter`."""
 
 
-def ready(run: Run, observe: float, *, started: float, resume: bool = False, tell: bool = False) -> Ready:
+def ready(
+    run: Run,
+    observe: float,
+    *,
+    started: float,
+    resume: bool = False,
+    tell: bool = False,
+    model: nn.Module | None = None,
+) -> Ready:
     """Model, optimizer and data of `run`, its first batch tried; its folder is not touched.
 
     Args:
@@ -59,16 +69,17 @@ def ready(run: Run, observe: float, *, started: float, resume: bool = False, tel
         started: When it began, by `time.perf_counter`.
         resume: Whether the run goes on.
         tell: Whether to say what was chosen and what is to be remarked, on standard error.
+        model: As `built` made it for `run`; made here if left out.
 
     Raises:
         InputError: data, objective, model or recipe cannot be used.
     """
     problem, recipe = cast("Problem", run.problem), cast("Recipe", run.recipe)
-    if callable(recipe.init) and not isinstance(recipe.init, Lost):
-        run.facts["init"] = starts.told(recipe.init)
     observe = run.choices.setdefault("observe", observe)
     resumed = resume and run.folder is not None and is_kept(run.folder)
-    state, train, valid, batch_size, observer, first = prepare(run, problem, recipe, resumed=resumed)
+    state, train, valid, batch_size, observer, first = prepare(
+        run, problem, recipe, resumed=resumed, model=model
+    )
     if not resume:
         refuse(problem, first[0].output)
     if tell and "optimizer" not in recipe.said:

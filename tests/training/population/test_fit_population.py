@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 import time
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
 import downslope as ds
-from downslope.core.errors import RecipeError
-from tests.training.problems import regression, same_history
+from downslope.core.errors import InputError, RecipeError
+from downslope.training.fit import resume
+from tests.training.problems import regression, same_history, same_state
 
 HOW = ds.Recipe(lr=0.01, batch_size=16, epochs=2)
 
@@ -50,3 +57,121 @@ def test_a_member_that_fails_ends_the_population_or_says_why() -> None:
 
 def test_a_population_whose_time_is_up_trains_nobody() -> None:
     assert ds.fit_population(regression(), [HOW, HOW], progress=False, until=time.monotonic() - 1.0) == []
+
+
+# -- members that train together ---------------------------------------------------------------------------
+
+
+def test_members_that_trained_together_are_read_back_from_their_folders(tmp_path: Path) -> None:
+    runs = ds.fit_population(
+        regression(), HOW, seeds=[1, 2, 3], folder=tmp_path, progress=False, way="together"
+    )
+    for index, run in enumerate(runs):
+        kept = ds.load_run(tmp_path / f"member-{index:03d}", regression())
+        assert kept.status == "done"
+        assert kept.choices["population"] == "together with 2 others"
+        assert same_history(kept, run)
+        assert same_state(kept.model().state_dict(), run.model().state_dict())
+
+
+class Stop:
+    """Interrupts as Ctrl-C does, at the evaluation of one member after some steps."""
+
+    def __init__(self, after: int) -> None:
+        self.after = after
+
+    def __call__(self, index: int, step: int, found: object) -> bool:
+        if index == 1 and step >= self.after:
+            signal.raise_signal(signal.SIGINT)
+        return False
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "momentum", "rmsprop"])
+def test_interrupted_members_are_resumed_one_by_one_as_if_they_had_never_stopped(
+    tmp_path: Path, optimizer: str
+) -> None:
+    how = ds.Recipe(
+        optimizer=optimizer, lr=0.01, batch_size=16, epochs=6, precision="float64", schedule="cosine"
+    )
+    make = partial(regression, arguments={"dropout": 0.2})
+    runs = ds.fit_population(
+        make(), how, seeds=[1, 2, 3], folder=tmp_path, progress=False, way="together", on_evaluation=Stop(8)
+    )
+    assert [run.status for run in runs] == ["interrupted"] * 3
+    assert 0 < runs[0].summary["steps"] < 24
+    for index, seed in enumerate((1, 2, 3)):
+        again = resume(tmp_path / f"member-{index:03d}", make(), progress=False)
+        whole = ds.fit(make(), how.edit(seed=seed), folder=False, progress=False, observe=0.0)
+        assert again.status == "done"
+        ours, theirs = (run.history.series("train_loss") for run in (again, whole))
+        assert ours.steps.tolist() == theirs.steps.tolist()
+        assert ours.values.tolist() == pytest.approx(theirs.values.tolist(), rel=1e-9)
+        assert again.summary["valid_loss"] == pytest.approx(whole.summary["valid_loss"], rel=1e-9)
+
+
+@pytest.mark.parametrize("way", ["together", "one by one"])
+def test_who_watches_ends_a_member_and_leaves_the_others_alone(way: Any) -> None:
+    seen: list[tuple[int, int]] = []
+
+    def watch(index: int, step: int, found: Any) -> bool:
+        seen.append((index, step))
+        assert found.loss > 0
+        return index == 1 and step >= 4
+
+    runs = ds.fit_population(regression(), HOW, seeds=[1, 2, 3], progress=False, way=way, on_evaluation=watch)
+    assert [run.status for run in runs] == ["done", "stopped", "done"]
+    assert [run.summary["steps"] for run in runs] == [8, 4, 8]
+    assert sorted(seen) == [(0, 4), (0, 8), (1, 4), (2, 4), (2, 8)]
+
+
+def test_members_for_which_the_time_is_too_short_are_left_out() -> None:
+    long = HOW.edit(epochs=100_000)
+    runs = ds.fit_population(
+        regression(), long, seeds=[1, 2], progress=False, way="together", until=time.monotonic() + 0.5
+    )
+    assert runs == []
+
+
+def test_a_metric_that_fails_late_ends_the_population_or_says_why() -> None:
+    calls = {"n": 0}
+
+    def fickle(output: object, target: object) -> float:
+        calls["n"] += 1
+        if calls["n"] > 7:
+            raise RuntimeError("no metric any more")
+        return 0.0
+
+    sick = regression(metric=fickle)
+    with pytest.raises(Exception, match="no metric any more"):
+        ds.fit_population(sick, HOW, seeds=[1, 2], progress=False, way="together")
+    calls["n"] = 0
+    runs = ds.fit_population(sick, HOW, seeds=[1, 2], progress=False, way="together", strict=False)
+    assert {run.status for run in runs} == {"failed"}
+
+
+@pytest.mark.parametrize(("given", "said"), [({"way": "both"}, "way='both'"), ({"workers": 0}, "workers=0")])
+def test_a_way_or_number_that_there_is_not_is_refused(given: Any, said: str) -> None:
+    with pytest.raises(InputError, match=rf"^{said}[^\n]*$"):
+        ds.fit_population(regression(), HOW, progress=False, **given)
+
+
+def test_generators_and_threads_are_left_as_they_were() -> None:
+    torch.manual_seed(5)
+    before, threads = torch.get_rng_state(), torch.get_num_threads()
+    ds.fit_population(
+        regression(arguments={"dropout": 0.3}), HOW, seeds=[1, 2], progress=False, way="together"
+    )
+    assert torch.equal(torch.get_rng_state(), before)
+    assert torch.get_num_threads() == threads
+
+
+def test_a_population_that_trains_together_imports_no_compiler() -> None:
+    code = (
+        "import sys, torch, downslope as ds\n"
+        "from tests.training.problems import classification\n"
+        "how = ds.Recipe(lr=0.01, batch_size=16, epochs=1)\n"
+        "runs = ds.fit_population(classification(), how, seeds=[1, 2], progress=False, way='together')\n"
+        "assert runs[0].choices['population'] == 'together with 1 others', runs[0].choices\n"
+        "assert 'torch._dynamo' not in sys.modules and 'optuna' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from pathlib import Path
 from typing import Literal
 
+from downslope.core import batches
 from downslope.core.problem import Problem
 from downslope.core.recipe import Recipe
 from downslope.core.run import Run
 from downslope.training import choices
 from downslope.training.data_check import check_data
+from downslope.training.facts import one_line
 from downslope.training.fit import run_of
 from downslope.training.population.abreast import Abreast
 from downslope.training.population.crew import Crew
-from downslope.training.population.groups import grouped, why_alone
+from downslope.training.population.groups import data_key, grouped, key, why_alone
 from downslope.training.population.members import Member, OnEvaluation
+from downslope.training.population.moves import kind
 from downslope.training.population.way import pays, why_apart
+from downslope.training.prepare import built, further
 from downslope.training.progress import Progress
 from downslope.training.ready import Ready, ready, seated, through
 
@@ -58,7 +62,10 @@ class Company:
         self.runs: dict[int, Run] = {}
         self.stopped = False
         """Whether somebody interrupted, or the time is up."""
-        self._checked: set[int] = set()
+        self._checked = set[Hashable]()
+        self._shapes: dict[int, Hashable] = {}
+        self._first: dict[Hashable, Ready] = {}
+        """Of every shape a member that waits, after which others are prepared on the light road."""
 
     def train(self) -> list[Run]:
         """The runs, in the members' order; see `fit_population` for what is left out."""
@@ -72,11 +79,12 @@ class Company:
             reason = why_alone(made) if self.way in ("auto", "together") else "asked for"
             if reason is None:
                 waiting[index] = made
+                self._first.setdefault(self._shapes[index], made)
             else:
                 self._alone(index, made, reason)
-        order = list(waiting)
-        for places in grouped(list(waiting.values())):
-            self._group({order[place]: waiting.pop(order[place]) for place in places})
+        self._first.clear()
+        for places in grouped({index: (self._shapes[index], made) for index, made in waiting.items()}):
+            self._group({index: waiting.pop(index) for index in places})
         return self._result()
 
     def _result(self) -> list[Run]:
@@ -96,11 +104,19 @@ class Company:
         problem, recipe = self.members[index]
         started = time.perf_counter()
         try:
-            if id(problem) not in self._checked:
+            data = data_key(problem)
+            if data not in self._checked:
                 check_data(problem)
-                self._checked.add(id(problem))
+                self._checked.add(data)
             run = run_of(problem, recipe, self.places[index])
-            return ready(run, self.observe, started=started)
+            model = built(run, problem, recipe)
+            self._shapes[index] = shape = key(run, problem, model)
+            like = self._first.get(shape)
+            state = None if like is None else further(run, problem, like.state, model)
+            if like is None or state is None:
+                return ready(run, self.observe, started=started, model=model)
+            run.choices["observe"], state.batch = self.observe, like.state.batch
+            return like._replace(state=state, started=started)
         except Exception as error:  # noqa: BLE001 (raised again where the population is strict)
             self._failed(index, error)
             return None
@@ -146,6 +162,7 @@ class Company:
 
     def _group(self, made: dict[int, Ready]) -> None:
         """Train members of one shape: together where that is exact and pays, else one by one."""
+        made = dict(sorted(made.items(), key=lambda item: str(kind(item[1].state))))
         reason = self._why_not(made)
         if isinstance(reason, Abreast):
             self._together(made, reason)
@@ -178,14 +195,39 @@ class Company:
 
     def _together(self, made: dict[int, Ready], abreast: Abreast) -> None:
         products = sum(each.products for each in made.values())
+        first = next(iter(made.values()))
+        each_example = first.products / batches.length(first.state.batch)
         members: list[Member] = []
         for index, each in made.items():
             each.state.run.choices["population"] = f"together with {len(made) - 1} others"
-            members.append(self._seated(index, each, None, products))
-        with choices.threads(self._threads(list(made.values()))):
-            crew = Crew(members, abreast, until=self.until)
-            crew.go()
+            one = each._replace(train=first.train, valid=first.valid)  # the same object for all
+            members.append(self._seated(index, one, None, products))
+        crew = Crew(members, abreast, products=each_example, until=self.until, tell=self._going)
+        try:
+            with choices.threads(self._threads(list(made.values()))):
+                crew.go()
+        except Exception as error:  # noqa: BLE001 (each by itself then, and the one to blame raises it again)
+            for member in members:
+                member.forget()
+            self._again(list(made), f"together it failed: {one_line(error)}")
+            return
+        except BaseException:
+            for member in members:
+                member.give_up("interrupted")
+            raise
         for member in members:
-            if member not in crew.given_up:
+            if member in crew.given_up:
+                member.give_up("interrupted")
+            else:
                 self._ended(member.index, member.state.run)
         self.stopped = self.stopped or bool(crew.given_up)
+
+    def _going(self, share: float) -> None:
+        self.bar.update(len(self.runs), f"{share:.0%} of those that train together")
+
+    def _again(self, indices: Sequence[int], reason: str) -> None:
+        """Train members from the start, one by one."""
+        for index in sorted(indices):
+            made = self._ready(index)
+            if made is not None:
+                self._alone(index, made, reason)

@@ -12,9 +12,13 @@ from torch import Tensor
 from downslope.core import randomness
 from downslope.training.population.abreast import Abreast
 from downslope.training.population.feed import Fed
+from downslope.training.population.judged import Judge
 from downslope.training.population.members import Member
 from downslope.training.population.moves import Moves
 from downslope.training.stopping import stoppable
+
+TIMED = 5
+"""Steps after which the time of the whole is estimated, where there is a limit."""
 
 
 class Crew:
@@ -23,6 +27,7 @@ class Crew:
     Args:
         members: Of one shape, at step 0, those of one kind of optimizer beside one another.
         abreast: The same, side by side.
+        products: Multiply-adds of one member for one example.
         until: `time.monotonic` at which those that are left are given up; None for no limit.
         tell: Called after each step with the share of the whole that is done.
 
@@ -36,12 +41,14 @@ class Crew:
         members: Sequence[Member],
         abreast: Abreast,
         *,
+        products: float,
         until: float | None = None,
         tell: Callable[[float], object] | None = None,
     ) -> None:
         self.members, self.abreast, self.until, self.tell = list(members), abreast, until, tell
         self.stack = abreast.stack
         self.moves = Moves(abreast.stack, self.members)
+        self.judge = Judge(abreast.stack, self.members, products)
         self.given_up: list[Member] = []
         self.longest = max((member.total or 1) for member in members)
         self._limits()
@@ -50,31 +57,40 @@ class Crew:
         """Train until every member has ended, or is told to."""
         seed = self.members[0].state.recipe.seed
         with randomness.seeded(seed, "step", 0), stoppable(self._stop):
-            for member in self.members:
-                member.begin()
-            self._leave([member.over for member in self.members])
-            epoch = 0
+            with self.judge.sitting(self._all):
+                for member in self.members:
+                    member.begin()
+            self._leave([i for i, member in enumerate(self.members) if member.over])
+            epoch, self.begun = 0, time.monotonic()
             while self.members:
                 self._epoch(epoch)
                 epoch += 1
+
+    @property
+    def _all(self) -> list[int]:
+        return list(range(len(self.members)))
 
     def _epoch(self, epoch: int) -> None:
         for member in self.members:
             member.depths.at(epoch)
         for fed in self.abreast.feed.epoch(epoch):
             over = self._step(fed)
-            if any(over):
-                self._leave(
-                    [m.epoch_over() if ends else False for m, ends in zip(self.members, over, strict=True)]
-                )
+            self._epoch_over(over)
             if self._late() or not self.members:
                 return
-        self._leave([member.epoch_over() for member in self.members])
+        self._epoch_over(self._all)
+
+    def _epoch_over(self, rows: list[int]) -> None:
+        """What follows the epoch of these members; those for which it was the last one leave."""
+        if rows:
+            with self.judge.sitting(rows):
+                ended = [i for i in rows if self.members[i].epoch_over()]
+            self._leave(ended)
 
     # -- one step -----------------------------------------------------------------------------------------
 
-    def _step(self, fed: Fed) -> list[bool]:
-        """One step of every member; which of them have come to the end of something."""
+    def _step(self, fed: Fed) -> list[int]:
+        """One step of every member; which of them have come to the end of their epoch by it."""
         members = self.members
         step = members[0].state.step + 1
         for member in members:
@@ -88,13 +104,13 @@ class Crew:
                 member.broken(step, made.values[i], fed.of(i))
         self.stack.gradient.copy_(slopes)
         self._clip()
-        over: list[bool] = []
         self.moves(sound)
-        for i, member in enumerate(members):
-            if not sound[i]:
-                over.append(True)
-                continue
-            over.append(member.moved(made.values[i], {name: each[i] for name, each in made.terms.items()}))
+        over = [
+            i
+            for i, member in enumerate(members)
+            if not sound[i]
+            or member.moved(made.values[i], {name: each[i] for name, each in made.terms.items()})
+        ]
         if self.tell is not None:
             self.tell(step / self.longest)
         return over
@@ -127,24 +143,46 @@ class Crew:
             member.stop()
 
     def _late(self) -> bool:
-        if self.until is None or time.monotonic() < self.until:
+        """Whether the time is up; those for which it will not be enough are given up early on."""
+        if self.until is None:
             return False
-        self.given_up += self.members
-        self._keep([])
-        return True
+        now, step = time.monotonic(), self.members[0].state.step if self.members else 0
+        if now >= self.until:
+            self._give_up([])
+            return True
+        if step == TIMED:
+            needed = (now - self.begun) / step * (self.longest - step)
+            fits = int(len(self.members) * (self.until - now) / max(needed, 1e-9))
+            if fits < len(self.members):
+                order = sorted(self._all, key=lambda i: self.members[i].index)
+                self._give_up(sorted(order[:fits]))
+        return not self.members
 
-    def _leave(self, over: Sequence[bool]) -> None:
+    def _give_up(self, rows: list[int]) -> None:
+        """Go on with the members in `rows` only."""
+        self.given_up += [self.members[i] for i in self._all if i not in set(rows)]
+        self._keep(rows)
+
+    def _leave(self, rows: list[int]) -> None:
         """Close the members that have come to their end, and go on without them."""
-        if not any(over):
+        if not rows:
             return
-        for member, ends in zip(self.members, over, strict=True):
-            if ends:
-                member.close()
-        self._keep([i for i, ends in enumerate(over) if not ends])
+        leaving = [self.members[i] for i in rows]
+        for member in leaving:
+            member.close()
+        with self.stack.kept():
+            for member in leaving:
+                member.hand_out()
+            known = self.judge.look(rows)
+        with self.judge.sitting(rows, known):
+            for member in leaving:
+                member.conclude()
+        self._keep([i for i in self._all if i not in set(rows)])
 
     def _keep(self, rows: list[int]) -> None:
         self.members = [self.members[i] for i in rows]
         self.abreast.keep(rows)
         self.moves.keep(rows)
+        self.judge.keep(rows)
         if rows:
             self._limits()

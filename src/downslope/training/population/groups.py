@@ -11,6 +11,9 @@ from torch import Tensor, nn
 
 from downslope.core import batches
 from downslope.core.loss import learnt
+from downslope.core.problem import Problem
+from downslope.core.recipe import Recipe
+from downslope.core.run import Run
 from downslope.core.sources import Memory, Source
 from downslope.terrain.methods.method import Method
 from downslope.training import ways
@@ -60,37 +63,52 @@ def _has(model: nn.Module, kind: type[nn.Module]) -> bool:
     return any(isinstance(each, kind) for each in model.modules())
 
 
-def grouped(made: Sequence[Ready]) -> list[list[int]]:
-    """Places of those that can train together, in stacks of a size that pays."""
+def grouped(waiting: Mapping[int, tuple[Hashable, Ready]]) -> list[list[int]]:
+    """Which of those that wait train together, by key, in stacks of a size that pays."""
     found: dict[Hashable, list[int]] = {}
-    for place, each in enumerate(made):
-        found.setdefault(key(each), []).append(place)
+    for index, (shape, _) in waiting.items():
+        found.setdefault(shape, []).append(index)
     groups: list[list[int]] = []
-    for places in found.values():
-        most = max(1, min(MOST, LARGEST // max(made[places[0]].products, 1)))
-        parts = -(-len(places) // most)
-        size = -(-len(places) // parts)
-        groups += [places[i : i + size] for i in range(0, len(places), size)]
+    for each in found.values():
+        most = max(1, min(MOST, LARGEST // max(waiting[each[0]][1].products, 1)))
+        parts = -(-len(each) // most)
+        size = -(-len(each) // parts)
+        groups += [each[i : i + size] for i in range(0, len(each), size)]
     return groups
 
 
-def key(made: Ready) -> Hashable:
-    """What two members have in common that train together."""
-    state, problem = made.state, made.state.problem
-    risk: Any = problem.objective
+def key(run: Run, problem: Problem, model: nn.Module) -> Hashable:
+    """What two members have in common that train together.
+
+    Args:
+        run: With its settled recipe, device and precision.
+        problem: Of the member.
+        model: As it was built.
+    """
+    recipe = run.recipe or Recipe()
     smooth = smoothing(problem)
-    penalties = tuple(repr(each) for each in getattr(risk, "terms", ()))
-    target = ("cross-entropy", penalties) if smooth is not None else _same(risk)
+    penalties = tuple(repr(each) for each in getattr(problem.objective, "terms", ()))
+    held = tuple(repr(group) for group in recipe.groups if not group.train)
     return (
-        _data(problem.train_source), _data(problem.valid_source), target, problem.maximize,
+        data_key(problem)[:2], problem.maximize,
+        _same(problem.objective) if smooth is None else ("cross-entropy", penalties),
         None if problem.split is None else id(problem.split),
-        None if problem.augment is None else repr(problem.augment), made.batch_size,
-        str(state.device), state.run.choices.get("precision"), structure(state.model),
+        None if problem.augment is None else repr(problem.augment), held, recipe.frozen, recipe.layer_decay,
+        recipe.batch_size, recipe.accumulate, run.choices.get("device"), run.choices.get("precision"),
+        structure(model),
     )  # fmt: skip
+
+
+def data_key(problem: Problem) -> tuple[Hashable, ...]:
+    """Which data a problem is on, and how it reads them."""
+    split = None if problem.split is None else id(problem.split)
+    return _data(problem.train_source), _data(problem.valid_source), id(problem.objective), split
 
 
 def _same(objective: Any) -> Hashable:
     """An objective as a key: by its value where it has one, else the object itself."""
+    if isinstance(objective, nn.Module):
+        return structure(objective), plain([*objective.buffers()])
     try:
         hash(objective)
     except TypeError:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import shutil
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from torch import Tensor
 
+from downslope.core.run import Status
 from downslope.core.sources import Source
 from downslope.training.evaluate import Evaluation
 from downslope.training.loop import Loop
@@ -97,15 +100,45 @@ class Member(Loop):
         return self._finished()
 
     def close(self) -> None:
-        """Measure the end, write it, and say what there is to say."""
+        """Say how the run ended, measure its last model and keep it."""
         with ending(self, self.started):
             self._close()
+
+    def hand_out(self) -> None:
+        """Take the weights of the model that is handed out, for a look at it."""
+        own = self.judged is self.state.model
+        if own and self.best is not None and self.handed_step != self.state.step:
+            self.judged.load_state_dict(self.best)
+
+    @property
+    def handed_step(self) -> int:
+        """The step of the model that is handed out."""
+        kept = self.best is not None and not self.watchman.blind
+        return self.watchman.best_step if kept else self.state.step
+
+    def conclude(self) -> None:
+        """The summary, and all of it written."""
+        with ending(self, self.started):
             concluded(self, self.started)
 
     @property
     def over(self) -> bool:
         """Whether nothing is left to train."""
         return self._finished()
+
+    def give_up(self, status: Status) -> None:
+        """Write it as one that was left behind."""
+        if self.state.run.status == "running":
+            self.state.run.status = status
+        self.recorder.close()
+
+    def forget(self) -> None:
+        """Take back all that was written."""
+        self.recorder.discard()
+        if self.recorder.folder is not None:
+            shutil.rmtree(self.recorder.folder / "checkpoints", ignore_errors=True)
+            with contextlib.suppress(OSError):
+                self.recorder.folder.rmdir()
 
     def stop(self) -> None:
         """End after the step that it is in."""

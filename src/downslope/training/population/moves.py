@@ -10,6 +10,7 @@ from downslope.optim.driver import Optimizer
 from downslope.optim.members import MemberStep, columns_of
 from downslope.training.population.members import Member
 from downslope.training.population.stack import Stack
+from downslope.training.state import StepState
 
 
 class Team(NamedTuple):
@@ -21,14 +22,11 @@ class Team(NamedTuple):
     """None where each has its own optimizer's step."""
 
 
-def kind(member: Member) -> Hashable:
-    """What optimizers have in common that one object steps: the class, and sizes of the groups."""
-    optimizer = member.state.optimizer
-    return type(optimizer).__qualname__, str(_sizes(member))
-
-
-def _sizes(member: Member) -> list[list[int]]:
-    return [[p.numel() for p in group["params"]] for group in member.state.optimizer.param_groups]
+def kind(state: StepState) -> Hashable:
+    """What optimizers have in common that one object steps: the class, and the sizes of the groups."""
+    groups = state.optimizer.param_groups
+    sizes = tuple(tuple(p.numel() for p in group["params"]) for group in groups)
+    return type(state.optimizer).__qualname__, sizes
 
 
 class Moves:
@@ -44,7 +42,7 @@ class Moves:
         self.teams: list[Team] = []
         start = 0
         for place in range(1, len(members) + 1):
-            if place == len(members) or kind(members[place]) != kind(members[start]):
+            if place == len(members) or kind(members[place].state) != kind(members[start].state):
                 self.teams.append(Team(start, place, self._rows(start, place)))
                 start = place
         for member in members:

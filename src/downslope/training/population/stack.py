@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -107,6 +108,28 @@ class Stack:
         sizes = [slot.stop - slot.start for slot in self.slots]
         columns = self.flat.split(sizes, 1)
         return [part.view(len(self), *slot.shape) for part, slot in zip(columns, self.slots, strict=True)]
+
+    def taken(self, rows: Sequence[int]) -> tuple[list[Tensor], list[Tensor]]:
+        """What is trained and what is not of these rows, without a gradient."""
+        whole = list(rows) == list(range(len(self)))
+        index = torch.tensor(list(rows), device=self.flat.device)
+        flat = self.flat.detach() if whole else self.flat.detach()[index]
+        others = self.others if whole else [each[index] for each in self.others]
+        columns = flat.split([slot.stop - slot.start for slot in self.slots], 1)
+        parts = [part.view(len(index), *slot.shape) for part, slot in zip(columns, self.slots, strict=True)]
+        return parts, others
+
+    @contextlib.contextmanager
+    def kept(self) -> Generator[None]:
+        """A block after which all rows are what they were."""
+        flat, others = self.flat.detach().clone(), [each.clone() for each in self.others]
+        try:
+            yield
+        finally:
+            with torch.no_grad():
+                self.flat.detach().copy_(flat)
+                for each, former in zip(self.others, others, strict=True):
+                    each.copy_(former)
 
     def put(self, parts: Sequence[Tensor], others: Sequence[Tensor]) -> None:
         """Hang tensors of one model into the template."""

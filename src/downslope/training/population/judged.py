@@ -1,0 +1,150 @@
+"""Members side by side on a part of the data: one forward pass for all, a tally for each."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Generator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree  # torch's own
+
+from downslope.core import batches
+from downslope.core.errors import InputError
+from downslope.core.loss import Objective, raw_output
+from downslope.core.sources import Memory, Source
+from downslope.training.evaluate import BATCH, Evaluation, Tally, evaluating
+from downslope.training.population.members import Member
+from downslope.training.population.stack import Stack
+
+LARGEST = 2 * 10**9
+"""Multiply-adds of one forward pass of evaluation at most; of larger models fewer go side by side."""
+
+
+Found = dict[tuple[int, bool], dict[int, Evaluation]]
+"""Evaluations by row, of a part of the data, with errors or without."""
+
+
+class Judge:
+    """Measures members on demand: the first that asks within a sitting has all of it measured.
+
+    Args:
+        stack: Rows of the members.
+        members: In the order of the rows; each asks here before it looks at data alone.
+        products: Multiply-adds of one member for one example.
+    """
+
+    def __init__(self, stack: Stack, members: Sequence[Member], products: float) -> None:
+        self.stack, self.members, self.products = stack, list(members), max(products, 1.0)
+        self._sitting: list[int] = []
+        self._found: Found = {}
+        self._able, self._closed = True, False
+        for member in members:
+            member.together = self._asked
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Go on with the members in `rows` only."""
+        self.members = [self.members[i] for i in rows]
+
+    @contextlib.contextmanager
+    def sitting(self, rows: Sequence[int], known: Found | None = None) -> Generator[None]:
+        """A block in which the weights in these rows stay what they are when they are asked for.
+
+        Args:
+            rows: Of members that may ask.
+            known: What `look` found beforehand; then nothing else is measured here.
+        """
+        self._sitting, self._found = self._able_rows(rows), known or {}
+        self._closed = known is not None
+        try:
+            yield
+        finally:
+            self._sitting, self._found = [], {}
+
+    def look(self, rows: Sequence[int]) -> Found:
+        """What the summaries of the members in `rows` will ask for, at the weights that are there."""
+        found: Found = {}
+        able = self._able_rows(rows)
+        for part in ("train", "valid"):
+            asking = [i for i in able if _asks(self.members[i], part)]
+            source = getattr(self.members[asking[0]], part) if len(asking) > 1 else None
+            if isinstance(source, Memory):
+                found[id(source), True] = self._all(asking, source, errors=True)
+        return found
+
+    def _able_rows(self, rows: Sequence[int]) -> list[int]:
+        return [i for i in rows if self.members[i].judged is self.members[i].state.model]
+
+    def _asked(self, member: Member, source: Source, errors: bool) -> Evaluation | None:
+        place = next((i for i in self._sitting if self.members[i] is member), None)
+        if place is None or not isinstance(source, Memory):
+            return None
+        asked = id(source), errors
+        if asked not in self._found and not self._closed and len(self._sitting) > 1:
+            self._found[asked] = self._all(self._sitting, source, errors)
+        return self._found.get(asked, {}).get(place)
+
+    def _all(self, asking: Sequence[int], source: Memory, errors: bool) -> dict[int, Evaluation]:
+        """These members in parts that fit; nothing from then on where vmap cannot take the model."""
+        most = int(LARGEST // (self.products * min(BATCH, source.size)))
+        if most < 2 or not self._able:
+            return {}
+        found: dict[int, Evaluation] = {}
+        try:
+            for start in range(0, len(asking), most):
+                rows = asking[start : start + most]
+                found |= evaluate_together(self.stack, [self.members[i] for i in rows], rows, source, errors)
+        except Exception:  # noqa: BLE001 (any model, any objective: each is then looked at alone, and tells)
+            self._able = False
+            return {}
+        return found
+
+
+def _asks(member: Member, part: str) -> bool:
+    """Whether the summary of a member will ask for this part of the data as a whole."""
+    if part == "train":
+        return member.deadline.judged(member.seen) is None
+    return member.valid is not None and (member.measured is None or member.measured[0] != member.handed_step)
+
+
+def evaluate_together(
+    stack: Stack, members: Sequence[Member], rows: Sequence[int], source: Memory, errors: bool
+) -> dict[int, Evaluation]:
+    """What `evaluate` gives for the models in `rows`, by row; one whose metric fails is left out.
+
+    Args:
+        stack: The members' rows.
+        members: Those in `rows`.
+        rows: Which.
+        source: A part of the data.
+        errors: Whether standard errors are wanted too.
+    """
+    tallies = [Tally(each.state.problem, each.state.objective, errors=errors) for each in members]
+    split = members[0].state.objective.split
+    parts, others = stack.taken(rows)
+    with evaluating(stack.template):
+        for batch in source.stored(BATCH):
+            leaves, spec = pytree.tree_flatten(batch)
+            one = functools.partial(_one, stack, members[0].state.objective, spec)
+            mapped = torch.func.vmap(one, in_dims=(0, 0, *[None] * len(leaves)), randomness="error")
+            made = mapped(parts, others, *leaves)
+            args, kwargs, target = split(batch)
+            size = batches.length(batch)
+            for i, (member, tally) in enumerate(zip(members, tallies, strict=True)):
+                output = pytree.tree_map_only(Tensor, lambda leaf, i=i: leaf[i], made)
+                objective, model = member.state.objective, member.state.model
+                tally.see(objective.reported(model, output, target, args or (kwargs,)), size)
+        found: dict[int, Evaluation] = {}
+        for row, tally in zip(rows, tallies, strict=True):
+            with contextlib.suppress(InputError):
+                found[row] = tally.result()
+    return found
+
+
+def _one(stack: Stack, objective: Objective, spec: Any, parts: Any, others: Any, *leaves: Any) -> Any:
+    """The output of one member, as vmap sees it."""
+    stack.put(parts, others)
+    args, kwargs, _ = objective.split(pytree.tree_unflatten(list(leaves), spec))
+    return raw_output(stack.template, *args, **kwargs)
