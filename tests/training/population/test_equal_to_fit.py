@@ -35,9 +35,12 @@ def data(n: int = 75, seed: int = 0) -> tuple[Tensor, Tensor]:
 
 
 def mlp(p: float = 0.0, width: int = 6) -> nn.Module:
-    """Dropout on the inputs, which all members share, and behind batch norm."""
+    """Dropout on the inputs, which all members share, and behind batch norm.
+
+    No bias before it: its gradient is 0, and what is left of it is rounding that adaptive steps blow up.
+    """
     return nn.Sequential(
-        nn.Dropout(p / 2), nn.Linear(6, width), nn.BatchNorm1d(width), nn.ReLU(), nn.Dropout(p),
+        nn.Dropout(p / 2), nn.Linear(6, width, bias=False), nn.BatchNorm1d(width), nn.ReLU(), nn.Dropout(p),
         nn.Linear(width, 3),
     )  # fmt: skip
 
@@ -92,8 +95,8 @@ def agree(problems: Any, recipes: Sequence[ds.Recipe], share: float = 1e-9) -> l
     """Train together and alone, and hold everything that a run says against the other."""
     runs = together(problems, recipes)
     each = problems if isinstance(problems, list) else [problems] * len(recipes)
-    for run, own, how in zip(runs, each, recipes, strict=True):
-        alone = ds.fit(own, how, folder=False, progress=False, observe=0.0)
+    for run, one, how in zip(runs, each, recipes, strict=True):
+        alone = ds.fit(one, how, folder=False, progress=False, observe=0.0)
         assert run.status == alone.status
         assert set(run.history) == set(alone.history)
         assert run.summary.keys() == alone.summary.keys()
@@ -102,7 +105,9 @@ def agree(problems: Any, recipes: Sequence[ds.Recipe], share: float = 1e-9) -> l
             assert ours.steps.tolist() == theirs.steps.tolist(), name
             assert ours.values.tolist() == pytest.approx(theirs.values.tolist(), rel=1e-7, nan_ok=True), name
         for name in set(alone.summary) - {"seconds"}:
-            assert run.summary[name] == pytest.approx(alone.summary[name], rel=1e-7, nan_ok=True), name
+            own = alone.summary[name]
+            same = own if own is None or isinstance(own, str) else pytest.approx(own, rel=1e-7, nan_ok=True)
+            assert run.summary[name] == same, name
         assert off(run, alone) <= share
         assert off(run, alone, "best") <= share
     return runs
@@ -160,7 +165,7 @@ def test_augmentation_is_that_of_the_members_seed() -> None:
 def test_schedules_warm_up_clips_averages_and_label_smoothing_are_the_members_own() -> None:
     hows = [
         recipe(schedule="cosine", warmup=4, clip_norm=0.3, seed=1),
-        recipe(schedule="linear", clip_value=0.01, average="ema", average_decay=0.8),
+        recipe(schedule="exponential", clip_value=0.01, average="ema", average_decay=0.8),
         recipe(warmup=3, clip_norm=1.0, clip_value=0.1, average="polyak", average_from=0.3),
         recipe(layer_decay=0.5, lr=0.1),
     ]

@@ -89,8 +89,7 @@ class Draws:
         quick = kind is nn.Dropout or DIMS.get(kind) == x.dim() - 1
         if not quick or x.device.type != "cpu":
             return self._one_by_one(index, own, x)
-        shape = x.shape if kind is nn.Dropout else (*x.shape[:3], *[1] * (x.dim() - 3))
-        noise = torch.empty(shape, dtype=x.dtype)
+        noise = _like(x) if kind is nn.Dropout else x.new_empty((*x.shape[:3], *[1] * (x.dim() - 3)))
         for i, module in enumerate(own):
             p = float(cast("Any", module).p)
             if p == 0.0:
@@ -118,6 +117,12 @@ class Draws:
         call = self._calls.get((index, member), 0)
         self._calls[index, member] = call + 1
         return randomness.address(self.seeds[member], "module", self.step, index, call)
+
+
+def _like(x: Tensor) -> Tensor:
+    """Room for the masks of all members, each in the order in memory that torch gives one of `x` alone."""
+    one = torch.empty_like(x[0])
+    return torch.empty_strided(x.shape, (one.numel(), *one.stride()), dtype=x.dtype)
 
 
 def _random(model: nn.Module) -> list[nn.Module]:

@@ -1,0 +1,133 @@
+"""Which members train together: what has one shape does, what computes something else does not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import downslope as ds
+from downslope.training.population import way
+from tests.training.population.test_equal_to_fit import TRAIN, VALID, agree, problem, recipe
+
+
+def told(problems: Any, hows: list[ds.Recipe] | None = None, **given: Any) -> list[str]:
+    """How each member was trained."""
+    hows = hows or [recipe(steps=2, seed=seed) for seed in range(len(problems))]
+    runs = ds.fit_population(problems, hows, progress=False, **{"way": "together"} | given)
+    return [run.choices["population"].partition(":")[0] for run in runs]
+
+
+class Scaled(nn.Module):
+    """Hangs on a number that no tensor holds."""
+
+    def __init__(self, by: float = 1.0) -> None:
+        super().__init__()
+        self.a = nn.Linear(6, 3)
+        self.by: Callable[[Tensor], Tensor] = lambda x: by * x
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.a(self.by(x))
+
+
+def test_a_number_in_a_closure_or_an_attribute_parts_members_and_a_rate_of_dropout_does_not() -> None:
+    one = problem(model=Scaled)
+    assert told([one.edit(**{"model.by": by}) for by in (1.0, 2.0, 1.0)]) == [
+        "together with 1 others", "one by one", "together with 1 others",
+    ]  # fmt: skip
+
+    def norm(eps: float = 1e-5, p: float = 0.0) -> nn.Module:
+        return nn.Sequential(nn.BatchNorm1d(6, eps=eps), nn.Dropout(p), nn.Linear(6, 3))
+
+    eps = problem(model=norm)
+    assert told([eps.edit(**{"model.eps": each}) for each in (1e-5, 1e-3)]) == ["one by one"] * 2
+    assert told([eps.edit(**{"model.p": each}) for each in (0.0, 0.5)]) == ["together with 1 others"] * 2
+
+
+def test_problems_of_the_same_data_made_apart_go_together_and_those_of_others_do_not() -> None:
+    other = (TRAIN[0].clone(), TRAIN[1].clone())
+    made = [problem(), problem(), problem(train=other)]
+    assert told(made) == ["together with 1 others", "together with 1 others", "one by one"]
+
+
+def test_objectives_and_batches_part_members() -> None:
+    hows = [recipe(steps=2, batch_size=size) for size in (25, 25, 15)]
+    assert told([problem()] * 3, hows)[2] == "one by one"
+    weighted = problem(objective="cross_entropy(weight=[1, 2, 1])")
+    assert told([problem(), problem(), weighted])[2] == "one by one"
+
+
+class Tied(nn.Module):
+    """One weight under two names, one that no gradient reaches, and one that is frozen."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.head = nn.Linear(6, 6), nn.Linear(6, 6), nn.Linear(6, 3)
+        self.b.weight = self.a.weight
+        self.unused = nn.Parameter(torch.ones(4, 2))
+        self.a.bias.requires_grad_(False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(torch.tanh(self.b(torch.tanh(self.a(x)))))
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+def test_tied_frozen_and_unreached_weights_are_as_alone(optimizer: str) -> None:
+    how = {"optimizer": optimizer, "lr": 0.01, "weight_decay": 0.1}
+    runs = agree(problem(model=Tied), [recipe(**how, seed=seed) for seed in (0, 1)])
+    assert torch.equal(runs[0].weights["last"]["unused"], torch.ones(4, 2, dtype=torch.float64))
+
+
+class Wrong(torch.autograd.Function):
+    """Right alone, and wrong for members side by side."""
+
+    @staticmethod
+    def forward(x: Tensor) -> Tensor:
+        return x.clone()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        pass
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        return grad
+
+    @staticmethod
+    def vmap(info: Any, in_dims: Any, x: Tensor) -> tuple[Tensor, int]:
+        return 1.001 * x, in_dims[0]
+
+
+class Wrongly(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.a = nn.Linear(6, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return Wrong.apply(self.a(x))
+
+
+def test_what_gives_other_numbers_side_by_side_is_found_before_the_first_step() -> None:
+    one = problem(model=Wrongly)
+    runs = ds.fit_population(one, recipe(steps=2), seeds=[0, 1], progress=False, way="together")
+    assert "side by side the loss" in runs[0].choices["population"]
+    alone = ds.fit(one, recipe(steps=2), folder=False, progress=False, observe=0.0)
+    assert runs[0].summary["train_loss"] == alone.summary["train_loss"]
+
+
+def test_members_go_one_by_one_where_that_was_measured_to_be_faster(monkeypatch: pytest.MonkeyPatch) -> None:
+    for ratio, what in ((1.2, "one by one"), (0.3, "together with 1 others")):
+        monkeypatch.setattr(way.choices, "remembered", lambda key, measure, ratio=ratio: ratio)
+        assert told([problem()] * 2, way="auto") == [what] * 2
+
+
+def test_the_measurement_leaves_no_trace_in_the_run() -> None:
+    problems = [problem(valid=VALID)] * 2
+    hows = [recipe(seed=seed) for seed in (0, 1)]
+    auto = ds.fit_population(problems, hows, progress=False)
+    for run, how in zip(auto, hows, strict=True):
+        alone = ds.fit(problem(), how, folder=False, progress=False, observe=0.0)
+        assert run.summary["train_loss"] == pytest.approx(alone.summary["train_loss"], rel=1e-12)
