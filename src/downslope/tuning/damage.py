@@ -66,7 +66,8 @@ def mend_lines(path: Path) -> str:
     aside.write_bytes(b"".join(each + b"\n" for each in kept))
     aside.replace(path)
     left = f", the last {lost} left out" if lost else ""
-    return f"{path}: {bad} of {len(lines)} lines were broken{left}; the file as it was is {path.name}.bad"
+    broken = f"{bad + bool(lost)} of {len(lines)} lines were broken{left}"
+    return f"{path}: {broken}; the file as it was is {path.name}.bad"
 
 
 def _no_journal(path: Path) -> StorageError:

@@ -28,7 +28,8 @@ _DRIVERS = {
 }
 """By kind: modules and what SQLAlchemy calls them, the one that it would take by itself first."""
 
-_INSTALL = {"postgresql": "psycopg[binary]", "mysql": "pymysql"}
+_PATIENT = ("psycopg2", "psycopg", "mysqldb", "pymysql")
+"""Drivers that take ``connect_timeout``."""
 
 
 def opened(url: str) -> tuple[BaseStorage, str]:
@@ -57,6 +58,8 @@ def opened(url: str) -> tuple[BaseStorage, str]:
     if not driver and kind in _DRIVERS:
         parsed = parsed.set(drivername=f"{kind}+{_driver(kind, shown)}")
     waits = {"timeout": BUSY} if kind == "sqlite" else {"connect_timeout": CONNECT}
+    if kind != "sqlite" and parsed.get_driver_name() not in _PATIENT:
+        waits = {}
     with telling(shown):
         made = RDBStorage(
             parsed.render_as_string(hide_password=False),
@@ -102,7 +105,7 @@ def _driver(kind: str, shown: str) -> str:
     for module, name in _DRIVERS[kind]:
         if importlib.util.find_spec(module) is not None:
             return name
-    raise StorageError(f"{shown} needs a driver: pip install '{_INSTALL[kind]}'")
+    raise StorageError(f"{shown} needs a driver: pip install 'downslope[{kind}]'")
 
 
 def _reason(shown: str, error: Exception) -> str:

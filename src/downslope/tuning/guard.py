@@ -96,7 +96,8 @@ class Guard:
                 return
 
     def _take_inner(self, end: float) -> None:
-        pause, seen, since = 0.0005, None, time.monotonic()
+        pause, seen = 0.0005, None
+        began = since = time.monotonic()
         while True:
             try:
                 self._make()
@@ -104,10 +105,11 @@ class Guard:
                 age = _touched(self._link)
                 if age != seen:
                     seen, since = age, time.monotonic()
-                if self._left_behind() or (age is not None and time.monotonic() - since > GRACE):
+                ours = self._is_ours()
+                if self._left_behind() if ours else age is not None and time.monotonic() - since > GRACE:
                     self._break()
                     continue
-                self._rest(pause, max(end, since + GRACE + 1))
+                self._rest(pause, end if ours else max(end, began + GRACE + 1))
                 pause = min(2 * pause, 0.05)
             else:
                 return
@@ -121,12 +123,14 @@ class Guard:
             os.close(os.open(self._link, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
             self._plain = True
 
+    def _is_ours(self) -> bool:
+        target = self._points_to()
+        return target is not None and target.parent == self._sign.parent
+
     def _left_behind(self) -> bool:
         """Whether the link is that of a worker known to be dead, or our own of an interrupt."""
         target = self._points_to()
-        if target is None or target.parent != self._sign.parent:
-            return False
-        return target == self._sign or self._dead(target.name)
+        return target is not None and (target == self._sign or self._dead(target.name))
 
     def _break(self) -> None:
         aside = self._link.with_name(f"{self._link.name}.{os.getpid()}")

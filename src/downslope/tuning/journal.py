@@ -9,6 +9,7 @@ Optuna open it as a ``JournalFileBackend``.
 from __future__ import annotations
 
 import contextlib
+import errno
 import gc
 import importlib
 import json
@@ -22,7 +23,6 @@ from typing import Any, Protocol
 from optuna.storages import JournalStorage
 from optuna.storages.journal import BaseJournalBackend
 
-from downslope.core.errors import StorageError
 from downslope.tuning.damage import cut_tail, mend_lines
 
 
@@ -85,8 +85,8 @@ class Journal(BaseJournalBackend):
         been handed out.
 
         Raises:
-            StorageError: the file was taken away, or the lock is held by somebody all the time.
-            OSError: it cannot be written; then the file is as it was.
+            StorageError: the lock is held by somebody all the time.
+            OSError: the file is gone, another one by now, or cannot be written; then it is as it was.
         """
         self._lock.acquire()
         try:
@@ -135,18 +135,9 @@ class Journal(BaseJournalBackend):
         return found[start - first :]
 
     def _check(self) -> None:
-        try:
-            found = self.path.stat()
-        except FileNotFoundError:
-            raise StorageError(
-                f"{self.path} is gone: it was removed while the search was using it; what was trained is in "
-                "the run's folder, start again with another one"
-            ) from None
+        found = self.path.stat()
         if found.st_ino != self._inode or found.st_size < self._ends[-1]:
-            raise StorageError(
-                f"{self.path} was replaced or cut by another program while the search was using it; open it "
-                "again with `downslope resume`"
-            )
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), str(self.path))
 
     def _write(self, data: bytes) -> None:
         """All of it or nothing; an interrupt waits until it is done."""
@@ -171,25 +162,31 @@ class Journal(BaseJournalBackend):
 
 
 def opened(journal: Journal) -> JournalStorage:
-    """Optuna's storage on a journal: 10,000 trials in a second.
-
-    A distribution that stands in 10,000 lines is read once, and the collector of garbage rests, which finds
-    nothing among objects that all live.
+    """Optuna's storage on a journal; broken lines in it are mended first.
 
     Raises:
         StorageError: it is no journal.
         OSError: it cannot be read or written.
+    """
+    try:
+        return replayed(journal)
+    except (ValueError, KeyError, TypeError):
+        journal.mend_lines()
+        return replayed(journal)
+
+
+def replayed(backend: BaseJournalBackend) -> JournalStorage:
+    """Optuna's storage, with what `backend` holds replayed: 10,000 trials in half a second.
+
+    A distribution that stands in 10,000 lines is read once, and the collector of garbage rests, which finds
+    nothing among objects that all live.
     """
     replaying: Any = importlib.import_module(JournalStorage.__module__)
     plain, collecting = replaying.json_to_distribution, gc.isenabled()
     gc.disable()
     replaying.json_to_distribution = lru_cache(maxsize=1024)(plain)
     try:
-        try:
-            return JournalStorage(journal)
-        except (ValueError, KeyError, TypeError):
-            journal.mend_lines()
-            return JournalStorage(journal)
+        return JournalStorage(backend)
     finally:
         replaying.json_to_distribution = plain
         if collecting:

@@ -34,7 +34,7 @@ def machine() -> str:
         space = Path("/proc/self/ns/pid").readlink().name.strip("pid:[]")
     except OSError:  # not Linux
         boot, space = "", ""
-    return "-".join(each for each in (socket.gethostname().replace("/", "_"), boot, space) if each)
+    return "~".join(each for each in (socket.gethostname().replace("/", "_"), boot, space) if each)
 
 
 def new_worker() -> str:
@@ -45,7 +45,7 @@ def new_worker() -> str:
 def said(worker: str) -> str:
     """A worker's name as a person reads it: "process 4242 on lynx"."""
     parts = worker.rsplit(".", 3)
-    return f"process {parts[1]} on {parts[0].split('-')[0]}" if len(parts) == 4 else worker
+    return f"process {parts[1]} on {parts[0].split('~')[0]}" if len(parts) == 4 else worker
 
 
 class Alone:
@@ -77,6 +77,7 @@ class Signs:
         self.worker = new_worker()
         self._folder = folder
         folder.mkdir(exist_ok=True)
+        self._sweep()
         self.sign = folder / self.worker
         self._file = self.sign.open("w", encoding="utf-8")
         hold(self._file)
@@ -106,6 +107,12 @@ class Signs:
 
     def _touch(self) -> None:
         os.utime(self.sign)
+
+    def _sweep(self) -> None:
+        """Remove the signs of processes of this machine that are gone: no sign says the same."""
+        for each in self._folder.iterdir():
+            if _here(each.name) and _gone(each.name):
+                each.unlink(missing_ok=True)
 
 
 class Counters:

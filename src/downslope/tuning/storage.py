@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import json
 import logging
 import threading
+import weakref
 from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -33,6 +36,7 @@ class Storage:
     Attributes:
         place: What to open again; without a password.
         path: The journal's file; None of a database and of memory.
+        generation: How often what was read of it had to be forgotten.
     """
 
     def __init__(
@@ -45,17 +49,20 @@ class Storage:
         life: Life | None = None,
     ) -> None:
         self.place, self.path = place, path
+        self.generation = 0
         self._make, self._hold, self._life = make, hold, life
         self._made: BaseStorage | None = None
         self._lives: dict[int, Life] = {}
         self._turn = threading.RLock()
+        if life is not None:
+            weakref.finalize(self, life.close)  # of one that nobody closed and nobody has any more
         self._depth = 0
 
     @property
     def optuna(self) -> BaseStorage:
         """Optuna's own storage of this place, for its samplers and studies."""
         if self._made is None:
-            with self._telling():
+            with self.telling():
                 self._made = self._make()
         return self._made
 
@@ -73,7 +80,7 @@ class Storage:
             _ = self.optuna
             self._depth += 1
             try:
-                with self._telling(), self._hold():
+                with self.telling(), self._hold():
                     yield
             finally:
                 self._depth -= 1
@@ -83,7 +90,7 @@ class Storage:
         if self._life is not None:
             return self._life
         if study not in self._lives:
-            with self._telling():
+            with self.telling():
                 self._lives[study] = _counters(self.optuna, study)
         return self._lives[study]
 
@@ -96,7 +103,6 @@ class Storage:
             from downslope.tuning.database import dispose
 
             dispose(self._made)
-        self._made = None
 
     def __enter__(self) -> Storage:
         return self
@@ -105,7 +111,12 @@ class Storage:
         self.close()
 
     @contextlib.contextmanager
-    def _telling(self) -> Generator[None]:
+    def telling(self) -> Generator[None]:
+        """What goes wrong within, with a file or a database, as one line.
+
+        Raises:
+            StorageError: something did.
+        """
         try:
             with contextlib.ExitStack() as stack:
                 if "://" in self.place:
@@ -113,17 +124,21 @@ class Storage:
 
                     stack.enter_context(telling(self.place))
                 yield
-        except StorageError:
-            self._forget()
-            raise
         except OSError as error:
             self._forget()
             raise _unwritable(self.place, error) from error
+        except json.JSONDecodeError as error:
+            self._forget()
+            raise StorageError(
+                f"{self.place} was damaged by another program while the search was using it; `downslope "
+                "resume` mends what can be mended"
+            ) from error
 
     def _forget(self) -> None:
         """Read a journal anew: what was replayed in memory may not be on the disk."""
         if self.path is not None:
             self._made = None
+            self.generation += 1
 
 
 def open_storage(place: str | Path | None, *, wait: float = WAIT) -> Storage:
@@ -146,7 +161,29 @@ def open_storage(place: str | Path | None, *, wait: float = WAIT) -> Storage:
         storage = Storage(shown, lambda: made, contextlib.nullcontext)
         _ = storage.optuna
         return storage
-    return _journal(Path(place).expanduser().absolute(), wait)
+    return _journal(_path(place), wait)
+
+
+def look(place: str | Path) -> Storage:
+    """Open a place to read it only: nothing is made, mended, locked or written.
+
+    Raises:
+        StorageError: there is none.
+    """
+    if "://" in str(place):
+        return open_storage(place)
+    path = _path(place)
+
+    def make() -> BaseStorage:
+        from optuna.storages.journal import JournalFileBackend
+
+        from downslope.tuning.journal import replayed
+
+        if not path.is_file():
+            raise StorageError(f"{path}: no search is kept there; give its folder, file or URL")
+        return replayed(JournalFileBackend(str(path)))
+
+    return Storage(str(path), make, contextlib.nullcontext, path=path, life=Alone())
 
 
 def _memory() -> Storage:
@@ -158,8 +195,13 @@ def _memory() -> Storage:
     return Storage("memory", make, contextlib.nullcontext, life=Alone())
 
 
-def _journal(place: Path, wait: float) -> Storage:
-    path = place if place.is_file() or place.suffix in (".log", ".journal", ".jsonl") else place / NAME
+def _path(place: str | Path) -> Path:
+    """The journal at a place; absolute, since a lock that is a relative link leads nowhere."""
+    path = Path(place).expanduser().absolute()
+    return path if path.is_file() or path.suffix in (".log", ".journal", ".jsonl") else path / NAME
+
+
+def _journal(path: Path, wait: float) -> Storage:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         life = Signs(path.with_name(path.name + ".life"))
@@ -198,6 +240,16 @@ def _counters(storage: BaseStorage, study: int) -> Counters:
 
 
 def _unwritable(place: str, error: OSError) -> StorageError:
+    if isinstance(error, FileNotFoundError):
+        return StorageError(
+            f"{place} is gone: it was removed while the search was using it; what was trained is in the "
+            "runs' folders, start again with another one"
+        )
+    if error.errno == errno.ESTALE:
+        return StorageError(
+            f"{place} was replaced or cut by another program while the search was using it; `downslope "
+            "resume` goes on with what it holds now"
+        )
     reason = error.strerror or str(error)
     return StorageError(
         f"{place} cannot be written: {reason}; what is in it is kept: make room or give another folder, then "

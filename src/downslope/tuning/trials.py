@@ -7,13 +7,15 @@ import logging
 import math
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from downslope.core.errors import StorageError
 from downslope.core.plain import plain
 from downslope.tuning.distributions import distributions_of, params_of, values_of
 from downslope.tuning.life import LEASE, said
 from downslope.tuning.signature import signed
-from downslope.tuning.storage import Storage
+from downslope.tuning.storage import Storage, look
 from downslope.tuning.trial import LEFT, RESULT, TWICE, Spent, Trial, trial_of
 
 if TYPE_CHECKING:
@@ -33,7 +35,12 @@ LOSSES = 2
 class Trials:
     """The trials of one search in a storage.
 
-    Several processes may hold the same search open; each sees what the others have recorded.
+    Several processes may hold the same search open; each sees what the others have recorded. So that they do
+    not begin more together than they should, they look and begin within one `batch`::
+
+        with trials.batch():
+            batch = trials.take(n)
+            batch += trials.begin(ask(min(n - len(batch), budget - trials.spent.trials)))
 
     Args:
         storage: Where they are kept.
@@ -60,7 +67,8 @@ class Trials:
         self._distributions = distributions_of(space)
         self._ended: dict[int, Trial] = {}
         self._nobody: dict[int, float] = {}
-        with storage.batch():
+        self._generation = storage.generation
+        with self.batch():
             self._study = signed(storage, name, direction, space, signature)
         self._life = storage.life(self._study)
         self.reap()
@@ -76,6 +84,10 @@ class Trials:
         import optuna
 
         return optuna.load_study(study_name=self.name, storage=self.storage.optuna)
+
+    def widen(self, space: Space) -> None:
+        """Let what begins from now on come from `space`: the same keys, wider ranges, the same search."""
+        self.space, self._distributions = space, distributions_of(space)
 
     def batch(self) -> contextlib.AbstractContextManager[None]:
         """One lock and one write for all that is recorded within."""
@@ -198,7 +210,9 @@ class Trials:
 
     def all(self) -> list[Trial]:
         """Every trial, by number. No copy is made of those that have ended."""
-        return [self._read(each) for each in self._optuna.get_all_trials(self._study, deepcopy=False)]
+        with self.storage.telling():
+            found = self._optuna.get_all_trials(self._study, deepcopy=False)
+        return [self._read(each) for each in found]
 
     def running(self) -> list[Trial]:
         """Those that somebody trains."""
@@ -279,7 +293,7 @@ class Trials:
         again = losses < LOSSES
         if not again:
             cause = f"{cause}, and that of trial {trial.retry_of} before"
-        result = {**trial.attrs, "cause": cause, "left": how if again else "", "losses": losses}
+        result = {"cause": cause, "left": how if again else "", "losses": losses}
         with self._not_ended():
             self._optuna.set_trial_user_attr(trial.key, RESULT, result)
             self._optuna.set_trial_state_values(trial.key, TrialState.FAIL)
@@ -331,9 +345,37 @@ class Trials:
 
     def _read(self, frozen: FrozenTrial) -> Trial:
         """A trial of ours for one of Optuna's; one that has ended is read once."""
+        if self._generation != self.storage.generation:
+            self._generation = self.storage.generation
+            self._ended.clear()
         known = self._ended.get(frozen.number)
         if known is None:
             known = trial_of(self.space, frozen)
             if known.ended:
                 self._ended[known.number] = known
         return known
+
+
+def read_trials(place: str | Path, space: Space, *, name: str = "tune") -> list[Trial]:
+    """The trials of a search, without taking part in it: nothing is written.
+
+    Args:
+        place: As in `open_storage`.
+        space: What was searched.
+        name: Of the search within its storage.
+
+    Raises:
+        StorageError: there is no such search.
+    """
+    storage = look(place)
+    try:
+        with storage.telling():
+            study = storage.optuna.get_study_id_from_name(name)
+            found = storage.optuna.get_all_trials(study, deepcopy=False)
+    except KeyError:
+        raise StorageError(
+            f"{storage.place} holds no search {name!r}: give another folder or storage"
+        ) from None
+    finally:
+        storage.close()
+    return [trial_of(space, each) for each in found]
