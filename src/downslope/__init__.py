@@ -3,7 +3,7 @@
 The names below are loaded when they are first used, so that ``import downslope`` costs milliseconds and
 loads no torch. Nouns: `Problem` (what), `Recipe` (how), `Run` (what happened), `Finding` (what is wrong).
 Verbs: `fit`, `fit_population`, `diagnose`, `repair`, `solve`, `survey`, `landscape`, `paths`, `connect`,
-`watch`, `load_run`, `report`, `probe_layers`, `lr_range`, `batch_limit`, `batch_table`, `escape`,
+`watch`, `tune`, `load_run`, `report`, `probe_layers`, `lr_range`, `batch_limit`, `batch_table`, `escape`,
 `critical_points`, `animate`.
 
 Example:
@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from downslope.training.learning_curve import learning_curve
     from downslope.training.lr_range import lr_range
     from downslope.training.population import fit_population
+    from downslope.tuning.tune import tune
 
 __all__ = [
     "Finding",
@@ -99,6 +100,7 @@ __all__ = [
     "schedules",
     "solve",
     "survey",
+    "tune",
     "uniform",
     "watch",
     "when",
@@ -151,6 +153,7 @@ _HOME = {
     "convexity": "downslope.terrain.convexity.convexity:convexity",
     "solve": "downslope.terrain.exact.solve:solve",
     "survey": "downslope.terrain.surveys.survey:survey",
+    "tune": "downslope.tuning.tune:tune",
     "uniform": "downslope.core.space:uniform",
     "watch": "downslope.diagnosis.monitor:watch",
     "when": "downslope.core.space:when",

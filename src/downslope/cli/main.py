@@ -25,6 +25,7 @@ from downslope.cli.verbs import (
     resume,
     solve,
     survey,
+    tune,
     watch,
 )
 
@@ -41,10 +42,15 @@ app = typer.Typer(
 )
 _SCRIPT = {"ignore_unknown_options": True, "allow_interspersed_args": False}
 """What follows a script belongs to the script."""
+_RANGES = {"ignore_unknown_options": True, "allow_extra_args": True}
+"""Any key of a recipe is an option of a search."""
 
 app.command("fit", short_help="Train a task and keep the run.")(fit.fit)
 app.command("diagnose", short_help="Train, and say what is wrong: root cause first.")(diagnose.diagnose)
 app.command("repair", short_help="Diagnose, prove the remedies, keep what wins.")(repair.repair)
+app.command("tune", short_help="Search hyper-parameters; confirm the best.", context_settings=_RANGES)(
+    tune.tune
+)
 app.command("learning-curve", short_help="Whether more data would help.")(learning_curve.learning_curve)
 app.command("solve", short_help="The exact answer, where there is one.")(solve.solve)
 app.command("survey", short_help="What ground a model stands on: minimum, saddle, plateau, slope.")(
@@ -58,7 +64,7 @@ app.command("batches", short_help="What a batch size costs and buys, and how lar
 app.command("watch", short_help="Diagnose a training script as it is.", context_settings=_SCRIPT)(watch.watch)
 app.command("report", short_help="Draw a kept run as one HTML file.")(report.report)
 app.command("predict", short_help="Predict new examples by a kept run.")(predict.predict)
-app.command("resume", short_help="Go on with an interrupted run.")(resume.resume)
+app.command("resume", short_help="Go on with an interrupted run or search.")(resume.resume)
 app.command("concepts", short_help="What optimisation is about, and where it is here.")(concepts.concepts)
 app.command("demo", short_help="See a run fail, hear why, watch the remedy work.")(demo.demo)
 

@@ -1,7 +1,9 @@
-"""``downslope resume FOLDER``: go on with a run that was interrupted."""
+"""``downslope resume [FOLDER]``: go on with a run or a search that was interrupted."""
 
 from __future__ import annotations
 
+import json as reader
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -10,30 +12,79 @@ import typer
 from downslope.cli import options as ask
 from downslope.cli.guard import DONE, INTERRUPTED, guarded
 from downslope.cli.voice import Voice
+from downslope.core.errors import RunFolderError
 
 
 def resume(
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", show_default=False, help="Folder of a run.")],
+    folder: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="[FOLDER]",
+            show_default=False,
+            help="Folder of a run or a search; left out, the newest in runs/ that was interrupted.",
+        ),
+    ] = None,
     json: ask.Json = False,
     quiet: ask.Quiet = False,
     debug: ask.Debug = False,
 ) -> int:
-    """Go on with an interrupted run where its last checkpoint left it."""
+    """Go on with an interrupted run where its checkpoint left it, or with a search as it was asked for."""
     voice = Voice(json=json, quiet=quiet)
 
     def act() -> int:
-        from downslope.cli.kept import check_kept
-        from downslope.cli.outcome import run_document
-        from downslope.core.errors import RunFolderError
-        from downslope.reporting import console
-        from downslope.training.fit import resume as go_on
-
-        check_kept(folder, "resume")
-        run = go_on(folder, progress=voice.progress)
-        voice.show([*console.header(run), *console.of_run(run), *console.next_of_run(run, None)])
-        voice.document({"verb": "resume"} | run_document(run))
-        if "unwritten" in run.facts:
-            raise RunFolderError(f"not kept: {run.facts['unwritten']}")
-        return INTERRUPTED if run.status == "interrupted" else DONE
+        found = folder or newest()
+        if folder is None:
+            voice.note(f"resume: {found}")
+        return _search(voice, found) if (found / "search.toml").is_file() else _run(voice, found)
 
     return guarded(act, debug=debug)
+
+
+def newest() -> Path:
+    """The folder in ``runs/`` (``$DOWNSLOPE_RUNS``) of the newest run or search that did not come to its end.
+
+    Raises:
+        RunFolderError: there is none.
+    """
+    root = Path(os.environ.get("DOWNSLOPE_RUNS", "runs"))
+    heads = [*root.glob("*/run.json"), *root.glob("*/search.toml")] if root.is_dir() else []
+    for head in sorted(heads, key=lambda each: each.parent.name, reverse=True):
+        if _unfinished(head):
+            return head.parent
+    raise RunFolderError(f"{root}: nothing there was interrupted; give the folder, downslope resume FOLDER")
+
+
+def _unfinished(head: Path) -> bool:
+    try:
+        if head.name == "run.json":
+            return reader.loads(head.read_text(encoding="utf-8")).get("status") in ("interrupted", "running")
+        result = head.with_name("result.json")
+        return not result.exists() or bool(
+            reader.loads(result.read_text(encoding="utf-8")).get("interrupted")
+        )
+    except (OSError, ValueError, AttributeError):
+        return False
+
+
+def _search(voice: Voice, folder: Path) -> int:
+    from downslope.cli.verbs.tune import told, watching
+    from downslope.tuning.tune import resume as go_on
+
+    with voice.alone(), watching(voice) as watch:
+        found = go_on(folder, progress=False, watch=watch)
+    return told(voice, found, None, None, lambda: None)
+
+
+def _run(voice: Voice, folder: Path) -> int:
+    from downslope.cli.kept import check_kept
+    from downslope.cli.outcome import run_document
+    from downslope.reporting import console
+    from downslope.training.fit import resume as go_on
+
+    check_kept(folder, "resume")
+    run = go_on(folder, progress=voice.progress)
+    voice.show([*console.header(run), *console.of_run(run), *console.next_of_run(run, None)])
+    voice.document({"verb": "resume"} | run_document(run))
+    if "unwritten" in run.facts:
+        raise RunFolderError(f"not kept: {run.facts['unwritten']}")
+    return INTERRUPTED if run.status == "interrupted" else DONE

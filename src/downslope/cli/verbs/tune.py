@@ -1,0 +1,236 @@
+"""``downslope tune TASK``: search hyper-parameters, confirm the best with fresh seeds, say what mattered."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Generator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from downslope.cli import options as ask
+from downslope.cli.given import Given
+from downslope.cli.guard import DONE, INTERRUPTED, SICK, UNUSABLE, complain, guarded
+from downslope.cli.voice import Voice
+from downslope.core.errors import InputError
+from downslope.core.names import nearest
+
+if TYPE_CHECKING:
+    from downslope.tuning.search import Search
+
+Trials = Annotated[int | None, typer.Option("--trials", help="Configurations to try; 64 without a budget.")]
+Budget = Annotated[
+    str | None,
+    typer.Option("--budget", metavar="TIME", help="What it may take at most: 90s, 10m, 1h, or '5000 steps'."),
+]
+Sampler = Annotated[
+    str,
+    typer.Option("--sampler", metavar="NAME", help="random, grid, sobol, tpe, gp or cma.", show_default=True),
+]
+Space = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--space",
+        metavar="KEY=DIMENSION",
+        help="A key to search, for keys that are options too: seeds=..., steps=int:100:1000. Repeatable.",
+    ),
+]
+Widen = Annotated[
+    bool, typer.Option("--widen", help="Widen, within the budget, ranges at whose end the best lie.")
+]
+Pruner = Annotated[
+    str | None,
+    typer.Option("--pruner", metavar="NAME", help="End trials on their way: stop-halving or median."),
+]
+_OPTIONS = (
+    "target", "recipe", "set", "weights", "seed", "seeds", "trials", "budget", "sampler", "space", "widen",
+    "pruner", "batch", "confirm", "fresh", "storage", "workers", "ray", "folder", "output", "report", "json",
+    "quiet", "debug", "help",
+)  # fmt: skip
+
+
+def tune(
+    context: typer.Context,
+    task: ask.Task,
+    target: ask.Target = None,
+    recipe: ask.RecipeFile = None,
+    settings: ask.Settings = None,
+    weights: ask.WeightsFile = None,
+    trials: Trials = None,
+    budget: Budget = None,
+    sampler: Sampler = "random",
+    space: Space = None,
+    widen: Widen = False,
+    pruner: Pruner = None,
+    seeds: Annotated[int, typer.Option("--seeds", help="Runs of each trial.", show_default=True)] = 1,
+    batch: Annotated[int, typer.Option("--batch", help="Trials trained together.", show_default=True)] = 32,
+    confirm: Annotated[
+        int, typer.Option("--confirm", help="Best trials to train again.", show_default=True)
+    ] = 3,
+    fresh: Annotated[
+        int, typer.Option("--fresh", help="Fresh seeds for each of them.", show_default=True)
+    ] = 5,
+    storage: Annotated[
+        str | None,
+        typer.Option("--storage", metavar="URL", help="Journal or database that several processes share."),
+    ] = None,
+    workers: Annotated[int, typer.Option("--workers", help="Processes that train.", show_default=True)] = 1,
+    ray: Annotated[
+        str | None, typer.Option("--ray", metavar="ADDRESS", help="Ray cluster that trains.")
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of the draws.", show_default=True)] = 0,
+    folder: ask.Folder = None,
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="The best recipe.")] = Path(
+        "best.toml"
+    ),
+    report: ask.ReportPath = None,
+    json: ask.Json = False,
+    quiet: ask.Quiet = False,
+    debug: ask.Debug = False,
+) -> int:
+    """Search hyper-parameters, confirm the best with fresh seeds, and write its recipe.
+
+    Any key is an option with a range: --lr log:1e-4:1 --model.width int:16:512 --optimizer choice:sgd,adam.
+    Without one, the optimizer's own: its rate, its momentum or betas, its weight decay.
+    """
+    given = Given(task=task, target=target, recipe=recipe, settings=ask.with_weights(settings, weights))
+    voice = Voice(json=json, quiet=quiet)
+
+    def act() -> int:
+        from downslope.cli.outcome import check_writable, save_report
+        from downslope.tuning.plan import planned
+        from downslope.tuning.price import priced
+        from downslope.tuning.tune import carry_out
+
+        wanted = searched(space or (), context.args)
+        seconds, steps = limits(budget)
+        with voice.alone():
+            problem, how = given.load(voice)
+            plan = planned(
+                problem, how, wanted or None, trials=trials, seconds=seconds, steps=steps, sampler=sampler,
+                pruner=pruner, seeds=seeds, batch=batch, confirm=confirm, fresh=fresh, widen=widen,
+                workers=workers, ray=ray, seed=seed,
+            )  # fmt: skip
+            check_writable(output, report)
+            voice.begin()
+            voice.note(f"tune: {', '.join(f'{key} {each}' for key, each in plan.space.items())}")
+            voice.note(f"tune: {priced(plan)}")
+            with watching(voice) as watch:
+                found = carry_out(plan, folder, storage=storage, progress=False, watch=watch)
+        return told(voice, found, given, output, lambda: save_report(report, found) if report else None)
+
+    return guarded(act, debug=debug)
+
+
+def told(
+    voice: Voice, found: Search, given: Given | None, output: Path | None, report: Callable[[], Path | None]
+) -> int:
+    """Write the best recipe and the report, show what was found, and give the exit status.
+
+    Args:
+        voice: Speaks.
+        found: The search.
+        given: What the command line asked for; None of a search that went on.
+        output: Where the best recipe goes; None for its folder alone.
+        report: Writes the report.
+    """
+    from downslope.cli.outcome import attempted
+    from downslope.reporting import search_rows
+
+    best, unsaved = attempted(lambda: _saved(voice, found, given, output))
+    written, unwritten = attempted(report)
+    task = given.beside(found.edits) if given is not None and found.found else None
+    voice.show([*search_rows.rows(found), *search_rows.next_rows(found, task, best, written)])
+    voice.document({"verb": "tune", **found.to_dict(), "recipe": best, "report": written})
+    if failure := unsaved or unwritten:
+        raise failure
+    if found.interrupted:
+        return INTERRUPTED
+    if found.found:
+        return DONE
+    complain(found.nothing)
+    return UNUSABLE if found.failures else SICK
+
+
+def _saved(voice: Voice, found: Search, given: Given | None, output: Path | None) -> Path | None:
+    from downslope.core.errors import RecipeError
+
+    if not found.found:
+        return None
+    if output is None:
+        kept = None if found.folder is None else found.folder / "best.toml"
+        return kept if kept is not None and kept.is_file() else None
+    try:
+        return found.save(output, () if given is None else given.edits())
+    except RecipeError as error:
+        voice.note(f"{output} is not written: {error}")
+        return None
+
+
+@contextlib.contextmanager
+def watching(voice: Voice) -> Generator[Callable[[Any], None]]:
+    """A block in which the table of the best so far is kept up to date on standard error."""
+    if voice.quiet:
+        yield lambda _: None
+        return
+    from downslope.reporting.search_live import Live
+
+    with Live() as live:
+        yield live
+
+
+def searched(listed: Sequence[str], words: Sequence[str]) -> dict[str, str]:
+    """Key to the text of its dimension: of ``--space key=dimension``, and of ``--key dimension``.
+
+    Raises:
+        InputError: a word without an option, a key without a dimension, or one that is given twice.
+    """
+    found: dict[str, str] = {}
+    pairs = [_pair(text) for text in listed]
+    left = list(words)
+    while left:
+        word = left.pop(0)
+        if not word.startswith("--"):
+            raise InputError(f"{word!r} belongs to no option; a range goes behind its key: --lr log:1e-4:1")
+        key, sign, text = word[2:].partition("=")
+        if not sign:
+            if not left or left[0].startswith("--"):
+                raise InputError(f"{word}: a range must follow, {word} log:1e-4:1{_near(key)}")
+            text = left.pop(0)
+        pairs.append((key, text))
+    for key, text in pairs:
+        spelt = ".".join(part.replace("-", "_") for part in key.strip().split("."))
+        if ":" not in text:
+            raise InputError(f"--{key} {text}: no range, such as log:1e-4:1 or choice:a,b{_near(key)}")
+        if spelt in found:
+            raise InputError(f"--{key} is given twice: give it once")
+        found[spelt] = text
+    return found
+
+
+def limits(budget: str | None) -> tuple[float | None, int | None]:
+    """Seconds and steps that a budget allows; None where it does not limit them.
+
+    Raises:
+        InputError: neither a time nor steps.
+    """
+    from downslope.core.budget import Budget as Read
+
+    if budget is None:
+        return None, None
+    found = Read(budget)
+    return (None, found.steps) if found.steps is not None else (found.seconds, None)
+
+
+def _pair(text: str) -> tuple[str, str]:
+    key, sign, dimension = text.partition("=")
+    if not sign or not key.strip():
+        raise InputError(f"--space {text}: must be key=dimension, such as lr=log:1e-4:1")
+    return key, dimension
+
+
+def _near(key: str) -> str:
+    """The option that an unknown word may have meant."""
+    near = nearest(key, _OPTIONS, 1)
+    return f"; did you mean --{near[0]}?" if near and near[0] != key else ""

@@ -1,0 +1,110 @@
+"""The table of a search while it runs: the best so far, and how far the running trials are."""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from downslope.tuning.hunt import Standing
+
+SHOWN = 8
+"""Rows of the table."""
+EVERY = 0.25
+"""Seconds between two pictures on a terminal."""
+LINES = 10.0
+"""Seconds between two lines elsewhere; the best so far is also told when it changes."""
+
+
+class Live:
+    """Shows a `Standing` on standard error: a table on a terminal, a line now and then elsewhere."""
+
+    def __init__(self) -> None:
+        self._live: Any = None
+        self._last = 0.0
+        self._best: int | None = None
+        self._ended = -1
+
+    def __enter__(self) -> Self:
+        if sys.stderr.isatty():
+            from rich.console import Console
+            from rich.live import Live as Table
+
+            self._live = Table(console=Console(stderr=True), auto_refresh=False, transient=True)
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def __call__(self, standing: Standing) -> None:
+        """Show it, if it is time."""
+        now = time.monotonic()
+        if self._live is not None:
+            if now - self._last >= EVERY or standing.phase == "done":
+                self._last = now
+                self._live.update(_table(standing), refresh=True)
+            return
+        best = standing.best
+        better = best is not None and best.number != self._best
+        if standing.ended == self._ended or not (better or now - self._last >= LINES):
+            return
+        self._last, self._ended = now, standing.ended
+        self._best = None if best is None else best.number
+        sys.stderr.write(_line(standing) + "\n")
+        sys.stderr.flush()
+
+
+def _line(standing: Standing) -> str:
+    from downslope.tuning.told import configuration
+
+    best, most = standing.best, standing.plan.trials
+    said = f"tune {standing.ended}{'' if most is None else f'/{most}'} trials, {standing.seconds:.1f} s"
+    if standing.phase == "confirming":
+        said += ", confirming the best with fresh seeds"
+    if best is None or best.value is None:
+        return said
+    return f"{said}, best {standing.plan.measure} {best.value:.4g} at {configuration(best.values)}"
+
+
+def _table(standing: Standing) -> RenderableType:
+    from rich.table import Table
+
+    from downslope.tuning.confirmed import foremost
+    from downslope.tuning.told import number
+
+    plan = standing.plan
+    table = Table(title=_head(standing), title_justify="left", title_style="", box=None, pad_edge=False)
+    for name in ("trial", plan.measure, *plan.space):
+        table.add_column(name, justify="right")
+    for place, each in enumerate(foremost(standing.trials, plan.direction, SHOWN)):
+        cells = [number(each.values[key]) if key in each.values else "" for key in plan.space]
+        table.add_row(
+            str(each.number), f"{each.value:.4g}", *cells, style="bold green" if place == 0 else None
+        )
+    going = sorted(standing.running.items())[:3]
+    for at, (step, value) in going:
+        table.add_row(str(at), "" if math.isnan(value) else f"{value:.4g}", f"step {step}", style="dim")
+    return table
+
+
+def _head(standing: Standing) -> str:
+    most = standing.plan.trials
+    of = "" if most is None else f"/{most}"
+    limit = "" if standing.plan.seconds is None else f" of {standing.plan.seconds:.0f}"
+    doing = (
+        "confirming with fresh seeds"
+        if standing.phase == "confirming"
+        else f"{len(standing.running)} running"
+    )
+    return (
+        f"tune  {standing.ended}{of} trials, {doing}, {standing.steps} steps, {standing.seconds:.1f}{limit} s"
+    )

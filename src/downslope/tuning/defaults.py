@@ -1,0 +1,82 @@
+"""The space that is searched where none is given: what the recipe's optimizer has, in logarithms.
+
+A rate as ``10^U(-5, -1)``, a decay as ``10^U(-7, -1)``, a momentum as ``1 - 10^U(-3, -1)``: what matters of
+each of them is its factor, of a momentum that of the window ``1 / (1 - momentum)``. In the order in which one
+tunes a new model: the rate first, then what averages gradients, then what regularises. Sizes of the model are
+searched only where they are asked for: they change what a step costs.
+"""
+
+from __future__ import annotations
+
+from downslope.core import names
+from downslope.core.errors import SpaceError
+from downslope.core.method import is_named, optimizer_defaults
+from downslope.core.recipe import Recipe
+from downslope.core.space import Dimension, log, one_minus
+
+LR = (1e-5, 1e-1)
+"""Of the learning rate."""
+DECAY = (1e-7, 1e-1)
+"""Of the weight decay."""
+AVERAGE = (1e-3, 1e-1)
+"""Of one minus a momentum, or minus the decay of a moving average."""
+SQUARES = (1e-4, 1e-1)
+"""Of one minus the decay of Adam's average of squares, whose default 0.999 is then inside."""
+DAMPING = (1e-6, 1.0)
+"""Of the damping of a second-order method."""
+RADIUS = (1e-2, 1e2)
+"""Of the first radius of a trust region."""
+
+
+def default_space(recipe: Recipe) -> dict[str, Dimension]:
+    """What is searched by default for this recipe's optimizer.
+
+    ``lr``, then ``momentum``, ``betas.0``, ``betas.1`` or ``alpha``, then ``weight_decay``; of methods that
+    search for their step by curvature the ``damping`` or ``radius``. The range of the rate is stretched by a
+    factor of ten around one that the recipe says. Plain gradient descent is one end of the momentum of "sgd".
+
+    Raises:
+        SpaceError: an optimizer that is code, or that has none of these.
+    """
+    if not is_named(recipe.optimizer):
+        raise SpaceError(
+            "the optimizer is code, whose settings are not known: give space=, such as "
+            "{'lr': ds.log(1e-5, 0.1)}"
+        )
+    taken = optimizer_defaults(recipe.optimizer)
+    found: dict[str, Dimension] = {}
+    if "lr" in taken and not _searches(recipe):
+        found["lr"] = log(*_around(recipe.lr if "lr" in recipe.said else None))
+    if "momentum" in taken:
+        plain = not taken["momentum"] and not recipe.settings.get("momentum")
+        if recipe.optimizer != "rmsprop":
+            found["momentum"] = one_minus(log(AVERAGE[0], 1.0 if plain else AVERAGE[1]))
+    if isinstance(betas := taken.get("betas"), tuple) and betas:
+        found["betas.0"] = one_minus(log(*AVERAGE))
+        found |= {f"betas.{i}": one_minus(log(*SQUARES)) for i in range(1, 2)}
+    for key in ("alpha", "rho"):
+        if key in taken:
+            found[key] = one_minus(log(*AVERAGE))
+    if "damping" in taken and "lr" not in found:
+        found["damping"] = log(*DAMPING)
+    if "radius" in taken:
+        found["radius"] = log(*RADIUS)
+    if "weight_decay" in taken and not _searches(recipe):
+        found["weight_decay"] = log(*DECAY)
+    if not found:
+        raise SpaceError(
+            f"{recipe.optimizer} has nothing that is searched by default: give space=, such as "
+            "{'model.width': ds.integer(16, 512)}"
+        )
+    return found
+
+
+def _searches(recipe: Recipe) -> bool:
+    """Whether the method finds the length of its step by itself."""
+    named = isinstance(recipe.optimizer, str) and ":" not in recipe.optimizer
+    return named and getattr(names.resolve("optimizer", recipe.optimizer), "batch", None) == "large"
+
+
+def _around(lr: float | None) -> tuple[float, float]:
+    low, high = LR
+    return (min(low, float(f"{lr / 10:.12g}")), max(high, lr * 10)) if lr else (low, high)

@@ -1,0 +1,333 @@
+"""The course of a search: begin a batch, train it, tell what became of it, until a budget is used up."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from downslope.core.space import Dimension
+from downslope.training.price import total_steps
+from downslope.training.stopping import interruptions
+from downslope.tuning.confirmed import Confirmed, foremost
+from downslope.tuning.edges import edges, widened
+from downslope.tuning.failures import hopeless
+from downslope.tuning.kept import add_curves
+from downslope.tuning.plan import RESERVE, Plan
+from downslope.tuning.stopping_rule import RULES, Rule, rule_of
+from downslope.tuning.told import number
+from downslope.tuning.trained import Curve, Outcome, train
+from downslope.tuning.trial import Trial
+from downslope.tuning.trials import Trials
+
+FIRST_WIDENING = 16
+"""Trials with a value, after which ranges may be widened, and again after as many more."""
+
+MOST_WIDENINGS = 4
+
+Phase = Literal["searching", "confirming", "done"]
+
+
+@dataclass
+class Standing:
+    """How far a search is, for whoever shows it.
+
+    Attributes:
+        plan: What was asked.
+        phase: What goes on.
+        trials: Every trial so far.
+        running: Number of a trial to the step and measure that it has reached; of `confirming` its place.
+        seconds: Spent so far.
+        steps: Optimizer steps so far.
+    """
+
+    plan: Plan
+    phase: Phase = "searching"
+    trials: Sequence[Trial] = ()
+    running: dict[int, tuple[int, float]] = field(default_factory=dict[int, tuple[int, float]])
+    seconds: float = 0.0
+    steps: int = 0
+
+    @property
+    def ended(self) -> int:
+        """Trials that have come to an end."""
+        return sum(each.state in ("done", "pruned", "failed") for each in self.trials)
+
+    @property
+    def best(self) -> Trial | None:
+        """The best so far."""
+        return next(iter(foremost(self.trials, self.plan.direction, 1)), None)
+
+
+Watch = Callable[[Standing], None]
+
+
+class Hunt:
+    """One search on its way.
+
+    Args:
+        plan: What is searched; replaced where ranges are widened.
+        trials: Where it is kept.
+        folder: For curves; None of one in memory.
+        watch: Told of every step on the way.
+        on_widened: Called with the plan whose ranges are wider.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        trials: Trials,
+        *,
+        folder: Path | None = None,
+        watch: Watch | None = None,
+        on_widened: Callable[[Plan, Sequence[str]], None] | None = None,
+    ) -> None:
+        self.plan, self.trials, self.folder = plan, trials, folder
+        self.curves: dict[int, Curve] = {}
+        self.widenings: list[str] = []
+        self.stopped: str | None = None
+        self.interrupted = False
+        self._sampler = plan.make_sampler()
+        self._watch, self._on_widened = watch, on_widened
+        self._begun, self._heard = time.monotonic(), interruptions()
+        self._before = trials.spent
+        self._since = 0
+        self._standing = Standing(plan, trials=trials.all())
+        self._rule: Rule | None = None
+        self._epoch = max(1, (total_steps(plan.problem, plan.recipe.edit(epochs=1)) or 1))
+        if plan.pruner in RULES:
+            steps = total_steps(plan.problem, plan.recipe) or self._epoch
+            self._rule = rule_of(plan.pruner, max(1, -(-steps // self._epoch)))
+
+    @property
+    def seconds(self) -> float:
+        """Spent, over all sessions."""
+        return self._before.seconds + time.monotonic() - self._begun
+
+    def stop(self) -> None:
+        """End after what is under way: Ctrl-C."""
+        self.interrupted = True
+
+    @property
+    def _over(self) -> bool:
+        self.interrupted = self.interrupted or interruptions() > self._heard
+        return self.interrupted or self.stopped is not None
+
+    # the search
+
+    def search(self) -> None:
+        """Begin, train and tell batches until the budget is used up, all is tried, or it is hopeless."""
+        while not self._over:
+            self.trials.reap()
+            begun = self._begin(self._room())
+            if not begun:
+                return
+            self._round(begun)
+            self.stopped = self.stopped or hopeless(self.trials.all())
+            if self.plan.widen and not self._over:
+                self._widen()
+
+    def _begin(self, room: int) -> list[Trial]:
+        """Up to `room` trials that are now running here: those that wait first, then new ones."""
+        if room < 1:
+            return []
+        begun = self.trials.take(room)
+        left = room - len(begun)
+        if self._sampler.models:  # it may take seconds, for which no one else is to wait
+            asked = self._sampler.ask(self.trials.all(), left) if (left := self._allowed(left)) > 0 else []
+            return begun + (self.trials.begin(asked) if asked else [])
+        with self.trials.batch():
+            left = self._allowed(left)
+            asked = self._sampler.ask(self.trials.all(), left) if left > 0 else []
+            return begun + (self.trials.begin(asked) if asked else [])
+
+    def _allowed(self, new: int) -> int:
+        most = self.plan.trials
+        return new if most is None else min(new, most - self.trials.spent.trials)
+
+    def _room(self) -> int:
+        """Trials of the next batch for which there is time, and steps."""
+        plan, spent = self.plan, self.trials.spent
+        room = plan.batch
+        ended = sum(each.state in ("done", "pruned") for each in self.trials.all())
+        if plan.seconds is not None:
+            left = self._search_seconds - self.seconds
+            each = spent.seconds / ended if ended else 0.0
+            room = min(room, int(left / each) if each else (1 if left <= 0 else room))
+            room = 0 if left <= 0 else room
+        if plan.steps is not None:
+            each = spent.steps / ended if ended else float(self._steps_each or 0)
+            share = 1 - RESERVE if plan.confirm and plan.trials is None else 1.0
+            left = share * plan.steps - spent.steps
+            room = min(room, int(left / each) if each else room)
+        return max(room, 0)
+
+    @property
+    def _search_seconds(self) -> float:
+        return (self.plan.seconds or math.inf) * (1 - RESERVE if self.plan.confirm else 1.0)
+
+    @property
+    def _steps_each(self) -> int | None:
+        each = total_steps(self.plan.problem, self.plan.recipe)
+        return None if each is None else each * self.plan.seeds
+
+    @property
+    def _until(self) -> float | None:
+        if self.plan.seconds is None:
+            return None
+        return self._begun + self._search_seconds - self._before.seconds
+
+    def _round(self, begun: Sequence[Trial]) -> None:
+        """Train a batch and tell what became of each."""
+        plan = self.plan
+        started = time.monotonic()
+        self._show(running={each.number: (0, math.nan) for each in begun})
+        try:
+            outcomes = train(
+                plan.problem,
+                plan.recipe,
+                [each.values for each in begun],
+                seeds=[plan.recipe.seed + i for i in range(plan.seeds)],
+                until=self._until,
+                heard=lambda i, step, value: self._hear(begun[i], step, value),
+                **self._how,
+            )
+        except KeyboardInterrupt:
+            self.interrupted = True
+            outcomes = [Outcome("unfinished", cause="interrupted")] * len(begun)
+        self._tell(begun, outcomes, (time.monotonic() - started) / len(begun))
+        self._show(running={})
+
+    @property
+    def _how(self) -> dict[str, Any]:
+        """What training is told besides, where it was asked for."""
+        found = {"workers": self.plan.workers} if self.plan.workers > 1 else {}
+        return found | ({"ray": self.plan.ray} if self.plan.ray else {})
+
+    def _tell(self, begun: Sequence[Trial], outcomes: Sequence[Outcome], each: float) -> None:
+        curves: dict[int, Curve] = {}
+        with self.trials.batch():
+            for trial, found in zip(begun, outcomes, strict=True):
+                spent: dict[str, Any] = {"seconds": round(each, 6), "steps": found.steps}
+                if found.curve[0]:
+                    curves[trial.number] = found.curve
+                if found.state == "done" and found.pruned:
+                    self.trials.pruned(trial, found.value, cause="not among the best on its way", **spent)
+                elif found.state == "done":
+                    self.trials.done(trial, found.value, **spent)
+                elif found.state == "diverged":
+                    self.trials.pruned(trial, cause=found.cause or "", diverged=True, **spent)
+                elif found.state == "failed":
+                    self.trials.failed(trial, found.cause or "no cause", **spent)
+            left = [
+                trial for trial, found in zip(begun, outcomes, strict=True) if found.state == "unfinished"
+            ]
+            if left:
+                self.trials.give_back(left, "interrupted" if self._over else "its time was up")
+        self.curves |= curves
+        add_curves(self.folder, curves)
+        if left and not self._over:
+            self.stopped = self.stopped or self._out_of_time
+
+    @property
+    def _out_of_time(self) -> str:
+        return f"the time is up ({self.plan.seconds:g} s)" if self.plan.seconds else "training ended early"
+
+    def _hear(self, trial: Trial, step: int, value: float) -> bool:
+        self._standing.running[trial.number] = step, value
+        self._show()
+        if self._rule is None:
+            return self.interrupted
+        loss = -value if self.plan.direction == "max" else value
+        return self._rule(trial.number, math.ceil(step / self._epoch), loss)
+
+    def _show(self, **changes: Any) -> None:
+        if self._watch is None:
+            return
+        for key, value in changes.items():
+            setattr(self._standing, key, value)
+        spent = self.trials.spent if changes else None
+        if spent is not None:
+            self._standing.trials, self._standing.steps = self.trials.all(), spent.steps
+        self._standing.seconds = self.seconds
+        self._watch(self._standing)
+
+    # the space
+
+    def _widen(self) -> None:
+        """Widen every range at whose end the best lie; not twice on the same trials."""
+        done = [each for each in self.trials.all() if each.state == "done"]
+        late = self._allowed(1) < 1 or self._room() < 1
+        if late or len(done) - self._since < FIRST_WIDENING or len(self.widenings) >= MOST_WIDENINGS:
+            return
+        found = [
+            each
+            for each in edges(done, self.plan.space, self.plan.direction, self.plan.problem, self.plan.recipe)
+            if each.wider is not None
+        ]
+        if not found:
+            return
+        self._since = len(done)
+        told = [
+            f"{each.key} after {len(done)} trials, from {each.dimension} to {each.wider}: "
+            f"the best lay at {number(each.at)}"
+            for each in found
+        ]
+        self.use(widened(self.plan.space, found), told)
+        if self._on_widened is not None:
+            self._on_widened(self.plan, self.widenings)
+
+    def use(self, space: dict[str, Dimension], told: Sequence[str]) -> None:
+        """Go on in a wider space."""
+        self.widenings += told
+        self.plan = self.plan.over(space)
+        self._standing.plan = self.plan
+        self._sampler = self.plan.make_sampler()
+        self.trials.widen(space)
+
+    # the confirmation
+
+    def confirm(self) -> tuple[Confirmed, ...]:
+        """Train the best few with seeds that the search has not seen."""
+        plan = self.plan
+        top = foremost(self.trials.all(), plan.direction, plan.confirm)
+        if not top or (self._over and self.interrupted):
+            return ()
+        first = plan.recipe.seed + plan.seeds
+        until = None if plan.seconds is None else self._begun + plan.seconds - self._before.seconds
+        self._show(phase="confirming", running={})
+        try:
+            outcomes = train(
+                plan.problem,
+                plan.recipe,
+                [each.values for each in top],
+                seeds=[first + i for i in range(plan.fresh)],
+                until=until,
+                heard=lambda i, step, value: self._hear_fresh(top[i], step, value),
+                partial=True,
+                label="confirm",
+                **self._how,
+            )
+        except KeyboardInterrupt:
+            self.interrupted = True
+            return ()
+        self._show(phase="done", running={})
+        self.fresh_steps = sum(each.steps for each in outcomes)
+        seeds = tuple(first + i for i in range(plan.fresh))
+        return tuple(
+            Confirmed(
+                trial.number, trial.values, trial.value or 0.0, found.values, seeds[: len(found.values)]
+            )
+            for trial, found in zip(top, outcomes, strict=True)
+            if found.values
+        )
+
+    fresh_steps = 0
+
+    def _hear_fresh(self, trial: Trial, step: int, value: float) -> bool:
+        self._standing.running[trial.number] = step, value
+        self._show()
+        return self.interrupted

@@ -1,0 +1,63 @@
+"""What a search will cost, told before it starts."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from downslope.training.price import price
+from downslope.tuning.plan import RESERVE, Plan
+
+
+@dataclass(frozen=True)
+class Priced:
+    """The price of a plan, where its trials are trained one by one: together they cost less.
+
+    Attributes:
+        trials: How many there will be; None where the budget tells.
+        each: Seconds of one.
+        confirming: Runs of the confirmation.
+        seconds: Of all of it, or the limit that was given.
+        fits: Trials that fit into a limit of time or steps; None without one.
+    """
+
+    trials: int | None
+    each: float
+    confirming: int
+    seconds: float
+    fits: int | None
+
+    def __str__(self) -> str:
+        what = f"{self.trials} trials" if self.trials is not None else f"about {self.fits} trials"
+        if self.trials is not None and self.fits is not None and self.fits < self.trials:
+            what = f"{self.trials} trials, of which about {self.fits} fit into the budget"
+        then = f", then {self.confirming} runs to confirm" if self.confirming else ""
+        return f"{what} at about {_time(self.each)} each{then}: {_time(self.seconds)} at most, less together"
+
+
+def priced(plan: Plan) -> Priced:
+    """The price, from a few steps of the recipe as it is given.
+
+    Raises:
+        InputError: the problem cannot be trained.
+        KeyboardInterrupt: Ctrl-C in one of those steps.
+    """
+    one = price(plan.problem, plan.recipe)
+    each = one.seconds * plan.seeds
+    confirming = plan.confirm * plan.fresh
+    fits = [
+        int((plan.seconds * (1 - RESERVE if plan.confirm else 1)) / each) if plan.seconds and each else None,
+        int(plan.steps / (one.steps * plan.seeds)) if plan.steps and one.steps else None,
+    ]
+    most = min((count for count in fits if count is not None), default=None)
+    count = plan.trials if most is None else most if plan.trials is None else min(most, plan.trials)
+    seconds = (count or 0) * each + confirming * one.seconds
+    return Priced(plan.trials, each, confirming, min(seconds, plan.seconds or math.inf), most)
+
+
+def _time(seconds: float) -> str:
+    if seconds < 1:
+        return f"{seconds:.2g} s"
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,236 @@
+"""The noun of a search: what was tried, what was best over fresh seeds, what mattered, what went wrong."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from downslope.core import edits, names
+from downslope.core.edits import Edit, SetArgument, SetObjective
+from downslope.core.errors import InputError
+from downslope.core.problem import Problem
+from downslope.core.recipe import Recipe
+from downslope.core.space import Dimension, applied
+from downslope.core.stated import reference
+from downslope.tuning.confirmed import Confirmed, foremost, winner
+from downslope.tuning.edges import Edge, edges, widened
+from downslope.tuning.failures import Failure, diverged, failures
+from downslope.tuning.importance import Importance, importances
+from downslope.tuning.plan import Plan
+from downslope.tuning.told import document, table, told
+from downslope.tuning.trained import Curve
+from downslope.tuning.trial import Trial
+
+
+@dataclass(frozen=True)
+class Best:
+    """The best configuration: ``ds.fit(*search.best)`` trains it.
+
+    Attributes:
+        problem: With its factory arguments and settings of the objective.
+        recipe: With its keys; the seed is that of the recipe which was given.
+        values: Key to value.
+        number: Of its trial.
+        value: What the search saw of it.
+        fresh: What fresh seeds gave; empty where none were trained.
+        seeds: These seeds.
+        interval: Of the mean over fresh seeds, 95 %; NaN where they are fewer than two.
+    """
+
+    problem: Problem
+    recipe: Recipe
+    values: Mapping[str, Any]
+    number: int
+    value: float
+    fresh: tuple[float, ...] = ()
+    seeds: tuple[int, ...] = ()
+    interval: tuple[float, float] = (math.nan, math.nan)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter((self.problem, self.recipe))
+
+    @property
+    def mean(self) -> float:
+        """Over the fresh seeds; what the search saw where there are none."""
+        return math.fsum(self.fresh) / len(self.fresh) if self.fresh else self.value
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Search:
+    """What `ds.tune` found.
+
+    Attributes:
+        plan: What was searched, and how.
+        trials: Every trial, by number.
+        confirmed: The best few over fresh seeds, in the order in which the search saw them.
+        curves: Number of a trial to the steps and measures of its first seed.
+        seconds: That were spent, over all sessions.
+        steps: Optimizer steps that were spent.
+        interrupted: Whether Ctrl-C ended it.
+        stopped: Why it ended before its budget; None where it did not.
+        widenings: What was widened on the way, in words.
+        folder: Where it is kept; None of one in memory.
+        journal: What Optuna's dashboard opens; None of one in memory.
+    """
+
+    plan: Plan
+    trials: tuple[Trial, ...]
+    confirmed: tuple[Confirmed, ...] = ()
+    curves: Mapping[int, Curve] = field(default_factory=dict[int, Curve], repr=False)
+    seconds: float = 0.0
+    steps: int = 0
+    interrupted: bool = False
+    stopped: str | None = None
+    widenings: tuple[str, ...] = ()
+    folder: Path | None = None
+    journal: str | None = None
+
+    @property
+    def problem(self) -> Problem:
+        """The problem as it was given."""
+        return self.plan.problem
+
+    @property
+    def recipe(self) -> Recipe:
+        """The best recipe.
+
+        Raises:
+            InputError: no trial came to an end.
+        """
+        return self.best.recipe
+
+    @property
+    def space(self) -> dict[str, Dimension]:
+        """What was searched, widened ranges too."""
+        return self.plan.space
+
+    @property
+    def direction(self) -> Literal["min", "max"]:
+        """Which way values are better."""
+        return self.plan.direction
+
+    @property
+    def measure(self) -> str:
+        """What the values are, in words."""
+        return self.plan.measure
+
+    @cached_property
+    def done(self) -> tuple[Trial, ...]:
+        """The trials with a value, the best first."""
+        return tuple(foremost(self.trials, self.direction, len(self.trials)))
+
+    @property
+    def found(self) -> bool:
+        """Whether any trial came to an end with a value."""
+        return bool(self.done)
+
+    @cached_property
+    def best(self) -> Best:
+        """The best over fresh seeds; of a search without confirmation, what it saw as the best.
+
+        Raises:
+            InputError: no trial came to an end; the message says why.
+        """
+        if not self.done:
+            raise InputError(f"no best: {self.nothing}")
+        sure = winner(self.confirmed, self.direction)
+        if sure is None:
+            first = self.done[0]
+            problem, recipe = applied(self.problem, self.plan.recipe, first.values)
+            return Best(problem, recipe, dict(first.values), first.number, first.value or 0.0)
+        problem, recipe = applied(self.problem, self.plan.recipe, sure.values)
+        values = dict(sure.values)
+        return Best(problem, recipe, values, sure.number, sure.seen, sure.fresh, sure.seeds, sure.interval)
+
+    @property
+    def nothing(self) -> str:
+        """Why there is no best."""
+        if self.stopped:
+            return self.stopped
+        if failed := self.failures:
+            return f"no trial came to an end; {failed[0]}"
+        if gone := diverged(self.trials):
+            return f"all {len(gone)} trials diverged; search smaller learning rates"
+        return "no trial came to an end within the budget"
+
+    @cached_property
+    def importances(self) -> tuple[Importance, ...]:
+        """The keys by their importance, with what chance would give; empty with fewer than ten trials."""
+        return importances(self.trials, self.space, self.direction, seed=self.plan.seed)
+
+    @property
+    def importance(self) -> dict[str, float]:
+        """Key to its share of the importance, the largest first."""
+        return {each.key: each.share for each in self.importances}
+
+    @cached_property
+    def edges(self) -> tuple[Edge, ...]:
+        """Where the best lie at an end of the space, with the wider range."""
+        return edges(self.trials, self.space, self.direction, self.problem, self.plan.recipe)
+
+    @property
+    def wider(self) -> dict[str, Dimension]:
+        """The space with every range widened at which the best lie; for the next search."""
+        return widened(self.space, self.edges)
+
+    @cached_property
+    def failures(self) -> tuple[Failure, ...]:
+        """The trials that failed, by cause, the commonest first."""
+        return failures(self.trials)
+
+    @property
+    def edits(self) -> tuple[Edit, ...]:
+        """What of the best configuration belongs to the problem."""
+        found: list[Edit] = [
+            SetArgument(key.removeprefix("model."), value)
+            for key, value in self.best.values.items()
+            if key.startswith("model.")
+        ]
+        if any(key == "objective" or key.startswith("objective.") for key in self.best.values):
+            found.append(SetObjective(reference(self.best.problem.objective)))
+        return tuple(found)
+
+    def save(self, path: str | Path, earlier: Sequence[Edit] = ()) -> Path:
+        """Write the best recipe, and what of the problem belongs to it, to a file that ``--recipe`` reads.
+
+        Args:
+            path: The file.
+            earlier: Edits that the problem had before, which belong into the file too.
+
+        Raises:
+            RecipeError: code that no file can hold, or a path that cannot be written.
+            InputError: no trial came to an end.
+        """
+        notes = [f"{label}: {text}" for label, text in self.told() if label in ("best", "luck")]
+        return edits.save(path, self.best.recipe, [*earlier, *self.edits], notes)
+
+    def table(self, count: int = 10) -> str:
+        """The `count` best trials as text, the best first."""
+        return table(self.done[:count], self.space, self.measure)
+
+    def plot(self, kind: str = "importance") -> Any:
+        """A figure of the search.
+
+        Args:
+            kind: "parallel" (coordinates), "curves", "importance", "slices", "history".
+        """
+        return names.load("downslope.reporting.searching:plot")(self, kind)
+
+    def told(self) -> list[tuple[str, str]]:
+        """What there is to say, as labels and texts."""
+        return told(self)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for a file or a machine."""
+        return document(self)
+
+    def __str__(self) -> str:
+        return "\n".join(f"{label:<9} {text}" for label, text in self.told())
+
+    def __repr__(self) -> str:
+        best = f"best {self.measure} {self.best.mean:.4g}" if self.found else "nothing found"
+        return f"Search({len(self.trials)} trials: {best})"

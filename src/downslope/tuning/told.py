@@ -1,0 +1,198 @@
+"""A search in words, as a table, and as plain values."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from downslope.core.plain import plain
+from downslope.core.space import Space
+from downslope.tuning.confirmed import Confirmed
+from downslope.tuning.failures import diverged, where_diverged
+from downslope.tuning.trial import Trial
+
+if TYPE_CHECKING:
+    from downslope.tuning.search import Search
+
+
+def told(search: Search) -> list[tuple[str, str]]:
+    """Label and text: the best, what mattered, what lies at an edge, what failed, what it cost."""
+    found: list[tuple[str, str]] = []
+    if search.found:
+        found += _best(search)
+        found += _mattered(search)
+    else:
+        found.append(("nothing", search.nothing))
+    found += [("edge", str(each)) for each in search.edges]
+    found += [("widened", each) for each in search.widenings]
+    found += _wrong(search)
+    found.append(("spent", _spent(search)))
+    return found
+
+
+def configuration(values: Mapping[str, Any]) -> str:
+    """``lr 0.0123, momentum 0.97``."""
+    return ", ".join(f"{key} {number(value)}" for key, value in values.items())
+
+
+def number(value: Any) -> str:
+    """A value of a key, short; what is near 1 by what it lacks to it."""
+    if isinstance(value, bool) or not isinstance(value, float):
+        return str(value)
+    if 0.99 <= value < 1:
+        return f"{value:.{max(3, 2 - math.floor(math.log10(1 - value)))}f}".rstrip("0")
+    return f"{value:.3g}"
+
+
+def table(trials: Sequence[Trial], space: Space, measure: str) -> str:
+    """Trials as rows: number, measure, key by key."""
+    keys = list(space)
+    head = ["trial", measure, *keys]
+    rows = [
+        [str(each.number), "-" if each.value is None else f"{each.value:.4g}"]
+        + [number(each.values[key]) if key in each.values else "" for key in keys]
+        for each in trials
+    ]
+    widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
+    return "\n".join(
+        "  ".join(f"{cell:>{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in [head, *rows]
+    )
+
+
+def document(search: Search) -> dict[str, Any]:
+    """A search for machines."""
+    best = search.best if search.found else None
+    return plain(
+        {
+            "measure": search.measure,
+            "direction": search.direction,
+            "space": {key: each.text() for key, each in search.space.items()},
+            "sampler": search.plan.sampler,
+            "seed": search.plan.seed,
+            "best": None
+            if best is None
+            else {
+                "trial": best.number,
+                "values": best.values,
+                "value": best.value,
+                "fresh": best.fresh,
+                "seeds": best.seeds,
+                "mean": best.mean,
+                "interval": best.interval,
+                "recipe": None if best.recipe.coded else best.recipe.to_dict(),
+            },
+            "confirmed": [_confirmed(each) for each in search.confirmed],
+            "importance": [
+                {"key": each.key, "share": each.share, "chance": each.chance, "mattered": each.mattered}
+                for each in search.importances
+            ],
+            "edges": [
+                {
+                    "key": each.key,
+                    "side": each.side,
+                    "at": each.at,
+                    "space": each.dimension.text(),
+                    "wider": None if each.wider is None else each.wider.text(),
+                }
+                for each in search.edges
+            ],
+            "widened": search.widenings,
+            "failures": [{"cause": each.cause, "trials": each.trials} for each in search.failures],
+            "diverged": [each.number for each in diverged(search.trials)],
+            "trials": [_trial(each) for each in search.trials],
+            "seconds": search.seconds,
+            "steps": search.steps,
+            "interrupted": search.interrupted,
+            "stopped": search.stopped,
+            "folder": search.folder,
+            "journal": search.journal,
+        }
+    )
+
+
+def _trial(each: Trial) -> dict[str, Any]:
+    return {
+        "number": each.number,
+        "state": each.state,
+        "value": each.value,
+        "values": each.values,
+        "cause": each.cause,
+        "retry_of": each.retry_of,
+    }
+
+
+def _confirmed(each: Confirmed) -> dict[str, Any]:
+    return {
+        "trial": each.number,
+        "values": each.values,
+        "seen": each.seen,
+        "fresh": each.fresh,
+        "seeds": each.seeds,
+        "mean": each.mean,
+        "interval": each.interval,
+    }
+
+
+def _best(search: Search) -> list[tuple[str, str]]:
+    best = search.best
+    what = f"{configuration(best.values)}: {search.measure} {best.mean:.4g}"
+    if not best.fresh:
+        return [
+            (
+                "best",
+                f"{what} as the search saw it, trial {best.number} of {len(search.trials)}; not confirmed",
+            )
+        ]
+    low, high = best.interval
+    gone = sum(not math.isfinite(each) for each in best.fresh)
+    over = f"{len(best.fresh)} fresh seed{'s' * (len(best.fresh) > 1)}"
+    if gone:
+        return [("best", f"{what}; {gone} of {over} diverged")]
+    span = "" if math.isnan(low) else f"95 % {low:.4g} to {high:.4g} "
+    lines = [("best", f"{what} ({span}over {over})")]
+    seen = max(search.confirmed, key=lambda each: -each.seen if search.direction == "min" else each.seen)
+    if (seen.curse > 0) == (search.direction == "max") and seen.curse:
+        lines.append(
+            (
+                "luck",
+                f"the best value that the search saw, {seen.seen:.4g}, is {seen.mean:.4g} with fresh seeds",
+            )
+        )
+    return lines
+
+
+def _mattered(search: Search) -> list[tuple[str, str]]:
+    found = search.importances
+    if not found:
+        return []
+    sure = [f"{each.key} {each.share:.2f}" for each in found if each.mattered]
+    rest = [each.key for each in found if not each.mattered]
+    text = f"of importance {', '.join(sure)}" if sure else "nothing more than chance"
+    if sure and rest:
+        text += f"; no more than chance {', '.join(rest)}"
+    return [("mattered", text)]
+
+
+def _wrong(search: Search) -> list[tuple[str, str]]:
+    total = len([each for each in search.trials if each.counts])
+    found = [("failed", f"{len(each.trials)} of {total}: {each}") for each in search.failures[:3]]
+    gone = diverged(search.trials)
+    if gone:
+        where = where_diverged(search.trials)
+        found.append(("diverged", f"{len(gone)} of {total}" + (f", at {where}" if where else "")))
+    lost = [each for each in search.trials if each.state == "lost"]
+    if lost:
+        found.append(("lost", f"{len(lost)} with a worker that died, trained again"))
+    return found
+
+
+def _spent(search: Search) -> str:
+    ended = [each for each in search.trials if each.state in ("done", "pruned", "failed")]
+    text = f"{len(ended)} trials, {search.steps} steps, {search.seconds:.3g} s"
+    if search.interrupted:
+        text += ", interrupted: what there is is kept"
+    if search.stopped and search.found:
+        text += f"; {search.stopped}"
+    return text

@@ -1,0 +1,125 @@
+"""``downslope tune`` and ``downslope resume`` of a search."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from downslope.cli.main import main
+from downslope.core import edits
+
+TASK = """
+import torch
+from torch import nn
+import downslope as ds
+
+def problem(width=3):
+    torch.manual_seed(0)
+    x = torch.randn(16, 3)
+    y = (x[:, 0] > 0).long()
+    data = {"train": (x, y), "valid": (x[:8], y[:8])}
+    return ds.Problem(model=model, objective="cross_entropy", metric="accuracy", **data)
+
+def model(width=3):
+    return nn.Sequential(nn.Linear(3, width), nn.ReLU(), nn.Linear(width, 2))
+
+recipe = ds.Recipe(optimizer="sgd", steps=4, batch_size=8)
+"""
+
+
+@pytest.fixture
+def task(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "task.py").write_text(TASK)
+    return tmp_path
+
+
+def test_a_search_by_keys_as_options(task, capsys):
+    words = [
+        "--lr",
+        "log:1e-3:1",
+        "--model.width",
+        "int:2:4",
+        "--trials",
+        "6",
+        "--confirm",
+        "1",
+        "--fresh",
+        "2",
+        "--json",
+        "--folder",
+        "s",
+    ]
+    assert main(["tune", "task.py", *words]) == 0
+    out, err = capsys.readouterr()
+    found = json.loads(out)
+    assert found["space"] == {"lr": "log:0.001:1.0", "model.width": "int:2:4"}
+    assert len(found["trials"]) == 6
+    assert len(found["best"]["fresh"]) == 2
+    assert "6 trials at about" in err  # the price
+    assert "best valid accuracy" in err  # the table on the way
+    recipe, changes = edits.load("best.toml")
+    assert recipe.lr == pytest.approx(found["best"]["values"]["lr"])
+    assert changes[0].to_dict()["name"] == "width"
+    assert {"search.toml", "problem.json", "journal.log", "result.json"} <= {
+        p.name for p in (task / "s").iterdir()
+    }
+
+
+def test_a_search_goes_on_without_flags(task, capsys):
+    assert (
+        main(["tune", "task.py", "--lr=log:1e-3:1", "--trials", "4", "--confirm", "0", "--folder", "s"]) == 0
+    )
+    text = (task / "s" / "search.toml").read_text()
+    (task / "s" / "search.toml").write_text(text.replace("trials = 4", "trials = 6"))
+    (task / "s" / "result.json").unlink()
+    capsys.readouterr()
+    assert main(["resume", "s", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [each["number"] for each in found["trials"]] == list(range(6))
+
+
+def test_resume_takes_the_newest_that_was_interrupted(task, capsys, monkeypatch):
+    monkeypatch.setenv("DOWNSLOPE_RUNS", "runs")
+    words = ["--lr", "log:1e-3:1", "--trials", "2", "--confirm", "0", "--quiet"]
+    for name in ("a", "b", "c"):
+        assert main(["tune", "task.py", *words, "--folder", f"runs/{name}"]) == 0
+    result = task / "runs" / "b" / "result.json"
+    result.write_text(result.read_text().replace('"interrupted": false', '"interrupted": true'))
+    capsys.readouterr()
+    assert main(["resume"]) == 0
+    assert "resume: runs/b" in capsys.readouterr().err
+    assert main(["resume"]) == 2
+    assert "nothing there was interrupted" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("--lr log:1:1e-4", "reversed"),
+        ("--lr log:0:1", "no logarithm"),
+        ("--lr uniform:1:1", "is empty"),
+        ("--lrr log:1e-4:1", "did you mean 'lr'?"),
+        ("--trails 64", "did you mean --trials?"),
+        ("--lr", "a range must follow"),
+        ("--lr log:1e-3:1 --lr log:1e-4:1", "given twice"),
+        ("--lr log:1e-3:1 --budget soon", "must be a time such as"),
+        ("--lr log:1e-3:1 extra", "belongs to no option"),
+        ("--model.widht int:1:3", "did you mean 'width'?"),
+        ("--sampler rnadom", "did you mean 'random'?"),
+        ("--lr log:1e-3:1 --storage nosuch://x", "nosuch"),
+    ],
+)
+def test_unusable_input_is_told_in_one_line_with_status_2(task, capsys, words, told):
+    del task
+    assert main(["tune", "task.py", *words.split()]) == 2
+    err = capsys.readouterr().err.strip()
+    assert told in err
+    assert len([line for line in err.splitlines() if line.startswith("downslope:")]) == 1
+
+
+def test_when_everything_fails_the_status_is_2_and_the_cause_is_told(task, capsys):
+    (task / "task.py").write_text(TASK.replace("nn.ReLU()", "nn.Linear(99, 3)"))
+    assert main(["tune", "task.py", "--lr", "log:1e-3:1", "--trials", "9", "--folder", "s"]) == 2
+    assert "mat1 and mat2" in capsys.readouterr().err

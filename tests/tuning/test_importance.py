@@ -1,0 +1,75 @@
+"""What mattered, against objectives that say so."""
+
+from __future__ import annotations
+
+import math
+import random
+
+import pytest
+
+from downslope.core.errors import InputError
+from downslope.core.space import choice, log, uniform, when
+from downslope.tuning.importance import importances
+from downslope.tuning.trial import Trial
+
+SPACE = {"lr": log(1e-5, 1e-1), "decay": log(1e-7, 1e-1), "momentum": uniform(0, 1)}
+
+
+def trials(value, count=80, seed=0, space=SPACE) -> list[Trial]:
+    draws = random.Random(seed)
+    made = [{key: each.draw(draws.random()) for key, each in space.items()} for _ in range(count)]
+    return [Trial(i, each, state="done", value=value(each)) for i, each in enumerate(made)]
+
+
+@pytest.mark.parametrize("by", ["ped-anova", "fanova"])
+def test_the_key_that_decides_comes_first_and_its_shares_are_a_whole(by):
+    found = importances(
+        trials(lambda v: abs(math.log10(v["lr"]) + 3) + 0.02 * v["momentum"]), SPACE, "min", by=by
+    )
+    assert found[0].key == "lr"
+    assert found[0].share > 0.6
+    assert sum(each.share for each in found) == pytest.approx(1)
+    assert found[0].mattered
+
+
+def test_keys_that_do_nothing_matter_in_few_searches_only():
+    draws = random.Random(5)
+    wrong = sum(
+        each.mattered
+        for seed in range(6)
+        for each in importances(trials(lambda _: draws.random(), 40, seed), SPACE, "min", seed=seed)
+    )
+    assert wrong <= 4  # of 18 keys, one in twenty by chance: more than four has a probability of 0.2 %
+
+
+def test_what_diverged_counts_as_bad():
+    made = trials(lambda v: 0.5 if v["lr"] < 1e-3 else 0.501)
+    made = [
+        Trial(each.number, each.values, state="pruned", attrs={"diverged": True})
+        if each.values["lr"] > 1e-2
+        else each
+        for each in made
+    ]
+    assert importances(made, SPACE, "min")[0].key == "lr"
+
+
+def test_conditional_keys_are_among_them():
+    space = {"optimizer": choice("sgd", "adam"), "momentum": when(uniform(0, 1), optimizer="sgd")}
+    made = []
+    for each in trials(lambda v: v["momentum"], space=space):
+        values = dict(each.values)
+        if values["optimizer"] == "adam":
+            del values["momentum"]
+        made.append(Trial(each.number, values, state="done", value=values.get("momentum", 0.5)))
+    assert {each.key for each in importances(made, space, "min")} == {"optimizer", "momentum"}
+    assert importances(made, space, "min")[0].key == "momentum"
+
+
+def test_too_few_trials_say_nothing():
+    assert importances(trials(lambda v: v["lr"], count=9), SPACE, "min") == ()
+    assert importances(trials(lambda _: 1.0), SPACE, "min") == ()
+
+
+def test_another_measure_is_refused():
+    with pytest.raises(InputError, match="ped-anova"):
+        importances(trials(lambda v: v["lr"]), SPACE, "min", by="anova")  # pyright: ignore[reportArgumentType]

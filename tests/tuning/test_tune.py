@@ -1,0 +1,276 @@
+"""The verb: every trial in the journal before it trains, budgets kept, nothing lost."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import math
+import signal
+
+import pytest
+import torch
+from torch import nn
+
+from downslope.core import edits
+from downslope.core.errors import InputError, RunFolderError, SpaceError, StorageError
+from downslope.core.problem import Problem
+from downslope.core.recipe import Recipe
+from downslope.core.space import choice, integer, log, uniform
+from downslope.training.fit import fit
+from downslope.training.population import fit_population
+from downslope.tuning import trained
+from downslope.tuning.tune import resume, tune
+
+torch.manual_seed(0)
+X = torch.randn(24, 3)
+Y = X @ torch.tensor([[1.0], [-2.0], [0.5]]) + 0.3
+SGD = Recipe(optimizer="sgd", steps=6, batch_size=12, seed=4)
+LR = {"lr": log(1e-4, 0.5)}
+
+
+def _linear(width: int = 0) -> nn.Module:
+    return (
+        nn.Linear(3, 1) if not width else nn.Sequential(nn.Linear(3, width), nn.Tanh(), nn.Linear(width, 1))
+    )
+
+
+def problem(**changes) -> Problem:
+    given = {"model": _linear, "objective": "mse", "train": (X, Y), "valid": (X[:12], Y[:12])}
+    return Problem(**given | changes)
+
+
+def search(*args, **how):
+    how = {"progress": False, "folder": False, "trials": 8, "confirm": 0} | how
+    return tune(*(args or (problem(), SGD, LR)), **how)
+
+
+def values(found) -> list[dict]:
+    return [dict(each.values) for each in found.trials]
+
+
+def test_each_trial_has_the_value_that_fit_gives_and_the_best_is_the_least():
+    found = search()
+    assert [each.state for each in found.trials] == ["done"] * 8
+    for each in found.trials[:3]:
+        alone = fit(problem(), SGD.edit(lr=each.values["lr"]), folder=False, progress=False)
+        assert each.value == pytest.approx(alone.summary["valid_loss"], rel=1e-5)
+    assert found.best.value == min(each.value for each in found.trials)
+    again = fit(*found.best, folder=False, progress=False)
+    assert again.summary["valid_loss"] == pytest.approx(found.best.value, rel=1e-5)
+    assert found.done[0].number == found.best.number
+
+
+def test_a_metric_that_is_better_when_higher_is_maximised():
+    found = search(problem(metric="r2"), SGD, LR)
+    assert found.measure == "valid r2"
+    assert found.best.value == max(each.value for each in found.trials)
+
+
+def test_every_trial_is_in_the_journal_before_any_of_its_batch_trains(tmp_path, monkeypatch):
+    seen: list[int] = []
+    train = trained.fit_population
+
+    def watched(problems, recipes, *args, **how):
+        lines = (tmp_path / "s" / "journal.log").read_text().splitlines()
+        recorded = [json.loads(line) for line in lines]
+        seen.append(sum("params" in json.dumps(each) or each.get("op_code") == 4 for each in recorded))
+        return train(problems, recipes, *args, **how)
+
+    monkeypatch.setattr(trained, "fit_population", watched)
+    search(folder=tmp_path / "s", batch=4)
+    assert len(seen) == 2
+    assert seen[0] >= 4
+    assert seen[1] >= 8
+
+
+def test_a_search_that_goes_on_ends_as_the_uninterrupted_one(tmp_path):
+    whole = search(trials=9, batch=4)
+    search(trials=5, batch=4, folder=tmp_path / "s")
+    with pytest.raises(RunFolderError, match="holds a search already"):
+        search(trials=9, folder=tmp_path / "s")
+    parts = search(trials=9, batch=4, folder=tmp_path / "s", resume=True)
+    assert values(parts) == values(whole)
+    assert [each.value for each in parts.trials] == [each.value for each in whole.trials]
+    assert sorted(parts.curves) == list(range(9))
+    with pytest.raises(StorageError, match="holds another search"):
+        search(problem(), SGD, {"lr": log(1e-4, 0.6)}, folder=tmp_path / "s", resume=True)
+
+
+class Interrupting(nn.Linear):
+    """Presses Ctrl-C once, in its n-th forward pass."""
+
+    left = 10**9
+
+    def forward(self, x):
+        Interrupting.left -= 1
+        if Interrupting.left == 0:
+            signal.raise_signal(signal.SIGINT)
+        return super().forward(x)
+
+
+def _interrupting() -> nn.Module:
+    return Interrupting(3, 1)
+
+
+def interrupted(**how):
+    return search(problem(model=_interrupting), SGD, LR, batch=3, **how)
+
+
+def test_ctrl_c_in_training_keeps_what_there_is_and_resume_ends_it(tmp_path):
+    Interrupting.left = 70
+    part = interrupted(folder=tmp_path / "s", confirm=1, fresh=2)
+    assert part.interrupted
+    assert 0 < len(part.done) < 8
+    assert not [each for each in part.trials if each.state == "running"]
+    Interrupting.left = 10**9
+    rest = resume(tmp_path / "s", problem(model=_interrupting), progress=False)
+    assert not rest.interrupted
+    assert len(rest.done) == 8
+    assert len(rest.best.fresh) == 2
+    Interrupting.left = 1  # of a search that has ended nothing is trained again
+    assert resume(tmp_path / "s", problem(model=_interrupting), progress=False).best.fresh == rest.best.fresh
+    assert Interrupting.left == 1
+
+
+def test_ctrl_c_in_the_confirmation_keeps_the_search():
+    def press(standing):
+        if standing.phase == "confirming":
+            raise KeyboardInterrupt
+
+    found = search(confirm=2, fresh=3, watch=press)
+    assert found.interrupted
+    assert len(found.done) == 8
+    assert "not confirmed" in str(found)
+
+
+def test_a_trial_that_diverges_is_the_worst_and_no_failure():
+    found = search(problem(), SGD.edit(steps=60), {"lr": log(1e-2, 1e8)}, trials=12)
+    gone = [each for each in found.trials if each.attrs.get("diverged")]
+    assert gone
+    assert not found.failures
+    assert all(each.state == "pruned" for each in gone)
+    assert math.isfinite(found.best.value)
+    assert "diverged" in str(found)
+    assert "at lr from" in str(found)
+
+
+def test_when_everything_fails_it_ends_early_with_the_common_cause():
+    def broken(output, target):
+        raise RuntimeError("no such table")
+
+    found = search(problem(objective=broken), SGD, LR, trials=40, batch=8)
+    assert len(found.trials) == 8
+    assert "all 8 trials failed" in found.stopped
+    with pytest.raises(InputError, match="no such table"):
+        _ = found.best
+    assert "no such table" in str(found)
+
+
+def test_some_that_fail_cost_nothing_but_themselves():
+    def picky(width: int = 1) -> nn.Module:
+        if width == 3:
+            raise ValueError("three is too many")
+        return nn.Linear(3, 1)
+
+    found = search(problem(model=picky), SGD, {"model.width": integer(1, 4), **LR}, trials=12)
+    failed = [each for each in found.trials if each.state == "failed"]
+    assert failed
+    assert {each.values["model.width"] for each in failed} == {3}
+    assert "three is too many" in found.failures[0].cause
+    assert found.best.values["model.width"] != 3
+
+
+def test_the_best_few_are_trained_again_with_seeds_that_the_search_has_not_seen():
+    found = search(confirm=2, fresh=3, seeds=2)
+    assert [len(each.fresh) for each in found.confirmed] == [3, 3]
+    assert found.best.seeds == (6, 7, 8)  # after the recipe's own two
+    alone = [
+        fit(found.best.problem, found.best.recipe.edit(seed=seed), folder=False, progress=False).summary[
+            "valid_loss"
+        ]
+        for seed in found.best.seeds
+    ]
+    assert found.best.fresh == pytest.approx(alone, rel=1e-5)
+    low, high = found.best.interval
+    assert low < found.best.mean < high
+    assert "3 fresh seeds" in str(found)
+
+
+def test_the_saved_recipe_is_what_was_best(tmp_path):
+    space = {**LR, "model.width": integer(1, 3), "objective.delta": uniform(0.5, 2)}
+    found = search(problem(objective="huber"), SGD, space, trials=5)
+    recipe, changes = edits.load(found.save(tmp_path / "best.toml"))
+    assert recipe == found.recipe
+    same = problem(objective="huber").edit(*changes)
+    assert same.arguments == found.best.problem.arguments
+    assert str(same.objective) == str(found.best.problem.objective)
+
+
+def test_a_budget_of_steps_is_not_exceeded_and_a_part_is_kept_to_confirm():
+    found = search(trials=None, steps=120, confirm=2, fresh=2, batch=4)
+    assert 6 * 10 <= found.steps <= 120
+    assert len(found.best.fresh) == 2
+
+
+def test_a_range_is_widened_on_the_way_and_goes_on_widened(tmp_path):
+    space = {"lr": log(1e-5, 1e-3), "weight_decay": log(1e-7, 1e-3)}
+    found = search(problem(), SGD, space, trials=36, batch=24, widen=True, seed=1, folder=tmp_path / "s")
+    assert "lr after 24 trials, from log:1e-05:0.001 to log:1e-05:0.01" in found.widenings[0]
+    assert found.space["lr"] == log(1e-5, 1e-2)
+    assert found.best.values["lr"] > 1e-3
+    again = resume(tmp_path / "s", problem(), progress=False)
+    assert again.space == found.space
+    assert values(again) == values(found)
+
+
+def test_without_a_space_the_optimizers_own_is_searched():
+    found = search(problem(), Recipe(optimizer="momentum", steps=3), trials=3)
+    assert list(found.space) == ["lr", "momentum", "weight_decay"]
+
+
+def test_a_grid_ends_when_all_of_it_is_there():
+    found = search(
+        problem(), SGD, {"lr": [0.1, 0.01], "batch_size": choice(6, 12)}, trials=50, sampler="grid"
+    )
+    assert len(found.trials) == 4
+
+
+@pytest.mark.skipif(
+    "on_evaluation" not in inspect.signature(fit_population).parameters,
+    reason="members of a population are not heard on their way yet",
+)
+def test_trials_end_on_their_way_where_asked():
+    recipe = Recipe(optimizer="sgd", epochs=9, batch_size=24)
+    found = search(problem(), recipe, {"lr": log(1e-5, 0.5)}, trials=12, pruner="stop-halving")
+    pruned = [each for each in found.trials if each.state == "pruned"]
+    assert pruned
+    assert found.steps < 12 * 9
+    with pytest.raises(InputError, match="stop-halving, median"):
+        search(pruner="hyper")
+
+
+@pytest.mark.parametrize(
+    ("how", "told"),
+    [
+        ({"trials": 0}, "trials=0: must be a whole number from 1"),
+        ({"seconds": -1}, r"seconds=-1: must lie in \(0, inf\)"),
+        ({"steps": 1.5}, "steps=1.5"),
+        ({"sampler": "tpee"}, "did you mean 'tpe'"),
+        ({"seeds": 0}, "seeds=0"),
+        ({"fresh": 1}, "fresh=1"),
+        ({"resume": True}, "folder=False"),
+        ({"seed": -1}, "seed=-1"),
+    ],
+)
+def test_what_is_asked_for_wrongly_is_refused_before_anything_is_trained(how, told):
+    with pytest.raises(InputError, match=told):
+        search(**how)
+
+
+def test_spaces_that_are_none_are_refused():
+    with pytest.raises(SpaceError, match="did you mean 'lr'"):
+        search(problem(), SGD, {"lrr": log(1e-4, 1)})
+    with pytest.raises(InputError, match="nothing to search"):
+        search(problem(), SGD, {})
+    with pytest.raises(RunFolderError, match="no search there"):
+        resume("nowhere", progress=False)
