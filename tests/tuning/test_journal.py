@@ -14,6 +14,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from wsgiref.util import setup_testing_defaults
 
 import optuna
 import pytest
@@ -390,10 +391,9 @@ def test_the_dashboard_of_optuna_shows_the_search(tmp_path: Path) -> None:
         pass
     backend = optuna.storages.journal.JournalFileBackend(str(tmp_path / "journal.log"))
     told: list[str] = []
-    body = dashboard.wsgi(optuna.storages.JournalStorage(backend))(
-        {"REQUEST_METHOD": "GET", "PATH_INFO": "/api/studies", "SERVER_NAME": "x", "SERVER_PORT": "80",
-         "wsgi.url_scheme": "http", "wsgi.input": None, "wsgi.errors": sys.stderr},
-        lambda status, headers: told.append(status),
-    )  # fmt: skip
+    asked: dict[str, Any] = {"PATH_INFO": "/api/studies"}
+    setup_testing_defaults(asked)
+    app = dashboard.wsgi(optuna.storages.JournalStorage(backend))
+    body = app(asked, lambda status, headers, error=None: told.append(status))
     assert told == ["200 OK"]
     assert json.loads(b"".join(body))["study_summaries"][0]["study_name"] == "tune"

@@ -6,7 +6,7 @@ sampler and a dashboard then see the geometry in which it is searched.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from downslope.core.space import Choice, Dimension, Integer, Log, OneMinus, Space, Uniform
@@ -51,8 +51,17 @@ def params_of(space: Space, values: Mapping[str, Any]) -> dict[str, Any]:
 
 def values_of(space: Space, params: Mapping[str, Any]) -> dict[str, Any]:
     """Parameters of a journal as values of keys; those of other spaces are left out."""
-    named = {parameter(key, each): key for key, each in space.items()}
-    return {named[name]: _outwards(space[named[name]], it) for name, it in params.items() if name in named}
+    return reader(space)(params)
+
+
+def reader(space: Space) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
+    """`values_of` for one space and many trials."""
+    table = {parameter(key, each): (key, _outwards(each)) for key, each in space.items()}
+
+    def read(params: Mapping[str, Any]) -> dict[str, Any]:
+        return {table[name][0]: table[name][1](it) for name, it in params.items() if name in table}
+
+    return read
 
 
 def conditional(space: Space) -> bool:
@@ -77,10 +86,11 @@ def _inwards(dimension: Dimension, value: Any) -> Any:
     return int(value) if isinstance(inner, Integer) else float(value)
 
 
-def _outwards(dimension: Dimension, value: Any) -> Any:
+def _outwards(dimension: Dimension) -> Callable[[Any], Any]:
     inner = dimension.inner
     if isinstance(inner, OneMinus):
-        return 1.0 - float(value)
+        return lambda value: 1.0 - float(value)
     if isinstance(inner, Choice):
-        return inner.options[_labels(inner).index(value)]
-    return int(value) if isinstance(inner, Integer) else float(value)
+        options, labels = inner.options, _labels(inner)
+        return lambda value: options[labels.index(value)]
+    return int if isinstance(inner, Integer) else float

@@ -114,13 +114,13 @@ class Journal(BaseJournalBackend):
         """Records from a number on; a line that is still being written by somebody is not there yet."""
         if self._buffer is None:
             for line in self._lines(log_number_from):
-                yield json.loads(line)
+                yield json.loads(line.decode())
             return
         if log_number_from < self._base:
             for line in self._lines(log_number_from):
-                yield json.loads(line)
+                yield json.loads(line.decode())
         for line in list(self._buffer[max(0, log_number_from - self._base) :]):
-            yield json.loads(line)
+            yield json.loads(line.decode())
 
     def _lines(self, start: int) -> list[bytes]:
         """Whole lines of the file from number `start` on."""

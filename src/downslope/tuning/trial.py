@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from downslope.tuning.distributions import values_of
-
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
-
-    from downslope.core.space import Space
 
 State = Literal["running", "waiting", "done", "pruned", "failed", "lost", "given back"]
 """How a trial stands. "lost": its worker died; "given back": its worker was interrupted. Of both, the
@@ -87,14 +83,14 @@ class Spent:
     steps: int
 
 
-def trial_of(space: Space, frozen: FrozenTrial) -> Trial:
-    """What Optuna keeps as `frozen`."""
+def trial_of(values: Callable[[Mapping[str, Any]], dict[str, Any]], frozen: FrozenTrial) -> Trial:
+    """What Optuna keeps as `frozen`; `values` reads its parameters."""
     attrs = dict(frozen.user_attrs)
     result: dict[str, Any] = dict(attrs.pop(RESULT, {}))
     state: State = result.pop("left", "") or STATES[frozen.state.name]
     return Trial(
         number=frozen.number,
-        values=values_of(space, frozen.params) | attrs.pop("values", {}),
+        values=values(frozen.params) | attrs.pop("values", {}),
         state=state,
         value=frozen.value if state in ("done", "pruned") else None,
         rungs=frozen.intermediate_values,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from downslope.core.errors import StorageError
 from downslope.core.plain import plain
-from downslope.tuning.distributions import distributions_of, params_of, values_of
+from downslope.tuning.distributions import distributions_of, params_of, reader
 from downslope.tuning.life import LEASE, said
 from downslope.tuning.signature import signed
 from downslope.tuning.storage import Storage, look
@@ -64,7 +64,7 @@ class Trials:
         name: str = "tune",
     ) -> None:
         self.storage, self.space, self.name, self.direction = storage, space, name, direction
-        self._distributions = distributions_of(space)
+        self._distributions, self._values = distributions_of(space), reader(space)
         self._ended: dict[int, Trial] = {}
         self._nobody: dict[int, float] = {}
         self._generation = storage.generation
@@ -87,7 +87,7 @@ class Trials:
 
     def widen(self, space: Space) -> None:
         """Let what begins from now on come from `space`: the same keys, wider ranges, the same search."""
-        self.space, self._distributions = space, distributions_of(space)
+        self.space, self._distributions, self._values = space, distributions_of(space), reader(space)
 
     def batch(self) -> contextlib.AbstractContextManager[None]:
         """One lock and one write for all that is recorded within."""
@@ -252,7 +252,7 @@ class Trials:
         """A configuration in Optuna's terms; beside it the values that come back rounded."""
         params = params_of(self.space, values)
         dists = {name: self._distributions[name] for name in params}
-        back = values_of(self.space, params)
+        back = self._values(params)
         rounded = {key: value for key, value in values.items() if back[key] != value}
         return {"params": params, "distributions": dists}, {"values": rounded} if rounded else {}
 
@@ -350,7 +350,7 @@ class Trials:
             self._ended.clear()
         known = self._ended.get(frozen.number)
         if known is None:
-            known = trial_of(self.space, frozen)
+            known = trial_of(self._values, frozen)
             if known.ended:
                 self._ended[known.number] = known
         return known
@@ -378,4 +378,5 @@ def read_trials(place: str | Path, space: Space, *, name: str = "tune") -> list[
         ) from None
     finally:
         storage.close()
-    return [trial_of(space, each) for each in found]
+    values = reader(space)
+    return [trial_of(values, each) for each in found]
