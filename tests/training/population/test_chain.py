@@ -85,7 +85,7 @@ def by_vmap(template: nn.Module, views: dict[str, Tensor], x: Tensor, *, shared:
     class Call(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.inside = template
+            self.inside = copy.deepcopy(template)  # torch leaves tied parameters without a gradient
 
         def forward(self, x: Tensor) -> Any:
             model: Any = self.inside

@@ -21,7 +21,7 @@ from torch.nn import functional
 from downslope.core.adapted import Adapted, Restore, Standardise, Whiten
 from downslope.training.stochastic import RANDOM_MODULES
 
-__all__ = ["LayerChain"]
+__all__ = ["ACTIVATIONS", "Flow", "LayerChain", "Link", "Views"]
 
 Views = Mapping[str, Tensor]
 """Parameters and buffers of all members by the template's names, each of shape (M, ...)."""
@@ -58,6 +58,14 @@ class Flow(NamedTuple):
         """`x` with the members' dimension."""
         return self.x if self.apart else self.x.expand(self.members, *self.x.shape)
 
+    @property
+    def rows(self) -> Tensor:
+        """`whole` as a table for each member, (M, rows, columns)."""
+        x = self.x
+        if self.apart:
+            return x if x.dim() == 3 else x.flatten(1, -2)
+        return (x if x.dim() == 2 else x.flatten(0, -2)).expand(self.members, -1, -1)
+
     def to(self, x: Tensor) -> Flow:
         """On with `x`, the members apart."""
         return Flow(x, apart=True, views=self.views)
@@ -75,6 +83,11 @@ class Link(NamedTuple):
     act: Callable[[LayerChain, Link, Flow], Flow]
     place: int
     """Among the random modules; -1 of others."""
+
+    @property
+    def trained(self) -> bool:
+        """Whether it has numbers that are trained."""
+        return any(p.requires_grad for p in self.module.parameters(recurse=False))
 
     def named(self, name: str) -> str:
         """The name of one of its parameters or buffers."""
@@ -101,7 +114,8 @@ class LayerChain:
                 Link(name, module, _ACTS[type(module)], places.get(id(module), -1)) for name, module in parts
             ]
 
-        self._train = linked(_layers("", template))
+        self.links = linked(_layers("", template))
+        """Layers in training; evaluation may add some."""
         self._restore = linked(_restoring("", template))
         self._target = linked(_targets("", template))
         self._alike: dict[str, bool] = {}
@@ -128,7 +142,7 @@ class LayerChain:
             (M, B, ...); a gradient flows back into `views`.
         """
         flow = Flow(x, not shared, views)
-        for link in [*self._train, *self._restore] if whole else self._train:
+        for link in [*self.links, *self._restore] if whole else self.links:
             flow = link.act(self, link, flow)
         return flow.whole
 
@@ -144,17 +158,13 @@ class LayerChain:
     def affine(self, link: Link, flow: Flow) -> Flow:
         """``x W^T + b``."""
         weight, bias = flow.views[link.named("weight")], flow.views.get(link.named("bias"))
-        x, members = flow.x, len(weight)
-        lead = x.shape[1:-1] if flow.apart else x.shape[:-1]
-        if flow.apart:
-            rows = x if x.dim() == 3 else x.flatten(1, -2)
-        else:
-            rows = (x if x.dim() == 2 else x.flatten(0, -2)).expand(members, -1, -1)
+        rows = flow.rows
         if bias is None:
             out = torch.bmm(rows, weight.mT)
         else:
             out = torch.baddbmm(bias.unsqueeze(1), rows, weight.mT)
-        return flow.to(out if len(lead) == 1 else out.reshape(members, *lead, -1))
+        lead = flow.x.shape[1:-1] if flow.apart else flow.x.shape[:-1]
+        return flow.to(out if len(lead) == 1 else out.reshape(len(weight), *lead, -1))
 
     def entries(self, link: Link, flow: Flow) -> Flow:
         """An activation."""
