@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from scipy.optimize import linprog
 from torch import Tensor, nn
 
 import downslope as ds
@@ -172,3 +173,23 @@ def test_one_eigenvalue_below_zero_among_many_is_found_in_a_few_products(lowest:
         assert method.last is not None
         assert ("stands at a saddle" in method.last.said) is (each is below)
         assert method.last.products <= 25
+
+
+@pytest.mark.parametrize(
+    "name", ["trust_region", "nonlinear_cg", "coordinate_descent", "levenberg_marquardt"]
+)
+def test_a_stand_between_kinks_is_not_called_convergence(name: str, caplog: pytest.LogCaptureFixture) -> None:
+    draw = torch.Generator().manual_seed(0)
+    x = torch.randn(50, 3, generator=draw, dtype=torch.float64)
+    y = torch.randn(50, 1, generator=draw, dtype=torch.float64)
+    problem = ds.Problem(model="linear", objective="absolute_error", train=(x, y))
+    run = ds.fit(problem, ds.Recipe(optimizer=name, steps=100), folder=False, progress=False, observe=0)
+    design = np.c_[x.numpy(), np.ones(50)]
+    cost = np.r_[np.zeros(4), np.full(50, 1 / 50)]
+    sides = np.block([[design, -np.eye(50)], [-design, -np.eye(50)]])
+    bounds = [(None, None)] * 4 + [(0, None)] * 50
+    optimum = linprog(cost, A_ub=sides, b_ub=np.r_[y.numpy()[:, 0], -y.numpy()[:, 0]], bounds=bounds).fun
+    assert run.summary["train_loss"] > optimum + 1e-4
+    assert run.status == "stalled"
+    assert "stands still on a slope" in caplog.text
+    assert "kinks" in caplog.text

@@ -73,3 +73,24 @@ def test_a_closure_is_refused() -> None:
     model = nn.Linear(2, 1)
     with pytest.raises(ModelError, match="newton_cg or lbfgs"):
         GaussNewton(model.parameters()).step(lambda: model(torch.ones(3, 2)).square().mean())
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_a_network_whose_jacobian_is_nearly_singular_is_damped_and_learnt(seed: int) -> None:
+    """The undamped step is thousands long there, and a search along it moves by what rounding leaves.
+
+    By hand, with the shortest solution and halving alone, the loss ends at 2 to 3 after 60 steps.
+    """
+    draw = torch.Generator().manual_seed(1)
+    x = torch.rand(200, 2, generator=draw) * 4 - 2
+    y = torch.sin(x[:, :1] * 2) + x[:, 1:] ** 2
+    torch.manual_seed(seed)
+    model = nn.Sequential(nn.Linear(2, 12), nn.Tanh(), nn.Linear(12, 1))
+    method = GaussNewton(model.parameters())
+    on, said = ground(model, "squared_error", (x, y)), []
+    for _ in range(60):
+        method.step(on)
+        assert method.last is not None
+        said.append(method.last.said)
+    assert float(nn.functional.mse_loss(model(x), y).detach()) < 0.01
+    assert not any("saddle" in each or "converged" in each for each in said)

@@ -5,12 +5,21 @@ from __future__ import annotations
 import math
 
 import torch
+from torch import Tensor
 
 from downslope.terrain.ground import Ground
+from downslope.terrain.hvp import length
 from downslope.terrain.krylov import Krylov
 from downslope.terrain.lanczos import Ritz
-from downslope.terrain.methods.line_search import Line, Trial
+from downslope.terrain.methods.line_search import Line, Trial, dot, rounding
 from downslope.terrain.methods.step import LEVEL, PRECISE, Here, Step
+from downslope.terrain.surveys.kinks import kinks
+
+FAR = 30.0
+"""Roundings of the loss that a slope has to win to be one."""
+
+REACH = 0.1
+"""Share of the weights' length within which a slope has to win them."""
 
 STEPS, FEWEST = 40, 5
 """Products that the look for negative curvature may take, and those after which it may find none."""
@@ -49,6 +58,37 @@ def saddle(ground: Ground, done: Step) -> Step:
     if bottom is None:
         return done._replace(products=done.products + products)
     return done._replace(products=done.products + products, said=_stands(bottom.value))
+
+
+def sloped(ground: Ground, done: Step, gradient: Tensor) -> Step | None:
+    """The word where a method finds no point below on ground that is no critical point; None where it is one.
+
+    Along the slope the loss falls by ``min((g^T g)^2 / (2 g^T H g), |g| r)``, r a tenth of the weights'
+    length, were it smooth. Where that is far beyond rounding, there is a kink, or a valley so narrow that
+    this precision cannot tell the way along it.
+
+    Args:
+        ground: At the point.
+        done: What the method made of it.
+        gradient: There.
+    """
+    square = dot(gradient, gradient)
+    bend = dot(gradient, ground.hessian().product(gradient))
+    within = math.sqrt(square) * REACH * (length(ground.where()) or 1.0)
+    wins = min(square * square / (2 * bend), within) if bend > 0 else within
+    if not wins > FAR * rounding(done.loss, gradient.dtype):
+        return None
+    met = kinks(ground.loss)
+    at = f", {met.at} of {met.entries} entries at one" if met.at else ""
+    why = (
+        f"the loss has kinks ({', '.join(met.names)}{at}), between which no derivative tells where it goes "
+        "down; lbfgs comes nearest, adam with a falling rate gets by"
+        if met.names
+        else "the valley is narrower than this precision tells; precision='float64' or levenberg-marquardt "
+        "go on"
+    )
+    said = f"stands still on a slope (|g| = {math.sqrt(square):.2g}): {why}"
+    return done._replace(products=done.products + 1, accepted=False, converged=False, said=said)
 
 
 def _stands(value: float) -> str:

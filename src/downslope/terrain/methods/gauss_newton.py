@@ -8,9 +8,16 @@ from typing import Any
 import torch
 
 from downslope.terrain.ground import Ground
-from downslope.terrain.methods.line_search import dot
-from downslope.terrain.methods.linearised import Linearised, model_of
-from downslope.terrain.methods.method import Method, Step
+from downslope.terrain.methods.line_search import dot, rounding
+from downslope.terrain.methods.linearised import RIDGE, Linearised, model_of
+from downslope.terrain.methods.method import Here, Method, Step
+
+CUT, WHOLE = 1 / 8, 1 / 2
+"""Shares of a step that the line search leaves: below the first the system is damped, from the second on
+less."""
+
+RAISED, LEAST = 10.0, 1e-8
+"""Factor by which the damping rises and falls, and the share of the diagonal below which there is none."""
 
 
 class GaussNewton(Method):
@@ -21,6 +28,9 @@ class GaussNewton(Method):
     ``H^1/2 J``, of a singular one the shortest step; any other objective by Cholesky, a singular G damped by
     a thousandth of its mean diagonal, and above 300 parameters by conjugate gradients to a residual of
     ``min(0.1, |g|^1/2) |g|``.
+
+    Where the line search leaves less than an eighth of a step, the next system is damped by a thousandth of
+    G's diagonal, and ten times more each time; ten times less after a step of which half is left.
 
     Args:
         params: Parameters, or groups that differ in `weight_decay`.
@@ -66,10 +76,32 @@ class GaussNewton(Method):
         if (none := self.flat_ground(here)) is not None:
             return none
         at = Linearised(model, here.gradient, solver=own["solver"], max_cg=own["max_cg"])
-        shift = torch.full_like(here.gradient, own["damping"])
+        used = self.memory.get("ridge", 0.0)
+        made = self._damped(ground, here, at, at.products)
+        for ridge in (0.0, RIDGE):  # a step that is no end may be too long undamped, or too short damped
+            promised = self.memory["promised"] > rounding(here.value, here.x.dtype)
+            if not made.converged or ridge == used or not (used or promised):
+                continue
+            used = self.memory["ridge"] = ridge
+            again = self._damped(ground, here, at, made.products)
+            made = again._replace(evaluations=made.evaluations + again.evaluations - here.evaluations)
+        return made
+
+    def _damped(self, ground: Ground, here: Here, at: Linearised, products: int) -> Step:
+        """One solution and one search along it; the damping follows how much of it was gone."""
+        ridge = self.memory.get("ridge", 0.0)
+        shift = torch.full_like(here.gradient, self.settings["damping"])
+        if ridge:
+            shift += ridge * at.scale()
         found = at.solve(shift, reach=self.memory.get("reach", 1.0))
         step, said = found.step, found.said
         if not dot(step, here.gradient) < 0:
             step, said = -here.gradient, "the system gave no descent: the gradient was followed"
-        products = at.products + found.products
-        return self.along(ground, here, step, products=products, said=said, flat=found.flat)[0]
+        self.memory["promised"] = -0.5 * dot(step, here.gradient)
+        products += found.products
+        made, share = self.along(ground, here, step, products=products, said=said, flat=found.flat)
+        if share < CUT and not found.flat:
+            self.memory["ridge"] = max(RIDGE, RAISED * ridge)
+        elif share >= WHOLE:
+            self.memory["ridge"] = ridge / RAISED if ridge > LEAST else 0.0
+        return made

@@ -86,6 +86,17 @@ class Linearised:
             return self.root.square().sum(0)
         return None if self.matrix is None else self.matrix.diagonal().clone()
 
+    def scale(self) -> Tensor:
+        """By which a damping is measured, shape (size,): G's diagonal, its mean where an entry is 0.
+
+        Where G is not formed it is its curvature along the gradient.
+        """
+        diagonal = self.diagonal()
+        if diagonal is None:
+            along = self.bent(self.gradient) / dot(self.gradient, self.gradient)
+            return torch.full_like(self.gradient, along)
+        return torch.where(diagonal > 0, diagonal, diagonal.mean())
+
     def bent(self, step: Tensor) -> float:
         """``p^T G p``; one product where G is not formed."""
         if self.root is not None:

@@ -16,7 +16,7 @@ from downslope.terrain.ground import Ground
 from downslope.terrain.hvp import flat, length, unflat
 from downslope.terrain.methods.closure import Looks
 from downslope.terrain.methods.domains import check
-from downslope.terrain.methods.escape import converged, saddle
+from downslope.terrain.methods.escape import converged, saddle, sloped
 from downslope.terrain.methods.line_search import ROUNDINGS, Line, Trial, backtracking, rounding
 from downslope.terrain.methods.search import seek
 from downslope.terrain.methods.step import LEVEL, PRECISE, Here, Step
@@ -179,6 +179,10 @@ class Method(torch.optim.Optimizer):
         if made.loss < -BOTTOMLESS:
             said = f"the loss falls without bound ({made.loss:.2g}): the objective seems to have no minimum"
             return made._replace(said=said, converged=False)
+        if made.converged and made.said.endswith(PRECISE) and ground.fixed:
+            gradient = self._begun if self._here is None else self._here[3]
+            if gradient is not None and (short := sloped(ground, made, gradient)) is not None:
+                return short
         if not self.leaves and converged(made) and (ground.fixed or made.said.endswith(LEVEL)):
             return saddle(ground, made)
         return made
