@@ -226,6 +226,16 @@ class MemberStep:
             raise
         self._calls = []
 
+    def regroup(self, i: int, optimizer: Optimizer) -> None:
+        """Give member `i` the settings that the groups of its own `optimizer` have by now.
+
+        Raises:
+            RecipeError: a setting outside its domain.
+        """
+        for each, group in zip(self._slices, optimizer.param_groups, strict=True):
+            each.own[i] = _differing(group, {**self._defaults, **self._settings[i]})
+        self._chains[i], self._calls = self._composed(i), []
+
     # -- members come and go ------------------------------------------------------------------------------
 
     def keep(self, index: Sequence[int], rows: Tensor) -> None:

@@ -193,7 +193,8 @@ class Company:
     def _threads(self, made: Sequence[Ready]) -> int:
         return choices.choose_threads(sum(each.products for each in made), made[0].state.device)
 
-    def _together(self, made: dict[int, Ready], abreast: Abreast) -> None:
+    def _crew(self, made: dict[int, Ready], abreast: Abreast) -> tuple[list[Member], Crew]:
+        """The members of one shape, seated, and what trains them."""
         products = sum(each.products for each in made.values())
         first = next(iter(made.values()))
         each_example = first.products / batches.length(first.state.batch)
@@ -202,7 +203,10 @@ class Company:
             each.state.run.choices["population"] = f"together with {len(made) - 1} others"
             one = each._replace(train=first.train, valid=first.valid)  # the same object for all
             members.append(self._seated(index, one, None, products))
-        crew = Crew(members, abreast, products=each_example, until=self.until, tell=self._going)
+        return members, Crew(members, abreast, products=each_example, until=self.until, tell=self._going)
+
+    def _together(self, made: dict[int, Ready], abreast: Abreast) -> None:
+        members, crew = self._crew(made, abreast)
         try:
             with choices.threads(self._threads(list(made.values()))):
                 crew.go()

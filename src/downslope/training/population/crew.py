@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -51,20 +52,28 @@ class Crew:
         self.judge = Judge(abreast.stack, self.members, products)
         self.given_up: list[Member] = []
         self.longest = max((member.total or 1) for member in members)
+        self.epoch, self.begun = 0, cast("float | None", None)
         self._limits()
 
-    def go(self) -> None:
-        """Train until every member has ended, or is told to."""
+    def go(self, epochs: float = math.inf) -> None:
+        """Train until every member has ended, or is told to, or has had `epochs`; call again to go on."""
+        if not self.members:
+            return
         seed = self.members[0].state.recipe.seed
         with randomness.seeded(seed, "step", 0), stoppable(self._stop):
-            with self.judge.sitting(self._all):
-                for member in self.members:
-                    member.begin()
-            self._leave([i for i, member in enumerate(self.members) if member.over])
-            epoch, self.begun = 0, time.monotonic()
-            while self.members:
-                self._epoch(epoch)
-                epoch += 1
+            if self.begun is None:
+                self._begin()
+            while self.members and self.epoch < epochs:
+                self._epoch(self.epoch)
+                self.epoch += 1
+
+    def _begin(self) -> None:
+        """The look at the start."""
+        with self.judge.sitting(self._all):
+            for member in self.members:
+                member.begin()
+        self._leave([i for i, member in enumerate(self.members) if member.over])
+        self.begun = time.monotonic()
 
     @property
     def _all(self) -> list[int]:
@@ -151,7 +160,7 @@ class Crew:
             self._give_up([])
             return True
         if step == TIMED:
-            needed = (now - self.begun) / step * (self.longest - step)
+            needed = (now - (self.begun or now)) / step * (self.longest - step)
             fits = int(len(self.members) * (self.until - now) / max(needed, 1e-9))
             if fits < len(self.members):
                 order = sorted(self._all, key=lambda i: self.members[i].index)
@@ -178,6 +187,27 @@ class Crew:
             for member in leaving:
                 member.conclude()
         self._keep([i for i in self._all if i not in set(rows)])
+
+    def end(self, members: Sequence[Member]) -> None:
+        """Close these where they stand, with status "stopped", and go on without them."""
+        rows = [i for i, member in enumerate(self.members) if member in members]
+        for i in rows:
+            run = self.members[i].state.run
+            run.status = "stopped" if run.status == "running" else run.status
+        with randomness.seeded(0, "step", 0):
+            self._leave(rows)
+
+    def release(self, members: Sequence[Member]) -> None:
+        """Go on without these, which stand as they are and can go on by themselves."""
+        for member in members:
+            if member.settle is not None:
+                member.settle(member)
+        self._keep([i for i, member in enumerate(self.members) if member not in members])
+
+    def adopt(self, member: Member) -> None:
+        """Take the state and the settings that a member's own optimizer and recipe have by now."""
+        self.moves.adopt(member)
+        self._limits()
 
     def _keep(self, rows: list[int]) -> None:
         self.members = [self.members[i] for i in rows]

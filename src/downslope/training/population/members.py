@@ -121,6 +121,10 @@ class Member(Loop):
         with ending(self, self.started):
             concluded(self, self.started)
 
+    def go_on(self) -> bool:
+        """One more epoch by itself; whether there was any batch."""
+        return self._epoch()
+
     @property
     def over(self) -> bool:
         """Whether nothing is left to train."""

@@ -95,6 +95,15 @@ class Moves:
             start = stop
         self.members, self.teams = [self.members[i] for i in rows], teams
 
+    def adopt(self, member: Member) -> None:
+        """Go on with a member from the state and the settings of its own optimizer."""
+        place = next(i for i, each in enumerate(self.members) if each is member)
+        for team in self.teams:
+            optimizer = member.state.optimizer
+            if team.start <= place < team.stop and team.step is not None and isinstance(optimizer, Optimizer):
+                team.step.take(place - team.start, optimizer, member.state.step)
+                team.step.regroup(place - team.start, optimizer)
+
     def _settle(self, member: Member) -> None:
         """Give a member's own optimizer the state that it would have by now."""
         place = next((i for i, each in enumerate(self.members) if each is member), None)
