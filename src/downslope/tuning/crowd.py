@@ -63,7 +63,8 @@ class Crowd:
         until: float | None = None,
     ) -> None:
         self.problem, self.recipe, self.seeds = problem, recipe, list(seeds)
-        self.folder, self.way, self.until = folder, way, until
+        self.way: Way = way
+        self.folder, self.until = folder, until
         self.causes: dict[int, str] = {}
         self._values: list[dict[str, Any]] = []
         self._members: dict[int, list[Member]] = {}
