@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections import Counter
@@ -39,17 +40,34 @@ def finished(process: subprocess.Popen[str]) -> None:
     assert process.returncode == 0
 
 
-@pytest.mark.parametrize(("kind", "budget"), [("journal", 48), ("sqlite", 8)])
-def test_what_a_killed_process_had_begun_is_trained_again_by_the_other(
+SERVER = os.environ.get("DOWNSLOPE_TEST_DATABASE", "")
+"""URL of an empty PostgreSQL or MySQL database, to run the same there."""
+
+
+@pytest.mark.parametrize(
+    ("kind", "budget"),
+    [
+        ("journal", 48),
+        ("sqlite", 16),
+        pytest.param(
+            "server", 40, marks=pytest.mark.skipif(not SERVER, reason="DOWNSLOPE_TEST_DATABASE is not set")
+        ),
+    ],
+)
+def test_what_a_killed_process_had_begun_is_trained_again_by_the_others(
     tmp_path: Path, kind: str, budget: int
 ) -> None:
-    place = str(tmp_path / "journal.log") if kind == "journal" else f"sqlite:///{tmp_path}/search.db"
+    place = {"journal": f"{tmp_path}/journal.log", "sqlite": f"sqlite:///{tmp_path}/search.db"}.get(
+        kind, SERVER
+    )
     with started(place, budget, 2) as doomed:
         wait_for_round(doomed, 2)
-        with started(place, budget) as other:
-            wait_for_round(other, 1)
+        with started(place, budget) as one, started(place, budget) as another:
+            wait_for_round(one, 1)
+            wait_for_round(another, 1)
             doomed.kill()
-            finished(other)
+            finished(one)
+            finished(another)
     found = read_trials(place, SPACE)
     assert Counter(each.state for each in found) == {"done": budget, "lost": SIZE}
     assert sorted(each.value or 0.0 for each in found if each.state == "done") == [

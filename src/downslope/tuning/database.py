@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import time
 from collections.abc import Generator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from downslope.core.errors import StorageError
@@ -27,6 +29,12 @@ _DRIVERS = {
     "mysql": (("MySQLdb", "mysqldb"), ("pymysql", "pymysql")),
 }
 """By kind: modules and what SQLAlchemy calls them, the one that it would take by itself first."""
+
+_LOCKS = {
+    "postgresql": ("SELECT pg_try_advisory_lock(1684632435)", "SELECT pg_advisory_unlock(1684632435)"),
+    "mysql": ("SELECT GET_LOCK('downslope', 0)", "SELECT RELEASE_LOCK('downslope')"),
+}
+"""By kind: how to take the lock, which says whether it was free, and how to give it back."""
 
 _PATIENT = ("psycopg2", "psycopg", "mysqldb", "pymysql")
 """Drivers that take ``connect_timeout``."""
@@ -93,10 +101,54 @@ def telling(shown: str) -> Generator[None]:
         ) from error
 
 
+def sqlite_file(url: str) -> Path | None:
+    """The file of an SQLite database, absolute; None of another database, or of one in memory."""
+    from sqlalchemy.engine import make_url
+
+    parsed = make_url(url)
+    if parsed.get_backend_name() != "sqlite" or not parsed.database or ":" in parsed.database[:6]:
+        return None
+    return Path(parsed.database).absolute()
+
+
+@contextlib.contextmanager
+def alone(storage: BaseStorage, shown: str, wait: float) -> Generator[None]:
+    """Keep other workers out of a server's database: a lock that it takes back when its holder is gone.
+
+    Raises:
+        StorageError: somebody holds it all the time.
+    """
+    engine = _backend(storage).engine
+    if engine.dialect.name not in _LOCKS:
+        yield
+        return
+    take, give = _LOCKS[engine.dialect.name]
+    with engine.connect() as connection:
+        connection = connection.execution_options(isolation_level="AUTOCOMMIT")
+        end, pause = time.monotonic() + wait, 0.001
+        while not connection.exec_driver_sql(take).scalar():
+            if time.monotonic() > end:
+                raise StorageError(
+                    f"{shown} is locked by another worker for more than {wait:g} s: wait until it is "
+                    "done, or end it"
+                )
+            time.sleep(pause)
+            pause = min(2 * pause, 0.05)
+        try:
+            yield
+        finally:
+            connection.exec_driver_sql(give)
+
+
+def _backend(storage: Any) -> Any:
+    """Optuna's storage itself, which `get_storage` wraps in a cache."""
+    return getattr(storage, "_backend", storage)
+
+
 def dispose(storage: Any) -> None:
     """Close the connections of one that `opened` gave."""
-    backend = getattr(storage, "_backend", storage)
     with contextlib.suppress(Exception):
+        backend = _backend(storage)
         backend.remove_session()
         backend.engine.dispose()
 

@@ -9,10 +9,11 @@ living worker.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from pathlib import Path
 
 from downslope.core.errors import StorageError
@@ -61,6 +62,15 @@ class Guard:
         except BaseException:
             self._let_go()
             raise
+
+    @contextlib.contextmanager
+    def held(self) -> Generator[None]:
+        """A block in which nobody else has it."""
+        self.acquire()
+        try:
+            yield
+        finally:
+            self.release()
 
     def release(self) -> None:
         """Give it back; a link that is no longer ours is left."""

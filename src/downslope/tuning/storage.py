@@ -155,12 +155,7 @@ def open_storage(place: str | Path | None, *, wait: float = WAIT) -> Storage:
     if place is None:
         return _memory()
     if "://" in str(place):
-        from downslope.tuning.database import opened
-
-        made, shown = opened(str(place))
-        storage = Storage(shown, lambda: made, contextlib.nullcontext)
-        _ = storage.optuna
-        return storage
+        return _database(str(place), wait)
     return _journal(_path(place), wait)
 
 
@@ -201,12 +196,32 @@ def _path(place: str | Path) -> Path:
     return path if path.is_file() or path.suffix in (".log", ".journal", ".jsonl") else path / NAME
 
 
-def _journal(path: Path, wait: float) -> Storage:
+def _database(url: str, wait: float) -> Storage:
+    from downslope.tuning import database
+    from downslope.tuning.guard import Guard
+
+    made, shown = database.opened(url)
+    file = database.sqlite_file(url)
+    if file is None:
+        storage = Storage(shown, lambda: made, lambda: database.alone(made, shown, wait))
+    else:  # on the disk of whoever uses it: signs and lock as of a journal
+        life = _signs(file)
+        guard = Guard(file, life.sign, life.dead, wait)
+        storage = Storage(shown, lambda: made, guard.held, life=life)
+    _ = storage.optuna
+    return storage
+
+
+def _signs(path: Path) -> Signs:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        life = Signs(path.with_name(path.name + ".life"))
+        return Signs(path.with_name(path.name + ".life"))
     except OSError as error:
         raise _unwritable(str(path), error) from error
+
+
+def _journal(path: Path, wait: float) -> Storage:
+    life = _signs(path)
     kept: list[Journal] = []
 
     def make() -> BaseStorage:
