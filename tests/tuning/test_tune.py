@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import math
 import signal
@@ -17,7 +16,6 @@ from downslope.core.problem import Problem
 from downslope.core.recipe import Recipe
 from downslope.core.space import choice, integer, log, uniform
 from downslope.training.fit import fit
-from downslope.training.population import fit_population
 from downslope.tuning import trained
 from downslope.tuning.tune import resume, tune
 
@@ -235,10 +233,6 @@ def test_a_grid_ends_when_all_of_it_is_there():
     assert len(found.trials) == 4
 
 
-@pytest.mark.skipif(
-    "on_evaluation" not in inspect.signature(fit_population).parameters,
-    reason="members of a population are not heard on their way yet",
-)
 def test_trials_end_on_their_way_where_asked():
     recipe = Recipe(optimizer="sgd", epochs=9, batch_size=24)
     found = search(problem(), recipe, {"lr": log(1e-5, 0.5)}, trials=12, pruner="stop-halving")

@@ -76,13 +76,15 @@ def _line(standing: Standing) -> str:
 
 
 def _table(standing: Standing) -> RenderableType:
+    from rich.console import Group
     from rich.table import Table
+    from rich.text import Text
 
     from downslope.tuning.confirmed import foremost
     from downslope.tuning.told import number
 
     plan = standing.plan
-    table = Table(title=_head(standing), title_justify="left", title_style="", box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False)
     for name in ("trial", plan.measure, *plan.space):
         table.add_column(name, justify="right")
     for place, each in enumerate(foremost(standing.trials, plan.direction, SHOWN)):
@@ -93,7 +95,7 @@ def _table(standing: Standing) -> RenderableType:
     going = sorted(standing.running.items())[:3]
     for at, (step, value) in going:
         table.add_row(str(at), "" if math.isnan(value) else f"{value:.4g}", f"step {step}", style="dim")
-    return table
+    return Group(Text(_head(standing)), table)
 
 
 def _head(standing: Standing) -> str:

@@ -42,6 +42,8 @@ class Standing:
         running: Number of a trial to the step and measure that it has reached; of `confirming` its place.
         seconds: Spent so far.
         steps: Optimizer steps so far.
+        ended: Trials that have come to an end.
+        best: The best so far.
     """
 
     plan: Plan
@@ -50,16 +52,14 @@ class Standing:
     running: dict[int, tuple[int, float]] = field(default_factory=dict[int, tuple[int, float]])
     seconds: float = 0.0
     steps: int = 0
+    ended: int = 0
+    best: Trial | None = None
 
-    @property
-    def ended(self) -> int:
-        """Trials that have come to an end."""
-        return sum(each.state in ("done", "pruned", "failed") for each in self.trials)
-
-    @property
-    def best(self) -> Trial | None:
-        """The best so far."""
-        return next(iter(foremost(self.trials, self.plan.direction, 1)), None)
+    def now(self, trials: Sequence[Trial]) -> None:
+        """Take note of the trials as they are."""
+        self.trials = trials
+        self.ended = sum(each.state in ("done", "pruned", "failed") for each in trials)
+        self.best = next(iter(foremost(trials, self.plan.direction, 1)), None)
 
 
 Watch = Callable[[Standing], None]
@@ -95,7 +95,8 @@ class Hunt:
         self._begun, self._heard = time.monotonic(), interruptions()
         self._before = trials.spent
         self._since = 0
-        self._standing = Standing(plan, trials=trials.all())
+        self._standing = Standing(plan)
+        self._standing.now(trials.all())
         self._rule: Rule | None = None
         self._epoch = max(1, (total_steps(plan.problem, plan.recipe.edit(epochs=1)) or 1))
         if plan.pruner in RULES:
@@ -249,9 +250,9 @@ class Hunt:
             return
         for key, value in changes.items():
             setattr(self._standing, key, value)
-        spent = self.trials.spent if changes else None
-        if spent is not None:
-            self._standing.trials, self._standing.steps = self.trials.all(), spent.steps
+        if changes:
+            self._standing.now(self.trials.all())
+            self._standing.steps = self.trials.spent.steps
         self._standing.seconds = self.seconds
         self._watch(self._standing)
 

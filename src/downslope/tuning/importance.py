@@ -81,12 +81,13 @@ def importances(
 
     draw = np.random.default_rng(seed)
     shuffles = SHUFFLES if by == "ped-anova" else 0
+    losses = [-each if direction == "max" else each for each in values]
     with quietly():
-        found = _measured(rows, values, space, direction, by, seed)
+        study = _study(rows, losses, space)
+        judge = _judge(by, len(rows), seed)
+        found = _measured(study, judge, losses, space)
         chance = [
-            _measured(
-                rows, [values[int(i)] for i in draw.permutation(len(values))], space, direction, by, seed
-            )
+            _measured(study, judge, [losses[int(i)] for i in draw.permutation(len(losses))], space)
             for _ in range(shuffles)
         ]
     whole = math.fsum(found.values()) or 1.0
@@ -97,39 +98,36 @@ def importances(
     return tuple(sorted(told, key=lambda each: each.share, reverse=True))
 
 
-def _measured(
-    rows: Sequence[Trial], values: Sequence[float], space: Space, direction: str, by: str, seed: int
-) -> dict[str, float]:
-    """Key to importance, not normalised; 0 where it is not known."""
-    from optuna.importance import (
-        FanovaImportanceEvaluator,
-        PedAnovaImportanceEvaluator,
-        get_param_importances,
-    )
+def _judge(by: str, count: int, seed: int) -> Any:
+    from optuna.importance import FanovaImportanceEvaluator, PedAnovaImportanceEvaluator
 
-    study = _study(rows, values, space, direction)
-    quantile = min(max(0.1, 5 / len(rows)), 0.5)  # five trials above it at least, as its authors ask
-    judge: Any = (
-        PedAnovaImportanceEvaluator(target_quantile=quantile)
-        if by == "ped-anova"
-        else FanovaImportanceEvaluator(seed=seed)
+    quantile = min(max(0.1, 5 / count), 0.5)  # five trials above it at least, as its authors ask
+    if by == "fanova":
+        return FanovaImportanceEvaluator(seed=seed)
+    return PedAnovaImportanceEvaluator(target_quantile=quantile)
+
+
+def _measured(study: Study, judge: Any, losses: Sequence[float], space: Space) -> dict[str, float]:
+    """Key to importance, not normalised; 0 where it is not known."""
+    from optuna.importance import get_param_importances
+
+    found = get_param_importances(
+        study, evaluator=judge, target=lambda each: losses[each.number], normalize=False
     )
-    found = get_param_importances(study, evaluator=judge, normalize=False)
     named = {parameter(key, each): key for key, each in space.items()}
     told = {named[name]: float(value) for name, value in found.items() if name in named}
     return {key: told.get(key, 0.0) for key in space}
 
 
-def _study(rows: Sequence[Trial], values: Sequence[float], space: Space, direction: str) -> Study:
+def _study(rows: Sequence[Trial], losses: Sequence[float], space: Space) -> Study:
     import optuna
     from optuna.trial import create_trial
 
     every = distributions_of(space)
-    study = optuna.create_study(direction="maximize" if direction == "max" else "minimize")
-    made: list[optuna.trial.FrozenTrial] = []
-    for row, value in zip(rows, values, strict=True):
+    study = optuna.create_study(direction="minimize")
+    for row, loss in zip(rows, losses, strict=True):
         params = params_of(space, {key: row.values[key] for key in row.values if key in space})
-        own = {name: every[name] for name in params}
-        made.append(create_trial(value=value, params=params, distributions=own))
-    study.add_trials(made)
+        study.add_trial(
+            create_trial(value=loss, params=params, distributions={name: every[name] for name in params})
+        )
     return study

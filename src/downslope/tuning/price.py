@@ -32,7 +32,7 @@ class Priced:
         if self.trials is not None and self.fits is not None and self.fits < self.trials:
             what = f"{self.trials} trials, of which about {self.fits} fit into the budget"
         then = f", then {self.confirming} runs to confirm" if self.confirming else ""
-        return f"{what} at about {_time(self.each)} each{then}: {_time(self.seconds)} at most, less together"
+        return f"{what} at about {_time(self.each)} each{then}: about {_time(self.seconds)} one by one"
 
 
 def priced(plan: Plan) -> Priced:

@@ -21,7 +21,7 @@ from downslope.tuning.edges import Edge, edges, widened
 from downslope.tuning.failures import Failure, diverged, failures
 from downslope.tuning.importance import Importance, importances
 from downslope.tuning.plan import Plan
-from downslope.tuning.told import document, table, told
+from downslope.tuning.told import best, document, table, told
 from downslope.tuning.trained import Curve
 from downslope.tuning.trial import Trial
 
@@ -155,7 +155,8 @@ class Search:
             return f"no trial came to an end; {failed[0]}"
         if gone := diverged(self.trials):
             return f"all {len(gone)} trials diverged; search smaller learning rates"
-        return "no trial came to an end within the budget"
+        when = "before it was interrupted" if self.interrupted else "within the budget"
+        return f"no trial came to an end {when}"
 
     @cached_property
     def importances(self) -> tuple[Importance, ...]:
@@ -205,7 +206,7 @@ class Search:
             RecipeError: code that no file can hold, or a path that cannot be written.
             InputError: no trial came to an end.
         """
-        notes = [f"{label}: {text}" for label, text in self.told() if label in ("best", "luck")]
+        notes = [f"{label}: {text}" for label, text in best(self)]
         return edits.save(path, self.best.recipe, [*earlier, *self.edits], notes)
 
     def table(self, count: int = 10) -> str:

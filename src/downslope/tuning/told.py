@@ -20,7 +20,7 @@ def told(search: Search) -> list[tuple[str, str]]:
     """Label and text: the best, what mattered, what lies at an edge, what failed, what it cost."""
     found: list[tuple[str, str]] = []
     if search.found:
-        found += _best(search)
+        found += best(search)
         found += _mattered(search)
     else:
         found.append(("nothing", search.nothing))
@@ -62,7 +62,29 @@ def table(trials: Sequence[Trial], space: Space, measure: str) -> str:
 
 
 def document(search: Search) -> dict[str, Any]:
-    """A search for machines."""
+    """A search for machines: what it found, and what there is to learn from all of its trials."""
+    return result(search) | plain(
+        {
+            "importance": [
+                {"key": each.key, "share": each.share, "chance": each.chance, "mattered": each.mattered}
+                for each in search.importances
+            ],
+            "edges": [
+                {
+                    "key": each.key,
+                    "side": each.side,
+                    "at": each.at,
+                    "space": each.dimension.text(),
+                    "wider": None if each.wider is None else each.wider.text(),
+                }
+                for each in search.edges
+            ],
+        }
+    )
+
+
+def result(search: Search) -> dict[str, Any]:
+    """What a search found, as its folder keeps it."""
     best = search.best if search.found else None
     return plain(
         {
@@ -84,20 +106,6 @@ def document(search: Search) -> dict[str, Any]:
                 "recipe": None if best.recipe.coded else best.recipe.to_dict(),
             },
             "confirmed": [_confirmed(each) for each in search.confirmed],
-            "importance": [
-                {"key": each.key, "share": each.share, "chance": each.chance, "mattered": each.mattered}
-                for each in search.importances
-            ],
-            "edges": [
-                {
-                    "key": each.key,
-                    "side": each.side,
-                    "at": each.at,
-                    "space": each.dimension.text(),
-                    "wider": None if each.wider is None else each.wider.text(),
-                }
-                for each in search.edges
-            ],
             "widened": search.widenings,
             "failures": [{"cause": each.cause, "trials": each.trials} for each in search.failures],
             "diverged": [each.number for each in diverged(search.trials)],
@@ -135,16 +143,12 @@ def _confirmed(each: Confirmed) -> dict[str, Any]:
     }
 
 
-def _best(search: Search) -> list[tuple[str, str]]:
+def best(search: Search) -> list[tuple[str, str]]:
+    """The best, and how much of it was luck."""
     best = search.best
     what = f"{configuration(best.values)}: {search.measure} {best.mean:.4g}"
     if not best.fresh:
-        return [
-            (
-                "best",
-                f"{what} as the search saw it, trial {best.number} of {len(search.trials)}; not confirmed",
-            )
-        ]
+        return [("best", f"{what} as the search saw it, trial {best.number}; not confirmed")]
     low, high = best.interval
     gone = sum(not math.isfinite(each) for each in best.fresh)
     over = f"{len(best.fresh)} fresh seed{'s' * (len(best.fresh) > 1)}"
@@ -165,13 +169,13 @@ def _best(search: Search) -> list[tuple[str, str]]:
 
 def _mattered(search: Search) -> list[tuple[str, str]]:
     found = search.importances
-    if not found:
+    if len(found) < 2:
         return []
     sure = [f"{each.key} {each.share:.2f}" for each in found if each.mattered]
     rest = [each.key for each in found if not each.mattered]
-    text = f"of importance {', '.join(sure)}" if sure else "nothing more than chance"
+    text = ", ".join(sure) if sure else "nothing more than chance"
     if sure and rest:
-        text += f"; no more than chance {', '.join(rest)}"
+        text += f"; no more than chance: {', '.join(rest)}"
     return [("mattered", text)]
 
 

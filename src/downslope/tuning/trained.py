@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 import time
 from collections import Counter
@@ -99,8 +98,7 @@ def train(
         def on_evaluation(member: int, step: int, found: Evaluation) -> bool:
             return told(of[member], step, found.measure)
 
-        if "on_evaluation" in inspect.signature(fit_population).parameters:
-            how["on_evaluation"] = on_evaluation
+        how["on_evaluation"] = on_evaluation
     runs = (
         fit_population(
             [each for _, each, _ in members],
@@ -160,7 +158,7 @@ def _outcome(problem: Problem, runs: Sequence[Run], least: int) -> Outcome:
     values = [measure_of(problem, each) for each in ended]
     gone = [run.status == "diverged" or not math.isfinite(v) for run, v in zip(ended, values, strict=True)]
     told = tuple(worst(problem) if bad else value for bad, value in zip(gone, values, strict=True))
-    curve, pruned = curve_of(problem, ended[0]), any(str(each.status) == "stopped" for each in ended)
+    curve, pruned = curve_of(problem, ended[0]), any(each.status == "stopped" for each in ended)
     if not any(gone):
         return Outcome("done", told, None, steps, curve, tuple(ended), pruned)
     at = ended[gone.index(True)]

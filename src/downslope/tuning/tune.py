@@ -21,6 +21,7 @@ from downslope.tuning.hunt import Hunt, Standing, Watch
 from downslope.tuning.plan import CONFIRM, FRESH, Plan, planned
 from downslope.tuning.search import Search
 from downslope.tuning.storage import open_storage
+from downslope.tuning.told import result
 from downslope.tuning.trials import Trials
 
 _log = logging.getLogger("downslope")
@@ -218,7 +219,7 @@ def _tuned(
                     trials.give_back()
         found = _search(hunt, trials, confirmed, place, journal)
     if place is not None:
-        kept.write_result(place, found.to_dict())
+        kept.write_result(place, result(found))
         if found.found and not found.recipe.coded:
             found.save(place / kept.BEST)
     return found
