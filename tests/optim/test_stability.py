@@ -63,8 +63,30 @@ def test_steps_shrink_below_the_limit_and_grow_above(make, limit):
         (lambda p: optim.RMSprop(p, lr=0.1, eps=1.0), 20.0),
         (lambda p: optim.RMSprop(p, lr=0.1, eps=1.0, momentum=0.9), 38.0),
         (lambda p: optim.Adagrad(p, lr=0.1, eps=1.0), 20.0),
+        (lambda p: torch.optim.Adadelta(p, lr=0.1, eps=1.0), 20.0),
+        (lambda p: torch.optim.Adamax(p, lr=0.1, eps=1.0), 380.0),
+        (lambda p: torch.optim.RAdam(p, lr=0.1, betas=(0.9, 0.6)), 380.0),  # which never scales
+        (lambda p: torch.optim.NAdam(p, lr=0.1, eps=1.0, momentum_decay=300.0), 380.0 / 2.8),
+        (
+            lambda p: torch.optim.NAdam(
+                p, lr=0.1, eps=1.0, momentum_decay=300.0, weight_decay=2.0, decoupled_weight_decay=True
+            ),
+            342.0 / 2.8,
+        ),
     ],
-    ids=["adam", "torch adam .5", "adamw", "rmsprop", "rmsprop momentum", "adagrad"],
+    ids=[
+        "adam",
+        "torch adam .5",
+        "adamw",
+        "rmsprop",
+        "rmsprop momentum",
+        "adagrad",
+        "adadelta",
+        "adamax",
+        "radam",
+        "nadam",
+        "decayed nadam",
+    ],
 )
 def test_adaptive_limit_is_that_of_the_preconditioned_curvature(make, limit):
     """With eps 1 and gradients of 1e-40 the preconditioner is 1, and the method is linear."""
@@ -79,8 +101,39 @@ def test_limit_by_name_and_for_rates_of_zero():
     assert optim.stable_limit("torch.optim:Adam", {"lr": 1.0, "betas": (0.9, 0.99)}) == pytest.approx(38.0)
     assert optim.stable_limit("gd", {"lr": 0.0}) == math.inf
     assert optim.stable_limit("sgd", {"lr": 1.0, "momentum": 0.5, "dampening": 1.0}) == math.inf
-    assert optim.stable_limit("torch.optim:NAdam", {"lr": 1.0}) is None
-    assert optim.method_of(torch.optim.NAdam([nn.Parameter(torch.zeros(1))])) is None
+    assert optim.stable_limit("torch.optim:NAdam", {"lr": 1.0, "betas": (0.9, 0.99)}) == pytest.approx(
+        38 / 2.8
+    )
+    assert optim.stable_limit("torch.optim:Rprop", {"lr": 1.0}) is None
+    assert optim.method_of(torch.optim.ASGD([nn.Parameter(torch.zeros(1))])) is None
+
+
+@pytest.mark.parametrize("curvature", [3.4, 3.8])
+def test_the_limit_of_nadam_early_on_is_that_of_the_momentum_it_has_by_then(curvature):
+    """At ``momentum_decay=0`` it stays there: mu is half of b1 for good, while m is a mean over b1."""
+    make = lambda p: torch.optim.NAdam(p, lr=1.0, eps=1.0, momentum_decay=0.0)  # noqa: E731
+    p = nn.Parameter(torch.full((1,), 1e-40, dtype=torch.float64))
+    optimizer = make([p])
+    for _ in range(60):
+        p.grad = 0.1 * p.detach()
+        optimizer.step()
+    limit = optim.stable_limit(optimizer, optimizer.param_groups[0])
+    assert limit == pytest.approx(2 / (0.55 + 0.45 / 19))
+    grown = furthest(make, curvature, 1500, start=1e-40)
+    assert grown > 1e2 if curvature > limit else grown < 1e-2
+
+
+def test_why_there_is_no_limit_is_told():
+    class Own(torch.optim.Optimizer):
+        def __init__(self, params):
+            super().__init__(params, {"lr": 0.1})
+
+    p = [nn.Parameter(torch.ones(1))]
+    assert optim.why_unlimited(Own(p)).startswith("no stable limit is known for one's own method, Own")
+    assert "signs" in optim.why_unlimited(torch.optim.Rprop(p))
+    assert "curvature of its own" in optim.why_unlimited(torch.optim.LBFGS(p))
+    assert "before its first step" in optim.why_unlimited(torch.optim.NAdam(p))
+    assert optim.why_unlimited(torch.optim.ASGD(p)).startswith("no stable limit is known for ASGD")
 
 
 @pytest.mark.parametrize(
@@ -95,6 +148,10 @@ def test_limit_by_name_and_for_rates_of_zero():
         lambda p: torch.optim.RMSprop(p, lr=0.1, centered=True),
         lambda p: torch.optim.Adam(p, lr=0.1, betas=(0.0, 0.99), amsgrad=True),
         lambda p: torch.optim.AdamW(p, lr=0.1, betas=(0.0, 0.99), weight_decay=0.0, fused=True),
+        lambda p: torch.optim.NAdam(p, lr=0.1, betas=(0.0, 0.99)),
+        lambda p: torch.optim.Adamax(p, lr=0.1, betas=(0.0, 0.99)),
+        lambda p: torch.optim.RAdam(p, lr=0.1, betas=(0.0, 0.99)),
+        lambda p: torch.optim.RAdam(p, lr=0.1, betas=(0.0, 0.6)),
     ],
 )
 def test_step_without_momentum_is_lr_times_preconditioner_times_gradient(make):

@@ -16,7 +16,7 @@ def run(batch_size: int = 8, **tracked: list[float]) -> Any:
     series = {name: Series(np.arange(len(v)) * 10, np.array(v)) for name, v in tracked.items()}
     empty = Series(np.array([], dtype=np.int64), np.array([]))
     history = SimpleNamespace(series=lambda name: series.get(name, empty))
-    return SimpleNamespace(history=history, choices={"batch_size": batch_size})
+    return SimpleNamespace(history=history, choices={"batch_size": batch_size}, facts={})
 
 
 def test_sharpness_has_its_residuals_and_the_limit_is_dashed_or_a_point() -> None:
@@ -41,6 +41,8 @@ def test_the_peak_of_the_ratio_is_told_only_where_it_is_past() -> None:
     assert ground.words(run(sharpness=[1.0, 4.0], stability_ratio=[0.2, 0.8])) == (
         "Sharpness 1 at step 0, 4 at step 10; 0.8 of the stable limit at the end."
     )
+    past.facts = {"terrain": {"notes": ["dropout is held still"]}}
+    assert ground.words(past).endswith("1.9 of it at step 10. Dropout is held still.")
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,10 @@ import pytest
 import torch
 from torch import nn
 
+import downslope as ds
 from downslope import optim
 from downslope.core.errors import InputError
-from downslope.terrain.ground import Ground
+from downslope.terrain.ground import Ground, ground_of
 from downslope.terrain.stability import stability
 
 
@@ -117,6 +118,8 @@ def test_a_method_that_is_not_known_has_a_sharpness_and_no_limit():
     found = stability(bowl.ground, torch.optim.Rprop([bowl.x, bowl.y]))
     assert found.sharpness == pytest.approx(5)
     assert found.limit is None
+    assert found.why is not None
+    assert "signs" in found.why
 
 
 def test_what_is_not_finite_is_told():
@@ -124,3 +127,70 @@ def test_what_is_not_finite_is_told():
     found = stability(bowl.ground, torch.optim.SGD([bowl.x, bowl.y], lr=0.1))
     assert found.status == "non-finite"
     assert math.isnan(found.sharpness)
+
+
+def dense_in_training(model, x, y, optimizer, steps):
+    """The largest eigenvalue of ``D^(1/2) H D^(1/2)`` in training mode, D as Adam's paper has it."""
+    import copy
+
+    wide = copy.deepcopy(model).double().train()
+    named = dict(wide.named_parameters())
+
+    def loss(theta):
+        parts = theta.split([p.numel() for p in named.values()])
+        shaped = {name: part.view_as(p) for part, (name, p) in zip(parts, named.items(), strict=True)}
+        return nn.functional.cross_entropy(
+            torch.func.functional_call(copy.deepcopy(wide), shaped, (x.double(),)), y
+        )
+
+    theta = torch.cat([p.detach().reshape(-1) for p in named.values()])
+    v = torch.cat([optimizer.state[p]["exp_avg_sq"].reshape(-1).double() for p in model.parameters()])
+    root = (1 / ((v / (1 - 0.999**steps)).sqrt() + 1e-8)).sqrt()
+    seen = root[:, None] * torch.autograd.functional.hessian(loss, theta) * root
+    return float(torch.linalg.eigvalsh(seen)[-1])
+
+
+def test_what_has_no_slope_in_training_does_not_spoil_adam_s_sharpness():
+    """A bias before batch norm: no slope in training, a scale of 1e7, curvature with frozen statistics."""
+    torch.manual_seed(0)
+    x, y = torch.randn(48, 4), torch.randint(0, 3, (48,))
+    problem = ds.Problem(
+        model=lambda: nn.Sequential(nn.Linear(4, 6), nn.BatchNorm1d(6), nn.Tanh(), nn.Linear(6, 3)),
+        objective="cross_entropy",
+        train=(x, y),
+    )
+    model = problem.build(0)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+    for _ in range(80):
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(model(x), y).backward()
+        optimizer.step()
+    truth = dense_in_training(model, x, y, optimizer, 80)
+    ground = ground_of(problem, model, training=True)
+    found = stability(ground, optimizer, model, tol=1e-6, steps=60)
+    assert found.sharpness == pytest.approx(truth, rel=1e-4)
+    assert found.why is None
+    assert any("statistics of the examples measured on" in each for each in ground.notes)
+    elsewhere = stability(ground_of(problem, model), optimizer, model, tol=1e-6, steps=60)
+    assert elsewhere.sharpness < 10 * truth
+    assert "6 of 63 entries, such as of 0.bias, have gradients here" in (elsewhere.why or "")
+
+
+@pytest.mark.parametrize(
+    "make", [torch.optim.NAdam, torch.optim.RAdam, torch.optim.Adamax, torch.optim.Adadelta]
+)
+def test_adaptive_methods_of_torch_alone_have_their_own_scale_and_limit(make):
+    bowl = Bowl(3.0, 50.0)
+    optimizer = make([bowl.x, bowl.y], lr=0.02)
+    before = stability(bowl.ground, optimizer)
+    assert (before.limit, before.ratio) == (None, None)
+    assert "before its first step" in (before.why or "")
+    bowl.furthest(optimizer, steps=9)
+    found = stability(bowl.ground, optimizer, tol=1e-8)
+    scale = torch.cat([optim.preconditioner(optimizer, p) for p in (bowl.x, bowl.y)])
+    felt = float((torch.tensor([3.0, 3.0, 50.0, 50.0], dtype=torch.float64) * scale).max())
+    assert found.sharpness == pytest.approx(felt, rel=1e-6)
+    assert found.ratio == pytest.approx(
+        felt / optim.stable_limit(optimizer, optimizer.param_groups[0]), rel=1e-6
+    )
+    assert found.why is None

@@ -24,6 +24,7 @@ from downslope.reporting import ground
 from downslope.training import checkpoint, choices, track
 from downslope.training.fit import resume
 from downslope.training.track import BESIDE
+from tests.terrain.test_stability import dense_in_training
 from tests.training.problems import after_steps, same_history, same_state
 
 ROWS = (
@@ -258,6 +259,43 @@ def test_an_adaptive_method_has_a_sharpness_of_its_own_once_it_has_a_scale() -> 
     assert run.history.series("hessian_sharpness").steps.tolist() == [0]
     assert run.history.series("sharpness").steps[0] > 0
     assert run.history.series("stable_limit").values == pytest.approx(3800)
+
+
+@pytest.mark.usefixtures("cheap")
+def test_a_run_is_measured_in_the_mode_of_its_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bias before batch norm has no slope in training: frozen statistics would tell 1e4 times the truth."""
+    x, y = data(48).tensors
+    given = ds.Problem(
+        model=lambda: nn.Sequential(nn.Linear(4, 6), nn.BatchNorm1d(6), nn.Tanh(), nn.Linear(6, 3)),
+        objective="cross_entropy",
+        train=(x, y),
+    )
+    how = ds.Recipe(optimizer="adam", lr=0.01, batch_size="full", steps=80)
+    seen: list[tuple[torch.optim.Optimizer, nn.Module]] = []
+
+    def stability(ground: Any, optimizer: Any, model: Any, **settings: Any) -> Any:
+        seen.append((optimizer, model))
+        return measured(ground, optimizer, model, **settings)
+
+    measured = track.stability
+    monkeypatch.setattr(track, "stability", stability)
+    run = ds.fit(given, how, folder=False, progress=False, terrain=0.5)
+    truth = dense_in_training(seen[-1][1], x, y, seen[-1][0], 80)
+    assert run.history["sharpness"][-1] == pytest.approx(truth, rel=0.02)
+    assert run.facts["terrain"]["notes"] == [
+        "batch norm uses the statistics of the examples measured on, as in training"
+    ]
+
+
+@pytest.mark.usefixtures("cheap")
+def test_what_moves_in_training_and_why_there_is_no_limit_is_told() -> None:
+    """Net drops and draws noise of its own; Rprop steps by signs."""
+    how = ds.Recipe(optimizer=torch.optim.Rprop, lr=0.01, epochs=1, batch_size=32)
+    run = ds.fit(problem(), how, folder=False, progress=False, terrain=0.5)
+    dropout, norm, signs = run.facts["terrain"]["notes"]
+    assert dropout.startswith("dropout is held still, its masks drawn once (seed=0)")
+    assert norm.startswith("batch norm uses the statistics of the examples")
+    assert signs.startswith("Rprop steps by signs")
 
 
 @pytest.mark.usefixtures("cheap")

@@ -30,9 +30,11 @@ TRACKED = (
 def run_document(run: Run, report: Path | None = None) -> dict[str, Any]:
     """A run for machines: how it ended, its summary, what was tracked of its ground, where it is kept."""
     tracked = {name: run.history.series(name) for name in TRACKED if name in run.history}
-    ground = {
+    ground: dict[str, Any] = {
         name: {"steps": each.steps.tolist(), "values": each.values.tolist()} for name, each in tracked.items()
     }
+    if ground:
+        ground["notes"] = run.facts.get("terrain", {}).get("notes", [])
     return {
         "status": run.status,
         "summary": run.summary,

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from downslope.core.class_targets import IGNORED
+from downslope.core.outputs import takes_tensor
 
 
 class Counted:
@@ -63,6 +64,11 @@ def by_examples(targets: Sequence[Any], sizes: Sequence[int]) -> list[float]:
     """The weight of each part by its examples alone."""
     del targets
     return [size / sum(sizes) for size in sizes]
+
+
+def unstated(function: Any) -> bool:
+    """Whether an objective is code of one's own, which does not say whether it is a mean or a sum."""
+    return function is not None and not hasattr(function, "reduction") and not takes_tensor(function)
 
 
 def counts(function: Any) -> Counted | None:

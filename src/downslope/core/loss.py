@@ -7,6 +7,7 @@ import functools
 import inspect
 import warnings
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -17,6 +18,7 @@ from downslope.core.errors import ObjectiveError
 from downslope.core.outputs import read_by
 from downslope.core.problem import Problem
 from downslope.core.stated import reference, without_module
+from downslope.core.widened import Widened
 
 
 class Composed(NamedTuple):
@@ -63,9 +65,12 @@ class Objective:
 
     Args:
         problem: The problem; its split, objective and direction are read once.
+        dtype: To compute in, where that is wider than what the model or the objective holds beside parameters
+            and buffers; None leaves the precisions as they come.
     """
 
-    def __init__(self, problem: Problem) -> None:
+    def __init__(self, problem: Problem, dtype: torch.dtype | None = None) -> None:
+        self.dtype = dtype
         self.split = problem.splitter
         self.function = problem.objective
         if learnt(self.function):
@@ -82,19 +87,25 @@ class Objective:
     def forward(self, model: nn.Module, batch: Any) -> tuple[Any, Any, tuple[Any, ...]]:
         """Output and target as the objective sees them in training, and the inputs, which it may ask for."""
         args, kwargs, target = self.split(batch)
-        if isinstance(model, Adapted):
-            output = model.training_output(*args, **kwargs)
-            target = model.training_target(target)
-        else:
-            output = model(*args, **kwargs)
+        with self.computing():
+            if isinstance(model, Adapted):
+                output = model.training_output(*args, **kwargs)
+                target = model.training_target(target)
+            else:
+                output = model(*args, **kwargs)
         return output, target, args or (kwargs,)
+
+    def computing(self) -> AbstractContextManager[object]:
+        """In `dtype`, where there is one."""
+        return nullcontext() if self.dtype is None else Widened(self.dtype)
 
     def trained(self, output: Any, target: Any, args: tuple[Any, ...], model: nn.Module) -> Loss:
         """What is gone down on, of an output: `of` it, and the penalties of `model`."""
         loss = self.of(output, target, args, model)
         if not hasattr(self.function, "penalties"):
             return loss
-        found: dict[str, Tensor] = self.function.penalties(unwrap(model))
+        with self.computing():
+            found: dict[str, Tensor] = self.function.penalties(unwrap(model))
         if not found:
             return loss
         penalty = functools.reduce(torch.add, found.values())
@@ -157,7 +168,8 @@ class Objective:
                     "without one: give an objective, or pass the labels to the model"
                 )
         else:
-            value = _called(self.function, output, target, self._asked(args, model))
+            with self.computing():
+                value = _called(self.function, output, target, self._asked(args, model))
         terms: Mapping[str, Tensor] = {}
         parts: Mapping[str, Tensor] = {}
         if isinstance(value, Composed):

@@ -27,7 +27,7 @@ from downslope.optim.rmsprop import RMSprop, ScaleByRms, ScaleByStd
 from downslope.optim.rule import Chain, Rule, Scalars, chain
 from downslope.optim.scale import InverseTimeLr, ScaleByLr
 from downslope.optim.sgd import SGD
-from downslope.optim.stability import method_of, preconditioner, stable_limit
+from downslope.optim.stability import method_of, preconditioner, stable_limit, why_unlimited
 
 __all__ = [
     "GD",
@@ -62,4 +62,5 @@ __all__ = [
     "preconditioner",
     "recognise",
     "stable_limit",
+    "why_unlimited",
 ]

@@ -96,7 +96,8 @@ def words(run: Run) -> str:
         said += f"; {numeral(ratio.values[-1])} of the stable limit at the end"
         if ratio.values[most] > 1.05 * ratio.values[-1]:
             said += f", {numeral(ratio.values[most])} of it at step {ratio.steps[most]}"
-    return said + "."
+    notes: list[str] = run.facts.get("terrain", {}).get("notes", [])
+    return ". ".join([said, *(each[0].upper() + each[1:] for each in notes)]) + "."
 
 
 def _line(series: Series, name: str, colour: str) -> Trace:

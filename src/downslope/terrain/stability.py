@@ -16,11 +16,11 @@ import torch
 from torch import Tensor, nn
 
 from downslope.core.errors import InputError
-from downslope.optim.stability import ADAPTIVE, method_of, preconditioner, stable_limit
+from downslope.optim.stability import ADAPTIVE, method_of, preconditioner, stable_limit, why_unlimited
 from downslope.terrain.ground import Ground
 from downslope.terrain.hvp import flat
 from downslope.terrain.lanczos import Status
-from downslope.terrain.operators import Operator
+from downslope.terrain.operators import Curvature, Operator
 from downslope.terrain.operators.scaled import Scaled
 from downslope.terrain.spectrum.extremes import extremes
 
@@ -43,6 +43,13 @@ class Stability(NamedTuple):
     products: int
     """Products with the Hessian."""
     status: Status
+    why: str | None = None
+    """Why there is no limit, or what of the sharpness is not the method's own; None where nothing is."""
+
+
+UNSEEN = 1e3
+"""Gradient, in the method's own scale, from which on it cannot have met such: Adam's at its default betas is
+32 at most in the step in which it comes."""
 
 
 def stability(
@@ -56,8 +63,13 @@ def stability(
     unstable. Coupled decay counts as curvature: taken off the limit where all groups decay alike, added to
     the Hessian else.
 
+    A scale says what gradients the method has met. Where the ground has others, a thousand times as large, it
+    is not what was gone down on (a bias before batch norm has no slope in training, and a large one in
+    evaluation mode): such entries are held still, and told. `ground_of` measures in training mode with
+    ``training=True``.
+
     Args:
-        ground: Where the optimizer stands.
+        ground: Where the optimizer stands, in the mode in which it steps.
         optimizer: Its groups, and the state of an adaptive method after at least one step.
         model: What the optimizer trains, where `ground` measures a copy: its parameters are matched by name.
         tol: Error of the sharpness that is good enough, as a share of it.
@@ -67,19 +79,20 @@ def stability(
     Returns:
         Sharpness, limit and ratio. Parameters that the optimizer does not hold are held still. Before the
         first step of an adaptive method there is no scale yet: the Hessian's own sharpness, and no limit.
+        Nor is there one for methods whose limit is not known; `why` says so.
 
     Raises:
         InputError: the optimizer holds none of the ground's parameters.
     """
     held = _held(ground, optimizer, model)
     hessian = ground.hessian()
-    seen, limit, preconditioned = _seen(ground, hessian, optimizer, held)
+    seen, limit, preconditioned, why = _seen(ground, hessian, optimizer, held)
     found = extremes(seen, 1, 0, tol=tol, steps=steps, seed=seed)
     value = found.largest
     ratio = max(value, 0.0) / limit if limit else None
     return Stability(
         value, float(found.residuals[0]), float(found.errors[0]), limit, ratio, preconditioned,
-        found.products, found.status,
+        found.products, found.status, why,
     )  # fmt: skip
 
 
@@ -103,10 +116,10 @@ def _held(ground: Ground, optimizer: torch.optim.Optimizer, model: nn.Module | N
 
 
 def _seen(
-    ground: Ground, hessian: Operator, optimizer: torch.optim.Optimizer, held: list[Held]
-) -> tuple[Operator, float | None, bool]:
-    """The Hessian as the optimizer sees it, the limit that counts for it, and whether it is
-    preconditioned.
+    ground: Ground, hessian: Curvature, optimizer: torch.optim.Optimizer, held: list[Held]
+) -> tuple[Operator, float | None, bool, str | None]:
+    """The Hessian as the optimizer sees it, the limit that counts for it, whether it is preconditioned, and
+    what is to be known of that.
     """
     limits = {id(each[1]): _limit(optimizer, each[1]) for each in held if each is not None}
     scales = [None if each is None else preconditioner(optimizer, each[0]) for each in held]
@@ -116,7 +129,7 @@ def _seen(
     whole = [each for each in held if each is not None]
     decays = {_decay(optimizer, each[1]) for each in whole}
     if unknown or waiting:
-        return _still(ground, hessian, held), None, False
+        return _still(ground, hessian, held), None, False, why_unlimited(optimizer)
     sizes: dict[int, int] = {}
     for p, group in whole:
         sizes[id(group)] = sizes.get(id(group), 0) + p.numel()
@@ -129,10 +142,27 @@ def _seen(
         shifts.append(torch.full_like(p, 0.0 if each is None else _decay(optimizer, each[1])))
     alike = len(decays) == 1
     if alike and not adaptive and all(bool((each == 1).all()) for each in parts):
-        return hessian, max(reference - decays.pop(), 0.0), False
-    root = _wide(flat(parts)).sqrt()
+        return hessian, max(reference - decays.pop(), 0.0), False, None
+    felt, why = _wide(flat(parts)), None
+    if adaptive and not any(group.get("centered") for _, group in whole):
+        felt, why = _met(ground, hessian.likely(), felt)
     shift = None if alike else _wide(flat(shifts))
-    return Scaled(hessian, root, shift), reference - (decays.pop() if alike else 0.0), adaptive
+    limit = reference - (decays.pop() if alike else 0.0)
+    return Scaled(hessian, felt.sqrt(), shift), limit, adaptive, why
+
+
+def _met(ground: Ground, gradient: Tensor, scale: Tensor) -> tuple[Tensor, str | None]:
+    """The scale without entries whose gradient the method cannot have met, and what is told of them."""
+    sizes = gradient.abs().to(scale) * scale
+    strange = sizes > UNSEEN
+    if not bool(strange.any()):
+        return scale, None
+    where = next(name for name, part in ground.named(strange).items() if bool(part.any()))
+    return scale.masked_fill(strange, 0.0), (
+        f"{int(strange.sum())} of {len(scale)} entries, such as of {where}, have gradients here up to "
+        f"{float(sizes.max()):.1g} times those that the method has met, and are held still: measure in the "
+        "mode in which it steps (training=True), on its data"
+    )
 
 
 def _still(ground: Ground, hessian: Operator, held: list[Held]) -> Operator:

@@ -102,7 +102,7 @@ class Loop:
         self.dtype = next(state.model.parameters()).dtype
         self.stopped = self.late = self.endless = False
         self.position, self.earlier, self.saves = 0, 0.0, SaveTimes()
-        self.track = Track(state, recorder, batch_size, self.total, ready=self.refresh)
+        self.track = Track(state, recorder, batch_size, self.total)
 
     # -- the run ------------------------------------------------------------------------------------------
 

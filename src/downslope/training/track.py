@@ -1,9 +1,12 @@
 """The ground under a run: sharpness against the stable limit, and the gradient noise scale, as training goes
 on.
 
-Everything is measured on copies, on a fixed sample, in evaluation mode, so that training takes the same bits
-with and without it. What a measurement costs is timed once for a machine and a model, in plain steps, and
-kept; which steps are measured then follows from counts alone.
+Everything is measured on copies, on a fixed sample, in the modes in which the steps are taken: batch norm
+with the statistics of the sample, dropout with masks that are drawn once. In evaluation mode it would be
+another function than the one that is gone down on: a bias before batch norm has no slope in training, so that
+Adam's scale of it is that of nothing, and a large one as soon as the statistics stand still. Training takes
+the same bits with and without it. What a measurement costs is timed once for a machine and a model, in plain
+steps, and kept; which steps are measured then follows from counts alone.
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ import copy
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
 
@@ -24,6 +27,8 @@ from downslope.core.fixed_sample import precision, sample
 from downslope.core.loss import Objective
 from downslope.optim.stability import ADAPTIVE, method_of
 from downslope.terrain.ground import ModelGround, Piece
+from downslope.terrain.ground.frozen import held_still
+from downslope.terrain.ground.point import HEAD
 from downslope.terrain.noise import Noise, noise_from_norms, noise_scale
 from downslope.terrain.stability import stability
 from downslope.training import choices
@@ -71,7 +76,6 @@ class Track:
             ``noise_scale``, ``noise_scale_error``, and ``terrain_products``, what it took.
         batch_size: Of training.
         total: Steps of the run; None where the data does not tell.
-        ready: Called before a look, which is at the model as it is handed out.
     """
 
     def __init__(
@@ -80,7 +84,6 @@ class Track:
         recorder: Recorder,
         batch_size: int,
         total: int | None,
-        ready: Callable[[], None] = lambda: None,
     ) -> None:
         share = float(state.run.choices.get("terrain", 0.0))
         self.state, self.recorder, self.batch_size, self.total = state, recorder, batch_size, total
@@ -90,7 +93,8 @@ class Track:
         self.times: list[float] = []
         self.last = -1
         self.batch: Any = None
-        self._ready = ready
+        self.notes: list[str] = []
+        self.why: str | None = None
 
     def begin(self, rates: Rates) -> None:
         """Take the sample; measure the start, or go on from where a resumed run's rows end.
@@ -138,7 +142,6 @@ class Track:
 
     def _look(self) -> None:
         try:
-            self._ready()
             row = self._row()
         except Exception as error:  # noqa: BLE001 (anybody's model and objective run in there)
             self._off(error)
@@ -149,10 +152,10 @@ class Track:
 
     def _row(self) -> dict[str, float]:
         state = self.state
-        model, objective = _copy_of(state.model), copy.deepcopy(state.objective)  # it may count its calls
-        ground = ModelGround(model, objective, [Piece(self.batch, 1.0)], seed=state.recipe.seed)
+        ground = self._ground()
         found = stability(ground, state.optimizer, state.model, steps=PRODUCTS)
-        noise = self._noise(model, objective)
+        self._tell(found.why)
+        noise = self._noise(ground.model, ground.objective)
         waiting = method_of(state.optimizer) in ADAPTIVE and not found.preconditioned
         name = "hessian_sharpness" if waiting else "sharpness"  # its own scale begins with its first step
         row = {
@@ -162,6 +165,23 @@ class Track:
         known = {name: float(each) for name, each in row.items() if each is not None and math.isfinite(each)}
         return known | {"terrain_products": float(found.products)}
 
+    def _ground(self) -> ModelGround:
+        """The sample under a copy; the objective is copied too, since it may count its calls."""
+        state = self.state
+        model, objective = _copy_of(state.model), copy.deepcopy(state.objective)
+        return ModelGround(model, objective, [Piece(self.batch, 1.0)], seed=state.recipe.seed)
+
+    def _tell(self, why: str | None) -> None:
+        """Keep what is last known of the numbers; that a scale has yet to begin is no part of it."""
+        if why is not None and self.state.step and why != self.why:
+            self.why = why
+            self._fact()
+
+    def _fact(self) -> None:
+        notes = self.notes if self.why is None else [*self.notes, self.why]
+        fact = {"share": self.share, "examples": batches.length(self.batch), "notes": notes}
+        self.recorder.fact("terrain", fact)
+
     def _noise(self, model: nn.Module, objective: Objective) -> dict[str, float]:
         """The noise scale between equal parts of the sample; nothing where there are too few examples."""
         size = batches.length(self.batch) // PARTS
@@ -170,8 +190,9 @@ class Track:
         # The sample is in stored order, which may be that of the classes.
         order = torch.randperm(batches.length(self.batch), generator=torch.Generator().manual_seed(0))
         rows = torch.split(order.to(self.state.device), size)[:PARTS]
-        parts = [batches.take(self.batch, each) for each in rows]
-        slopes = (ModelGround(model, objective, [Piece(each, 1.0)]).slope()[1] for each in parts)
+        parts = [Piece(batches.take(self.batch, each), 1 / PARTS) for each in rows]
+        ground = ModelGround(model, objective, parts, seed=self.state.recipe.seed)
+        slopes = (gradient for _, gradient, _ in ground.slopes())
         wide = sum(p.numel() for p in model.parameters()) > WIDEST
         found = _by_norms(slopes, size) if wide else noise_scale(torch.stack(list(slopes)), size)
         if not found.trace or not math.isfinite(found.scale):
@@ -221,7 +242,9 @@ class Track:
         with randomness.seeded(state.recipe.seed, "probe", 0):
             held = sample(state.problem.train_source, count, dtype)
         self.batch = batches.to(held, state.device, dtype)
-        self.recorder.fact("terrain", {"share": self.share, "examples": batches.length(held)})
+        few = batches.map_tensors(lambda leaf: leaf[:HEAD], self.batch)
+        self.notes = held_still(self._ground(), few)
+        self._fact()
 
     def _off(self, error: Exception) -> None:
         """Give up, and say why; training goes on."""
@@ -245,8 +268,8 @@ def _by_norms(slopes: Iterator[Tensor], size: int) -> Noise:
 
 
 def _copy_of(model: nn.Module) -> nn.Module:
-    """In evaluation mode, without gradients, in float32 at least: half precision holds no curvature."""
-    held = copy.deepcopy(model).eval()
+    """Without gradients, in float32 at least: half precision holds no curvature."""
+    held = copy.deepcopy(model)
     held.zero_grad(set_to_none=True)
     narrow = any(p.dtype in (torch.float16, torch.bfloat16) for p in held.parameters())
     return held.float() if narrow else held

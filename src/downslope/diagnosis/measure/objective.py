@@ -17,6 +17,7 @@ from torch import Tensor
 from downslope.core import batches, randomness
 from downslope.core.adapted import Adapted
 from downslope.core.fixed_sample import precision, sample
+from downslope.core.growth import growth
 from downslope.core.loss import Objective
 from downslope.core.outputs import read_by
 from downslope.core.problem import Problem
@@ -27,7 +28,6 @@ from downslope.objectives.meaning import meaning
 from downslope.optim.ops import LBFGS
 from downslope.training.facts.aligned import aligned
 from downslope.training.facts.constant import LINKS, best_row
-from downslope.training.facts.growth import growth
 
 ROWS = 64
 """Examples on which the objective is called."""

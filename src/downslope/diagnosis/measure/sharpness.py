@@ -9,7 +9,7 @@ from downslope.core.fixed_sample import precision, sample
 from downslope.core.loss import Objective
 from downslope.core.problem import Problem
 from downslope.core.recipe import Recipe
-from downslope.optim.stability import method_of
+from downslope.optim.stability import ADAPTIVE, method_of
 from downslope.terrain.ground import ModelGround, Piece
 from downslope.terrain.stability import stability
 from downslope.training.optimizer import build_optimizer
@@ -22,8 +22,6 @@ STEPS = 20
 
 GOOD = 5e-3
 """Error of the eigenvalue that is good enough, as a share of it."""
-
-_ADAPTIVE = ("adam", "adamw", "rmsprop", "adagrad")
 
 
 def measure(problem: Problem, recipe: Recipe) -> dict[str, Any]:
@@ -38,7 +36,7 @@ def measure(problem: Problem, recipe: Recipe) -> dict[str, Any]:
     """
     model = problem.build(recipe.seed, recipe.init)
     optimizer = build_optimizer(recipe, model)
-    if method_of(optimizer) in _ADAPTIVE:
+    if method_of(optimizer) in ADAPTIVE:
         raise DownslopeError("an adaptive method has no scale before its first step")
     batch = sample(problem.train_source, EXAMPLES, precision(model))
     ground = ModelGround(model, Objective(problem), [Piece(batch, 1.0)], seed=recipe.seed)

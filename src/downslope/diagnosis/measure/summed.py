@@ -6,11 +6,11 @@ from typing import Any
 
 from downslope.core import batches
 from downslope.core.fixed_sample import PROBED, SCORED
+from downslope.core.growth import SUM
 from downslope.core.problem import Problem
 from downslope.core.recipe import Recipe
 from downslope.core.run import Run
 from downslope.core.sources import Memory
-from downslope.training.facts.growth import SUM
 
 __all__ = ["SUM", "is_sum", "rescale", "rows"]
 

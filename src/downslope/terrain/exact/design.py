@@ -67,7 +67,7 @@ class Design:
     def __init__(self, problem: Problem, loss: ConvexLoss, layer: str | None) -> None:
         self.problem, self.loss = problem, loss
         self.model = problem.build().double()
-        self.objective = Objective(problem)
+        self.objective = Objective(problem, torch.float64)
         self.parameters = {own[0]: p for own, p in named_parameters(self.model) if p.requires_grad}
         self.layer = self._layer(layer)
         self.free = self._free()
@@ -196,7 +196,7 @@ class Design:
     def _block(self, batch: Any, *, check: bool = False) -> tuple[Block, Rows]:
         args, kwargs, target = self.objective.split(batch)
         try:
-            with torch.no_grad():
+            with torch.no_grad(), self.objective.computing():
                 rows, offset, output = self._forward(args, kwargs)
         except DownslopeError:
             raise

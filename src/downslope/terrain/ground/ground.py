@@ -153,7 +153,7 @@ class Ground:
         """Loss and gradient here, the gradient flat, shape (size,)."""
         return self.within(self._slope)
 
-    def hessian(self, products: int | None = None) -> Operator:
+    def hessian(self, products: int | None = None) -> Curvature:
         """The Hessian here, as an operator on flat vectors; it stays that of this point only until `put`.
 
         Args:
@@ -357,7 +357,12 @@ class ModelGround(Ground):
                 functional, piece.batch, index, "forward" if way == "forward" else "linearize"
             )
         outputs = Outputs(functional, piece.batch, index, way)
-        return GaussNewton(outputs) if kind == "gauss_newton" else Fisher(outputs, kind)
+        if kind == "gauss_newton":
+            return GaussNewton(outputs)
+        made = Fisher(outputs, kind)
+        if made.note is not None:
+            self._note(made.note)
+        return made
 
     def _value(self, piece: Share, index: int) -> Tensor:
         loss = self.run(piece.batch, index)

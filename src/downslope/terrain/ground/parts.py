@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import math
 from collections.abc import Callable, Generator, Iterator
 from typing import Any, NamedTuple
 
@@ -95,13 +96,15 @@ class Weighing:
                 raise
             self.choose(value, one)
             return
-        scale = max(abs(a), abs(b), abs(wanted))
+        if not math.isfinite(wanted):  # nothing counts, or nothing is to be seen
+            return
+        scale = max(abs(each) for each in (wanted, a, b) if math.isfinite(each))
         guesses = [self._counted, Counted(IGNORED, None, shifted=True), None]
         for guess in guesses if self._objective.function is None else guesses[::2]:
             self._counted = guess
             mine, its = self.mass(one), self.mass(other)
             found = sum(w * v for w, v in ((mine, a), (its, b)) if w)  # 0 / 0 where nothing counts
-            if mine + its and not abs(found / (mine + its) - wanted) > _CLOSE * scale:
+            if mine + its and abs(found / (mine + its) - wanted) <= _CLOSE * scale:
                 return
         self._counted = guesses[0]
         self.summed = abs(a + b - wanted) <= _CLOSE * scale
@@ -140,6 +143,8 @@ class Streamed:
 
     Attributes:
         examples: How many there are.
+        largest: Of a piece.
+        count: Of pieces.
         penalty: What penalties are multiplied by in each piece.
         cut_short: Whether the data tells no length and only its first batches stand for it.
 
@@ -153,18 +158,20 @@ class Streamed:
         self._source, self._rows, self._device, self._dtype = source, rows, device, dtype
         self.weighing = weighing
         self._most = MOST_STREAMED if source.steps(rows) is None else None
-        self.examples, self._total, self._count = 0, 0.0, 0
+        self.examples = self.largest = self.count = 0
+        self._total = 0.0
         for batch in self._stored():
-            self.examples += batches.length(batch)
+            size = batches.length(batch)
+            self.examples, self.largest = self.examples + size, max(self.largest, size)
             self._total += weighing.mass(batch)
-            self._count += 1
-        if not self._count:
+            self.count += 1
+        if not self.count:
             raise DataError(
                 "the data gave no batch: it is empty, or it was read already: __iter__ must begin anew "
                 "each time"
             )
-        self.penalty = 1 / self._count if weighing.summed else 1.0
-        self.cut_short = self._count == self._most
+        self.penalty = 1 / self.count if weighing.summed else 1.0
+        self.cut_short = self.count == self._most
 
     def __iter__(self) -> Iterator[Piece]:
         for batch in self._stored():

@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 
 from downslope.core import batches
-from downslope.core.counted import counts
+from downslope.core.counted import counts, unstated
 from downslope.core.errors import ObjectiveError
+from downslope.core.growth import SUM, growth
 from downslope.core.loss import Loss, Objective
 from downslope.objectives.composite import Composite
 from downslope.objectives.meaning import meaning
@@ -242,5 +243,7 @@ def empirical(loss: Loss, objective: Objective) -> Directions:
     """
     rows = batches.length(loss.target if batches.tensors(loss.target) else loss.output)
     summed = objective.function is not None and counts(objective.function) is None
+    if isinstance(loss.output, Tensor) and not objective.wants_inputs and unstated(objective.function):
+        summed = (growth(objective, loss.output.detach(), loss.target, ()) or 1.0) >= SUM
     value = loss.risk.reshape(())
     return Directions([value], [torch.full_like(value, 1.0 if summed else max(rows, 1) ** 0.5)])

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from downslope.core import batches
 from downslope.core.errors import DataError, DownslopeError, InputError, ModelError, ObjectiveError, told
+from downslope.core.fixed_sample import precision
 from downslope.core.loss import Loss, check_trainable
 from downslope.core.matched import load_weights
 from downslope.core.memory import out_of_memory
@@ -23,6 +24,9 @@ from downslope.terrain.ground.point import ground_of
 
 Standing = nn.Module | Run | Mapping[str, Tensor] | str | Path | None
 """A model, a run (its last model), weights or their file, or the start."""
+
+BOUND = "model and objective run in"
+"""How the note begins of a model that runs in one precision only."""
 
 
 def stand(problem: Problem, model: Standing, seed: int) -> tuple[nn.Module, list[str]]:
@@ -72,16 +76,41 @@ def wide(model: nn.Module, dtype: torch.dtype | str | None, notes: list[str]) ->
 
 
 def ground_at(
-    problem: Problem, model: nn.Module, *, examples: Any, dtype: torch.dtype | None, seed: int
-) -> tuple[ModelGround, Tensor]:
+    problem: Problem, model: nn.Module, *, examples: Any, dtype: torch.dtype | None, seed: int,
+    bound: bool = False,
+) -> tuple[ModelGround, Tensor]:  # fmt: skip
     """The ground that `model` stands on, and the loss of its first piece with its graph.
 
+    Args:
+        problem: What is learnt.
+        model: Where to stand.
+        examples: As of `ground_of`.
+        dtype: To measure in; None for the model's own.
+        seed: As of `ground_of`.
+        bound: Whether a model that does not run in `dtype` is measured in its own, which is noted.
+
     Raises:
-        ModelError: a model that does not fit the examples; and what `check_ground` raises.
+        ModelError: a model that does not fit the examples, or that does not run in `dtype`; and what
+            `check_ground` raises.
     """
-    with running(model):
-        ground = ground_of(problem, model, examples=examples, dtype=dtype, seed=seed)
+
+    def made(kind: torch.dtype | None) -> tuple[ModelGround, Tensor]:
+        ground = ground_of(problem, model, examples=examples, dtype=kind, seed=seed)
         return ground, check_ground(ground)
+
+    with running(model):
+        try:
+            return made(dtype)
+        except (RuntimeError, TypeError) as error:
+            own = precision(model)
+            if isinstance(error, DownslopeError) or dtype in (None, own) or out_of_memory(error):
+                raise
+            ground, loss = made(None)
+            why = f"{BOUND} {str(own).removeprefix('torch.')} alone: {told(error)}"
+            if not bound:
+                raise ModelError(f"{why}; this is measured in {dtype}: cast what it holds itself") from error
+            ground.notes.insert(0, why)
+            return ground, loss
 
 
 @contextlib.contextmanager

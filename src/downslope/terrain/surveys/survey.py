@@ -23,7 +23,7 @@ from downslope.terrain.convexity.structure import structure
 from downslope.terrain.functions.point import Point
 from downslope.terrain.ground import ModelGround
 from downslope.terrain.ground.point import EXAMPLES
-from downslope.terrain.ground.stand import Standing, ground_at, not_finite, stand, wide
+from downslope.terrain.ground.stand import BOUND, Standing, ground_at, not_finite, stand, wide
 from downslope.terrain.hvp import length
 from downslope.terrain.layerwise import PROBES, Layers, layerwise, of_matrix
 from downslope.terrain.operators import Operator
@@ -111,7 +111,7 @@ def survey(
     began = time.monotonic()
     given, notes = stand(problem, model, seed)
     ground, loss = ground_at(
-        problem, given, examples=examples, dtype=wide(given, dtype, notes), seed=seed
+        problem, given, examples=examples, dtype=wide(given, dtype, notes), seed=seed, bound=True
     )  # fmt: skip
     ground.notes[:0] = notes
     notes = telling.of_loss(loss)
@@ -132,6 +132,8 @@ def survey(
                 problem, given, examples=examples, eigenvalues=eigenvalues, tol=tol, dtype=torch.float64,
                 seed=seed, seconds=None, density=density, progress=False,
             )  # fmt: skip
+            if any(each.startswith(BOUND) for each in again.notes):
+                return replace(again, notes=tuple(dict.fromkeys([told, *again.notes])))
             notes = [f"{told}, so all was measured again in float64"]
             return replace(again, notes=tuple(dict.fromkeys([*notes, *again.notes])))
     return replace(found, notes=(*found.notes, f"{told}: dtype=torch.float64 (--dtype float64) may"))

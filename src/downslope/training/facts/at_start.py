@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from downslope.core import batches, randomness
 from downslope.core.adapted import unwrap
+from downslope.core.growth import SUM, growth
 from downslope.core.loss import Loss, Objective
 from downslope.core.modules import named_modules
 from downslope.core.problem import Problem
@@ -24,7 +25,6 @@ from downslope.core.recipe import Recipe
 from downslope.core.run import Run
 from downslope.core.sources import Memory
 from downslope.training.facts import constant, data, output, record
-from downslope.training.facts.growth import SUM, growth
 
 _log = logging.getLogger("downslope")
 
