@@ -209,7 +209,7 @@ def test_an_objective_that_couples_its_examples_is_told(monkeypatch):
     x, y = data(40)
     monkeypatch.setattr("downslope.terrain.ground.point.affordable", lambda *_: 10)
     ground = grounded(mlp(), lambda output, target: output.std(0).sum() + output.sum() * 0, (x, y))
-    assert any("couples its examples" in note for note in ground.notes)
+    assert any("4 pieces of 10" in note for note in ground.notes)
 
 
 class Hungry(nn.Module):

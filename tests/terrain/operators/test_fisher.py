@@ -122,3 +122,42 @@ def test_an_objective_that_is_no_likelihood_has_no_true_fisher_but_an_empirical_
         grounded(mlp(), "cross_entropy", (x, y), maximize=True).fisher()
     with pytest.raises(InputError, match="'true'"):
         ground.fisher("exact")
+
+
+FACTOR = torch.tensor([1.0, 2.0, 5.0], dtype=torch.float64)
+CLASSES = nn.functional.cross_entropy
+OWN = {
+    "mean": (lambda o, t: 1.0 * CLASSES(o, t), lambda y: torch.full((12,), 1 / 12, dtype=FACTOR.dtype), None),
+    "sum": (lambda o, t: CLASSES(o, t, reduction="sum"), lambda y: torch.ones_like(y).double(), "adds up"),
+    "weighted": (lambda o, t: CLASSES(o, t, FACTOR), lambda y: FACTOR[y] / FACTOR[y].sum(), None),
+    "masked": (
+        lambda o, t: CLASSES(o, t, ignore_index=0), lambda y: (y > 0).double() / (y > 0).sum(), None,
+    ),
+    "root": (lambda o, t: CLASSES(o, t).sqrt(), None, "no mean over its examples and no sum"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_an_objective_of_one_s_own_shows_what_each_example_has_of_it(name):
+    objective, shares, said = OWN[name]
+    x, y = data()
+    ground = grounded(mlp(), objective, (x, y))
+    found = matrix(ground.fisher("empirical"))
+    assert [said in each for each in ground.notes] == ([] if said is None else [True])
+    if shares is None:
+        return
+    g = gradients(ground, CLASSES, x, y)
+    close(found, g.T @ (shares(y)[:, None] * g))
+
+
+def test_the_labels_gradients_of_a_sum_of_one_s_own_are_not_divided():
+    """As K-FAC takes them; against the same of torch's module, which says that it is a sum."""
+    from downslope.terrain.ground.prediction import empirical
+
+    x, y = data()
+    sides = []
+    for objective in (OWN["sum"][0], nn.CrossEntropyLoss(reduction="sum")):
+        ground = grounded(mlp(), objective, (x, y))
+        loss = ground.run((x.double(), y))
+        sides.append(float(empirical(loss, ground.objective).cotangents[0]))
+    assert sides == [1.0, 1.0]

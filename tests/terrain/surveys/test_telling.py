@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 import torch
 
 import downslope as ds
+from downslope.terrain.noise import Noise
 from downslope.terrain.surveys import telling
 from downslope.terrain.surveys.ends import unknown
 from downslope.terrain.surveys.kind import Judged, Kind, View
@@ -149,7 +151,19 @@ def test_bounds_are_told_as_bounds_and_counts_as_what_they_are(saddle: Terrain) 
     assert "% of all" not in telling._spread(replace(whole, density=share))
     assert whole.negative_mass == 2 / whole.size
     assert part.negative_mass is None
-    assert telling._batch(float("inf")).startswith("no signal of the gradient")
+
+
+def test_the_noise_scale_is_told_with_where_its_moments_errors_leave_it():
+    told = telling._batch(
+        Noise(scale=20.0, trace=2.0, squared_norm=0.1, trace_error=0.2, squared_norm_error=0.05)
+    )
+    assert told.endswith("balance at a batch of 20 (12 to 44, within standard errors)")
+    wide = Noise(scale=20.0, trace=2.0, squared_norm=0.1, trace_error=0.2, squared_norm_error=0.3)
+    assert "(4.5 or more, within" in telling._batch(wide)
+    nothing = Noise(math.inf, 2.0, -0.1, 0.2, 0.3)
+    assert telling._batch(nothing).startswith("no signal of the gradient")
+    assert telling._batch(nothing).endswith("the batch is 9 at least")
+    assert telling._batch(Noise(20.0, 2.0, 0.1, math.nan, math.nan)).endswith("a batch of 20")
 
 
 def test_the_mirror_image_turns_every_number_that_has_a_sign(saddle: Terrain) -> None:

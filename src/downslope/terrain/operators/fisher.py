@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 
 from downslope.core import batches
-from downslope.core.counted import counts
 from downslope.core.errors import InputError, ObjectiveError
 from downslope.terrain.operators.likelihoods import information
 from downslope.terrain.operators.outputs import Outputs
+from downslope.terrain.operators.shares import shares
 
 Kind = Literal["true", "empirical"]
 Middle = Callable[[Sequence[Tensor]], list[Tensor]]
@@ -33,7 +33,8 @@ class Fisher:
     Gauss-Newton matrix without penalties (Martens 2020, section 9).
 
     ``kind="empirical"``: ``F = sum_i c_i g_i g_i^T`` with g_i the gradient of example i's own loss and c_i
-    its share in the mean, which is 1/n, or what of its targets counts. The g_i are never formed: M takes
+    its share in the mean, which is 1/n, or what of its targets counts, and 1 in a sum
+    (`downslope.terrain.operators.shares`). The g_i are never formed: M takes
     ``(J v)_i`` of each example to ``s_i (s_i^T (J v)_i) / c_i``, s_i the slope of the objective by its
     outputs. That needs outputs that hang on their own example alone: not batch norm in training mode.
 
@@ -42,6 +43,9 @@ class Fisher:
     Args:
         outputs: Of the model on a batch.
         kind: Which.
+
+    Attributes:
+        note: What is to be known of the shares, where the objective is no mean and no sum; else None.
 
     Raises:
         ObjectiveError: the objective is no negative log-likelihood ("true"), the outputs cannot be told apart
@@ -58,7 +62,13 @@ class Fisher:
             )
         self.outputs = outputs
         self.size = outputs.size
-        self._middle: Middle = information(outputs) if kind == "true" else _by_example(outputs)
+        self.note: str | None = None
+        if kind == "true":
+            self._middle: Middle = information(outputs)
+        else:
+            found = shares(outputs)
+            self.note = found.note
+            self._middle = _by_example(outputs, found.each)
 
     @property
     def exact(self) -> bool:
@@ -83,10 +93,9 @@ def check_kind(kind: Kind) -> Kind:
     return kind
 
 
-def _by_example(outputs: Outputs) -> Middle:
+def _by_example(outputs: Outputs, share: Tensor) -> Middle:
     """``u -> s (s . u) / c``, example by example."""
-    shares = _shares(outputs)
-    count = len(shares)
+    count, c = len(share), share.to(outputs.slopes[0] if outputs.slopes else outputs.params[0])
     used = [i for i, slope in enumerate(outputs.slopes) if bool(slope.any())]
     axes = {i: batches.axis_of_examples([outputs.slopes[i]], [count]) for i in used}
     wrong = [tuple(outputs.slopes[i].shape) for i in used if outputs.slopes[i].dim() <= (axes[i] or 0)]
@@ -100,27 +109,13 @@ def _by_example(outputs: Outputs) -> Middle:
 
     def middle(parts: Sequence[Tensor]) -> list[Tensor]:
         along = [(rows[i] * _rows(parts[i], axes[i] or 0, count)).sum(1) for i in used]
-        factor = torch.where(shares > 0, torch.stack(along).sum(0) / shares, 0.0) if used else shares
+        factor = torch.where(c > 0, torch.stack(along).sum(0) / c, 0.0) if used else c
         found = [torch.zeros_like(each) for each in parts]
         for i in used:
             found[i] = _back(rows[i] * factor[:, None], found[i], axes[i] or 0)
         return found
 
     return middle
-
-
-def _shares(outputs: Outputs) -> Tensor:
-    """The c of each example: its weight in the mean; 1 where the objective is a sum."""
-    tree = outputs.target if batches.tensors(outputs.target) else outputs.batch
-    count = batches.length(tree)
-    like = outputs.slopes[0] if outputs.slopes else outputs.params[0]
-    counted = counts(outputs.objective.function)
-    if counted is None:
-        summed = outputs.objective.function is not None
-        return torch.full((count,), 1.0 if summed else 1.0 / count, dtype=like.dtype, device=like.device)
-    each = counted.rows(outputs.target, count)
-    total = each.sum()
-    return (each / total if total else torch.full_like(each, 1 / count)).to(like)
 
 
 def _rows(part: Tensor, axis: int, count: int) -> Tensor:

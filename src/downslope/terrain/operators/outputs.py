@@ -151,11 +151,19 @@ class Outputs:
             )
         self.slopes = [each.detach() for each in self._slopes]
 
+    def valued(self, outputs: Sequence[Tensor], target: Any, args: tuple[Any, ...]) -> Tensor:
+        """The objective, without penalties, of other examples' outputs and target."""
+        return self.objective.of(self._with(outputs), target, args, self.model).value
+
     def _value(self, outputs: Sequence[Tensor]) -> Tensor:
         return self._functional.value(self._trained(outputs))
 
     def _trained(self, outputs: Sequence[Tensor]) -> Loss:
         """The objective, penalties among it, with `outputs` in the place of the model's."""
+        return self.objective.trained(self._with(outputs), self.target, self.args, self.model)
+
+    def _with(self, outputs: Sequence[Tensor]) -> Any:
+        """The model's output with `outputs` in the place of its tensors."""
         output = self._whole
         if self._places:
             ahead = iter(outputs)
@@ -165,7 +173,7 @@ class Outputs:
             )
         elif outputs:
             output = with_logits(output, lambda _: outputs[0])
-        return self.objective.trained(output, self.target, self.args, self.model)
+        return output
 
     def _transposable(self) -> None:
         """Keep the graph of ``J^T u``."""

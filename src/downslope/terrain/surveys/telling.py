@@ -13,6 +13,7 @@ from downslope.terrain.surveys.kind import NEAR, STILL, Judged, View
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from downslope.terrain.noise import Noise
     from downslope.terrain.surveys.ends import Ends
     from downslope.terrain.surveys.terrain import Terrain
 
@@ -103,7 +104,7 @@ def labelled(found: Terrain) -> list[tuple[str, str]]:
         rates = ", ".join(f"{name} {numeral(rate)}" for name, rate in found.stable_rates.items())
         told.append(("rates", f"stable up to {rates}"))
     if found.noise_scale is not None:
-        told.append(("noise", _batch(found.noise_scale.scale)))
+        told.append(("noise", _batch(found.noise_scale)))
     if found.convexity is not None:
         told.append(("problem", str(found.convexity)))
     if found.known is not None:
@@ -140,11 +141,16 @@ def _spread(found: Terrain) -> str:
     return ", ".join(parts)
 
 
-def _batch(scale: float) -> str:
-    """The noise scale in words."""
-    if math.isfinite(scale):
-        return f"signal and noise of the gradient balance at a batch of {numeral(scale)}"
-    return "no signal of the gradient stands out of its noise over the examples"
+def _batch(noise: Noise) -> str:
+    """The noise scale in words, and where it lies if both moments are off by their standard error."""
+    if not math.isfinite(noise.scale):
+        least = f"; the batch is {numeral(noise.low, 2)} at least" if math.isfinite(noise.low) else ""
+        return f"no signal of the gradient stands out of its noise over the examples{least}"
+    told = f"signal and noise of the gradient balance at a batch of {numeral(noise.scale)}"
+    if math.isnan(noise.trace_error):
+        return told
+    most = f"to {numeral(noise.high, 2)}" if math.isfinite(noise.high) else "or more"
+    return f"{told} ({numeral(noise.low, 2)} {most}, within standard errors)"
 
 
 def within(value: float, error: float) -> str:
