@@ -307,3 +307,25 @@ def test_a_sum_of_money_that_drowns_a_yes_or_no_is_brought_to_scale_by_itself(un
     assert result.root.symptom == "unscaled-targets", str(result)
     assert result.root.remedies[0] == StandardiseTargets()
     assert result.run.facts["trials"]["unscaled-targets"]["valid_metric"] > 0.85
+
+
+def spread(seed: int, unit: float) -> tuple[Tensor, Tensor]:
+    """A linear target of ten inputs in units up to `unit` apart: the rate has to suit the largest."""
+    draw = torch.Generator().manual_seed(seed)
+    x, w = torch.randn(150, 10, generator=draw), torch.linspace(-1, 1, 10)[:, None]
+    y = x @ w + 0.1 * torch.randn(150, 1, generator=draw)
+    return x * torch.logspace(0, math.log10(unit), 10), y
+
+
+@pytest.mark.parametrize(("unit", "lr", "sick"), [(1e4, 7e-9, True), (1.0, 0.1, False)])
+def test_a_rate_that_the_inputs_held_down_goes_up_again_with_their_scale(
+    unit: float, lr: float, sick: bool
+) -> None:
+    task = ds.Problem(model="linear", objective="squared_error", train=spread(0, unit), valid=spread(1, unit))
+    how = ds.Recipe(optimizer="gd", lr=lr, steps=200)
+    told = ds.diagnose(task, how, progress=False, budget="1500 steps")
+    assert [each.symptom for each in told.findings][:1] == (["unscaled-inputs"] if sick else [])
+    if sick:
+        first = told.findings[0].remedies[0]
+        assert ds.fit(*first.apply(task, how), folder=False, progress=False).summary["train_loss"] < 0.02
+        assert not any("e-1" in str(each) for each in told.findings[0].remedies)  # no smaller rate still

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from downslope.core.edits import Edit, SetRecipe, StandardiseInputs
+from downslope.core.edits import Combined, Edit, SetRecipe, StandardiseInputs
 from downslope.core.finding import Evidence, Finding
 from downslope.core.run import Run
 from downslope.diagnosis.early import inflated, thrown
@@ -86,7 +86,7 @@ def unscaled_inputs(run: Run) -> Verdict:
         also=proved(run, "unscaled-inputs"),
         message=f"The {name} is {value:.3g} (about {0 if name.startswith('mean') else 1} is wanted)."
         + tried(run, "unscaled-inputs"),
-        remedies=(StandardiseInputs(), *_smaller_step(run, features["max_rms"])),
+        remedies=(_standardised(run, features), *_smaller_step(run, features["max_rms"])),
         source=_SOURCE,
     )
 
@@ -118,9 +118,22 @@ def _held_down(run: Run, rms: float) -> bool:
     return lr is not None and lr < TINY and lr * rms**2 <= 1
 
 
+def _standardised(run: Run, features: Mapping[str, Any]) -> Edit:
+    """Inputs to scale; a rate that they held down goes back up with the curvature that they gave.
+
+    By the mean square of all features: the sum of the first layer's curvatures falls by that, and the largest
+    of them by no less where one feature is most of the sum.
+    """
+    lr = own_rate(run)
+    if run.recipe is None or not lr or not _held_down(run, features["max_rms"]):
+        return StandardiseInputs()
+    freed = float(f"{lr * features['rms'] ** 2:.1g}")
+    return Combined((StandardiseInputs(), SetRecipe({"lr": freed}, {"lr": lr})))
+
+
 def _smaller_step(run: Run, rms: float) -> tuple[Edit, ...]:
     """The rate divided by the square of the scale, as which the first layer's curvature grows."""
     lr = own_rate(run)
-    if run.recipe is None or not lr or rms <= 1:
+    if run.recipe is None or not lr or rms <= 1 or _held_down(run, rms):
         return ()
     return (SetRecipe({"lr": float(f"{lr / rms**2:.1g}")}, {"lr": lr}),)
