@@ -1,4 +1,4 @@
-"""What a race is judged by: the validation metric, the validation loss, for want of both the training loss."""
+"""What a race is judged by: the validation metric, the validation loss, for want of both the training's."""
 
 from __future__ import annotations
 

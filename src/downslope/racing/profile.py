@@ -3,8 +3,9 @@
     rho_s(tau) = |{p : t_ps / min_s' t_ps' <= tau}| / |P|                  (Dolan and More 2002, equation 2.1)
     score_s    = 1/(r - 1) * integral of rho_s over [1, r],  r = 4     (AlgoPerf: Dahl et al. 2023, section 4)
 
-A profile is a staircase, so its integral needs no quadrature: a problem solved at ratio q <= r adds ``r - q``,
-and ``score_s`` is the mean over the problems of ``max(0, r - q) / (r - 1)``. AlgoPerf itself sums 100 trapezoids.
+A profile is a staircase, so its integral needs no quadrature: a problem solved at ratio q <= r adds
+``r - q``, and ``score_s`` is the mean over the problems of ``max(0, r - q) / (r - 1)``. AlgoPerf itself
+sums 100 trapezoids.
 """
 
 from __future__ import annotations

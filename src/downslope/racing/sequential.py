@@ -10,7 +10,8 @@ planned end.
 Every factor of ``E_n`` is 1 on average over a fair ``s_i``, since ``w_i`` is known from the sizes up to i:
 ``E_n`` is a martingale from 1, and the chance that it ever reaches 1/a is at most a (Ville 1939), at any
 stopping time. The factor is the likelihood ratio of a sign that is positive with probability
-``1 / (1 + exp(-2 k w))`` against a fair coin. Ranks make no assumption on the sizes: a run that diverged is the largest of all.
+``1 / (1 + exp(-2 k w))`` against a fair coin. Ranks make no assumption on the sizes: a run that diverged is
+the largest of all.
 
 Sources: Ville 1939; Efron 1969 (signs given sizes); Ramdas, Ruf, Larsson and Koolen 2020, Admissible
 anytime-valid sequential inference must rely on nonnegative martingales, section 5; Wilcoxon 1945.
