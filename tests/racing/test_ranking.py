@@ -14,14 +14,14 @@ from downslope.racing.ranking import ranked, tau
 
 
 def test_the_share_of_firsts_is_that_of_all_resamples() -> None:
-    """All 4^4 resamples of four seeds by hand, against 20,000 drawn."""
+    """All 4^4 resamples of four seeds by hand, against 6,000 drawn."""
     costs = np.asarray([[1.0, 4.0, 2.0, 9.0], [2.0, 3.0, 3.0, 1.0]])
     wins = 0.0
     for chosen in itertools.product(range(4), repeat=4):
         a, b = np.median(costs[:, chosen], axis=1)
         wins += 1.0 if a < b else 0.5 if a == b else 0.0
-    found = ranked(["a", "b"], costs, draws=20_000)
-    assert found.first["a"] == pytest.approx(wins / 4**4, abs=0.015)
+    found = ranked(["a", "b"], costs, draws=6_000)
+    assert found.first["a"] == pytest.approx(wins / 4**4, abs=0.025)
     assert sum(found.first.values()) == pytest.approx(1.0)
 
 

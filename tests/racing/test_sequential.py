@@ -31,8 +31,8 @@ def test_the_e_value_is_a_martingale_over_all_signs(sizes: tuple[float, ...]) ->
 @pytest.mark.parametrize("early", [True, False])
 @pytest.mark.parametrize("sizes", ["equal", "ranks", "one huge"])
 def test_between_a_method_and_itself_every_path_of_signs_is_counted(early: bool, sizes: str) -> None:
-    """The exact chance of any decision at any look, over all 2^12 paths: at most alpha."""
-    n = 12
+    """The exact chance of any decision at any look, over all 2^10 paths: at most alpha."""
+    n = 10
     own = {"equal": np.ones(n), "ranks": np.arange(1.0, n + 1), "one huge": np.r_[1e9, np.ones(n - 1)]}[sizes]
     test = Sequential(alpha=0.05, planned=n, early=early)
     wrong = 0

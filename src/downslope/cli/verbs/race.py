@@ -1,0 +1,305 @@
+"""``downslope race TASK --optimizers sgd,adam``: who is better, after equal tuning, on equal seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from downslope.cli import options as ask
+from downslope.cli.given import Given
+from downslope.cli.guard import DONE, INTERRUPTED, guarded
+from downslope.cli.voice import Voice
+
+if TYPE_CHECKING:
+    from downslope.racing.result import Race
+
+_Task = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="[TASK]", show_default=False, help="What to race on, as for fit; or give --suite."
+    ),
+]
+_Optimizers = Annotated[
+    str | None,
+    typer.Option("--optimizers", metavar="NAMES", help="Who races, with commas: sgd,adam,torch.optim:NAdam."),
+]
+_Recipes = Annotated[
+    list[Path] | None,
+    typer.Option("--with", metavar="FILE", help="A recipe file that races too. Repeatable."),
+]
+_Suite = Annotated[
+    str | None, typer.Option("--suite", metavar="NAME", help="Race on a set of problems: small, tiny.")
+]
+_BatchSizes = Annotated[
+    str | None,
+    typer.Option("--batch-sizes", metavar="SIZES", help="Race batch sizes against the clock: 1,10,100,full."),
+]
+_Rate = Annotated[
+    str,
+    typer.Option("--rate", help="Of --batch-sizes: tuned for each, scaled from the recipe's, or the same."),
+]
+_Seeds = Annotated[int, typer.Option("--seeds", help="Fresh seeds of each contestant.")]
+_Trials = Annotated[
+    int | None,
+    typer.Option(
+        "--trials", help="Runs by which each is tuned, 16; of each batch size 8.", show_default=False
+    ),
+]
+_Space = Annotated[
+    list[str] | None,
+    typer.Option("--space", metavar="KEY=RANGE", help="What is tuned: lr=log:1e-4:1. Repeatable."),
+]
+_By = Annotated[str, typer.Option("--by", help="What decides: level, steps or seconds (to the target).")]
+_TargetLevel = Annotated[
+    float | None, typer.Option("--goal", metavar="LEVEL", help="Level to reach; left out, the task's goal.")
+]
+_Retune = Annotated[bool, typer.Option("--retune", help="Tune anew for every seed.")]
+_Whole = Annotated[bool, typer.Option("--whole", help="Race every seed, even when it is decided before.")]
+_Board = Annotated[
+    Path | None,
+    typer.Option("--board", metavar="FILE", help="Leaderboard (TOML) to which the race is added."),
+]
+_Workers = Annotated[int, typer.Option("--workers", help="Processes that train.")]
+
+
+def race(
+    task: _Task = None,
+    optimizers: _Optimizers = None,
+    recipes: _Recipes = None,
+    suite: _Suite = None,
+    batch_sizes: _BatchSizes = None,
+    rate: _Rate = "tuned",
+    target: ask.Target = None,
+    recipe: ask.RecipeFile = None,
+    settings: ask.Settings = None,
+    seeds: _Seeds = 8,
+    trials: _Trials = None,
+    space: _Space = None,
+    by: _By = "level",
+    goal: _TargetLevel = None,
+    retune: _Retune = False,
+    whole: _Whole = False,
+    seed: ask.Seed = None,
+    budget: ask.Time = None,
+    board: _Board = None,
+    workers: _Workers = 1,
+    folder: ask.Folder = None,
+    save: Annotated[
+        Path | None, typer.Option("--save", metavar="FILE", help="Write the race as JSON.")
+    ] = None,
+    report: ask.ReportPath = None,
+    json: ask.Json = False,
+    quiet: ask.Quiet = False,
+    debug: ask.Debug = False,
+) -> int:
+    """Tune every contestant by the same number of runs, race all on the same fresh seeds, say who is better.
+
+    A winner is named only beyond chance, and the race stops once that is sure. `downslope resume FOLDER` goes
+    on with one that was interrupted.
+    """
+    voice = Voice(json=json, quiet=quiet)
+    given = None if task is None else Given(task=task, target=target, recipe=recipe, settings=settings or ())
+
+    def act() -> int:
+        from downslope.cli.outcome import check_writable
+
+        with voice.alone():
+            check_writable(report, save)
+        if batch_sizes is not None:
+            return _batches(voice, _needed(given), batch_sizes, rate, trials, seed, save, report)
+        options: dict[str, Any] = {
+            "seeds": seeds, "trials": 16 if trials is None else trials, "by": by, "retune": retune,
+            "early": not (whole or board is not None), "seed": seed or 0, "space": _space(space),
+        }  # fmt: skip
+        if workers != 1:
+            options["workers"] = workers
+        where = _kept_command(
+            folder,
+            {
+                "--optimizers": optimizers, "--with": recipes, "--suite": suite, "--target": target,
+                "--recipe": recipe, "--set": settings, "--seeds": seeds, "--trials": trials, "--space": space,
+                "--by": by, "--goal": goal, "--retune": retune, "--whole": whole, "--seed": seed,
+                "--budget": budget, "--board": board, "--workers": workers, "--save": save,
+                "--report": report,
+            },
+            task,
+        )  # fmt: skip
+        found = _raced(voice, given, suite, optimizers, recipes or [], goal, board, budget, where, options)
+        _keep(voice, found, board, save, report)
+        return INTERRUPTED if found.status == "interrupted" else DONE
+
+    return guarded(act, debug=debug)
+
+
+def _raced(
+    voice: Voice,
+    given: Given | None,
+    suite: str | None,
+    optimizers: str | None,
+    recipes: list[Path],
+    goal: float | None,
+    board: Path | None,
+    budget: str | None,
+    folder: Path,
+    options: Mapping[str, Any],
+) -> Race:
+    from downslope.core.errors import InputError
+    from downslope.core.recipe import Recipe
+    from downslope.racing.board import Board
+    from downslope.racing.race import race as run
+
+    words = [*ask.listed(optimizers), *recipes]
+    if not words:
+        raise InputError("nobody races: give --optimizers sgd,adam, or --with recipe.toml")
+    contestants: dict[str, Any] = {}
+    for each in words:
+        name = each.stem if isinstance(each, Path) else each.rpartition(":")[2]
+        if name in contestants:
+            raise InputError(f"two contestants are called {name!r}: each races once")
+        contestants[name] = Recipe.load(each) if isinstance(each, Path) else each
+    targets: Any = goal
+    with voice.alone():
+        if suite is not None:
+            if given is not None:
+                raise InputError(f"--suite {suite} and TASK {given.task}: give one of them")
+            problems, shared, targets = _of_suite(voice, suite, goal)
+        else:
+            problem, how = _needed(given).load(voice)
+            problems, shared = problem, how
+        if board is not None and board.exists():
+            targets = Board.load(board).targets or targets
+        voice.begin()
+        return run(
+            problems, contestants, recipe=shared, target=targets, seconds=ask.seconds(budget),
+            folder=folder, progress=voice.progress, begin=voice.note, tell=_teller(voice), **options,
+        )  # fmt: skip
+
+
+def _of_suite(voice: Voice, name: str, goal: float | None) -> tuple[dict[str, Any], dict[str, Any], Any]:
+    from downslope.racing.suites import suite
+
+    found = suite(name)
+    for each, why in found.skipped.items():
+        voice.note(f"{each} is left out: {why}")
+    problems = {each: problem for each, (problem, _) in found.tasks.items()}
+    shared = {each: recipe for each, (_, recipe) in found.tasks.items()}
+    return problems, shared, found.targets if goal is None else goal
+
+
+def _teller(voice: Voice) -> Callable[[Race], None]:
+    """One line for each stage: together they are the table as it grows."""
+    from downslope.racing.told import stage
+
+    seen: dict[str, str] = {}
+
+    def tell(found: Race) -> None:
+        for key, line in stage(found).items():
+            if seen.get(key) != line:
+                seen[key] = line
+                voice.note(line)
+
+    return tell
+
+
+def _batches(
+    voice: Voice,
+    given: Given,
+    sizes: str,
+    rate: str,
+    trials: int | None,
+    seed: int | None,
+    save: Path | None,
+    report: Path | None,
+) -> int:
+    from downslope.cli.outcome import save_report
+    from downslope.core.errors import InputError
+    from downslope.racing.batch_sizes import batch_sizes
+    from downslope.reporting.rows import Row
+
+    try:
+        chosen: list[Any] = [each if each == "full" else int(each) for each in ask.listed(sizes)]
+    except ValueError:
+        raise InputError(
+            f"--batch-sizes {sizes}: must be numbers or full, with commas: 1,10,100,full"
+        ) from None
+    with voice.alone():
+        problem, how = given.load(voice)
+        voice.begin()
+        kind: Any = rate
+        found = batch_sizes(
+            problem, how, chosen, rate=kind, trials=8 if trials is None else trials, seed=seed or 0,
+            progress=voice.progress, begin=voice.note,
+        )  # fmt: skip
+    written = save_report(report, found) if report else None
+    if save is not None:
+        found.save(save)
+    voice.show([Row(line, whole=True) for line in found.table().splitlines()])
+    voice.document({"verb": "race", "batch_sizes": found.to_dict(), "report": written})
+    return INTERRUPTED if found.status == "interrupted" else DONE
+
+
+def _keep(voice: Voice, found: Race, board: Path | None, save: Path | None, report: Path | None) -> None:
+    from downslope.cli.outcome import save_report
+    from downslope.racing.board import add
+    from downslope.reporting.rows import Row
+
+    voice.show([Row(line, whole=True) for line in found.table().splitlines()])
+    cut = found.status in ("interrupted", "time")
+    if cut and found.folder is not None:
+        voice.show([Row(f"downslope resume {found.folder}", label="next", whole=True)])
+    if save is not None:
+        found.save(save)
+    written = save_report(report, found) if report else None
+    held = None
+    if board is not None and not cut:
+        held = add(board, found)
+        voice.show(
+            [Row(f"{board}:", label="board"), *(Row(line, whole=True) for line in held.table().splitlines())]
+        )
+    document = {"verb": "race", **found.to_dict(), "folder": found.folder, "report": written}
+    voice.document(document | {"board": None if held is None else held.score()})
+
+
+def _space(texts: list[str] | None) -> dict[str, Any] | None:
+    from downslope.core.errors import SpaceError
+    from downslope.core.space import parse
+
+    if not texts:
+        return None
+    found: dict[str, Any] = {}
+    for text in texts:
+        key, sign, value = text.partition("=")
+        if not sign:
+            raise SpaceError(f"--space {text}: must be key=range, such as lr=log:1e-4:1")
+        found[key.strip()] = parse(value)
+    return found
+
+
+def _needed(given: Given | None) -> Given:
+    from downslope.core.errors import InputError
+
+    if given is None:
+        raise InputError("nothing to race on: give a TASK, such as digits or task.py, or --suite small")
+    return given
+
+
+def _kept_command(folder: Path | None, options: Mapping[str, Any], task: str | None) -> Path:
+    """The folder of the race, and in memory what `again` has to say; written with its first outcome."""
+    from downslope.training.recorder import new_folder
+
+    where = folder or new_folder("race")
+    words = [] if task is None else [str(Path(task).resolve()) if Path(task).exists() else task]
+    for option, value in options.items():
+        for each in value if isinstance(value, list) else [value]:
+            if each is True:
+                words.append(option)
+            elif each is not None and each is not False:
+                words += [option, str(each.resolve()) if isinstance(each, Path) else str(each)]
+    _commands[where] = words
+    return where
+
+
+_commands: dict[Path, list[str]] = {}

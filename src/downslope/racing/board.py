@@ -1,0 +1,288 @@
+"""A leaderboard: a TOML file of races of one protocol, to which others can add.
+
+An entry holds what its own race measured, seed by seed, and what its tuning cost; places and scores are
+computed from all entries when the board is read, never stored. What was measured under another protocol does
+not belong beside it and is refused: other seeds, trials, length, target or measure.
+
+Steps can be compared between machines, seconds cannot: scores by seconds are of entries of one machine.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+
+from downslope.core.errors import InputError
+from downslope.core.plain import to_toml
+from downslope.racing.entry import Entry
+from downslope.racing.levels import level_of
+from downslope.racing.profile import Profile, profile
+from downslope.racing.result import Race
+from downslope.racing.times import median_time
+from downslope.training.environment import environment
+
+FORMAT = 1
+AGREED = ("seeds", "trials", "seed", "by", "retune", "early")
+"""Of the protocol: what entries of one board share."""
+OF_PROBLEM = ("measure", "name", "up", "target")
+"""Of a problem: what entries of one board share."""
+_ROW = (
+    "problem", "contestant", "recipe", "values", "levels", "steps_to_target", "step_seconds", "tuning_runs",
+    "tuning_steps", "machine", "by", "date",
+)  # fmt: skip
+
+Row = dict[str, Any]
+
+
+@dataclass
+class Board:
+    """A leaderboard.
+
+    Attributes:
+        protocol: What all entries share.
+        problems: Problem to its measure and target.
+        rows: One for each contestant and problem.
+    """
+
+    protocol: dict[str, Any] = field(default_factory=dict[str, Any])
+    problems: dict[str, dict[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
+    rows: list[Row] = field(default_factory=list[Row])
+
+    # -- making -------------------------------------------------------------------------------------------
+
+    @classmethod
+    def of(cls, race: Race, by: str = "") -> Board:
+        """The board that one race makes; contestants that could not be trained are not on it.
+
+        Args:
+            race: With every seed of its protocol: one that stopped early has fewer.
+            by: Who raced.
+
+        Raises:
+            InputError: seeds are missing.
+        """
+        if race.seeds < race.protocol.seeds:
+            raise InputError(
+                f"the race has {race.seeds} of {race.protocol.seeds} seeds: for a board give early=False"
+            )
+        protocol = {key: race.protocol.to_dict()[key] for key in AGREED} | {"trials": race.trials}
+        machine = _machine()
+        problems: dict[str, dict[str, Any]] = {}
+        rows: list[Row] = []
+        for each in race.entries:
+            problems[each.problem] = {
+                "measure": each.measure.column, "name": each.measure.name, "up": each.measure.up,
+                "target": each.target.level,
+            }  # fmt: skip
+            if not each.error:
+                rows.append(_row(each, machine, by))
+        return cls(protocol, problems, rows)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Board:
+        """The board in a file.
+
+        Raises:
+            InputError: no such file, no TOML, no board, or one of a later version.
+        """
+        try:
+            table = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise InputError(f"{path}: no board there; the first race makes one") from None
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            raise InputError(f"{path} is no board: {error}") from None
+        if table.get("format") != FORMAT:
+            raise InputError(f"{path}: a board of format {table.get('format')}, this version reads {FORMAT}")
+        rows = [dict(each) for each in table.get("entry", ())]
+        for number, row in enumerate(rows, 1):
+            lacking = [key for key in (*_ROW[:2], "levels") if key not in row]
+            if lacking:
+                raise InputError(f"{path}: entry {number} has no {lacking[0]}")
+            if row["problem"] not in table.get("problem", {}):
+                raise InputError(
+                    f"{path}: entry {number} is of {row['problem']!r}, which the board does not describe"
+                )
+        return cls(dict(table.get("protocol", {})), dict(table.get("problem", {})), rows)
+
+    def save(self, path: str | Path) -> Path:
+        """Write the board; folders on the way are made.
+
+        Raises:
+            InputError: the file cannot be written.
+        """
+        target = Path(path)
+        table = {"format": FORMAT, "protocol": self.protocol, "problem": self.problems, "entry": self.rows}
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_text(to_toml(table), encoding="utf-8")
+        except OSError as error:
+            raise InputError(f"{target} cannot be written: {error.strerror or error}") from error
+        return target
+
+    def merged(self, other: Board) -> Board:
+        """This board and another one together.
+
+        Raises:
+            InputError: another protocol, or one contestant on one problem with other figures.
+        """
+        if not self.rows:
+            return other
+        for key in {*self.protocol, *other.protocol}:
+            if self.protocol.get(key) != other.protocol.get(key):
+                raise InputError(
+                    f"the boards have other protocols: {key} is {self.protocol.get(key)} here and "
+                    f"{other.protocol.get(key)} there; race again with {key}={self.protocol.get(key)}"
+                )
+        problems = dict(self.problems)
+        for name, theirs in other.problems.items():
+            mine = problems.setdefault(name, theirs)
+            for key in OF_PROBLEM:
+                if not _same(mine.get(key), theirs.get(key)):
+                    raise InputError(
+                        f"the boards have other protocols: {key} of {name} is {mine.get(key)} here and "
+                        f"{theirs.get(key)} there"
+                        + ("; race with target=" * (key == "target"))
+                        + (f"{mine.get(key)}" if key == "target" else "")
+                    )
+        rows = list(self.rows)
+        for row in other.rows:
+            twins = [
+                each
+                for each in rows
+                if (each["problem"], each["contestant"]) == (row["problem"], row["contestant"])
+            ]
+            if not twins:
+                rows.append(row)
+            elif not _same(twins[0]["levels"], row["levels"]):
+                raise InputError(
+                    f"{row['contestant']!r} is on the board of {row['problem']} already, with other levels: "
+                    "give the new one another name"
+                )
+        return Board(dict(self.protocol), problems, rows)
+
+    # -- reading ------------------------------------------------------------------------------------------
+
+    @property
+    def contestants(self) -> list[str]:
+        """All of them, best score first."""
+        scores = self.score()
+        return sorted(scores, key=lambda name: (-scores[name], name))
+
+    @property
+    def targets(self) -> dict[str, float]:
+        """Problem to the level that has to be reached: what a new race has to be given."""
+        return {name: each["target"] for name, each in self.problems.items() if math.isfinite(each["target"])}
+
+    def profile(self, clock: str = "steps") -> Profile:
+        """The profile over the problems; who did not race on one did not reach its target."""
+        names = list(dict.fromkeys(row["contestant"] for row in self.rows))
+        held = {(row["problem"], row["contestant"]): row for row in self.rows}
+        times: list[list[float]] = []
+        for problem in self.problems:
+            each: list[float] = []
+            for name in names:
+                row = held.get((problem, name))
+                steps = [math.inf] if row is None else row["steps_to_target"]
+                pace = 1.0 if clock == "steps" or row is None else float(row["step_seconds"])
+                each.append(median_time([math.inf if _missing(step) else step * pace for step in steps]))
+            times.append(each)
+        if not times or not names:
+            raise InputError("the board is empty: a race adds to it")
+        return profile(names, np.asarray(times), list(self.problems))
+
+    def score(self, clock: str = "steps") -> dict[str, float]:
+        """AlgoPerf's score of each contestant."""
+        return self.profile(clock).score()
+
+    @property
+    def machines(self) -> list[str]:
+        """On which entries were timed."""
+        return list(dict.fromkeys(str(row.get("machine", "")) for row in self.rows))
+
+    def table(self) -> str:
+        """The board as text, best score first."""
+        steps = self.score()
+        timed = len(self.machines) == 1
+        seconds = self.score("seconds") if timed else {}
+        wide = max(10, *(len(name) for name in steps))
+        head = f"{'':{wide}}  {'score in steps':>14}  {'in seconds':>10}  {'on':>4}  {'lost':>4}  tuning"
+        made = [head]
+        for name in self.contestants:
+            own = [row for row in self.rows if row["contestant"] == name]
+            lost = sum(_missing(level) for row in own for level in row["levels"])
+            spent = sum(int(row.get("tuning_steps", 0)) for row in own)
+            told = f"{seconds[name]:.3f}" if timed else "-"
+            made.append(
+                f"{name:{wide}}  {steps[name]:>14.3f}  {told:>10}  {len(own):>4}  {lost:>4}  {spent} steps"
+            )
+        if not timed:
+            made.append(f"seconds are of {len(self.machines)} machines and cannot be compared")
+        return "\n".join(made)
+
+    def levels(self, problem: str) -> dict[str, Any]:
+        """Contestant to `downslope.racing.levels.Level` on one problem."""
+        up = bool(self.problems[problem]["up"])
+        return {
+            row["contestant"]: level_of(row["levels"], up=up)
+            for row in self.rows
+            if row["problem"] == problem
+        }
+
+    def __str__(self) -> str:
+        return self.table()
+
+
+def add(path: str | Path, race: Race, by: str = "") -> Board:
+    """Add a race to the board at `path`, which is made if it is not there.
+
+    Raises:
+        InputError: a mixed protocol, or what `Board.of`, `Board.load` and `Board.save` raise; the file stays
+            as it is.
+    """
+    new = Board.of(race, by)
+    board = Board.load(path).merged(new) if Path(path).exists() else new
+    board.save(path)
+    return board
+
+
+def _row(of: Entry, machine: str, by: str) -> Row:
+    cost = of.tuning_cost
+    recipe = {"code": of.recipe.describe()} if of.recipe.coded else of.recipe.edit(seed=None).to_dict()
+    return {
+        "problem": of.problem, "contestant": of.contestant, "recipe": recipe, "levels": of.levels,
+        "steps_to_target": of.steps_to_target, "step_seconds": of.step_seconds,
+        "tuning_runs": int(cost["runs"]), "tuning_steps": int(cost["steps"]), "machine": machine,
+        "by": by, "date": time.strftime("%Y-%m-%d"),
+    }  # fmt: skip
+
+
+def _machine() -> str:
+    found = environment()
+    words = [
+        str(found["processor"]),
+        f"{found['cores']} cores",
+        f"{found['threads']} threads",
+        *found["gpus"],
+    ]
+    return ", ".join(words)
+
+
+def _missing(value: Any) -> bool:
+    return not isinstance(value, (int, float)) or not math.isfinite(value)
+
+
+def _same(a: Any, b: Any) -> bool:
+    if isinstance(a, (list, tuple)) and isinstance(b, (list, tuple)):
+        first, second = cast("Sequence[Any]", a), cast("Sequence[Any]", b)
+        return len(first) == len(second) and all(map(_same, first, second))
+    if isinstance(a, Mapping) and isinstance(b, Mapping):
+        return dict(cast("Mapping[Any, Any]", a)) == dict(cast("Mapping[Any, Any]", b))
+    both = isinstance(a, float) and isinstance(b, float)
+    return a == b or (both and math.isnan(a) and math.isnan(b))

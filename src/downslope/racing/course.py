@@ -1,0 +1,351 @@
+"""How a race is run: every contestant tuned by the same number of runs, then all on the same fresh seeds."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from downslope.core.errors import DownslopeError
+from downslope.core.problem import Problem
+from downslope.core.recipe import Recipe
+from downslope.core.run import Run
+from downslope.racing.contestants import Contestant
+from downslope.racing.entry import Entry
+from downslope.racing.ledger import Ledger
+from downslope.racing.measure import Measure, measure_of
+from downslope.racing.outcome import Outcome, Phase, outcome_of
+from downslope.racing.pace import pace
+from downslope.racing.protocol import Protocol
+from downslope.racing.result import Race
+from downslope.racing.times import Target, first_reached, of_reference
+from downslope.training.facts import one_line
+from downslope.training.hushed import hushed
+from downslope.training.population import fit_population
+
+
+class Stop(Exception):  # noqa: N818 (no error: the race ends here)
+    """The race ends: "interrupted" or "time"."""
+
+
+@dataclass(eq=False)
+class Task:
+    """One problem of the race.
+
+    Attributes:
+        name: Unique.
+        problem: Without its goal, which would end runs.
+        contestants: With their recipes for it.
+        measure: Of levels.
+        target: What is to be reached; NaN until it is known.
+    """
+
+    name: str
+    problem: Problem
+    contestants: Sequence[Contestant]
+    measure: Measure
+    target: Target
+
+
+Planned = tuple[Contestant, int, int, dict[str, Any], Problem, Recipe]
+"""Contestant, lap, number, values, problem and recipe of one run."""
+
+
+@dataclass(eq=False)
+class Course:
+    """Runs the race and holds what it knows.
+
+    Attributes:
+        tasks: The problems.
+        protocol: The rules.
+        ledger: What is measured.
+        space: As it was given.
+        until: `time.monotonic` at which it ends.
+        progress: Whether to show how far it is.
+        tell: Is given the race so far after each stage.
+        options: For `fit_population`: workers, way.
+        trials: As many as fit into the time.
+    """
+
+    tasks: Sequence[Task]
+    protocol: Protocol
+    ledger: Ledger
+    space: Mapping[str, Any] | None = None
+    until: float | None = None
+    progress: bool = True
+    tell: Callable[[Race], None] | None = None
+    options: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    trials: int = 0
+    notes: list[str] = field(default_factory=list[str])
+    out: dict[tuple[str, str], str] = field(default_factory=dict[tuple[str, str], str])
+    """Problem and contestant to why it cannot be trained there."""
+    status: str = "done"
+
+    # -- stages -------------------------------------------------------------------------------------------
+
+    def go(self) -> Race:
+        """Tune, race, and say how it ended; Ctrl-C and the end of the time keep what there is."""
+        try:
+            if not self.protocol.retune:
+                for task in self.tasks:
+                    self._tune(task, 0)
+            self._race()
+        except (Stop, KeyboardInterrupt) as ended:
+            self.status = str(ended) or "interrupted"
+        return self.so_far()
+
+    def paces(self, task: Task) -> dict[str, float]:
+        """Name to seconds of a step; who cannot take one is out, and why is told."""
+        known = self.ledger.facts.get(f"pace/{task.name}")
+        if known is None:
+            known = {}
+            recipes: dict[str, Recipe] = {}
+            for each in task.contestants:
+                try:
+                    known |= pace(task.problem, {each.name: each.recipe}, rounds=1)
+                    recipes[each.name] = each.recipe
+                except Exception as error:  # noqa: BLE001 (anybody's optimizer runs in there)
+                    self.out[task.name, each.name] = one_line(error)
+            known = pace(task.problem, recipes) if recipes else known
+            self.ledger.fact(f"pace/{task.name}", known)
+            out = {name: why for (where, name), why in self.out.items() if where == task.name}
+            self.ledger.fact(f"out/{task.name}", out)
+        for name, why in (self.ledger.facts.get(f"out/{task.name}") or {}).items():
+            self.out[task.name, name] = why
+        return known
+
+    def _tune(self, task: Task, lap: int) -> None:
+        for each in self._in(task):
+            fresh = self.protocol.seed + self.protocol.seeds + 1 + lap
+            seed = fresh if self.protocol.retune else self.protocol.seed
+            space = {} if self.trials < 2 else each.space(task.problem, self.space)
+            planned = [
+                (each, lap, i, values, problem, recipe.edit(seed=seed))
+                for i, (values, problem, recipe) in enumerate(
+                    each.trials(task.problem, space, self.trials, self.protocol.seed + lap)
+                )
+            ]
+            found = self._train(task, "tune", planned, f"{task.name}: tuning {each.name}")
+            failed = [one for one in found if one.status == "failed"]
+            if found and len(failed) == len(found):
+                self.out[task.name, each.name] = f"all {len(found)} trials failed: {common(failed)}"
+            self._told()
+        if task.target.source == "none" and lap == 0 and self.trials:
+            self._set_target(task)
+
+    def _race(self) -> None:
+        test = self.protocol.test(len(self.tasks[0].contestants))
+        planned = self.protocol.seeds
+        done = test.first_look() if self.protocol.early else planned
+        begun = 0
+        while True:
+            for task in self.tasks:
+                if self.protocol.retune:
+                    for place in range(begun, done):
+                        self._tune(task, place)
+                runs = [
+                    (each, 0, place, *self._tuned(task, each, place))
+                    for each in self._in(task)
+                    for place in range(begun, done)
+                ]
+                self._train(task, "race", runs, f"{task.name}: seeds {begun + 1} to {done}")
+                if task.target.source == "none":
+                    self._set_target(task)
+            self._told()
+            if done >= planned:
+                return
+            if self.protocol.early and self.so_far().winner is not None:
+                self.status = "decided"
+                return
+            begun, done = done, done + 1
+
+    # -- one stage's parts --------------------------------------------------------------------------------
+
+    def _in(self, task: Task) -> list[Contestant]:
+        return [each for each in task.contestants if (task.name, each.name) not in self.out]
+
+    def best(self, task: Task, name: str, lap: int = 0) -> Outcome | None:
+        """The trial that won the tuning; None where there was none."""
+        found = [one for one in self.tuning(task, name) if one.lap == lap and one.status != "failed"]
+        if not found:
+            return None
+        return min(found, key=lambda one: (*self._rank(task, one), one.number))
+
+    def _rank(self, task: Task, one: Outcome) -> tuple[float, float]:
+        cost = task.measure.cost(one.level)
+        if self.protocol.by == "level" or task.target.source == "none":
+            return cost, 0.0
+        return first_reached(one, task.measure, task.target.level), cost
+
+    def tuning(self, task: Task, name: str) -> list[Outcome]:
+        """The trials of a contestant that count: those of a number that every contestant has."""
+        own = [
+            one for one in self.ledger.outcomes.values() if one.problem == task.name and one.phase == "tune"
+        ]
+        least = min(
+            (sum(o.contestant == each.name and o.lap == 0 for o in own) for each in self._in(task)),
+            default=0,
+        )
+        return [one for one in own if one.contestant == name and one.number < least]
+
+    def _tuned(self, task: Task, each: Contestant, place: int) -> tuple[dict[str, Any], Problem, Recipe]:
+        lap = place if self.protocol.retune else 0
+        values = self.values(task, each, lap)
+        problem, recipe = each.at(task.problem, values)
+        return values, problem, recipe.edit(seed=self.protocol.seed + 1 + place)
+
+    def values(self, task: Task, each: Contestant, lap: int = 0) -> dict[str, Any]:
+        """What its tuning chose."""
+        chosen = self.best(task, each.name, lap)
+        if chosen is None or not chosen.number:
+            return {}
+        space = each.space(task.problem, self.space)
+        drawn = each.trials(task.problem, space, chosen.number + 1, self.protocol.seed + lap)
+        return drawn[-1][0]
+
+    def _set_target(self, task: Task) -> None:
+        found = self.target_of(task)
+        if found is not None:
+            task.target = found
+
+    def target_of(self, task: Task) -> Target | None:
+        """The level that a share of the reference's way gives; None as long as nothing is known."""
+        phase: Phase = "tune" if self.trials else "race"
+        pools: dict[str, list[Outcome]] = {}
+        for each in self._in(task):
+            if phase == "tune":
+                pools[each.name] = [one for one in [self.best(task, each.name)] if one is not None]
+            else:
+                pools[each.name] = self.raced(task, each.name)
+        pools = {name: pool for name, pool in pools.items() if pool}
+        if not pools:
+            return None
+        reference = self.protocol.reference or min(
+            pools,
+            key=lambda name: sorted(task.measure.cost(o.level) for o in pools[name])[len(pools[name]) // 2],
+        )
+        if reference not in pools:
+            return None
+        found = of_reference(reference, pools[reference], task.measure, self.protocol.fraction)
+        return found if found.source != "none" else None
+
+    def raced(self, task: Task, name: str) -> list[Outcome]:
+        """Its runs on fresh seeds, in order."""
+        found = [
+            one
+            for one in self.ledger.outcomes.values()
+            if (one.problem, one.contestant, one.phase) == (task.name, name, "race")
+        ]
+        return sorted(found, key=lambda one: one.number)
+
+    def _train(self, task: Task, phase: Phase, planned: Sequence[Planned], label: str) -> list[Outcome]:
+        """The outcomes of these runs: those that are known, and the others trained now.
+
+        Raises:
+            Stop: interrupted, or out of time.
+        """
+        new = [
+            one for one in planned if self.ledger.get(task.name, one[0].name, phase, one[1], one[2]) is None
+        ]
+        if new:
+            begun = time.monotonic()
+            if self.until is not None and begun >= self.until:
+                raise Stop("time")
+            with hushed(), _gathered():
+                runs = fit_population(
+                    [one[4] for one in new], [one[5] for one in new], folder=False,
+                    progress=self.progress, label=label, strict=False, until=self.until, **self.options,
+                )  # fmt: skip
+            share = (time.monotonic() - begun) / max(len(runs), 1)
+            whole = list(_whole(runs))
+            for (each, lap, number, values, _, _), run in zip(new, runs, strict=False):
+                if any(run is one for one in whole):
+                    self.ledger.add(
+                        outcome_of(
+                            run, task.measure, problem=task.name, contestant=each.name, phase=phase,
+                            number=number, lap=lap, values=values, share=share,
+                        )
+                    )  # fmt: skip
+            if len(whole) < len(new):
+                raise Stop("interrupted" if any(run.status == "interrupted" for run in runs) else "time")
+        known = [self.ledger.get(task.name, one[0].name, phase, one[1], one[2]) for one in planned]
+        return [one for one in known if one is not None]
+
+    # -- what there is ------------------------------------------------------------------------------------
+
+    def _told(self) -> None:
+        if self.tell is not None:
+            self.tell(self.so_far())
+
+    def so_far(self) -> Race:
+        """The race as it stands."""
+        entries = [self._entry(task, each) for task in self.tasks for each in task.contestants]
+        return Race(
+            protocol=self.protocol, trials=self.trials, entries=entries, status=self.status,
+            notes=list(self.notes), folder=None if self.ledger.path is None else self.ledger.path.parent,
+        )  # fmt: skip
+
+    def _entry(self, task: Task, each: Contestant) -> Entry:
+        own = [
+            one
+            for one in self.ledger.outcomes.values()
+            if (one.problem, one.contestant) == (task.name, each.name)
+        ]
+        why = self.out.get((task.name, each.name), "")
+        paces: Mapping[str, float] = self.ledger.facts.get(f"pace/{task.name}") or {}
+        values: dict[str, Any] = {}
+        recipe = each.recipe
+        if not why:
+            with contextlib.suppress(DownslopeError):
+                values = self.values(task, each)
+                recipe = each.at(task.problem, values)[1]
+        return Entry(
+            problem=task.name, contestant=each.name, measure=task.measure, target=task.target,
+            recipe=recipe, values=values, raced=self.raced(task, each.name),
+            tuning=[one for one in own if one.phase == "tune"],
+            step_seconds=float(paces.get(each.name, float("nan"))),
+            error=why,
+        )  # fmt: skip
+
+
+def task_of(name: str, problem: Problem, contestants: Sequence[Contestant], target: float | None) -> Task:
+    """A problem as it is raced on: without a goal, which becomes the target.
+
+    Args:
+        name: Unique.
+        problem: As given.
+        contestants: With their recipes for it.
+        target: A level, where one is given.
+    """
+    measure = measure_of(problem)
+    if target is not None:
+        found = Target(float(target), "given", "given")
+    elif problem.goal is not None and measure.column == "valid_metric":
+        found = Target(float(problem.goal), "goal", "the problem's goal")
+    else:
+        found = Target(float("nan"), "none", "none")
+    return Task(name, problem.edit(goal=None), contestants, measure, found)
+
+
+def common(failed: Sequence[Outcome]) -> str:
+    """The most frequent cause."""
+    causes = [one.error or one.status for one in failed]
+    return max(causes, key=causes.count)
+
+
+def _whole(runs: Sequence[Run]) -> Iterator[Run]:
+    """The runs that came to their end."""
+    for run in runs:
+        if run.status != "interrupted" and not run.facts.get("cut"):
+            yield run
+
+
+@contextlib.contextmanager
+def _gathered() -> Iterator[None]:
+    """A block whose runs do not each repeat what one of them has said."""
+    from downslope.training.broadcast import once
+
+    with once():
+        yield

@@ -1,0 +1,98 @@
+"""What a race has measured so far, line by line in its folder, so that it can be gone on with."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from downslope.core.errors import RunFolderError
+from downslope.core.plain import plain
+from downslope.core.run import read_lines
+from downslope.racing.outcome import Outcome
+
+FILE = "race.jsonl"
+FORMAT = 1
+
+
+class Ledger:
+    """Outcomes by their key, in memory and, with a folder, in ``race.jsonl``.
+
+    Every line is written when its run has ended. A race of the same protocol goes on with what is there.
+
+    Args:
+        folder: Made if it is not there; None keeps nothing.
+        protocol: What the race is, in plain values.
+
+    Raises:
+        RunFolderError: a race of another protocol is in there, or the folder cannot be written.
+    """
+
+    def __init__(self, folder: Path | None, protocol: Mapping[str, Any]) -> None:
+        self.path = None if folder is None else folder / FILE
+        self.outcomes: dict[tuple[str, str, str, int, int], Outcome] = {}
+        self.facts: dict[str, Any] = {}
+        self.found = 0
+        if self.path is None:
+            return
+        head = {"kind": "race", "format": FORMAT, "protocol": plain(protocol)}
+        if self.path.exists():
+            self._read(head["protocol"])
+            self._mend()
+        else:
+            self._write(head)
+
+    def get(self, problem: str, contestant: str, phase: str, lap: int, number: int) -> Outcome | None:
+        """What is known of one run."""
+        return self.outcomes.get((problem, contestant, phase, lap, number))
+
+    def add(self, outcome: Outcome) -> None:
+        """Keep an outcome."""
+        self.outcomes[outcome.key] = outcome
+        self._write({"kind": "outcome", **outcome.to_dict()})
+
+    def fact(self, name: str, value: Any) -> None:
+        """Keep a measurement, such as the seconds of a step."""
+        if name in self.facts and self.facts[name] == plain(value):
+            return
+        self.facts[name] = plain(value)
+        self._write({"kind": "fact", "name": name, "value": self.facts[name]})
+
+    def _read(self, protocol: Any) -> None:
+        lines = read_lines(self.path) if self.path else []
+        if not lines or lines[0].get("kind") != "race" or lines[0].get("format") != FORMAT:
+            raise RunFolderError(f"{self.path} is no race that this version can go on with")
+        there: Mapping[str, Any] = lines[0]["protocol"]
+        differ = [key for key in {*there, *protocol} if there.get(key) != protocol.get(key)]
+        if differ:
+            key = min(differ)
+            raise RunFolderError(
+                f"{self.path} is another race: {key} was {there.get(key)}, now {protocol.get(key)}; give "
+                "another folder"
+            )
+        for line in lines[1:]:
+            if line["kind"] == "outcome":
+                outcome = Outcome.from_dict({key: value for key, value in line.items() if key != "kind"})
+                self.outcomes[outcome.key] = outcome
+            else:
+                self.facts[line["name"]] = line["value"]
+        self.found = len(self.outcomes)
+
+    def _mend(self) -> None:
+        """Cut a last line that a kill left unfinished: the next one must not join it."""
+        if self.path is None:
+            return
+        text = self.path.read_bytes()
+        if text and not text.endswith(b"\n"):
+            self.path.write_bytes(text[: text.rfind(b"\n") + 1])
+
+    def _write(self, line: Mapping[str, Any]) -> None:
+        if self.path is None:
+            return
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n")
+        except OSError as error:
+            raise RunFolderError(f"{self.path} cannot be written: {error.strerror or error}") from error

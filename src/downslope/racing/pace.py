@@ -1,0 +1,71 @@
+"""Seconds of one step of each contestant, alone on the machine and in turns.
+
+A race counts steps, and multiplies: seconds of runs that train together, or beside others, belong to nobody.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Mapping
+
+from downslope.core.problem import Problem
+from downslope.core.recipe import Recipe
+from downslope.training.fit import fit
+from downslope.training.hushed import hushed
+from downslope.training.price import total_steps
+from downslope.training.state import StepState
+
+ROUNDS = 3
+SPAN = 0.1
+"""Seconds that a round of one contestant shall last, as far as its run is that long."""
+MOST = 64
+"""Steps of a round at most."""
+FIRST = 3
+
+
+class Clock:
+    """When a loop began and when it ended: it is called before the first step and after the last."""
+
+    first = last = 0.0
+
+    def __call__(self, state: StepState) -> None:
+        """Take the time."""
+        self.last = time.monotonic()
+        if not state.step:
+            self.first = self.last
+
+
+def pace(problem: Problem, recipes: Mapping[str, Recipe], *, rounds: int = ROUNDS) -> dict[str, float]:
+    """Name to seconds of a step, data and all, without evaluations: the median of rounds in turns.
+
+    Args:
+        problem: Of the race.
+        recipes: As they race.
+        rounds: At least 1.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C in one of them.
+    """
+    counts: dict[str, int] = {}
+    for name, recipe in recipes.items():
+        each = max(_seconds(problem, recipe, FIRST), 1e-6)
+        most = total_steps(problem, recipe) or MOST
+        counts[name] = max(1, min(MOST, most, round(SPAN / each)))
+    found: dict[str, list[float]] = {name: [] for name in recipes}
+    for _ in range(max(1, rounds)):
+        for name, recipe in recipes.items():
+            found[name].append(_seconds(problem, recipe, counts[name]))
+    return {name: statistics.median(each) for name, each in found.items()}
+
+
+@hushed()
+def _seconds(problem: Problem, recipe: Recipe, steps: int) -> float:
+    clock = Clock()
+    bare = problem.edit(valid=None, goal=None)
+    short = recipe.edit(steps=steps, patience=None, lr=recipe.lr)
+    run = fit(bare, short, folder=False, progress=False, observe=0.0, on_probe=clock)
+    if run.status == "interrupted":
+        raise KeyboardInterrupt
+    taken = int(run.summary.get("steps") or steps)
+    return (clock.last - clock.first) / max(taken, 1)

@@ -1,0 +1,139 @@
+"""A race as text: a table for each problem, what is decided, what it cost."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+from downslope.racing.entry import Entry
+from downslope.racing.result import Race
+
+_WIDE = 110
+
+
+def lines(race: Race) -> list[str]:
+    """The race, line by line, of no more than 110 columns but for long names."""
+    made: list[str] = []
+    for name in race.problems:
+        made += [*_problem(race, name), ""]
+    made += [verdict(race)]
+    if race.seeds and len(race.racing) > 1:
+        made += _pairs(race)
+        made += _stable(race)
+    return [*made, *(f"note: {each}" for each in race.notes)]
+
+
+def verdict(race: Race) -> str:
+    """Who won, in one sentence."""
+    planned, by = (
+        race.protocol.seeds,
+        {"level": "final level"}.get(race.protocol.by, f"{race.protocol.by} to target"),
+    )
+    cut = {"time": "; the time is up", "interrupted": "; interrupted"}.get(race.status, "")
+    if not race.seeds:
+        return f"undecided: no seed was raced by all{cut}"
+    of = f"{race.seeds} of {planned} seeds" if race.seeds < planned else f"{planned} seeds"
+    if len(race.racing) < 2:
+        return f"undecided: fewer than two contestants could be trained{cut}"
+    if (won := race.winner) is not None:
+        early = ", decided early" if race.status == "decided" else ""
+        return f"winner: {won}, by {by}, on {of}{early}{cut}"
+    fewest = race.protocol.test(len(race.contestants)).fewest
+    few = f"; fewer than {fewest} seeds cannot decide" if planned < fewest else ""
+    return f"undecided: by {by}, on {of}, no one is better than all others{few}{cut}"
+
+
+def _problem(race: Race, name: str) -> list[str]:
+    rows = [race.entry(who, name) for who in race.contestants]
+    measure, target = rows[0].measure, rows[0].target
+    aim = "no target" if math.isnan(target.level) else f"target {target.level:.4g} ({target.said})"
+    wide = max(10, *(len(each.contestant) for each in rows))
+    head = f"{name}: {measure}, {'higher' if measure.up else 'lower'} is better; {aim}"
+    made = [
+        head,
+        f"{'':{wide}}  {'level':>8}  {'95 %':>19}  {'lost':>4}  {'steps':>8}  {'seconds':>8}  "
+        f"{'tuning':<16}  tuned to",
+    ]
+    return made + [_row(each, wide) for each in rows]
+
+
+def _row(of: Entry, wide: int) -> str:
+    if of.error:
+        return f"{of.contestant:{wide}}  out: {of.error}"
+    level = of.level
+    span = f"{level.low:.4g} to {level.high:.4g}" if math.isfinite(level.low) else "-"
+    cost = of.tuning_cost
+    spent = f"{cost['runs']:.0f} runs {_seconds(cost['seconds'])}" if cost["runs"] else "none"
+    values = ", ".join(f"{key} {_value(value)}" for key, value in of.values.items()) or "as given"
+    return (
+        f"{of.contestant:{wide}}  {_number(level.mean):>8}  {span:>19}  {of.lost:>4}  "
+        f"{_steps(of.median_steps):>8}  {_seconds(of.median_seconds):>8}  {spent:<16}  {values}"
+    )
+
+
+def _pairs(race: Race) -> list[str]:
+    one = len(race.problems) == 1
+    said = {"first": "better", "second": "worse", "undecided": "undecided"}
+    made: list[str] = []
+    for a, b in itertools.combinations(race.racing, 2):
+        found = race.paired(a, b)
+        unit = "" if one else " problems a seed"
+        gap = f"{found.mean:+.4g}{unit}" if math.isfinite(found.mean) else "no pair ended"
+        span = f", 95 % {found.low:.4g} to {found.high:.4g}" if math.isfinite(found.low) else ""
+        lost = "" if not any(found.lost) else f"; lost {found.lost[0]} and {found.lost[1]} seeds"
+        made.append(f"  {a} against {b}: {gap}{span}{lost}: {said[found.verdict]}")
+    return made
+
+
+def _stable(race: Race) -> list[str]:
+    found = race.ranking()
+    first = ", ".join(f"{name} {100 * found.first[name]:.0f} %" for name in found.order)
+    steps, seconds = race.score_in("steps"), race.score
+    scores = ", ".join(f"{name} {steps[name]:.3f} / {seconds[name]:.3f}" for name in found.order)
+    aimed = any(not math.isnan(each.target.level) for each in race.entries)
+    made = [f"  first in resampled seeds: {first}; the same order in {100 * found.same:.0f} %"]
+    return made + ([f"  score in steps / seconds: {scores}"] if aimed else [])
+
+
+def _number(value: float) -> str:
+    return "lost" if math.isnan(value) else f"{value:.4g}"
+
+
+def _steps(value: float) -> str:
+    return "-" if math.isnan(value) else "never" if math.isinf(value) else f"{value:.0f}"
+
+
+def _seconds(value: float) -> str:
+    if math.isnan(value):
+        return "-"
+    return "never" if math.isinf(value) else f"{value:.3g} s"
+
+
+def _value(value: object) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def stage(race: Race) -> dict[str, str]:
+    """What is new after a stage, one line each, by what it is about."""
+    found: dict[str, str] = {}
+    for each in race.entries:
+        where = f"{each.problem}: " if len(race.problems) > 1 else ""
+        if each.error:
+            found[f"{each.problem}/{each.contestant}"] = f"{where}{each.contestant} out: {each.error}"
+        elif each.tuning and not race.protocol.retune:
+            best = min((each.measure.cost(one.level) for one in each.tuning), default=math.inf)
+            level = "all lost" if math.isinf(best) else f"{each.measure.level(best):.4g}"
+            values = ", ".join(f"{key} {_value(value)}" for key, value in each.values.items()) or "as given"
+            found[f"{each.problem}/{each.contestant}"] = (
+                f"{where}{each.contestant} tuned by {len(each.tuning)} runs: {each.measure} {level}, {values}"
+            )
+    if race.seeds:
+        rows = [
+            f"{who} {_number(race.entry(who, name).level.mean)}"
+            for name in race.problems
+            for who in race.racing
+        ]
+        sure = race.winner
+        said = "undecided" if sure is None else f"{sure} is better"
+        found["seeds"] = f"{race.seeds} of {race.protocol.seeds} seeds: {', '.join(rows)}; {said}"
+    return found
