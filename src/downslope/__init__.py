@@ -3,8 +3,8 @@
 The names below are loaded when they are first used, so that ``import downslope`` costs milliseconds and
 loads no torch. Nouns: `Problem` (what), `Recipe` (how), `Run` (what happened), `Finding` (what is wrong).
 Verbs: `fit`, `fit_population`, `diagnose`, `repair`, `solve`, `survey`, `landscape`, `paths`, `connect`,
-`watch`, `tune`, `load_run`, `report`, `probe_layers`, `lr_range`, `batch_limit`, `batch_table`, `escape`,
-`critical_points`, `animate`.
+`watch`, `tune`, `race`, `batch_sizes`, `load_run`, `report`, `probe_layers`, `lr_range`, `batch_limit`,
+`batch_table`, `escape`, `critical_points`, `animate`.
 
 Example:
     >>> import downslope as ds
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from downslope.diagnosis.diagnose import diagnose
     from downslope.diagnosis.monitor import watch
     from downslope.diagnosis.repair import repair
+    from downslope.racing.batch_sizes import batch_sizes
+    from downslope.racing.race import race
     from downslope.reporting.animation import animate
     from downslope.reporting.report import report
     from downslope.terrain import functions, methods
@@ -67,6 +69,7 @@ __all__ = [
     "connect",
     "constraints",
     "batch_limit",
+    "batch_sizes",
     "batch_table",
     "choice",
     "convexity",
@@ -95,6 +98,7 @@ __all__ = [
     "optim",
     "paths",
     "probe_layers",
+    "race",
     "repair",
     "report",
     "schedules",
@@ -121,6 +125,7 @@ _HOME = {
     "connect": "downslope.terrain.modes.connect:connect",
     "constraints": "downslope.constraints",
     "batch_limit": "downslope.training.batch_limit:batch_limit",
+    "batch_sizes": "downslope.racing.batch_sizes:batch_sizes",
     "batch_table": "downslope.training.batch_table:batch_table",
     "critical_points": "downslope.terrain.critical.critical:critical_points",
     "data": "downslope.data",
@@ -147,6 +152,7 @@ _HOME = {
     "optim": "downslope.optim",
     "paths": "downslope.terrain.paths.paths:paths",
     "probe_layers": "downslope.training.layer_probe:probe_layers",
+    "race": "downslope.racing.race:race",
     "repair": "downslope.diagnosis.repair:repair",
     "report": "downslope.reporting.report:report",
     "schedules": "downslope.schedules",

@@ -19,6 +19,7 @@ from downslope.cli.verbs import (
     fit,
     learning_curve,
     predict,
+    race,
     rates,
     repair,
     report,
@@ -51,6 +52,7 @@ app.command("repair", short_help="Diagnose, prove the remedies, keep what wins."
 app.command("tune", short_help="Search hyper-parameters; confirm the best.", context_settings=_RANGES)(
     tune.tune
 )
+app.command("race", short_help="Who is better, after equal tuning, on equal seeds.")(race.race)
 app.command("learning-curve", short_help="Whether more data would help.")(learning_curve.learning_curve)
 app.command("solve", short_help="The exact answer, where there is one.")(solve.solve)
 app.command("survey", short_help="What ground a model stands on: minimum, saddle, plateau, slope.")(
@@ -64,7 +66,7 @@ app.command("batches", short_help="What a batch size costs and buys, and how lar
 app.command("watch", short_help="Diagnose a training script as it is.", context_settings=_SCRIPT)(watch.watch)
 app.command("report", short_help="Draw a kept run as one HTML file.")(report.report)
 app.command("predict", short_help="Predict new examples by a kept run.")(predict.predict)
-app.command("resume", short_help="Go on with an interrupted run or search.")(resume.resume)
+app.command("resume", short_help="Go on with an interrupted run, search or race.")(resume.resume)
 app.command("concepts", short_help="What optimisation is about, and where it is here.")(concepts.concepts)
 app.command("demo", short_help="See a run fail, hear why, watch the remedy work.")(demo.demo)
 

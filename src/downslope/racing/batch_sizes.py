@@ -26,10 +26,11 @@ from downslope.core.problem import Problem
 from downslope.core.recipe import Recipe
 from downslope.core.run import Run
 from downslope.core.space.applied import quiet
-from downslope.racing.pace import Clock
+from downslope.racing.pace import Clock, pace
 from downslope.training.fit import fit
 from downslope.training.hushed import hushed
 from downslope.training.population import fit_population
+from downslope.training.price import total_steps
 from downslope.training.progress import Progress
 
 Floats = npt.NDArray[np.float64]
@@ -194,11 +195,8 @@ def batch_sizes(
     if trials < 1:
         raise InputError(f"trials={trials!r}: must be 1 or more")
     bare = problem.edit(valid=None, goal=None, metric=None)
-    if begin is not None:
-        extra = f" after {trials} to tune each" if rate == "tuned" else ""
-        begin(
-            f"{len(chosen)} runs of {recipe.epochs or 1} passes{extra}: {', '.join(map(str, chosen))}"
-        )
+    with hushed(), quiet():
+        _announce(bare, recipe, chosen, n, trials if rate == "tuned" else 0, begin)
     curves: list[Curve] = []
     notes: list[str] = []
     status = "done"
@@ -214,6 +212,24 @@ def batch_sizes(
     return BatchRace(
         curves=curves, rate=rate, trials=used, optimizer=str(recipe.optimizer), notes=notes, status=status
     )
+
+
+def _announce(
+    problem: Problem,
+    recipe: Recipe,
+    sizes: Sequence[Size],
+    n: int,
+    trials: int,
+    begin: Callable[[str], None] | None,
+) -> None:
+    """Say what it will cost."""
+    if begin is None:
+        return
+    own = {str(size): _sized(recipe, size, n, recipe.lr, 0) for size in sizes}
+    paces = pace(problem, own, rounds=1)
+    most = (1 + trials) * sum(paces[name] * (total_steps(problem, each) or 0) for name, each in own.items())
+    extra = f" after {trials} to tune each" if trials else ""
+    begin(f"batch sizes {', '.join(own)}: a run of {recipe.epochs or 1} passes{extra}, at most {most:.3g} s")
 
 
 def _checked(sizes: Sequence[Size], n: int) -> list[Size]:
@@ -235,13 +251,12 @@ def _rated(
     notes: list[str],
 ) -> Recipe:  # fmt: skip
     """The recipe of one size, with its rate."""
-    epochs = {"epochs": recipe.epochs or 1} if recipe.steps is None else {"epochs": _passes(recipe, n)}
     if rate == "scaled":
         start = n if recipe.batch_size == "full" else min(recipe.batch_size, n)
         lr = recipe.edit(batch_size=start, lr=recipe.lr).edit(batch_size=n if size == "full" else size).lr
     else:
         lr = recipe.lr
-    own = recipe.edit(batch_size=size, lr=lr, seed=seed, **epochs)
+    own = _sized(recipe, size, n, lr, seed)
     if rate != "tuned":
         return own
     rates = rates_of(trials)
@@ -258,6 +273,12 @@ def _rated(
     return own.edit(lr=rates[best])
 
 
+def _sized(recipe: Recipe, size: Size, n: int, lr: float | None, seed: int) -> Recipe:
+    """The recipe with this batch and rate, for its passes over the data."""
+    epochs = recipe.epochs or 1 if recipe.steps is None else _passes(recipe, n)
+    return recipe.edit(batch_size=size, lr=lr, seed=seed, epochs=epochs)
+
+
 def rates_of(trials: int) -> list[float]:
     """Rates evenly in the logarithm from 1e-3 to 10: every size has the same ones."""
     return [0.1] if trials == 1 else [float(f"{each:.3g}") for each in np.logspace(-3, 1, trials)]
@@ -270,8 +291,7 @@ def _passes(recipe: Recipe, n: int) -> int:
 
 def _end(run: Run) -> float:
     found = run.summary.get("train_loss")
-    lost = run.status in ("diverged", "failed") or found is None
-    return math.inf if lost else float(found)
+    return math.inf if run.status in ("diverged", "failed") or found is None else float(found)
 
 
 def _curve(problem: Problem, recipe: Recipe, size: Size, n: int, progress: bool) -> Curve:
@@ -296,7 +316,8 @@ def binned(steps: Floats, loss: Floats, points: int = POINTS) -> tuple[Floats, F
     """Losses in at most `points` bins even in the logarithm of the step: last step and mean loss of each."""
     if not len(steps):
         return steps, loss
-    edges = np.unique(np.round(np.geomspace(1, steps[-1] + 1, points + 1)))
+    spread: Floats = np.geomspace(1, float(steps[-1]) + 1, points + 1)
+    edges: Floats = np.unique(np.rint(spread))
     place = np.searchsorted(edges, steps, side="right")
     kept = np.unique(place)
     ends = np.asarray([steps[place == each][-1] for each in kept])

@@ -284,5 +284,6 @@ def _same(a: Any, b: Any) -> bool:
         return len(first) == len(second) and all(map(_same, first, second))
     if isinstance(a, Mapping) and isinstance(b, Mapping):
         return dict(cast("Mapping[Any, Any]", a)) == dict(cast("Mapping[Any, Any]", b))
-    both = isinstance(a, float) and isinstance(b, float)
-    return a == b or (both and math.isnan(a) and math.isnan(b))
+    if isinstance(a, float) and isinstance(b, float) and math.isnan(a):
+        return math.isnan(b)
+    return bool(a == b)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -180,15 +180,9 @@ class Course:
         return first_reached(one, task.measure, task.target.level), cost
 
     def tuning(self, task: Task, name: str) -> list[Outcome]:
-        """The trials of a contestant that count: those of a number that every contestant has."""
-        own = [
-            one for one in self.ledger.outcomes.values() if one.problem == task.name and one.phase == "tune"
-        ]
-        least = min(
-            (sum(o.contestant == each.name and o.lap == 0 for o in own) for each in self._in(task)),
-            default=0,
-        )
-        return [one for one in own if one.contestant == name and one.number < least]
+        """The trials of a contestant."""
+        known = self.ledger.outcomes.values()
+        return [one for one in known if (one.problem, one.contestant, one.phase) == (task.name, name, "tune")]
 
     def _tuned(self, task: Task, each: Contestant, place: int) -> tuple[dict[str, Any], Problem, Recipe]:
         lap = place if self.protocol.retune else 0
@@ -343,7 +337,7 @@ def _whole(runs: Sequence[Run]) -> Iterator[Run]:
 
 
 @contextlib.contextmanager
-def _gathered() -> Iterator[None]:
+def _gathered() -> Generator[None]:
     """A block whose runs do not each repeat what one of them has said."""
     from downslope.training.broadcast import once
 

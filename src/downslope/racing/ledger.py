@@ -16,6 +16,16 @@ FILE = "race.jsonl"
 FORMAT = 1
 
 
+def target_in(folder: Path) -> Any:
+    """The target of the race that is kept in `folder`; None where there is no race, or none was given.
+
+    Raises:
+        RunFolderError: a broken file.
+    """
+    lines = read_lines(folder / FILE)
+    return lines[0].get("protocol", {}).get("target") if lines else None
+
+
 class Ledger:
     """Outcomes by their key, in memory and, with a folder, in ``race.jsonl``.
 

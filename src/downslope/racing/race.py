@@ -23,6 +23,8 @@ from downslope.racing.result import Race
 from downslope.racing.times import FRACTION
 from downslope.training.price import total_steps
 from downslope.training.recorder import new_folder
+from downslope.tuning.edges import edges
+from downslope.tuning.trial import Trial
 
 SHARE = 0.9
 """Of the time that a race may take: what its runs are planned to take."""
@@ -168,6 +170,8 @@ def _noted(found: Race, course: Course) -> Race:
             notes.append(
                 f"{task.name}: the contestants take {' or '.join(map(str, sorted(lengths, key=str)))} steps"
             )
+    if course.trials > 1:
+        notes += _edges(course)
     for each in found.entries:
         if each.error:
             notes.append(f"{each.contestant} is out on {each.problem}: {each.error}")
@@ -191,6 +195,25 @@ def _noted(found: Race, course: Course) -> Race:
     elif not course.protocol.retune:
         notes.append("tuned once: what is compared are these recipes; retune=True compares the optimizers")
     return found
+
+
+def _edges(course: Course) -> list[str]:
+    """Where the best trials of a contestant lie at the end of its space: it may be undertuned."""
+    made: list[str] = []
+    for task in course.tasks:
+        for one in task.contestants:
+            own = course.tuning(task, one.name)
+            if not own or (task.name, one.name) in course.out:
+                continue
+            space = one.space(task.problem, course.space)
+            trials = [
+                Trial(each.number, each.values, "failed" if each.lost else "done", each.level)
+                for each in own
+                if each.number
+            ]
+            found = edges(trials, space, "max" if task.measure.up else "min", task.problem, one.recipe)
+            made += [f"{one.name} on {task.name}: {each}" for each in found]
+    return made
 
 
 def better(entry: Entry, one: Outcome) -> bool:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import json as writer
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,6 +16,9 @@ from downslope.cli.voice import Voice
 
 if TYPE_CHECKING:
     from downslope.racing.result import Race
+
+COMMAND = "command.json"
+"""What a race was asked for, in its folder."""
 
 _Task = Annotated[
     str | None,
@@ -116,8 +120,8 @@ def race(
         }  # fmt: skip
         if workers != 1:
             options["workers"] = workers
-        where = _kept_command(
-            folder,
+        words = _words(
+            task,
             {
                 "--optimizers": optimizers, "--with": recipes, "--suite": suite, "--target": target,
                 "--recipe": recipe, "--set": settings, "--seeds": seeds, "--trials": trials, "--space": space,
@@ -125,9 +129,10 @@ def race(
                 "--budget": budget, "--board": board, "--workers": workers, "--save": save,
                 "--report": report,
             },
-            task,
         )  # fmt: skip
-        found = _raced(voice, given, suite, optimizers, recipes or [], goal, board, budget, where, options)
+        found = _raced(
+            voice, given, suite, optimizers, recipes or [], goal, board, budget, folder, words, options
+        )
         _keep(voice, found, board, save, report)
         return INTERRUPTED if found.status == "interrupted" else DONE
 
@@ -143,13 +148,17 @@ def _raced(
     goal: float | None,
     board: Path | None,
     budget: str | None,
-    folder: Path,
+    folder: Path | None,
+    said: list[str],
     options: Mapping[str, Any],
 ) -> Race:
     from downslope.core.errors import InputError
     from downslope.core.recipe import Recipe
     from downslope.racing.board import Board
+    from downslope.racing.ledger import FILE, target_in
     from downslope.racing.race import race as run
+    from downslope.reporting.race_live import Live
+    from downslope.training.recorder import new_folder
 
     words = [*ask.listed(optimizers), *recipes]
     if not words:
@@ -169,13 +178,22 @@ def _raced(
         else:
             problem, how = _needed(given).load(voice)
             problems, shared = problem, how
-        if board is not None and board.exists():
+        where = folder or new_folder("race")
+        if (where / FILE).exists():  # of a race that goes on: the board may have been made since
+            targets = target_in(where)
+        elif board is not None and board.exists():
             targets = Board.load(board).targets or targets
         voice.begin()
-        return run(
-            problems, contestants, recipe=shared, target=targets, seconds=ask.seconds(budget),
-            folder=folder, progress=voice.progress, begin=voice.note, tell=_teller(voice), **options,
-        )  # fmt: skip
+
+        def begin(text: str) -> None:
+            _remember(where, said)
+            voice.note(text)
+
+        with Live(voice.progress) as live:
+            return run(
+                problems, contestants, recipe=shared, target=targets, seconds=ask.seconds(budget),
+                folder=where, progress=voice.progress and not live.table, begin=begin, tell=live, **options,
+            )  # fmt: skip
 
 
 def _of_suite(voice: Voice, name: str, goal: float | None) -> tuple[dict[str, Any], dict[str, Any], Any]:
@@ -187,21 +205,6 @@ def _of_suite(voice: Voice, name: str, goal: float | None) -> tuple[dict[str, An
     problems = {each: problem for each, (problem, _) in found.tasks.items()}
     shared = {each: recipe for each, (_, recipe) in found.tasks.items()}
     return problems, shared, found.targets if goal is None else goal
-
-
-def _teller(voice: Voice) -> Callable[[Race], None]:
-    """One line for each stage: together they are the table as it grows."""
-    from downslope.racing.told import stage
-
-    seen: dict[str, str] = {}
-
-    def tell(found: Race) -> None:
-        for key, line in stage(found).items():
-            if seen.get(key) != line:
-                seen[key] = line
-                voice.note(line)
-
-    return tell
 
 
 def _batches(
@@ -250,6 +253,8 @@ def _keep(voice: Voice, found: Race, board: Path | None, save: Path | None, repo
     cut = found.status in ("interrupted", "time")
     if cut and found.folder is not None:
         voice.show([Row(f"downslope resume {found.folder}", label="next", whole=True)])
+    if not cut and found.folder is not None:
+        found.save(found.folder / "race.json")
     if save is not None:
         found.save(save)
     written = save_report(report, found) if report else None
@@ -286,20 +291,37 @@ def _needed(given: Given | None) -> Given:
     return given
 
 
-def _kept_command(folder: Path | None, options: Mapping[str, Any], task: str | None) -> Path:
-    """The folder of the race, and in memory what `again` has to say; written with its first outcome."""
-    from downslope.training.recorder import new_folder
-
-    where = folder or new_folder("race")
+def _words(task: str | None, options: Mapping[str, Any]) -> list[str]:
+    """The command as `again` has to say it, paths from the root."""
     words = [] if task is None else [str(Path(task).resolve()) if Path(task).exists() else task]
     for option, value in options.items():
-        for each in value if isinstance(value, list) else [value]:
+        several: list[Any] = value if isinstance(value, list) else [value]
+        for each in several:
             if each is True:
                 words.append(option)
             elif each is not None and each is not False:
                 words += [option, str(each.resolve()) if isinstance(each, Path) else str(each)]
-    _commands[where] = words
-    return where
+    return words
 
 
-_commands: dict[Path, list[str]] = {}
+def _remember(folder: Path, words: list[str]) -> None:
+    (folder / COMMAND).write_text(writer.dumps(words), encoding="utf-8")
+
+
+def again(folder: Path, voice: Voice) -> int:
+    """Go on with the race in `folder`: what it was asked for is said again.
+
+    Raises:
+        RunFolderError: the folder does not say what that was.
+    """
+    from downslope.cli.main import main
+    from downslope.core.errors import RunFolderError
+
+    try:
+        words: list[str] = writer.loads((folder / COMMAND).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        raise RunFolderError(
+            f"{folder}: {COMMAND} is missing; ds.race(..., folder={str(folder)!r}) as before goes on with it"
+        ) from None
+    flags = [*(["--json"] if voice.json else []), *(["--quiet"] if voice.quiet else [])]
+    return main(["race", *words, "--folder", str(folder), *flags])

@@ -1,4 +1,4 @@
-"""``downslope resume [FOLDER]``: go on with a run or a search that was interrupted."""
+"""``downslope resume [FOLDER]``: go on with a run, a search or a race that was interrupted."""
 
 from __future__ import annotations
 
@@ -21,33 +21,38 @@ def resume(
         typer.Argument(
             metavar="[FOLDER]",
             show_default=False,
-            help="Folder of a run or a search; left out, the newest in runs/ that was interrupted.",
+            help="Folder of a run, a search or a race; left out, the newest in runs/ that was interrupted.",
         ),
     ] = None,
     json: ask.Json = False,
     quiet: ask.Quiet = False,
     debug: ask.Debug = False,
 ) -> int:
-    """Go on with an interrupted run where its checkpoint left it, or with a search as it was asked for."""
+    """Go on with an interrupted run where its checkpoint left it, a search or race as it was asked for."""
     voice = Voice(json=json, quiet=quiet)
 
     def act() -> int:
         found = folder or newest()
         if folder is None:
             voice.note(f"resume: {found}")
+        if (found / "race.jsonl").is_file():
+            from downslope.cli.verbs.race import again
+
+            return again(found, voice)
         return _search(voice, found) if (found / "search.toml").is_file() else _run(voice, found)
 
     return guarded(act, debug=debug)
 
 
 def newest() -> Path:
-    """The folder in ``runs/`` (``$DOWNSLOPE_RUNS``) of the newest run or search that did not come to its end.
+    """The folder in ``runs/`` (``$DOWNSLOPE_RUNS``) of the newest run, search or race that was cut.
 
     Raises:
         RunFolderError: there is none.
     """
     root = Path(os.environ.get("DOWNSLOPE_RUNS", "runs"))
-    heads = [*root.glob("*/run.json"), *root.glob("*/search.toml")] if root.is_dir() else []
+    kinds = ("run.json", "search.toml", "race.jsonl")
+    heads = [each for kind in kinds for each in root.glob(f"*/{kind}")]
     for head in sorted(heads, key=lambda each: each.parent.name, reverse=True):
         if _unfinished(head):
             return head.parent
@@ -58,6 +63,8 @@ def _unfinished(head: Path) -> bool:
     try:
         if head.name == "run.json":
             return reader.loads(head.read_text(encoding="utf-8")).get("status") in ("interrupted", "running")
+        if head.name == "race.jsonl":
+            return not head.with_name("race.json").exists()
         result = head.with_name("result.json")
         return not result.exists() or bool(
             reader.loads(result.read_text(encoding="utf-8")).get("interrupted")

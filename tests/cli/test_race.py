@@ -1,0 +1,132 @@
+"""`downslope race`: tables, JSON, boards, resuming, and every wrong word in one line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from downslope.cli.main import main
+
+TASK = """
+import torch, downslope as ds
+def problem():
+    x = torch.randn(60, 3, generator=torch.Generator().manual_seed(0))
+    y = (x[:, 0] > 0).long()
+    train, valid = (x[:40], y[:40]), (x[40:], y[40:])
+    return ds.Problem(model="softmax", objective="cross_entropy", train=train, valid=valid)
+def recipe():
+    return ds.Recipe(batch_size=20, epochs=2)
+"""
+
+
+@pytest.fixture
+def task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DOWNSLOPE_RUNS", str(tmp_path / "runs"))
+    (tmp_path / "task.py").write_text(TASK)
+    return "task.py"
+
+
+def test_a_race_prints_its_table_its_price_and_what_decided(
+    task: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["race", task, "--optimizers", "sgd,adam", "--trials", "2", "--seeds", "3"]) == 0
+    said = capsys.readouterr()
+    assert "race: 10 runs" in said.err
+    assert "sgd tuned by 2 runs" in said.err
+    assert "undecided: by final level, on 3 seeds" in said.out
+    assert "fewer than 7 seeds cannot decide" in said.out
+    assert all(len(line) < 160 for line in said.out.splitlines())
+
+
+def test_json_is_one_document_and_nothing_else(task: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["race", task, "--optimizers", "sgd,adam", "--trials", "0", "--seeds", "2", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["winner"] is None
+    assert [each["contestant"] for each in found["entries"]] == ["sgd", "adam"]
+
+
+def test_recipes_race_beside_optimizers_and_go_onto_a_board(
+    task: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("own.toml").write_text('optimizer = "sgd"\nlr = 0.2\nbatch_size = 20\nepochs = 2\n')
+    board = ["--trials", "0", "--seeds", "2", "--goal", "0.6", "--board", "b.toml"]
+    assert main(["race", task, *board, "--with", "own.toml", "--optimizers", "adam"]) == 0
+    assert main(["race", task, *board, "--optimizers", "rmsprop,momentum"]) == 0
+    said = capsys.readouterr().out.rpartition("score in steps  in seconds")[2]
+    assert all(each in said for each in ("own", "adam", "rmsprop", "momentum"))
+    more = ["--optimizers", "nesterov,gd", "--goal", "0.7", "--seeds", "3"]
+    assert main(["race", task, *board, *more]) == 2
+    assert "other protocols: seeds is 2 here and 3 there" in capsys.readouterr().err
+
+
+def test_an_interrupted_race_is_gone_on_with(
+    task: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from downslope.racing import course
+
+    own = course.fit_population
+    with monkeypatch.context() as patch:
+        calls: list[int] = []
+
+        def stopping(*args: object, **options: object) -> object:
+            calls.append(1)
+            if len(calls) == 2:
+                raise KeyboardInterrupt
+            return own(*args, **options)  # type: ignore[arg-type]
+
+        patch.setattr(course, "fit_population", stopping)
+        words = [
+            "race",
+            task,
+            "--optimizers",
+            "sgd,adam",
+            "--trials",
+            "2",
+            "--seeds",
+            "2",
+            "--folder",
+            "here/r",
+        ]
+        assert main(words) == 130
+    assert "downslope resume here/r" in capsys.readouterr().out
+    assert main(["resume", "here/r"]) == 0
+    said = capsys.readouterr()
+    assert "2 of them there already" in said.err
+    assert "on 2 seeds" in said.out
+    assert Path("here/r/race.json").is_file()
+
+
+def test_batch_sizes_race_against_the_clock(task: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["race", task, "--batch-sizes", "1,10,full", "--trials", "2", "--save", "b.json"]) == 0
+    said = capsys.readouterr()
+    assert "batch sizes 1, 10, full: a run of 2 passes after 2 to tune each" in said.err
+    assert "full" in said.out
+    assert len(json.loads(Path("b.json").read_text())["curves"]) == 3
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--optimizers", "sgd,adma"], "did you mean 'adam'"),
+        (["--optimizers", "sgd,muon"], "torch.optim:Muon"),
+        (["--optimizers", "sgd"], "one contestant, 'sgd'"),
+        (["--optimizers", "sgd,sgd"], "two contestants are called 'sgd'"),
+        (["--optimizers", "sgd,adam", "--seeds", "1"], "seeds=1"),
+        ([], "nobody races"),
+        (["--optimizers", "sgd,adam", "--suite", "small"], "give one of them"),
+        (["--optimizers", "sgd,adam", "--space", "lr"], "must be key=range"),
+        (["--optimizers", "sgd,adam", "--budget", "5 steps"], "must be a time"),
+        (["--batch-sizes", "1,half"], "must be numbers or full"),
+        (["--batch-sizes", "1,10", "--rate", "fast"], "rate='fast'"),
+    ],
+)
+def test_a_wrong_word_is_one_line_and_status_2(
+    task: str, capsys: pytest.CaptureFixture[str], words: list[str], said: str
+) -> None:
+    assert main(["race", task, *words]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert said in line
+    assert not Path("runs").exists()
