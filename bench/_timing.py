@@ -26,6 +26,8 @@ class Ratios:
 
     @property
     def quartiles(self) -> tuple[float, float]:
+        if len(self.values) == 1:
+            return self.values[0], self.values[0]
         low, _, high = statistics.quantiles(self.values, n=4)
         return low, high
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 import torch
@@ -22,7 +22,7 @@ from downslope.core.errors import RecipeError
 from downslope.optim.domains import check, check_name
 from downslope.optim.driver import Optimizer
 from downslope.optim.layout import Bucket
-from downslope.optim.native import match
+from downslope.optim.native import Native, match
 from downslope.optim.plan import choose
 from downslope.optim.rule import Chain
 
@@ -76,6 +76,10 @@ class MemberStep:
         self._chains = [self._composed(i) for i in range(len(self))]
         self._on: tuple[bool, ...] | None = None
         self._calls: list[_Call] = []
+        self._lrs: list[float | Sequence[float]] | None = None
+        self._ticks = torch.zeros(len(self), device=rows.device)
+        self._ticked = self._ticks.unbind()
+        self._place: tuple[Any, ...] = ()
         self.rows = rows.detach()
 
     @classmethod
@@ -121,16 +125,27 @@ class MemberStep:
         said = None if on is None or all(on) else tuple(on)
         with torch.no_grad():
             if not self._calls or said != self._on:
-                self._on, self._calls = said, self._grouped(said)
-            if lrs is not None:
+                self._on, self._calls, self._lrs = said, self._grouped(said), None
+            if lrs is not None and lrs != self._lrs:
                 self._calls = [part for call in self._calls for part in self._at(call, lrs)]
-            cuts = [each.cut(grad) for each in self._slices]
+                self._lrs = list(lrs)
+            self._lay_out(grad)
+            self._ticks.add_(1.0 if said is None else torch.tensor(said).to(self._ticks))
             for call in self._calls:
-                found = cuts[call.place]
-                call.bucket.step([part[i] for part in found for i in call.members])
+                call.run()
         for i in range(len(self)):
             if said is None or said[i]:
                 self._counts[i] += 1
+
+    def _lay_out(self, grad: Tensor) -> None:
+        """Give every call its views of the gradient, unless it has them: they keep their memory alive."""
+        place = grad.data_ptr(), grad.stride()
+        missing = [call for call in self._calls if place != self._place or not call.grads]
+        if missing:
+            cuts = [each.cut(grad) for each in self._slices]
+            for call in missing:
+                call.grads = [part[i] for part in cuts[call.place] for i in call.members]
+            self._place = place
 
     def _at(self, call: _Call, lrs: Sequence[float | Sequence[float]]) -> list[_Call]:
         """The call with the rates of this step; in parts from now on where those of its members differ."""
@@ -142,7 +157,7 @@ class MemberStep:
             return [
                 part
                 for members in parts.values()
-                for part in self._at(self._call(call.place, members, first=call.bucket.first), lrs)
+                for part in self._at(self._call(call.place, members, first=call.first), lrs)
             ]
         call.at(rates[0])
         return [call]
@@ -150,6 +165,8 @@ class MemberStep:
     def _grouped(self, on: tuple[bool, ...] | None) -> list[_Call]:
         """Calls of the members that are on, one for those of the same numbers and the same past."""
         made: list[_Call] = []
+        self._ticks = torch.tensor(self._counts, dtype=torch.float32, device=self.rows.device)
+        self._ticked = self._ticks.unbind()
         for place in range(len(self._slices)):
             alike: dict[Any, list[int]] = {}
             for i in range(len(self)):
@@ -171,18 +188,29 @@ class MemberStep:
             self._state = dict(zip(chain.keys, fresh, strict=True)) | self._state
         columns = {key: self._cut(place, key) for key in chain.keys}
         found = self._cut(place)
-        params = [part[i] for part in found for i in members]
-        states = [
-            {"step": self._counts[i]} | {key: column[k][i] for key, column in columns.items()}
-            for k in range(len(found))
-            for i in members
-        ]
+        spots = [(k, i) for k in range(len(found)) for i in members]
+        params = [found[k][i] for k, i in spots]
+        state = {key: [column[k][i] for k, i in spots] for key, column in columns.items()}
         choice = choose(params[0], chain, match(chain, maximize), None)
+        if choice.native is not None:
+            steps = [self._ticked[i] for _, i in spots]
+            return _Call(place, members, choice.native, params, list(state.values()), steps, first)
+        count = self._counts[members[0]]
+        states: list[dict[str, Any]] = [
+            {"step": count} | {key: column[n] for key, column in state.items()} for n in range(len(spots))
+        ]
         bucket = Bucket(
-            params, states, chain, choice.backend, choice.reason, choice.native,
-            t=self._counts[members[0]], first=first, maximize=maximize,
-        )  # fmt: skip
-        return _Call(place, members, bucket)
+            params,
+            states,
+            chain,
+            choice.backend,
+            choice.reason,
+            None,
+            t=count,
+            first=first,
+            maximize=maximize,
+        )
+        return _Call(place, members, bucket, params, [], [], first)
 
     def _cut(self, place: int, key: str = "") -> list[tuple[Tensor, ...]]:
         """Views of a state, or of the rows, in one slice."""
@@ -312,15 +340,30 @@ class _Call:
 
     place: int
     members: list[int]
-    bucket: Bucket
+    way: Native | Bucket
+    """Torch's kernel, or the rules in place."""
+    params: list[Tensor]
+    columns: list[list[Tensor]]
+    steps: list[Tensor]
+    first: bool
+    """Whether this is the first step of the state."""
+    grads: list[Tensor] = field(default_factory=list["Tensor"])
+
+    def run(self) -> None:
+        """One step."""
+        if isinstance(self.way, Bucket):
+            self.way.step(self.grads)
+        else:
+            self.way.run(self.params, self.grads, self.columns, self.steps, self.first)
+        self.first = False
 
     def at(self, lr: float) -> None:
         """Take `lr` from here on."""
-        bucket = self.bucket
-        if bucket.native is not None:
-            bucket.native.scalars["lr"] = lr
-        elif bucket.chain.fields()["lr"] != lr:
-            bucket.chain = bucket.chain.replace(lr=lr)
+        way = self.way
+        if not isinstance(way, Bucket):
+            way.scalars["lr"] = lr
+        elif way.chain.fields()["lr"] != lr:
+            way.chain = way.chain.replace(lr=lr)
 
 
 def columns_of(optimizer: torch.optim.Optimizer) -> list[Tensor]:
