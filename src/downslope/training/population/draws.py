@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
@@ -35,7 +36,9 @@ class AllAtOnce(torch.autograd.Function):
         """Nothing is kept."""
 
     @staticmethod
-    def vmap(info: Any, in_dims: Any, x: Tensor, anchor: Tensor, act: Act) -> tuple[Tensor, int]:
+    def vmap(  # pyright: ignore[reportIncompatibleMethodOverride] (torch hands over what `apply` was given)
+        info: Any, in_dims: Any, x: Tensor, anchor: Tensor, act: Act
+    ) -> tuple[Tensor, int]:
         """`act` on the members' inputs."""
         del anchor
         if in_dims[0] is None:
@@ -79,7 +82,8 @@ class Draws:
         def forward(x: Tensor) -> Tensor:
             if not module.training:
                 return x
-            return cast("Tensor", AllAtOnce.apply(x, self.anchor, lambda inputs: self._drawn(index, inputs)))
+            act: Act = functools.partial(self._drawn, index)
+            return cast("Tensor", AllAtOnce.apply(x, self.anchor, act))
 
         return forward
 

@@ -77,12 +77,11 @@ class Feed:
         if self._plain:
             count = len(index[0])
             taken = batches.take(whole, torch.cat(list(index)))
-            stacked = batches.map_tensors(lambda leaf: leaf.unflatten(0, (-1, count)), taken)
+            stacked = batches.map_tensors(lambda leaf: leaf.reshape(-1, count, *leaf.shape[1:]), taken)
         else:
             each = [batches.take(whole, order) for order in index] or [whole] * len(self.kinds)
-            stacked = stack(
-                [self._changed(b, s, epoch, place) for b, s in zip(each, self.kinds, strict=True)]
-            )
+            pairs = zip(each, self.kinds, strict=True)
+            stacked = stack([self._changed(batch, seed, epoch, place) for batch, seed in pairs])
         at = self._index
         return Fed(stacked if at is None else batches.take(stacked, at), shared=False)
 

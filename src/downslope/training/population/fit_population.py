@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, cast
+from typing import Any, Literal
 
 from downslope.core.errors import InputError, RecipeError
 from downslope.core.problem import Problem
@@ -78,7 +78,7 @@ def fit_population(
         )
     if way not in WAYS:
         raise InputError(f"way={way!r}: must be one of {', '.join(map(repr, WAYS))}")
-    several: object = workers
+    several: Any = workers
     if isinstance(several, bool) or not isinstance(several, int) or several < 1:
         raise InputError(f"workers={workers!r}: must be a whole number of at least 1")
     members = [
@@ -87,9 +87,8 @@ def fit_population(
         for seed in (seeds or [None])
     ]
     root = new_folder(label) if folder is None else folder
-    places = [
-        cast("Path | Literal[False]", False) if root is False else Path(root) / f"member-{index:03d}"
-        for index in range(len(members))
+    places: list[Path | Literal[False]] = [
+        False if root is False else Path(root) / f"member-{index:03d}" for index in range(len(members))
     ]
     with ONE_AT_A_TIME, once(), Progress(label, len(members), shown=progress) as bar:
         return Company(

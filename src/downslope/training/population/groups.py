@@ -18,6 +18,7 @@ from downslope.core.sources import Memory, Source
 from downslope.terrain.methods.method import Method
 from downslope.training import ways
 from downslope.training.population.losses import smoothing
+from downslope.training.population.stack import tables
 from downslope.training.ready import Ready
 from downslope.training.stochastic import RANDOM_MODULES
 from downslope.training.stopping import total_steps
@@ -126,11 +127,12 @@ def structure(model: nn.Module) -> Hashable:
     """All that a forward may hang on, but the numbers in a model's tensors and the rates of dropout."""
     places: dict[int, int] = {}
     rows: list[Hashable] = []
-    for name, module in model.named_modules(remove_duplicate=False):
-        tables = {**module._parameters, **module._buffers}
+    named = cast("list[tuple[str, nn.Module]]", [*model.named_modules(remove_duplicate=False)])
+    for name, module in named:
+        parameters, buffers = tables(module)
         own = tuple(
             (each, places.setdefault(id(t), len(places)), t.shape, t.dtype, t.requires_grad, t.stride())
-            for each, t in tables.items()
+            for each, t in {**parameters, **buffers}.items()
             if t is not None
         )
         traits = {k: v for k, v in vars(module).items() if k not in _OWN}
@@ -145,7 +147,8 @@ def plain(value: Any, deep: int = 4) -> Hashable:
     if value is None or isinstance(value, (str, bytes, int, float, complex, type, torch.dtype, torch.device)):
         return value
     if isinstance(value, Tensor):
-        return tuple(value.shape), value.dtype, repr(value.detach().cpu().flatten().tolist())
+        numbers = cast("list[Any]", value.detach().cpu().flatten().tolist())
+        return tuple(value.shape), value.dtype, repr(numbers)
     if deep:
         if isinstance(value, Mapping):
             items = cast("Mapping[Any, Any]", value).items()

@@ -169,7 +169,7 @@ class Losses:
     def _values(self, losses: Tensor, penalty: Any, output: Any, target: Any, fed: Fed) -> list[float]:
         """What is reported of each member, as ``Step.forward`` does."""
         sign = self.objective.sign
-        values = (sign * losses).tolist()
+        values = cast("list[float]", (sign * losses).tolist())
         has = isinstance(penalty, Tensor)
         if self._restores:
             return [
@@ -178,7 +178,7 @@ class Losses:
             ]
         if not has:
             return values
-        risks = (sign * (losses - penalty.detach())).tolist()
+        risks = cast("list[float]", (sign * (losses - penalty.detach())).tolist())
         return [risk if _finite(value) else value for risk, value in zip(risks, values, strict=True)]
 
     def _restored(self, i: int, value: float, output: Any, target: Any, fed: Fed) -> float:

@@ -25,11 +25,17 @@ class Slot(NamedTuple):
     stop: int
 
 
+def tables(module: nn.Module) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A module's own parameters and buffers by name, as it keeps them: they take any tensor."""
+    kept = vars(module)
+    return kept["_parameters"], kept["_buffers"]
+
+
 def _held(model: nn.Module) -> dict[int, tuple[Tensor, list[Place]]]:
     """Every parameter and buffer once, with the places where it hangs."""
     found: dict[int, tuple[Tensor, list[Place]]] = {}
     for module in model.modules():
-        for table in (cast("dict[str, Any]", module._parameters), cast("dict[str, Any]", module._buffers)):
+        for table in tables(module):
             for name, tensor in table.items():
                 if tensor is not None:
                     found.setdefault(id(tensor), (tensor, []))[1].append((table, name))
@@ -83,7 +89,7 @@ class Stack:
         sizes = [slot.stop - slot.start for slot in self.slots]
         held = zip(self.flat.detach().unbind(0), self.gradient.unbind(0), self._models, strict=True)
         for row, (own, slope, model) in enumerate(held):
-            parts = zip(self._trained, self.slots, own.split(sizes), slope.split(sizes), strict=True)
+            parts = zip(self._trained, self.slots, _cut(own, sizes), _cut(slope, sizes), strict=True)
             for place, (i, slot, values, slopes) in enumerate(parts):
                 tensor = model[i][0]
                 had = tensor.grad is not None
@@ -106,7 +112,7 @@ class Stack:
     def parts(self) -> list[Tensor]:
         """What is trained, as views of `flat` of shape (M, ...), a gradient flowing back into it."""
         sizes = [slot.stop - slot.start for slot in self.slots]
-        columns = self.flat.split(sizes, 1)
+        columns = _cut(self.flat, sizes, 1)
         return [part.view(len(self), *slot.shape) for part, slot in zip(columns, self.slots, strict=True)]
 
     def taken(self, rows: Sequence[int]) -> tuple[list[Tensor], list[Tensor]]:
@@ -115,7 +121,7 @@ class Stack:
         index = torch.tensor(list(rows), device=self.flat.device)
         flat = self.flat.detach() if whole else self.flat.detach()[index]
         others = self.others if whole else [each[index] for each in self.others]
-        columns = flat.split([slot.stop - slot.start for slot in self.slots], 1)
+        columns = _cut(flat, [slot.stop - slot.start for slot in self.slots], 1)
         parts = [part.view(len(index), *slot.shape) for part, slot in zip(columns, self.slots, strict=True)]
         return parts, others
 
@@ -173,3 +179,7 @@ def _hang(held: tuple[Tensor, list[Place]], view: Tensor) -> Tensor:
     for table, name in places:
         table[name] = view
     return view
+
+
+def _cut(whole: Tensor, sizes: Sequence[int], dim: int = 0) -> tuple[Tensor, ...]:
+    return cast("tuple[Tensor, ...]", whole.split(list(sizes), dim))  # pyright: ignore[reportUnknownMemberType]
