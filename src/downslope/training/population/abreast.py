@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import cast
 
 import torch
-from torch import Tensor
 
 from downslope.core.sources import Memory
 from downslope.optim.members import columns_of
@@ -14,7 +13,7 @@ from downslope.training.augmenting import Augmenter
 from downslope.training.depth import Depths
 from downslope.training.population.draws import Draws
 from downslope.training.population.feed import Feed
-from downslope.training.population.losses import Losses, Made, smoothing
+from downslope.training.population.losses import Losses, Made
 from downslope.training.population.stack import Stack
 from downslope.training.ready import Ready
 
@@ -31,19 +30,17 @@ class Abreast:
         for state in states:
             Depths(state.recipe, state.model, state.depths).at(0)  # what is held fixed may be in eval mode
         models, seeds = [state.model for state in states], [state.recipe.seed for state in states]
-        shares = [smoothing(state.problem) for state in states]
-        joined = cast("list[float]", shares) if all(each is not None for each in shares) else None
         self.stack = Stack(models, columns_of(states[0].optimizer))
         self.draws = Draws(self.stack.template, models, seeds)
         self.feed = Feed(
             cast("Memory", made[0].train), made[0].batch_size, seeds,
             [cast("Augmenter | None", state.augment) for state in states],
         )  # fmt: skip
-        self.losses = Losses(self.stack, self.draws, models, [state.objective for state in states], joined)
+        self.losses = Losses(self.stack, self.draws, states)
 
-    def slopes(self, made: Made) -> Tensor:
-        """The gradients of all members, (M, P)."""
-        return torch.autograd.grad(made.losses.sum(), self.stack.flat)[0]
+    def slopes(self, made: Made) -> None:
+        """Put the gradients of all members in the place of the former ones."""
+        self.stack.gradient.copy_(torch.autograd.grad(made.losses.sum(), self.stack.flat)[0])
 
     def keep(self, rows: Sequence[int]) -> None:
         """Leave out all members but those in `rows`; the models of the others stand for themselves again."""

@@ -22,6 +22,10 @@ TIMED = 5
 """Steps after which the time of the whole is estimated, where there is a limit."""
 
 
+WRITTEN = 0.5
+"""Seconds after which steps are written, and resume states where it is time to, in the middle of an epoch."""
+
+
 class Crew:
     """Trains members in one forward and one backward pass a step.
 
@@ -51,6 +55,7 @@ class Crew:
         self.moves = Moves(abreast.stack, self.members)
         self.judge = Judge(abreast.stack, self.members, products)
         self.given_up: list[Member] = []
+        self.step, self._written = 0, time.monotonic()
         self.longest = max((member.total or 1) for member in members)
         self.epoch, self.begun = 0, cast("float | None", None)
         self._limits()
@@ -101,28 +106,37 @@ class Crew:
     def _step(self, fed: Fed) -> list[int]:
         """One step of every member; which of them have come to the end of their epoch by it."""
         members = self.members
-        step = members[0].state.step + 1
+        self.step = step = self.step + 1
         for member in members:
             member.rates.at(step - 1)
         self.abreast.draws.at(step)
         made = self.abreast.losses(fed)
-        slopes = self.abreast.slopes(made)
         sound = [math.isfinite(value) for value in made.values]
-        for i, member in enumerate(members):
-            if not sound[i]:
-                member.broken(step, made.values[i], fed.of(i))
-        self.stack.gradient.copy_(slopes)
+        broken = [i for i, each in enumerate(sound) if not each]
+        former = self.stack.gradient[broken].clone() if broken else None
+        self.abreast.slopes(made)
+        if former is not None:
+            self.stack.gradient[broken] = former  # the last gradient tells why a loss is not finite
+            for i in broken:
+                members[i].broken(step, made.values[i], fed.of(i))
         self._clip()
         self.moves(sound)
         over = [
             i
             for i, member in enumerate(members)
-            if not sound[i]
-            or member.moved(made.values[i], {name: each[i] for name, each in made.terms.items()})
+            if not sound[i] or member.moved(step, made.values[i], made.terms, i) or member.stopped
         ]
+        self._catch_up()
         if self.tell is not None:
             self.tell(step / self.longest)
         return over
+
+    def _catch_up(self) -> None:
+        """Have the members write their steps, now and then."""
+        if time.monotonic() - self._written > WRITTEN:
+            self._written = time.monotonic()
+            for member in self.members:
+                member.catch_up()
 
     def _limits(self) -> None:
         """Bounds of the gradients, a column of them where any member has one."""
@@ -155,11 +169,11 @@ class Crew:
         """Whether the time is up; those for which it will not be enough are given up early on."""
         if self.until is None:
             return False
-        now, step = time.monotonic(), self.members[0].state.step if self.members else 0
+        now, step = time.monotonic(), self.step
         if now >= self.until:
             self._give_up([])
             return True
-        if step == TIMED:
+        if step == TIMED and self.members:
             needed = (now - (self.begun or now)) / step * (self.longest - step)
             fits = int(len(self.members) * (self.until - now) / max(needed, 1e-9))
             if fits < len(self.members):

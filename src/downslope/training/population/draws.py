@@ -82,12 +82,13 @@ class Draws:
         def forward(x: Tensor) -> Tensor:
             if not module.training:
                 return x
-            act: Act = functools.partial(self._drawn, index)
+            act: Act = functools.partial(self.drawn, index)
             return cast("Tensor", AllAtOnce.apply(x, self.anchor, act))
 
         return forward
 
-    def _drawn(self, index: int, x: Tensor) -> Tensor:
+    def drawn(self, index: int, x: Tensor) -> Tensor:
+        """What the random module at `index` makes of the inputs of all members, shape (M, ...)."""
         own = [modules[index] for modules in self._own]
         kind = type(own[0])
         quick = kind is nn.Dropout or DIMS.get(kind) == x.dim() - 1

@@ -3,15 +3,16 @@
     loss_i = objective(model_i, batch_i)          `torch.func.vmap` over the members
     losses.sum().backward()                       once, outside: no term of it belongs to two members
 
-Softmax cross-entropy is taken outside the vmap, on the examples of all members in one table: the same
-numbers, and each member may have a label smoothing of its own.
+Objectives that are plain means are taken outside the vmap, on the examples of all members in one table: the
+same numbers, and under softmax cross-entropy each member may have a label smoothing of its own.
 """
 
 from __future__ import annotations
 
 import functools
+import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -21,7 +22,7 @@ from torch.utils import _pytree as pytree  # torch's own
 
 from downslope.core.adapted import Adapted, unwrap
 from downslope.core.class_targets import IGNORED
-from downslope.core.loss import Loss, Objective
+from downslope.core.loss import Loss
 from downslope.core.outputs import read_by
 from downslope.core.problem import Problem
 from downslope.core.sources import Memory
@@ -29,9 +30,12 @@ from downslope.objectives.configured import Configured
 from downslope.objectives.cross_entropy import cross_entropy, indexed
 from downslope.objectives.objective import is_index, wide
 from downslope.objectives.penalised import Penalised
+from downslope.training.population.chain import LayerChain
 from downslope.training.population.draws import Draws
 from downslope.training.population.feed import Fed
+from downslope.training.population.joined import JoinedMeans
 from downslope.training.population.stack import Stack
+from downslope.training.state import StepState
 
 SLOW = "There is a performance drop"
 """How torch begins to say that an operation has no rule for vmap and goes member by member."""
@@ -46,6 +50,16 @@ class Made(NamedTuple):
     """The risks in the user's units; where the loss is not finite, that."""
     terms: dict[str, list[float]]
     """Named terms, one value a member."""
+
+
+class Seen(NamedTuple):
+    """Outputs and targets of all members on their batches, as the objective sees them in training."""
+
+    output: Any
+    """(M, B, ...)."""
+    target: Any
+    shared: bool
+    """Whether all members have the same target, (B, ...); else (M, B, ...)."""
 
 
 def smoothing(problem: Problem) -> float | None:
@@ -74,27 +88,34 @@ def smoothing(problem: Problem) -> float | None:
 class Losses:
     """``losses(fed) -> Made`` for the members of a stack.
 
+    A chain of plain layers is computed layer by layer for all members, any other model under
+    `torch.func.vmap`; the objective from the examples of all in one table where it is a plain mean over them,
+    else under vmap too.
+
     Args:
         stack: The members' rows and their template.
         draws: The template's random modules.
-        objectives: Of the members, alike but for the label smoothing.
-        smoothings: Where every member has one, cross-entropy is taken on the joined examples.
+        states: Of the members, whose objectives are alike but for the label smoothing.
     """
 
-    def __init__(
-        self,
-        stack: Stack,
-        draws: Draws,
-        models: Sequence[nn.Module],
-        objectives: Sequence[Objective],
-        smoothings: Sequence[float] | None,
-    ) -> None:
+    def __init__(self, stack: Stack, draws: Draws, states: Sequence[StepState]) -> None:
         self.stack, self.draws = stack, draws
-        self.models, self.objectives = list(models), list(objectives)
-        self.smoothings = None if smoothings is None else list(smoothings)
-        self.objective = objectives[0]
+        self.models = [state.model for state in states]
+        self.objectives = [state.objective for state in states]
+        shares = [smoothing(state.problem) for state in states]
+        self.smoothings = cast("list[float]", shares) if all(each is not None for each in shares) else None
+        self.objective = objective = self.objectives[0]
+        risk = (
+            objective.function.objective if isinstance(objective.function, Penalised) else objective.function
+        )
+        plain = not (objective.wants_inputs or objective.wants_model)
+        self.means = JoinedMeans(risk) if plain and JoinedMeans.runs(risk) else None
+        self.joined = self.smoothings is not None or self.means is not None
+        self.penalised = hasattr(objective.function, "penalties")
         template = stack.template
-        self._restores = isinstance(template, Adapted) and template.transforms_target
+        self.restores = isinstance(template, Adapted) and template.transforms_target
+        chained = self.joined and _is_pair(states[0]) and LayerChain.runs(template)
+        self.chain = LayerChain(template, draws.drawn) if chained else None
 
     def keep(self, rows: Sequence[int]) -> None:
         """Leave out all members but those in `rows`."""
@@ -105,47 +126,94 @@ class Losses:
 
     def __call__(self, fed: Fed) -> Made:
         """The losses of one step; buffers of the members move as the forward pass moves them."""
-        stack = self.stack
+        parts = self.stack.parts()
+        if not self.joined:
+            losses, terms, penalty, seen = self._mapped(parts, fed)
+        else:
+            seen = self._chained(parts, fed) if self.chain is not None else self._outputs(parts, fed)
+            losses, terms, penalty = self._risks(seen), {}, None
+            if self.penalised and (found := self._penalties(parts)):
+                penalty = functools.reduce(torch.add, found.values())
+                losses = losses + penalty
+                terms = {**found, "objective": self.objective.sign * losses}
+        values = self._values(losses.detach(), penalty, seen, fed)
+        told = {name: cast("list[float]", each.detach().tolist()) for name, each in terms.items()}
+        return Made(losses, values, told)
+
+    # -- outputs ------------------------------------------------------------------------------------------
+
+    def _chained(self, parts: Sequence[Tensor], fed: Fed) -> Seen:
+        """Outputs of a chain of layers, without vmap."""
+        chain = cast("LayerChain", self.chain)
+        views = self.stack.views(parts)
+        x, target = fed.batch
+        output = chain.forward(views, x, shared=fed.shared)
+        return Seen(output, *chain.target(views, target, shared=fed.shared))
+
+    def _outputs(self, parts: Sequence[Tensor], fed: Fed) -> Seen:
+        """Outputs of any model that gives one tensor an example."""
+
+        def one(batch: Any) -> Any:
+            output, target, _ = self.objective.forward(self.stack.template, batch)
+            return read_by(self.objective.function, output), target
+
+        output, target = self._vmap(one, parts, fed)
+        return Seen(output, target, shared=False)
+
+    def _mapped(
+        self, parts: Sequence[Tensor], fed: Fed
+    ) -> tuple[Tensor, dict[str, Tensor], Tensor | None, Seen | None]:
+        """Model and objective as they stand."""
+
+        def one(batch: Any) -> Any:
+            template = self.stack.template
+            output, target, args = self.objective.forward(template, batch)
+            loss = self.objective.trained(output, target, args, template)
+            kept = (loss.output, target) if self.restores else ()
+            return loss.value, dict(loss.terms), () if loss.penalty is None else loss.penalty, kept
+
+        losses, terms, penalty, kept = self._vmap(one, parts, fed)
+        seen = Seen(*kept, shared=False) if kept else None
+        return losses, terms, penalty if isinstance(penalty, Tensor) else None, seen
+
+    def _penalties(self, parts: Sequence[Tensor]) -> dict[str, Tensor]:
+        """The penalties of every member, (M,) each."""
+
+        def one(batch: Any) -> Any:
+            del batch
+            return self.objective.function.penalties(unwrap(self.stack.template))
+
+        return self._vmap(one, parts, Fed((), shared=True))
+
+    def _vmap(self, act: Callable[[Any], Any], parts: Sequence[Tensor], fed: Fed) -> Any:
+        """``act(batch)`` for every member, its tensors in the template."""
         leaves, spec = pytree.tree_flatten(fed.batch)
+
+        def one(own: Any, others: Any, anchor: Tensor, *given: Any) -> Any:
+            self.stack.put(own, others)
+            self.draws.anchor = anchor
+            made = act(pytree.tree_unflatten(list(given), spec))
+            if not self.stack.still_there(others):
+                raise TypeError("the model hangs new tensors in the places of its buffers")
+            return made
+
         at = [None if fed.shared or not isinstance(leaf, Tensor) else 0 for leaf in leaves]
-        anchor = torch.arange(len(stack), device=stack.flat.device)
-        one = functools.partial(self._one, spec)
         mapped = torch.func.vmap(one, in_dims=(0, 0, 0, *at), randomness="error")
+        anchor = torch.arange(len(self.stack), device=self.stack.flat.device)
         with warnings.catch_warnings():
             warnings.filterwarnings("error", message=SLOW)
-            found = mapped(stack.parts(), stack.others, anchor, *leaves)
-        if self.smoothings is None:
-            losses, terms, penalty, output, target = found
-        else:
-            output, target, penalties = found
-            losses, terms, penalty = self._joined(output, target, penalties)
-        values = self._values(losses.detach(), penalty, output, target, fed)
-        return Made(losses, values, {name: each.detach().tolist() for name, each in terms.items()})
+            return mapped(list(parts), self.stack.others, anchor, *leaves)
 
-    def _one(self, spec: Any, parts: Any, others: Any, anchor: Tensor, *leaves: Any) -> Any:
-        """One member, as vmap sees it."""
-        self.stack.put(parts, others)
-        self.draws.anchor = anchor
-        template, objective = self.stack.template, self.objective
-        batch = pytree.tree_unflatten(list(leaves), spec)
-        output, target, args = objective.forward(template, batch)
-        if not self.stack.still_there(others):
-            raise TypeError("the model hangs new tensors in the places of its buffers")
-        if self.smoothings is not None:
-            penalised = hasattr(objective.function, "penalties")
-            penalties = objective.function.penalties(unwrap(template)) if penalised else {}
-            return read_by(objective.function, output), target, penalties
-        loss = objective.trained(output, target, args, template)
-        kept = (loss.output, target) if self._restores else ((), ())
-        return loss.value, dict(loss.terms), () if loss.penalty is None else loss.penalty, *kept
+    # -- objectives ---------------------------------------------------------------------------------------
 
-    def _joined(
-        self, output: Tensor, target: Tensor, penalties: Mapping[str, Tensor]
-    ) -> tuple[Tensor, dict[str, Tensor], Any]:
-        """Cross-entropy of the examples of all members at once."""
+    def _risks(self, seen: Seen) -> Tensor:
+        """The objective of every member, (M,), to go down on."""
+        if self.means is not None:
+            return self.objective.sign * self.means(seen.output, seen.target, shared=seen.shared)
         members = len(self.stack)
-        rows = wide(output.reshape(-1, *output.shape[2:]))
-        given = target.reshape(-1, *target.shape[2:])
+        output, target = seen.output, seen.target
+        target = target.expand(members, *target.shape) if seen.shared else target
+        rows, given = wide(output.flatten(0, 1)), target.flatten(0, 1)
         soft = given.is_floating_point()
         if not soft:
             rows, given = indexed(rows, given, "cross_entropy")
@@ -154,38 +222,37 @@ class Losses:
             entries = functional.cross_entropy(rows, given, reduction="none")
         else:
             share = torch.tensor(shares, dtype=rows.dtype, device=rows.device)
-            share = share.repeat_interleave(len(rows) // members)
-            share = share.reshape(-1, *[1] * (rows.dim() - 2))
+            share = share.repeat_interleave(len(rows) // members).reshape(-1, *[1] * (rows.dim() - 2))
             logs = functional.log_softmax(rows, 1)
             hit = -(given * logs).sum(1) if soft else functional.nll_loss(logs, given, reduction="none")
             entries = (1 - share) * hit - share * logs.mean(1)
-        risk = self.objective.sign * entries.reshape(members, -1).mean(1)
-        if not penalties:
-            return risk, {}, ()
-        penalty = functools.reduce(torch.add, penalties.values())
-        value = risk + penalty
-        return value, {**penalties, "objective": self.objective.sign * value}, penalty
+        return self.objective.sign * entries.reshape(members, -1).mean(1)
 
-    def _values(self, losses: Tensor, penalty: Any, output: Any, target: Any, fed: Fed) -> list[float]:
+    def _values(self, losses: Tensor, penalty: Tensor | None, seen: Seen | None, fed: Fed) -> list[float]:
         """What is reported of each member, as ``Step.forward`` does."""
         sign = self.objective.sign
         values = cast("list[float]", (sign * losses).tolist())
-        has = isinstance(penalty, Tensor)
-        if self._restores:
+        if self.restores and seen is not None:
             return [
-                self._restored(i, value, output, target, fed) if _finite(value) else value
+                self._restored(i, seen, fed) if math.isfinite(value) else value
                 for i, value in enumerate(values)
             ]
-        if not has:
+        if penalty is None:
             return values
         risks = cast("list[float]", (sign * (losses - penalty.detach())).tolist())
-        return [risk if _finite(value) else value for risk, value in zip(risks, values, strict=True)]
+        return [risk if math.isfinite(value) else value for risk, value in zip(risks, values, strict=True)]
 
-    def _restored(self, i: int, value: float, output: Any, target: Any, fed: Fed) -> float:
-        own = [pytree.tree_map_only(Tensor, lambda leaf: leaf[i].detach(), each) for each in (output, target)]
-        loss = Loss(torch.tensor(value), own[0], own[1], {})
+    def _restored(self, i: int, seen: Seen, fed: Fed) -> float:
+        """The risk of one member in the user's units."""
+        output, target = (
+            pytree.tree_map_only(Tensor, lambda leaf: leaf[i].detach(), each) for each in (seen.output, ())
+        )
+        loss = Loss(torch.zeros(()), output, target, {})
         return self.objectives[i].restored(self.models[i], loss, fed.of(i)).item()
 
 
-def _finite(value: float) -> bool:
-    return value - value == 0.0
+def _is_pair(state: StepState) -> bool:
+    """Whether a batch is one input and its target, which no split of the user's takes apart."""
+    batch: Any = state.batch
+    pair = isinstance(batch, (tuple, list)) and len(cast("tuple[Any, ...]", batch)) == 2
+    return pair and state.problem.split is None and all(isinstance(each, Tensor) for each in batch)

@@ -5,10 +5,8 @@ from __future__ import annotations
 import contextlib
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
-
-from torch import Tensor
 
 from downslope.core.run import Status
 from downslope.core.sources import Source
@@ -75,26 +73,54 @@ class Member(Loop):
     def begin(self) -> None:
         """The look at the start."""
         self.losses: list[float] = []
+        self._steps: dict[str, list[float]] = {"train_loss": [], "lr": []}
         self.begun = time.monotonic()
         self.deadline.begin(time.perf_counter() - self.started)
         with ending(self, self.started):
             self._begin(look=True)
 
-    def moved(self, value: float, terms: Mapping[str, Tensor | float]) -> bool:
-        """What follows a step that was taken; whether the epoch ends with it."""
-        self._moved(value, terms)
-        self.losses.append(value)
-        return self._after_batch(value)
+    def moved(self, step: int, value: float, terms: Mapping[str, Sequence[float]], place: int) -> bool:
+        """Take note of a step that was taken; whether it was the last one.
+
+        Args:
+            step: Counted from 1.
+            value: The risk on its batch.
+            terms: Named terms of all members.
+            place: Of this one among them.
+        """
+        columns = self._steps
+        columns["train_loss"].append(value)
+        columns["lr"].append(self.rates.leading)
+        for name, each in terms.items():
+            if name != "loss":
+                columns.setdefault(f"train_{name}", []).append(each[place])
+        if self.average is not None:
+            self.average.follow(self.state.model, step)
+        return step == self.state.recipe.steps
+
+    def catch_up(self) -> None:
+        """Write the steps that were noted; keep the state where it is time to."""
+        values, step = self._steps["train_loss"], self.state.step
+        if values:
+            self.recorder.rows(range(step + 1, step + 1 + len(values)), self._steps)
+            self.recorder.flush(force=False)
+            self.losses += values
+            self.state.step += len(values)
+            self.position += len(values)
+            self._steps = {"train_loss": [], "lr": []}
+            self._midway()
 
     def broken(self, step: int, value: float, batch: Any) -> None:
         """The loss left the finite numbers on `batch`: no step is taken."""
+        self.catch_up()
         with self.random:
             self._diverged(step, value, batch)
         self.losses.append(value)
-        self._after_batch(value)
+        self.position += 1
 
     def epoch_over(self) -> bool:
         """What follows an epoch, or what there is of it; whether the run is over."""
+        self.catch_up()
         self._after_epoch(self.losses)
         self.losses = []
         return self._finished()

@@ -73,6 +73,12 @@ class Stack:
             self.slots.append(Slot(tuple(places), tensor.shape, column, column + tensor.numel()))
             column += tensor.numel()
         self._others = [tuple(held[i][1]) for i in self._fixed]
+        place_of = {id(held[i][0]): k for k, i in enumerate([*trained, *self._fixed])}
+        named = [
+            *self.template.named_parameters(remove_duplicate=False),
+            *self.template.named_buffers(remove_duplicate=False),
+        ]
+        self._names = {name: place_of[id(tensor)] for name, tensor in named}
         self.unused: frozenset[int] = frozenset()
         rows = [torch.cat([each[i][0].detach().reshape(-1) for i in trained]) for each in self._models]
         self._lay(
@@ -97,6 +103,11 @@ class Stack:
                 tensor.grad = slopes.view(slot.shape) if had or place not in self.unused else None
             for i, stacked in zip(self._fixed, others, strict=True):
                 model[i] = (_hang(model[i], stacked[row]), model[i][1])
+
+    def views(self, parts: Sequence[Tensor], others: Sequence[Tensor] | None = None) -> dict[str, Tensor]:
+        """Tensors of all members by the template's names, tied ones under each of theirs."""
+        held = [*parts, *(self.others if others is None else others)]
+        return {name: held[place] for name, place in self._names.items()}
 
     def own(self, row: int) -> list[Tensor]:
         """The trained parameters of one model, by slot."""

@@ -97,7 +97,8 @@ def _together(abreast: Abreast, fed: Fed) -> tuple[list[float], Tensor]:
     """Losses and gradients of all members."""
     abreast.draws.at(1)
     found = abreast.losses(fed)
-    return found.losses.tolist(), abreast.slopes(found)
+    abreast.slopes(found)
+    return found.losses.tolist(), abreast.stack.gradient
 
 
 def _alone(
