@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import cast
 
-import torch
-
 from downslope.core.sources import Memory
 from downslope.optim.members import columns_of
 from downslope.training.augmenting import Augmenter
 from downslope.training.depth import Depths
 from downslope.training.population.draws import Draws
 from downslope.training.population.feed import Feed
-from downslope.training.population.losses import Losses, Made
+from downslope.training.population.losses import Losses
 from downslope.training.population.stack import Stack
 from downslope.training.ready import Ready
 
@@ -37,10 +35,6 @@ class Abreast:
             [cast("Augmenter | None", state.augment) for state in states],
         )  # fmt: skip
         self.losses = Losses(self.stack, self.draws, states)
-
-    def slopes(self, made: Made) -> None:
-        """Put the gradients of all members in the place of the former ones."""
-        self.stack.gradient.copy_(torch.autograd.grad(made.losses.sum(), self.stack.flat)[0])
 
     def keep(self, rows: Sequence[int]) -> None:
         """Leave out all members but those in `rows`; the models of the others stand for themselves again."""

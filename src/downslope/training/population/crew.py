@@ -114,7 +114,7 @@ class Crew:
         sound = [math.isfinite(value) for value in made.values]
         broken = [i for i, each in enumerate(sound) if not each]
         former = self.stack.gradient[broken].clone() if broken else None
-        self.abreast.slopes(made)
+        self.abreast.losses.slopes(made)
         if former is not None:
             self.stack.gradient[broken] = former  # the last gradient tells why a loss is not finite
             for i in broken:

@@ -129,7 +129,10 @@ def evaluate_together(
             leaves, spec = pytree.tree_flatten(batch)
             one = functools.partial(_one, stack, members[0].state.objective, spec)
             mapped = torch.func.vmap(one, in_dims=(0, 0, *[None] * len(leaves)), randomness="error")
-            made = mapped(parts, others, *leaves)
+            try:
+                made = mapped(parts, others, *leaves)
+            finally:
+                stack.restore()
             args, kwargs, target = split(batch)
             size = batches.length(batch)
             for i, (member, tally) in enumerate(zip(members, tallies, strict=True)):

@@ -30,6 +30,7 @@ from downslope.objectives.configured import Configured
 from downslope.objectives.cross_entropy import cross_entropy, indexed
 from downslope.objectives.objective import is_index, wide
 from downslope.objectives.penalised import Penalised
+from downslope.training.population.backward import ByHand
 from downslope.training.population.chain import LayerChain
 from downslope.training.population.draws import Draws
 from downslope.training.population.feed import Fed
@@ -50,6 +51,8 @@ class Made(NamedTuple):
     """The risks in the user's units; where the loss is not finite, that."""
     terms: dict[str, list[float]]
     """Named terms, one value a member."""
+    leaf: Tensor | None = None
+    """The outputs at which a backward pass by hand begins; None where autograd goes all the way."""
 
 
 class Seen(NamedTuple):
@@ -116,6 +119,7 @@ class Losses:
         self.restores = isinstance(template, Adapted) and template.transforms_target
         chained = self.joined and _is_pair(states[0]) and LayerChain.runs(template)
         self.chain = LayerChain(template, draws.drawn) if chained else None
+        self.hand = ByHand(self.chain) if self.chain is not None and not self.penalised else None
 
     def keep(self, rows: Sequence[int]) -> None:
         """Leave out all members but those in `rows`."""
@@ -126,6 +130,8 @@ class Losses:
 
     def __call__(self, fed: Fed) -> Made:
         """The losses of one step; buffers of the members move as the forward pass moves them."""
+        if self.hand is not None:
+            return self._by_hand(self.hand, fed)
         parts = self.stack.parts()
         if not self.joined:
             losses, terms, penalty, seen = self._mapped(parts, fed)
@@ -139,6 +145,23 @@ class Losses:
         values = self._values(losses.detach(), penalty, seen, fed)
         told = {name: cast("list[float]", each.detach().tolist()) for name, each in terms.items()}
         return Made(losses, values, told)
+
+    def slopes(self, made: Made) -> None:
+        """Put the gradients of all members in the place of the former ones."""
+        stack, total = self.stack, made.losses.sum()
+        if self.hand is None or made.leaf is None:
+            stack.gradient.copy_(torch.autograd.grad(total, stack.flat)[0])
+        else:
+            self.hand.backward(torch.autograd.grad(total, made.leaf)[0], stack.slopes)
+
+    def _by_hand(self, hand: ByHand, fed: Fed) -> Made:
+        """Without a graph of the model."""
+        stack, chain = self.stack, hand.chain
+        x, target = fed.batch
+        leaf = hand.forward(stack.numbers, x, shared=fed.shared)
+        seen = Seen(leaf, *chain.target(stack.numbers, target, shared=fed.shared))
+        losses = self._risks(seen)
+        return Made(losses, self._values(losses.detach(), None, seen, fed), {}, leaf)
 
     # -- outputs ------------------------------------------------------------------------------------------
 
@@ -202,7 +225,10 @@ class Losses:
         anchor = torch.arange(len(self.stack), device=self.stack.flat.device)
         with warnings.catch_warnings():
             warnings.filterwarnings("error", message=SLOW)
-            return mapped(list(parts), self.stack.others, anchor, *leaves)
+            try:
+                return mapped(list(parts), self.stack.others, anchor, *leaves)
+            finally:
+                self.stack.restore()
 
     # -- objectives ---------------------------------------------------------------------------------------
 

@@ -55,6 +55,8 @@ class Stack:
     Attributes:
         template: A copy of the first model, for `torch.func.vmap`: `put` hangs tensors into it.
         gradient: (M, P); every parameter's ``grad`` is a view of its row, but of those in `unused`.
+        numbers: Tensors of all members by the template's names, (M, ...) each, without a gradient.
+        slopes: Views of `gradient` by the names of what is trained.
     """
 
     def __init__(self, models: Sequence[nn.Module], order: Sequence[Tensor] = ()) -> None:
@@ -72,6 +74,7 @@ class Stack:
             tensor, places = held[i]
             self.slots.append(Slot(tuple(places), tensor.shape, column, column + tensor.numel()))
             column += tensor.numel()
+        self._template = [held[i][0] for i in [*trained, *self._fixed]]
         self._others = [tuple(held[i][1]) for i in self._fixed]
         place_of = {id(held[i][0]): k for k, i in enumerate([*trained, *self._fixed])}
         named = [
@@ -103,6 +106,9 @@ class Stack:
                 tensor.grad = slopes.view(slot.shape) if had or place not in self.unused else None
             for i, stacked in zip(self._fixed, others, strict=True):
                 model[i] = (_hang(model[i], stacked[row]), model[i][1])
+        self.numbers = self.views(self._columns(self.flat.detach()))
+        slopes = self._columns(self.gradient)
+        self.slopes = {name: slopes[place] for name, place in self._names.items() if place < len(slopes)}
 
     def views(self, parts: Sequence[Tensor], others: Sequence[Tensor] | None = None) -> dict[str, Tensor]:
         """Tensors of all members by the template's names, tied ones under each of theirs."""
@@ -122,9 +128,11 @@ class Stack:
 
     def parts(self) -> list[Tensor]:
         """What is trained, as views of `flat` of shape (M, ...), a gradient flowing back into it."""
-        sizes = [slot.stop - slot.start for slot in self.slots]
-        columns = _cut(self.flat, sizes, 1)
-        return [part.view(len(self), *slot.shape) for part, slot in zip(columns, self.slots, strict=True)]
+        return self._columns(self.flat)
+
+    def _columns(self, flat: Tensor) -> list[Tensor]:
+        columns = _cut(flat, [slot.stop - slot.start for slot in self.slots], 1)
+        return [part.view(len(flat), *slot.shape) for part, slot in zip(columns, self.slots, strict=True)]
 
     def taken(self, rows: Sequence[int]) -> tuple[list[Tensor], list[Tensor]]:
         """What is trained and what is not of these rows, without a gradient."""
@@ -132,9 +140,7 @@ class Stack:
         index = torch.tensor(list(rows), device=self.flat.device)
         flat = self.flat.detach() if whole else self.flat.detach()[index]
         others = self.others if whole else [each[index] for each in self.others]
-        columns = _cut(flat, [slot.stop - slot.start for slot in self.slots], 1)
-        parts = [part.view(len(index), *slot.shape) for part, slot in zip(columns, self.slots, strict=True)]
-        return parts, others
+        return self._columns(flat), others
 
     @contextlib.contextmanager
     def kept(self) -> Generator[None]:
@@ -154,6 +160,13 @@ class Stack:
             for table, name in slot.places:
                 table[name] = tensor
         for places, tensor in zip(self._others, others, strict=True):
+            for table, name in places:
+                table[name] = tensor
+
+    def restore(self) -> None:
+        """Hang the template's own tensors back, after a pass under vmap."""
+        held = [*[slot.places for slot in self.slots], *self._others]
+        for places, tensor in zip(held, self._template, strict=True):
             for table, name in places:
                 table[name] = tensor
 

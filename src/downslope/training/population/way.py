@@ -97,7 +97,7 @@ def _together(abreast: Abreast, fed: Fed) -> tuple[list[float], Tensor]:
     """Losses and gradients of all members."""
     abreast.draws.at(1)
     found = abreast.losses(fed)
-    abreast.slopes(found)
+    abreast.losses.slopes(found)
     return found.losses.tolist(), abreast.stack.gradient
 
 
