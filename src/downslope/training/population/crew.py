@@ -154,7 +154,7 @@ class Crew:
         """As `torch.nn.utils.clip_grad_norm_` and ``clip_grad_value_``, a row each."""
         slope = self.stack.gradient
         if self._norms is not None:
-            norm = torch.linalg.vector_norm(slope, dim=1, keepdim=True)
+            norm = cast("Tensor", torch.linalg.vector_norm(slope, dim=1, keepdim=True))
             slope.mul_((self._norms / (norm + 1e-6)).clamp(max=1.0))
         if self._values is not None:
             slope.clamp_(-self._values, self._values)

@@ -117,5 +117,5 @@ def _row(abreast: Abreast, i: int, found: Sequence[Tensor | None]) -> Tensor:
 
 def _close(value: float, slope: Tensor, own: float, other: Tensor) -> bool:
     share = CLOSE.get(slope.dtype, CLOSE[torch.float32])
-    far = (slope - other).norm() <= share * other.norm().clamp_min(1e-30)
+    far = torch.dist(slope, other) <= share * torch.linalg.vector_norm(other).clamp_min(1e-30)
     return abs(value - own) <= share * max(abs(own), 1e-12) and bool(far)
