@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import downslope as ds
 from downslope.core.run import Run
 from downslope.diagnosis.judge import judge
 from downslope.models.activated import ActivatedConv2d, ActivatedLinear
@@ -99,3 +100,31 @@ def test_the_replacing_layers_are_the_plain_ones_behind_a_relu() -> None:
 
 def test_a_run_of_which_nothing_is_known_raises_nothing() -> None:
     assert not judge(Run()).findings
+
+
+class TwoLinear(nn.Module):
+    """A linear function in two layers, which stands on a saddle where both are zero."""
+
+    def __init__(self, zero: bool = True) -> None:
+        super().__init__()
+        self.a, self.b = nn.Linear(10, 1, bias=False), nn.Linear(1, 1, bias=False)
+        if zero:
+            nn.init.zeros_(self.a.weight)
+            nn.init.zeros_(self.b.weight)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.b(self.a(x))
+
+
+def test_of_a_linear_model_that_never_moved_the_start_is_blamed() -> None:
+    draw = torch.Generator().manual_seed(0)
+    x, w = torch.randn(400, 10, generator=draw), torch.randn(10, 1, generator=draw)
+    y = x @ w + 0.1 * torch.randn(400, 1, generator=draw)
+    task = ds.Problem(
+        model=TwoLinear, objective="squared_error", train=(x[:300], y[:300]), valid=(x[300:], y[300:])
+    )
+    how = ds.Recipe(optimizer="gd", lr=0.05, steps=150)
+    told = ds.diagnose(task, how, progress=False, budget="1500 steps")
+    assert told.findings[0].symptom == "saddle-point"
+    mended = told.findings[0].remedies[0].apply(task, how)
+    assert ds.fit(*mended, folder=False, progress=False).summary["valid_loss"] < 0.02

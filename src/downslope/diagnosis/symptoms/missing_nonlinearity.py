@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from torch import nn
 
 from downslope.core.adapted import unwrap
@@ -21,7 +22,7 @@ from downslope.core.run import Run
 from downslope.diagnosis.measure.affine import EXACT
 from downslope.diagnosis.progress import progress
 from downslope.diagnosis.proof import proved, refuted, settle, tried
-from downslope.diagnosis.symptom import Clear, Verdict, symptom
+from downslope.diagnosis.symptom import Clear, Unknown, Verdict, symptom
 
 _SOURCE = "Goodfellow et al. 2016, section 6.1"
 
@@ -44,6 +45,8 @@ def missing_nonlinearity(run: Run) -> Verdict:
         return Clear(f"half way between two inputs the output bends by {affine['bend']:.2g} of its deviation")
     if not progress(run).ended_far:
         return Clear("the model is linear, and does as well as one that is not")
+    if _unmoved(run, layers):
+        return Unknown("no gradient ever reached its layers: what they reach as they are was not seen")
     severity = settle(run, "missing-nonlinearity", strong=False)
     if severity is None:
         return Clear(f"the model is linear; {refuted(run, 'missing-nonlinearity')}")
@@ -64,6 +67,14 @@ def missing_nonlinearity(run: Run) -> Verdict:
         f"between them.{tried(run, 'missing-nonlinearity')}",
         remedies=_remedies(run, layers),
         source=_SOURCE,
+    )
+
+
+def _unmoved(run: Run, layers: Sequence[str]) -> bool:
+    """Whether the gradients of all layers were zero throughout: then the start is to blame, not the model."""
+    norms = run.probes.get("grad_norm")
+    return norms is not None and all(
+        layer in norms.modules and not bool(np.nanmax(norms.of(layer)) > 0) for layer in layers
     )
 
 
