@@ -13,8 +13,9 @@ import sqlalchemy.exc
 from downslope.core import space
 from downslope.core.errors import StorageError
 from downslope.tuning import database
+from downslope.tuning.reading import read_trials
 from downslope.tuning.storage import open_storage
-from downslope.tuning.trials import Trials, read_trials
+from downslope.tuning.trials import Trials
 
 SPACE = {"lr": space.log(1e-5, 1e-1)}
 

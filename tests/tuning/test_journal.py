@@ -24,8 +24,9 @@ from downslope.core.errors import StorageError
 from downslope.tuning import guard
 from downslope.tuning.journal import Journal, opened
 from downslope.tuning.life import Signs
+from downslope.tuning.reading import read_trials
 from downslope.tuning.storage import Storage, open_storage
-from downslope.tuning.trials import Trials, read_trials
+from downslope.tuning.trials import Trials
 
 SPACE = {"lr": space.log(1e-5, 1e-1), "optimizer": space.choice("sgd", "adam")}
 RANDOM = optuna.samplers.RandomSampler(seed=0)
@@ -154,6 +155,12 @@ def test_a_file_that_is_no_journal_is_refused_and_left_as_it_is(tmp_path: Path, 
     assert (tmp_path / "table.csv").read_bytes() == content
 
 
+def told_and_seen(trials: Trials) -> None:
+    with trials.batch():
+        trials.done(trials.all()[1], 0.25)
+        assert trials.all()[1].state == "done"
+
+
 @pytest.mark.parametrize("share", [0.0, 0.5])
 def test_on_a_full_disk_nothing_is_half_written_and_it_goes_on_when_there_is_room(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, share: float
@@ -172,7 +179,7 @@ def test_on_a_full_disk_nothing_is_half_written_and_it_goes_on_when_there_is_roo
         with pytest.raises(StorageError, match=r"journal\.log cannot be written: No space left on device"):
             trials.begin(points(5))
         with pytest.raises(StorageError, match="No space left"):
-            trials.done(trials.all()[1], 0.25)
+            told_and_seen(trials)
         assert path.read_bytes() == before
         assert [each.state for each in trials.all()] == ["done", "running", "running"]
         monkeypatch.undo()

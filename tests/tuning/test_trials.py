@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 from downslope.core import space
 from downslope.core.errors import StorageError
 from downslope.tuning.storage import Storage, open_storage
+from downslope.tuning.trial import Spent
 from downslope.tuning.trials import Trials
 
 SPACE = {
@@ -124,6 +126,73 @@ def test_a_late_word_of_a_trial_given_back_is_kept_while_nobody_trains_it(
         assert not trials.done(late, 0.25)
     assert "too late" in caplog.text
     assert trials.all()[3].state == "running"
+
+
+@pytest.mark.parametrize("kind", ["journal", "sqlite"])
+def test_a_worker_that_was_taken_for_dead_is_heard_unless_another_one_trains_in_its_place(
+    tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = places(tmp_path)[kind]
+    with open_storage(place) as asleep, open_storage(place) as awake:
+        one, two = opened(asleep), opened(awake)
+        early, late = one.begin(points(2))
+        assert two.reap() == []
+        monkeypatch.setattr(two._life, "dead", lambda worker: worker == one.worker)
+        assert [each.number for each in two.reap()] == [0, 1]
+        assert one.done(early, 0.5, seconds=2.0)
+        assert [each.number for each in two.take(4)] == [3]
+        assert not one.done(late, 0.25)
+        assert two.done(two.all()[3], 0.125)
+        for seen in (one, two):
+            assert [(each.state, each.value) for each in seen.all()] == [
+                ("lost", None),
+                ("lost", None),
+                ("done", 0.5),
+                ("done", 0.125),
+            ]
+        assert one.spent == two.spent == Spent(trials=2, seconds=2.0, steps=0)
+
+
+ELSEWHERE = "lynx~1234abcd~99.4242.1000.00ff00ff"
+
+
+@pytest.mark.parametrize("fate", ["lives", "dies", "is done"])
+def test_at_the_end_a_worker_of_another_machine_is_waited_for_until_its_fate_is_known(
+    tmp_path: Path, fate: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with open_storage(tmp_path) as storage, open_storage(tmp_path) as far:
+        trials, other = opened(storage), opened(far)
+        monkeypatch.setattr(other._life, "worker", ELSEWHERE)
+        (theirs,) = other.begin(points(1))
+        sign = tmp_path / "journal.log.life" / ELSEWHERE
+        sign.touch()
+        began = sign.stat().st_mtime
+        looks: list[float] = []
+
+        def passes(seconds: float) -> None:
+            looks.append(seconds)
+            if len(looks) == 3:
+                {
+                    "lives": lambda: os.utime(sign, (began, began + 10)),
+                    "dies": lambda: os.utime(sign, (began, began - 70)),
+                    "is done": lambda: other.done(theirs, 0.5),
+                }[fate]()
+
+        monkeypatch.setattr("downslope.tuning.trials.time.sleep", passes)
+        assert trials.settle() is (fate == "dies")
+        assert len(looks) == 3
+        assert trials.all()[0].state == {"lives": "running", "dies": "lost", "is done": "done"}[fate]
+
+
+def test_at_the_end_nothing_is_waited_for_that_is_known(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trials = opened(storage)
+    trials.begin(points(2))
+    monkeypatch.setattr("downslope.tuning.trials.time.sleep", None)
+    assert not trials.settle()
+    trials.give_back()
+    assert trials.settle()
 
 
 @pytest.mark.parametrize("kind", ["journal", "sqlite"])

@@ -11,8 +11,9 @@ from pathlib import Path
 import optuna
 import pytest
 
+from downslope.tuning.reading import read_trials
 from downslope.tuning.storage import open_storage
-from downslope.tuning.trials import Trials, read_trials
+from downslope.tuning.trials import Trials
 from tests.tuning.worker import SIZE, SPACE
 
 WORKER = Path(__file__).with_name("worker.py")

@@ -10,6 +10,7 @@ the worker raises; it is dead when the counter has stood still for a minute of t
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import secrets
 import socket
@@ -54,6 +55,11 @@ class Alone:
     def __init__(self) -> None:
         self.worker = new_worker()
 
+    def mark(self, worker: str) -> float:
+        """What a sign of life changes: nothing."""
+        del worker
+        return math.nan
+
     def dead(self, worker: str) -> bool:
         """Never: there is nobody else."""
         del worker
@@ -96,6 +102,13 @@ class Signs:
             return self.sign.stat().st_mtime - seen > LEASE
         except FileNotFoundError:
             return self.sign.exists()  # taken down at its end; with ours gone too, the folder itself is
+
+    def mark(self, worker: str) -> float:
+        """What the next sign of life of a worker of another machine changes; nan of one of this machine."""
+        try:
+            return math.nan if _here(worker) else (self._folder / worker).stat().st_mtime
+        except OSError:
+            return math.nan
 
     def close(self) -> None:
         """Take the sign down: who closes is done."""
@@ -145,6 +158,10 @@ class Counters:
             self._seen[worker] = (count, now)
             return False
         return now - known[1] > LEASE
+
+    def mark(self, worker: str) -> float:
+        """What the next sign of life of a worker of another machine changes; nan of one of this machine."""
+        return math.nan if _here(worker) else float(self._read(_key(worker)) or 0)
 
     def close(self) -> None:
         """Say that this worker is done."""

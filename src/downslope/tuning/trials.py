@@ -7,15 +7,14 @@ import logging
 import math
 import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from downslope.core.errors import StorageError
 from downslope.core.plain import plain
 from downslope.tuning.distributions import distributions_of, params_of, reader
 from downslope.tuning.life import LEASE, said
+from downslope.tuning.reading import read_trials
 from downslope.tuning.signature import signed
-from downslope.tuning.storage import Storage, look
+from downslope.tuning.storage import Storage
 from downslope.tuning.trial import LEFT, RESULT, TWICE, Spent, Trial, trial_of
 
 if TYPE_CHECKING:
@@ -24,9 +23,14 @@ if TYPE_CHECKING:
 
     from downslope.core.space import Space
 
+__all__ = ["Direction", "Trials", "read_trials"]
+
 _log = logging.getLogger("downslope")
 
 Direction = Literal["minimize", "maximize"]
+
+PAUSE = 1.0
+"""Seconds between two looks for signs of life."""
 
 LOSSES = 2
 """Workers that may die over a configuration before it counts as failed."""
@@ -206,6 +210,27 @@ class Trials:
             self._follow()
         return found
 
+    def settle(self) -> bool:
+        """Wait until it is known of every worker in this search that it lives, or that it is dead.
+
+        To be asked when nothing is left to begin: of a worker of this machine it is known at once, one of
+        another machine shows it within ten seconds, and is dead after a minute without.
+
+        Returns:
+            Whether there are trials that wait to be trained again.
+        """
+        marks: dict[str, float] = {}
+        while True:
+            self.reap()
+            if self.waiting():
+                return True
+            others = {each.worker for each in self.running() if each.worker is not None}
+            now = {worker: self._life.mark(worker) for worker in others - {self.worker}}
+            marks = {worker: marks.get(worker, mark) for worker, mark in now.items()}
+            if all(now[worker] != mark for worker, mark in marks.items()):  # nan, of this machine, too
+                return False
+            time.sleep(PAUSE)
+
     # to look at
 
     def all(self) -> list[Trial]:
@@ -354,29 +379,3 @@ class Trials:
             if known.ended:
                 self._ended[known.number] = known
         return known
-
-
-def read_trials(place: str | Path, space: Space, *, name: str = "tune") -> list[Trial]:
-    """The trials of a search, without taking part in it: nothing is written.
-
-    Args:
-        place: As in `open_storage`.
-        space: What was searched.
-        name: Of the search within its storage.
-
-    Raises:
-        StorageError: there is no such search.
-    """
-    storage = look(place)
-    try:
-        with storage.telling():
-            study = storage.optuna.get_study_id_from_name(name)
-            found = storage.optuna.get_all_trials(study, deepcopy=False)
-    except KeyError:
-        raise StorageError(
-            f"{storage.place} holds no search {name!r}: give another folder or storage"
-        ) from None
-    finally:
-        storage.close()
-    values = reader(space)
-    return [trial_of(values, each) for each in found]
