@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Mapping
 from typing import Any, cast
 
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import Parameter
+from torch.nn.utils.parametrize import is_parametrized
 
 
 def named_modules(model: nn.Module) -> list[tuple[str, nn.Module]]:
@@ -17,6 +19,47 @@ def named_modules(model: nn.Module) -> list[tuple[str, nn.Module]]:
 def own_parameters(module: nn.Module) -> list[Parameter]:
     """The parameters that `module` holds itself, not those of its children."""
     return list(module.parameters(recurse=False))
+
+
+def altered(module: nn.Module) -> str | None:
+    """What makes a module give something else than its class does, in words; None where nothing does.
+
+    A hook may replace what goes in and what comes out, a parametrization what its weights are: the class
+    tells neither. `torch.nn.utils.weight_norm`, `spectral_norm` and `prune` are hooks too.
+
+    Args:
+        module: Any; its children count by themselves.
+    """
+    own = vars(module)
+    if own.get("_forward_pre_hooks") or own.get("_forward_hooks"):
+        return "a forward hook"
+    if is_parametrized(module):
+        return "a parametrization of its weights"
+    return "a forward of its own" if "forward" in own else None
+
+
+def copied(model: nn.Module) -> nn.Module:
+    """A deep copy; of a module too that holds what it computed from its weights, which torch cannot copy.
+
+    `torch.nn.utils.weight_norm`, `spectral_norm` and `prune` set such a tensor at every forward, so that it
+    may be copied without its graph.
+
+    Args:
+        model: Left as it is.
+    """
+    held = [
+        (module, name, value)
+        for module in model.modules()
+        for name, value in vars(module).items()
+        if isinstance(value, Tensor) and not value.is_leaf
+    ]
+    try:
+        for module, name, value in held:
+            vars(module)[name] = value.detach()
+        return copy.deepcopy(model)
+    finally:
+        for module, name, value in held:
+            vars(module)[name] = value
 
 
 _SIZES = (

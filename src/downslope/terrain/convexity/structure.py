@@ -9,16 +9,21 @@ proves nothing of itself: whether it bends the objective down somewhere is for
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from torch import nn
+from torch import Tensor, nn
 
 from downslope.core.errors import DownslopeError, ModelError, ObjectiveError
-from downslope.core.problem import Problem
+from downslope.core.problem import Problem, reference
+from downslope.core.sources import Memory
+from downslope.objectives.penalised import Penalised
 from downslope.terrain.exact.affine import kind_of
-from downslope.terrain.exact.losses import convex_objective
+from downslope.terrain.exact.losses import convex_loss, convex_objective
 from downslope.terrain.exact.solve import Recognised, recognise
 from downslope.terrain.functions.point import Point
+
+HEAD = 64
+"""Examples that are looked at of data that is not in memory."""
 
 
 class Structure(NamedTuple):
@@ -53,11 +58,47 @@ def structure(problem: Problem, model: nn.Module | None = None) -> Structure:
         why = "" if convex else f"{sign}{function.name} is not convex"
         certain = not problem.maximize
         return Structure(convex if certain else None, why, function.name if convex else None, None, certain)
+    if problem.maximize:
+        return _of_maximised(problem)
+    if (bent := _of_targets(problem)) is not None:
+        return Structure(None, bent)
     try:
         known = recognise(problem, given)
     except DownslopeError as error:
         return _of_error(problem, given, error)
     return Structure(True, "", known.loss.name, known)
+
+
+def _of_maximised(problem: Problem) -> Structure:
+    """What is known of minus the objective, which is what is gone down on."""
+    if (loss := convex_objective(problem.objective)) is not None:
+        return Structure(None, f"maximised, it goes down on minus {loss}, which bends down in the outputs")
+    name = reference(problem.objective) or "output.loss"
+    return Structure(None, f"minus objective {name.rpartition(':')[2]} is not known to be convex")
+
+
+def _of_targets(problem: Problem) -> str | None:
+    """Why the loss is not known to be convex for the problem's targets; None where it is or never is."""
+    risk = problem.objective
+    while isinstance(risk, Penalised):
+        risk = risk.objective
+    loss = convex_loss(risk)
+    if loss is None or ((loss.name != "logistic loss" or loss.yes == 1) and not loss.classes):
+        return None
+    source = problem.train_source
+    head: Any = source.batch if isinstance(source, Memory) else next(iter(source.stored(HEAD)), None)
+    try:
+        target: Any = None if head is None else problem.splitter(head)[2]
+    except Exception:  # noqa: BLE001 (anybody's split; what is wrong with it is told where it is used)
+        return None
+    if (bent := loss.bent(target)) is not None:
+        return bent
+    shares = (
+        isinstance(target, Tensor) and target.is_floating_point() and (target.dim() > 1 or not loss.classes)
+    )
+    if shares and not isinstance(source, Memory):
+        return f"not all targets are in memory, and {loss.name} is convex for some only"
+    return None
 
 
 def _of_constraint(problem: Problem) -> Structure | None:
@@ -78,11 +119,11 @@ def _of_constraint(problem: Problem) -> Structure | None:
 
 def _of_error(problem: Problem, model: nn.Module, error: DownslopeError) -> Structure:
     """What is left to know where no exact solution is."""
-    loss = None if problem.maximize else convex_objective(problem.objective)
+    loss = convex_objective(problem.objective)
     if isinstance(error, ObjectiveError) and loss is not None:
         kind = kind_of(model)
         return Structure(True if kind.affine else False if kind.proved else None, kind.why, loss)
-    if isinstance(error, ObjectiveError) and not problem.maximize:
+    if isinstance(error, ObjectiveError):
         return Structure(None, f"{str(error).partition(':')[0]} is not known to be convex")
     bent = isinstance(error, ModelError) and str(error).startswith("not convex")
     return Structure(False if bent else None, str(error).partition(";")[0])

@@ -16,9 +16,10 @@ from torch import fx, nn
 from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm  # pyright: ignore[reportPrivateUsage]
 from torch.nn.modules.dropout import _DropoutNd  # pyright: ignore[reportPrivateUsage]
+from torch.nn.utils.parametrize import is_parametrized
 
 from downslope.core.adapted import Adapted, Restore, Standardise, Whiten
-from downslope.core.modules import named_modules
+from downslope.core.modules import altered, named_modules
 
 MOST_LAYERS = 32
 """Modules with trained weights beyond which no model is followed: none such is linear in practice."""
@@ -94,9 +95,27 @@ def kind_of(model: nn.Module) -> Kind:
     trained = [name for name, module in named_modules(model) if _own(module)]
     if len(trained) > MOST_LAYERS:
         return Kind(False, True, why=f"{len(trained)} layers with weights act on one another")
+    if (other := _altered(model)) is not None:
+        return other
     if isinstance(model, Adapted):
         return _of_adapted(model)
     return _traced(model, "", CONSTANT)
+
+
+def _altered(model: nn.Module) -> Kind | None:
+    """What keeps the classes of the modules from telling what they compute; None where nothing does."""
+    for name, module in named_modules(model):
+        what = altered(module)
+        if what is None or (is_parametrized(module) and not _trains(module)):
+            continue
+        why = f"{_named(module, name)} has {what}, which may bend what it gives"
+        return Kind(False, True, why=why, proved=False)
+    return None
+
+
+def _named(module: nn.Module, name: str) -> str:
+    kind = type(module).__name__.removeprefix("Parametrized")
+    return f"{name} ({kind})" if name else kind
 
 
 def _own(module: nn.Module) -> bool:
@@ -194,7 +213,7 @@ def _module(module: nn.Module, name: str, operands: list[Kind]) -> Kind:
     """The kind of what a module makes of its operands."""
     if bent := _bent(operands):
         return bent
-    said = f"{name} ({type(module).__name__})" if name else type(module).__name__
+    said = _named(module, name)
     if module.training and isinstance(module, (_BatchNorm, _DropoutNd)) and getattr(module, "p", 1) != 0:
         why = f"{said} makes an example's output hang on chance or on its batch"
         return Kind(False, True, why=why, proved=False)

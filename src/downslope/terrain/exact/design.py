@@ -223,6 +223,8 @@ class Design:
         found = self.loss.rows(target, shape)
         block = Block(rows, offset, found.target)
         _check_finite(block, self.problem)
+        if (outside := self.loss.outside(found.target)) is not None:
+            raise DataError(f"{outside}; solve takes no others, use fit")
         if check:
             value = self.loss.value(output.reshape(shape), found.target) / (found.total or 1.0)
             if not torch.isclose(value, given.double(), rtol=1e-6, atol=1e-12):

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from downslope.core.class_targets import IGNORED
+from downslope.core.modules import altered
 from downslope.objectives.adapters import Aligned, Averaged, Weighted
 from downslope.objectives.configured import Configured
 from downslope.objectives.penalised import Penalised
@@ -89,6 +90,45 @@ class ConvexLoss:
         even = shares.sum(1, keepdim=True) / k
         mixed = (1 - self.smoothing) * shares + self.smoothing * even
         return Rows(mixed * factors, self._total(total, n))
+
+    def bent(self, target: Any = None) -> str | None:
+        """Why the loss bends down in the outputs for some targets; None where it does for none of these.
+
+        Of a cross-entropy it bends by the sum of an example's weighted targets, of a logistic loss by
+        ``1 - y + yes y``: with no such factor below zero it is convex.
+
+        Args:
+            target: As the objective is given it; left out, the settings alone are looked at.
+        """
+        if self.weight is not None and min(self.weight) < 0:
+            return f"class weight {min(self.weight):g} is below zero, and turns the cross-entropy over"
+        if self.yes < 0:
+            return f"a yes weighted by {self.yes:g} is below zero, and turns its logistic loss over"
+        if not isinstance(target, Tensor) or not target.numel():
+            return None
+        given = target.detach().double()
+        if self.classes and target.is_floating_point() and target.dim() > 1:
+            rows = given.movedim(1, -1).flatten(0, -2)
+            least = float(self._of_classes(rows, (rows.shape[0], rows.shape[1])).target.sum(1).min())
+            if least < -1e-6:
+                return f"the targets of an example add up to {least:.3g}, where its cross-entropy bends down"
+        if self.name == "logistic loss" and float((1 + (self.yes - 1) * given).min()) < 0:
+            far = given[(1 + (self.yes - 1) * given) < 0].flatten()[0]
+            return (
+                f"for a target of {float(far):g} the logistic loss with yes weighted {self.yes:g} bends down"
+            )
+        return None
+
+    def outside(self, y: Tensor) -> str | None:
+        """What is wrong with targets, (n, k), beyond which the loss may have no lowest value; else None."""
+        if self.name == "logistic loss" and bool(((y < 0) | (y > 1)).any()):
+            low, high = float(y.min()), float(y.max())
+            return (
+                f"targets from {low:g} to {high:g}: the logistic loss has a lowest value for those in [0, 1]"
+            )
+        if self.classes and bool((y < 0).any()):
+            return f"a target or class weight below zero ({float(y.min()):.3g}): a cross-entropy takes shares"
+        return None
 
     def value(self, z: Tensor, y: Tensor) -> Tensor:
         """The sum over rows."""
@@ -200,6 +240,10 @@ def convex_objective(objective: Any) -> str | None:
         return loss.name
     function = objective.function if isinstance(objective, Configured) else objective
     plain = type(function) if isinstance(function, nn.Module) else function
+    if isinstance(function, nn.Module) and (
+        altered(function) or _negative(getattr(function, "weight", None))
+    ):
+        return None
     return _KINKED.get(str(getattr(plain, "__name__", ""))) if _of_torch_or_ours(plain) else None
 
 
@@ -208,6 +252,10 @@ _KINKED = {
     "l1_loss": "absolute error", "MultiMarginLoss": "hinge loss", "SoftMarginLoss": "logistic loss",
 }  # fmt: skip
 """Losses that are convex in the outputs and have no exact answer here."""
+
+
+def _negative(weight: Any) -> bool:
+    return isinstance(weight, Tensor) and bool((weight < 0).any())
 
 
 def _of_torch_or_ours(thing: Any) -> bool:
@@ -241,6 +289,8 @@ def _of_module(module: nn.Module) -> ConvexLoss | None:
     kind = next((each for each in known if isinstance(module, each)), None)
     reduction: Any = getattr(module, "reduction", None)
     if kind is None or type(module).forward is not kind.forward or reduction not in ("mean", "sum"):
+        return None
+    if altered(module):
         return None
     mean: Average = "entries" if reduction == "mean" else "none"
     match module:

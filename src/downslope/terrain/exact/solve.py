@@ -95,6 +95,8 @@ def recognise(problem: Problem, model: nn.Module | None = None) -> Recognised:
         name = reference(problem.objective) or "output.loss"
         name = name.rpartition(":")[2] if name.partition(":")[0].replace(".", "").isidentifier() else name
         raise ObjectiveError(f"objective {name}: solve knows {KNOWN}; use fit for others")
+    if (bent := loss.bent()) is not None:
+        raise ObjectiveError(f"{bent}; solve needs weights of 0 and more, use fit")
     model = model or problem.build()
     if not any(p.requires_grad for p in model.parameters()):
         raise ModelError("every parameter of the model is frozen (requires_grad=False): nothing to solve for")
