@@ -210,6 +210,10 @@ def learnt(function: Any) -> nn.Module | None:
     return module if any(p.requires_grad for p in module.parameters()) else None
 
 
+CUT_OFF = "the objective has no gradient"
+"""How a refusal begins of what no gradient flows from."""
+
+
 def check_trainable(model: nn.Module, loss: Loss) -> None:
     """Refuse a loss from which no gradient flows.
 
@@ -218,7 +222,7 @@ def check_trainable(model: nn.Module, loss: Loss) -> None:
     """
     if not loss.value.requires_grad:
         raise ObjectiveError(
-            "the objective has no gradient: something between the model and the loss cuts it off "
+            f"{CUT_OFF}: something between the model and the loss cuts it off "
             f"(detach, argmax, .item(), numpy, no_grad) in {type(unwrap(model)).__name__} or the objective"
         )
 

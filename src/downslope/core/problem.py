@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import functools
 import inspect
 import logging
@@ -22,6 +21,7 @@ from downslope.core.batches import Split, default_split, whole_split
 from downslope.core.errors import DataError, DownslopeError, InputError, ModelError, ObjectiveError, told
 from downslope.core.feeding import Fed
 from downslope.core.misspelt import meant
+from downslope.core.modules import copied
 from downslope.core.plain import plain
 from downslope.core.pretrained import Weights, as_weights
 from downslope.core.sources import Source, as_source, read_path
@@ -279,7 +279,7 @@ class Problem:
     def _made(self) -> nn.Module:
         if isinstance(self.model, nn.Module):
             refuse_script(self.model)
-            return copy.deepcopy(self.model)
+            return copied(self.model)
         factory: Any = self.model
         arguments = dict(self.arguments)
         if isinstance(factory, str):

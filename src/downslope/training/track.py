@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from downslope.core import batches, randomness
 from downslope.core.fixed_sample import precision, sample
 from downslope.core.loss import Objective
+from downslope.core.modules import copied
 from downslope.optim.stability import ADAPTIVE, method_of
 from downslope.terrain.ground import ModelGround, Piece
 from downslope.terrain.ground.frozen import held_still
@@ -92,6 +93,7 @@ class Track:
         self.looks: list[float] = []
         self.times: list[float] = []
         self.last = -1
+        self.flat = False
         self.batch: Any = None
         self.notes: list[str] = []
         self.why: str | None = None
@@ -148,6 +150,12 @@ class Track:
             return
         self.looks.append(row["terrain_products"] + BESIDE)
         self.last = self.state.step
+        if not self.flat and row.get("sharpness", row.get("hessian_sharpness")) == 0:
+            self.flat = True
+            _log.warning(
+                "terrain=%g: the curvature is zero at step %d: the loss is linear, flat or piecewise "
+                "constant there, so a sharpness of 0 says nothing of the rate", self.share, self.state.step,
+            )  # fmt: skip
         self.recorder.now(self.state.step, **row)
 
     def _row(self) -> dict[str, float]:
@@ -269,7 +277,7 @@ def _by_norms(slopes: Iterator[Tensor], size: int) -> Noise:
 
 def _copy_of(model: nn.Module) -> nn.Module:
     """Without gradients, in float32 at least: half precision holds no curvature."""
-    held = copy.deepcopy(model)
+    held = copied(model)
     held.zero_grad(set_to_none=True)
     narrow = any(p.dtype in (torch.float16, torch.bfloat16) for p in held.parameters())
     return held.float() if narrow else held

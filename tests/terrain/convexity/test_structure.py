@@ -121,3 +121,16 @@ def test_shares_that_add_up_to_more_than_nothing_stay_convex_though_solve_refuse
         assert (found.convex, found.proved, found.minima) == (True, True, None)
         with pytest.raises(DataError, match="solve takes no others"):
             ds.solve(problem)
+
+
+def test_of_a_maximised_problem_the_reason_is_that_of_what_is_gone_down_on() -> None:
+    cases: list[tuple[Any, str]] = [
+        (lambda output, target: -(output - target).abs().max(), "minus objective"),
+        ("squared_error", "minus squared error"),
+    ]
+    for objective, said in cases:
+        problem = ds.Problem(model=linear(), objective=objective, train=(X, Y), maximize=True)
+        found = ds.convexity(problem)
+        assert not found.convex
+        assert said in found.why
+        assert "largest value" not in found.why

@@ -215,3 +215,48 @@ def test_the_way_points_to_where_the_loss_falls_further(side: float) -> None:
     assert way is not None
     assert way.at > 0
     assert way.by_name["w"][1].item() == pytest.approx(-side)
+
+
+def test_at_an_edge_of_where_the_loss_is_defined_that_is_said_and_no_cure_that_is_none() -> None:
+    problem = of(lambda w: w[0].sqrt() + w[1] ** 2, [0.0, 0.0])
+    for dtype in ("float32", "float64"):
+        found = ds.survey(problem, progress=False, dtype=dtype)
+        told = " ".join(found.notes)
+        assert "of the samples around are not finite" in told
+        assert "float64" not in told
+    assert "not finite: it" not in str(ds.survey(of(lambda w: w.norm(), [0.0, 0.0]), progress=False))
+
+
+def test_on_a_kink_that_is_a_minimum_no_learning_rate_is_stable() -> None:
+    y = torch.tensor([[1.0], [2.0], [3.0], [4.0], [9.0]])
+    problem = ds.Problem(
+        model=lambda: nn.Linear(1, 1),
+        objective="absolute_error",
+        train=(torch.linspace(-1, 1, 5)[:, None], y),
+    )
+    model = problem.build()
+    model.load_state_dict({"weight": torch.tensor([[2.0]]), "bias": torch.tensor([3.0])})
+    found = ds.survey(problem, model, progress=False)
+    assert (found.kind, found.stable_rates) == ("minimum", {})
+    assert "no learning rate is stable on a kink" in " ".join(found.notes)
+
+
+def test_where_nothing_bends_up_no_rate_is_told_and_that_is_said() -> None:
+    found = ds.survey(of(lambda w: w.sum(), [0.0, 0.0]), progress=False)
+    assert found.stable_rates == {}
+    assert "curvature sets no limit" in " ".join(found.notes)
+
+
+def test_a_model_that_holds_what_it_computed_from_its_weights_is_surveyed() -> None:
+    draw = torch.Generator().manual_seed(0)
+    x, y = torch.randn(40, 4, generator=draw), torch.randn(40, 3, generator=draw)
+    with pytest.warns(FutureWarning, match="weight_norm"):
+        layer: Any = nn.utils.weight_norm(nn.Linear(4, 3))
+    before = layer.weight
+    problem = ds.Problem(model=nn.Sequential(layer), objective="squared_error", train=(x, y))
+    found = ds.survey(problem, problem.model, progress=False)
+    assert found.size == 3 + 3 + 12
+    assert found.convexity is not None
+    assert not found.convexity.convex
+    assert ds.convexity(problem).by in ("samples", "curvature", "chord")
+    assert layer.weight is before

@@ -8,7 +8,6 @@ Both are kept as a witness, beyond residual and rounding, a curvature only where
 
 from __future__ import annotations
 
-import copy
 import itertools
 import math
 from collections.abc import Mapping
@@ -22,6 +21,7 @@ from torch.nn.modules.dropout import _DropoutNd  # pyright: ignore[reportPrivate
 
 from downslope.core.asked import check_asked
 from downslope.core.errors import DownslopeError, InputError, ObjectiveError
+from downslope.core.modules import copied
 from downslope.core.numerals import many, numeral
 from downslope.core.plain import plain
 from downslope.core.problem import Problem
@@ -33,11 +33,12 @@ from downslope.terrain.exact.solve import Recognised, solved
 from downslope.terrain.functions.function import Function
 from downslope.terrain.functions.point import Point
 from downslope.terrain.ground import ModelGround
-from downslope.terrain.ground.stand import Standing, ground_at, stand
+from downslope.terrain.ground.stand import Standing, stand
 from downslope.terrain.surveys.confirmed import ULPS, Chord, cancelled, chord, jitters
 from downslope.terrain.surveys.ends import ends, lost
 from downslope.terrain.surveys.profile import Profile, profile
 from downslope.terrain.surveys.reach import reach_of
+from downslope.terrain.surveys.treads import standing
 
 By = Literal["structure", "curvature", "chord", "samples"]
 Minima = Literal["one", "many", "none"]
@@ -143,11 +144,11 @@ def convexity(
     check_asked(problem, None)
     if not isinstance(samples, int) or samples < 2:  # pyright: ignore[reportUnnecessaryIsInstance]
         raise InputError(f"samples={samples!r}: must be at least 2 points")
-    given = copy.deepcopy(stand(problem, model, seed)[0]).eval()
+    given = copied(stand(problem, model, seed)[0]).eval()
     read = structure(problem, given)
     if read.convex or (read.certain and problem.constraint is not None):
         return of_structure(read, problem, given, solve=DENSE)
-    ground, _ = ground_at(problem, given, examples=examples, dtype=torch.float64, seed=seed)
+    ground, _ = standing(problem, given, examples=examples, dtype=torch.float64, seed=seed)
     points = _points(problem, ground, samples, seed)
     found = _by_curvature(ground, points) or _by_chords(ground, points)
     looked = f"{many(len(points), 'point')} and {many(len(points) * (len(points) - 1) // 2, 'chord')}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import itertools
 from contextlib import suppress
 from typing import Any, Literal
@@ -15,6 +14,7 @@ from downslope.core.errors import DataError, InputError
 from downslope.core.fixed_sample import precision, sample
 from downslope.core.loss import Objective
 from downslope.core.memory import out_of_memory
+from downslope.core.modules import copied
 from downslope.core.problem import Problem
 from downslope.core.run import Run
 from downslope.core.sources import Memory, Source
@@ -69,7 +69,7 @@ def ground_of(
     if examples != "all" and (not isinstance(examples, int) or examples < 1):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise InputError(f"examples={examples!r}: must be a number of examples, at least 1, or 'all'")
     given = problem.build(seed) if model is None else model.model("last") if isinstance(model, Run) else model
-    held = copy.deepcopy(given).train(training)
+    held = copied(given).train(training)
     held = held.to(dtype=dtype) if dtype else held
     working = dtype or precision(held)
     device = next((p.device for p in held.parameters()), torch.device("cpu"))

@@ -13,7 +13,10 @@ from downslope.terrain.krylov import Krylov
 from downslope.terrain.lanczos import Ritz
 from downslope.terrain.methods.line_search import Line, Trial, dot, rounding
 from downslope.terrain.methods.step import LEVEL, PRECISE, Here, Step
+from downslope.terrain.surveys.confirmed import chord, jitters
 from downslope.terrain.surveys.kinks import kinks
+from downslope.terrain.surveys.profile import profile
+from downslope.terrain.surveys.reach import reach_of
 
 FAR = 30.0
 """Roundings of the loss that a slope has to win to be one."""
@@ -121,7 +124,17 @@ def _lowest(ground: Ground) -> tuple[Ritz | None, int]:
             break
     if not low < -max(floor, residual):
         return None, space.products
-    return Ritz(low, residual, space.vectors(space.ritz().coordinates[:, :1])[0]), space.products
+    vector = space.vectors(space.ritz().coordinates[:, :1])[0]
+    if not _bends(ground, vector):
+        return None, space.products
+    return Ritz(low, residual, vector), space.products
+
+
+def _bends(ground: Ground, vector: Tensor) -> bool:
+    """Whether the loss itself bends down along it, and not only what rounding has left of its curvature."""
+    loss = ground.loss()
+    line = profile(ground, vector, reach_of(ground), loss)
+    return chord(line, torch.finfo(vector.dtype).eps, jitters(ground, loss)) is not None
 
 
 def _down(line: Line, curvature: float) -> Trial | None:

@@ -60,7 +60,7 @@ def ends(
         return _whole(operator, like)
     found = extremes(operator, top, 1, tol=tol, steps=steps, seed=seed, copies=False)
     if found.status == "non-finite":
-        raise _lost()
+        raise _lost(like.dtype)
     rounding = _rounding(found.values, like.dtype, exact=operator.exact)
     errors = found.residuals + rounding
     low, large = abs(found.smallest), float(found.values.abs().max())
@@ -73,7 +73,7 @@ def _whole(operator: Operator, like: Tensor) -> Ends:
     unit = torch.eye(n, dtype=like.dtype, device=like.device)
     matrix = torch.stack([operator.product(column) for column in unit]).double().cpu()
     if not bool(matrix.isfinite().all()):
-        raise _lost()
+        raise _lost(like.dtype)
     linalg: Any = torch.linalg
     values: Tensor
     vectors: Tensor
@@ -93,6 +93,8 @@ def _rounding(values: Tensor, dtype: torch.dtype, *, exact: bool) -> Tensor:
 
 LOST = "the curvature is not finite at these weights"
 
+WIDER = "if it is an overflow, float64 mends it (dtype=torch.float64, --dtype float64)"
+
 
 def lost(error: ObjectiveError) -> bool:
     """Whether it says that there is no curvature although there is a loss."""
@@ -105,8 +107,8 @@ def unknown(like: Tensor) -> Ends:
     return Ends(none, none, torch.zeros_like(like)[None], False, False, 0)
 
 
-def _lost() -> ObjectiveError:
+def _lost(dtype: torch.dtype) -> ObjectiveError:
+    wide = "" if dtype == torch.float64 else f"; {WIDER}"
     return ObjectiveError(
-        f"{LOST} although the loss is: look for a square root or a norm at zero in the objective, or survey "
-        "in float64 (dtype=torch.float64, --dtype float64)"
+        f"{LOST} although the loss is: look for a square root or a norm at zero in the objective{wide}"
     )

@@ -14,10 +14,13 @@ from downslope.terrain.functions.point import Point
 from downslope.terrain.ground import ModelGround
 from downslope.terrain.operators import Operator
 from downslope.terrain.spectrum import extremes
+from downslope.terrain.surveys.bottom import bottom
 from downslope.terrain.surveys.ends import Ends
 from downslope.terrain.surveys.kind import Judged, View, classify
-from downslope.terrain.surveys.profile import around, profile
-from downslope.terrain.surveys.sampled import Way, at_kink, lowest, on_kink
+from downslope.terrain.surveys.profile import Profile, around, profile
+from downslope.terrain.surveys.sampled import Way, at_kink, gone, lowest, on_kink
+from downslope.terrain.surveys.split import split
+from downslope.terrain.surveys.treads import treads
 
 DIRECTIONS = 4
 """Directions without curvature that are looked for where not all eigenvalues are known."""
@@ -43,20 +46,35 @@ def judged_at(
         inside = flat_directions(operator, found, seed)
     if judged.degenerate or (inside is not None and len(inside)):
         lines = around(ground, view.reach, loss, inside=inside, seed=seed)
+        if not _steep(lines, view.rounding):
+            lines += split(ground, lines, view.reach, loss, inside=inside)
         falls, rises = max(each.fall for _, each in lines), max(each.rise for _, each in lines)
         unseen = 0.5 * view.reach**2 * (0.0 if inside is None else float(found.errors.max()))
-        view = view._replace(falls=falls, rises=rises, rounding=view.rounding + unseen)
+        view = view._replace(
+            falls=falls, rises=rises, rounding=view.rounding + unseen, looked=len(lines), gone=gone(lines)
+        )
         judged = classify(view)
+        if view.exact and not gradient.any() and treads(ground, view.reach, loss, seed=seed):
+            return Judged("plateau", False, True, judged.change), view._replace(treads=True), None
         if judged.kind in ("saddle", "maximum") and falls > view.rounding:
             way = lowest(ground, lines, view.reach, loss)
     if judged.kind in ("minimum", "maximum") and not (view.exact or view.noise):
         judged, view = _followed(judged, ground, view, gradient, loss)
+    if judged.kind == "minimum" and not (view.noise or judged.degenerate):
+        fall, away = bottom(ground, operator, found, gradient, loss)
+        view = view._replace(far=fall, away=away)
+        judged = classify(view)
     if judged.kind == "plateau" and _lowest(ground, loss, view.rounding):
         judged = judged._replace(kind="minimum", degenerate=True)
     elif on_kink(ground):
         judged, view, other = at_kink(ground, judged, view, gradient, loss, seed)
         way = other if way is None or judged.kind == "slope" else way
     return judged, view, way
+
+
+def _steep(lines: list[tuple[Tensor, Profile]], rounding: float) -> bool:
+    """Whether the loss goes both ways already."""
+    return max(line.fall for _, line in lines) > rounding < max(line.rise for _, line in lines)
 
 
 def flat_directions(operator: Operator, found: Ends, seed: int = 0) -> Tensor:

@@ -10,7 +10,8 @@ large only beside the size of the weights and of the loss.
 2. Does the slope lead on? What it can win within the reach, ``max_d -g d - d |H| d / 2`` (the step of
    saddle-free Newton, Dauphin et al. 2014; for a convex quadratic the gap to its minimum), is more than
    `STILL` of the scale, more than the sampling noise of the gradient explains, and the critical point lies
-   further than `NEAR` of the reach: a slope.
+   further than `NEAR` of the reach: a slope. So it does where Newton's step, taken and measured, wins that
+   much beyond the reach: on the floor of a long valley that is not its bottom.
 3. Signs of the eigenvalues beyond their errors: both, a saddle; none negative, a minimum; none positive, a
    maximum (Nocedal and Wright 2006, theorems 2.3 and 2.4). Next to a critical point and not at it, curvature
    down which the loss falls by less than the slope wins is taken for none: the next step may end it.
@@ -75,6 +76,16 @@ class View(NamedTuple):
     """Rounding of the loss."""
     kink: bool = False
     """Whether it stands on a kink, so that samples told and not derivatives."""
+    far: float = 0.0
+    """How far the loss was seen to fall by Newton's step, however long it is."""
+    away: float = 0.0
+    """Length of that step."""
+    looked: int = 0
+    """Directions that samples were taken along."""
+    gone: float = 0.0
+    """Share of those samples at which the loss is not finite."""
+    treads: bool = False
+    """Whether the loss is piecewise constant, so that its slope is zero and tells nothing."""
 
 
 class Judged(NamedTuple):
@@ -106,6 +117,8 @@ def classify(view: View, *, still: float = STILL, flat: float = FLAT, negative: 
     scale = scale or 1.0
     bend = _bend(view, view.high, view.low)
     change = (view.slope + bend) / scale
+    if view.away > view.reach and view.far > max(still * scale, view.rounding):
+        return Judged("slope", False, False, change)
     if not view.exact:
         if change <= flat and view.slope > CLEAR * bend:
             return Judged("plateau", False, False, change)

@@ -53,6 +53,11 @@ class Profile:
         """How far it rises at most."""
         return max(0.0, *(each - self.here for each in self.losses if math.isfinite(each)))
 
+    @property
+    def gone(self) -> float:
+        """Share of the moves at which the loss is not finite."""
+        return sum(not math.isfinite(each) for each in self.losses) / max(len(self.losses) - 1, 1)
+
     def reversed(self) -> Profile:
         """The same seen from the other side."""
         return Profile(lengths=tuple(-each for each in self.lengths[::-1]), losses=self.losses[::-1])

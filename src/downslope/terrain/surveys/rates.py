@@ -31,6 +31,24 @@ def plain_rates(sharpness: float) -> dict[str, float]:
     return {name: limit / sharpness for name, limit in limits.items() if limit is not None}
 
 
+def unlimited(high: float, error: float, *, kink: bool) -> str:
+    """Why curvature sets no limit to the learning rate here; "" where it does.
+
+    Args:
+        high: The largest curvature.
+        error: Its error.
+        kink: Whether it stands on a kink that is a minimum.
+    """
+    if kink:
+        return (
+            "no learning rate is stable on a kink: the slope does not shrink as one comes nearer, so the "
+            "rate has to (schedule='cosine', or any that goes to 0)"
+        )
+    return "" if high > error else (
+        "nothing bends up here beyond its error, so curvature sets no limit to the learning rate"
+    )  # fmt: skip
+
+
 def adam_rate(operator: Operator, gradients: Tensor, *, steps: int = 16, seed: int = 0) -> tuple[float, int]:
     """Adam's largest stable rate, with the second moment that it would have if it stayed here.
 

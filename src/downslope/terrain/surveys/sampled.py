@@ -18,6 +18,7 @@ from downslope.terrain.hvp import length
 from downslope.terrain.surveys.kind import Judged, View
 from downslope.terrain.surveys.kinks import kinks
 from downslope.terrain.surveys.profile import NEAR, Profile, around, profile
+from downslope.terrain.surveys.split import split
 
 COORDINATES = 32
 """Parameters up to which every coordinate is looked along."""
@@ -63,9 +64,11 @@ def at_kink(
     if judged.kind == "slope" and gradient is not None and _leads(ground, gradient, view, loss):
         return judged, view, None
     looked = [*around(ground, view.reach, loss, seed=seed), *_coordinates(ground, view.reach, loss)]
+    if gradient is not None:
+        looked += split(ground, looked, view.reach, loss)
     rises, falls = max(each.rise for _, each in looked), max(each.fall for _, each in looked)
     least = view.rounding if gradient is None or judged.kind == "slope" else max(view.rounding, view.slope)
-    view = view._replace(falls=falls, rises=rises)
+    view = view._replace(falls=falls, rises=rises, looked=len(looked), gone=gone(looked))
     if falls <= least:
         if judged.kind == "slope" or gradient is None:
             kind = "minimum" if rises > least else "plateau"
@@ -82,6 +85,11 @@ def at_kink(
         kind = "saddle" if rises > least else "maximum"
         return Judged(kind, False, True, judged.change), view._replace(kink=True), way
     return judged, view, None if judged.kind == "minimum" else way
+
+
+def gone(looked: list[tuple[Tensor, Profile]]) -> float:
+    """Share of the samples at which the loss is not finite."""
+    return sum(line.gone for _, line in looked) / max(len(looked), 1)
 
 
 def _coordinates(ground: ModelGround, reach: float, loss: float) -> list[tuple[Tensor, Profile]]:

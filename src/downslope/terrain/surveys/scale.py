@@ -4,7 +4,8 @@ The loss itself is no measure: a constant that is added to it changes no slope. 
 be won is: ``L - min_z L(z)``, the least over outputs z that may be anything, whatever a network could make.
 It is the loss itself where the objective goes down to zero (cross-entropy, squared error), and what is above
 the least elsewhere (an offset, soft targets). The way that the loss has come from a fresh start is free of a
-constant too; the larger of both counts.
+constant too; the larger of both counts. A start that is worse than the best constant output, as one on inputs
+of large numbers is, counts as that: what is lost there is no measure of what there is to learn.
 """
 
 from __future__ import annotations
@@ -62,7 +63,31 @@ def scale_of(problem: Problem, ground: ModelGround, loss: float, seed: int) -> f
         start = ground.loss()
     ground.put(kept)
     own = ground.within(lambda: left(ground, loss))
-    return max(own, abs(start - loss) if math.isfinite(start) else 0.0)
+    way = abs(start - loss) if math.isfinite(start) else 0.0
+    if way <= own:
+        return own
+    return max(own, min(way, abs(ground.within(lambda: constant(ground)) - loss)))
+
+
+def constant(ground: ModelGround) -> float:
+    """The least of the objective over outputs that are the same for all examples; infinite where not known.
+
+    Args:
+        ground: Where it stands.
+    """
+    objective = ground.objective
+    if objective.function is None or objective.wants_model or objective.wants_inputs:
+        return math.inf
+    try:
+        found = [
+            (share.weight, _least(ground, index, share, MOST, alike=True)[0])
+            for index, share in ground.shares()
+        ]
+    except Exception as error:
+        if out_of_memory(error):
+            raise
+        return math.inf  # an objective may do anything with outputs that no model gave
+    return math.fsum(weight * least for weight, least in found)
 
 
 def left(ground: ModelGround, loss: float) -> float:
@@ -96,8 +121,13 @@ def left(ground: ModelGround, loss: float) -> float:
     return max(loss - least, 0.0)
 
 
-def _least(ground: ModelGround, index: int, share: Share, room: int) -> tuple[float, int]:
-    """The least of the objective of some examples, and how many numbers their outputs hold."""
+def _least(
+    ground: ModelGround, index: int, share: Share, room: int, *, alike: bool = False
+) -> tuple[float, int]:
+    """The least of the objective of some examples, and how many numbers their outputs hold.
+
+    `alike`: Over outputs that are the same for all examples.
+    """
     with torch.no_grad(), ground.still.look(index):
         output, target, _ = ground.objective.forward(ground.model, share.batch)
     numbers = sum(each.numel() for each in batches.tensors(output) if each.is_floating_point())
@@ -110,23 +140,31 @@ def _least(ground: ModelGround, index: int, share: Share, room: int) -> tuple[fl
     if isinstance(objective.function, nn.Module):
         objective.function = copy.deepcopy(objective.function).cpu().requires_grad_(False)
     starts = (torch.clone, torch.zeros_like)
-    return min(_descended(objective, output, target, each) for each in starts), numbers
+    ends = [_descended(objective, output, target, each, alike=alike) for each in starts]
+    return (max if alike else min)(ends), numbers  # the mean output may be the end, from where none is seen
 
 
-def _descended(objective: Objective, output: Any, target: Any, start: Callable[[Tensor], Tensor]) -> float:
+def _descended(
+    objective: Objective, output: Any, target: Any, start: Callable[[Tensor], Tensor], *, alike: bool = False
+) -> float:
     """Where the objective ends as its outputs go down it; -infinite where it does not end."""
     leaves: list[Tensor] = []
+    rows = batches.length(output) if alike else 0
 
     def freed(leaf: Tensor) -> Tensor:
         if not leaf.is_floating_point():
             return leaf
-        leaves.append(start(leaf).requires_grad_())
+        leaves.append(start(leaf.mean(0, keepdim=True) if alike else leaf).requires_grad_())
         return leaves[-1]
 
     free = batches.map_tensors(freed, output)
 
     def risk() -> Tensor:
-        return objective.of(free, target).risk
+        given = free if not alike else batches.map_tensors(widened, free)
+        return objective.of(given, target).risk
+
+    def widened(leaf: Tensor) -> Tensor:
+        return leaf.expand(rows, *leaf.shape[1:]) if leaf.requires_grad else leaf
 
     ground, method = Ground([(risk, 1.0)], leaves, still=Still(None, 0)), LBFGS(leaves)
     begin, first = ground.where(), ground.loss()

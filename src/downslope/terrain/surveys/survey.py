@@ -23,23 +23,25 @@ from downslope.terrain.convexity.structure import structure
 from downslope.terrain.functions.point import Point
 from downslope.terrain.ground import ModelGround
 from downslope.terrain.ground.point import EXAMPLES
-from downslope.terrain.ground.stand import BOUND, Standing, ground_at, not_finite, stand, wide
+from downslope.terrain.ground.stand import BOUND, Standing, not_finite, stand, wide
 from downslope.terrain.hvp import length
 from downslope.terrain.layerwise import PROBES, Layers, layerwise, of_matrix
 from downslope.terrain.operators import Operator
 from downslope.terrain.spectrum import Density
 from downslope.terrain.spectrum import density as density_of
 from downslope.terrain.surveys import telling
-from downslope.terrain.surveys.ends import DENSE, LOST, Ends, ends, lost, unknown
+from downslope.terrain.surveys.ends import DENSE, Ends, ends, lost, unknown
 from downslope.terrain.surveys.gain import STEPS, gain, won
 from downslope.terrain.surveys.jitter import Jitter, jitter
 from downslope.terrain.surveys.judging import judged_at
 from downslope.terrain.surveys.kind import REACH, Judged, View, mirrored
-from downslope.terrain.surveys.rates import adam_rate, plain_rates
+from downslope.terrain.surveys.proved import agreeing
+from downslope.terrain.surveys.rates import adam_rate, plain_rates, unlimited
 from downslope.terrain.surveys.reach import reach_of
-from downslope.terrain.surveys.sampled import at_kink
+from downslope.terrain.surveys.sampled import at_kink, on_kink
 from downslope.terrain.surveys.scale import scale_of
 from downslope.terrain.surveys.terrain import Escape, Terrain, turned
+from downslope.terrain.surveys.treads import standing
 from downslope.terrain.surveys.ways import by_curvature, by_samples, known_place
 
 T = TypeVar("T")
@@ -110,9 +112,8 @@ def survey(
     _check(eigenvalues, tol, seconds)
     began = time.monotonic()
     given, notes = stand(problem, model, seed)
-    ground, loss = ground_at(
-        problem, given, examples=examples, dtype=wide(given, dtype, notes), seed=seed, bound=True
-    )  # fmt: skip
+    working = wide(given, dtype, notes)
+    ground, loss = standing(problem, given, examples=examples, dtype=working, seed=seed, bound=True)
     ground.notes[:0] = notes
     notes = telling.of_loss(loss)
     if problem.constraint is not None:
@@ -190,15 +191,24 @@ class _Survey:
                 f"interrupted before the kind was known: loss {loss:.6g}, slope {length(gradient):.4g}"
             )
             raise
-        self.notes += telling.of_view(view, judged, found, operator.exact)
         layers, rates, spread, curved = None, dict[str, float](), None, not math.isnan(view.high)
         if curved:
             layers = self._stage("layers", lambda: self._layers(operator, gradient, found))
-            rates = plain_rates(float(found.values[0]))
-            rates |= self._stage("Adam's rate", lambda: self._adam(operator, scatter)) or {}
+            kink = judged.kind == "minimum" and (view.kink or (judged.degenerate and on_kink(self.ground)))
+            if said := unlimited(view.high, view.high_error, kink=kink):
+                self.notes.append(said)
+            else:
+                rates = plain_rates(view.high)
+                rates |= self._stage("Adam's rate", lambda: self._adam(operator, scatter)) or {}
         if self.wants_density and curved:
             spread = self._stage("density", lambda: self._density(operator))
         convex = self._stage("convexity", lambda: self._convexity(escape))
+        judged, view, found, said = agreeing(judged, view, found, convex)
+        if said:
+            self.notes.append(said)
+        if said or judged.kind in ("minimum", "plateau"):
+            escape = escape if convex is None or not convex.convex else None
+        self.notes += telling.of_view(view, judged, found, operator.exact)
         self.notes += telling.of_cuts(self.left_out, interrupted=self.interrupted)
         if self.problem.maximize:  # so far of the mirror image, which is gone down on
             judged, view = mirrored(judged, view)
@@ -221,10 +231,8 @@ class _Survey:
         except ObjectiveError as error:
             if not lost(error):
                 raise
-            self.notes.append(
-                f"{LOST}: a square root or a norm at zero, or an overflow, which float64 mends "
-                "(dtype=torch.float64, --dtype float64); samples of the loss told the kind"
-            )
+            narrow = gradient.dtype != torch.float64 and not on_kink(self.ground)
+            self.notes.append(telling.of_lost(narrow=narrow))
             return unknown(gradient)
 
     def _judged(
@@ -351,7 +359,7 @@ class _Survey:
         self.notes.append(
             f"Adam's rate is that of the second moment that batches of {scatter.size} would leave here"
         )
-        return {"adam": rate}
+        return {"adam": rate} if math.isfinite(rate) else {}
 
     def _density(self, operator: Operator) -> Density:
         made = density_of(operator, seed=self.seed)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from downslope.core.numerals import loss as told_loss
 from downslope.core.numerals import many, numeral
+from downslope.terrain.surveys.ends import LOST, WIDER
 from downslope.terrain.surveys.kind import NEAR, STILL, Judged, View
 
 if TYPE_CHECKING:
@@ -38,7 +39,18 @@ def why(judged: Judged, view: View) -> str:
         still = f"a critical point lies within {numeral(NEAR * view.reach)}, a thousandth of the reach"
     if view.kink:
         return _on_kink(judged, view)
+    if view.treads:
+        return (
+            f"the loss is piecewise constant: its slope is zero wherever it was looked, and within "
+            f"{numeral(view.reach)} it goes up by {numeral(view.rises or 0.0, 2)} and down by "
+            f"{numeral(view.falls or 0.0, 2)} in steps"
+        )
     match judged.kind:
+        case "slope" if view.far > view.slope:
+            return (
+                f"{still}, but Newton's step, {numeral(view.away)} long, was seen to win "
+                f"{numeral(view.far)}, so it leads on, along a narrow valley"
+            )
         case "slope":
             return f"{still}, so it leads on"
         case "plateau":
@@ -55,14 +67,14 @@ def why(judged: Judged, view: View) -> str:
         case "saddle":
             return f"{still}, but curvature reaches from {low} to {high}"
         case "maximum" if judged.degenerate:
-            return "slope and curvature vanish, and the loss is lower all around"
+            return "slope and curvature vanish, and the loss is lower at every sample around"
         case "maximum":
             sign = "negative" if judged.strict else "positive"
             return f"{still}, and {'every' if judged.strict else 'no'} curvature is {sign} (largest {high})"
         case "minimum" if judged.degenerate and not view.rises:
             return "it is flat all around, and no value anywhere is lower"
         case "minimum" if judged.degenerate:
-            return "slope and curvature vanish, and the loss is higher all around"
+            return "slope and curvature vanish, and the loss is higher at every sample around"
         case "minimum" if view.low < -view.low_error:
             return f"{still}, and no curvature leads down any further (smallest {low})"
         case "minimum":
@@ -178,6 +190,18 @@ def of_view(view: View, judged: Judged, found: Ends, exact: bool) -> list[str]:
             "not strict: some curvature is zero within its error, so this may be a valley, or a saddle that "
             "shows only beyond second order and that no sample along it found"
         )
+    if view.gone:
+        notes.append(
+            f"{numeral(100 * view.gone, 2)} % of the samples around are not finite: it stands at an edge of "
+            "where the loss is defined, and what is told holds on this side of it"
+        )
+    sampled = (judged.degenerate or view.kink) and judged.kind in ("minimum", "maximum")
+    if sampled and found.vectors.shape[-1] > view.looked > 0:
+        other = "down" if judged.kind == "minimum" else "up"
+        notes.append(
+            f"told from samples along {view.looked} directions of {found.vectors.shape[-1]}: a way {other} "
+            "along others may have been missed"
+        )
     if view.noise and judged.kind != "plateau":
         notes.append(
             "the slope is within the noise of the examples left out, and counts as none; examples='all' "
@@ -186,6 +210,12 @@ def of_view(view: View, judged: Judged, found: Ends, exact: bool) -> list[str]:
     if not exact:
         notes.append("the model has no second derivative, so products are differences of gradients")
     return notes
+
+
+def of_lost(*, narrow: bool) -> str:
+    """What is to be known where the curvature is not finite; `narrow` where float64 may mend that."""
+    said = f"{LOST}: a square root or a norm at zero, or an overflow; samples of the loss told the kind"
+    return f"{said}; {WIDER}" if narrow else said
 
 
 def of_loss(loss: Tensor) -> list[str]:
