@@ -144,13 +144,15 @@ class Crowd:
             self._parties = [part for party in self._parties for part in party.split(asked)]
             for party in self._parties:
                 if party.members[0] in asked:
-                    self._guarded(party, lambda party=party: party.train(units, self._over))
+                    self._guarded(party, lambda party=party: party.train(units, lambda: self.over))
         self._parties = [party for party in self._parties if party.members]
-        if self._over():
+        if self.over:
             raise Stopped("interrupted" if self._stopped else "the time is up")
         return [self.loss(number) for number in members]
 
-    def _over(self) -> bool:
+    @property
+    def over(self) -> bool:
+        """Whether somebody interrupted, or the time is up."""
         return self._stopped or (self.until is not None and time.monotonic() >= self.until)
 
     def _stop(self) -> None:

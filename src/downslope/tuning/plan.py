@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from downslope.core import names
 from downslope.core.asked import check_asked
 from downslope.core.errors import InputError
 from downslope.core.plain import plain
@@ -16,7 +15,7 @@ from downslope.core.recipe import Recipe
 from downslope.core.space import Dimension, Space, settled
 from downslope.tuning.defaults import default_space
 from downslope.tuning.samplers import Sampler, sampler_of
-from downslope.tuning.stopping_rule import RULES
+from downslope.tuning.strategies import check_pruner
 
 TRIALS = 64
 """Trials of a search whose budget is not said."""
@@ -114,9 +113,6 @@ def planned(
         raise InputError(f"seed={seed!r}: must be a whole number in [0, 2**63)")
     if all(asked[key] is None for key in ("trials", "seconds", "steps")):
         asked["trials"] = TRIALS
-    if (pruner := asked["pruner"]) is not None and pruner not in RULES:
-        known = ", ".join(RULES)
-        raise InputError(f"pruner={pruner!r}: must be one of {known}{names.did_you_mean(str(pruner), RULES)}")
     kind = sampler_of(asked["sampler"])
     if space is not None and not space:
         raise InputError(
@@ -124,6 +120,7 @@ def planned(
         )
     wanted = settled(problem, recipe, default_space(recipe) if space is None else space)
     asked["sampler"] = kind.name
+    check_pruner(asked["pruner"], problem, recipe, wanted, workers=asked["workers"], ray=asked["ray"])
     plan = Plan(problem=problem, recipe=recipe, space=wanted, asked=wanted, **asked)
     if kind.name == "cma":
         plan.make_sampler().ask([], 1)  # refuses before anything is trained where its package is missing

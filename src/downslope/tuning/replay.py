@@ -20,6 +20,7 @@ def replay(
     *,
     seeds: Sequence[int] = (0,),
     folder: Path | None = None,
+    until: float | None = None,
 ) -> list[Run]:
     """Train along `schedule`, without any search: a run for each seed.
 
@@ -32,12 +33,13 @@ def replay(
         schedule: Its stairs in epochs.
         seeds: Of the runs.
         folder: Where they are kept; None keeps them in memory.
+        until: `time.monotonic` by which it ends.
 
     Raises:
         InputError: hyper-parameters that cannot change while a member trains.
-        Stopped: somebody interrupted.
+        Stopped: somebody interrupted, or the time is up.
     """
-    crowd = _One(problem, recipe, schedule.at(0), seeds=seeds, folder=folder)
+    crowd = _One(problem, recipe, schedule.at(0), seeds=seeds, folder=folder, until=until)
     schedule.replay(crowd)
     crowd.end()
     return crowd.runs(0)

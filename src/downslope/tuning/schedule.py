@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from downslope.core.errors import InputError
 
 if TYPE_CHECKING:
     from downslope.tuning.population_based import Members
+    from downslope.tuning.trial import Trial
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,15 @@ class Schedule:
                 found.append((begin, values.get(key)))
         return found
 
+    def told(self, number: Callable[[Any], str] = str) -> str:
+        """``lr 0.1, 0.08 from epoch 4; momentum 0.9``."""
+        parts: list[str] = []
+        for key in self.pieces[0][1]:
+            (_, first), *later = self.series(key)
+            steps = "".join(f", {number(value)} from epoch {begin}" for begin, value in later)
+            parts.append(f"{key} {number(first)}{steps}")
+        return "; ".join(parts)
+
     def table(self) -> list[dict[str, Any]]:
         """A row for each stair: ``from``, ``to`` and the values."""
         ends = [begin for begin, _ in self.pieces[1:]] + [self.units]
@@ -94,3 +104,8 @@ class Schedule:
                 members.become(member, member, values)
             (loss,) = members.train([member], row["to"])
         return loss
+
+
+def stairs(trial: Trial) -> list[dict[str, Any]]:
+    """The schedule that made a trial, as a table; empty where its hyper-parameters did not change."""
+    return cast("list[dict[str, Any]]", trial.attrs.get("schedule") or [])

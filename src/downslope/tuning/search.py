@@ -21,6 +21,7 @@ from downslope.tuning.edges import Edge, edges, widened
 from downslope.tuning.failures import Failure, diverged, failures
 from downslope.tuning.importance import Importance, importances
 from downslope.tuning.plan import Plan
+from downslope.tuning.schedule import Schedule, stairs
 from downslope.tuning.told import best, document, table, told
 from downslope.tuning.trained import Curve
 from downslope.tuning.trial import Trial
@@ -145,6 +146,16 @@ class Search:
         problem, recipe = applied(self.problem, self.plan.recipe, sure.values)
         values = dict(sure.values)
         return Best(problem, recipe, values, sure.number, sure.seen, sure.fresh, sure.seeds, sure.interval)
+
+    @cached_property
+    def schedule(self) -> Schedule | None:
+        """The hyper-parameters in time that made the best, of population-based training; None elsewhere.
+
+        `downslope.tuning.replay.replay` trains along it; the best recipe is only what it began with.
+        """
+        trial = next((each for each in self.trials if self.done and each.number == self.best.number), None)
+        rows = [] if trial is None else stairs(trial)
+        return Schedule.of_table(rows) if rows else None
 
     @property
     def nothing(self) -> str:

@@ -21,6 +21,8 @@ def told(search: Search) -> list[tuple[str, str]]:
     found: list[tuple[str, str]] = []
     if search.found:
         found += best(search)
+        if search.schedule is not None:
+            found.append(("schedule", search.schedule.told(number)))
         found += _mattered(search)
     else:
         found.append(("nothing", search.nothing))

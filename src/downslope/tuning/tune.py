@@ -19,8 +19,10 @@ from downslope.tuning import kept
 from downslope.tuning.confirmed import Confirmed
 from downslope.tuning.hunt import Hunt, Standing, Watch
 from downslope.tuning.plan import CONFIRM, FRESH, Plan, planned
+from downslope.tuning.rung_hunt import RungHunt
 from downslope.tuning.search import Search
 from downslope.tuning.storage import open_storage
+from downslope.tuning.strategies import STRATEGIES
 from downslope.tuning.told import result
 from downslope.tuning.trials import Trials
 
@@ -69,7 +71,9 @@ def tune(
         seconds: Longest time, in (0, inf), of which a fifth is kept for the confirmation.
         steps: Optimizer steps of all trials, in [1, inf), of which a fifth is kept likewise.
         sampler: "random", "grid", "sobol", "tpe", "gp" or "cma".
-        pruner: Ends trials on their way: "stop-halving" or "median"; None ends none.
+        pruner: Ends trials on their way: "halving" and "hyperband" compare all after the same training,
+            "asynchronous", "stop-halving" and "median" with what has come in so far; "pbt" lets the worst go
+            on from the best with other hyper-parameters (``search.schedule``). None ends none.
         seeds: Runs of each trial, whose value is their mean, in [1, inf).
         batch: Trials that are begun together at most, in [1, inf). A sampler that learns does so between.
         confirm: How many of the best are trained again, in [0, inf).
@@ -204,7 +208,8 @@ def _tuned(
             once(),
             hushed(),
         ):
-            hunt = Hunt(plan, trials, folder=place, watch=watch or _teller(bar), on_widened=write)
+            kind = RungHunt if plan.pruner in STRATEGIES else Hunt
+            hunt = kind(plan, trials, folder=place, watch=watch or _teller(bar), on_widened=write)
             hunt.curves |= kept.read_curves(place)
             if told:
                 hunt.use(plan.space, told)

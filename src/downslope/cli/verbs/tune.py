@@ -41,7 +41,11 @@ Widen = Annotated[
 ]
 Pruner = Annotated[
     str | None,
-    typer.Option("--pruner", metavar="NAME", help="End trials on their way: stop-halving or median."),
+    typer.Option(
+        "--pruner",
+        metavar="NAME",
+        help="End trials on their way: halving, hyperband, asynchronous, stop-halving, median; or pbt.",
+    ),
 ]
 _OPTIONS = (
     "target", "recipe", "set", "weights", "seed", "seeds", "trials", "budget", "sampler", "space", "widen",
