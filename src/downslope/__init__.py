@@ -3,8 +3,8 @@
 The names below are loaded when they are first used, so that ``import downslope`` costs milliseconds and
 loads no torch. Nouns: `Problem` (what), `Recipe` (how), `Run` (what happened), `Finding` (what is wrong).
 Verbs: `fit`, `fit_population`, `diagnose`, `repair`, `solve`, `survey`, `landscape`, `paths`, `connect`,
-`watch`, `tune`, `race`, `batch_sizes`, `load_run`, `report`, `probe_layers`, `lr_range`, `batch_limit`,
-`batch_table`, `escape`, `critical_points`, `animate`.
+`watch`, `tune`, `race`, `batch_sizes`, `load_run`, `load_search`, `report`, `probe_layers`, `lr_range`,
+`batch_limit`, `batch_table`, `escape`, `critical_points`, `animate`.
 
 Example:
     >>> import downslope as ds
@@ -54,7 +54,7 @@ if TYPE_CHECKING:
     from downslope.training.learning_curve import learning_curve
     from downslope.training.lr_range import lr_range
     from downslope.training.population import fit_population
-    from downslope.tuning.tune import tune
+    from downslope.tuning.tune import load_search, tune
 
 __all__ = [
     "Finding",
@@ -89,6 +89,7 @@ __all__ = [
     "landscape",
     "learning_curve",
     "load_run",
+    "load_search",
     "log",
     "lr_range",
     "methods",
@@ -142,6 +143,7 @@ _HOME = {
     "lags": "downslope.terrain.recurrence.lags:lags",
     "learning_curve": "downslope.training.learning_curve:learning_curve",
     "load_run": "downslope.core.run:load_run",
+    "load_search": "downslope.tuning.tune:load_search",
     "log": "downslope.core.space:log",
     "landscape": "downslope.terrain.slices.landscape:landscape",
     "lr_range": "downslope.training.lr_range:lr_range",

@@ -119,6 +119,16 @@ def test_unusable_input_is_told_in_one_line_with_status_2(task, capsys, words, t
     assert len([line for line in err.splitlines() if line.startswith("downslope:")]) == 1
 
 
+def test_the_task_may_come_last_and_dashes_are_underscores(task, capsys, caplog):
+    del task
+    assert main(["tune", "--lr", "log:1e-3:1"]) == 2
+    assert "stands where TASK goes" in capsys.readouterr().err
+    words = ["--batch-size", "choice:4,8", "--trials", "2", "--confirm", "0", "--folder", "s"]
+    assert main(["tune", *words, "--json", "task.py"]) == 0
+    assert list(json.loads(capsys.readouterr().out)["space"]) == ["batch_size"]
+    assert "the rate is rescaled" in caplog.text
+
+
 def test_when_everything_fails_the_status_is_2_and_the_cause_is_told(task, capsys):
     (task / "task.py").write_text(TASK.replace("nn.ReLU()", "nn.Linear(99, 3)"))
     assert main(["tune", "task.py", "--lr", "log:1e-3:1", "--trials", "9", "--folder", "s"]) == 2

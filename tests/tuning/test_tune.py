@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import signal
+import time
 
 import pytest
 import torch
@@ -17,7 +18,7 @@ from downslope.core.recipe import Recipe
 from downslope.core.space import choice, integer, log, uniform
 from downslope.training.fit import fit
 from downslope.tuning import trained
-from downslope.tuning.tune import resume, tune
+from downslope.tuning.tune import load_search, resume, tune
 
 torch.manual_seed(0)
 X = torch.randn(24, 3)
@@ -219,6 +220,38 @@ def test_a_range_is_widened_on_the_way_and_goes_on_widened(tmp_path):
     again = resume(tmp_path / "s", problem(), progress=False)
     assert again.space == found.space
     assert values(again) == values(found)
+
+
+def test_a_search_is_read_from_its_folder_without_training(tmp_path):
+    found = search(trials=12, confirm=1, fresh=2, folder=tmp_path / "s")
+    lines = (tmp_path / "s" / "journal.log").read_bytes()
+    again = load_search(tmp_path / "s", problem())
+    assert again.to_dict() == found.to_dict()
+    assert str(again) == str(found)
+    assert again.curves == found.curves
+    assert (tmp_path / "s" / "journal.log").read_bytes() == lines
+
+
+def test_the_next_search_starts_from_this_one():
+    found = search(trials=24, seed=1)
+    again = search(*found.best, found.finer, trials=4)
+    assert list(again.space) == ["lr"]
+
+
+def test_a_budget_of_time_ends_it_and_gives_back_what_did_not_fit():
+    slow = problem(model=lambda: Slow(3, 1))
+    found = search(slow, SGD, LR, trials=None, seconds=1.0, batch=4, confirm=1, fresh=2)
+    assert found.done
+    assert found.seconds < 3
+    assert not [each for each in found.trials if each.state == "running"]
+
+
+class Slow(nn.Linear):
+    """Takes 2 ms for each pass."""
+
+    def forward(self, x):
+        time.sleep(0.002)
+        return super().forward(x)
 
 
 def test_without_a_space_the_optimizers_own_is_searched():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,6 +44,8 @@ def next_rows(found: Search, task: str | None, best: Path | None, written: Path 
         told.append(Row(f"downslope resume {found.folder}", label="next", whole=True))
     elif best is not None and task is not None:
         told.append(Row(f"downslope fit {task} --recipe {best}", label="next", whole=True))
+        if found.importances and found.finer:
+            told.append(Row(_again(found, task, best), indent=LABEL, whole=True))
     elif best is not None:
         told.append(Row(str(best), label="recipe", whole=True))
     if found.folder is not None:
@@ -52,3 +55,9 @@ def next_rows(found: Search, task: str | None, best: Path | None, written: Path 
     if written is not None:
         told.append(Row(str(written), label="report", whole=True))
     return told
+
+
+def _again(found: Search, task: str, best: Path) -> str:
+    """The command of the next, finer search."""
+    keys = [f"--{key.replace('_', '-')} {shlex.quote(each.text())}" for key, each in found.finer.items()]
+    return f"downslope tune {task} --recipe {best} {' '.join(keys)}"

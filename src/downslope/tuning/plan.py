@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -16,6 +17,8 @@ from downslope.core.space import Dimension, Space, settled
 from downslope.tuning.defaults import default_space
 from downslope.tuning.samplers import Sampler, sampler_of
 from downslope.tuning.strategies import check_pruner
+
+_log = logging.getLogger("downslope")
 
 TRIALS = 64
 """Trials of a search whose budget is not said."""
@@ -74,6 +77,8 @@ class Plan:
         recipe = str(self.recipe) if self.recipe.coded else self.recipe.to_dict()
         own = {"sampler": self.sampler, "seed": self.seed, "seeds": self.seeds}
         described = self.problem.describe()
+        for key in ("task", "name", "data", "weights"):  # where it lies differs from machine to machine
+            described.pop(key, None)
         return plain({"problem": described, "recipe": recipe, "measure": self.measure} | own)
 
     def make_sampler(self) -> Sampler:
@@ -121,6 +126,8 @@ def planned(
     wanted = settled(problem, recipe, default_space(recipe) if space is None else space)
     asked["sampler"] = kind.name
     check_pruner(asked["pruner"], problem, recipe, wanted, workers=asked["workers"], ray=asked["ray"])
+    if "batch_size" in wanted and "lr" not in wanted and recipe.lr:
+        _log.warning("tune: batch_size is searched and lr is not: the rate is rescaled with each batch size")
     plan = Plan(problem=problem, recipe=recipe, space=wanted, asked=wanted, **asked)
     if kind.name == "cma":
         plan.make_sampler().ask([], 1)  # refuses before anything is trained where its package is missing

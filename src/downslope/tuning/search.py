@@ -19,6 +19,7 @@ from downslope.core.stated import reference
 from downslope.tuning.confirmed import Confirmed, foremost, winner
 from downslope.tuning.edges import Edge, edges, widened
 from downslope.tuning.failures import Failure, diverged, failures
+from downslope.tuning.finer import finer
 from downslope.tuning.importance import Importance, importances
 from downslope.tuning.plan import Plan
 from downslope.tuning.schedule import Schedule, stairs
@@ -188,6 +189,16 @@ class Search:
     def wider(self) -> dict[str, Dimension]:
         """The space with every range widened at which the best lie; for the next search."""
         return widened(self.space, self.edges)
+
+    @cached_property
+    def finer(self) -> dict[str, Dimension]:
+        """The space of the next search: finer where it mattered, wider at an edge, without the rest.
+
+        Empty where no trial came to an end. ``ds.tune(*search.best, search.finer)`` searches it.
+        """
+        if not self.found:
+            return {}
+        return finer(self.trials, self.space, self.direction, self.importances, self.edges, self.best.values)
 
     @cached_property
     def failures(self) -> tuple[Failure, ...]:

@@ -28,6 +28,7 @@ def told(search: Search) -> list[tuple[str, str]]:
         found.append(("nothing", search.nothing))
     found += [("edge", str(each)) for each in search.edges]
     found += [("widened", each) for each in search.widenings]
+    found += _further(search)
     found += _wrong(search)
     found.append(("spent", _spent(search)))
     return found
@@ -81,6 +82,7 @@ def document(search: Search) -> dict[str, Any]:
                 }
                 for each in search.edges
             ],
+            "finer": {key: each.text() for key, each in search.finer.items()},
         }
     )
 
@@ -179,6 +181,15 @@ def _mattered(search: Search) -> list[tuple[str, str]]:
     if sure and rest:
         text += f"; no more than chance: {', '.join(rest)}"
     return [("mattered", text)]
+
+
+def _further(search: Search) -> list[tuple[str, str]]:
+    """What to search next, where there were enough trials to tell."""
+    if not search.importances or not search.finer:
+        return []
+    rest = [key for key in search.space if key not in search.finer]
+    text = ", ".join(f"{key} {each}" for key, each in search.finer.items())
+    return [("finer", text + (f"; leave {', '.join(rest)} as the best has it" if rest else ""))]
 
 
 def _wrong(search: Search) -> list[tuple[str, str]]:

@@ -24,7 +24,9 @@ from downslope.tuning.search import Search
 from downslope.tuning.storage import open_storage
 from downslope.tuning.strategies import STRATEGIES
 from downslope.tuning.told import result
-from downslope.tuning.trials import Trials
+from downslope.tuning.trained import worst
+from downslope.tuning.trial import Trial
+from downslope.tuning.trials import Trials, read_trials
 
 _log = logging.getLogger("downslope")
 
@@ -161,6 +163,38 @@ def resume(
     return _tuned(plan, place, table.get("storage"), table.get("widened", ()), progress, watch)
 
 
+def load_search(folder: str | Path, problem: Problem | None = None, recipe: Recipe | None = None) -> Search:
+    """The search in `folder`, finished or not; nothing is trained or written.
+
+    Args:
+        folder: What `Search.folder` said.
+        problem: The problem, where it cannot be found from the folder (code in a notebook).
+        recipe: The recipe, where it holds code.
+
+    Raises:
+        RunFolderError: no search there.
+        StorageError: its storage is gone.
+        ModelError: the problem is not found again: give it.
+    """
+    place = Path(folder)
+    plan, table = kept.read_plan(place, problem, recipe)
+    found = read_trials(table.get("storage") or place, plan.space)
+    former = kept.read_result(place)
+    return Search(
+        plan=plan,
+        trials=tuple(found),
+        confirmed=_confirmed(former, found, plan),
+        curves=kept.read_curves(place),
+        seconds=float(former.get("seconds") or 0.0),
+        steps=int(former.get("steps") or 0),
+        interrupted=bool(former.get("interrupted", True)),
+        stopped=former.get("stopped"),
+        widenings=tuple(table.get("widened", ())),
+        folder=place,
+        journal=former.get("journal"),
+    )
+
+
 def _place(folder: str | Path | Literal[False] | None, resume: bool) -> Path | None:
     if folder is False:
         if resume:
@@ -251,33 +285,30 @@ def _search(
 
 def _kept_confirmation(place: Path | None, hunt: Hunt) -> tuple[Confirmed, ...]:
     """What an earlier session confirmed, where nothing was tried since."""
-    former = kept.read_result(place)
-    ended = [each.number for each in hunt.trials.all() if each.ended]
+    former, found = kept.read_result(place), hunt.trials.all()
+    ended = {each.number for each in found if each.ended}
     known = {
         each["number"] for each in former.get("trials", ()) if each["state"] not in ("running", "waiting")
     }
-    if not former.get("confirmed") or former.get("interrupted") or not set(ended) <= known:
+    if former.get("interrupted") or not ended <= known:
         return ()
-    values = {each.number: each.values for each in hunt.trials.all()}
+    return _confirmed(former, found, hunt.plan)
+
+
+def _confirmed(former: Mapping[str, Any], found: Sequence[Trial], plan: Plan) -> tuple[Confirmed, ...]:
+    """What a result holds of the confirmation; a value that is not finite is null there."""
+    values = {each.number: each.values for each in found}
+    bad = worst(plan.problem)
     return tuple(
         Confirmed(
             each["trial"],
             values[each["trial"]],
             each["seen"],
-            tuple(_number(hunt, v) for v in each["fresh"]),
+            tuple(bad if value is None else float(value) for value in each["fresh"]),
             tuple(each["seeds"]),
         )
-        for each in former["confirmed"]
+        for each in former.get("confirmed", ())
         if each["trial"] in values
-    )
-
-
-def _number(hunt: Hunt, value: float | None) -> float:
-    """A value of a file, in which what is not finite is null."""
-    return (
-        float(value)
-        if value is not None
-        else (float("-inf") if hunt.plan.direction == "max" else float("inf"))
     )
 
 

@@ -98,16 +98,17 @@ def tune(
     Any key is an option with a range: --lr log:1e-4:1 --model.width int:16:512 --optimizer choice:sgd,adam.
     Without one, the optimizer's own: its rate, its momentum or betas, its weight decay.
     """
-    given = Given(task=task, target=target, recipe=recipe, settings=ask.with_weights(settings, weights))
     voice = Voice(json=json, quiet=quiet)
 
     def act() -> int:
+        named, keys = parted([task, *context.args])
+        given = Given(task=named, target=target, recipe=recipe, settings=ask.with_weights(settings, weights))
         from downslope.cli.outcome import check_writable, save_report
         from downslope.tuning.plan import planned
         from downslope.tuning.price import priced
         from downslope.tuning.tune import carry_out
 
-        wanted = searched(space or (), context.args)
+        wanted = searched(space or (), keys)
         seconds, steps = limits(budget)
         with voice.alone():
             problem, how = given.load(voice)
@@ -211,6 +212,22 @@ def searched(listed: Sequence[str], words: Sequence[str]) -> dict[str, str]:
             raise InputError(f"--{key} is given twice: give it once")
         found[spelt] = text
     return found
+
+
+def parted(words: Sequence[str]) -> tuple[str, list[str]]:
+    """The task, and the keys with their ranges, in whatever order they were written.
+
+    Raises:
+        InputError: no task.
+    """
+    left, rest = list(words), list[str]()
+    while left:
+        word = left.pop(0)
+        if not word.startswith("--"):
+            return word, [*rest, *left]
+        rest += [word] if "=" in word else [word, *left[:1]]
+        left = left if "=" in word else left[1:]
+    raise InputError(f"{words[0]} stands where TASK goes: downslope tune task.py --lr log:1e-4:1")
 
 
 def limits(budget: str | None) -> tuple[float | None, int | None]:
