@@ -132,3 +132,39 @@ def test_what_is_not_finite_gives_an_empty_density():
 def test_an_argument_outside_its_domain_is_told(given):
     with pytest.raises(InputError, match="at least 2 probes"):
         density(turned(torch.ones(4)), **given)
+
+
+@pytest.mark.parametrize("name", ["even", "indefinite", "decaying"])
+def test_intervals_of_ranks_hold_the_truth_and_no_value_that_cannot_be(name):
+    """From two probes a symmetric interval would reach below 1 and beyond the size."""
+    operator = turned(SPECTRA[name])
+    values = dense(operator).numpy()
+    shares = np.abs(values) / np.abs(values).sum()
+    truths = values.sum() ** 2 / (values**2).sum(), math.exp(-(shares * np.log(shares)).sum())
+    least = 0 if name == "indefinite" else 1
+    hits = 0
+    for seed in range(8):
+        found = density(operator, probes=2 + seed % 3, steps=12, seed=seed)
+        for each, truth, low in zip(
+            (found.effective_rank(), found.entropy_rank()), truths, (least, 1), strict=True
+        ):
+            assert low <= each.low <= each.value <= each.high <= 400
+            hits += each.low <= truth * (1 + 1e-9) and truth * (1 - 1e-9) <= each.high
+    assert hits >= 15
+
+
+def crowd() -> torch.Tensor:
+    """Three outliers, and a crowd of both signs around zero, as a network's at its start."""
+    draw = torch.Generator().manual_seed(1)
+    return torch.cat([torch.tensor([30.0, 10, 5]), 0.05 * torch.randn(400, generator=draw).double() ** 3])
+
+
+@pytest.mark.parametrize(
+    ("values", "near"), [(crowd(), 0.08), (SPECTRA["decaying"], 0.01), (SPECTRA["network"], 0.12)]
+)
+def test_what_cannot_be_told_from_zero_is_divided_as_what_can(values, near):
+    truth = float((values < -1e-9).double().mean())
+    for steps in (30, 60):
+        found = density(turned(values), probes=4, steps=steps).negative
+        assert found.value == pytest.approx(truth, abs=near)
+        assert found.low <= truth <= found.high

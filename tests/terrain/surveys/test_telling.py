@@ -145,8 +145,8 @@ def test_bounds_are_told_as_bounds_and_counts_as_what_they_are(saddle: Terrain) 
         "condition at least 7, trace 3 +- 0.5, at least 2 negative directions, at least 1 flat direction"
     )
     assert telling._spread(replace(whole, trace=float("nan"), index=0, flat=0)) == "condition 7"
-    share = SimpleNamespace(negative=SimpleNamespace(value=0.25))
-    assert "at least 2 negative directions, 25 % of all negative" in telling._spread(
+    share = SimpleNamespace(negative=SimpleNamespace(value=0.25, low=0.1, high=0.6, probes=4))
+    assert "at least 2 negative directions, 25 % (10 to 60) of all negative" in telling._spread(
         replace(part, density=share)
     )
     assert "% of all" not in telling._spread(replace(whole, density=share))

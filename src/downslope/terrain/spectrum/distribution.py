@@ -92,17 +92,20 @@ class Density:
     def negative(self) -> Estimate:
         """The share of eigenvalues that are negative, by more than `zero`.
 
-        Many zeros beside few negative eigenvalues cannot be told apart at `zero` itself. Then the value is
-        the share below a threshold as far from zero as it must be to tell, ``width`` at most; the interval is
-        for all that is negative.
+        Zeros and a crowd of both signs around zero cannot be told apart at `zero` itself. Then signs are told
+        from a threshold on that is as far from zero as it must be, ``width`` at most, and the value takes
+        those of what lies nearer to be divided as those beyond it; the interval takes nothing for granted.
         """
         whole = self.mass_below(-self.zero)
         if not self.rules or not self.width > self.zero > 0:
             return whole
-        tried = [self.mass_below(-t) for t in np.geomspace(self.zero, self.width, 12)]
-        least = min(each.high - each.low for each in tried)
-        chosen = next(each for each in tried if each.high - each.low <= 1.5 * least)
-        return chosen._replace(high=max(whole.high, chosen.high))
+        tried = [(t, self.mass_below(-t)) for t in np.geomspace(self.zero, self.width, 12).tolist()]
+        least = min(each.high - each.low for _, each in tried)
+        edge, chosen = next((t, each) for t, each in tried if each.high - each.low <= 1.5 * least)
+        below, above = chosen.value, 1.0 - self.mass_below(edge).value
+        high = max(whole.high, chosen.high)
+        value = below / (below + above) if below + above > 0 else below
+        return chosen._replace(value=min(max(value, below), high), high=high)
 
     def trace_of(self, f: Callable[[Floats], Floats]) -> Estimate:
         """``tr f(A)``, the sum of f over the eigenvalues.
@@ -141,8 +144,9 @@ class Density:
         Also called participation ratio; meant for operators without negative eigenvalues.
         """
         return self._ratio(
-            [lambda v: v, lambda v: v * v], lambda m: m[0] ** 2 / m[1] * self.size if m[1] else 0.0
-        )
+            [lambda v: v, lambda v: v * v], lambda m: m[0] ** 2 / m[1] * self.size if m[1] else 0.0,
+            low=0.0 if self._below_zero() else 1.0,
+        )  # fmt: skip
 
     def entropy_rank(self) -> Estimate:
         """``exp(-sum p log p)`` with ``p = |eigenvalue| / sum |eigenvalue|`` (Roy and Vetterli 2007)."""
@@ -154,18 +158,32 @@ class Density:
         def rank(m: Floats) -> float:
             return self.size * m[0] * math.exp(-m[1] / m[0]) if m[0] > 0 else 0.0
 
-        return self._ratio([np.abs, times_log], rank)
+        return self._ratio([np.abs, times_log], rank, low=1.0)
+
+    def _below_zero(self) -> bool:
+        """Whether something negative was seen."""
+        nodes = [self.outliers, *(r.nodes for r in self.rules)]
+        return any(bool((each < -self.zero).any()) for each in nodes)
 
     def _ratio(
-        self, parts: Sequence[Callable[[Floats], Floats]], combine: Callable[[Floats], float]
+        self, parts: Sequence[Callable[[Floats], Floats]], combine: Callable[[Floats], float], low: float
     ) -> Estimate:
+        """A function of means, in [low, size]; its interval holds the chance of the draw and what the last
+        quarter of the products changed.
+        """
         known, rest = zip(*(self._share(f) for f in parts), strict=True)
         if not self.rules:
             return exactly(combine(np.asarray(known)), self.products)
-        each = np.stack(
-            [k + r * self._integrals(f) for k, r, f in zip(known, rest, parts, strict=True)], axis=1
+
+        def seen(rules: Sequence[Rule]) -> Floats:
+            rows = [[r.integral(f) for r in rules] for f in parts]
+            return np.asarray(known) + np.asarray(rest) * np.asarray(rows).T
+
+        found = from_parts(seen(self.rules), combine, self.products, low, float(self.size))
+        moved = abs(found.value - combine(seen([r.shorter() for r in self.rules]).mean(axis=0)))
+        return found._replace(
+            low=min(max(found.low - moved, low), found.value), high=min(found.high + moved, float(self.size))
         )
-        return from_parts(each, combine, self.products)
 
     def _integrals(self, f: Callable[[Floats], Floats]) -> Floats:
         """Of every probe, shape (probes,)."""

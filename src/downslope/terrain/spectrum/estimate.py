@@ -102,20 +102,30 @@ def _unskewed(y: Floats, skew: Floats, k: int) -> Floats:
     return root * (np.cbrt(1 + 3 * a * (y - a / (2 * root)) / root) - 1) / a
 
 
-def from_parts(parts: Floats, combine: Callable[[Floats], float], products: int) -> Estimate:
+def from_parts(
+    parts: Floats, combine: Callable[[Floats], float], products: int, low: float = -math.inf,
+    high: float = math.inf,
+) -> Estimate:  # fmt: skip
     """A smooth function of means, such as a ratio, with the jackknife's error.
 
     Args:
         parts: Shape (k, j): j quantities of each of k probes.
         combine: From the j means to the number.
         products: Products with the operator.
+        low: What the number is at least. At 0 or above, the interval is that of its logarithm, which chance
+            moves as far up as down.
+        high: What it is at most.
     """
     from scipy.special import stdtrit
 
     k, value = len(parts), combine(parts.mean(axis=0))
     if k < 2:
-        return Estimate(value, math.nan, -math.inf, math.inf, k, products)
+        return Estimate(value, math.nan, low, high, k, products)
     whole = parts.sum(axis=0)
-    stderr = jackknife([combine((whole - row) / (k - 1)) for row in parts])
-    reach = float(stdtrit(k - 1, 0.5 + PAID / 2)) * stderr
-    return Estimate(value, stderr, value - reach, value + reach, k, products)
+    others = [combine((whole - row) / (k - 1)) for row in parts]
+    stderr, factor = jackknife(others), float(stdtrit(k - 1, 0.5 + PAID / 2))
+    below, above = value - factor * stderr, value + factor * stderr
+    if low >= 0 and min(value, *others) > 0:
+        times = math.exp(min(factor * jackknife([math.log(each) for each in others]), 700.0))
+        below, above = value / times, value * times
+    return Estimate(value, stderr, min(max(below, low), value), max(min(above, high), value), k, products)
