@@ -96,3 +96,12 @@ def test_an_animation_alone_keeps_its_paths_and_a_place_that_cannot_be_written_i
     found = verb.escape("saddle", "gd", steps=2, seeds=1)
     monkeypatch.setattr(verb, "escape", lambda *_, **__: replace(found, interrupted=True))
     assert main(words) == 130
+
+
+def test_a_file_that_no_animation_is_written_to_is_refused_before_the_work(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["escape", "saddle", "--animate", str(tmp_path / "x.mp4"), "--seeds", "2"]) == 2
+    told = capfd.readouterr().err
+    assert "must be .html or .gif" in told
+    assert "methods" not in told

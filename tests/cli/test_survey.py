@@ -114,13 +114,18 @@ def test_a_folder_of_runs_is_told_from_a_run(
         (["--function", "saddle", "--directions", "eigen"], "--slice N"),
         (["--function", "saddle", "--slice", "5"], "goes with a task"),
         (["--function", "saddle", "--density"], "goes with a task"),
+        (["--function", "saddle", "--optimizers", ","], "name one or more"),
+        (["TASK", "--slice", "2"], "at least 3 points"),
+        (["TASK", "--slice", "5", "--directions", "eigne"], "did you mean 'eigen'"),
     ],
 )
 def test_an_option_that_would_count_for_nothing_is_refused(
     task: Path, words: list[str], said: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["survey", *(str(task) if word == "TASK" else word for word in words)]) == 2
-    assert said in capfd.readouterr().err
+    told = capfd.readouterr().err
+    assert said in told
+    assert "eigenvalues" not in told  # nothing was measured before
 
 
 def test_ctrl_c_tells_what_was_known_by_then(

@@ -112,7 +112,7 @@ def test_stills_of_a_plane_that_is_no_square_hatch_the_right_place(tmp_path) -> 
 
     axis = stills.draw(holed()).axes[0]
     legend = [each.get_text() for each in axis.get_legend().get_texts()]
-    assert legend == ["hatched: not finite (1 points)", "hatched: not evaluated (2 points)"]
+    assert legend == ["not finite (1 points)", "not evaluated (2 points)"]
     assert stills.draw(holed(), "surface").axes[0].get_title(loc="left") == "slope"
     line = plane(axes=(Axis("a", X),), values=np.array([1.0, 10.0, 100.0]), evaluated=np.ones(3, dtype=bool))
     scales = [stills.draw(replace(line, log=log)).axes[0].get_yscale() for log in (True, False)]

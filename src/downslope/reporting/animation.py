@@ -68,23 +68,18 @@ class Animation:
             InputError: another ending, or a file that cannot be written.
         """
         target = Path(path)
-        match target.suffix.lower():
-            case ".html" | ".htm":
-                return self._page().save(target)
-            case ".gif":
-                drawn = self.gif(**options)
-                try:
-                    target.parent.mkdir(parents=True, exist_ok=True)
-                    target.write_bytes(drawn)
-                except OSError as error:
-                    raise InputError(
-                        f"animation path {target} cannot be written: {error.strerror or error}"
-                    ) from None
-                return target
-            case other:
-                raise InputError(
-                    f"animation path {target}: its ending is {other!r}; it must be .html or .gif"
-                )
+        check_ending(target)
+        if target.suffix.lower() != ".gif":
+            return self._page().save(target)
+        drawn = self.gif(**options)
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(drawn)
+        except OSError as error:
+            raise InputError(
+                f"animation path {target} cannot be written: {error.strerror or error}"
+            ) from None
+        return target
 
     def _repr_html_(self) -> str:
         return self._page()._repr_html_()  # pyright: ignore[reportPrivateUsage]
@@ -93,6 +88,16 @@ class Animation:
         from downslope.reporting.report import report  # which shows animations too
 
         return report(self)
+
+
+def check_ending(path: Path) -> None:
+    """Refuse a file of a kind that no animation is written to.
+
+    Raises:
+        InputError: its ending.
+    """
+    if path.suffix.lower() not in (".html", ".htm", ".gif"):
+        raise InputError(f"animation path {path}: its ending is {path.suffix!r}; it must be .html or .gif")
 
 
 def animate(
@@ -112,16 +117,18 @@ def animate(
         span: Lower and upper end of each coordinate that is shown; a classic function's domain, else what the
             paths take up.
         title: Above the picture.
-        frames: At most.
+        frames: At most, at least 2.
 
     Raises:
-        InputError: no path, one of another size than 1 or 2, or no function.
+        InputError: fewer than 2 frames, no path, one of another size than 1 or 2, or no function.
     """
     if isinstance(paths, Paths):
         function = function or paths.function
         paths = {way.label: way.at for way in paths.drawn}
     if function is None:
         raise InputError("places alone have no ground: animate(paths, function)")
+    if frames < 2:
+        raise InputError(f"frames={frames}: must be at least 2, the first and the last")
     return Animation(scene(paths, function, span=span, title=title, frames=frames))
 
 

@@ -311,6 +311,7 @@ def _gaps(found: Slice) -> list[Trace]:
 def _cross(x: Any, y: Any, name: str) -> Trace:
     return {
         "type": "scatter", "mode": "markers", "name": name, "x": x, "y": y, "hoverinfo": "name",
+        "cliponaxis": False,
         "marker": {"symbol": "x-thin", "size": 6, "color": "@bad", "line": {"color": "@bad", "width": 1.4}},
     }  # fmt: skip
 

@@ -110,7 +110,8 @@ def _hatched(axis: Any, found: Slice) -> None:
         )
         drawn.set_edgecolor(colour)
         drawn.set_linewidth(0.0)
-        axis.plot([], [], "s", color="none", label=f"hatched: {name} ({int(mask.sum())} points)")
+        shown = {"hatch": hatch, "facecolor": "none", "edgecolor": colour, "linewidth": 0.0}
+        axis.fill_between([], [], [], label=f"{name} ({int(mask.sum())} points)", **shown)
 
 
 def _way(axis: Any, trail: Trail, index: int) -> None:
@@ -130,8 +131,10 @@ def _placed(axis: Any, found: Slice) -> None:
         label = None if mark.name in seen else mark.name
         seen.add(mark.name)
         size = 13 if mark.kind == "minimum" else 8
-        fill = "none" if mark.kind == "minimum" and "global" not in mark.name else "white"
-        at = mark.at if len(mark.at) == 2 else (mark.at[0], mark.value)
+        flat = len(mark.at) == 1
+        hollow = mark.kind == "minimum" and "global" not in mark.name
+        fill = "none" if hollow else EDGE if flat and mark.kind == "minimum" else "white"
+        at = (mark.at[0], mark.value) if flat else mark.at
         axis.plot(
             *at,
             POINT_SIGNS[mark.kind],

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 import downslope as ds
 from downslope.core import names
+from downslope.core.errors import ObjectiveError
 from downslope.terrain.ground import Ground
 from downslope.terrain.methods import LBFGS, Method, Newton, SaddleFreeNewton, conjugate_gradients
 from downslope.terrain.methods.dense import descent
@@ -193,3 +194,9 @@ def test_a_stand_between_kinks_is_not_called_convergence(name: str, caplog: pyte
     assert run.status == "stalled"
     assert "stands still on a slope" in caplog.text
     assert "kinks" in caplog.text
+
+
+def test_a_loss_that_was_detached_is_told_from_one_that_is_flat() -> None:
+    weight = nn.Parameter(torch.ones(2))
+    with pytest.raises(ObjectiveError, match=r"has no graph.*detach"):
+        LBFGS([weight]).step(lambda: (weight**2).sum().detach())

@@ -219,7 +219,7 @@ def test_what_is_not_finite_stays_so_is_counted_and_is_drawn() -> None:
 
     (axis, _) = stills.draw(found).axes
     legend = [each.get_text() for each in axis.get_legend().get_texts()]
-    assert f"hatched: not finite ({found.nonfinite} points)" in legend
+    assert f"not finite ({found.nonfinite} points)" in legend
 
 
 def test_without_matplotlib_a_still_says_what_to_install(monkeypatch, tmp_path) -> None:

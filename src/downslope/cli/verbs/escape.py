@@ -65,10 +65,14 @@ def escape(
 
     def act() -> int:
         from downslope.cli.outcome import check_writable, save_report
+        from downslope.reporting.animation import check_ending
         from downslope.reporting.rows import Row
         from downslope.terrain.escapes.escape import escape as leave
 
         check_writable(report)
+        if animate is not None:
+            check_ending(animate)
+            check_writable(animate)
         options: dict[str, Any] = {
             "lr": ask.numbers("--lr", lr), "batch_size": _sizes(batch_size), "noise": noise, "steps": steps,
             "seeds": seeds, "spread": spread, "keep": 30 if report or animate else 0,

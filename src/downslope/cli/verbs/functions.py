@@ -11,6 +11,7 @@ import typer
 
 from downslope.cli.guard import DONE
 from downslope.core.errors import InputError
+from downslope.core.names import did_you_mean
 
 if TYPE_CHECKING:
     from downslope.cli.voice import Voice
@@ -124,6 +125,20 @@ def sliced(
         problem, model, directions=directions, points=points, trajectory=trajectory, examples=examples,
         dtype=dtype, seed=0 if recipe is None else recipe.seed, progress=voice.progress,
     )  # fmt: skip
+
+
+def check_slice(points: int, directions: str) -> None:
+    """Refuse a slice that cannot be drawn, before anything is measured.
+
+    Raises:
+        InputError: fewer than three points, or directions that are not known.
+    """
+    from downslope.terrain.slices.landscape import KINDS
+
+    if points < 3:
+        raise InputError(f"--slice {points}: must be at least 3 points of each side")
+    if directions not in KINDS:
+        raise InputError(f"--directions {directions}: is not known{did_you_mean(directions, KINDS)}")
 
 
 def check_ending(output: Path | None) -> None:

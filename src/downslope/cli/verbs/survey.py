@@ -87,6 +87,8 @@ def survey(
         check_writable(report)
         if points is None and directions is not None:
             raise InputError(f"--directions {directions} goes with --slice N: say how many points a side")
+        if optimizers is not None and not ask.listed(optimizers):
+            raise InputError(f"--optimizers {optimizers!r}: name one or more, such as gd,momentum,adam")
         if function is not None:
             if task is not None:
                 raise InputError(f"--function {function} goes without a task: leave {task} out")
@@ -107,6 +109,8 @@ def survey(
             )
         ways.check_ending(output)
         check_writable(output)
+        if points is not None:
+            ways.check_slice(points, directions or "random")
         _refuse_folder(Path(task))
         given = Given(
             task=task, target=target, recipe=recipe, settings=ask.with_weights(settings, weights), seed=seed

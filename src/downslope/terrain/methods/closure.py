@@ -42,6 +42,11 @@ class Looks:
                 f"the closure returned {what}: it must return the loss, one real number with its graph "
                 "(loss, not loss.item())"
             )
+        if torch.is_grad_enabled() and not loss.requires_grad:
+            raise ObjectiveError(
+                "the loss that the closure returned has no graph, so it hangs on no parameter: leave "
+                "out .detach(), .item() and no_grad on its way"
+            )
         return loss.reshape(()) if loss.dim() else loss
 
 

@@ -244,6 +244,11 @@ def _spelt(directions: str | Sequence[Any], dimensions: int) -> list[Any]:
     if not 1 <= len(wanted) <= 2:
         raise InputError(f"directions: {len(wanted)} of them; a slice has one or two")
     for each in wanted:
+        if isinstance(each, bool | int | float):
+            raise InputError(
+                f"direction {each!r}: must be 'top', 'bottom', 'gradient', 'random', a flat tensor, or "
+                "tensors by name"
+            )
         if isinstance(each, str) and each not in ("top", "bottom", "gradient", "random"):
             known = names.did_you_mean(each, ("top", "bottom", "gradient", "random"))
             raise InputError(f"direction {each!r} is not known{known}")
