@@ -205,10 +205,12 @@ def test_the_saved_recipe_is_what_was_best(tmp_path):
     assert str(same.objective) == str(found.best.problem.objective)
 
 
-def test_a_budget_of_steps_is_not_exceeded_and_a_part_is_kept_to_confirm():
-    found = search(trials=None, steps=120, confirm=2, fresh=2, batch=4)
-    assert 6 * 10 <= found.steps <= 120
-    assert len(found.best.fresh) == 2
+@pytest.mark.parametrize(("steps", "confirmed", "fresh"), [(600, 3, 5), (150, 1, 5), (60, 1, 2), (20, 0, 0)])
+def test_a_budget_of_steps_is_not_exceeded_and_a_part_is_kept_to_confirm(steps, confirmed, fresh):
+    found = search(trials=None, steps=steps, confirm=3, fresh=5, batch=4)
+    assert 0.6 * steps <= found.steps <= steps
+    assert len(found.confirmed) == confirmed
+    assert len(found.best.fresh) == fresh
 
 
 def test_a_range_is_widened_on_the_way_and_goes_on_widened(tmp_path):
@@ -244,6 +246,14 @@ def test_a_budget_of_time_ends_it_and_gives_back_what_did_not_fit():
     assert found.done
     assert found.seconds < 3
     assert not [each for each in found.trials if each.state == "running"]
+
+
+def test_a_budget_in_which_nothing_fits_says_what_a_trial_takes():
+    with pytest.raises(InputError, match="a trial takes 6 steps, there are 5 in all"):
+        _ = search(trials=None, steps=5).best
+    assert len(search(trials=None, steps=6).done) == 1
+    with pytest.raises(InputError, match=r"a trial takes about .* s, and there are 0\.001 s in all"):
+        _ = search(trials=None, seconds=1e-3).best
 
 
 class Slow(nn.Linear):

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from downslope.core.space import Dimension
-from downslope.training.price import total_steps
+from downslope.training.price import price, total_steps
 from downslope.training.stopping import interruptions
 from downslope.tuning.confirmed import Confirmed, foremost
 from downslope.tuning.edges import edges, widened
@@ -27,6 +27,9 @@ FIRST_WIDENING = 16
 """Trials with a value, after which ranges may be widened, and again after as many more."""
 
 MOST_WIDENINGS = 4
+
+SLACK = 1.1
+"""What a trial is reckoned to take of the time, relative to those before it."""
 
 Phase = Literal["searching", "confirming", "done"]
 
@@ -151,20 +154,35 @@ class Hunt:
 
     def _room(self) -> int:
         """Trials of the next batch for which there is time, and steps."""
-        plan, spent = self.plan, self.trials.spent
-        room = plan.batch
-        ended = sum(each.state in ("done", "pruned") for each in self.trials.all())
+        plan, room = self.plan, self.plan.batch
+        seconds, steps = self._each
+        first = not self.trials.spent.steps
         if plan.seconds is not None:
             left = self._search_seconds - self.seconds
-            each = spent.seconds / ended if ended else 0.0
-            room = min(room, int(left / each) if each else (1 if left <= 0 else room))
-            room = 0 if left <= 0 else room
-        if plan.steps is not None:
-            each = spent.steps / ended if ended else float(self._steps_each or 0)
-            share = 1 - RESERVE if plan.confirm and plan.trials is None else 1.0
-            left = share * plan.steps - spent.steps
-            room = min(room, int(left / each) if each else room)
+            room = min(room, int(left / seconds)) if left > 0 else 0
+            if first and not room:
+                self.stopped = f"a trial takes about {seconds:.3g} s, and there are {plan.seconds:g} s in all"
+        if plan.steps is not None and steps:
+            share = 1 - RESERVE if plan.confirm else 1.0
+            room = min(room, int((share * plan.steps - self.trials.spent.steps) / steps))
+            if first and room < 1:
+                room = int(plan.steps >= steps)
+                self.stopped = (
+                    None if room else f"a trial takes {steps:g} steps, there are {plan.steps} in all"
+                )
         return max(room, 0)
+
+    @property
+    def _each(self) -> tuple[float, float]:
+        """Seconds and steps of a trial: of those that have ended, at first by a few steps of the recipe."""
+        plan, spent = self.plan, self.trials.spent
+        ended = sum(each.state in ("done", "pruned") for each in self.trials.all())
+        if ended:
+            return SLACK * self.seconds / ended, spent.steps / ended
+        if plan.seconds is None:
+            return 0.0, float(self._steps_each or 0)
+        one = price(plan.problem, plan.recipe)
+        return max(one.seconds, 1e-6) * plan.seeds, float(self._steps_each or 0)
 
     @property
     def _search_seconds(self) -> float:
@@ -235,7 +253,9 @@ class Hunt:
 
     @property
     def _out_of_time(self) -> str:
-        return f"the time is up ({self.plan.seconds:g} s)" if self.plan.seconds else "training ended early"
+        if self.plan.seconds is None:
+            return "training ended early"
+        return f"what was under way did not fit into the {self.plan.seconds:g} s"
 
     def _hear(self, trial: Trial, step: int, value: float) -> bool:
         self._standing.running[trial.number] = step, value
@@ -297,6 +317,10 @@ class Hunt:
         top = foremost(self.trials.all(), plan.direction, plan.confirm)
         if not top or (self._over and self.interrupted):
             return ()
+        count, fresh = self._fitting(len(top))
+        top = top[:count]
+        if not top:
+            return ()
         first = plan.recipe.seed + plan.seeds
         until = None if plan.seconds is None else self._begun + plan.seconds - self._before.seconds
         self._show(phase="confirming", running={})
@@ -305,7 +329,7 @@ class Hunt:
                 plan.problem,
                 plan.recipe,
                 [each.values for each in top],
-                seeds=[first + i for i in range(plan.fresh)],
+                seeds=[first + i for i in range(fresh)],
                 until=until,
                 heard=lambda i, step, value: self._hear_fresh(top[i], step, value),
                 partial=True,
@@ -317,7 +341,7 @@ class Hunt:
             return ()
         self._show(phase="done", running={})
         self.fresh_steps = sum(each.steps for each in outcomes)
-        seeds = tuple(first + i for i in range(plan.fresh))
+        seeds = tuple(first + i for i in range(fresh))
         return tuple(
             Confirmed(
                 trial.number, trial.values, trial.value or 0.0, found.values, seeds[: len(found.values)]
@@ -325,6 +349,21 @@ class Hunt:
             for trial, found in zip(top, outcomes, strict=True)
             if found.values
         )
+
+    def _fitting(self, top: int) -> tuple[int, int]:
+        """How many of the best, with how many seeds, what is left of the budget confirms: the best first.
+
+        Rather fewer of the best than fewer seeds, down to two; of less than two runs there is no interval.
+        """
+        plan, (seconds, steps) = self.plan, self._each
+        left = float(top * plan.fresh)
+        if plan.seconds is not None and seconds:
+            left = min(left, plan.seeds * (plan.seconds - self.seconds) / seconds)
+        if plan.steps is not None and steps:
+            left = min(left, plan.seeds * (plan.steps - self.trials.spent.steps) / steps)
+        count = max(1, min(top, int(left / plan.fresh)))
+        fresh = min(plan.fresh, int(left / count))
+        return (count, fresh) if fresh >= 2 else (0, 0)
 
     fresh_steps = 0
 
