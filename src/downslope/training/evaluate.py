@@ -100,14 +100,21 @@ class Tally:
         self._targets: list[Any] = []
         self._terms: dict[str, list[Tensor]] = {}
 
-    def see(self, loss: Loss, size: int) -> None:
-        """Take in one batch of `size` examples: what `Objective.raw` gave for it, in the user's units."""
+    def see(self, loss: Loss, size: int, each: Tensor | None = None) -> None:
+        """Take in one batch.
+
+        Args:
+            loss: What `Objective.raw` gives for it, in the user's units.
+            size: Of how many examples.
+            each: Their losses, shape (size,), where they are at hand and each of them counts the same.
+        """
         self._values.append(self.objective.sign * loss.value.detach())
         self._sizes.append(size)
         self.batches += 1
         self.seen += size
-        self._masses.append(size if self._counted is None else self._counted.count(loss.target, size))
-        self._spread.see(loss)
+        counted = self._counted if each is None else None
+        self._masses.append(size if counted is None else counted.count(loss.target, size))
+        self._spread.see(loss, each)
         for name, term in loss.terms.items():
             self._terms.setdefault(name, []).append(term.detach().reshape(()))
         if self.problem.metric is not None:

@@ -31,11 +31,14 @@ class Spread:
         if not (objective.wants_inputs or objective.wants_model):
             self._each = examples(objective.function)
 
-    def see(self, loss: Loss) -> None:
-        """Take in one batch; an objective that cannot be taken apart is not asked again."""
+    def see(self, loss: Loss, each: Tensor | None = None) -> None:
+        """Take in one batch, the losses of `each` of its examples where they are at hand.
+
+        An objective that cannot be taken apart is not asked again.
+        """
         if self._each is None:
             return
-        found = rows(self._each, loss.output, loss.target)
+        found = rows(self._each, loss.output, loss.target) if each is None else each
         if found is None:
             self._each = None
         else:

@@ -53,7 +53,7 @@ class Crew:
         self.members, self.abreast, self.until, self.tell = list(members), abreast, until, tell
         self.stack = abreast.stack
         self.moves = Moves(abreast.stack, self.members)
-        self.judge = Judge(abreast.stack, self.members, products)
+        self.judge = Judge(abreast, self.members, products)
         self.given_up: list[Member] = []
         self.step, self._written = 0, time.monotonic()
         self.longest = max((member.total or 1) for member in members)

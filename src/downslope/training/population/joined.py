@@ -52,8 +52,8 @@ class JoinedMeans:
             )
         return any(objective is each for each in _MEANS)
 
-    def __call__(self, output: Tensor, target: Tensor, *, shared: bool) -> Tensor:
-        """The means.
+    def entries(self, output: Tensor, target: Tensor, *, shared: bool) -> Tensor:
+        """The losses of all examples, (M, B), whose means are the objectives.
 
         Args:
             output: (M, B, ...).
@@ -64,4 +64,8 @@ class JoinedMeans:
         if shared:
             target = target.expand(members, *target.shape)
         losses = self._each(output.flatten(0, 1), target.flatten(0, 1))
-        return torch.unflatten(losses, 0, (members, -1)).mean(1)
+        return torch.unflatten(losses, 0, (members, -1))
+
+    def __call__(self, output: Tensor, target: Tensor, *, shared: bool) -> Tensor:
+        """The means of `entries`, (M,)."""
+        return self.entries(output, target, shared=shared).mean(1)

@@ -13,9 +13,10 @@ from torch.utils import _pytree as pytree  # torch's own
 
 from downslope.core import batches
 from downslope.core.errors import InputError
-from downslope.core.loss import Objective, raw_output
+from downslope.core.loss import Loss, Objective, raw_output
 from downslope.core.sources import Memory, Source
 from downslope.training.evaluate import BATCH, Evaluation, Tally, evaluating
+from downslope.training.population.abreast import Abreast
 from downslope.training.population.members import Member
 from downslope.training.population.stack import Stack
 
@@ -31,13 +32,13 @@ class Judge:
     """Measures members on demand: the first that asks within a sitting has all of it measured.
 
     Args:
-        stack: Rows of the members.
+        abreast: The members side by side.
         members: In the order of the rows; each asks here before it looks at data alone.
         products: Multiply-adds of one member for one example.
     """
 
-    def __init__(self, stack: Stack, members: Sequence[Member], products: float) -> None:
-        self.stack, self.members, self.products = stack, list(members), max(products, 1.0)
+    def __init__(self, abreast: Abreast, members: Sequence[Member], products: float) -> None:
+        self.abreast, self.members, self.products = abreast, list(members), max(products, 1.0)
         self._sitting: list[int] = []
         self._found: Found = {}
         self._able, self._closed = True, False
@@ -95,7 +96,9 @@ class Judge:
         try:
             for start in range(0, len(asking), most):
                 rows = asking[start : start + most]
-                found |= evaluate_together(self.stack, [self.members[i] for i in rows], rows, source, errors)
+                found |= evaluate_together(
+                    self.abreast, [self.members[i] for i in rows], rows, source, errors
+                )
         except Exception:  # noqa: BLE001 (any model, any objective: each is then looked at alone, and tells)
             self._able = False
             return {}
@@ -110,39 +113,53 @@ def _asks(member: Member, part: str) -> bool:
 
 
 def evaluate_together(
-    stack: Stack, members: Sequence[Member], rows: Sequence[int], source: Memory, errors: bool
+    abreast: Abreast, members: Sequence[Member], rows: Sequence[int], source: Memory, errors: bool
 ) -> dict[int, Evaluation]:
     """What `evaluate` gives for the models in `rows`, by row; one whose metric fails is left out.
 
     Args:
-        stack: The members' rows.
+        abreast: All members side by side.
         members: Those in `rows`.
         rows: Which.
         source: A part of the data.
         errors: Whether standard errors are wanted too.
     """
     tallies = [Tally(each.state.problem, each.state.objective, errors=errors) for each in members]
-    split = members[0].state.objective.split
-    parts, others = stack.taken(rows)
-    with evaluating(stack.template):
+    with evaluating(abreast.stack.template):
         for batch in source.stored(BATCH):
-            leaves, spec = pytree.tree_flatten(batch)
-            one = functools.partial(_one, stack, members[0].state.objective, spec)
-            mapped = torch.func.vmap(one, in_dims=(0, 0, *[None] * len(leaves)), randomness="error")
-            try:
-                made = mapped(parts, others, *leaves)
-            finally:
-                stack.restore()
-            args, kwargs, target = split(batch)
             size = batches.length(batch)
-            for i, (member, tally) in enumerate(zip(members, tallies, strict=True)):
-                output = pytree.tree_map_only(Tensor, lambda leaf, i=i: leaf[i], made)
-                objective, model = member.state.objective, member.state.model
-                tally.see(objective.reported(model, output, target, args or (kwargs,)), size)
+            quick = abreast.losses.measured(rows, batch)
+            if quick is None:
+                for tally, loss in zip(tallies, _looked(abreast.stack, members, rows, batch), strict=True):
+                    tally.see(loss, size)
+                continue
+            output, entries = quick
+            values = abreast.losses.objective.sign * entries.mean(1)
+            for tally, made, each, value in zip(tallies, output, entries, values, strict=True):
+                tally.see(Loss(value, made, batch[1], {}, made=made), size, each)
         found: dict[int, Evaluation] = {}
         for row, tally in zip(rows, tallies, strict=True):
             with contextlib.suppress(InputError):
                 found[row] = tally.result()
+    return found
+
+
+def _looked(stack: Stack, members: Sequence[Member], rows: Sequence[int], batch: Any) -> list[Loss]:
+    """Outputs by vmap, and the objective of each member."""
+    leaves, spec = pytree.tree_flatten(batch)
+    first = members[0].state.objective
+    one = functools.partial(_one, stack, first, spec)
+    mapped = torch.func.vmap(one, in_dims=(0, 0, *[None] * len(leaves)), randomness="error")
+    try:
+        made = mapped(*stack.taken(rows), *leaves)
+    finally:
+        stack.restore()
+    args, kwargs, target = first.split(batch)
+    found: list[Loss] = []
+    for i, member in enumerate(members):
+        output = pytree.tree_map_only(Tensor, lambda leaf, i=i: leaf[i], made)
+        objective, model = member.state.objective, member.state.model
+        found.append(objective.reported(model, output, target, args or (kwargs,)))
     return found
 
 

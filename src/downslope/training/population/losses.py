@@ -14,6 +14,7 @@ import math
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, cast
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -28,15 +29,19 @@ from downslope.core.problem import Problem
 from downslope.core.sources import Memory
 from downslope.objectives.configured import Configured
 from downslope.objectives.cross_entropy import cross_entropy, indexed
-from downslope.objectives.objective import is_index, wide
+from downslope.objectives.objective import is_index, over_examples, wide
 from downslope.objectives.penalised import Penalised
 from downslope.training.population.backward import ByHand
 from downslope.training.population.chain import LayerChain
 from downslope.training.population.draws import Draws
+from downslope.training.population.entropies import cross_entropies
 from downslope.training.population.feed import Fed
 from downslope.training.population.joined import JoinedMeans
 from downslope.training.population.stack import Stack
 from downslope.training.state import StepState
+
+SPLIT = 256
+"""Examples of one forward pass in evaluation: what all members' layers hold of them stays in the cache."""
 
 SLOW = "There is a performance drop"
 """How torch begins to say that an operation has no rule for vmap and goes member by member."""
@@ -67,25 +72,42 @@ class Seen(NamedTuple):
 
 def smoothing(problem: Problem) -> float | None:
     """The label smoothing of an objective that is a plain mean of softmax cross-entropies; None of others."""
-    risk: Any = problem.objective
+    settings = _entropy(problem.objective)
+    if settings is None or settings.get("weight") is not None:
+        return None
+    source = problem.train_source
+    if not isinstance(source, Memory):
+        return None
+    ignored = int(settings.get("ignore_index", IGNORED))
+    known = _WHOLE.setdefault(source, {})
+    if (key := (ignored, problem.split)) not in known:
+        target = problem.splitter(source.batch)[2]
+        known[key] = isinstance(target, Tensor) and is_index(target) and not left_out(ignored, target)
+    return float(settings.get("label_smoothing", 0.0)) if known[key] else None
+
+
+_WHOLE: WeakKeyDictionary[Memory, dict[Any, bool]] = WeakKeyDictionary()
+"""Of data, by what is ignored and how they are split: whether their targets are classes that all count."""
+
+
+def left_out(ignored: int, target: Tensor) -> bool:
+    """Whether some entry of `target` does not count."""
+    return bool(((target == IGNORED) | (target == ignored)).any())
+
+
+def _entropy(risk: Any) -> dict[str, Any] | None:
+    """The settings of a softmax cross-entropy that is a mean; None of another objective."""
     if isinstance(risk, Penalised):
         risk = risk.objective
     settings: dict[str, Any] = {}
     if isinstance(risk, Configured):
         risk, settings = risk.function, dict(risk.settings)
-    if isinstance(risk, nn.CrossEntropyLoss) and type(risk) is nn.CrossEntropyLoss:
-        if risk.weight is not None or risk.reduction != "mean":
+    if type(risk) is nn.CrossEntropyLoss:
+        if risk.reduction != "mean":
             return None
-        settings = {"label_smoothing": risk.label_smoothing, "ignore_index": risk.ignore_index}
-    elif risk is not cross_entropy and risk is not functional.cross_entropy:
-        return None
-    if settings.get("weight") is not None or not isinstance(problem.train_source, Memory):
-        return None
-    target = problem.splitter(problem.train_source.batch)[2]
-    if not isinstance(target, Tensor) or not is_index(target):
-        return None
-    left_out = (target == IGNORED) | (target == int(settings.get("ignore_index", IGNORED)))
-    return None if bool(left_out.any()) else float(settings.get("label_smoothing", 0.0))
+        keys = ("weight", "label_smoothing", "ignore_index")
+        return {key: getattr(risk, key) for key in keys}
+    return settings if risk is cross_entropy or risk is functional.cross_entropy else None
 
 
 class Losses:
@@ -114,6 +136,7 @@ class Losses:
         plain = not (objective.wants_inputs or objective.wants_model)
         self.means = JoinedMeans(risk) if plain and JoinedMeans.runs(risk) else None
         self.joined = self.smoothings is not None or self.means is not None
+        self.ignored = int((_entropy(objective.function) or {}).get("ignore_index", IGNORED))
         self.penalised = hasattr(objective.function, "penalties")
         template = stack.template
         self.restores = isinstance(template, Adapted) and template.transforms_target
@@ -234,25 +257,41 @@ class Losses:
 
     def _risks(self, seen: Seen) -> Tensor:
         """The objective of every member, (M,), to go down on."""
+        return self.objective.sign * self._entries(seen).mean(1)
+
+    def _entries(self, seen: Seen, rows: Sequence[int] | None = None) -> Tensor:
+        """The losses of the examples of members, of all or of those in `rows`, (M, B)."""
         if self.means is not None:
-            return self.objective.sign * self.means(seen.output, seen.target, shared=seen.shared)
-        members = len(self.stack)
+            return self.means.entries(seen.output, seen.target, shared=seen.shared)
         output, target = seen.output, seen.target
+        members, count = output.shape[:2]
         target = target.expand(members, *target.shape) if seen.shared else target
-        rows, given = wide(output.flatten(0, 1)), target.flatten(0, 1)
-        soft = given.is_floating_point()
-        if not soft:
-            rows, given = indexed(rows, given, "cross_entropy")
+        table, given = wide(output.flatten(0, 1)), target.flatten(0, 1)
+        if not given.is_floating_point():
+            table, given = indexed(table, given, "cross_entropy")
         shares = cast("list[float]", self.smoothings)
-        if not any(shares):
-            entries = functional.cross_entropy(rows, given, reduction="none")
-        else:
-            share = torch.tensor(shares, dtype=rows.dtype, device=rows.device)
-            share = share.repeat_interleave(len(rows) // members).reshape(-1, *[1] * (rows.dim() - 2))
-            logs = functional.log_softmax(rows, 1)
-            hit = -(given * logs).sum(1) if soft else functional.nll_loss(logs, given, reduction="none")
-            entries = (1 - share) * hit - share * logs.mean(1)
-        return self.objective.sign * entries.reshape(members, -1).mean(1)
+        shares = shares if rows is None else [shares[i] for i in rows]
+        share = None
+        if any(shares):
+            share = torch.tensor(shares, dtype=table.dtype, device=table.device).repeat_interleave(count)
+        return over_examples(cross_entropies(table, given, share)).reshape(members, count)
+
+    def measured(self, rows: Sequence[int], batch: Any) -> tuple[Tensor, Tensor] | None:
+        """Outputs in the user's units and the losses of the examples, of the members in `rows`, in eval mode.
+
+        None where they are not to be had without a look at each member.
+        """
+        chain = self.chain
+        if chain is None or (self.smoothings is not None and left_out(self.ignored, batch[1])):
+            return None
+        views = self.stack.numbers
+        if len(rows) < len(self.stack):
+            index = torch.tensor(list(rows), device=self.stack.flat.device)
+            views = {name: each[index] for name, each in views.items()}
+        parts = [chain.forward(views, x, shared=True, whole=True) for x in batch[0].split(SPLIT)]
+        output = torch.cat(parts, 1)
+        entries = self._entries(Seen(output, batch[1], shared=True), rows)
+        return (output, entries) if not self.restores or bool(entries.isfinite().all()) else None
 
     def _values(self, losses: Tensor, penalty: Tensor | None, seen: Seen | None, fed: Fed) -> list[float]:
         """What is reported of each member, as ``Step.forward`` does."""
