@@ -114,6 +114,14 @@ def test_batches_in_which_nothing_counts_have_no_part_in_the_loss(rows: int) -> 
     assert found.loss == pytest.approx(float(whole.detach()), rel=1e-5)
 
 
+def test_the_exact_minimum_is_that_without_batches_in_which_nothing_counts() -> None:
+    sides = [
+        ds.solve(ds.Problem(model=linear, objective=nn.CrossEntropyLoss(), train=each), l2=0.1).objective
+        for each in (pieces(16, IGNORING), (X, IGNORING))
+    ]
+    assert sides[0] == pytest.approx(sides[1], rel=1e-10)
+
+
 def test_a_mean_over_pieces_is_told_with_their_number_and_size_and_one_piece_is_none() -> None:
     weighing = lambda o, t: functional.cross_entropy(o, t, weight=WEIGHT)  # noqa: E731
     some = ds.Problem(model=linear, objective=weighing, train=pieces(16, Y))

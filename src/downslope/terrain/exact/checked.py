@@ -38,6 +38,8 @@ def measured(design: Design, theta: Tensor, l2: float) -> Checked:
         found = design.objective(model, batch)
         rows = design.loss.rows(found.target, _shape(found.output, design)).total
         share = rows / design.total if design.loss.average != "none" else 1.0
+        if not share:  # nothing counts in it, so that its mean is none
+            continue
         for total, each in zip(gradient, torch.autograd.grad(found.value, parameters), strict=True):
             total += share * each
         value += share * float(found.value.detach())

@@ -183,8 +183,10 @@ class Design:
         source, total = self.problem.train_source, 0.0
         if source.size is None and source.steps(1) is None:
             raise DataError("the data has no known length: an exact answer needs all of it; use fit")
+        checked = False
         for batch in self.batches():
-            block, rows = self._block(batch, check=not self.examples)
+            block, rows = self._block(batch, check=not checked)
+            checked = checked or self._tells(rows)
             self.examples += len(block.rows)
             total += rows.total
             if self._kept is not None:
@@ -192,6 +194,10 @@ class Design:
                 if sum(each.bytes for each in self._kept) > KEPT:
                     self._kept = None
         self.total = total or 1.0
+
+    def _tells(self, rows: Rows) -> bool:
+        """Whether something counts in a block: a mean over nothing has no value."""
+        return self.loss.average == "none" or rows.total > 0
 
     def _block(self, batch: Any, *, check: bool = False) -> tuple[Block, Rows]:
         args, kwargs, target = self.objective.split(batch)
@@ -225,7 +231,7 @@ class Design:
         _check_finite(block, self.problem)
         if (outside := self.loss.outside(found.target)) is not None:
             raise DataError(f"{outside}; solve takes no others, use fit")
-        if check:
+        if check and self._tells(found):
             value = self.loss.value(output.reshape(shape), found.target) / (found.total or 1.0)
             if not torch.isclose(value, given.double(), rtol=1e-6, atol=1e-12):
                 raise InputError(

@@ -148,8 +148,9 @@ def _spread(found: Terrain) -> str:
         parts.append(f"{least}{many(found.index, 'negative direction')}")
     if (mass := found.negative_mass) is not None and not found.complete:
         share = found.density.negative if found.density is not None else None
-        known = share is None or not share.probes
-        ends = "" if known else f" ({numeral(100 * share.low, 2)} to {numeral(100 * share.high, 2)})"
+        ends = ""
+        if share is not None and share.probes:
+            ends = f" ({numeral(100 * share.low, 2)} to {numeral(100 * share.high, 2)})"
         parts.append(f"{numeral(100 * mass, 2)} %{ends} of all negative")
     if found.flat:
         parts.append(f"{least}{many(found.flat, 'flat direction')}")
