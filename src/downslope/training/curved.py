@@ -23,6 +23,7 @@ from downslope.terrain.ground.halves import Halves, halves
 from downslope.terrain.ground.still import Still
 from downslope.terrain.hvp import unflat
 from downslope.terrain.methods.method import Method
+from downslope.terrain.methods.step import subject, usual
 from downslope.training.accumulate import Parts, detached
 from downslope.training.hushed import are_hushed
 from downslope.training.recorder import Recorder
@@ -300,11 +301,9 @@ class Curved:
                 each.data.copy_(kept)
 
     def _tell(self, said: str, recorder: Recorder) -> None:
-        kind = said.partition("(")[0].partition(":")[0].strip()
-        told = self._told.setdefault(kind, {"first": self.state.step, "said": said, "count": 0})
+        told = self._told.setdefault(subject(said), {"first": self.state.step, "said": said, "count": 0})
         told["count"] += 1
-        usual = "converged" in said or said.startswith("negative curvature")
-        if told["count"] == 1 and not usual and not are_hushed():
+        if told["count"] == 1 and not usual(said) and not are_hushed():
             _log.warning("%s, step %d: %s", self._name, self.state.step, said)
         if told["count"].bit_count() == 1:
             recorder.fact("method", list(self._told.values()))

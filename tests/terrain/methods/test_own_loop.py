@@ -93,3 +93,27 @@ def test_a_batch_may_be_a_dict() -> None:
 def test_an_objective_that_is_neither_a_name_nor_a_function_is_refused() -> None:
     with pytest.raises(InputError, match="objective"):
         ds.methods.ground(net(), 3, data())  # pyright: ignore[reportArgumentType]
+
+
+def test_a_search_that_fails_in_a_loop_of_ones_own_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    class Wrong(torch.autograd.Function):
+        """A square whose gradient points up."""
+
+        @staticmethod
+        def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+            ctx.save_for_backward(x)
+            return (x**2).sum()
+
+        @staticmethod
+        def backward(ctx: Any, *slopes: torch.Tensor) -> torch.Tensor:
+            (x,) = ctx.saved_tensors
+            return -2 * x * slopes[0]
+
+    point = nn.Parameter(torch.ones(2, dtype=torch.float64))
+    method = ds.methods.LBFGS([point])
+    for _ in range(5):
+        method.step(lambda: Wrong.apply(point))
+    said = [each.getMessage() for each in caplog.records]
+    assert len(said) == len(set(said)) == 1
+    assert said[0].startswith("LBFGS: ")
+    assert "no point below" in said[0]

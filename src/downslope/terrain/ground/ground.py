@@ -57,6 +57,7 @@ class Ground:
             method with `weight_decay` sets; None for none.
         formed: How often the graph of a curvature was formed, which is a loss with its gradient each time.
         fixed: Whether who hands it to a method will hand it over again, as the same function.
+        told: Whether a method that steps here says by itself what it meets, since nobody else does.
         memory: Bytes of graphs that an operator may keep between products.
         chosen: The way that was found cheapest, by kind of curvature; later operators take it as it is.
 
@@ -81,7 +82,7 @@ class Ground:
         self.notes: list[str] = []
         self.decay: Tensor | None = None
         self.formed = 0
-        self.fixed = False
+        self.fixed = self.told = False
         self.memory = KEPT
         self.chosen: dict[str, Way] = {}
         self._closures = closures

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from abc import abstractmethod
 from collections.abc import Callable, Iterable
@@ -19,9 +20,11 @@ from downslope.terrain.methods.domains import check
 from downslope.terrain.methods.escape import converged, saddle, sloped
 from downslope.terrain.methods.line_search import ROUNDINGS, Line, Trial, backtracking, rounding
 from downslope.terrain.methods.search import seek
-from downslope.terrain.methods.step import LEVEL, PRECISE, Here, Step
+from downslope.terrain.methods.step import LEVEL, PRECISE, Here, Step, subject, usual
 
 __all__ = ["PRECISE", "Here", "Method", "Step"]
+
+_log = logging.getLogger("downslope")
 
 COUNTS = ("evaluations", "products", "failures")
 """What is remembered of all steps, whatever the parameters."""
@@ -68,6 +71,7 @@ class Method(torch.optim.Optimizer):
         self.last: Step | None = None
         self._here: tuple[Ground, Tensor, float, Tensor] | None = None
         self._begun: Tensor | None = None
+        self._said: set[str] = set()
 
     # -- torch's contract ---------------------------------------------------------------------------------
 
@@ -136,7 +140,16 @@ class Method(torch.optim.Optimizer):
         memory["products"] = memory.get("products", 0) + self.last.products
         memory["failures"] = 0 if self.last.accepted else memory.get("failures", 0) + 1
         memory["fixed"] = ground.fixed and self._here is not None
+        if not isinstance(closure, Ground) or closure.told:
+            self._tell(self.last)
         return self.last.loss
+
+    def _tell(self, made: Step) -> None:
+        """Say in a loop of one's own what a step met: once for each kind, as `fit` does by itself."""
+        kind = subject(made.said)
+        if made.said and not usual(made.said) and kind not in self._said:
+            self._said.add(kind)
+            _log.warning("%s: %s", type(self).__name__, made.said)
 
     # -- what a method is made of -------------------------------------------------------------------------
 

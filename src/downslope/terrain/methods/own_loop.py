@@ -50,4 +50,6 @@ def ground(
         >>> loss = optimizer.step(methods.ground(model, nn.functional.cross_entropy, (x, y)))
     """
     problem = Problem(model=model, objective=objective, train=batch, maximize=maximize, split=split)
-    return ModelGround(model, Objective(problem), [Piece(batch, 1.0)], seed=seed)
+    made = ModelGround(model, Objective(problem), [Piece(batch, 1.0)], seed=seed)
+    made.told = True
+    return made

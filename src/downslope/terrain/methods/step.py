@@ -38,3 +38,13 @@ class Here(NamedTuple):
     gradient: Tensor
     evaluations: int
     """1, or 0 where the last step ended here and knows it."""
+
+
+def subject(said: str) -> str:
+    """What a step's words are about, without its figures: the same for all words of one kind."""
+    return said.partition("(")[0].partition(":")[0].strip()
+
+
+def usual(said: str) -> bool:
+    """Whether these are words of any healthy run, which need no telling."""
+    return "converged" in said or said.startswith("negative curvature")
