@@ -101,6 +101,7 @@ class Hunt:
         self._standing = Standing(plan)
         self._standing.now(trials.all())
         self._rule: Rule | None = None
+        self._dropped: set[int] = set()
         self._epoch = max(1, (total_steps(plan.problem, plan.recipe.edit(epochs=1)) or 1))
         if plan.pruner in RULES:
             steps = total_steps(plan.problem, plan.recipe) or self._epoch
@@ -126,9 +127,13 @@ class Hunt:
         """Begin, train and tell batches until the budget is used up, all is tried, or it is hopeless."""
         while not self._over:
             self.trials.reap()
-            begun = self._begin(self._room())
+            begun = self._begin(room := self._room())
             if not begun:
+                if room > 0 and self.trials.settle(lambda: self._over):
+                    continue  # a worker elsewhere has died meanwhile: its trials wait
                 return
+            if self._over:
+                return  # interrupted while it was asked what to begin: who called gives them back
             self._round(begun)
             self.stopped = self.stopped or hopeless(self.trials.all())
             if self.plan.widen and not self._over:
@@ -142,7 +147,8 @@ class Hunt:
         left = room - len(begun)
         if self._sampler.models:  # it may take seconds, for which no one else is to wait
             asked = self._sampler.ask(self.trials.all(), left) if (left := self._allowed(left)) > 0 else []
-            return begun + (self.trials.begin(asked) if asked else [])
+            with self.trials.batch():
+                return begun + self.trials.begin(asked[: max(0, self._allowed(len(asked)))])
         with self.trials.batch():
             left = self._allowed(left)
             asked = self._sampler.ask(self.trials.all(), left) if left > 0 else []
@@ -228,12 +234,15 @@ class Hunt:
 
     def _tell(self, begun: Sequence[Trial], outcomes: Sequence[Outcome], each: float) -> None:
         curves: dict[int, Curve] = {}
+        left: list[Trial] = []
         with self.trials.batch():
             for trial, found in zip(begun, outcomes, strict=True):
                 spent: dict[str, Any] = {"seconds": round(each, 6), "steps": found.steps}
                 if found.curve[0]:
                     curves[trial.number] = found.curve
-                if found.state == "done" and found.pruned:
+                if found.pruned and self.interrupted and trial.number not in self._dropped:
+                    left.append(trial)
+                elif found.state == "done" and found.pruned:
                     self.trials.pruned(trial, found.value, cause="not among the best on its way", **spent)
                 elif found.state == "done":
                     self.trials.done(trial, found.value, **spent)
@@ -241,9 +250,8 @@ class Hunt:
                     self.trials.pruned(trial, cause=found.cause or "", diverged=True, **spent)
                 elif found.state == "failed":
                     self.trials.failed(trial, found.cause or "no cause", **spent)
-            left = [
-                trial for trial, found in zip(begun, outcomes, strict=True) if found.state == "unfinished"
-            ]
+                else:
+                    left.append(trial)
             if left:
                 self.trials.give_back(left, "interrupted" if self._over else "its time was up")
         self.curves |= curves
@@ -260,10 +268,13 @@ class Hunt:
     def _hear(self, trial: Trial, step: int, value: float) -> bool:
         self._standing.running[trial.number] = step, value
         self._show()
-        if self._rule is None:
+        if self.interrupted or self._rule is None:
             return self.interrupted
         loss = -value if self.plan.direction == "max" else value
-        return self._rule(trial.number, math.ceil(step / self._epoch), loss)
+        drop = self._rule(trial.number, math.ceil(step / self._epoch), loss)
+        if drop:
+            self._dropped.add(trial.number)
+        return drop
 
     def _show(self, **changes: Any) -> None:
         if self._watch is None:

@@ -6,7 +6,7 @@ import contextlib
 import logging
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from downslope.core.plain import plain
@@ -210,17 +210,20 @@ class Trials:
             self._follow()
         return found
 
-    def settle(self) -> bool:
+    def settle(self, given_up: Callable[[], bool] = lambda: False) -> bool:
         """Wait until it is known of every worker in this search that it lives, or that it is dead.
 
         To be asked when nothing is left to begin: of a worker of this machine it is known at once, one of
         another machine shows it within ten seconds, and is dead after a minute without.
 
+        Args:
+            given_up: Asked every second; True ends the waiting.
+
         Returns:
             Whether there are trials that wait to be trained again.
         """
         marks: dict[str, float] = {}
-        while True:
+        while not given_up():
             self.reap()
             if self.waiting():
                 return True
@@ -230,6 +233,7 @@ class Trials:
             if all(now[worker] != mark for worker, mark in marks.items()):  # nan, of this machine, too
                 return False
             time.sleep(PAUSE)
+        return False
 
     # to look at
 
