@@ -132,6 +132,25 @@ def test_a_contestant_that_diverges_is_told_and_loses() -> None:
     assert "lost" in found.table()
 
 
+def test_seeds_that_change_nothing_are_one_run_and_decide_nothing() -> None:
+    """A fixed start and full batches: eight equal differences are one."""
+
+    def still() -> torch.nn.Module:
+        made = _net()
+        for p in made.parameters():
+            torch.nn.init.constant_(p, 0.1)
+        return made
+
+    whole = SHORT.edit(batch_size="full", lr=0.1)
+    slow, fast = whole.edit(optimizer="gd", lr=1e-3), whole.edit(optimizer="gd", lr=0.3)
+    found = race(problem(model=still), {"slow": slow, "fast": fast}, seeds=8, trials=0, progress=False)
+    assert found.paired("fast", "slow").pairs == 1
+    assert found.winner is None
+    assert any("the seeds change nothing of fast" in note for note in found.notes)
+    both = {"one": problem(model=still), "other": problem(model=still, train=_data(64, 7))}
+    assert race(both, {"slow": slow, "fast": fast}, seeds=8, trials=0, progress=False).winner is None
+
+
 def test_one_that_cannot_be_trained_is_out_with_its_cause_and_is_never_dropped_in_silence() -> None:
     found = race(problem(), ["sgd", "adam", "torch.optim:Muon"], seeds=2, trials=2, **QUIET)
     assert found.racing == ["sgd", "adam"]

@@ -59,6 +59,12 @@ class Entry:
         return level_of(self.levels, up=self.measure.up)
 
     @property
+    def repeated(self) -> bool:
+        """Whether every seed took the very same course: then there is one run, however often it was made."""
+        courses = {(one.status, one.level, one.levels) for one in self.raced if not one.lost}
+        return len(self.raced) > 1 and len(courses) == 1 and not self.lost
+
+    @property
     def lost(self) -> int:
         """Seeds on which it diverged or failed."""
         return sum(one.lost for one in self.raced)

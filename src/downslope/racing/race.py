@@ -175,6 +175,11 @@ def _noted(found: Race, course: Course) -> Race:
     for each in found.entries:
         if each.error:
             notes.append(f"{each.contestant} is out on {each.problem}: {each.error}")
+        elif each.repeated:
+            notes.append(
+                f"the seeds change nothing of {each.contestant} on {each.problem}: they are one run; where "
+                "that holds for both of a pair, one difference"
+            )
         elif each.lost:
             notes.append(
                 f"{each.contestant} was lost on {each.lost} of {len(each.raced)} seeds of {each.problem}"

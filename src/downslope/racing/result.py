@@ -113,11 +113,22 @@ class Race:
         n = self.seeds
         each: list[list[float]] = []
         for name in self.problems if problem is None else [problem]:
-            a, b = (self.entry(who, name).by(self.protocol.by)[:n] for who in (first, second))
-            each.append([0.0 if math.isnan(d) else d for d in differences(a, b)])
+            both = [self.entry(who, name) for who in (first, second)]
+            a, b = (one.by(self.protocol.by)[:n] for one in both)
+            gaps = [0.0 if math.isnan(d) else d for d in differences(a, b)]
+            each.append(gaps[:1] if all(one.repeated for one in both) else gaps)
+        if len(self.problems) > 1 and problem is None:  # what no seed changes says the same of every seed
+            each = [gaps * n if len(gaps) < n else gaps for gaps in each]
+            if all(len(set(gaps)) == 1 for gaps in each) and self._still:
+                each = [gaps[:1] for gaps in each]
         if len(each) == 1:
             return each[0]
         return [float(np.sign(seed).sum()) for seed in np.asarray(each).T]
+
+    @property
+    def _still(self) -> bool:
+        """Whether no seed changes anything on any problem."""
+        return all(each.repeated for each in self.entries if each.contestant in self.racing)
 
     def paired(self, first: str, second: str, problem: str | None = None) -> Paired:
         """How much better the first is, and whether that is decided.
@@ -138,7 +149,11 @@ class Race:
             lost = 0, 0
         ended = [each for each in gaps if math.isfinite(each)]
         test = self.protocol.test(len(self.contestants))
-        return Paired(first, second, *interval(ended), len(ended), lost, evidence(gaps), test.verdict(gaps))
+        mean, low, high = interval(ended)
+        if problem is None and len(self.problems) > 1:
+            low, high = max(low, -len(self.problems)), min(high, len(self.problems))
+        found = evidence(gaps)
+        return Paired(first, second, mean, low, high, len(ended), lost, found, test.verdict(gaps))
 
     def beats(self, first: str, second: str, problem: str | None = None) -> bool:
         """Whether it is decided that the first is better."""
