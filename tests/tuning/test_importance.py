@@ -65,6 +65,12 @@ def test_conditional_keys_are_among_them():
     assert importances(made, space, "min")[0].key == "momentum"
 
 
+def test_being_good_is_being_large_where_that_is_better():
+    edge = trials(lambda v: 1.0 if v["lr"] > 1e-2 else 0.1 * v["momentum"])
+    shares = {way: importances(edge, SPACE, way)[0].key for way in ("max", "min")}
+    assert shares == {"max": "lr", "min": "momentum"}
+
+
 def test_too_few_trials_say_nothing():
     assert importances(trials(lambda v: v["lr"], count=9), SPACE, "min") == ()
     assert importances(trials(lambda _: 1.0), SPACE, "min") == ()

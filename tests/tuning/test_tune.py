@@ -222,6 +222,8 @@ def test_a_range_is_widened_on_the_way_and_goes_on_widened(tmp_path):
     again = resume(tmp_path / "s", problem(), progress=False)
     assert again.space == found.space
     assert values(again) == values(found)
+    more = search(problem(), SGD, space, trials=40, widen=True, seed=1, folder=tmp_path / "s", resume=True)
+    assert any(each.values["lr"] > 1e-3 for each in more.trials[36:])
 
 
 def test_a_search_is_read_from_its_folder_without_training(tmp_path):

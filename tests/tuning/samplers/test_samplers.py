@@ -86,6 +86,15 @@ def test_a_model_goes_on_from_trials_that_others_made():
     assert sum(bowl(each) < 0.1 for each in asked) > 8  # of uniform draws every fourth
 
 
+def test_where_training_diverged_a_model_does_not_ask_again():
+    trials = [Seen(i, draw(PLAIN, [i / 40, (i * 7 % 40) / 40]), "done", 1.0 + i % 3) for i in range(40)]
+    for each in trials:
+        if each.values["x"] > 0.5:
+            each.state, each.value = "pruned", None
+    asked = sampler_of("tpe")(PLAIN, seed=5).ask(trials, 30)
+    assert sum(each["x"] > 0.5 for each in asked) < 8
+
+
 def test_worse_is_larger_or_smaller_as_the_direction_says():
     for direction, sign in (("min", 1), ("max", -1)):
         trials = run(
