@@ -10,7 +10,9 @@ best.toml       the best recipe
 
 from __future__ import annotations
 
+import contextlib
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -23,6 +25,7 @@ from downslope.core.recipe import Recipe
 from downslope.core.recipe_file import read_table
 from downslope.core.run import Run, read_lines
 from downslope.core.space import parse, settled
+from downslope.tuning.database import sqlite_file
 from downslope.tuning.plan import Plan
 from downslope.tuning.trained import Curve
 
@@ -67,6 +70,19 @@ def write_plan(folder: Path, plan: Plan, storage: str | None, more: Mapping[str,
         _replace(folder / PROBLEM, described + "\n")
     except OSError as error:
         raise RunFolderError(f"{folder} cannot be written: {error.strerror or error}") from None
+
+
+def lasting(storage: str | Path) -> str:
+    """A storage as a file may hold it: paths from the root, and no password.
+
+    The driver of a database finds a password elsewhere: PGPASSWORD or ~/.pgpass, MySQL's option file.
+    """
+    text = str(storage)
+    if "://" not in text:
+        return str(Path(text).expanduser().absolute())
+    if text.startswith("sqlite") and (file := sqlite_file(text)) is not None:
+        return f"sqlite:///{file}"
+    return re.sub(r"(://[^:/@]*):[^@/]*@", r"\1@", text)
 
 
 def read_plan(
@@ -125,7 +141,7 @@ def add_curves(folder: Path | None, curves: Mapping[int, Curve]) -> None:
         for number, (steps, values) in curves.items()
     )
     text = "".join(json.dumps(row, separators=(",", ":")) + "\n" for row in rows)
-    with (folder / CURVES).open("a", encoding="utf-8") as file:
+    with contextlib.suppress(OSError), (folder / CURVES).open("a", encoding="utf-8") as file:
         file.write(text)
 
 

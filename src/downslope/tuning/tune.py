@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from downslope.core.errors import InputError, RunFolderError
+from downslope.core.errors import InputError, RecipeError, RunFolderError
 from downslope.core.problem import Problem
 from downslope.core.recipe import Recipe
 from downslope.training.broadcast import once
@@ -226,7 +226,7 @@ def _tuned(
 ) -> Search:
     if plan.problem.valid_source is None:
         _log.warning("tune: no validation data, trials are judged on the training data; give valid=")
-    where = str(storage) if storage is not None else None
+    where = None if storage is None else kept.lasting(storage)
     with open_storage(storage if storage is not None else place) as opened:
         direction = "maximize" if plan.direction == "max" else "minimize"
         trials = Trials(opened, plan.asked, signature=plan.signature, direction=direction)
@@ -258,9 +258,12 @@ def _tuned(
                     trials.give_back()
         found = _search(hunt, trials, confirmed, place, journal)
     if place is not None:
-        kept.write_result(place, result(found))
-        if found.found and not found.recipe.coded:
-            found.save(place / kept.BEST)
+        try:
+            kept.write_result(place, result(found))
+            if found.found and not found.recipe.coded:
+                found.save(place / kept.BEST)
+        except (OSError, RecipeError) as error:
+            _log.warning("tune: %s is not complete: %s", place, getattr(error, "strerror", None) or error)
     return found
 
 
