@@ -152,6 +152,7 @@ def test_a_file_that_is_no_journal_is_refused_and_left_as_it_is(tmp_path: Path, 
     (tmp_path / "table.csv").write_bytes(content)
     with pytest.raises(StorageError, match="is no journal of a search"):
         open_storage(tmp_path / "table.csv")
+    assert [each.name for each in tmp_path.iterdir()] == ["table.csv"]
     assert (tmp_path / "table.csv").read_bytes() == content
 
 

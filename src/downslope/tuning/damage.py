@@ -10,7 +10,22 @@ from typing import Any
 
 from downslope.core.errors import StorageError
 
+_START = b'{"op_code":'
 _NEW_TRIAL = b'"op_code":4'
+
+
+def check_kind(path: Path) -> None:
+    """Refuse a file that begins as no journal does, before anything is made beside it or changed in it.
+
+    Raises:
+        StorageError: it is no journal.
+        OSError: it cannot be read.
+    """
+    if path.is_file():
+        with path.open("rb") as file:
+            start = file.read(len(_START))
+        if not _START.startswith(start):
+            raise _no_journal(path)
 
 
 def cut_tail(path: Path) -> str:
@@ -33,8 +48,6 @@ def cut_tail(path: Path) -> str:
         file.seek(0)
         data = file.read()
     end = data.rfind(b"\n") + 1
-    if end == 0 and not data.startswith(b'{"op'[: len(data)]):
-        raise _no_journal(path)
     _keep(path.with_name(path.name + ".torn"), data[end:] + b"\n")
     os.truncate(path, end)
     return f"{path}: its last line was unfinished and is now in {path.name}.torn"
@@ -95,11 +108,11 @@ def _kept(lines: list[bytes]) -> tuple[list[bytes], int, int]:
 
 def _suffix(line: bytes) -> bytes | None:
     """The whole record that was joined to a broken one, if there is one."""
-    start = line.find(b'{"op_code":', 1)
+    start = line.find(_START, 1)
     while start > 0:
         if _record(line[start:]) is not None:
             return line[start:]
-        start = line.find(b'{"op_code":', start + 1)
+        start = line.find(_START, start + 1)
     return None
 
 

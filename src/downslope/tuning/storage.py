@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from downslope.core.errors import StorageError
+from downslope.tuning.damage import check_kind
 from downslope.tuning.life import Alone, Counters, Life, Signs
 
 if TYPE_CHECKING:
@@ -221,6 +222,10 @@ def _signs(path: Path) -> Signs:
 
 
 def _journal(path: Path, wait: float) -> Storage:
+    try:
+        check_kind(path)
+    except OSError as error:
+        raise _unwritable(str(path), error) from error
     life = _signs(path)
     kept: list[Journal] = []
 
