@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 import inspect
+import types
 import warnings
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -260,8 +261,15 @@ def _no_scalar(label: str, value: Any) -> str:
 def _takes(function: Any, name: str) -> bool:
     if function is None:
         return False
+    if isinstance(function, types.FunctionType):
+        return name in _parameters(function)
     try:
         target = function.forward if isinstance(function, nn.Module) else function
         return name in inspect.signature(target).parameters
     except (TypeError, ValueError):
         return False
+
+
+@functools.lru_cache(maxsize=64)
+def _parameters(function: types.FunctionType) -> frozenset[str]:
+    return frozenset(inspect.signature(function).parameters)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable
 from typing import Any
@@ -78,8 +79,11 @@ def optimizer_defaults(optimizer: Any) -> dict[str, Any]:
         optimizer: As a recipe holds it: a name, ``"module:attribute"``, or a factory.
     """
     target = names.resolve("optimizer", optimizer) if isinstance(optimizer, str) else optimizer
-    if not isinstance(target, type):
-        return {}
+    return dict(_class_defaults(target)) if isinstance(target, type) else {}
+
+
+@functools.lru_cache(maxsize=64)
+def _class_defaults(target: type) -> dict[str, Any]:
     taken = inspect.signature(target).parameters
     skipped = {"params", "backend", "self"}
     return {

@@ -5,8 +5,9 @@ from __future__ import annotations
 import copy
 import functools
 import inspect
+import types
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, cast
 
 import torch
@@ -99,8 +100,15 @@ def _place(leaf: Any, count: int) -> int | None:
     raise TypeError(f"{type(leaf).__name__} cannot be taken example by example")
 
 
-def _arguments(function: Any) -> list[str]:
+def _arguments(function: Any) -> Collection[str]:
+    if isinstance(function, types.FunctionType):
+        return _parameters(function)
     try:
         return list(inspect.signature(function).parameters)
     except (TypeError, ValueError):
         return []
+
+
+@functools.lru_cache(maxsize=64)
+def _parameters(function: types.FunctionType) -> tuple[str, ...]:
+    return tuple(inspect.signature(function).parameters)

@@ -102,9 +102,10 @@ class Optimizer(torch.optim.Optimizer):
         for name in self.defaults:
             if name in param_group:
                 param_group[name] = check(name, param_group[name])
-        for name in param_group:
-            close = nearest(name, self.defaults, 1) if name not in self.defaults else []
-            if close and name not in ("params", "param_names", "name") and _sounds_like(name, close[0]):
+        usual = (*self.defaults, "params", "param_names", "name")
+        for name in [each for each in param_group if each not in usual]:
+            close = nearest(name, self.defaults, 1)
+            if close and _sounds_like(name, close[0]):
                 raise RecipeError(
                     f"parameter group has {name!r}: {type(self).__name__} has no such hyper-parameter; "
                     f"did you mean {close[0]!r}?"

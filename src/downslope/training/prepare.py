@@ -75,7 +75,8 @@ def further(run: Run, problem: Problem, like: StepState, model: nn.Module) -> St
     optimizer = build_optimizer(recipe, model)
     check_method(recipe, problem, optimizer)
     if (plan := getattr(optimizer, "plan", None)) is not None:
-        run.choices["optimizer"] = str(plan())
+        known = like.run.choices.get("optimizer") if _planned_alike(optimizer, like.optimizer) else None
+        run.choices["optimizer"] = known or str(plan())
     objective = Objective(problem)
     train_beside(objective, model, optimizer)
     state = StepState(
@@ -85,6 +86,18 @@ def further(run: Run, problem: Problem, like: StepState, model: nn.Module) -> St
     if isinstance(like.augment, Augmenter):
         state.augment = like.augment.seeded(recipe.seed)
     return state
+
+
+def _planned_alike(one: torch.optim.Optimizer, other: torch.optim.Optimizer) -> bool:
+    """Whether two optimizers differ in numbers only, none of which is zero in one of them alone."""
+
+    def traits(optimizer: torch.optim.Optimizer) -> list[Any]:
+        return [
+            [len(group["params"]), *(repr(v) if isinstance(v, bool) else bool(v) for v in group.values())]
+            for group in optimizer.param_groups
+        ]
+
+    return type(one) is type(other) and traits(one) == traits(other)
 
 
 def _alike(one: nn.Module, other: nn.Module) -> bool:

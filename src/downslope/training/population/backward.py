@@ -107,13 +107,14 @@ def _affine(hand: ByHand, link: Link, flow: Flow, wanted: bool) -> tuple[Flow, B
     return hand.chain.affine(link, flow), back
 
 
-def _by_output(act: Callable[[Tensor], Tensor], slope: Callable[[Tensor, Tensor], Tensor]) -> Rule:
-    """The rule of an activation whose slope can be told from its output."""
+def _by_output(name: str, slope: Callable[[Tensor, Tensor], Tensor]) -> Rule:
+    """The rule of an activation, by its name in torch, whose slope can be told from its output."""
+    act, in_place = getattr(torch, name), getattr(torch, f"{name}_")
 
     def rule(hand: ByHand, link: Link, flow: Flow, wanted: bool) -> tuple[Flow, Back]:
         del hand, link, wanted
-        out = act(flow.x)
-        return flow._replace(x=out), lambda gradient: slope(gradient, out)
+        out: Tensor = (in_place if flow.fresh else act)(flow.x)
+        return flow._replace(x=out, fresh=False), lambda gradient: slope(gradient, out)
 
     return rule
 
@@ -149,9 +150,9 @@ def _copied(slope: Tensor, out: Tensor | None = None) -> Tensor:
 
 _RULES: dict[type[nn.Module], Rule] = {
     nn.Linear: _affine,
-    nn.ReLU: _by_output(torch.relu, lambda gradient, out: _ATEN.threshold_backward(gradient, out, 0)),
-    nn.Tanh: _by_output(torch.tanh, _ATEN.tanh_backward),
-    nn.Sigmoid: _by_output(torch.sigmoid, _ATEN.sigmoid_backward),
+    nn.ReLU: _by_output("relu", lambda gradient, out: _ATEN.threshold_backward(gradient, out, 0)),
+    nn.Tanh: _by_output("tanh", _ATEN.tanh_backward),
+    nn.Sigmoid: _by_output("sigmoid", _ATEN.sigmoid_backward),
     nn.Flatten: _reshaped,
     nn.Unflatten: _reshaped,
     nn.Identity: _reshaped,

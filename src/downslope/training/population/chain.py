@@ -47,6 +47,8 @@ class Flow(NamedTuple):
     apart: bool
     """Whether the members' dimension leads."""
     views: Views
+    fresh: bool = False
+    """Whether nobody needs `x` afterwards, so that it may be overwritten."""
 
     @property
     def members(self) -> int:
@@ -164,11 +166,14 @@ class LayerChain:
         else:
             out = torch.baddbmm(bias.unsqueeze(1), rows, weight.mT)
         lead = flow.x.shape[1:-1] if flow.apart else flow.x.shape[:-1]
-        return flow.to(out if len(lead) == 1 else out.reshape(len(weight), *lead, -1))
+        out = out if len(lead) == 1 else out.reshape(len(weight), *lead, -1)
+        return flow.to(out)._replace(fresh=True)
 
     def entries(self, link: Link, flow: Flow) -> Flow:
         """An activation."""
-        return flow._replace(x=link.module(flow.x))
+        if flow.fresh and type(link.module) is nn.ReLU:
+            return flow.to(flow.x.relu_())
+        return flow._replace(x=link.module(flow.x), fresh=False)
 
     def slopes(self, link: Link, flow: Flow) -> Flow:
         """PReLU, with slopes of each member."""
@@ -180,7 +185,7 @@ class LayerChain:
         """Softmax, or its logarithm, along a dimension of the examples."""
         dim = flow.dim(int(link.module.dim))
         soft = type(link.module) is nn.Softmax
-        return flow._replace(x=flow.x.softmax(dim) if soft else flow.x.log_softmax(dim))
+        return flow._replace(x=flow.x.softmax(dim) if soft else flow.x.log_softmax(dim), fresh=False)
 
     def flatten(self, link: Link, flow: Flow) -> Flow:
         """Flatten dimensions of the examples."""
@@ -227,7 +232,7 @@ class LayerChain:
         normed = functional.layer_norm(flow.x, shape, None, None, link.module.eps)
         weight, bias = flow.views.get(link.named("weight")), flow.views.get(link.named("bias"))
         if weight is None:
-            return flow._replace(x=normed)
+            return flow._replace(x=normed, fresh=False)
         x = flow._replace(x=normed).whole
         each = (len(weight), *[1] * (x.dim() - 1 - len(shape)), *shape)
         x = x * weight.view(each)
@@ -247,7 +252,7 @@ class LayerChain:
             mean, std = mean[0], std[0]
         x = flow.x
         mean, std = mean.to(x.dtype), std.to(x.dtype)
-        return flow._replace(x=x * std + mean if back else (x - mean) / std)
+        return flow._replace(x=x * std + mean if back else (x - mean) / std, fresh=False)
 
     def whitened(self, link: Link, flow: Flow) -> Flow:
         """Decorrelated; once for all where all do it alike."""
