@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree  # torch's own
 
 from downslope.core import batches, randomness
-from downslope.core.sources import Memory
+from downslope.core.sources import SHUFFLE_LIMIT, Memory
 from downslope.training.augmenting import Augmenter
 
 
@@ -47,9 +47,6 @@ class Feed:
 
     def _lay(self) -> None:
         self.kinds = list(dict.fromkeys(self._seeds))
-        places = [self.kinds.index(seed) for seed in self._seeds]
-        straight = places == list(range(len(self.kinds)))
-        self._index = None if straight else torch.tensor(places, device=self.source.device)
 
     def keep(self, rows: Sequence[int]) -> None:
         """Leave out all members but those in `rows`, from the next batch on."""
@@ -58,32 +55,56 @@ class Feed:
 
     def epoch(self, epoch: int) -> Iterator[Fed]:
         """The batches of one epoch."""
-        size, each = self.source.size, self.batch_size
-        orders: dict[int, Tensor] = {}
-        if each < size:
-            orders = {
-                seed: randomness.permutation(size, seed, epoch).to(self.source.device) for seed in self.kinds
+        source, size = self.source, self.batch_size
+        if size >= source.size:
+            yield self._made(dict.fromkeys(self.kinds, source.batch), epoch, 0)
+            return
+        kinds = list(self.kinds)
+        orders = [randomness.permutation(source.size, seed, epoch).to(source.device) for seed in kinds]
+        if self._plain and source.bytes * len(kinds) <= SHUFFLE_LIMIT:
+            yield from self._whole(orders)
+            return
+        cuts = zip(*(torch.split(order, size) for order in orders), strict=True)
+        for place, index in enumerate(cuts):
+            wanted = {
+                k: batches.take(source.batch, i) for k, i in zip(kinds, index, strict=True) if k in self.kinds
             }
-        for place in range(self.source.steps(each)):
-            index = [orders[seed][place * each : (place + 1) * each] for seed in self.kinds] if orders else []
-            yield self._made(index, epoch, place)
+            yield self._made(wanted, epoch, place)
 
-    def _made(self, index: Sequence[Tensor], epoch: int, place: int) -> Fed:
-        whole = self.source.batch
-        if len(self.kinds) == 1 or (not index and self._plain):
-            batch = batches.take(whole, index[0]) if index else whole
-            augment = self._of[self.kinds[0]]
-            return Fed(batch if augment is None else augment(batch, epoch, place), shared=True)
-        if self._plain:
-            count = len(index[0])
-            taken = batches.take(whole, torch.cat(list(index)))
-            stacked = batches.map_tensors(lambda leaf: leaf.reshape(-1, count, *leaf.shape[1:]), taken)
-        else:
-            each = [batches.take(whole, order) for order in index] or [whole] * len(self.kinds)
-            pairs = zip(each, self.kinds, strict=True)
-            stacked = stack([self._changed(batch, seed, epoch, place) for batch, seed in pairs])
-        at = self._index
-        return Fed(stacked if at is None else batches.take(stacked, at), shared=False)
+    def _whole(self, orders: Sequence[Tensor]) -> Iterator[Fed]:
+        """The batches of an epoch that is shuffled at once, for all seeds."""
+        kinds, size = list(self.kinds), self.batch_size
+        shuffled = batches.take(self.source.batch, torch.cat(list(orders)))
+        if len(kinds) == 1:
+            for batch in batches.slices(shuffled, size):
+                yield Fed(batch, shared=True)
+            return
+        across = batches.map_tensors(  # examples first, so that they can be cut as those of one run
+            lambda leaf: leaf.view(len(kinds), -1, *leaf.shape[1:]).transpose(0, 1), shuffled
+        )
+        for batch in batches.slices(across, size):
+            pair = type(batch) is tuple  # the usual one, without a walk through a tree
+            turned: Any = (
+                tuple(_turned(leaf) for leaf in batch) if pair else batches.map_tensors(_turned, batch)
+            )
+            yield self._spread(turned, kinds)
+
+    def _made(self, wanted: Mapping[int, Any], epoch: int, place: int) -> Fed:
+        """A batch by seed, augmented."""
+        each = [self._changed(batch, seed, epoch, place) for seed, batch in wanted.items()]
+        if len(each) == 1 or (self._plain and all(one is each[0] for one in each)):
+            return Fed(each[0], shared=True)
+        return self._spread(stack(each), list(wanted))
+
+    def _spread(self, batch: Any, kinds: Sequence[int]) -> Fed:
+        """Batches of these seeds as those of the members."""
+        if len(self.kinds) == 1:
+            at = kinds.index(self.kinds[0])
+            return Fed(batches.map_tensors(lambda leaf: leaf[at], batch), shared=True)
+        if list(kinds) == self._seeds:
+            return Fed(batch, shared=False)
+        index = torch.tensor([kinds.index(seed) for seed in self._seeds], device=self.source.device)
+        return Fed(batches.take(batch, index), shared=False)
 
     @property
     def _plain(self) -> bool:
@@ -92,6 +113,10 @@ class Feed:
     def _changed(self, batch: Any, seed: int, epoch: int, place: int) -> Any:
         augment = self._of[seed]
         return batch if augment is None else augment(batch, epoch, place)
+
+
+def _turned(leaf: Any) -> Any:
+    return leaf.transpose(0, 1) if isinstance(leaf, Tensor) else leaf
 
 
 def stack(several: Sequence[Any]) -> Any:
