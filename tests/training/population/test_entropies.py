@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from downslope.training.population.entropies import cross_entropies
+from downslope.training.population.entropies import cross_entropies, with_slopes
 
 DRAW = torch.Generator().manual_seed(0)
 
@@ -53,3 +53,15 @@ def test_a_row_that_left_the_numbers_takes_no_other_with_it(bad: float) -> None:
     z[1, 2] = bad
     losses = cross_entropies(z, torch.tensor([0, 1, 2]))
     assert losses.isfinite().tolist() == [True, False, True]
+
+
+@pytest.mark.parametrize("shares", [None, [0.0, 0.1, 0.5, 1.0, 0.0]])
+def test_slopes_without_a_graph_are_those_of_the_sum(shares: list[float] | None) -> None:
+    z = torch.randn(5, 4, generator=DRAW, dtype=torch.float64) * 3
+    target = torch.randint(0, 4, (5,), generator=DRAW)
+    share = None if shares is None else torch.tensor(shares, dtype=z.dtype)
+    losses, slopes = with_slopes(z, target, share)
+    leaf = z.clone().requires_grad_()
+    theirs = cross_entropies(leaf, target, share)
+    torch.testing.assert_close(losses, theirs.detach(), rtol=1e-13, atol=1e-13)
+    torch.testing.assert_close(slopes, torch.autograd.grad(theirs.sum(), leaf)[0], rtol=1e-13, atol=1e-13)

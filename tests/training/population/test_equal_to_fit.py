@@ -235,6 +235,43 @@ def test_penalties_adapted_targets_and_constraints_go_together() -> None:
         agree(each, [recipe(lr=lr, seed=seed) for lr, seed in [(1e-3, 0), (3e-3, 1)]])
 
 
+class Pair(nn.Module):
+    """Two inputs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Linear(3, 3), nn.Linear(3, 3)
+
+    def forward(self, left: Tensor, right: Tensor) -> Tensor:
+        return self.a(left) * self.b(right)
+
+
+def line() -> nn.Module:
+    return nn.Linear(6, 1)
+
+
+def two_terms(output: Tensor, target: Tensor, inputs: Tensor) -> dict[str, Tensor]:
+    """An objective of one's own, that asks for the inputs and names its parts."""
+    return {
+        "near": (output - target).square().mean(),
+        "slope": 0.1 * (output * inputs[:, :1]).mean().abs(),
+    }
+
+
+def test_an_objective_of_ones_own_goes_together_with_its_terms() -> None:
+    x, _ = TRAIN
+    target = (x, x.sum(1, keepdim=True))
+    own = problem(model=line, objective=two_terms, train=target, valid=target, metric=None)
+    runs = agree(own, [recipe(lr=lr, seed=seed) for lr, seed in [(1e-2, 0), (3e-2, 1)]])
+    assert {"train_near", "train_slope", "valid_near"} <= set(runs[0].history)
+
+
+def test_several_inputs_by_name_go_together() -> None:
+    x, y = TRAIN
+    part = {"left": x[:, :3], "right": x[:, 3:], "labels": y}
+    agree(problem(model=Pair, train=part, valid=part), [recipe(seed=seed) for seed in (0, 1)])
+
+
 def test_initialisations_are_the_members_own() -> None:
     agree(problem(), [recipe(init={"name": "he", "scale": scale}) for scale in (0.5, 1.0, 2.0)])
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-__all__ = ["cross_entropies"]
+__all__ = ["cross_entropies", "with_slopes"]
 
 
 class _Entropies(torch.autograd.Function):
@@ -45,6 +45,31 @@ class _Entropies(torch.autograd.Function):
         spread = slope * share.unsqueeze(1)
         found.sub_(spread / found.shape[1])
         return found.scatter_add_(1, hit, spread - slope), None, None
+
+
+def with_slopes(rows: Tensor, target: Tensor, share: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """The cross-entropy of every row, (N,), and the gradient of their sum by `rows`, without a graph.
+
+    Args:
+        rows: Logits, (N, C).
+        target: Class indices, (N,), none left out.
+        share: Label smoothing of each row, (N,); none if left out.
+    """
+    with torch.no_grad():
+        z = rows - rows.amax(1, keepdim=True)
+        slopes = z.exp()
+        total = slopes.sum(1, keepdim=True)
+        hit, level = target.unsqueeze(1), total.log()
+        losses = level - z.gather(1, hit)
+        slopes.div_(total)
+        if share is None:
+            one = slopes.new_full((1, 1), -1.0).expand_as(hit)
+        else:
+            each = share.unsqueeze(1)
+            losses = torch.lerp(losses, level - z.mean(1, keepdim=True), each)
+            slopes.sub_(each / rows.shape[1])
+            one = each - 1
+        return losses.squeeze(1), slopes.scatter_add_(1, hit, one)
 
 
 def cross_entropies(rows: Tensor, target: Tensor, share: Tensor | None = None) -> Tensor:

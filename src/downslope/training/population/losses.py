@@ -34,7 +34,7 @@ from downslope.objectives.penalised import Penalised
 from downslope.training.population.backward import ByHand
 from downslope.training.population.chain import LayerChain
 from downslope.training.population.draws import Draws
-from downslope.training.population.entropies import cross_entropies
+from downslope.training.population.entropies import cross_entropies, with_slopes
 from downslope.training.population.feed import Fed
 from downslope.training.population.joined import JoinedMeans
 from downslope.training.population.stack import Stack
@@ -58,6 +58,8 @@ class Made(NamedTuple):
     """Named terms, one value a member."""
     leaf: Tensor | None = None
     """The outputs at which a backward pass by hand begins; None where autograd goes all the way."""
+    slope: Tensor | None = None
+    """The gradient of the sum of the losses there, where it is known already."""
 
 
 class Seen(NamedTuple):
@@ -171,11 +173,14 @@ class Losses:
 
     def slopes(self, made: Made) -> None:
         """Put the gradients of all members in the place of the former ones."""
-        stack, total = self.stack, made.losses.sum()
-        if self.hand is None or made.leaf is None:
-            stack.gradient.copy_(torch.autograd.grad(total, stack.flat)[0])
+        stack, slope = self.stack, made.slope
+        if slope is None:
+            at = stack.flat if made.leaf is None else made.leaf
+            slope = torch.autograd.grad(made.losses.sum(), at)[0]
+        if self.hand is None:
+            stack.gradient.copy_(slope)
         else:
-            self.hand.backward(torch.autograd.grad(total, made.leaf)[0], stack.slopes)
+            self.hand.backward(slope, stack.slopes)
 
     def _by_hand(self, hand: ByHand, fed: Fed) -> Made:
         """Without a graph of the model."""
@@ -183,8 +188,23 @@ class Losses:
         x, target = fed.batch
         leaf = hand.forward(stack.numbers, x, shared=fed.shared)
         seen = Seen(leaf, *chain.target(stack.numbers, target, shared=fed.shared))
-        losses = self._risks(seen)
-        return Made(losses, self._values(losses.detach(), None, seen, fed), {}, leaf)
+        losses, slope = self._with_slope(seen) or (self._risks(seen), None)
+        return Made(losses, self._values(losses.detach(), None, seen, fed), {}, leaf, slope)
+
+    def _with_slope(self, seen: Seen) -> tuple[Tensor, Tensor] | None:
+        """The losses of all members and the gradient of their sum by the outputs; None where autograd is to
+        tell it.
+        """
+        output = seen.output.detach()
+        if self.means is not None or output.dim() != 3 or output.device.type != "cpu":
+            return None
+        table, given, share = self._table(Seen(output, seen.target, seen.shared))
+        if given.is_floating_point() or table.dtype != output.dtype:
+            return None
+        members, count = output.shape[:2]
+        entries, slopes = with_slopes(table, given, share)
+        sign = self.objective.sign
+        return sign * entries.view(members, count).mean(1), slopes.mul_(sign / count).view(output.shape)
 
     # -- outputs ------------------------------------------------------------------------------------------
 
@@ -263,6 +283,10 @@ class Losses:
         """The losses of the examples of members, of all or of those in `rows`, (M, B)."""
         if self.means is not None:
             return self.means.entries(seen.output, seen.target, shared=seen.shared)
+        return over_examples(cross_entropies(*self._table(seen, rows))).reshape(seen.output.shape[:2])
+
+    def _table(self, seen: Seen, rows: Sequence[int] | None = None) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Logits and targets of the examples of all members in one table, and their label smoothing."""
         output, target = seen.output, seen.target
         members, count = output.shape[:2]
         target = target.expand(members, *target.shape) if seen.shared else target
@@ -271,10 +295,10 @@ class Losses:
             table, given = indexed(table, given, "cross_entropy")
         shares = cast("list[float]", self.smoothings)
         shares = shares if rows is None else [shares[i] for i in rows]
-        share = None
-        if any(shares):
-            share = torch.tensor(shares, dtype=table.dtype, device=table.device).repeat_interleave(count)
-        return over_examples(cross_entropies(table, given, share)).reshape(members, count)
+        if not any(shares):
+            return table, given, None
+        share = torch.tensor(shares, dtype=table.dtype, device=table.device)
+        return table, given, share.repeat_interleave(count)
 
     def measured(self, rows: Sequence[int], batch: Any) -> tuple[Tensor, Tensor] | None:
         """Outputs in the user's units and the losses of the examples, of the members in `rows`, in eval mode.

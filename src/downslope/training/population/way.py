@@ -117,5 +117,6 @@ def _row(abreast: Abreast, i: int, found: Sequence[Tensor | None]) -> Tensor:
 
 def _close(value: float, slope: Tensor, own: float, other: Tensor) -> bool:
     share = CLOSE.get(slope.dtype, CLOSE[torch.float32])
-    far = torch.dist(slope, other) <= share * torch.linalg.vector_norm(other).clamp_min(1e-30)
-    return abs(value - own) <= share * max(abs(own), 1e-12) and bool(far)
+    size = float(torch.dist(other, torch.zeros_like(other)))
+    near = float(torch.dist(slope, other)) <= share * max(size, 1e-30)
+    return near and abs(value - own) <= share * max(abs(own), 1e-12)
