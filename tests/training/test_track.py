@@ -299,6 +299,19 @@ def test_what_moves_in_training_and_why_there_is_no_limit_is_told() -> None:
 
 
 @pytest.mark.usefixtures("cheap")
+def test_a_norm_that_is_frozen_in_training_is_measured_so_and_is_no_news() -> None:
+    given = ds.Problem(
+        model=lambda: nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3).eval()),
+        objective="cross_entropy",
+        train=data(48).tensors,
+    )
+    run = ds.fit(
+        given, ds.Recipe(optimizer="sgd", lr=0.1, steps=2), folder=False, progress=False, terrain=0.5
+    )
+    assert run.facts["terrain"]["notes"] == []
+
+
+@pytest.mark.usefixtures("cheap")
 def test_the_noise_scale_of_a_wide_model_is_the_same_from_norms(monkeypatch: pytest.MonkeyPatch) -> None:
     how = ds.Recipe(optimizer="sgd", lr=0.1, batch_size=32, epochs=3)
     held = ds.fit(problem(), how, folder=False, progress=False, terrain=0.5)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
@@ -51,8 +52,8 @@ def held_still(ground: ModelGround, few: Any) -> list[str]:
 
 
 def _drops(model: nn.Module) -> bool:
-    """Whether some module drops in training."""
-    for each in model.modules():
+    """Whether some module drops, or in evaluation mode would drop in training."""
+    for each in _moving(model):
         if isinstance(each, (_DropoutNd, nn.MultiheadAttention)) and getattr(each, "p", 0) + getattr(
             each, "dropout", 0
         ):
@@ -64,11 +65,16 @@ def _drops(model: nn.Module) -> bool:
 
 def _norms(model: nn.Module) -> str:
     """What normalises by running statistics in evaluation mode; "" for nothing."""
-    every = (each for each in model.modules() if isinstance(each, _NormBase))
+    every = (each for each in _moving(model) if isinstance(each, _NormBase))
     found = [each for each in every if each.running_mean is not None]
     if any("InstanceNorm" not in type(each).__name__ for each in found):
         return "batch norm"
     return "instance norm" if found else ""
+
+
+def _moving(model: nn.Module) -> Iterator[nn.Module]:
+    """All modules; in training mode without those that stay in evaluation mode, frozen norms among them."""
+    return (each for each in model.modules() if each.training or not model.training)
 
 
 def _values(ground: ModelGround, few: Any, *modes: bool) -> list[float]:
