@@ -14,9 +14,11 @@ from typing import Any, NamedTuple
 from torch import Tensor, nn
 
 from downslope.core.errors import DownslopeError, ModelError, ObjectiveError
+from downslope.core.loss import Objective
 from downslope.core.problem import Problem, reference
 from downslope.core.sources import Memory
 from downslope.objectives.penalised import Penalised
+from downslope.terrain.convexity.calculus import Bend, bend_of
 from downslope.terrain.exact.affine import kind_of
 from downslope.terrain.exact.losses import convex_loss, convex_objective
 from downslope.terrain.exact.solve import Recognised, recognise
@@ -42,12 +44,13 @@ class Structure(NamedTuple):
     """Whether `convex` False is known of the whole, not only of the parts."""
 
 
-def structure(problem: Problem, model: nn.Module | None = None) -> Structure:
+def structure(problem: Problem, model: nn.Module | None = None, *, traced: bool = True) -> Structure:
     """Whether the parts of a problem prove that it is convex.
 
     Args:
         problem: Any.
         model: A model of it, if one is at hand, in the mode that counts.
+        traced: Whether an objective of one's own is called once more, to be followed (`bend_of`).
     """
     if (told := _of_constraint(problem)) is not None:
         return told
@@ -58,23 +61,42 @@ def structure(problem: Problem, model: nn.Module | None = None) -> Structure:
         why = "" if convex else f"{sign}{function.name} is not convex"
         certain = not problem.maximize
         return Structure(convex if certain else None, why, function.name if convex else None, None, certain)
+    if problem.maximize and not isinstance(problem.objective, Penalised):
+        return _of_maximised(problem, given, traced=traced)
     if problem.maximize:
-        return _of_maximised(problem)
+        return Structure(None, "minus an objective with penalties is not known to be convex")
     if (bent := _of_targets(problem)) is not None:
         return Structure(None, bent)
     try:
         known = recognise(problem, given)
     except DownslopeError as error:
-        return _of_error(problem, given, error)
+        return _of_error(problem, given, error, traced=traced)
     return Structure(True, "", known.loss.name, known)
 
 
-def _of_maximised(problem: Problem) -> Structure:
+def _of_maximised(problem: Problem, model: nn.Module, *, traced: bool) -> Structure:
     """What is known of minus the objective, which is what is gone down on."""
+    if traced and _bend(problem) in ("affine", "concave"):
+        return _of_bend(f"minus objective {_name(problem)}", model)
     if (loss := convex_objective(problem.objective)) is not None:
         return Structure(None, f"maximised, it goes down on minus {loss}, which bends down in the outputs")
-    name = reference(problem.objective) or "output.loss"
-    return Structure(None, f"minus objective {name.rpartition(':')[2]} is not known to be convex")
+    return Structure(None, f"minus objective {_name(problem)} is not known to be convex")
+
+
+def _of_bend(loss: str, model: nn.Module) -> Structure:
+    """What the model makes of a loss that is convex in the outputs."""
+    kind = kind_of(model)
+    return Structure(True if kind.affine else False if kind.proved else None, kind.why, loss)
+
+
+def _bend(problem: Problem) -> Bend | None:
+    """How the objective bends in the outputs, where it is a function of them, targets and inputs alone."""
+    objective = Objective(problem)
+    return None if objective.function is None or objective.wants_model else bend_of(problem.objective)
+
+
+def _name(problem: Problem) -> str:
+    return (reference(problem.objective) or "output.loss").rpartition(":")[2]
 
 
 def _of_targets(problem: Problem) -> str | None:
@@ -117,12 +139,13 @@ def _of_constraint(problem: Problem) -> Structure | None:
     return None
 
 
-def _of_error(problem: Problem, model: nn.Module, error: DownslopeError) -> Structure:
+def _of_error(problem: Problem, model: nn.Module, error: DownslopeError, *, traced: bool) -> Structure:
     """What is left to know where no exact solution is."""
     loss = convex_objective(problem.objective)
     if isinstance(error, ObjectiveError) and loss is not None:
-        kind = kind_of(model)
-        return Structure(True if kind.affine else False if kind.proved else None, kind.why, loss)
+        return _of_bend(loss, model)
+    if isinstance(error, ObjectiveError) and traced and _bend(problem) in ("affine", "convex"):
+        return _of_bend(f"objective {_name(problem)}", model)
     if isinstance(error, ObjectiveError):
         return Structure(None, f"{str(error).partition(':')[0]} is not known to be convex")
     bent = isinstance(error, ModelError) and str(error).startswith("not convex")

@@ -76,7 +76,8 @@ def why(judged: Judged, view: View) -> str:
         case "minimum" if judged.degenerate:
             return "slope and curvature vanish, and the loss is higher at every sample around"
         case "minimum" if view.low < -view.low_error:
-            return f"{still}, and no curvature leads down any further (smallest {low})"
+            fall = "little" if view.drop is None else numeral(view.drop, 2)
+            return f"{still}, and along what curvature is below zero (smallest {low}) only {fall}, measured"
         case "minimum":
             sign = "positive" if judged.strict else "negative"
             return f"{still}, and {'every' if judged.strict else 'no'} curvature is {sign} (smallest {low})"

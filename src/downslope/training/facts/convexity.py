@@ -69,7 +69,7 @@ def convexity(run: Run, model: nn.Module) -> dict[str, Any]:
     for each in drawn:  # whatever it draws, the output stays affine if it is without
         each.eval()
     try:
-        read = structure(problem, model)
+        read = structure(problem, model, traced=False)
     finally:
         for each in drawn:
             each.train()
