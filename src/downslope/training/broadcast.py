@@ -10,8 +10,9 @@ import contextlib
 import logging
 from collections.abc import Generator, Iterator
 from contextvars import ContextVar
-from typing import Any, cast
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -86,8 +87,8 @@ def _said(
     if not isinstance(output, Tensor) or not isinstance(target, Tensor) or output.shape == target.shape:
         return None
     try:
-        shape = cast("tuple[int, ...]", torch.broadcast_shapes(output.shape, target.shape))
-    except RuntimeError:
+        shape = np.broadcast_shapes(output.shape, target.shape)  # torch's own imports sympy, half a second
+    except ValueError:
         return None
     known = meaning(own)
     if known.expects is not None and known.name not in _ALIGNS:
