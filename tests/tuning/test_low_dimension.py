@@ -37,3 +37,9 @@ def test_the_price_of_a_grid_grows_with_dimensions_that_do_not_matter():
 def test_what_is_no_such_objective_is_refused(wrong):
     with pytest.raises(InputError):
         low_dimension(**{"trials": 64, "dimensions": 3} | wrong)
+
+
+def test_it_reads_as_a_sentence():
+    assert str(low_dimension(64, 3, 1, 0.05, repeats=50)).startswith(
+        "64 trials in 3 dimensions, of which 1 matters: random search finds 0.9"
+    )

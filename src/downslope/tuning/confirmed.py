@@ -76,13 +76,12 @@ def foremost(trials: Sequence[Trial], direction: Literal["min", "max"], count: i
     """The `count` best of different configurations, the best first, earlier ones before equals."""
     sign = -1.0 if direction == "max" else 1.0
     done = [each for each in trials if each.state == "done" and each.value is not None]
-    found: list[Trial] = []
+    found: dict[frozenset[tuple[str, Any]], Trial] = {}
     for each in sorted(done, key=lambda trial: (sign * (trial.value or 0.0), trial.number)):
         if len(found) == count:
             break
-        if all(dict(each.values) != dict(other.values) for other in found):
-            found.append(each)
-    return found
+        found.setdefault(frozenset(each.values.items()), each)
+    return list(found.values())
 
 
 def winner(found: Sequence[Confirmed], direction: Literal["min", "max"]) -> Confirmed | None:

@@ -54,6 +54,16 @@ class Comparison:
     random_points: tuple[tuple[float, ...], ...]
     grid_points: tuple[tuple[float, ...], ...]
 
+    def __str__(self) -> str:
+        lattice = " x ".join([str(round(self.trials ** (1 / self.dimensions)))] * self.dimensions)
+        verb = "matters" if self.mattering == 1 else "matter"
+        return (
+            f"{self.trials} trials in {self.dimensions} dimensions, of which {self.mattering} {verb}: "
+            f"random search finds {self.random:.2f} of the boxes of side {self.side:g} "
+            f"({self.random_by_hand:.2f} by hand), a grid of {lattice} finds {self.grid:.2f} "
+            f"({self.grid_by_hand:.2f})"
+        )
+
 
 def low_dimension(
     trials: int = 64,
