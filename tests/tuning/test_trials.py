@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import optuna
 import pytest
 
 from downslope.core import space
@@ -151,6 +152,22 @@ def test_a_worker_that_was_taken_for_dead_is_heard_unless_another_one_trains_in_
                 ("done", 0.125),
             ]
         assert one.spent == two.spent == Spent(trials=2, seconds=2.0, steps=0)
+
+
+def test_a_trial_whose_worker_died_while_it_took_it_is_found_after_a_minute(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trials = opened(storage)
+    trials.begin(points(1))
+    trials.give_back()
+    (waiting,) = trials.waiting()
+    trials.storage.optuna.set_trial_state_values(waiting.key, optuna.trial.TrialState.RUNNING)
+    now = [1000.0]
+    monkeypatch.setattr("downslope.tuning.trials.time.monotonic", lambda: now[0])
+    assert trials.reap() == []
+    now[0] += 61
+    assert [each.number for each in trials.reap()] == [1]
+    assert [each.retry_of for each in trials.waiting()] == [1]
 
 
 ELSEWHERE = "lynx~1234abcd~99.4242.1000.00ff00ff"

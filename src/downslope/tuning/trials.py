@@ -204,7 +204,10 @@ class Trials:
             Those that were found.
         """
         with self.batch():
-            found = [each for each in self.running() if self._is_lost(each)]
+            running = self.running()
+            workers = {each.worker for each in running if each.worker not in (None, self.worker)}
+            dead = {each for each in workers if each and self._life.dead(each)}
+            found = [each for each in running if each.worker in dead or self._is_nobodys(each)]
             for each in found:
                 self._leave(each, "lost", f"its worker died ({said(each.worker or 'no name')})")
             self._follow()
@@ -356,15 +359,15 @@ class Trials:
         )  # fmt: skip
         self._optuna.create_new_trial(self._study, waiting)
 
-    def _is_lost(self, trial: Trial) -> bool:
-        """Whether the worker of a running trial is dead.
+    def _is_nobodys(self, trial: Trial) -> bool:
+        """Whether the worker of a running trial died while it took it: it follows another and has none.
 
-        One without a worker is none of ours, unless it follows another: then its worker died taking it.
+        A trial without a worker that follows none is plain Optuna's.
         """
-        if trial.worker is not None:
-            return trial.worker != self.worker and self._life.dead(trial.worker)
+        if trial.worker is not None or trial.retry_of is None:
+            return False
         since = self._nobody.setdefault(trial.number, time.monotonic())
-        return trial.retry_of is not None and time.monotonic() - since > LEASE
+        return time.monotonic() - since > LEASE
 
     def _not_ended(self) -> contextlib.AbstractContextManager[None]:
         """In a database another worker may have ended a trial between two of our looks."""
