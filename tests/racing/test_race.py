@@ -285,6 +285,19 @@ def test_ctrl_c_in_any_phase_keeps_what_there_is(monkeypatch: pytest.MonkeyPatch
         assert "interrupted" in found.table()
 
 
+def test_ctrl_c_before_the_first_run_is_told_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    from downslope.racing import course
+
+    def stopping(*args: Any, **options: Any) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(course, "pace", stopping)
+    found = race(problem(), ["sgd", "adam"], seeds=2, trials=2, **QUIET)
+    assert found.status == "interrupted"
+    assert "no seed was raced" in found.table()
+    assert found.to_dict()["winner"] is None
+
+
 def test_a_budget_that_is_too_small_takes_trials_from_all_alike() -> None:
     found = race(problem(), ["sgd", "adam"], seeds=2, trials=400, seconds=0.5, **QUIET)
     assert found.trials < 400

@@ -26,6 +26,16 @@ def target_in(folder: Path) -> Any:
     return lines[0].get("protocol", {}).get("target") if lines else None
 
 
+def command_in(folder: Path) -> list[str] | None:
+    """The words of the command that began the race in `folder`; None where it was begun otherwise.
+
+    Raises:
+        RunFolderError: a broken file.
+    """
+    said = [line["value"] for line in read_lines(folder / FILE) if line.get("name") == "command"]
+    return said[-1] if said else None
+
+
 class Ledger:
     """Outcomes by their key, in memory and, with a folder, in ``race.jsonl``.
 

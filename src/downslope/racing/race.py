@@ -51,6 +51,7 @@ def race(
     progress: bool = True,
     tell: Callable[[Race], None] | None = None,
     begin: Callable[[str], None] | None = None,
+    command: Sequence[str] | None = None,
     **options: Any,
 ) -> Race:
     """Tune every contestant by the same number of runs, race all on the same fresh seeds, say who is better.
@@ -88,6 +89,7 @@ def race(
         progress: Whether to show how far it is.
         tell: Is given the race so far after every stage.
         begin: Is given the price, before the first run.
+        command: Words of the command line that asks for this race, kept in the folder.
         **options: For `fit_population`: ``workers``, ``way``.
 
     Returns:
@@ -121,7 +123,13 @@ def race(
         tasks, protocol, ledger, space=space, progress=progress, tell=tell, options=options,
         until=None if seconds is None else time.monotonic() + _positive(seconds),
     )  # fmt: skip
-    _prepare(course, seconds, begin)
+    if command is not None:
+        ledger.fact("command", list(command))
+    try:
+        _prepare(course, seconds, begin)
+    except KeyboardInterrupt:
+        course.status = "interrupted"
+        return _noted(course.so_far(), course)
     return _noted(course.go(), course)
 
 

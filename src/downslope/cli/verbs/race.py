@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json as writer
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,9 +15,6 @@ from downslope.cli.voice import Voice
 
 if TYPE_CHECKING:
     from downslope.racing.result import Race
-
-COMMAND = "command.json"
-"""What a race was asked for, in its folder."""
 
 _Task = Annotated[
     str | None,
@@ -185,14 +181,11 @@ def _raced(
             targets = Board.load(board).targets or targets
         voice.begin()
 
-        def begin(text: str) -> None:
-            _remember(where, said)
-            voice.note(text)
-
         with Live(voice.progress) as live:
             return run(
                 problems, contestants, recipe=shared, target=targets, seconds=ask.seconds(budget),
-                folder=where, progress=voice.progress and not live.table, begin=begin, tell=live, **options,
+                folder=where, progress=voice.progress and not live.table, begin=voice.note,
+                tell=live, command=said, **options,
             )  # fmt: skip
 
 
@@ -304,10 +297,6 @@ def _words(task: str | None, options: Mapping[str, Any]) -> list[str]:
     return words
 
 
-def _remember(folder: Path, words: list[str]) -> None:
-    (folder / COMMAND).write_text(writer.dumps(words), encoding="utf-8")
-
-
 def again(folder: Path, voice: Voice) -> int:
     """Go on with the race in `folder`: what it was asked for is said again.
 
@@ -316,12 +305,12 @@ def again(folder: Path, voice: Voice) -> int:
     """
     from downslope.cli.main import main
     from downslope.core.errors import RunFolderError
+    from downslope.racing.ledger import command_in
 
-    try:
-        words: list[str] = writer.loads((folder / COMMAND).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    words = command_in(folder)
+    if words is None:
         raise RunFolderError(
-            f"{folder}: {COMMAND} is missing; ds.race(..., folder={str(folder)!r}) as before goes on with it"
-        ) from None
+            f"{folder}: this race was begun in Python; ds.race(..., folder={str(folder)!r}) goes on with it"
+        )
     flags = [*(["--json"] if voice.json else []), *(["--quiet"] if voice.quiet else [])]
     return main(["race", *words, "--folder", str(folder), *flags])
