@@ -301,13 +301,12 @@ def test_what_moves_in_training_and_why_there_is_no_limit_is_told() -> None:
 @pytest.mark.usefixtures("cheap")
 def test_a_norm_that_is_frozen_in_training_is_measured_so_and_is_no_news() -> None:
     given = ds.Problem(
-        model=lambda: nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3).eval()),
+        model=lambda: nn.Sequential(nn.BatchNorm1d(4), nn.Linear(4, 3)),
         objective="cross_entropy",
         train=data(48).tensors,
     )
-    run = ds.fit(
-        given, ds.Recipe(optimizer="sgd", lr=0.1, steps=2), folder=False, progress=False, terrain=0.5
-    )
+    how = ds.Recipe(optimizer="sgd", lr=0.1, steps=2, groups=[{"params": ["0.*"], "train": False}])
+    run = ds.fit(given, how, folder=False, progress=False, terrain=0.5)
     assert run.facts["terrain"]["notes"] == []
 
 

@@ -129,6 +129,7 @@ class Loop:
         if look:
             self._evaluate(first=True)
             self._tell()
+        self.depths.at(self.state.epoch)  # what is held fixed is in evaluation mode from the first look on
         self.track.begin(self.rates)
 
     def _close(self) -> None:
