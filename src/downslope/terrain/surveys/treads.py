@@ -23,8 +23,9 @@ from downslope.terrain.surveys.reach import reach_of
 SAMPLES = 8
 """Points around at which it is looked."""
 
-SMALL = 2.0**-30
-"""A move that changes the loss where it is only cut off, in the reach: far above the rounding of float64."""
+SMALL = 2.0**-15
+"""A move that changes the loss where it is only cut off, in the reach: far above the rounding of float32, in
+which an objective may put what it tells, and so short that hardly an example changes sides."""
 
 SAID = "the loss is piecewise constant"
 
@@ -84,14 +85,15 @@ def _without_gradient(
     ground = ground_of(problem, model, examples=examples, dtype=dtype or torch.float64, seed=seed)
     ground.objective = _Flat(ground.objective)
     here, reach, loss = ground.where(), reach_of(ground), ground.loss()
-    small = max(SMALL, 2**6 * torch.finfo(here.dtype).eps)
+    changed = 0
     try:
         for unit in _drawn(ground, seed):
-            ground.put(here + small * reach * unit.to(here))
-            if ground.loss() != loss:
-                raise error
+            ground.put(here + SMALL * reach * unit.to(here))
+            changed += ground.loss() != loss
     finally:
         ground.put(here)
+    if changed > SAMPLES // 2:
+        raise error
     ground.notes.append(
         f"{CUT_OFF} (argmax, sign, a comparison), and no small move changes the loss: its slope is zero, and "
         "only samples tell; train on a loss that has a slope, such as cross_entropy, and keep this as metric"
