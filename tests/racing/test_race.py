@@ -306,6 +306,21 @@ def test_a_budget_that_is_too_small_takes_trials_from_all_alike() -> None:
     assert any("do not fit" in note for note in found.notes)
 
 
+def test_when_the_time_is_up_what_there_is_is_kept() -> None:
+    found = race(problem(), ["sgd", "adam"], seeds=2, trials=4, seconds=1e-3, **QUIET)
+    assert found.status == "time"
+    assert "the time is up" in found.table()
+
+
+def test_steps_to_the_target_may_decide() -> None:
+    slow, fast = SHORT.edit(optimizer="sgd", lr=0.03), SHORT.edit(optimizer="sgd", lr=1.0)
+    options: dict[str, Any] = {"seeds": 8, "trials": 0, "by": "steps", "target": 0.5, "progress": False}
+    found = race(problem(), {"slow": slow.edit(epochs=8), "fast": fast.edit(epochs=8)}, **options)
+    assert found.winner == "fast"
+    assert found.entry("fast").median_steps < found.entry("slow").median_steps
+    assert found.score_in("steps")["fast"] == 1.0
+
+
 def test_a_race_is_saved_as_plain_json(tmp_path: Path) -> None:
     found = json.loads(plain().save(tmp_path / "deep" / "race.json").read_text())
     assert found["winner"] == plain().winner
