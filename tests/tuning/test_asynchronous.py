@@ -30,7 +30,8 @@ def test_one_worker_promotes_as_the_paper_says() -> None:
     """Losses 3, 1, 2, 0 in turn with eta 2: traced by hand through algorithm 2."""
     losses = [3.0, 1.0, 2.0, 0.0]
     curves = Curves(lambda member, units: losses[member] + 1 / units)
-    Asynchronous(most=4, eta=2).run(curves.train, curves.ask, 4)
+    found = Asynchronous(most=4, eta=2).run(curves.train, curves.ask, 4)
+    assert found.best == 3
     assert curves.calls == [
         ((0,), 1), ((1,), 1), ((1,), 2), ((2,), 1), ((3,), 1), ((3,), 2), ((3,), 4)
     ]  # fmt: skip
@@ -118,3 +119,13 @@ def test_a_budget_that_ends_begins_nobody_more() -> None:
     curves = Curves(lambda member, units: float(member))
     found = Asynchronous(most=9).run(curves.train, lambda n: curves.ask(n) if curves.begun < 5 else [], 100)
     assert set(found.rungs[0].members) == set(range(5))
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_of_few_members_the_leader_comes_to_the_end(workers: int) -> None:
+    """Four of eta 3 earn one promotion, and nobody the last rung: the best goes on to it all the same."""
+    curves = Curves(lambda member, units: [3.0, 0.0, 2.0, 1.0][member] + 1 / units)
+    found = Asynchronous(most=27).run(curves.train, curves.ask, 4, workers=workers)
+    assert found.best == 1
+    assert curves.had[1] == 27
+    assert sum(units == 27 for units in curves.had.values()) == 1

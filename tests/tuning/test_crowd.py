@@ -204,6 +204,15 @@ def test_settings_that_change_hold_from_then_on(problem: Problem, way) -> None:
     assert crowd.runs(1)[0].history.series("lr").values[-1] == 0.0
 
 
+def test_who_diverged_or_reached_the_goal_goes_on_no_more(problem: Problem) -> None:
+    own = Problem(model=make, objective=nn.MSELoss(), train=problem.train, valid=problem.valid, goal=0.2)
+    crowd = Crowd(own, RECIPE.edit(optimizer="sgd"), way="together")
+    members = crowd.begin([{"lr": 1e200}, {"lr": 0.1}, {"lr": 1e-9}])
+    crowd.train(members, 3)
+    assert [crowd.runs(number)[0].status for number in members] == ["diverged", "goal", "running"]
+    assert [crowd.goes_on(number) for number in members] == [False, False, True]
+
+
 @pytest.mark.parametrize("way", ["together", "one by one"])
 def test_the_schedule_of_the_winner_gives_the_winner_again(problem: Problem, way) -> None:
     space = {"lr": log(1e-5, 1)}

@@ -30,6 +30,7 @@ class Toy:
         self.h = [dict(zip(("h0", "h1"), each, strict=True)) for each in begin]
         self.theta = [np.array([0.9, 0.9]) for _ in begin]
         self.had = [0] * len(begin)
+        self.over: set[int] = set()
 
     def ask(self, n: int) -> list[int]:
         return list(range(min(n, len(self.h))))
@@ -44,6 +45,9 @@ class Toy:
                 self.theta[member] = self.theta[member] - 0.01 * slope
             self.had[member] = units
         return [float((self.theta[member] ** 2).sum() - 1.2) for member in members]
+
+    def goes_on(self, member: int) -> bool:
+        return member not in self.over
 
     def become(self, member: int, source: int, values: Mapping[str, Any]) -> None:
         self.theta[member] = self.theta[source].copy()
@@ -122,6 +126,7 @@ class Still:
     def __init__(self, losses: Sequence[float], values: Sequence[Mapping[str, Any]] | None = None) -> None:
         self.losses, self.own = list(losses), list(values or [{"lr": 0.1}] * len(losses))
         self.calls: list[tuple[int, ...]] = []
+        self.over: set[int] = set()
 
     def ask(self, n: int) -> list[int]:
         return list(range(n))
@@ -132,6 +137,9 @@ class Still:
     def train(self, members: Sequence[int], units: int) -> list[float]:
         self.calls.append(tuple(members))
         return [self.losses[member] for member in members]
+
+    def goes_on(self, member: int) -> bool:
+        return member not in self.over
 
     def become(self, member: int, source: int, values: Mapping[str, Any]) -> None:
         self.losses[member], self.own[member] = self.losses[source], values
@@ -151,6 +159,12 @@ def test_what_is_not_finite_is_replaced_even_above_its_share_and_never_copied() 
     found = PopulationBased(space={"lr": log(1e-4, 1)}, most=2).run(members, 5)
     assert {change.member for change in found.changes} == {0, 2, 4}
     assert {change.source for change in found.changes} == {1}
+
+
+def test_who_has_come_to_its_end_is_left_alone() -> None:
+    members = Still([1.0, 2.0, 3.0, math.nan, 4.0])
+    members.over = {3, 4}
+    assert PopulationBased(space={"lr": log(1e-4, 1)}, most=2).run(members, 5).changes == ()
 
 
 def test_all_broken_ends_at_the_first_look() -> None:

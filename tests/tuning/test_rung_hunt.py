@@ -88,6 +88,13 @@ def test_asynchronous_promotes_without_a_barrier():
     assert found.steps < 9 * 18
 
 
+@pytest.mark.parametrize("pruner", ["halving", "hyperband", "asynchronous", "pbt"])
+def test_a_budget_of_steps_is_kept_but_for_who_is_under_way(pruner):
+    found = search(trials=None, steps=200, pruner=pruner)
+    assert 100 <= found.steps <= 250
+    assert any(each.state == "done" for each in found.trials)
+
+
 def test_trials_that_diverge_or_fail_leave_their_cause_and_the_rest_goes_on():
     found = search(problem(), SGD, {"lr": log(1e-3, 1e30), "model.width": integer(-3, 3)}, trials=27, seed=1)
     causes = " ".join(each.cause or "" for each in found.trials)
@@ -160,6 +167,8 @@ def test_a_schedule_is_confirmed_along_its_stairs_with_fresh_seeds():
         ({"pruner": "halvin"}, r"pruner='halvin'.*did you mean 'halving'"),
         ({"workers": 2}, r"pruner='halving' with workers=2"),
         ({"pruner": "pbt", "space": {"batch_size": integer(4, 8)}}, r"'batch_size' cannot change"),
+        ({"pruner": "pbt", "trials": 1}, r"pruner='pbt' with trials=1"),
+        ({"widen": True}, r"widen=True with pruner='halving'"),
         ({"recipe": SGD.edit(epochs=2)}, r"runs of 2: .* give epochs=3"),
     ],
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
 import itertools
 import math
 from collections.abc import Iterator
@@ -26,6 +28,8 @@ class Book:
     members: list[list[int]] = field(default_factory=list[list[int]])
     values: list[list[float]] = field(default_factory=list[list[float]])
     promoted: list[list[int]] = field(default_factory=list[list[int]])
+    waiting: int = 0
+    """How many losses are still to come in."""
 
     def __post_init__(self) -> None:
         for each in (self.members, self.values, self.promoted):
@@ -48,6 +52,20 @@ class Book:
                 if math.isfinite(value) and member not in self.promoted[rung]:
                     self.promoted[rung].append(member)
                     return member, rung + 1
+        return None
+
+    def leader(self) -> tuple[int, int] | None:
+        """The best of the highest rung, and the next, as long as nobody has come to the end.
+
+        So a search of few members ends with one that was trained to the end. It counts as promoted.
+        """
+        highest = max((rung for rung, members in enumerate(self.members) if members), default=0)
+        if highest == len(self.units) - 1:
+            return None
+        for member, value in self._ordered(highest)[:1]:
+            if math.isfinite(value) and member not in self.promoted[highest]:
+                self.promoted[highest].append(member)
+                return member, highest + 1
         return None
 
     def _ordered(self, rung: int) -> list[tuple[int, float]]:
@@ -74,7 +92,8 @@ class Asynchronous:
     where none has: nobody waits. The price: **who is promoted hangs on the order in which losses come in**.
     Of n members about ``n / eta + sqrt(n)`` leave the first rung, not ``n / eta``; with workers of
     different speeds two searches from one seed differ. Who ranks first at every rung is always promoted in
-    the end. Where all members of a rung train together anyway, use `Halving`.
+    the end. At the end, if nobody has earned the last rung, who leads goes
+    on to it. Where all members of a rung train together anyway, use `Halving`.
 
     Args:
         most: Units of training (epochs of the recipe, or its steps) that the last ones get, from 1.
@@ -104,8 +123,7 @@ class Asynchronous:
         """Begin `trials` members and promote until nobody has earned it.
 
         Args:
-            train: Trains one member on and gives its loss; called from as many threads as there are
-            workers.
+            train: Trains one member on and gives its loss; from as many threads as there are workers.
             ask: Begins a member; from this thread.
             trials: How many begin, from 1.
             workers: How many train at a time, from 1.
@@ -115,11 +133,18 @@ class Asynchronous:
         """
         book = Book(self.rungs, self.eta)
         jobs: Iterator[tuple[int, int] | None] = _jobs(book, ask, check_units("trials", trials))
+        if check_units("workers", workers) == 1:
+            with contextlib.suppress(Stopped):
+                while (job := next(jobs)) is not None:
+                    book.tell(*job, _one(train, job[0], book.units[job[1]]))
+            return book.ladder()
         going: dict[Future[float], tuple[int, int]] = {}
-        with ThreadPoolExecutor(check_units("workers", workers)) as pool:
+        with ThreadPoolExecutor(workers) as pool:
             while True:
                 while len(going) < workers and (job := next(jobs)) is not None:
-                    going[pool.submit(_one, train, job[0], book.units[job[1]])] = job
+                    run = contextvars.copy_context().run
+                    going[pool.submit(run, _one, train, job[0], book.units[job[1]])] = job
+                    book.waiting = len(going)
                 if not going:
                     return book.ladder()
                 done, _ = wait(going, return_when=FIRST_COMPLETED)
@@ -129,16 +154,19 @@ class Asynchronous:
                         book.tell(member, rung, each.result())
                     except Stopped:
                         jobs = itertools.repeat(None)
+                book.waiting = len(going)
 
 
 def _jobs(book: Book, ask: Ask, trials: int) -> Iterator[tuple[int, int] | None]:
-    """Promotions first, then new members; None where there is nothing to do for now."""
+    """Promotions first, then new members, then who leads, to the end; None where there is nothing now."""
     while True:
         job = book.promotion()
         if job is None and trials > 0:
             begun = ask(1)
             trials = trials - 1 if begun else 0
             job = (begun[0], 0) if begun else None
+        if job is None and not book.waiting:
+            job = book.leader()
         yield job
 
 

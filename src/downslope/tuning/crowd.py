@@ -115,6 +115,15 @@ class Crowd:
         """The runs of a member, a seed each; `end` completes them."""
         return [each.state.run for each in self._members.get(member, [])]
 
+    def steps(self, member: int) -> int:
+        """Optimizer steps that a member has taken, over its seeds."""
+        return sum(each.state.step for each in self._members.get(member, []))
+
+    def goes_on(self, member: int) -> bool:
+        """Whether a member has not come to its end by itself: a goal, patience, a loss that is not finite."""
+        each = self._members.get(member, [])
+        return bool(each) and not any(one.over or one.state.run.summary for one in each)
+
     def become(self, member: int, source: int, values: Mapping[str, Any]) -> None:
         """Take the weights, the optimizer's state and the best so far of `source`, and go on with `values`.
 

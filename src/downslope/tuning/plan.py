@@ -125,7 +125,8 @@ def planned(
         )
     wanted = settled(problem, recipe, default_space(recipe) if space is None else space)
     asked["sampler"] = kind.name
-    check_pruner(asked["pruner"], problem, recipe, wanted, workers=asked["workers"], ray=asked["ray"])
+    how = {key: asked[key] for key in ("trials", "widen", "workers", "ray")}
+    check_pruner(asked["pruner"], problem, recipe, wanted, **how)
     if "batch_size" in wanted and "lr" not in wanted and recipe.lr:
         _log.warning("tune: batch_size is searched and lr is not: the rate is rescaled with each batch size")
     plan = Plan(problem=problem, recipe=recipe, space=wanted, asked=wanted, **asked)

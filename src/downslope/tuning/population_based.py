@@ -33,6 +33,10 @@ class Members(Protocol):
         """The hyper-parameters that a member has now."""
         ...
 
+    def goes_on(self, member: int) -> bool:
+        """Whether it can train on: it has not come to its end by itself."""
+        ...
+
     def become(self, member: int, source: int, values: Mapping[str, Any]) -> None:
         """Take weights and optimizer state of `source`, which may be itself, and go on with `values`."""
         ...
@@ -83,7 +87,8 @@ class PopulationBased:
     hyper-parameters of one drawn from the best. Explore then draws each hyper-parameter anew with probability
     `resample`, and else moves it: by one of `factors` where the dimension is logarithmic (of ``1 - momentum``
     the complement), by `shift` of the range up or down where it is linear. Options are drawn anew only.
-    Values stay inside of the space. A member whose loss is not finite is always replaced.
+    Values stay inside of the space. A member whose loss is not finite is always replaced, if it
+    can train on at all.
 
     Every draw has an address (seed, units, member): a run that is repeated, or goes on, makes the same ones.
 
@@ -168,7 +173,8 @@ class PopulationBased:
         worst = order[-count:] if len(going) > 1 else []
         made: list[Change] = []
         for member in order:
-            if member in best or not (member in worst or member not in alive):
+            bad = member in worst or member not in alive
+            if member in best or not bad or not members.goes_on(member):
                 continue
             draw = np.random.default_rng((self.seed, units, member))
             source = best[int(draw.integers(len(best)))]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections.abc import Mapping, Sequence
@@ -12,6 +13,7 @@ from downslope.tuning.crowd import Crowd
 from downslope.tuning.failures import hopeless
 from downslope.tuning.hunt import Hunt
 from downslope.tuning.kept import add_curves
+from downslope.tuning.plan import RESERVE
 from downslope.tuning.population_based import PopulationBased
 from downslope.tuning.replay import replay
 from downslope.tuning.rungs import Stopped
@@ -65,6 +67,9 @@ class RungHunt(Hunt):
         if not isinstance(self.strategy, PopulationBased):
             if asked > 0:
                 self.strategy.run(self.train, self.ask, asked)
+        elif asked == 1:  # one that was interrupted, or lost: nobody is left to learn from
+            with contextlib.suppress(Stopped):
+                self.train(self.ask(1), self.epochs)
         elif asked > 1:
             found = self.strategy.run(_Bred(self), asked if self.plan.trials else POPULATION)
             if found.ladder.rungs:
@@ -75,7 +80,7 @@ class RungHunt(Hunt):
         if self._waits:
             self._settle(list(self._left), behind=True)
         room = self._room()
-        if self._over or room < 1:
+        if self._over or room < 1 or self._used_up:
             return []
         begun = self._begin(n if room >= self.plan.batch else min(n, room))
         numbers = self.crowd.begin([each.values for each in begun])
@@ -84,6 +89,16 @@ class RungHunt(Hunt):
         self._left = {**self._left, **fresh}
         self._show(running={each.number: (0, math.nan) for each in begun})
         return numbers
+
+    @property
+    def _used_up(self) -> bool:
+        """Whether members under way, of whom the journal knows no steps yet, leave no run of the steps."""
+        plan = self.plan
+        under_way = sum(self.crowd.steps(number) for number in self._left)
+        if plan.steps is None or not under_way:
+            return False
+        share = 1 - RESERVE if plan.confirm and plan.trials is None else 1.0
+        return self.trials.spent.steps + under_way + (self._steps_each or 0) > share * plan.steps
 
     def train(self, members: Sequence[int], units: int) -> list[float]:
         """Train these on; those that a barrier has left behind are told first.
@@ -211,6 +226,10 @@ class _Bred:
     def values(self, member: int) -> Mapping[str, Any]:
         """What a member has now."""
         return self.hunt.crowd.values(member)
+
+    def goes_on(self, member: int) -> bool:
+        """Whether it can train on."""
+        return self.hunt.crowd.goes_on(member)
 
     def become(self, member: int, source: int, values: Mapping[str, Any]) -> None:
         """Take over."""

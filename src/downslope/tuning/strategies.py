@@ -61,7 +61,15 @@ def strategy_of(name: str, epochs: int, space: Space, seed: int = 0) -> Strategy
 
 
 def check_pruner(
-    name: object, problem: Problem, recipe: Recipe, space: Space, *, workers: int, ray: str | None
+    name: object,
+    problem: Problem,
+    recipe: Recipe,
+    space: Space,
+    *,
+    trials: int | None = None,
+    widen: bool = False,
+    workers: int = 1,
+    ray: str | None = None,
 ) -> None:
     """Refuse a pruner that there is not, or that this search cannot have.
 
@@ -80,6 +88,15 @@ def check_pruner(
     strategy_of(str(name), epochs_of(problem, recipe), space)
     if name == "pbt":
         check_changing(recipe, space)
+        if trials == 1:
+            raise InputError(
+                "pruner='pbt' with trials=1: its trials are its members; give 2 or more, 16 are usual"
+            )
+    if widen:
+        raise InputError(
+            f"widen=True with pruner={name!r}: ranges are widened between batches, and a bracket is begun "
+            "whole; leave one of them out"
+        )
     if workers > 1 or ray:
         where = f"ray={ray!r}" if ray else f"workers={workers}"
         raise InputError(
