@@ -93,11 +93,7 @@ def remembered(key: str, measure: Callable[[], Any]) -> Any:
     """
     if key in _memory:
         return _memory[key]
-    path = cache_folder() / "choices.json"
-    try:
-        stored: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        stored = {}
+    path, stored = cache_folder() / "choices.json", _stored()
     if key not in stored:
         stored[key] = measure()
         try:
@@ -109,6 +105,18 @@ def remembered(key: str, measure: Callable[[], Any]) -> Any:
             pass
     _memory[key] = stored[key]
     return _memory[key]
+
+
+def recalled(key: str) -> Any:
+    """What was measured under `key` before; None where nothing was."""
+    return _memory[key] if key in _memory else _stored().get(key)
+
+
+def _stored() -> dict[str, Any]:
+    try:
+        return json.loads((cache_folder() / "choices.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
 
 
 def probe_price(plain: Callable[[], None], probed: Callable[[], None]) -> float:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import itertools
-import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -33,14 +32,9 @@ from downslope.training.recorder import Recorder
 from downslope.training.state import OnProbe, StepState
 from downslope.training.step import Step
 from downslope.training.stochastic import StepRandomness
-from downslope.training.stopping import Watchman, stoppable, total_steps, verdict
+from downslope.training.stopping import Watchman, evaluation_due, stoppable, total_steps, verdict
 from downslope.training.streams import STREAMED_EPOCH, endless, tell_open
 from downslope.training.track import Track
-
-_log = logging.getLogger("downslope")
-
-MOST_EVALUATIONS = 500
-"""Evaluations over a run without patience; full-batch runs with thousands of epochs skip some."""
 
 
 class Loop:
@@ -86,8 +80,7 @@ class Loop:
         self.watchman = Watchman(state.problem, recipe.patience)
         self.average: Average | None = None
         if recipe.average is not None:
-            held = state.problem.constraint
-            self.average = Average(state.model, recipe, self.total, self.per_epoch, held)
+            self.average = Average(state.model, recipe, self.total, self.per_epoch, state.problem.constraint)
             state.run.choices["average"] = str(self.average)
         self.take = Step(state)
         self.norms = Norms(state) if self.average is None and self.take.curved is not None else None
@@ -213,7 +206,7 @@ class Loop:
             state.epoch, self.position = state.epoch + 1, 0
         rates = self.depths.rates(state.optimizer, trained)
         self.recorder.now(state.step, epoch=state.epoch, train_epoch_loss=sum(losses) / len(losses), **rates)
-        if self._evaluation_due():
+        if evaluation_due(recipe, state.epoch, self.total, self.per_epoch):
             self._evaluate()
         return True
 
@@ -221,8 +214,7 @@ class Loop:
         """Batch losses of the steps of this epoch that were taken before a resumed run goes on."""
         if not self.position:
             return []
-        recorded: list[float] = self.state.run.history.series("train_loss").values.tolist()
-        return recorded[-self.position :]
+        return self.state.run.history.series("train_loss").values.tolist()[-self.position :]
 
     def _batches(self) -> Iterator[Any]:
         """The rest of this epoch, on the device; data that fails ends a run that can be resumed."""
@@ -350,12 +342,6 @@ class Loop:
         )  # fmt: skip
         self.deadline.took(time.monotonic() - begun, found.n)
         return found
-
-    def _evaluation_due(self) -> bool:
-        recipe, epoch = self.state.recipe, self.state.epoch
-        if recipe.patience is not None or self.total is None or not self.per_epoch:
-            return True
-        return epoch % max(1, self.total // self.per_epoch // MOST_EVALUATIONS) == 0
 
     def _evaluate(self, *, first: bool = False, recorded: bool = True) -> None:
         state, problem = self.state, self.state.problem

@@ -146,3 +146,21 @@ def total_steps(recipe: Recipe, train: Source, batch_size: int) -> int | None:
     """Steps of a whole run; None where the data does not tell how long an epoch is."""
     each = train.steps(batch_size)
     return recipe.steps or (each * (recipe.epochs or 1) if each else None)
+
+
+MOST_EVALUATIONS = 500
+"""Evaluations over a run without patience; full-batch runs with thousands of epochs skip some."""
+
+
+def evaluation_due(recipe: Recipe, epoch: int, total: int | None, per_epoch: int | None) -> bool:
+    """Whether a run is evaluated after `epoch` epochs.
+
+    Args:
+        recipe: Of the run; patience counts evaluations, and skips none.
+        epoch: Counted from 1.
+        total: Steps of the run; None where the data do not tell.
+        per_epoch: Steps of an epoch; None where the data do not tell.
+    """
+    if recipe.patience is not None or total is None or not per_epoch:
+        return True
+    return epoch % max(1, total // per_epoch // MOST_EVALUATIONS) == 0

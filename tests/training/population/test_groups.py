@@ -121,7 +121,10 @@ def test_what_gives_other_numbers_side_by_side_is_found_before_the_first_step() 
 def test_members_go_one_by_one_where_that_was_measured_to_be_faster(monkeypatch: pytest.MonkeyPatch) -> None:
     for ratio, what in ((1.2, "one by one"), (0.3, "together with 1 others")):
         monkeypatch.setattr(way.choices, "remembered", lambda key, measure, ratio=ratio: ratio)
+        monkeypatch.setattr(way.choices, "recalled", lambda key: None)
         assert told([problem()] * 2, way="auto") == [what] * 2
+    monkeypatch.setattr(way.choices, "recalled", lambda key: 1.2)  # then nothing is tried again
+    assert told([problem()] * 2, way="auto") == ["one by one"] * 2
 
 
 def test_the_measurement_leaves_no_trace_in_the_run() -> None:

@@ -20,10 +20,13 @@ from downslope.training.population.crew import Crew
 from downslope.training.population.groups import data_key, grouped, key, why_alone
 from downslope.training.population.members import Member, OnEvaluation
 from downslope.training.population.moves import kind
-from downslope.training.population.way import pays, why_apart
+from downslope.training.population.way import known_to_lose, pays, why_apart
 from downslope.training.prepare import built, further
 from downslope.training.progress import Progress
 from downslope.training.ready import Ready, ready, seated, through
+
+SLOWER = "measured to be faster than together"
+"""Why members of one shape go one by one that could go together."""
 
 Way = Literal["auto", "together", "one by one", "processes"]
 
@@ -178,13 +181,15 @@ class Company:
         if len(each) < 2:
             return "no other member has its shape"
         with choices.threads(self._threads(each)):
+            if self.way == "auto" and known_to_lose(each):
+                return SLOWER
             try:
                 abreast = Abreast(each)
             except Exception as error:  # noqa: BLE001 (models that cannot be copied, tensors of their own kind)
                 return f"its model cannot be laid beside others: {one_line(error)}"
             reason = why_apart(abreast, each)
             if reason is None and self.way == "auto" and not pays(abreast, each):
-                reason = "measured to be faster than together"
+                reason = SLOWER
         if reason is None:
             return abreast
         abreast.keep([])

@@ -49,15 +49,27 @@ def why_apart(abreast: Abreast, made: Sequence[Ready]) -> str | None:
     return None
 
 
+def known_to_lose(made: Sequence[Ready]) -> bool:
+    """Whether members of this shape were measured to be slower together: then nothing needs to be tried."""
+    ratio = choices.recalled(_key(made))
+    return ratio is not None and float(ratio) > PAYS
+
+
+def _key(made: Sequence[Ready]) -> str:
+    """Machine, shape, batch, objective, whether seeds differ, and how many members to a power of two."""
+    first = made[0].state
+    shapes = [tuple(each.shape) for each in batches.tensors(first.batch)]
+    bucket = min(2 ** int(math.log2(len(made))), 32)
+    one_seed = len({each.state.recipe.seed for each in made}) == 1
+    return "population/" + choices.signature(
+        first.model, shapes, made[0].batch_size, first.objective.label, bucket, one_seed,
+        torch.get_num_threads(), str(first.device),
+    )  # fmt: skip
+
+
 def pays(abreast: Abreast, made: Sequence[Ready]) -> bool:
     """Whether a step together takes less time than one by one; measured once for a machine and a shape."""
     first, count = made[0].state, len(made)
-    shapes = [tuple(each.shape) for each in batches.tensors(first.batch)]
-    bucket = min(2 ** int(math.log2(count)), 32)
-    key = "population/" + choices.signature(
-        first.model, shapes, abreast.feed.batch_size, first.objective.label, bucket,
-        len(abreast.feed.kinds) == 1, torch.get_num_threads(), str(first.device),
-    )  # fmt: skip
 
     def measure() -> float:
         with _untouched(abreast), StepRandomness(first.model, first.recipe.seed) as place:
@@ -69,7 +81,7 @@ def pays(abreast: Abreast, made: Sequence[Ready]) -> bool:
                 pairs.append((together, _seconds(first.device, lambda: _alone(abreast, made, 0, fed))))
         return min(each for each, _ in pairs[1:]) / (count * min(each for _, each in pairs[1:]))
 
-    return float(choices.remembered(key, measure)) <= PAYS
+    return float(choices.remembered(_key(made), measure)) <= PAYS
 
 
 @contextlib.contextmanager
