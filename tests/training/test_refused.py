@@ -109,8 +109,8 @@ def test_an_index_beyond_the_classes_is_told_without_a_stray_stop() -> None:
 
 
 def test_what_the_package_has_not_is_not_guessed_from_afar() -> None:
-    with pytest.raises(AttributeError, match="has no 'tune'; known: Finding"):
-        _ = ds.tune  # type: ignore[attr-defined]
+    with pytest.raises(AttributeError, match="has no 'quux'; known: Finding"):
+        _ = ds.quux  # type: ignore[attr-defined]
     with pytest.raises(AttributeError, match="did you mean 'repair'"):
         _ = ds.repiar  # type: ignore[attr-defined]
 
