@@ -178,7 +178,10 @@ def main() -> None:
     needs = {"Optuna": "optuna", "sequential": "torch"}
     __import__(needs.get(name.split(",")[0], "torch"))
     if name in ("population", "together", "one by one", "seeds", "tune"):
-        __import__("downslope")
+        import downslope as ds
+
+        for used in ("Problem", "Recipe", "fit_population", *(["tune"] if name == "tune" else [])):
+            getattr(ds, used)  # what is imported when it is first named
     work = Work(Path(file))
     start, cpu = time.perf_counter(), time.process_time()
     values = SEARCHES[name](work)
