@@ -200,3 +200,13 @@ def test_a_loss_that_was_detached_is_told_from_one_that_is_flat() -> None:
     weight = nn.Parameter(torch.ones(2))
     with pytest.raises(ObjectiveError, match=r"has no graph.*detach"):
         LBFGS([weight]).step(lambda: (weight**2).sum().detach())
+
+
+def test_a_loss_that_has_run_out_of_digits_is_no_slope(caplog: pytest.LogCaptureFixture) -> None:
+    x = torch.tensor([[-2.0], [-1.0], [1.0], [2.0]])
+    problem = ds.Problem(
+        model=lambda: nn.Linear(1, 2), objective="cross_entropy", train=(x, (x[:, 0] > 0).long())
+    )
+    run = ds.fit(problem, ds.Recipe(optimizer="lbfgs", steps=200), folder=False, progress=False, observe=0)
+    assert run.summary["train_loss"] < 1e-6
+    assert "stands still on a slope" not in caplog.text

@@ -11,7 +11,7 @@ from downslope.terrain.ground import Ground
 from downslope.terrain.hvp import length
 from downslope.terrain.krylov import Krylov
 from downslope.terrain.lanczos import Ritz
-from downslope.terrain.methods.line_search import Line, Trial, dot, rounding
+from downslope.terrain.methods.line_search import ROUNDINGS, Line, Trial, dot, rounding
 from downslope.terrain.methods.step import LEVEL, PRECISE, Here, Step
 from downslope.terrain.surveys.confirmed import chord, jitters
 from downslope.terrain.surveys.kinks import kinks
@@ -63,7 +63,7 @@ def saddle(ground: Ground, done: Step) -> Step:
     return done._replace(products=done.products + products, said=_stands(bottom.value))
 
 
-def sloped(ground: Ground, done: Step, gradient: Tensor) -> Step | None:
+def sloped(ground: Ground, done: Step, gradient: Tensor, steepest: float) -> Step | None:
     """The word where a method finds no point below on ground that is no critical point; None where it is one.
 
     Along the slope the loss falls by ``min((g^T g)^2 / (2 g^T H g), |g| r)``, r a tenth of the weights'
@@ -74,8 +74,11 @@ def sloped(ground: Ground, done: Step, gradient: Tensor) -> Step | None:
         ground: At the point.
         done: What the method made of it.
         gradient: There.
+        steepest: Length of the largest gradient so far, whose rounding is no slope.
     """
     square = dot(gradient, gradient)
+    if math.sqrt(square) <= ROUNDINGS * torch.finfo(gradient.dtype).eps * steepest:
+        return None
     bend = dot(gradient, ground.hessian().product(gradient))
     within = math.sqrt(square) * REACH * (length(ground.where()) or 1.0)
     wins = min(square * square / (2 * bend), within) if bend > 0 else within

@@ -194,7 +194,8 @@ class Method(torch.optim.Optimizer):
             return made._replace(said=said, converged=False)
         if made.converged and made.said.endswith(PRECISE) and ground.fixed:
             gradient = self._begun if self._here is None else self._here[3]
-            if gradient is not None and (short := sloped(ground, made, gradient)) is not None:
+            steepest = self.memory.get("steepest", 0.0)
+            if gradient is not None and (short := sloped(ground, made, gradient, steepest)) is not None:
                 return short
         if not self.leaves and converged(made) and (ground.fixed or made.said.endswith(LEVEL)):
             return saddle(ground, made)
