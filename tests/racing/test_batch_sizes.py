@@ -21,6 +21,13 @@ def _problem() -> ds.Problem:
     return ds.Problem(model=lambda: torch.nn.Linear(3, 1).double(), objective="squared_error", train=(x, y))
 
 
+def _own(params: Any) -> torch.optim.Optimizer:
+    class Own(torch.optim.SGD):
+        pass
+
+    return Own(params, lr=0.1)
+
+
 SGD = ds.Recipe(optimizer="sgd", lr=0.05, batch_size=10, epochs=2)
 
 
@@ -79,6 +86,14 @@ def test_a_tuned_rate_is_the_best_of_those_that_all_sizes_have() -> None:
     assert "each tuned by 5 runs" in found.table()
 
 
+def test_a_budget_takes_trials_and_then_steps() -> None:
+    found = batch_sizes(_problem(), SGD.edit(epochs=200), (1, "full"), trials=50, seconds=0.5, progress=False)
+    assert found.trials < 50
+    assert any("do not fit" in note for note in found.notes)
+    assert len(found.curves) == 2
+    assert found.curves[0].steps[-1] < 200 * 60
+
+
 def test_bins_hold_the_mean_of_every_loss_once() -> None:
     loss = np.random.default_rng(0).normal(size=1000)
     steps, means = binned(np.arange(1.0, 1001), loss, 20)
@@ -100,8 +115,9 @@ def test_who_is_ahead_hangs_on_the_clock() -> None:
         ((1,), {}, "give two or more"), ((0, 1), {}, "batch size 0"), ((1, 61), {}, r"in \[1, 60\]"),
         ((1, "half"), {}, "'half'"), ((1, 10), {"rate": "fast"}, "rate='fast'"),
         ((1, 10), {"trials": 0}, "trials=0"),
+        ((1, 10), {"rate": "scaled", "recipe": ds.Recipe(optimizer=_own)}, "says none: give lr"),
     ],
 )  # fmt: skip
 def test_sizes_that_cannot_be_raced_are_refused(sizes: Any, options: dict[str, Any], said: str) -> None:
     with pytest.raises(InputError, match=said):
-        batch_sizes(_problem(), SGD, sizes, progress=False, **options)
+        batch_sizes(_problem(), **{"recipe": SGD, "sizes": sizes, "progress": False} | options)

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -54,7 +55,7 @@ class Curve:
         loss: Mean training loss, shape (k,).
         epochs: Passes over the data at each point.
         total: Seconds of the whole run.
-        end: Training loss of the last model on all examples.
+        end: Training loss of the last model, on all examples as far as there was time.
         status: As `Run.status`.
     """
 
@@ -157,6 +158,7 @@ def batch_sizes(
     *,
     rate: Rate = "tuned",
     trials: int = 8,
+    seconds: float | None = None,
     seed: int = 0,
     progress: bool = True,
     begin: Callable[[str], None] | None = None,
@@ -173,16 +175,18 @@ def batch_sizes(
         rate: "tuned": each size has the best of `trials` rates from 1e-3 to 10, the same for all;
             "scaled": the recipe's, in proportion to the batch (by the root for adaptive methods); "same".
         trials: Runs of each size's tuning, in [1, inf).
+        seconds: Longest time, in (0, inf): fewer trials for all where they do not fit, and at worst shorter
+            runs, each with an equal share of what is left.
         seed: Of the runs.
         progress: Whether to show how far it is.
-        begin: Is given a line before the first run.
+        begin: Is given the price before the first run.
 
     Returns:
         The curves; Ctrl-C keeps those that are whole.
 
     Raises:
-        InputError: fewer than two sizes, one that the data has not, a rate that is none of the three, or data
-            whose size is not known.
+        InputError: fewer than two sizes, one that the data has not, a rate that is none of the three or that
+            cannot be scaled, or data whose size is not known.
     """
     check_asked(problem, recipe)
     recipe = recipe or Recipe(optimizer="sgd", epochs=1)
@@ -194,42 +198,45 @@ def batch_sizes(
         raise InputError(f"rate={rate!r}: must be 'tuned', 'scaled' or 'same', how each size gets its rate")
     if trials < 1:
         raise InputError(f"trials={trials!r}: must be 1 or more")
+    if rate == "scaled" and recipe.lr is None:
+        raise InputError("rate='scaled' scales the recipe's rate, and it says none: give lr, or rate='tuned'")
+    ends = None if seconds is None else time.monotonic() + seconds
     bare = problem.edit(valid=None, goal=None, metric=None)
-    with hushed(), quiet():
-        _announce(bare, recipe, chosen, n, trials if rate == "tuned" else 0, begin)
-    curves: list[Curve] = []
-    notes: list[str] = []
-    status = "done"
-    with hushed(), quiet():
-        for size in chosen:
-            try:
-                own = _rated(bare, recipe, size, n, rate, trials, seed, progress, notes)
-                curves.append(_curve(bare, own, size, n, progress))
-            except KeyboardInterrupt:
-                status = "interrupted"
-                break
-    used = trials if rate == "tuned" else 0
-    return BatchRace(
-        curves=curves, rate=rate, trials=used, optimizer=str(recipe.optimizer), notes=notes, status=status
+    found = BatchRace(
+        curves=[], rate=rate, trials=trials if rate == "tuned" else 0, optimizer=str(recipe.optimizer)
     )
+    with hushed(), quiet():
+        try:
+            found = _priced(found, bare, recipe, chosen, n, seconds, begin)
+            for place, size in enumerate(chosen):
+                own = _rated(bare, recipe, size, n, found, seed, progress)
+                share = None if ends is None else max(ends - time.monotonic(), 0.1) / (len(chosen) - place)
+                found = replace(found, curves=[*found.curves, _curve(bare, own, size, n, progress, share)])
+        except KeyboardInterrupt:
+            found = replace(found, status="interrupted")
+    return found
 
 
-def _announce(
-    problem: Problem,
-    recipe: Recipe,
-    sizes: Sequence[Size],
-    n: int,
-    trials: int,
+def _priced(
+    found: BatchRace, problem: Problem, recipe: Recipe, sizes: Sequence[Size], n: int, seconds: float | None,
     begin: Callable[[str], None] | None,
-) -> None:
-    """Say what it will cost."""
-    if begin is None:
-        return
+) -> BatchRace:  # fmt: skip
+    """Time a step of each size, take the trials that fit, and say what it will cost."""
     own = {str(size): _sized(recipe, size, n, recipe.lr, 0) for size in sizes}
     paces = pace(problem, own, rounds=1)
-    most = (1 + trials) * sum(paces[name] * (total_steps(problem, each) or 0) for name, each in own.items())
-    extra = f" after {trials} to tune each" if trials else ""
-    begin(f"batch sizes {', '.join(own)}: a run of {recipe.epochs or 1} passes{extra}, at most {most:.3g} s")
+    each = sum(paces[name] * (total_steps(problem, one) or 0) for name, one in own.items())
+    if seconds is not None and found.trials and each:
+        fitting = max(1, min(found.trials, math.floor(0.9 * seconds / each) - 1))
+        if fitting < found.trials:
+            found.notes.append(
+                f"{fitting} trials each instead of {found.trials}: more do not fit into {seconds:g} s"
+            )
+            found = replace(found, trials=fitting)
+    extra = f" after {found.trials} to tune each" if found.trials else ""
+    said = f"a run of {recipe.epochs or 1} passes{extra}, at most {(1 + found.trials) * each:.3g} s"
+    if begin is not None:
+        begin(f"batch sizes {', '.join(own)}: {said}")
+    return found
 
 
 def _checked(sizes: Sequence[Size], n: int) -> list[Size]:
@@ -247,19 +254,18 @@ def _checked(sizes: Sequence[Size], n: int) -> list[Size]:
 
 
 def _rated(
-    problem: Problem, recipe: Recipe, size: Size, n: int, rate: Rate, trials: int, seed: int, progress: bool,
-    notes: list[str],
-) -> Recipe:  # fmt: skip
+    problem: Problem, recipe: Recipe, size: Size, n: int, found: BatchRace, seed: int, progress: bool
+) -> Recipe:
     """The recipe of one size, with its rate."""
-    if rate == "scaled":
+    if found.rate == "scaled":
         start = n if recipe.batch_size == "full" else min(recipe.batch_size, n)
         lr = recipe.edit(batch_size=start, lr=recipe.lr).edit(batch_size=n if size == "full" else size).lr
     else:
         lr = recipe.lr
     own = _sized(recipe, size, n, lr, seed)
-    if rate != "tuned":
+    if found.rate != "tuned":
         return own
-    rates = rates_of(trials)
+    rates = rates_of(found.trials)
     runs = fit_population(
         problem, [own.edit(lr=each) for each in rates], strict=False, progress=progress,
         label=f"batch {size}: rates",
@@ -268,8 +274,12 @@ def _rated(
         raise KeyboardInterrupt
     ends = [_end(run) for run in runs]
     best = int(np.argmin([each if math.isfinite(each) else math.inf for each in ends]))
-    if best in (0, len(rates) - 1) and len(rates) > 1:
-        notes.append(f"batch {size}: the best rate {rates[best]:.3g} lies at the edge of what was tried")
+    if not any(map(math.isfinite, ends)):
+        found.notes.append(f"batch {size}: no rate of those tried comes to an end")
+    elif best in (0, len(rates) - 1) and len(rates) > 1:
+        found.notes.append(
+            f"batch {size}: the best rate {rates[best]:.3g} lies at the edge of what was tried"
+        )
     return own.edit(lr=rates[best])
 
 
@@ -294,11 +304,13 @@ def _end(run: Run) -> float:
     return math.inf if run.status in ("diverged", "failed") or found is None else float(found)
 
 
-def _curve(problem: Problem, recipe: Recipe, size: Size, n: int, progress: bool) -> Curve:
+def _curve(
+    problem: Problem, recipe: Recipe, size: Size, n: int, progress: bool, seconds: float | None
+) -> Curve:
     clock = Clock()
     with Progress(f"batch {size}", None, shown=progress, brief=True) as bar:
         bar.note("timed run")
-        run = fit(problem, recipe, folder=False, progress=False, observe=0.0, on_probe=clock)
+        run = fit(problem, recipe, folder=False, progress=False, observe=0.0, on_probe=clock, seconds=seconds)
     if run.status == "interrupted":
         raise KeyboardInterrupt
     series = run.history.series("train_loss")

@@ -109,7 +109,9 @@ def race(
         with voice.alone():
             check_writable(report, save)
         if batch_sizes is not None:
-            return _batches(voice, _needed(given), batch_sizes, rate, trials, seed, save, report)
+            return _batches(
+                voice, _needed(given), batch_sizes, rate, trials, ask.seconds(budget), seed, save, report
+            )
         options: dict[str, Any] = {
             "seeds": seeds, "trials": 16 if trials is None else trials, "by": by, "retune": retune,
             "early": not (whole or board is not None), "seed": seed or 0, "space": _space(space),
@@ -206,6 +208,7 @@ def _batches(
     sizes: str,
     rate: str,
     trials: int | None,
+    seconds: float | None,
     seed: int | None,
     save: Path | None,
     report: Path | None,
@@ -227,7 +230,7 @@ def _batches(
         kind: Any = rate
         found = batch_sizes(
             problem, how, chosen, rate=kind, trials=8 if trials is None else trials, seed=seed or 0,
-            progress=voice.progress, begin=voice.note,
+            seconds=seconds, progress=voice.progress, begin=voice.note,
         )  # fmt: skip
     written = save_report(report, found) if report else None
     if save is not None:
