@@ -48,4 +48,5 @@ def test_the_tail_of_a_softmax_that_separates_is_a_plateau_and_no_saddle() -> No
     assert found.convexity is not None
     assert found.convexity.minima == "none"
     assert (found.kind, found.index, found.escape) == ("plateau", 0, None)
-    assert not [each for each in run.history.series("method_said").values if "saddle" in str(each)]
+    assert run.facts["method"]
+    assert not [each for each in run.facts["method"] if "saddle" in each["said"]]
