@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections import Counter
 from pathlib import Path
@@ -11,7 +12,10 @@ import pytest
 
 from downslope.core.recipe import Recipe
 from downslope.tuning.hunt import Standing
+from downslope.tuning.storage import open_storage
+from downslope.tuning.trials import Trials
 from downslope.tuning.tune import resume
+from tests.tuning.test_trials import ELSEWHERE
 from tests.tuning.test_tune import LR, problem, search
 
 EPOCHS = Recipe(optimizer="sgd", epochs=4, batch_size=12, seed=4)
@@ -45,3 +49,24 @@ def test_members_that_an_interrupt_stops_are_given_back_and_trained_again(
     if "pruner" not in how:  # which compares with what has come in, so the order counts
         wanted = {tuple(each.values.items()): each.value for each in whole.trials}
         assert counted == pytest.approx(wanted, rel=1e-4)
+
+
+@pytest.mark.parametrize("how", [{}, {"pruner": "halving"}], ids=str)
+def test_who_ends_last_trains_what_a_dead_worker_of_another_machine_has_begun(
+    tmp_path: Path, how: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = tmp_path / "journal.log"
+    first = search(problem(), EPOCHS, LR, trials=4, storage=journal, folder=tmp_path / "a", **how)
+    with open_storage(journal) as far:
+        other = Trials(far, first.plan.asked, signature=first.plan.signature)
+        monkeypatch.setattr(other._life, "worker", ELSEWHERE)
+        other.begin([{"lr": 0.2}, {"lr": 0.3}])
+    sign = tmp_path / "journal.log.life" / ELSEWHERE
+    sign.parent.mkdir(exist_ok=True)
+    sign.touch()
+    monkeypatch.setattr("downslope.tuning.trials.time.sleep", lambda _: os.utime(sign, (0, 0)))
+    found = search(problem(), EPOCHS, LR, trials=6, storage=journal, folder=tmp_path / "b", **how)
+    states = Counter(each.state for each in found.trials)
+    assert states["lost"] == 2
+    assert states["done"] + states["pruned"] == 6
+    assert {each.values["lr"] for each in found.trials if each.retry_of is not None} == {0.2, 0.3}

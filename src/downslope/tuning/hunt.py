@@ -129,8 +129,8 @@ class Hunt:
             self.trials.reap()
             begun = self._begin(room := self._room())
             if not begun:
-                if room > 0 and self.trials.settle(lambda: self._over):
-                    continue  # a worker elsewhere has died meanwhile: its trials wait
+                if room > 0 and self._more():
+                    continue
                 return
             if self._over:
                 return  # interrupted while it was asked what to begin: who called gives them back
@@ -153,6 +153,10 @@ class Hunt:
             left = self._allowed(left)
             asked = self._sampler.ask(self.trials.all(), left) if left > 0 else []
             return begun + (self.trials.begin(asked) if asked else [])
+
+    def _more(self) -> bool:
+        """Whether a worker elsewhere turns out to have died, so that its trials wait."""
+        return self.trials.settle(lambda: self._over or self._room() < 1)
 
     def _allowed(self, new: int) -> int:
         most = self.plan.trials

@@ -49,6 +49,7 @@ class RungHunt(Hunt):
 
     def search(self) -> None:
         """Begin brackets and climb until the budget is used up, or it is hopeless."""
+        looked = False
         while not self._over:
             self.trials.reap()
             seeds = [self.plan.recipe.seed + i for i in range(self.plan.seeds)]
@@ -57,7 +58,11 @@ class RungHunt(Hunt):
             self._clock = time.monotonic()
             self._climb()
             if not self._of:
-                return
+                if looked or not self._more():
+                    return
+                looked = True
+                continue
+            looked = False
             self._settle(list(self._left))
             self._show(running={})
             self.stopped = self.stopped or hopeless(self.trials.all())
