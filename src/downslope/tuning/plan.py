@@ -69,7 +69,11 @@ class Plan:
         """What the value is, in words: "valid accuracy"."""
         where = "train" if self.problem.valid_source is None else "valid"
         metric = self.problem.metric
-        return f"{where} {'loss' if metric is None else getattr(metric, '__name__', 'metric')}"
+        return f"{where} {self._bare if metric is None else getattr(metric, '__name__', 'metric')}"
+
+    @property
+    def _bare(self) -> str:
+        return "objective" if self.problem.maximize else "loss"
 
     @property
     def signature(self) -> dict[str, Any]:

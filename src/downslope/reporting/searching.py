@@ -1,0 +1,262 @@
+"""A search on the page: what it says, every trial by each key, parallel coordinates, curves, importance."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from downslope.core.errors import InputError
+from downslope.core.space import Choice as Options
+from downslope.core.space import Dimension, Integer, Log, OneMinus
+from downslope.reporting.figure import Choice, Figure, Trace, finite
+from downslope.reporting.markup import Section, pairs, table, text
+from downslope.reporting.notebook import painted
+from downslope.tuning.failures import diverged
+from downslope.tuning.told import number
+
+if TYPE_CHECKING:
+    from downslope.tuning.search import Search
+    from downslope.tuning.trial import Trial
+
+BANDS = ("best tenth", "best quarter", "others")
+_BEYOND = (0.1, 0.25, 1.0)
+_TONES = ("@accent", "@s2", "@muted")
+SHOWN = 10
+"""Trials of the table."""
+
+
+def section(found: Search, *, key: str = "search") -> Section:
+    """What a search found, and pictures of all its trials.
+
+    Args:
+        found: The search.
+        key: Anchor, unique on the page.
+    """
+    told = found.told()
+    body = [f'<div class="card">{pairs(told)}</div>']
+    if found.found:
+        body.append(f'<div class="card">{_table(found)}</div>')
+        body += [f'<div class="card">{each.html()}</div>' for each in figures(found, key)]
+    return Section(
+        id=key, title="The search", body="".join(body), lead=_lead(found), rank=18, short="Search"
+    )
+
+
+def figures(found: Search, key: str = "search") -> list[Figure]:
+    """Every trial by each key; and the search as a whole."""
+    slices = [_slice(found, name) for name in _ordered(found)]
+    whole = [_parallel(found), _curves(found), _history(found), _importance(found)]
+    views = [each for each in whole if each is not None]
+    return [
+        Figure(id=f"{key}-keys", title=f"{found.measure} by key", choices=slices, height=340),
+        Figure(id=f"{key}-whole", title="All trials", choices=views, height=380),
+    ]
+
+
+def plot(found: Search, kind: str = "importance") -> Any:
+    """A `plotly.graph_objects.Figure`: "parallel", "curves", "history", "importance", or the name of a key.
+
+    Raises:
+        InputError: another kind, or nothing that could be drawn.
+    """
+    from plotly.graph_objects import Figure as Drawing
+
+    if not found.found:
+        raise InputError(f"nothing to draw: {found.nothing}")
+    views = {each.name: each for figure in figures(found) for each in figure.choices}
+    wanted = next(iter(views)) if kind == "slices" else kind
+    if wanted not in views:
+        raise InputError(f"kind={kind!r}: this search has {', '.join(views)}")
+    view = views[wanted]
+    layout = {"template": "plotly_white", **view.layout, "title": {"text": view.caption}}
+    return Drawing(data=painted(finite(list(view.traces))), layout=painted(finite(layout)))
+
+
+def _ordered(found: Search) -> list[str]:
+    """The keys, the most important first."""
+    return list(found.importance) or list(found.space)
+
+
+def _lead(found: Search) -> str:
+    label, words = found.told()[0]
+    return f"{label.capitalize()}: {words}."
+
+
+def _table(found: Search) -> str:
+    keys = list(found.space)
+    cells = [
+        [str(each.number), f"{each.value:.4g}"]
+        + [text(number(each.values[key])) if key in each.values else "" for key in keys]
+        for each in found.done[:SHOWN]
+    ]
+    return table(["trial", found.measure, *keys], cells, numeric=range(1, len(keys) + 2))
+
+
+def _bands(found: Search) -> list[list[Trial]]:
+    """The trials with a value in the bands of `BANDS`."""
+    done = list(found.done)
+    ends = [math.ceil(share * len(done)) for share in _BEYOND]
+    return [done[low:high] for low, high in zip([0, *ends[:-1]], ends, strict=True)]
+
+
+def _axis(key: str, dimension: Dimension) -> dict[str, Any]:
+    inner = dimension.inner
+    if isinstance(inner, Options):
+        return {"title": {"text": key}, "type": "category"}
+    of = inner.of if isinstance(inner, OneMinus) else inner
+    logarithmic = isinstance(of, Log) or (isinstance(of, Integer) and of.log)
+    name = f"1 - {key}" if isinstance(inner, OneMinus) else key
+    return {"title": {"text": name}} | ({"type": "log"} if logarithmic else {})
+
+
+def _shown(dimension: Dimension, value: Any) -> Any:
+    if isinstance(dimension.inner, OneMinus):
+        return 1 - value
+    return str(value) if isinstance(dimension.inner, Options) else value
+
+
+def _slice(found: Search, key: str) -> Choice:
+    """Every trial by one key; those that diverged stand along the worse edge."""
+    dimension = found.space[key]
+    traces: list[Trace] = []
+    for band, tone, trials in zip(BANDS, _TONES, _bands(found), strict=True):
+        own = [each for each in trials if key in each.values]
+        traces.append({
+            "type": "scatter", "mode": "markers", "name": band,
+            "x": [_shown(dimension, each.values[key]) for each in own], "y": [each.value for each in own],
+            "marker": {"color": tone, "size": 7, "opacity": 0.8}, "hovertemplate": "%{x}: %{y:.4g}",
+        })  # fmt: skip
+    values = [each.value or 0.0 for each in found.done]
+    edge = min(values) if found.direction == "max" else max(values)
+    gone = [each for each in diverged(found.trials) if key in each.values]
+    if gone:
+        traces.append({
+            "type": "scatter", "mode": "markers", "name": "diverged",
+            "x": [_shown(dimension, each.values[key]) for each in gone], "y": [edge] * len(gone),
+            "marker": {"color": "@bad", "size": 8, "symbol": "x"}, "hovertemplate": "%{x}: diverged",
+        })  # fmt: skip
+    layout = {"xaxis": _axis(key, dimension), "yaxis": {"title": {"text": found.measure}}}
+    best = found.best.values.get(key)
+    caption = f"{found.measure} of {len(found.done)} trials by {key}; the best has {number(best)}."
+    return Choice(name=key, traces=traces, layout=layout, caption=caption)
+
+
+def _parallel(found: Search) -> Choice | None:
+    """A line a trial over one axis a key, each at its quantile of the space."""
+    keys = list(found.space)
+    if len(keys) < 2:
+        return None
+    traces: list[Trace] = []
+    for band, tone, trials in reversed(list(zip(BANDS, _TONES, _bands(found), strict=True))):
+        x: list[float | None] = []
+        y: list[float | None] = []
+        for each in trials:
+            for at, key in enumerate(keys):
+                x.append(at)
+                y.append(_place(found.space[key], each.values[key]) if key in each.values else None)
+            x, y = [*x, None], [*y, None]
+        wide = 1.0 if band == BANDS[-1] else 1.8
+        traces.append({
+            "type": "scatter", "mode": "lines+markers", "name": band, "x": x, "y": y,
+            "line": {"color": tone, "width": wide}, "marker": {"size": 4}, "hoverinfo": "skip",
+            "opacity": 0.35 if band == BANDS[-1] else 0.9, "connectgaps": False,
+        })  # fmt: skip
+    ends = [(number(each.draw(0.0)), number(each.draw(1.0))) for each in found.space.values()]
+    words = [f"{key}<br>{low} to {high}" for key, (low, high) in zip(keys, ends, strict=True)]
+    layout = {
+        "xaxis": {"tickvals": list(range(len(keys))), "ticktext": words, "showgrid": True, "zeroline": False},
+        "yaxis": {"title": {"text": "place in its range"}, "range": [-0.05, 1.05]},
+    }
+    caption = "Each trial as a line over the keys: where the best run together, the key decides."
+    return Choice(name="parallel", traces=traces, layout=layout, caption=caption)
+
+
+def _place(dimension: Dimension, value: Any) -> float:
+    try:
+        return dimension.place(value)
+    except InputError:
+        return math.nan
+
+
+def _curves(found: Search) -> Choice | None:
+    """The measure over the steps: the middle half of each band, and the best."""
+    curves = found.curves
+    traces: list[Trace] = []
+    for band, tone, trials in reversed(list(zip(BANDS, _TONES, _bands(found), strict=True))):
+        own = [curves[each.number] for each in trials if each.number in curves]
+        if own:
+            traces += _band(band, tone, own)
+    best = curves.get(found.best.number)
+    if best is not None:
+        traces.append({
+            "type": "scatter", "mode": "lines", "name": "the best", "x": list(best[0]), "y": list(best[1]),
+            "line": {"color": "@ink", "width": 2.4}, "hovertemplate": "step %{x}: %{y:.4g}",
+        })  # fmt: skip
+    if not traces:
+        return None
+    layout = {"xaxis": {"title": {"text": "step"}}, "yaxis": {"title": {"text": found.measure}}}
+    caption = f"{found.measure} over the steps: medians and middle halves of the trials, and the best."
+    return Choice(name="curves", traces=traces, layout=layout, caption=caption)
+
+
+def _band(name: str, tone: str, curves: Sequence[Any]) -> list[Trace]:
+    """Median and quartiles of curves, at the steps of the longest."""
+    steps = max((steps for steps, _ in curves), key=len)
+    rows = [[dict(zip(s, v, strict=True)).get(step, math.nan) for step in steps] for s, v in curves]
+    values = np.asarray(rows, dtype=float)
+    known = [i for i in range(len(steps)) if np.isfinite(values[:, i]).any()]
+    if not known:
+        return []
+    at = [steps[i] for i in known]
+    low, mid, high = (np.nanquantile(values[:, known], q, axis=0).tolist() for q in (0.25, 0.5, 0.75))
+    edge: Trace = {"type": "scatter", "mode": "lines", "line": {"width": 0}, "hoverinfo": "skip", "x": at}
+    filled = {"fill": "tonexty", "fillcolor": "rgba(128,128,128,0.16)", "showlegend": False}
+    line: Trace = {
+        "type": "scatter", "mode": "lines", "name": name, "x": at, "y": mid,
+        "line": {"color": tone, "width": 1.8}, "hovertemplate": "step %{x}: %{y:.4g}",
+    }  # fmt: skip
+    return [edge | {"y": high, "showlegend": False}, edge | filled | {"y": low}, line]
+
+
+def _history(found: Search) -> Choice:
+    """The value of each trial in the order in which they began, and the best so far."""
+    done = sorted(found.done, key=lambda each: each.number)
+    values = np.asarray([each.value for each in done], dtype=float)
+    so_far = np.maximum.accumulate(values) if found.direction == "max" else np.minimum.accumulate(values)
+    numbers = [each.number for each in done]
+    points: Trace = {
+        "type": "scatter", "mode": "markers", "name": "trial", "x": numbers, "y": values.tolist(),
+        "marker": {"color": "@muted", "size": 6}, "hovertemplate": "trial %{x}: %{y:.4g}",
+    }  # fmt: skip
+    line: Trace = {
+        "type": "scatter", "mode": "lines", "name": "best so far", "x": numbers, "y": so_far.tolist(),
+        "line": {"color": "@accent", "width": 2, "shape": "hv"}, "hovertemplate": "%{y:.4g}",
+    }  # fmt: skip
+    layout = {"xaxis": {"title": {"text": "trial"}}, "yaxis": {"title": {"text": found.measure}}}
+    caption = f"{found.measure} trial by trial; the best was found by trial {found.done[0].number}."
+    return Choice(name="history", traces=[points, line], layout=layout, caption=caption)
+
+
+def _importance(found: Search) -> Choice | None:
+    """The share of each key, beside what chance gives it."""
+    known = found.importances
+    if len(known) < 2:
+        return None
+    keys = [each.key for each in known]
+    bars: Trace = {
+        "type": "bar", "name": "importance", "x": keys, "y": [each.share for each in known],
+        "marker": {"color": ["@accent" if each.mattered else "@muted" for each in known]},
+        "hovertemplate": "%{x}: %{y:.2f}",
+    }  # fmt: skip
+    chance: Trace = {
+        "type": "scatter", "mode": "markers", "name": "by chance, once in 20", "x": keys,
+        "y": [each.chance for each in known],
+        "marker": {"symbol": "line-ew", "size": 34, "line": {"width": 2, "color": "@bad"}},
+        "hovertemplate": "by chance %{y:.2f}",
+    }  # fmt: skip
+    layout = {"xaxis": {"type": "category"}, "yaxis": {"title": {"text": "share of the importance"}}}
+    caption = f"Importance (PED-ANOVA): {', '.join(str(each) for each in known)}."
+    return Choice(name="importance", traces=[bars, chance], layout=layout, caption=caption)
