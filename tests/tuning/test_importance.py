@@ -6,10 +6,11 @@ import math
 import random
 
 import pytest
+from scipy import stats
 
 from downslope.core.errors import InputError
 from downslope.core.space import choice, log, uniform, when
-from downslope.tuning.importance import importances
+from downslope.tuning.importance import chance, importances
 from downslope.tuning.trial import Trial
 
 SPACE = {"lr": log(1e-5, 1e-1), "decay": log(1e-7, 1e-1), "momentum": uniform(0, 1)}
@@ -32,14 +33,37 @@ def test_the_key_that_decides_comes_first_and_its_shares_are_a_whole(by):
     assert found[0].mattered
 
 
-def test_keys_that_do_nothing_matter_in_few_searches_only():
+def test_keys_that_do_nothing_matter_in_one_search_of_twenty():
     draws = random.Random(5)
     wrong = sum(
-        each.mattered
-        for seed in range(6)
-        for each in importances(trials(lambda _: draws.random(), 40, seed), SPACE, "min", seed=seed)
+        chance(rows, [each.value or 0.0 for each in rows], key, SPACE[key], seed) <= 0.05
+        for seed in range(60)
+        for rows in [trials(lambda _: draws.random(), 40, seed)]
+        for key in SPACE
     )
-    assert wrong <= 4  # of 18 keys, one in twenty by chance: more than four has a probability of 0.2 %
+    assert 2 <= wrong <= 18  # of 180; outside of this with a probability of 0.4 %
+
+
+def test_the_statistic_is_kruskals():
+    rows = trials(lambda v: v["momentum"] + 0.6 * v["decay"] * 1e1, 50, 2)
+    losses = [each.value or 0.0 for each in rows]
+    at = sorted(range(50), key=lambda i: rows[i].values["momentum"])
+    assert chance(rows, losses, "momentum", SPACE["momentum"]) == pytest.approx(1 / 500)
+    order = random.Random(3).sample(losses, 50)
+    place = {i: order[k] for k, i in enumerate(at)}
+    groups = [[place[i] for i in at[k : k + 10]] for k in range(0, 50, 10)]
+    by_table = stats.kruskal(*groups).pvalue
+    assert chance(rows, [place[i] for i in range(50)], "momentum", SPACE["momentum"]) == pytest.approx(
+        by_table, abs=0.08
+    )
+
+
+def test_a_key_that_is_bad_on_one_side_alone_matters():
+    def cliff(v):
+        return 1.0 + random.Random(str(v)).random() if v["lr"] > 1e-2 else random.Random(str(v)).random()
+
+    found = {each.key: each for each in importances(trials(cliff, 48), SPACE, "min")}
+    assert found["lr"].mattered
 
 
 def test_what_diverged_counts_as_bad():

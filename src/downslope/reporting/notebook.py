@@ -32,7 +32,7 @@ def plotly_figure(found: Slice | Paths | Connection, kind: str = "contour") -> A
         **chosen.layout,
         "title": {"text": figure(found).title},
     }
-    return graph(data=_painted(finite(list(chosen.traces))), layout=_painted(finite(layout)))
+    return graph(data=painted(finite(list(chosen.traces))), layout=painted(finite(layout)))
 
 
 PAINT = {
@@ -43,11 +43,12 @@ PAINT = {
 """The page's own colours in its light theme, where there is no page."""
 
 
-def _painted(value: Any) -> Any:
+def painted(value: Any) -> Any:
+    """`value` with the colours of a light page in the place of its words for them."""
     if isinstance(value, dict):
-        return {key: _painted(item) for key, item in value.items()}
+        return {key: painted(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [_painted(item) for item in value]
+        return [painted(item) for item in value]
     return PAINT.get(value, value) if isinstance(value, str) else value
 
 

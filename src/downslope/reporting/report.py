@@ -29,6 +29,7 @@ from downslope.reporting import (
     proof,
     rates,
     reaching,
+    searching,
     settings,
     starts,
     terrain,
@@ -50,6 +51,7 @@ from downslope.training.environment import environment
 from downslope.training.layer_probe import LayerProbes
 from downslope.training.learning_curve import LearningCurve
 from downslope.training.rate_range import RateRange
+from downslope.tuning.search import Search
 
 
 @dataclass(frozen=True)
@@ -128,6 +130,10 @@ class _Content:
         self.others.append(learning.curve_section(curve))
         self.add_run(curve.runs[-1])
 
+    def add_search(self, found: Search) -> None:
+        key = f"search{len(self.others) or ''}"
+        self.others.append(searching.section(found, key=key))
+
     def add_bias(self, found: BiasVariance) -> None:
         self.others.append(learning.bias_section(found))
 
@@ -194,6 +200,7 @@ _ADDERS: dict[type, Callable[[_Content, Any], None]] = {
     LayerProbes: _Content.add_probes,
     LearningCurve: _Content.add_curve,
     BiasVariance: _Content.add_bias,
+    Search: _Content.add_search,
     BatchTable: _Content.add_batches,
     Solution: _Content.add_solution,
     Terrain: _Content.add_terrain,
@@ -217,6 +224,7 @@ Shown = (
     | LayerProbes
     | LearningCurve
     | BiasVariance
+    | Search
     | BatchTable
     | Solution
     | Terrain

@@ -40,9 +40,7 @@ def section(found: Search, *, key: str = "search") -> Section:
     if found.found:
         body.append(f'<div class="card">{_table(found)}</div>')
         body += [f'<div class="card">{each.html()}</div>' for each in figures(found, key)]
-    return Section(
-        id=key, title="The search", body="".join(body), lead=_lead(found), rank=18, short="Search"
-    )
+    return Section(id=key, title="The search", body="".join(body), lead=_lead(found), rank=18, short="Search")
 
 
 def figures(found: Search, key: str = "search") -> list[Figure]:
@@ -241,7 +239,7 @@ def _history(found: Search) -> Choice:
 
 
 def _importance(found: Search) -> Choice | None:
-    """The share of each key, beside what chance gives it."""
+    """The share of each key; pale where it is no more than chance."""
     known = found.importances
     if len(known) < 2:
         return None
@@ -249,14 +247,8 @@ def _importance(found: Search) -> Choice | None:
     bars: Trace = {
         "type": "bar", "name": "importance", "x": keys, "y": [each.share for each in known],
         "marker": {"color": ["@accent" if each.mattered else "@muted" for each in known]},
-        "hovertemplate": "%{x}: %{y:.2f}",
-    }  # fmt: skip
-    chance: Trace = {
-        "type": "scatter", "mode": "markers", "name": "by chance, once in 20", "x": keys,
-        "y": [each.chance for each in known],
-        "marker": {"symbol": "line-ew", "size": 34, "line": {"width": 2, "color": "@bad"}},
-        "hovertemplate": "by chance %{y:.2f}",
+        "customdata": [each.p for each in known], "hovertemplate": "%{x}: %{y:.2f}, p %{customdata:.3f}",
     }  # fmt: skip
     layout = {"xaxis": {"type": "category"}, "yaxis": {"title": {"text": "share of the importance"}}}
     caption = f"Importance (PED-ANOVA): {', '.join(str(each) for each in known)}."
-    return Choice(name="importance", traces=[bars, chance], layout=layout, caption=caption)
+    return Choice(name="importance", traces=[bars], layout=layout, caption=caption)

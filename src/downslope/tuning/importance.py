@@ -1,8 +1,11 @@
-"""Which hyper-parameters mattered for being among the best trials, and whether that is more than chance.
+"""Which hyper-parameters mattered: how much for being among the best, and whether at all.
 
-PED-ANOVA (Watanabe, Bansal and Hutter 2023, arXiv 2304.10255; of conditional ones as in arXiv 2601.20800):
-how much the density of a key among the best trials differs from that among all. fANOVA (Hutter, Hoos and
-Leyton-Brown 2014): the share of the variance of a random forest through all values. Both are Optuna's.
+How much: PED-ANOVA (Watanabe, Bansal and Hutter 2023, arXiv 2304.10255; of conditional ones as in arXiv
+2601.20800), how far the density of a key among the best trials is from that among all; or fANOVA (Hutter and
+others 2014), the share of the variance of a random forest through all values. Both are Optuna's.
+
+Whether at all: Kruskal and Wallis's statistic (1952) of the values over fifths of the key, or its options,
+against shuffles of the values over the trials. It asks for a dependence of any form, of this key alone.
 """
 
 from __future__ import annotations
@@ -12,8 +15,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
+import numpy.typing as npt
+
 from downslope.core.errors import InputError
-from downslope.core.space import Space
+from downslope.core.space import Choice, Dimension, Space
 from downslope.tuning.distributions import distributions_of, parameter, params_of
 from downslope.tuning.samplers.modelled import quietly
 from downslope.tuning.trial import Trial
@@ -21,11 +27,18 @@ from downslope.tuning.trial import Trial
 if TYPE_CHECKING:
     from optuna.study import Study
 
+Floats = npt.NDArray[np.float64]
+
 LEAST = 10
 """Trials with a value, from which importances are told."""
 
-SHUFFLES = 19
-"""Times that the values are shuffled over the trials: a key beats all of them by chance once in 20."""
+SHUFFLES = 499
+"""Times that the values are shuffled."""
+
+LEVEL = 0.05
+"""Probability with which a key that does nothing is said to matter."""
+
+FIFTHS = 5
 
 
 @dataclass(frozen=True)
@@ -35,13 +48,13 @@ class Importance:
     key: str
     share: float
     """Of all keys together, in [0, 1]."""
-    chance: float
-    """The largest share that the same measure gave it with the values shuffled, of the same whole."""
+    p: float
+    """Probability of values that hang on it as much as these, or more, if they did not at all."""
 
     @property
     def mattered(self) -> bool:
-        """Whether it is more than chance gives in one of twenty searches in which the key does nothing."""
-        return self.share > self.chance
+        """Whether that is less than `LEVEL`."""
+        return self.p <= LEVEL
 
     def __str__(self) -> str:
         return f"{self.key} {self.share:.2f}" + ("" if self.mattered else " (no more than chance)")
@@ -77,31 +90,66 @@ def importances(
         return ()
     worst = min(known) if direction == "max" else max(known)
     values: list[float] = [worst if each.value is None else each.value for each in rows]
-    import numpy as np
-
-    draw = np.random.default_rng(seed)
-    shuffles = SHUFFLES if by == "ped-anova" else 0
     losses = [-each if direction == "max" else each for each in values]
     with quietly():
-        study = _study(rows, losses, space)
-        judge = _judge(by, len(rows), seed)
-        found = _measured(study, judge, losses, space)
-        chance = [
-            _measured(study, judge, [losses[int(i)] for i in draw.permutation(len(losses))], space)
-            for _ in range(shuffles)
-        ]
+        found = _measured(_study(rows, losses, space), _judge(by, len(rows), seed), losses, space)
     whole = math.fsum(found.values()) or 1.0
-    told = [
-        Importance(key, found[key] / whole, max((each[key] / whole for each in chance), default=0.0))
-        for key in space
-    ]
+    told = [Importance(key, found[key] / whole, chance(rows, losses, key, space[key], seed)) for key in space]
     return tuple(sorted(told, key=lambda each: each.share, reverse=True))
+
+
+def chance(
+    rows: Sequence[Trial], losses: Sequence[float], key: str, dimension: Dimension, seed: int = 0
+) -> float:
+    """The probability of losses that hang on `key` as these do, if they did not hang on it.
+
+    ``H = sum_j n_j (mean rank of group j - mean rank)^2`` over fifths of the key, or its options, among
+    `SHUFFLES` shuffles and itself; 1 where there is nothing to compare.
+
+    Args:
+        rows: Trials.
+        losses: Of each.
+        key: Of those that have it.
+        dimension: Of the key.
+        seed: Of the shuffles.
+
+    Source: Kruskal and Wallis 1952, "Use of ranks in one-criterion variance analysis", by permutation.
+    """
+    own = [i for i, row in enumerate(rows) if key in row.values]
+    if len(own) < LEAST:
+        return 1.0
+    places = np.asarray([dimension.place(rows[i].values[key]) for i in own])
+    groups = places if isinstance(dimension.inner, Choice) else _fifths(places)
+    _, member = np.unique(groups, return_inverse=True)
+    sizes = np.bincount(member)
+    if len(sizes) < 2:
+        return 1.0
+    ranks = _ranks(np.asarray([losses[i] for i in own]))
+    ranks -= ranks.mean()
+    inside = np.eye(len(sizes))[member]
+    draws = np.random.default_rng(seed)
+    shuffled = np.stack([ranks, *(draws.permutation(ranks) for _ in range(SHUFFLES))])
+    height = ((shuffled @ inside) ** 2 / sizes).sum(1)
+    return float((height >= height[0] * (1 - 1e-12)).mean())
+
+
+def _fifths(places: Floats) -> Floats:
+    """The group of each, of about equal sizes; equal places are in one group."""
+    ranks = _ranks(places)
+    return np.floor(ranks / (len(places) / min(FIFTHS, len(places) // 3)))
+
+
+def _ranks(values: Floats) -> Floats:
+    """From 0; of equal values the mean."""
+    _, at, counts = np.unique(values, return_inverse=True, return_counts=True)
+    last = np.cumsum(counts)
+    return (last - (counts + 1) / 2)[at]
 
 
 def _judge(by: str, count: int, seed: int) -> Any:
     from optuna.importance import FanovaImportanceEvaluator, PedAnovaImportanceEvaluator
 
-    quantile = min(max(0.1, 5 / count), 0.5)  # five trials above it at least, as its authors ask
+    quantile = min(max(0.1, 12 / count), 0.5)  # more than the five trials that its authors ask for at least
     if by == "fanova":
         return FanovaImportanceEvaluator(seed=seed)
     return PedAnovaImportanceEvaluator(target_quantile=quantile)

@@ -69,7 +69,7 @@ def document(search: Search) -> dict[str, Any]:
     return result(search) | plain(
         {
             "importance": [
-                {"key": each.key, "share": each.share, "chance": each.chance, "mattered": each.mattered}
+                {"key": each.key, "share": each.share, "p": each.p, "mattered": each.mattered}
                 for each in search.importances
             ],
             "edges": [
