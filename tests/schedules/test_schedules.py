@@ -18,6 +18,7 @@ from downslope.schedules import (
     inverse_sqrt,
     join,
     multiply,
+    stairs,
     step,
     warmup,
 )
@@ -42,6 +43,8 @@ def torch_factors(make):
     [
         (step(STEPS, every=7, factor=0.5), lambda o: SCHEDULERS.StepLR(o, 7, 0.5)),
         (step(STEPS), lambda o: SCHEDULERS.StepLR(o, 17, 0.1)),
+        (stairs(STEPS), lambda o: SCHEDULERS.MultiStepLR(o, [25, 38], 0.1)),
+        (stairs(STEPS, at=[0.2, 0.9], factors=[3, 9]), lambda o: SCHEDULERS.MultiStepLR(o, [10, 45], 3.0)),
         (exponential(STEPS, final=0.02), lambda o: SCHEDULERS.ExponentialLR(o, 0.02 ** (1 / STEPS))),
         (cosine(STEPS, final=0.1), lambda o: SCHEDULERS.CosineAnnealingLR(o, STEPS, eta_min=0.1)),
         (constant(STEPS), lambda o: SCHEDULERS.ConstantLR(o, 1.0)),
@@ -50,7 +53,16 @@ def torch_factors(make):
             lambda o: SCHEDULERS.LambdaLR(o, lambda t: min(0.2 + 0.8 * (t + 1) / 10, 1.0)),
         ),
     ],
-    ids=["step", "step default", "exponential", "cosine", "constant", "warmup"],
+    ids=[
+        "step",
+        "step default",
+        "stairs default",
+        "stairs that rise",
+        "exponential",
+        "cosine",
+        "constant",
+        "warmup",
+    ],
 )
 def test_factor_is_that_of_torch_scheduler(ours, theirs):
     assert [ours(t) for t in range(STEPS)] == pytest.approx(torch_factors(theirs), rel=1e-12, abs=1e-15)
@@ -65,6 +77,16 @@ def test_inverse_sqrt_halves_its_square_after_one_timescale():
 
 def test_inverse_sqrt_takes_a_tenth_of_the_run_as_timescale():
     assert inverse_sqrt(500)(50) == pytest.approx(math.sqrt(1 / 2))
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{"at": [0.5, 0.2], "factors": [1, 1]}, {"at": [0.0], "factors": [1]}, {"at": [0.5], "factors": [1, 2]},
+     {"at": [0.5], "factors": [-1]}],
+)  # fmt: skip
+def test_stairs_that_do_not_rise_in_time_or_have_no_height_are_refused(given):
+    with pytest.raises(RecipeError, match="must"):
+        stairs(10, **given)
 
 
 def test_cosine_stays_at_its_final_factor():

@@ -153,6 +153,24 @@ def test_population_based_training_finds_a_schedule_that_gives_the_winner_again(
     assert dict(found.told())["schedule"].startswith("lr ")
 
 
+def test_the_best_recipe_trains_along_a_schedule_of_the_rate():
+    found = search(pruner="pbt", trials=10)
+    assert found.recipe.lr == found.best.values["lr"] == found.schedule.at(0)["lr"]
+    again = fit(*found.best, folder=False, progress=False)
+    assert again.summary["valid_loss"] == pytest.approx(found.best.value, rel=1e-4)
+    assert len(again.history.series("lr").values) == 18
+    assert len(set(again.history.series("lr").values.round(9))) == len(found.schedule.series("lr"))
+    assert Recipe.from_toml(found.recipe.to_toml()) == found.recipe
+
+
+def test_a_schedule_of_more_than_the_rate_is_told_to_be_replayed():
+    space = {"lr": log(1e-3, 0.3), "weight_decay": log(1e-6, 1e-2)}
+    found = search(problem(), SGD, space, pruner="pbt", trials=10)
+    assert len(found.schedule.series("weight_decay")) > 1
+    assert found.recipe.schedule is None
+    assert "replay trains along it" in dict(found.told())["schedule"]
+
+
 def test_a_schedule_is_confirmed_along_its_stairs_with_fresh_seeds():
     found = search(pruner="pbt", trials=10, confirm=1, fresh=2)
     (sure,) = found.confirmed

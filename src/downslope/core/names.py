@@ -54,6 +54,7 @@ TABLE: dict[Kind, dict[str, str]] = {
     "schedule": {
         "constant": "downslope.schedules:constant",
         "step": "downslope.schedules:step",
+        "stairs": "downslope.schedules:stairs",
         "exponential": "downslope.schedules:exponential",
         "cosine": "downslope.schedules:cosine",
         "inverse_sqrt": "downslope.schedules:inverse_sqrt",

@@ -18,6 +18,7 @@ from downslope.schedules.inverse_sqrt import inverse_sqrt
 from downslope.schedules.join import join
 from downslope.schedules.multiply import multiply
 from downslope.schedules.schedule import Schedule
+from downslope.schedules.stairs import stairs
 from downslope.schedules.step import step
 from downslope.schedules.warmup import warmup
 
@@ -30,6 +31,7 @@ __all__ = [
     "inverse_sqrt",
     "join",
     "multiply",
+    "stairs",
     "step",
     "warmup",
 ]

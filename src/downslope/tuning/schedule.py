@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 from downslope.core.errors import InputError
+from downslope.core.recipe import Recipe
+from downslope.core.spelling import spell
 
 if TYPE_CHECKING:
     from downslope.tuning.population_based import Members
@@ -65,6 +67,23 @@ class Schedule:
             steps = "".join(f", {number(value)} from epoch {begin}" for begin, value in later)
             parts.append(f"{key} {number(first)}{steps}")
         return "; ".join(parts)
+
+    def along(self, recipe: Recipe) -> Recipe | None:
+        """The recipe that trains along it by itself; None where it cannot, or more than the rate changes.
+
+        Args:
+            recipe: That of the search; with a schedule of its own, or a length in steps, it cannot.
+        """
+        made = recipe.edit(**self.pieces[0][1])
+        changing = {key for key in self.pieces[0][1] if len(self.series(key)) > 1}
+        if not changing:
+            return made
+        if changing != {"lr"} or recipe.schedule is not None or recipe.warmup or recipe.steps is not None:
+            return None
+        (_, first), *later = self.series("lr")
+        at = [begin / self.units for begin, _ in later]
+        settings = {"at": at, "factors": [value / first for _, value in later]}
+        return made.edit(schedule=spell("stairs", (), settings))
 
     def table(self) -> list[dict[str, Any]]:
         """A row for each stair: ``from``, ``to`` and the values."""

@@ -142,21 +142,30 @@ class Search:
         sure = winner(self.confirmed, self.direction)
         if sure is None:
             first = self.done[0]
-            problem, recipe = applied(self.problem, self.plan.recipe, first.values)
-            return Best(problem, recipe, dict(first.values), first.number, first.value or 0.0)
-        problem, recipe = applied(self.problem, self.plan.recipe, sure.values)
-        values = dict(sure.values)
+            problem, recipe, values = self._made(first.number, first.values)
+            return Best(problem, recipe, values, first.number, first.value or 0.0)
+        problem, recipe, values = self._made(sure.number, sure.values)
         return Best(problem, recipe, values, sure.number, sure.seen, sure.fresh, sure.seeds, sure.interval)
+
+    def _made(self, number: int, values: Mapping[str, Any]) -> tuple[Problem, Recipe, dict[str, Any]]:
+        """What a trial was trained with; of a schedule the beginning, or all where a recipe holds it."""
+        schedule = self._schedule(number)
+        values = values if schedule is None else schedule.at(0)
+        problem, recipe = applied(self.problem, self.plan.recipe, values)
+        whole = None if schedule is None else schedule.along(self.plan.recipe)
+        return problem, whole or recipe, dict(values)
+
+    def _schedule(self, number: int) -> Schedule | None:
+        rows = [row for each in self.trials if each.number == number for row in stairs(each)]
+        return Schedule.of_table(rows) if rows else None
 
     @cached_property
     def schedule(self) -> Schedule | None:
         """The hyper-parameters in time that made the best, of population-based training; None elsewhere.
 
-        `downslope.tuning.replay.replay` trains along it; the best recipe is only what it began with.
+        The best recipe trains along it where only the rate changes; `downslope.tuning.replay.replay` always.
         """
-        trial = next((each for each in self.trials if self.done and each.number == self.best.number), None)
-        rows = [] if trial is None else stairs(trial)
-        return Schedule.of_table(rows) if rows else None
+        return self._schedule(self.best.number) if self.done else None
 
     @property
     def nothing(self) -> str:
@@ -173,6 +182,8 @@ class Search:
     @cached_property
     def importances(self) -> tuple[Importance, ...]:
         """The keys by their importance, with what chance would give; empty with fewer than ten trials."""
+        if self.plan.pruner == "pbt":  # the values that members began with say little of those that made them
+            return ()
         return importances(self.trials, self.space, self.direction, seed=self.plan.seed)
 
     @property
@@ -183,6 +194,8 @@ class Search:
     @cached_property
     def edges(self) -> tuple[Edge, ...]:
         """Where the best lie at an end of the space, with the wider range."""
+        if self.plan.pruner == "pbt":
+            return ()
         return edges(self.trials, self.space, self.direction, self.problem, self.plan.recipe)
 
     @property

@@ -10,6 +10,7 @@ from downslope.core.plain import plain
 from downslope.core.space import Space
 from downslope.tuning.confirmed import Confirmed
 from downslope.tuning.failures import diverged, where_diverged
+from downslope.tuning.schedule import stairs
 from downslope.tuning.trial import Trial
 
 if TYPE_CHECKING:
@@ -22,7 +23,9 @@ def told(search: Search) -> list[tuple[str, str]]:
     if search.found:
         found += best(search)
         if search.schedule is not None:
-            found.append(("schedule", search.schedule.told(number)))
+            whole = search.schedule.along(search.plan.recipe) is not None
+            how = "" if whole else "; a fit has its beginning only, downslope.tuning.replay trains along it"
+            found.append(("schedule", search.schedule.told(number) + how))
         found += _mattered(search)
     else:
         found.append(("nothing", search.nothing))
@@ -54,7 +57,7 @@ def table(trials: Sequence[Trial], space: Space, measure: str) -> str:
     head = ["trial", measure, *keys]
     rows = [
         [str(each.number), "-" if each.value is None else f"{each.value:.4g}"]
-        + [number(each.values[key]) if key in each.values else "" for key in keys]
+        + [_cell(each, key) for key in keys]
         for each in trials
     ]
     widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
@@ -62,6 +65,14 @@ def table(trials: Sequence[Trial], space: Space, measure: str) -> str:
         "  ".join(f"{cell:>{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
         for row in [head, *rows]
     )
+
+
+def _cell(trial: Trial, key: str) -> str:
+    """The value of a key, or the first and the last of those that it took on the way."""
+    if rows := stairs(trial):
+        ends = list(dict.fromkeys(number(row[key]) for row in (rows[0], rows[-1]) if key in row))
+        return " .. ".join(ends)
+    return number(trial.values[key]) if key in trial.values else ""
 
 
 def document(search: Search) -> dict[str, Any]:
