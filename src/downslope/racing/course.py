@@ -17,13 +17,14 @@ from downslope.racing.entry import Entry
 from downslope.racing.ledger import Ledger
 from downslope.racing.measure import Measure, measure_of
 from downslope.racing.outcome import Outcome, Phase, outcome_of
-from downslope.racing.pace import pace
+from downslope.racing.pace import judging, pace
 from downslope.racing.protocol import Protocol
 from downslope.racing.result import Race
 from downslope.racing.times import Target, first_reached, of_reference
 from downslope.training.facts import one_line
 from downslope.training.hushed import hushed
 from downslope.training.population import fit_population
+from downslope.training.price import total_steps
 
 
 class Stop(Exception):  # noqa: N818 (no error: the race ends here)
@@ -115,6 +116,16 @@ class Course:
         for name, why in (self.ledger.facts.get(f"out/{task.name}") or {}).items():
             self.out[task.name, name] = why
         return known
+
+    def price(self, task: Task) -> float:
+        """Seconds that one run of everybody takes on a problem, alone: steps and evaluations."""
+        paces = self.paces(task)
+        able = self._in(task)
+        if able and f"judging/{task.name}" not in self.ledger.facts:
+            self.ledger.fact(f"judging/{task.name}", judging(task.problem, able[0].recipe))
+        looks = len(able) * float(self.ledger.facts.get(f"judging/{task.name}") or 0.0)
+        steps = (paces.get(one.name, 0.0) * (total_steps(task.problem, one.recipe) or 0) for one in able)
+        return looks + sum(steps)
 
     def _tune(self, task: Task, lap: int) -> None:
         for each in self._in(task):

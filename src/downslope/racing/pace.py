@@ -11,6 +11,7 @@ from collections.abc import Mapping
 
 from downslope.core.problem import Problem
 from downslope.core.recipe import Recipe
+from downslope.training.evaluate import evaluate
 from downslope.training.fit import fit
 from downslope.training.hushed import hushed
 from downslope.training.price import total_steps
@@ -69,3 +70,21 @@ def _seconds(problem: Problem, recipe: Recipe, steps: int) -> float:
         raise KeyboardInterrupt
     taken = int(run.summary.get("steps") or steps)
     return (clock.last - clock.first) / max(taken, 1)
+
+
+def judging(problem: Problem, recipe: Recipe) -> float:
+    """Seconds that evaluations take in one run: one pass over held-out data is timed, on fresh weights.
+
+    A run judges once before its first step and after every epoch, and at its end the training data too.
+    """
+    source = problem.valid_source or problem.train_source
+    size, trained, steps = source.size, problem.train_source.size or 0, total_steps(problem, recipe)
+    if not size or not steps:
+        return 0.0
+    begun = time.monotonic()
+    evaluate(problem, problem.build(recipe.seed, recipe.init), source)
+    each = (time.monotonic() - begun) / size
+    batch = trained if recipe.batch_size == "full" else recipe.batch_size
+    epochs = steps * batch / trained if trained else 0.0
+    held = 0 if problem.valid_source is None else size
+    return each * (held * (1 + epochs) + trained)

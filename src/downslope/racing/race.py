@@ -137,11 +137,7 @@ def _prepare(course: Course, seconds: float | None, begin: Callable[[str], None]
     """Time a step of everybody, say what it will cost, and cut the trials to what fits."""
     protocol = course.protocol
     names = [one.name for one in course.tasks[0].contestants]
-    each = 0.0
-    for task in course.tasks:
-        paces = course.paces(task)
-        for one in task.contestants:
-            each += paces.get(one.name, 0.0) * (total_steps(task.problem, one.recipe) or 0)
+    each = sum(course.price(task) for task in course.tasks)
     able = [one for one in names if all((task.name, one) not in course.out for task in course.tasks)]
     if not able:
         causes = sorted(set(course.out.values()))
@@ -160,9 +156,7 @@ def _prepare(course: Course, seconds: float | None, begin: Callable[[str], None]
     runs = len(course.tasks) * len(able) * (trials * rounds + protocol.seeds)
     if begin is not None:
         kept = f", {course.ledger.found} of them there already" if course.ledger.found else ""
-        begin(
-            f"race: {runs} runs{kept}, at most {each * (trials * rounds + protocol.seeds):.3g} s one by one"
-        )
+        begin(f"race: {runs} runs{kept}, about {each * (trials * rounds + protocol.seeds):.3g} s one by one")
 
 
 def _noted(found: Race, course: Course) -> Race:
