@@ -60,6 +60,8 @@ def _problem(race: Race, name: str) -> list[str]:
 def _row(of: Entry, wide: int) -> str:
     if of.error:
         return f"{of.contestant:{wide}}  out: {of.error}"
+    if not of.raced:
+        return f"{of.contestant:{wide}}  {_tuned(of)}"
     level = of.level
     span = f"{level.low:.4g} to {level.high:.4g}" if math.isfinite(level.low) else "-"
     cost = of.tuning_cost
@@ -69,6 +71,16 @@ def _row(of: Entry, wide: int) -> str:
         f"{of.contestant:{wide}}  {_number(level.mean):>8}  {span:>19}  {of.lost:>4}  "
         f"{_steps(of.median_steps):>8}  {_seconds(of.median_seconds):>8}  {spent:<16}  {values}"
     )
+
+
+def _tuned(of: Entry) -> str:
+    """The best of its tuning so far."""
+    if not of.tuning:
+        return "has not run yet"
+    best = min(of.measure.cost(one.level) for one in of.tuning)
+    level = "all lost" if math.isinf(best) else f"{of.measure.level(best):.4g}"
+    values = ", ".join(f"{key} {_value(value)}" for key, value in of.values.items()) or "as given"
+    return f"tuned by {len(of.tuning)} runs: {of.measure} {level}, {values}"
 
 
 def _pairs(race: Race) -> list[str]:
@@ -121,12 +133,7 @@ def stage(race: Race) -> dict[str, str]:
         if each.error:
             found[f"{each.problem}/{each.contestant}"] = f"{where}{each.contestant} out: {each.error}"
         elif each.tuning and not race.protocol.retune:
-            best = min((each.measure.cost(one.level) for one in each.tuning), default=math.inf)
-            level = "all lost" if math.isinf(best) else f"{each.measure.level(best):.4g}"
-            values = ", ".join(f"{key} {_value(value)}" for key, value in each.values.items()) or "as given"
-            found[f"{each.problem}/{each.contestant}"] = (
-                f"{where}{each.contestant} tuned by {len(each.tuning)} runs: {each.measure} {level}, {values}"
-            )
+            found[f"{each.problem}/{each.contestant}"] = f"{where}{each.contestant} {_tuned(each)}"
     if race.seeds:
         rows = [
             f"{who} {_number(race.entry(who, name).level.mean)}"
