@@ -10,6 +10,7 @@ from scipy import optimize
 
 import downslope as ds
 from downslope.core.errors import DownslopeError, InputError, ObjectiveError, RecipeError, UnknownNameError
+from downslope.terrain.paths import walk
 
 
 def test_the_steps_are_those_of_the_formulas() -> None:
@@ -175,3 +176,20 @@ def test_marks_are_the_critical_points_and_values_the_functions() -> None:
 def test_what_cannot_walk_is_told(options, error, said) -> None:
     with pytest.raises(error, match=said):
         ds.paths(**({"function": "beale", "optimizers": ["gd"], "steps": 3, "points": 5} | options))
+
+
+def test_ctrl_c_keeps_the_ways_that_were_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept, count = walk.Walk.step, 0
+
+    def step(self: walk.Walk) -> object:
+        nonlocal count
+        count += 1
+        if count == 26:
+            raise KeyboardInterrupt
+        return kept(self)
+
+    monkeypatch.setattr(walk.Walk, "step", step)
+    found = ds.paths("beale", {"gd": 0.001, "momentum": 0.001, "adam": 0.01}, steps=20)
+    assert found.interrupted
+    assert [(way.optimizer, way.steps) for way in found.ways] == [("gd", 20), ("momentum", 5)]
+    assert "ended by Ctrl-C, before adam began: what is told is until then" in found.notes

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from downslope.cli.guard import DONE
+from downslope.cli.guard import DONE, INTERRUPTED
 from downslope.core.errors import InputError
 from downslope.core.names import did_you_mean
 
@@ -93,7 +93,7 @@ def survey_function(
     voice.document({"verb": "survey"} | found.to_dict() | {"report": written})
     if failure is not None:
         raise failure
-    return DONE
+    return INTERRUPTED if found.interrupted else DONE
 
 
 def sliced(

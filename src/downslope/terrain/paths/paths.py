@@ -54,6 +54,7 @@ class Way:
         kind: Of the critical point it ended at, where that is not listed: "minimum", "maximum" or "saddle".
         why: It failed.
         known: Whether the function's critical points are; not of a function of one's own.
+        interrupted: Whether Ctrl-C ended it.
     """
 
     optimizer: str
@@ -68,6 +69,7 @@ class Way:
     kind: str = ""
     why: str = ""
     known: bool = True
+    interrupted: bool = False
 
     @property
     def steps(self) -> int:
@@ -110,6 +112,7 @@ class Paths:
         surface: The ground below, for functions of one or two coordinates, with the ways on it.
         notes: What is to be known.
         seconds: It took.
+        interrupted: Whether Ctrl-C ended it; the ways are as far as they went.
     """
 
     function: Function
@@ -118,6 +121,7 @@ class Paths:
     surface: Slice | None = field(repr=False)
     notes: tuple[str, ...] = ()
     seconds: float = 0.0
+    interrupted: bool = False
 
     @property
     def drawn(self) -> tuple[Way, ...]:
@@ -219,7 +223,20 @@ def paths(
         raise InputError(f"steps={steps!r}: must be a whole number, at least 1")
     notes: list[str] = []
     asked = _rated(optimizers, lr)
-    results = [_way(made, name, given, begun, steps, notes) for name, given in asked]
+    results: list[tuple[Way, Exception | None]] = []
+    for name, given in asked:
+        try:
+            results.append(_way(made, name, given, begun, steps, notes))
+        except KeyboardInterrupt:
+            if not results:
+                raise
+            break
+        if results[-1][0].interrupted:
+            break
+    interrupted = len(results) < len(asked) or results[-1][0].interrupted
+    if interrupted:
+        left = ", ".join(name for name, _ in asked[len(results) :])
+        notes.append(f"ended by Ctrl-C{left and f', before {left} began'}: what is told is until then")
     failures = [error for _, error in results if error is not None]
     if len(failures) == len(results):
         raise failures[0]
@@ -227,7 +244,9 @@ def paths(
     kept = [way.at for way in ways if way.status not in ("left", "diverged", "failed")]
     if domain is None and not made.known:
         made = replace(made, domain=around(kept or [ways[0].at[:1]]))
-    found = Paths(function=made, start=begun, ways=ways, surface=None, notes=tuple(notes))
+    found = Paths(
+        function=made, start=begun, ways=ways, surface=None, notes=tuple(notes), interrupted=interrupted
+    )
     ground = None
     if made.dimension <= 2:
         trails = tuple(Trail(way.label, way.at, way.values, way.ended) for way in found.drawn)
@@ -294,6 +313,7 @@ def _way(
         optimizer=name, settings=given, searched=tried, at=walk.at, values=walk.values, status=walk.status,
         evaluations=walk.evaluations, nearest=None if near is None else near[0],
         distance=math.nan if near is None else near[1], kind=kind, why=why, known=function.known,
+        interrupted=walk.interrupted,
     ), walk.error  # fmt: skip
 
 

@@ -37,6 +37,8 @@ class Walked(NamedTuple):
     """How it ended."""
     error: Exception | None = None
     """Why it failed."""
+    interrupted: bool = False
+    """Whether Ctrl-C ended it."""
 
 
 def walked(
@@ -55,6 +57,10 @@ def walked(
             ended = walk.step()
         except (DownslopeError, ArithmeticError, RuntimeError, ValueError) as error:
             ended, failure = "failed", error
+        except KeyboardInterrupt:
+            return Walked(
+                np.array(walk.at), np.array(walk.values), tuple(walk.evaluations), status, None, True
+            )
         if ended is not None:
             status = ended
             break
