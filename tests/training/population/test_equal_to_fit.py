@@ -266,6 +266,42 @@ def test_an_objective_of_ones_own_goes_together_with_its_terms() -> None:
     assert {"train_near", "train_slope", "valid_near"} <= set(runs[0].history)
 
 
+class Attending(nn.Module):
+    """Torch's own attention, fused where it is alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Linear(1, 12), nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = self.a(x.unsqueeze(-1)).chunk(3, -1)
+        return self.b(nn.functional.scaled_dot_product_attention(q, k, v).mean(1))
+
+
+def test_attention_goes_together() -> None:
+    agree(problem(model=Attending), [recipe(seed=seed) for seed in (0, 1)])
+
+
+class Twofold(nn.Module):
+    """Two tasks."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Linear(6, 3), nn.Linear(6, 1)
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        return {"kind": self.a(x), "size": self.b(x)}
+
+
+def test_several_tasks_go_together() -> None:
+    x, y = TRAIN
+    part = (x, {"kind": y, "size": x.sum(1)})
+    objective = "composite({'kind': 'cross_entropy', 'size': 'squared_error'})"
+    two = problem(model=Twofold, train=part, valid=part, objective=objective, metric=None)
+    runs = agree(two, [recipe(seed=seed) for seed in (0, 1, 1)])
+    assert "train_kind" in runs[0].history
+
+
 def test_several_inputs_by_name_go_together() -> None:
     x, y = TRAIN
     part = {"left": x[:, :3], "right": x[:, 3:], "labels": y}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -83,11 +83,7 @@ class Feed:
             lambda leaf: leaf.view(len(kinds), -1, *leaf.shape[1:]).transpose(0, 1), shuffled
         )
         for batch in batches.slices(across, size):
-            pair = type(batch) is tuple  # the usual one, without a walk through a tree
-            turned: Any = (
-                tuple(_turned(leaf) for leaf in batch) if pair else batches.map_tensors(_turned, batch)
-            )
-            yield self._spread(turned, kinds)
+            yield self._spread(_turned(batch), kinds)
 
     def _made(self, wanted: Mapping[int, Any], epoch: int, place: int) -> Fed:
         """A batch by seed, augmented."""
@@ -115,8 +111,11 @@ class Feed:
         return batch if augment is None else augment(batch, epoch, place)
 
 
-def _turned(leaf: Any) -> Any:
-    return leaf.transpose(0, 1) if isinstance(leaf, Tensor) else leaf
+def _turned(batch: Any) -> Any:
+    """The members' dimension before that of the examples."""
+    if type(batch) is tuple and all(isinstance(each, Tensor) for each in cast("tuple[Any, ...]", batch)):
+        return tuple(leaf.transpose(0, 1) for leaf in cast("tuple[Tensor, ...]", batch))
+    return batches.map_tensors(lambda leaf: leaf.transpose(0, 1), batch)
 
 
 def stack(several: Sequence[Any]) -> Any:

@@ -55,6 +55,8 @@ def why_alone(made: Ready) -> str | None:
         "its model is too large to gain": 2 * made.products > LARGEST,
         "its parameters have several types": len({t.dtype for t in tensors if t.is_floating_point()}) > 1,
         "a recurrent layer keeps its weights in a list of its own": _has(state.model, nn.RNNBase),
+        "it has complex parameters": any(t.is_complex() for t in tensors),
+        "its gradients are sparse": any(getattr(m, "sparse", False) is True for m in state.model.modules()),
         "its modules have hooks": any(getattr(m, h) for m in state.model.modules() for h in _HOOKS),
     }
     return next((said for said, holds in reasons.items() if holds), None)

@@ -7,7 +7,6 @@ import functools
 from collections.abc import Generator, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree  # torch's own
 
@@ -17,6 +16,7 @@ from downslope.core.loss import Loss, Objective, raw_output
 from downslope.core.sources import Memory, Source
 from downslope.training.evaluate import BATCH, Evaluation, Tally, evaluating
 from downslope.training.population.abreast import Abreast
+from downslope.training.population.mapped import side_by_side
 from downslope.training.population.members import Member
 from downslope.training.population.stack import Stack
 
@@ -149,9 +149,8 @@ def _looked(stack: Stack, members: Sequence[Member], rows: Sequence[int], batch:
     leaves, spec = pytree.tree_flatten(batch)
     first = members[0].state.objective
     one = functools.partial(_one, stack, first, spec)
-    mapped = torch.func.vmap(one, in_dims=(0, 0, *[None] * len(leaves)), randomness="error")
     try:
-        made = mapped(*stack.taken(rows), *leaves)
+        made = side_by_side(one, (0, 0, *[None] * len(leaves)), *stack.taken(rows), *leaves)
     finally:
         stack.restore()
     args, kwargs, target = first.split(batch)

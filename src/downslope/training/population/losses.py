@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import functools
 import math
-import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, cast
 from weakref import WeakKeyDictionary
@@ -37,14 +36,12 @@ from downslope.training.population.draws import Draws
 from downslope.training.population.entropies import cross_entropies, with_slopes
 from downslope.training.population.feed import Fed
 from downslope.training.population.joined import JoinedMeans
+from downslope.training.population.mapped import side_by_side
 from downslope.training.population.stack import Stack
 from downslope.training.state import StepState
 
 SPLIT = 256
 """Examples of one forward pass in evaluation: what all members' layers hold of them stays in the cache."""
-
-SLOW = "There is a performance drop"
-"""How torch begins to say that an operation has no rule for vmap and goes member by member."""
 
 
 class Made(NamedTuple):
@@ -264,14 +261,11 @@ class Losses:
             return made
 
         at = [None if fed.shared or not isinstance(leaf, Tensor) else 0 for leaf in leaves]
-        mapped = torch.func.vmap(one, in_dims=(0, 0, 0, *at), randomness="error")
         anchor = torch.arange(len(self.stack), device=self.stack.flat.device)
-        with warnings.catch_warnings():
-            warnings.filterwarnings("error", message=SLOW)
-            try:
-                return mapped(list(parts), self.stack.others, anchor, *leaves)
-            finally:
-                self.stack.restore()
+        try:
+            return side_by_side(one, (0, 0, 0, *at), list(parts), self.stack.others, anchor, *leaves)
+        finally:
+            self.stack.restore()
 
     # -- objectives ---------------------------------------------------------------------------------------
 
