@@ -66,6 +66,17 @@ def test_a_key_that_is_bad_on_one_side_alone_matters():
     assert found["lr"].mattered
 
 
+def test_a_key_that_matters_among_the_good_alone_is_seen():
+    def hidden(v):
+        return 100 * random.Random(str(v)).random() if v["lr"] > 1e-3 else v["momentum"]
+
+    made = trials(hidden, 60)
+    found = {each.key: each for each in importances(made, SPACE, "min")}
+    assert found["momentum"].mattered
+    assert found["lr"].mattered
+    assert not found["decay"].mattered
+
+
 def test_what_diverged_counts_as_bad():
     made = trials(lambda v: 0.5 if v["lr"] < 1e-3 else 0.501)
     made = [

@@ -181,14 +181,14 @@ class Search:
 
     @cached_property
     def importances(self) -> tuple[Importance, ...]:
-        """The keys by their importance, with what chance would give; empty with fewer than ten trials."""
+        """The keys by their importance, and whether they mattered; empty with fewer than ten trials."""
         if self.plan.pruner == "pbt":  # the values that members began with say little of those that made them
             return ()
         return importances(self.trials, self.space, self.direction, seed=self.plan.seed)
 
     @property
     def importance(self) -> dict[str, float]:
-        """Key to its share of the importance, the largest first."""
+        """Key to its share of the importance; those that mattered first, by their share."""
         return {each.key: each.share for each in self.importances}
 
     @cached_property
