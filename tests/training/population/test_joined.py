@@ -20,7 +20,7 @@ M, B = 3, 7
         "squared_error", "absolute_error", "huber", "logistic", nn.MSELoss(), nn.SmoothL1Loss(beta=0.3),
         nn.BCEWithLogitsLoss(pos_weight=torch.tensor([2.0, 0.5])), nn.functional.mse_loss,
     ],
-    ids=str,
+    ids=lambda each: getattr(each, "__name__", str(each)),
 )  # fmt: skip
 @pytest.mark.parametrize("shared", [True, False])
 def test_means_are_those_of_each_member(objective: Any, shared: bool) -> None:
