@@ -109,6 +109,40 @@ def test_interrupted_members_are_resumed_one_by_one_as_if_they_had_never_stopped
         assert again.summary["valid_loss"] == pytest.approx(whole.summary["valid_loss"], rel=1e-9)
 
 
+class Interrupts:
+    """Squared error that is interrupted once, at one of its calls."""
+
+    def __init__(self, at: int) -> None:
+        self.calls, self.at = 0, at
+
+    def __call__(self, output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        self.calls += 1
+        if self.calls == self.at:
+            signal.raise_signal(signal.SIGINT)
+        return (output - target).square().mean()
+
+
+def test_members_interrupted_within_an_epoch_go_on_within_it(tmp_path: Path) -> None:
+    how = ds.Recipe(optimizer="adam", lr=0.01, batch_size=16, epochs=6, precision="float64", average="ema")
+    make = partial(regression, arguments={"dropout": 0.2}, metric=None)
+    runs = ds.fit_population(
+        make(objective=Interrupts(26)), how, seeds=[1, 2], folder=tmp_path, progress=False, way="together"
+    )
+    assert [run.status for run in runs] == ["interrupted"] * 2
+    assert runs[0].summary["steps"] % 4
+    for index, seed in enumerate((1, 2)):
+        again = resume(tmp_path / f"member-{index:03d}", make(objective=Interrupts(0)), progress=False)
+        whole = ds.fit(
+            make(objective=Interrupts(0)), how.edit(seed=seed), folder=False, progress=False, observe=0.0
+        )
+        ours, theirs = (run.history.series("train_loss") for run in (again, whole))
+        assert ours.steps.tolist() == theirs.steps.tolist()
+        assert ours.values.tolist() == pytest.approx(theirs.values.tolist(), rel=1e-9)
+        epochs = [run.history.series("train_epoch_loss").values.tolist() for run in (again, whole)]
+        assert epochs[0] == pytest.approx(epochs[1], rel=1e-9)
+        assert again.summary["valid_loss"] == pytest.approx(whole.summary["valid_loss"], rel=1e-9)
+
+
 @pytest.mark.parametrize("way", ["together", "one by one"])
 def test_who_watches_ends_a_member_and_leaves_the_others_alone(way: Any) -> None:
     seen: list[tuple[int, int]] = []
