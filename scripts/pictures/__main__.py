@@ -41,6 +41,7 @@ from scripts.pictures import (
     symptoms,
     terrain_steps,
     transfer,
+    tuning,
 )
 
 DRAWN: dict[str, Callable[[], Path]] = {
@@ -79,6 +80,8 @@ DRAWN: dict[str, Callable[[], Path]] = {
     "spectrum": spectrum.spectrum,
     "edge-of-stability": spectrum.edge_of_stability,
     "mini-batch": speed.mini_batch,
+    "random-search": tuning.random_search,
+    "tuning-order": tuning.tuning_order,
     "vectorisation": speed.vectorisation,
     "gauss-newton": gauss_newton.gauss_newton,
     "batch-normalisation": normalisation.batch_normalisation,
