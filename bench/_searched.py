@@ -29,7 +29,7 @@ def mlp(width: int = 128) -> nn.Module:
 
 
 def cnn(width: int = 8) -> nn.Module:
-    layers = [nn.Unflatten(1, (1, 8)), nn.Conv2d(1, width, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)]
+    layers = [nn.Unflatten(1, (1, 8, 8)), nn.Conv2d(1, width, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)]
     layers += [nn.Conv2d(width, 2 * width, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(32 * width, 10)]
     return nn.Sequential(*layers)
 
@@ -177,6 +177,8 @@ def main() -> None:
     name, file = sys.argv[1:]
     needs = {"Optuna": "optuna", "sequential": "torch"}
     __import__(needs.get(name.split(",")[0], "torch"))
+    if "," in name:
+        __import__("torch._dynamo")  # which torch.optim imports when the first optimizer is made
     if name in ("population", "together", "one by one", "seeds", "tune"):
         import downslope as ds
 

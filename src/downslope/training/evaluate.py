@@ -136,6 +136,10 @@ class Tally:
                 "the data gave no batch to evaluate on: it is empty, or it was read already: __iter__ must "
                 "begin anew each time"
             )
+        if len(self._values) == 1 and not self.errors:
+            alone = {name: float(each[0]) for name, each in self._terms.items()}
+            found = scored.value, self.seen, math.nan, None, scored.stderr, alone, scored.by_task
+            return Evaluation(float(self._values[0]), *found)
         values = torch.stack(self._values).double().cpu()
         sizes = torch.tensor(self._sizes, dtype=torch.float64)
         share = torch.tensor(self._masses, dtype=torch.float64) if any(self._masses) else sizes
