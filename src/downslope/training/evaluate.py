@@ -121,14 +121,20 @@ class Tally:
             self._outputs.append(measured_by(self.problem.metric, loss.made, size))
             self._targets.append(loss.target)
 
-    def result(self) -> Evaluation:
+    def result(self, scored: Scored | None = None) -> Evaluation:
         """All batches together.
+
+        Args:
+            scored: The metric of all of them, where it is at hand.
 
         Raises:
             DataError: there was no batch.
             InputError: the metric fails or gives no number.
         """
-        scored = Scored()
+        if scored is None:
+            scored = Scored()
+        elif self._values:
+            self._outputs = []
         if self._outputs:
             scored = _scored(self.problem, self._outputs, self._targets, self._sizes, errors=self.errors)
         if not self._values:

@@ -112,6 +112,14 @@ def metric_stderr(metric: Any, output: Any, target: Any) -> float:
     return max(error, 0.5 / len(found)) if getattr(metric, "bounds", None) == (0.0, 1.0) else error
 
 
+def share_stderr(right: Tensor) -> Tensor:
+    """What `metric_stderr` says of the accuracy: of each row of `right`, bool (M, n), shape (M,)."""
+    count = right.shape[1]
+    if count < 2:
+        return torch.full((len(right),), math.nan, dtype=torch.float64)
+    return (right.double().std(1) / math.sqrt(count)).clamp(min=0.5 / count)
+
+
 def known_errors(part: str, found: Any) -> dict[str, Any]:
     """What the summary of a run says of the errors of an `Evaluation`; nothing of those not known."""
     named = {f"{part}_loss_stderr": found.stderr, f"{part}_metric_stderr": found.metric_stderr}

@@ -5,20 +5,24 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections.abc import Generator, Sequence
-from typing import Any
+from typing import Any, cast
 
 from torch import Tensor
 from torch.utils import _pytree as pytree  # torch's own
 
 from downslope.core import batches
+from downslope.core.class_targets import IGNORED
 from downslope.core.errors import InputError
 from downslope.core.loss import Loss, Objective, raw_output
 from downslope.core.sources import Memory, Source
-from downslope.training.evaluate import BATCH, Evaluation, Tally, evaluating
+from downslope.objectives.metrics.accuracy import accuracy
+from downslope.objectives.objective import is_index
+from downslope.training.evaluate import BATCH, Evaluation, Scored, Tally, evaluating
 from downslope.training.population.abreast import Abreast
 from downslope.training.population.mapped import side_by_side
 from downslope.training.population.members import Member
 from downslope.training.population.stack import Stack
+from downslope.training.spread import share_stderr
 
 LARGEST = 2 * 10**9
 """Multiply-adds of one forward pass of evaluation at most; of larger models fewer go side by side."""
@@ -125,23 +129,46 @@ def evaluate_together(
         errors: Whether standard errors are wanted too.
     """
     tallies = [Tally(each.state.problem, each.state.objective, errors=errors) for each in members]
+    shares: list[Tensor] | None = [] if all(e.state.problem.metric is accuracy for e in members) else None
     with evaluating(abreast.stack.template):
         for batch in source.stored(BATCH):
             size = batches.length(batch)
             quick = abreast.losses.measured(rows, batch)
             if quick is None:
+                shares = None
                 for tally, loss in zip(tallies, _looked(abreast.stack, members, rows, batch), strict=True):
                     tally.see(loss, size)
                 continue
             output, entries = quick
+            shares = None if shares is None else _right(shares, output, batch[1])
             values = abreast.losses.objective.sign * entries.mean(1)
             for tally, made, each, value in zip(tallies, output, entries, values, strict=True):
                 tally.see(Loss(value, made, batch[1], {}, made=made), size, each)
+        scores = _scores(shares, errors) if shares else [None] * len(tallies)
         found: dict[int, Evaluation] = {}
-        for row, tally in zip(rows, tallies, strict=True):
+        for row, tally, scored in zip(rows, tallies, scores, strict=True):
             with contextlib.suppress(InputError):
-                found[row] = tally.result()
+                found[row] = tally.result(scored)
     return found
+
+
+def _right(former: list[Tensor], output: Tensor, target: Tensor) -> list[Tensor] | None:
+    """Which answers are right, (M, n), after those of `former` batches; None of other forms than (n, C)."""
+    if output.dim() != 3 or output.shape[2] < 2 or target.dim() != 1 or not is_index(target):
+        return None
+    if bool((target == IGNORED).any()):
+        return None
+    return [*former, (output.argmax(2) == target) & ~output.isnan().any(2)]
+
+
+def _scores(shares: Sequence[Tensor], errors: bool) -> list[Scored]:
+    """The accuracy of each member, as the metric gives it."""
+    right = torch.cat(list(shares), 1)
+    values = cast("list[float]", right.double().mean(1).tolist())
+    if not errors:
+        return [Scored(value) for value in values]
+    spread = cast("list[float]", share_stderr(right).tolist())
+    return [Scored(value, error) for value, error in zip(values, spread, strict=True)]
 
 
 def _looked(stack: Stack, members: Sequence[Member], rows: Sequence[int], batch: Any) -> list[Loss]:
