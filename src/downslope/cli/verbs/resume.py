@@ -53,7 +53,7 @@ def newest() -> Path:
     root = Path(os.environ.get("DOWNSLOPE_RUNS", "runs"))
     kinds = ("run.json", "search.toml", "race.jsonl")
     heads = [each for kind in kinds for each in root.glob(f"*/{kind}")]
-    for head in sorted(heads, key=lambda each: each.parent.name, reverse=True):
+    for head in sorted(heads, key=lambda each: each.stat().st_mtime, reverse=True):
         if _unfinished(head):
             return head.parent
     raise RunFolderError(f"{root}: nothing there was interrupted; give the folder, downslope resume FOLDER")
