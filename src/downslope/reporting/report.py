@@ -14,6 +14,8 @@ from downslope.core.run import Run
 from downslope.diagnosis.diagnosis import Diagnosis
 from downslope.diagnosis.repair import Repair
 from downslope.init import Measured
+from downslope.racing.batch_sizes import BatchRace
+from downslope.racing.result import Race
 from downslope.reporting import (
     answers,
     cards,
@@ -27,6 +29,7 @@ from downslope.reporting import (
     page,
     probing,
     proof,
+    races,
     rates,
     reaching,
     searching,
@@ -134,6 +137,12 @@ class _Content:
         key = f"search{len(self.others) or ''}"
         self.others.append(searching.section(found, key=key))
 
+    def add_race(self, found: Race) -> None:
+        self.others.append(races.section(found, key=f"race{len(self.others) or ''}"))
+
+    def add_batch_race(self, found: BatchRace) -> None:
+        self.others.append(races.batch_section(found, key=f"clock{len(self.others) or ''}"))
+
     def add_bias(self, found: BiasVariance) -> None:
         self.others.append(learning.bias_section(found))
 
@@ -201,6 +210,8 @@ _ADDERS: dict[type, Callable[[_Content, Any], None]] = {
     LearningCurve: _Content.add_curve,
     BiasVariance: _Content.add_bias,
     Search: _Content.add_search,
+    Race: _Content.add_race,
+    BatchRace: _Content.add_batch_race,
     BatchTable: _Content.add_batches,
     Solution: _Content.add_solution,
     Terrain: _Content.add_terrain,
@@ -225,6 +236,8 @@ Shown = (
     | LearningCurve
     | BiasVariance
     | Search
+    | Race
+    | BatchRace
     | BatchTable
     | Solution
     | Terrain

@@ -1,0 +1,294 @@
+"""A race on the page: who won, performance profiles, time to target, levels, curves with bands, rates."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from downslope.core.errors import InputError
+from downslope.racing.profile import LIMIT
+from downslope.racing.told import lines, verdict
+from downslope.reporting.figure import Choice, Figure, Trace, finite
+from downslope.reporting.hues import DASHES, SYMBOLS
+from downslope.reporting.markup import Section, table, text
+from downslope.reporting.notebook import painted
+
+if TYPE_CHECKING:
+    from downslope.racing.batch_sizes import BatchRace
+    from downslope.racing.entry import Entry
+    from downslope.racing.result import Race
+
+TONES = ("@s1", "@s2", "@s3", "@s4", "@s5", "@s6", "@s7", "@s8")
+
+
+def section(found: Race, *, key: str = "race") -> Section:
+    """What a race found, and its pictures.
+
+    Args:
+        found: The race.
+        key: Anchor, unique on the page.
+    """
+    said = "\n".join(lines(found))
+    body = (
+        f'<div class="card">{_table(found)}</div><div class="card"><details><summary>As text</summary><pre>'
+    )
+    body += f"{text(said)}</pre></details></div>"
+    body += "".join(f'<div class="card">{each.html()}</div>' for each in figures(found, key))
+    lead = verdict(found)
+    lead = f"{lead[0].upper()}{lead[1:]}."
+    return Section(id=key, title="The race", body=body, lead=lead, rank=18, short="Race")
+
+
+def batch_section(found: BatchRace, *, key: str = "batch-race") -> Section:
+    """Batch sizes against the clock."""
+    head = ["batch", "lr", "steps", "seconds", "loss at the end"]
+    rows: list[list[str]] = []
+    for each in found.curves:
+        steps = float(each.steps[-1]) if len(each.steps) else None
+        rows.append([str(each.size), *map(_number, (each.lr, steps, each.total, each.end))])
+    body = f'<div class="card">{table(head, rows, numeric=range(1, 5))}</div>'
+    if found.curves:
+        figure = Figure(id=f"{key}-clock", title="Loss against the clock", choices=[_clock(found)])
+        body += f'<div class="card">{figure.html()}</div>'
+    lead = "One example a step, a few, many, all of them, against the clock."
+    return Section(id=key, title="Batch sizes", body=body, lead=lead, rank=18, short="Batches")
+
+
+def figures(found: Race, key: str = "race") -> list[Figure]:
+    """The race as a whole, then each problem."""
+    made: list[Figure] = []
+    whole = list(_whole(found))
+    if whole:
+        made.append(Figure(id=f"{key}-whole", title="Time to target", choices=whole, height=340))
+    for place, name in enumerate(found.problems):
+        views = list(_of_problem(found, name))
+        if views:
+            made.append(Figure(id=f"{key}-{place}", title=name, choices=views, height=360))
+    return made
+
+
+def plot(found: Race, kind: str = "profile", problem: str | None = None) -> Any:
+    """A `plotly.graph_objects.Figure`.
+
+    Args:
+        found: The race.
+        kind: "profile" or "seconds" (profiles in steps and in seconds), "times" (bars), "levels", "curves" or
+            "rates" (of the tuning).
+        problem: Of the last three; left out, the first.
+
+    Raises:
+        InputError: another kind, or nothing that could be drawn.
+    """
+    views = {each.name: each for each in _whole(found)}
+    views |= {each.name: each for each in _of_problem(found, problem or found.problems[0])}
+    if kind not in views:
+        raise InputError(f"kind={kind!r}: this race has {', '.join(views) or 'nothing to draw'}")
+    return _drawing(views[kind])
+
+
+def plot_batches(found: BatchRace) -> Any:
+    """Loss against seconds for each size, both logarithmic.
+
+    Raises:
+        InputError: no curve.
+    """
+    if not found.curves:
+        raise InputError("nothing to draw: no batch size came to its end")
+    return _drawing(_clock(found))
+
+
+def _drawing(view: Choice) -> Any:
+    from plotly.graph_objects import Figure as Drawing
+
+    layout = {"template": "plotly_white", **view.layout, "title": {"text": view.caption}}
+    return Drawing(data=painted(finite(list(view.traces))), layout=painted(finite(layout)))
+
+
+def _whole(found: Race) -> Iterator[Choice]:
+    aimed = any(not math.isnan(each.target.level) for each in found.entries)
+    if found.seeds and len(found.racing) > 1 and aimed:
+        yield _profile(found, "steps")
+        if all(math.isfinite(each.step_seconds) for each in found.entries if not each.error):
+            yield _profile(found, "seconds")
+        yield _times(found)
+
+
+def _of_problem(found: Race, problem: str) -> Iterator[Choice]:
+    own = [each for each in found.entries if each.problem == problem and not each.error]
+    if any(each.raced for each in own):
+        yield _levels(own)
+        yield _curves(own)
+    if any("lr" in one.values for each in own for one in each.tuning):
+        yield _rates(own)
+
+
+def _profile(found: Race, clock: Any) -> Choice:
+    held = found.profile(clock)
+    scores = held.score()
+    traces: list[Trace] = []
+    for place, name in enumerate(held.names):
+        taus, shares = held.steps(name)
+        inside = taus <= LIMIT
+        x, y = taus[inside].tolist(), shares[inside].tolist()
+        x, y = [1.0, *x, LIMIT], [held.at(1.0)[name], *y, held.at(LIMIT)[name]]
+        traces.append({
+            "type": "scatter", "mode": "lines", "name": f"{name} {scores[name]:.3f}", "x": x, "y": y,
+            "line": {"color": TONES[place % 8], "shape": "hv", "width": 2.5, "dash": DASHES[place % 8]},
+        })  # fmt: skip
+    of = "problems" if len(found.problems) > 1 else "seeds"
+    layout = {
+        "xaxis": {"title": {"text": f"{clock} over those of the fastest"}, "range": [1, LIMIT]},
+        "yaxis": {"title": {"text": f"share of {of} solved"}, "range": [-0.02, 1.04]},
+    }
+    best = max(scores, key=lambda name: scores[name])
+    name = "profile" if clock == "steps" else "seconds"
+    caption = f"Performance profiles in {clock}; the largest area, {scores[best]:.3f}, is {best}'s"
+    return Choice(name=name, traces=traces, layout=layout, caption=caption)
+
+
+def _times(found: Race) -> Choice:
+    traces: list[Trace] = []
+    for place, name in enumerate(found.racing):
+        medians = [found.entry(name, problem).median_steps for problem in found.problems]
+        traces.append({
+            "type": "bar", "name": name, "x": found.problems, "marker": {"color": TONES[place % 8]},
+            "y": [each if math.isfinite(each) else None for each in medians],
+            "text": ["" if math.isfinite(each) else "never" for each in medians], "textposition": "outside",
+        })  # fmt: skip
+    slow = [
+        (n, p) for n in found.racing for p in found.problems if math.isinf(found.entry(n, p).median_steps)
+    ]
+    never = [f"{name} on {problem}" for name, problem in slow]
+    caption = "Median steps to the target" + (f"; never reached: {', '.join(never)}" if never else "")
+    layout = {"yaxis": {"title": {"text": "steps to target"}}, "barmode": "group"}
+    return Choice(name="times", traces=traces, layout=layout, caption=caption)
+
+
+def _levels(own: Sequence[Entry]) -> Choice:
+    traces: list[Trace] = []
+    for place, each in enumerate(own):
+        level = each.level
+        half = [level.high - level.mean] if math.isfinite(level.high) else [0.0]
+        traces.append({
+            "type": "scatter", "mode": "markers", "name": f"{each.contestant}, seeds", "showlegend": False,
+            "x": [each.contestant] * len(each.levels), "y": each.levels,
+            "marker": {"color": TONES[place % 8], "opacity": 0.4, "size": 7},
+        })  # fmt: skip
+        traces.append({
+            "type": "scatter", "mode": "markers", "name": each.contestant, "x": [each.contestant],
+            "y": [level.mean],
+            "marker": {"color": TONES[place % 8], "size": 11, "symbol": SYMBOLS[place % 8]},
+            "error_y": {"type": "data", "array": half, "color": TONES[place % 8], "thickness": 2},
+        })  # fmt: skip
+    lost = [f"{each.contestant} lost {each.lost}" for each in own if each.lost]
+    caption = f"Final {own[0].measure} by seed, mean and 95 %" + (f"; {', '.join(lost)}" if lost else "")
+    layout = {"yaxis": {"title": {"text": str(own[0].measure)}}, "showlegend": False}
+    return Choice(name="levels", traces=traces, layout=layout, caption=caption)
+
+
+def _curves(own: Sequence[Entry]) -> Choice:
+    traces: list[Trace] = []
+    for place, each in enumerate(own):
+        steps = max((one.steps for one in each.raced), key=len, default=())
+        whole = [one.levels for one in each.raced if one.steps == steps]
+        if not whole or not steps:
+            continue
+        low, middle, high = np.nanquantile(np.asarray(whole, dtype=np.float64), (0.1, 0.5, 0.9), axis=0)
+        tone = TONES[place % 8]
+        traces.append({
+            "type": "scatter", "mode": "lines", "x": [*steps, *reversed(steps)], "y": [*low, *high[::-1]],
+            "fill": "toself", "fillcolor": tone, "opacity": 0.18, "line": {"width": 0}, "hoverinfo": "skip",
+            "showlegend": False, "name": f"{each.contestant}, band",
+        })  # fmt: skip
+        traces.append({
+            "type": "scatter", "mode": "lines", "name": each.contestant, "x": list(steps),
+            "y": middle.tolist(),
+            "line": {"color": tone, "width": 2.5, "dash": DASHES[place % 8]},
+        })  # fmt: skip
+    target = own[0].target
+    shapes = [] if math.isnan(target.level) else [_line(target.level)]
+    layout = {
+        "xaxis": {"title": {"text": "step"}}, "yaxis": {"title": {"text": str(own[0].measure)}},
+        "shapes": shapes,
+    }  # fmt: skip
+    aim = "" if math.isnan(target.level) else f"; the line is the target, {target.level:.4g}"
+    caption = f"Median over the seeds and the middle 80 %{aim}"
+    return Choice(name="curves", traces=traces, layout=layout, caption=caption)
+
+
+def _rates(own: Sequence[Entry]) -> Choice:
+    traces: list[Trace] = []
+    for place, each in enumerate(own):
+        tried = sorted((float(one.values["lr"]), one.level) for one in each.tuning if one.values.get("lr"))
+        kept = [(lr, level) for lr, level in tried if math.isfinite(level)]
+        traces.append({
+            "type": "scatter", "mode": "lines+markers", "name": each.contestant,
+            "x": [lr for lr, _ in kept], "y": [level for _, level in kept],
+            "line": {"color": TONES[place % 8], "width": 1.4, "dash": DASHES[place % 8]},
+            "marker": {"color": TONES[place % 8], "size": 8, "symbol": SYMBOLS[place % 8]},
+        })  # fmt: skip
+    gone = sum(one.lost for each in own for one in each.tuning)
+    layout = {
+        "xaxis": {"title": {"text": "learning rate"}, "type": "log"},
+        "yaxis": {"title": {"text": str(own[0].measure)}},
+    }
+    caption = "Every trial of the tuning by its learning rate" + (
+        f"; {gone} diverged or failed" if gone else ""
+    )
+    return Choice(name="rates", traces=traces, layout=layout, caption=caption)
+
+
+def _clock(found: BatchRace) -> Choice:
+    traces: list[Trace] = [
+        {
+            "type": "scatter", "mode": "lines+markers", "name": f"{each.size} (lr {_number(each.lr)})",
+            "x": each.seconds.tolist(), "y": each.loss.tolist(),
+            "line": {"color": TONES[place % 8], "width": 2.2, "dash": DASHES[place % 8]},
+            "marker": {"color": TONES[place % 8], "size": 5, "symbol": SYMBOLS[place % 8]},
+        }
+        for place, each in enumerate(found.curves)
+    ]  # fmt: skip
+    positive = all((each.loss > 0).all() for each in found.curves)
+    layout = {
+        "xaxis": {"title": {"text": "seconds"}, "type": "log"},
+        "yaxis": {"title": {"text": "training loss"}} | ({"type": "log"} if positive else {}),
+    }
+    caption = f"Training loss against the clock by batch size, {found.optimizer}, rates {found.rate}"
+    return Choice(name="clock", traces=traces, layout=layout, caption=caption)
+
+
+def _line(level: float) -> dict[str, Any]:
+    line = {"color": "@muted", "width": 1.5, "dash": "dot"}
+    return {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": level, "y1": level, "line": line}
+
+
+def _table(found: Race) -> str:
+    head = [
+        "problem", "contestant", "level", "95 %", "lost", "steps to target", "seconds", "runs of tuning",
+        "tuned to",
+    ]  # fmt: skip
+    rows: list[list[str]] = []
+    for each in found.entries:
+        if each.error:
+            rows.append([text(each.problem), text(each.contestant), *[""] * 6, text(f"out: {each.error}")])
+            continue
+        level = each.level
+        span = f"{level.low:.4g} to {level.high:.4g}" if math.isfinite(level.low) else ""
+        values = ", ".join(f"{k} {_number(v)}" for k, v in each.values.items()) or "as given"
+        rows.append([
+            text(each.problem), text(each.contestant), _number(level.mean), span, str(each.lost),
+            _number(each.median_steps), _number(each.median_seconds), f"{each.tuning_cost['runs']:.0f}",
+            text(values),
+        ])  # fmt: skip
+    return table(head, rows, numeric=range(2, 8))
+
+
+def _number(value: Any) -> str:
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return "-"
+    if isinstance(value, float) and math.isinf(value):
+        return "never"
+    return f"{value:.4g}" if isinstance(value, (int, float)) and not isinstance(value, bool) else str(value)
