@@ -191,9 +191,12 @@ def _levels(own: Sequence[Entry]) -> Choice:
 
 def _curves(own: Sequence[Entry]) -> Choice:
     traces: list[Trace] = []
+    short: list[str] = []
     for place, each in enumerate(own):
         steps = max((one.steps for one in each.raced), key=len, default=())
         whole = [one.levels for one in each.raced if one.steps == steps]
+        if len(whole) < len(each.raced):
+            short.append(f"{len(each.raced) - len(whole)} of {each.contestant}")
         if not whole or not steps:
             continue
         low, middle, high = np.nanquantile(np.asarray(whole, dtype=np.float64), (0.1, 0.5, 0.9), axis=0)
@@ -215,7 +218,8 @@ def _curves(own: Sequence[Entry]) -> Choice:
         "shapes": shapes,
     }  # fmt: skip
     aim = "" if math.isnan(target.level) else f"; the line is the target, {target.level:.4g}"
-    caption = f"Median over the seeds and the middle 80 %{aim}"
+    cut = f"; without seeds that ended early: {', '.join(short)}" if short else ""
+    caption = f"Median over the seeds and the middle 80 %{aim}{cut}"
     return Choice(name="curves", traces=traces, layout=layout, caption=caption)
 
 
