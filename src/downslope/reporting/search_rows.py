@@ -20,7 +20,8 @@ _TONES: dict[str, Tone] = {"best": "good", "nothing": "bad", "luck": "warn", "ed
 def rows(found: Search) -> list[Row]:
     """What was found."""
     name = found.problem.name or "problem"
-    told = [Row(f"{name}  {found.plan.sampler} search of {', '.join(found.space)}", tone="strong")]
+    by = f" by {found.plan.pruner}" if found.plan.pruner else ""
+    told = [Row(f"{name}  {found.plan.sampler} search of {', '.join(found.space)}{by}", tone="strong")]
     for label, text in found.told():
         told.append(Row(text, label=label, tone=_TONES.get(label, "plain")))
         if label == "best":
