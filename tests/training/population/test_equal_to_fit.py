@@ -124,6 +124,18 @@ def test_every_elementwise_optimizer_with_settings_of_its_own_for_200_steps(name
     agree([problem(model=mlp, arguments={"p": 0.1 * i}) for i in range(3)], recipes)
 
 
+@pytest.mark.parametrize(
+    ("name", "own"),
+    [
+        ("momentum", [{"momentum": 0.5}, {"momentum": 0.9}, {"momentum": 0.0}]),
+        ("adamw", [{"betas": (0.8, 0.99)}, {"betas": (0.9, 0.999)}, {"eps": 1e-4, "amsgrad": True}]),
+        ("rmsprop", [{"alpha": 0.9}, {"alpha": 0.99, "momentum": 0.5}, {"centered": True}]),
+    ],
+)
+def test_settings_of_the_rule_are_the_members_own(name: str, own: list[dict[str, Any]]) -> None:
+    agree(problem(), [recipe(optimizer=name, lr=5e-3, weight_decay=0.01, **each) for each in own])
+
+
 def test_different_optimizers_go_side_by_side() -> None:
     recipes = [recipe(**own, optimizer=name, seed=7) for name, own in OPTIMIZERS.items() if name != "gd"]
     agree(problem(), recipes)
