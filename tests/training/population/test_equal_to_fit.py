@@ -216,6 +216,23 @@ def test_a_member_that_diverges_is_as_it_was_alone_and_the_others_do_not_notice(
     assert off(runs[2], alone[2]) <= 1e-9
 
 
+def rooted(output: Tensor, target: Tensor) -> Tensor:
+    """Its value is finite where its gradient is not: at an output that is the target."""
+    return (output - target).abs().sqrt().mean()
+
+
+def test_weights_that_broke_are_named_by_the_gradient_before_as_alone() -> None:
+    zero = torch.zeros(75, 1, dtype=torch.float64)
+    flat = problem(model=line, objective=rooted, train=(TRAIN[0], zero), valid=None, metric=None)
+    hows = [recipe(lr=1e-3), recipe(lr=1e-3, init="zeros")]
+    runs = together(flat, hows)
+    alone = [ds.fit(flat, how, folder=False, progress=False, observe=0.0) for how in hows]
+    assert [run.status for run in runs] == ["done", "diverged"]
+    assert runs[1].facts["nonfinite"] == alone[1].facts["nonfinite"]
+    assert runs[1].facts["nonfinite"]["what"] == "gradient"
+    assert off(runs[0], alone[0]) <= 1e-9
+
+
 def test_mixed_shapes_are_grouped_by_themselves() -> None:
     widths = [4, 6, 4, 6, 5]
     problems = [problem(arguments={"width": width}) for width in widths]

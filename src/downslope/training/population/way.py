@@ -42,7 +42,9 @@ def why_apart(abreast: Abreast, made: Sequence[Ready]) -> str | None:
                     place.at(1)
                     value, found = _alone(abreast, made, i, fed)
                 abreast.stack.leave_out([k for k, each in enumerate(found) if each is None])
-                if math.isfinite(value) and not _close(values[i], slopes[i], value, _row(abreast, i, found)):
+                own = _row(abreast, i, found)
+                whole = math.isfinite(value) and bool(own.isfinite().all())  # a broken one is like nothing
+                if whole and not _close(values[i], slopes[i], value, own):
                     return f"side by side the loss of the first batch is {values[i]:.9g}, alone {value:.9g}"
         except Exception as error:  # noqa: BLE001 (any model, any objective)
             return f"torch.func cannot take them together: {one_line(error)}"
