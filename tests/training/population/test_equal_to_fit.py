@@ -216,20 +216,29 @@ def test_a_member_that_diverges_is_as_it_was_alone_and_the_others_do_not_notice(
     assert off(runs[2], alone[2]) <= 1e-9
 
 
-def rooted(output: Tensor, target: Tensor) -> Tensor:
-    """Its value is finite where its gradient is not: at an output that is the target."""
-    return (output - target).abs().sqrt().mean()
+class Rooted(nn.Module):
+    """A branch whose value is finite where its gradient is not: at a weight of zero."""
+
+    def __init__(self, start: float = 1.0) -> None:
+        super().__init__()
+        self.a, self.branch = nn.Linear(6, 1), nn.Linear(1, 1, bias=False)
+        nn.init.constant_(self.branch.weight, start)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.a(x) + self.branch.weight.abs().sqrt()
 
 
 def test_weights_that_broke_are_named_by_the_gradient_before_as_alone() -> None:
-    zero = torch.zeros(75, 1, dtype=torch.float64)
-    flat = problem(model=line, objective=rooted, train=(TRAIN[0], zero), valid=None, metric=None)
-    hows = [recipe(lr=1e-3), recipe(lr=1e-3, init="zeros")]
-    runs = together(flat, hows)
-    alone = [ds.fit(flat, how, folder=False, progress=False, observe=0.0) for how in hows]
+    target = (TRAIN[0], TRAIN[0].sum(1, keepdim=True))
+    flat = problem(model=Rooted, objective="squared_error", train=target, valid=None, metric=None)
+    both = [flat, flat.edit(**{"model.start": 0.0})]
+    hows = [recipe(lr=1e-3)] * 2
+    runs = together(both, hows)
+    pairs = zip(both, hows, strict=True)
+    alone = [ds.fit(one, how, folder=False, progress=False, observe=0.0) for one, how in pairs]
     assert [run.status for run in runs] == ["done", "diverged"]
     assert runs[1].facts["nonfinite"] == alone[1].facts["nonfinite"]
-    assert runs[1].facts["nonfinite"]["what"] == "gradient"
+    assert runs[1].facts["nonfinite"]["gradients"]["sound"] == ["a"]
     assert off(runs[0], alone[0]) <= 1e-9
 
 
