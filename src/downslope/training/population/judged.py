@@ -7,6 +7,7 @@ import functools
 from collections.abc import Generator, Sequence
 from typing import Any, cast
 
+import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree  # torch's own
 
