@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import downslope as ds
+from downslope.training.loop import Loop
 from downslope.training.population import way
 from tests.training.population.test_equal_to_fit import TRAIN, VALID, agree, problem, recipe
 
@@ -134,3 +135,20 @@ def test_the_measurement_leaves_no_trace_in_the_run() -> None:
     for run, how in zip(auto, hows, strict=True):
         alone = ds.fit(problem(), how, folder=False, progress=False, observe=0.0)
         assert run.summary["train_loss"] == pytest.approx(alone.summary["train_loss"], rel=1e-12)
+
+
+def test_members_are_looked_at_side_by_side_and_not_one_after_another(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    looks: list[int] = []
+    own = Loop.evaluation
+
+    def alone(self: Loop, *given: Any, **more: Any) -> Any:
+        looks.append(self.state.step)
+        return own(self, *given, **more)
+
+    monkeypatch.setattr(Loop, "evaluation", alone)
+    for model in (None, Tied):  # a chain of layers, and what vmap takes
+        one = problem() if model is None else problem(model=model)
+        ds.fit_population(one, recipe(epochs=2, steps=None), [0, 1], progress=False, way="together")
+    assert looks == []
