@@ -44,7 +44,7 @@ def test_the_best_is_promoted_whatever_the_order() -> None:
 
 
 def test_about_root_n_too_many_are_promoted_in_a_random_order() -> None:
-    """Li et al. 2020, section 3.2: of n about sqrt(n) are promoted that a barrier would have left."""
+    """Li et al. 2020: of n about sqrt(n) are promoted that a barrier would have left."""
     extra = [
         len(promoted(np.random.default_rng(seed).permutation(N).tolist())) - N // 3 for seed in range(50)
     ]

@@ -1,4 +1,4 @@
-"""Hyperband against the table of the paper, and against plain halving."""
+"""Hyperband against the algorithm of the paper, and another implementation's table."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TABLE_1 = {
     1: [(8, 27), (2, 81)],
     0: [(5, 81)],
 }
-"""Li et al. 2018, algorithm 1 with R = 81 and eta = 3: members and units of each rung, by s."""
+"""Li et al. 2018, algorithm 1 with R = 81 and eta = 3, by hand: members and units of each rung, by s."""
 
 
 def test_brackets_are_those_of_the_paper() -> None:
@@ -38,7 +38,7 @@ def test_the_number_of_halvings_is_exact_at_powers() -> None:
 
 
 def test_every_bracket_costs_about_the_same() -> None:
-    """At most (s_max + 1) R units each, if every rung trained anew (Li et al. 2018, section 3.1)."""
+    """At most (s_max + 1) R units each, if every rung trained anew."""
     for each in Hyperband(most=81).brackets:
         anew = sum(n * units for n, units in each.rungs)
         assert 0.6 * 5 * 81 <= anew <= 1.1 * 5 * 81

@@ -61,7 +61,8 @@ def dropped_at_most(
     Raises:
         InputError: fewer than two members, or two that are the best.
 
-    Source: Karnin, Koren and Somekh 2013, section 4.1, lemma 4.3; Jamieson and Talwalkar 2016, theorem 1.
+    Source: the union bound in the proof of theorem 4.1 of Karnin, Koren and Somekh 2013, for any share that
+    goes on, and the condition of theorem 1 of Jamieson and Talwalkar 2016.
     """
     gaps = sorted(limit - min(limits) for limit in limits)
     if len(gaps) < 2 or gaps[1] <= 0:

@@ -107,7 +107,7 @@ class PopulationBased:
 
     Differs from: the paper, whose members look when they are ready; here all look after the same training.
     Source: Jaderberg et al. 2017, "Population based training of neural networks", algorithm 1; truncation
-    selection with 20 %, factors 0.8 and 1.2 and resampling as in appendix A.
+    selection with 20 % and factors 0.8 and 1.2 as in its experiments, resampling as Ray Tune has it.
     """
 
     space: Space

@@ -37,7 +37,7 @@ class StopHalving:
         InputError: an argument outside its domain.
 
     Differs from: `Asynchronous`, which pauses a member and may promote it later.
-    Source: the stopping variant of Li et al. 2020 (ASHA), section 3.3, as in common schedulers.
+    Source: ASHA (Li et al. 2020) with ends in place of pauses, as in the schedulers of Optuna and Ray Tune.
     """
 
     most: int
@@ -74,7 +74,8 @@ class StopBelowMedian:
     Raises:
         InputError: an argument outside its domain.
 
-    Source: Golovin et al. 2017, "Google Vizier: a service for black-box optimization", section 3.2.1.
+    Source: Golovin et al. 2017, "Google Vizier: a service for black-box optimization", its median
+    stopping rule.
     """
 
     warmup: int = 0
