@@ -137,7 +137,7 @@ def test_the_measurement_leaves_no_trace_in_the_run() -> None:
         assert run.summary["train_loss"] == pytest.approx(alone.summary["train_loss"], rel=1e-12)
 
 
-def test_members_are_looked_at_side_by_side_and_not_one_after_another(
+def test_members_are_looked_at_side_by_side_and_not_each_alone(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     looks: list[int] = []
