@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 import downslope as ds
+from downslope.training.population.judged import evaluate_together
 from tests.training.problems import classification, labels, mlp, regression
 
 HOW = ds.Recipe(optimizer="adam", lr=0.02, batch_size=16, epochs=2, precision="float64")
@@ -66,3 +67,22 @@ def test_summaries_are_those_of_each_alone(name: str) -> None:
         for key, value in same.items():
             near = pytest.approx(value, rel=1e-9, abs=1e-12) if isinstance(value, float) else value
             assert ours.summary[key] == near, key
+
+
+@pytest.mark.parametrize("name", ["accuracy", "of one's own", "regression"])
+def test_members_of_a_common_kind_are_measured_together_in_the_end(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What could not be measured together is looked at alone, in silence: equal summaries do not show it."""
+    problem = PROBLEMS[name]()
+    found: list[int] = []
+
+    def counted(*given: Any) -> dict[int, Any]:
+        made = evaluate_together(*given)
+        found.append(len(made))
+        return made
+
+    monkeypatch.setattr("downslope.training.population.judged.evaluate_together", counted)
+    ds.fit_population(problem, [HOW, HOW.edit(lr=0.1)], progress=False, way="together")
+    assert found
+    assert set(found) == {2}
