@@ -67,6 +67,12 @@ TerrainShare = Annotated[
 ]
 _SPENDS = "Time it may take at most: 90s, 2m, 1h. A diagnosis takes no more than twice its run plus 10 s."
 Budget = Annotated[str, typer.Option("--budget", metavar="TIME", help=_SPENDS, show_default=True)]
+Workers = Annotated[
+    int,
+    typer.Option(
+        "--workers", metavar="N", help="Processes that train what does not go together.", show_default=True
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output, nothing else.")]
 ReportPath = Annotated[
     Path | None, typer.Option("--report", metavar="PATH", help="Write the HTML report there.")

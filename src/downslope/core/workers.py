@@ -103,12 +103,8 @@ class Readers:
         if self._pool is None and self.count:
             from joblib.externals.loky import ProcessPoolExecutor, cloudpickle_wrapper
 
-            cloudpickle: Any = sys.modules[cloudpickle_wrapper.dumps.__module__]
-
             try:
-                for name, module in list(sys.modules.items()):
-                    if name.startswith(OF_FILE):  # no other process could import it
-                        cloudpickle.register_pickle_by_value(module)
+                by_value()
                 sent = pickle.dumps(cloudpickle_wrapper.CloudpickledObjectWrapper(self.dataset))
             except Exception as error:  # noqa: BLE001 - an object of the user's may refuse in any way
                 self._give_up(f"the dataset cannot be sent to them: {error}")
@@ -140,6 +136,17 @@ class Readers:
     def __del__(self) -> None:
         if not sys.is_finalizing():
             self.close()
+
+
+def by_value() -> Any:
+    """The cloudpickle of loky, told to send the user's files whole: no other process could import them."""
+    from joblib.externals.loky import cloudpickle_wrapper
+
+    cloudpickle: Any = sys.modules[cloudpickle_wrapper.dumps.__module__]
+    for name, module in list(sys.modules.items()):
+        if name.startswith(OF_FILE):
+            cloudpickle.register_pickle_by_value(module)
+    return cloudpickle
 
 
 def read(dataset: Dataset[Any], places: list[int], seed: int, epoch: int, index: int) -> Any:

@@ -64,6 +64,11 @@ def choose_threads(products: int, device: torch.device) -> int:
     return 1 if device.type == "cpu" and products < ONE_THREAD else available
 
 
+def cores() -> int:
+    """How many this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 @contextmanager
 def threads(count: int) -> Generator[None]:
     """A block with `count` threads within an operation; the former number comes back after."""

@@ -112,6 +112,11 @@ def planned(
         _whole(key, asked[key], least=1, none=True)
     for key, least in (("seeds", 1), ("batch", 1), ("confirm", 0), ("fresh", 2), ("workers", 1)):
         _whole(key, asked[key], least=least)
+    if asked["ray"] is not None:
+        raise InputError(
+            f"ray={asked['ray']!r}: clusters of Ray are not driven yet; workers=N trains in processes of this "
+            "machine, and one storage=URL shares a search among many"
+        )
     seconds: Any = asked["seconds"]
     if seconds is not None and not (
         isinstance(seconds, (int, float)) and not isinstance(seconds, bool) and 0 < seconds < math.inf

@@ -83,8 +83,8 @@ def tune(
         widen: Whether a range at whose end the best lie is widened on the way, within the budget.
         folder: Where it is kept; None makes ``runs/<time>-tune``, False keeps it in memory.
         storage: A journal or a database that several processes share, as URL or path; else that of `folder`.
-        workers: Processes that train, in [1, inf).
-        ray: Address of a Ray cluster that trains.
+        workers: Processes that train what does not go together faster, in [1, inf).
+        ray: Address of a Ray cluster; refused so far, with what there is instead.
         seed: Of the draws, in [0, 2**63).
         progress: Whether to show how far it is, on standard error.
         resume: Go on with the search in `folder`.

@@ -62,7 +62,6 @@ _Board = Annotated[
     Path | None,
     typer.Option("--board", metavar="FILE", help="Leaderboard (TOML) to which the race is added."),
 ]
-_Workers = Annotated[int, typer.Option("--workers", help="Processes that train.")]
 
 
 def race(
@@ -85,7 +84,7 @@ def race(
     seed: ask.Seed = None,
     budget: ask.Time = None,
     board: _Board = None,
-    workers: _Workers = 1,
+    workers: ask.Workers = 1,
     folder: ask.Folder = None,
     save: Annotated[
         Path | None, typer.Option("--save", metavar="FILE", help="Write the race as JSON.")

@@ -79,9 +79,9 @@ def tune(
         str | None,
         typer.Option("--storage", metavar="URL", help="Journal or database that several processes share."),
     ] = None,
-    workers: Annotated[int, typer.Option("--workers", help="Processes that train.", show_default=True)] = 1,
+    workers: ask.Workers = 1,
     ray: Annotated[
-        str | None, typer.Option("--ray", metavar="ADDRESS", help="Ray cluster that trains.")
+        str | None, typer.Option("--ray", metavar="ADDRESS", help="Ray cluster; not driven yet.")
     ] = None,
     seed: Annotated[int, typer.Option("--seed", help="Seed of the draws.", show_default=True)] = 0,
     folder: ask.Folder = None,

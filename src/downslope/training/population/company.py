@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Hashable, Sequence
 from pathlib import Path
@@ -65,6 +66,10 @@ class Company:
         self.runs: dict[int, Run] = {}
         self.stopped = False
         """Whether somebody interrupted, or the time is up."""
+        self.asked = "asked for"
+        """Why members go one by one that were not looked at."""
+        self._apart: list[int] = []
+        """Members that are to be trained in other processes."""
         self._checked = set[Hashable]()
         self._shapes: dict[int, Hashable] = {}
         self._first: dict[Hashable, Ready] = {}
@@ -76,10 +81,13 @@ class Company:
         for index in range(len(self.members)):
             if self.stopped or self._left() == 0.0:
                 break
+            if self.way == "processes":
+                self._apart.append(index)
+                continue
             made = self._ready(index)
             if made is None:
                 continue
-            reason = why_alone(made) if self.way in ("auto", "together") else "asked for"
+            reason = why_alone(made) if self.way in ("auto", "together") else self.asked
             if reason is None:
                 waiting[index] = made
                 self._first.setdefault(self._shapes[index], made)
@@ -88,6 +96,7 @@ class Company:
         self._first.clear()
         for places in grouped({index: (self._shapes[index], made) for index, made in waiting.items()}):
             self._group({index: waiting.pop(index) for index in places})
+        self._elsewhere()
         return self._result()
 
     def _result(self) -> list[Run]:
@@ -144,6 +153,9 @@ class Company:
         if self.stopped or left == 0.0:
             self.stopped = True
             return
+        if self.workers > 1 and self.way != "one by one":
+            self._apart.append(index)
+            return
         made.state.run.choices["population"] = f"one by one: {reason}"
         try:
             member = self._seated(index, made, left, made.products)
@@ -160,6 +172,30 @@ class Company:
         member = seated(made, Member, seconds=seconds, products=products)
         member.index, member.started, member.watching = index, made.started, self.on_evaluation
         return member
+
+    def _elsewhere(self) -> None:
+        """Train the members that wait for other processes; those that cannot be sent train here."""
+        if self.stopped or not self._apart:
+            return
+        from downslope.training.population.apart import UnsentError, run_apart
+        from downslope.training.population.hand import Job
+
+        jobs = [Job(i, *self.members[i], self.places[i], self.observe) for i in sorted(self._apart)]
+        refused: dict[int, str] = {}
+        ends = run_apart(jobs, self.workers, until=self.until, on_evaluation=self.on_evaluation)
+        with contextlib.closing(ends):
+            for index, run in ends:
+                if isinstance(run, UnsentError):
+                    refused[index] = str(run)
+                elif isinstance(run, Exception):
+                    self._failed(index, run)
+                elif run is None:
+                    self.stopped = True
+                else:
+                    self._ended(index, run)
+        self.workers = 1
+        for index, reason in refused.items():
+            self._again([index], reason)
 
     # -- together -----------------------------------------------------------------------------------------
 
@@ -181,19 +217,23 @@ class Company:
         if len(each) < 2:
             return "no other member has its shape"
         with choices.threads(self._threads(each)):
-            if self.way == "auto" and known_to_lose(each):
+            if self.way == "auto" and known_to_lose(each, self._cores(each)):
                 return SLOWER
             try:
                 abreast = Abreast(each)
             except Exception as error:  # noqa: BLE001 (models that cannot be copied, tensors of their own kind)
                 return f"its model cannot be laid beside others: {one_line(error)}"
             reason = why_apart(abreast, each)
-            if reason is None and self.way == "auto" and not pays(abreast, each):
+            if reason is None and self.way == "auto" and not pays(abreast, each, self._cores(each)):
                 reason = SLOWER
         if reason is None:
             return abreast
         abreast.keep([])
         return reason
+
+    def _cores(self, made: Sequence[Ready]) -> int:
+        """How many of these members other processes would train at a time."""
+        return min(self.workers, choices.cores(), len(made))
 
     def _threads(self, made: Sequence[Ready]) -> int:
         return choices.choose_threads(sum(each.products for each in made), made[0].state.device)

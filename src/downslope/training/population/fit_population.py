@@ -58,7 +58,8 @@ def fit_population(
             with it those after it.
         way: "auto" measures what is faster for every shape, once for a machine; "together" wherever it is
             exact; "one by one"; "processes" of their own.
-        workers: Processes that members are shared out to, in [1, inf).
+        workers: Processes to which members are sent that do not go together, in [1, inf): the same bits as
+            here, at ``cores / workers`` threads. With "auto" a crew must beat so many at a time.
         on_evaluation: ``(member, step, evaluation) -> bool``, called at every evaluation after the start;
             True ends that member there, with status "stopped".
 

@@ -51,10 +51,15 @@ def why_apart(abreast: Abreast, made: Sequence[Ready]) -> str | None:
     return None
 
 
-def known_to_lose(made: Sequence[Ready]) -> bool:
-    """Whether members of this shape were measured to be slower together: then nothing needs to be tried."""
+def known_to_lose(made: Sequence[Ready], apart: int = 1) -> bool:
+    """Whether members of this shape were measured to be slower together: then nothing needs to be tried.
+
+    Args:
+        made: The members.
+        apart: How many of them would train at a time elsewhere.
+    """
     ratio = choices.recalled(_key(made))
-    return ratio is not None and float(ratio) > PAYS
+    return ratio is not None and float(ratio) > PAYS / apart
 
 
 def _key(made: Sequence[Ready]) -> str:
@@ -69,8 +74,14 @@ def _key(made: Sequence[Ready]) -> str:
     )  # fmt: skip
 
 
-def pays(abreast: Abreast, made: Sequence[Ready]) -> bool:
-    """Whether a step together takes less time than one by one; measured once for a machine and a shape."""
+def pays(abreast: Abreast, made: Sequence[Ready], apart: int = 1) -> bool:
+    """Whether a step together takes less time than one by one; measured once for a machine and a shape.
+
+    Args:
+        abreast: The members side by side.
+        made: The same by themselves.
+        apart: How many of them would train at a time elsewhere.
+    """
     first, count = made[0].state, len(made)
 
     def measure() -> float:
@@ -83,7 +94,7 @@ def pays(abreast: Abreast, made: Sequence[Ready]) -> bool:
                 pairs.append((together, _seconds(first.device, lambda: _alone(abreast, made, 0, fed))))
         return min(each for each, _ in pairs[1:]) / (count * min(each for _, each in pairs[1:]))
 
-    return float(choices.remembered(_key(made), measure)) <= PAYS
+    return float(choices.remembered(_key(made), measure)) <= PAYS / apart
 
 
 @contextlib.contextmanager
