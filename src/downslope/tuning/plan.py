@@ -114,8 +114,8 @@ def planned(
         _whole(key, asked[key], least=least)
     if asked["ray"] is not None:
         raise InputError(
-            f"ray={asked['ray']!r}: clusters of Ray are not driven yet; workers=N trains in processes of this "
-            "machine, and one storage=URL shares a search among many"
+            f"ray={asked['ray']!r}: clusters of Ray are not driven yet; workers=N trains in processes of "
+            "this machine, and one storage=URL shares a search among many"
         )
     seconds: Any = asked["seconds"]
     if seconds is not None and not (

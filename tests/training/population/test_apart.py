@@ -95,6 +95,16 @@ def test_a_member_whose_process_is_killed_is_begun_anew(tmp_path: Path) -> None:
     assert same_history(run, alone)
 
 
+def test_of_several_workers_only_those_that_cannot_go_together_are_sent(tmp_path: Path) -> None:
+    curved = ds.Recipe(optimizer="lbfgs", epochs=2)
+    runs = ds.fit_population(
+        regression(), [HOW, curved, HOW], progress=False, way="together", workers=2, folder=tmp_path
+    )
+    ways = [run.choices["population"] for run in runs]
+    assert ways == ["together with 1 others", "one by one: in a process of its own", "together with 1 others"]
+    assert same_history(runs[1], ds.fit(regression(), curved, folder=False, progress=False, observe=0.0))
+
+
 def test_a_member_that_kills_its_processes_is_failed_with_the_reason(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,7 +11,7 @@ import signal
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from multiprocessing.connection import Client, Connection, Listener
 from typing import Any
 
@@ -53,7 +53,7 @@ def run_apart(
     *,
     until: float | None = None,
     on_evaluation: OnEvaluation | None = None,
-) -> Iterator[tuple[int, Ended]]:
+) -> Generator[tuple[int, Ended]]:
     """Train every member in one of `workers` processes, each as `fit` alone does, to the same bits.
 
     The processes stay for the next population. Each takes ``cores / workers`` threads within an operation,
@@ -116,7 +116,7 @@ class _Foreman:
 
     # -- the way ------------------------------------------------------------------------------------------
 
-    def go(self) -> Iterator[tuple[int, Ended]]:
+    def go(self) -> Generator[tuple[int, Ended]]:
         interrupted = False
         try:
             while self.waiting or self.busy:
@@ -131,7 +131,7 @@ class _Foreman:
             if not interrupted:
                 raise
 
-    def _give_out(self) -> Iterator[tuple[int, Ended]]:
+    def _give_out(self) -> Generator[tuple[int, Ended]]:
         while self.waiting and len(self.busy) < self.workers:
             index = self.waiting.popleft()
             left = None if self.until is None else self.until - time.monotonic()
@@ -153,7 +153,11 @@ class _Foreman:
             hand.end()
             hand = self.busy[index] = _Hand()
             future = hand.pool.submit(work, sent)
-        future.add_done_callback(lambda done: self.events.put(("done", index, done)))
+
+        def done(what: object) -> None:
+            self.events.put(("done", index, what))
+
+        future.add_done_callback(done)
 
     def _order(self, job: Job, left: float | None) -> Order:
         return Order(
@@ -166,7 +170,7 @@ class _Foreman:
             self.on_evaluation is not None,
         )  # fmt: skip
 
-    def _hear(self, event: tuple[str, int, Any]) -> Iterator[tuple[int, Ended]]:
+    def _hear(self, event: tuple[str, int, Any]) -> Generator[tuple[int, Ended]]:
         kind, index, what = event
         if kind == "begun":
             if index in self.busy:
@@ -189,7 +193,7 @@ class _Foreman:
         with contextlib.suppress(OSError):  # it may be dead by now, which its future tells
             line.send(ends)
 
-    def _died(self, index: int, hand: _Hand, error: BaseException) -> Iterator[tuple[int, Ended]]:
+    def _died(self, index: int, hand: _Hand, error: BaseException) -> Generator[tuple[int, Ended]]:
         """Begin a member anew whose process was killed; of the second death it is failed."""
         hand.end()
         self.deaths[index] += 1
@@ -205,7 +209,7 @@ class _Foreman:
 
     # -- the end ------------------------------------------------------------------------------------------
 
-    def _last_words(self) -> Iterator[tuple[int, Ended]]:
+    def _last_words(self) -> Generator[tuple[int, Ended]]:
         """Stop the runs in hand after the step that they are in, as Ctrl-C does here."""
         self.deaths = dict.fromkeys(self.jobs, TRIES)  # nothing is begun anew
         ends = time.monotonic() + GRACE

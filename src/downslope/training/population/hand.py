@@ -8,6 +8,7 @@ import pickle
 import signal
 import threading
 import time
+from dataclasses import dataclass
 from multiprocessing.connection import Client, Connection
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -26,7 +27,8 @@ WHY = "in a process of its own"
 """What a run says of how it was trained."""
 
 
-class Job(NamedTuple):
+@dataclass(frozen=True)
+class Job:
     """A member to be trained.
 
     Attributes:

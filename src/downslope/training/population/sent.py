@@ -41,7 +41,8 @@ class Parcels:
     def place(self, tensor: Tensor) -> str:
         """The file that holds a tensor's numbers."""
         if id(tensor) not in self._known:
-            raw = memoryview(tensor.detach().reshape(-1).view(torch.uint8).numpy())
+            numbers: Any = tensor.detach().reshape(-1).view(torch.uint8).numpy()
+            raw = memoryview(numbers)
             path = _place() / hashlib.blake2b(raw, digest_size=20).hexdigest()
             if not path.exists():
                 path.write_bytes(raw)
