@@ -11,7 +11,7 @@ import numpy as np
 from downslope.core.errors import InputError
 from downslope.racing.profile import LIMIT
 from downslope.racing.told import lines, verdict
-from downslope.reporting.figure import Choice, Figure, Trace, finite
+from downslope.reporting.figure import Choice, Figure, Trace, finite, log_axis
 from downslope.reporting.hues import DASHES, SYMBOLS
 from downslope.reporting.markup import Section, table, text
 from downslope.reporting.notebook import painted
@@ -235,8 +235,9 @@ def _rates(own: Sequence[Entry]) -> Choice:
             "marker": {"color": TONES[place % 8], "size": 8, "symbol": SYMBOLS[place % 8]},
         })  # fmt: skip
     gone = sum(one.lost for each in own for one in each.tuning)
+    rates: list[float] = [lr for trace in traces for lr in trace["x"]]
     layout = {
-        "xaxis": {"title": {"text": "learning rate"}, "type": "log"},
+        "xaxis": {"title": {"text": "learning rate"}, **log_axis(rates)},
         "yaxis": {"title": {"text": str(own[0].measure)}},
     }
     caption = "Every trial of the tuning by its learning rate" + (
@@ -256,9 +257,11 @@ def _clock(found: BatchRace) -> Choice:
         for place, each in enumerate(found.curves)
     ]  # fmt: skip
     positive = all((each.loss > 0).all() for each in found.curves)
+    seconds = np.concatenate([each.seconds for each in found.curves])
+    losses = np.concatenate([each.loss for each in found.curves])
     layout = {
-        "xaxis": {"title": {"text": "seconds"}, "type": "log"},
-        "yaxis": {"title": {"text": "training loss"}} | ({"type": "log"} if positive else {}),
+        "xaxis": {"title": {"text": "seconds"}, **log_axis(seconds)},
+        "yaxis": {"title": {"text": "training loss"}} | (log_axis(losses) if positive else {}),
     }
     caption = f"Training loss against the clock by batch size, {found.optimizer}, rates {found.rate}"
     return Choice(name="clock", traces=traces, layout=layout, caption=caption)

@@ -11,7 +11,7 @@ import numpy as np
 from downslope.core.errors import InputError
 from downslope.core.space import Choice as Options
 from downslope.core.space import Dimension, Integer, Log, OneMinus
-from downslope.reporting.figure import Choice, Figure, Trace, finite
+from downslope.reporting.figure import Choice, Figure, Trace, finite, log_axis
 from downslope.reporting.markup import Section, pairs, table, text
 from downslope.reporting.notebook import painted
 from downslope.tuning.failures import diverged
@@ -105,9 +105,10 @@ def _axis(key: str, dimension: Dimension) -> dict[str, Any]:
     if isinstance(inner, Options):
         return {"title": {"text": key}, "type": "category"}
     of = inner.of if isinstance(inner, OneMinus) else inner
-    logarithmic = isinstance(of, Log) or (isinstance(of, Integer) and of.log)
     name = f"1 - {key}" if isinstance(inner, OneMinus) else key
-    return {"title": {"text": name}} | ({"type": "log"} if logarithmic else {})
+    if isinstance(of, Log) or (isinstance(of, Integer) and of.log):
+        return {"title": {"text": name}, **log_axis([of.low, of.high])}
+    return {"title": {"text": name}}
 
 
 def _shown(dimension: Dimension, value: Any) -> Any:
