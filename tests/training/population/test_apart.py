@@ -40,12 +40,14 @@ def large() -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def kill(marker: str, times: int) -> Any:
-    """An objective that kills its process as often as said, counted in a file."""
+    """An objective that kills its process in the midst, as often as said, counted in a file."""
+    calls: list[bool] = []
 
     def objective(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         path = Path(marker)
         seen = len(path.read_text()) if path.exists() else 0
-        if seen < times:
+        calls.append(output.requires_grad)
+        if seen < times and sum(calls) > 4:
             path.write_text("x" * (seen + 1))
             os.kill(os.getpid(), signal.SIGKILL)
         return ((output - target) ** 2).mean()
@@ -83,6 +85,15 @@ def test_a_member_that_fails_apart_says_what_it_says_alone() -> None:
 
     with pytest.raises(Exception, match="no objective at all"):
         ds.fit_population(regression(objective=broken), [HOW], progress=False, way="processes")
+
+
+def test_a_member_that_does_not_fit_into_the_time_is_left_out() -> None:
+    long = HOW.edit(epochs=10**6)
+    runs = ds.fit_population(
+        regression(), [HOW, long, HOW], progress=False, way="processes", until=time.monotonic() + 1.5
+    )
+    assert len(runs) <= 1  # none where a process had to be started first
+    assert all(run.status == "done" and "cut" not in run.facts for run in runs)
 
 
 def test_a_member_whose_process_is_killed_is_begun_anew(tmp_path: Path) -> None:
