@@ -210,3 +210,16 @@ def test_a_loss_that_has_run_out_of_digits_is_no_slope(caplog: pytest.LogCapture
     run = ds.fit(problem, ds.Recipe(optimizer="lbfgs", steps=200), folder=False, progress=False, observe=0)
     assert run.summary["train_loss"] < 1e-6
     assert "stands still on a slope" not in caplog.text
+
+
+@pytest.mark.parametrize("name", ["newton", "newton_cg"])
+def test_curvature_that_rounding_left_of_a_vanished_loss_is_no_saddle(
+    name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    torch.manual_seed(2)
+    x = torch.randn(400, 4)
+    problem = ds.Problem(model="softmax", objective="cross_entropy", train=(x, (x[:, 0] > 0).long()))
+    how = ds.Recipe(optimizer=name, steps=100, batch_size="full")
+    run = ds.fit(problem, how, folder=False, progress=False, observe=0)
+    assert not [each for each in run.facts["method"] if "saddle" in each["said"]]
+    assert "saddle" not in caplog.text

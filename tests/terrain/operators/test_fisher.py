@@ -133,6 +133,10 @@ OWN = {
     "masked": (
         lambda o, t: CLASSES(o, t, ignore_index=0), lambda y: (y > 0).double() / (y > 0).sum(), None,
     ),
+    "divided": (
+        lambda o, t: CLASSES(o, t, reduction="sum") / 12, lambda y: torch.ones_like(y).double() / 12,
+        "divides by a constant",
+    ),
     "root": (lambda o, t: CLASSES(o, t).sqrt(), None, "no mean over its examples and no sum"),
 }  # fmt: skip
 

@@ -28,7 +28,7 @@ STEPS, FEWEST = 40, 5
 """Products that the look for negative curvature may take, and those after which it may find none."""
 
 
-def leave(ground: Ground, here: Here, done: Step) -> Step:
+def leave(ground: Ground, here: Here, done: Step, steepest: float = 0.0) -> Step:
     """The step out of where a method has converged, along negative curvature; `done` if there is none.
 
     Lanczos looks for the most negative eigenvalue from a vector drawn at random; the point a step t along its
@@ -39,9 +39,10 @@ def leave(ground: Ground, here: Here, done: Step) -> Step:
         ground: At the point.
         here: The point.
         done: What the method made of it.
+        steepest: Length of the largest gradient so far, by whose rounding curvature is judged.
     """
     ground.put(here.x)
-    bottom, spent = _lowest(ground)
+    bottom, spent = _lowest(ground, steepest)
     products = done.products + spent
     if bottom is None:
         return done._replace(products=products)
@@ -55,9 +56,9 @@ def leave(ground: Ground, here: Here, done: Step) -> Step:
     return Step(here.value, looks, products, True, said)
 
 
-def saddle(ground: Ground, done: Step) -> Step:
+def saddle(ground: Ground, done: Step, steepest: float = 0.0) -> Step:
     """What a method has made of a point where it has converged, with a word where that is a saddle."""
-    bottom, products = _lowest(ground)
+    bottom, products = _lowest(ground, steepest)
     if bottom is None:
         return done._replace(products=done.products + products)
     return done._replace(products=done.products + products, said=_stands(bottom.value))
@@ -104,8 +105,11 @@ def _stands(value: float) -> str:
     )
 
 
-def _lowest(ground: Ground) -> tuple[Ritz | None, int]:
+def _lowest(ground: Ground, steepest: float) -> tuple[Ritz | None, int]:
     """A most negative eigenpair, where there is one beyond rounding, and the products that it took.
+
+    Rounding is that of the largest curvature here, and of the steepest gradient over the weights' length: a
+    loss that has all but vanished is made of parts as large as they ever were.
 
     The look ends where the residual of the lowest Ritz value is within a tenth of it, below zero at once and
     above it after FEWEST products: over spectra of 30 to 2,000 eigenvalues with one below zero that ended as
@@ -125,7 +129,8 @@ def _lowest(ground: Ground) -> tuple[Ritz | None, int]:
         known = abs(low) > floor and residual <= 0.1 * abs(low)
         if space.broken or (known and (low < 0 or space.count >= FEWEST)):
             break
-    if not low < -max(floor, residual):
+    past = ROUNDINGS * torch.finfo(start.dtype).eps * steepest / (length(ground.where()) or 1.0)
+    if not low < -max(floor, residual, past):
         return None, space.products
     vector = space.vectors(space.ritz().coordinates[:, :1])[0]
     if not _bends(ground, vector):

@@ -168,6 +168,11 @@ class Method(torch.optim.Optimizer):
         return self.state[self.param_groups[0]["params"][0]]
 
     @property
+    def steepest(self) -> float:
+        """Length of the largest gradient so far."""
+        return float(self.memory.get("steepest", 0.0))
+
+    @property
     def averaged(self) -> float:
         """Batches that its curvature is a mean of, in [1, inf)."""
         return 1.0
@@ -194,11 +199,10 @@ class Method(torch.optim.Optimizer):
             return made._replace(said=said, converged=False)
         if made.converged and made.said.endswith(PRECISE) and ground.fixed:
             gradient = self._begun if self._here is None else self._here[3]
-            steepest = self.memory.get("steepest", 0.0)
-            if gradient is not None and (short := sloped(ground, made, gradient, steepest)) is not None:
+            if gradient is not None and (short := sloped(ground, made, gradient, self.steepest)) is not None:
                 return short
         if not self.leaves and converged(made) and (ground.fixed or made.said.endswith(LEVEL)):
-            return saddle(ground, made)
+            return saddle(ground, made, self.steepest)
         return made
 
     def begin(self, ground: Ground) -> Here:

@@ -59,7 +59,7 @@ class Newton(Method):
         if not converged(step):
             return step
         plain = self.settings["line_search"] is None
-        return saddle(ground, step) if plain else leave(ground, here, step)
+        return saddle(ground, step, self.steepest) if plain else leave(ground, here, step, self.steepest)
 
     def _searched(self, ground: Ground, here: Here) -> Step:
         own, matrix = self.settings, dense(ground.hessian())

@@ -60,7 +60,7 @@ class NewtonCG(Method):
         """Solve, search, and leave a saddle."""
         here = self.begin(ground)
         step = self.flat_ground(here) or self._searched(ground, here)
-        return leave(ground, here, step) if converged(step) else step
+        return leave(ground, here, step, self.steepest) if converged(step) else step
 
     def _searched(self, ground: Ground, here: Here) -> Step:
         own, norm = self.settings, length(here.gradient)

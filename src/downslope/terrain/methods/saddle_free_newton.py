@@ -66,7 +66,7 @@ class SaddleFreeNewton(Method):
         """Take the eigenvalues, search, and leave a saddle."""
         here = self.begin(ground)
         step = self.flat_ground(here) or self._searched(ground, here)
-        return leave(ground, here, step) if converged(step) else step
+        return leave(ground, here, step, self.steepest) if converged(step) else step
 
     def _searched(self, ground: Ground, here: Here) -> Step:
         own, memory = self.settings, self.memory

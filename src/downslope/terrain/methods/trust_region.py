@@ -65,7 +65,7 @@ class TrustRegion(Method):
         """Solve inside the radius, until a step is kept."""
         here = self.begin(ground)
         step = self.flat_ground(here) or self._tried(ground, here)
-        return leave(ground, here, step) if converged(step) else step
+        return leave(ground, here, step, self.steepest) if converged(step) else step
 
     def _tried(self, ground: Ground, here: Here) -> Step:
         operator, norm = ground.hessian(), length(here.gradient)

@@ -32,6 +32,10 @@ SUMMED = (
     "the objective adds up what its examples have alone, so the empirical Fisher matrix is the sum of their "
     "g g^T, no mean"
 )
+DIVIDED = (
+    "the objective adds up what its examples have alone and divides by a constant, which is taken for their "
+    "number: in the empirical Fisher matrix it is a mean over them"
+)
 UNCLEAR = (
     "the objective is no mean over its examples and no sum of them, so that none has a loss of its own: the "
     "empirical Fisher matrix takes each one's part of the slope as if it were a mean"
@@ -76,7 +80,7 @@ def _asked(outputs: Outputs, mean: Tensor) -> Shares:
     for guess, note in ((mean, None), (torch.ones_like(mean), SUMMED)):
         told = ((each, float(guess[i])) for i, each in seen.items() if each is not None)
         if all(abs(each - wanted) <= CLOSE * wanted for each, wanted in told):
-            return Shares(guess, note)
+            return Shares(mean, DIVIDED) if note and _divided(outputs, count) else Shares(guess, note)
     seen = _each(outputs, count, range(count)) if count <= MOST else None
     if seen is None or any(each is not None and each < 0 for each in seen.values()):
         return Shares(mean, UNCLEAR)
@@ -85,6 +89,19 @@ def _asked(outputs: Outputs, mean: Tensor) -> Shares:
     if abs(float(known.sum()) - 1) > CLOSE and not (flat and float(known.sum()) < 1):
         return Shares(mean, UNCLEAR)
     return Shares(known)
+
+
+def _divided(outputs: Outputs, count: int) -> bool:
+    """Whether a sum looks divided by the number of its examples, which stands in it as a constant.
+
+    Of a likelihood the slopes by the outputs have squares as large as its curvature: ``sum |c dl_i|^2`` is
+    about c times the trace of ``sum c d2l_i``, so that c itself shows, as no comparison of batches can show.
+    """
+    draw = torch.Generator().manual_seed(0)
+    signs = [(torch.randint(0, 2, tuple(z.shape), generator=draw) * 2 - 1).to(z) for z in outputs.outputs]
+    bent = float(_flat(outputs.curved(signs)) @ _flat(signs))
+    square = float(_flat(outputs.slopes).square().sum())
+    return count > 10 and bent > 0 and 1 / 3 < square * count / bent < 3
 
 
 def _each(outputs: Outputs, count: int, wanted: Any) -> dict[int, float | None] | None:
