@@ -25,6 +25,7 @@ from downslope.training.facts import one_line
 from downslope.training.population.hand import Job, Order, begin, work
 from downslope.training.population.members import OnEvaluation
 from downslope.training.population.sent import Parcels, unpack
+from downslope.training.stopping import stoppable
 
 IDLE = 300.0
 """Seconds after which a process ends that nobody asks for anything: starting one imports torch."""
@@ -107,7 +108,8 @@ class _Foreman:
         self.workers = min(workers, len(jobs))
         self.until, self.on_evaluation = until, on_evaluation
         self.busy: dict[int, _Hand] = {}
-        self.events: queue.Queue[tuple[str, int, Any]] = queue.Queue()
+        self.events: queue.SimpleQueue[tuple[str, int, Any]] = queue.SimpleQueue()  # a signal may put into it
+        self.ends: float | None = None
         self.parcels = Parcels()
         self.secret = secrets.token_bytes(16)
         self.listener = Listener(authkey=self.secret)
@@ -118,18 +120,33 @@ class _Foreman:
 
     def go(self) -> Generator[tuple[int, Ended]]:
         interrupted = False
-        try:
+        with stoppable(self._stop):  # which raises nowhere: an answer that is not sent holds a run for ever
             while self.waiting or self.busy:
+                if self.ends is not None:
+                    self._call()
+                    if time.monotonic() > self.ends:
+                        break
                 yield from self._give_out()
-                if self.busy:
-                    yield from self._hear(self.events.get())
-        except KeyboardInterrupt:
-            self.waiting.clear()
-            for index, ended in self._last_words():
-                interrupted = interrupted or (isinstance(ended, Run) and ended.status == "interrupted")
-                yield index, ended
+                for index, ended in self._next():
+                    if self.ends is not None and isinstance(ended, WorkerDiedError):
+                        continue
+                    interrupted = interrupted or (isinstance(ended, Run) and ended.status == "interrupted")
+                    yield index, ended
+        if self.ends is not None:
+            end_all()
             if not interrupted:
-                raise
+                raise KeyboardInterrupt
+
+    def _next(self) -> Generator[tuple[int, Ended]]:
+        """What the next event says; after Ctrl-C it is not waited for long."""
+        if not self.busy:
+            return
+        try:
+            event = self.events.get(timeout=None if self.ends is None else 0.2)
+        except queue.Empty:
+            return
+        if event[0] != "stopped":
+            yield from self._hear(event)
 
     def _give_out(self) -> Generator[tuple[int, Ended]]:
         while self.waiting and len(self.busy) < self.workers:
@@ -209,20 +226,19 @@ class _Foreman:
 
     # -- the end ------------------------------------------------------------------------------------------
 
-    def _last_words(self) -> Generator[tuple[int, Ended]]:
+    def _stop(self) -> None:
+        """Ctrl-C: within `GRACE` seconds the runs in hand end, and no other begins."""
+        self.ends = time.monotonic() + GRACE
+        self.events.put(("stopped", -1, None))
+
+    def _call(self) -> None:
         """Stop the runs in hand after the step that they are in, as Ctrl-C does here."""
+        self.waiting.clear()
         self.deaths = dict.fromkeys(self.jobs, TRIES)  # nothing is begun anew
-        ends = time.monotonic() + GRACE
-        while self.busy and time.monotonic() < ends:
-            for hand in self.busy.values():
-                if hand.pid is not None:  # again and again: before its first step it does not listen
-                    with contextlib.suppress(ProcessLookupError):
-                        os.kill(hand.pid, signal.SIGINT)
-            with contextlib.suppress(queue.Empty):
-                for index, ended in self._hear(self.events.get(timeout=0.2)):
-                    if not isinstance(ended, WorkerDiedError):
-                        yield index, ended
-        end_all()
+        for hand in self.busy.values():
+            if hand.pid is not None:  # again and again: before its first step it does not listen
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(hand.pid, signal.SIGINT)
 
     def close(self) -> None:
         """End the processes that are still at work, and what listens to them."""
