@@ -6,11 +6,8 @@ import math
 import signal
 
 import pytest
-import torch
-from torch import nn
 
 from downslope.core.errors import InputError
-from downslope.core.problem import Problem
 from downslope.core.recipe import Recipe
 from downslope.core.space import integer, log
 from downslope.training.fit import fit
@@ -19,23 +16,9 @@ from downslope.tuning import crowd
 from downslope.tuning.hyperband import Hyperband
 from downslope.tuning.replay import replay
 from downslope.tuning.tune import resume, tune
+from tests.tuning.searches import LR, problem, sgd
 
-torch.manual_seed(0)
-X = torch.randn(24, 3)
-Y = X @ torch.tensor([[1.0], [-2.0], [0.5]]) + 0.3
-SGD = Recipe(optimizer="sgd", epochs=9, batch_size=12, seed=4)
-LR = {"lr": log(1e-4, 0.5)}
-
-
-def _linear(width: int = 0) -> nn.Module:
-    return (
-        nn.Linear(3, 1) if not width else nn.Sequential(nn.Linear(3, width), nn.Tanh(), nn.Linear(width, 1))
-    )
-
-
-def problem(**changes) -> Problem:
-    given = {"model": _linear, "objective": "mse", "train": (X, Y), "valid": (X[:12], Y[:12])}
-    return Problem(**given | changes)
+SGD = sgd(epochs=9)
 
 
 def search(*args, **how):

@@ -8,34 +8,18 @@ import signal
 import time
 
 import pytest
-import torch
 from torch import nn
 
 from downslope.core import edits
 from downslope.core.errors import InputError, RunFolderError, SpaceError, StorageError
-from downslope.core.problem import Problem
 from downslope.core.recipe import Recipe
 from downslope.core.space import choice, integer, log, uniform
 from downslope.training.fit import fit
 from downslope.tuning import trained
 from downslope.tuning.tune import load_search, resume, tune
+from tests.tuning.searches import LR, problem, sgd
 
-torch.manual_seed(0)
-X = torch.randn(24, 3)
-Y = X @ torch.tensor([[1.0], [-2.0], [0.5]]) + 0.3
-SGD = Recipe(optimizer="sgd", steps=6, batch_size=12, seed=4)
-LR = {"lr": log(1e-4, 0.5)}
-
-
-def _linear(width: int = 0) -> nn.Module:
-    return (
-        nn.Linear(3, 1) if not width else nn.Sequential(nn.Linear(3, width), nn.Tanh(), nn.Linear(width, 1))
-    )
-
-
-def problem(**changes) -> Problem:
-    given = {"model": _linear, "objective": "mse", "train": (X, Y), "valid": (X[:12], Y[:12])}
-    return Problem(**given | changes)
+SGD = sgd(steps=6)
 
 
 def search(*args, **how):

@@ -8,7 +8,6 @@ trade is seen at once. Every size is trained alone, with a rate of its own.
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -28,6 +27,7 @@ from downslope.core.recipe import Recipe
 from downslope.core.run import Run
 from downslope.core.space.applied import quiet
 from downslope.racing.pace import Clock, pace
+from downslope.racing.written import written
 from downslope.training.fit import fit
 from downslope.training.hushed import hushed
 from downslope.training.population import fit_population
@@ -142,13 +142,7 @@ class BatchRace:
         Raises:
             InputError: the file cannot be written.
         """
-        target = Path(path)
-        try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_text(json.dumps(plain(self.to_dict()), allow_nan=False) + "\n", encoding="utf-8")
-        except OSError as error:
-            raise InputError(f"{target} cannot be written: {error.strerror or error}") from error
-        return target
+        return written(self.to_dict(), path)
 
 
 def batch_sizes(

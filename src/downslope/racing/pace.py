@@ -14,8 +14,7 @@ from downslope.core.recipe import Recipe
 from downslope.training.evaluate import evaluate
 from downslope.training.fit import fit
 from downslope.training.hushed import hushed
-from downslope.training.price import total_steps
-from downslope.training.state import StepState
+from downslope.training.price import Clock, total_steps
 
 ROUNDS = 3
 SPAN = 0.1
@@ -23,18 +22,6 @@ SPAN = 0.1
 MOST = 64
 """Steps of a round at most."""
 FIRST = 3
-
-
-class Clock:
-    """When a loop began and when it ended: it is called before the first step and after the last."""
-
-    first = last = 0.0
-
-    def __call__(self, state: StepState) -> None:
-        """Take the time."""
-        self.last = time.monotonic()
-        if not state.step:
-            self.first = self.last
 
 
 def pace(problem: Problem, recipes: Mapping[str, Recipe], *, rounds: int = ROUNDS) -> dict[str, float]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -14,13 +13,13 @@ import numpy as np
 
 from downslope.core import names
 from downslope.core.errors import InputError
-from downslope.core.plain import plain
 from downslope.racing.entry import Entry
 from downslope.racing.levels import differences, interval
 from downslope.racing.profile import LIMIT, Profile, profile
 from downslope.racing.protocol import Protocol
 from downslope.racing.ranking import Ranking, ranked
 from downslope.racing.sequential import Evidence, Verdict, evidence
+from downslope.racing.written import written
 
 Status = Literal["done", "decided", "time", "interrupted"]
 Clock = Literal["steps", "seconds"]
@@ -278,11 +277,4 @@ class Race:
         Raises:
             InputError: the file cannot be written.
         """
-        target = Path(path)
-        try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            text = json.dumps(plain(self.to_dict()), ensure_ascii=False, allow_nan=False, indent=1)
-            target.write_text(text + "\n", encoding="utf-8")
-        except OSError as error:
-            raise InputError(f"{target} cannot be written: {error.strerror or error}") from error
-        return target
+        return written(self.to_dict(), path)

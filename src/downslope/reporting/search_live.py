@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import sys
 import time
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING
+
+from downslope.reporting.live_table import LiveTable
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -21,37 +22,22 @@ LINES = 10.0
 """Seconds between two lines elsewhere; the best so far is also told when it changes."""
 
 
-class Live:
+class Live(LiveTable):
     """Shows a `Standing` on standard error: a table on a terminal, a line now and then elsewhere."""
 
     def __init__(self) -> None:
-        self._live: Any = None
+        super().__init__()
         self._last = 0.0
         self._best: int | None = None
         self._ended = -1
 
-    def __enter__(self) -> Self:
-        if sys.stderr.isatty():
-            from rich.console import Console
-            from rich.live import Live as Table
-
-            self._live = Table(console=Console(stderr=True), auto_refresh=False, transient=True)
-            self._live.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._live is not None:
-            self._live.stop()
-
     def __call__(self, standing: Standing) -> None:
         """Show it, if it is time."""
         now = time.monotonic()
-        if self._live is not None:
+        if self.picture is not None:
             if now - self._last >= EVERY or standing.phase == "done":
                 self._last = now
-                self._live.update(_table(standing), refresh=True)
+                self.picture.update(_table(standing), refresh=True)
             return
         best = standing.best
         better = best is not None and best.number != self._best

@@ -37,12 +37,13 @@ class Price(NamedTuple):
         return (self.steps or 0) * self.per_step + self.epochs * self.per_epoch
 
 
-class _Clock:
+class Clock:
     """When a loop began and when it ended: it is called before the first step and after the last."""
 
     first = last = 0.0
 
     def __call__(self, state: StepState) -> None:
+        """Take the time."""
         self.last = time.monotonic()
         if not state.step:
             self.first = self.last
@@ -72,7 +73,7 @@ def price(problem: Problem, recipe: Recipe) -> Price:
     timed: list[float] = []
     run: Run | None = None
     for count in (_SHORT, long) if long > _SHORT else (long,):
-        clock = _Clock()
+        clock = Clock()
         quick = recipe.edit(steps=count, patience=None)
         run = fit(bare, quick, folder=False, progress=False, observe=0.0, on_probe=clock)
         if run.status == "interrupted":

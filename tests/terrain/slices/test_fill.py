@@ -28,6 +28,8 @@ def test_each_block_is_held_against_the_truth_at_one_point_that_is_no_node() -> 
     for rows in np.array_split(np.arange(51), fill.SIDE):
         for columns in np.array_split(np.arange(40), fill.SIDE):
             assert held[np.ix_(rows, columns)].sum() == 1
+    drawn = {fill.checks((51, 40), mask, seed).tobytes() for seed in range(5)}
+    assert len(drawn) == 5  # at one place of each block they would tell of that place alone
 
 
 def test_the_error_told_is_that_of_the_whole_grid_whatever_the_draw() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,8 +13,10 @@ from torch import nn
 
 import downslope as ds
 from downslope.core.errors import InputError
+from downslope.terrain.ground import ground_of
 from downslope.terrain.hvp import flat, unflat
 from downslope.terrain.slices import fill
+from downslope.terrain.slices.heights import Heights
 from downslope.terrain.slices.trail import Recorder
 
 
@@ -293,3 +296,17 @@ def test_what_cannot_be_sliced_is_told_in_one_line(options, said) -> None:
     with pytest.raises(InputError, match=said) as told:
         look(**options)
     assert "\n" not in str(told.value)
+
+
+def test_a_convolution_of_one_channel_is_laid_out_with_its_channels_last_too() -> None:
+    """`contiguous` takes one channel for both layouts, and the layer then puts out the slow one."""
+    conv = nn.Conv2d(1, 4, 3)
+    problem = ds.Problem(
+        model=lambda: nn.Sequential(conv, nn.Flatten(), nn.Linear(4 * 36, 2)), objective="cross_entropy",
+        train=(torch.randn(6, 1, 8, 8), torch.tensor([0, 1] * 3)),
+    )  # fmt: skip
+    ground = ground_of(problem)
+    heights = Heights(ground, [torch.zeros(ground.size)])
+    heights._lay(True, None)
+    model: Any = ground.model
+    assert model[0](torch.randn(2, 1, 8, 8)).is_contiguous(memory_format=torch.channels_last)

@@ -73,7 +73,7 @@ def test_summaries_are_those_of_each_alone(name: str) -> None:
 def test_members_of_a_common_kind_are_measured_together_in_the_end(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What could not be measured together is looked at alone, in silence: equal summaries do not show it."""
+    """What could not be measured together is looked at alone: equal summaries do not show it."""
     problem = PROBLEMS[name]()
     found: list[int] = []
 
@@ -86,3 +86,15 @@ def test_members_of_a_common_kind_are_measured_together_in_the_end(
     ds.fit_population(problem, [HOW, HOW.edit(lr=0.1)], progress=False, way="together")
     assert found
     assert set(found) == {2}
+
+
+def test_members_that_cannot_be_measured_together_say_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*given: Any) -> dict[int, Any]:
+        raise NameError("name 'torch' is not defined")
+
+    monkeypatch.setattr("downslope.training.population.judged.evaluate_together", broken)
+    runs = ds.fit_population(PROBLEMS["accuracy"](), [HOW, HOW.edit(lr=0.1)], progress=False, way="together")
+    assert {run.status for run in runs} == {"done"}
+    assert {run.choices["evaluation"] for run in runs} == {
+        "one by one: NameError: name 'torch' is not defined"
+    }

@@ -185,7 +185,7 @@ def _raced(
         with Live(voice.progress) as live:
             return run(
                 problems, contestants, recipe=shared, target=targets, seconds=ask.seconds(budget),
-                folder=where, progress=voice.progress and not live.table, begin=voice.note,
+                folder=where, progress=voice.progress and live.picture is None, begin=voice.note,
                 tell=live, command=said, **options,
             )  # fmt: skip
 

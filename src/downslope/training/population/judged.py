@@ -19,6 +19,7 @@ from downslope.core.sources import Memory, Source
 from downslope.objectives.metrics.accuracy import accuracy
 from downslope.objectives.objective import is_index
 from downslope.training.evaluate import BATCH, Evaluation, Scored, Tally, evaluating
+from downslope.training.facts import one_line
 from downslope.training.population.abreast import Abreast
 from downslope.training.population.mapped import side_by_side
 from downslope.training.population.members import Member
@@ -104,8 +105,10 @@ class Judge:
                 found |= evaluate_together(
                     self.abreast, [self.members[i] for i in rows], rows, source, errors
                 )
-        except Exception:  # noqa: BLE001 (any model, any objective: each is then looked at alone, and tells)
+        except Exception as error:  # noqa: BLE001 (any model, any objective: each is then looked at alone)
             self._able = False
+            for member in self.members:
+                member.state.run.choices["evaluation"] = f"one by one: {one_line(error)}"
             return {}
         return found
 
