@@ -56,6 +56,23 @@ MODELS: dict[str, Callable[[], nn.Module]] = {
     "restored": lambda: Adapted(
         Adapted(mlp(D, C), after=scale(Restore, C), target=scale(Standardise, C)), before=scale(Standardise)
     ),
+    "images": lambda: nn.Sequential(
+        nn.Linear(D, 32), nn.Unflatten(1, (2, 4, 4)), nn.Conv2d(2, 6, 3, padding=1, groups=2), nn.ReLU(),
+        nn.MaxPool2d(2), nn.BatchNorm2d(6), nn.Conv2d(6, 4, (3, 1), padding="same", dilation=2), nn.SiLU(),
+        nn.Conv2d(4, 3, 2, stride=2, padding=1, bias=False), nn.AvgPool2d(2, padding=1), nn.Flatten(),
+        nn.Linear(12, C),
+    ),
+    "images first": lambda: nn.Sequential(
+        nn.Unflatten(1, (1, 1, D)), nn.MaxPool2d((1, 2), 1), nn.Conv2d(1, 3, (1, 2), stride=(1, 2)),
+        nn.Tanh(), nn.AdaptiveMaxPool2d(1), nn.AdaptiveAvgPool2d((2, 1)), nn.Flatten(), nn.Linear(6, C),
+    ),
+    "channels apart": lambda: nn.Sequential(
+        nn.Linear(D, 12), nn.Unflatten(1, (2, 6)), nn.Conv1d(2, 4, 3, padding=1, groups=2), nn.BatchNorm1d(4),
+        nn.Conv1d(4, C, 6, padding="valid"), nn.Flatten(),
+    ),
+    "channels apart, first": lambda: nn.Sequential(
+        nn.Unflatten(1, (D, 1)), nn.Conv1d(D, D, 1, groups=D), nn.Flatten(), nn.ReLU(), nn.Linear(D, C)
+    ),
     **{
         each.__name__: lambda each=each: nn.Sequential(
             nn.Linear(D, C), each(0.1, 0.2) if each is nn.Threshold else each()
@@ -188,7 +205,10 @@ def patched() -> nn.Module:
         lambda: nn.Sequential(Twice(D, C)), hooked, patched,
         lambda: nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Linear(D, C))),
         lambda: nn.Sequential(nn.Linear(D, C), nn.BatchNorm1d(C, momentum=None)),
-        lambda: nn.Sequential(nn.Unflatten(1, (1, D)), nn.Conv1d(1, 1, 3)),
+        lambda: nn.Sequential(
+            nn.Unflatten(1, (1, D)), nn.Conv1d(1, 1, 3, padding=1, padding_mode="circular")
+        ),
+        lambda: nn.Sequential(nn.Unflatten(1, (1, D)), nn.Conv1d(1, 1, 2, padding="same")),
         lambda: nn.ModuleList([nn.Linear(D, C)]),
     ],
 )  # fmt: skip

@@ -46,10 +46,10 @@ def mlp(p: float = 0.0, width: int = 6) -> nn.Module:
 
 
 def cnn(p: float = 0.0) -> nn.Module:
-    """Channels dropped whole."""
+    """Channels dropped whole, and then entries."""
     return nn.Sequential(
         nn.Unflatten(1, (1, 2, 3)), nn.Conv2d(1, 4, 2, padding=1, bias=False), nn.BatchNorm2d(4), nn.Tanh(),
-        nn.Dropout2d(p), nn.Flatten(), nn.Linear(48, 3),
+        nn.Dropout2d(p), nn.Dropout(p), nn.MaxPool2d(2, 1), nn.Flatten(), nn.Linear(24, 3),
     )  # fmt: skip
 
 

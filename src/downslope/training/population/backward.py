@@ -1,6 +1,7 @@
 """The gradient of a chain of layers by hand, written straight into the rows of the members.
 
     affine map    dW = dy^T x, db = sum dy, dx = dy W      into the place where the optimizer reads them
+    convolution   as torch has it of the one that stands for all members
     others        from their output where that is enough, else by autograd, layer by layer
 
 Autograd gives the same numbers. It makes a tensor for each parameter and one more in which all of them are
@@ -10,12 +11,13 @@ joined; with members side by side that takes as long as the products.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor, nn
 
 from downslope.training.population.chain import Flow, LayerChain, Link, Views
+from downslope.training.population.channels import CONVOLUTIONS, Convolution, beside, members
 
 __all__ = ["ByHand"]
 
@@ -81,6 +83,10 @@ class ByHand:
             while self._backs:
                 gradient = self._backs.pop()(gradient)
 
+    def writes(self, name: str) -> bool:
+        """Whether the gradient of a parameter has a place."""
+        return name in self._slopes
+
     def write(self, name: str, make: Callable[..., Tensor], *given: Any) -> None:
         """Have ``make(*given, out=...)`` write the gradient of a parameter, or what it adds to it."""
         slope = self._slopes.get(name)
@@ -107,6 +113,25 @@ def _affine(hand: ByHand, link: Link, flow: Flow, wanted: bool) -> tuple[Flow, B
     return hand.chain.affine(link, flow), back
 
 
+def _convolution(hand: ByHand, link: Link, flow: Flow, wanted: bool) -> tuple[Flow, Back]:
+    act = cast("Convolution", Convolution.of(link.module))
+    weight = flow.views[link.named("weight")]
+    x, apart = (flow.whole, True) if wanted else (flow.x, flow.apart)
+    laid = act.laid(x, weight, apart=apart)
+    names = [link.named(name) for name in ("weight", "bias")]
+    out = act(laid, flow.views.get(names[1]), flow.members)
+
+    def back(gradient: Tensor) -> Tensor:
+        asked = (wanted, hand.writes(names[0]), hand.writes(names[1]))
+        below, *found = act.back(gradient, laid, wanted=asked)
+        for name, slope in zip(names, found, strict=True):
+            if slope is not None:
+                hand.write(name, _copied, slope)
+        return gradient if below is None else below
+
+    return flow.to(out)._replace(fresh=True), back
+
+
 def _by_output(name: str, slope: Callable[[Tensor, Tensor], Tensor]) -> Rule:
     """The rule of an activation, by its name in torch, whose slope can be told from its output."""
     act, in_place = getattr(torch, name), getattr(torch, f"{name}_")
@@ -122,7 +147,12 @@ def _by_output(name: str, slope: Callable[[Tensor, Tensor], Tensor]) -> Rule:
 def _reshaped(hand: ByHand, link: Link, flow: Flow, wanted: bool) -> tuple[Flow, Back]:
     del wanted
     shape = flow.whole.shape
-    return link.act(hand.chain, link, flow), lambda gradient: gradient.reshape(shape)
+
+    def back(gradient: Tensor) -> Tensor:
+        slope = gradient.reshape(shape)
+        return members(beside(slope), len(slope)) if slope.dim() == 5 else slope  # as what is below lies
+
+    return link.act(hand.chain, link, flow), back
 
 
 def _autograd(hand: ByHand, link: Link, flow: Flow, wanted: bool) -> tuple[Flow, Back]:
@@ -135,7 +165,11 @@ def _autograd(hand: ByHand, link: Link, flow: Flow, wanted: bool) -> tuple[Flow,
     leaves = ([leaf] if wanted else []) + list(own.values())
 
     def back(gradient: Tensor) -> Tensor:
-        found = list(torch.autograd.grad(made.x, leaves, gradient))
+        with torch.enable_grad():
+            whole = (
+                made.x * gradient
+            ).sum()  # handed a gradient, torch would first import its compiler's sympy
+        found = list(torch.autograd.grad(whole, leaves))
         below = found.pop(0) if wanted else gradient
         for name, slope in zip(names, found, strict=True):
             hand.write(name, _copied, slope)
@@ -150,6 +184,7 @@ def _copied(slope: Tensor, out: Tensor | None = None) -> Tensor:
 
 _RULES: dict[type[nn.Module], Rule] = {
     nn.Linear: _affine,
+    **dict.fromkeys(CONVOLUTIONS, _convolution),
     nn.ReLU: _by_output("relu", lambda gradient, out: _ATEN.threshold_backward(gradient, out, 0)),
     nn.Tanh: _by_output("tanh", _ATEN.tanh_backward),
     nn.Sigmoid: _by_output("sigmoid", _ATEN.sigmoid_backward),

@@ -2,6 +2,7 @@
 
     affine map      ``baddbmm(b, x, W^T)`` of (M, B, inputs) and (M, outputs, inputs)
     activation      as it stands
+    convolution     one with the members for groups, their channels beside one another (`channels`)
     norms, scales   with a row of their numbers for each member
     dropout         handed to who draws
 
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from downslope.core.adapted import Adapted, Restore, Standardise, Whiten
+from downslope.training.population.channels import CONVOLUTIONS, POOLS, Convolution, beside, members
 from downslope.training.stochastic import RANDOM_MODULES
 
 __all__ = ["ACTIVATIONS", "Flow", "LayerChain", "Link", "Views"]
@@ -118,6 +120,7 @@ class LayerChain:
 
         self.links = linked(_layers("", template))
         """Layers in training; evaluation may add some."""
+        self.convolves = any(isinstance(each.module, CONVOLUTIONS) for each in self.links)
         self._restore = linked(_restoring("", template))
         self._target = linked(_targets("", template))
         self._alike: dict[str, bool] = {}
@@ -169,6 +172,19 @@ class LayerChain:
         out = out if len(lead) == 1 else out.reshape(len(weight), *lead, -1)
         return flow.to(out)._replace(fresh=True)
 
+    def convolution(self, link: Link, flow: Flow) -> Flow:
+        """One convolution for all members."""
+        weight, bias = flow.views[link.named("weight")], flow.views.get(link.named("bias"))
+        act = cast("Convolution", Convolution.of(link.module))
+        made = act(act.laid(flow.x, weight, apart=flow.apart), bias, flow.members)
+        return flow.to(made)._replace(fresh=True)
+
+    def pooled(self, link: Link, flow: Flow) -> Flow:
+        """Pooling, channel by channel."""
+        if flow.apart:
+            return flow.to(members(link.module(beside(flow.x)), flow.members))
+        return flow._replace(x=link.module(flow.x), fresh=False)
+
     def entries(self, link: Link, flow: Flow) -> Flow:
         """An activation."""
         if flow.fresh and type(link.module) is nn.ReLU:
@@ -203,7 +219,7 @@ class LayerChain:
             return flow
         if self.draw is None:
             raise TypeError(f"{type(link.module).__name__} in training without anyone who draws")
-        return flow.to(self.draw(link.place, flow.whole))
+        return flow.to(self.draw(link.place, flow.whole.contiguous()))  # a mask follows the order in memory
 
     def batch_norm(self, link: Link, flow: Flow) -> Flow:
         """Batch norm over the examples of each member; its running statistics move in place."""
@@ -279,12 +295,15 @@ _ACTS: dict[type[nn.Module], Callable[[LayerChain, Link, Flow], Flow]] = {
     nn.Flatten: LayerChain.flatten,
     nn.Unflatten: LayerChain.unflatten,
     nn.BatchNorm1d: LayerChain.batch_norm,
+    nn.BatchNorm2d: LayerChain.batch_norm,
     nn.LayerNorm: LayerChain.layer_norm,
     Standardise: LayerChain.scaled,
     Restore: LayerChain.scaled,
     Whiten: LayerChain.whitened,
     **dict.fromkeys(ACTIVATIONS, LayerChain.entries),
     **dict.fromkeys(RANDOM_MODULES, LayerChain.dropped),
+    **dict.fromkeys(CONVOLUTIONS, LayerChain.convolution),
+    **dict.fromkeys(POOLS, LayerChain.pooled),
 }
 
 
@@ -292,8 +311,12 @@ def _known(module: nn.Module) -> bool:
     kind, held = type(module), cast("Any", module)
     if kind not in _ACTS or _hooked(module) or ("forward" in vars(module) and kind not in RANDOM_MODULES):
         return False
-    if kind is nn.BatchNorm1d:
+    if kind in (nn.BatchNorm1d, nn.BatchNorm2d):
         return held.momentum is not None
+    if kind in CONVOLUTIONS:
+        return Convolution.of(module) is not None
+    if kind in POOLS:
+        return not getattr(held, "return_indices", False)
     if kind in (nn.Softmax, nn.LogSoftmax):
         return held.dim is not None
     return kind is not nn.Unflatten or isinstance(held.dim, int)

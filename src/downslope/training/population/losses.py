@@ -43,6 +43,9 @@ from downslope.training.state import StepState
 SPLIT = 256
 """Examples of one forward pass in evaluation: what all members' layers hold of them stays in the cache."""
 
+IMAGES = 1024
+"""Those of all members together where they are convolved."""
+
 
 class Made(NamedTuple):
     """What one forward pass gave."""
@@ -306,7 +309,8 @@ class Losses:
         if len(rows) < len(self.stack):
             index = torch.tensor(list(rows), device=self.stack.flat.device)
             views = {name: each[index] for name, each in views.items()}
-        parts = [chain.forward(views, x, shared=True, whole=True) for x in batch[0].split(SPLIT)]
+        size = max(1, IMAGES // len(rows)) if chain.convolves else SPLIT
+        parts = [chain.forward(views, x, shared=True, whole=True) for x in batch[0].split(size)]
         output = torch.cat(parts, 1)
         entries = self._entries(Seen(output, batch[1], shared=True), rows)
         return (output, entries) if not self.restores or bool(entries.isfinite().all()) else None
