@@ -13,10 +13,10 @@ Example:
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from downslope._version import __version__
+from downslope.core.faces import lazily
 
 if TYPE_CHECKING:
     from downslope import augment, constraints, data, init, models, objectives, optim, schedules
@@ -167,19 +167,4 @@ _HOME = {
     "when": "downslope.core.space:when",
 }
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        from downslope.core.names import did_you_mean
-
-        raise AttributeError(f"downslope has no {name!r}{did_you_mean(name, _HOME)}")
-    module, _, attribute = _HOME[name].partition(":")
-    found: Any = importlib.import_module(module)
-    if attribute:
-        found = getattr(found, attribute)
-    globals()[name] = found  # the second use costs nothing
-    return found
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+lazily(__name__, _HOME)

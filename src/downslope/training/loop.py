@@ -34,7 +34,7 @@ from downslope.training.step import Step
 from downslope.training.stochastic import StepRandomness
 from downslope.training.stopping import Watchman, evaluation_due, stoppable, total_steps, verdict
 from downslope.training.streams import STREAMED_EPOCH, endless, tell_open
-from downslope.training.track import Track
+from downslope.training.tracked import tracked
 
 
 class Loop:
@@ -95,7 +95,7 @@ class Loop:
         self.dtype = next(state.model.parameters()).dtype
         self.stopped = self.late = self.endless = False
         self.position, self.earlier, self.saves = 0, 0.0, SaveTimes()
-        self.track = Track(state, recorder, batch_size, self.total)
+        self.track = tracked(state, recorder, batch_size, self.total)
 
     # -- the run ------------------------------------------------------------------------------------------
 

@@ -20,12 +20,12 @@ from downslope.training import choices
 from downslope.training.accumulate import cut
 from downslope.training.augmenting import Augmenter, augmenter
 from downslope.training.beside import train_beside
-from downslope.training.curved import check_method
 from downslope.training.depth import depths_of
 from downslope.training.evaluate import check_ending
 from downslope.training.facts.at_start import Nodes, nodes
 from downslope.training.hints import hint
 from downslope.training.last_batch import batch_size_for
+from downslope.training.methods import check_method
 from downslope.training.optimizer import build_optimizer
 from downslope.training.probes import Observer
 from downslope.training.state import StepState

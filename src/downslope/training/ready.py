@@ -8,7 +8,7 @@ import re
 import sys
 import time
 from collections.abc import Generator
-from typing import NamedTuple, TypeVar, cast
+from typing import Any, NamedTuple, TypeVar, cast
 
 from torch import nn
 
@@ -24,7 +24,6 @@ from downslope.training.checkpoint import is_kept
 from downslope.training.depth import told as told_depth
 from downslope.training.facts import record
 from downslope.training.facts.at_start import record_start
-from downslope.training.facts.convexity import convexity
 from downslope.training.loop import Loop
 from downslope.training.prepare import prepare, probe_price
 from downslope.training.probes import Observer
@@ -172,9 +171,15 @@ def concluded(loop: Loop, started: float) -> None:
     if loop.take.curved is not None:
         loop.take.curved.climbed(recorder)
     observed = run.choices["observe"] > 0
-    if observed and record(run, "convexity", lambda: convexity(run, loop.state.model)) is not None:
+    if observed and record(run, "convexity", lambda: _convexity(run, loop.state.model)) is not None:
         recorder.fact("convexity", run.facts["convexity"])
     recorder.close()
+
+
+def _convexity(run: Run, model: nn.Module) -> dict[str, Any]:
+    from downslope.training.facts.convexity import convexity
+
+    return convexity(run, model)
 
 
 @contextlib.contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Callable, Generator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -14,12 +14,14 @@ from downslope.core import batches, randomness
 from downslope.core.adapted import Adapted
 from downslope.core.errors import DownslopeError, InputError, ModelError, told
 from downslope.core.loss import Loss, learnt
-from downslope.terrain.methods.method import Method
 from downslope.training.accumulate import Parts
-from downslope.training.curved import Curved
 from downslope.training.hints import hint
+from downslope.training.methods import is_method
 from downslope.training.state import StepState
 from downslope.training.ways import compiled
+
+if TYPE_CHECKING:
+    from downslope.training.curved import Curved
 
 
 class Step:
@@ -47,8 +49,7 @@ class Step:
         self._restores = isinstance(state.model, Adapted) and state.model.transforms_target
         self._needs_closure = isinstance(state.optimizer, torch.optim.LBFGS)
         self.parts = Parts(state, self._loss, self.casting) if state.recipe.accumulate > 1 else None
-        method = state.optimizer
-        self.curved = Curved(state, method, self.parts) if isinstance(method, Method) else None
+        self.curved = _curved(state, self.parts)
 
     def forward(self, batch: Any) -> tuple[Loss, float]:
         """The objective on `batch`, and the risk in the user's units (the whole where that is not finite).
@@ -161,6 +162,14 @@ class Step:
             return loss.value.item()
 
         return closure
+
+
+def _curved(state: StepState, parts: Parts | None) -> Curved | None:
+    if not is_method(state.optimizer):
+        return None
+    from downslope.training.curved import Curved
+
+    return Curved(state, state.optimizer, parts)
 
 
 @contextlib.contextmanager

@@ -26,9 +26,9 @@ from downslope.core.adapted import Adapted
 from downslope.core.loss import Objective
 from downslope.core.run import Run
 from downslope.core.sources import Source
-from downslope.terrain.methods.method import Method
 from downslope.training import choices
 from downslope.training.band import Band, measure
+from downslope.training.methods import is_method
 from downslope.training.state import StepState
 from downslope.training.stochastic import RANDOM_MODULES
 
@@ -109,9 +109,9 @@ def worth(state: StepState, products: int, total: int | None) -> bool:
     recipe = state.recipe
     if _exact.get() or recipe.precision != "auto" or total is None or total < LONG:
         return False
-    if state.run.choices.get("precision") != "float32" or isinstance(
-        state.optimizer, torch.optim.LBFGS | Method
-    ):
+    if state.run.choices.get("precision") != "float32":
+        return False
+    if isinstance(state.optimizer, torch.optim.LBFGS) or is_method(state.optimizer):
         return False
     return products * total >= WORTH
 

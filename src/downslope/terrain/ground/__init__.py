@@ -2,7 +2,22 @@
 
 from __future__ import annotations
 
-from downslope.terrain.ground.ground import Ground, ModelGround, Piece
-from downslope.terrain.ground.point import ground_of
+from typing import TYPE_CHECKING
+
+from downslope.core.faces import lazily
+
+if TYPE_CHECKING:
+    from downslope.terrain.ground.ground import Ground, ModelGround, Piece
+    from downslope.terrain.ground.point import ground_of
 
 __all__ = ["Ground", "ModelGround", "Piece", "ground_of"]
+
+lazily(
+    __name__,
+    {
+        "Ground": "downslope.terrain.ground.ground:Ground",
+        "ModelGround": "downslope.terrain.ground.ground:ModelGround",
+        "Piece": "downslope.terrain.ground.ground:Piece",
+        "ground_of": "downslope.terrain.ground.point:ground_of",
+    },
+)

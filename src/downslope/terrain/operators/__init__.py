@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from downslope.terrain.operators.blocks import BlockDiagonal
-from downslope.terrain.operators.curvature import Curvature
-from downslope.terrain.operators.fisher import Fisher
-from downslope.terrain.operators.gauss_newton import GaussNewton
-from downslope.terrain.operators.operator import Operator, Weighted
-from downslope.terrain.operators.views import as_linear_operator, dense
+from typing import TYPE_CHECKING
+
+from downslope.core.faces import lazily
+
+if TYPE_CHECKING:
+    from downslope.terrain.operators.blocks import BlockDiagonal
+    from downslope.terrain.operators.curvature import Curvature
+    from downslope.terrain.operators.fisher import Fisher
+    from downslope.terrain.operators.gauss_newton import GaussNewton
+    from downslope.terrain.operators.operator import Operator, Weighted
+    from downslope.terrain.operators.views import as_linear_operator, dense
 
 __all__ = [
     "BlockDiagonal",
@@ -19,3 +24,17 @@ __all__ = [
     "as_linear_operator",
     "dense",
 ]
+
+lazily(
+    __name__,
+    {
+        "BlockDiagonal": "downslope.terrain.operators.blocks:BlockDiagonal",
+        "Curvature": "downslope.terrain.operators.curvature:Curvature",
+        "Fisher": "downslope.terrain.operators.fisher:Fisher",
+        "GaussNewton": "downslope.terrain.operators.gauss_newton:GaussNewton",
+        "Operator": "downslope.terrain.operators.operator:Operator",
+        "Weighted": "downslope.terrain.operators.operator:Weighted",
+        "as_linear_operator": "downslope.terrain.operators.views:as_linear_operator",
+        "dense": "downslope.terrain.operators.views:dense",
+    },
+)

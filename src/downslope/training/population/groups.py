@@ -15,8 +15,8 @@ from downslope.core.problem import Problem
 from downslope.core.recipe import Recipe
 from downslope.core.run import Run
 from downslope.core.sources import Memory, Source
-from downslope.terrain.methods.method import Method
 from downslope.training import ways
+from downslope.training.methods import is_method
 from downslope.training.population.losses import smoothing
 from downslope.training.population.stack import tables
 from downslope.training.ready import Ready
@@ -42,8 +42,8 @@ def why_alone(made: Ready) -> str | None:
     tensors = [*state.model.parameters(), *state.model.buffers()]
     reasons = {
         "its steps are observed": made.observe > 0,
-        f"{recipe.optimizer} looks at a batch more than once": isinstance(
-            state.optimizer, Method | torch.optim.LBFGS
+        f"{recipe.optimizer} looks at a batch more than once": (
+            isinstance(state.optimizer, torch.optim.LBFGS) or is_method(state.optimizer)
         ),
         f"accumulate={recipe.accumulate} takes a batch in parts": recipe.accumulate > 1,
         f"unfreeze={recipe.unfreeze} changes what is trained": recipe.unfreeze is not None,
