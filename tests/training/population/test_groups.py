@@ -128,6 +128,27 @@ def test_members_go_one_by_one_where_that_was_measured_to_be_faster(monkeypatch:
     assert told([problem()] * 2, way="auto") == ["one by one"] * 2
 
 
+@pytest.mark.parametrize(
+    ("ratio", "steps", "passes"), [(0.4, 60, 1), (3.0, 60, 1), (1.0, 60, 3), (1.0, 9, 1)]
+)
+def test_what_is_clear_after_one_pass_or_too_short_to_matter_is_not_measured_again(
+    ratio: float, steps: int, passes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[float] = []
+
+    def seconds(device: torch.device, busy: bool, act: Any) -> float:
+        act()
+        asked.append(ratio * 2 if len(asked) % 2 == 0 else 1.0)
+        return asked[-1]
+
+    monkeypatch.setattr(way.choices, "remembered", lambda key, measure: measure())
+    monkeypatch.setattr(way.choices, "recalled", lambda key: None)
+    monkeypatch.setattr(way, "_seconds", seconds)
+    runs = ds.fit_population(problem(), recipe(steps=steps), seeds=[0, 1], progress=False, way="auto")
+    assert len(asked) == 2 * passes
+    assert str(runs[0].choices["population"]).startswith("together" if ratio < way.PAYS else "one by one")
+
+
 def test_the_measurement_leaves_no_trace_in_the_run() -> None:
     problems = [problem(valid=VALID)] * 2
     hows = [recipe(seed=seed) for seed in (0, 1)]

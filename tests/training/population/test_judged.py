@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 import downslope as ds
+from downslope.training.population import losses
 from downslope.training.population.judged import evaluate_together
 from tests.training.problems import classification, labels, mlp, regression
 
@@ -35,6 +36,16 @@ def normed() -> nn.Module:
     return nn.Sequential(nn.Linear(4, 6), nn.BatchNorm1d(6), nn.Tanh(), nn.Linear(6, 2))
 
 
+def mixing() -> nn.Module:
+    return nn.Sequential(nn.Linear(4, 6), nn.BatchNorm1d(6, track_running_stats=False), nn.Linear(6, 2))
+
+
+def convolved() -> nn.Module:
+    return nn.Sequential(
+        nn.Unflatten(1, (1, 4)), nn.Conv1d(1, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4, 2)
+    )
+
+
 class Own(nn.Sequential):
     """No chain of layers, as far as can be told."""
 
@@ -50,12 +61,16 @@ PROBLEMS: dict[str, Callable[[], ds.Problem]] = {
     "standardised inputs": lambda: problem_of(ds.edits.StandardiseInputs()),
     "no metric": lambda: regression(metric=None),
     "norm": lambda: classification(model=normed),
+    "mixing": lambda: classification(model=mixing),
+    "convolved": lambda: classification(model=convolved),
     "no chain": lambda: classification(model=lambda: Own(*mlp(outputs=2))),
 }
 
 
 @pytest.mark.parametrize("name", PROBLEMS)
-def test_summaries_are_those_of_each_alone(name: str) -> None:
+def test_summaries_are_those_of_each_alone(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(losses, "SPLIT", 7)
+    monkeypatch.setattr(losses, "IMAGES", 9)
     problem = PROBLEMS[name]()
     recipes = [HOW, HOW.edit(lr=0.1), HOW.edit(lr=0.001, seed=3)]
     together = ds.fit_population(problem, recipes, progress=False, way="together")

@@ -38,6 +38,8 @@ ACTIVATIONS: tuple[type[nn.Module], ...] = (
 )  # fmt: skip
 """They act entry by entry and hold no numbers."""
 
+_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
+
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 
@@ -121,6 +123,9 @@ class LayerChain:
         self.links = linked(_layers("", template))
         """Layers in training; evaluation may add some."""
         self.convolves = any(isinstance(each.module, CONVOLUTIONS) for each in self.links)
+        norms = [each.module for each in self.links if type(each.module) in _NORMS]
+        self.mixes = any(each.running_mean is None for each in norms)
+        """Whether evaluation of an example hangs on those beside it."""
         self._restore = linked(_restoring("", template))
         self._target = linked(_targets("", template))
         self._alike: dict[str, bool] = {}
@@ -294,8 +299,7 @@ _ACTS: dict[type[nn.Module], Callable[[LayerChain, Link, Flow], Flow]] = {
     nn.LogSoftmax: LayerChain.softmax,
     nn.Flatten: LayerChain.flatten,
     nn.Unflatten: LayerChain.unflatten,
-    nn.BatchNorm1d: LayerChain.batch_norm,
-    nn.BatchNorm2d: LayerChain.batch_norm,
+    **dict.fromkeys(_NORMS, LayerChain.batch_norm),
     nn.LayerNorm: LayerChain.layer_norm,
     Standardise: LayerChain.scaled,
     Restore: LayerChain.scaled,
@@ -311,7 +315,7 @@ def _known(module: nn.Module) -> bool:
     kind, held = type(module), cast("Any", module)
     if kind not in _ACTS or _hooked(module) or ("forward" in vars(module) and kind not in RANDOM_MODULES):
         return False
-    if kind in (nn.BatchNorm1d, nn.BatchNorm2d):
+    if kind in _NORMS:
         return held.momentum is not None
     if kind in CONVOLUTIONS:
         return Convolution.of(module) is not None

@@ -310,7 +310,8 @@ class Losses:
             index = torch.tensor(list(rows), device=self.stack.flat.device)
             views = {name: each[index] for name, each in views.items()}
         size = max(1, IMAGES // len(rows)) if chain.convolves else SPLIT
-        parts = [chain.forward(views, x, shared=True, whole=True) for x in batch[0].split(size)]
+        x = batch[0].split(len(batch[0]) if chain.mixes else size)
+        parts = [chain.forward(views, each, shared=True, whole=True) for each in x]
         output = torch.cat(parts, 1)
         entries = self._entries(Seen(output, batch[1], shared=True), rows)
         return (output, entries) if not self.restores or bool(entries.isfinite().all()) else None

@@ -17,15 +17,23 @@ from downslope.training.population.abreast import Abreast
 from downslope.training.population.feed import Fed
 from downslope.training.ready import Ready
 from downslope.training.stochastic import StepRandomness
+from downslope.training.stopping import total_steps
 
 CLOSE = {torch.float64: 1e-9, torch.float32: 1e-4}
 """Share by which losses and gradients of the first batch may differ from those of a member alone."""
 
 ROUNDS = 3
-"""Timed passes each way, in turns."""
+"""Timed passes each way, in turns, where the first do not settle it."""
+
+CLEAR = 0.85
+"""Share of `PAYS`, or more than its inverse, at which one pass each way settles it: more would cost what the
+choice can gain."""
 
 PAYS = 0.95
 """Share of the time of one after another up to which members train together."""
+
+LONG = 50
+"""Steps of a population from which a close call is worth more than one pass each way."""
 
 
 def why_apart(abreast: Abreast, made: Sequence[Ready]) -> str | None:
@@ -68,7 +76,7 @@ def _key(made: Sequence[Ready]) -> str:
     shapes = [tuple(each.shape) for each in batches.tensors(first.batch)]
     bucket = min(2 ** int(math.log2(len(made))), 32)
     one_seed = len({each.state.recipe.seed for each in made}) == 1
-    return "population/" + choices.signature(
+    return "abreast/" + choices.signature(
         first.model, shapes, made[0].batch_size, first.objective.label, bucket, one_seed,
         torch.get_num_threads(), str(first.device),
     )  # fmt: skip
@@ -78,23 +86,32 @@ def pays(abreast: Abreast, made: Sequence[Ready], apart: int = 1) -> bool:
     """Whether a step together takes less time than one by one; measured once for a machine and a shape.
 
     Args:
-        abreast: The members side by side.
+        abreast: The members side by side; `why_apart` has warmed them up.
         made: The same by themselves.
         apart: How many of them would train at a time elsewhere.
     """
-    first, count = made[0].state, len(made)
+    limit = PAYS / apart
+    return float(choices.remembered(_key(made), lambda: _ratio(abreast, made, limit))) <= limit
 
-    def measure() -> float:
-        with _untouched(abreast), StepRandomness(first.model, first.recipe.seed) as place:
-            fed = next(abreast.feed.epoch(0))
-            pairs: list[tuple[float, float]] = []
-            for _ in range(1 + ROUNDS):  # the first of them warms up
-                together = _seconds(first.device, lambda: _together(abreast, fed))
-                place.at(1)
-                pairs.append((together, _seconds(first.device, lambda: _alone(abreast, made, 0, fed))))
-        return min(each for each, _ in pairs[1:]) / (count * min(each for _, each in pairs[1:]))
 
-    return float(choices.remembered(_key(made), measure)) <= PAYS / apart
+def _ratio(abreast: Abreast, made: Sequence[Ready], limit: float) -> float:
+    """Time of a pass together over that of one after another, each with the threads that it would have."""
+    first = made[0].state
+    total = max(total_steps(each.state.recipe, each.train, each.batch_size) or LONG for each in made)
+    here, own = torch.get_num_threads(), choices.choose_threads(made[0].products, first.device)
+    busy = first.device.type == "cpu" and here == own == 1
+    together, alone = math.inf, math.inf
+    with _untouched(abreast), StepRandomness(first.model, first.recipe.seed) as place:
+        fed = next(abreast.feed.epoch(0))
+        for _ in range(ROUNDS if total >= LONG else 1):
+            together = min(together, _seconds(first.device, busy, lambda: _together(abreast, fed)))
+            place.at(1)
+            with choices.threads(own):
+                alone = min(alone, _seconds(first.device, busy, lambda: _alone(abreast, made, 0, fed)))
+            ratio = together / (len(made) * alone)
+            if not CLEAR * limit < ratio < limit / CLEAR:
+                break
+    return ratio
 
 
 @contextlib.contextmanager
@@ -108,14 +125,16 @@ def _untouched(abreast: Abreast) -> Generator[None]:
             each.copy_(former)
 
 
-def _seconds(device: torch.device, act: Callable[[], object]) -> float:
+def _seconds(device: torch.device, busy: bool, act: Callable[[], object]) -> float:
+    """Seconds of `act`; with `busy` those of this thread, which other jobs leave as they are."""
+    clock = time.thread_time if busy else time.perf_counter
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-    begun = time.perf_counter()
+    begun = clock()
     act()
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-    return time.perf_counter() - begun
+    return clock() - begun
 
 
 def _together(abreast: Abreast, fed: Fed) -> tuple[list[float], Tensor]:
