@@ -27,8 +27,12 @@ SPACE = {"lr": space.log(1e-5, 1e-1)}
             "redis://localhost",
             "redis://localhost: must be a folder, a file, or the URL of a database: sqlite:///FILE",
         ),
+        ("sqlite://", "sqlite:// is kept in memory and gone with this process: give a file, sqlite:///FILE"),
+        ("sqlite:///:memory:", "is kept in memory"),
+        ("postgresql://me:s3cret@h:nan/n", "h:nan/n: must be a folder, a file, or the URL of a database"),
+        ("redis://h/?password=s3cret", "redis://h/?password=***: must be a folder"),
         ("://nothing", "must be a folder, a file, or the URL of a database"),
-        ("sqlite:////no/such/folder/x.db", "sqlite:////no/such/folder/x.db cannot be used: unable to open"),
+        ("sqlite:////proc/no/x.db", "sqlite:////proc/no/x.db cannot be used: unable to open"),
         ("mysql+nosuch://h/n", "needs a driver that is not installed"),
     ],
 )
@@ -37,6 +41,59 @@ def test_a_wrong_url_is_one_clear_line(url: str, told: str) -> None:
         open_storage(url)
     assert told in str(caught.value)
     assert "\n" not in str(caught.value)
+    assert "s3cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "shown", "bare"),
+    [
+        ("postgresql://me:a/b:c@db/x", "postgresql://me:***@db/x", "postgresql://me@db/x"),
+        ("mysql://db/x?user=me&password=a%2Ab&ssl=1", "mysql://db/x?password=***&ssl=1&user=me",
+         "mysql://db/x?ssl=1&user=me"),
+        ("postgres://me:a@db/x", "postgresql://me:***@db/x", "postgresql://me@db/x"),
+        ("mariadb+pymysql://me@db/x", "mysql+pymysql://me@db/x", "mysql+pymysql://me@db/x"),
+    ],
+)  # fmt: skip
+def test_a_password_is_hidden_wherever_it_stands(url: str, shown: str, bare: str) -> None:
+    assert database.hidden(url) == shown
+    assert database.hidden(url, "") == bare
+
+
+@pytest.mark.parametrize(
+    ("option_file", "variable", "found"),
+    [
+        ("[client]\nuser=you\npassword='a b'\n", "", "a b"),
+        ("[client]\npassword=a\n", "b", "b"),
+        ("[mysqld]\nskip-networking\n", "", None),
+        ("no option file", "", None),
+    ],
+)
+def test_mysql_s_password_is_found_where_its_own_client_finds_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, option_file: str, variable: str, found: str | None
+) -> None:
+    asked: list[Any] = []
+
+    def refuse(url: str, engine_kwargs: Any) -> None:
+        asked.append(engine_kwargs["connect_args"].get("password"))
+        raise sqlalchemy.exc.OperationalError("statement", None, Exception(1045, "Access denied for user"))
+
+    (tmp_path / ".my.cnf").write_text(option_file, encoding="utf-8")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("MYSQL_PWD", variable)
+    monkeypatch.setattr(optuna.storages, "RDBStorage", refuse)
+    told = "Access denied for user; no folder keeps a password: give it by MYSQL_PWD or ~/.my.cnf"
+    with pytest.raises(StorageError, match=told):
+        open_storage("mysql+pymysql://me@db/x")
+    assert asked == [found]
+
+
+def test_the_package_that_mysql_8_needs_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(url: str, engine_kwargs: Any) -> None:
+        raise RuntimeError("'cryptography' package is required for sha256_password auth methods")
+
+    monkeypatch.setattr(optuna.storages, "RDBStorage", refuse)
+    with pytest.raises(StorageError, match=r"pip install 'downslope\[mysql\]'"):
+        open_storage("mysql+pymysql://me:a@db/x")
 
 
 @pytest.mark.parametrize("kind", ["postgresql", "mysql"])
@@ -74,7 +131,8 @@ def test_the_driver_that_is_installed_is_taken_and_a_server_is_not_waited_for_fo
     )
     assert asked == [
         (f"{dialect}://me:secret@db.example/search",
-         {"connect_args": {"connect_timeout": database.CONNECT}, "pool_pre_ping": True})
+         {"connect_args": {"connect_timeout": database.CONNECT, "client_encoding": "utf8"},
+          "pool_pre_ping": True})
     ]  # fmt: skip
 
 

@@ -79,7 +79,7 @@ def test_a_file_that_the_system_lets_grow_no_further_is_as_it_was(tmp_path: Path
 
 def test_a_place_that_cannot_be_written_is_told_before_anything_trains(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x", encoding="utf-8")
-    with pytest.raises(StorageError, match="cannot be written: Not a directory"):
+    with pytest.raises(StorageError, match="cannot be used: Not a directory"):
         open_storage(tmp_path / "file" / "below")
 
 

@@ -12,6 +12,11 @@ from downslope.tuning.kept import lasting
     [
         ("postgresql://me:s3cret@db.example:5432/x", "postgresql://me@db.example:5432/x"),
         ("mysql+pymysql://me:p%40ss@db/x?ssl=1", "mysql+pymysql://me@db/x?ssl=1"),
+        ("postgresql://me:a/b:c@db/x", "postgresql://me@db/x"),
+        (
+            "postgresql://db/x?user=me&password=s3cret&sslmode=require",
+            "postgresql://db/x?sslmode=require&user=me",
+        ),
         ("postgresql://db/x", "postgresql://db/x"),
         ("journals/x.log", "HERE/journals/x.log"),
         ("sqlite:///x.db", "sqlite:///HERE/x.db"),

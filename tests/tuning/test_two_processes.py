@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from collections import Counter
@@ -41,26 +40,11 @@ def finished(process: subprocess.Popen[str]) -> None:
     assert process.returncode == 0
 
 
-SERVER = os.environ.get("DOWNSLOPE_TEST_DATABASE", "")
-"""URL of an empty PostgreSQL or MySQL database, to run the same there."""
-
-
-@pytest.mark.parametrize(
-    ("kind", "budget"),
-    [
-        ("journal", 48),
-        ("sqlite", 16),
-        pytest.param(
-            "server", 40, marks=pytest.mark.skipif(not SERVER, reason="DOWNSLOPE_TEST_DATABASE is not set")
-        ),
-    ],
-)
+@pytest.mark.parametrize(("kind", "budget"), [("journal", 48), ("sqlite", 16)])
 def test_what_a_killed_process_had_begun_is_trained_again_by_the_others(
     tmp_path: Path, kind: str, budget: int
 ) -> None:
-    place = {"journal": f"{tmp_path}/journal.log", "sqlite": f"sqlite:///{tmp_path}/search.db"}.get(
-        kind, SERVER
-    )
+    place = {"journal": f"{tmp_path}/journal.log", "sqlite": f"sqlite:///{tmp_path}/search.db"}[kind]
     with started(place, budget, 2) as doomed:
         wait_for_round(doomed, 2)
         with started(place, budget) as one, started(place, budget) as another:

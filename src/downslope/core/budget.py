@@ -58,6 +58,8 @@ def _read(text: str | float) -> tuple[float, int | None]:
     found = re.fullmatch(r"\s*([0-9]*\.?[0-9]+(?:e[0-9]+)?)\s*([a-z]*)\s*", text.lower())
     if found is None or not float(found[1]) > 0:
         raise wrong
+    if math.isinf(float(found[1])):
+        raise wrong
     if found[2] in ("step", "steps"):
         return math.inf, max(1, int(float(found[1])))
     if found[2] not in _UNITS:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import platform
+import re
 import sys
 from importlib import metadata
 from typing import Any
@@ -36,5 +37,15 @@ def _fixed() -> dict[str, Any]:
 
 
 def environment() -> dict[str, Any]:
-    """Versions, machine, threads, and the command line: what a Run keeps beside its numbers."""
-    return _fixed() | {"threads": torch.get_num_threads(), "argv": list(sys.argv)}
+    """Versions, machine, threads, and the command line: what a Run keeps beside its numbers.
+
+    Passwords of URLs are left out.
+    """
+    return _fixed() | {"threads": torch.get_num_threads(), "argv": [_hidden(word) for word in sys.argv]}
+
+
+def _hidden(word: str) -> str:
+    if "://" not in word:
+        return word
+    word = re.sub(r"(://[^:/@\s]*):[^@\s]*@", r"\1:***@", word)
+    return re.sub(r"(?i)([?&][^=&]*(?:pass|pwd|secret)[^=&]*=)[^&\s]*", r"\1***", word)

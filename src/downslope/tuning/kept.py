@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -25,7 +24,7 @@ from downslope.core.recipe import Recipe
 from downslope.core.recipe_file import read_table
 from downslope.core.run import Run, read_lines
 from downslope.core.space import parse, settled
-from downslope.tuning.database import sqlite_file
+from downslope.tuning.database import hidden, sqlite_file
 from downslope.tuning.plan import Plan
 from downslope.tuning.trained import Curve
 
@@ -75,14 +74,14 @@ def write_plan(folder: Path, plan: Plan, storage: str | None, more: Mapping[str,
 def lasting(storage: str | Path) -> str:
     """A storage as a file may hold it: paths from the root, and no password.
 
-    The driver of a database finds a password elsewhere: PGPASSWORD or ~/.pgpass, MySQL's option file.
+    That of a database is found elsewhere: PGPASSWORD or ~/.pgpass, MYSQL_PWD or ~/.my.cnf.
     """
     text = str(storage)
     if "://" not in text:
         return str(Path(text).expanduser().absolute())
     if text.startswith("sqlite") and (file := sqlite_file(text)) is not None:
         return f"sqlite:///{file}"
-    return re.sub(r"(://[^:/@]*):[^@/]*@", r"\1@", text)
+    return hidden(text, "")
 
 
 def read_plan(

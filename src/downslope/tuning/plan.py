@@ -141,7 +141,16 @@ def planned(
     plan = Plan(problem=problem, recipe=recipe, space=wanted, asked=wanted, **asked)
     if kind.name == "cma":
         plan.make_sampler().ask([], 1)  # refuses before anything is trained where its package is missing
+    if kind.name == "grid" and plan.trials is not None:
+        _tell_of_points(plan.make_sampler(), plan.trials)
     return plan
+
+
+def _tell_of_points(grid: Any, trials: int) -> None:
+    """Say where a grid is larger than what was asked for: it has two values a dimension at least."""
+    points = len(grid.points)
+    if points > trials:
+        _log.warning("tune: the grid has %d points, of which %d trials take some by lot", points, trials)
 
 
 def _whole(key: str, value: Any, *, least: int, none: bool = False) -> None:

@@ -28,12 +28,13 @@ def read_trials(place: str | Path, space: Space, *, name: str = "tune") -> list[
     storage = look(place)
     try:
         with storage.telling():
-            study = storage.optuna.get_study_id_from_name(name)
+            try:
+                study = storage.optuna.get_study_id_from_name(name)
+            except KeyError:
+                raise StorageError(
+                    f"{storage.place} holds no search {name!r}: give another folder or storage"
+                ) from None
             found = storage.optuna.get_all_trials(study, deepcopy=False)
-    except KeyError:
-        raise StorageError(
-            f"{storage.place} holds no search {name!r}: give another folder or storage"
-        ) from None
     finally:
         storage.close()
     values = reader(space)

@@ -27,6 +27,9 @@ _log = logging.getLogger("downslope")
 NAME = "journal.log"
 """The journal in the folder of a search."""
 
+_DELETED = "Record does not exist"
+"""How Optuna says that a study is not there any more."""
+
 WAIT = 30.0
 """Seconds to wait for somebody who writes."""
 
@@ -128,6 +131,13 @@ class Storage:
         except OSError as error:
             self._forget()
             raise _unwritable(self.place, error) from error
+        except KeyError as error:
+            if _DELETED not in str(error):
+                raise
+            raise StorageError(
+                f"{self.place}: the search was deleted there by another program while it was going on; give "
+                "another folder or storage"
+            ) from error
         except json.JSONDecodeError as error:
             self._forget()
             raise StorageError(
@@ -201,8 +211,11 @@ def _database(url: str, wait: float) -> Storage:
     from downslope.tuning import database
     from downslope.tuning.guard import Guard
 
-    made, shown = database.opened(url)
     file = database.sqlite_file(url)
+    if file is not None:
+        with contextlib.suppress(OSError):  # the database itself says what it cannot do
+            file.parent.mkdir(parents=True, exist_ok=True)
+    made, shown = database.opened(url)
     if file is None:
         storage = Storage(shown, lambda: made, lambda: database.alone(made, shown, wait))
     else:  # on the disk of whoever uses it: signs and lock as of a journal
@@ -218,14 +231,14 @@ def _signs(path: Path) -> Signs:
         path.parent.mkdir(parents=True, exist_ok=True)
         return Signs(path.with_name(path.name + ".life"))
     except OSError as error:
-        raise _unwritable(str(path), error) from error
+        raise _unusable(str(path), error) from error
 
 
 def _journal(path: Path, wait: float) -> Storage:
     try:
         check_kind(path)
     except OSError as error:
-        raise _unwritable(str(path), error) from error
+        raise _unusable(str(path), error) from error
     life = _signs(path)
     kept: list[Journal] = []
 
@@ -257,6 +270,11 @@ def _counters(storage: BaseStorage, study: int) -> Counters:
         return cast("int | None", storage.get_study_user_attrs(study).get(key))
 
     return Counters(read, lambda key, count: storage.set_study_user_attr(study, key, count))
+
+
+def _unusable(place: str, error: OSError) -> StorageError:
+    """Of a place that nobody has used yet here."""
+    return StorageError(f"{place} cannot be used: {error.strerror or error}; give another folder or storage")
 
 
 def _unwritable(place: str, error: OSError) -> StorageError:

@@ -80,9 +80,7 @@ def check_pruner(
     if name is None:
         return
     if name not in PRUNERS:
-        raise InputError(
-            f"pruner={name!r}: must be one of {', '.join(PRUNERS)}{names.did_you_mean(str(name), PRUNERS)}"
-        )
+        raise InputError(f"pruner={name!r} is not known{names.did_you_mean(str(name), PRUNERS)}")
     if name not in STRATEGIES:
         return
     strategy_of(str(name), epochs_of(problem, recipe), space)

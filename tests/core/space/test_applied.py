@@ -115,3 +115,15 @@ def test_a_range_near_one_is_held_against_the_recipe():
     settled(PROBLEM, SGD, {"momentum": one_minus(log(1e-3, 1e-1))})
     with pytest.raises(SpaceError, match="momentum"):
         settled(PROBLEM, SGD, {"momentum": one_minus(uniform(-0.5, 0.5))})
+
+
+def test_a_setting_that_every_searched_optimizer_has_and_the_recipe_has_not_is_searched():
+    space = settled(PROBLEM, SGD, {"optimizer": choice("adam", "adamw"), "betas.0": uniform(0, 0.9)})
+    assert space["betas.0"] == uniform(0, 0.9)
+    _, recipe = applied(PROBLEM, SGD, {"optimizer": "adamw", "betas.0": 0.5})
+    assert recipe.settings["betas"] == (0.5, 0.999)
+
+
+def test_a_range_of_fractions_for_what_is_whole_is_refused_although_its_ends_are_whole():
+    with pytest.raises(SpaceError, match="must be an integer"):
+        settled(PROBLEM, SGD, {"batch_size": uniform(1, 8)})

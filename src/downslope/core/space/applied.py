@@ -54,7 +54,7 @@ def settled(problem: Problem, recipe: Recipe, space: Mapping[str, Any]) -> dict[
     """`space` as it can be searched on this problem and recipe.
 
     Settings that only some options of a searched optimizer or initialisation have get that as condition.
-    Both ends of every dimension are tried on the recipe.
+    Both ends of every dimension, and a value between them, are tried on the recipe.
 
     Raises:
         SpaceError: a key that neither problem nor recipe has (the nearest is told), a condition on what is
@@ -69,7 +69,7 @@ def settled(problem: Problem, recipe: Recipe, space: Mapping[str, Any]) -> dict[
     with quiet():
         for key, each in found.items():
             for value in _ends(each):
-                _try(problem, recipe, found, key, value)
+                _try(problem, recipe, found, key, value, variants)
     return found
 
 
@@ -240,10 +240,18 @@ def _upwards(space: Space, key: str, seen: tuple[str, ...]) -> None:
 
 
 def _ends(dimension: Dimension) -> list[Any]:
-    return dimension.grid(2)
+    """Both ends, and one in between: a fraction where both ends are whole; every option of a choice."""
+    return [*dimension.grid(2), dimension.draw(0.4142)]
 
 
-def _try(problem: Problem, recipe: Recipe, space: Space, key: str, value: Any) -> None:
+def _try(
+    problem: Problem,
+    recipe: Recipe,
+    space: Space,
+    key: str,
+    value: Any,
+    variants: Mapping[str, Mapping[Any, Recipe]],
+) -> None:
     """Apply one value, beside what it hangs on.
 
     Raises:
@@ -256,6 +264,10 @@ def _try(problem: Problem, recipe: Recipe, space: Space, key: str, value: Any) -
             if on not in values:
                 values[on] = allowed[0]
                 above.append(on)
+    for head, each in variants.items():  # the recipe as it is may lack what every option here has
+        taking = [option for option, variant in each.items() if _takes(variant, key)]
+        if taking and head not in values and not _takes(recipe, key):
+            values = {head: taking[0]} | values
     try:
         applied(problem, recipe, values)
     except DownslopeError as error:

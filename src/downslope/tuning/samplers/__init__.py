@@ -27,7 +27,9 @@ _ALIASES = {
     "quasi_random": "sobol",
     "cma_es": "cma",
     "cmaes": "cma",
+    "bayes": "gp",
     "bayesian": "gp",
+    "bayesian_optimization": "gp",
     "uniform": "random",
 }
 
