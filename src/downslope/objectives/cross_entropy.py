@@ -90,6 +90,8 @@ def cross_entropy(
 def shares(losses: Tensor, target: Tensor, factor: Tensor | None = None) -> Tensor:
     """What each example adds to the weighted mean: entries that do not count leave others more."""
     counted = target != IGNORED
+    if factor is None and bool(counted.all()):
+        return over_examples(losses)
     weights = counted.to(losses.dtype) if factor is None else factor[target.clamp(min=0)] * counted
     if losses.ndim > 1:
         losses, weights = losses.flatten(1).sum(1), weights.flatten(1).sum(1)

@@ -117,7 +117,8 @@ def share_stderr(right: Tensor) -> Tensor:
     count = right.shape[1]
     if count < 2:
         return torch.full((len(right),), math.nan, dtype=torch.float64)
-    return (right.double().std(1) / math.sqrt(count)).clamp(min=0.5 / count)
+    spread = torch.stack([row.std() for row in right.double()])  # the bits of each row alone
+    return (spread / math.sqrt(count)).clamp(min=0.5 / count)
 
 
 def known_errors(part: str, found: Any) -> dict[str, Any]:

@@ -55,13 +55,30 @@ def test_a_row_that_left_the_numbers_takes_no_other_with_it(bad: float) -> None:
     assert losses.isfinite().tolist() == [True, False, True]
 
 
-@pytest.mark.parametrize("shares", [None, [0.0, 0.1, 0.5, 1.0, 0.0]])
-def test_slopes_without_a_graph_are_those_of_the_sum(shares: list[float] | None) -> None:
-    z = torch.randn(5, 4, generator=DRAW, dtype=torch.float64) * 3
-    target = torch.randint(0, 4, (5,), generator=DRAW)
-    share = None if shares is None else torch.tensor(shares, dtype=z.dtype)
-    losses, slopes = with_slopes(z, target, share)
+def alone(z: Tensor, target: Tensor, share: float) -> tuple[Tensor, Tensor]:
+    """Torch's objective of one member, and its gradient."""
     leaf = z.clone().requires_grad_()
-    theirs = cross_entropies(leaf, target, share)
-    torch.testing.assert_close(losses, theirs.detach(), rtol=1e-13, atol=1e-13)
-    torch.testing.assert_close(slopes, torch.autograd.grad(theirs.sum(), leaf)[0], rtol=1e-13, atol=1e-13)
+    loss = functional.cross_entropy(leaf, target, label_smoothing=share)
+    return loss.detach(), torch.autograd.grad(loss, leaf)[0]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("shape", [(3, 29, 10), (5, 64, 2), (2, 1, 3), (33, 7, 4), (2, 40, 300), (4, 37, 16)])
+@pytest.mark.parametrize("smoothed", [False, True])
+def test_members_have_the_bits_that_torch_gives_each_alone(
+    shape: tuple[int, int, int], dtype: torch.dtype, smoothed: bool
+) -> None:
+    members, count, classes = shape
+    z = (torch.randn(shape, generator=DRAW) * 4).to(dtype)
+    target = torch.randint(0, classes, (members, count), generator=DRAW)
+    shares = torch.linspace(0.0, 0.9, members, dtype=dtype) if smoothed else None
+    given = None if shares is None else shares.repeat_interleave(count)
+    losses, slopes = with_slopes(z.flatten(0, 1), target.flatten(), count, given)
+    each = zip(z, target, [0.0] * members if shares is None else shares.tolist(), strict=True)
+    theirs = [alone(*one) for one in each]
+    assert torch.equal(slopes.view(shape), torch.stack([slope for _, slope in theirs]))
+    value = torch.stack([loss for loss, _ in theirs])
+    if smoothed:
+        torch.testing.assert_close(losses, value)
+    else:
+        assert torch.equal(losses, value)

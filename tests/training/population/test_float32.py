@@ -1,10 +1,11 @@
-"""In float32 a member stays within what a last place of its start makes of `fit`; naive scalars do not."""
+"""In float32 a member has the bits of `fit`, or stays within the noise of a last place; naive ones do not."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor, nn
 
@@ -76,6 +77,40 @@ class Naive(torch.optim.Optimizer):
             m = state["m"] / (1 - 0.9 ** state["t"])
             v = state["v"] / (1 - 0.999 ** state["t"])
             p.mul_(1 - lr * decay).sub_(lr * m / (v.sqrt() + eps))
+
+
+def layers(*between: Callable[[], nn.Module]) -> Callable[[], nn.Module]:
+    """Two layers with others between them."""
+    return lambda: nn.Sequential(nn.Linear(8, 24), *(each() for each in between), nn.Linear(24, 4))
+
+
+def told(run: ds.Run) -> dict[str, Any]:
+    """All that a run has to say, but for the time it took."""
+    columns = {name: run.history.series(name).values.tolist() for name in run.history}
+    return columns | {key: value for key, value in run.summary.items() if key != "seconds"}
+
+
+@pytest.mark.parametrize(
+    ("between", "changes"),
+    [
+        ((nn.ReLU,), {}),
+        ((nn.Tanh, lambda: nn.Linear(24, 24), lambda: nn.Dropout(0.3)), {"optimizer": "sgd"}),
+        ((lambda: nn.BatchNorm1d(24), nn.ReLU), {"optimizer": "momentum", "clip_norm": 0.1}),
+        ((nn.Sigmoid,), {"optimizer": "rmsprop", "average": "ema", "schedule": "cosine"}),
+        ((nn.ReLU,), {"optimizer": "adagrad", "clip_value": 0.01, "batch_size": 29}),
+    ],
+    ids=["adamw", "dropout", "batch norm", "rmsprop", "ragged"],
+)
+def test_chains_of_layers_have_the_bits_of_fit(between: Any, changes: dict[str, Any]) -> None:
+    given = problem()
+    given = given.edit(model=layers(*between), valid=given.train, metric="accuracy")
+    recipes = [recipe(**({"steps": 25, "lr": rate} | changes)) for rate in (0.02, 0.001, 0.05)]
+    ways: tuple[Any, Any] = ("together", "one by one")
+    members, runs = (ds.fit_population(given, recipes, progress=False, way=way) for way in ways)
+    assert members[0].choices["population"] == "together with 2 others"
+    for member, run in zip(members, runs, strict=True):
+        assert told(member) == told(run)
+        assert off(member, run) == (0.0, 0.0)
 
 
 def test_members_stay_within_the_noise_of_a_last_place_and_naive_scalars_do_not() -> None:

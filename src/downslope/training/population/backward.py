@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from downslope.training.population.chain import Flow, LayerChain, Link, Views
 from downslope.training.population.channels import CONVOLUTIONS, Convolution, beside, members
+from downslope.training.population.products import products
 
 __all__ = ["ByHand"]
 
@@ -106,9 +107,9 @@ def _affine(hand: ByHand, link: Link, flow: Flow, wanted: bool) -> tuple[Flow, B
 
     def back(gradient: Tensor) -> Tensor:
         slope = gradient if gradient.dim() == 3 else gradient.flatten(1, -2)
-        hand.write(link.named("weight"), torch.bmm, slope.mT, rows)
+        hand.write(link.named("weight"), products, slope.mT, rows)
         hand.write(link.named("bias"), torch.sum, slope, 1)
-        return torch.bmm(slope, weight).view(shape) if wanted else gradient
+        return products(slope, weight).view(shape) if wanted else gradient
 
     return hand.chain.affine(link, flow), back
 

@@ -1,6 +1,6 @@
 """All members of a population through a chain of layers at once: one product a layer, without `torch.func`.
 
-    affine map      ``baddbmm(b, x, W^T)`` of (M, B, inputs) and (M, outputs, inputs)
+    affine map      ``b + x W^T`` of (M, B, inputs) and (M, outputs, inputs), the bits of each member alone
     activation      as it stands
     convolution     one with the members for groups, their channels beside one another (`channels`)
     norms, scales   with a row of their numbers for each member
@@ -21,6 +21,7 @@ from torch.nn import functional
 
 from downslope.core.adapted import Adapted, Restore, Standardise, Whiten
 from downslope.training.population.channels import CONVOLUTIONS, POOLS, Convolution, beside, members
+from downslope.training.population.products import products
 from downslope.training.stochastic import RANDOM_MODULES
 
 __all__ = ["ACTIVATIONS", "Flow", "LayerChain", "Link", "Views"]
@@ -168,11 +169,7 @@ class LayerChain:
     def affine(self, link: Link, flow: Flow) -> Flow:
         """``x W^T + b``."""
         weight, bias = flow.views[link.named("weight")], flow.views.get(link.named("bias"))
-        rows = flow.rows
-        if bias is None:
-            out = torch.bmm(rows, weight.mT)
-        else:
-            out = torch.baddbmm(bias.unsqueeze(1), rows, weight.mT)
+        out = products(flow.rows, weight.mT, bias)
         lead = flow.x.shape[1:-1] if flow.apart else flow.x.shape[:-1]
         out = out if len(lead) == 1 else out.reshape(len(weight), *lead, -1)
         return flow.to(out)._replace(fresh=True)

@@ -151,11 +151,11 @@ class Crew:
         self._norms, self._values = column("clip_norm"), column("clip_value")
 
     def _clip(self) -> None:
-        """As `torch.nn.utils.clip_grad_norm_` and ``clip_grad_value_``, a row each."""
+        """As `torch.nn.utils.clip_grad_norm_` and ``clip_grad_value_``, a row each, bit for bit."""
         slope = self.stack.gradient
         if self._norms is not None:
-            norm = cast("Tensor", torch.linalg.vector_norm(slope, dim=1, keepdim=True))
-            slope.mul_((self._norms / (norm + 1e-6)).clamp(max=1.0))
+            share = (self.stack.norms().unsqueeze(1) + 1e-6).reciprocal() * self._norms
+            slope.mul_(torch.where(self._norms.isinf(), 1.0, share.clamp(max=1.0)))
         if self._values is not None:
             slope.clamp_(-self._values, self._values)
 

@@ -143,9 +143,8 @@ def evaluate_together(
                 for tally, loss in zip(tallies, _looked(abreast.stack, members, rows, batch), strict=True):
                     tally.see(loss, size)
                 continue
-            output, entries = quick
+            output, entries, values = quick
             shares = None if shares is None else _right(shares, output, batch[1])
-            values = abreast.losses.objective.sign * entries.mean(1)
             for tally, made, each, value in zip(tallies, output, entries, values, strict=True):
                 tally.see(Loss(value, made, batch[1], {}, made=made), size, each)
         scores = _scores(shares, errors) if shares else [None] * len(tallies)

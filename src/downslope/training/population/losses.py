@@ -33,7 +33,7 @@ from downslope.objectives.penalised import Penalised
 from downslope.training.population.backward import ByHand
 from downslope.training.population.chain import LayerChain
 from downslope.training.population.draws import Draws
-from downslope.training.population.entropies import cross_entropies, with_slopes
+from downslope.training.population.entropies import cross_entropies, means, with_slopes
 from downslope.training.population.feed import Fed
 from downslope.training.population.joined import JoinedMeans
 from downslope.training.population.mapped import side_by_side
@@ -201,10 +201,10 @@ class Losses:
         table, given, share = self._table(Seen(output, seen.target, seen.shared))
         if given.is_floating_point() or table.dtype != output.dtype:
             return None
-        members, count = output.shape[:2]
-        entries, slopes = with_slopes(table, given, share)
-        sign = self.objective.sign
-        return sign * entries.view(members, count).mean(1), slopes.mul_(sign / count).view(output.shape)
+        losses, slopes = with_slopes(table, given, output.shape[1], share)
+        if self.objective.sign < 0:
+            return -losses, slopes.neg_().view(output.shape)
+        return losses, slopes.view(output.shape)
 
     # -- outputs ------------------------------------------------------------------------------------------
 
@@ -274,7 +274,11 @@ class Losses:
 
     def _risks(self, seen: Seen) -> Tensor:
         """The objective of every member, (M,), to go down on."""
-        return self.objective.sign * self._entries(seen).mean(1)
+        if self.means is not None:
+            found = self.means(seen.output, seen.target, shared=seen.shared)
+        else:
+            found = means(cross_entropies(*self._table(seen)).reshape(len(seen.output), -1))
+        return self.objective.sign * found
 
     def _entries(self, seen: Seen, rows: Sequence[int] | None = None) -> Tensor:
         """The losses of the examples of members, of all or of those in `rows`, (M, B)."""
@@ -297,8 +301,8 @@ class Losses:
         share = torch.tensor(shares, dtype=table.dtype, device=table.device)
         return table, given, share.repeat_interleave(count)
 
-    def measured(self, rows: Sequence[int], batch: Any) -> tuple[Tensor, Tensor] | None:
-        """Outputs in the user's units and the losses of the examples, of the members in `rows`, in eval mode.
+    def measured(self, rows: Sequence[int], batch: Any) -> tuple[Tensor, Tensor, Sequence[Tensor]] | None:
+        """Outputs in the user's units, losses of the examples and objectives of `rows`, in eval mode.
 
         None where they are not to be had without a look at each member.
         """
@@ -314,7 +318,18 @@ class Losses:
         parts = [chain.forward(views, each, shared=True, whole=True) for each in x]
         output = torch.cat(parts, 1)
         entries = self._entries(Seen(output, batch[1], shared=True), rows)
-        return (output, entries) if not self.restores or bool(entries.isfinite().all()) else None
+        if self.restores and not bool(entries.isfinite().all()):
+            return None
+        return output, entries, self._objectives(rows, output, batch[1], entries)
+
+    def _objectives(
+        self, rows: Sequence[int], output: Tensor, target: Any, entries: Tensor
+    ) -> Sequence[Tensor]:
+        """What the objectives of the members in `rows` give, each to go down on."""
+        if self.smoothings is not None and output.dim() == 3 and not any(self.smoothings[i] for i in rows):
+            return (self.objective.sign * means(entries)).unbind()
+        pairs = zip(rows, output, strict=True)
+        return [self.objectives[i].of(made, target, (), self.models[i]).value for i, made in pairs]
 
     def _values(self, losses: Tensor, penalty: Tensor | None, seen: Seen | None, fed: Fed) -> list[float]:
         """What is reported of each member, as ``Step.forward`` does."""

@@ -119,6 +119,15 @@ class Stack:
         """The trained parameters of one model, by slot."""
         return [self._models[row][i][0] for i in self._trained]
 
+    def norms(self) -> Tensor:
+        """Of the members' gradients, (M,): of the parameters in the model's order, then of those."""
+        order = sorted(range(len(self.slots)), key=self._trained.__getitem__)
+        parts = [
+            self.gradient[:, self.slots[k].start : self.slots[k].stop] for k in order if k not in self.unused
+        ]
+        each: list[Tensor] = [torch.linalg.vector_norm(part, dim=1) for part in parts]
+        return torch.linalg.vector_norm(torch.stack(each, 1), dim=1)
+
     def leave_out(self, unused: Sequence[int]) -> None:
         """Parameters, by their place among the slots, which no gradient reaches: their ``grad`` is None."""
         self.unused = frozenset(unused)
