@@ -4,7 +4,7 @@
 #   PYTEST_ARGS= passed to pytest, e.g. make test PYTEST_ARGS="tests/optim -k adam"
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test lint format docs bench clean
+.PHONY: help venv demo test test-ray lint format docs bench clean
 .DELETE_ON_ERROR:
 
 VENV := .venv
@@ -15,7 +15,7 @@ PIP_ARGS ?=
 PYTEST_ARGS ?=
 
 help:  ## show this list
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 16
 
 venv: $(STAMP)  ## set up .venv (once; the other targets do it by themselves)
 
@@ -31,6 +31,11 @@ PYTEST := -n auto --maxprocesses 8 --dist worksteal --disable-plugin-autoload -p
 
 test: lint  ## the linters, then the tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PYTEST) $(PYTEST_ARGS)
+
+# Ray is 79 MB to load and 240 MB on the disk: it comes with the first call, and the other targets do without.
+test-ray: $(STAMP)  ## install Ray, and kill workers, nodes and the head of clusters of it (5 minutes)
+	@$(BIN)/python -c "import ray" 2>/dev/null || $(BIN)/python -m pip install --constraint constraints.txt ray
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --disable-plugin-autoload -m slow tests/tuning/test_many_machines.py $(PYTEST_ARGS)
 
 lint: $(STAMP)  ## ruff, pyright (strict on src), import-linter
 	$(BIN)/ruff check .

@@ -126,14 +126,15 @@ def install(folder: Path, constraints: Path, arguments: list[str], *, apart: boo
     """Put the package (editable) with its extras for work on it into `folder`, every version as pinned.
 
     `apart`: the environment sees packages of another one, whose commands would not be in its `bin`; so
-    every pinned package is first installed in `folder` itself, whatever the other one holds.
+    every pinned package is first installed in `folder` itself, whatever the other one holds. Ray is large:
+    `make test-ray` brings it where it is wanted.
     """
     pip = [str(folder / "bin" / "python"), "-m", "pip", "install", *arguments]
     if apart:
         pinned = folder / "requirements.txt"
         lines = constraints.read_text(encoding="utf-8").splitlines()
         pinned.write_text(
-            "\n".join(line for line in lines if not line.startswith("torch==")), encoding="utf-8"
+            "\n".join(line for line in lines if line.split("==")[0] not in ("torch", "ray")), encoding="utf-8"
         )
         own = [*pip, "--ignore-installed", "--no-deps", "--requirement", str(pinned)]
         subprocess.run(own, check=True, cwd=ROOT)

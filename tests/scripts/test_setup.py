@@ -189,7 +189,7 @@ def test_every_requirement_is_pinned() -> None:
 
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     wanted = project["dependencies"] + [
-        line for extra in ("kernels", "dev") for line in project["optional-dependencies"][extra]
+        line for extra in ("kernels", "ray", "dev") for line in project["optional-dependencies"][extra]
     ]
     pins = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if line[:1] not in {"#", ""}]
     names = {line.partition("==")[0].lower().replace("_", "-") for line in pins}
@@ -203,5 +203,5 @@ def test_every_requirement_is_pinned() -> None:
 @pytest.mark.skipif(not os.access("/usr/bin/make", os.X_OK), reason="needs make")
 def test_make_lists_its_targets() -> None:
     done = subprocess.run(["/usr/bin/make", "help"], cwd=ROOT, capture_output=True, text=True, check=True)
-    for target in ("venv", "demo", "test", "lint", "bench", "clean"):
+    for target in ("venv", "demo", "test", "test-ray", "lint", "bench", "clean"):
         assert f"make {target}" in done.stdout

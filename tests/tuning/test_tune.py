@@ -282,7 +282,7 @@ def test_trials_end_on_their_way_where_asked():
         ({"fresh": 1}, "fresh=1"),
         ({"resume": True}, "folder=False"),
         ({"seed": -1}, "seed=-1"),
-        ({"ray": "auto"}, "ray='auto': clusters of Ray are not driven yet; workers=N"),
+        ({"ray": "auto", "workers": 2}, "workers=2 with ray='auto': give one of them"),
     ],
 )
 def test_what_is_asked_for_wrongly_is_refused_before_anything_is_trained(how, told):

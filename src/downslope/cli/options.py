@@ -73,6 +73,12 @@ Workers = Annotated[
         "--workers", metavar="N", help="Processes that train what does not go together.", show_default=True
     ),
 ]
+Ray = Annotated[
+    str | None,
+    typer.Option(
+        "--ray", metavar="ADDRESS", help="Ray cluster that does: host:port, auto, local, ray://host:port."
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output, nothing else.")]
 ReportPath = Annotated[
     Path | None, typer.Option("--report", metavar="PATH", help="Write the HTML report there.")

@@ -10,6 +10,7 @@
     │   ├── WeightsError                    weights that cannot be read, or that fit nothing of the model
     │   ├── EditError                       an edit that does not fit the problem or recipe
     │   ├── SpaceError                      a range of a search that is empty, or a key that nothing has
+    │   ├── ClusterError                    a cluster that cannot be joined, or has no room
     │   └── TaskError                       a task that cannot be found, imported or called
     ├── RunFolderError                      a Run folder that is missing, broken or of another version
     ├── StorageError                        where a search is kept is locked, gone, full or of another search
@@ -65,6 +66,10 @@ class EditError(InputError):
 
 class SpaceError(InputError):
     """A space of a search that cannot be searched: a range that is none, or a key that nothing has."""
+
+
+class ClusterError(InputError):
+    """A cluster that cannot be joined: nobody answers, other versions, no room, something not installed."""
 
 
 class TaskError(InputError):

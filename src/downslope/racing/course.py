@@ -66,7 +66,7 @@ class Course:
         until: `time.monotonic` at which it ends.
         progress: Whether to show how far it is.
         tell: Is given the race so far after each stage.
-        options: For `fit_population`: workers, way.
+        options: For `fit_population`: workers, ray, way.
         trials: As many as fit into the time.
     """
 

@@ -21,6 +21,7 @@ from downslope.racing.outcome import Outcome
 from downslope.racing.protocol import By, Protocol, described
 from downslope.racing.result import Race
 from downslope.racing.times import FRACTION
+from downslope.training.population.ray_address import check_ray
 from downslope.training.price import total_steps
 from downslope.training.recorder import new_folder
 from downslope.tuning.edges import edges
@@ -90,7 +91,7 @@ def race(
         tell: Is given the race so far after every stage.
         begin: Is given the price, before the first run.
         command: Words of the command line that asks for this race, kept in the folder.
-        **options: For `fit_population`: ``workers``, ``way``.
+        **options: For `fit_population`: ``workers``, ``ray``, ``way``.
 
     Returns:
         The race; ``.winner`` is None where it is undecided. Diverged seeds count as worse than all others.
@@ -101,7 +102,10 @@ def race(
         UnknownNameError: an optimizer that is not known; the nearest is told.
         SpaceError: a key that nothing has.
         RunFolderError: the folder holds another race.
+        ClusterError: a cluster that cannot be joined.
     """
+    if options.get("ray") is not None:
+        check_ray(options["ray"])
     problems = _named(problem)
     protocol = Protocol(
         seeds=seeds, trials=trials, seed=seed, by=by, alpha=alpha, early=early, retune=retune,

@@ -118,9 +118,28 @@ def interruptions() -> int:
     return _heard
 
 
+_going: list[Callable[[], None]] = []
+
+
+def stop_all() -> None:
+    """End the runs of this process after the step that they are in: Ctrl-C for threads, which hear none."""
+    for stop in tuple(_going):
+        stop()
+
+
 @contextlib.contextmanager
 def stoppable(stop: Callable[[], None]) -> Generator[None]:
     """Ctrl-C and SIGTERM end the run after the step it is in; a second one raises at once."""
+    _going.append(stop)
+    try:
+        with _heard_by(stop):
+            yield
+    finally:
+        _going.remove(stop)
+
+
+@contextlib.contextmanager
+def _heard_by(stop: Callable[[], None]) -> Generator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -227,6 +227,7 @@ class Hunt:
         except KeyboardInterrupt:
             self.interrupted = True
             outcomes = [Outcome("unfinished", cause="interrupted")] * len(begun)
+        self.interrupted = self.interrupted or any(each.lost for each in outcomes)
         self._tell(begun, outcomes, (time.monotonic() - started) / len(begun))
         self._show(running={})
 
@@ -354,6 +355,7 @@ class Hunt:
         except KeyboardInterrupt:
             self.interrupted = True
             return ()
+        self.interrupted = self.interrupted or any(each.lost for each in outcomes)
         self._show(phase="done", running={})
         self.fresh_steps = sum(each.steps for each in outcomes)
         seeds = tuple(first + i for i in range(fresh))

@@ -14,6 +14,7 @@ from downslope.core.plain import plain
 from downslope.core.problem import Problem
 from downslope.core.recipe import Recipe
 from downslope.core.space import Dimension, Space, settled
+from downslope.training.population.ray_address import check_ray
 from downslope.tuning.defaults import default_space
 from downslope.tuning.samplers import Sampler, sampler_of
 from downslope.tuning.strategies import check_pruner
@@ -113,10 +114,11 @@ def planned(
     for key, least in (("seeds", 1), ("batch", 1), ("confirm", 0), ("fresh", 2), ("workers", 1)):
         _whole(key, asked[key], least=least)
     if asked["ray"] is not None:
-        raise InputError(
-            f"ray={asked['ray']!r}: clusters of Ray are not driven yet; workers=N trains in processes of "
-            "this machine, and one storage=URL shares a search among many"
-        )
+        if asked["workers"] > 1:
+            raise InputError(
+                f"workers={asked['workers']} with ray={asked['ray']!r}: give one of them, Ray has its own"
+            )
+        check_ray(asked["ray"])
     seconds: Any = asked["seconds"]
     if seconds is not None and not (
         isinstance(seconds, (int, float)) and not isinstance(seconds, bool) and 0 < seconds < math.inf

@@ -38,6 +38,7 @@ class Outcome:
         curve: Of its first seed.
         runs: Of those that ended, in the order of the seeds.
         pruned: Whether it was ended on its way by who heard of it.
+        lost: Whether those who trained it went away, all of them.
     """
 
     state: State
@@ -47,6 +48,7 @@ class Outcome:
     curve: Curve = ((), ())
     runs: tuple[Run, ...] = ()
     pruned: bool = False
+    lost: bool = False
 
     @property
     def value(self) -> float:
@@ -154,7 +156,8 @@ def _outcome(problem: Problem, runs: Sequence[Run], least: int) -> Outcome:
         return Outcome("failed", cause=Counter(failed).most_common(1)[0][0], steps=steps, runs=tuple(runs))
     ended = [each for each in runs if each.status != "interrupted"]
     if len(ended) < least:
-        return Outcome("unfinished", cause="it did not come to its end", steps=steps)
+        lost = next((str(each.facts["lost"]) for each in runs if "lost" in each.facts), None)
+        return Outcome("unfinished", cause=lost or "it did not come to its end", steps=steps, lost=bool(lost))
     values = [measure_of(problem, each) for each in ended]
     gone = [run.status == "diverged" or not math.isfinite(v) for run, v in zip(ended, values, strict=True)]
     told = tuple(worst(problem) if bad else value for bad, value in zip(gone, values, strict=True))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,6 +13,7 @@ from downslope.core.problem import Problem
 from downslope.core.recipe import Recipe
 from downslope.training.broadcast import once
 from downslope.training.hushed import hushed
+from downslope.training.population.ray_address import check_ray
 from downslope.training.progress import Progress
 from downslope.training.recorder import new_folder
 from downslope.training.stopping import stoppable
@@ -84,7 +86,8 @@ def tune(
         folder: Where it is kept; None makes ``runs/<time>-tune``, False keeps it in memory.
         storage: A journal or a database that several processes share, as URL or path; else that of `folder`.
         workers: Processes that train what does not go together faster, in [1, inf).
-        ray: Address of a Ray cluster; refused so far, with what there is instead.
+        ray: Address of a Ray cluster that does, in the place of `workers`: "host:port", "auto", "local",
+            "ray://host:port", as in `fit_population`. One that goes away interrupts the search.
         seed: Of the draws, in [0, 2**63).
         progress: Whether to show how far it is, on standard error.
         resume: Go on with the search in `folder`.
@@ -96,6 +99,7 @@ def tune(
     Raises:
         InputError: an argument outside of its domain, or a problem that cannot be trained.
         SpaceError: a range that is none, or a key that nothing has (the nearest is told).
+        ClusterError: a cluster that cannot be joined.
         StorageError: a storage that is locked, gone or of another search.
         RunFolderError: a folder that holds a search already, or none to go on with.
     """
@@ -142,6 +146,7 @@ def resume(
     problem: Problem | None = None,
     recipe: Recipe | None = None,
     *,
+    ray: str | None = None,
     progress: bool = True,
     watch: Watch | None = None,
 ) -> Search:
@@ -151,15 +156,19 @@ def resume(
         folder: Of a search, finished or not; of one that is finished nothing is trained again.
         problem: The problem, where it cannot be found from the folder (code in a notebook).
         recipe: The recipe, where it holds code.
+        ray: Another Ray cluster than it had; "none" goes on without.
         progress: Whether to show how far it is.
         watch: As in `tune`.
 
     Raises:
         RunFolderError: no search there.
         ModelError: the problem is not found again: give it.
+        ClusterError: a cluster that cannot be joined.
     """
     place = Path(folder)
     plan, table = kept.read_plan(place, problem, recipe)
+    if ray is not None:
+        plan = replace(plan, ray=None if ray == "none" else check_ray(ray) and ray)
     return _tuned(plan, place, table.get("storage"), table.get("widened", ()), progress, watch)
 
 

@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 import downslope as ds
-from downslope.training.population import apart
+from downslope.training.population import apart, foreman
 from downslope.training.population.sent import LARGE, Parcels, unpack
 from tests.training.problems import mlp, regression, same_history, same_state
 
@@ -119,7 +119,7 @@ def test_of_several_workers_only_those_that_cannot_go_together_are_sent(tmp_path
 def test_a_member_that_kills_its_processes_is_failed_with_the_reason(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(apart, "TRIES", 1)  # each costs the start of a process
+    monkeypatch.setattr(foreman, "TRIES", 1)  # each costs the start of a process
     sick = regression(objective=kill(str(tmp_path / "ever"), 99))
     runs = ds.fit_population([sick], [HOW], progress=False, way="processes", strict=False)
     assert runs[0].status == "failed"

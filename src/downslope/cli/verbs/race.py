@@ -85,6 +85,7 @@ def race(
     budget: ask.Time = None,
     board: _Board = None,
     workers: ask.Workers = 1,
+    ray: ask.Ray = None,
     folder: ask.Folder = None,
     save: Annotated[
         Path | None, typer.Option("--save", metavar="FILE", help="Write the race as JSON.")
@@ -117,13 +118,15 @@ def race(
         }  # fmt: skip
         if workers != 1:
             options["workers"] = workers
+        if ray is not None:
+            options["ray"] = ray
         words = _words(
             task,
             {
                 "--optimizers": optimizers, "--with": recipes, "--suite": suite, "--target": target,
                 "--recipe": recipe, "--set": settings, "--seeds": seeds, "--trials": trials, "--space": space,
                 "--by": by, "--goal": goal, "--retune": retune, "--whole": whole, "--seed": seed,
-                "--budget": budget, "--board": board, "--workers": workers, "--save": save,
+                "--budget": budget, "--board": board, "--workers": workers, "--ray": ray, "--save": save,
                 "--report": report,
             },
         )  # fmt: skip
@@ -299,8 +302,13 @@ def _words(task: str | None, options: Mapping[str, Any]) -> list[str]:
     return words
 
 
-def again(folder: Path, voice: Voice) -> int:
+def again(folder: Path, voice: Voice, ray: str | None = None) -> int:
     """Go on with the race in `folder`: what it was asked for is said again.
+
+    Args:
+        folder: Of the race.
+        voice: Speaks.
+        ray: Another Ray cluster than it had; "none" goes on without.
 
     Raises:
         RunFolderError: the folder does not say what that was.
@@ -314,5 +322,15 @@ def again(folder: Path, voice: Voice) -> int:
         raise RunFolderError(
             f"{folder}: this race was begun in Python; ds.race(..., folder={str(folder)!r}) goes on with it"
         )
+    if ray is not None:
+        words = _without(words, "--ray") + ([] if ray == "none" else ["--ray", ray])
     flags = [*(["--json"] if voice.json else []), *(["--quiet"] if voice.quiet else [])]
     return main(["race", *words, "--folder", str(folder), *flags])
+
+
+def _without(words: list[str], option: str) -> list[str]:
+    """A command without an option and its value."""
+    if option not in words:
+        return list(words)
+    at = words.index(option)
+    return words[:at] + words[at + 2 :]

@@ -12,7 +12,7 @@ import typer
 from downslope.cli import options as ask
 from downslope.cli.guard import DONE, INTERRUPTED, guarded
 from downslope.cli.voice import Voice
-from downslope.core.errors import RunFolderError
+from downslope.core.errors import InputError, RunFolderError
 
 
 def resume(
@@ -22,6 +22,12 @@ def resume(
             metavar="[FOLDER]",
             show_default=False,
             help="Folder of a run, a search or a race; left out, the newest in runs/ that was interrupted.",
+        ),
+    ] = None,
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            "--ray", metavar="ADDRESS", help="Another Ray cluster than the search or race had; none for none."
         ),
     ] = None,
     json: ask.Json = False,
@@ -38,8 +44,12 @@ def resume(
         if (found / "race.jsonl").is_file():
             from downslope.cli.verbs.race import again
 
-            return again(found, voice)
-        return _search(voice, found) if (found / "search.toml").is_file() else _run(voice, found)
+            return again(found, voice, ray)
+        if (found / "search.toml").is_file():
+            return _search(voice, found, ray)
+        if ray is not None:
+            raise InputError(f"--ray {ray}: {found} is one run, which goes on here; leave --ray out")
+        return _run(voice, found)
 
     return guarded(act, debug=debug)
 
@@ -73,12 +83,12 @@ def _unfinished(head: Path) -> bool:
         return False
 
 
-def _search(voice: Voice, folder: Path) -> int:
+def _search(voice: Voice, folder: Path, ray: str | None) -> int:
     from downslope.cli.verbs.tune import told, watching
     from downslope.tuning.tune import resume as go_on
 
     with voice.alone(), watching(voice) as watch:
-        found = go_on(folder, progress=False, watch=watch)
+        found = go_on(folder, ray=ray, progress=False, watch=watch)
     return told(voice, found, None, None, lambda: None)
 
 

@@ -80,9 +80,7 @@ def tune(
         typer.Option("--storage", metavar="URL", help="Journal or database that several processes share."),
     ] = None,
     workers: ask.Workers = 1,
-    ray: Annotated[
-        str | None, typer.Option("--ray", metavar="ADDRESS", help="Ray cluster; not driven yet.")
-    ] = None,
+    ray: ask.Ray = None,
     seed: Annotated[int, typer.Option("--seed", help="Seed of the draws.", show_default=True)] = 0,
     folder: ask.Folder = None,
     output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="The best recipe.")] = Path(

@@ -9,43 +9,22 @@ import secrets
 import shutil
 import signal
 import threading
-import time
-from collections import deque
 from collections.abc import Generator, Sequence
+from functools import partial
 from multiprocessing.connection import Client, Connection, Listener
 from typing import Any
 
 import torch
 
-from downslope.core.errors import DownslopeError
-from downslope.core.run import Run
 from downslope.training import choices
-from downslope.training.evaluate import Evaluation
 from downslope.training.facts import one_line
+from downslope.training.population.foreman import Ended, Event, Foreman
 from downslope.training.population.hand import Job, Order, begin, work
 from downslope.training.population.members import OnEvaluation
 from downslope.training.population.sent import Parcels, unpack
-from downslope.training.stopping import stoppable
 
 IDLE = 300.0
 """Seconds after which a process ends that nobody asks for anything: starting one imports torch."""
-
-TRIES = 2
-"""Deaths of its process after which a member is failed: it may be what kills them."""
-
-GRACE = 5.0
-"""Seconds that runs have for the step they are in after Ctrl-C, and to be written."""
-
-Ended = Run | Exception | None
-"""The run; why it failed; or None where its time was up."""
-
-
-class WorkerDiedError(DownslopeError):
-    """The process that trained a member was killed, and the one that tried again as well."""
-
-
-class UnsentError(DownslopeError):
-    """A member that cannot be sent to another process."""
 
 
 def run_apart(
@@ -71,7 +50,8 @@ def run_apart(
     Yields:
         Index and outcome of each, as they end; after Ctrl-C what the runs in hand have come to.
     """
-    with contextlib.closing(_Foreman(jobs, workers, until, on_evaluation)) as foreman:
+    foreman = Foreman(jobs, Processes(jobs, workers), until, on_evaluation)
+    with contextlib.closing(foreman):
         yield from foreman.go()
 
 
@@ -95,156 +75,78 @@ _idle: list[_Hand] = []
 """Processes that wait for the next population."""
 
 
-class _Foreman:
-    """Gives out jobs and hears what comes back: all of it in one queue, answered by one thread."""
+class Processes:
+    """`Hands` that are processes of this machine, joblib's loky."""
 
-    def __init__(
-        self, jobs: Sequence[Job], workers: int, until: float | None, on_evaluation: OnEvaluation | None
-    ) -> None:
-        self.jobs = {job.index: job for job in jobs}
-        self.waiting = deque(job.index for job in jobs)
+    why = "in a process of its own"
+
+    def __init__(self, jobs: Sequence[Job], workers: int) -> None:
+        self.events: queue.SimpleQueue[Event] = queue.SimpleQueue()  # a signal may put into it
         self.fresh = {job.index: job.place is False or not job.place.exists() for job in jobs}
-        self.deaths = dict.fromkeys(self.jobs, 0)
         self.workers = min(workers, len(jobs))
-        self.until, self.on_evaluation = until, on_evaluation
+        self.threads = max(1, min(torch.get_num_threads(), choices.cores() // max(1, workers)))
         self.busy: dict[int, _Hand] = {}
-        self.events: queue.SimpleQueue[tuple[str, int, Any]] = queue.SimpleQueue()  # a signal may put into it
-        self.ends: float | None = None
         self.parcels = Parcels()
         self.secret = secrets.token_bytes(16)
         self.listener = Listener(authkey=self.secret)
         threading.Thread(target=self._listen, daemon=True).start()
-        self.threads = max(1, min(torch.get_num_threads(), choices.cores() // max(1, workers)))
 
-    # -- the way ------------------------------------------------------------------------------------------
+    @property
+    def room(self) -> int:
+        """Processes that wait, or that may be started."""
+        return self.workers - len(self.busy)
 
-    def go(self) -> Generator[tuple[int, Ended]]:
-        interrupted = False
-        with stoppable(self._stop):  # which raises nowhere: an answer that is not sent holds a run for ever
-            while self.waiting or self.busy:
-                if self.ends is not None:
-                    self._call()
-                    if time.monotonic() > self.ends:
-                        break
-                yield from self._give_out()
-                for index, ended in self._next():
-                    if self.ends is not None and isinstance(ended, WorkerDiedError):
-                        continue
-                    interrupted = interrupted or (isinstance(ended, Run) and ended.status == "interrupted")
-                    yield index, ended
-        if self.ends is not None:
-            end_all()
-            if not interrupted:
-                raise KeyboardInterrupt
+    def pack(self, order: Order) -> bytes:
+        """An order; its large tensors as files."""
+        return self.parcels.pack(order)
 
-    def _next(self) -> Generator[tuple[int, Ended]]:
-        """What the next event says; after Ctrl-C it is not waited for long."""
-        if not self.busy:
-            return
+    def give(self, index: int, sent: bytes) -> None:
+        """Begin a member in a process that waits, or in a new one."""
+        hand = self.busy[index] = _idle.pop() if _idle else _Hand()
         try:
-            event = self.events.get(timeout=None if self.ends is None else 0.2)
-        except queue.Empty:
-            return
-        if event[0] != "stopped":
-            yield from self._hear(event)
-
-    def _give_out(self) -> Generator[tuple[int, Ended]]:
-        while self.waiting and len(self.busy) < self.workers:
-            index = self.waiting.popleft()
-            left = None if self.until is None else self.until - time.monotonic()
-            if left is not None and left <= 0:
-                yield index, None
-                continue
-            try:
-                sent = self.parcels.pack(self._order(self.jobs[index], left))
-            except Exception as error:  # noqa: BLE001 (an object of the user's may refuse in any way)
-                yield index, UnsentError(f"it cannot be sent to another process: {one_line(error)}")
-                continue
-            hand = self.busy[index] = _idle.pop() if _idle else _Hand()
-            self._submit(hand, index, sent)
-
-    def _submit(self, hand: _Hand, index: int, sent: bytes) -> None:
-        try:
-            future = hand.pool.submit(work, sent)
+            future = hand.pool.submit(work, sent, self.listener.address, self.secret)
         except Exception:  # noqa: BLE001 (one that died while it waited: loky has several names for that)
             hand.end()
             hand = self.busy[index] = _Hand()
-            future = hand.pool.submit(work, sent)
+            future = hand.pool.submit(work, sent, self.listener.address, self.secret)
 
-        def done(what: object) -> None:
-            self.events.put(("done", index, what))
+        def done(what: Any) -> None:
+            error = what.exception()
+            self.events.put(("done", index, what.result()) if error is None else ("died", index, error))
 
         future.add_done_callback(done)
 
-    def _order(self, job: Job, left: float | None) -> Order:
-        return Order(
-            job, left, self.threads, torch.get_default_dtype(),
-            (
-                torch.are_deterministic_algorithms_enabled(),
-                torch.is_deterministic_algorithms_warn_only_enabled(),
-            ),
-            torch.get_float32_matmul_precision(), self.listener.address, self.secret,
-            self.on_evaluation is not None,
-        )  # fmt: skip
+    def opened(self, job: Job, what: Any) -> Ended:
+        """The run, or why there is none; its process waits for the next."""
+        _idle.append(self.busy.pop(job.index))
+        return unpack(what)
 
-    def _hear(self, event: tuple[str, int, Any]) -> Generator[tuple[int, Ended]]:
-        kind, index, what = event
-        if kind == "begun":
-            if index in self.busy:
-                self.busy[index].pid = what
-        elif kind == "evaluated":
-            self._answer(index, *what)
-        else:
-            hand = self.busy.pop(index)
-            if what.exception() is not None:
-                yield from self._died(index, hand, what.exception())
-                return
-            _idle.append(hand)
-            found: Ended = unpack(what.result())
-            if isinstance(found, Run):
-                found.problem, found.recipe = self.jobs[index].problem, self.jobs[index].recipe
-            yield index, found
+    def buried(self, job: Job, what: Any) -> str:
+        """Forget the process, and what it wrote where nothing was before."""
+        self.busy.pop(job.index).end()
+        if job.place is not False and self.fresh[job.index]:
+            shutil.rmtree(job.place, ignore_errors=True)
+        return _signal(what)
 
-    def _answer(self, index: int, line: Connection, step: int, found: Evaluation) -> None:
-        ends = self.on_evaluation is not None and bool(self.on_evaluation(index, step, found))
-        with contextlib.suppress(OSError):  # it may be dead by now, which its future tells
-            line.send(ends)
+    def unbegun(self, index: int) -> None:
+        """A new process is started where one had died: this does not happen."""
 
-    def _died(self, index: int, hand: _Hand, error: BaseException) -> Generator[tuple[int, Ended]]:
-        """Begin a member anew whose process was killed; of the second death it is failed."""
-        hand.end()
-        self.deaths[index] += 1
-        if self.deaths[index] >= TRIES:
-            why = "maybe for want of memory, or by its own code"
-            said = f"the process that trained it was killed {TRIES} times, {why}: {_signal(error)}"
-            yield index, WorkerDiedError(said)
-            return
-        place = self.jobs[index].place
-        if place is not False and self.fresh[index]:  # what the dead one wrote, and nothing else
-            shutil.rmtree(place, ignore_errors=True)
-        self.waiting.appendleft(index)
-
-    # -- the end ------------------------------------------------------------------------------------------
-
-    def _stop(self) -> None:
-        """Ctrl-C: within `GRACE` seconds the runs in hand end, and no other begins."""
-        self.ends = time.monotonic() + GRACE
-        self.events.put(("stopped", -1, None))
-
-    def _call(self) -> None:
-        """Stop the runs in hand after the step that they are in, as Ctrl-C does here."""
-        self.waiting.clear()
-        self.deaths = dict.fromkeys(self.jobs, TRIES)  # nothing is begun anew
-        for hand in self.busy.values():
-            if hand.pid is not None:  # again and again: before its first step it does not listen
+    def stop(self, indices: Sequence[int]) -> None:
+        """Ctrl-C for each."""
+        for index in indices:
+            pid = self.busy[index].pid
+            if pid is not None:
                 with contextlib.suppress(ProcessLookupError):
-                    os.kill(hand.pid, signal.SIGINT)
+                    os.kill(pid, signal.SIGINT)
 
-    def close(self) -> None:
+    def dismiss(self) -> None:
+        """End those that wait."""
+        end_all()
+
+    def close(self, busy: Sequence[int]) -> None:
         """End the processes that are still at work, and what listens to them."""
-        for hand in self.busy.values():
-            hand.end()
-        self.busy.clear()
+        for index in busy:
+            self.busy.pop(index).end()
         with contextlib.suppress(OSError), Client(self.listener.address, authkey=self.secret) as line:
             line.send(None)
         self.parcels.tidy()
@@ -263,19 +165,26 @@ class _Foreman:
                     line.close()
                     return
                 index, pid = said
-                self.events.put(("begun", index, pid))
+                hand = self.busy.get(index)
+                if hand is not None:
+                    hand.pid = pid
                 threading.Thread(target=self._follow, args=(index, line), daemon=True).start()
 
     def _follow(self, index: int, line: Connection) -> None:
         with line, contextlib.suppress(EOFError, OSError):
             while True:
-                self.events.put(("evaluated", index, (line, *line.recv())))
+                self.events.put(("evaluated", index, (partial(_answer, line), *line.recv())))
 
 
 def end_all() -> None:
     """End the processes that wait for work."""
     while _idle:
         _idle.pop().end()
+
+
+def _answer(line: Connection, ends: bool) -> None:
+    with contextlib.suppress(OSError):  # it may be dead by now, which its future tells
+        line.send(ends)
 
 
 def _signal(error: BaseException) -> str:

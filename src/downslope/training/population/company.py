@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import time
-from collections.abc import Hashable, Sequence
+from collections.abc import Generator, Hashable, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from downslope.core import batches
 from downslope.core.problem import Problem
@@ -26,6 +27,12 @@ from downslope.training.prepare import built, further
 from downslope.training.progress import Progress
 from downslope.training.ready import Ready, ready, seated, through
 
+if TYPE_CHECKING:
+    from downslope.training.population.foreman import Ended
+    from downslope.training.population.hand import Job
+
+_log = logging.getLogger("downslope")
+
 SLOWER = "measured to be faster than together"
 """Why members of one shape go one by one that could go together."""
 
@@ -43,6 +50,7 @@ class Company:
         until: As in `fit_population`.
         way: As in `fit_population`.
         workers: As in `fit_population`.
+        ray: As in `fit_population`.
         bar: What shows how many have ended.
         on_evaluation: As in `fit_population`.
     """
@@ -59,9 +67,11 @@ class Company:
         workers: int,
         bar: Progress,
         on_evaluation: OnEvaluation | None,
+        ray: str | None = None,
     ) -> None:
         self.members, self.places, self.observe = members, places, observe
         self.strict, self.until, self.way, self.workers = strict, until, way, workers
+        self.ray = ray
         self.bar, self.on_evaluation = bar, on_evaluation
         self.runs: dict[int, Run] = {}
         self.stopped = False
@@ -153,7 +163,7 @@ class Company:
         if self.stopped or left == 0.0:
             self.stopped = True
             return
-        if self.workers > 1 and self.way != "one by one":
+        if (self.workers > 1 or self.ray) and self.way != "one by one":
             self._apart.append(index)
             return
         made.state.run.choices["population"] = f"one by one: {reason}"
@@ -174,28 +184,49 @@ class Company:
         return member
 
     def _elsewhere(self) -> None:
-        """Train the members that wait for other processes; those that cannot be sent train here."""
+        """Train the members that wait for others who train; those that cannot be sent train here."""
         if self.stopped or not self._apart:
             return
-        from downslope.training.population.apart import UnsentError, run_apart
+        from downslope.training.population.foreman import GoneError, UnsentError
         from downslope.training.population.hand import Job
 
         jobs = [Job(i, *self.members[i], self.places[i], self.observe) for i in sorted(self._apart)]
         refused: dict[int, str] = {}
-        ends = run_apart(jobs, self.workers, until=self.until, on_evaluation=self.on_evaluation)
-        with contextlib.closing(ends):
-            for index, run in ends:
-                if isinstance(run, UnsentError):
-                    refused[index] = str(run)
-                elif isinstance(run, Exception):
-                    self._failed(index, run)
-                elif run is None:
-                    self.stopped = True
-                else:
-                    self._ended(index, run)
-        self.workers = 1
+        try:
+            with contextlib.closing(self._sent(jobs)) as ends:
+                for index, run in ends:
+                    if isinstance(run, UnsentError):
+                        refused[index] = str(run)
+                    elif isinstance(run, Exception):
+                        self._failed(index, run)
+                    elif run is None:
+                        self.stopped = True
+                    else:
+                        self._ended(index, run)
+        except GoneError as error:
+            self._left_behind(error)
+        self.workers, self.ray = 1, None
         for index, reason in refused.items():
             self._again([index], reason)
+
+    def _sent(self, jobs: Sequence[Job]) -> Generator[tuple[int, Ended]]:
+        how: dict[str, Any] = {"until": self.until, "on_evaluation": self.on_evaluation}
+        if self.ray is not None:
+            from downslope.training.population.ray_workers import run_on_ray
+
+            return run_on_ray(jobs, self.ray, **how)
+        from downslope.training.population.apart import run_apart
+
+        return run_apart(jobs, self.workers, **how)
+
+    def _left_behind(self, error: Exception) -> None:
+        """Who had not ended when a cluster went away is interrupted, and can be begun again."""
+        _log.warning("%s; what had ended is kept", error)
+        for index in self._apart:
+            if index not in self.runs:
+                problem, recipe = self.members[index]
+                facts = {"lost": str(error)}
+                self._ended(index, Run(problem=problem, recipe=recipe, status="interrupted", facts=facts))
 
     # -- together -----------------------------------------------------------------------------------------
 
@@ -233,7 +264,14 @@ class Company:
 
     def _cores(self, made: Sequence[Ready]) -> int:
         """How many of these members other processes would train at a time."""
-        return min(self.workers, choices.cores(), len(made))
+        if self.ray is None:
+            return min(self.workers, choices.cores(), len(made))
+        from downslope.training.population.foreman import GoneError
+        from downslope.training.population.ray_workers import room_on_ray
+
+        with contextlib.suppress(GoneError):  # told where its workers are asked for
+            return max(1, room_on_ray(self.ray, [each.state.recipe for each in made]))
+        return 1
 
     def _threads(self, made: Sequence[Ready]) -> int:
         return choices.choose_threads(sum(each.products for each in made), made[0].state.device)

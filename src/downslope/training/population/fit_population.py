@@ -33,6 +33,7 @@ def fit_population(
     until: float | None = None,
     way: Way = "auto",
     workers: int = 1,
+    ray: str | None = None,
     on_evaluation: OnEvaluation | None = None,
 ) -> list[Run]:
     """Train one member for every recipe and seed.
@@ -60,6 +61,10 @@ def fit_population(
             exact; "one by one"; "processes" of their own.
         workers: Processes to which members are sent that do not go together, in [1, inf): the same bits as
             here, at ``cores / workers`` threads. With "auto" a crew must beat so many at a time.
+        ray: Address of a Ray cluster, in the place of `workers`: "host:port" where this machine is one of
+            its nodes, "auto" for the one that runs here or that RAY_ADDRESS names, "ray://host:port" from
+            outside, "local" for one of its own on this machine. Its free CPUs train what `workers` would, at
+            one thread each; runs and folders come back here.
         on_evaluation: ``(member, step, evaluation) -> bool``, called at every evaluation after the start;
             True ends that member there, with status "stopped".
 
@@ -70,6 +75,8 @@ def fit_population(
     Raises:
         RecipeError: no recipe, or as many problems as recipes were needed.
         InputError: what `fit` raises for a member; a way that there is not.
+        ClusterError: a cluster that cannot be joined. One that goes away later leaves those that had not
+            ended with status "interrupted".
     """
     each = [recipes] if isinstance(recipes, Recipe) else list(recipes)
     problems = [problem] * len(each) if isinstance(problem, Problem) else list(problem)
@@ -82,6 +89,8 @@ def fit_population(
     several: Any = workers
     if isinstance(several, bool) or not isinstance(several, int) or several < 1:
         raise InputError(f"workers={workers!r}: must be a whole number of at least 1")
+    if ray is not None:
+        _check_with_ray(ray, way, workers)
     members = [
         (p, r if seed is None else r.edit(seed=seed))
         for p, r in zip(problems, each, strict=True)
@@ -95,5 +104,15 @@ def fit_population(
         return Company(
             members, places,
             observe=observe, strict=strict, until=until, way=way, workers=workers, bar=bar,
-            on_evaluation=on_evaluation,
+            on_evaluation=on_evaluation, ray=ray,
         ).train()  # fmt: skip
+
+
+def _check_with_ray(ray: str, way: Way, workers: int) -> None:
+    if workers > 1:
+        raise InputError(f"workers={workers} with ray={ray!r}: give one of them, Ray has its own")
+    if way == "one by one":
+        raise InputError(f"way='one by one' with ray={ray!r}: nothing would be sent there; leave one out")
+    from downslope.training.population.ray_workers import check_reached
+
+    check_reached(ray)

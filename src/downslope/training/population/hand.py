@@ -1,4 +1,4 @@
-"""What a process does that trains members for another one."""
+"""What one does who trains members for another process."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ import pickle
 import signal
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
-from multiprocessing.connection import Client, Connection
+from multiprocessing.connection import Client
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -23,8 +24,8 @@ from downslope.training.evaluate import Evaluation
 from downslope.training.facts import one_line
 from downslope.training.population.sent import packed, unpack
 
-WHY = "in a process of its own"
-"""What a run says of how it was trained."""
+Ask = Callable[[int, Evaluation], bool]
+"""``(step, evaluation) -> bool``: whether who asked for the run ends it there."""
 
 
 @dataclass(frozen=True)
@@ -56,9 +57,8 @@ class Order(NamedTuple):
         dtype: torch's default.
         deterministic: Whether torch may take no other algorithms, and whether it only warns.
         precision: Of products in float32.
-        address: Where the one who asks listens.
-        secret: Proves that it is this program that speaks there.
-        heard: Whether it wants to be told of evaluations.
+        heard: Whether who asks wants to be told of evaluations.
+        why: What the run says of how it was trained.
     """
 
     job: Job
@@ -67,9 +67,8 @@ class Order(NamedTuple):
     dtype: torch.dtype
     deterministic: tuple[bool, bool]
     precision: str
-    address: Any
-    secret: bytes
     heard: bool
+    why: str
 
 
 def begin() -> None:
@@ -84,24 +83,36 @@ def _end_with(parent: int) -> None:
     os._exit(1)
 
 
-def work(sent: bytes) -> bytes:
-    """Train what was packed; the run, None where the time was up, or the error, packed."""
+def work(sent: bytes, address: Any, secret: bytes) -> bytes:
+    """Train what was packed, and ask at `address` on the way; what `sealed` gives of it.
+
+    Args:
+        sent: An order.
+        address: Where the one who asks listens.
+        secret: Proves that it is this program that speaks there.
+    """
     try:
         order: Order = unpack(sent)
-        with Client(order.address, authkey=order.secret) as line:
+        with Client(address, authkey=secret) as line:
             line.send((order.job.index, os.getpid()))
-            found: Run | Exception | None = _trained(order, line)
+
+            def ask(step: int, found: Evaluation) -> bool:
+                line.send((step, found))
+                return line.recv()
+
+            found: Run | Exception | None = trained(order, ask)
     except Exception as error:  # noqa: BLE001 (raised again by who asked)
-        found = _portable(error)
-    if isinstance(found, Run):
-        found.problem = found.recipe = None  # who asked has them
-    try:
-        return packed(found)
-    except Exception as error:  # noqa: BLE001 (a fact of the user's may refuse in any way)
-        return pickle.dumps(RuntimeError(f"its run cannot be sent back: {one_line(error)}"))
+        found = error
+    return sealed(found)
 
 
-def _trained(order: Order, line: Connection) -> Run | None:
+def trained(order: Order, ask: Ask) -> Run | None:
+    """The run of an order; None where its time was up.
+
+    Args:
+        order: What, and how the process is set for it.
+        ask: Called at every evaluation, if that is wanted.
+    """
     from downslope.training.broadcast import once
     from downslope.training.population.company import Company
     from downslope.training.progress import Progress
@@ -110,8 +121,7 @@ def _trained(order: Order, line: Connection) -> Run | None:
 
     def on_evaluation(member: int, step: int, found: Evaluation) -> bool:
         del member
-        line.send((step, found))
-        return line.recv()
+        return ask(step, found)
 
     torch.set_num_threads(order.threads)
     torch.set_default_dtype(order.dtype)
@@ -124,8 +134,20 @@ def _trained(order: Order, line: Connection) -> Run | None:
             observe=job.observe, strict=True, until=until, way="one by one", workers=1, bar=bar,
             on_evaluation=on_evaluation if order.heard else None,
         )  # fmt: skip
-        company.asked = WHY
+        company.asked = order.why
         return next(iter(company.train()), None)
+
+
+def sealed(found: Run | Exception | None, *more: object) -> bytes:
+    """A run, None where the time was up, or an error, packed for who asked; with more beside it a tuple."""
+    if isinstance(found, Exception):
+        found = _portable(found)
+    if isinstance(found, Run):
+        found.problem = found.recipe = None  # who asked has them
+    try:
+        return packed((found, *more) if more else found)
+    except Exception as error:  # noqa: BLE001 (a fact of the user's may refuse in any way)
+        return pickle.dumps(RuntimeError(f"its run cannot be sent back: {one_line(error)}"))
 
 
 def _portable(error: Exception) -> Exception:

@@ -21,6 +21,8 @@ from downslope.core.workers import by_value
 LARGE = 1 << 16
 """Bytes from which a tensor is written to a file once, which all processes map."""
 
+Read = Callable[[str, torch.dtype, tuple[int, ...]], Tensor]
+
 _folder: list[Path] = []
 
 
@@ -29,14 +31,21 @@ class Parcels:
 
     A file bears the hash of what is in it, so that the next population on the same data writes nothing. What
     a population did not use is removed after it.
+
+    Args:
+        read: Gives the tensor there: ``read(path, dtype, shape)``.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, read: Read | None = None) -> None:
         self._known: dict[int, tuple[Tensor, str]] = {}  # the tensor too: so long its id is its own
+        self._read = mapped if read is None else read
+        self.files: list[str] = []
+        """Of what was packed last."""
 
     def pack(self, content: object) -> bytes:
-        """`content` as bytes, to be read by `unpack` in a process of this machine."""
-        return packed(content, self.place)
+        """`content` as bytes, to be read by `unpack` in a process that has the files."""
+        self.files = []
+        return packed(content, self.place, self._read)
 
     def place(self, tensor: Tensor) -> str:
         """The file that holds a tensor's numbers."""
@@ -47,6 +56,7 @@ class Parcels:
             if not path.exists():
                 path.write_bytes(raw)
             self._known[id(tensor)] = tensor, str(path)
+        self.files.append(self._known[id(tensor)][1])
         return self._known[id(tensor)][1]
 
     def tidy(self) -> None:
@@ -57,19 +67,20 @@ class Parcels:
                 path.unlink()
 
 
-def packed(content: object, place: Callable[[Tensor], str] | None = None) -> bytes:
+def packed(content: object, place: Callable[[Tensor], str] | None = None, read: Read | None = None) -> bytes:
     """`content` as bytes.
 
     Args:
         content: Anything; functions and classes that no other process can import go by value.
         place: Gives the file of a large tensor; None for tensors by value.
+        read: Gives the tensor in a file, where it is unpacked; `mapped` if left out.
     """
     cloudpickle = by_value()
 
     class Pickler(cloudpickle.Pickler):
         def reducer_override(self, obj: Any) -> Any:
             if place is not None and type(obj) is Tensor and _whole(obj):
-                return mapped, (place(obj), obj.dtype, tuple(obj.shape))
+                return read or mapped, (place(obj), obj.dtype, tuple(obj.shape))
             return super().reducer_override(obj)
 
     written = io.BytesIO()

@@ -1,0 +1,344 @@
+"""Members on the workers of a Ray cluster: one a CPU, whose process and data stay from member to member."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import json
+import os
+import queue
+import subprocess
+import sys
+import threading
+from collections.abc import Generator, Sequence
+from dataclasses import replace
+from functools import partial
+from multiprocessing.connection import Connection, Pipe
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+
+from downslope._version import __version__
+from downslope.core.errors import ClusterError, RunFolderError
+from downslope.core.recipe import Recipe
+from downslope.core.run import Run
+from downslope.training import choices
+from downslope.training.population import ray_client
+from downslope.training.population.foreman import Ended, Event, Foreman, GoneError
+from downslope.training.population.hand import Job, Order
+from downslope.training.population.members import OnEvaluation
+from downslope.training.population.ray_address import check_ray
+from downslope.training.population.ray_hand import fetched, write_files
+from downslope.training.population.sent import Parcels, unpack
+
+CONNECT = 60.0
+"""Seconds for joining a cluster, or starting one here."""
+
+LEAVE = 3.0
+"""Seconds for leaving a cluster."""
+
+SETTINGS = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_gcs_server_request_timeout_seconds": "5",
+    "RAY_gcs_rpc_server_connect_timeout_s": "2",
+    "RAY_gcs_rpc_server_reconnect_timeout_s": "20",  # how long a head that is gone is waited for
+    "RAY_NUM_REDIS_GET_RETRIES": "1",
+    "RAY_DEDUP_LOGS": "1",
+}
+"""Of Ray, for who has not set them: nothing is reported to its makers, and what is gone is gone soon."""
+
+
+def run_on_ray(
+    jobs: Sequence[Job],
+    address: str,
+    *,
+    until: float | None = None,
+    on_evaluation: OnEvaluation | None = None,
+) -> Generator[tuple[int, Ended]]:
+    """Train every member on a worker of a Ray cluster, each as `fit` alone does at one thread.
+
+    Every free CPU (GPU, for recipes with ``device="cuda"``) has a worker, which stays for the next
+    population. Large tensors go to the cluster once, to a file of each machine once, and are mapped there.
+    Runs come back as bytes, and their folders are written here: a node that is lost loses what it had in
+    hand. Such a member is begun anew, once, elsewhere where there is an elsewhere.
+
+    Args:
+        jobs: The members.
+        address: As `check_ray` takes it.
+        until: `time.monotonic` by which it ends.
+        on_evaluation: As in `fit_population`; it is called in this process.
+
+    Yields:
+        Index and outcome of each, as they end; after Ctrl-C what the runs in hand have come to.
+
+    Raises:
+        ClusterError: the cluster cannot be joined, or has no room.
+        GoneError: it went away, and with it what was in hand.
+    """
+    try:
+        foreman = Foreman(jobs, RayHands(joined(address), jobs), until, on_evaluation)
+        with contextlib.closing(foreman):
+            yield from foreman.go()
+    except GoneError:  # told once: who asks again is refused
+        if (gone := _joined.pop(address, None)) is not None:
+            gone.close()
+        raise
+
+
+def room_on_ray(address: str, recipes: Sequence[Recipe]) -> int:
+    """How many of these members a cluster trains at a time.
+
+    Args:
+        address: As `check_ray` takes it.
+        recipes: Of the members.
+
+    Raises:
+        ClusterError: the cluster cannot be joined.
+        GoneError: it was joined, and went away.
+    """
+    return joined(address).ask("size", len(recipes), gpus_of(recipes))
+
+
+class Cluster:
+    """A cluster that was joined, by a process of its own: what befalls Ray there does not befall this one.
+
+    Args:
+        address: As `check_ray` takes it.
+
+    Raises:
+        ClusterError: it cannot be joined.
+    """
+
+    def __init__(self, address: str) -> None:
+        where = check_ray(address)
+        self.address = address
+        self.alive, self.ever = True, False
+        self.up = 0
+        """Workers."""
+        self.events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+        self._replies: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
+        self._saying = threading.Lock()
+        self._line, theirs = Pipe()
+        with theirs:
+            self._process = _started(where, theirs)
+        self._follower = threading.Thread(target=self._follow, daemon=True)
+        self._follower.start()
+        try:
+            self._replied(CONNECT)
+        except BaseException:
+            self.close()
+            raise
+
+    def say(self, *what: Any) -> None:
+        """Tell the process; what is said to one that has ended is told by an event."""
+        with self._saying, contextlib.suppress(OSError):
+            self._line.send(what)
+
+    def ask(self, *what: Any) -> Any:
+        """What the process replies.
+
+        Raises:
+            ClusterError: it refuses.
+            GoneError: the cluster went away.
+        """
+        self.say(*what)
+        return self._replied(CONNECT)
+
+    def close(self) -> None:
+        """Leave the cluster; its workers end."""
+        self.alive = False
+        self.say("end")
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(LEAVE)
+        self._process.kill()
+        self._process.wait()
+        self._follower.join()
+        self._line.close()
+
+    def _replied(self, seconds: float) -> Any:
+        try:
+            kind, what = self._replies.get(timeout=seconds)
+        except queue.Empty:
+            raise self._wrong(f"it does not answer within {seconds:g} s") from None
+        if kind == "gone":
+            raise what
+        if kind == "refused":
+            raise self._wrong(what)
+        return what
+
+    def _wrong(self, why: str) -> ClusterError:
+        return ClusterError(f"ray={self.address!r}: {why}")
+
+    def _follow(self) -> None:
+        """Hear the process until it ends."""
+        with contextlib.suppress(EOFError, OSError):
+            while True:
+                kind, *more = self._line.recv()
+                self._hear(kind, *more)
+        self._over(GoneError(f"the Ray cluster {self.address} went away"))
+
+    def _hear(self, kind: str, *more: Any) -> None:
+        if kind in ("ready", "size", "opened", "refused"):
+            self._replies.put((kind, *more))
+        elif kind == "room":
+            (self.up,) = more
+            self.ever = self.ever or self.up > 0
+            self.events.put((kind, -1, None))
+        elif kind == "gone":
+            (why,) = more
+            gone = GoneError(f"the Ray cluster {self.address} has no worker left: {why}")
+            self._over(gone if self.ever else self._wrong(why))
+        elif kind == "evaluated":
+            index, packed = more
+            self.events.put((kind, index, (partial(self.say, "answer", index), *unpack(packed))))
+        else:
+            index, *what = more
+            self.events.put((kind, index, what))
+
+    def _over(self, why: Exception) -> None:
+        self.alive = False
+        self.up = 0
+        self._replies.put(("gone", why))
+        self.events.put(("gone", -1, why))
+
+
+_joined: dict[str, Cluster] = {}
+"""Clusters that were joined, by address."""
+
+
+def check_reached(address: str) -> None:
+    """Refuse a cluster that cannot be joined; of one that was joined it is told later that it went away.
+
+    Raises:
+        ClusterError: as `check_ray` does.
+    """
+    if address not in _joined:
+        check_ray(address)
+
+
+def joined(address: str) -> Cluster:
+    """The cluster there, joined before or now.
+
+    Raises:
+        ClusterError: it cannot be joined.
+        GoneError: it could before, and cannot any more.
+    """
+    former = _joined.get(address)
+    if former is not None and former.alive:
+        return former
+    if former is not None:
+        former.close()
+    try:
+        _joined[address] = made = Cluster(address)
+    except ClusterError as error:
+        if former is not None and former.ever:
+            raise GoneError(f"the Ray cluster {address} went away: {error}") from None
+        raise
+    return made
+
+
+@atexit.register
+def leave_all() -> None:
+    """Leave every cluster."""
+    while _joined:
+        _joined.popitem()[1].close()
+
+
+def _started(where: str, line: Connection) -> subprocess.Popen[bytes]:
+    """The process that joins a cluster; it hears no Ctrl-C, and what Ray writes is not for the user."""
+    asked = {
+        "cluster": where, "line": line.fileno(), "cpus": choices.cores(),
+        "versions": {"downslope": __version__, "torch": torch.__version__},
+    }  # fmt: skip
+    code = f"import runpy; runpy.run_path({ray_client.__file__!r}, run_name='__main__')"
+    paths = os.pathsep.join(each for each in sys.path if each)
+    return subprocess.Popen(
+        [sys.executable, "-P", "-c", code, json.dumps(asked)],
+        env=SETTINGS | os.environ | {"PYTHONPATH": paths},
+        pass_fds=[line.fileno()], start_new_session=True,
+        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+
+
+class RayHands:
+    """`Hands` that are the workers of a cluster."""
+
+    why = "on a worker of Ray"
+    threads = 1
+
+    def __init__(self, cluster: Cluster, jobs: Sequence[Job]) -> None:
+        self.cluster = cluster
+        self.events = cluster.events = queue.SimpleQueue[Event]()
+        self.parcels = Parcels(fetched)
+        self.busy = set[int]()
+        self.files: dict[int, list[str]] = {}
+        self.died_on: dict[int, str] = {}
+        cluster.ask("open", len(jobs), gpus_of([job.recipe for job in jobs]))
+
+    @property
+    def room(self) -> int:
+        """Workers that wait."""
+        return self.cluster.up - len(self.busy)
+
+    def pack(self, order: Order) -> bytes:
+        """An order, its large tensors as files; the folder is written here once it is back."""
+        job = order.job
+        if job.place is not False:
+            if (job.place / "run.json").exists():
+                raise RunFolderError(f"{job.place} holds a run already")
+            job = replace(job, place=Path("run"))
+        sent = self.parcels.pack(order._replace(job=job))
+        self.files[job.index] = self.parcels.files
+        return sent
+
+    def give(self, index: int, sent: bytes) -> None:
+        """Begin a member, rather not where it died before."""
+        self.busy.add(index)
+        self.cluster.say("work", index, sent, self.files[index], self.died_on.get(index, ""))
+
+    def opened(self, job: Job, what: Any) -> Ended:
+        """The run, or why there is none; its folder is written."""
+        self.busy.discard(job.index)
+        content: Any = unpack(what[0])
+        files: dict[str, bytes] = {}
+        if isinstance(content, tuple):
+            content, files = cast("tuple[Any, dict[str, bytes]]", content)
+        found: Ended = content
+        if isinstance(found, Run) and job.place is not False:
+            try:
+                write_files(job.place, files)
+            except OSError as error:
+                return RunFolderError(f"{job.place} cannot be written: {error.strerror or error}")
+            found.folder = job.place
+        return found
+
+    def buried(self, job: Job, what: Any) -> str:
+        """Remember where; the process that speaks to the cluster has done the rest."""
+        why, self.died_on[job.index] = what
+        self.busy.discard(job.index)
+        return why
+
+    def unbegun(self, index: int) -> None:
+        """Its worker was dead before it came."""
+        self.busy.discard(index)
+
+    def stop(self, indices: Sequence[int]) -> None:
+        """Ctrl-C for each."""
+        for index in indices:
+            self.cluster.say("stop", index)
+
+    def dismiss(self) -> None:
+        """Give the workers back."""
+        self.cluster.close()
+
+    def close(self, busy: Sequence[int]) -> None:
+        """Leave a cluster that is still at work; one that is not is kept for the next population."""
+        if busy:
+            self.cluster.close()
+        self.parcels.tidy()
+
+
+def gpus_of(recipes: Sequence[Recipe]) -> int:
+    """How many GPUs a worker needs: one where a recipe asks for CUDA by name, as for "auto" CPUs will do."""
+    return int(any(str(each.device).startswith("cuda") for each in recipes))
