@@ -57,6 +57,19 @@ def test_a_name_may_be_replaced_as_that_of_any_module(monkeypatch: pytest.Monkey
     assert terrain.trace == 3
 
 
+def test_any_module_of_the_terrain_that_a_face_names_may_be_the_first_to_be_imported() -> None:
+    code = (
+        "import importlib, sys, torch, downslope.terrain as terrain\n"
+        "from downslope.terrain import ground, operators, spectrum\n"
+        "for each in sorted({h.partition(':')[0] for f in (terrain, ground, operators, spectrum)\n"
+        "                    for h in f._homes.values()}):\n"
+        "    for name in [name for name in sys.modules if name.startswith('downslope')]:\n"
+        "        del sys.modules[name]\n"
+        "    importlib.import_module(each)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 def test_a_misspelt_name_of_a_face_is_answered_with_the_nearest() -> None:
     import downslope.terrain as terrain
 
