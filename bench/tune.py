@@ -2,8 +2,9 @@
 
 Each search is a process of its own, in turns; it is timed from its start, imports included (cold), and from
 after its imports (warm), and its CPU seconds beside. Our modules are compiled before, as those of the peers
-were when they were installed. The ratios are those within a round, with their quartiles. The peers train and look at the validation data once; ours validate every epoch, keep history and
-best weights, and `tune` its journal. What they find is compared: rank correlation of the validation losses.
+were when they were installed. The ratios are those within a round, with their quartiles. The peers train and
+look at the validation data once; ours validate every epoch, keep history and best weights, and `tune` its
+journal. What they find is compared: rank correlation of the validation losses.
 
     pip install -c constraints.txt -e .
     python bench/tune.py [--rounds 5] [--model mlp|cnn] [--members 32] [--epochs 10] [--threads 1]

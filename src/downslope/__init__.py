@@ -16,7 +16,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from downslope._version import __version__
-from downslope.core.faces import lazily
+from downslope.core.faces import face
 
 if TYPE_CHECKING:
     from downslope import augment, constraints, data, init, models, objectives, optim, schedules
@@ -167,4 +167,4 @@ _HOME = {
     "when": "downslope.core.space:when",
 }
 
-lazily(__name__, _HOME)
+face(__name__, _HOME)

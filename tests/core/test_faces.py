@@ -13,7 +13,9 @@ import pytest
 from downslope.core.faces import Face
 
 FACES = (
-    "downslope", "downslope.terrain", "downslope.terrain.ground", "downslope.terrain.methods",
+    "downslope", "downslope.augment", "downslope.constraints", "downslope.data", "downslope.init",
+    "downslope.objectives", "downslope.objectives.metrics", "downslope.optim", "downslope.schedules",
+    "downslope.terrain", "downslope.terrain.exact", "downslope.terrain.ground", "downslope.terrain.methods",
     "downslope.terrain.operators", "downslope.terrain.spectrum",
 )  # fmt: skip
 
@@ -66,6 +68,25 @@ def test_any_module_of_the_terrain_that_a_face_names_may_be_the_first_to_be_impo
         "    for name in [name for name in sys.modules if name.startswith('downslope')]:\n"
         "        del sys.modules[name]\n"
         "    importlib.import_module(each)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_what_an_import_makes_is_not_looked_through_and_the_collector_is_left_as_it_was() -> None:
+    code = (
+        "import gc\n"
+        "looks = []\n"
+        "gc.callbacks.append(lambda phase, info: looks.append(info['generation']))\n"
+        "import downslope as ds\n"
+        "looks.clear()\n"
+        "ds.edits\n"
+        "assert 'torch' in __import__('sys').modules\n"
+        "assert not looks and gc.isenabled() and gc.get_freeze_count() == 0\n"
+        "class Node: pass\n"
+        "import weakref; node = Node(); node.self = node; seen = weakref.ref(node); del node\n"
+        "ds.schedules; gc.collect(); assert seen() is None\n"
+        "gc.disable(); ds.init; assert not gc.isenabled()\n"
+        "gc.freeze(); gc.enable(); ds.augment.Flip; assert gc.get_freeze_count() > 1000"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
 

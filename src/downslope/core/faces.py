@@ -7,11 +7,29 @@ not let a module take the place of one of its names.
 
 from __future__ import annotations
 
+import gc
 import importlib
 import sys
 from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
+
+
+def _imported(module: str) -> Any:
+    """A module; what its import makes is there to stay, and is not looked through for garbage meanwhile.
+
+    Freezing and unfreezing makes what is alive the oldest generation without a look at it. A look at all that
+    torch has made takes as long as fifty steps of a small model, and came due in the middle of an import.
+    """
+    if module in sys.modules or not gc.isenabled() or gc.get_freeze_count():
+        return importlib.import_module(module)
+    gc.disable()
+    try:
+        return importlib.import_module(module)
+    finally:
+        gc.freeze()
+        gc.unfreeze()
+        gc.enable()
 
 
 class Face(ModuleType):
@@ -25,7 +43,7 @@ class Face(ModuleType):
 
             raise AttributeError(f"{self.__name__} has no {name!r}{did_you_mean(name, self._homes)}")
         module, _, attribute = self._homes[name].partition(":")
-        found: Any = importlib.import_module(module)
+        found = _imported(module)
         if attribute:
             found = getattr(found, attribute)
         self.__dict__[name] = found
@@ -40,13 +58,23 @@ class Face(ModuleType):
         return sorted({*self.__dict__, *self._homes})
 
 
-def lazily(package: str, homes: Mapping[str, str]) -> None:
+def lazily(package: str, modules: Mapping[str, str]) -> None:
     """Let a package load its names when they are first used.
+
+    Args:
+        package: Its ``__name__``; called from its own ``__init__``.
+        modules: Each module, as the package calls it (``"ground.point"``), to its names, apart by spaces.
+    """
+    face(package, {name: f"{package}.{at}:{name}" for at, held in modules.items() for name in held.split()})
+
+
+def face(package: str, homes: Mapping[str, str]) -> None:
+    """Let a package load names from anywhere when they are first used.
 
     Args:
         package: Its ``__name__``; called from its own ``__init__``.
         homes: Name to ``"module:attribute"``; ``"module"`` alone stands for the module itself.
     """
-    face = sys.modules[package]
-    face.__dict__["_homes"] = homes
-    face.__class__ = Face
+    made = sys.modules[package]
+    made.__dict__["_homes"] = homes
+    made.__class__ = Face

@@ -13,7 +13,6 @@ from typing import Any, Literal, cast
 from torch import nn
 
 from downslope.core import names, starts
-from downslope.core.edits import from_dict
 from downslope.core.errors import EditError, InputError, ModelError, RecipeError, RunFolderError
 from downslope.core.history import History, Probes, replay
 from downslope.core.lock import held
@@ -201,6 +200,8 @@ class Run:
             found: Any = names.load("downslope.training.tasks:load_task")(task)
             problem: Problem = found.problem
             self._take_init(found.recipe)
+            from downslope.core.edits import from_dict
+
             try:
                 later = self.described.get("edits", ())[len(problem.edits) :]
                 self.problem = _as_described(

@@ -12,22 +12,27 @@ decays.
 
 from __future__ import annotations
 
-from downslope.optim.adagrad import Adagrad, ScaleBySum
-from downslope.optim.adam import Adam, ScaleByAdam
-from downslope.optim.adamw import AdamW
-from downslope.optim.amsgrad import ScaleByAmsgrad
-from downslope.optim.catalogue import catalogue
-from downslope.optim.decay import CoupledDecay, DecoupledDecay
-from downslope.optim.driver import Custom, Optimizer
-from downslope.optim.gd import GD
-from downslope.optim.momentum import HeavyBall, Momentum
-from downslope.optim.nesterov import LookAhead, Nesterov
-from downslope.optim.recognise import Recognised, build, recognise
-from downslope.optim.rmsprop import RMSprop, ScaleByRms, ScaleByStd
-from downslope.optim.rule import Chain, Rule, Scalars, chain
-from downslope.optim.scale import InverseTimeLr, ScaleByLr
-from downslope.optim.sgd import SGD
-from downslope.optim.stability import method_of, preconditioner, stable_limit, why_unlimited
+from typing import TYPE_CHECKING
+
+from downslope.core.faces import lazily
+
+if TYPE_CHECKING:
+    from downslope.optim.adagrad import Adagrad, ScaleBySum
+    from downslope.optim.adam import Adam, ScaleByAdam
+    from downslope.optim.adamw import AdamW
+    from downslope.optim.amsgrad import ScaleByAmsgrad
+    from downslope.optim.catalogue import catalogue
+    from downslope.optim.decay import CoupledDecay, DecoupledDecay
+    from downslope.optim.driver import Custom, Optimizer
+    from downslope.optim.gd import GD
+    from downslope.optim.momentum import HeavyBall, Momentum
+    from downslope.optim.nesterov import LookAhead, Nesterov
+    from downslope.optim.recognise import Recognised, build, recognise
+    from downslope.optim.rmsprop import RMSprop, ScaleByRms, ScaleByStd
+    from downslope.optim.rule import Chain, Rule, Scalars, chain
+    from downslope.optim.scale import InverseTimeLr, ScaleByLr
+    from downslope.optim.sgd import SGD
+    from downslope.optim.stability import method_of, preconditioner, stable_limit, why_unlimited
 
 __all__ = [
     "GD",
@@ -64,3 +69,25 @@ __all__ = [
     "stable_limit",
     "why_unlimited",
 ]
+
+lazily(
+    __name__,
+    {
+        "adagrad": "Adagrad ScaleBySum",
+        "adam": "Adam ScaleByAdam",
+        "adamw": "AdamW",
+        "amsgrad": "ScaleByAmsgrad",
+        "catalogue": "catalogue",
+        "decay": "CoupledDecay DecoupledDecay",
+        "driver": "Custom Optimizer",
+        "gd": "GD",
+        "momentum": "HeavyBall Momentum",
+        "nesterov": "LookAhead Nesterov",
+        "recognise": "Recognised build recognise",
+        "rmsprop": "RMSprop ScaleByRms ScaleByStd",
+        "rule": "Chain Rule Scalars chain",
+        "scale": "InverseTimeLr ScaleByLr",
+        "sgd": "SGD",
+        "stability": "method_of preconditioner stable_limit why_unlimited",
+    },
+)

@@ -10,17 +10,22 @@ Every one takes the length of the run first, so that a name is enough to make it
 
 from __future__ import annotations
 
-from downslope.schedules.constant import constant
-from downslope.schedules.cosine import cosine
-from downslope.schedules.cyclic import cyclic
-from downslope.schedules.exponential import exponential
-from downslope.schedules.inverse_sqrt import inverse_sqrt
-from downslope.schedules.join import join
-from downslope.schedules.multiply import multiply
-from downslope.schedules.schedule import Schedule
-from downslope.schedules.stairs import stairs
-from downslope.schedules.step import step
-from downslope.schedules.warmup import warmup
+from typing import TYPE_CHECKING
+
+from downslope.core.faces import lazily
+
+if TYPE_CHECKING:
+    from downslope.schedules.constant import constant
+    from downslope.schedules.cosine import cosine
+    from downslope.schedules.cyclic import cyclic
+    from downslope.schedules.exponential import exponential
+    from downslope.schedules.inverse_sqrt import inverse_sqrt
+    from downslope.schedules.join import join
+    from downslope.schedules.multiply import multiply
+    from downslope.schedules.schedule import Schedule
+    from downslope.schedules.stairs import stairs
+    from downslope.schedules.step import step
+    from downslope.schedules.warmup import warmup
 
 __all__ = [
     "Schedule",
@@ -35,3 +40,20 @@ __all__ = [
     "step",
     "warmup",
 ]
+
+lazily(
+    __name__,
+    {
+        "constant": "constant",
+        "cosine": "cosine",
+        "cyclic": "cyclic",
+        "exponential": "exponential",
+        "inverse_sqrt": "inverse_sqrt",
+        "join": "join",
+        "multiply": "multiply",
+        "schedule": "Schedule",
+        "stairs": "stairs",
+        "step": "step",
+        "warmup": "warmup",
+    },
+)

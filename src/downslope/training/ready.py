@@ -18,7 +18,6 @@ from downslope.core.problem import Problem
 from downslope.core.recipe import Recipe
 from downslope.core.run import Run
 from downslope.core.sources import Source
-from downslope.init import remark
 from downslope.training import broadcast, choices, ways
 from downslope.training.checkpoint import is_kept
 from downslope.training.depth import told as told_depth
@@ -204,10 +203,13 @@ _ERROR = re.compile(r"error|loss|(^|_)(rm?s?e|mse|mae|mape|nll|perplexity|wer|ce
 
 def _remark(state: StepState) -> None:
     """Say what is to be said of the start, if anything is."""
-    args, kwargs, target = state.problem.splitter(state.batch)
-    said = remark(state.model, state.recipe.init, batches.Parts(args, kwargs, target))
-    if said is not None:
-        _log.warning("%s", said)
+    if state.recipe.init is not None:
+        from downslope.init import remark
+
+        args, kwargs, target = state.problem.splitter(state.batch)
+        said = remark(state.model, state.recipe.init, batches.Parts(args, kwargs, target))
+        if said is not None:
+            _log.warning("%s", said)
     if state.recipe.patience is not None and state.problem.valid_source is None:
         _log.warning(
             "patience=%d counts epochs without a better validation metric, and there is no validation data: "

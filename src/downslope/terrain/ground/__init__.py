@@ -15,9 +15,7 @@ __all__ = ["Ground", "ModelGround", "Piece", "ground_of"]
 lazily(
     __name__,
     {
-        "Ground": "downslope.terrain.ground.ground:Ground",
-        "ModelGround": "downslope.terrain.ground.ground:ModelGround",
-        "Piece": "downslope.terrain.ground.ground:Piece",
-        "ground_of": "downslope.terrain.ground.point:ground_of",
+        "ground": "Ground ModelGround Piece",
+        "point": "ground_of",
     },
 )

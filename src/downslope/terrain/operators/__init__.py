@@ -28,13 +28,11 @@ __all__ = [
 lazily(
     __name__,
     {
-        "BlockDiagonal": "downslope.terrain.operators.blocks:BlockDiagonal",
-        "Curvature": "downslope.terrain.operators.curvature:Curvature",
-        "Fisher": "downslope.terrain.operators.fisher:Fisher",
-        "GaussNewton": "downslope.terrain.operators.gauss_newton:GaussNewton",
-        "Operator": "downslope.terrain.operators.operator:Operator",
-        "Weighted": "downslope.terrain.operators.operator:Weighted",
-        "as_linear_operator": "downslope.terrain.operators.views:as_linear_operator",
-        "dense": "downslope.terrain.operators.views:dense",
+        "blocks": "BlockDiagonal",
+        "curvature": "Curvature",
+        "fisher": "Fisher",
+        "gauss_newton": "GaussNewton",
+        "operator": "Operator Weighted",
+        "views": "as_linear_operator dense",
     },
 )

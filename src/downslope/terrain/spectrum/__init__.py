@@ -31,15 +31,12 @@ __all__ = [
 lazily(
     __name__,
     {
-        "Condition": "downslope.terrain.spectrum.condition:Condition",
-        "condition": "downslope.terrain.spectrum.condition:condition",
-        "density": "downslope.terrain.spectrum.density:density",
-        "Diagonal": "downslope.terrain.spectrum.diagonal:Diagonal",
-        "diagonal": "downslope.terrain.spectrum.diagonal:diagonal",
-        "Density": "downslope.terrain.spectrum.distribution:Density",
-        "Estimate": "downslope.terrain.spectrum.estimate:Estimate",
-        "Spectrum": "downslope.terrain.spectrum.extremes:Spectrum",
-        "extremes": "downslope.terrain.spectrum.extremes:extremes",
-        "trace": "downslope.terrain.spectrum.trace:trace",
+        "condition": "Condition condition",
+        "density": "density",
+        "diagonal": "Diagonal diagonal",
+        "distribution": "Density",
+        "estimate": "Estimate",
+        "extremes": "Spectrum extremes",
+        "trace": "trace",
     },
 )
