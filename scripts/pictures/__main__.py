@@ -85,6 +85,7 @@ DRAWN: dict[str, Callable[[], Path]] = {
     "tuning-order": tuning.tuning_order,
     "racing": racing.racing,
     "vectorisation": speed.vectorisation,
+    "populations": speed.populations,
     "gauss-newton": gauss_newton.gauss_newton,
     "batch-normalisation": normalisation.batch_normalisation,
     "regularisation": regularisation.regularisation,

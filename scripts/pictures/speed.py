@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import time
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 
 import downslope as ds
+from bench._searched import MODELS
 from bench.vectorisation import measured
 from downslope.training.trial_step import TrialStep
 from scripts.pictures.style import BLUE, GREEN, GREY, ORANGE, PURPLE, panels, save
@@ -96,6 +98,49 @@ def vectorisation() -> Path:
     axis.set_xlim(min(found.values()) / 2, max(found.values()) * 6)
     axis.grid(axis="y", visible=False)
     return save(figure, "vectorisation")
+
+
+KINDS = (("mlp", "MLP, one layer of 128"), ("cnn", "CNN, 8 and 16 channels"))
+MEMBERS = (1, 2, 4, 8, 16, 32, 64)
+
+
+def populations() -> Path:
+    """Seconds of training populations of more and more members, together and one by one, on digits."""
+    figure, axes = panels(2, height=3.2)
+    for axis, (name, title) in zip(axes, KINDS, strict=True):
+        found = {
+            way: [_population_seconds(name, way, n) for n in MEMBERS] for way in ("together", "one by one")
+        }
+        for (way, each), colour in zip(found.items(), (BLUE, ORANGE), strict=True):
+            axis.plot(MEMBERS, each, "o-", color=colour, ms=4, label=way)
+        gain = found["one by one"][-1] / found["together"][-1]
+        ends = sorted(each[-1] for each in found.values())
+        axis.plot([MEMBERS[-1]] * 2, ends, color=GREY, lw=1.0, ls=":")
+        axis.text(1.15 * MEMBERS[-1], math.prod(ends) ** 0.5, f"{gain:.1f} times", va="center", fontsize=9)
+        axis.set(title=title, xlabel="members", ylabel="seconds", xscale="log", yscale="log")
+        axis.set_xticks(MEMBERS, [str(each) for each in MEMBERS])
+        axis.set_xlim(0.85, 2.6 * MEMBERS[-1])
+        axis.yaxis.set_major_formatter(lambda value, place: f"{value:g}")
+        axis.minorticks_off()
+        axis.legend(loc="upper left")
+    return save(figure, "populations")
+
+
+def _population_seconds(model: str, way: Any, members: int) -> float:
+    """Time of the processor for two epochs of a population; the best of a few."""
+    digits = ds.data.digits(scale=16)
+    problem = ds.Problem(
+        model=MODELS[model], objective="cross_entropy", metric="accuracy",
+        train=digits.train, valid=digits.valid,
+    )  # fmt: skip
+    recipe = ds.Recipe(optimizer="adamw", lr=1e-3, batch_size=64, epochs=2)
+    recipes = [recipe.edit(lr=float(lr)) for lr in np.geomspace(1e-4, 1e-2, members)]
+    times: list[float] = []
+    for _ in range(3 if members < 8 else 1):
+        begun = time.process_time()
+        ds.fit_population(problem, recipes, progress=False, way=way)
+        times.append(time.process_time() - begun)
+    return min(times)
 
 
 def _binned(values: np.ndarray, window: int) -> tuple[np.ndarray, np.ndarray]:

@@ -38,6 +38,20 @@ def test_a_step_on_the_batch_is_a_step_on_its_examples_one_by_one() -> None:
     torch.testing.assert_close(batched, one_by_one, rtol=1e-12, atol=1e-14)
 
 
+def test_a_step_of_many_models_at_once_is_a_step_of_each_by_hand() -> None:
+    x, y, w = digits(torch.float64)
+    x, y, rates = x[:40], y[:40], (0.1, 0.3, 1.0)
+    problem = ds.Problem(model=lambda: _linear(w), objective="cross_entropy", train=(x, y))
+    recipes = [ds.Recipe(optimizer="gd", lr=lr, steps=3) for lr in rates]
+    runs = ds.fit_population(problem, recipes, progress=False, way="together")
+    assert runs[0].choices["population"] == "together with 2 others"
+    for run, lr in zip(runs, rates, strict=True):
+        own = w.clone()
+        for _ in range(3):
+            own -= lr * WAYS["batched, by the formula"](x, y, own)
+        torch.testing.assert_close(run.state("last")["weight"], own, rtol=1e-12, atol=1e-14)
+
+
 def _linear(w: torch.Tensor) -> torch.nn.Module:
     model = torch.nn.Linear(64, 10, bias=False, dtype=torch.float64)
     with torch.no_grad():

@@ -100,7 +100,7 @@ def _ratio(abreast: Abreast, made: Sequence[Ready], limit: float) -> float:
     total = max(total_steps(each.state.recipe, each.train, each.batch_size) or LONG for each in made)
     here, own = torch.get_num_threads(), choices.choose_threads(made[0].products, first.device)
     busy = first.device.type == "cpu" and here == own == 1
-    together, alone = math.inf, math.inf
+    together = alone = ratio = math.inf
     with _untouched(abreast), StepRandomness(first.model, first.recipe.seed) as place:
         fed = next(abreast.feed.epoch(0))
         for _ in range(ROUNDS if total >= LONG else 1):
