@@ -93,7 +93,26 @@ def test_the_same_race_twice_changes_nothing_and_another_of_the_same_name_is_ref
     add(path, found)
     assert len(add(path, found).rows) == 2
     with pytest.raises(InputError, match="'sgd' is on the board of line already"):
-        add(path, _race({"sgd": "momentum", "rmsprop": "rmsprop"}))
+        add(path, _race({"sgd": "momentum", "adam": "rmsprop"}))
+
+
+def test_a_reference_raced_again_elsewhere_stays_as_it_was_and_the_new_one_is_added(tmp_path: Path) -> None:
+    """Another machine rounds otherwise: who races against `sgd` there must not lose the race for that."""
+    path = tmp_path / "board.toml"
+    first = add(path, _race(["sgd", "adam"]))
+    board = add(path, _race({"sgd": "momentum", "rmsprop": "rmsprop"}))
+    assert [row["contestant"] for row in board.rows] == ["sgd", "adam", "rmsprop"]
+    assert board.rows[0]["levels"] == first.rows[0]["levels"]
+    assert "which stay: sgd" in board.table()
+
+
+def test_a_board_of_before_a_rule_agrees_with_races_that_do_without_it(tmp_path: Path) -> None:
+    path = tmp_path / "board.toml"
+    add(path, _race(["sgd", "adam"]))
+    path.write_text(path.read_text().replace("widen = false\n", ""))
+    add(path, _race(["rmsprop", "momentum"]))
+    with pytest.raises(InputError, match="widen is False here and True there"):
+        add(path, _race(["nesterov", "adagrad"], widen=True))
 
 
 def test_a_race_that_stopped_early_is_not_for_a_board() -> None:

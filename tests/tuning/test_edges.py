@@ -35,6 +35,25 @@ def test_a_slope_points_beyond_its_end_and_the_range_is_widened_there():
     assert "widen to log:1e-05:10.0" in str(found[0])
 
 
+@pytest.mark.parametrize("count", [8, 15])
+def test_few_trials_show_a_slope_too_and_seldom_one_that_is_none(count: int):
+    space = {"lr": log(1e-5, 1e-1)}
+    seen = [edges(trials(space, lambda v: -v["lr"], count, seed), space, "min") for seed in range(60)]
+    assert sum(map(bool, seen)) >= 48
+    draws = random.Random(1)
+    none = [edges(trials(space, lambda _: draws.random(), count, seed), space, "min") for seed in range(400)]
+    assert sum(map(bool, none)) <= 20  # both ends, both rules: 2 (1/120 + 1/168) of 400 are 11
+
+
+def test_beyond_what_failed_there_is_no_edge():
+    space = {"lr": log(1e-5, 1e-1)}
+    found = trials(space, lambda v: -v["lr"], 9)
+    last = max(found, key=lambda each: each.values["lr"])
+    rest = [each for each in found if each is not last]
+    assert edges(found, space, "min")
+    assert edges([*rest, Trial(99, {"lr": 0.099}, state="failed")], space, "min") == ()
+
+
 def test_a_bowl_in_the_middle_has_no_edge():
     space = {"lr": log(1e-5, 1e-1)}
     assert edges(trials(space, lambda v: abs(math.log10(v["lr"]) + 3)), space, "min") == ()

@@ -10,6 +10,7 @@ import difflib
 import importlib
 import re
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any, Literal
 
 from downslope.core.errors import UnknownNameError
@@ -358,7 +359,7 @@ def catalogued(kind: Kind, thing: Any) -> bool:
 
 
 def load(reference: str) -> Any:
-    """The object at ``"package.module:attribute"`` (dots in the attribute are followed).
+    """The object at ``"package.module:attribute"`` or ``"file.py:attribute"`` (dots are followed).
 
     Raises:
         UnknownNameError: the module or the attribute does not exist.
@@ -367,12 +368,20 @@ def load(reference: str) -> Any:
     if not attribute:
         raise UnknownNameError(f"{reference!r} is no reference: write 'package.module:attribute'")
     try:
-        found: Any = importlib.import_module(module_name)
+        found: Any = _module(module_name)
         for part in attribute.split("."):
             found = getattr(found, part)
     except (ImportError, AttributeError) as error:
         raise UnknownNameError(f"{reference!r} cannot be loaded: {error}") from error
     return found
+
+
+def _module(name: str) -> Any:
+    if not name.endswith(".py"):
+        return importlib.import_module(name)
+    from downslope.core.code_file import imported
+
+    return imported(Path(name))
 
 
 def resolve(kind: Kind, name: str) -> Any:

@@ -20,6 +20,7 @@ import torch
 from torch.utils.data import Dataset
 
 from downslope.core import randomness
+from downslope.core.code_file import OF_FILE
 from downslope.core.errors import DataError, DownslopeError, told
 from downslope.core.examples import collated, example
 
@@ -33,9 +34,6 @@ TIMED = 3
 
 MOST = 8
 """Processes at most."""
-
-OF_FILE = "downslope_task_"
-"""Beginning of the names under which files of the user's are loaded as modules."""
 
 AHEAD = 2
 """Batches that each process has before it."""

@@ -26,12 +26,12 @@ from downslope.core.problem import Problem
 from downslope.core.recipe import Recipe
 from downslope.core.run import Run
 from downslope.core.space.applied import quiet
-from downslope.racing.pace import Clock, pace
+from downslope.racing.pace import middle, pace
 from downslope.racing.written import written
 from downslope.training.fit import fit
 from downslope.training.hushed import hushed
 from downslope.training.population import fit_population
-from downslope.training.price import total_steps
+from downslope.training.price import Clock, total_steps
 from downslope.training.progress import Progress
 
 Floats = npt.NDArray[np.float64]
@@ -217,7 +217,7 @@ def _priced(
 ) -> BatchRace:  # fmt: skip
     """Time a step of each size, take the trials that fit, and say what it will cost."""
     own = {str(size): _sized(recipe, size, n, recipe.lr, 0) for size in sizes}
-    paces = pace(problem, own, rounds=1)
+    paces = middle(pace(problem, own, rounds=1))
     each = sum(paces[name] * (total_steps(problem, one) or 0) for name, one in own.items())
     if seconds is not None and found.trials and each:
         fitting = max(1, min(found.trials, math.floor(0.9 * seconds / each) - 1))

@@ -29,8 +29,10 @@ from downslope.racing.times import median_time
 from downslope.training.environment import environment
 
 FORMAT = 1
-AGREED = ("seeds", "trials", "seed", "by", "retune", "early")
+AGREED = ("seeds", "trials", "seed", "by", "retune", "early", "widen")
 """Of the protocol: what entries of one board share."""
+LATER: dict[str, Any] = {"widen": False}
+"""What a board that was written before a rule was made agreed on."""
 OF_PROBLEM = ("measure", "name", "up", "target")
 """Of a problem: what entries of one board share."""
 _ROW = (
@@ -49,11 +51,13 @@ class Board:
         protocol: What all entries share.
         problems: Problem to its measure and target.
         rows: One for each contestant and problem.
+        kept: Contestants that were added with other levels than are there: what is there stays.
     """
 
     protocol: dict[str, Any] = field(default_factory=dict[str, Any])
     problems: dict[str, dict[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
     rows: list[Row] = field(default_factory=list[Row])
+    kept: list[str] = field(default_factory=list[str])
 
     # -- making -------------------------------------------------------------------------------------------
 
@@ -130,16 +134,11 @@ class Board:
         """This board and another one together.
 
         Raises:
-            InputError: another protocol, or one contestant on one problem with other figures.
+            InputError: another protocol, or nothing new: all of it is there already, with other figures.
         """
         if not self.rows:
             return other
-        for key in {*self.protocol, *other.protocol}:
-            if self.protocol.get(key) != other.protocol.get(key):
-                raise InputError(
-                    f"the boards have other protocols: {key} is {self.protocol.get(key)} here and "
-                    f"{other.protocol.get(key)} there; race again with {key}={self.protocol.get(key)}"
-                )
+        self.check(other.protocol)
         problems = dict(self.problems)
         for name, theirs in other.problems.items():
             mine = problems.setdefault(name, theirs)
@@ -151,21 +150,34 @@ class Board:
                         + ("; race with target=" * (key == "target"))
                         + (f"{mine.get(key)}" if key == "target" else "")
                     )
-        rows = list(self.rows)
-        for row in other.rows:
-            twins = [
-                each
-                for each in rows
-                if (each["problem"], each["contestant"]) == (row["problem"], row["contestant"])
-            ]
-            if not twins:
-                rows.append(row)
-            elif not _same(twins[0]["levels"], row["levels"]):
+        held = {_key(row): row for row in self.rows}
+        new = [row for row in other.rows if _key(row) not in held]
+        others = [
+            row
+            for row in other.rows
+            if row not in new and not _same(held[_key(row)]["levels"], row["levels"])
+        ]
+        if others and not new:
+            raise InputError(
+                f"{others[0]['contestant']!r} is on the board of {others[0]['problem']} already, with other "
+                "levels: give the new one another name"
+            )
+        kept = list(dict.fromkeys(row["contestant"] for row in others))
+        return Board(dict(self.protocol), problems, [*self.rows, *new], kept)
+
+    def check(self, protocol: Mapping[str, Any]) -> None:
+        """Refuse another protocol than that of this board.
+
+        Raises:
+            InputError: the first rule that differs.
+        """
+        for key in {*self.protocol, *protocol} if self.rows else ():
+            mine, theirs = (table.get(key, LATER.get(key)) for table in (self.protocol, protocol))
+            if mine != theirs:
                 raise InputError(
-                    f"{row['contestant']!r} is on the board of {row['problem']} already, with other levels: "
-                    "give the new one another name"
+                    f"the boards have other protocols: {key} is {mine} here and {theirs} there; race again "
+                    f"with {key}={mine}"
                 )
-        return Board(dict(self.protocol), problems, rows)
 
     # -- reading ------------------------------------------------------------------------------------------
 
@@ -222,6 +234,8 @@ class Board:
             made.append(
                 f"{name:{wide}}  {steps[name]:>14.3f}  {told:>10}  {len(own):>4}  {lost:>4}  {spent} steps"
             )
+        if self.kept:
+            made.append(f"on it already, with other levels, which stay: {', '.join(self.kept)}")
         if not timed:
             made.append(f"seconds are of {len(self.machines)} machines and cannot be compared")
         return "\n".join(made)
@@ -261,6 +275,10 @@ def _row(of: Entry, machine: str, by: str) -> Row:
         "tuning_runs": int(cost["runs"]), "tuning_steps": int(cost["steps"]), "machine": machine,
         "by": by, "date": time.strftime("%Y-%m-%d"),
     }  # fmt: skip
+
+
+def _key(row: Row) -> tuple[Any, Any]:
+    return row["problem"], row["contestant"]
 
 
 def _machine() -> str:

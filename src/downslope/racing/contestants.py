@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -43,16 +43,15 @@ class Contestant:
         return settled(problem, self.recipe, own if own is not None else _common(given))
 
     def trials(
-        self, problem: Problem, space: Mapping[str, Dimension], count: int, seed: int
+        self, problem: Problem, space: Mapping[str, Dimension], numbers: Iterable[int], seed: int
     ) -> list[tuple[dict[str, Any], Problem, Recipe]]:
-        """Values, problem and recipe of each trial: first as given, then draws at random.
+        """Values, problem and recipe of the trials of these numbers: 0 is as given, the others are random.
 
         Draws have addresses (seed, trial, key): contestants that share a key share its quantiles, so that
         none owes its place to luckier draws.
         """
-        values: list[dict[str, Any]] = [{}] if count else []
         drawn = Random(space, seed=seed)
-        values += [drawn.at(i) for i in range(count - 1)]
+        values: list[dict[str, Any]] = [drawn.at(i - 1) if i else {} for i in numbers]
         return [(each, *self.at(problem, each)) for each in values]
 
     def at(self, problem: Problem, values: Mapping[str, Any]) -> tuple[Problem, Recipe]:
@@ -80,6 +79,8 @@ def contestants_of(given: Any, common: Recipe | None) -> list[Contestant]:
         pairs = list(cast("Mapping[Any, Any]", given).items())
     else:
         pairs = [(None, each) for each in cast("Sequence[Any]", given)]
+    if any(isinstance(name, str) and not name.strip() for name, _ in pairs):
+        raise InputError("a contestant without a name: the dict is of name to optimizer or recipe")
     if not pairs:
         raise InputError("no contestants: give at least two, such as ['sgd', 'adam']")
     found = [_contestant(name, each, common or Recipe()) for name, each in pairs]
@@ -140,7 +141,8 @@ def _of_torch(name: str) -> str:
     wanted = name.strip().lower().replace("_", "").replace("-", "")
     for each in dir(optim):
         if each.lower() == wanted and isinstance(getattr(optim, each), type):
-            return f"; torch's own is 'torch.optim:{each}'"
+            only = ", for matrices alone: with biases it cannot race" if each == "Muon" else ""
+            return f"; torch's own is 'torch.optim:{each}'{only}"
     return ""
 
 

@@ -15,39 +15,22 @@ from downslope.core.run import Run
 from downslope.racing.contestants import Contestant
 from downslope.racing.entry import Entry
 from downslope.racing.ledger import Ledger
-from downslope.racing.measure import Measure, measure_of
 from downslope.racing.outcome import Outcome, Phase, outcome_of
-from downslope.racing.pace import judging, pace
+from downslope.racing.pace import JUDGED, ROUNDS, first_look, judging, middle, pace
 from downslope.racing.protocol import Protocol
 from downslope.racing.result import Race
+from downslope.racing.spaces import Spaces, stages
+from downslope.racing.task import Task
 from downslope.racing.times import Target, first_reached, of_reference
 from downslope.training.facts import one_line
 from downslope.training.hushed import hushed
 from downslope.training.population import fit_population
 from downslope.training.price import total_steps
+from downslope.training.progress import Progress
 
 
 class Stop(Exception):  # noqa: N818 (no error: the race ends here)
     """The race ends: "interrupted" or "time"."""
-
-
-@dataclass(eq=False)
-class Task:
-    """One problem of the race.
-
-    Attributes:
-        name: Unique.
-        problem: Without its goal, which would end runs.
-        contestants: With their recipes for it.
-        measure: Of levels.
-        target: What is to be reached; NaN until it is known.
-    """
-
-    name: str
-    problem: Problem
-    contestants: Sequence[Contestant]
-    measure: Measure
-    target: Target
 
 
 Planned = tuple[Contestant, int, int, dict[str, Any], Problem, Recipe]
@@ -83,6 +66,10 @@ class Course:
     out: dict[tuple[str, str], str] = field(default_factory=dict[tuple[str, str], str])
     """Problem and contestant to why it cannot be trained there."""
     status: str = "done"
+    spaces: Spaces = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.spaces = Spaces(self.space, self.protocol.widen, self.tuning)
 
     # -- stages -------------------------------------------------------------------------------------------
 
@@ -101,44 +88,70 @@ class Course:
         """Name to seconds of a step; who cannot take one is out, and why is told."""
         known = self.ledger.facts.get(f"pace/{task.name}")
         if known is None:
-            known = {}
-            recipes: dict[str, Recipe] = {}
-            for each in task.contestants:
-                try:
-                    known |= pace(task.problem, {each.name: each.recipe}, rounds=1)
-                    recipes[each.name] = each.recipe
-                except Exception as error:  # noqa: BLE001 (anybody's optimizer runs in there)
-                    self.out[task.name, each.name] = one_line(error)
-            known = pace(task.problem, recipes) if recipes else known
-            self.ledger.fact(f"pace/{task.name}", known)
+            looks: dict[str, float] = {}
+            recipes = {each.name: each.recipe for each in task.contestants}
+            with Progress(f"{task.name}: timing steps", None, shown=self.progress, brief=True) as bar:
+                for name, recipe in recipes.items():
+                    bar.note(name)
+                    try:
+                        looks[name] = first_look(task.problem, recipe)
+                    except Exception as error:  # noqa: BLE001 (anybody's optimizer runs in there)
+                        self.out[task.name, name] = one_line(error)
+                able = {name: recipes[name] for name in looks}
+                count = JUDGED if self.protocol.by == "seconds" else ROUNDS
+                rounds = pace(task.problem, able, rounds=count, looks=looks, tell=bar.note)
+            known = middle(rounds)
+            self.ledger.fact(f"rounds/{task.name}", rounds)
+            self._price_judging(task)
             out = {name: why for (where, name), why in self.out.items() if where == task.name}
             self.ledger.fact(f"out/{task.name}", out)
+            self.ledger.fact(f"pace/{task.name}", known)
         for name, why in (self.ledger.facts.get(f"out/{task.name}") or {}).items():
             self.out[task.name, name] = why
         return known
 
+    def _price_judging(self, task: Task) -> None:
+        """Time an evaluation; where the metric fails nobody can be raced on this problem."""
+        able = self.able(task)
+        if not able:
+            return
+        try:
+            self.ledger.fact(f"judging/{task.name}", judging(task.problem, able[0].recipe))
+        except Exception as error:  # noqa: BLE001 (anybody's metric runs in there)
+            self.out |= {(task.name, each.name): one_line(error) for each in able}
+
     def price(self, task: Task) -> float:
         """Seconds that one run of everybody takes on a problem, alone: steps and evaluations."""
         paces = self.paces(task)
-        able = self._in(task)
-        if able and f"judging/{task.name}" not in self.ledger.facts:
-            self.ledger.fact(f"judging/{task.name}", judging(task.problem, able[0].recipe))
+        able = self.able(task)
         looks = len(able) * float(self.ledger.facts.get(f"judging/{task.name}") or 0.0)
         steps = (paces.get(one.name, 0.0) * (total_steps(task.problem, one.recipe) or 0) for one in able)
         return looks + sum(steps)
 
+    @property
+    def live(self) -> list[Task]:
+        """The problems on which somebody can be trained; all of them where that is nowhere so."""
+        return [task for task in self.tasks if self.able(task)] or list(self.tasks)
+
+    @property
+    def racing(self) -> list[str]:
+        """Contestants that can be trained on every such problem."""
+        names = [each.name for each in self.tasks[0].contestants]
+        return [name for name in names if all((task.name, name) not in self.out for task in self.live)]
+
     def _tune(self, task: Task, lap: int) -> None:
-        for each in self._in(task):
+        for each in self.able(task):
             fresh = self.protocol.seed + self.protocol.seeds + 1 + lap
             seed = fresh if self.protocol.retune else self.protocol.seed
-            space = {} if self.trials < 2 else each.space(task.problem, self.space)
-            planned = [
-                (each, lap, i, values, problem, recipe.edit(seed=seed))
-                for i, (values, problem, recipe) in enumerate(
-                    each.trials(task.problem, space, self.trials, self.protocol.seed + lap)
-                )
-            ]
-            found = self._train(task, "tune", planned, f"{task.name}: tuning {each.name}")
+            found: list[Outcome] = []
+            for numbers in stages(self.trials, self.protocol.widen):
+                space = {} if self.trials < 2 else self.spaces.at(task, each, lap, numbers[0])
+                drawn = each.trials(task.problem, space, numbers, self.protocol.seed + lap)
+                planned = [
+                    (each, lap, number, values, problem, recipe.edit(seed=seed))
+                    for number, (values, problem, recipe) in zip(numbers, drawn, strict=True)
+                ]
+                found += self._train(task, "tune", planned, f"{task.name}: tuning {each.name}")
             failed = [one for one in found if one.status == "failed"]
             if found and len(failed) == len(found):
                 self.out[task.name, each.name] = f"all {len(found)} trials failed: {common(failed)}"
@@ -146,19 +159,24 @@ class Course:
         if task.target.source == "none" and lap == 0 and self.trials:
             self._set_target(task)
 
-    def _race(self) -> None:
+    @property
+    def _first(self) -> int:
+        """Seeds that are raced before anybody looks."""
         test = self.protocol.test(len(self.tasks[0].contestants))
+        return test.first_look() if self.protocol.early else self.protocol.seeds
+
+    def _race(self) -> None:
         planned = self.protocol.seeds
-        done = test.first_look() if self.protocol.early else planned
+        done = self._first
         begun = 0
-        while True:
-            for task in self.tasks:
+        while len(self.racing) > 1:  # by one alone nothing is decided
+            for task in self.live:
                 if self.protocol.retune:
                     for place in range(begun, done):
                         self._tune(task, place)
                 runs = [
                     (each, 0, place, *self._tuned(task, each, place))
-                    for each in self._in(task)
+                    for each in self.able(task)
                     for place in range(begun, done)
                 ]
                 self._train(task, "race", runs, f"{task.name}: seeds {begun + 1} to {done}")
@@ -174,7 +192,8 @@ class Course:
 
     # -- one stage's parts --------------------------------------------------------------------------------
 
-    def _in(self, task: Task) -> list[Contestant]:
+    def able(self, task: Task) -> list[Contestant]:
+        """Who can be trained on this problem."""
         return [each for each in task.contestants if (task.name, each.name) not in self.out]
 
     def best(self, task: Task, name: str, lap: int = 0) -> Outcome | None:
@@ -206,24 +225,21 @@ class Course:
         chosen = self.best(task, each.name, lap)
         if chosen is None or not chosen.number:
             return {}
-        space = each.space(task.problem, self.space)
-        drawn = each.trials(task.problem, space, chosen.number + 1, self.protocol.seed + lap)
-        return drawn[-1][0]
+        space = self.spaces.at(task, each, lap, chosen.number)
+        return each.trials(task.problem, space, [chosen.number], self.protocol.seed + lap)[0][0]
 
     def _set_target(self, task: Task) -> None:
-        found = self.target_of(task)
-        if found is not None:
-            task.target = found
+        task.target = self.target_of(task) or task.target
 
     def target_of(self, task: Task) -> Target | None:
         """The level that a share of the reference's way gives; None as long as nothing is known."""
         phase: Phase = "tune" if self.trials else "race"
         pools: dict[str, list[Outcome]] = {}
-        for each in self._in(task):
+        for each in self.able(task):
             if phase == "tune":
                 pools[each.name] = [one for one in [self.best(task, each.name)] if one is not None]
             else:
-                pools[each.name] = self.raced(task, each.name)
+                pools[each.name] = self.raced(task, each.name)[: self._first]
         pools = {name: pool for name, pool in pools.items() if pool}
         if not pools:
             return None
@@ -233,8 +249,7 @@ class Course:
         )
         if reference not in pools:
             return None
-        found = of_reference(reference, pools[reference], task.measure, self.protocol.fraction)
-        return found if found.source != "none" else None
+        return of_reference(reference, pools[reference], task.measure, self.protocol.fraction)
 
     def raced(self, task: Task, name: str) -> list[Outcome]:
         """Its runs on fresh seeds, in order."""
@@ -286,7 +301,7 @@ class Course:
 
     def so_far(self) -> Race:
         """The race as it stands."""
-        entries = [self._entry(task, each) for task in self.tasks for each in task.contestants]
+        entries = [self._entry(task, each) for task in self.live for each in task.contestants]
         return Race(
             protocol=self.protocol, trials=self.trials, entries=entries, status=self.status,
             notes=list(self.notes), folder=None if self.ledger.path is None else self.ledger.path.parent,
@@ -300,6 +315,7 @@ class Course:
         ]
         why = self.out.get((task.name, each.name), "")
         paces: Mapping[str, float] = self.ledger.facts.get(f"pace/{task.name}") or {}
+        rounds: Mapping[str, Sequence[float]] = self.ledger.facts.get(f"rounds/{task.name}") or {}
         values: dict[str, Any] = {}
         recipe = each.recipe
         if not why:
@@ -311,27 +327,9 @@ class Course:
             recipe=recipe, values=values, raced=self.raced(task, each.name),
             tuning=[one for one in own if one.phase == "tune"],
             step_seconds=float(paces.get(each.name, float("nan"))),
+            rounds=rounds.get(each.name, ()),
             error=why,
         )  # fmt: skip
-
-
-def task_of(name: str, problem: Problem, contestants: Sequence[Contestant], target: float | None) -> Task:
-    """A problem as it is raced on: without a goal, which becomes the target.
-
-    Args:
-        name: Unique.
-        problem: As given.
-        contestants: With their recipes for it.
-        target: A level, where one is given.
-    """
-    measure = measure_of(problem)
-    if target is not None:
-        found = Target(float(target), "given", "given")
-    elif problem.goal is not None and measure.column == "valid_metric":
-        found = Target(float(problem.goal), "goal", "the problem's goal")
-    else:
-        found = Target(float("nan"), "none", "none")
-    return Task(name, problem.edit(goal=None), contestants, measure, found)
 
 
 def common(failed: Sequence[Outcome]) -> str:

@@ -29,6 +29,7 @@ class Entry:
         raced: Its runs on fresh seeds, in the order of the seeds.
         tuning: Its trials.
         step_seconds: Of one step, alone; NaN where it was not measured.
+        rounds: The same in each round of the measurement.
         error: Why it could not be trained; "" where it could.
     """
 
@@ -41,6 +42,7 @@ class Entry:
     raced: Sequence[Outcome] = ()
     tuning: Sequence[Outcome] = ()
     step_seconds: float = math.nan
+    rounds: Sequence[float] = ()
     error: str = ""
 
     @property
@@ -112,6 +114,7 @@ class Entry:
             "values": plain(self.values), "levels": self.levels, "level": self.level._asdict(),
             "lost": self.lost, "seeds": [one.seed for one in self.raced],
             "steps_to_target": self.steps_to_target, "seconds_to_target": self.seconds_to_target,
-            "step_seconds": self.step_seconds, "tuning": self.tuning_cost, "error": self.error,
+            "step_seconds": self.step_seconds, "rounds": list(self.rounds),
+            "tuning": self.tuning_cost, "error": self.error,
             "curves": [{"steps": one.steps, "levels": one.levels} for one in self.raced],
         }  # fmt: skip

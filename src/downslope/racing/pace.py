@@ -5,9 +5,10 @@ A race counts steps, and multiplies: seconds of runs that train together, or bes
 
 from __future__ import annotations
 
+import contextlib
 import statistics
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from downslope.core.problem import Problem
 from downslope.core.recipe import Recipe
@@ -15,48 +16,100 @@ from downslope.training.evaluate import evaluate
 from downslope.training.fit import fit
 from downslope.training.hushed import hushed
 from downslope.training.price import Clock, total_steps
+from downslope.training.state import StepState
 
 ROUNDS = 3
+JUDGED = 9
+"""Rounds where seconds decide: all of them on one side of the truth has a chance of 2^-9."""
 SPAN = 0.1
 """Seconds that a round of one contestant shall last, as far as its run is that long."""
 MOST = 64
 """Steps of a round at most."""
 FIRST = 3
+"""Steps of the first look at a contestant, which is not counted."""
 
 
-def pace(problem: Problem, recipes: Mapping[str, Recipe], *, rounds: int = ROUNDS) -> dict[str, float]:
-    """Name to seconds of a step, data and all, without evaluations: the median of rounds in turns.
+class _Timed(Exception):  # noqa: N818 (no error: the steps are done, nothing is to be scored)
+    """The steps that were to be timed are done."""
+
+
+class _Watch(Clock):
+    """Takes the time of a loop and ends its run there: what would follow is the scoring."""
+
+    steps = 0
+
+    def __call__(self, state: StepState) -> None:
+        """Take the time.
+
+        Raises:
+            KeyboardInterrupt: the run was interrupted.
+            _Timed: the loop has ended.
+        """
+        super().__call__(state)
+        self.steps = state.step
+        if state.run.status == "interrupted":
+            raise KeyboardInterrupt
+        if state.run.status != "running":
+            raise _Timed
+
+
+def first_look(problem: Problem, recipe: Recipe) -> float:
+    """Seconds of a step of few, cold caches and all; what cannot be trained raises here.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C on the way.
+    """
+    return max(_seconds(problem, recipe, FIRST), 1e-6)
+
+
+def pace(
+    problem: Problem,
+    recipes: Mapping[str, Recipe],
+    *,
+    rounds: int = ROUNDS,
+    looks: Mapping[str, float] | None = None,
+    tell: Callable[[str], None] | None = None,
+) -> dict[str, list[float]]:
+    """Name to seconds of a step in each round, data and all, without evaluations.
+
+    The contestants run in turns, in every other round the other way about.
 
     Args:
         problem: Of the race.
         recipes: As they race.
         rounds: At least 1.
+        looks: What `first_look` gave; taken here if left out.
+        tell: Is given who is timed.
 
     Raises:
         KeyboardInterrupt: Ctrl-C in one of them.
     """
+    looks = looks or {name: first_look(problem, recipe) for name, recipe in recipes.items()}
     counts: dict[str, int] = {}
     for name, recipe in recipes.items():
-        each = max(_seconds(problem, recipe, FIRST), 1e-6)
         most = total_steps(problem, recipe) or MOST
-        counts[name] = max(1, min(MOST, most, round(SPAN / each)))
+        counts[name] = max(1, min(MOST, most, round(SPAN / looks[name])))
     found: dict[str, list[float]] = {name: [] for name in recipes}
-    for _ in range(max(1, rounds)):
-        for name, recipe in recipes.items():
-            found[name].append(_seconds(problem, recipe, counts[name]))
-    return {name: statistics.median(each) for name, each in found.items()}
+    for turn in range(max(1, rounds)):
+        for name in list(recipes)[:: -1 if turn % 2 else 1]:
+            if tell is not None:
+                tell(name)
+            found[name].append(_seconds(problem, recipes[name], counts[name]))
+    return found
 
 
-@hushed()
+def middle(rounds: Mapping[str, list[float]]) -> dict[str, float]:
+    """Name to the median over the rounds."""
+    return {name: statistics.median(each) for name, each in rounds.items()}
+
+
 def _seconds(problem: Problem, recipe: Recipe, steps: int) -> float:
-    clock = Clock()
+    watch = _Watch()
     bare = problem.edit(valid=None, goal=None)
     short = recipe.edit(steps=steps, patience=None, lr=recipe.lr)
-    run = fit(bare, short, folder=False, progress=False, observe=0.0, on_probe=clock)
-    if run.status == "interrupted":
-        raise KeyboardInterrupt
-    taken = int(run.summary.get("steps") or steps)
-    return (clock.last - clock.first) / max(taken, 1)
+    with hushed(), contextlib.suppress(_Timed):
+        fit(bare, short, folder=False, progress=False, observe=0.0, on_probe=watch)
+    return (watch.last - watch.first) / max(watch.steps, 1)
 
 
 def judging(problem: Problem, recipe: Recipe) -> float:
@@ -68,9 +121,15 @@ def judging(problem: Problem, recipe: Recipe) -> float:
     size, trained, steps = source.size, problem.train_source.size or 0, total_steps(problem, recipe)
     if not size or not steps:
         return 0.0
-    begun = time.monotonic()
-    evaluate(problem, problem.build(recipe.seed, recipe.init), source)
-    each = (time.monotonic() - begun) / size
+    model = problem.build(recipe.seed, recipe.init)
+    taken = SPAN
+    for _ in range(2):  # the first pass is a cold one, which counts only where it is long
+        begun = time.monotonic()
+        evaluate(problem, model, source)
+        taken = time.monotonic() - begun
+        if taken > SPAN:
+            break
+    each = taken / size
     batch = trained if recipe.batch_size == "full" else recipe.batch_size
     epochs = steps * batch / trained if trained else 0.0
     held = 0 if problem.valid_source is None else size

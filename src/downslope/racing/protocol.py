@@ -29,6 +29,7 @@ class Protocol:
         alpha: Chance of a winner where all are the same.
         early: Whether the race may stop before its last seed.
         retune: Whether each seed has a tuning of its own, so that luck in tuning is part of the noise.
+        widen: Whether who does best at the end of its space draws its other trials from a wider one.
         fraction: Of the way of the reference that is the target where there is no goal.
         reference: Whose way that is; None takes the one that was tuned best.
     """
@@ -40,6 +41,7 @@ class Protocol:
     alpha: float = 0.05
     early: bool = True
     retune: bool = False
+    widen: bool = False
     fraction: float = FRACTION
     reference: str | None = None
 
@@ -51,11 +53,11 @@ class Protocol:
                 raise InputError(f"{key}={value!r}: must be an integer in [{least}, inf){why}")
         if self.by not in ("level", "steps", "seconds"):
             raise InputError(f"by={self.by!r}: must be 'level', 'steps' or 'seconds', what decides the race")
-        if not 0 < self.fraction <= 1:
+        if not _is_number(self.fraction) or not 0 < self.fraction <= 1:
             raise InputError(
                 f"fraction={self.fraction!r}: must lie in (0, 1], it is a share of the reference's way"
             )
-        if not 0 < self.alpha < 1:
+        if not _is_number(self.alpha) or not 0 < self.alpha < 1:
             raise InputError(f"alpha={self.alpha!r}: must lie in (0, 1), it is the chance of a false winner")
         if self.retune and self.trials < 2:
             raise InputError(
@@ -78,6 +80,10 @@ class Protocol:
         return asdict(self)
 
 
+def _is_number(given: Any) -> bool:
+    return isinstance(given, (int, float)) and not isinstance(given, bool)
+
+
 def described(
     protocol: Protocol,
     problems: Mapping[str, Problem],
@@ -87,7 +93,7 @@ def described(
 ) -> dict[str, Any]:
     """All that makes a race what it is, in plain values: a race that goes on must have the same."""
     return {
-        **protocol.to_dict(),
+        **{key: value for key, value in protocol.to_dict().items() if key != "widen" or value},
         "space": None if space is None else {key: _text(each) for key, each in space.items()},
         "target": target,
         "problems": {

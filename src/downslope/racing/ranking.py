@@ -68,7 +68,8 @@ def ranked(names: Sequence[str], costs: npt.ArrayLike, *, draws: int = DRAWS, se
     shares = (least / least.sum(0)).mean(1)
     agreement = np.asarray([tau(own, again[:, i]) for i in range(draws)])
     order = np.argsort(own, kind="stable")
-    same = np.mean([bool((np.diff(again[order, i]) >= 0).all()) for i in range(draws)])
+    sorted_ = again[order]  # compared and not subtracted: two may be infinite
+    same = np.mean((sorted_[1:] >= sorted_[:-1]).all(0))
     return Ranking(
         tuple(str(names[int(i)]) for i in order),
         {name: float(share) for name, share in zip(names, shares, strict=True)},

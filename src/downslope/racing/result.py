@@ -18,7 +18,8 @@ from downslope.racing.levels import differences, interval
 from downslope.racing.profile import LIMIT, Profile, profile
 from downslope.racing.protocol import Protocol
 from downslope.racing.ranking import Ranking, ranked
-from downslope.racing.sequential import Evidence, Verdict, evidence
+from downslope.racing.sequential import Evidence, Verdict, against, evidence
+from downslope.racing.times import step_ratio
 from downslope.racing.written import written
 
 Status = Literal["done", "decided", "time", "interrupted"]
@@ -52,6 +53,7 @@ class Race:
         entries: One for each problem and contestant.
         status: "done"; "decided" before the last seed; "time" or "interrupted" where it was cut.
         notes: What has to be known beside the figures.
+        undertuned: Contestants whose best trials lie at the end of their space.
         folder: Where it is kept.
     """
 
@@ -60,6 +62,7 @@ class Race:
     entries: Sequence[Entry]
     status: Status | str = "done"
     notes: list[str] = field(default_factory=list[str])
+    undertuned: list[str] = field(default_factory=list[str])
     folder: Path | None = None
 
     # -- who and where ------------------------------------------------------------------------------------
@@ -103,31 +106,36 @@ class Race:
 
     # -- what decides -------------------------------------------------------------------------------------
 
-    def _gaps(self, first: str, second: str, problem: str | None) -> list[float]:
+    def _gaps(self, first: str, second: str, problem: str | None, *, lean: int = 0) -> list[float]:
         """Paired differences, positive where the first is better.
 
         On several problems a seed counts the problems that the first wins less those that it loses: levels of
         different problems have no common unit.
+
+        Args:
+            first: A contestant.
+            second: Another.
+            problem: One of the problems; None takes all.
+            lean: Zero as measured. Else what counts as evidence: a problem on which no seed changes anything
+                says what it says once, and steps cost the seconds that are the worst for the first (1) or for
+                the second (-1) within what was measured.
         """
-        n = self.seeds
         each: list[list[float]] = []
         for name in self.problems if problem is None else [problem]:
-            both = [self.entry(who, name) for who in (first, second)]
-            a, b = (one.by(self.protocol.by)[:n] for one in both)
-            gaps = [0.0 if math.isnan(d) else d for d in differences(a, b)]
-            each.append(gaps[:1] if all(one.repeated for one in both) else gaps)
-        if len(self.problems) > 1 and problem is None:  # what no seed changes says the same of every seed
-            each = [gaps * n if len(gaps) < n else gaps for gaps in each]
-            if all(len(set(gaps)) == 1 for gaps in each) and self._still:
-                each = [gaps[:1] for gaps in each]
+            one, other = self.entry(first, name), self.entry(second, name)
+            a, b = one.by(self.protocol.by), other.by(self.protocol.by)
+            if lean and self.protocol.by == "seconds":
+                low, high = step_ratio(one.rounds, other.rounds)
+                a, b = (
+                    [steps * (high if lean > 0 else low) for steps in one.steps_to_target],
+                    other.steps_to_target,
+                )
+            gaps = [0.0 if math.isnan(d) else d for d in differences(a[: self.seeds], b[: self.seeds])]
+            still = lean and one.repeated and other.repeated
+            each.append([*gaps[:1], *(0.0 for _ in gaps[1:])] if still else gaps)
         if len(each) == 1:
             return each[0]
         return [float(np.sign(seed).sum()) for seed in np.asarray(each).T]
-
-    @property
-    def _still(self) -> bool:
-        """Whether no seed changes anything on any problem."""
-        return all(each.repeated for each in self.entries if each.contestant in self.racing)
 
     def paired(self, first: str, second: str, problem: str | None = None) -> Paired:
         """How much better the first is, and whether that is decided.
@@ -141,18 +149,23 @@ class Race:
             InputError: no such contestant or problem.
         """
         gaps = self._gaps(first, second, problem)
-        if self.protocol.by == "level" and (problem is not None or len(self.problems) == 1):
-            a, b = (self.entry(who, problem).costs[: self.seeds] for who in (first, second))
+        alone = problem or (self.problems[0] if len(self.problems) == 1 else None)
+        lost = 0, 0
+        if self.protocol.by == "level" and alone is not None:
+            a, b = (self.entry(who, alone).costs[: self.seeds] for who in (first, second))
             lost = sum(map(math.isinf, a)), sum(map(math.isinf, b))
-        else:
-            lost = 0, 0
+        if alone is not None and all(self.entry(who, alone).repeated for who in (first, second)):
+            gaps = gaps[:1]
         ended = [each for each in gaps if math.isfinite(each)]
-        test = self.protocol.test(len(self.contestants))
         mean, low, high = interval(ended)
-        if problem is None and len(self.problems) > 1:
+        if alone is None:
             low, high = max(low, -len(self.problems)), min(high, len(self.problems))
-        found = evidence(gaps)
-        return Paired(first, second, mean, low, high, len(ended), lost, found, test.verdict(gaps))
+        found = against(
+            evidence(self._gaps(first, second, problem, lean=1)),
+            evidence(self._gaps(first, second, problem, lean=-1)),
+        )
+        verdict = self.protocol.test(len(self.contestants)).decided(found, self.seeds)
+        return Paired(first, second, mean, low, high, len(ended), lost, found, verdict)
 
     def beats(self, first: str, second: str, problem: str | None = None) -> bool:
         """Whether it is decided that the first is better."""
@@ -252,7 +265,8 @@ class Race:
         """A plotly figure.
 
         Args:
-            kind: As `downslope.reporting` draws a race: "profile", "times", "curves".
+            kind: As `downslope.reporting` draws a race: "profile", "seconds", "times", "levels", "curves",
+                "rates".
         """
         return names.load("downslope.reporting.races:plot")(self, kind)
 
@@ -268,7 +282,7 @@ class Race:
             "winners": {name: self.winner_on(name) for name in self.problems},
             "score": {} if not n else {"steps": self.score_in("steps"), "seconds": self.score},
             "ranking": None if not n else self.ranking().to_dict(),
-            "tuning": self.tuning, "notes": self.notes,
+            "tuning": self.tuning, "notes": self.notes, "undertuned": self.undertuned,
         }  # fmt: skip
 
     def save(self, path: str | Path) -> Path:

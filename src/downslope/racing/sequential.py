@@ -96,10 +96,13 @@ class Sequential:
         Args:
             differences: Of pairs, positive where the first is better; infinite where only one diverged.
         """
-        found = evidence(differences)
+        return self.decided(evidence(differences), len(differences))
+
+    def decided(self, found: Evidence, pairs: int) -> Verdict:
+        """Who is better, from what `pairs` differences say."""
         if max(found.first, found.second) >= self.threshold:
             return "first" if found.first >= found.second else "second"
-        if len(differences) >= self.planned:
+        if pairs >= self.planned:
             if found.p_first <= self.level:
                 return "first"
             if found.p_second <= self.level:
@@ -130,6 +133,16 @@ def evidence(differences: Sequence[float]) -> Evidence:
     first, second = (float(_running(side * tilted).max()) for side in (1, -1))
     p_first, p_second = signed_rank(d)
     return Evidence(first, second, p_first, p_second, len(d))
+
+
+def against(first: Evidence, second: Evidence) -> Evidence:
+    """What speaks for the first in `first` and for the second in `second`.
+
+    Each may be of differences that lean towards the other, where they are known within bounds only: what is
+    decided then holds wherever the truth lies within them.
+    """
+    pairs = max(first.pairs, second.pairs)
+    return Evidence(first.first, second.second, first.p_first, second.p_second, pairs)
 
 
 def _running(tilted: Floats) -> Floats:

@@ -6,7 +6,8 @@ import itertools
 import math
 
 from downslope.racing.entry import Entry
-from downslope.racing.result import Race
+from downslope.racing.result import Paired, Race
+from downslope.tuning.price import told
 
 _WIDE = 110
 
@@ -20,6 +21,7 @@ def lines(race: Race) -> list[str]:
     if race.seeds and len(race.racing) > 1:
         made += _pairs(race)
         made += _stable(race)
+    made += _cost(race)
     return [*made, *(f"note: {each}" for each in race.notes)]
 
 
@@ -30,14 +32,16 @@ def verdict(race: Race) -> str:
         {"level": "final level"}.get(race.protocol.by, f"{race.protocol.by} to target"),
     )
     cut = {"time": "; the time is up", "interrupted": "; interrupted"}.get(race.status, "")
+    if len(race.racing) < 2:
+        return f"undecided: fewer than two contestants could be trained{cut}"
     if not race.seeds:
         return f"undecided: no seed was raced by all{cut}"
     of = f"{race.seeds} of {planned} seeds" if race.seeds < planned else f"{planned} seeds"
-    if len(race.racing) < 2:
-        return f"undecided: fewer than two contestants could be trained{cut}"
     if (won := race.winner) is not None:
         early = ", decided early" if race.status == "decided" else ""
-        return f"winner: {won}, by {by}, on {of}{early}{cut}"
+        behind = [name for name in race.undertuned if name != won]
+        but = f"; but {' and '.join(behind)} may be undertuned, see the notes" if behind else ""
+        return f"winner: {won}, by {by}, on {of}{early}{cut}{but}"
     fewest = race.protocol.test(len(race.contestants)).fewest
     few = f"; fewer than {fewest} seeds cannot decide" if planned < fewest else ""
     return f"undecided: by {by}, on {of}, no one is better than all others{few}{cut}"
@@ -46,7 +50,7 @@ def verdict(race: Race) -> str:
 def _problem(race: Race, name: str) -> list[str]:
     rows = [race.entry(who, name) for who in race.contestants]
     measure, target = rows[0].measure, rows[0].target
-    aim = "no target" if math.isnan(target.level) else f"target {target.level:.4g} ({target.said})"
+    aim = target.said if math.isnan(target.level) else f"target {target.level:.4g} ({target.said})"
     wide = max(10, *(len(each.contestant) for each in rows))
     head = f"{name}: {measure}, {'higher' if measure.up else 'lower'} is better; {aim}"
     made = [
@@ -84,17 +88,45 @@ def _tuned(of: Entry) -> str:
 
 
 def _pairs(race: Race) -> list[str]:
-    one = len(race.problems) == 1
-    said = {"first": "better", "second": "worse", "undecided": "undecided"}
     made: list[str] = []
+    count = len(race.contestants)
+    if count > 2:
+        made.append(f"pairs, each by itself at {100 * race.protocol.test(count).alpha:.2g} %:")
     for a, b in itertools.combinations(race.racing, 2):
         found = race.paired(a, b)
-        unit = "" if one else " problems a seed"
-        gap = f"{found.mean:+.4g}{unit}" if math.isfinite(found.mean) else "no pair ended"
-        span = f", 95 % {found.low:.4g} to {found.high:.4g}" if math.isfinite(found.low) else ""
-        lost = "" if not any(found.lost) else f"; lost {found.lost[0]} and {found.lost[1]} seeds"
-        made.append(f"  {a} against {b}: {gap}{span}{lost}: {said[found.verdict]}")
+        flipped = found.verdict == "second" or (found.verdict == "undecided" and found.mean < 0)
+        found = race.paired(b, a) if flipped else found
+        lost = "" if not any(found.lost) else f"; {_lost(found)}"
+        gap = f"{_gap(race, found.mean)}{_span(race, found)}"
+        if found.verdict == "first":
+            made.append(f"  {found.first} beats {found.second}: {gap}{lost}")
+        else:
+            which = f"{found.first} is ahead: {gap}" if found.mean else gap
+            made.append(f"  {found.first} against {found.second}: undecided; {which}{lost}")
     return made
+
+
+def _gap(race: Race, mean: float) -> str:
+    """How much better, in words."""
+    if math.isnan(mean):
+        return "there is no seed on which both ended"
+    if not mean:
+        return "on average no difference"
+    if len(race.problems) > 1:
+        return f"it wins {mean:.3g} problems more than it loses, of {len(race.problems)}"
+    unit = {"level": "", "steps": " steps", "seconds": " s"}[race.protocol.by]
+    return f"better by {mean:.4g}{unit}"
+
+
+def _span(race: Race, found: Paired) -> str:
+    if not math.isfinite(found.low) or found.low == found.high:
+        return ""
+    digits = 3 if len(race.problems) > 1 else 4
+    return f" (95 %: {found.low:.{digits}g} to {found.high:.{digits}g})"
+
+
+def _lost(found: Paired) -> str:
+    return f"lost on {found.lost[0]} seeds, {found.second} on {found.lost[1]}"
 
 
 def _stable(race: Race) -> list[str]:
@@ -103,8 +135,26 @@ def _stable(race: Race) -> list[str]:
     steps, seconds = race.score_in("steps"), race.score
     scores = ", ".join(f"{name} {steps[name]:.3f} / {seconds[name]:.3f}" for name in found.order)
     aimed = any(not math.isnan(each.target.level) for each in race.entries)
-    made = [f"  first in resampled seeds: {first}; the same order in {100 * found.same:.0f} %"]
-    return made + ([f"  score in steps / seconds: {scores}"] if aimed else [])
+    made: list[str] = []
+    if len(race.problems) > 1:
+        each = ", ".join(f"{name} {race.winner_on(name) or 'undecided'}" for name in race.problems)
+        made.append(f"  each problem by itself: {each}")
+    made.append(f"  first where seeds are drawn anew: {first}; the same order in {100 * found.same:.0f} %")
+    return made + ([f"  score in steps / seconds, 1 is best: {scores}"] if aimed else [])
+
+
+def _cost(race: Race) -> list[str]:
+    """What all of it took, as it was trained."""
+    parts = {
+        "tuning": [one for each in race.entries for one in each.tuning],
+        "race": [one for each in race.entries for one in each.raced],
+    }
+    said = [
+        f"{len(runs)} runs of the {name} {told(sum(one.seconds for one in runs))}"
+        for name, runs in parts.items()
+        if runs
+    ]
+    return [f"  it took {', '.join(said)}"] if said else []
 
 
 def _number(value: float) -> str:
@@ -135,12 +185,12 @@ def stage(race: Race) -> dict[str, str]:
         elif each.tuning and not race.protocol.retune:
             found[f"{each.problem}/{each.contestant}"] = f"{where}{each.contestant} {_tuned(each)}"
     if race.seeds:
-        rows = [
-            f"{who} {_number(race.entry(who, name).level.mean)}"
-            for name in race.problems
-            for who in race.racing
-        ]
+        rows: list[str] = []
+        for name in race.problems:
+            where = f"{name} " if len(race.problems) > 1 else ""
+            each = [f"{who} {_number(race.entry(who, name).level.mean)}" for who in race.racing]
+            rows.append(f"{where}{', '.join(each)}")
         sure = race.winner
         said = "undecided" if sure is None else f"{sure} is better"
-        found["seeds"] = f"{race.seeds} of {race.protocol.seeds} seeds: {', '.join(rows)}; {said}"
+        found["seeds"] = f"{race.seeds} of {race.protocol.seeds} seeds: {'; '.join(rows)}; {said}"
     return found

@@ -7,7 +7,6 @@ or folder of data, with a target column if it is a table, or one of the standard
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import sys
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,10 +14,10 @@ from types import ModuleType
 from typing import Any, cast
 
 from downslope.core import names
+from downslope.core.code_file import executed
 from downslope.core.errors import DownslopeError, TaskError, told
 from downslope.core.problem import Problem
 from downslope.core.recipe import Recipe
-from downslope.core.workers import OF_FILE
 from downslope.data.paths import ENDINGS
 from downslope.training.of_data import chosen
 
@@ -99,22 +98,12 @@ def linear(problem: Problem) -> tuple[Problem, str]:
 
 
 def _module_of(path: Path) -> ModuleType:
-    name = f"{OF_FILE}{path.stem}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise TaskError(f"{path} cannot be imported as Python")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    folder = str(path.resolve().parent)
-    if folder not in sys.path:
-        sys.path.insert(0, folder)
     try:
-        spec.loader.exec_module(module)
+        return executed(path)
     except DownslopeError:
         raise
     except (Exception, SystemExit) as error:
         raise TaskError(f"{path} failed while it was imported: {told(error, path.absolute())}") from error
-    return module
 
 
 def _import(name: str) -> ModuleType:

@@ -2,7 +2,9 @@
 
 The five best trials are at an end of a dimension if their quantiles there sum to less than one, which happens
 to values that do not matter with probability 1/120 (Irwin and Hall: ``P(U_1 + ... + U_n <= 1) = 1/n!``), and
-the best of them is among the outer `OUTER` of the range.
+the best of them is among the outer `OUTER` of the range. Few trials are rarely so near: of eight, the five
+outermost have a sum of 15/9 on average. So the three best may as well be the three outermost of all, the best
+one the last: of n trials that happens by chance in ``3! (n - 3)! / n! / 3``, which is 1/168 for eight.
 """
 
 from __future__ import annotations
@@ -20,8 +22,14 @@ from downslope.tuning.trial import Trial
 TOP = 5
 """Best trials that are looked at."""
 
+LAST = 8
+"""Trials from which the three best may be told from the three outermost by more than chance."""
+
 OUTER = 0.1
 """Share of a range that counts as its edge: of 10^U(-5, -1) the outermost 0.4 of a decade."""
+
+FEW = 0.25
+"""The same at most for few trials, the outermost of which is about 1/n from the end."""
 
 Side = Literal["low", "high"]
 
@@ -63,22 +71,34 @@ def edges(
     """
     done = [each for each in trials if each.state == "done" and each.value is not None]
     sign = -1.0 if direction == "max" else 1.0
+    gone = [each.values for each in trials if each.state == "failed"]
     done.sort(key=lambda each: sign * (each.value or 0.0))
     found: list[Edge] = []
     for key, dimension in space.items():
         if not isinstance(dimension.inner, (Log, Uniform, Integer, OneMinus)):
             continue
-        best = [each for each in done if key in each.values and _is_inside(dimension, each.values[key])][:TOP]
+        inside = [each for each in done if key in each.values and _is_inside(dimension, each.values[key])]
+        best = inside[:TOP]
         if len(best) < TOP:
             continue
-        places = [dimension.place(each.values[key]) for each in best]
-        for places_, low in ((places, True), ([1 - u for u in places], False)):
-            if sum(places_) <= 1 and places_[0] <= OUTER:
+        places = [dimension.place(each.values[key]) for each in inside]
+        lost = [dimension.place(v[key]) for v in gone if key in v and _is_inside(dimension, v[key])]
+        for low in (True, False):
+            if _crowd(places, lost) if low else _crowd([1 - u for u in places], [1 - u for u in lost]):
                 wider = _widest(problem, recipe, space, key, low)
                 flipped = isinstance(dimension.inner, OneMinus)
                 side: Side = "low" if low != flipped else "high"
                 found.append(Edge(key, side, float(best[0].values[key]), dimension, wider))
     return tuple(found)
+
+
+def _crowd(places: Sequence[float], lost: Sequence[float]) -> bool:
+    """Whether the best trials crowd at 0; quantiles of all, the best first, and of those that failed."""
+    n = len(places)
+    if sum(places[:TOP]) <= 1 and places[0] <= OUTER:
+        return True
+    outermost = n >= LAST and places[0] < min(*places[1:], *lost) and max(places[:3]) < min(places[3:])
+    return outermost and places[0] <= max(OUTER, min(2 / n, FEW))
 
 
 def widened(space: Space, found: Sequence[Edge]) -> dict[str, Dimension]:

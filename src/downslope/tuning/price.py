@@ -32,7 +32,7 @@ class Priced:
         if self.trials is not None and self.fits is not None and self.fits < self.trials:
             what = f"{self.trials} trials, of which about {self.fits} fit into the budget"
         then = f", then {self.confirming} runs to confirm" if self.confirming else ""
-        return f"{what} at about {_time(self.each)} each{then}: about {_time(self.seconds)} one by one"
+        return f"{what} at about {told(self.each)} each{then}: about {told(self.seconds)} one by one"
 
 
 def priced(plan: Plan) -> Priced:
@@ -55,7 +55,8 @@ def priced(plan: Plan) -> Priced:
     return Priced(plan.trials, each, confirming, min(seconds, plan.seconds or math.inf), most)
 
 
-def _time(seconds: float) -> str:
+def told(seconds: float) -> str:
+    """Seconds in words: "0.4 s", "31 s", "12 min", "1.6 h"."""
     if seconds < 1:
         return f"{seconds:.2g} s"
     if seconds < 90:

@@ -24,7 +24,11 @@ _Task = Annotated[
 ]
 _Optimizers = Annotated[
     str | None,
-    typer.Option("--optimizers", metavar="NAMES", help="Who races, with commas: sgd,adam,torch.optim:NAdam."),
+    typer.Option(
+        "--optimizers",
+        metavar="NAMES",
+        help="Who races, with commas: sgd,adam; torch's own as torch.optim:NAdam, one's own as my.py:MyOpt.",
+    ),
 ]
 _Recipes = Annotated[
     list[Path] | None,
@@ -41,7 +45,9 @@ _Rate = Annotated[
     str,
     typer.Option("--rate", help="Of --batch-sizes: tuned for each, scaled from the recipe's, or the same."),
 ]
-_Seeds = Annotated[int, typer.Option("--seeds", help="Fresh seeds of each contestant.")]
+_Seeds = Annotated[
+    int | None, typer.Option("--seeds", help="Fresh seeds of each contestant, 8.", show_default=False)
+]
 _Trials = Annotated[
     int | None,
     typer.Option(
@@ -57,6 +63,10 @@ _TargetLevel = Annotated[
     float | None, typer.Option("--goal", metavar="LEVEL", help="Level to reach; left out, the task's goal.")
 ]
 _Retune = Annotated[bool, typer.Option("--retune", help="Tune anew for every seed.")]
+_Widen = Annotated[
+    bool,
+    typer.Option("--widen", help="Widen a range at whose end the best trials lie, within the same trials."),
+]
 _Whole = Annotated[bool, typer.Option("--whole", help="Race every seed, even when it is decided before.")]
 _Board = Annotated[
     Path | None,
@@ -74,12 +84,13 @@ def race(
     target: ask.Target = None,
     recipe: ask.RecipeFile = None,
     settings: ask.Settings = None,
-    seeds: _Seeds = 8,
+    seeds: _Seeds = None,
     trials: _Trials = None,
     space: _Space = None,
     by: _By = "level",
     goal: _TargetLevel = None,
     retune: _Retune = False,
+    widen: _Widen = False,
     whole: _Whole = False,
     seed: ask.Seed = None,
     budget: ask.Time = None,
@@ -107,13 +118,19 @@ def race(
         from downslope.cli.outcome import check_writable
 
         with voice.alone():
-            check_writable(report, save)
+            check_writable(report, save, board)
         if batch_sizes is not None:
+            _refuse_with_batches({
+                "--optimizers": optimizers, "--with": recipes, "--suite": suite, "--seeds": seeds,
+                "--space": space, "--goal": goal, "--retune": retune, "--widen": widen, "--whole": whole,
+                "--board": board, "--folder": folder,
+            })  # fmt: skip
             return _batches(
                 voice, _needed(given), batch_sizes, rate, trials, ask.seconds(budget), seed, save, report
             )
         options: dict[str, Any] = {
-            "seeds": seeds, "trials": 16 if trials is None else trials, "by": by, "retune": retune,
+            "seeds": 8 if seeds is None else seeds, "trials": 16 if trials is None else trials, "by": by,
+            "retune": retune, "widen": widen,
             "early": not (whole or board is not None), "seed": seed or 0, "space": _space(space),
         }  # fmt: skip
         if workers != 1:
@@ -125,9 +142,9 @@ def race(
             {
                 "--optimizers": optimizers, "--with": recipes, "--suite": suite, "--target": target,
                 "--recipe": recipe, "--set": settings, "--seeds": seeds, "--trials": trials, "--space": space,
-                "--by": by, "--goal": goal, "--retune": retune, "--whole": whole, "--seed": seed,
-                "--budget": budget, "--board": board, "--workers": workers, "--ray": ray, "--save": save,
-                "--report": report,
+                "--by": by, "--goal": goal, "--retune": retune, "--widen": widen, "--whole": whole,
+                "--seed": seed, "--budget": budget, "--board": board, "--workers": workers, "--ray": ray,
+                "--save": save, "--report": report,
             },
         )  # fmt: skip
         found = _raced(
@@ -154,7 +171,7 @@ def _raced(
 ) -> Race:
     from downslope.core.errors import InputError
     from downslope.core.recipe import Recipe
-    from downslope.racing.board import Board
+    from downslope.racing.board import AGREED, Board
     from downslope.racing.ledger import FILE, target_in
     from downslope.racing.race import race as run
     from downslope.reporting.race_live import Live
@@ -166,6 +183,8 @@ def _raced(
     contestants: dict[str, Any] = {}
     for each in words:
         name = each.stem if isinstance(each, Path) else each.rpartition(":")[2]
+        if isinstance(each, str) and each.partition(":")[0].endswith(".py"):
+            each = f"{Path(each.partition(':')[0]).resolve()}:{name}"
         if name in contestants:
             raise InputError(f"two contestants are called {name!r}: each races once")
         contestants[name] = Recipe.load(each) if isinstance(each, Path) else each
@@ -182,7 +201,9 @@ def _raced(
         if (where / FILE).exists():  # of a race that goes on: the board may have been made since
             targets = target_in(where)
         elif board is not None and board.exists():
-            targets = Board.load(board).targets or targets
+            there = Board.load(board)
+            there.check({key: options[key] for key in AGREED})
+            targets = there.targets or targets
         voice.begin()
 
         with Live(voice.progress) as live:
@@ -191,6 +212,14 @@ def _raced(
                 folder=where, progress=voice.progress and live.picture is None, begin=voice.note,
                 tell=live, command=said, **options,
             )  # fmt: skip
+
+
+def _refuse_with_batches(options: Mapping[str, Any]) -> None:
+    from downslope.core.errors import InputError
+
+    for option, value in options.items():
+        if value not in (None, False, []):
+            raise InputError(f"{option} is of a race of optimizers: --batch-sizes races one recipe's batches")
 
 
 def _of_suite(voice: Voice, name: str, goal: float | None) -> tuple[dict[str, Any], dict[str, Any], Any]:
@@ -257,6 +286,8 @@ def _keep(voice: Voice, found: Race, board: Path | None, save: Path | None, repo
         found.save(save)
     written = save_report(report, found) if report else None
     held = None
+    if board is not None and cut:
+        voice.show([Row(f"nothing is added to {board} before the race is whole", label="board", whole=True)])
     if board is not None and not cut:
         held = add(board, found)
         voice.show(

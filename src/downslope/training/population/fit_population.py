@@ -100,7 +100,7 @@ def fit_population(
     places: list[Path | Literal[False]] = [
         False if root is False else Path(root) / f"member-{index:03d}" for index in range(len(members))
     ]
-    with ONE_AT_A_TIME, once(), Progress(label, len(members), shown=progress) as bar:
+    with ONE_AT_A_TIME, once(), Progress(label, len(members), shown=progress, unit="runs") as bar:
         return Company(
             members, places,
             observe=observe, strict=strict, until=until, way=way, workers=workers, bar=bar,
