@@ -39,7 +39,7 @@ def test_a_slope_points_beyond_its_end_and_the_range_is_widened_there():
 def test_few_trials_show_a_slope_too_and_seldom_one_that_is_none(count: int):
     space = {"lr": log(1e-5, 1e-1)}
     seen = [edges(trials(space, lambda v: -v["lr"], count, seed), space, "min") for seed in range(60)]
-    assert sum(map(bool, seen)) >= 48
+    assert sum(map(bool, seen)) >= 44
     draws = random.Random(1)
     none = [edges(trials(space, lambda _: draws.random(), count, seed), space, "min") for seed in range(400)]
     assert sum(map(bool, none)) <= 20  # both ends, both rules: 2 (1/120 + 1/168) of 400 are 11
