@@ -160,7 +160,9 @@ def _problem(file: Path, steps: int | None = None) -> tuple[ds.Problem, ds.Recip
 
 
 def per_trial(file: Path, members: int, rounds: int) -> None:
-    """What a trial costs besides its steps: CPU milliseconds of runs of one step."""
+    """CPU milliseconds of runs of one step, and how many of them are not those of a plain loop
+    that makes the model, takes the step, and looks at the validation data once.
+    """
     problem, recipe = _problem(file, steps=1)
     recipes = [recipe.edit(lr=1e-3 * (1 + i)) for i in range(members)]
 
@@ -171,7 +173,22 @@ def per_trial(file: Path, members: int, rounds: int) -> None:
                 folder=Path(room) / "search", progress=False,
             )  # fmt: skip
 
+    def plain() -> None:
+        work = Work(file)
+        for each in recipes:
+            torch.manual_seed(0)
+            model, x, y = work.make(), *work.train
+            optimizer = ds.optim.AdamW(model.parameters(), lr=float(each.lr or 0))
+            index = torch.randperm(len(x))[:64]
+            torch.nn.functional.cross_entropy(model(x[index]), y[index]).backward()
+            optimizer.step()
+            with torch.no_grad():
+                made = model.eval()(work.valid[0])
+                torch.nn.functional.cross_entropy(made, work.valid[1]).item()
+                (made.argmax(1) == work.valid[1]).double().mean().item()
+
     actions = {
+        "a plain loop": plain,
         "one by one": lambda: ds.fit_population(problem, recipes, progress=False, way="one by one"),
         "together": lambda: ds.fit_population(problem, recipes, progress=False, way="together"),
         "tune": tuned,
@@ -183,7 +200,11 @@ def per_trial(file: Path, members: int, rounds: int) -> None:
             act()
             found[name].append(1e3 * (time.process_time() - start) / members)
     for name, each in found.items():
-        print(f"a trial of one step, {name:<12} {statistics.median(each[1:]):.2f} ms of CPU")
+        above = [ours - theirs for ours, theirs in zip(each[1:], found["a plain loop"][1:], strict=True)]
+        print(
+            f"a trial of one step, {name:<12} {statistics.median(each[1:]):.2f} ms of CPU, "
+            f"{statistics.median(above):.2f} above a plain loop"
+        )
 
 
 def journal(trials: int = 10_000) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import nn
 
@@ -11,7 +9,7 @@ import downslope as ds
 from downslope.core.run import Run
 from downslope.training.prepare import built, further, prepare
 from downslope.training.state import StepState
-from tests.training.problems import D, classification, mlp, regression
+from tests.training.problems import classification, regression
 
 HOW = ds.Recipe(optimizer="adamw", lr=0.01, weight_decay=0.1, batch_size=16, epochs=2)
 
@@ -37,28 +35,6 @@ def test_a_further_member_has_the_weights_groups_and_choices_that_it_has_alone()
     assert member.optimizer.state_dict() == alone.optimizer.state_dict()
     assert member.recipe == alone.recipe == other
     assert torch.equal(member.augment(alone.batch, 1, 2)[0], alone.augment(alone.batch, 1, 2)[0])
-
-
-def test_a_model_of_other_shape_names_or_buffers_stands_alone() -> None:
-    like = made(regression(), HOW)
-
-    def normed() -> nn.Module:
-        return nn.Sequential(
-            nn.Linear(D, 8), nn.BatchNorm1d(8, affine=False), nn.Dropout(0.0), nn.Linear(8, 1)
-        )
-
-    def frozen() -> nn.Module:
-        model: Any = mlp()
-        model[0].weight.requires_grad_(False)
-        return model
-
-    assert joined(regression(), HOW.edit(lr=1.0), like) is not None
-    for problem in (
-        regression().edit(**{"model.width": 9}),
-        regression(model=normed),
-        regression(model=frozen),
-    ):
-        assert joined(problem, HOW, like) is None
 
 
 def test_rates_by_depth_are_of_one_model_and_stand_alone() -> None:

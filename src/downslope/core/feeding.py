@@ -7,7 +7,9 @@ the tuple, or the dict, as a whole, and of a dict with one input that input.
 
 from __future__ import annotations
 
+import functools
 import inspect
+import types
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
@@ -58,12 +60,11 @@ class Fed:
         """Look at the forward of `model`."""
         inner = unwrap(model)
         self.name = type(inner).__name__
-        try:
-            form = inspect.signature(inner.forward)
-        except (TypeError, ValueError):  # compiled code may tell nothing
-            form = inspect.signature(_anything)
-        bare = [each.replace(annotation=each.empty) for each in form.parameters.values()]
-        self.form = form.replace(parameters=bare, return_annotation=form.empty)
+        forward: Any = inner.forward
+        if isinstance(forward, types.MethodType) and isinstance(forward.__func__, types.FunctionType):
+            self.form = _written(forward.__func__)
+        else:
+            self.form = _form(forward)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Fed:
         del memo  # what makes a model holds the data
@@ -122,6 +123,22 @@ def fed(model: nn.Module, inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]
     split = Fed(lambda batch: ((batch,), {}, None), lambda: model)
     args, kwargs, _ = split(inputs)
     return args, kwargs
+
+
+def _form(forward: Callable[..., Any]) -> inspect.Signature:
+    """How `forward` takes its arguments, without annotations."""
+    try:
+        form = inspect.signature(forward)
+    except (TypeError, ValueError):  # compiled code may tell nothing
+        form = inspect.signature(_anything)
+    bare = [each.replace(annotation=each.empty) for each in form.parameters.values()]
+    return form.replace(parameters=bare, return_annotation=form.empty)
+
+
+@functools.lru_cache(maxsize=64)
+def _written(method: types.FunctionType) -> inspect.Signature:
+    """`_form` of a method, which many models share."""
+    return _form(types.MethodType(method, object()))
 
 
 def _anything(*args: Any, **kwargs: Any) -> None:

@@ -63,6 +63,8 @@ class History(Mapping[str, Floats]):
         """Column `name` where it was recorded; empty if it never was. A step said twice keeps the later."""
         steps = np.asarray(self._steps.get(name, ()), dtype=np.int64)
         values = np.asarray(self._values.get(name, ()), dtype=np.float64)
+        if bool((steps[1:] > steps[:-1]).all()):
+            return Series(steps, values)
         kept, last = np.unique(steps[::-1], return_index=True)
         return Series(kept, values[::-1][last])
 
@@ -98,11 +100,14 @@ class History(Mapping[str, Floats]):
             raise KeyError(f"{name!r} was not recorded; recorded: {', '.join(columns)}")
         return columns[name]
 
+    def __contains__(self, name: object) -> bool:
+        return name == "step" or name in self._steps
+
     def __iter__(self) -> Iterator[str]:
-        return iter(self._columns())
+        return iter(("step", *self._steps))
 
     def __len__(self) -> int:
-        return len(self._columns())
+        return 1 + len(self._steps)
 
     def __repr__(self) -> str:
         rows = len(self["step"])

@@ -100,7 +100,7 @@ def check(name: str, value: Any) -> Any:
         RecipeError: `value` lies outside its domain, or is no number.
     """
     domain = DOMAINS.get(name)
-    if domain is None:
+    if domain is None or (type(value) is float and isinstance(domain, Interval) and domain.holds(value)):
         return value
     if isinstance(domain, Switch):
         return _checked_switch(name, value, domain)

@@ -8,6 +8,7 @@ It owns backends and layout; the mathematics is in the rules. `plan` tells what 
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar, cast
 
@@ -23,7 +24,7 @@ from downslope.optim.implementation import check_implementation
 from downslope.optim.plan import Plan, check_backend, check_forced, rows_of
 from downslope.optim.rule import Chain
 
-__all__ = ["Custom", "Optimizer", "Params"]
+__all__ = ["Custom", "Optimizer", "Params", "composed"]
 
 Params = Iterable[Tensor] | Iterable[tuple[str, Tensor]] | Iterable[dict[str, Any]]
 
@@ -87,7 +88,7 @@ class Optimizer(torch.optim.Optimizer):
         raise NotImplementedError(f"{cls.__name__}.compose")
 
     def _compose(self, settings: Mapping[str, Any]) -> Chain:
-        return type(self).compose(settings)
+        return composed(type(self), settings)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Adds a group; what it does not set is taken from the constructor's arguments.
@@ -275,6 +276,33 @@ class Optimizer(torch.optim.Optimizer):
 
 def _sounds_like(given: str, known: str) -> bool:
     return given.replace("_", "").startswith(known[:4]) and abs(len(given) - len(known)) <= 3
+
+
+def composed(cls: type[Optimizer], settings: Mapping[str, Any]) -> Chain:
+    """``cls.compose(settings)``, made once for settings of plain numbers, of which a search makes many.
+
+    Raises:
+        RecipeError: as `Optimizer.compose`.
+    """
+    numbers = {name: value for name, value in settings.items() if name not in _BESIDE}
+    key = tuple((name, cast("type", type(value)), value) for name, value in numbers.items())
+    if all(_is_plain(value) for value in numbers.values()):
+        return _known(cls, key)
+    return cls.compose(settings)
+
+
+_BESIDE = ("params", "param_names", "name")
+"""What a group holds that is no setting."""
+
+
+def _is_plain(value: Any) -> bool:
+    kind = type(value)
+    return kind is float or kind is bool or (kind is tuple and all(type(each) is float for each in value))
+
+
+@functools.lru_cache(maxsize=1024)
+def _known(cls: type[Optimizer], key: tuple[tuple[str, type, Any], ...]) -> Chain:
+    return cls.compose({name: value for name, _, value in key})
 
 
 class Custom(Optimizer):

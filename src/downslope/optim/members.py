@@ -20,7 +20,7 @@ from torch import Tensor
 
 from downslope.core.errors import RecipeError
 from downslope.optim.domains import check, check_name
-from downslope.optim.driver import Optimizer
+from downslope.optim.driver import Optimizer, composed
 from downslope.optim.layout import Bucket
 from downslope.optim.native import Native, match
 from downslope.optim.plan import choose
@@ -230,7 +230,7 @@ class MemberStep:
             for name in settings:
                 check_name(name, list(self._defaults), self.cls.__name__)
             whole = {name: check(name, settings.get(name, value)) for name, value in self._defaults.items()}
-            chain = self.cls.compose(whole)
+            chain = composed(self.cls, whole)
             if chain.scope != "element":
                 raise RecipeError(
                     f"{self.cls.__name__}: its rules look at a whole {chain.scope}, rows of members are "

@@ -61,13 +61,12 @@ def further(run: Run, problem: Problem, like: StepState, model: nn.Module) -> St
         run: Of the member; gets the choices that its group has in common.
         problem: Of the member, on the data of `like`.
         like: As `prepare` left it, before its first step. The recipes of both differ in numbers only.
-        model: As `built` made it for `run`.
+        model: As `built` made it for `run`, with the parameters and buffers of that of `like`.
 
     Returns:
-        The member's state, without a batch; or None where its model has other parameters or buffers, or its
-        rates go by depth: it stands alone then.
+        The member's state, without a batch; or None where its rates go by depth: it stands alone then.
     """
-    if like.depths or not _alike(model, like.model):  # units hold the parameters of their own model
+    if like.depths:  # units hold the parameters of their own model
         return None
     recipe = run.recipe or like.recipe
     shared = ("batch_size", "own_batch")
@@ -98,21 +97,6 @@ def _planned_alike(one: torch.optim.Optimizer, other: torch.optim.Optimizer) -> 
         ]
 
     return type(one) is type(other) and traits(one) == traits(other)
-
-
-def _alike(one: nn.Module, other: nn.Module) -> bool:
-    """Whether two models have the same parameters and buffers, by name, shape and dtype."""
-    return all(
-        len(ours) == len(theirs)
-        and all(
-            name == twin and a.shape == b.shape and a.dtype == b.dtype and a.requires_grad == b.requires_grad
-            for (name, a), (twin, b) in zip(ours, theirs, strict=True)
-        )
-        for ours, theirs in (
-            (list(one.named_parameters()), list(other.named_parameters())),
-            (list(one.named_buffers()), list(other.named_buffers())),
-        )
-    )
 
 
 def prepare(

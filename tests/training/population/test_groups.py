@@ -48,6 +48,20 @@ def test_a_number_in_a_closure_or_an_attribute_parts_members_and_a_rate_of_dropo
     assert told([eps.edit(**{"model.p": each}) for each in (0.0, 0.5)]) == ["together with 1 others"] * 2
 
 
+def test_widths_buffers_and_what_is_held_fixed_part_members() -> None:
+    def net(width: int = 4, normed: bool = False, held: bool = False) -> nn.Module:
+        model = nn.Sequential(nn.Linear(6, width), nn.Identity(), nn.Linear(width, 3))
+        if normed:
+            model[1] = nn.BatchNorm1d(width, affine=False)
+        model[0].weight.requires_grad_(not held)
+        return model
+
+    one = problem(model=net)
+    others: list[dict[str, Any]] = [{"model.width": 5}, {"model.normed": True}, {"model.held": True}]
+    ways = told([one, *(one.edit(**each) for each in others), one])
+    assert ways == ["together with 1 others", *["one by one"] * 3, "together with 1 others"]
+
+
 def test_problems_of_the_same_data_made_apart_go_together_and_those_of_others_do_not() -> None:
     other = (TRAIN[0].clone(), TRAIN[1].clone())
     made = [problem(), problem(), problem(train=other)]
