@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import signal
 import time
 
@@ -16,6 +17,8 @@ from downslope.core.recipe import Recipe
 from downslope.core.space import choice, integer, log, uniform
 from downslope.training.fit import fit
 from downslope.tuning import trained
+from downslope.tuning.storage import open_storage
+from downslope.tuning.trials import Trials
 from downslope.tuning.tune import load_search, resume, tune
 from tests.tuning.searches import LR, problem, sgd
 
@@ -210,6 +213,29 @@ def test_a_range_is_widened_on_the_way_and_goes_on_widened(tmp_path):
     assert any(each.values["lr"] > 1e-3 for each in more.trials[36:])
 
 
+def test_what_one_process_widens_is_wider_for_the_others_too(tmp_path):
+    space = {"lr": log(1e-5, 1e-3), "weight_decay": log(1e-7, 1e-3)}
+    how = {"widen": True, "seed": 1, "storage": tmp_path / "shared.log"}
+    one = search(problem(), SGD, space, trials=36, batch=24, folder=tmp_path / "a", **how)
+    assert one.space["lr"] == log(1e-5, 1e-2)
+    other = search(problem(), SGD, space, trials=40, folder=tmp_path / "b", **how)
+    assert other.space == one.space
+    assert other.widenings == one.widenings
+    assert any(each.values["lr"] > 1e-3 for each in other.trials[36:])
+
+
+def test_who_finds_nothing_left_to_begin_says_who_trains(tmp_path):
+    place = tmp_path / "shared.log"
+    first = search(trials=4, storage=place, folder=tmp_path / "a")
+    with open_storage(place) as storage:
+        trials = Trials(storage, first.space, signature=first.plan.signature)
+        trials.begin([{"lr": 0.01}] * 2)
+        second = search(trials=6, storage=place, folder=tmp_path / "b")
+        told = f"2 trials are still being trained by process {os.getpid()} on "
+        assert any(label == "running" and told in text for label, text in second.told())
+        assert second.found
+
+
 def test_a_search_is_read_from_its_folder_without_training(tmp_path):
     found = search(trials=12, confirm=1, fresh=2, folder=tmp_path / "s")
     lines = (tmp_path / "s" / "journal.log").read_bytes()
@@ -267,7 +293,7 @@ def test_trials_end_on_their_way_where_asked():
     pruned = [each for each in found.trials if each.state == "pruned"]
     assert pruned
     assert found.steps < 12 * 9
-    with pytest.raises(InputError, match="stop-halving, median"):
+    with pytest.raises(InputError, match="'hyper' is not known; did you mean 'hyperband'"):
         search(pruner="hyper")
 
 

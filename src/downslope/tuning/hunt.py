@@ -13,20 +13,14 @@ from downslope.core.space import Dimension
 from downslope.training.price import price, total_steps
 from downslope.training.stopping import interruptions
 from downslope.tuning.confirmed import Confirmed, foremost
-from downslope.tuning.edges import edges, widened
 from downslope.tuning.failures import hopeless
 from downslope.tuning.kept import add_curves
 from downslope.tuning.plan import RESERVE, Plan
 from downslope.tuning.stopping_rule import RULES, Rule, rule_of
-from downslope.tuning.told import number
 from downslope.tuning.trained import Curve, Outcome, train
 from downslope.tuning.trial import Trial
 from downslope.tuning.trials import Trials
-
-FIRST_WIDENING = 16
-"""Trials with a value, after which ranges may be widened, and again after as many more."""
-
-MOST_WIDENINGS = 4
+from downslope.tuning.widening import Widening
 
 SLACK = 1.1
 """What a trial is reckoned to take of the time, relative to those before it."""
@@ -90,14 +84,13 @@ class Hunt:
     ) -> None:
         self.plan, self.trials, self.folder = plan, trials, folder
         self.curves: dict[int, Curve] = {}
-        self.widenings: list[str] = []
+        self._widening = Widening(trials)
         self.stopped: str | None = None
         self.interrupted = False
         self._sampler = plan.make_sampler()
         self._watch, self._on_widened = watch, on_widened
         self._begun, self._heard = time.monotonic(), interruptions()
         self._before = trials.spent
-        self._since = 0
         self._standing = Standing(plan)
         self._standing.now(trials.all())
         self._rule: Rule | None = None
@@ -111,6 +104,11 @@ class Hunt:
     def seconds(self) -> float:
         """Spent, over all sessions."""
         return self._before.seconds + time.monotonic() - self._begun
+
+    @property
+    def widenings(self) -> list[str]:
+        """What was widened on the way, in words."""
+        return self._widening.told
 
     def stop(self) -> None:
         """End after what is under way: Ctrl-C."""
@@ -127,6 +125,7 @@ class Hunt:
         """Begin, train and tell batches until the budget is used up, all is tried, or it is hopeless."""
         while not self._over:
             self.trials.reap()
+            self._widen(self._widening.noted(self.plan))
             begun = self._begin(room := self._room())
             if not begun:
                 if room > 0 and self._more():
@@ -136,8 +135,8 @@ class Hunt:
                 return  # interrupted while it was asked what to begin: who called gives them back
             self._round(begun)
             self.stopped = self.stopped or hopeless(self.trials.all())
-            if self.plan.widen and not self._over:
-                self._widen()
+            if self.plan.widen and not self._over and self._allowed(1) > 0 and self._room() > 0:
+                self._widen(self._widening.next(self.plan))
 
     def _begin(self, room: int) -> list[Trial]:
         """Up to `room` trials that are now running here: those that wait first, then new ones."""
@@ -294,32 +293,19 @@ class Hunt:
 
     # the space
 
-    def _widen(self) -> None:
-        """Widen every range at whose end the best lie; not twice on the same trials."""
-        done = [each for each in self.trials.all() if each.state == "done"]
-        late = self._allowed(1) < 1 or self._room() < 1
-        if late or len(done) - self._since < FIRST_WIDENING or len(self.widenings) >= MOST_WIDENINGS:
-            return
-        found = [
-            each
-            for each in edges(done, self.plan.space, self.plan.direction, self.plan.problem, self.plan.recipe)
-            if each.wider is not None
-        ]
-        if not found:
-            return
-        self._since = len(done)
-        told = [
-            f"{each.key} after {len(done)} trials, from {each.dimension} to {each.wider}: "
-            f"the best lay at {number(each.at)}"
-            for each in found
-        ]
-        self.use(widened(self.plan.space, found), told)
-        if self._on_widened is not None:
-            self._on_widened(self.plan, self.widenings)
+    def _widen(self, space: dict[str, Dimension] | None) -> None:
+        """Go on in a wider space, if it is one."""
+        if space is not None:
+            self._over_space(space)
+            if self._on_widened is not None:
+                self._on_widened(self.plan, self.widenings)
 
     def use(self, space: dict[str, Dimension], told: Sequence[str]) -> None:
-        """Go on in a wider space."""
-        self.widenings += told
+        """Go on in the space that earlier sessions have widened."""
+        self._widening.begun(told)
+        self._over_space(space)
+
+    def _over_space(self, space: dict[str, Dimension]) -> None:
         self.plan = self.plan.over(space)
         self._standing.plan = self.plan
         self._sampler = self.plan.make_sampler()

@@ -23,7 +23,7 @@ from downslope.tuning.finer import finer
 from downslope.tuning.importance import Importance, importances
 from downslope.tuning.plan import Plan
 from downslope.tuning.schedule import Schedule, stairs
-from downslope.tuning.told import best, document, table, told
+from downslope.tuning.told import best, document, elsewhere, table, told
 from downslope.tuning.trained import Curve
 from downslope.tuning.trial import Trial
 
@@ -176,6 +176,10 @@ class Search:
             return f"no trial came to an end; {failed[0]}"
         if gone := diverged(self.trials):
             return f"all {len(gone)} trials diverged; search smaller learning rates"
+        if others := elsewhere(self.trials):
+            whole = self.plan.pruner in ("halving", "pbt")
+            why = f": {self.plan.pruner} begins all of them together, in one process" if whole else ""
+            return f"nothing is left to begin here, {others}{why}"
         when = "before it was interrupted" if self.interrupted else "within the budget"
         return f"no trial came to an end {when}"
 

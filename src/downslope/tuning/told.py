@@ -10,6 +10,7 @@ from downslope.core.plain import plain
 from downslope.core.space import Space
 from downslope.tuning.confirmed import Confirmed
 from downslope.tuning.failures import diverged, where_diverged
+from downslope.tuning.life import said
 from downslope.tuning.schedule import stairs
 from downslope.tuning.trial import Trial
 
@@ -33,8 +34,22 @@ def told(search: Search) -> list[tuple[str, str]]:
     found += [("widened", each) for each in search.widenings]
     found += _further(search)
     found += _wrong(search)
+    if others := elsewhere(search.trials):
+        found.append(("running", f"{others}; `downslope resume` looks again when they have ended"))
     found.append(("spent", _spent(search)))
     return found
+
+
+def elsewhere(trials: Sequence[Trial]) -> str:
+    """Which trials of a search other processes are training; "" where none does."""
+    running = [each for each in trials if each.state == "running"]
+    if not running:
+        return ""
+    workers = list(dict.fromkeys(said(each.worker) for each in running if each.worker))
+    who = ", ".join(workers[:3]) + (f" and {len(workers) - 3} more" if len(workers) > 3 else "")
+    one = len(running) == 1
+    what = f"{len(running)} trial{'' if one else 's'} {'is' if one else 'are'} still being trained"
+    return what + (f" by {who}" if who else "")
 
 
 def configuration(values: Mapping[str, Any]) -> str:

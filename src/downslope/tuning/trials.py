@@ -93,6 +93,16 @@ class Trials:
         """Let what begins from now on come from `space`: the same keys, wider ranges, the same search."""
         self.space, self._distributions, self._values = space, distributions_of(space), reader(space)
 
+    def note(self, key: str, value: Any) -> None:
+        """Keep something of the search as a whole, for every process in it."""
+        with self.batch():
+            self._optuna.set_study_user_attr(self._study, key, plain(value))
+
+    def noted(self, key: str) -> Any:
+        """What any process has kept under `key`; None where none has."""
+        with self.storage.telling():
+            return self._optuna.get_study_user_attrs(self._study).get(key)
+
     def batch(self) -> contextlib.AbstractContextManager[None]:
         """One lock and one write for all that is recorded within."""
         return self.storage.batch()
