@@ -11,7 +11,6 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple, cast
 
 import numpy as np
-import scipy.linalg  # pyright: ignore[reportMissingTypeStubs]
 import torch
 from torch import Tensor
 
@@ -115,6 +114,8 @@ def dependent(r: Tensor, rank: int, penalised: Tensor) -> list[Dependence]:
     safe = lengths(r)
     # Of columns that say the same the last goes, and a constant one before the column of ones: by a hair.
     tilt = torch.linspace(1.0 + 1e-6, 1.0, p, dtype=r.dtype) + 1e-5 * (~penalised)
+    import scipy.linalg  # pyright: ignore[reportMissingTypeStubs]
+
     made: Any = scipy.linalg.qr((r / safe * tilt).numpy(), mode="r", pivoting=True)
     upper = torch.from_numpy(np.array(made[0]))
     pivots = [int(each) for each in made[1]]

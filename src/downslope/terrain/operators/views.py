@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from scipy.sparse.linalg import LinearOperator
 from torch import Tensor
 
 from downslope.core.errors import InputError
 from downslope.terrain.operators.operator import Operator
+
+if TYPE_CHECKING:
+    from scipy.sparse.linalg import LinearOperator
 
 LARGEST = 8192
 """Rows of a dense matrix at most: 0.5 GB in float64."""
@@ -35,6 +37,8 @@ def as_linear_operator(operator: Operator) -> LinearOperator:
         >>> as_linear_operator(Ground.of_closure(lambda: (p**3).sum(), [p]).hessian()) @ [1.0, 0.0, 2.0]
         array([ 6.,  0., 12.])
     """
+    from scipy.sparse.linalg import LinearOperator
+
     dtype, device = kind_of(operator)
 
     def matvec(vector: Any) -> Any:

@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import ndtr
 
 from downslope.core.numerals import numeral
 from downslope.terrain.spectrum.estimate import BAND, Estimate, Floats, ends, estimated, exactly, from_parts
@@ -211,6 +210,8 @@ def drawn_on(
         points: Of the grid.
         zero: Magnitude that is not told from zero.
     """
+    from scipy.special import ndtr
+
     low, high = _bulk(rules)
     steps = min((len(r.nodes) for r in rules), default=1)
     width = width or max(2 * (high - low) / steps / 2, 1e-3 * zero, 1e-300)

@@ -13,7 +13,6 @@ from typing import Any, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.fft import dct
 
 from downslope.terrain.krylov import Krylov
 
@@ -109,6 +108,8 @@ def smooth_error(kernel: Callable[[Floats], Floats], low: float, high: float, ex
     Returns:
         A bound for each function, shape (j,).
     """
+    from scipy.fft import dct
+
     count = 4 * exact + 64
     at = np.cos(math.pi * (np.arange(count) + 0.5) / count)
     values = kernel((low + high) / 2 + (high - low) / 2 * at)
