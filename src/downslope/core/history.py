@@ -85,7 +85,8 @@ class History(Mapping[str, Floats]):
         if self._aligned is None:
             named = {name: self.series(name) for name in self._steps}
             every = [each.steps for each in named.values()]
-            index = np.unique(np.concatenate(every)) if every else np.empty(0, dtype=np.int64)
+            joined = np.concatenate(every) if every else np.empty(0, dtype=np.int64)
+            index, _ = np.unique(joined, return_index=True)  # without, it loads numpy.ma
             columns: dict[str, Floats] = {"step": index.astype(np.float64)}
             for name, each in named.items():
                 column = np.full(index.shape, np.nan)
