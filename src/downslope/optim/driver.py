@@ -285,7 +285,7 @@ def composed(cls: type[Optimizer], settings: Mapping[str, Any]) -> Chain:
         RecipeError: as `Optimizer.compose`.
     """
     numbers = {name: value for name, value in settings.items() if name not in _BESIDE}
-    key = tuple((name, cast("type", type(value)), value) for name, value in numbers.items())
+    key = tuple((name, isinstance(value, bool), value) for name, value in numbers.items())
     if all(_is_plain(value) for value in numbers.values()):
         return _known(cls, key)
     return cls.compose(settings)
@@ -301,7 +301,7 @@ def _is_plain(value: Any) -> bool:
 
 
 @functools.lru_cache(maxsize=1024)
-def _known(cls: type[Optimizer], key: tuple[tuple[str, type, Any], ...]) -> Chain:
+def _known(cls: type[Optimizer], key: tuple[tuple[str, bool, Any], ...]) -> Chain:
     return cls.compose({name: value for name, _, value in key})
 
 

@@ -183,10 +183,17 @@ def _copied(slope: Tensor, out: Tensor | None = None) -> Tensor:
     return slope if out is None else out.copy_(slope)
 
 
+def _threshold(gradient: Tensor, out: Tensor) -> Tensor:
+    """Of a ReLU; in the place of `gradient`, which nobody needs afterwards, where that is whole in memory."""
+    if gradient.is_contiguous() and out.is_contiguous():
+        return _ATEN.threshold_backward.grad_input(gradient, out, 0, grad_input=gradient)
+    return _ATEN.threshold_backward(gradient, out, 0)
+
+
 _RULES: dict[type[nn.Module], Rule] = {
     nn.Linear: _affine,
     **dict.fromkeys(CONVOLUTIONS, _convolution),
-    nn.ReLU: _by_output("relu", lambda gradient, out: _ATEN.threshold_backward(gradient, out, 0)),
+    nn.ReLU: _by_output("relu", _threshold),
     nn.Tanh: _by_output("tanh", _ATEN.tanh_backward),
     nn.Sigmoid: _by_output("sigmoid", _ATEN.sigmoid_backward),
     nn.Flatten: _reshaped,

@@ -14,7 +14,8 @@ from downslope.core import randomness
 from downslope.training.population.abreast import Abreast
 from downslope.training.population.feed import Fed
 from downslope.training.population.judged import Judge
-from downslope.training.population.members import Member
+from downslope.training.population.losses import Made
+from downslope.training.population.members import Member, Moved
 from downslope.training.population.moves import Moves
 from downslope.training.stopping import stoppable
 
@@ -56,6 +57,7 @@ class Crew:
         self.judge = Judge(abreast, self.members, products)
         self.given_up: list[Member] = []
         self.step, self._written = 0, time.monotonic()
+        self._noted: list[Moved] = []
         self.longest = max((member.total or 1) for member in members)
         self.epoch, self.begun = 0, cast("float | None", None)
         self._limits()
@@ -97,6 +99,7 @@ class Crew:
     def _epoch_over(self, rows: list[int]) -> None:
         """What follows the epoch of these members; those for which it was the last one leave."""
         if rows:
+            self._hand_over()
             with self.judge.sitting(rows):
                 ended = [i for i in rows if self.members[i].epoch_over()]
             self._leave(ended)
@@ -107,8 +110,9 @@ class Crew:
         """One step of every member; which of them have come to the end of their epoch by it."""
         members = self.members
         self.step = step = self.step + 1
-        for member in members:
-            member.rates.at(step - 1)
+        if self._changing:
+            for member in members:
+                member.rates.at(step - 1)
         self.abreast.draws.at(step)
         made = self.abreast.losses(fed)
         sound = [math.isfinite(value) for value in made.values]
@@ -117,29 +121,55 @@ class Crew:
         self.abreast.losses.slopes(made)
         if former is not None:
             self.stack.gradient[broken] = former  # the last gradient tells why a loss is not finite
+            self._hand_over()
             for i in broken:
                 members[i].broken(step, made.values[i], fed.of(i))
         self._clip()
         self.moves(sound)
+        self._note(sound, made)
         over = [
             i
             for i, member in enumerate(members)
-            if not sound[i] or member.moved(step, made.values[i], made.terms, i) or member.stopped
+            if not sound[i] or member.stopped or step == member.state.recipe.steps
         ]
         self._catch_up()
         if self.tell is not None:
             self.tell(step / self.longest)
         return over
 
-    def _catch_up(self) -> None:
-        """Have the members write their steps, now and then."""
-        if time.monotonic() - self._written > WRITTEN:
+    def _note(self, sound: Sequence[bool], made: Made) -> None:
+        """Take note of a step, for all members at once as long as none broke in it."""
+        members = self.members
+        moved = [member for member, went in zip(members, sound, strict=True) if went]
+        for member in moved:
+            if member.average is not None:
+                member.average.follow(member.state.model, self.step)
+        rates = [member.rates.leading for member in members] if self._changing else None
+        if self._noted and self._noted[-1].terms.keys() != made.terms.keys():
+            self._catch_up(now=True)
+        self._noted.append(Moved(made.values, made.terms, rates))
+        if len(moved) < len(members):
+            self._hand_over(sound)
+
+    def _hand_over(self, on: Sequence[bool] | None = None) -> None:
+        """Give the members that are on the steps that were noted."""
+        noted, self._noted = self._noted, []
+        if noted:
+            for place, member in enumerate(self.members):
+                if on is None or on[place]:
+                    member.moved(noted, place)
+
+    def _catch_up(self, *, now: bool = False) -> None:
+        """Have the members write their steps, `now` and then."""
+        if now or time.monotonic() - self._written > WRITTEN:
             self._written = time.monotonic()
+            self._hand_over()
             for member in self.members:
                 member.catch_up()
 
     def _limits(self) -> None:
-        """Bounds of the gradients, a column of them where any member has one."""
+        """Bounds of the gradients, a column of them where any member has one; whether any rate changes."""
+        self._changing = any(member.rates.factor is not None for member in self.members)
         like = self.stack.flat.detach()
 
         def column(name: str) -> Tensor | None:
@@ -224,6 +254,7 @@ class Crew:
         self._limits()
 
     def _keep(self, rows: list[int]) -> None:
+        self._hand_over()
         self.members = [self.members[i] for i in rows]
         self.abreast.keep(rows)
         self.moves.keep(rows)

@@ -6,7 +6,7 @@ import contextlib
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from downslope.core.run import Status
 from downslope.core.sources import Source
@@ -19,6 +19,17 @@ OnEvaluation = Callable[[int, int, Evaluation], bool]
 
 Together = Callable[["Member", Source, bool], Evaluation | None]
 """What a crew measured for a member beside the others: of a part of the data, with errors or without."""
+
+
+class Moved(NamedTuple):
+    """What is told of one step of all members."""
+
+    values: Sequence[float]
+    """The risks on their batches."""
+    terms: Mapping[str, Sequence[float]]
+    """Named terms."""
+    rates: Sequence[float] | None
+    """Learning rates; None where no rate changes from step to step."""
 
 
 class Member(Loop):
@@ -79,24 +90,15 @@ class Member(Loop):
         with ending(self, self.started):
             self._begin(look=True)
 
-    def moved(self, step: int, value: float, terms: Mapping[str, Sequence[float]], place: int) -> bool:
-        """Take note of a step that was taken; whether it was the last one.
-
-        Args:
-            step: Counted from 1.
-            value: The risk on its batch.
-            terms: Named terms of all members.
-            place: Of this one among them.
-        """
+    def moved(self, steps: Sequence[Moved], place: int) -> None:
+        """Take note of steps that were taken, in which this member was at `place`."""
         columns = self._steps
-        columns["train_loss"].append(value)
-        columns["lr"].append(self.rates.leading)
-        for name, each in terms.items():
+        columns["train_loss"] += [each.values[place] for each in steps]
+        leading = self.rates.leading
+        columns["lr"] += [leading if each.rates is None else each.rates[place] for each in steps]
+        for name in steps[0].terms if steps else ():
             if name != "loss":
-                columns.setdefault(f"train_{name}", []).append(each[place])
-        if self.average is not None:
-            self.average.follow(self.state.model, step)
-        return step == self.state.recipe.steps
+                columns.setdefault(f"train_{name}", []).extend(each.terms[name][place] for each in steps)
 
     def catch_up(self) -> None:
         """Write the steps that were noted; keep the state where it is time to."""
