@@ -103,7 +103,7 @@ class Hunt:
     @property
     def seconds(self) -> float:
         """Spent, over all sessions."""
-        return self._before.seconds + time.monotonic() - self._begun
+        return self._before.seconds + self._confirming + time.monotonic() - self._begun
 
     @property
     def widenings(self) -> list[str]:
@@ -114,9 +114,18 @@ class Hunt:
         """End after what is under way: Ctrl-C."""
         self.interrupted = True
 
+    def hear(self) -> None:
+        """Take note of an interrupt that whoever trained has heard."""
+        self.interrupted = self.interrupted or interruptions() > self._heard
+
+    def ended_before(self, steps: int, seconds: float) -> None:
+        """Count what an earlier session had spent in all, its confirmation too."""
+        self.fresh_steps = max(0, steps - self.trials.spent.steps)
+        self._confirming = max(0.0, seconds - self._before.seconds)
+
     @property
     def _over(self) -> bool:
-        self.interrupted = self.interrupted or interruptions() > self._heard
+        self.hear()
         return self.interrupted or self.stopped is not None
 
     # the search
@@ -369,6 +378,7 @@ class Hunt:
         return (count, fresh) if fresh >= 2 else (0, 0)
 
     fresh_steps = 0
+    _confirming = 0.0
 
     def _hear_fresh(self, trial: Trial, step: int, value: float) -> bool:
         self._standing.running[trial.number] = step, value

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -140,8 +141,8 @@ def add_curves(folder: Path | None, curves: Mapping[int, Curve]) -> None:
         for number, (steps, values) in curves.items()
     )
     text = "".join(json.dumps(row, separators=(",", ":")) + "\n" for row in rows)
-    with contextlib.suppress(OSError), (folder / CURVES).open("a", encoding="utf-8") as file:
-        file.write(text)
+    with contextlib.suppress(OSError), (folder / CURVES).open("ab", buffering=0) as file:
+        file.write(text.encode())  # at once, as another process may append to it too
 
 
 def read_curves(folder: Path | None) -> dict[int, Curve]:
@@ -174,6 +175,6 @@ def read_result(folder: Path | None) -> dict[str, Any]:
 
 
 def _replace(path: Path, text: str) -> None:
-    partial = path.with_name(path.name + ".partial")
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")  # two may go on with one search
     partial.write_text(text, encoding="utf-8")
     partial.replace(path)

@@ -20,6 +20,7 @@ from downslope.training.stopping import stoppable
 from downslope.tuning import kept
 from downslope.tuning.confirmed import Confirmed
 from downslope.tuning.hunt import Hunt, Standing, Watch
+from downslope.tuning.marks import told_if_changed
 from downslope.tuning.plan import CONFIRM, FRESH, Plan, planned
 from downslope.tuning.rung_hunt import RungHunt
 from downslope.tuning.search import Search
@@ -239,6 +240,7 @@ def _tuned(
     with open_storage(storage if storage is not None else place) as opened:
         direction = "maximize" if plan.direction == "max" else "minimize"
         trials = Trials(opened, plan.asked, signature=plan.signature, direction=direction)
+        told_if_changed(trials, plan.problem)
         journal = opened.place if opened.place != "memory" else None
 
         def write(now: Plan, widenings: Sequence[str]) -> None:
@@ -264,6 +266,7 @@ def _tuned(
                 except KeyboardInterrupt:
                     hunt.stop()
                 finally:
+                    hunt.hear()
                     trials.give_back()
         found = _search(hunt, trials, confirmed, place, journal)
     if place is not None:
@@ -304,7 +307,9 @@ def _kept_confirmation(place: Path | None, hunt: Hunt) -> tuple[Confirmed, ...]:
     }
     if former.get("interrupted") or not ended <= known:
         return ()
-    return _confirmed(former, found, hunt.plan)
+    confirmed = _confirmed(former, found, hunt.plan)
+    hunt.ended_before(int(former.get("steps") or 0), float(former.get("seconds") or 0.0))
+    return confirmed
 
 
 def _confirmed(former: Mapping[str, Any], found: Sequence[Trial], plan: Plan) -> tuple[Confirmed, ...]:
