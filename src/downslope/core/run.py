@@ -288,6 +288,12 @@ def objective_file(folder: Path) -> Path:
     return folder / "checkpoints" / f"{OBJECTIVE}.safetensors"
 
 
+def _environment(root: Path) -> dict[str, Any]:
+    """What stands in the folder; of a member of a population what stands above it for all of them."""
+    places = (root / "environment.json", root.parent / "environment.json")
+    return next((_json(each) for each in places if each.exists()), dict[str, Any]())
+
+
 def load_run(folder: str | Path, problem: Problem | None = None) -> Run:
     """The run in `folder`, finished or not.
 
@@ -310,7 +316,7 @@ def load_run(folder: str | Path, problem: Problem | None = None) -> Run:
         summary=head.get("summary", {}),
         choices=head.get("choices", {}),
         described=head.get("problem", {}),
-        environment=_json(root / "environment.json") if (root / "environment.json").exists() else {},
+        environment=_environment(root),
     )
     if (root / "recipe.toml").exists():
         try:

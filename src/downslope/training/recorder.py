@@ -37,6 +37,20 @@ def new_folder(name: str, root: Path | None = None) -> Path:
     return base / f"{time.strftime('%Y%m%d-%H%M%S')}-{word}-{secrets.token_hex(2)}"
 
 
+def write_environment(folder: Path, environment: Mapping[str, Any]) -> None:
+    """Write the environment of several runs once, above their folders; what stands there stays.
+
+    Args:
+        folder: In which the runs have theirs.
+        environment: Of all of them.
+    """
+    place = folder / "environment.json"
+    with contextlib.suppress(OSError):  # the runs themselves say what is wrong with the folder
+        if not place.exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            _write(place, environment)
+
+
 class Recorder:
     """Keeps a Run's history, and its folder where it has one.
 
@@ -73,12 +87,22 @@ class Recorder:
             self._append(lines)
             if self.run.recipe is not None:
                 _write_text(folder / "recipe.toml", _recipe_text(self.run.recipe))
-            _write(folder / "environment.json", self.run.environment)
+            self._surroundings(folder)
             self.head()
         except OSError as error:
             raise RunFolderError(
                 f"{folder} cannot be written: {error.strerror}; give another folder"
             ) from error
+
+    def _surroundings(self, folder: Path) -> None:
+        """Write the environment, unless a population has written the same for all its members."""
+        text = _text(self.run.environment)
+        try:
+            above = (folder.parent / "environment.json").read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError):
+            above = ""
+        if above != text:
+            _write_text(folder / "environment.json", text)
 
     def _append(self, lines: Path) -> None:
         self._file = lines.open("a", encoding="utf-8")
@@ -227,7 +251,11 @@ class Recorder:
 
 
 def _write(path: Path, content: Mapping[str, Any]) -> None:
-    _write_text(path, json.dumps(plain(content), indent=1) + "\n")
+    _write_text(path, _text(content))
+
+
+def _text(content: Mapping[str, Any]) -> str:
+    return json.dumps(plain(content), indent=1) + "\n"
 
 
 def _write_text(path: Path, text: str) -> None:

@@ -27,8 +27,20 @@ def test_members_come_recipe_by_recipe_and_have_folders_of_their_own(tmp_path: P
     )
     settings = [(run.recipe.lr, run.recipe.seed) for run in runs if run.recipe is not None]
     assert settings == [(0.01, 1), (0.01, 2), (0.1, 1), (0.1, 2)]
-    assert [each.name for each in sorted(tmp_path.iterdir())] == [f"member-{i:03d}" for i in range(4)]
+    members = [f"member-{i:03d}" for i in range(4)]
+    assert [each.name for each in sorted(tmp_path.iterdir())] == ["environment.json", *members]
     assert same_history(ds.load_run(tmp_path / "member-002"), runs[2])
+
+
+@pytest.mark.parametrize("way", ["together", "one by one"])
+def test_the_environment_is_written_once_and_read_back_for_every_member(tmp_path: Path, way: Any) -> None:
+    (run, _) = ds.fit_population(regression(), [HOW, HOW], folder=tmp_path, progress=False, way=way)
+    assert [each.parent for each in tmp_path.rglob("environment.json")] == [tmp_path]
+    assert run.environment
+    assert ds.load_run(tmp_path / "member-001").environment == run.environment
+    (tmp_path / "environment.json").write_text("{}")
+    own = ds.fit(regression(), HOW, folder=tmp_path / "member-002", progress=False)
+    assert ds.load_run(tmp_path / "member-002").environment == own.environment == run.environment
 
 
 def test_each_recipe_may_have_a_problem_of_its_own() -> None:

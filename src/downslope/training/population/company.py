@@ -26,6 +26,7 @@ from downslope.training.population.way import known_to_lose, pays, why_apart
 from downslope.training.prepare import built, further
 from downslope.training.progress import Progress
 from downslope.training.ready import Ready, ready, seated, through
+from downslope.training.recorder import write_environment
 
 if TYPE_CHECKING:
     from downslope.training.population.foreman import Ended
@@ -81,6 +82,8 @@ class Company:
         self._apart: list[int] = []
         """Members that are to be trained in other processes."""
         self._checked = set[Hashable]()
+        self._written = set[Path]()
+        """Folders in which the environment of the members stands."""
         self._shapes: dict[int, Hashable] = {}
         self._first: dict[Hashable, Ready] = {}
         """Of every shape a member that waits, after which others are prepared on the light road."""
@@ -179,6 +182,10 @@ class Company:
         self._ended(index, run)
 
     def _seated(self, index: int, made: Ready, seconds: float | None, products: int) -> Member:
+        folder = made.state.run.folder
+        if folder is not None and folder.parent not in self._written:
+            self._written.add(folder.parent)
+            write_environment(folder.parent, made.state.run.environment)
         member = seated(made, Member, seconds=seconds, products=products)
         member.index, member.started, member.watching = index, made.started, self.on_evaluation
         return member
