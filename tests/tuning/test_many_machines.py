@@ -33,6 +33,14 @@ HOW = ds.Recipe(lr=0.01, batch_size=16, epochs=2)
 SPACE = {"lr": ds.log(1e-3, 1e-1)}
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _without_a_token() -> Iterator[None]:
+    """Ray writes one to the home for a cluster that it starts by itself."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_AUTH_MODE", "disabled")
+        yield
+
+
 @pytest.fixture(scope="module")
 def nodes() -> Iterator[Nodes]:
     """Two nodes of one CPU each, which lose workers and stay."""

@@ -14,9 +14,14 @@ except ImportError:  # a system without them: what is not known is taken for goi
     fcntl = None
 
 
-def hold(file: TextIO) -> None:
-    """Lock `file` for as long as it is open; where the file system has no locks nothing happens."""
-    _try(file)
+def hold(file: TextIO, *, shared: bool = False) -> None:
+    """Lock `file` for as long as it is open; where the file system has no locks nothing happens.
+
+    Args:
+        file: Open.
+        shared: Whether others may hold it too, who say the same.
+    """
+    _try(file, shared)
 
 
 def held(path: Path) -> bool:
@@ -28,11 +33,11 @@ def held(path: Path) -> bool:
         return False
 
 
-def _try(file: TextIO) -> bool:
+def _try(file: TextIO, shared: bool = False) -> bool:
     if fcntl is None:
         return False
     try:
-        fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(file.fileno(), (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except OSError:
         return False
     return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from multiprocessing import Pipe
@@ -18,7 +19,7 @@ from downslope.core.run import Run
 from downslope.training.population import ray_client
 from downslope.training.population.hand import Job, Order
 from downslope.training.population.ray_client import Speaker, cause, refusal
-from downslope.training.population.ray_hand import RayHand, fetched, write_files
+from downslope.training.population.ray_hand import RayHand, fetched, sweep, write_files
 from downslope.training.population.sent import LARGE, Parcels, unpack
 from tests.training.problems import regression, same_history, same_state
 
@@ -119,9 +120,10 @@ def test_a_worker_that_dies_is_told_and_its_member_goes_to_another_node(ends: An
     assert (kind, index) == ("died", 0)
     assert why == f"its process at {node} was killed"
     wait_for(lambda: len(made.free) == 2)  # another worker has come
-    made.work(0, b"member", [], "c")
+    first, second = (each.id for each in made.free)
+    made.work(0, b"member", [], first)
     heard(line, "evaluated")
-    assert ray.given[-1][0] == ({"a", "b"} - {node}).pop()
+    assert ray.given[-1][0] == second
 
 
 def test_a_worker_that_died_while_it_waited_costs_its_member_nothing(
@@ -208,10 +210,12 @@ def test_a_worker_gives_the_run_of_fit_and_its_folder(hand: RayHand, tmp_path: P
     assert hand.lacks(name)
     hand.keep(name, memoryview(Path(file).read_bytes()))
     assert not hand.lacks(name)
+    fetched(file, x.dtype, x.shape)[0] = 0  # a change is its own
     kind, found = hand.go(sent)
     assert (kind, unpack(found)[0]) == ("evaluated", 32)
     assert hand.on(False)[0] == "evaluated"
     run, files = result(hand.on(False))
+    assert run.folder is None
     write_files(tmp_path / "kept", files)
     alone = ds.fit(problem, recipe, folder=False, progress=False, observe=0.0)
     assert same_history(run, alone)
@@ -219,7 +223,24 @@ def test_a_worker_gives_the_run_of_fit_and_its_folder(hand: RayHand, tmp_path: P
     assert kept.status == "done"
     assert same_state(kept.state("last"), dict(sorted(alone.weights["last"].items())))
     assert kept.choices["population"] == "one by one: on a worker of Ray"
-    assert not list(tmp_path.glob("downslope-run-*"))
+    assert not list(tmp_path.glob("downslope-ray-*/run-*"))
+    hand.go(sent)
+    assert result(hand.on(True))[0].status == "stopped"
+
+
+def test_what_killed_workers_left_is_removed_and_what_is_in_use_is_not(hand: RayHand, tmp_path: Path) -> None:
+    (own,) = tmp_path.iterdir()
+    dead, young = (tmp_path / f"{own.name}-{name}" for name in ("dead", "young"))
+    for each in (dead, young):
+        each.mkdir()
+        (each / "lock").touch()
+        (each / "data").touch()
+    for each in (dead, own):
+        os.utime(each, (0, 0))
+    sweep()
+    assert set(tmp_path.iterdir()) == {own, young}
+    hand.leave()
+    assert not own.exists()
 
 
 def test_a_worker_is_stopped_between_two_steps(hand: RayHand) -> None:

@@ -36,6 +36,9 @@ IDLE = 60.0
 """Seconds after which the CPUs are given back that nobody asks anything of."""
 
 
+NO_ANSWER = "what listens there does not answer as a Ray cluster, or wants a token (RAY_AUTH_MODE=token)"
+
+
 class Trainer:
     """The actor: one a CPU, its process and data stay from member to member."""
 
@@ -319,7 +322,7 @@ def refusal(error: BaseException) -> str:
     if "ersion mismatch" in text:
         return f"its versions are not those of here: {text[:400]}"
     if isinstance(error, ConnectionError):
-        return f"what listens there does not answer as a Ray cluster ({text[:200]})"
+        return f"{NO_ANSWER} ({text[:200]})"
     return f"it cannot be joined: {type(error).__name__}: {text[:400]}"
 
 

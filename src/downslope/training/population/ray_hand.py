@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import os
 import queue
 import shutil
 import tempfile
 import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from downslope._version import __version__
+from downslope.core.lock import held, hold
 from downslope.core.run import Run
 from downslope.training.evaluate import Evaluation
 from downslope.training.population.hand import Order, sealed, trained
@@ -29,6 +30,9 @@ Step = tuple[str, bytes]
 _data: list[Path] = []
 """Where this process has the data that was sent to its machine."""
 
+YOUNG = 60.0
+"""Seconds in which who made a folder has locked it."""
+
 
 class RayHand:
     """Trains one member at a time, in a thread: each call tells what it has come to by then.
@@ -38,9 +42,11 @@ class RayHand:
     """
 
     def __init__(self, token: str) -> None:
-        _data[:] = [Path(tempfile.gettempdir()) / f"downslope-ray-{os.getuid()}-{token}"]
+        _data[:] = [Path(tempfile.gettempdir()) / f"{_prefix()}{token}"]
         _data[0].mkdir(mode=0o700, exist_ok=True)
-        atexit.register(self.leave)
+        self._lock = (_data[0] / "lock").open("a", encoding="utf-8")
+        hold(self._lock, shared=True)
+        sweep()
         self._answers: queue.SimpleQueue[bool] = queue.SimpleQueue()
         self._steps: queue.SimpleQueue[Step] = queue.SimpleQueue()
 
@@ -75,10 +81,11 @@ class RayHand:
 
     def leave(self) -> None:
         """Remove the data; who has them mapped keeps them."""
+        self._lock.close()
         shutil.rmtree(_data[0], ignore_errors=True)
 
     def _train(self, sent: bytes) -> None:
-        with tempfile.TemporaryDirectory(prefix="downslope-run-") as place:
+        with tempfile.TemporaryDirectory(prefix="run-", dir=_data[0], ignore_cleanup_errors=True) as place:
             self._steps.put(("done", self._trained(sent, Path(place) / "run")))
 
     def _trained(self, sent: bytes, place: Path) -> bytes:
@@ -96,6 +103,18 @@ class RayHand:
     def _ask(self, step: int, found: Evaluation) -> bool:
         self._steps.put(("evaluated", packed((step, found))))
         return self._answers.get()
+
+
+def sweep() -> None:
+    """Remove the folders of searches whose workers on this machine were killed, all of them."""
+    for each in Path(tempfile.gettempdir()).glob(f"{_prefix()}*"):
+        with contextlib.suppress(OSError):
+            if time.time() - each.stat().st_mtime > YOUNG and not held(each / "lock"):
+                shutil.rmtree(each, ignore_errors=True)
+
+
+def _prefix() -> str:
+    return f"downslope-ray-{os.getuid()}-"
 
 
 def fetched(path: str, dtype: torch.dtype, shape: tuple[int, ...]) -> Tensor:

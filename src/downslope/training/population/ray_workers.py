@@ -114,6 +114,7 @@ class Cluster:
         where = check_ray(address)
         self.address = address
         self.alive, self.ever = True, False
+        self._ready = False
         self.up = 0
         """Workers."""
         self.events: queue.SimpleQueue[Event] = queue.SimpleQueue()
@@ -176,9 +177,13 @@ class Cluster:
             while True:
                 kind, *more = self._line.recv()
                 self._hear(kind, *more)
-        self._over(GoneError(f"the Ray cluster {self.address} went away"))
+        if self._ready:
+            self._over(GoneError(f"the Ray cluster {self.address} went away"))
+        else:  # Ray has ended the process
+            self._over(self._wrong(ray_client.NO_ANSWER))
 
     def _hear(self, kind: str, *more: Any) -> None:
+        self._ready = self._ready or kind == "ready"
         if kind in ("ready", "size", "opened", "refused"):
             self._replies.put((kind, *more))
         elif kind == "room":
