@@ -273,6 +273,23 @@ def test_penalties_adapted_targets_and_constraints_go_together() -> None:
         agree(each, [recipe(lr=lr, seed=seed) for lr, seed in [(1e-3, 0), (3e-3, 1)]])
 
 
+@pytest.mark.parametrize("risk", ["cross_entropy", "squared_error"])
+def test_each_member_has_penalties_of_its_own_strength(risk: str) -> None:
+    x, y = TRAIN
+    target = (x, y if risk == "cross_entropy" else x[:, :3])
+    one = problem(train=target, valid=target, objective=risk, metric=None)
+    strengths = [(0.1, 1e-3), (0.01, 0.02), (1.0, 1e-4)]
+    problems = [one.edit(**{"objective.l2": l2, "objective.l1": l1}) for l2, l1 in strengths]
+    how = recipe(steps=12, patience=3)
+    for own, run in zip(problems, together(problems, [how, how.edit(steps=5), how]), strict=True):
+        given = how.edit(steps=run.summary["steps"])
+        alone = ds.fit(own, given, folder=False, progress=False, observe=0.0)
+        assert off(run, alone) <= 1e-9
+        for column in ("train_l1", "train_l2", "train_objective"):
+            ours, theirs = (each.history.series(column).values for each in (run, alone))
+            assert ours == pytest.approx(theirs, rel=1e-9)
+
+
 class Pair(nn.Module):
     """Two inputs."""
 

@@ -15,10 +15,13 @@ from downslope.core.problem import Problem
 from downslope.core.recipe import Recipe
 from downslope.core.run import Run
 from downslope.core.sources import Memory, Source
+from downslope.objectives.penalised import Penalised
 from downslope.training import ways
 from downslope.training.methods import is_method
+from downslope.training.population.joined import JoinedMeans
 from downslope.training.population.losses import smoothing
 from downslope.training.population.stack import tables
+from downslope.training.population.strengths import kinds
 from downslope.training.ready import Ready
 from downslope.training.stochastic import RANDOM_MODULES
 from downslope.training.stopping import total_steps
@@ -89,12 +92,17 @@ def key(run: Run, problem: Problem, model: nn.Module) -> Hashable:
         model: As it was built.
     """
     recipe = run.recipe or Recipe()
-    smooth = smoothing(problem)
-    penalties = tuple(repr(each) for each in getattr(problem.objective, "terms", ()))
+    objective: Any = problem.objective
+    if smoothing(problem) is not None:
+        objective = ("cross-entropy", kinds(objective))
+    elif isinstance(objective, Penalised) and JoinedMeans.runs(objective.objective):
+        objective = (_same(objective.objective), kinds(objective))
+    else:
+        objective = _same(objective)
     held = tuple(repr(group) for group in recipe.groups if not group.train)
     return (
         data_key(problem)[:2], problem.maximize,
-        _same(problem.objective) if smooth is None else ("cross-entropy", penalties),
+        objective,
         None if problem.split is None else id(problem.split),
         None if problem.augment is None else repr(problem.augment), held, recipe.frozen, recipe.layer_decay,
         recipe.batch_size, recipe.accumulate, run.choices.get("device"), run.choices.get("precision"),

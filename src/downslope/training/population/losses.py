@@ -38,6 +38,7 @@ from downslope.training.population.feed import Fed
 from downslope.training.population.joined import JoinedMeans
 from downslope.training.population.mapped import side_by_side
 from downslope.training.population.stack import Stack
+from downslope.training.population.strengths import Strengths
 from downslope.training.state import StepState
 
 SPLIT = 256
@@ -140,6 +141,9 @@ class Losses:
         self.joined = self.smoothings is not None or self.means is not None
         self.ignored = int((_entropy(objective.function) or {}).get("ignore_index", IGNORED))
         self.penalised = hasattr(objective.function, "penalties")
+        functions = [each.function for each in self.objectives]
+        own = self.joined and all(isinstance(each, Penalised) for each in functions)
+        self.strengths = Strengths(functions, stack.flat) if own else None
         template = stack.template
         self.restores = isinstance(template, Adapted) and template.transforms_target
         chained = self.joined and _is_pair(states[0]) and LayerChain.runs(template)
@@ -152,6 +156,8 @@ class Losses:
         self.objectives = [self.objectives[i] for i in rows]
         if self.smoothings is not None:
             self.smoothings = [self.smoothings[i] for i in rows]
+        if self.strengths is not None:
+            self.strengths.keep(rows)
 
     def __call__(self, fed: Fed) -> Made:
         """The losses of one step; buffers of the members move as the forward pass moves them."""
@@ -244,12 +250,10 @@ class Losses:
 
     def _penalties(self, parts: Sequence[Tensor]) -> dict[str, Tensor]:
         """The penalties of every member, (M,) each."""
-
-        def one(batch: Any) -> Any:
-            del batch
-            return self.objective.function.penalties(unwrap(self.stack.template))
-
-        return self._vmap(one, parts, Fed((), shared=True))
+        strengths = self.strengths
+        act = self.objective.function.penalties if strengths is None else strengths.of
+        found = self._vmap(lambda _: act(unwrap(self.stack.template)), parts, Fed((), shared=True))
+        return found if strengths is None else strengths.times(found)
 
     def _vmap(self, act: Callable[[Any], Any], parts: Sequence[Tensor], fed: Fed) -> Any:
         """``act(batch)`` for every member, its tensors in the template."""
