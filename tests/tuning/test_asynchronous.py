@@ -37,6 +37,39 @@ def test_one_worker_promotes_as_the_paper_says() -> None:
     ]  # fmt: skip
 
 
+def algorithm_2(rungs: list[dict[int, float]], promoted: list[set[int]], eta: int) -> tuple[int, int] | None:
+    """``get_job`` of Li et al. 2020, line by line: a member and the rung it goes to; None for a new one."""
+    for k in range(len(rungs) - 2, -1, -1):
+        count = len(rungs[k]) // eta
+        candidates = sorted(rungs[k], key=lambda member: rungs[k][member])[:count]
+        promotable = [member for member in candidates if member not in promoted[k]]
+        if promotable:
+            promoted[k].add(promotable[0])
+            return promotable[0], k + 1
+    return None
+
+
+@pytest.mark.parametrize("eta", [2, 3, 4])
+def test_every_job_is_that_of_algorithm_2(eta: int) -> None:
+    """With losses that come in at random, from several workers at once."""
+    for seed in range(20):
+        draw = np.random.default_rng((eta, seed))
+        units = [eta**k for k in range(4)]
+        book, under_way, begun = Book(units, eta), list[tuple[int, int]](), 0
+        rungs, promoted = [dict[int, float]() for _ in units], [set[int]() for _ in units]
+        for _ in range(120):
+            job = book.promotion()
+            assert job == algorithm_2(rungs, promoted, eta)
+            if job is None:
+                job, begun = (begun, 0), begun + 1
+            under_way.append(job)
+            if len(under_way) == 4:
+                member, rung = under_way.pop(int(draw.integers(4)))
+                loss = float(draw.random())
+                book.tell(member, rung, loss)
+                rungs[rung][member] = loss
+
+
 def test_the_best_is_promoted_whatever_the_order() -> None:
     for seed in range(50):
         order = np.random.default_rng(seed).permutation(N).tolist()

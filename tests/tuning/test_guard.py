@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import optuna
 import pytest
 
 from downslope.core.errors import StorageError
-from downslope.tuning import guard
+from downslope.tuning import guard, life
 from downslope.tuning.life import Signs
 from tests.tuning.journals import begun, points
 
@@ -56,9 +57,9 @@ def test_a_lock_that_is_held_names_its_holder_and_falls_with_it(tmp_path: Path) 
 def own(tmp_path: Path) -> Iterator[guard.Guard]:
     path = tmp_path / "journal.log"
     path.touch()
-    life = Signs(tmp_path / "life")
-    yield guard.Guard(path, life.sign, life.dead, 0.2)
-    life.close()
+    signs = Signs(tmp_path / "life")
+    yield guard.Guard(path, signs.sign, signs.dead, 0.2)
+    signs.close()
 
 
 LOCKS = (optuna.storages.journal.JournalFileSymlinkLock, optuna.storages.journal.JournalFileOpenLock)
@@ -107,8 +108,8 @@ def test_without_locks_of_the_system_or_links_one_still_keeps_the_other_out(
     monkeypatch.setattr(guard, "GRACE", 0.4)
     if not links:
         monkeypatch.setattr(Path, "symlink_to", refuse)
-    life = Signs(tmp_path / "life")
-    other = guard.Guard(tmp_path / "journal.log", life.sign, life.dead, 0.1)
+    signs = Signs(tmp_path / "life")
+    other = guard.Guard(tmp_path / "journal.log", signs.sign, signs.dead, 0.1)
     order: list[str] = []
 
     def give_back() -> None:
@@ -122,9 +123,45 @@ def test_without_locks_of_the_system_or_links_one_still_keeps_the_other_out(
     order.append("taken")
     own.release()
     timer.join()
-    life.close()
+    signs.close()
     assert order == ["given back", "taken"]
     assert not (tmp_path / "journal.log.lock").exists()
+
+
+@pytest.mark.parametrize("skew", [-3600.0, 0.0, 3600.0])
+def test_a_lock_that_a_dead_worker_of_another_machine_left_is_taken_when_its_lease_has_ended(
+    tmp_path: Path, own: guard.Guard, monkeypatch: pytest.MonkeyPatch, skew: float
+) -> None:
+    """Longer than anybody waits for one that lives; what this machine takes for the time is of no account."""
+    monkeypatch.setattr(life, "LEASE", 0.6)
+    clock = time.time
+    monkeypatch.setattr(time, "time", lambda: clock() + skew)
+    gone = tmp_path / "life" / "other~1234~5678.42.99.abcdef01"
+    gone.touch()
+    link = tmp_path / "journal.log.lock"
+    link.symlink_to(gone)
+    began = time.monotonic()
+    own.acquire()  # its own wait is 0.2 s
+    assert time.monotonic() - began > 0.2
+    assert link.readlink().name != gone.name
+    own.release()
+    link.symlink_to(tmp_path / "life" / "other~1234~5678.43.99.abcdef01")  # its sign was taken down
+    own.acquire()
+    own.release()
+
+
+def test_a_worker_of_another_machine_that_lives_and_keeps_the_lock_is_named(
+    tmp_path: Path, own: guard.Guard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(guard, "ELSEWHERE", 0.1)
+    there = tmp_path / "life" / "other~1234~5678.42.99.abcdef01"
+    there.touch()
+    link = tmp_path / "journal.log.lock"
+    link.symlink_to(there)
+    with pytest.raises(StorageError, match=r"locked by process 42 on other for more than 0\.3 s"):
+        own.acquire()
+    link.unlink()
+    there.unlink()
 
 
 def test_our_lock_keeps_plain_optuna_out(tmp_path: Path) -> None:

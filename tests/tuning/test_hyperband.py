@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import optuna
 import pytest
 
 from downslope.core.errors import InputError
@@ -23,6 +24,25 @@ TABLE_1 = {
 def test_brackets_are_those_of_the_paper() -> None:
     found = {each.number: list(each.rungs) for each in Hyperband(most=81, eta=3).brackets}
     assert found == TABLE_1
+
+
+@pytest.mark.parametrize(("most", "eta"), [(81, 3), (27, 3), (100, 3), (16, 2), (50, 2), (256, 4), (2, 5)])
+def test_as_many_begin_in_each_bracket_as_in_optuna(most: int, eta: int) -> None:
+    """Its `HyperbandPruner` shares trials out by the same ceiling of algorithm 1."""
+    pruner = optuna.pruners.HyperbandPruner(min_resource=1, max_resource=most, reduction_factor=eta)
+    pruner._try_initialization(optuna.create_study())
+    mine = [each.members for each in Hyperband(most=most, eta=eta).brackets]
+    assert mine == pruner._trial_allocation_budgets
+
+
+def test_the_program_of_the_authors_begins_fewer_where_it_rounds_early() -> None:
+    """It takes ``int((s_max + 1) / (s + 1))`` first, as do tables made by it (Orion's tests hold one)."""
+
+    def theirs(s: int) -> int:
+        return math.ceil(int(5 / (s + 1)) * 3**s)
+
+    assert [theirs(s) for s in (4, 3, 2, 1, 0)] == [81, 27, 9, 6, 5]
+    assert [each.members for each in Hyperband(most=81).brackets] == [81, 34, 15, 8, 5]
 
 
 def test_brackets_are_those_of_the_paper_with_eta_2() -> None:

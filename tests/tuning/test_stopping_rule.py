@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import optuna
 import pytest
 
 from downslope.core.errors import InputError
@@ -27,6 +28,26 @@ def test_halving_by_stopping_hangs_on_the_order() -> None:
         member for member in range(3, 27) if member >= (member + 1) // 3
     ]
     assert stopped(StopHalving(most=3), curves, list(range(27))[::-1], [1]) == []
+
+
+@pytest.mark.parametrize("eta", [2, 3, 4])
+def test_each_is_ended_where_optuna_ends_it(eta: int) -> None:
+    """Its `SuccessiveHalvingPruner`, told the same losses in the same order."""
+    for seed in range(4):
+        draw = np.random.default_rng((eta, seed))
+        rule = StopHalving(most=eta**3, eta=eta)
+        pruner = optuna.pruners.SuccessiveHalvingPruner(min_resource=1, reduction_factor=eta)
+        study = optuna.create_study(pruner=pruner)
+        going = {trial.number: (trial, 0) for trial in (study.ask() for _ in range(30))}
+        while going:
+            number = int(draw.choice(list(going)))
+            trial, rung = going.pop(number)
+            loss, units = float(draw.random()), eta**rung
+            trial.report(loss, units)
+            ended = rule(number, units, loss)
+            assert ended == trial.should_prune(), (number, units)
+            if not ended and rung < 2:
+                going[number] = trial, rung + 1
 
 
 def test_the_best_at_a_rung_is_never_ended() -> None:

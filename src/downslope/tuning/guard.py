@@ -17,7 +17,7 @@ from collections.abc import Callable, Generator
 from pathlib import Path
 
 from downslope.core.errors import StorageError
-from downslope.tuning.life import said
+from downslope.tuning.life import BEAT, LEASE, here, said
 
 try:
     import fcntl
@@ -26,6 +26,9 @@ except ImportError:  # a system without them has the inner lock alone
 
 GRACE = 30.0
 """Seconds after which Optuna takes a lock whose target is not touched; we do as it does."""
+
+ELSEWHERE = LEASE + 2 * BEAT
+"""Seconds more for a holder of another machine: only then is it known to be dead, and its link taken."""
 
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP}
 
@@ -157,12 +160,18 @@ class Guard:
             return None
 
     def _rest(self, pause: float, end: float) -> None:
-        if time.monotonic() > end:
+        limit = end + (ELSEWHERE if self._is_elsewhere() else 0.0)
+        if time.monotonic() > limit:
+            lasted = self._wait + limit - end
             raise StorageError(
-                f"{self._path} is locked by {self._holder()} for more than {self._wait:g} s: wait until it "
+                f"{self._path} is locked by {self._holder()} for more than {lasted:g} s: wait until it "
                 "is done, or end it"
             )
         time.sleep(pause)
+
+    def _is_elsewhere(self) -> bool:
+        target = self._points_to()
+        return target is not None and target.parent == self._sign.parent and not here(target.name)
 
     def _holder(self) -> str:
         target = self._points_to()

@@ -37,7 +37,9 @@ class Hyperband:
     Raises:
         InputError: an argument outside its domain.
 
-    Differs from: the paper where `most` is no power of eta: units are rounded to whole ones.
+    Differs from: the paper where `most` is no power of eta: units are rounded to whole ones; the program of
+    its authors, which rounds ``(s_max + 1) / (s + 1)`` down first and so begins 27, 9 and 6 members where
+    algorithm 1 begins 34, 15 and 8.
     Source: Li, Jamieson, DeSalvo, Rostamizadeh and Talwalkar 2018, "Hyperband: a novel bandit-based approach
     to hyperparameter optimization", JMLR 18, algorithm 1.
     """

@@ -94,7 +94,7 @@ class Signs:
         if worker == self.worker:
             return False
         sign = self._folder / worker
-        if _here(worker):
+        if here(worker):
             return not held(sign) or _gone(worker)
         try:
             seen = sign.stat().st_mtime
@@ -106,7 +106,7 @@ class Signs:
     def mark(self, worker: str) -> float:
         """What the next sign of life of a worker of another machine changes; nan of one of this machine."""
         try:
-            return math.nan if _here(worker) else (self._folder / worker).stat().st_mtime
+            return math.nan if here(worker) else (self._folder / worker).stat().st_mtime
         except OSError:
             return math.nan
 
@@ -124,7 +124,7 @@ class Signs:
     def _sweep(self) -> None:
         """Remove the signs of processes of this machine that are gone: no sign says the same."""
         for each in self._folder.iterdir():
-            if _here(each.name) and _gone(each.name):
+            if here(each.name) and _gone(each.name):
                 each.unlink(missing_ok=True)
 
 
@@ -148,7 +148,7 @@ class Counters:
         """Whether `worker` is known to be dead; of another machine that takes a minute to find out."""
         if worker == self.worker:
             return False
-        if _here(worker):
+        if here(worker):
             return _gone(worker)
         count, now = self._read(_key(worker)), time.monotonic()
         if count == -1:
@@ -161,7 +161,7 @@ class Counters:
 
     def mark(self, worker: str) -> float:
         """What the next sign of life of a worker of another machine changes; nan of one of this machine."""
-        return math.nan if _here(worker) else float(self._read(_key(worker)) or 0)
+        return math.nan if here(worker) else float(self._read(_key(worker)) or 0)
 
     def close(self) -> None:
         """Say that this worker is done."""
@@ -195,7 +195,8 @@ class _Beat:
                 self._action()
 
 
-def _here(worker: str) -> bool:
+def here(worker: str) -> bool:
+    """Whether a worker is, or was, a process of this machine."""
     return worker.rsplit(".", 3)[0] == machine()
 
 
