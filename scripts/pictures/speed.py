@@ -120,7 +120,7 @@ def populations() -> Path:
         axis.set(title=title, xlabel="members", ylabel="seconds", xscale="log", yscale="log")
         axis.set_xticks(MEMBERS, [str(each) for each in MEMBERS])
         axis.set_xlim(0.85, 2.6 * MEMBERS[-1])
-        axis.yaxis.set_major_formatter(lambda value, place: f"{value:g}")
+        axis.yaxis.set_major_formatter("{x:g}")
         axis.minorticks_off()
         axis.legend(loc="upper left")
     return save(figure, "populations")

@@ -11,6 +11,7 @@ import textwrap
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from torch import nn
 
 import downslope as ds
 from downslope.training.population import apart, foreman
+from downslope.training.population.hand import Job
 from downslope.training.population.sent import LARGE, Parcels, unpack
 from tests.training.problems import mlp, regression, same_history, same_state
 
@@ -39,15 +41,18 @@ def large() -> tuple[torch.Tensor, torch.Tensor]:
     return x, x.sum(1, keepdim=True)
 
 
-def kill(marker: str, times: int) -> Any:
-    """An objective that kills its process in the midst, as often as said, counted in a file."""
+def kill(marker: str, times: int, *, together: bool = False) -> Any:
+    """An objective that kills its process in the midst, as often as said, counted in a file.
+
+    Members that go `together` call it for all at once, and tell nobody of a gradient.
+    """
     calls: list[bool] = []
 
     def objective(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         path = Path(marker)
         seen = len(path.read_text()) if path.exists() else 0
-        calls.append(output.requires_grad)
-        if seen < times and sum(calls) > 4:
+        calls.append(together or output.requires_grad)
+        if seen < times and sum(calls) > (12 if together else 4):
             path.write_text("x" * (seen + 1))
             os.kill(os.getpid(), signal.SIGKILL)
         return ((output - target) ** 2).mean()
@@ -114,6 +119,67 @@ def test_of_several_workers_only_those_that_cannot_go_together_are_sent(tmp_path
     ways = [run.choices["population"] for run in runs]
     assert ways == ["together with 1 others", "one by one: in a process of its own", "together with 1 others"]
     assert same_history(runs[1], ds.fit(regression(), curved, folder=False, progress=False, observe=0.0))
+
+
+def test_crews_train_together_in_processes_of_their_own(tmp_path: Path) -> None:
+    heard: list[tuple[int, int]] = []
+
+    def watch(member: int, step: int, found: Any) -> bool:
+        assert found.metric is not None
+        heard.append((member, step))
+        return member == 3
+
+    hows = [HOW.edit(lr=lr, seed=seed) for seed, lr in enumerate((1e-3, 3e-3, 1e-2, 3e-2, 1e-1))]
+    curved = ds.Recipe(optimizer="lbfgs", epochs=2)
+    given: dict[str, Any] = {"progress": False, "way": "together", "on_evaluation": watch}
+    problem = regression()
+    runs = ds.fit_population(problem, [*hows, curved], workers=2, folder=tmp_path, **given)
+    told = set(heard)
+    heard.clear()
+    here = ds.fit_population(problem, [*hows, curved], **given)
+    assert told == set(heard)
+    ways = [run.choices["population"] for run in runs]
+    assert ways == [
+        *["together with 2 others, in a process of its own"] * 3,
+        *["together with 1 others, in a process of its own"] * 2,
+        "one by one: in a process of its own",
+    ]
+    for index, (run, other) in enumerate(zip(runs, here, strict=True)):
+        assert run.status == other.status
+        assert run.problem is other.problem
+        assert run.summary["valid_loss"] == pytest.approx(other.summary["valid_loss"], rel=1e-9)
+        kept = ds.load_run(tmp_path / f"member-{index:03d}", run.problem)
+        assert same_history(kept, run)
+    assert runs[3].status == "stopped"
+
+
+def test_members_of_a_crew_whose_process_is_killed_are_begun_anew_by_themselves(tmp_path: Path) -> None:
+    sick = regression(objective=kill(str(tmp_path / "once"), 1, together=True))
+    lead, *others = (Job(index, sick, HOW.edit(seed=index), tmp_path / f"{index}", 0.0) for index in range(3))
+    ended = dict(apart.run_apart([replace(lead, others=tuple(others))], 1))
+    assert [ended[index].choices["population"] for index in range(3)] == [
+        "one by one: in a process of its own"
+    ] * 3
+    well = regression(objective=kill(str(tmp_path / "never"), 0))
+    for index, run in ended.items():
+        alone = ds.fit(well, HOW.edit(seed=index), folder=False, progress=False, observe=0.0)
+        assert same_history(run, alone)
+        assert same_history(ds.load_run(tmp_path / f"{index}", well), alone)
+
+
+def test_a_member_of_a_crew_that_fails_takes_no_other_with_it() -> None:
+    def metric(output: torch.Tensor, target: torch.Tensor) -> float:
+        if not output.abs().max() < 1e3:
+            raise RuntimeError("too large for this metric")
+        return float(((output - target) ** 2).mean())
+
+    hows = [HOW.edit(seed=0), HOW.edit(lr=1e12), HOW.edit(seed=2)]
+    problem = regression(metric=metric, metric_goal="min")
+    lead, *others = (Job(index, problem, how, False, 0.0) for index, how in enumerate(hows))
+    ended = dict(apart.run_apart([replace(lead, others=tuple(others))], 1))
+    assert [getattr(ended[index], "status", "") for index in (0, 2)] == ["done", "done"]
+    assert isinstance(ended[1], Exception)
+    assert "too large for this metric" in str(ended[1])
 
 
 def test_a_member_that_kills_its_processes_is_failed_with_the_reason(

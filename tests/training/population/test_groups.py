@@ -11,7 +11,9 @@ from torch import Tensor, nn
 
 import downslope as ds
 from downslope.training.loop import Loop
-from downslope.training.population import way
+from downslope.training.population import apart, way
+from downslope.training.population.company import Company
+from downslope.training.progress import Progress
 from tests.training.population.test_equal_to_fit import TRAIN, VALID, agree, problem, recipe
 
 
@@ -135,10 +137,10 @@ def test_what_gives_other_numbers_side_by_side_is_found_before_the_first_step() 
 
 def test_members_go_one_by_one_where_that_was_measured_to_be_faster(monkeypatch: pytest.MonkeyPatch) -> None:
     for ratio, what in ((1.2, "one by one"), (0.3, "together with 1 others")):
-        monkeypatch.setattr(way.choices, "remembered", lambda key, measure, ratio=ratio: ratio)
+        monkeypatch.setattr(way.choices, "remembered", lambda key, measure, ratio=ratio: [ratio, 1.0])
         monkeypatch.setattr(way.choices, "recalled", lambda key: None)
         assert told([problem()] * 2, way="auto") == [what] * 2
-    monkeypatch.setattr(way.choices, "recalled", lambda key: 1.2)  # then nothing is tried again
+    monkeypatch.setattr(way.choices, "recalled", lambda key: [1.2, 1.0])  # then nothing is tried again
     assert told([problem()] * 2, way="auto") == ["one by one"] * 2
 
 
@@ -161,6 +163,34 @@ def test_what_is_clear_after_one_pass_or_too_short_to_matter_is_not_measured_aga
     runs = ds.fit_population(problem(), recipe(steps=steps), seeds=[0, 1], progress=False, way="auto")
     assert len(asked) == 2 * passes
     assert str(runs[0].choices["population"]).startswith("together" if ratio < way.PAYS else "one by one")
+
+
+@pytest.mark.parametrize(
+    ("alone", "awake", "sent"), [(0.03, 0, True), (0.01, 0, False), (0.01, 2, True), (1e-5, 2, False)]
+)
+def test_crews_are_sent_where_they_save_more_than_the_start_of_their_processes(
+    alone: float, awake: int, sent: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        way.choices, "recalled", lambda key: [0.5, alone]
+    )  # 400 passes here, half of them there
+    monkeypatch.setattr(way.choices, "cores", lambda: 2)
+    monkeypatch.setattr(apart, "_idle", [None] * awake)
+    members = [(problem(), recipe(steps=100, seed=seed)) for seed in range(8)]
+    company = Company(
+        members, [False] * 8, observe=0.0, strict=True, until=None, way="auto", workers=2, on_evaluation=None,
+        bar=Progress("population", 8, shown=False),
+    )  # fmt: skip
+    given: list[list[int]] = []
+
+    def taken(jobs: Any) -> Any:
+        given.extend([each.index for each in job.each] for job in jobs)
+        yield from ()
+
+    monkeypatch.setattr(company, "_sent", taken)
+    monkeypatch.setattr(company, "_together", lambda made, abreast: None)
+    company.train()
+    assert given == ([[0, 1, 2, 3], [4, 5, 6, 7]] if sent else [])
 
 
 def test_the_measurement_leaves_no_trace_in_the_run() -> None:

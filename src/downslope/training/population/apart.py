@@ -18,10 +18,10 @@ import torch
 
 from downslope.training import choices
 from downslope.training.facts import one_line
-from downslope.training.population.foreman import Ended, Event, Foreman
-from downslope.training.population.hand import Job, Order, begin, work
+from downslope.training.population.foreman import Event, Foreman
+from downslope.training.population.hand import Ended, Job, Order, begin, opened, work
 from downslope.training.population.members import OnEvaluation
-from downslope.training.population.sent import Parcels, unpack
+from downslope.training.population.sent import Parcels
 
 IDLE = 300.0
 """Seconds after which a process ends that nobody asks for anything: starting one imports torch."""
@@ -34,12 +34,13 @@ def run_apart(
     until: float | None = None,
     on_evaluation: OnEvaluation | None = None,
 ) -> Generator[tuple[int, Ended]]:
-    """Train every member in one of `workers` processes, each as `fit` alone does, to the same bits.
+    """Train every job in one of `workers` processes: a member as `fit` alone does, to the same bits, several
+    of one job together.
 
     The processes stay for the next population. Each takes ``cores / workers`` threads within an operation,
     and no more than this one has: the bits are those of `fit` at that number. Data are in memory once: each
     large tensor is written to a file, which all processes map. A member whose process is killed is begun
-    anew, once. Closing the iterator, or Ctrl-C a second time, ends the processes at work.
+    anew by itself, once. Closing the iterator, or Ctrl-C a second time, ends the processes at work.
 
     Args:
         jobs: The members.
@@ -82,8 +83,9 @@ class Processes:
 
     def __init__(self, jobs: Sequence[Job], workers: int) -> None:
         self.events: queue.SimpleQueue[Event] = queue.SimpleQueue()  # a signal may put into it
-        self.fresh = {job.index: job.place is False or not job.place.exists() for job in jobs}
-        self.workers = min(workers, len(jobs))
+        every = [each for job in jobs for each in job.each]
+        self.fresh = {job.index: job.place is False or not job.place.exists() for job in every}
+        self.workers = min(workers, len(every))
         self.threads = max(1, min(torch.get_num_threads(), choices.cores() // max(1, workers)))
         self.busy: dict[int, _Hand] = {}
         self.parcels = Parcels()
@@ -101,7 +103,7 @@ class Processes:
         return self.parcels.pack(order)
 
     def give(self, index: int, sent: bytes) -> None:
-        """Begin a member in a process that waits, or in a new one."""
+        """Begin a job in a process that waits, or in a new one."""
         hand = self.busy[index] = _idle.pop() if _idle else _Hand()
         try:
             future = hand.pool.submit(work, sent, self.listener.address, self.secret)
@@ -116,16 +118,17 @@ class Processes:
 
         future.add_done_callback(done)
 
-    def opened(self, job: Job, what: Any) -> Ended:
-        """The run, or why there is none; its process waits for the next."""
+    def opened(self, job: Job, what: Any) -> dict[int, Ended]:
+        """The runs, or why there are none; their process waits for the next."""
         _idle.append(self.busy.pop(job.index))
-        return unpack(what)
+        return opened(what, job)[0]
 
     def buried(self, job: Job, what: Any) -> str:
         """Forget the process, and what it wrote where nothing was before."""
         self.busy.pop(job.index).end()
-        if job.place is not False and self.fresh[job.index]:
-            shutil.rmtree(job.place, ignore_errors=True)
+        for each in job.each:
+            if each.place is not False and self.fresh[each.index]:
+                shutil.rmtree(each.place, ignore_errors=True)
         return _signal(what)
 
     def unbegun(self, index: int) -> None:
@@ -174,6 +177,11 @@ class Processes:
         with line, contextlib.suppress(EOFError, OSError):
             while True:
                 self.events.put(("evaluated", index, (partial(_answer, line), *line.recv())))
+
+
+def idle() -> int:
+    """How many processes wait for work."""
+    return len(_idle)
 
 
 def end_all() -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
 import time
 from collections.abc import Generator, Hashable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -22,7 +24,7 @@ from downslope.training.population.crew import Crew
 from downslope.training.population.groups import data_key, grouped, key, why_alone
 from downslope.training.population.members import Member, OnEvaluation
 from downslope.training.population.moves import kind
-from downslope.training.population.way import known_to_lose, pays, why_apart
+from downslope.training.population.way import known_to_lose, pays, pays_to_send, why_apart
 from downslope.training.prepare import built, further
 from downslope.training.progress import Progress
 from downslope.training.ready import Ready, ready, seated, through
@@ -36,6 +38,12 @@ _log = logging.getLogger("downslope")
 
 SLOWER = "measured to be faster than together"
 """Why members of one shape go one by one that could go together."""
+
+START = 4.0
+"""Seconds until a process trains that has to be started first: it imports torch."""
+
+AWAKE = 0.3
+"""The same of one that waits."""
 
 Way = Literal["auto", "together", "one by one", "processes"]
 
@@ -79,8 +87,14 @@ class Company:
         """Whether somebody interrupted, or the time is up."""
         self.asked = "asked for"
         """Why members go one by one that were not looked at."""
+        self.where = ""
+        """Where they are trained that go together, to be said after with how many."""
+        self.errors: dict[int, Exception] = {}
+        """Why members failed."""
         self._apart: list[int] = []
-        """Members that are to be trained in other processes."""
+        """Members that are to be trained in other processes, each by itself."""
+        self._crews: list[list[int]] = []
+        """Those that are to be trained there together."""
         self._checked = set[Hashable]()
         self._written = set[Path]()
         """Folders in which the environment of the members stands."""
@@ -149,6 +163,7 @@ class Company:
     def _failed(self, index: int, error: Exception) -> None:
         if self.strict:
             raise error
+        self.errors[index] = error
         problem, recipe = self.members[index]
         facts = {"error": one_line(error)}
         self._ended(index, Run(problem=problem, recipe=recipe, status="failed", facts=facts))
@@ -192,12 +207,11 @@ class Company:
 
     def _elsewhere(self) -> None:
         """Train the members that wait for others who train; those that cannot be sent train here."""
-        if self.stopped or not self._apart:
+        if self.stopped or not (self._apart or self._crews):
             return
         from downslope.training.population.foreman import GoneError, UnsentError
-        from downslope.training.population.hand import Job
 
-        jobs = [Job(i, *self.members[i], self.places[i], self.observe) for i in sorted(self._apart)]
+        jobs = [self._job(each) for each in [*self._crews, *([i] for i in sorted(self._apart))]]
         refused: dict[int, str] = {}
         try:
             with contextlib.closing(self._sent(jobs)) as ends:
@@ -213,8 +227,19 @@ class Company:
         except GoneError as error:
             self._left_behind(error)
         self.workers, self.ray = 1, None
-        for index, reason in refused.items():
-            self._again([index], reason)
+        for each in self._crews:
+            if each[0] in refused:
+                made = {index: self._ready(index) for index in each}
+                self._group({index: one for index, one in made.items() if one is not None})
+        for index in sorted(set(self._apart) & set(refused)):
+            self._again([index], refused[index])
+
+    def _job(self, indices: Sequence[int]) -> Job:
+        """Members as they are sent, to be trained together where they are several."""
+        from downslope.training.population.hand import Job
+
+        first, *others = (Job(i, *self.members[i], self.places[i], self.observe) for i in indices)
+        return replace(first, others=tuple(others))
 
     def _sent(self, jobs: Sequence[Job]) -> Generator[tuple[int, Ended]]:
         how: dict[str, Any] = {"until": self.until, "on_evaluation": self.on_evaluation}
@@ -229,7 +254,7 @@ class Company:
     def _left_behind(self, error: Exception) -> None:
         """Who had not ended when a cluster went away is interrupted, and can be begun again."""
         _log.warning("%s; what had ended is kept", error)
-        for index in self._apart:
+        for index in [*self._apart, *itertools.chain(*self._crews)]:
             if index not in self.runs:
                 problem, recipe = self.members[index]
                 facts = {"lost": str(error)}
@@ -240,37 +265,44 @@ class Company:
     def _group(self, made: dict[int, Ready]) -> None:
         """Train members of one shape: together where that is exact and pays, else one by one."""
         made = dict(sorted(made.items(), key=lambda item: str(kind(item[1].state))))
-        reason = self._why_not(made)
-        if isinstance(reason, Abreast):
+        others = self._others(list(made.values()))
+        reason = self._why_not(made, others)
+        if not isinstance(reason, Abreast):
+            for index, each in made.items():
+                self._alone(index, each, reason)
+        elif len(made) > others > 1 and self._send(list(made.values()), others):
+            reason.keep([])
+            size, more = divmod(len(made), others)
+            rest = iter(made)
+            self._crews += [list(itertools.islice(rest, size + (place < more))) for place in range(others)]
+        else:
             self._together(made, reason)
-            return
-        for index, each in made.items():
-            self._alone(index, each, reason)
 
-    def _why_not(self, made: dict[int, Ready]) -> Abreast | str:
+    def _why_not(self, made: dict[int, Ready], others: int) -> Abreast | str:
         """The members side by side, or why they go one by one."""
         if self.stopped or self._left() == 0.0:
             return "over"
         each = list(made.values())
         if len(each) < 2:
             return "no other member has its shape"
+        apart = 1 if len(each) > others else others  # of more there are crews elsewhere too
         with choices.threads(self._threads(each)):
-            if self.way == "auto" and known_to_lose(each, self._cores(each)):
+            if self.way == "auto" and known_to_lose(each, apart):
                 return SLOWER
             try:
                 abreast = Abreast(each)
             except Exception as error:  # noqa: BLE001 (models that cannot be copied, tensors of their own kind)
                 return f"its model cannot be laid beside others: {one_line(error)}"
             reason = why_apart(abreast, each)
-            if reason is None and self.way == "auto" and not pays(abreast, each, self._cores(each)):
+            if reason is None and self.way == "auto" and not pays(abreast, each, apart):
                 reason = SLOWER
         if reason is None:
             return abreast
         abreast.keep([])
         return reason
 
-    def _cores(self, made: Sequence[Ready]) -> int:
-        """How many of these members other processes would train at a time."""
+    def _others(self, made: Sequence[Ready]) -> int:
+        """How many of these members others train at a time."""
         if self.ray is None:
             return min(self.workers, choices.cores(), len(made))
         from downslope.training.population.foreman import GoneError
@@ -279,6 +311,16 @@ class Company:
         with contextlib.suppress(GoneError):  # told where its workers are asked for
             return max(1, room_on_ray(self.ray, [each.state.recipe for each in made]))
         return 1
+
+    def _send(self, made: Sequence[Ready], crews: int) -> bool:
+        """Whether crews elsewhere are sooner done; who asks for members together and for workers has both."""
+        if self.way == "together":
+            return True
+        from downslope.training.population.apart import idle
+
+        awake = self.ray is None and idle() >= crews
+        with choices.threads(self._threads(made)):
+            return pays_to_send(made, crews, AWAKE if awake else START)
 
     def _threads(self, made: Sequence[Ready]) -> int:
         return choices.choose_threads(sum(each.products for each in made), made[0].state.device)
@@ -290,7 +332,7 @@ class Company:
         each_example = first.products / batches.length(first.state.batch)
         members: list[Member] = []
         for index, each in made.items():
-            each.state.run.choices["population"] = f"together with {len(made) - 1} others"
+            each.state.run.choices["population"] = f"together with {len(made) - 1} others{self.where}"
             one = each._replace(train=first.train, valid=first.valid)  # the same object for all
             members.append(self._seated(index, one, None, products))
         return members, Crew(members, abreast, products=each_example, until=self.until, tell=self._going)

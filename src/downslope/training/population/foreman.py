@@ -14,7 +14,7 @@ from downslope.core.errors import DownslopeError
 from downslope.core.run import Run
 from downslope.training.evaluate import Evaluation
 from downslope.training.facts import one_line
-from downslope.training.population.hand import Job, Order
+from downslope.training.population.hand import Ended, Job, Order
 from downslope.training.population.members import OnEvaluation
 from downslope.training.stopping import stoppable
 
@@ -24,15 +24,12 @@ TRIES = 2
 GRACE = 5.0
 """Seconds that runs have for the step they are in after Ctrl-C, and to be written."""
 
-Ended = Run | Exception | None
-"""The run; why it failed; or None where its time was up."""
-
 Event = tuple[str, int, Any]
-"""What happened, to which member, and more of it.
+"""What happened, to which job (by its first member), and more of it.
 
-"evaluated": how to answer, the step, what was found; "done": the run, packed; "died": what tells why;
-"unbegun": it is to be given out again; "room": there may be more; "gone": what is raised, as nobody trains
-any more; "stopped": Ctrl-C.
+"evaluated": how to answer, the member, the step, what was found; "done": the runs, packed; "died": what tells
+why; "unbegun": it is to be given out again; "room": there may be more; "gone": what is raised, as nobody
+trains any more; "stopped": Ctrl-C.
 """
 
 
@@ -67,11 +64,11 @@ class Hands(Protocol):
         ...
 
     def give(self, index: int, sent: bytes) -> None:
-        """Begin a member."""
+        """Begin a job."""
         ...
 
-    def opened(self, job: Job, what: Any) -> Ended:
-        """What came back of a member whose hand is free again."""
+    def opened(self, job: Job, what: Any) -> dict[int, Ended]:
+        """What came back of the members of a job whose hand is free again."""
         ...
 
     def buried(self, job: Job, what: Any) -> str:
@@ -79,7 +76,7 @@ class Hands(Protocol):
         ...
 
     def unbegun(self, index: int) -> None:
-        """A member was given to a hand that had died before."""
+        """A job was given to a hand that had died before."""
         ...
 
     def stop(self, indices: Sequence[int]) -> None:
@@ -103,7 +100,7 @@ class Foreman:
     ) -> None:
         self.jobs = {job.index: job for job in jobs}
         self.waiting = deque(job.index for job in jobs)
-        self.deaths = dict.fromkeys(self.jobs, 0)
+        self.deaths = dict.fromkeys((each.index for job in jobs for each in job.each), 0)
         self.hands, self.until, self.on_evaluation = hands, until, on_evaluation
         self.busy = set[int]()
         self.ends: float | None = None
@@ -151,14 +148,16 @@ class Foreman:
     def _give_out(self) -> Generator[tuple[int, Ended]]:
         while self.waiting and self.hands.room > 0:
             index = self.waiting.popleft()
+            each = [job.index for job in self.jobs[index].each]
             left = None if self.until is None else self.until - time.monotonic()
             if left is not None and left <= 0:
-                yield index, None
+                yield from ((one, None) for one in each)
                 continue
             try:
                 sent = self.hands.pack(self._order(self.jobs[index], left))
             except Exception as error:  # noqa: BLE001 (an object of the user's may refuse in any way)
-                yield index, UnsentError(f"it cannot be sent elsewhere: {one_line(error)}")
+                refused = UnsentError(f"it cannot be sent elsewhere: {one_line(error)}")
+                yield from ((one, refused) for one in each)
                 continue
             self.busy.add(index)
             self.hands.give(index, sent)
@@ -180,7 +179,7 @@ class Foreman:
         if index not in self.busy:
             return
         if kind == "evaluated":
-            self._answer(index, *what)
+            self._answer(*what)
         elif kind == "unbegun":
             self.busy.discard(index)
             self.hands.unbegun(index)
@@ -189,29 +188,31 @@ class Foreman:
             yield from self._died(index, what)
         elif kind == "done":
             self.busy.discard(index)
-            found = self.hands.opened(self.jobs[index], what)
-            if isinstance(found, Run):
-                found.problem, found.recipe = self.jobs[index].problem, self.jobs[index].recipe
-            yield index, found
+            job = self.jobs[index]
+            ended = self.hands.opened(job, what)
+            for each in job.each:
+                found = ended[each.index]
+                if isinstance(found, Run):
+                    found.problem, found.recipe = each.problem, each.recipe
+                yield each.index, found
 
-    def _answer(self, index: int, answer: Callable[[bool], None], step: int, found: Evaluation) -> None:
-        answer(self.on_evaluation is not None and bool(self.on_evaluation(index, step, found)))
+    def _answer(self, answer: Callable[[bool], None], member: int, step: int, found: Evaluation) -> None:
+        answer(self.on_evaluation is not None and bool(self.on_evaluation(member, step, found)))
 
     def _died(self, index: int, what: Any) -> Generator[tuple[int, Ended]]:
-        """Begin a member anew whose hand died; of the second death it is failed."""
+        """Begin the members anew whose hand died, each by itself; of the second death one is failed."""
         self.busy.discard(index)
-        said = self.hands.buried(self.jobs[index], what)
-        self.deaths[index] += 1
-        if self.deaths[index] >= TRIES:
-            why = "maybe for want of memory, or by its own code"
-            yield (
-                index,
-                WorkerDiedError(
-                    f"the process that trained it died {self.deaths[index]} times, {why}: {said}"
-                ),
-            )
-            return
-        self.waiting.appendleft(index)
+        job = self.jobs[index]
+        said = self.hands.buried(job, what)
+        why = "maybe for want of memory, or by its own code"
+        for each in reversed(job.each):
+            self.deaths[each.index] += 1
+            if self.deaths[each.index] < TRIES:
+                self.jobs[each.index] = each
+                self.waiting.appendleft(each.index)
+                continue
+            died = f"the process that trained it died {self.deaths[each.index]} times"
+            yield each.index, WorkerDiedError(f"{died}, {why}: {said}")
 
     def _stop(self) -> None:
         """Ctrl-C: within `GRACE` seconds the runs in hand end, and no other begins."""
@@ -221,5 +222,5 @@ class Foreman:
     def _call(self) -> None:
         """Stop the runs in hand, again and again: before its first step none listens."""
         self.waiting.clear()
-        self.deaths = dict.fromkeys(self.jobs, TRIES)  # nothing is begun anew
+        self.deaths = dict.fromkeys(self.deaths, TRIES)  # nothing is begun anew
         self.hands.stop(tuple(self.busy))

@@ -9,7 +9,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Client
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -22,15 +22,16 @@ from downslope.core.recipe import Recipe
 from downslope.core.run import Run
 from downslope.training.evaluate import Evaluation
 from downslope.training.facts import one_line
+from downslope.training.population.members import OnEvaluation
 from downslope.training.population.sent import packed, unpack
 
-Ask = Callable[[int, Evaluation], bool]
-"""``(step, evaluation) -> bool``: whether who asked for the run ends it there."""
+Ended = Run | Exception | None
+"""The run of a member; why it failed; or None where its time was up."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """A member to be trained.
+    """A member to be trained, or several that train together.
 
     Attributes:
         index: Its place in the population.
@@ -38,6 +39,7 @@ class Job:
         recipe: How.
         place: Where it is kept; False for nowhere.
         observe: As in `fit`.
+        others: Those of its shape that take their steps with it.
     """
 
     index: int
@@ -45,6 +47,17 @@ class Job:
     recipe: Recipe
     place: Path | Literal[False]
     observe: float
+    others: tuple[Job, ...] = ()
+
+    @property
+    def each(self) -> tuple[Job, ...]:
+        """Its members one by one."""
+        return (replace(self, others=()), *self.others)
+
+    def placed(self, place: Callable[[int], Path]) -> Job:
+        """The same, those that are kept anywhere kept at ``place(index)``."""
+        own = self.place if self.place is False else place(self.index)
+        return replace(self, place=own, others=tuple(each.placed(place) for each in self.others))
 
 
 class Order(NamedTuple):
@@ -96,18 +109,18 @@ def work(sent: bytes, address: Any, secret: bytes) -> bytes:
         with Client(address, authkey=secret) as line:
             line.send((order.job.index, os.getpid()))
 
-            def ask(step: int, found: Evaluation) -> bool:
-                line.send((step, found))
+            def ask(member: int, step: int, found: Evaluation) -> bool:
+                line.send((member, step, found))
                 return line.recv()
 
-            found: Run | Exception | None = trained(order, ask)
+            found: dict[int, Ended] | Exception = trained(order, ask)
     except Exception as error:  # noqa: BLE001 (raised again by who asked)
         found = error
     return sealed(found)
 
 
-def trained(order: Order, ask: Ask) -> Run | None:
-    """The run of an order; None where its time was up.
+def trained(order: Order, ask: OnEvaluation) -> dict[int, Ended]:
+    """What became of the members of an order, by their places in the population.
 
     Args:
         order: What, and how the process is set for it.
@@ -117,41 +130,55 @@ def trained(order: Order, ask: Ask) -> Run | None:
     from downslope.training.population.company import Company
     from downslope.training.progress import Progress
 
-    job = order.job
+    each = order.job.each
 
     def on_evaluation(member: int, step: int, found: Evaluation) -> bool:
-        del member
-        return ask(step, found)
+        return ask(each[member].index, step, found)
 
     torch.set_num_threads(order.threads)
     torch.set_default_dtype(order.dtype)
     torch.use_deterministic_algorithms(order.deterministic[0], warn_only=order.deterministic[1])
     torch.set_float32_matmul_precision(order.precision)
     until = None if order.seconds is None else time.monotonic() + order.seconds
-    with ONE_AT_A_TIME, once(), Progress("member", 1, shown=False) as bar:
+    with ONE_AT_A_TIME, once(), Progress("members", len(each), shown=False) as bar:
         company = Company(
-            [(job.problem, job.recipe)], [job.place],
-            observe=job.observe, strict=True, until=until, way="one by one", workers=1, bar=bar,
+            [(job.problem, job.recipe) for job in each], [job.place for job in each],
+            observe=order.job.observe, strict=False, until=until,
+            way="together" if len(each) > 1 else "one by one", workers=1, bar=bar,
             on_evaluation=on_evaluation if order.heard else None,
         )  # fmt: skip
-        company.asked = order.why
-        return next(iter(company.train()), None)
+        company.asked, company.where = order.why, f", {order.why}"
+        company.train()
+    return {job.index: company.errors.get(place, company.runs.get(place)) for place, job in enumerate(each)}
 
 
-def sealed(found: Run | Exception | None, *more: object) -> bytes:
-    """A run, None where the time was up, or an error, packed for who asked; with more beside it a tuple."""
-    if isinstance(found, Exception):
-        found = _portable(found)
-    if isinstance(found, Run):
-        found.problem = found.recipe = None  # who asked has them
+def sealed(found: dict[int, Ended] | Exception, *more: object) -> bytes:
+    """What became of members, or why nothing did, packed for who asked; with more beside it a tuple."""
+    told: Any = _portable(found)
+    if isinstance(found, dict):
+        told = {index: _portable(each) for index, each in found.items()}
+    for run in found.values() if isinstance(found, dict) else ():
+        if isinstance(run, Run):
+            run.problem = run.recipe = None  # who asked has them
     try:
-        return packed((found, *more) if more else found)
+        return packed((told, *more) if more else told)
     except Exception as error:  # noqa: BLE001 (a fact of the user's may refuse in any way)
         return pickle.dumps(RuntimeError(f"its run cannot be sent back: {one_line(error)}"))
 
 
-def _portable(error: Exception) -> Exception:
-    """The error, if it can be sent; else one that says the same."""
+def opened(sent: bytes, job: Job) -> tuple[dict[int, Ended], Any]:
+    """What `sealed` packed for a job: what became of each member, and what was beside it."""
+    content: Any = unpack(sent)
+    found, beside = content if isinstance(content, tuple) else (content, None)
+    if isinstance(found, Exception):
+        found = dict.fromkeys((each.index for each in job.each), found)
+    return found, beside
+
+
+def _portable(error: Any) -> Any:
+    """An error, if it can be sent; else one that says the same. What is none as it is."""
+    if not isinstance(error, Exception):
+        return error
     with contextlib.suppress(Exception):
         error.__traceback__ = error.__cause__ = error.__context__ = None
         again = unpack(packed(error))

@@ -9,7 +9,6 @@ import shutil
 import tempfile
 import threading
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +19,12 @@ from downslope._version import __version__
 from downslope.core.lock import held, hold
 from downslope.core.run import Run
 from downslope.training.evaluate import Evaluation
-from downslope.training.population.hand import Order, sealed, trained
+from downslope.training.population.hand import Ended, Order, sealed, trained
 from downslope.training.population.sent import mapped, packed, unpack
 from downslope.training.stopping import stop_all
 
 Step = tuple[str, bytes]
-"""("evaluated", step and evaluation) or ("done", what `sealed` gave: the run and the files of its folder)."""
+"""("evaluated", member, step and evaluation) or ("done", what `sealed` gave: runs, and their files)."""
 
 _data: list[Path] = []
 """Where this process has the data that was sent to its machine."""
@@ -35,7 +34,7 @@ YOUNG = 60.0
 
 
 class RayHand:
-    """Trains one member at a time, in a thread: each call tells what it has come to by then.
+    """Trains one job at a time, in a thread: each call tells what it has come to by then.
 
     Args:
         token: Names the folder of the data, which the workers of one search on one machine share.
@@ -91,17 +90,17 @@ class RayHand:
     def _trained(self, sent: bytes, place: Path) -> bytes:
         try:
             order: Order = unpack(sent)
-            if order.job.place is not False:
-                order = order._replace(job=replace(order.job, place=place))
-            found: Run | Exception | None = trained(order, self._ask)
+            order = order._replace(job=order.job.placed(lambda index: place / str(index)))
+            found: dict[int, Ended] | Exception = trained(order, self._ask)
         except Exception as error:  # noqa: BLE001 (raised again by who asked)
             found = error
-        if isinstance(found, Run):
-            found.folder = None
+        for run in found.values() if isinstance(found, dict) else ():
+            if isinstance(run, Run):
+                run.folder = None
         return sealed(found, files_of(place))
 
-    def _ask(self, step: int, found: Evaluation) -> bool:
-        self._steps.put(("evaluated", packed((step, found))))
+    def _ask(self, member: int, step: int, found: Evaluation) -> bool:
+        self._steps.put(("evaluated", packed((member, step, found))))
         return self._answers.get()
 
 

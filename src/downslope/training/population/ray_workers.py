@@ -11,11 +11,10 @@ import subprocess
 import sys
 import threading
 from collections.abc import Generator, Sequence
-from dataclasses import replace
 from functools import partial
 from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 
@@ -25,8 +24,8 @@ from downslope.core.recipe import Recipe
 from downslope.core.run import Run
 from downslope.training import choices
 from downslope.training.population import ray_client
-from downslope.training.population.foreman import Ended, Event, Foreman, GoneError
-from downslope.training.population.hand import Job, Order
+from downslope.training.population.foreman import Event, Foreman, GoneError
+from downslope.training.population.hand import Ended, Job, Order, opened
 from downslope.training.population.members import OnEvaluation
 from downslope.training.population.ray_address import check_ray
 from downslope.training.population.ray_hand import fetched, write_files
@@ -279,7 +278,8 @@ class RayHands:
         self.busy = set[int]()
         self.files: dict[int, list[str]] = {}
         self.died_on: dict[int, str] = {}
-        cluster.ask("open", len(jobs), gpus_of([job.recipe for job in jobs]))
+        every = [each.recipe for job in jobs for each in job.each]
+        cluster.ask("open", len(jobs), gpus_of(every))
 
     @property
     def room(self) -> int:
@@ -287,14 +287,12 @@ class RayHands:
         return self.cluster.up - len(self.busy)
 
     def pack(self, order: Order) -> bytes:
-        """An order, its large tensors as files; the folder is written here once it is back."""
-        job = order.job
-        if job.place is not False:
-            if (job.place / "run.json").exists():
-                raise RunFolderError(f"{job.place} holds a run already")
-            job = replace(job, place=Path("run"))
-        sent = self.parcels.pack(order._replace(job=job))
-        self.files[job.index] = self.parcels.files
+        """An order, its large tensors as files; the folders are written here once it is back."""
+        for each in order.job.each:
+            if each.place is not False and (each.place / "run.json").exists():
+                raise RunFolderError(f"{each.place} holds a run already")
+        sent = self.parcels.pack(order._replace(job=order.job.placed(lambda index: Path(str(index)))))
+        self.files[order.job.index] = self.parcels.files
         return sent
 
     def give(self, index: int, sent: bytes) -> None:
@@ -302,26 +300,31 @@ class RayHands:
         self.busy.add(index)
         self.cluster.say("work", index, sent, self.files[index], self.died_on.get(index, ""))
 
-    def opened(self, job: Job, what: Any) -> Ended:
-        """The run, or why there is none; its folder is written."""
+    def opened(self, job: Job, what: Any) -> dict[int, Ended]:
+        """The runs, or why there are none; their folders are written."""
         self.busy.discard(job.index)
-        content: Any = unpack(what[0])
-        files: dict[str, bytes] = {}
-        if isinstance(content, tuple):
-            content, files = cast("tuple[Any, dict[str, bytes]]", content)
-        found: Ended = content
-        if isinstance(found, Run) and job.place is not False:
-            try:
-                write_files(job.place, files)
-            except OSError as error:
-                return RunFolderError(f"{job.place} cannot be written: {error.strerror or error}")
-            found.folder = job.place
+        ended, files = opened(what[0], job)
+        return {each.index: self._kept(each, ended[each.index], files or {}) for each in job.each}
+
+    def _kept(self, job: Job, found: Ended, files: dict[str, bytes]) -> Ended:
+        """What became of one member, its folder written."""
+        if not isinstance(found, Run) or job.place is False:
+            return found
+        lead = f"{job.index}/"
+        own = {name.removeprefix(lead): each for name, each in files.items() if name.startswith(lead)}
+        try:
+            write_files(job.place, own)
+        except OSError as error:
+            return RunFolderError(f"{job.place} cannot be written: {error.strerror or error}")
+        found.folder = job.place
         return found
 
     def buried(self, job: Job, what: Any) -> str:
         """Remember where; the process that speaks to the cluster has done the rest."""
-        why, self.died_on[job.index] = what
         self.busy.discard(job.index)
+        why, node = what
+        for each in job.each:
+            self.died_on[each.index] = node
         return why
 
     def unbegun(self, index: int) -> None:

@@ -6,6 +6,7 @@ import contextlib
 import math
 import time
 from collections.abc import Callable, Generator, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -36,6 +37,15 @@ LONG = 50
 """Steps of a population from which a close call is worth more than one pass each way."""
 
 
+class Pace(NamedTuple):
+    """What was measured of members of one shape."""
+
+    ratio: float
+    """Time of a pass together over that of one after another."""
+    alone: float
+    """Seconds of a pass of one."""
+
+
 def why_apart(abreast: Abreast, made: Sequence[Ready]) -> str | None:
     """Why these members cannot train together though they have one shape, in one line; None if they can.
 
@@ -64,10 +74,10 @@ def known_to_lose(made: Sequence[Ready], apart: int = 1) -> bool:
 
     Args:
         made: The members.
-        apart: How many of them would train at a time elsewhere.
+        apart: How many of them would train at a time elsewhere, each by itself.
     """
-    ratio = choices.recalled(_key(made))
-    return ratio is not None and float(ratio) > PAYS / apart
+    found = choices.recalled(_key(made))
+    return found is not None and Pace(*found).ratio > PAYS / apart
 
 
 def _key(made: Sequence[Ready]) -> str:
@@ -76,7 +86,7 @@ def _key(made: Sequence[Ready]) -> str:
     shapes = [tuple(each.shape) for each in batches.tensors(first.batch)]
     bucket = min(2 ** int(math.log2(len(made))), 32)
     one_seed = len({each.state.recipe.seed for each in made}) == 1
-    return "abreast/" + choices.signature(
+    return "pace/" + choices.signature(
         first.model, shapes, made[0].batch_size, first.objective.label, bucket, one_seed,
         torch.get_num_threads(), str(first.device),
     )  # fmt: skip
@@ -88,22 +98,42 @@ def pays(abreast: Abreast, made: Sequence[Ready], apart: int = 1) -> bool:
     Args:
         abreast: The members side by side; `why_apart` has warmed them up.
         made: The same by themselves.
-        apart: How many of them would train at a time elsewhere.
+        apart: How many of them would train at a time elsewhere, each by itself.
     """
     limit = PAYS / apart
-    return float(choices.remembered(_key(made), lambda: _ratio(abreast, made, limit))) <= limit
+    return Pace(*choices.remembered(_key(made), lambda: list(_pace(abreast, made, limit)))).ratio <= limit
 
 
-def _ratio(abreast: Abreast, made: Sequence[Ready], limit: float) -> float:
-    """Time of a pass together over that of one after another, each with the threads that it would have."""
+def pays_to_send(made: Sequence[Ready], crews: int, start: float) -> bool:
+    """Whether so many crews elsewhere are done before one here, by what `pays` measured.
+
+    Args:
+        made: The members.
+        crews: How many train at a time.
+        start: Seconds until they begin.
+    """
+    found = choices.recalled(_key(made))
+    if found is None:
+        return False
+    pace = Pace(*found)
+    here = pace.ratio * pace.alone * len(made) * _longest(made)
+    return here * (1 - 1 / crews) > start
+
+
+def _longest(made: Sequence[Ready]) -> int:
+    """Steps of the longest run."""
+    return max(total_steps(each.state.recipe, each.train, each.batch_size) or LONG for each in made)
+
+
+def _pace(abreast: Abreast, made: Sequence[Ready], limit: float) -> Pace:
+    """Passes together and by one alone, each with the threads that it would have."""
     first = made[0].state
-    total = max(total_steps(each.state.recipe, each.train, each.batch_size) or LONG for each in made)
     here, own = torch.get_num_threads(), choices.choose_threads(made[0].products, first.device)
     busy = first.device.type == "cpu" and here == own == 1
-    together = alone = ratio = math.inf
+    together, alone, ratio = math.inf, math.inf, math.inf
     with _untouched(abreast), StepRandomness(first.model, first.recipe.seed) as place:
         fed = next(abreast.feed.epoch(0))
-        for _ in range(ROUNDS if total >= LONG else 1):
+        for _ in range(ROUNDS if _longest(made) >= LONG else 1):
             together = min(together, _seconds(first.device, busy, lambda: _together(abreast, fed)))
             place.at(1)
             with choices.threads(own):
@@ -111,7 +141,7 @@ def _ratio(abreast: Abreast, made: Sequence[Ready], limit: float) -> float:
             ratio = together / (len(made) * alone)
             if not CLEAR * limit < ratio < limit / CLEAR:
                 break
-    return ratio
+    return Pace(ratio, alone)
 
 
 @contextlib.contextmanager
