@@ -171,9 +171,7 @@ def test_what_is_clear_after_one_pass_or_too_short_to_matter_is_not_measured_aga
 def test_crews_are_sent_where_they_save_more_than_the_start_of_their_processes(
     alone: float, awake: int, sent: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        way.choices, "recalled", lambda key: [0.5, alone]
-    )  # 400 passes here, half of them there
+    monkeypatch.setattr(way.choices, "recalled", lambda key: [0.5, alone])  # 400 passes
     monkeypatch.setattr(way.choices, "cores", lambda: 2)
     monkeypatch.setattr(apart, "_idle", [None] * awake)
     members = [(problem(), recipe(steps=100, seed=seed)) for seed in range(8)]

@@ -195,7 +195,8 @@ def hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 def result(step: tuple[str, bytes]) -> Any:
     assert step[0] == "done"
-    return unpack(step[1])
+    found, files = unpack(step[1])
+    return (found[0] if isinstance(found, dict) else found), files
 
 
 def test_a_worker_gives_the_run_of_fit_and_its_folder(hand: RayHand, tmp_path: Path) -> None:
@@ -212,11 +213,12 @@ def test_a_worker_gives_the_run_of_fit_and_its_folder(hand: RayHand, tmp_path: P
     assert not hand.lacks(name)
     fetched(file, x.dtype, x.shape)[0] = 0  # a change is its own
     kind, found = hand.go(sent)
-    assert (kind, unpack(found)[0]) == ("evaluated", 32)
+    assert (kind, unpack(found)[:2]) == ("evaluated", (0, 32))
     assert hand.on(False)[0] == "evaluated"
     run, files = result(hand.on(False))
     assert run.folder is None
-    write_files(tmp_path / "kept", files)
+    write_files(tmp_path, files)
+    (tmp_path / "0").rename(tmp_path / "kept")
     alone = ds.fit(problem, recipe, folder=False, progress=False, observe=0.0)
     assert same_history(run, alone)
     kept = ds.load_run(tmp_path / "kept", problem)

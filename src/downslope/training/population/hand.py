@@ -171,7 +171,7 @@ def opened(sent: bytes, job: Job) -> tuple[dict[int, Ended], Any]:
     content: Any = unpack(sent)
     found, beside = content if isinstance(content, tuple) else (content, None)
     if isinstance(found, Exception):
-        found = dict.fromkeys((each.index for each in job.each), found)
+        return {each.index: found for each in job.each}, beside
     return found, beside
 
 
