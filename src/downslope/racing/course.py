@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -62,6 +62,8 @@ class Course:
     tell: Callable[[Race], None] | None = None
     options: Mapping[str, Any] = field(default_factory=dict[str, Any])
     trials: int = 0
+    need: float = 0.0
+    """Seconds that the seeds take without any tuning, one by one; 0 where that is not known."""
     notes: list[str] = field(default_factory=list[str])
     out: dict[tuple[str, str], str] = field(default_factory=dict[tuple[str, str], str])
     """Problem and contestant to why it cannot be trained there."""
@@ -88,6 +90,7 @@ class Course:
         """Name to seconds of a step; who cannot take one is out, and why is told."""
         known = self.ledger.facts.get(f"pace/{task.name}")
         if known is None:
+            self._begin()
             looks: dict[str, float] = {}
             recipes = {each.name: each.recipe for each in task.contestants}
             with Progress(f"{task.name}: timing steps", None, shown=self.progress, brief=True) as bar:
@@ -179,7 +182,7 @@ class Course:
                     for each in self.able(task)
                     for place in range(begun, done)
                 ]
-                self._train(task, "race", runs, f"{task.name}: seeds {begun + 1} to {done}")
+                self._train(task, "race", runs, f"{task.name}: {_seeds(begun, done)}")
                 if task.target.source == "none":
                     self._set_target(task)
             self._told()
@@ -270,28 +273,43 @@ class Course:
             one for one in planned if self.ledger.get(task.name, one[0].name, phase, one[1], one[2]) is None
         ]
         if new:
-            begun = time.monotonic()
-            if self.until is not None and begun >= self.until:
-                raise Stop("time")
+            self._begin()
             with hushed(), _gathered():
                 runs = fit_population(
                     [one[4] for one in new], [one[5] for one in new], folder=False,
-                    progress=self.progress, label=label, strict=False, until=self.until, **self.options,
+                    progress=self.progress, label=label, strict=False, until=self.until,
+                    on_end=self._keeping(task, phase, new), **self.options,
                 )  # fmt: skip
-            share = (time.monotonic() - begun) / max(len(runs), 1)
-            whole = list(_whole(runs))
-            for (each, lap, number, values, _, _), run in zip(new, runs, strict=False):
-                if any(run is one for one in whole):
-                    self.ledger.add(
-                        outcome_of(
-                            run, task.measure, problem=task.name, contestant=each.name, phase=phase,
-                            number=number, lap=lap, values=values, share=share,
-                        )
-                    )  # fmt: skip
-            if len(whole) < len(new):
+            if any(self.ledger.get(task.name, one[0].name, phase, one[1], one[2]) is None for one in new):
                 raise Stop("interrupted" if any(run.status == "interrupted" for run in runs) else "time")
         known = [self.ledger.get(task.name, one[0].name, phase, one[1], one[2]) for one in planned]
         return [one for one in known if one is not None]
+
+    def _begin(self) -> None:
+        """Refuse to begin anything once the time is up.
+
+        Raises:
+            Stop: it is.
+        """
+        if self.until is not None and time.monotonic() >= self.until:
+            raise Stop("time")
+
+    def _keeping(self, task: Task, phase: Phase, planned: Sequence[Planned]) -> Callable[[int, Run], None]:
+        """Keeps the outcome of each of these runs as soon as it has ended: a kill costs those that run."""
+        last = time.monotonic()
+
+        def keep(place: int, run: Run) -> None:
+            nonlocal last
+            each, lap, number, values, _, _ = planned[place]
+            last, former = time.monotonic(), last
+            self.ledger.add(
+                outcome_of(
+                    run, task.measure, problem=task.name, contestant=each.name, phase=phase, number=number,
+                    lap=lap, values=values, seconds=last - former,
+                )
+            )  # fmt: skip
+
+        return keep
 
     # -- what there is ------------------------------------------------------------------------------------
 
@@ -332,17 +350,14 @@ class Course:
         )  # fmt: skip
 
 
+def _seeds(begun: int, done: int) -> str:
+    return f"seed {done}" if done == begun + 1 else f"seeds {begun + 1} to {done}"
+
+
 def common(failed: Sequence[Outcome]) -> str:
     """The most frequent cause."""
     causes = [one.error or one.status for one in failed]
     return max(causes, key=causes.count)
-
-
-def _whole(runs: Sequence[Run]) -> Iterator[Run]:
-    """The runs that came to their end."""
-    for run in runs:
-        if run.status != "interrupted" and not run.facts.get("cut"):
-            yield run
 
 
 @contextlib.contextmanager

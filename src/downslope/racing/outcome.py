@@ -30,7 +30,8 @@ class Outcome:
         steps: Of its evaluations.
         levels: At them.
         taken: Steps that it took.
-        seconds: That it took, as it was trained: a share where members trained together.
+        seconds: On the clock, since the run before it had ended: members that train together end together,
+            and the first of them has the time of all.
         error: Why it failed.
         values: What the trial changed.
     """
@@ -83,7 +84,7 @@ def outcome_of(
     number: int,
     lap: int = 0,
     values: Mapping[str, Any] | None = None,
-    share: float | None = None,
+    seconds: float = 0.0,
 ) -> Outcome:
     """The outcome of a finished run.
 
@@ -96,10 +97,9 @@ def outcome_of(
         number: Of the trial or seed.
         lap: As in `Outcome`.
         values: What the trial changed.
-        share: Seconds, where members trained together; None takes the run's own.
+        seconds: Since the run before it had ended.
     """
     steps, levels = measure.curve(run)
-    seconds = float(run.summary.get("seconds") or 0.0) if share is None else share
     return Outcome(
         problem=problem, contestant=contestant, phase=phase, number=number, lap=lap,
         seed=0 if run.recipe is None else run.recipe.seed, status=run.status, level=measure.of(run),

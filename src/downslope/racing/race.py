@@ -15,7 +15,7 @@ from downslope.core.problem import Problem
 from downslope.core.recipe import Recipe
 from downslope.racing import asked
 from downslope.racing.contestants import Contestant, contestants_of
-from downslope.racing.course import Course
+from downslope.racing.course import Course, Stop
 from downslope.racing.ledger import Ledger
 from downslope.racing.protocol import By, Protocol, described
 from downslope.racing.remarks import remarked
@@ -142,8 +142,8 @@ def race(
         ledger.fact("command", list(command))
     try:
         _prepare(course, seconds, begin)
-    except KeyboardInterrupt:
-        course.status = "interrupted"
+    except (Stop, KeyboardInterrupt) as ended:
+        course.status = str(ended) or "interrupted"
         return remarked(course.so_far(), course)
     return remarked(course.go(), course)
 
@@ -174,6 +174,7 @@ def _prepare(course: Course, seconds: float | None, begin: Callable[[str], None]
     if (cut := course.ledger.facts.get("cut")) is not None:
         course.notes.append(cut)
     runs = sum(len(course.able(task)) for task in course.live) * (trials * rounds + protocol.seeds)
+    course.need = each * protocol.seeds
     if begin is not None:
         kept = f", {course.ledger.found} of them there already" if course.ledger.found else ""
         total = clock(each * (trials * rounds + protocol.seeds))

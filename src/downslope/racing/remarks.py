@@ -13,11 +13,12 @@ from downslope.racing.task import Task
 from downslope.racing.times import step_ratio
 from downslope.training.price import total_steps
 from downslope.tuning.edges import TOP
+from downslope.tuning.price import told
 
 
 def remarked(found: Race, course: Course) -> Race:
     """The race with its notes."""
-    found.notes += [*_left_out(course), *_protocol(course)]
+    found.notes += [*_late(found, course), *_left_out(course), *_protocol(course)]
     for task in course.live:
         found.notes += _task(task)
         rows = [found.entry(each.name, task.name) for each in task.contestants]
@@ -34,6 +35,13 @@ def remarked(found: Race, course: Course) -> Race:
             "tuned once: what is compared are these recipes; retune=True compares the optimizers"
         )
     return found
+
+
+def _late(found: Race, course: Course) -> Iterator[str]:
+    """How much more time would have been enough, where there was too little to race at all."""
+    if found.status == "time" and not found.seeds:
+        need = f": without tuning they take about {told(course.need)}" if course.need else ""
+        yield f"the time was up before the seeds were raced{need}; give more of it, or fewer seeds"
 
 
 def _left_out(course: Course) -> Iterator[str]:

@@ -22,7 +22,7 @@ from downslope.training.fit import run_of
 from downslope.training.population.abreast import Abreast
 from downslope.training.population.crew import Crew
 from downslope.training.population.groups import data_key, grouped, key, why_alone
-from downslope.training.population.members import Member, OnEvaluation
+from downslope.training.population.members import Member, OnEnd, OnEvaluation
 from downslope.training.population.moves import kind
 from downslope.training.population.way import known_to_lose, pays, pays_to_send, why_apart
 from downslope.training.prepare import built, further
@@ -62,6 +62,7 @@ class Company:
         ray: As in `fit_population`.
         bar: What shows how many have ended.
         on_evaluation: As in `fit_population`.
+        on_end: As in `fit_population`.
     """
 
     def __init__(
@@ -76,12 +77,13 @@ class Company:
         workers: int,
         bar: Progress,
         on_evaluation: OnEvaluation | None,
+        on_end: OnEnd | None = None,
         ray: str | None = None,
     ) -> None:
         self.members, self.places, self.observe = members, places, observe
         self.strict, self.until, self.way, self.workers = strict, until, way, workers
         self.ray = ray
-        self.bar, self.on_evaluation = bar, on_evaluation
+        self.bar, self.on_evaluation, self.on_end = bar, on_evaluation, on_end
         self.runs: dict[int, Run] = {}
         self.stopped = False
         """Whether somebody interrupted, or the time is up."""
@@ -172,6 +174,8 @@ class Company:
         self.runs[index] = run
         self.stopped = self.stopped or run.status == "interrupted"
         self.bar.update(len(self.runs))
+        if self.on_end is not None and run.status != "interrupted":
+            self.on_end(index, run)
 
     # -- one by one ---------------------------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ from downslope.core.recipe import Recipe
 from downslope.core.run import Run
 from downslope.training.broadcast import once
 from downslope.training.population.company import Company, Way
-from downslope.training.population.members import OnEvaluation
+from downslope.training.population.members import OnEnd, OnEvaluation
 from downslope.training.progress import Progress
 from downslope.training.recorder import new_folder
 
@@ -35,6 +35,7 @@ def fit_population(
     workers: int = 1,
     ray: str | None = None,
     on_evaluation: OnEvaluation | None = None,
+    on_end: OnEnd | None = None,
 ) -> list[Run]:
     """Train one member for every recipe and seed.
 
@@ -67,6 +68,7 @@ def fit_population(
             one thread each; runs and folders come back here.
         on_evaluation: ``(member, step, evaluation) -> bool``, called at every evaluation after the start;
             True ends that member there, with status "stopped".
+        on_end: ``(member, run) -> None``, called here as soon as a member has come to its end or failed.
 
     Returns:
         ``len(recipes) * len(seeds)`` runs, in that order; an interrupted population, or one whose time is
@@ -104,7 +106,7 @@ def fit_population(
         return Company(
             members, places,
             observe=observe, strict=strict, until=until, way=way, workers=workers, bar=bar,
-            on_evaluation=on_evaluation, ray=ray,
+            on_evaluation=on_evaluation, on_end=on_end, ray=ray,
         ).train()  # fmt: skip
 
 

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from downslope.core.run import Status
+from downslope.core.run import Run, Status
 from downslope.core.sources import Source
 from downslope.training.evaluate import Evaluation
 from downslope.training.loop import Loop
@@ -16,6 +16,8 @@ from downslope.training.ready import concluded, ending
 
 OnEvaluation = Callable[[int, int, Evaluation], bool]
 """``(member, step, evaluation) -> bool``: True ends the member with status "stopped"."""
+OnEnd = Callable[[int, Run], None]
+"""``(member, run) -> None``: the member has ended."""
 
 Together = Callable[["Member", Source, bool], Evaluation | None]
 """What a crew measured for a member beside the others: of a part of the data, with errors or without."""
