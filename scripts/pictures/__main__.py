@@ -16,6 +16,7 @@ import torch
 
 from scripts.pictures import (
     adaptive,
+    batches,
     changes,
     convexity,
     deep_gradients,
@@ -81,6 +82,7 @@ DRAWN: dict[str, Callable[[], Path]] = {
     "spectrum": spectrum.spectrum,
     "edge-of-stability": spectrum.edge_of_stability,
     "mini-batch": speed.mini_batch,
+    "batch-race": batches.batch_race,
     "random-search": tuning.random_search,
     "tuning-order": tuning.tuning_order,
     "racing": racing.racing,

@@ -41,8 +41,8 @@ def test_the_area_under_a_drawn_profile_is_the_score() -> None:
 
 def test_levels_curves_and_rates_are_those_of_the_runs() -> None:
     levels = plot(found(), "levels").data
-    assert list(levels[0].y) == pytest.approx(found().entry("sgd").levels, rel=1e-5)
-    assert levels[1].y[0] == pytest.approx(np.mean(found().entry("sgd").levels), rel=1e-5)
+    assert list(levels[0].x) == pytest.approx(found().entry("sgd").levels, rel=1e-5)
+    assert levels[1].x[0] == pytest.approx(np.mean(found().entry("sgd").levels), rel=1e-5)
     curve = plot(found(), "curves").data[1]
     assert list(curve.y) == pytest.approx(
         np.median([one.levels for one in found().entry("sgd").raced], axis=0)
@@ -65,6 +65,8 @@ def test_a_report_holds_the_race_and_the_batch_sizes(tmp_path: Path) -> None:
     )
     page = ds.report(found(), sizes).save(tmp_path / "r.html").read_text()
     assert "The race" in page
+    assert "What the seeds say" in page
+    assert "To be known" in page
     assert "Loss against the clock" in page
     assert len(figures(found())) == 2
     assert list(plot_batches(sizes).data[0].y) == pytest.approx(sizes.curves[0].loss, rel=1e-5)

@@ -17,12 +17,14 @@ def lines(race: Race) -> list[str]:
     made: list[str] = []
     for name in race.problems:
         made += [*_problem(race, name), ""]
-    made += [verdict(race)]
-    if race.seeds and len(race.racing) > 1:
-        made += _pairs(race)
-        made += _stable(race)
-    made += _cost(race)
+    made += [verdict(race), *(f"  {each}" for each in sure(race))]
     return [*made, *(f"note: {each}" for each in race.notes)]
+
+
+def sure(race: Race) -> list[str]:
+    """What is decided of each pair, how stable the order is, and what it took."""
+    raced = race.seeds and len(race.racing) > 1
+    return [*(_pairs(race) if raced else ()), *(_stable(race) if raced else ()), *_cost(race)]
 
 
 def verdict(race: Race) -> str:
@@ -99,10 +101,10 @@ def _pairs(race: Race) -> list[str]:
         lost = "" if not any(found.lost) else f"; {_lost(found)}"
         gap = f"{_gap(race, found.mean)}{_span(race, found)}"
         if found.verdict == "first":
-            made.append(f"  {found.first} beats {found.second}: {gap}{lost}")
+            made.append(f"{found.first} beats {found.second}: {gap}{lost}")
         else:
             which = f"{found.first} is ahead: {gap}" if found.mean else gap
-            made.append(f"  {found.first} against {found.second}: undecided; {which}{lost}")
+            made.append(f"{found.first} against {found.second}: undecided; {which}{lost}")
     return made
 
 
@@ -137,10 +139,13 @@ def _stable(race: Race) -> list[str]:
     aimed = any(not math.isnan(each.target.level) for each in race.entries)
     made: list[str] = []
     if len(race.problems) > 1:
-        each = ", ".join(f"{name} {race.winner_on(name) or 'undecided'}" for name in race.problems)
-        made.append(f"  each problem by itself: {each}")
-    made.append(f"  first where seeds are drawn anew: {first}; the same order in {100 * found.same:.0f} %")
-    return made + ([f"  score in steps / seconds, 1 is best: {scores}"] if aimed else [])
+        won: dict[str, list[str]] = {}
+        for name in race.problems:
+            won.setdefault(race.winner_on(name) or "undecided", []).append(name)
+        each = "; ".join(f"{who} on {', '.join(where)}" for who, where in won.items())
+        made.append(f"each problem by itself: {each if len(won) > 1 else f'{next(iter(won))} on all'}")
+    made.append(f"first where seeds are drawn anew: {first}; the same order in {100 * found.same:.0f} %")
+    return made + ([f"score in steps / seconds, 1 is best: {scores}"] if aimed else [])
 
 
 def _cost(race: Race) -> list[str]:
@@ -154,7 +159,7 @@ def _cost(race: Race) -> list[str]:
         for name, runs in parts.items()
         if runs
     ]
-    return [f"  it took {', '.join(said)}"] if said else []
+    return [f"it took {', '.join(said)}"] if said else []
 
 
 def _number(value: float) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 
 from downslope.core.errors import InputError
 from downslope.racing.profile import LIMIT
-from downslope.racing.told import lines, verdict
+from downslope.racing.told import lines, sure, verdict
 from downslope.reporting.figure import Choice, Figure, Trace, finite, log_axis
 from downslope.reporting.hues import DASHES, SYMBOLS
 from downslope.reporting.markup import Section, table, text
@@ -32,14 +32,19 @@ def section(found: Race, *, key: str = "race") -> Section:
         key: Anchor, unique on the page.
     """
     said = "\n".join(lines(found))
-    body = (
-        f'<div class="card">{_table(found)}</div><div class="card"><details><summary>As text</summary><pre>'
-    )
-    body += f"{text(said)}</pre></details></div>"
+    body = _listed("What the seeds say", sure(found))
+    body += f'<div class="card">{_table(found)}</div>'
+    body += _listed("To be known", found.notes)
+    body += f'<div class="card"><details><summary>As text</summary><pre>{text(said)}</pre></details></div>'
     body += "".join(f'<div class="card">{each.html()}</div>' for each in figures(found, key))
     lead = verdict(found)
     lead = f"{lead[0].upper()}{lead[1:]}."
     return Section(id=key, title="The race", body=body, lead=lead, rank=18, short="Race")
+
+
+def _listed(title: str, said: Sequence[str]) -> str:
+    rows = "".join(f"<li>{text(each)}</li>" for each in said)
+    return f'<div class="card"><h3>{text(title)}</h3><ul>{rows}</ul></div>' if said else ""
 
 
 def batch_section(found: BatchRace, *, key: str = "batch-race") -> Section:
@@ -66,7 +71,8 @@ def figures(found: Race, key: str = "race") -> list[Figure]:
     for place, name in enumerate(found.problems):
         views = list(_of_problem(found, name))
         if views:
-            made.append(Figure(id=f"{key}-{place}", title=name, choices=views, height=360))
+            height = max(260, 160 + 34 * len(found.contestants))
+            made.append(Figure(id=f"{key}-{place}", title=name, choices=views, height=height))
     return made
 
 
@@ -156,36 +162,42 @@ def _times(found: Race) -> Choice:
         traces.append({
             "type": "bar", "name": name, "x": found.problems, "marker": {"color": TONES[place % 8]},
             "y": [each if math.isfinite(each) else None for each in medians],
-            "text": ["" if math.isfinite(each) else "never" for each in medians], "textposition": "outside",
+            "text": [f"{each:.0f}" if math.isfinite(each) else "never" for each in medians],
+            "textposition": "outside", "cliponaxis": False,
         })  # fmt: skip
-    slow = [
-        (n, p) for n in found.racing for p in found.problems if math.isinf(found.entry(n, p).median_steps)
-    ]
-    never = [f"{name} on {problem}" for name, problem in slow]
-    caption = "Median steps to the target" + (f"; never reached: {', '.join(never)}" if never else "")
-    layout = {"yaxis": {"title": {"text": "steps to target"}}, "barmode": "group"}
+    caption = "Median steps to the target; never: half of the seeds or more did not get there"
+    layout = {
+        "yaxis": {"title": {"text": "steps to target"}, "rangemode": "tozero"},
+        "barmode": "group", "bargap": 0.35,
+    }  # fmt: skip
     return Choice(name="times", traces=traces, layout=layout, caption=caption)
 
 
 def _levels(own: Sequence[Entry]) -> Choice:
+    """A row for each contestant: its seeds as dots, their mean and its interval."""
     traces: list[Trace] = []
     for place, each in enumerate(own):
         level = each.level
         half = [level.high - level.mean] if math.isfinite(level.high) else [0.0]
         traces.append({
             "type": "scatter", "mode": "markers", "name": f"{each.contestant}, seeds", "showlegend": False,
-            "x": [each.contestant] * len(each.levels), "y": each.levels,
-            "marker": {"color": TONES[place % 8], "opacity": 0.4, "size": 7},
+            "y": [each.contestant] * len(each.levels), "x": each.levels,
+            "marker": {"color": TONES[place % 8], "opacity": 0.45, "size": 8},
         })  # fmt: skip
         traces.append({
-            "type": "scatter", "mode": "markers", "name": each.contestant, "x": [each.contestant],
-            "y": [level.mean],
-            "marker": {"color": TONES[place % 8], "size": 11, "symbol": SYMBOLS[place % 8]},
-            "error_y": {"type": "data", "array": half, "color": TONES[place % 8], "thickness": 2},
+            "type": "scatter", "mode": "markers", "name": each.contestant, "y": [each.contestant],
+            "x": [level.mean],
+            "marker": {"color": TONES[place % 8], "size": 12, "symbol": SYMBOLS[place % 8]},
+            "error_x": {"type": "data", "array": half, "color": TONES[place % 8], "thickness": 2},
         })  # fmt: skip
     lost = [f"{each.contestant} lost {each.lost}" for each in own if each.lost]
-    caption = f"Final {own[0].measure} by seed, mean and 95 %" + (f"; {', '.join(lost)}" if lost else "")
-    layout = {"yaxis": {"title": {"text": str(own[0].measure)}}, "showlegend": False}
+    better = "right" if own[0].measure.up else "left"
+    caption = f"Final {own[0].measure} of every seed, mean and 95 %; better is further {better}"
+    caption += f"; {', '.join(lost)}" if lost else ""
+    layout = {
+        "xaxis": {"title": {"text": str(own[0].measure)}}, "showlegend": False,
+        "yaxis": {"type": "category", "range": [len(own) - 0.5, -0.5]},
+    }  # fmt: skip
     return Choice(name="levels", traces=traces, layout=layout, caption=caption)
 
 

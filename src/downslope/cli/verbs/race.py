@@ -35,7 +35,13 @@ _Recipes = Annotated[
     typer.Option("--with", metavar="FILE", help="A recipe file that races too. Repeatable."),
 ]
 _Suite = Annotated[
-    str | None, typer.Option("--suite", metavar="NAME", help="Race on a set of problems: small, tiny.")
+    str | None,
+    typer.Option(
+        "--suite",
+        metavar="NAME",
+        help="Race on a set of problems: tiny (two, under a second each time), small (six, about 30 s each "
+        "time on one core): once for every contestant, trial and seed.",
+    ),
 ]
 _BatchSizes = Annotated[
     str | None,
