@@ -6,6 +6,7 @@ A race counts steps, and multiplies: seconds of runs that train together, or bes
 from __future__ import annotations
 
 import contextlib
+import math
 import statistics
 import time
 from collections.abc import Callable, Mapping
@@ -25,6 +26,8 @@ SPAN = 0.1
 """Seconds that a round of one contestant shall last, as far as its run is that long."""
 MOST = 64
 """Steps of a round at most."""
+LONG = 2.0
+"""Seconds of an evaluation of which one is enough."""
 FIRST = 3
 """Steps of the first look at a contestant, which is not counted."""
 
@@ -122,12 +125,12 @@ def judging(problem: Problem, recipe: Recipe) -> float:
     if not size or not steps:
         return 0.0
     model = problem.build(recipe.seed, recipe.init)
-    taken = SPAN
-    for _ in range(2):  # the first pass is a cold one, which counts only where it is long
+    taken = math.inf
+    for _ in range(3):  # the first pass is a cold one, which counts only where it is long
         begun = time.monotonic()
         evaluate(problem, model, source)
-        taken = time.monotonic() - begun
-        if taken > SPAN:
+        taken = min(taken, time.monotonic() - begun)
+        if taken > LONG:
             break
     each = taken / size
     batch = trained if recipe.batch_size == "full" else recipe.batch_size

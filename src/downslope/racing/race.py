@@ -178,7 +178,11 @@ def _prepare(course: Course, seconds: float | None, begin: Callable[[str], None]
     if begin is not None:
         kept = f", {course.ledger.found} of them there already" if course.ledger.found else ""
         total = clock(each * (trials * rounds + protocol.seeds))
-        begin(f"race: {runs} runs{kept}; one by one they take about {total}" + (f"; {cut}" if cut else ""))
+        fewest = protocol.test(len(course.racing)).fewest
+        few = (
+            f"; {protocol.seeds} seeds cannot name a winner, {fewest} can" if protocol.seeds < fewest else ""
+        )
+        begin(f"race: {runs} runs{kept}; one by one they take about {total}{f'; {cut}' if cut else ''}{few}")
 
 
 __all__ = ["Contestant", "Task", "race"]

@@ -46,7 +46,10 @@ def verdict(race: Race) -> str:
         return f"winner: {won}, by {by}, on {of}{early}{cut}{but}"
     fewest = race.protocol.test(len(race.contestants)).fewest
     few = f"; fewer than {fewest} seeds cannot decide" if planned < fewest else ""
-    return f"undecided: by {by}, on {of}, no one is better than all others{few}{cut}"
+    shares = race.ranking().first
+    ahead = max(shares, key=lambda name: shares[name])
+    led = f"; {ahead} is ahead" if shares[ahead] > 1 / 2 else ""
+    return f"undecided: by {by}, on {of}, no one is better than all others beyond chance{led}{few}{cut}"
 
 
 def _problem(race: Race, name: str) -> list[str]:
