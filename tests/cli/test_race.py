@@ -36,6 +36,7 @@ def test_a_race_prints_its_table_its_price_and_what_decided(
     said = capsys.readouterr()
     assert "race: 10 runs" in said.err
     assert "sgd tuned by 2 runs" in said.err
+    assert "3 seeds cannot name a winner, 7 can" in said.err
     assert "undecided: by final level, on 3 seeds" in said.out
     assert "fewer than 7 seeds cannot decide" in said.out
     assert all(len(line) < 160 for line in said.out.splitlines())
