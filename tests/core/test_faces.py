@@ -79,7 +79,10 @@ def test_what_an_import_makes_is_not_looked_through_and_the_collector_is_left_as
         "import weakref; node = Node(); node.self = node; seen = weakref.ref(node); del node\n"
         "ds.schedules.cosine; gc.collect(); assert seen() is None\n"
         "gc.disable(); ds.init.he; assert not gc.isenabled()\n"
-        "gc.freeze(); gc.enable(); ds.augment.Flip; assert gc.get_freeze_count() > 1000"
+        "gc.enable()\n"
+        "from downslope.core.faces import imported; later = imported('wave', for_good=True)\n"
+        "assert gc.get_freeze_count() > 1000 and gc.isenabled() and later.__name__ == 'wave'\n"
+        "ds.augment.Flip; assert gc.get_freeze_count() > 1000"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
 

@@ -18,21 +18,26 @@ from pathlib import Path
 from typing import TextIO
 
 from downslope.core.errors import DownslopeError
+from downslope.core.faces import imported
 
 DONE, SICK, UNUSABLE, FAULT, INTERRUPTED = 0, 1, 2, 70, 130
 
+_own = False
 _OURS = Path(__file__).resolve().parents[1]
 _EXAMPLES = Path(__file__).resolve().parent / "examples"
 
 
-def guarded(action: Callable[[], int], *, debug: bool = False) -> int:
+def guarded(action: Callable[[], int], *, debug: bool = False, torch: bool = True) -> int:
     """The exit status of `action`; an error becomes one line on standard error.
 
     Args:
         action: What a verb does; returns its status.
         debug: Let errors through, with their traceback.
+        torch: Whether it needs torch, which is then loaded as fast as it can be.
     """
     try:
+        if torch:
+            imported("torch", for_good=_own)
         return action()
     except KeyboardInterrupt:
         complain("interrupted; only what was written by then is kept")
@@ -56,6 +61,12 @@ def guarded(action: Callable[[], int], *, debug: bool = False) -> int:
             return FAULT
         complain(f"{place}: {_said(error)} (--debug shows the traceback)")
         return UNUSABLE
+
+
+def own_process() -> None:
+    """Say that this process runs one command and ends."""
+    global _own  # noqa: PLW0603
+    _own = True
 
 
 def complain(text: str) -> None:

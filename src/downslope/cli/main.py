@@ -115,6 +115,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def run() -> None:
     """Entry point of the ``downslope`` script and of ``python -m downslope``."""
     guard.open_streams()
+    guard.own_process()
     status = main()
     if refused := guard.unheard():
         guard.complain(refused)

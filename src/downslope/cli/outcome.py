@@ -5,16 +5,17 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from downslope.cli.guard import DONE, INTERRUPTED, SICK
 from downslope.cli.voice import Voice
-from downslope.core.edits import Edit
 from downslope.core.errors import InputError, RecipeError
-from downslope.core.run import Run
-from downslope.diagnosis.diagnosis import Diagnosis
-from downslope.diagnosis.repair import Repair
-from downslope.reporting.verdict import unexplained
+
+if TYPE_CHECKING:
+    from downslope.core.edits import Edit
+    from downslope.core.run import Run
+    from downslope.diagnosis.diagnosis import Diagnosis
+    from downslope.diagnosis.repair import Repair
 
 TRACKED = (
     "sharpness",
@@ -55,6 +56,8 @@ def status_of(found: Diagnosis, *, interrupted: bool = False) -> int:
 
     130 where Ctrl-C ended the verb: what it found by then is shown, but it is not the whole.
     """
+    from downslope.reporting.verdict import unexplained
+
     if interrupted:
         return INTERRUPTED
     return DONE if found.healthy and not unexplained(found) else SICK

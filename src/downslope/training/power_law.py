@@ -13,7 +13,6 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
 
 from downslope.core.errors import InputError
 
@@ -119,6 +118,8 @@ def fit_power_law(sizes: npt.ArrayLike, errors: npt.ArrayLike, confidence: float
     means = np.asarray([e[n == each].mean() for each in n])
     weights = 1 / np.maximum(means, max(means.max() * 1e-3, 1e-12)) ** 2
     floor, scale, exponent, least = _least(n, e, weights)
+    from scipy import stats
+
     spread = float(stats.f.ppf(confidence, 1, len(n) - 3)) / (len(n) - 3)
     return PowerLaw(floor, scale, exponent, n, e, weights, least * (1 + spread) + 1e-12)
 

@@ -44,4 +44,4 @@ def concepts(
         voice.document({"verb": "concepts"} | content)
         return DONE
 
-    return guarded(act, debug=debug)
+    return guarded(act, debug=debug, torch=False)

@@ -15,7 +15,6 @@ from typing import Any, cast
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 FEWEST = 32
@@ -51,13 +50,13 @@ def order(train: Labelled, valid: Labelled) -> tuple[int, ...]:
     scale = x.std(0)
     scale = scale.clamp_min(max(0.1 * float(scale.square().mean().sqrt()), 1e-12))
     cost = _marginal(x, xv, scale) + _with_target(_own(x), _own(xv), y, yv)[0]
-    found = _assigned(cost)
+    found = assigned(cost)
     one, two = _correlations(x), _correlations(xv)
     drawn = 1 / len(x) + 1 / len(xv)
     for _ in range(_ROUNDS):
         other = two[:, list(found)]
         between = (one.square().sum(1)[:, None] + other.square().sum(1)[None] - 2 * one @ other.T) / drawn
-        new = _assigned(cost + between)
+        new = assigned(cost + between)
         if new == found:
             break
         found = new
@@ -152,5 +151,8 @@ def _correlations(x: Tensor) -> Tensor:
     return (z.T @ z / len(z)).fill_diagonal_(0.0)
 
 
-def _assigned(cost: Tensor) -> tuple[int, ...]:
+def assigned(cost: Tensor) -> tuple[int, ...]:
+    """For each row of `cost` the column that is its own, so that the sum is least."""
+    from scipy.optimize import linear_sum_assignment
+
     return tuple(int(each) for each in cast("tuple[Any, Any]", linear_sum_assignment(cost.numpy()))[1])

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple
 
 import torch
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
+
+from downslope.diagnosis.measure.matched import assigned
 
 APART = 0.25
 """Root mean square difference of the quantiles of two parts, in deviations of the training inputs, from which
@@ -198,7 +199,7 @@ def _columns(train: Tensor, valid: Tensor, scale: Tensor) -> tuple[int, ...]:
     """For each column of `train` the one of `valid` that is distributed as it is."""
     one, two = sketch(train), sketch(valid)
     cost = ((one[:, :, None] - two[:, None, :]) / scale[:, None]).square().mean(0)
-    return tuple(int(each) for each in cast("tuple[Any, Any]", linear_sum_assignment(cost.numpy()))[1])
+    return assigned(cost)
 
 
 def ordered(text: str, order: tuple[int, ...]) -> Change:

@@ -13,7 +13,6 @@ from typing import Any, cast
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 TAKEN, OWN = 0.5, 0.25
@@ -109,6 +108,8 @@ def _shared(one: dict[int, int], two: dict[int, int]) -> float:
 
 def _moved(target: _Ints, said: _Ints, kinds: int) -> dict[int, int]:
     """From ids to the classes that they stand for, in closed rings; classes hardly seen hold none open."""
+    from scipy.optimize import linear_sum_assignment
+
     table = np.zeros((kinds, kinds))
     np.add.at(table, (target, said), 1)
     rows, columns = cast("tuple[Any, Any]", linear_sum_assignment(-table))
