@@ -114,6 +114,17 @@ def test_members_on_a_cluster_are_those_of_fit_alone_to_the_bit(nodes: Nodes, tm
     assert heard == {0, 1, 2}
 
 
+def test_crews_train_together_on_workers_and_are_kept_here(nodes: Nodes, tmp_path: Path) -> None:
+    problem = regression()
+    given: dict[str, Any] = {"progress": False, "way": "together"}
+    runs = ds.fit_population(problem, HOW, seeds=[0, 1, 2, 3], folder=tmp_path, ray=nodes.address, **given)
+    here = ds.fit_population(problem, HOW, seeds=[0, 1, 2, 3], **given)
+    for index, (run, other) in enumerate(zip(runs, here, strict=True)):
+        assert run.choices["population"] == "together with 1 others, on a worker of Ray"
+        assert run.summary["valid_loss"] == pytest.approx(other.summary["valid_loss"], rel=1e-9)
+        assert same_history(ds.load_run(tmp_path / f"member-{index:03d}", problem), run)
+
+
 def test_a_worker_that_is_killed_costs_its_member_one_new_start(nodes: Nodes, tmp_path: Path) -> None:
     how: dict[str, Any] = {"progress": False, "way": "processes", "ray": nodes.address, "strict": False}
     (run,) = ds.fit_population(regression(objective=deadly(tmp_path / "once", 1)), HOW, **how)

@@ -70,7 +70,7 @@ Budget = Annotated[str, typer.Option("--budget", metavar="TIME", help=_SPENDS, s
 Workers = Annotated[
     int,
     typer.Option(
-        "--workers", metavar="N", help="Processes that train what does not go together.", show_default=True
+        "--workers", metavar="N", help="Processes that train, crews and single members.", show_default=True
     ),
 ]
 Ray = Annotated[

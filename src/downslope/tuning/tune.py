@@ -86,7 +86,7 @@ def tune(
         widen: Whether a range at whose end the best lie is widened on the way, within the budget.
         folder: Where it is kept; None makes ``runs/<time>-tune``, False keeps it in memory.
         storage: A journal or a database that several processes share, as URL or path; else that of `folder`.
-        workers: Processes that train what does not go together faster, in [1, inf).
+        workers: Processes that train, crews and single members, as in `fit_population`; in [1, inf).
         ray: Address of a Ray cluster that does, in the place of `workers`: "host:port", "auto", "local",
             "ray://host:port", as in `fit_population`. One that goes away interrupts the search.
         seed: Of the draws, in [0, 2**63).

@@ -60,8 +60,9 @@ def fit_population(
             with it those after it.
         way: "auto" measures what is faster for every shape, once for a machine; "together" wherever it is
             exact; "one by one"; "processes" of their own.
-        workers: Processes to which members are sent that do not go together, in [1, inf): the same bits as
-            here, at ``cores / workers`` threads. With "auto" a crew must beat so many at a time.
+        workers: Processes that train besides, in [1, inf), at ``cores / workers`` threads each; 1 is this one
+            alone. To them go those that do not go together, to the same bits as here, and as many crews
+            as they are of those that do: with "auto" where what they save is more than their start.
         ray: Address of a Ray cluster, in the place of `workers`: "host:port" where this machine is one of
             its nodes, "auto" for the one that runs here or that RAY_ADDRESS names, "ray://host:port" from
             outside, "local" for one of its own on this machine. Its free CPUs train what `workers` would, at
