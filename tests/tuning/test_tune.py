@@ -236,6 +236,19 @@ def test_who_finds_nothing_left_to_begin_says_who_trains(tmp_path):
         assert second.found
 
 
+@pytest.mark.parametrize("sampler", ["random", "grid", "tpe"])
+def test_a_space_whose_points_have_all_been_tried_ends_the_search_and_says_so(sampler):
+    found = search(problem(), SGD, {"lr": choice(0.1, 0.03, 0.01)}, trials=50, sampler=sampler)
+    assert sorted(each.values["lr"] for each in found.trials) == [0.01, 0.03, 0.1]
+    assert "every configuration of the space has been tried" in str(found)
+
+
+def test_a_grid_of_more_points_than_trials_is_told(caplog):
+    space = {"lr": log(1e-3, 0.5), "weight_decay": log(1e-7, 1e-1), "batch_size": choice(6, 12)}
+    assert len(search(problem(), SGD, space, trials=5, sampler="grid").trials) == 5
+    assert "the grid has 8 points, of which 5 trials take some by lot" in caplog.text
+
+
 def test_a_search_is_read_from_its_folder_without_training(tmp_path):
     found = search(trials=12, confirm=1, fresh=2, folder=tmp_path / "s")
     lines = (tmp_path / "s" / "journal.log").read_bytes()

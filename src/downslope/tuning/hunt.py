@@ -25,6 +25,8 @@ from downslope.tuning.widening import Widening
 SLACK = 1.1
 """What a trial is reckoned to take of the time, relative to those before it."""
 
+ALL_TRIED = "every configuration of the space has been tried"
+
 Phase = Literal["searching", "confirming", "done"]
 
 
@@ -139,6 +141,8 @@ class Hunt:
             if not begun:
                 if room > 0 and self._more():
                     continue
+                if room > 0 and self._allowed(1) > 0 and any(each.ended for each in self.trials.all()):
+                    self.exhausted = ALL_TRIED
                 return
             if self._over:
                 return  # interrupted while it was asked what to begin: who called gives them back
@@ -377,6 +381,8 @@ class Hunt:
         fresh = min(plan.fresh, int(left / count))
         return (count, fresh) if fresh >= 2 else (0, 0)
 
+    exhausted: str | None = None
+    """Why there was nothing to begin although the budget had room."""
     fresh_steps = 0
     _confirming = 0.0
 

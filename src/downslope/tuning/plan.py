@@ -88,8 +88,11 @@ class Plan:
 
     def make_sampler(self) -> Sampler:
         """The sampler over the space as it is now."""
-        made = sampler_of(self.sampler)
-        return made(self.space, seed=self.seed, direction=self.direction, trials=self.trials)
+        made = sampler_of(self.sampler)(
+            self.space, seed=self.seed, direction=self.direction, trials=self.trials
+        )
+        made.repeats = self.pruner == "pbt"
+        return made
 
     def over(self, space: Space) -> Plan:
         """The same search over another space."""

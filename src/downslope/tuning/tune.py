@@ -291,7 +291,7 @@ def _search(
         seconds=hunt.seconds,
         steps=spent.steps + hunt.fresh_steps,
         interrupted=hunt.interrupted,
-        stopped=hunt.stopped,
+        stopped=hunt.stopped or (hunt.exhausted if any(e.state == "done" for e in trials.all()) else None),
         widenings=tuple(hunt.widenings),
         folder=place,
         journal=journal,

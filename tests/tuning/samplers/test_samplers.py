@@ -128,6 +128,65 @@ def test_a_grid_of_conditional_keys_has_no_point_twice():
     assert len(Grid(space, trials=10).points) == 5 + 1
 
 
+FINITE = {"n": integer(1, 3), "c": choice("a", 1, True), "d": when(choice(8, 9), c="a")}
+"""Three times three points and, where c is "a", three more."""
+
+
+@pytest.mark.parametrize("name", [name for name in SAMPLERS if not (NO_CMA and name == "cma")])
+@pytest.mark.parametrize("state", ["done", "failed", "pruned", "running"])
+def test_of_finitely_many_points_each_is_tried_once_and_then_it_ends(name, state):
+    sampler = sampler_of(name)(FINITE, seed=2, trials=40)
+    trials: list[Seen] = []
+    for _ in range(6):
+        new = sampler.ask(trials, 5)
+        trials += [
+            Seen(len(trials) + i, each, state, float(each["n"]) if state == "done" else None)
+            for i, each in enumerate(new)
+        ]
+    assert len(trials) == 12
+    assert len({repr(sorted(each.values.items())) for each in trials}) == 12
+
+
+@pytest.mark.parametrize("name", ["random", "sobol"])
+def test_of_finitely_many_points_a_search_in_parts_tries_what_the_whole_one_does(name):
+    whole = sampler_of(name)(FINITE, seed=4).ask([], 12)
+    part = sampler_of(name)(FINITE, seed=4)
+    first = part.ask([], 5)
+    seen = [Seen(i, each, "lost") for i, each in enumerate(first)]
+    again = [Seen(5 + i, each, "done", 1.0, retry_of=i) for i, each in enumerate(first)]
+    assert first + sampler_of(name)(FINITE, seed=4).ask(seen + again, 7) == whole
+
+
+def test_members_of_a_population_may_begin_alike():
+    sampler = sampler_of("random")({"c": choice(1, 2)}, seed=0)
+    sampler.repeats = True
+    assert len(sampler.ask([], 9)) == 9
+
+
+@pytest.mark.parametrize("name", [name for name in SAMPLERS if not (NO_CMA and name == "cma")])
+@pytest.mark.parametrize("kind", ["all diverge", "all fail", "huge", "one value"])
+def test_no_outcome_stops_a_sampler(name, kind):
+    space = {"x": log(1e-5, 1), "n": integer(1, 4), "c": choice(None, "a", 2.5)}
+    value = {"huge": 1e308, "one value": 1.0}.get(kind)
+    state = {"all diverge": "pruned", "all fail": "failed"}.get(kind, "done")
+    sampler, trials = sampler_of(name)(space, seed=1, trials=16), list[Seen]()
+    for _ in range(2 if name == "gp" else 4):
+        trials += [Seen(len(trials) + i, each, state, value) for i, each in enumerate(sampler.ask(trials, 6))]
+    assert len({repr(sorted(each.values.items())) for each in trials}) == len(trials)
+    assert all(0 <= space[key].place(value) <= 1 for each in trials for key, value in each.values.items())
+
+
+@pytest.mark.parametrize("name", ["tpe", "gp"])
+def test_a_batch_is_spread_although_none_of_it_has_ended(name):
+    """Each of it counts as bad until it ends: without that, all crowd where the model expects the best."""
+    trials = [Seen(i, draw(PLAIN, [i / 20, (i * 7 % 20) / 20]), "done") for i in range(20)]
+    for each in trials:
+        each.value = bowl(each.values)
+    batch = sampler_of(name)(PLAIN, seed=5).ask(trials, 4 if name == "gp" else 12)
+    apart = [math.dist(a.values(), b.values()) for i, a in enumerate(batch) for b in batch[:i]]
+    assert min(apart) > 1e-3
+
+
 def test_names_are_looked_up_and_the_nearest_is_told():
     assert sampler_of("CMA-ES").name == "cma"
     with pytest.raises(UnknownNameError, match="did you mean 'random'"):

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from downslope.core.randomness import address
 from downslope.core.space import Choice, Space, holding
+from downslope.tuning.samplers.distinct import mark
 from downslope.tuning.samplers.sampler import Sampler, Seen, drawn
 
 STEPS = 5
@@ -61,11 +62,7 @@ def steps(space: Space, trials: int | None) -> int:
 def _points(space: Space, k: int) -> list[dict[str, Any]]:
     axes = [[(key, value) for value in each.grid(k)] for key, each in space.items()]
     points = [holding(space, dict(combination)) for combination in itertools.product(*axes)]
-    return (
-        [point for i, point in enumerate(points) if point not in points[:i]]
-        if _conditional(space)
-        else points
-    )
+    return list({mark(each): each for each in points}.values()) if _conditional(space) else points
 
 
 def _conditional(space: Space) -> bool:

@@ -18,12 +18,17 @@ from downslope.core.randomness import address
 from downslope.core.space import Dimension
 from downslope.core.space.dimension import When
 from downslope.tuning.distributions import distribution, parameter, params_of, values_of
+from downslope.tuning.samplers.distinct import finite, mark, tried, untried
+from downslope.tuning.samplers.random import Random
 from downslope.tuning.samplers.sampler import Sampler, Seen
 
 if TYPE_CHECKING:
     import optuna
     from optuna.samplers import BaseSampler
     from optuna.study import Study
+
+TRIES = 4
+"""How often a model is asked again where it asks for what has been tried."""
 
 ENDED = ("done", "pruned", "failed")
 """States that say something of the values; what was lost or given back is trained again."""
@@ -43,7 +48,30 @@ class Modelled(Sampler):
         """Teach it what has ended, then draw `n`; it counts on what is still running."""
         with quietly():
             study = self._learnt(seen)
-            return [self._drawn(study.ask()) for _ in range(n)]
+            if not finite(self.space) or self.repeats:
+                return [self._drawn(study.ask()) for _ in range(n)]
+            return self._distinct(study, seen, n)
+
+    def _distinct(self, study: Study, seen: Sequence[Seen], n: int) -> list[dict[str, Any]]:
+        """`n` that have not been tried; where the model asks for nothing else, drawn at random."""
+        from optuna.trial import TrialState
+
+        known, found = tried(seen), list[dict[str, Any]]()
+        for _ in range(n):
+            for _ in range(TRIES):
+                values = self._drawn(trial := study.ask())
+                if mark(values) not in known:
+                    break
+                self._open.pop()
+                study.tell(trial, state=TrialState.FAIL)
+            else:
+                rest = Random(self.space, seed=self.seed)
+                if not (drawn := untried(self.space, rest.at, known, 1)):
+                    break
+                values = drawn[0]
+            known.add(mark(values))
+            found.append(values)
+        return found
 
     def _learnt(self, seen: Sequence[Seen]) -> Study:
         import optuna

@@ -13,6 +13,7 @@ from typing import Any
 
 from downslope.core.randomness import address
 from downslope.core.space import draw
+from downslope.tuning.samplers.distinct import finite, tried, untried
 from downslope.tuning.samplers.sampler import Sampler, Seen, drawn
 
 
@@ -30,7 +31,9 @@ class Random(Sampler):
         return draw(self.space, [unit(self.seed, index, key) for key in self.space])
 
     def ask(self, seen: Sequence[Seen], n: int) -> list[dict[str, Any]]:
-        """The next `n` draws."""
+        """The next `n` draws; of finitely many points those that have not been drawn before."""
+        if finite(self.space) and not self.repeats:
+            return untried(self.space, self.at, tried(seen), n)
         first = drawn(seen)
         return [self.at(first + i) for i in range(n)]
 

@@ -61,6 +61,8 @@ class Sampler(ABC):
         trials: int | None = None,
     ) -> None:
         self.space, self.seed, self.direction, self.trials = dict(space), seed, direction, trials
+        self.repeats = False
+        """Whether points of a finite space may come again, as members of a population may begin alike."""
 
     @abstractmethod
     def ask(self, seen: Sequence[Seen], n: int) -> list[dict[str, Any]]:

@@ -12,6 +12,7 @@ import torch
 from torch.quasirandom import SobolEngine
 
 from downslope.core.space import draw
+from downslope.tuning.samplers.distinct import draws, finite, tried, untried
 from downslope.tuning.samplers.sampler import Sampler, Seen, drawn
 
 _LAST = 1 - 2.0**-SobolEngine.MAXBIT
@@ -29,8 +30,14 @@ class Sobol(Sampler):
     _sequence: SobolEngine | None = None
 
     def ask(self, seen: Sequence[Seen], n: int) -> list[dict[str, Any]]:
-        """The next `n` points."""
-        first = drawn(seen)
+        """The next `n` points; of finitely many those that have not been there before."""
+        if not finite(self.space) or self.repeats:
+            return self._from(drawn(seen), n)
+        known = tried(seen)
+        sequence = self._from(0, draws(known, n))
+        return untried(self.space, sequence.__getitem__, known, n)
+
+    def _from(self, first: int, n: int) -> list[dict[str, Any]]:
         if self._sequence is None or self._sequence.num_generated != first:
             self._sequence = SobolEngine(len(self.space), scramble=True, seed=self.seed)
             if first:
