@@ -113,10 +113,10 @@ def test_among_several_equals_a_winner_comes_in_at_most_five_percent(count: int)
     assert won <= 3
 
 
-def test_the_order_of_two_that_are_both_lost_is_the_same_in_every_resample() -> None:
+def test_two_that_are_both_lost_share_the_places_behind_the_others() -> None:
     found = ranked(["a", "b", "c"], [[1.0, 2.0], [math.inf, math.inf], [math.inf, math.inf]])
-    assert found.order[0] == "a"
-    assert found.same == 1.0
+    assert (found.order[0], found.first["a"]) == ("a", 1.0)
+    assert found.same == 0.5
 
 
 def test_to_time_a_step_nothing_is_scored() -> None:

@@ -33,8 +33,14 @@ def test_lost_seeds_are_counted_beside_the_mean_and_are_the_worst_in_the_median(
     assert math.isnan(level_of([1.0, NAN]).median)
 
 
-def test_of_two_that_diverged_neither_is_better() -> None:
-    assert differences([1.0, INF, 1.0, INF], [2.0, 1.0, INF, INF]) == [1.0, -INF, INF, 0.0]
+def test_of_two_that_diverged_nothing_is_said() -> None:
+    found = differences([1.0, INF, 1.0, INF], [2.0, 1.0, INF, INF])
+    assert found == pytest.approx([1.0, -INF, INF, NAN], nan_ok=True)
+
+
+def test_an_interval_ends_where_the_metric_does() -> None:
+    assert level_of([1.0, 0.98, 1.0, 1.0], within=(0.0, 1.0)).high == 1.0
+    assert level_of([1.0, 0.98, 1.0, 1.0]).high > 1.0
 
 
 def _run(levels: list[float], level: float) -> Outcome:

@@ -50,3 +50,22 @@ def test_tau_without_ties_is_scipys() -> None:
 def test_a_shape_that_does_not_fit_is_refused() -> None:
     with pytest.raises(InputError, match="shape"):
         ranked(["a", "b"], [[1.0, 2.0]])
+
+
+def test_this_order_is_never_more_frequent_than_its_first() -> None:
+    costs = [[1.0, 1.0, 2.0, 2.0], [1.0, 1.0, 2.0, 2.0], [1.0, 2.0, 1.0, 2.0]]
+    for by in ("mean", "median"):
+        found = ranked(["a", "b", "c"], costs, by=by)
+        assert found.same <= found.first[found.order[0]]
+    assert ranked(["a", "b"], costs[:2]).same == 0.5
+
+
+def test_where_both_medians_are_never_who_got_there_more_often_is_ahead() -> None:
+    never = [math.inf] * 8
+    assert ranked(["sgd", "adam"], [never, [10.0, 20.0, 30.0, 40.0, *never[:4]]]).order == ("adam", "sgd")
+
+
+def test_by_the_mean_one_far_out_counts_and_one_lost_counts_more() -> None:
+    costs = [[1.0, 1.0, 1.0, 50.0], [2.0, 2.0, 2.0, 2.0], [0.0, 0.0, 0.0, math.inf]]
+    assert ranked(["odd", "even", "lost"], costs, by="mean").order == ("even", "odd", "lost")
+    assert ranked(["odd", "even", "lost"], costs, by="median").order == ("lost", "odd", "even")

@@ -128,3 +128,52 @@ def test_the_fewest_pairs_that_can_decide_do() -> None:
 def test_a_test_outside_its_domain_is_refused(given: dict[str, float], said: str) -> None:
     with pytest.raises(InputError, match=said):
         Sequential(**({"planned": 8} | given))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("planned", [8, 11])
+def test_without_looks_the_interval_is_between_two_means_of_pairs(planned: int) -> None:
+    """Those that the k-th smallest and largest of all Walsh averages are, with k by counting all signs."""
+    d = np.random.default_rng(planned).normal(0.3, 1.0, planned)
+    test = Sequential(planned=planned, early=False)
+    sums = [
+        sum(rank for rank, kept in enumerate(path, 1) if kept)
+        for path in itertools.product((0, 1), repeat=planned)
+    ]
+    k = max(w for w in range(1, max(sums)) if np.mean([s <= w for s in sums]) <= test.level)
+    walsh = sorted((a + b) / 2 for i, a in enumerate(d) for b in d[i:])
+    assert test.within(d.tolist()) == pytest.approx((walsh[k], walsh[-k - 1]))
+
+
+@pytest.mark.parametrize("early", [True, False])
+def test_zero_is_outside_of_the_interval_just_where_a_pair_is_decided(early: bool) -> None:
+    random = np.random.default_rng(7)
+    test = Sequential(planned=9, early=early)
+    said: set[str] = set()
+    for shift in (0.0, 0.8, 1.5, -2.0):
+        for _ in range(10):
+            d = random.normal(shift, 1.0, 9).tolist()
+            low, high = test.within(d)
+            said.add(test.verdict(d))
+            assert test.verdict(d) == ("first" if low > 0 else "second" if high < 0 else "undecided")
+    assert said == {"first", "second", "undecided"}
+
+
+def test_the_interval_covers_the_true_difference_wherever_the_race_stopped() -> None:
+    random = np.random.default_rng(11)
+    test = Sequential(planned=12)
+    missed = 0
+    for _ in range(200):
+        d = random.standard_t(2, 12) + 1.0
+        seen = next(n for n in range(7, 13) if n == 12 or test.verdict(d[:n].tolist()) != "undecided")
+        low, high = test.within(d[:seen].tolist())
+        missed += not low <= 1.0 <= high
+    assert missed <= 10
+
+
+def test_too_few_seeds_leave_the_interval_open_and_lost_seeds_an_end_of_it() -> None:
+    test = Sequential(planned=8)
+    assert test.within([0.1, 0.2, 0.3]) == (-math.inf, math.inf)
+    assert test.within([math.nan] * 8) == (-math.inf, math.inf)
+    low, high = test.within([0.1, 0.2, 0.3, 0.4, 0.5, math.inf, math.inf, 0.6])
+    assert low == pytest.approx(0.2)
+    assert high == math.inf

@@ -21,7 +21,7 @@ from downslope.racing.protocol import Protocol
 from downslope.racing.result import Race
 from downslope.racing.spaces import Spaces, stages
 from downslope.racing.task import Task
-from downslope.racing.times import Target, first_reached, of_reference
+from downslope.racing.times import Target, first_reached, of_reference, paces_of
 from downslope.training.facts import one_line
 from downslope.training.hushed import hushed
 from downslope.training.population import fit_population
@@ -71,6 +71,7 @@ class Course:
     spaces: Spaces = field(init=False)
 
     def __post_init__(self) -> None:
+        self._begun = time.monotonic()
         self.spaces = Spaces(self.space, self.protocol.widen, self.tuning)
 
     # -- stages -------------------------------------------------------------------------------------------
@@ -323,6 +324,7 @@ class Course:
         return Race(
             protocol=self.protocol, trials=self.trials, entries=entries, status=self.status,
             notes=list(self.notes), folder=None if self.ledger.path is None else self.ledger.path.parent,
+            elapsed=time.monotonic() - self._begun,
         )  # fmt: skip
 
     def _entry(self, task: Task, each: Contestant) -> Entry:
@@ -332,8 +334,8 @@ class Course:
             if (one.problem, one.contestant) == (task.name, each.name)
         ]
         why = self.out.get((task.name, each.name), "")
-        paces: Mapping[str, float] = self.ledger.facts.get(f"pace/{task.name}") or {}
         rounds: Mapping[str, Sequence[float]] = self.ledger.facts.get(f"rounds/{task.name}") or {}
+        paces = paces_of(rounds)
         values: dict[str, Any] = {}
         recipe = each.recipe
         if not why:
@@ -344,7 +346,7 @@ class Course:
             problem=task.name, contestant=each.name, measure=task.measure, target=task.target,
             recipe=recipe, values=values, raced=self.raced(task, each.name),
             tuning=[one for one in own if one.phase == "tune"],
-            step_seconds=float(paces.get(each.name, float("nan"))),
+            step_seconds=paces.get(each.name, float("nan")),
             rounds=rounds.get(each.name, ()),
             error=why,
         )  # fmt: skip

@@ -28,7 +28,8 @@ class Entry:
         values: What its tuning chose; empty where it raced as given.
         raced: Its runs on fresh seeds, in the order of the seeds.
         tuning: Its trials.
-        step_seconds: Of one step, alone; NaN where it was not measured.
+        step_seconds: Of one step, alone, the same of those that cannot be told apart; NaN where it was not
+            measured.
         rounds: The same in each round of the measurement.
         error: Why it could not be trained; "" where it could.
     """
@@ -58,7 +59,7 @@ class Entry:
     @property
     def level(self) -> Level:
         """Mean, interval, median."""
-        return level_of(self.levels, up=self.measure.up)
+        return level_of(self.levels, up=self.measure.up, within=self.measure.bounds)
 
     @property
     def repeated(self) -> bool:
@@ -82,6 +83,11 @@ class Entry:
     def seconds_to_target(self) -> list[float]:
         """By seed: steps times the seconds of a step."""
         return [math.inf if math.isinf(each) else each * self.step_seconds for each in self.steps_to_target]
+
+    @property
+    def arrived(self) -> int:
+        """Seeds that got to the target."""
+        return sum(map(math.isfinite, self.steps_to_target))
 
     @property
     def median_steps(self) -> float:
@@ -113,8 +119,9 @@ class Entry:
             "recipe": self.recipe.describe() if self.recipe.coded else self.recipe.to_dict(),
             "values": plain(self.values), "levels": self.levels, "level": self.level._asdict(),
             "lost": self.lost, "seeds": [one.seed for one in self.raced],
-            "steps_to_target": self.steps_to_target, "seconds_to_target": self.seconds_to_target,
-            "step_seconds": self.step_seconds, "rounds": list(self.rounds),
+            "steps_to_target": self.steps_to_target, "arrived": self.arrived,
+            "seconds_to_target": self.seconds_to_target, "step_seconds": self.step_seconds,
+            "rounds": list(self.rounds),
             "tuning": self.tuning_cost, "error": self.error,
             "curves": [{"steps": one.steps, "levels": one.levels} for one in self.raced],
         }  # fmt: skip

@@ -30,16 +30,20 @@ class Level(NamedTuple):
     """Seeds that diverged or failed."""
 
 
-def level_of(levels: Sequence[float], *, up: bool = False) -> Level:
+def level_of(
+    levels: Sequence[float], *, up: bool = False, within: tuple[float, float] = (-math.inf, math.inf)
+) -> Level:
     """Mean, interval and median of levels.
 
     Args:
         levels: One a seed, NaN where it was lost.
         up: Whether higher is better, so that lost seeds lie below all others.
+        within: What a level can be: the interval ends there at the latest.
     """
     found = np.asarray(levels, dtype=np.float64)
     ended = found[np.isfinite(found)]
     mean, low, high = interval(ended.tolist())
+    low, high = max(low, within[0]), min(high, within[1])
     ordered = sorted(np.where(np.isfinite(found), -found if up else found, math.inf).tolist())
     n = len(ordered)
     middle = (ordered[(n - 1) // 2] + ordered[n // 2]) / 2 if n else math.inf
@@ -65,7 +69,7 @@ def interval(values: Sequence[float]) -> tuple[float, float, float]:
 def differences(first: Sequence[float], second: Sequence[float]) -> list[float]:
     """``second - first`` of costs, pair by pair: positive where the first is better.
 
-    Infinite where only one diverged, zero where both did.
+    Infinite where only one diverged, NaN where both did: that says nothing.
     """
     pairs = zip(first, second, strict=False)
-    return [0.0 if math.isinf(a) and math.isinf(b) else b - a for a, b in pairs]
+    return [math.nan if math.isinf(a) and math.isinf(b) else b - a for a, b in pairs]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast
 
 from downslope.core.problem import Problem
 from downslope.core.run import Run
@@ -20,11 +20,13 @@ class Measure:
         column: Of the summary and the history.
         name: Such as "accuracy" or "loss".
         up: Whether higher is better.
+        bounds: What a level can be.
     """
 
     column: Column
     name: str
     up: bool
+    bounds: tuple[float, float] = (-math.inf, math.inf)
 
     def cost(self, level: float) -> float:
         """The level as a cost: lower is better, infinite where it is not a finite number."""
@@ -65,4 +67,5 @@ def measure_of(problem: Problem) -> Measure:
     if problem.metric is None:
         return Measure("valid_loss", "loss", problem.maximize)
     name = str(getattr(problem.metric, "__name__", "metric"))
-    return Measure("valid_metric", name, problem.direction == "max")
+    least, most = cast("tuple[float, float]", getattr(problem.metric, "bounds", (-math.inf, math.inf)))
+    return Measure("valid_metric", name, problem.direction == "max", (float(least), float(most)))

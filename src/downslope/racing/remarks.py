@@ -10,7 +10,6 @@ from downslope.racing.entry import Entry
 from downslope.racing.outcome import Outcome
 from downslope.racing.result import Race
 from downslope.racing.task import Task
-from downslope.racing.times import step_ratio
 from downslope.training.price import total_steps
 from downslope.tuning.edges import TOP
 from downslope.tuning.price import told
@@ -25,7 +24,7 @@ def remarked(found: Race, course: Course) -> Race:
         found.notes += _target(rows, found)
         for each in rows:
             found.notes += _entry(each)
-        if found.protocol.by == "seconds" and found.seeds:
+        if found.seeds:
             found.notes += _paces(rows)
     found.notes += _edges(found, course)
     if course.trials < 2:
@@ -111,16 +110,15 @@ def _better(entry: Entry, one: Outcome) -> bool:
 
 
 def _paces(rows: list[Entry]) -> Iterator[str]:
-    """Pairs whose steps take so nearly the same time that the measurement cannot tell them apart."""
-    able = [each for each in rows if not each.error]
-    for i, a in enumerate(able):
-        for b in able[i + 1 :]:
-            low, high = step_ratio(a.rounds, b.rounds)
-            if low <= 1 <= high:
-                yield (
-                    f"{a.problem}: a step of {a.contestant} takes {low:.3g} to {high:.3g} times one of "
-                    f"{b.contestant}, which cannot be told apart here; a winner by seconds wins at both ends"
-                )
+    """Whose steps take so nearly the same time that the measurement cannot tell them apart."""
+    able = [each for each in rows if not each.error and not math.isnan(each.target.level)]
+    paces = [each.step_seconds for each in able]
+    for pace in sorted({each for each in paces if paces.count(each) > 1}):
+        same = [each.contestant for each in able if each.step_seconds == pace]
+        yield (
+            f"{able[0].problem}: how long a step takes cannot be told apart here of {', '.join(same)}: they "
+            "have one pace"
+        )
 
 
 def _edges(found: Race, course: Course) -> Iterator[str]:

@@ -14,7 +14,7 @@ import numpy as np
 from downslope.core import names
 from downslope.core.errors import InputError
 from downslope.racing.entry import Entry
-from downslope.racing.levels import differences, interval
+from downslope.racing.levels import differences
 from downslope.racing.profile import LIMIT, Profile, profile
 from downslope.racing.protocol import Protocol
 from downslope.racing.ranking import Ranking, ranked
@@ -32,13 +32,16 @@ class Paired(NamedTuple):
     first: str
     second: str
     mean: float
-    """Of how much better the first is, over the pairs in which both ended."""
+    """Of how much better the first is, over the pairs in which both ended (or got to the target)."""
     low: float
-    """End of its 95 % interval, of this pair by itself."""
+    """How much better it is at the least, by the very test that decides; infinite where nothing is known."""
     high: float
+    """The same at the most: zero lies between the two just where it is undecided."""
+    sure: float
+    """Confidence of the interval: one less the test's chance of error."""
     pairs: int
     lost: tuple[int, int]
-    """Seeds that the first lost, and the second."""
+    """Seeds that the first lost, and the second; by steps or seconds those on which it never got there."""
     evidence: Evidence
     verdict: Verdict
 
@@ -55,6 +58,7 @@ class Race:
         notes: What has to be known beside the figures.
         undertuned: Contestants whose best trials lie at the end of their space.
         folder: Where it is kept.
+        elapsed: Seconds on the clock, of this call.
     """
 
     protocol: Protocol
@@ -64,6 +68,7 @@ class Race:
     notes: list[str] = field(default_factory=list[str])
     undertuned: list[str] = field(default_factory=list[str])
     folder: Path | None = None
+    elapsed: float = math.nan
 
     # -- who and where ------------------------------------------------------------------------------------
 
@@ -126,16 +131,15 @@ class Race:
             a, b = one.by(self.protocol.by), other.by(self.protocol.by)
             if lean and self.protocol.by == "seconds":
                 low, high = step_ratio(one.rounds, other.rounds)
-                a, b = (
-                    [steps * (high if lean > 0 else low) for steps in one.steps_to_target],
-                    other.steps_to_target,
-                )
-            gaps = [0.0 if math.isnan(d) else d for d in differences(a[: self.seeds], b[: self.seeds])]
+                step = other.step_seconds
+                a = [steps * step * (high if lean > 0 else low) for steps in one.steps_to_target]
+                b = [steps * step for steps in other.steps_to_target]
+            gaps = differences(a[: self.seeds], b[: self.seeds])
             still = lean and one.repeated and other.repeated
-            each.append([*gaps[:1], *(0.0 for _ in gaps[1:])] if still else gaps)
+            each.append([*gaps[:1], *(math.nan for _ in gaps[1:])] if still else gaps)
         if len(each) == 1:
             return each[0]
-        return [float(np.sign(seed).sum()) for seed in np.asarray(each).T]
+        return [float(np.nansum(np.sign(seed))) for seed in np.asarray(each).T]
 
     def paired(self, first: str, second: str, problem: str | None = None) -> Paired:
         """How much better the first is, and whether that is decided.
@@ -151,21 +155,25 @@ class Race:
         gaps = self._gaps(first, second, problem)
         alone = problem or (self.problems[0] if len(self.problems) == 1 else None)
         lost = 0, 0
-        if self.protocol.by == "level" and alone is not None:
-            a, b = (self.entry(who, alone).costs[: self.seeds] for who in (first, second))
+        if alone is not None:
+            both = [self.entry(who, alone) for who in (first, second)]
+            a, b = (each.by(self.protocol.by)[: self.seeds] for each in both)
             lost = sum(map(math.isinf, a)), sum(map(math.isinf, b))
-        if alone is not None and all(self.entry(who, alone).repeated for who in (first, second)):
-            gaps = gaps[:1]
+            if all(each.repeated for each in both):
+                gaps = gaps[:1]
         ended = [each for each in gaps if math.isfinite(each)]
-        mean, low, high = interval(ended)
+        mean = float(np.mean(ended)) if ended else math.nan
+        test = self.protocol.test(len(self.contestants))
+        least = self._gaps(first, second, problem, lean=1)
+        most = self._gaps(first, second, problem, lean=-1)
+        found = against(evidence(least), evidence(most))
+        verdict = test.decided(found, self.seeds)
+        low, high = test.within(least, most, self.seeds)
         if alone is None:
-            low, high = max(low, -len(self.problems)), min(high, len(self.problems))
-        found = against(
-            evidence(self._gaps(first, second, problem, lean=1)),
-            evidence(self._gaps(first, second, problem, lean=-1)),
-        )
-        verdict = self.protocol.test(len(self.contestants)).decided(found, self.seeds)
-        return Paired(first, second, mean, low, high, len(ended), lost, found, verdict)
+            low, high = max(low, -float(len(self.problems))), min(high, float(len(self.problems)))
+        low = max(low, 0.0) if verdict == "first" else low if verdict == "second" else min(low, 0.0)
+        high = min(high, 0.0) if verdict == "second" else high if verdict == "first" else max(high, 0.0)
+        return Paired(first, second, mean, low, high, 1 - test.alpha, len(ended), lost, found, verdict)
 
     def beats(self, first: str, second: str, problem: str | None = None) -> bool:
         """Whether it is decided that the first is better."""
@@ -228,7 +236,8 @@ class Race:
     def ranking(self, problem: str | None = None) -> Ranking:
         """The order by what decides, and how it stands up to resampled seeds.
 
-        On several problems by the mean rank over them.
+        By the mean level; by steps or seconds by the median time, as they are told; on several problems by
+        the mean rank over them.
         """
         able, n = self.racing, self.seeds
         chosen = self.problems if problem is None else [problem]
@@ -239,8 +248,9 @@ class Race:
         if len(chosen) > 1:
             below = (costs[:, :, None] > costs[:, None, :]).sum(2)
             same = (costs[:, :, None] == costs[:, None, :]).sum(2)
-            return ranked(able, (below + (same + 1) / 2).mean(0), seed=self.protocol.seed)
-        return ranked(able, costs[0], seed=self.protocol.seed)
+            return ranked(able, (below + (same + 1) / 2).mean(0), by="mean", seed=self.protocol.seed)
+        by = "mean" if self.protocol.by == "level" else "median"
+        return ranked(able, costs[0], by=by, seed=self.protocol.seed)
 
     @property
     def tuning(self) -> dict[str, dict[str, float]]:

@@ -14,7 +14,8 @@ stopping time. The factor is the likelihood ratio of a sign that is positive wit
 the largest of all.
 
 Sources: Ville 1939; Efron 1969 (signs given sizes); Ramdas, Ruf, Larsson and Koolen 2020, Admissible
-anytime-valid sequential inference must rely on nonnegative martingales, section 5; Wilcoxon 1945.
+anytime-valid sequential inference must rely on nonnegative martingales, section 5; Wilcoxon 1945;
+Lehmann 1963, Nonparametric confidence intervals for a shift parameter.
 """
 
 from __future__ import annotations
@@ -108,6 +109,45 @@ class Sequential:
             if found.p_second <= self.level:
                 return "second"
         return "undecided"
+
+    def within(
+        self, low: Sequence[float], high: Sequence[float] | None = None, seen: int | None = None
+    ) -> tuple[float, float]:
+        """By how much the first is better: all m for which ``d - m`` decides nothing, at 1 - alpha.
+
+        Signs and ranks of ``d - m`` change at means of two differences alone, and what speaks for the first
+        only falls as m rises: the ends are found among those means by halving. An end is infinite where no
+        difference, however large, would be decided from so few seeds. Source: Lehmann 1963, for the
+        signed-rank test.
+
+        Args:
+            low: Differences that count for the lower end, in the order in which they came; NaN says nothing.
+            high: Those of the upper end, where differences are known within bounds only; as `low` if left
+                out.
+            seen: Pairs that were raced; left out, as many as there are.
+        """
+        high = low if high is None else high
+        pairs = len(low) if seen is None else seen
+        negated = [-each for each in high]
+        return self._end(np.asarray(low, dtype=np.float64), pairs), -self._end(
+            np.asarray(negated, dtype=np.float64), pairs
+        )
+
+    def _end(self, d: Floats, pairs: int) -> float:
+        """The largest m up to which "the first is better by more than m" is decided."""
+        d = d[~np.isnan(d)]
+        ended = d[np.isfinite(d)]
+        i, j = np.triu_indices(len(ended))
+        at = np.unique((ended[i] + ended[j]) / 2)
+        inside = [*(at[:1] - 1), *((at[1:] + at[:-1]) / 2), *(at[-1:] + 1)] or [0.0]
+        below, above = -1, len(inside)
+        while above - below > 1:
+            place = (below + above) // 2
+            if self.decided(evidence((d - inside[place]).tolist()), pairs) == "first":
+                below = place
+            else:
+                above = place
+        return -math.inf if above == 0 else math.inf if above == len(inside) else float(at[above - 1])
 
     def first_look(self) -> int:
         """The first number of pairs at which looking can decide, `planned` where none before can."""

@@ -7,7 +7,7 @@ and in turns: runs that train together have no time of their own.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -75,6 +75,34 @@ def step_ratio(first: Sequence[float], second: Sequence[float]) -> tuple[float, 
     """
     ratios = [a / b for a, b in zip(first, second, strict=False) if b > 0]
     return (min(ratios), max(ratios)) if ratios else (math.nan, math.nan)
+
+
+def paces_of(rounds: Mapping[str, Sequence[float]]) -> dict[str, float]:
+    """Name to seconds of a step: the median of its rounds, one for those that cannot be told apart.
+
+    The fastest is joined by all whose ratio to it may be one in what was measured (`step_ratio`), then the
+    fastest of the others, and so on: else one recipe under two names would have two scores in seconds.
+
+    Args:
+        rounds: Name to seconds of a step in each round.
+    """
+    medians = {name: float(np.median(each)) for name, each in rounds.items() if len(each)}
+    found: dict[str, float] = {}
+    for first in sorted(medians, key=lambda name: medians[name]):
+        if first in found:
+            continue
+        for name in medians:
+            low, high = step_ratio(rounds[name], rounds[first])
+            if name not in found and low <= 1 <= high:
+                found[name] = medians[first]
+        found[first] = medians[first]
+    return found
+
+
+def looks(outcomes: Sequence[Outcome]) -> int | None:
+    """Steps between two evaluations, the most; None where none was made: no time is known more finely."""
+    gaps = [b - a for one in outcomes for a, b in zip(one.steps, one.steps[1:], strict=False)]
+    return max(gaps, default=None)
 
 
 def median_time(times: Sequence[float]) -> float:

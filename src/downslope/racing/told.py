@@ -7,9 +7,8 @@ import math
 
 from downslope.racing.entry import Entry
 from downslope.racing.result import Paired, Race
+from downslope.racing.times import looks
 from downslope.tuning.price import told
-
-_WIDE = 110
 
 
 def lines(race: Race) -> list[str]:
@@ -58,12 +57,18 @@ def _problem(race: Race, name: str) -> list[str]:
     aim = target.said if math.isnan(target.level) else f"target {target.level:.4g} ({target.said})"
     wide = max(10, *(len(each.contestant) for each in rows))
     head = f"{name}: {measure}, {'higher' if measure.up else 'lower'} is better; {aim}"
-    made = [
-        head,
-        f"{'':{wide}}  {'level':>8}  {'95 %':>19}  {'lost':>4}  {'steps':>8}  {'seconds':>8}  "
-        f"{'tuning':<16}  tuned to",
+    columns = (
+        f"{'':{wide}}  {'level':>8}  {'95 %':>19}  {'lost':>4}  {'there':>5}  {'steps':>8}  {'seconds':>8}"
+    )
+    made = [head, f"{columns}  {'tuning':<18}  tuned to", *(_row(each, wide) for each in rows)]
+    every = looks([one for each in rows for one in each.raced])
+    if every is None or math.isnan(target.level):
+        return [*made, "level: mean over the seeds that ended"] if race.seeds else made
+    return [
+        *made,
+        f"level: mean of the seeds that ended; there: seeds that got to the target; steps, seconds: their "
+        f"medians, known to {every} step{'s' * (every > 1)}: from one evaluation to the next",
     ]
-    return made + [_row(each, wide) for each in rows]
 
 
 def _row(of: Entry, wide: int) -> str:
@@ -74,11 +79,12 @@ def _row(of: Entry, wide: int) -> str:
     level = of.level
     span = f"{level.low:.4g} to {level.high:.4g}" if math.isfinite(level.low) else "-"
     cost = of.tuning_cost
-    spent = f"{cost['runs']:.0f} runs {_seconds(cost['seconds'])}" if cost["runs"] else "none"
+    spent = f"{cost['runs']:.0f} runs, {cost['steps']:.0f} steps" if cost["runs"] else "none"
+    there = "-" if math.isnan(of.target.level) else f"{of.arrived}/{len(of.raced)}"
     values = ", ".join(f"{key} {_value(value)}" for key, value in of.values.items()) or "as given"
     return (
-        f"{of.contestant:{wide}}  {_number(level.mean):>8}  {span:>19}  {of.lost:>4}  "
-        f"{_steps(of.median_steps):>8}  {_seconds(of.median_seconds):>8}  {spent:<16}  {values}"
+        f"{of.contestant:{wide}}  {_number(level.mean):>8}  {span:>19}  {of.lost:>4}  {there:>5}  "
+        f"{_steps(of.median_steps):>8}  {_seconds(of.median_seconds):>8}  {spent:<18}  {values}"
     )
 
 
@@ -94,44 +100,63 @@ def _tuned(of: Entry) -> str:
 
 def _pairs(race: Race) -> list[str]:
     made: list[str] = []
-    count = len(race.contestants)
-    if count > 2:
-        made.append(f"pairs, each by itself at {100 * race.protocol.test(count).alpha:.2g} %:")
     for a, b in itertools.combinations(race.racing, 2):
         found = race.paired(a, b)
-        flipped = found.verdict == "second" or (found.verdict == "undecided" and found.mean < 0)
-        found = race.paired(b, a) if flipped else found
-        lost = "" if not any(found.lost) else f"; {_lost(found)}"
-        gap = f"{_gap(race, found.mean)}{_span(race, found)}"
+        lost = found.lost[1] - found.lost[0]
+        ahead = lost if math.isnan(found.mean) or not found.mean else found.mean
+        if found.verdict == "second" or (found.verdict == "undecided" and ahead < 0):
+            found, ahead = race.paired(b, a), -ahead
+        gone = f"; {_lost(race, found)}" if any(found.lost) else ""
+        said = f"{_gap(race, found)}{_span(race, found)}{gone}; {_evidence(found)}"
         if found.verdict == "first":
-            made.append(f"{found.first} beats {found.second}: {gap}{lost}")
+            made.append(f"{found.first} beats {found.second}: {said}")
         else:
-            which = f"{found.first} is ahead: {gap}" if found.mean else gap
-            made.append(f"{found.first} against {found.second}: undecided; {which}{lost}")
-    return made
+            which = f"{found.first} is ahead: " if ahead else ""
+            made.append(f"{found.first} against {found.second}: undecided; {which}{said}")
+    return [*made, _bar(race)] if made else []
 
 
-def _gap(race: Race, mean: float) -> str:
+def _bar(race: Race) -> str:
+    """What it takes to decide a pair."""
+    test = race.protocol.test(len(race.contestants))
+    soon = f"evidence of {test.threshold:.4g} at any seed, or " if race.protocol.early else ""
+    each = f", of each of the {len(race.racing)} contestants' pairs" if len(race.racing) > 2 else ""
+    return f"to decide a pair it takes {soon}p of {test.level:.2g} at most at the last seed{each}"
+
+
+def _evidence(found: Paired) -> str:
+    return f"evidence {found.evidence.first:.3g}, p {found.evidence.p_first:.2g}"
+
+
+def _gap(race: Race, found: Paired) -> str:
     """How much better, in words."""
-    if math.isnan(mean):
-        return "there is no seed on which both ended"
-    if not mean:
+    got = {"level": "ended"}.get(race.protocol.by, "got there")
+    if math.isnan(found.mean):
+        return f"there is no seed on which both {got}"
+    if not found.mean:
         return "on average no difference"
     if len(race.problems) > 1:
-        return f"it wins {mean:.3g} problems more than it loses, of {len(race.problems)}"
-    unit = {"level": "", "steps": " steps", "seconds": " s"}[race.protocol.by]
-    return f"better by {mean:.4g}{unit}"
+        return f"it wins {found.mean:.3g} problems more than it loses, of {len(race.problems)}"
+    name = race.entries[0].measure.name
+    unit = {"level": f" in {name}", "steps": " steps", "seconds": " s"}[race.protocol.by]
+    way = "better" if found.mean > 0 else "worse"
+    part = f" where both {got}" if any(found.lost) else ""
+    return f"{way} by {abs(found.mean):.4g}{unit}{part}"
 
 
 def _span(race: Race, found: Paired) -> str:
-    if not math.isfinite(found.low) or found.low == found.high:
+    """The interval that the test leaves; nothing of what has no width or no end."""
+    if found.low == found.high or (math.isinf(found.low) and math.isinf(found.high)):
         return ""
     digits = 3 if len(race.problems) > 1 else 4
-    return f" (95 %: {found.low:.{digits}g} to {found.high:.{digits}g})"
+    low = f"{found.low:.{digits}g}" if math.isfinite(found.low) else "any"
+    high = f"{found.high:.{digits}g}" if math.isfinite(found.high) else "any"
+    return f" ({100 * found.sure:.3g} %: {low} to {high})"
 
 
-def _lost(found: Paired) -> str:
-    return f"lost on {found.lost[0]} seeds, {found.second} on {found.lost[1]}"
+def _lost(race: Race, found: Paired) -> str:
+    what = {"level": "lost"}.get(race.protocol.by, "never there")
+    return f"{what} on {found.lost[0]} seeds, {found.second} on {found.lost[1]}"
 
 
 def _stable(race: Race) -> list[str]:
@@ -147,8 +172,12 @@ def _stable(race: Race) -> list[str]:
             won.setdefault(race.winner_on(name) or "undecided", []).append(name)
         each = "; ".join(f"{who} on {', '.join(where)}" for who, where in won.items())
         made.append(f"each problem by itself: {each if len(won) > 1 else f'{next(iter(won))} on all'}")
-    made.append(f"first where seeds are drawn anew: {first}; the same order in {100 * found.same:.0f} %")
-    return made + ([f"score in steps / seconds, 1 is best: {scores}"] if aimed else [])
+    many = len(race.problems) > 1
+    by = {"level": "mean level"}.get(race.protocol.by, f"median {race.protocol.by} to the target")
+    made.append(f"order, by {'mean rank over the problems' if many else by}: {', '.join(found.order)}")
+    made.append(f"first where seeds are drawn anew: {first}; this order in {100 * found.same:.0f} %")
+    over = f"the medians of {len(race.problems)} problems" if many else f"the {race.seeds} seeds"
+    return made + ([f"score over {over}, in steps / seconds, 1 is best: {scores}"] if aimed else [])
 
 
 def _cost(race: Race) -> list[str]:
@@ -162,7 +191,8 @@ def _cost(race: Race) -> list[str]:
         for name, runs in parts.items()
         if runs
     ]
-    return [f"it took {', '.join(said)}"] if said else []
+    clock = "" if math.isnan(race.elapsed) else f"{told(race.elapsed)} on the clock this time, with timing; "
+    return [f"it took {clock}{', '.join(said)}"] if said else []
 
 
 def _number(value: float) -> str:
