@@ -15,7 +15,7 @@ from downslope.core.problem import Problem
 from downslope.core.recipe import Recipe
 from downslope.core.stated import goal_of
 from downslope.training.population.fit_population import WAYS
-from downslope.training.population.ray_address import check_ray
+from downslope.training.population.ray_workers import join
 
 
 def problems_of(given: Any) -> dict[str, Problem]:
@@ -125,7 +125,7 @@ def population_of(workers: Any, ray: Any, way: Any) -> dict[str, Any]:
     if ray is not None:
         if workers > 1:
             raise InputError(f"workers={workers} with ray={ray!r}: give one of them, Ray has its own")
-        check_ray(ray)
+        join(ray)
     return {"workers": workers, "ray": ray, "way": way}
 
 

@@ -14,7 +14,6 @@ from downslope.core.plain import plain
 from downslope.core.problem import Problem
 from downslope.core.recipe import Recipe
 from downslope.core.space import Dimension, Space, settled
-from downslope.training.population.ray_address import check_ray
 from downslope.tuning.defaults import default_space
 from downslope.tuning.samplers import Sampler, sampler_of
 from downslope.tuning.strategies import check_pruner
@@ -116,12 +115,10 @@ def planned(
         _whole(key, asked[key], least=1, none=True)
     for key, least in (("seeds", 1), ("batch", 1), ("confirm", 0), ("fresh", 2), ("workers", 1)):
         _whole(key, asked[key], least=least)
-    if asked["ray"] is not None:
-        if asked["workers"] > 1:
-            raise InputError(
-                f"workers={asked['workers']} with ray={asked['ray']!r}: give one of them, Ray has its own"
-            )
-        check_ray(asked["ray"])
+    if asked["ray"] is not None and asked["workers"] > 1:
+        raise InputError(
+            f"workers={asked['workers']} with ray={asked['ray']!r}: give one of them, Ray has its own"
+        )
     seconds: Any = asked["seconds"]
     if seconds is not None and not (
         isinstance(seconds, (int, float)) and not isinstance(seconds, bool) and 0 < seconds < math.inf
@@ -143,6 +140,10 @@ def planned(
     check_pruner(asked["pruner"], problem, recipe, wanted, **how)
     if "batch_size" in wanted and "lr" not in wanted and recipe.lr:
         _log.warning("tune: batch_size is searched and lr is not: the rate is rescaled with each batch size")
+    if asked["ray"] is not None:
+        from downslope.training.population.ray_workers import join
+
+        join(asked["ray"])
     plan = Plan(problem=problem, recipe=recipe, space=wanted, asked=wanted, **asked)
     if kind.name == "cma":
         plan.make_sampler().ask([], 1)  # refuses before anything is trained where its package is missing

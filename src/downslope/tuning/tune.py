@@ -13,7 +13,7 @@ from downslope.core.problem import Problem
 from downslope.core.recipe import Recipe
 from downslope.training.broadcast import once
 from downslope.training.hushed import hushed
-from downslope.training.population.ray_address import check_ray
+from downslope.training.population.ray_workers import join
 from downslope.training.progress import Progress
 from downslope.training.recorder import new_folder
 from downslope.training.stopping import stoppable
@@ -169,7 +169,9 @@ def resume(
     place = Path(folder)
     plan, table = kept.read_plan(place, problem, recipe)
     if ray is not None:
-        plan = replace(plan, ray=None if ray == "none" else check_ray(ray) and ray)
+        if ray != "none":
+            join(ray)
+        plan = replace(plan, ray=None if ray == "none" else ray)
     return _tuned(plan, place, table.get("storage"), table.get("widened", ()), progress, watch)
 
 

@@ -33,6 +33,7 @@ class Ray:
         self.nodes, self.versions = list(nodes), versions
         self.dead = set[str]()
         self.given: list[tuple[str, bytes]] = []
+        self.stored: list[bytes] = []
 
     def available_resources(self) -> dict[str, float]:
         return {"CPU": len(self.nodes)} if self.nodes else {}
@@ -42,6 +43,12 @@ class Ray:
 
     def remote(self, _kind: object) -> Any:
         return SimpleNamespace(options=lambda **_: SimpleNamespace(remote=lambda _token: Actor(self)))
+
+    def put(self, numbers: Any) -> int:
+        if numbers.size > 100:
+            raise MemoryError("the store is full")
+        self.stored.append(numbers.tobytes())
+        return len(self.stored)
 
     def get(self, made: Callable[[], Any], timeout: float | None = None) -> Any:
         return made()
@@ -136,6 +143,32 @@ def test_a_worker_that_died_while_it_waited_costs_its_member_nothing(
     made.free[0].since -= 10
     made.work(3, b"member", [], "")
     assert heard(line, "unbegun", "died") == ("unbegun", 3)
+
+
+def test_data_are_stored_once_and_forgotten_when_a_population_had_no_use_for_them(
+    ends: Any, tmp_path: Path
+) -> None:
+    for name, content in (("a", b"first"), ("b", b"second"), ("c", b"x" * 101)):
+        (tmp_path / name).write_bytes(content)
+    a, b, c = (str(tmp_path / name) for name in "abc")
+    ray = Ray("x")
+    line, made = speaker(ends, ray, 1)
+    wait_for(lambda: made.free)
+    for index, files in enumerate(([a], [a, b], [b])):
+        made.work(index, b"member", files, "")
+        heard(line, "evaluated")
+        made.answer(index, False)
+        heard(line, "done")
+    assert ray.stored == [b"first", b"second"]
+    made.open(1, 0)
+    made.work(3, b"member", [b], "")
+    heard(line, "evaluated")
+    made.answer(3, False)
+    heard(line, "done")
+    made.open(1, 0)
+    assert set(made.refs) == {"b"}
+    made.work(4, b"member", [c], "")
+    assert heard(line, "died")[2] == "its data cannot be sent: MemoryError: the store is full"
 
 
 @pytest.mark.parametrize(

@@ -115,6 +115,9 @@ class Speaker:
         self.at_work: dict[int, Slot] = {}
         self.coming, self.gpus = 0, 0
         self.refs: dict[str, Any] = {}
+        """Data in the cluster's own store, by the hash of them."""
+        self.used = set[str]()
+        """Those that the population has."""
 
     def say(self, *what: Any) -> None:
         """Tell who started this process; one that is gone needs no telling."""
@@ -134,7 +137,7 @@ class Speaker:
 
     def close(self) -> None:
         """Give the workers back."""
-        leaving = [slot.actor.leave.remote() for slot in self.free]
+        leaving = [slot.actor.leave.remote() for slot in self.slots]
         with contextlib.suppress(Exception):
             self.ray.wait(leaving, num_returns=len(leaving), timeout=1.0) if leaving else None
         self.ray.shutdown()
@@ -147,6 +150,8 @@ class Speaker:
 
     def open(self, members: int, gpus: int) -> None:
         """Have as many workers as there are members, or as there is room."""
+        self.refs = {name: ref for name, ref in self.refs.items() if name in self.used}
+        self.used.clear()
         with self.lock:
             if gpus != self.gpus:
                 for slot in self.slots:
@@ -237,13 +242,11 @@ class Speaker:
 
     def work(self, index: int, sent: bytes, files: list[str], avoid: str) -> None:
         """Give a member to a worker, rather not on the node where it died before."""
-        refs: dict[str, Any] = {}
-        for file in files:
-            name = Path(file).name
-            if name not in self.refs:
-                numpy: Any = importlib.import_module("numpy")
-                self.refs[name] = self.ray.put(numpy.fromfile(file, dtype="uint8"))
-            refs[name] = self.refs[name]
+        try:
+            refs = {Path(file).name: self._put(file) for file in files}
+        except Exception as error:  # noqa: BLE001 (a store that is full, a disk too)
+            self.say("died", index, f"its data cannot be sent: {said(error)}", "")
+            return
         with self.lock:
             if not self.free:
                 self.say("unbegun", index)
@@ -252,6 +255,15 @@ class Speaker:
             self.free.remove(slot)
             self.at_work[index] = slot
         threading.Thread(target=self._train, args=(slot, index, sent, refs), daemon=True).start()
+
+    def _put(self, file: str) -> Any:
+        """The data in a file, in the cluster's store: put there once."""
+        name = Path(file).name
+        self.used.add(name)
+        if name not in self.refs:
+            numpy: Any = importlib.import_module("numpy")
+            self.refs[name] = self.ray.put(numpy.fromfile(file, dtype="uint8"))
+        return self.refs[name]
 
     def _train(self, slot: Slot, index: int, sent: bytes, refs: dict[str, Any]) -> None:
         get = self.ray.get

@@ -221,6 +221,19 @@ def check_reached(address: str) -> None:
         check_ray(address)
 
 
+def join(address: str) -> None:
+    """Join a cluster, for populations to come: what refuses it does so before anything has begun.
+
+    Raises:
+        ClusterError: it cannot be joined.
+    """
+    try:
+        joined(address)
+    except GoneError as error:
+        _joined.pop(address, None)
+        raise ClusterError(f"ray={address!r}: {error}") from None
+
+
 def joined(address: str) -> Cluster:
     """The cluster there, joined before or now.
 
