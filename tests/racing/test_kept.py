@@ -91,3 +91,13 @@ def test_time_that_is_up_while_steps_are_timed_ends_the_race_there(monkeypatch: 
     assert found.status == "time"
     assert sum(each.step_seconds > 0 for each in found.entries) == 2
     assert any("the time was up before the seeds were raced; give more of it" in note for note in found.notes)
+
+
+def test_what_is_in_work_is_told_at_every_end_of_a_run() -> None:
+    """On a terminal a stage of long runs stood still."""
+    said: list[str] = []
+    race(problem(), ["sgd", "adam"], **OPTIONS, going=said.append)
+    assert said[0] == "line: timing steps of sgd"
+    assert "line: tuning adam, 4 runs" in said
+    assert "line: tuning adam, 3 of 4 runs have ended" in said
+    assert said[-1] == "line: seeds 1 to 2, 4 of 4 runs have ended"

@@ -32,7 +32,7 @@ class Contestant:
     recipe: Recipe
 
     def space(self, problem: Problem, given: Mapping[str, Any] | None) -> dict[str, Dimension]:
-        """What it is tuned over: what is given, of that what it has, or its optimizer's default space.
+        """What it is tuned over: a space of its own, the one for all, or its optimizer's default space.
 
         Raises:
             SpaceError: nothing of it can be searched, or a key that nothing has.
@@ -40,7 +40,10 @@ class Contestant:
         if given is None:
             return settled(problem, self.recipe, default_space(self.recipe))
         own = given.get(self.name) if isinstance(given.get(self.name), Mapping) else None
-        return settled(problem, self.recipe, own if own is not None else _common(given))
+        try:
+            return settled(problem, self.recipe, own if own is not None else _common(given))
+        except SpaceError as error:
+            raise SpaceError(f"contestant {self.name!r}: {error}") from None
 
     def trials(
         self, problem: Problem, space: Mapping[str, Dimension], numbers: Iterable[int], seed: int

@@ -49,6 +49,7 @@ class Course:
         until: `time.monotonic` at which it ends.
         progress: Whether to show how far it is.
         tell: Is given the race so far after each stage.
+        going: Is given what is in work.
         options: For `fit_population`: workers, ray, way.
         trials: As many as fit into the time.
     """
@@ -60,6 +61,7 @@ class Course:
     until: float | None = None
     progress: bool = True
     tell: Callable[[Race], None] | None = None
+    going: Callable[[str], None] | None = None
     options: Mapping[str, Any] = field(default_factory=dict[str, Any])
     trials: int = 0
     need: float = 0.0
@@ -95,15 +97,20 @@ class Course:
             looks: dict[str, float] = {}
             recipes = {each.name: each.recipe for each in task.contestants}
             with Progress(f"{task.name}: timing steps", None, shown=self.progress, brief=True) as bar:
-                for name, recipe in recipes.items():
+
+                def timed(name: str) -> None:
                     bar.note(name)
+                    self._going(f"{task.name}: timing steps of {name}")
+
+                for name, recipe in recipes.items():
+                    timed(name)
                     try:
                         looks[name] = first_look(task.problem, recipe)
                     except Exception as error:  # noqa: BLE001 (anybody's optimizer runs in there)
                         self.out[task.name, name] = one_line(error)
                 able = {name: recipes[name] for name in looks}
                 count = JUDGED if self.protocol.by == "seconds" else ROUNDS
-                rounds = pace(task.problem, able, rounds=count, looks=looks, tell=bar.note)
+                rounds = pace(task.problem, able, rounds=count, looks=looks, tell=timed)
             known = middle(rounds)
             self.ledger.fact(f"rounds/{task.name}", rounds)
             self._price_judging(task)
@@ -279,12 +286,16 @@ class Course:
                 runs = fit_population(
                     [one[4] for one in new], [one[5] for one in new], folder=False,
                     progress=self.progress, label=label, strict=False, until=self.until,
-                    on_end=self._keeping(task, phase, new), **self.options,
+                    on_end=self._keeping(task, phase, new, label), **self.options,
                 )  # fmt: skip
             if any(self.ledger.get(task.name, one[0].name, phase, one[1], one[2]) is None for one in new):
                 raise Stop("interrupted" if any(run.status == "interrupted" for run in runs) else "time")
         known = [self.ledger.get(task.name, one[0].name, phase, one[1], one[2]) for one in planned]
         return [one for one in known if one is not None]
+
+    def _going(self, what: str) -> None:
+        if self.going is not None:
+            self.going(what)
 
     def _begin(self) -> None:
         """Refuse to begin anything once the time is up.
@@ -295,12 +306,16 @@ class Course:
         if self.until is not None and time.monotonic() >= self.until:
             raise Stop("time")
 
-    def _keeping(self, task: Task, phase: Phase, planned: Sequence[Planned]) -> Callable[[int, Run], None]:
+    def _keeping(
+        self, task: Task, phase: Phase, planned: Sequence[Planned], label: str
+    ) -> Callable[[int, Run], None]:
         """Keeps the outcome of each of these runs as soon as it has ended: a kill costs those that run."""
         last = time.monotonic()
+        ended = 0
+        self._going(f"{label}, {len(planned)} runs")
 
         def keep(place: int, run: Run) -> None:
-            nonlocal last
+            nonlocal last, ended
             each, lap, number, values, _, _ = planned[place]
             last, former = time.monotonic(), last
             self.ledger.add(
@@ -309,6 +324,9 @@ class Course:
                     lap=lap, values=values, seconds=last - former,
                 )
             )  # fmt: skip
+
+            ended += 1
+            self._going(f"{label}, {ended} of {len(planned)} runs have ended")
 
         return keep
 

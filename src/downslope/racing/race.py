@@ -51,6 +51,7 @@ def race(
     folder: str | Path | Literal[False] | None = False,
     progress: bool = True,
     tell: Callable[[Race], None] | None = None,
+    going: Callable[[str], None] | None = None,
     begin: Callable[[str], None] | None = None,
     command: Sequence[str] | None = None,
     workers: int = 1,
@@ -94,6 +95,7 @@ def race(
             makes one, False keeps nothing.
         progress: Whether to show how far it is.
         tell: Is given the race so far after every stage.
+        going: Is given what is in work, in words, whenever that changes.
         begin: Is given the price, before the first run.
         command: Words of the command line that asks for this race, kept in the folder.
         workers: As in `fit_population`.
@@ -135,7 +137,7 @@ def race(
     where = new_folder("race") if folder is None else None if folder is False else Path(folder)
     ledger = Ledger(where, described(protocol, problems, racers, space, target))
     course = Course(
-        tasks, protocol, ledger, space=space, progress=progress, tell=tell, options=options,
+        tasks, protocol, ledger, space=space, progress=progress, tell=tell, going=going, options=options,
         until=None if seconds is None else time.monotonic() + seconds,
     )  # fmt: skip
     if command is not None:
@@ -178,7 +180,7 @@ def _prepare(course: Course, seconds: float | None, begin: Callable[[str], None]
     if begin is not None:
         kept = f", {course.ledger.found} of them there already" if course.ledger.found else ""
         total = clock(each * (trials * rounds + protocol.seeds))
-        fewest = protocol.test(len(course.racing)).fewest
+        fewest = protocol.test(len(course.tasks[0].contestants)).fewest
         few = (
             f"; {protocol.seeds} seeds cannot name a winner, {fewest} can" if protocol.seeds < fewest else ""
         )

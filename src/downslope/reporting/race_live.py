@@ -21,15 +21,15 @@ class Live(LiveTable):
     def __init__(self, shown: bool) -> None:
         super().__init__(shown)
         self._told: dict[str, str] = {}
+        self._table = ""
 
     def __call__(self, race: Race) -> None:
         """Show what is new."""
         if not self.shown:
             return
         if self.picture is not None:
-            from rich.text import Text
-
-            self.picture.update(Text(race.table(), no_wrap=True, overflow="ellipsis"), refresh=True)
+            self._table = race.table()
+            self.going("")
             return
         from downslope.racing.told import stage
 
@@ -38,3 +38,12 @@ class Live(LiveTable):
                 self._told[key] = line
                 sys.stderr.write(line + "\n")
         sys.stderr.flush()
+
+    def going(self, what: str) -> None:
+        """Show what is in work; only on a terminal, elsewhere bars tell of it."""
+        if self.picture is None:
+            return
+        from rich.text import Text
+
+        parts = [each for each in (what and f"now     {what}", self._table) if each]
+        self.picture.update(Text("\n".join(parts), no_wrap=True, overflow="ellipsis"), refresh=True)

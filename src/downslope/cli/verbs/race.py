@@ -216,7 +216,7 @@ def _raced(
             return run(
                 problems, contestants, recipe=shared, target=targets, seconds=ask.seconds(budget),
                 folder=where, progress=voice.progress and live.picture is None, begin=voice.note,
-                tell=live, command=said, **options,
+                tell=live, going=live.going, command=said, **options,
             )  # fmt: skip
 
 
@@ -234,6 +234,7 @@ def _of_suite(voice: Voice, name: str, goal: float | None) -> tuple[dict[str, An
     found = suite(name)
     for each, why in found.skipped.items():
         voice.note(f"{each} is left out: {why}")
+    voice.note(f"race: a few steps on each of {len(found.tasks)} problems are timed first")
     problems = {each: problem for each, (problem, _) in found.tasks.items()}
     shared = {each: recipe for each, (_, recipe) in found.tasks.items()}
     return problems, shared, found.targets if goal is None else goal
