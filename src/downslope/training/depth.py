@@ -81,7 +81,7 @@ class Depths:
 
     def __init__(self, recipe: Recipe, model: nn.Module, found: Sequence[Unit]) -> None:
         self.recipe, self.model, self.units = recipe, model, tuple(found)
-        self._trained = {id(p) for p in model.parameters() if p.requires_grad}
+        self._trained = {id(p) for p in model.parameters() if p.requires_grad} if found else set[int]()
         fixed = any(not group.train for group in recipe.groups)
         self._still = recipe.frozen == "eval" and (fixed or recipe.unfreeze is not None)
         self._held: list[nn.Module] = []

@@ -144,7 +144,8 @@ class Recorder:
         """Record values that belong to one step, at once."""
         self.flush()
         self.run.history.log(step, **values)
-        self._line(encode("columns", steps=[step], values={k: [float(v)] for k, v in values.items()}))
+        if self._file is not None:
+            self._line(encode("columns", steps=[step], values={k: [float(v)] for k, v in values.items()}))
 
     def probe(self, step: int, statistics: Mapping[str, Mapping[str, float]]) -> None:
         """Record statistics by module."""
@@ -155,7 +156,8 @@ class Recorder:
     def fact(self, name: str, value: Any) -> None:
         """Record a measurement that is made once."""
         self.run.facts[name] = value
-        self._line(encode("fact", name=name, value=plain(value)))
+        if self._file is not None:
+            self._line(encode("fact", name=name, value=plain(value)))
 
     def rewind(self, step: int) -> None:
         """Forget what came after `step`: a resumed run records it again."""

@@ -37,8 +37,9 @@ def summarise(loop: Loop, started: float) -> None:
         InputError: the metric fails on the training data.
     """
     state, run = loop.state, loop.state.run
-    last = copied(loop.judged.state_dict())
     which, best_step = handed_out(loop.watchman, state.step, kept=loop.best is not None)
+    own, at_last = loop.judged is state.model, which == "best" and best_step == state.step
+    last = loop.best if own and at_last and loop.best else copied(loop.judged.state_dict())
     run.weights = {"last": last, "best": loop.best or last}
     if (beside := learnt(state.objective.function)) is not None:
         run.weights[OBJECTIVE] = copied(beside.state_dict())
@@ -57,7 +58,8 @@ def summarise(loop: Loop, started: float) -> None:
         train, None if loop.valid is None else valid, state.objective, loop.judged,
         size=loop.train.size, steps=state.step, seconds=seconds, which=which, best_step=best_step,
     )  # fmt: skip
-    loop.judged.load_state_dict(last)
+    if best_step != state.step or not own:
+        loop.judged.load_state_dict(last)
 
 
 def handed_out(watchman: Watchman, step: int, *, kept: bool) -> tuple[Literal["best", "last"], int]:

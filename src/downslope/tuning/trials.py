@@ -254,7 +254,9 @@ class Trials:
         """Every trial, by number. No copy is made of those that have ended."""
         with self.storage.telling():
             found = self._optuna.get_all_trials(self._study, deepcopy=False)
-        return [self._read(each) for each in found]
+        self._newer()
+        ended = self._ended
+        return [ended.get(each.number) or self._read(each) for each in found]
 
     def running(self) -> list[Trial]:
         """Those that somebody trains."""
@@ -385,11 +387,15 @@ class Trials:
 
         return contextlib.suppress(UpdateFinishedTrialError)
 
-    def _read(self, frozen: FrozenTrial) -> Trial:
-        """A trial of ours for one of Optuna's; one that has ended is read once."""
+    def _newer(self) -> None:
+        """Forget the trials that were read of a storage that has been opened anew."""
         if self._generation != self.storage.generation:
             self._generation = self.storage.generation
             self._ended.clear()
+
+    def _read(self, frozen: FrozenTrial) -> Trial:
+        """A trial of ours for one of Optuna's; one that has ended is read once."""
+        self._newer()
         known = self._ended.get(frozen.number)
         if known is None:
             known = trial_of(self._values, frozen)
