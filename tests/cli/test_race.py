@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from downslope.cli.main import main
+from downslope.cli.verbs import race
+from downslope.cli.voice import Voice
 
 TASK = """
 import torch, downslope as ds
@@ -98,6 +100,29 @@ def test_an_interrupted_race_is_gone_on_with(
     assert "2 of them there already" in said.err
     assert "on 2 seeds" in said.out
     assert Path("here/r/race.json").is_file()
+
+
+@pytest.mark.parametrize(
+    ("kept", "asked", "said"),
+    [
+        (["--ray", "a:1", "--seeds", "2"], None, ["--ray", "a:1", "--seeds", "2"]),
+        (["--ray", "a:1", "--seeds", "2"], "none", ["--seeds", "2"]),
+        (["--ray", "a:1", "--seeds", "2"], "b:2", ["--seeds", "2", "--ray", "b:2"]),
+        (["--seeds", "2"], "b:2", ["--seeds", "2", "--ray", "b:2"]),
+    ],
+)
+def test_a_race_goes_on_with_another_cluster_or_without(
+    kept: list[str], asked: str | None, said: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import downslope.cli.main as command
+    from downslope.racing.ledger import Ledger
+
+    given: list[list[str]] = []
+    monkeypatch.setattr(command, "main", lambda words: given.append(words) or 0)
+    ledger = Ledger(tmp_path, {})
+    ledger.fact("command", kept)
+    assert race.again(tmp_path, Voice(json=False, quiet=False), asked) == 0
+    assert given == [["race", *said, "--folder", str(tmp_path)]]
 
 
 def test_batch_sizes_race_against_the_clock(task: str, capsys: pytest.CaptureFixture[str]) -> None:

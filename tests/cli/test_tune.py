@@ -8,6 +8,7 @@ import pytest
 
 from downslope.cli.main import main
 from downslope.core import edits
+from downslope.tuning.tune import load_search
 
 TASK = """
 import torch
@@ -78,6 +79,21 @@ def test_a_search_goes_on_without_flags(task, capsys):
     assert main(["resume", "s", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert [each["number"] for each in found["trials"]] == list(range(6))
+
+
+def test_a_search_goes_on_with_another_cluster_or_without(task, capsys):
+    words = ["--lr=log:1e-3:1", "--trials", "2", "--confirm", "0", "--quiet"]
+    assert main(["tune", "task.py", *words, "--folder", "s"]) == 0
+    asked = task / "s" / "search.toml"
+    asked.write_text(asked.read_text().replace("trials = 2", 'trials = 4\nray = "127.0.0.1:1"'))
+    (task / "s" / "result.json").unlink()
+    for more, told in (([], "ray='127.0.0.1:1': "), (["--ray", "127.0.0.1:2"], "ray='127.0.0.1:2': ")):
+        capsys.readouterr()
+        assert main(["resume", "s", "--quiet", *more]) == 2
+        assert told in capsys.readouterr().err
+    assert main(["resume", "s", "--quiet", "--ray", "none"]) == 0
+    assert "ray" not in asked.read_text()
+    assert [each.state for each in load_search("s").trials] == ["done"] * 4
 
 
 def test_resume_takes_the_newest_that_was_interrupted(task, capsys, monkeypatch):

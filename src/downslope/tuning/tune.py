@@ -169,9 +169,9 @@ def resume(
     place = Path(folder)
     plan, table = kept.read_plan(place, problem, recipe)
     if ray is not None:
-        if ray != "none":
-            join(ray)
         plan = replace(plan, ray=None if ray == "none" else ray)
+    if plan.ray is not None and (ray is not None or kept.read_result(place).get("interrupted", True)):
+        join(plan.ray)  # a search that has ended needs none
     return _tuned(plan, place, table.get("storage"), table.get("widened", ()), progress, watch)
 
 
