@@ -48,12 +48,19 @@ def once() -> Generator[None]:
 def tell(objective: Objective, loss: Loss, args: tuple[Any, ...]) -> None:
     """Say what `remark` gives, unless a finding will, or it was said of a run beside this one."""
     said = None if are_reported() else remark(objective, loss, args)
+    if said is not None and is_new(said):
+        _log.warning("%s", said)
+
+
+def is_new(said: str) -> bool:
+    """Whether nothing like `said` was told of a run beside this one; from then on it was."""
     told = _beside.get()
-    if said is None or (told is not None and said in told):
-        return
-    if told is not None:
-        told.add(said)
-    _log.warning("%s", said)
+    if told is None:
+        return True
+    if said in told:
+        return False
+    told.add(said)
+    return True
 
 
 def remark(objective: Objective, loss: Loss, args: tuple[Any, ...]) -> str | None:

@@ -22,6 +22,7 @@ from downslope.terrain.hvp import unflat
 from downslope.terrain.methods.method import Method
 from downslope.terrain.methods.step import subject, usual
 from downslope.training.accumulate import Parts, detached
+from downslope.training.broadcast import is_new
 from downslope.training.hushed import are_hushed
 from downslope.training.recorder import Recorder
 from downslope.training.state import StepState
@@ -244,6 +245,8 @@ class Curved:
         if not found.small:
             return
         recorder.fact("halves", self._met)
+        if not is_new(f"halves of {self._name} on batches of {size}"):
+            return
         _log.warning(
             "%s on batches of %d: the %s%s, a step divides by the one and goes along the other; %s",
             self._name, size, found.said,
@@ -277,6 +280,8 @@ class Curved:
             return
         needed = max(int(self._met.get("needed", 0)), 4 * size)
         recorder.fact("climbed", self._met | {"batch": size, "start": start, "end": end, "needed": needed})
+        if not is_new(f"climbs of {self._name} on batches of {size}"):
+            return
         _log.warning(
             "%s on batches of %d: each step goes down on its own batch, and the loss of the training data "
             "went from %.3g to %.3g; %s",

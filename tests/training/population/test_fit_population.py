@@ -49,10 +49,47 @@ def test_each_recipe_may_have_a_problem_of_its_own() -> None:
     assert [run.weights["last"]["0.weight"].shape[0] for run in runs] == [8, 16]
 
 
-@pytest.mark.parametrize("recipes", [[], [HOW]])
-def test_problems_out_of_step_with_recipes_are_refused(recipes: list[ds.Recipe]) -> None:
+def test_problems_out_of_step_with_recipes_are_refused() -> None:
     with pytest.raises(RecipeError, match=r"^[^\n]*one problem for all[^\n]*$"):
-        ds.fit_population([regression(), regression()], recipes, progress=False)
+        ds.fit_population([regression(), regression()], [HOW], progress=False)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"recipes": None}, "recipes=None: must be a Recipe or a list of them"),
+        ({"recipes": "adam"}, "recipes='adam': must be a Recipe"),
+        ({"recipes": []}, r"recipes=\[\] holds nothing to train"),
+        ({"recipes": {"a": HOW}}, "recipes={'a': .*must be a Recipe"),
+        ({"recipes": [HOW, "adam"]}, "recipes holds 'adam': must be a Recipe"),
+        ({"recipes": 3}, "recipes=3: must be a Recipe"),
+        ({"problem": None}, "problem=None: must be a Problem"),
+        ({"problem": "digits"}, "problem='digits': must be a Problem"),
+        ({"problem": []}, r"problem=\[\] holds nothing to train"),
+        ({"problem": [3]}, "problem holds 3: must be a Problem"),
+        ({"seeds": 3}, r"seeds=3: must be a list of whole numbers, such as range\(3\)"),
+        ({"seeds": []}, r"seeds=\[\] holds nothing to train: .*left out"),
+        ({"seeds": range(0)}, r"seeds=range\(0, 0\) holds nothing to train"),
+        ({"seeds": "12"}, "seeds='12': must be a list of whole numbers"),
+        ({"seeds": [1.5]}, "seed=1.5: must be an integer"),
+        ({"seeds": [True]}, "seed=True: must be an integer"),
+        ({"seeds": [None]}, "seeds holds None: must be"),
+        ({"way": "both"}, "way='both'"),
+        ({"workers": 0}, "workers=0"),
+        ({"workers": 1.5}, "workers=1.5"),
+    ],
+)
+def test_what_is_no_population_is_refused_in_one_line(given: dict[str, Any], said: str) -> None:
+    whole: dict[str, Any] = {"problem": regression(), "recipes": HOW, "progress": False} | given
+    with pytest.raises(InputError, match=rf"^{said}[^\n]*$"):
+        ds.fit_population(**whole)
+
+
+def test_what_is_to_be_said_of_all_members_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    how = ds.Recipe(optimizer="lbfgs", batch_size=16, epochs=1)
+    ds.fit_population(regression(), how, seeds=[1, 2, 3], progress=False)
+    said = [each.getMessage() for each in caplog.records if "on batches of 16" in each.getMessage()]
+    assert len(said) == 1
 
 
 def test_a_member_that_fails_ends_the_population_or_says_why() -> None:
@@ -122,13 +159,15 @@ def test_interrupted_members_are_resumed_one_by_one_as_if_they_had_never_stopped
 
 
 class Interrupts:
-    """Squared error that is interrupted once, at one of its calls."""
+    """Squared error that is interrupted once, at one of its calls, which its class counts for all."""
+
+    calls = 0
 
     def __init__(self, at: int) -> None:
-        self.calls, self.at = 0, at
+        Interrupts.calls, self.at = 0, at
 
     def __call__(self, output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        self.calls += 1
+        Interrupts.calls += 1
         if self.calls == self.at:
             signal.raise_signal(signal.SIGINT)
         return (output - target).square().mean()
@@ -193,12 +232,6 @@ def test_a_metric_that_fails_late_ends_the_population_or_says_why() -> None:
     calls["n"] = 0
     runs = ds.fit_population(sick, HOW, seeds=[1, 2], progress=False, way="together", strict=False)
     assert {run.status for run in runs} == {"failed"}
-
-
-@pytest.mark.parametrize(("given", "said"), [({"way": "both"}, "way='both'"), ({"workers": 0}, "workers=0")])
-def test_a_way_or_number_that_there_is_not_is_refused(given: Any, said: str) -> None:
-    with pytest.raises(InputError, match=rf"^{said}[^\n]*$"):
-        ds.fit_population(regression(), HOW, progress=False, **given)
 
 
 def test_generators_and_threads_are_left_as_they_were() -> None:

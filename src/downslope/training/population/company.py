@@ -20,11 +20,12 @@ from downslope.training.data_check import check_data
 from downslope.training.facts import one_line
 from downslope.training.fit import run_of
 from downslope.training.population.abreast import Abreast
+from downslope.training.population.changing import Beginnings, Watched
 from downslope.training.population.crew import Crew
 from downslope.training.population.groups import data_key, grouped, key, why_alone
 from downslope.training.population.members import Member, OnEnd, OnEvaluation
 from downslope.training.population.moves import kind
-from downslope.training.population.way import known_to_lose, pays, pays_to_send, why_apart
+from downslope.training.population.way import OTHERWISE, known_to_lose, pays, pays_to_send, why_apart
 from downslope.training.prepare import built, further
 from downslope.training.progress import Progress
 from downslope.training.ready import Ready, ready, seated, through
@@ -101,6 +102,9 @@ class Company:
         self._written = set[Path]()
         """Folders in which the environment of the members stands."""
         self._shapes: dict[int, Hashable] = {}
+        self._beginnings = Beginnings()
+        self._changes: dict[int, str | None] = {}
+        """Why members go by themselves of which a forward pass changes something in Python."""
         self._first: dict[Hashable, Ready] = {}
         """Of every shape a member that waits, after which others are prepared on the light road."""
 
@@ -116,7 +120,9 @@ class Company:
             made = self._ready(index)
             if made is None:
                 continue
-            reason = why_alone(made) if self.way in ("auto", "together") else self.asked
+            reason = self.asked
+            if self.way in ("auto", "together"):
+                reason = self._changes.get(index) or why_alone(made)
             if reason is None:
                 waiting[index] = made
                 self._first.setdefault(self._shapes[index], made)
@@ -149,13 +155,18 @@ class Company:
             if data not in self._checked:
                 check_data(problem)
                 self._checked.add(data)
+            self._beginnings.back(problem)
             run = run_of(problem, recipe, self.places[index])
             model = built(run, problem, recipe)
             self._shapes[index] = shape = key(run, problem, model)
             like = self._first.get(shape)
             state = None if like is None else further(run, problem, like.state, model)
             if like is None or state is None:
-                return ready(run, self.observe, started=started, model=model)
+                watched = Watched(problem, model)
+                made = ready(run, self.observe, started=started, model=model)
+                if self.way in ("auto", "together"):
+                    self._changes[index] = watched.why_alone()
+                return made
             run.choices["observe"], state.batch = self.observe, like.state.batch
             return like._replace(state=state, started=started)
         except Exception as error:  # noqa: BLE001 (raised again where the population is strict)
@@ -215,6 +226,8 @@ class Company:
             return
         from downslope.training.population.foreman import GoneError, UnsentError
 
+        for index in self._apart:
+            self._beginnings.back(self.members[index][0])
         jobs = [self._job(each) for each in [*self._crews, *([i] for i in sorted(self._apart))]]
         refused: dict[int, str] = {}
         try:
@@ -272,6 +285,9 @@ class Company:
         others = self._others(list(made.values()))
         reason = self._why_not(made, others)
         if not isinstance(reason, Abreast):
+            if reason.startswith(OTHERWISE):  # what it hangs on may have moved in the trial
+                self._again(list(made), reason)
+                return
             for index, each in made.items():
                 self._alone(index, each, reason)
         elif len(made) > others > 1 and self._send(list(made.values()), others):

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from downslope.core.errors import InputError, RecipeError
 from downslope.core.problem import Problem
@@ -76,17 +76,19 @@ def fit_population(
         up, gives what it has.
 
     Raises:
-        RecipeError: no recipe, or as many problems as recipes were needed.
-        InputError: what `fit` raises for a member; a way that there is not.
+        RecipeError: as many problems as recipes were needed.
+        InputError: what `fit` raises for a member; no recipe, no seed, a way that there is not.
         ClusterError: a cluster that cannot be joined. One that goes away later leaves those that had not
             ended with status "interrupted".
     """
-    each = [recipes] if isinstance(recipes, Recipe) else list(recipes)
-    problems = [problem] * len(each) if isinstance(problem, Problem) else list(problem)
-    if not each or len(problems) != len(each):
+    each = _several(recipes, Recipe, "recipes", "a Recipe or a list of them")
+    problems = _several(problem, Problem, "problem", "a Problem or a list of them, one for each recipe")
+    problems = problems * len(each) if isinstance(problem, Problem) else problems
+    if len(problems) != len(each):
         raise RecipeError(
             f"{len(each)} recipes for {len(problems)} problems: one problem for all, or one for each"
         )
+    own = [None] if seeds is None else _several(seeds, object, "seeds", "a list of whole numbers")
     if way not in WAYS:
         raise InputError(f"way={way!r}: must be one of {', '.join(map(repr, WAYS))}")
     several: Any = workers
@@ -97,7 +99,7 @@ def fit_population(
     members = [
         (p, r if seed is None else r.edit(seed=seed))
         for p, r in zip(problems, each, strict=True)
-        for seed in (seeds or [None])
+        for seed in own
     ]
     root = new_folder(label) if folder is None else folder
     places: list[Path | Literal[False]] = [
@@ -109,6 +111,23 @@ def fit_population(
             observe=observe, strict=strict, until=until, way=way, workers=workers, bar=bar,
             on_evaluation=on_evaluation, on_end=on_end, ray=ray,
         ).train()  # fmt: skip
+
+
+def _several(given: Any, kind: type, name: str, wanted: str) -> list[Any]:
+    """One or several of a kind as a list, of which there is at least one."""
+    if kind is not object and isinstance(given, kind):
+        return [given]
+    if name == "seeds":
+        wanted += ", such as range(3); left out, each recipe takes its own"
+    if isinstance(given, (str, bytes, Mapping)) or not isinstance(given, Iterable):
+        raise InputError(f"{name}={given!r}: must be {wanted}")
+    each = list(cast("Iterable[Any]", given))
+    if not each:
+        raise InputError(f"{name}={given!r} holds nothing to train: must be {wanted}")
+    odd = next((one for one in each if one is None or not isinstance(one, kind)), each)
+    if odd is not each:
+        raise InputError(f"{name} holds {odd!r}: must be {wanted}")
+    return each
 
 
 def _check_with_ray(ray: str, way: Way, workers: int) -> None:

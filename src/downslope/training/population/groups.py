@@ -105,8 +105,8 @@ def key(run: Run, problem: Problem, model: nn.Module) -> Hashable:
         objective,
         None if problem.split is None else id(problem.split),
         None if problem.augment is None else repr(problem.augment), held, recipe.frozen, recipe.layer_decay,
-        recipe.batch_size, recipe.accumulate, run.choices.get("device"), run.choices.get("precision"),
-        structure(model),
+        recipe.unfreeze, recipe.batch_size, recipe.accumulate, run.choices.get("device"),
+        run.choices.get("precision"), structure(model),
     )  # fmt: skip
 
 

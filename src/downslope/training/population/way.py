@@ -20,6 +20,9 @@ from downslope.training.ready import Ready
 from downslope.training.stochastic import StepRandomness
 from downslope.training.stopping import total_steps
 
+OTHERWISE = "side by side"
+"""How a reason begins for members that gave other numbers together than alone."""
+
 CLOSE = {torch.float64: 1e-9, torch.float32: 1e-4}
 """Share by which losses and gradients of the first batch may differ from those of a member alone."""
 
@@ -49,21 +52,24 @@ class Pace(NamedTuple):
 def why_apart(abreast: Abreast, made: Sequence[Ready]) -> str | None:
     """Why these members cannot train together though they have one shape, in one line; None if they can.
 
-    The first and the last are held against themselves alone, on their first batch. Buffers come back.
+    The first and the last are held against themselves alone, on their first batch. Buffers come back, between
+    the one pass and the other too.
     """
     with _untouched(abreast):
         try:
             fed = next(abreast.feed.epoch(0))
-            values, slopes = _together(abreast, fed)
+            with _untouched(abreast):
+                values, slopes = _together(abreast, fed)
             for i in sorted({0, len(made) - 1}):
-                with StepRandomness(made[i].state.model, made[i].state.recipe.seed) as place:
+                state = made[i].state
+                with _untouched(abreast), StepRandomness(state.model, state.recipe.seed) as place:
                     place.at(1)
                     value, found = _alone(abreast, made, i, fed)
                 abreast.stack.leave_out([k for k, each in enumerate(found) if each is None])
                 own = _row(abreast, i, found)
                 whole = math.isfinite(value) and bool(own.isfinite().all())  # a broken one is like nothing
                 if whole and not _close(values[i], slopes[i], value, own):
-                    return f"side by side the loss of the first batch is {values[i]:.9g}, alone {value:.9g}"
+                    return _told(values[i], slopes[i], value, own)
         except Exception as error:  # noqa: BLE001 (any model, any objective)
             return f"torch.func cannot take them together: {one_line(error)}"
     return None
@@ -187,6 +193,15 @@ def _alone(
 def _row(abreast: Abreast, i: int, found: Sequence[Tensor | None]) -> Tensor:
     own = zip(found, abreast.stack.own(i), strict=True)
     return torch.cat([(torch.zeros_like(p) if g is None else g).reshape(-1) for g, p in own])
+
+
+def _told(value: float, slope: Tensor, own: float, other: Tensor) -> str:
+    """What is not the same, as a reason."""
+    share = CLOSE.get(slope.dtype, CLOSE[torch.float32])
+    if abs(value - own) > share * max(abs(own), 1e-12):
+        return f"{OTHERWISE} the loss of the first batch is {value:.9g}, alone {own:.9g}"
+    off = float(torch.dist(slope, other)) / max(float(torch.dist(other, torch.zeros_like(other))), 1e-30)
+    return f"{OTHERWISE} the gradient of the first batch is off by {off:.2g} of its length"
 
 
 def _close(value: float, slope: Tensor, own: float, other: Tensor) -> bool:
