@@ -15,6 +15,7 @@ from downslope.core import edits
 from downslope.core.errors import InputError, RunFolderError, SpaceError, StorageError
 from downslope.core.recipe import Recipe
 from downslope.core.space import choice, integer, log, uniform
+from downslope.training.evaluate import evaluate
 from downslope.training.fit import fit
 from downslope.tuning import trained
 from downslope.tuning.storage import open_storage
@@ -336,3 +337,64 @@ def test_spaces_that_are_none_are_refused():
         search(problem(), SGD, {})
     with pytest.raises(RunFolderError, match="no search there"):
         resume("nowhere", progress=False)
+
+
+@pytest.mark.parametrize("given", ["huber", nn.HuberLoss()])
+def test_trials_whose_objectives_differ_are_judged_by_the_problems_own(given, tmp_path):
+    key = "objective.delta" if given == "huber" else "objective"
+    space = {key: uniform(0.2, 2.0) if given == "huber" else choice("mse", "huber")}
+    found = tune(
+        problem(objective=given), SGD, space, trials=4, confirm=0, progress=False, folder=tmp_path / "s"
+    )
+    measured = problem(objective="huber")
+    for each in found.done:
+        own = problem(objective=given).edit(**each.values)
+        run = fit(own, SGD, folder=False, progress=False)
+        assert each.value == pytest.approx(
+            evaluate(measured, run.model(), measured.valid_source).loss, rel=1e-5
+        )
+    assert "valid huber" in str(found).lower() or not isinstance(given, str)
+    again = resume(tmp_path / "s", problem(objective=given), progress=False)
+    assert [each.value for each in again.trials] == [each.value for each in found.trials]
+
+
+def test_an_objective_that_is_no_measure_is_not_searched_without_one():
+    def asking(output, target, inputs):
+        return (output - target).square().mean() + 0 * inputs.sum()
+
+    with pytest.raises(InputError, match="has no metric: each trial would be judged by an objective of its"):
+        tune(problem(objective=asking), SGD, {"objective": choice("mse", "huber")}, progress=False)
+
+
+def test_arguments_that_are_searched_need_no_default():
+    def made(width):
+        if width > 6:
+            raise ValueError("too wide")
+        return nn.Sequential(nn.Linear(3, width), nn.Linear(width, 1))
+
+    space = {"model.width": integer(2, 9)}
+    found = tune(
+        problem(model=made), SGD, space, trials=8, confirm=0, seconds=60, progress=False, folder=False
+    )
+    assert {each.values["model.width"] > 6 for each in found.done} == {False}
+    assert {each.values["model.width"] > 6 for each in found.trials if each.state == "failed"} == {True}
+
+
+def test_a_run_of_the_confirmation_that_ctrl_c_cut_short_confirms_nothing():
+    heard = []
+
+    def press(standing):
+        if standing.phase == "confirming" and not heard:
+            heard.append(standing.seconds)
+            signal.raise_signal(signal.SIGINT)
+
+    found = search(problem(), sgd(epochs=40), LR, trials=4, confirm=2, fresh=3, watch=press)
+    assert heard
+    assert found.interrupted
+    assert not found.confirmed
+
+
+def test_a_sampler_that_learns_does_so_before_the_budget_is_spent():
+    learning = search(sampler="tpe", trials=24)
+    assert values(learning)[:8] == values(search(sampler="tpe", trials=8))
+    assert values(learning) != values(search(sampler="tpe", trials=24, batch=24))

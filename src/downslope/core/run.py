@@ -275,7 +275,7 @@ def _as_described(problem: Problem, described: Mapping[str, Any]) -> Problem:
                 f"the {key} of this run was code ({found}), which no file holds: give problem="
             ) from None
     for key in ("goal", "maximize", "metric_goal"):
-        if described.get(key, own[key]) != own[key]:
+        if described.get(key, own[key]) != own[key] or (key == "metric_goal" and "metric" in changes):
             changes[key] = described[key]
     arguments, there = plain(own["arguments"]), cast("Mapping[str, Any]", described.get("arguments") or {})
     differ = {k: v for k, v in there.items() if k not in arguments or arguments[k] != v}

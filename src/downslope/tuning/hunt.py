@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from downslope.core.space import Dimension
-from downslope.training.price import price, total_steps
+from downslope.training.price import total_steps
 from downslope.training.stopping import interruptions
+from downslope.tuning import price
 from downslope.tuning.confirmed import Confirmed, foremost
 from downslope.tuning.failures import hopeless
 from downslope.tuning.kept import add_curves
@@ -203,7 +204,7 @@ class Hunt:
             return SLACK * self.seconds / ended, spent.steps / ended
         if plan.seconds is None:
             return 0.0, float(self._steps_each or 0)
-        one = price(plan.problem, plan.recipe)
+        one = price.trial(plan)
         return max(one.seconds, 1e-6) * plan.seeds, float(self._steps_each or 0)
 
     @property

@@ -25,6 +25,7 @@ from downslope.core.recipe import Recipe
 from downslope.core.recipe_file import read_table
 from downslope.core.run import Run, read_lines
 from downslope.core.space import parse, settled
+from downslope.tuning.alike import judged_alike
 from downslope.tuning.database import hidden, sqlite_file
 from downslope.tuning.plan import Plan
 from downslope.tuning.trained import Curve
@@ -63,13 +64,18 @@ def write_plan(folder: Path, plan: Plan, storage: str | None, more: Mapping[str,
     table["recipe"] = {} if coded else plan.recipe.to_dict()
     table["space"] = {key: each.text() for key, each in plan.space.items()}
     table["asked"] = {key: each.text() for key, each in plan.asked.items()}
-    described = json.dumps(plain(plan.problem.describe()), indent=1)
+    described = json.dumps(plain(_as_given(plan.problem).describe()), indent=1)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         _replace(folder / SEARCH, to_toml(table))
         _replace(folder / PROBLEM, described + "\n")
     except OSError as error:
         raise RunFolderError(f"{folder} cannot be written: {error.strerror or error}") from None
+
+
+def _as_given(problem: Problem) -> Problem:
+    """The problem as its task states it; `judged_alike` comes again when the search goes on."""
+    return problem.edit(metric=None, metric_goal=None) if problem.metric is problem.objective else problem
 
 
 def lasting(storage: str | Path) -> str:
@@ -122,7 +128,7 @@ def read_plan(
         problem = Run(described=described, recipe=recipe).the_problem()
     own = {key: table[key] for key in _NUMBERS if key in table}
     plan = Plan(
-        problem=problem,
+        problem=judged_alike(problem, space),
         recipe=recipe,
         space=settled(problem, recipe, space),
         asked=settled(problem, recipe, asked),

@@ -14,6 +14,7 @@ from downslope.core.plain import plain
 from downslope.core.problem import Problem
 from downslope.core.recipe import Recipe
 from downslope.core.space import Dimension, Space, settled
+from downslope.tuning.alike import judged_alike
 from downslope.tuning.defaults import default_space
 from downslope.tuning.samplers import Sampler, sampler_of
 from downslope.tuning.strategies import check_pruner
@@ -25,6 +26,9 @@ TRIALS = 64
 
 CONFIRM, FRESH = 3, 5
 """How many of the best are trained again, and with how many fresh seeds each."""
+
+BATCH, LEARNING = 32, 8
+"""Trials that are begun together: of a sampler that draws blindly, and of one that learns between batches."""
 
 RESERVE = 0.2
 """Share of a budget of time or steps that is kept for the confirmation."""
@@ -51,7 +55,7 @@ class Plan:
     seconds: float | None = None
     steps: int | None = None
     seeds: int = 1
-    batch: int = 32
+    batch: int = BATCH
     seed: int = 0
     widen: bool = False
     confirm: int = CONFIRM
@@ -111,9 +115,9 @@ def planned(
     """
     check_asked(problem, recipe)
     recipe = recipe or Recipe()
-    for key in ("trials", "steps"):
+    for key in ("trials", "steps", "batch"):
         _whole(key, asked[key], least=1, none=True)
-    for key, least in (("seeds", 1), ("batch", 1), ("confirm", 0), ("fresh", 2), ("workers", 1)):
+    for key, least in (("seeds", 1), ("confirm", 0), ("fresh", 2), ("workers", 1)):
         _whole(key, asked[key], least=least)
     if asked["ray"] is not None and asked["workers"] > 1:
         raise InputError(
@@ -135,7 +139,10 @@ def planned(
             "space={}: there is nothing to search; leave space out for the default, or name a key"
         )
     wanted = settled(problem, recipe, default_space(recipe) if space is None else space)
+    problem = judged_alike(problem, wanted)
     asked["sampler"] = kind.name
+    if asked["batch"] is None:
+        asked["batch"] = LEARNING if kind.models else BATCH
     how = {key: asked[key] for key in ("trials", "widen", "workers", "ray")}
     check_pruner(asked["pruner"], problem, recipe, wanted, **how)
     if "batch_size" in wanted and "lr" not in wanted and recipe.lr:

@@ -5,8 +5,13 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from downslope.training.price import price
+from downslope.core.errors import InputError
+from downslope.core.space import applied, draw
+from downslope.training.price import Price, price
 from downslope.tuning.plan import RESERVE, Plan
+
+TRIED = (0.5, 0.25, 0.75, 0.0)
+"""Places in the ranges at which a trial is timed: the next one where a model cannot be made at the first."""
 
 
 @dataclass(frozen=True)
@@ -35,14 +40,30 @@ class Priced:
         return f"{what} at about {told(self.each)} each{then}: about {told(self.seconds)} one by one"
 
 
+def trial(plan: Plan) -> Price:
+    """The price of a trial: of one in the middle of the ranges, as what is searched may have no default.
+
+    Raises:
+        InputError: none of some trials can be trained.
+        KeyboardInterrupt: Ctrl-C in one of the steps.
+    """
+    failed: InputError | None = None
+    for place in TRIED:
+        try:
+            return price(*applied(plan.problem, plan.recipe, draw(plan.space, [place] * len(plan.space))))
+        except InputError as error:
+            failed = failed or error
+    raise failed or InputError("there is no place in the space to try")
+
+
 def priced(plan: Plan) -> Priced:
-    """The price, from a few steps of the recipe as it is given.
+    """The price, from a few steps of a trial.
 
     Raises:
         InputError: the problem cannot be trained.
         KeyboardInterrupt: Ctrl-C in one of those steps.
     """
-    one = price(plan.problem, plan.recipe)
+    one = trial(plan)
     each = one.seconds * plan.seeds
     confirming = plan.confirm * plan.fresh
     fits = [

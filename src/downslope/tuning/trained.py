@@ -121,7 +121,7 @@ def train(
     return [
         Outcome("failed", cause=causes[i])
         if i in causes
-        else _outcome(problem, found.get(i, ()), 1 if partial else len(seeds))
+        else _outcome(problem, found.get(i, ()), 1 if partial else len(seeds), partial)
         for i in range(len(configurations))
     ]
 
@@ -148,13 +148,17 @@ def curve_of(problem: Problem, run: Run) -> Curve:
     return tuple(int(step) for step in series.steps), tuple(float(value) for value in series.values)
 
 
-def _outcome(problem: Problem, runs: Sequence[Run], least: int) -> Outcome:
-    """What the runs of one configuration come to, if at least so many came to their end."""
+def _outcome(problem: Problem, runs: Sequence[Run], least: int, whole: bool) -> Outcome:
+    """What the runs of one configuration come to, if at least so many came to their end.
+
+    With `whole` one that was ended on its way by who heard of it has not.
+    """
     steps = sum(int(each.summary.get("steps") or 0) for each in runs)
     failed = [str(each.facts.get("error") or "no cause") for each in runs if each.status == "failed"]
     if failed:
         return Outcome("failed", cause=Counter(failed).most_common(1)[0][0], steps=steps, runs=tuple(runs))
-    ended = [each for each in runs if each.status != "interrupted"]
+    short = ("interrupted", "stopped") if whole else ("interrupted",)
+    ended = [each for each in runs if each.status not in short]
     if len(ended) < least:
         lost = next((str(each.facts["lost"]) for each in runs if "lost" in each.facts), None)
         return Outcome("unfinished", cause=lost or "it did not come to its end", steps=steps, lost=bool(lost))

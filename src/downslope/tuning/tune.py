@@ -45,7 +45,7 @@ def tune(
     sampler: str = "random",
     pruner: str | None = None,
     seeds: int = 1,
-    batch: int = 32,
+    batch: int | None = None,
     confirm: int = CONFIRM,
     fresh: int = FRESH,
     widen: bool = False,
@@ -66,7 +66,8 @@ def tune(
     values was partly luck. Ctrl-C, in any phase, ends it with what there is.
 
     Args:
-        problem: What is learnt. Its metric on validation data is the value; its loss without a metric.
+        problem: What is learnt. Its metric on validation data is the value; its loss without a metric, by the
+            objective as it is given here, also where settings of the objective are searched.
         recipe: How, apart from what is searched; left out, Adam with its defaults.
         space: Key to dimension: ``{"lr": ds.log(1e-4, 1), "model.width": ds.integer(16, 512)}``; keys of the
             recipe, entries of its settings ("betas.0"), arguments of the model's factory ("model.width"),
@@ -80,7 +81,8 @@ def tune(
             "asynchronous", "stop-halving" and "median" with what has come in so far; "pbt" lets the worst go
             on from the best with other hyper-parameters (``search.schedule``). None ends none.
         seeds: Runs of each trial, whose value is their mean, in [1, inf).
-        batch: Trials that are begun together at most, in [1, inf). A sampler that learns does so between.
+        batch: Trials that are begun together at most, in [1, inf). Left out, 32; 8 for a sampler that learns
+            ("tpe", "gp", "cma"), which it does between batches.
         confirm: How many of the best are trained again, in [0, inf).
         fresh: With how many fresh seeds each, in [2, inf).
         widen: Whether a range at whose end the best lie is widened on the way, within the budget.

@@ -68,7 +68,12 @@ def tune(
     widen: Widen = False,
     pruner: Pruner = None,
     seeds: Annotated[int, typer.Option("--seeds", help="Runs of each trial.", show_default=True)] = 1,
-    batch: Annotated[int, typer.Option("--batch", help="Trials trained together.", show_default=True)] = 32,
+    batch: Annotated[
+        int | None,
+        typer.Option(
+            "--batch", help="Trials trained together: 32; 8 with tpe, gp or cma, which learn between."
+        ),
+    ] = None,
     confirm: Annotated[
         int, typer.Option("--confirm", help="Best trials to train again.", show_default=True)
     ] = 3,
