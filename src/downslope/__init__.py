@@ -3,8 +3,8 @@
 The names below are loaded when they are first used, so that ``import downslope`` costs milliseconds and
 loads no torch. Nouns: `Problem` (what), `Recipe` (how), `Run` (what happened), `Finding` (what is wrong).
 Verbs: `fit`, `fit_population`, `diagnose`, `repair`, `solve`, `survey`, `landscape`, `paths`, `connect`,
-`watch`, `tune`, `race`, `batch_sizes`, `load_run`, `load_search`, `report`, `probe_layers`, `lr_range`,
-`batch_limit`, `batch_table`, `escape`, `critical_points`, `animate`.
+`watch`, `tune`, `race`, `batch_sizes`, `load_run`, `load_search`, `load_race`, `report`, `probe_layers`,
+`lr_range`, `batch_limit`, `batch_table`, `escape`, `critical_points`, `animate`.
 
 Example:
     >>> import downslope as ds
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from downslope.diagnosis.monitor import watch
     from downslope.diagnosis.repair import repair
     from downslope.racing.batch_sizes import batch_sizes
+    from downslope.racing.kept import load_race
     from downslope.racing.race import race
     from downslope.reporting.animation import animate
     from downslope.reporting.report import report
@@ -88,6 +89,7 @@ __all__ = [
     "lags",
     "landscape",
     "learning_curve",
+    "load_race",
     "load_run",
     "load_search",
     "log",
@@ -142,6 +144,7 @@ _HOME = {
     "integer": "downslope.core.space:integer",
     "lags": "downslope.terrain.recurrence.lags:lags",
     "learning_curve": "downslope.training.learning_curve:learning_curve",
+    "load_race": "downslope.racing.kept:load_race",
     "load_run": "downslope.core.run:load_run",
     "load_search": "downslope.tuning.tune:load_search",
     "log": "downslope.core.space:log",

@@ -125,6 +125,15 @@ def test_a_race_goes_on_with_another_cluster_or_without(
     assert given == [["race", *said, "--folder", str(tmp_path)]]
 
 
+def test_a_kept_race_is_drawn_by_report_and_by_resume(task: str) -> None:
+    words = ["--optimizers", "sgd,adam", "--trials", "0", "--seeds", "2", "--folder", "here/r"]
+    assert main(["race", task, *words]) == 0
+    assert main(["report", "here/r"]) == 0
+    assert "adam" in Path("here/r/report.html").read_text()
+    assert main(["resume", "here/r", "--report", "again.html"]) == 0
+    assert "adam" in Path("again.html").read_text()
+
+
 def test_batch_sizes_race_against_the_clock(task: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["race", task, "--batch-sizes", "1,10,full", "--trials", "2", "--save", "b.json"]) == 0
     said = capsys.readouterr()

@@ -76,9 +76,12 @@ def test_a_search_goes_on_without_flags(task, capsys):
     (task / "s" / "search.toml").write_text(text.replace("trials = 4", "trials = 6"))
     (task / "s" / "result.json").unlink()
     capsys.readouterr()
-    assert main(["resume", "s", "--json"]) == 0
+    assert main(["resume", "s", "--json", "--report", "again.html"]) == 0
+    assert "The search" in (task / "again.html").read_text()
     found = json.loads(capsys.readouterr().out)
     assert [each["number"] for each in found["trials"]] == list(range(6))
+    assert main(["report", "s"]) == 0
+    assert "The search" in (task / "s" / "report.html").read_text()
 
 
 def test_a_search_goes_on_with_another_cluster_or_without(task, capsys):

@@ -268,7 +268,7 @@ def add(path: str | Path, race: Race, by: str = "") -> Board:
 
 def _row(of: Entry, machine: str, by: str) -> Row:
     cost = of.tuning_cost
-    recipe = {"code": of.recipe.describe()} if of.recipe.coded else of.recipe.edit(seed=None).to_dict()
+    recipe = {"code": of.code} if of.code else of.recipe.edit(seed=None).to_dict()
     return {
         "problem": of.problem, "contestant": of.contestant, "recipe": recipe, "levels": of.levels,
         "steps_to_target": of.steps_to_target, "step_seconds": of.step_seconds,

@@ -32,6 +32,7 @@ class Entry:
             measured.
         rounds: The same in each round of the measurement.
         error: Why it could not be trained; "" where it could.
+        described: The recipe in words, of one that was read from a folder and holds code: `recipe` is none.
     """
 
     problem: str
@@ -45,6 +46,12 @@ class Entry:
     step_seconds: float = math.nan
     rounds: Sequence[float] = ()
     error: str = ""
+    described: str = ""
+
+    @property
+    def code(self) -> str:
+        """The recipe in words where it holds code; else ""."""
+        return self.described or (self.recipe.describe() if self.recipe.coded else "")
 
     @property
     def levels(self) -> list[float]:
@@ -116,7 +123,7 @@ class Entry:
         return {
             "problem": self.problem, "contestant": self.contestant, "measure": self.measure.column,
             "name": self.measure.name, "up": self.measure.up, "target": self.target._asdict(),
-            "recipe": self.recipe.describe() if self.recipe.coded else self.recipe.to_dict(),
+            "recipe": self.code or self.recipe.to_dict(),
             "values": plain(self.values), "levels": self.levels, "level": self.level._asdict(),
             "lost": self.lost, "seeds": [one.seed for one in self.raced],
             "steps_to_target": self.steps_to_target, "arrived": self.arrived,

@@ -16,6 +16,7 @@ from downslope.core.recipe import Recipe
 from downslope.racing import asked
 from downslope.racing.contestants import Contestant, contestants_of
 from downslope.racing.course import Course, Stop
+from downslope.racing.kept import keep
 from downslope.racing.ledger import Ledger
 from downslope.racing.protocol import By, Protocol, described
 from downslope.racing.remarks import remarked
@@ -146,8 +147,8 @@ def race(
         _prepare(course, seconds, begin)
     except (Stop, KeyboardInterrupt) as ended:
         course.status = str(ended) or "interrupted"
-        return remarked(course.so_far(), course)
-    return remarked(course.go(), course)
+        return keep(remarked(course.so_far(), course), ledger)
+    return keep(remarked(course.go(), course), ledger)
 
 
 def _prepare(course: Course, seconds: float | None, begin: Callable[[str], None] | None) -> None:

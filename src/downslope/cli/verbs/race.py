@@ -340,13 +340,14 @@ def _words(task: str | None, options: Mapping[str, Any]) -> list[str]:
     return words
 
 
-def again(folder: Path, voice: Voice, ray: str | None = None) -> int:
+def again(folder: Path, voice: Voice, ray: str | None = None, report: Path | None = None) -> int:
     """Go on with the race in `folder`: what it was asked for is said again.
 
     Args:
         folder: Of the race.
         voice: Speaks.
         ray: Another Ray cluster than it had; "none" goes on without.
+        report: Where the report goes; None as it was asked for.
 
     Raises:
         RunFolderError: the folder does not say what that was.
@@ -362,6 +363,8 @@ def again(folder: Path, voice: Voice, ray: str | None = None) -> int:
         )
     if ray is not None:
         words = _without(words, "--ray") + ([] if ray == "none" else ["--ray", ray])
+    if report is not None:
+        words = [*_without(words, "--report"), "--report", str(report.resolve())]
     flags = [*(["--json"] if voice.json else []), *(["--quiet"] if voice.quiet else [])]
     return main(["race", *words, "--folder", str(folder), *flags])
 

@@ -30,6 +30,7 @@ def resume(
             "--ray", metavar="ADDRESS", help="Another Ray cluster than the search or race had; none for none."
         ),
     ] = None,
+    report: ask.ReportPath = None,
     json: ask.Json = False,
     quiet: ask.Quiet = False,
     debug: ask.Debug = False,
@@ -38,18 +39,22 @@ def resume(
     voice = Voice(json=json, quiet=quiet)
 
     def act() -> int:
+        from downslope.cli.outcome import check_writable
+
+        with voice.alone():
+            check_writable(report)
         found = folder or newest()
         if folder is None:
             voice.note(f"resume: {found}")
         if (found / "race.jsonl").is_file():
             from downslope.cli.verbs.race import again
 
-            return again(found, voice, ray)
+            return again(found, voice, ray, report)
         if (found / "search.toml").is_file():
-            return _search(voice, found, ray)
+            return _search(voice, found, ray, report)
         if ray is not None:
             raise InputError(f"--ray {ray}: {found} is one run, which goes on here; leave --ray out")
-        return _run(voice, found)
+        return _run(voice, found, report)
 
     return guarded(act, debug=debug)
 
@@ -83,25 +88,27 @@ def _unfinished(head: Path) -> bool:
         return False
 
 
-def _search(voice: Voice, folder: Path, ray: str | None) -> int:
+def _search(voice: Voice, folder: Path, ray: str | None, report: Path | None) -> int:
+    from downslope.cli.outcome import save_report
     from downslope.cli.verbs.tune import told, watching
     from downslope.tuning.tune import resume as go_on
 
     with voice.alone(), watching(voice) as watch:
         found = go_on(folder, ray=ray, progress=False, watch=watch)
-    return told(voice, found, None, None, lambda: None)
+    return told(voice, found, None, None, lambda: save_report(report, found) if report else None)
 
 
-def _run(voice: Voice, folder: Path) -> int:
+def _run(voice: Voice, folder: Path, report: Path | None) -> int:
     from downslope.cli.kept import check_kept
-    from downslope.cli.outcome import run_document
+    from downslope.cli.outcome import run_document, save_report
     from downslope.reporting import console
     from downslope.training.fit import resume as go_on
 
     check_kept(folder, "resume")
     run = go_on(folder, progress=voice.progress)
     voice.show([*console.header(run), *console.of_run(run), *console.next_of_run(run, None)])
-    voice.document({"verb": "resume"} | run_document(run))
+    written = save_report(report, run) if report else None
+    voice.document({"verb": "resume"} | run_document(run, written))
     if "unwritten" in run.facts:
         raise RunFolderError(f"not kept: {run.facts['unwritten']}")
     return INTERRUPTED if run.status == "interrupted" else DONE
