@@ -48,7 +48,9 @@ def test_levels_curves_and_rates_are_those_of_the_runs() -> None:
         np.median([one.levels for one in found().entry("sgd").raced], axis=0)
     )
     rates = plot(found(), "rates").data[0]
-    tried = sorted(one.values["lr"] for one in found().entry("sgd").tuning if one.values)
+    given = found().entry("sgd").given
+    assert given is not None
+    tried = sorted(one.values.get("lr", given.lr) for one in found().entry("sgd").tuning)
     assert list(rates.x) == pytest.approx(tried, rel=1e-5)
 
 

@@ -362,7 +362,7 @@ class Course:
                 recipe = each.at(task.problem, values)[1]
         return Entry(
             problem=task.name, contestant=each.name, measure=task.measure, target=task.target,
-            recipe=recipe, values=values, raced=self.raced(task, each.name),
+            recipe=recipe, given=each.recipe, values=values, raced=self.raced(task, each.name),
             tuning=[one for one in own if one.phase == "tune"],
             step_seconds=paces.get(each.name, float("nan")),
             rounds=rounds.get(each.name, ()),

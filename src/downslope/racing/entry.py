@@ -25,6 +25,7 @@ class Entry:
         measure: Of levels.
         target: What is to be reached.
         recipe: As it raced; its seed aside.
+        given: As it was given, which its first trial is.
         values: What its tuning chose; empty where it raced as given.
         raced: Its runs on fresh seeds, in the order of the seeds.
         tuning: Its trials.
@@ -40,6 +41,7 @@ class Entry:
     measure: Measure
     target: Target
     recipe: Recipe
+    given: Recipe | None = None
     values: Mapping[str, Any] = field(default_factory=dict[str, Any])
     raced: Sequence[Outcome] = ()
     tuning: Sequence[Outcome] = ()

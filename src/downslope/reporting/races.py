@@ -19,6 +19,7 @@ from downslope.reporting.notebook import painted
 if TYPE_CHECKING:
     from downslope.racing.batch_sizes import BatchRace
     from downslope.racing.entry import Entry
+    from downslope.racing.outcome import Outcome
     from downslope.racing.result import Race
 
 TONES = ("@s1", "@s2", "@s3", "@s4", "@s5", "@s6", "@s7", "@s8")
@@ -238,7 +239,7 @@ def _curves(own: Sequence[Entry]) -> Choice:
 def _rates(own: Sequence[Entry]) -> Choice:
     traces: list[Trace] = []
     for place, each in enumerate(own):
-        tried = sorted((float(one.values["lr"]), one.level) for one in each.tuning if one.values.get("lr"))
+        tried = sorted((lr, one.level) for one in each.tuning if (lr := _rate(each, one)) is not None)
         kept = [(lr, level) for lr, level in tried if math.isfinite(level)]
         traces.append({
             "type": "scatter", "mode": "lines+markers", "name": each.contestant,
@@ -256,6 +257,13 @@ def _rates(own: Sequence[Entry]) -> Choice:
         f"; {gone} diverged or failed" if gone else ""
     )
     return Choice(name="rates", traces=traces, layout=layout, caption=caption)
+
+
+def _rate(of: Entry, one: Outcome) -> float | None:
+    """The rate of a trial; of the first one that of the recipe as given."""
+    as_given = of.given.lr if of.given is not None and not one.values else None
+    found = one.values.get("lr", as_given)
+    return None if not found else float(found)
 
 
 def _clock(found: BatchRace) -> Choice:
