@@ -214,6 +214,7 @@ def test_tuned_anew_for_every_seed_each_replicate_has_its_own_values() -> None:
     own = found.entry("sgd")
     assert len(own.tuning) == 9
     assert len({one.seed for one in own.tuning}) == 3
+    assert found.table().count("other values for every seed") == 2
     assert len({json.dumps(one.values, sort_keys=True) for one in own.tuning if one.number}) == 6
 
 

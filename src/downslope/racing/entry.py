@@ -77,6 +77,11 @@ class Entry:
         return len(self.raced) > 1 and len(courses) == 1 and not self.lost
 
     @property
+    def anew(self) -> bool:
+        """Whether it was tuned anew for every seed, so that `recipe` and `values` are those of the first."""
+        return len({one.lap for one in self.tuning}) > 1
+
+    @property
     def lost(self) -> int:
         """Seeds on which it diverged or failed."""
         return sum(one.lost for one in self.raced)

@@ -81,7 +81,7 @@ def _row(of: Entry, wide: int) -> str:
     cost = of.tuning_cost
     spent = f"{cost['runs']:.0f} runs, {cost['steps']:.0f} steps" if cost["runs"] else "none"
     there = "-" if math.isnan(of.target.level) else f"{of.arrived}/{len(of.raced)}"
-    values = ", ".join(f"{key} {_value(value)}" for key, value in of.values.items()) or "as given"
+    values = _chosen(of)
     return (
         f"{of.contestant:{wide}}  {_number(level.mean):>8}  {span:>19}  {of.lost:>4}  {there:>5}  "
         f"{_steps(of.median_steps):>8}  {_seconds(of.median_seconds):>8}  {spent:<18}  {values}"
@@ -94,8 +94,15 @@ def _tuned(of: Entry) -> str:
         return "has not run yet"
     best = min(of.measure.cost(one.level) for one in of.tuning)
     level = "all lost" if math.isinf(best) else f"{of.measure.level(best):.4g}"
-    values = ", ".join(f"{key} {_value(value)}" for key, value in of.values.items()) or "as given"
+    values = _chosen(of)
     return f"tuned by {len(of.tuning)} runs: {of.measure} {level}, {values}"
+
+
+def _chosen(of: Entry) -> str:
+    """What the tuning chose, in words."""
+    if of.anew:
+        return "other values for every seed"
+    return ", ".join(f"{key} {_value(value)}" for key, value in of.values.items()) or "as given"
 
 
 def _pairs(race: Race) -> list[str]:

@@ -304,7 +304,8 @@ def _table(found: Race) -> str:
             continue
         level = each.level
         span = f"{level.low:.4g} to {level.high:.4g}" if math.isfinite(level.low) else ""
-        values = ", ".join(f"{k} {_number(v)}" for k, v in each.values.items()) or "as given"
+        chosen = ", ".join(f"{k} {_number(v)}" for k, v in each.values.items()) or "as given"
+        values = "other values for every seed" if each.anew else chosen
         rows.append([
             text(each.problem), text(each.contestant), _number(level.mean), span, str(each.lost),
             _number(each.median_steps), _number(each.median_seconds), f"{each.tuning_cost['runs']:.0f}",
