@@ -2,7 +2,8 @@
 
 One tunes in rounds: a coarse search first, then a finer one around what was good (Bergstra and Bengio 2012;
 Bengio 2012, Practical recommendations for gradient-based training of deep architectures, section 3.3). A key
-that did nothing more than chance keeps the value of the best and is searched no further.
+that did nothing more than chance keeps the value of the best and is searched no further; one of which too few
+trials tell is searched as it was.
 """
 
 from __future__ import annotations
@@ -47,9 +48,14 @@ def finer(
     done = [each for each in trials if each.state == "done"]
     good = foremost(done, direction, max(LEAST, math.ceil(SHARE * len(done))))
     matter = [each.key for each in found if each.mattered] if found else list(space)
+    unsure = [each.key for each in found if each.open]
     wide = {each.key: each for each in edges}
     kept = {
-        key: _around(space[key], good, key, wide.get(key)) for key in space if key in matter or key in wide
+        key: space[key]
+        if key in unsure and key not in wide
+        else _around(space[key], good, key, wide.get(key))
+        for key in space
+        if key in matter or key in unsure or key in wide
     }
     return {key: _held(each, kept) for key, each in kept.items() if _reachable(each, kept, best)}
 

@@ -201,12 +201,11 @@ def _mattered(search: Search) -> list[tuple[str, str]]:
     found = search.importances
     if len(found) < 2:
         return []
-    sure = [f"{each.key} {each.share:.2f}" for each in found if each.mattered]
-    rest = [each.key for each in found if not each.mattered]
-    text = ", ".join(sure) if sure else "nothing more than chance"
-    if sure and rest:
-        text += f"; no more than chance: {', '.join(rest)}"
-    return [("mattered", text)]
+    parts = [", ".join(str(each) for each in found if each.mattered)]
+    for which, doubt in ((False, "no more than chance"), (True, "too few trials to tell")):
+        keys = [each.key for each in found if not each.mattered and each.open is which]
+        parts += [f"{doubt}: {', '.join(keys)}"] if keys else []
+    return [("mattered", "; ".join(part for part in parts if part))]
 
 
 def _further(search: Search) -> list[tuple[str, str]]:
