@@ -280,8 +280,7 @@ def _unusable(place: str, error: OSError) -> StorageError:
 def _unwritable(place: str, error: OSError) -> StorageError:
     if isinstance(error, FileNotFoundError):
         return StorageError(
-            f"{place} is gone: it was removed while the search was using it; what was trained is in the "
-            "runs' folders, start again with another one"
+            f"{place} is gone: it was removed while the search was using it, with what it held; begin again"
         )
     if error.errno == errno.ESTALE:
         return StorageError(

@@ -221,7 +221,8 @@ def _place(folder: str | Path | Literal[False] | None, resume: bool) -> Path | N
     place = Path(folder)
     if kept.is_search(place) and not resume:
         raise RunFolderError(
-            f"{place} holds a search already: resume=True goes on with it, another folder begins one"
+            f"{place} holds a search already: `downslope resume {place}` or resume=True goes on with it, "
+            "another folder begins one"
         )
     if (place / "run.json").exists():
         raise RunFolderError(f"{place} holds a run: give the search a folder of its own")
