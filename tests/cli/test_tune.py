@@ -84,6 +84,21 @@ def test_a_search_goes_on_without_flags(task, capsys):
     assert "The search" in (task / "s" / "report.html").read_text()
 
 
+def test_what_goes_on_writes_the_files_and_names_the_commands_that_were_asked_for(task, capsys):
+    words = ["--lr=log:1e-3:1", "--set", "model.width=2", "--trials", "2", "--confirm", "0", "--quiet"]
+    files = ["-o", "mine.toml", "--report", "mine.html"]
+    assert main(["tune", "task.py", *words, *files, "--folder", "s"]) == 0
+    first = capsys.readouterr().out
+    for each in ("mine.toml", "mine.html", "s/result.json"):
+        (task / each).unlink()
+    for _ in range(2):  # what it writes of itself holds them too
+        assert main(["resume", "s", "--quiet"]) == 0
+        assert capsys.readouterr().out.partition("next")[2] == first.partition("next")[2]
+        assert "--set model.width=2 --recipe mine.toml" in first
+        assert edits.load("mine.toml")[0].lr
+        assert "The search" in (task / "mine.html").read_text()
+
+
 def test_a_search_goes_on_with_another_cluster_or_without(task, capsys):
     words = ["--lr=log:1e-3:1", "--trials", "2", "--confirm", "0", "--quiet"]
     assert main(["tune", "task.py", *words, "--folder", "s"]) == 0

@@ -138,6 +138,11 @@ def read_plan(
     return plan, table
 
 
+def read_command(folder: Path) -> dict[str, Any]:
+    """What the command line was given besides, when the search in `folder` began; empty from Python."""
+    return dict(read_table(folder / SEARCH).get("command", {}))
+
+
 def add_curves(folder: Path | None, curves: Mapping[int, Curve]) -> None:
     """Append curves of trials; a disk that takes nothing costs the curves alone."""
     if folder is None or not curves:

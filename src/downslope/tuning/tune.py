@@ -112,12 +112,12 @@ def tune(
         seed=seed,
     )  # fmt: skip
     place = _place(folder, resume)
-    told: Sequence[str] = ()
+    table: Mapping[str, Any] = {}
     if resume and place is not None:
         former, table = kept.read_plan(place, problem, plan.recipe)
-        told, storage = table.get("widened", ()), storage or table.get("storage")
-        plan = plan.over(former.space) if told else plan
-    return _tuned(plan, place, storage, told, progress, watch)
+        storage = storage or table.get("storage")
+        plan = plan.over(former.space) if table.get("widened") else plan
+    return _tuned(plan, place, storage, table, progress, watch)
 
 
 def carry_out(
@@ -127,6 +127,7 @@ def carry_out(
     storage: str | Path | None = None,
     progress: bool = True,
     watch: Watch | None = None,
+    command: Mapping[str, Any] | None = None,
 ) -> Search:
     """Make the search that a plan asks for; `tune` is this after `planned`.
 
@@ -136,12 +137,14 @@ def carry_out(
         storage: As in `tune`.
         progress: As in `tune`.
         watch: As in `tune`.
+        command: What the command line was given besides, kept for `downslope resume`: plain values.
 
     Raises:
         RunFolderError: a folder that holds a search already, or a run.
         StorageError: a storage that is locked, gone or of another search.
     """
-    return _tuned(plan, _place(folder, False), storage, (), progress, watch)
+    table = {} if command is None else {"command": command}
+    return _tuned(plan, _place(folder, False), storage, table, progress, watch)
 
 
 def resume(
@@ -174,7 +177,7 @@ def resume(
         plan = replace(plan, ray=None if ray == "none" else ray)
     if plan.ray is not None and (ray is not None or kept.read_result(place).get("interrupted", True)):
         join(plan.ray)  # a search that has ended needs none
-    return _tuned(plan, place, table.get("storage"), table.get("widened", ()), progress, watch)
+    return _tuned(plan, place, table.get("storage"), table, progress, watch)
 
 
 def load_search(folder: str | Path, problem: Problem | None = None, recipe: Recipe | None = None) -> Search:
@@ -235,13 +238,15 @@ def _tuned(
     plan: Plan,
     place: Path | None,
     storage: str | Path | None,
-    told: Sequence[str],
+    table: Mapping[str, Any],
     progress: bool,
     watch: Watch | None,
 ) -> Search:
     if plan.problem.valid_source is None:
         _log.warning("tune: no validation data, trials are judged on the training data; give valid=")
     where = None if storage is None else kept.lasting(storage)
+    told: Sequence[str] = table.get("widened", ())
+    command = {"command": table["command"]} if "command" in table else {}
     with open_storage(storage if storage is not None else place) as opened:
         direction = "maximize" if plan.direction == "max" else "minimize"
         trials = Trials(opened, plan.asked, signature=plan.signature, direction=direction)
@@ -250,7 +255,7 @@ def _tuned(
 
         def write(now: Plan, widenings: Sequence[str]) -> None:
             if place is not None:
-                kept.write_plan(place, now, where, {"widened": list(widenings)})
+                kept.write_plan(place, now, where, {"widened": list(widenings), **command})
 
         write(plan, told)
         with (

@@ -90,12 +90,15 @@ def _unfinished(head: Path) -> bool:
 
 def _search(voice: Voice, folder: Path, ray: str | None, report: Path | None) -> int:
     from downslope.cli.outcome import save_report
-    from downslope.cli.verbs.tune import told, watching
+    from downslope.cli.verbs.tune import recalled, told, watching
+    from downslope.tuning.kept import read_command
     from downslope.tuning.tune import resume as go_on
 
+    given, output, former = recalled(read_command(folder))
+    report = report or former
     with voice.alone(), watching(voice) as watch:
         found = go_on(folder, ray=ray, progress=False, watch=watch)
-    return told(voice, found, None, None, lambda: save_report(report, found) if report else None)
+    return told(voice, found, given, output, lambda: save_report(report, found) if report else None)
 
 
 def _run(voice: Voice, folder: Path, report: Path | None) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -125,10 +125,40 @@ def tune(
             voice.note(f"tune: {', '.join(f'{key} {each}' for key, each in plan.space.items())}")
             voice.note(f"tune: {priced(plan)}")
             with watching(voice) as watch:
-                found = carry_out(plan, folder, storage=storage, progress=False, watch=watch)
+                found = carry_out(
+                    plan, folder, storage=storage, progress=False, watch=watch,
+                    command=remembered(given, output, report),
+                )  # fmt: skip
         return told(voice, found, given, output, lambda: save_report(report, found) if report else None)
 
     return guarded(act, debug=debug)
+
+
+def remembered(given: Given, output: Path, report: Path | None) -> dict[str, Any]:
+    """What `downslope resume` says and writes as this command would, in plain values."""
+    files = {"output": output, "report": report, "recipe": given.recipe}
+    kept = {key: str(path.absolute()) for key, path in files.items() if path is not None}
+    target = {} if given.target is None else {"target": given.target}
+    return {"task": given.task, "settings": list(given.settings), **target, **kept}
+
+
+def recalled(kept: Mapping[str, Any]) -> tuple[Given | None, Path | None, Path | None]:
+    """What `remembered` gave: the task and what belongs to it, the best recipe's file, the report's."""
+    if "task" not in kept:
+        return None, None, None
+    output, report, recipe = (
+        relative(Path(kept[key])) if key in kept else None for key in ("output", "report", "recipe")
+    )
+    given = Given(
+        task=kept["task"], target=kept.get("target"), recipe=recipe, settings=kept.get("settings", ())
+    )
+    return given, output, report
+
+
+def relative(path: Path) -> Path:
+    """`path` as seen from here, where it lies below."""
+    here = Path.cwd()
+    return path.relative_to(here) if path.is_relative_to(here) else path
 
 
 def told(
