@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import warnings
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -184,6 +186,25 @@ def test_members_that_draw_need_to_be_allowed_to(name) -> None:
 
 def test_every_model_is_in_one_of_the_three_lists() -> None:
     assert sorted(STRAIGHT + RANDOM + ONE_BY_ONE) == sorted(SMALL)
+
+
+def table_of_the_guide() -> dict[str, str]:
+    """Model to what the last column of the table in the guide says."""
+    found: dict[str, str] = {}
+    for line in (Path(__file__).parents[2] / "docs/guide/07-models.md").read_text().splitlines():
+        cells = [each.strip() for each in line.strip("|").split("|")]
+        if len(cells) == 4 and cells[0].startswith("`"):
+            found |= dict.fromkeys(re.findall(r"`(\w+)`", cells[0]), cells[3].partition(" (")[0])
+    return found
+
+
+@pytest.mark.parametrize("name", [each for each in SMALL if each != "multi_task"])
+def test_the_guide_says_of_which_models_members_train_together(name) -> None:
+    problem = problem_of(name, **({"dropout": 0.5} if name == "alexnet" else {}))
+    how = ds.Recipe(optimizer="sgd", lr=1e-3, batch_size=8, steps=1, precision="float64")
+    runs = ds.fit_population(problem, how, seeds=[0, 1], progress=False, way="together")
+    together = runs[0].choices["population"].startswith("together")
+    assert table_of_the_guide()[name] == ("yes" if together else "one by one")
 
 
 # -- what does not fit ------------------------------------------------------------------------------------

@@ -215,3 +215,82 @@ def test_members_are_looked_at_side_by_side_and_not_each_alone(
         one = problem() if model is None else problem(model=model)
         ds.fit_population(one, recipe(epochs=2, steps=None), [0, 1], progress=False, way="together")
     assert looks == []
+
+
+TOKENS = torch.randint(0, 8, (60, 5), generator=torch.Generator().manual_seed(0))
+WORDS = (TOKENS, (TOKENS == 3).sum(1).clamp(max=2))
+
+
+class Words(nn.Module):
+    """The mean of embeddings, of which `padding_idx` is none; attention between them if wanted."""
+
+    def __init__(self, padding_idx: int | None = 3, attend: bool = False) -> None:
+        super().__init__()
+        self.rows = nn.Embedding(8, 4, padding_idx=padding_idx)
+        self.attend = nn.MultiheadAttention(4, 2, dropout=0.1, batch_first=True) if attend else None
+        self.head = nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.rows(x)
+        return self.head((h if self.attend is None else self.attend(h, h, h)[0]).mean(1))
+
+
+@pytest.mark.parametrize("padding_idx", [0, 3, -1])
+def test_no_gradient_reaches_the_row_of_the_padding_of_any_member(padding_idx: int) -> None:
+    one = problem(model=lambda: Words(padding_idx), train=WORDS, valid=WORDS)
+    runs = agree(one, [recipe(seed=seed, optimizer="adam", lr=0.05) for seed in (0, 1, 2)])
+    for run, seed in zip(runs, (0, 1, 2), strict=True):
+        start = one.build(seed).double().rows.weight[padding_idx]
+        assert torch.equal(run.weights["last"]["rows.weight"][padding_idx], start)
+
+
+class Decides(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.a = nn.Linear(6, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.a(x) if x.mean() > -9 else x[:, :3] + self.a(x)
+
+
+class Own(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        return grads[0]
+
+
+class Through(Decides):
+    def forward(self, x: Tensor) -> Tensor:
+        return Own.apply(self.a(x))
+
+
+class Item(Decides):
+    def forward(self, x: Tensor) -> Tensor:
+        return self.a(x) / (1 + self.a.weight.norm().item())
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (
+            {"model": lambda: Words(attend=True), "train": WORDS, "valid": None},
+            "it draws in its forward pass",
+        ),
+        ({"model": Decides}, "decides in Python"),
+        ({"model": Item}, "takes a number out of a tensor"),
+        ({"model": Through}, "has no setup_context"),
+    ],
+)
+def test_why_members_go_one_by_one_is_said_in_words_of_the_model(given: dict[str, Any], said: str) -> None:
+    runs = ds.fit_population(problem(**given), recipe(steps=2), [0, 1], progress=False, way="together")
+    assert said in runs[0].choices["population"]
+
+
+def test_a_gradient_that_is_another_side_by_side_is_said_to_be_the_gradient() -> None:
+    same = torch.ones(3)
+    assert "the gradient of the first batch is off by 0.5" in way._told(1.0, 1.5 * same, 1.0, same)
+    assert "the loss of the first batch is 1.5, alone 1" in way._told(1.5, same, 1.0, same)

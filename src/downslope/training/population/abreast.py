@@ -12,6 +12,7 @@ from downslope.training.depth import Depths
 from downslope.training.population.draws import Draws
 from downslope.training.population.feed import Feed
 from downslope.training.population.losses import Losses
+from downslope.training.population.padded import pad
 from downslope.training.population.stack import Stack
 from downslope.training.ready import Ready
 
@@ -29,6 +30,7 @@ class Abreast:
             Depths(state.recipe, state.model, state.depths).at(0)  # what is held fixed may be in eval mode
         models, seeds = [state.model for state in states], [state.recipe.seed for state in states]
         self.stack = Stack(models, columns_of(states[0].optimizer))
+        pad(self.stack.template)
         self.draws = Draws(self.stack.template, models, seeds)
         self.feed = Feed(
             cast("Memory", made[0].train), made[0].batch_size, seeds,

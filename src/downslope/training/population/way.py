@@ -71,8 +71,27 @@ def why_apart(abreast: Abreast, made: Sequence[Ready]) -> str | None:
                 if whole and not _close(values[i], slopes[i], value, own):
                     return _told(values[i], slopes[i], value, own)
         except Exception as error:  # noqa: BLE001 (any model, any objective)
-            return f"torch.func cannot take them together: {one_line(error)}"
+            return f"torch.func cannot take them together: {_refused(one_line(error))}"
     return None
+
+
+REFUSED = {
+    "called random operation": "it draws in its forward pass (dropout within an attention layer, "
+    "torch.rand); layers of dropout draw for each member by themselves",
+    "data-dependent control flow": "its forward pass decides in Python by what is in a tensor",
+    "calling .item()": "its forward pass takes a number out of a tensor (.item())",
+    "must override the setup_context staticmethod": "a torch.autograd.Function of its own has no "
+    "setup_context and no rule for several at once (generate_vmap_rule = True)",
+}
+"""What torch says, by a part of it, in words of a model."""
+
+
+def _refused(said: str) -> str:
+    """What torch refuses, in words of a model where they are known."""
+    _, slow, rest = said.partition("batching rule for ")
+    if slow:
+        return f"torch has no rule for several at once of {rest.partition('. ')[0]}"
+    return next((told for part, told in REFUSED.items() if part in said), said)
 
 
 def known_to_lose(made: Sequence[Ready], apart: int = 1) -> bool:
