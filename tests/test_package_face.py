@@ -52,6 +52,11 @@ def test_a_misspelt_name_is_answered_with_the_nearest() -> None:
         _ = ds.diagnos
 
 
+def test_the_beginning_of_names_tells_all_of_them() -> None:
+    with pytest.raises(AttributeError, match="did you mean .*'load_run' or 'load_search'"):
+        _ = ds.load
+
+
 def test_a_name_that_is_no_module_stays_an_import_error() -> None:
     with pytest.raises(ImportError):
         from downslope import tuna  # noqa: F401

@@ -47,7 +47,9 @@ class Face(ModuleType):
         if name not in self._homes:
             from downslope.core.names import did_you_mean
 
-            raise AttributeError(f"{self.__name__} has no {name!r}{did_you_mean(name, self._homes)}")
+            longer = [repr(each) for each in sorted(self._homes) if each.startswith(f"{name}_")]
+            meant = f"; did you mean {' or '.join(longer)}?" if longer else did_you_mean(name, self._homes)
+            raise AttributeError(f"{self.__name__} has no {name!r}{meant}")
         module, _, attribute = self._homes[name].partition(":")
         found = imported(module)
         if attribute:
