@@ -70,6 +70,7 @@ def test_a_report_holds_the_race_and_the_batch_sizes(tmp_path: Path) -> None:
     assert "What the seeds say" in page
     assert "To be known" in page
     assert "Loss against the clock" in page
+    assert "Training loss against the data by batch size" in page
     assert len(figures(found())) == 2
     assert list(plot_batches(sizes).data[0].y) == pytest.approx(sizes.curves[0].loss, rel=1e-5)
 

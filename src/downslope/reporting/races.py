@@ -57,8 +57,11 @@ def batch_section(found: BatchRace, *, key: str = "batch-race") -> Section:
         rows.append([str(each.size), *map(_number, (each.lr, steps, each.total, each.end))])
     body = f'<div class="card">{table(head, rows, numeric=range(1, 5))}</div>'
     if found.curves:
-        figure = Figure(id=f"{key}-clock", title="Loss against the clock", choices=[_clock(found)])
+        figure = Figure(
+            id=f"{key}-clock", title="Loss against the clock", choices=[_clock(found), _data(found)]
+        )
         body += f'<div class="card">{figure.html()}</div>'
+    body += _listed("To be known", found.notes)
     lead = "One example a step, a few, many, all of them, against the clock."
     return Section(id=key, title="Batch sizes", body=body, lead=lead, rank=18, short="Batches")
 
@@ -264,6 +267,19 @@ def _rate(of: Entry, one: Outcome) -> float | None:
     as_given = of.given.lr if of.given is not None and not one.values else None
     found = one.values.get("lr", as_given)
     return None if not found else float(found)
+
+
+def _data(found: BatchRace) -> Choice:
+    """The same over the passes: what a size gets out of the data."""
+    clock = _clock(found)
+    traces = [
+        {**trace, "x": each.epochs.tolist()} for trace, each in zip(clock.traces, found.curves, strict=True)
+    ]
+    passes = np.concatenate([each.epochs for each in found.curves])
+    axis = {"title": {"text": "passes over the data"}, **log_axis(passes)}
+    layout = {**clock.layout, "xaxis": axis}
+    caption = f"Training loss against the data by batch size, {found.optimizer}, rates {found.rate}"
+    return Choice(name="data", traces=traces, layout=layout, caption=caption)
 
 
 def _clock(found: BatchRace) -> Choice:
