@@ -26,18 +26,21 @@ OTHERWISE = "side by side"
 CLOSE = {torch.float64: 1e-9, torch.float32: 1e-4}
 """Share by which losses and gradients of the first batch may differ from those of a member alone."""
 
-ROUNDS = 3
-"""Timed passes each way, in turns, where the first do not settle it."""
+ROUNDS = 2, 3, 7
+"""Timed passes each way, in turns: at least, where the first do not settle it, and of models so small that
+they cost nothing."""
+
+CHEAP = 0.05
+"""Seconds of passes up to which they cost nothing."""
 
 CLEAR = 0.85
-"""Share of `PAYS`, or more than its inverse, at which one pass each way settles it: more would cost what the
-choice can gain."""
+"""Share of `PAYS`, or more than its inverse, that settles it: more would cost what the choice can gain."""
 
 PAYS = 0.95
 """Share of the time of one after another up to which members train together."""
 
 LONG = 50
-"""Steps of a population from which a close call is worth more than one pass each way."""
+"""Steps of a population from which a close call is worth a further pass each way."""
 
 
 class Pace(NamedTuple):
@@ -156,15 +159,20 @@ def _pace(abreast: Abreast, made: Sequence[Ready], limit: float) -> Pace:
     here, own = torch.get_num_threads(), choices.choose_threads(made[0].products, first.device)
     busy = first.device.type == "cpu" and here == own == 1
     together, alone, ratio = math.inf, math.inf, math.inf
+    least, close, most = ROUNDS
+    close = close if _longest(made) >= LONG else least
     with _untouched(abreast), StepRandomness(first.model, first.recipe.seed) as place:
         fed = next(abreast.feed.epoch(0))
-        for _ in range(ROUNDS if _longest(made) >= LONG else 1):
-            together = min(together, _seconds(first.device, busy, lambda: _together(abreast, fed)))
+        spent = 0.0
+        for turn in range(1, 1 + most):
+            each = _seconds(first.device, busy, lambda: _together(abreast, fed))
             place.at(1)
             with choices.threads(own):
-                alone = min(alone, _seconds(first.device, busy, lambda: _alone(abreast, made, 0, fed)))
+                one = _seconds(first.device, busy, lambda: _alone(abreast, made, 0, fed))
+            together, alone, spent = min(together, each), min(alone, one), spent + each + one
             ratio = together / (len(made) * alone)
-            if not CLEAR * limit < ratio < limit / CLEAR:
+            clear = not CLEAR * limit < ratio < limit / CLEAR
+            if spent > CHEAP and (turn >= close or (clear and turn >= least)):
                 break
     return Pace(ratio, alone)
 
