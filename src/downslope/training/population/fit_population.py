@@ -42,9 +42,9 @@ def fit_population(
     A member is what `fit` gives for its recipe and seed alone: the same start, order, dropout and
     augmentation, and the same numbers: to the bit for chains of linear layers, ReLU, batch norm and dropout
     on the CPU under cross-entropy or squared error, else up to the rounding of sums (within 1e-9 in float64
-    as long as training is stable). Members whose models have one shape take their steps together where that is faster, each with
-    its own hyper-parameters, and each ends by itself; ``run.choices["population"]`` says how a member was
-    trained, and why by itself.
+    as long as training is stable). Members whose models have one shape take their steps together where that
+    is faster, each with its own hyper-parameters, and each ends by itself; ``run.choices["population"]`` says
+    how a member was trained, and why by itself.
 
     Args:
         problem: One for all, or one for each recipe.

@@ -31,7 +31,7 @@ from downslope.objectives.cross_entropy import cross_entropy, indexed
 from downslope.objectives.objective import is_index, over_examples, wide
 from downslope.objectives.penalised import Penalised
 from downslope.training.population.backward import ByHand
-from downslope.training.population.chain import LayerChain
+from downslope.training.population.chain import LayerChain, Views
 from downslope.training.population.draws import Draws
 from downslope.training.population.entropies import cross_entropies, means, with_slopes
 from downslope.training.population.feed import Fed
@@ -41,8 +41,8 @@ from downslope.training.population.stack import Stack
 from downslope.training.population.strengths import Strengths
 from downslope.training.state import StepState
 
-SPLIT = 256
-"""Examples of one forward pass in evaluation: what all members' layers hold of them stays in the cache."""
+ROWS = 8192
+"""Examples of all members of one forward pass in evaluation: what their layers hold stays in the cache."""
 
 IMAGES = 1024
 """Those of all members together where they are convolved."""
@@ -317,14 +317,26 @@ class Losses:
         if len(rows) < len(self.stack):
             index = torch.tensor(list(rows), device=self.stack.flat.device)
             views = {name: each[index] for name, each in views.items()}
-        size = max(1, IMAGES // len(rows)) if chain.convolves else SPLIT
-        x = batch[0].split(len(batch[0]) if chain.mixes else size)
-        parts = [chain.forward(views, each, shared=True, whole=True) for each in x]
-        output = torch.cat(parts, 1)
+        output = self._outputs_of(chain, views, batch[0])
         entries = self._entries(Seen(output, batch[1], shared=True), rows)
         if self.restores and not bool(entries.isfinite().all()):
             return None
         return output, entries, self._objectives(rows, output, batch[1], entries)
+
+    def _outputs_of(self, chain: LayerChain, views: Views, x: Tensor) -> Tensor:
+        """Outputs of all whose `views` these are, in passes of a size that stays in the cache.
+
+        Convolutions are parted by examples, others by members: a product of fewer rows may have other bits.
+        """
+        members = len(next(iter(views.values())))
+        if chain.convolves:
+            size = len(x) if chain.mixes else max(1, IMAGES // members)
+            parts = cast("tuple[Tensor, ...]", x.split(size))  # pyright: ignore[reportUnknownMemberType]
+            return torch.cat([chain.forward(views, each, shared=True, whole=True) for each in parts], 1)
+        size = max(1, ROWS // len(x))
+        cuts = (slice(start, start + size) for start in range(0, members, size))
+        some = [{name: each[cut] for name, each in views.items()} for cut in cuts]
+        return torch.cat([chain.forward(each, x, shared=True, whole=True) for each in some])
 
     def _objectives(
         self, rows: Sequence[int], output: Tensor, target: Any, entries: Tensor
