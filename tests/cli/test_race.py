@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+import downslope as ds
 from downslope.cli.main import main
 from downslope.cli.verbs import race
 from downslope.cli.voice import Voice
@@ -125,6 +126,14 @@ def test_a_race_goes_on_with_another_cluster_or_without(
     assert given == [["race", *said, "--folder", str(tmp_path)]]
 
 
+def test_a_contestant_may_have_a_space_of_its_own(task: str, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--optimizers", "sgd,adam", "--trials", "3", "--seeds", "2", "--space", "sgd.lr=log:1e-3:1e-2"]
+    assert main(["race", task, *words, "--folder", "own"]) == 0
+    tuned = {each.contestant: each.tuning for each in ds.load_race("own").entries}
+    assert [sorted(one.values) for one in tuned["sgd"]] == [[], ["lr"], ["lr"]]
+    assert "betas.0" in tuned["adam"][1].values
+
+
 def test_a_kept_race_is_drawn_by_report_and_by_resume(task: str) -> None:
     words = ["--optimizers", "sgd,adam", "--trials", "0", "--seeds", "2", "--folder", "here/r"]
     assert main(["race", task, *words]) == 0
@@ -139,6 +148,7 @@ def test_batch_sizes_race_against_the_clock(task: str, capsys: pytest.CaptureFix
     said = capsys.readouterr()
     assert "batch sizes 1, 10, full: a run of 2 passes after 2 to tune each" in said.err
     assert "full" in said.out
+    assert "loss at end: of the training data; one run of each size" in said.out
     assert len(json.loads(Path("b.json").read_text())["curves"]) == 3
 
 
@@ -156,6 +166,11 @@ def test_batch_sizes_race_against_the_clock(task: str, capsys: pytest.CaptureFix
         (["--optimizers", "sgd,adam", "--budget", "5 steps"], "must be a time"),
         (["--batch-sizes", "1,half"], "must be numbers or full"),
         (["--batch-sizes", "1,10", "--rate", "fast"], "rate='fast'"),
+        (["--batch-sizes", "1,10", "--by", "steps"], "--by is of a race of optimizers"),
+        (["--batch-sizes", "1,10", "--workers", "2"], "--workers is of a race of optimizers"),
+        (["--optimizers", "sgd,adam", "--rate", "same"], "--rate same is of a race of batch sizes"),
+        (["--optimizers", "sgd,adam", "--set", "momentum=0.9"], "adam has no momentum"),
+        (["--optimizers", "sgd,adam", "--space", "adam.momentum=uniform:0:0.9"], "contestant 'adam'"),
     ],
 )
 def test_a_wrong_word_is_one_line_and_status_2(

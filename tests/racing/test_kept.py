@@ -101,3 +101,16 @@ def test_what_is_in_work_is_told_at_every_end_of_a_run() -> None:
     assert "line: tuning adam, 4 runs" in said
     assert "line: tuning adam, 3 of 4 runs have ended" in said
     assert said[-1] == "line: seeds 1 to 2, 4 of 4 runs have ended"
+
+
+def test_what_differs_in_a_folder_of_another_race_is_named_by_its_key(tmp_path: Path) -> None:
+    from downslope.core.errors import RunFolderError
+    from downslope.racing.ledger import Ledger
+
+    there = {"seeds": 2, "problems": {"line": {"steps": [4, 4], "train": "x" * 500}}}
+    Ledger(tmp_path, there).fact("trials", 2)
+    with pytest.raises(RunFolderError, match="problems line steps was") as found:
+        Ledger(tmp_path, {"seeds": 2, "problems": {"line": {"steps": [8, 8], "train": "x" * 500}}})
+    assert len(str(found.value)) < 120 + len(str(tmp_path))
+    with pytest.raises(RunFolderError, match=r"train was x+"):
+        Ledger(tmp_path, {"seeds": 2, "problems": {"line": {"steps": [4, 4], "train": "y" * 500}}})

@@ -111,7 +111,8 @@ class BatchRace:
             "scaled": "rates: scaled with the batch from the recipe's",
             "same": "rates: the recipe's own for every batch",
         }[self.rate]
-        return "\n".join([*made, said, *(f"note: {each}" for each in self.notes)])
+        runs = "loss at end: of the training data; one run of each size: small differences say nothing"
+        return "\n".join([*made, said, runs, *(f"note: {each}" for each in self.notes)])
 
     def __str__(self) -> str:
         return self.table()

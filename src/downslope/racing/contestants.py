@@ -40,8 +40,9 @@ class Contestant:
         if given is None:
             return settled(problem, self.recipe, default_space(self.recipe))
         own = given.get(self.name) if isinstance(given.get(self.name), Mapping) else None
+        own = own or {key: each for key, each in given.items() if not isinstance(each, Mapping)}
         try:
-            return settled(problem, self.recipe, own if own is not None else _common(given))
+            return settled(problem, self.recipe, own or default_space(self.recipe))
         except SpaceError as error:
             raise SpaceError(f"contestant {self.name!r}: {error}") from None
 
@@ -151,15 +152,3 @@ def _of_torch(name: str) -> str:
 
 def _short(optimizer: str) -> str:
     return optimizer.rpartition(":")[2]
-
-
-def _common(given: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The keys of a space that are no spaces of single contestants.
-
-    Raises:
-        SpaceError: nothing is left.
-    """
-    found = {key: each for key, each in given.items() if not isinstance(each, Mapping)}
-    if not found:
-        raise SpaceError("space names spaces of some contestants and none for the others")
-    return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from downslope.core.errors import RunFolderError
 from downslope.core.plain import plain
@@ -84,13 +84,8 @@ class Ledger:
         if not lines or lines[0].get("kind") != "race" or lines[0].get("format") != FORMAT:
             raise RunFolderError(f"{self.path} is no race that this version can go on with")
         there: Mapping[str, Any] = lines[0]["protocol"]
-        differ = [key for key in {*there, *protocol} if there.get(key) != protocol.get(key)]
-        if differ:
-            key = min(differ)
-            raise RunFolderError(
-                f"{self.path} is another race: {key} was {there.get(key)}, now {protocol.get(key)}; give "
-                "another folder"
-            )
+        if (differs := _differs(there, protocol)) is not None:
+            raise RunFolderError(f"{self.path} is another race: {differs}; give another folder")
         for line in lines[1:]:
             if line["kind"] == "outcome":
                 outcome = Outcome.from_dict({key: value for key, value in line.items() if key != "kind"})
@@ -116,3 +111,24 @@ class Ledger:
                 file.write(json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n")
         except OSError as error:
             raise RunFolderError(f"{self.path} cannot be written: {error.strerror or error}") from error
+
+
+def _differs(there: Mapping[str, Any], now: Mapping[str, Any], where: str = "") -> str | None:
+    """The first key whose values differ, as deep as tables go, with what it was and is; None without one."""
+    for key in sorted({*there, *now}):
+        was, given = there.get(key), now.get(key)
+        if isinstance(was, Mapping) and isinstance(given, Mapping):
+            inside = _differs(
+                cast("Mapping[str, Any]", was), cast("Mapping[str, Any]", given), f"{where}{key} "
+            )
+            if inside is not None:
+                return inside
+        elif was != given:
+            return f"{where}{key} was {_short(was)}, now {_short(given)}"
+    return None
+
+
+def _short(value: Any) -> str:
+    """A value in a few words."""
+    words = " ".join(str(value).split())
+    return words if len(words) <= 60 else f"{words[:57]}..."

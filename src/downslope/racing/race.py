@@ -79,7 +79,7 @@ def race(
             given.
         recipe: What mere names share: batch size, length, schedule; or problem to recipe. The defaults of a
             recipe if left out.
-        space: Key to dimension for all, or contestant to a space of its own.
+        space: Key to dimension for all, or contestant to a space of its own; who has neither has the default.
         by: What decides: "level", or "steps" or "seconds" to the target.
         target: Level to reach, or problem to level. Left out, the problem's goal; without one, `fraction` of
             the way of `reference`.

@@ -1,6 +1,7 @@
 """The space that is searched where none is given: what the recipe's optimizer has, in logarithms.
 
-A rate as ``10^U(-5, -1)``, a decay as ``10^U(-7, -1)``, a momentum as ``1 - 10^U(-3, -1)``: what matters of
+A rate as ``10^U(-5, -1)``, that of gradient descent, whose step has the size of the gradient, as
+``10^U(-4, 0)``, a decay as ``10^U(-7, -1)``, a momentum as ``1 - 10^U(-3, -1)``: what matters of
 each of them is its factor, of a momentum that of the window ``1 / (1 - momentum)``. In the order in which one
 tunes a new model: the rate first, then what averages gradients, then what regularises. Sizes of the model are
 searched only where they are asked for: they change what a step costs.
@@ -16,6 +17,10 @@ from downslope.core.space import Dimension, log, one_minus
 
 LR = (1e-5, 1e-1)
 """Of the learning rate."""
+LR_OF_DESCENT = (1e-4, 1.0)
+"""Of gradient descent with or without momentum: as many decades, a factor of ten higher. Good rates of it lie
+above 0.1 as often as not; those of methods that divide by the gradient's size hardly ever do."""
+DESCENT = ("gd", "sgd", "momentum", "nesterov", "torch.optim:SGD")
 DECAY = (1e-7, 1e-1)
 """Of the weight decay."""
 AVERAGE = (1e-3, 1e-1)
@@ -33,7 +38,8 @@ def default_space(recipe: Recipe) -> dict[str, Dimension]:
 
     ``lr``, then ``momentum``, ``betas.0``, ``betas.1`` or ``alpha``, then ``weight_decay``; of methods that
     search for their step by curvature the ``damping`` or ``radius``. The range of the rate is stretched by a
-    factor of ten around one that the recipe says. Plain gradient descent is one end of the momentum of "sgd".
+    factor of ten around one that the recipe says, or around a default that lies outside of it. Plain
+    gradient descent is one end of the momentum of "sgd".
 
     Raises:
         SpaceError: an optimizer that is code, or that has none of these.
@@ -46,7 +52,7 @@ def default_space(recipe: Recipe) -> dict[str, Dimension]:
     taken = optimizer_defaults(recipe.optimizer)
     found: dict[str, Dimension] = {}
     if "lr" in taken and not _searches(recipe):
-        found["lr"] = log(*_around(recipe.lr if "lr" in recipe.said else None))
+        found["lr"] = log(*_rates(recipe, taken["lr"]))
     if "momentum" in taken:
         plain = not taken["momentum"] and not recipe.settings.get("momentum")
         if recipe.optimizer != "rmsprop":
@@ -77,6 +83,10 @@ def _searches(recipe: Recipe) -> bool:
     return named and getattr(names.resolve("optimizer", recipe.optimizer), "batch", None) == "large"
 
 
-def _around(lr: float | None) -> tuple[float, float]:
-    low, high = LR
-    return (min(low, float(f"{lr / 10:.12g}")), max(high, lr * 10)) if lr else (low, high)
+def _rates(recipe: Recipe, default: object) -> tuple[float, float]:
+    """The range of the rate; with a factor of ten around one that was said, or a default outside of it."""
+    low, high = LR_OF_DESCENT if recipe.optimizer in DESCENT else LR
+    lr = recipe.lr if "lr" in recipe.said else default
+    if not isinstance(lr, (int, float)) or not lr or ("lr" not in recipe.said and low < lr < high):
+        return low, high
+    return min(low, float(f"{lr / 10:.12g}")), max(high, float(lr * 10))

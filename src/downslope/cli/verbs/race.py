@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -62,7 +62,11 @@ _Trials = Annotated[
 ]
 _Space = Annotated[
     list[str] | None,
-    typer.Option("--space", metavar="KEY=RANGE", help="What is tuned: lr=log:1e-4:1. Repeatable."),
+    typer.Option(
+        "--space",
+        metavar="KEY=RANGE",
+        help="What is tuned: lr=log:1e-4:1; of one: sgd.lr=log:1e-3:10. Repeatable.",
+    ),
 ]
 _By = Annotated[str, typer.Option("--by", help="What decides: level, steps or seconds (to the target).")]
 _TargetLevel = Annotated[
@@ -122,6 +126,7 @@ def race(
 
     def act() -> int:
         from downslope.cli.outcome import check_writable
+        from downslope.core.errors import InputError
 
         with voice.alone():
             check_writable(report, save, board)
@@ -129,15 +134,19 @@ def race(
             _refuse_with_batches({
                 "--optimizers": optimizers, "--with": recipes, "--suite": suite, "--seeds": seeds,
                 "--space": space, "--goal": goal, "--retune": retune, "--widen": widen, "--whole": whole,
-                "--board": board, "--folder": folder,
+                "--board": board, "--folder": folder, "--by": by != "level", "--workers": workers != 1,
+                "--ray": ray,
             })  # fmt: skip
             return _batches(
                 voice, _needed(given), batch_sizes, rate, trials, ask.seconds(budget), seed, save, report
             )
+        if rate != "tuned":
+            raise InputError(f"--rate {rate} is of a race of batch sizes: give --batch-sizes 1,10,100 too")
         options: dict[str, Any] = {
             "seeds": 8 if seeds is None else seeds, "trials": 16 if trials is None else trials, "by": by,
             "retune": retune, "widen": widen,
-            "early": not (whole or board is not None), "seed": seed or 0, "space": _space(space),
+            "early": not (whole or board is not None), "seed": seed or 0,
+            "space": _space(space, [*ask.listed(optimizers), *(each.stem for each in recipes or ())]),
         }  # fmt: skip
         if workers != 1:
             options["workers"] = workers
@@ -201,6 +210,7 @@ def _raced(
                 raise InputError(f"--suite {suite} and TASK {given.task}: give one of them")
             problems, shared, targets = _of_suite(voice, suite, goal)
         else:
+            _check_settings(_needed(given).settings, ask.listed(optimizers))
             problem, how = _needed(given).load(voice)
             problems, shared = problem, how
         where = folder or new_folder("race")
@@ -304,19 +314,42 @@ def _keep(voice: Voice, found: Race, board: Path | None, save: Path | None, repo
     voice.document(document | {"board": None if held is None else held.score()})
 
 
-def _space(texts: list[str] | None) -> dict[str, Any] | None:
+def _space(texts: list[str] | None, contestants: Sequence[str]) -> dict[str, Any] | None:
+    """The space of all, and by contestant that of ``--space NAME.KEY=RANGE``."""
     from downslope.core.errors import SpaceError
     from downslope.core.space import parse
 
     if not texts:
         return None
+    names = {each.rpartition(":")[2] for each in contestants}
     found: dict[str, Any] = {}
     for text in texts:
-        key, sign, value = text.partition("=")
+        key, sign, value = (part.strip() for part in text.partition("="))
         if not sign:
-            raise SpaceError(f"--space {text}: must be key=range, such as lr=log:1e-4:1")
-        found[key.strip()] = parse(value)
+            raise SpaceError(
+                f"--space {text}: must be key=range, such as lr=log:1e-4:1, or of one contestant sgd.lr=..."
+            )
+        who, dot, rest = key.partition(".")
+        if dot and who in names:
+            found.setdefault(who, {})[rest] = parse(value)
+        else:
+            found[key] = parse(value)
     return found
+
+
+def _check_settings(settings: Sequence[str], contestants: Sequence[str]) -> None:
+    """Refuse a setting that some of the optimizers that race have and others have not."""
+    from downslope.core.errors import RecipeError
+    from downslope.core.recipe import Recipe
+
+    for text in settings:
+        key = text.partition("=")[0].strip()
+        lacking = [name for name in contestants if key not in Recipe(optimizer=name).keys()]  # noqa: SIM118
+        if lacking and len(lacking) < len(contestants):
+            raise RecipeError(
+                f"--set {text}: {lacking[0]} has no {key}; what one contestant alone has goes into a recipe "
+                "of its own, --with FILE"
+            )
 
 
 def _needed(given: Given | None) -> Given:
