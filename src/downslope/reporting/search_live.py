@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import sys
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from downslope.reporting.live_table import LiveTable
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
 SHOWN = 8
 """Rows of the table."""
+LATEST = 3
+"""Rows of trials under way: those that were heard of last."""
 EVERY = 0.25
 """Seconds between two pictures on a terminal."""
 LINES = 10.0
@@ -30,6 +33,7 @@ class Live(LiveTable):
         self._last = 0.0
         self._best: int | None = None
         self._ended = -1
+        self._trained = 0
 
     def __call__(self, standing: Standing) -> None:
         """Show it, if it is time."""
@@ -41,9 +45,10 @@ class Live(LiveTable):
             return
         best = standing.best
         better = best is not None and best.number != self._best
-        if standing.ended == self._ended or not (better or now - self._last >= LINES):
+        news = standing.ended != self._ended or standing.trained > self._trained
+        if not news or not (better or now - self._last >= LINES):
             return
-        self._last, self._ended = now, standing.ended
+        self._last, self._ended, self._trained = now, standing.ended, standing.trained
         self._best = None if best is None else best.number
         sys.stderr.write(_line(standing) + "\n")
         sys.stderr.flush()
@@ -56,6 +61,8 @@ def _line(standing: Standing) -> str:
     said = f"tune {standing.ended}{'' if most is None else f'/{most}'} trials, {standing.seconds:.1f} s"
     if standing.phase == "confirming":
         said += ", confirming the best with fresh seeds"
+    elif standing.trained:
+        said += f", {standing.trained} of {len(standing.running)} under way are trained"
     if best is None or best.value is None:
         return said
     return f"{said}, best {standing.plan.measure} {best.value:.4g} at {configuration(best.values)}"
@@ -71,16 +78,19 @@ def _table(standing: Standing) -> RenderableType:
 
     plan = standing.plan
     table = Table(box=None, pad_edge=False)
-    for name in ("trial", plan.measure, *plan.space):
+    for name in ("trial", plan.measure, *plan.space, ""):
         table.add_column(name, justify="right")
+
+    def cells(values: Mapping[str, Any]) -> list[str]:
+        return [number(values[key]) if key in values else "" for key in plan.space]
+
     for place, each in enumerate(foremost(standing.trials, plan.direction, SHOWN)):
-        cells = [number(each.values[key]) if key in each.values else "" for key in plan.space]
-        table.add_row(
-            str(each.number), f"{each.value:.4g}", *cells, style="bold green" if place == 0 else None
-        )
-    going = sorted(standing.running.items())[:3]
-    for at, (step, value) in going:
-        table.add_row(str(at), "" if math.isnan(value) else f"{value:.4g}", f"step {step}", style="dim")
+        style = "bold green" if place == 0 else None
+        table.add_row(str(each.number), f"{each.value:.4g}", *cells(each.values), style=style)
+    known = {each.number: each.values for each in standing.trials}
+    for at, (step, value) in list(reversed(standing.running.items()))[:LATEST]:
+        seen = "" if math.isnan(value) else f"{value:.4g}"
+        table.add_row(str(at), seen, *cells(known.get(at, {})), f"step {step}" if step else "", style="dim")
     return Group(Text(_head(standing)), table)
 
 
@@ -91,8 +101,10 @@ def _head(standing: Standing) -> str:
     doing = (
         "confirming with fresh seeds"
         if standing.phase == "confirming"
-        else f"{len(standing.running)} running"
+        else f"{len(standing.running)} under way"
     )
+    if standing.trained and standing.phase == "searching":
+        doing += f" ({standing.trained} trained)"
     return (
         f"tune  {standing.ended}{of} trials, {doing}, {standing.steps} steps, {standing.seconds:.1f}{limit} s"
     )

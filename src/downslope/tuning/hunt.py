@@ -39,7 +39,8 @@ class Standing:
         plan: What was asked.
         phase: What goes on.
         trials: Every trial so far.
-        running: Number of a trial to the step and measure that it has reached; of `confirming` its place.
+        running: Number of a trial to the step and measure that it has reached; last who was heard last.
+        length: Steps of a trial, where one run with as many steps as the recipe says is all of it.
         seconds: Spent so far.
         steps: Optimizer steps so far.
         ended: Trials that have come to an end.
@@ -54,6 +55,17 @@ class Standing:
     steps: int = 0
     ended: int = 0
     best: Trial | None = None
+    length: int | None = None
+
+    @property
+    def trained(self) -> int:
+        """Running trials that have made all their steps: a batch is told of when all of it has."""
+        return sum(step >= self.length for step, _ in self.running.values()) if self.length else 0
+
+    def heard(self, number: int, step: int, value: float) -> None:
+        """Take note of how far a trial is."""
+        self.running.pop(number, None)
+        self.running[number] = step, value
 
     def now(self, trials: Sequence[Trial]) -> None:
         """Take note of the trials as they are."""
@@ -95,6 +107,8 @@ class Hunt:
         self._begun, self._heard = time.monotonic(), interruptions()
         self._before = trials.spent
         self._standing = Standing(plan)
+        if plan.seeds == 1 and not {"epochs", "steps"} & set(plan.space):
+            self._standing.length = total_steps(plan.problem, plan.recipe)
         self._standing.now(trials.all())
         self._rule: Rule | None = None
         self._dropped: set[int] = set()
@@ -284,7 +298,7 @@ class Hunt:
         return f"what was under way did not fit into the {self.plan.seconds:g} s"
 
     def _hear(self, trial: Trial, step: int, value: float) -> bool:
-        self._standing.running[trial.number] = step, value
+        self._standing.heard(trial.number, step, value)
         self._show()
         if self.interrupted or self._rule is None:
             return self.interrupted
@@ -388,6 +402,6 @@ class Hunt:
     _confirming = 0.0
 
     def _hear_fresh(self, trial: Trial, step: int, value: float) -> bool:
-        self._standing.running[trial.number] = step, value
+        self._standing.heard(trial.number, step, value)
         self._show()
         return self.interrupted
