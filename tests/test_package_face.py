@@ -53,7 +53,7 @@ def test_a_misspelt_name_is_answered_with_the_nearest() -> None:
 
 
 def test_the_beginning_of_names_tells_all_of_them() -> None:
-    with pytest.raises(AttributeError, match="did you mean .*'load_run' or 'load_search'"):
+    with pytest.raises(AttributeError, match=r"did you mean .*'load_run' or 'load_search'"):
         _ = ds.load
 
 

@@ -63,6 +63,34 @@ def test_a_member_that_paused_is_the_run_that_fit_makes_in_one_go(problem: Probl
         assert crowd.loss(number) == run.summary["valid_loss"]
 
 
+class Grows:
+    """A squared error, and an augmentation, that grow with the calls that they count."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def __call__(self, *given) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
+        self.calls += 1
+        by = 1 + 0.01 * self.calls
+        if len(given) == 1:
+            return given[0][0] * by, given[0][1]
+        return by * (given[0] - given[1]).square().mean()
+
+
+@pytest.mark.parametrize("way", ["together", "one by one"])
+@pytest.mark.parametrize("part", ["objective", "augment"])
+def test_members_that_take_turns_count_each_its_own_calls(problem: Problem, part, way) -> None:
+    crowd = Crowd(problem.edit(**{part: Grows()}), RECIPE, way=way)
+    members = crowd.begin(RATES[:3])
+    for units in (1, 4, EPOCHS):
+        crowd.train(members, units)
+    for number, values in zip(members, RATES[:3], strict=True):
+        fresh = problem.edit(**{part: Grows()})
+        alone = fit(fresh, RECIPE.edit(**values), folder=False, progress=False, observe=0)
+        assert torch.allclose(weights(crowd.runs(number)[0]), weights(alone), rtol=1e-9, atol=1e-10)
+        assert crowd.loss(number) == pytest.approx(alone.summary["valid_loss"], rel=1e-9)
+
+
 def test_who_leaves_a_crew_can_go_on_alone_as_if_it_had_not(problem: Problem) -> None:
     crowd = Crowd(problem, RECIPE, way="together")
     members = crowd.begin(RATES)

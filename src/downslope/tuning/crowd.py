@@ -6,6 +6,7 @@ same run in one go. Members of one shape take their steps together as long as th
 
 from __future__ import annotations
 
+import copy
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -312,6 +313,9 @@ class _Seats(Company):
     def _alone(self, index: int, made: Ready, reason: str) -> None:
         made.state.run.choices["population"] = f"one by one: {reason}"
         try:
+            if self._changes.get(index) is not None:  # members take turns: each counts in one of its own
+                made.state.objective.function = copy.deepcopy(made.state.objective.function)
+                made.state.augment = copy.deepcopy(made.state.augment)
             member = self._seated(index, made, None, made.products)
         except Exception as error:  # noqa: BLE001 (any model)
             self._failed(index, error)

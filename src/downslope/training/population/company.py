@@ -164,8 +164,7 @@ class Company:
             if like is None or state is None:
                 watched = Watched(problem, model)
                 made = ready(run, self.observe, started=started, model=model)
-                if self.way in ("auto", "together"):
-                    self._changes[index] = watched.why_alone()
+                self._changes[index] = watched.why_alone()
                 return made
             run.choices["observe"], state.batch = self.observe, like.state.batch
             return like._replace(state=state, started=started)
