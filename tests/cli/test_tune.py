@@ -81,7 +81,9 @@ def test_a_search_goes_on_without_flags(task, capsys):
     found = json.loads(capsys.readouterr().out)
     assert [each["number"] for each in found["trials"]] == list(range(6))
     assert main(["report", "s"]) == 0
-    assert "The search" in (task / "s" / "report.html").read_text()
+    page = (task / "s" / "report.html").read_text()
+    assert "<h1>task.py: lr</h1>" in page
+    assert f"downslope fit {task / 'task.py'} --recipe s/best.toml" in page
 
 
 def test_what_goes_on_writes_the_files_and_names_the_commands_that_were_asked_for(task, capsys):

@@ -12,6 +12,7 @@ import torch
 import downslope as ds
 from downslope.core.errors import InputError
 from downslope.racing.batch_sizes import batch_sizes
+from downslope.racing.profile import Profile
 from downslope.racing.race import race
 from downslope.racing.result import Race
 from downslope.reporting.races import figures, plot, plot_batches
@@ -39,13 +40,18 @@ def test_the_area_under_a_drawn_profile_is_the_score() -> None:
         assert (np.diff(x) * y[:-1]).sum() / 3 == pytest.approx(found().score_in("steps")[name], rel=1e-5)
 
 
+def test_all_who_have_the_largest_area_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Profile, "score", lambda self: dict.fromkeys(self.names, 1.0))
+    assert "is that of sgd and adam" in plot(found(), "profile").layout.title.text
+
+
 def test_levels_curves_and_rates_are_those_of_the_runs() -> None:
     levels = plot(found(), "levels").data
     assert list(levels[0].x) == pytest.approx(found().entry("sgd").levels, rel=1e-5)
     assert levels[1].x[0] == pytest.approx(np.mean(found().entry("sgd").levels), rel=1e-5)
     curve = plot(found(), "curves").data[1]
     assert list(curve.y) == pytest.approx(
-        np.median([one.levels for one in found().entry("sgd").raced], axis=0)
+        np.median([one.levels for one in found().entry("sgd").raced], axis=0), rel=1e-5
     )
     rates = plot(found(), "rates").data[0]
     given = found().entry("sgd").given

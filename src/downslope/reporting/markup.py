@@ -21,6 +21,8 @@ class Section:
         rank: Place on the page; smaller stands higher.
         short: Word in the bar at the top; "" leaves it out there.
         folded: Shown as its heading alone until it is opened.
+        page: Title of a page that begins with it; "" takes the heading.
+        about: Under that title: when it was, where it is kept.
     """
 
     id: str
@@ -30,6 +32,8 @@ class Section:
     rank: int = 50
     short: str = ""
     folded: bool = False
+    page: str = ""
+    about: str = ""
 
     def html(self) -> str:
         """The section as HTML."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from downslope.core.errors import InputError
+from downslope.racing.ledger import FILE
 from downslope.racing.profile import LIMIT
 from downslope.racing.told import lines, sure, verdict
 from downslope.reporting.figure import Choice, Figure, Trace, finite, log_axis
@@ -40,7 +42,21 @@ def section(found: Race, *, key: str = "race") -> Section:
     body += "".join(f'<div class="card">{each.html()}</div>' for each in figures(found, key))
     lead = verdict(found)
     lead = f"{lead[0].upper()}{lead[1:]}."
-    return Section(id=key, title="The race", body=body, lead=lead, rank=18, short="Race")
+    return Section(
+        id=key, title="The race", body=body, lead=lead, rank=18, short="Race", about=_kept(found),
+        page=f"{', '.join(found.contestants)} on {', '.join(found.problems)}",
+    )  # fmt: skip
+
+
+def _kept(found: Race) -> str:
+    """When it was raced, where it is kept, and how one goes on with it."""
+    file = None if found.folder is None else found.folder / FILE
+    if file is None or not file.is_file():
+        return ""
+    day = time.strftime("%Y-%m-%d %H:%M", time.localtime(file.stat().st_mtime))
+    cut = found.status in ("interrupted", "time")
+    on = f"; to go on: downslope resume {found.folder}" if cut else ""
+    return f"{day}, kept in {found.folder}{on}"
 
 
 def _listed(title: str, said: Sequence[str]) -> str:
@@ -153,9 +169,10 @@ def _profile(found: Race, clock: Any) -> Choice:
         "xaxis": {"title": {"text": f"{clock} over those of the fastest"}, "range": [1, LIMIT]},
         "yaxis": {"title": {"text": f"share of {of} solved"}, "range": [-0.02, 1.04]},
     }
-    best = max(scores, key=lambda name: scores[name])
+    most = max(scores.values())
+    best = " and ".join(name for name in scores if scores[name] == most)
     name = "profile" if clock == "steps" else "seconds"
-    caption = f"Performance profiles in {clock}; the largest area, {scores[best]:.3f}, is {best}'s"
+    caption = f"Performance profiles in {clock}; the largest area, {most:.3f}, is that of {best}"
     return Choice(name=name, traces=traces, layout=layout, caption=caption)
 
 

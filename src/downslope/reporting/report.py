@@ -296,8 +296,10 @@ def _allowed() -> str:
 
 def _without_run(content: _Content, drawn: Sequence[Section]) -> Report:
     """A page of measurements alone, named by the first."""
-    title = "Layer by layer" if content.probes and not content.ranges else drawn[0].title
-    head = f'<div class="top"><h1>{text(title)}</h1></div>'
+    first = drawn[0]
+    title = "Layer by layer" if content.probes and not content.ranges else first.page or first.title
+    about = f'<p class="sub">{text(first.about)}</p>' if first.about else ""
+    head = f'<div class="top"><h1>{text(title)}</h1>{about}</div>'
     if content.starts:
         title, head = "At the start", starts.top(content.starts)
     return Report(page.page(title, head, drawn, Run(environment=environment())))

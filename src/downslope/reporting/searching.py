@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,7 +16,9 @@ from downslope.core.space import Dimension, Integer, Log, OneMinus
 from downslope.reporting.figure import Choice, Figure, Trace, finite, log_axis
 from downslope.reporting.markup import Section, pairs, table, text
 from downslope.reporting.notebook import painted
+from downslope.reporting.search_rows import next_rows
 from downslope.tuning.failures import diverged
+from downslope.tuning.kept import SEARCH
 from downslope.tuning.told import number
 
 if TYPE_CHECKING:
@@ -36,11 +40,40 @@ def section(found: Search, *, key: str = "search") -> Section:
         key: Anchor, unique on the page.
     """
     told = found.told()
-    body = [f'<div class="card">{pairs(told)}</div>']
+    body = [f'<div class="card">{pairs(told)}</div>', _next(found)]
     if found.found:
         body.append(f'<div class="card">{_table(found)}</div>')
         body += [f'<div class="card">{each.html()}</div>' for each in figures(found, key)]
-    return Section(id=key, title="The search", body="".join(body), lead=_lead(found), rank=18, short="Search")
+    return Section(
+        id=key, title="The search", body="".join(body), lead=_lead(found), rank=18, short="Search",
+        page=f"{_task(found) or 'Search'}: {', '.join(found.space)}", about=_about(found),
+    )  # fmt: skip
+
+
+def _task(found: Search) -> str:
+    """What the user calls the problem; "" where it has no name."""
+    said = found.plan.problem.describe()
+    return Path(str(said.get("task") or "")).name or str(said.get("name") or "")
+
+
+def _about(found: Search) -> str:
+    """When it was searched, and where it is kept."""
+    file = None if found.folder is None else found.folder / SEARCH
+    if file is None or not file.is_file():
+        return ""
+    day = time.strftime("%Y-%m-%d %H:%M", time.localtime(file.stat().st_mtime))
+    return f"{day}, kept in {found.folder}"
+
+
+def _next(found: Search) -> str:
+    """What to do next, as commands that can be copied; nothing of a search that is not kept."""
+    if found.folder is None:
+        return ""
+    best = found.folder / "best.toml"
+    task = str(found.plan.problem.describe().get("task") or "TASK")
+    rows = next_rows(found, task, best if best.is_file() else None, None)
+    said = "\n".join(each.text for each in rows if each.text.startswith("downslope "))
+    return f'<div class="card"><h3>Next</h3><pre>{text(said)}</pre></div>' if said else ""
 
 
 def figures(found: Search, key: str = "search") -> list[Figure]:
