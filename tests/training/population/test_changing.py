@@ -227,3 +227,22 @@ def test_what_stays_as_it_is_is_kept_and_looking_at_it_ends() -> None:
         now = changing.kept(one, model)
         assert changing.changed(before, now) == name
         before = now
+
+
+class Hostile:
+    """Fails at whatever it is asked but for its class."""
+
+    def __getattribute__(self, name: str) -> Any:
+        if name == "__class__":
+            return Hostile
+        raise RuntimeError(name)
+
+
+def test_an_object_that_fails_when_it_is_looked_at_is_like_itself_alone() -> None:
+    model: Any = Keeps()
+    model.odd = Hostile()
+    one = problem(model=Keeps)
+    before = changing.kept(one, model)
+    assert changing.changed(before, changing.kept(one, model)) is None
+    model.odd = Hostile()
+    assert changing.changed(before, changing.kept(one, model)) == "model.odd"

@@ -13,7 +13,7 @@ import hashlib
 import pickle
 import types
 from collections import deque
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Iterator, Mapping
 from typing import Any, cast
 
 import numpy as np
@@ -202,7 +202,10 @@ class _Look:
             return (array.shape, str(array.dtype), array.tobytes()) if array.size <= LONG else _Same(array)
         if not deep or self._left < 0 or id(value) in self._seen:
             return _Same(value)
-        parts = _parts(value)
+        try:
+            parts = _parts(value)
+        except Exception:  # noqa: BLE001 (attributes of anybody's may fail when they are asked for)
+            return _Same(value)
         if parts is None:
             return _opaque(value)
         if not isinstance(value, types.MethodType):  # made anew whenever it is asked for
@@ -216,12 +219,12 @@ def _parts(value: Any) -> list[tuple[Any, Any]] | None:
     """What a container, a function or an object holds; None of what shows nothing."""
     if isinstance(value, (type, types.ModuleType)):
         return None
-    if isinstance(value, Mapping):
+    if isinstance(value, (dict, types.MappingProxyType)):  # others may be files
         return list(cast("Mapping[Any, Any]", value).items())
     if isinstance(value, (list, tuple, deque)):
         return list(enumerate(cast("list[Any]", value)))
-    if isinstance(value, Set):
-        return [(None, each) for each in cast("Set[Any]", value)]
+    if isinstance(value, (set, frozenset)):
+        return [(None, each) for each in cast("set[Any]", value)]
     if isinstance(value, types.FunctionType):
         cells = [_cell(each) for each in value.__closure__ or ()]
         return [(_Same(value.__code__), cells), (None, value.__defaults__)]
