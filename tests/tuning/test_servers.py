@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import Counter
 from collections.abc import Generator
 
 import pytest
@@ -15,8 +14,8 @@ from downslope.tuning.reading import read_trials
 from downslope.tuning.storage import open_storage
 from downslope.tuning.trials import Trials
 from tests.tuning.servers import MariaDb, PostgreSql, Server, running
-from tests.tuning.test_two_processes import finished, started, wait_for_round
-from tests.tuning.worker import SIZE, SPACE
+from tests.tuning.test_two_processes import begun_by_a_killed_process_is_trained_by_others
+from tests.tuning.worker import SPACE
 
 
 @pytest.fixture(
@@ -115,21 +114,4 @@ def test_somebody_who_holds_the_lock_is_waited_for_and_then_told(server: Server)
 
 @pytest.mark.slow(reason="three processes beside a server take ten seconds")
 def test_what_a_killed_process_had_begun_is_trained_again_by_the_others(server: Server) -> None:
-    place, budget = server.url(), 24
-    with started(place, budget, 2) as doomed:
-        wait_for_round(doomed, 2)
-        with started(place, budget) as one, started(place, budget) as another:
-            wait_for_round(one, 1)
-            wait_for_round(another, 1)
-            doomed.kill()
-            finished(one)
-            finished(another)
-    found = read_trials(place, SPACE)
-    assert Counter(each.state for each in found) == {"done": budget, "lost": SIZE}
-    assert sorted(each.value or 0.0 for each in found if each.state == "done") == [
-        i / budget for i in range(budget)
-    ]
-    lost = {each.number: each for each in found if each.state == "lost"}
-    again = {each.retry_of: each for each in found if each.retry_of is not None}
-    assert lost.keys() == again.keys()
-    assert all(again[n].values == lost[n].values and again[n].losses == 1 for n in lost)
+    begun_by_a_killed_process_is_trained_by_others(server.url(), 24)

@@ -40,11 +40,8 @@ def finished(process: subprocess.Popen[str]) -> None:
     assert process.returncode == 0
 
 
-@pytest.mark.parametrize(("kind", "budget"), [("journal", 48), ("sqlite", 16)])
-def test_what_a_killed_process_had_begun_is_trained_again_by_the_others(
-    tmp_path: Path, kind: str, budget: int
-) -> None:
-    place = {"journal": f"{tmp_path}/journal.log", "sqlite": f"sqlite:///{tmp_path}/search.db"}[kind]
+def begun_by_a_killed_process_is_trained_by_others(place: str, budget: int) -> None:
+    """Three processes on one storage, of which one is killed in its third round."""
     with started(place, budget, 2) as doomed:
         wait_for_round(doomed, 2)
         with started(place, budget) as one, started(place, budget) as another:
@@ -63,6 +60,14 @@ def test_what_a_killed_process_had_begun_is_trained_again_by_the_others(
     assert lost.keys() == again.keys()
     assert all(again[n].values == lost[n].values and again[n].losses == 1 for n in lost)
     assert all("its worker died (process" in (each.cause or "") for each in lost.values())
+
+
+@pytest.mark.parametrize(("kind", "budget"), [("journal", 48), ("sqlite", 16)])
+def test_what_a_killed_process_had_begun_is_trained_again_by_the_others(
+    tmp_path: Path, kind: str, budget: int
+) -> None:
+    place = {"journal": f"{tmp_path}/journal.log", "sqlite": f"sqlite:///{tmp_path}/search.db"}[kind]
+    begun_by_a_killed_process_is_trained_by_others(place, budget)
 
 
 def test_what_has_killed_two_processes_is_failed_and_not_tried_a_third_time(tmp_path: Path) -> None:
