@@ -64,6 +64,9 @@ def test_recipes_race_beside_optimizers_and_go_onto_a_board(
     more = ["--optimizers", "nesterov,gd", "--goal", "0.7", "--seeds", "3"]
     assert main(["race", task, *board, *more]) == 2
     assert "other protocols: seeds is 2 here and 3 there" in capsys.readouterr().err
+    assert main(["race", task, *board, "--optimizers", "nesterov,gd", "--goal", "0.7"]) == 2
+    (said,) = capsys.readouterr().err.splitlines()  # before anything is timed or trained
+    assert "target of task is 0.6 here and 0.7 there; race with target=0.6" in said
 
 
 def test_an_interrupted_race_is_gone_on_with(

@@ -148,3 +148,18 @@ def test_seconds_of_several_machines_are_not_compared() -> None:
     board = Board.of(_race(["sgd", "adam"]))
     board.rows[0]["machine"] = "another"
     assert "cannot be compared" in board.table()
+
+
+def test_a_board_says_before_a_race_which_targets_it_wants_and_refuses_another_measure(
+    tmp_path: Path,
+) -> None:
+    board = add(tmp_path / "board.toml", _race(["sgd", "adam"]))
+    assert board.targets_for({"line": _problem()}) == {"line": 0.6}
+    assert board.targets_for({"line": _problem(), "other": _problem()}, {"other": 0.5}) == {
+        "line": 0.6,
+        "other": 0.5,
+    }
+    with pytest.raises(InputError, match=r"target of line is 0\.6 here and 0\.7 there"):
+        board.targets_for({"line": _problem()}, 0.7)
+    with pytest.raises(InputError, match="measure of line is valid_loss here and valid_metric there"):
+        board.targets_for({"line": _problem().edit(metric="accuracy")})

@@ -21,8 +21,10 @@ import numpy as np
 
 from downslope.core.errors import InputError
 from downslope.core.plain import to_toml
+from downslope.core.problem import Problem
 from downslope.racing.entry import Entry
 from downslope.racing.levels import level_of
+from downslope.racing.measure import measure_of
 from downslope.racing.profile import Profile, profile
 from downslope.racing.result import Race
 from downslope.racing.times import median_time
@@ -141,15 +143,7 @@ class Board:
         self.check(other.protocol)
         problems = dict(self.problems)
         for name, theirs in other.problems.items():
-            mine = problems.setdefault(name, theirs)
-            for key in OF_PROBLEM:
-                if not _same(mine.get(key), theirs.get(key)):
-                    raise InputError(
-                        f"the boards have other protocols: {key} of {name} is {mine.get(key)} here and "
-                        f"{theirs.get(key)} there"
-                        + ("; race with target=" * (key == "target"))
-                        + (f"{mine.get(key)}" if key == "target" else "")
-                    )
+            _check_problem(name, problems.setdefault(name, theirs), theirs)
         held = {_key(row): row for row in self.rows}
         new = [row for row in other.rows if _key(row) not in held]
         others = [
@@ -178,6 +172,31 @@ class Board:
                     f"the boards have other protocols: {key} is {mine} here and {theirs} there; race again "
                     f"with {key}={mine}"
                 )
+
+    def targets_for(self, problems: Mapping[str, Problem], given: Any = None) -> dict[str, float]:
+        """The target on each problem that a race has to be given, so that it fits onto this board.
+
+        Args:
+            problems: On which it will be raced.
+            given: A level, or problem to level: what was asked for.
+
+        Raises:
+            InputError: another measure or another target than those of the board.
+        """
+        each = cast("Mapping[str, Any]", given) if isinstance(given, Mapping) else None
+        found: dict[str, float] = {}
+        for name, problem in problems.items():
+            asked: Any = given if each is None else each.get(name)
+            mine = self.problems.get(name)
+            if mine is not None:
+                held = measure_of(problem)
+                aim = mine.get("target") if asked is None else asked
+                theirs = {"measure": held.column, "name": held.name, "up": held.up, "target": aim}
+                _check_problem(name, mine, theirs)
+                asked = aim
+            if asked is not None and math.isfinite(asked):
+                found[name] = float(asked)
+        return found
 
     # -- reading ------------------------------------------------------------------------------------------
 
@@ -234,6 +253,8 @@ class Board:
             made.append(
                 f"{name:{wide}}  {steps[name]:>14.3f}  {told:>10}  {len(own):>4}  {lost:>4}  {spent} steps"
             )
+        count = len(self.problems)
+        made.append(f"scores are over the median times on {count} problem{'s' * (count > 1)}, 1 is best")
         if self.kept:
             made.append(f"on it already, with other levels, which stay: {', '.join(self.kept)}")
         if not timed:
@@ -264,6 +285,17 @@ def add(path: str | Path, race: Race, by: str = "") -> Board:
     board = Board.load(path).merged(new) if Path(path).exists() else new
     board.save(path)
     return board
+
+
+def _check_problem(name: str, mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> None:
+    """Refuse a problem that is judged otherwise, or that has another target."""
+    for key in OF_PROBLEM:
+        if not _same(mine.get(key), theirs.get(key)):
+            race = f"; race with target={mine.get(key)}" if key == "target" else ""
+            raise InputError(
+                f"the boards have other protocols: {key} of {name} is {mine.get(key)} here and "
+                f"{theirs.get(key)} there{race}"
+            )
 
 
 def _row(of: Entry, machine: str, by: str) -> Row:

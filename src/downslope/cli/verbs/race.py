@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,6 +11,7 @@ import typer
 from downslope.cli import options as ask
 from downslope.cli.given import Given
 from downslope.cli.guard import DONE, INTERRUPTED, guarded
+from downslope.cli.race_words import check_settings, space_of, without, words_of
 from downslope.cli.voice import Voice
 
 if TYPE_CHECKING:
@@ -146,13 +147,13 @@ def race(
             "seeds": 8 if seeds is None else seeds, "trials": 16 if trials is None else trials, "by": by,
             "retune": retune, "widen": widen,
             "early": not (whole or board is not None), "seed": seed or 0,
-            "space": _space(space, [*ask.listed(optimizers), *(each.stem for each in recipes or ())]),
+            "space": space_of(space, [*ask.listed(optimizers), *(each.stem for each in recipes or ())]),
         }  # fmt: skip
         if workers != 1:
             options["workers"] = workers
         if ray is not None:
             options["ray"] = ray
-        words = _words(
+        words = words_of(
             task,
             {
                 "--optimizers": optimizers, "--with": recipes, "--suite": suite, "--target": target,
@@ -186,6 +187,7 @@ def _raced(
 ) -> Race:
     from downslope.core.errors import InputError
     from downslope.core.recipe import Recipe
+    from downslope.racing.asked import problems_of
     from downslope.racing.board import AGREED, Board
     from downslope.racing.ledger import FILE, target_in
     from downslope.racing.race import race as run
@@ -210,7 +212,7 @@ def _raced(
                 raise InputError(f"--suite {suite} and TASK {given.task}: give one of them")
             problems, shared, targets = _of_suite(voice, suite, goal)
         else:
-            _check_settings(_needed(given).settings, ask.listed(optimizers))
+            check_settings(_needed(given).settings, ask.listed(optimizers))
             problem, how = _needed(given).load(voice)
             problems, shared = problem, how
         where = folder or new_folder("race")
@@ -219,7 +221,7 @@ def _raced(
         elif board is not None and board.exists():
             there = Board.load(board)
             there.check({key: options[key] for key in AGREED})
-            targets = there.targets or targets
+            targets = there.targets_for(problems_of(problems), targets) or None
         voice.begin()
 
         with Live(voice.progress) as live:
@@ -314,63 +316,12 @@ def _keep(voice: Voice, found: Race, board: Path | None, save: Path | None, repo
     voice.document(document | {"board": None if held is None else held.score()})
 
 
-def _space(texts: list[str] | None, contestants: Sequence[str]) -> dict[str, Any] | None:
-    """The space of all, and by contestant that of ``--space NAME.KEY=RANGE``."""
-    from downslope.core.errors import SpaceError
-    from downslope.core.space import parse
-
-    if not texts:
-        return None
-    names = {each.rpartition(":")[2] for each in contestants}
-    found: dict[str, Any] = {}
-    for text in texts:
-        key, sign, value = (part.strip() for part in text.partition("="))
-        if not sign:
-            raise SpaceError(
-                f"--space {text}: must be key=range, such as lr=log:1e-4:1, or of one contestant sgd.lr=..."
-            )
-        who, dot, rest = key.partition(".")
-        if dot and who in names:
-            found.setdefault(who, {})[rest] = parse(value)
-        else:
-            found[key] = parse(value)
-    return found
-
-
-def _check_settings(settings: Sequence[str], contestants: Sequence[str]) -> None:
-    """Refuse a setting that some of the optimizers that race have and others have not."""
-    from downslope.core.errors import RecipeError
-    from downslope.core.recipe import Recipe
-
-    for text in settings:
-        key = text.partition("=")[0].strip()
-        lacking = [name for name in contestants if key not in Recipe(optimizer=name).keys()]  # noqa: SIM118
-        if lacking and len(lacking) < len(contestants):
-            raise RecipeError(
-                f"--set {text}: {lacking[0]} has no {key}; what one contestant alone has goes into a recipe "
-                "of its own, --with FILE"
-            )
-
-
 def _needed(given: Given | None) -> Given:
     from downslope.core.errors import InputError
 
     if given is None:
         raise InputError("nothing to race on: give a TASK, such as digits or task.py, or --suite small")
     return given
-
-
-def _words(task: str | None, options: Mapping[str, Any]) -> list[str]:
-    """The command as `again` has to say it, paths from the root."""
-    words = [] if task is None else [str(Path(task).resolve()) if Path(task).exists() else task]
-    for option, value in options.items():
-        several: list[Any] = value if isinstance(value, list) else [value]
-        for each in several:
-            if each is True:
-                words.append(option)
-            elif each is not None and each is not False:
-                words += [option, str(each.resolve()) if isinstance(each, Path) else str(each)]
-    return words
 
 
 def again(folder: Path, voice: Voice, ray: str | None = None, report: Path | None = None) -> int:
@@ -395,16 +346,8 @@ def again(folder: Path, voice: Voice, ray: str | None = None, report: Path | Non
             f"{folder}: this race was begun in Python; ds.race(..., folder={str(folder)!r}) goes on with it"
         )
     if ray is not None:
-        words = _without(words, "--ray") + ([] if ray == "none" else ["--ray", ray])
+        words = without(words, "--ray") + ([] if ray == "none" else ["--ray", ray])
     if report is not None:
-        words = [*_without(words, "--report"), "--report", str(report.resolve())]
+        words = [*without(words, "--report"), "--report", str(report.resolve())]
     flags = [*(["--json"] if voice.json else []), *(["--quiet"] if voice.quiet else [])]
     return main(["race", *words, "--folder", str(folder), *flags])
-
-
-def _without(words: list[str], option: str) -> list[str]:
-    """A command without an option and its value."""
-    if option not in words:
-        return list(words)
-    at = words.index(option)
-    return words[:at] + words[at + 2 :]
