@@ -164,10 +164,9 @@ class Race:
         ended = [each for each in gaps if math.isfinite(each)]
         mean = float(np.mean(ended)) if ended else math.nan
         test = self.protocol.test(len(self.contestants))
+        found, verdict = self._decided(first, second, problem)
         least = self._gaps(first, second, problem, lean=1)
         most = self._gaps(first, second, problem, lean=-1)
-        found = against(evidence(least), evidence(most))
-        verdict = test.decided(found, self.seeds)
         low, high = test.within(least, most, self.seeds)
         if alone is None:
             low, high = max(low, -float(len(self.problems))), min(high, float(len(self.problems)))
@@ -175,9 +174,16 @@ class Race:
         high = min(high, 0.0) if verdict == "second" else high if verdict == "first" else max(high, 0.0)
         return Paired(first, second, mean, low, high, 1 - test.alpha, len(ended), lost, found, verdict)
 
+    def _decided(self, first: str, second: str, problem: str | None) -> tuple[Evidence, Verdict]:
+        found = against(
+            evidence(self._gaps(first, second, problem, lean=1)),
+            evidence(self._gaps(first, second, problem, lean=-1)),
+        )
+        return found, self.protocol.test(len(self.contestants)).decided(found, self.seeds)
+
     def beats(self, first: str, second: str, problem: str | None = None) -> bool:
         """Whether it is decided that the first is better."""
-        return self.paired(first, second, problem).verdict == "first"
+        return self._decided(first, second, problem)[1] == "first"
 
     @property
     def winner(self) -> str | None:
