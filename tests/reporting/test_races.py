@@ -75,6 +75,9 @@ def test_a_report_holds_the_race_and_the_batch_sizes(tmp_path: Path) -> None:
     assert "The race" in page
     assert "What the seeds say" in page
     assert "To be known" in page
+    assert "got there" in page
+    assert f"{found().entry('sgd').arrived} of 3" in page
+    assert "training loss at the end" in page
     assert "Loss against the clock" in page
     assert "Training loss against the data by batch size" in page
     assert len(figures(found())) == 2

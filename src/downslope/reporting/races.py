@@ -66,7 +66,7 @@ def _listed(title: str, said: Sequence[str]) -> str:
 
 def batch_section(found: BatchRace, *, key: str = "batch-race") -> Section:
     """Batch sizes against the clock."""
-    head = ["batch", "lr", "steps", "seconds", "loss at the end"]
+    head = ["batch", "lr", "steps", "seconds", "training loss at the end"]
     rows: list[list[str]] = []
     for each in found.curves:
         steps = float(each.steps[-1]) if len(each.steps) else None
@@ -327,13 +327,13 @@ def _line(level: float) -> dict[str, Any]:
 
 def _table(found: Race) -> str:
     head = [
-        "problem", "contestant", "level", "95 %", "lost", "steps to target", "seconds", "runs of tuning",
-        "tuned to",
+        "problem", "contestant", "level", "95 %", "lost", "got there", "steps to target", "seconds",
+        "runs of tuning", "tuned to",
     ]  # fmt: skip
     rows: list[list[str]] = []
     for each in found.entries:
         if each.error:
-            rows.append([text(each.problem), text(each.contestant), *[""] * 6, text(f"out: {each.error}")])
+            rows.append([text(each.problem), text(each.contestant), *[""] * 7, text(f"out: {each.error}")])
             continue
         level = each.level
         span = f"{level.low:.4g} to {level.high:.4g}" if math.isfinite(level.low) else ""
@@ -341,10 +341,11 @@ def _table(found: Race) -> str:
         values = "other values for every seed" if each.anew else chosen
         rows.append([
             text(each.problem), text(each.contestant), _number(level.mean), span, str(each.lost),
+            "-" if math.isnan(each.target.level) else f"{each.arrived} of {len(each.raced)}",
             _number(each.median_steps), _number(each.median_seconds), f"{each.tuning_cost['runs']:.0f}",
             text(values),
         ])  # fmt: skip
-    return table(head, rows, numeric=range(2, 8))
+    return table(head, rows, numeric=range(2, 9))
 
 
 def _number(value: Any) -> str:
