@@ -139,9 +139,12 @@ def vertical(
 
 
 def log_axis(values: npt.ArrayLike) -> dict[str, Any]:
-    """A logarithmic axis with plain numbers: 1, 2, 5 over up to two decades, then powers of ten alone."""
+    """A logarithmic axis with plain numbers: 1, 2, 5 over up to two decades, then powers of ten alone.
+
+    Within one decade, where 1, 2 and 5 may all lie outside, plotly's own, which are evenly apart there.
+    """
     numbers = np.asarray(values, dtype=float)
     numbers = numbers[np.isfinite(numbers) & (numbers > 0)]
     decades = float(np.log10(numbers.max() / numbers.min())) if len(numbers) else 0.0
-    ticks = {"dtick": 1 if decades > 2 else "D2"} if decades <= 6 else {}
+    ticks = {"dtick": 1 if decades > 2 else "D2"} if 1 <= decades <= 6 else {}
     return {"type": "log", "tickformat": "~g", **ticks}

@@ -17,17 +17,23 @@ from downslope.reporting.figure import Choice, Figure, Trace, finite, log_axis
 from downslope.reporting.markup import Section, pairs, table, text
 from downslope.reporting.notebook import painted
 from downslope.reporting.search_rows import next_rows
+from downslope.reporting.search_schedules import schedules
+from downslope.tuning.compared import reached
 from downslope.tuning.failures import diverged
 from downslope.tuning.kept import SEARCH
-from downslope.tuning.told import number
+from downslope.tuning.schedule import stairs
+from downslope.tuning.told import cell, number
 
 if TYPE_CHECKING:
     from downslope.tuning.search import Search
     from downslope.tuning.trial import Trial
 
+EARLY = "ended early"
 BANDS = ("best tenth", "best quarter", "others")
 _BEYOND = (0.1, 0.25, 1.0)
 _TONES = ("@accent", "@s2", "@muted")
+WIDE = 50
+"""Largest to smallest measure from which curves are shown in the logarithm."""
 SHOWN = 10
 """Trials of the table."""
 
@@ -80,7 +86,7 @@ def figures(found: Search, key: str = "search") -> list[Figure]:
     """Every trial by each key; and the search as a whole."""
     slices = [_slice(found, name) for name in _ordered(found)]
     whole = [_parallel(found), _curves(found), _history(found), _importance(found)]
-    views = [each for each in whole if each is not None]
+    views = [each for each in whole if each is not None] + schedules(found)
     return [
         Figure(id=f"{key}-keys", title=f"{found.measure} by key", choices=slices, height=340),
         Figure(id=f"{key}-whole", title="All trials", choices=views, height=380),
@@ -118,12 +124,21 @@ def _lead(found: Search) -> str:
 
 def _table(found: Search) -> str:
     keys = list(found.space)
+    shown = [*found.done, *found.early][:SHOWN]
+    early = [f"after {reached(each)} steps" if each.state == "pruned" else "" for each in shown]
     cells = [
-        [str(each.number), f"{each.value:.4g}"]
-        + [text(number(each.values[key])) if key in each.values else "" for key in keys]
-        for each in found.done[:SHOWN]
+        [str(each.number), f"{each.value:.4g}", *(text(cell(each, key)) for key in keys)]
+        + ([end] if found.early else [])
+        for each, end in zip(shown, early, strict=True)
     ]
-    return table(["trial", found.measure, *keys], cells, numeric=range(1, len(keys) + 2))
+    head = ["trial", found.measure, *keys, *([EARLY] if found.early else [])]
+    return table(head, cells, numeric=range(1, len(keys) + 2))
+
+
+def _values(each: Trial) -> dict[str, Any]:
+    """What a trial had; of one that changed on its way the last, which stands beside its value."""
+    rows = stairs(each)
+    return dict(each.values) | ({k: v for k, v in rows[-1].items() if k in each.values} if rows else {})
 
 
 def _bands(found: Search) -> list[list[Trial]]:
@@ -133,14 +148,14 @@ def _bands(found: Search) -> list[list[Trial]]:
     return [done[low:high] for low, high in zip([0, *ends[:-1]], ends, strict=True)]
 
 
-def _axis(key: str, dimension: Dimension) -> dict[str, Any]:
+def _axis(key: str, dimension: Dimension, values: Sequence[Any]) -> dict[str, Any]:
     inner = dimension.inner
     if isinstance(inner, Options):
         return {"title": {"text": key}, "type": "category"}
     of = inner.of if isinstance(inner, OneMinus) else inner
     name = f"1 - {key}" if isinstance(inner, OneMinus) else key
     if isinstance(of, Log) or (isinstance(of, Integer) and of.log):
-        return {"title": {"text": name}, **log_axis([of.low, of.high])}
+        return {"title": {"text": name}, **log_axis(values or [of.low, of.high])}
     return {"title": {"text": name}}
 
 
@@ -156,11 +171,12 @@ def _slice(found: Search, key: str) -> Choice:
     traces: list[Trace] = []
     for band, tone, trials in zip(BANDS, _TONES, _bands(found), strict=True):
         own = [each for each in trials if key in each.values]
-        traces.append({
-            "type": "scatter", "mode": "markers", "name": band,
-            "x": [_shown(dimension, each.values[key]) for each in own], "y": [each.value for each in own],
-            "marker": {"color": tone, "size": 7, "opacity": 0.8}, "hovertemplate": "%{x}: %{y:.4g}",
-        })  # fmt: skip
+        if own:
+            traces.append(_points(band, tone, [_shown(dimension, _values(e)[key]) for e in own], own))
+    early = [each for each in found.early if key in each.values]
+    if early:
+        at = [_shown(dimension, _values(each)[key]) for each in early]
+        traces.insert(0, _points(EARLY, "@muted", at, early))
     values = [each.value or 0.0 for each in found.done]
     edge = min(values) if found.direction == "max" else max(values)
     gone = [each for each in diverged(found.trials) if key in each.values]
@@ -170,10 +186,29 @@ def _slice(found: Search, key: str) -> Choice:
             "x": [_shown(dimension, each.values[key]) for each in gone], "y": [edge] * len(gone),
             "marker": {"color": "@bad", "size": 8, "symbol": "x"}, "hovertemplate": "%{x}: diverged",
         })  # fmt: skip
-    layout = {"xaxis": _axis(key, dimension), "yaxis": {"title": {"text": found.measure}}}
-    best = found.best.values.get(key)
-    caption = f"{found.measure} of {len(found.done)} trials by {key}; the best has {number(best)}."
+    shown = [x for trace in traces for x in trace["x"]]
+    layout = {"xaxis": _axis(key, dimension, shown), "yaxis": {"title": {"text": found.measure}}}
+    caption = f"{found.measure} of {len(found.done)} trials by {key}{_more(found)}"
+    sure = next(each for each in found.trials if each.number == found.best.number)
+    last = " at its end" if stairs(sure) else ""
+    caption += f"; the best has {number(_values(sure).get(key))}{last}."
     return Choice(name=key, traces=traces, layout=layout, caption=caption)
+
+
+def _points(name: str, tone: str, x: Sequence[Any], trials: Sequence[Trial]) -> Trace:
+    """A point a trial; paler where it was ended early, with the value that it had there."""
+    pale = name == EARLY
+    marker = {"color": tone, "size": 6 if pale else 7, "opacity": 0.35 if pale else 0.8}
+    return {
+        "type": "scatter", "mode": "markers", "name": name, "x": list(x), "y": [e.value for e in trials],
+        "marker": marker, "hovertemplate": "%{x}: %{y:.4g}",
+    }  # fmt: skip
+
+
+def _more(found: Search) -> str:
+    """The trials that are shown besides those that came to their end."""
+    many = len(found.early)
+    return f", and of {many} that ended early, paler, as far as they came" if many else ""
 
 
 def _parallel(found: Search) -> Choice | None:
@@ -182,19 +217,21 @@ def _parallel(found: Search) -> Choice | None:
     if len(keys) < 2:
         return None
     traces: list[Trace] = []
-    for band, tone, trials in reversed(list(zip(BANDS, _TONES, _bands(found), strict=True))):
+    bands = [*zip(BANDS, _TONES, _bands(found), strict=True), (EARLY, "@muted", list(found.early))]
+    for band, tone, trials in reversed([each for each in bands if each[2]]):
+        pale = band in (BANDS[-1], EARLY)
         x: list[float | None] = []
         y: list[float | None] = []
         for each in trials:
             for at, key in enumerate(keys):
                 x.append(at)
-                y.append(_place(found.space[key], each.values[key]) if key in each.values else None)
+                y.append(_place(found.space[key], _values(each)[key]) if key in each.values else None)
             x, y = [*x, None], [*y, None]
-        wide = 1.0 if band == BANDS[-1] else 1.8
         traces.append({
             "type": "scatter", "mode": "lines+markers", "name": band, "x": x, "y": y,
-            "line": {"color": tone, "width": wide}, "marker": {"size": 4}, "hoverinfo": "skip",
-            "opacity": 0.35 if band == BANDS[-1] else 0.9, "connectgaps": False,
+            "line": {"color": tone, "width": 1.0 if pale else 1.8}, "marker": {"size": 4},
+            "hoverinfo": "skip", "opacity": 0.2 if band == EARLY else 0.35 if pale else 0.9,
+            "connectgaps": False,
         })  # fmt: skip
     ends = [(number(each.draw(0.0)), number(each.draw(1.0))) for each in found.space.values()]
     words = [f"{key}<br>{low} to {high}" for key, (low, high) in zip(keys, ends, strict=True)]
@@ -203,6 +240,7 @@ def _parallel(found: Search) -> Choice | None:
         "yaxis": {"title": {"text": "place in its range"}, "range": [-0.05, 1.05]},
     }
     caption = "Each trial as a line over the keys: where the best run together, the key decides."
+    caption += f" Palest: {len(found.early)} that ended early." if found.early else ""
     return Choice(name="parallel", traces=traces, layout=layout, caption=caption)
 
 
@@ -216,7 +254,7 @@ def _place(dimension: Dimension, value: Any) -> float:
 def _curves(found: Search) -> Choice | None:
     """The measure over the steps: the middle half of each band, and the best."""
     curves = found.curves
-    traces: list[Trace] = []
+    traces = _stopped(found)
     for band, tone, trials in reversed(list(zip(BANDS, _TONES, _bands(found), strict=True))):
         own = [curves[each.number] for each in trials if each.number in curves]
         if own:
@@ -229,9 +267,27 @@ def _curves(found: Search) -> Choice | None:
         })  # fmt: skip
     if not traces:
         return None
-    layout = {"xaxis": {"title": {"text": "step"}}, "yaxis": {"title": {"text": found.measure}}}
-    caption = f"{found.measure} over the steps: medians and middle halves of the trials, and the best."
+    seen = [y for trace in traces for y in trace["y"] if y is not None and math.isfinite(y)]
+    wide = log_axis(seen) if min(seen, default=0) > 0 and max(seen) > WIDE * min(seen) else {}
+    layout = {"xaxis": {"title": {"text": "step"}}, "yaxis": {"title": {"text": found.measure}, **wide}}
+    caption = f"{found.measure} over the steps: medians and middle halves of the trials, and the best"
+    caption += f"; {len(found.early)} that ended early, each by itself." if found.early else "."
     return Choice(name="curves", traces=traces, layout=layout, caption=caption)
+
+
+def _stopped(found: Search) -> list[Trace]:
+    """The curves of the trials that ended early, as one pale line with gaps."""
+    x: list[float | None] = []
+    y: list[float | None] = []
+    for steps, values in (found.curves[each.number] for each in found.early if each.number in found.curves):
+        x, y = [*x, *steps, None], [*y, *values, None]
+    if not x:
+        return []
+    return [{
+        "type": "scatter", "mode": "lines+markers", "name": EARLY, "x": x, "y": y, "opacity": 0.35,
+        "line": {"color": "@muted", "width": 1}, "marker": {"size": 4}, "hoverinfo": "skip",
+        "connectgaps": False,
+    }]  # fmt: skip
 
 
 def _band(name: str, tone: str, curves: Sequence[Any]) -> list[Trace]:
@@ -268,8 +324,12 @@ def _history(found: Search) -> Choice:
         "line": {"color": "@accent", "width": 2, "shape": "hv"}, "hovertemplate": "%{y:.4g}",
     }  # fmt: skip
     layout = {"xaxis": {"title": {"text": "trial"}}, "yaxis": {"title": {"text": found.measure}}}
-    caption = f"{found.measure} trial by trial; the best was found by trial {found.done[0].number}."
-    return Choice(name="history", traces=[points, line], layout=layout, caption=caption)
+    early = sorted(found.early, key=lambda each: each.number)
+    pale = [_points(EARLY, "@muted", [each.number for each in early], early)] if early else []
+    caption = (
+        f"{found.measure} trial by trial{_more(found)}; the best was found by trial {found.done[0].number}."
+    )
+    return Choice(name="history", traces=[*pale, points, line], layout=layout, caption=caption)
 
 
 def _importance(found: Search) -> Choice | None:
@@ -284,5 +344,6 @@ def _importance(found: Search) -> Choice | None:
         "customdata": [each.p for each in known], "hovertemplate": "%{x}: %{y:.2f}, p %{customdata:.3f}",
     }  # fmt: skip
     layout = {"xaxis": {"type": "category"}, "yaxis": {"title": {"text": "share of the importance"}}}
-    caption = f"Importance (PED-ANOVA): {', '.join(str(each) for each in known)}."
+    caption = f"Importance (PED-ANOVA): {', '.join(str(each) for each in known)}"
+    caption += "." if found.compared_at is None else f", by the values as of step {found.compared_at}."
     return Choice(name="importance", traces=[bars], layout=layout, caption=caption)

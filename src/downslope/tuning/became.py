@@ -1,14 +1,14 @@
-"""A member that becomes another while it trains: weights, optimizer's state, best so far; other settings."""
+"""A member that becomes another while it trains: weights and optimizer's state, with other settings."""
 
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any, cast
 
 from downslope.core.errors import InputError
 from downslope.core.recipe import Recipe, optimizer_defaults
-from downslope.core.weights import copied
 from downslope.training.optimizer import Rates, build_optimizer
 from downslope.training.population.members import Member
 
@@ -39,6 +39,8 @@ def check_changing(recipe: Recipe, keys: Iterable[str]) -> None:
 def take_over(own: Member, other: Member, recipe: Recipe, values: Mapping[str, Any]) -> None:
     """Let `own` go on from where `other` stands, which may be itself, as `recipe` says from here on.
 
+    Its best is the best from here on: what `other` had before is of `other`, and would stand there twice.
+
     Args:
         own: Paused between two epochs.
         other: Of the same shape, after as many steps.
@@ -54,8 +56,8 @@ def take_over(own: Member, other: Member, recipe: Recipe, values: Mapping[str, A
         if other.settle is not None:
             other.settle(other)
         own.state.model.load_state_dict(other.state.model.state_dict())
-        own.best = None if other.best is None else copied(other.best)
-        own.watchman.restore(other.watchman.state())
+    own.best, own.watchman.best, own.watchman.waited = None, None, 0
+    own.watchman.best_loss = math.nan
     optimizer, saved = own.state.optimizer, copy.deepcopy(other.state.optimizer.state_dict())
     groups = _groups(recipe, own, saved["param_groups"])
     optimizer.load_state_dict({"state": saved["state"], "param_groups": groups})

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from downslope.tuning.schedule import stairs
 from downslope.tuning.trial import Trial
 
 CONFIDENCE = 0.95
@@ -76,11 +77,16 @@ def foremost(trials: Sequence[Trial], direction: Literal["min", "max"], count: i
     """The `count` best of different configurations, the best first, earlier ones before equals."""
     sign = -1.0 if direction == "max" else 1.0
     done = [each for each in trials if each.state == "done" and each.value is not None]
-    found: dict[frozenset[tuple[str, Any]], Trial] = {}
-    for each in sorted(done, key=lambda trial: (sign * (trial.value or 0.0), trial.number)):
+    return distinct(sorted(done, key=lambda trial: (sign * (trial.value or 0.0), trial.number)), count)
+
+
+def distinct(trials: Sequence[Trial], count: int) -> list[Trial]:
+    """The first `count` of different configurations; of schedules where they changed on the way."""
+    found: dict[Any, Trial] = {}
+    for each in trials:
         if len(found) == count:
             break
-        found.setdefault(frozenset(each.values.items()), each)
+        found.setdefault(str(stairs(each)) if stairs(each) else frozenset(each.values.items()), each)
     return list(found.values())
 
 

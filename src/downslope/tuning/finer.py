@@ -14,7 +14,8 @@ from typing import Any, Literal
 
 from downslope.core.errors import DownslopeError
 from downslope.core.space import Choice, Dimension, Integer, Log, OneMinus, Space, Uniform, When
-from downslope.tuning.confirmed import foremost
+from downslope.tuning.compared import ranked
+from downslope.tuning.confirmed import distinct
 from downslope.tuning.edges import Edge
 from downslope.tuning.importance import Importance
 from downslope.tuning.trial import Trial
@@ -45,8 +46,8 @@ def finer(
         edges: Where the best lie at an end: that end is widened instead.
         best: The best configuration, from which what is searched no further takes its value.
     """
-    done = [each for each in trials if each.state == "done"]
-    good = foremost(done, direction, max(LEAST, math.ceil(SHARE * len(done))))
+    tried = ranked(trials, direction)
+    good = distinct(tried, max(LEAST, math.ceil(SHARE * len(tried))))
     matter = [each.key for each in found if each.mattered] if found else list(space)
     unsure = [each.key for each in found if each.open]
     wide = {each.key: each for each in edges}

@@ -16,6 +16,7 @@ from downslope.core.problem import Problem
 from downslope.core.recipe import Recipe
 from downslope.core.space import Dimension, applied
 from downslope.core.stated import reference
+from downslope.tuning.compared import compared, ranked
 from downslope.tuning.confirmed import Confirmed, foremost, winner
 from downslope.tuning.edges import Edge, edges, widened
 from downslope.tuning.failures import Failure, diverged, failures
@@ -188,7 +189,21 @@ class Search:
         """The keys by their importance, and whether they mattered; empty with fewer than ten trials."""
         if self.plan.pruner == "pbt":  # the values that members began with say little of those that made them
             return ()
-        return importances(self.trials, self.space, self.direction, seed=self.plan.seed)
+        return importances(self._compared[0], self.space, self.direction, seed=self.plan.seed)
+
+    @cached_property
+    def _compared(self) -> tuple[list[Trial], int | None]:
+        return compared(self.trials, self.curves, self.direction, seeds=self.plan.seeds)
+
+    @property
+    def compared_at(self) -> int | None:
+        """The step whose values `importances` compares, where trials were pruned; None: values at the end."""
+        return self._compared[1]
+
+    @cached_property
+    def early(self) -> tuple[Trial, ...]:
+        """The trials that were ended on their way with a value, the furthest first, then the best."""
+        return tuple(each for each in ranked(self.trials, self.direction) if each.state == "pruned")
 
     @property
     def importance(self) -> dict[str, float]:

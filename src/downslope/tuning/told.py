@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from downslope.core.plain import plain
 from downslope.core.space import Space
+from downslope.tuning.compared import reached
 from downslope.tuning.confirmed import Confirmed
 from downslope.tuning.failures import diverged, where_diverged
 from downslope.tuning.life import said
@@ -33,6 +35,7 @@ def told(search: Search) -> list[tuple[str, str]]:
     found += [("edge", str(each)) for each in search.edges]
     found += [("widened", each) for each in search.widenings]
     found += _further(search)
+    found += _early(search)
     found += _wrong(search)
     if others := elsewhere(search.trials):
         found.append(("running", f"{others}; `downslope resume` looks again when they have ended"))
@@ -72,7 +75,7 @@ def table(trials: Sequence[Trial], space: Space, measure: str) -> str:
     head = ["trial", measure, *keys]
     rows = [
         [str(each.number), "-" if each.value is None else f"{each.value:.4g}"]
-        + [_cell(each, key) for key in keys]
+        + [cell(each, key) for key in keys]
         for each in trials
     ]
     widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
@@ -82,7 +85,7 @@ def table(trials: Sequence[Trial], space: Space, measure: str) -> str:
     )
 
 
-def _cell(trial: Trial, key: str) -> str:
+def cell(trial: Trial, key: str) -> str:
     """The value of a key, or the first and the last of those that it took on the way."""
     if rows := stairs(trial):
         ends = list(dict.fromkeys(number(row[key]) for row in (rows[0], rows[-1]) if key in row))
@@ -158,7 +161,7 @@ def _trial(each: Trial) -> dict[str, Any]:
         "values": each.values,
         "cause": each.cause,
         "retry_of": each.retry_of,
-    }
+    } | ({"schedule": stairs(each)} if stairs(each) else {})
 
 
 def _confirmed(each: Confirmed) -> dict[str, Any]:
@@ -178,7 +181,9 @@ def best(search: Search) -> list[tuple[str, str]]:
     best = search.best
     what = f"{configuration(best.values)}: {search.measure} {best.mean:.4g}"
     if not best.fresh:
-        return [("best", f"{what} as the search saw it, trial {best.number}; not confirmed")]
+        return [
+            ("best", f"{what} as the search saw it, trial {best.number}; not confirmed{_unconfirmed(search)}")
+        ]
     low, high = best.interval
     gone = sum(not math.isfinite(each) for each in best.fresh)
     over = f"{len(best.fresh)} fresh seed{'s' * (len(best.fresh) > 1)}"
@@ -197,6 +202,19 @@ def best(search: Search) -> list[tuple[str, str]]:
     return lines
 
 
+def _unconfirmed(search: Search) -> str:
+    """Why no fresh seeds were trained."""
+    plan = search.plan
+    if not plan.confirm:
+        return ", as confirm=0 asks"
+    if search.interrupted:
+        return ", as it was interrupted"
+    if plan.steps is None and plan.seconds is None:
+        return ""
+    budget = f"{plan.seconds:g} s" if plan.seconds is not None else f"{plan.steps} steps"
+    return f": the budget of {budget} left no two runs for it"
+
+
 def _mattered(search: Search) -> list[tuple[str, str]]:
     found = search.importances
     if len(found) < 2:
@@ -205,7 +223,22 @@ def _mattered(search: Search) -> list[tuple[str, str]]:
     for which, doubt in ((False, "no more than chance"), (True, "too few trials to tell")):
         keys = [each.key for each in found if not each.mattered and each.open is which]
         parts += [f"{doubt}: {', '.join(keys)}"] if keys else []
-    return [("mattered", "; ".join(part for part in parts if part))]
+    text = "; ".join(part for part in parts if part)
+    if search.compared_at is not None:
+        text += f" (as of step {search.compared_at}, to which all came)"
+    return [("mattered", text)]
+
+
+def _early(search: Search) -> list[tuple[str, str]]:
+    """How many trials the pruner ended, and after how many steps."""
+    if not search.early:
+        return []
+    total = len([each for each in search.trials if each.counts])
+    after = Counter(reached(each) for each in search.early)
+    where = ", ".join(f"{count} after {step} steps" for step, count in sorted(after.items())[:4])
+    return [
+        ("early", f"{len(search.early)} of {total} ended early" + (f": {where}" if len(after) <= 4 else ""))
+    ]
 
 
 def _further(search: Search) -> list[tuple[str, str]]:
@@ -232,7 +265,9 @@ def _wrong(search: Search) -> list[tuple[str, str]]:
 
 def _spent(search: Search) -> str:
     ended = [each for each in search.trials if each.state in ("done", "pruned", "failed")]
-    text = f"{len(ended)} trials, {search.steps} steps, {search.seconds:.3g} s"
+    again = search.steps - sum(int(each.attrs.get("steps") or 0) for each in search.trials)
+    sure = f" ({again} of them to confirm the best)" if search.confirmed and again > 0 else ""
+    text = f"{len(ended)} trials, {search.steps} steps{sure}, {search.seconds:.3g} s"
     if search.interrupted:
         text += ", interrupted: what there is is kept"
     if search.stopped and search.found:
