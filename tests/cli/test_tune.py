@@ -7,6 +7,7 @@ import json
 import pytest
 
 from downslope.cli.main import main
+from downslope.cli.verbs import tune as verb
 from downslope.core import edits
 from downslope.tuning.tune import load_search
 
@@ -185,3 +186,9 @@ def test_when_everything_fails_the_status_is_2_and_the_cause_is_told(task, capsy
     (task / "task.py").write_text(TASK.replace("nn.ReLU()", "nn.Linear(99, 3)"))
     assert main(["tune", "task.py", "--lr", "log:1e-3:1", "--trials", "9", "--folder", "s"]) == 2
     assert "mat1 and mat2" in capsys.readouterr().err
+
+
+def test_folders_that_will_be_made_for_files_are_known_beforehand(tmp_path):
+    new = tmp_path / "new"
+    assert verb.made_for(new / "best.toml", new / "page.html", str(tmp_path / "search.log")) == [new]
+    assert verb.made_for(tmp_path / "best.toml", None, "sqlite:///elsewhere/search.db") == []

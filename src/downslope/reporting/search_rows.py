@@ -61,4 +61,6 @@ def next_rows(found: Search, task: str | None, best: Path | None, written: Path 
 def _again(found: Search, task: str, best: Path) -> str:
     """The command of the next, finer search."""
     keys = [f"--{key.replace('_', '-')} {shlex.quote(each.text())}" for key, each in found.finer.items()]
-    return f"downslope tune {task} --recipe {best} {' '.join(keys)}"
+    seen = found.best.seeds  # what chose this best must not confirm the next
+    seed = f" --set seed={max(seen) + 1}" if seen else ""
+    return f"downslope tune {task} --recipe {best}{seed} {' '.join(keys)}"

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,7 +17,7 @@ from downslope.tuning import price
 from downslope.tuning.confirmed import Confirmed, foremost
 from downslope.tuning.failures import hopeless
 from downslope.tuning.kept import add_curves
-from downslope.tuning.plan import RESERVE, Plan
+from downslope.tuning.plan import Plan, share_of
 from downslope.tuning.stopping_rule import RULES, Rule, rule_of
 from downslope.tuning.trained import Curve, Outcome, train
 from downslope.tuning.trial import Trial
@@ -25,6 +26,9 @@ from downslope.tuning.widening import Widening
 
 SLACK = 1.1
 """What a trial is reckoned to take of the time, relative to those before it."""
+
+FIRST = 0.25
+"""Share of the time that the first batch takes as it is reckoned: by a few steps, which may mislead."""
 
 ALL_TRIED = "every configuration of the space has been tried"
 
@@ -196,11 +200,12 @@ class Hunt:
         first = not self.trials.spent.steps
         if plan.seconds is not None:
             left = self._search_seconds - self.seconds
-            room = min(room, int(left / seconds)) if left > 0 else 0
+            fits = int(left / seconds) if left > 0 else 0
+            room = min(room, max(int(self._first * left / seconds), min(fits, 1)) if first else fits)
             if first and not room:
                 self.stopped = f"a trial takes about {seconds:.3g} s, and there are {plan.seconds:g} s in all"
         if plan.steps is not None and steps:
-            share = 1 - RESERVE if plan.confirm else 1.0
+            share = share_of(plan.steps, steps / plan.seeds, plan.confirm)
             room = min(room, int((share * plan.steps - self.trials.spent.steps) / steps))
             if first and room < 1:
                 room = int(plan.steps >= steps)
@@ -215,15 +220,25 @@ class Hunt:
         plan, spent = self.plan, self.trials.spent
         ended = sum(each.state in ("done", "pruned") for each in self.trials.all())
         if ended:
-            return SLACK * self.seconds / ended, spent.steps / ended
+            return SLACK * (self.seconds - self._pricing) / ended, spent.steps / ended
         if plan.seconds is None:
             return 0.0, float(self._steps_each or 0)
-        one = price.trial(plan)
-        return max(one.seconds, 1e-6) * plan.seeds, float(self._steps_each or 0)
+        return self._priced, float(self._steps_each or 0)
+
+    @cached_property
+    def _priced(self) -> float:
+        """Seconds of a trial, by a few steps of the recipe."""
+        begun = time.monotonic()
+        one = price.trial(self.plan)
+        self._pricing = time.monotonic() - begun
+        return max(one.seconds, 1e-6) * self.plan.seeds
 
     @property
     def _search_seconds(self) -> float:
-        return (self.plan.seconds or math.inf) * (1 - RESERVE if self.plan.confirm else 1.0)
+        plan = self.plan
+        if plan.seconds is None:
+            return math.inf
+        return plan.seconds * share_of(plan.seconds, self._each[0] / plan.seeds, plan.confirm)
 
     @property
     def _steps_each(self) -> int | None:
@@ -398,7 +413,10 @@ class Hunt:
 
     exhausted: str | None = None
     """Why there was nothing to begin although the budget had room."""
+    _first = FIRST
     fresh_steps = 0
+    _pricing = 0.0
+    """Seconds that went into the price of a trial."""
     _confirming = 0.0
 
     def _hear_fresh(self, trial: Trial, step: int, value: float) -> bool:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from downslope.core.errors import InputError
 from downslope.core.space import applied, draw
 from downslope.training.price import Price, price
-from downslope.tuning.plan import RESERVE, Plan
+from downslope.tuning.plan import Plan, share_of
 
 TRIED = (0.5, 0.25, 0.75, 0.0)
 """Places in the ranges at which a trial is timed: the next one where a model cannot be made at the first."""
@@ -21,7 +21,7 @@ class Priced:
     Attributes:
         trials: How many there will be; None where the budget tells.
         each: Seconds of one.
-        confirming: Runs of the confirmation.
+        confirming: Runs of the confirmation, at most.
         seconds: Of all of it, or the limit that was given.
         fits: Trials that fit into a limit of time or steps; None without one.
     """
@@ -36,7 +36,7 @@ class Priced:
         what = f"{self.trials} trials" if self.trials is not None else f"about {self.fits} trials"
         if self.trials is not None and self.fits is not None and self.fits < self.trials:
             what = f"{self.trials} trials, of which about {self.fits} fit into the budget"
-        then = f", then {self.confirming} runs to confirm" if self.confirming else ""
+        then = f", then up to {self.confirming} runs to confirm" if self.confirming else ""
         return f"{what} at about {told(self.each)} each{then}: about {told(self.seconds)} one by one"
 
 
@@ -65,15 +65,24 @@ def priced(plan: Plan) -> Priced:
     """
     one = trial(plan)
     each = one.seconds * plan.seeds
-    confirming = plan.confirm * plan.fresh
     fits = [
-        int((plan.seconds * (1 - RESERVE if plan.confirm else 1)) / each) if plan.seconds and each else None,
-        int(plan.steps / (one.steps * plan.seeds)) if plan.steps and one.steps else None,
+        int(share_of(whole, run, plan.confirm) * whole / (run * plan.seeds)) if whole and run else None
+        for whole, run in ((plan.seconds, one.seconds), (plan.steps, one.steps))
     ]
     most = min((count for count in fits if count is not None), default=None)
     count = plan.trials if most is None else most if plan.trials is None else min(most, plan.trials)
+    confirming = _confirming(plan, one, count)
     seconds = (count or 0) * each + confirming * one.seconds
     return Priced(plan.trials, each, confirming, min(seconds, plan.seconds or math.inf), most)
+
+
+def _confirming(plan: Plan, one: Price, trials: int | None) -> int:
+    """Runs of the confirmation at most: of no more than there are trials, in what they leave of a budget."""
+    runs = min(plan.confirm, plan.confirm if trials is None else trials) * plan.fresh
+    for whole, run in ((plan.seconds, one.seconds), (plan.steps, one.steps)):
+        if whole and run:
+            runs = min(runs, int((whole - (trials or 0) * plan.seeds * run) / run))
+    return runs if runs >= 2 else 0
 
 
 def told(seconds: float) -> str:

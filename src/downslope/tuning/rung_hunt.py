@@ -13,7 +13,7 @@ from downslope.tuning.crowd import Crowd
 from downslope.tuning.failures import hopeless
 from downslope.tuning.hunt import Hunt
 from downslope.tuning.kept import add_curves
-from downslope.tuning.plan import RESERVE
+from downslope.tuning.plan import share_of
 from downslope.tuning.population_based import PopulationBased
 from downslope.tuning.replay import replay
 from downslope.tuning.rungs import Stopped
@@ -33,6 +33,8 @@ class RungHunt(Hunt):
     there, and its values at all rungs are in the journal. Of population-based training a trial keeps the
     hyper-parameters that it began with, and the schedule that made it: ``attrs["schedule"]``.
     """
+
+    _first = 1.0  # a bracket is begun whole
 
     def __init__(self, *given: Any, **more: Any) -> None:
         super().__init__(*given, **more)
@@ -102,8 +104,9 @@ class RungHunt(Hunt):
         under_way = sum(self.crowd.steps(number) for number in self._left)
         if plan.steps is None or not under_way:
             return False
-        share = 1 - RESERVE if plan.confirm and plan.trials is None else 1.0
-        return self.trials.spent.steps + under_way + (self._steps_each or 0) > share * plan.steps
+        each = self._steps_each or 0
+        share = share_of(plan.steps, each / plan.seeds, plan.confirm) if plan.trials is None else 1.0
+        return self.trials.spent.steps + under_way + each > share * plan.steps
 
     def train(self, members: Sequence[int], units: int) -> list[float]:
         """Train these on; those that a barrier has left behind are told first.

@@ -261,7 +261,9 @@ class Search:
             InputError: no trial came to an end.
         """
         notes = [f"{label}: {text}" for label, text in best(self)]
-        return edits.save(path, self.best.recipe, [*earlier, *self.edits], notes)
+        own = self.edits
+        before = [each for each in earlier if not any(_replaces(one, each) for one in own)]
+        return edits.save(path, self.best.recipe, [*before, *own], notes)
 
     def table(self, count: int = 10) -> str:
         """The `count` best trials as text, the best first."""
@@ -289,3 +291,10 @@ class Search:
     def __repr__(self) -> str:
         best = f"best {self.measure} {self.best.mean:.4g}" if self.found else "nothing found"
         return f"Search({len(self.trials)} trials: {best})"
+
+
+def _replaces(own: Edit, earlier: Edit) -> bool:
+    """Whether an edit leaves nothing of an earlier one: the same argument, the same objective."""
+    if isinstance(own, SetArgument) and isinstance(earlier, SetArgument):
+        return own.name == earlier.name
+    return isinstance(own, SetObjective) and isinstance(earlier, SetObjective)

@@ -199,7 +199,19 @@ def best(search: Search) -> list[tuple[str, str]]:
                 f"the best value that the search saw, {seen.seen:.4g}, is {seen.mean:.4g} with fresh seeds",
             )
         )
-    return lines
+    return [*lines, *_kept_seed(search)]
+
+
+def _kept_seed(search: Search) -> list[tuple[str, str]]:
+    """What the seed that the recipe keeps gives, where fresh ones give something else."""
+    best = search.best
+    (low, high), value = best.interval, best.value
+    if search.plan.seeds > 1 or search.schedule is not None or math.isnan(low) or low <= value <= high:
+        return []
+    better = value > high if search.direction == "max" else value < low
+    how = "luckier" if better else "less lucky"
+    text = f"{best.recipe.seed}, which the recipe keeps, gives {value:.4g} again: {how} than fresh ones"
+    return [("seed", text)]
 
 
 def _unconfirmed(search: Search) -> str:

@@ -147,6 +147,26 @@ def carry_out(
     return _tuned(plan, _place(folder, False), storage, table, progress, watch)
 
 
+def check_place(plan: Plan, folder: str | Path | None, storage: str | Path | None) -> None:
+    """Refuse, before anything is timed or trained, what `carry_out` would refuse.
+
+    Raises:
+        RunFolderError: a folder that holds a search already, or a run.
+        StorageError: a storage that is locked, gone or of another search.
+    """
+    if folder is not None:
+        if kept.is_search(place := Path(folder)):
+            raise RunFolderError(
+                f"{place} holds a search already: `downslope resume {place}` goes on with it, "
+                "another --folder begins one"
+            )
+        _place(folder, False)
+    if storage is not None and ("://" in str(storage) or Path(storage).exists()):
+        with open_storage(storage) as opened:
+            direction = "maximize" if plan.direction == "max" else "minimize"
+            Trials(opened, plan.asked, signature=plan.signature, direction=direction)
+
+
 def resume(
     folder: str | Path,
     problem: Problem | None = None,

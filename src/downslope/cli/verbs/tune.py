@@ -109,7 +109,7 @@ def tune(
         from downslope.cli.outcome import check_writable, save_report
         from downslope.tuning.plan import planned
         from downslope.tuning.price import priced
-        from downslope.tuning.tune import carry_out
+        from downslope.tuning.tune import carry_out, check_place
 
         wanted = searched(space or (), keys)
         seconds, steps = limits(budget)
@@ -120,7 +120,10 @@ def tune(
                 pruner=pruner, seeds=seeds, batch=batch, confirm=confirm, fresh=fresh, widen=widen,
                 workers=workers, ray=ray, seed=seed,
             )  # fmt: skip
+            for new in made_for(output, report, storage):
+                voice.note(f"tune: {new} is no folder yet: it is made")
             check_writable(output, report)
+            check_place(plan, folder, storage)
             voice.begin()
             voice.note(f"tune: {', '.join(f'{key} {each}' for key, each in plan.space.items())}")
             voice.note(f"tune: {priced(plan)}")
@@ -132,6 +135,13 @@ def tune(
         return told(voice, found, given, output, lambda: save_report(report, found) if report else None)
 
     return guarded(act, debug=debug)
+
+
+def made_for(output: Path, report: Path | None, storage: str | None) -> list[Path]:
+    """The folders of these files that are not there yet."""
+    files = [output, report, None if storage is None or "://" in storage else Path(storage)]
+    above = dict.fromkeys(each.parent for each in files if each is not None)
+    return [each for each in above if not each.exists()]
 
 
 def remembered(given: Given, output: Path, report: Path | None) -> dict[str, Any]:

@@ -199,6 +199,8 @@ def _known(
     meant = names.RECIPE_KEYS.get(key)
     known = {*allowed, *_HEADS} - {"seed"}
     hint = f"; did you mean {meant!r}?" if meant in allowed else names.did_you_mean(key, known)
+    if key.startswith("init.") and recipe.init is None and "init" not in variants:
+        raise SpaceError(f"space: {key!r} needs an init that has it, and the recipe has none: set init=he")
     raise SpaceError(f"space: {key!r} is no key of the recipe or the problem{hint}")
 
 
