@@ -7,7 +7,8 @@ import pytest
 from downslope.core.space import log
 from downslope.training.price import Price
 from downslope.tuning import price
-from downslope.tuning.plan import planned, share_of
+from downslope.tuning.allowance import share_of
+from downslope.tuning.plan import planned
 from downslope.tuning.tune import tune
 from tests.tuning.searches import LR, problem, sgd
 

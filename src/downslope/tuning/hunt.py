@@ -14,21 +14,16 @@ from downslope.core.space import Dimension
 from downslope.training.price import total_steps
 from downslope.training.stopping import interruptions
 from downslope.tuning import price
+from downslope.tuning.allowance import FIRST, SLACK, fitting, share_of
 from downslope.tuning.confirmed import Confirmed, foremost
 from downslope.tuning.failures import hopeless
 from downslope.tuning.kept import add_curves
-from downslope.tuning.plan import Plan, share_of
+from downslope.tuning.plan import Plan
 from downslope.tuning.stopping_rule import RULES, Rule, rule_of
 from downslope.tuning.trained import Curve, Outcome, train
 from downslope.tuning.trial import Trial
 from downslope.tuning.trials import Trials
 from downslope.tuning.widening import Widening
-
-SLACK = 1.1
-"""What a trial is reckoned to take of the time, relative to those before it."""
-
-FIRST = 0.25
-"""Share of the time that the first batch takes as it is reckoned: by a few steps, which may mislead."""
 
 ALL_TRIED = "every configuration of the space has been tried"
 
@@ -235,10 +230,8 @@ class Hunt:
 
     @property
     def _search_seconds(self) -> float:
-        plan = self.plan
-        if plan.seconds is None:
-            return math.inf
-        return plan.seconds * share_of(plan.seconds, self._each[0] / plan.seeds, plan.confirm)
+        whole = self.plan.seconds or math.inf
+        return whole * share_of(whole, self._each[0] / self.plan.seeds, self.plan.confirm)
 
     @property
     def _steps_each(self) -> int | None:
@@ -247,9 +240,8 @@ class Hunt:
 
     @property
     def _until(self) -> float | None:
-        if self.plan.seconds is None:
-            return None
-        return self._begun + self._search_seconds - self._before.seconds
+        whole = None if self.plan.seconds is None else self._search_seconds
+        return None if whole is None else self._begun + whole - self._before.seconds
 
     def _round(self, begun: Sequence[Trial]) -> None:
         """Train a batch and tell what became of each."""
@@ -362,7 +354,8 @@ class Hunt:
         top = foremost(self.trials.all(), plan.direction, plan.confirm)
         if not top or (self._over and self.interrupted):
             return ()
-        count, fresh = self._fitting(len(top))
+        seconds, steps = self._each
+        count, fresh = fitting(plan, len(top), (self.seconds, seconds), (self.trials.spent.steps, steps))
         top = top[:count]
         if not top:
             return ()
@@ -371,16 +364,11 @@ class Hunt:
         self._show(phase="confirming", running={})
         try:
             outcomes = train(
-                plan.problem,
-                plan.recipe,
-                [each.values for each in top],
-                seeds=[first + i for i in range(fresh)],
-                until=until,
+                plan.problem, plan.recipe, [each.values for each in top],
+                seeds=[first + i for i in range(fresh)], until=until,
                 heard=lambda i, step, value: self._hear_fresh(top[i], step, value),
-                partial=True,
-                label="confirm",
-                **self._how,
-            )
+                partial=True, label="confirm", **self._how,
+            )  # fmt: skip
         except KeyboardInterrupt:
             self.interrupted = True
             return ()
@@ -395,21 +383,6 @@ class Hunt:
             for trial, found in zip(top, outcomes, strict=True)
             if found.values
         )
-
-    def _fitting(self, top: int) -> tuple[int, int]:
-        """How many of the best, with how many seeds, what is left of the budget confirms: the best first.
-
-        Rather fewer of the best than fewer seeds, down to two; of less than two runs there is no interval.
-        """
-        plan, (seconds, steps) = self.plan, self._each
-        left = float(top * plan.fresh)
-        if plan.seconds is not None and seconds:
-            left = min(left, plan.seeds * (plan.seconds - self.seconds) / seconds)
-        if plan.steps is not None and steps:
-            left = min(left, plan.seeds * (plan.steps - self.trials.spent.steps) / steps)
-        count = max(1, min(top, int(left / plan.fresh)))
-        fresh = min(plan.fresh, int(left / count))
-        return (count, fresh) if fresh >= 2 else (0, 0)
 
     exhausted: str | None = None
     """Why there was nothing to begin although the budget had room."""

@@ -30,20 +30,6 @@ CONFIRM, FRESH = 3, 5
 BATCH, LEARNING = 32, 8
 """Trials that are begun together: of a sampler that draws blindly, and of one that learns between batches."""
 
-RESERVE = 0.2
-"""Share of a budget of time or steps that is kept for the confirmation."""
-
-
-def share_of(whole: float, run: float, confirm: int) -> float:
-    """The share of a budget that the search has: all of it where the rest would not hold two runs.
-
-    Args:
-        whole: Of time or of steps.
-        run: What a run takes of it.
-        confirm: How many of the best are to be confirmed.
-    """
-    return 1 - RESERVE if confirm and RESERVE * whole >= 2 * run else 1.0
-
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Plan:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from downslope.core.errors import InputError
 from downslope.core.space import applied, draw
 from downslope.training.price import Price, price
-from downslope.tuning.plan import Plan, share_of
+from downslope.tuning.allowance import share_of
+from downslope.tuning.plan import Plan
 
 TRIED = (0.5, 0.25, 0.75, 0.0)
 """Places in the ranges at which a trial is timed: the next one where a model cannot be made at the first."""

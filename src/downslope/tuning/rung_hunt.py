@@ -8,12 +8,12 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from downslope.tuning.allowance import share_of
 from downslope.tuning.confirmed import Confirmed, foremost
 from downslope.tuning.crowd import Crowd
 from downslope.tuning.failures import hopeless
 from downslope.tuning.hunt import Hunt
 from downslope.tuning.kept import add_curves
-from downslope.tuning.plan import share_of
 from downslope.tuning.population_based import PopulationBased
 from downslope.tuning.replay import replay
 from downslope.tuning.rungs import Stopped
