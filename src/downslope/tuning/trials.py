@@ -266,10 +266,6 @@ class Trials:
         """Those that wait to be trained again."""
         return [each for each in self.all() if each.state == "waiting"]
 
-    def lost(self) -> list[Trial]:
-        """Those whose worker died, and that were trained again or wait for it."""
-        return [each for each in self.all() if each.state == "lost"]
-
     @property
     def spent(self) -> Spent:
         """What was used of the budget, over all workers and sessions."""
@@ -279,12 +275,6 @@ class Trials:
             seconds=math.fsum(float(each.attrs.get("seconds") or 0) for each in found),
             steps=sum(int(each.attrs.get("steps") or 0) for each in found),
         )
-
-    def best(self) -> Trial | None:
-        """The trial of the best value among those done, the first of equals; None if none is."""
-        done = [each for each in self.all() if each.state == "done" and each.value is not None]
-        sign = -1.0 if self.direction == "maximize" else 1.0
-        return min(done, key=lambda each: sign * (each.value or 0.0), default=None)
 
     # inside
 
