@@ -6,20 +6,18 @@ import io
 import math
 from typing import Any
 
-import pytest
 from rich.console import Console
 
 from downslope.core.recipe import Recipe
-from downslope.reporting.search_live import Live, _table  # pyright: ignore[reportPrivateUsage]
-from downslope.tuning.hunt import Standing
+from downslope.reporting.search_live import _table  # pyright: ignore[reportPrivateUsage]
 from downslope.tuning.plan import planned
+from downslope.tuning.standing import Standing
 from downslope.tuning.trial import Trial
-from downslope.tuning.tune import tune
-from tests.tuning.searches import LR, problem, sgd
+from tests.tuning.searches import LR, problem
 
 
 def standing() -> Standing:
-    found = Standing(planned(problem(), Recipe(steps=10), LR, **ASKED), length=10)
+    found = Standing(planned(problem(), Recipe(steps=10), LR, **ASKED))
     found.trials = [Trial(i, {"lr": 0.1 + i / 10}, state="running") for i in range(5)]
     found.running = dict.fromkeys(range(5), (0, math.nan))
     return found
@@ -42,21 +40,9 @@ def test_the_trials_that_were_heard_of_last_are_shown_with_their_values() -> Non
     for number, step in ((0, 10), (1, 10), (2, 4)):
         now.heard(number, step, 0.5 - number / 10)
     shown = drawn(now)
-    assert "0/5 trials, 5 under way (2 trained)" in shown
+    assert "0/5 trials, 5 under way" in shown
     assert [line.split() for line in shown.splitlines()[2:]] == [
         ["2", "0.3", "0.3", "step", "4"],
         ["1", "0.4", "0.2", "step", "10"],
         ["0", "0.5", "0.1", "step", "10"],
     ]
-
-
-def test_without_a_terminal_a_line_tells_what_of_a_batch_is_trained(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("downslope.reporting.search_live.LINES", 0.0)
-    with Live() as live:
-        tune(problem(), sgd(epochs=4), LR, trials=3, confirm=0, folder=False, progress=False, watch=live)
-    said = capsys.readouterr().err.splitlines()
-    assert said[0].startswith("tune 0/3 trials")
-    assert any("of 3 under way are trained" in line for line in said)
-    assert said[-1].startswith("tune 3/3 trials")

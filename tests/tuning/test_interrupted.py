@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from downslope.core.recipe import Recipe
-from downslope.tuning.hunt import Standing
+from downslope.tuning.standing import Standing
 from downslope.tuning.storage import open_storage
 from downslope.tuning.trials import Trials
 from downslope.tuning.tune import resume

@@ -19,7 +19,7 @@ from downslope.cli.main import main
 from downslope.core.errors import ClusterError
 from downslope.training.population import ray_workers
 from downslope.training.population.sent import LARGE
-from downslope.tuning.hunt import Standing
+from downslope.tuning.standing import Standing
 from downslope.tuning.tune import load_search, resume
 from tests.training.problems import mlp, regression, same_history, same_state
 from tests.tuning.ray_nodes import Nodes

@@ -18,6 +18,7 @@ from downslope.core.space import choice, integer, log, uniform
 from downslope.training.evaluate import evaluate
 from downslope.training.fit import fit
 from downslope.tuning import trained
+from downslope.tuning.reading import read_trials
 from downslope.tuning.storage import open_storage
 from downslope.tuning.trials import Trials
 from downslope.tuning.tune import load_search, resume, tune
@@ -402,3 +403,29 @@ def test_a_sampler_that_learns_does_so_before_the_budget_is_spent():
     learning = search(sampler="tpe", trials=24)
     assert values(learning)[:8] == values(search(sampler="tpe", trials=8))
     assert values(learning) != values(search(sampler="tpe", trials=24, batch=24))
+
+
+class Counting(nn.Linear):
+    """Counts its calls in Python, so that members of a population go one by one."""
+
+    calls = 0
+
+    def forward(self, x):
+        self.calls += 1
+        return super().forward(x)
+
+
+def test_a_trial_is_written_as_soon_as_it_has_ended(tmp_path, monkeypatch):
+    monkeypatch.setattr("downslope.tuning.hunt.OFTEN", 0.0)
+    seen = []
+
+    def look(standing):
+        written = read_trials(tmp_path / "s", LR)
+        seen.append((standing.ended, sum(each.state == "done" for each in written), len(standing.running)))
+
+    given = problem(model=lambda: Counting(3, 1))
+    found = search(given, SGD, LR, trials=4, seeds=2, folder=tmp_path / "s", watch=look)
+    assert [(done, done, 4 - done) for done in range(5)] == list(dict.fromkeys(seen))
+    whole = search(problem(), SGD, LR, trials=4, seeds=2)
+    assert [each.value for each in found.trials] == pytest.approx([each.value for each in whole.trials])
+    assert found.seconds >= math.fsum(each.attrs["seconds"] for each in found.trials) > 0

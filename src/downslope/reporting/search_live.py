@@ -13,7 +13,7 @@ from downslope.reporting.live_table import LiveTable
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from downslope.tuning.hunt import Standing
+    from downslope.tuning.standing import Standing
 
 SHOWN = 8
 """Rows of the table."""
@@ -33,7 +33,6 @@ class Live(LiveTable):
         self._last = 0.0
         self._best: int | None = None
         self._ended = -1
-        self._trained = 0
 
     def __call__(self, standing: Standing) -> None:
         """Show it, if it is time."""
@@ -45,10 +44,9 @@ class Live(LiveTable):
             return
         best = standing.best
         better = best is not None and best.number != self._best
-        news = standing.ended != self._ended or standing.trained > self._trained
-        if not news or not (better or now - self._last >= LINES):
+        if standing.ended == self._ended or not (better or now - self._last >= LINES):
             return
-        self._last, self._ended, self._trained = now, standing.ended, standing.trained
+        self._last, self._ended = now, standing.ended
         self._best = None if best is None else best.number
         sys.stderr.write(_line(standing) + "\n")
         sys.stderr.flush()
@@ -61,8 +59,6 @@ def _line(standing: Standing) -> str:
     said = f"tune {standing.ended}{'' if most is None else f'/{most}'} trials, {standing.seconds:.1f} s"
     if standing.phase == "confirming":
         said += ", confirming the best with fresh seeds"
-    elif standing.trained:
-        said += f", {standing.trained} of {len(standing.running)} under way are trained"
     if best is None or best.value is None:
         return said
     return f"{said}, best {standing.plan.measure} {best.value:.4g} at {configuration(best.values)}"
@@ -103,8 +99,6 @@ def _head(standing: Standing) -> str:
         if standing.phase == "confirming"
         else f"{len(standing.running)} under way"
     )
-    if standing.trained and standing.phase == "searching":
-        doing += f" ({standing.trained} trained)"
     return (
         f"tune  {standing.ended}{of} trials, {doing}, {standing.steps} steps, {standing.seconds:.1f}{limit} s"
     )

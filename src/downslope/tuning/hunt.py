@@ -5,10 +5,9 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from downslope.core.space import Dimension
 from downslope.training.price import total_steps
@@ -19,61 +18,16 @@ from downslope.tuning.confirmed import Confirmed, foremost
 from downslope.tuning.failures import hopeless
 from downslope.tuning.kept import add_curves
 from downslope.tuning.plan import Plan
+from downslope.tuning.standing import Standing, Watch
 from downslope.tuning.stopping_rule import RULES, Rule, rule_of
 from downslope.tuning.trained import Curve, Outcome, train
 from downslope.tuning.trial import Trial
 from downslope.tuning.trials import Trials
 from downslope.tuning.widening import Widening
 
+OFTEN = 0.5
+"""Seconds between two times that ended trials of a batch are written: each is one locked write."""
 ALL_TRIED = "every configuration of the space has been tried"
-
-Phase = Literal["searching", "confirming", "done"]
-
-
-@dataclass
-class Standing:
-    """How far a search is, for whoever shows it.
-
-    Attributes:
-        plan: What was asked.
-        phase: What goes on.
-        trials: Every trial so far.
-        running: Number of a trial to the step and measure that it has reached; last who was heard last.
-        length: Steps of a trial, where one run with as many steps as the recipe says is all of it.
-        seconds: Spent so far.
-        steps: Optimizer steps so far.
-        ended: Trials that have come to an end.
-        best: The best so far.
-    """
-
-    plan: Plan
-    phase: Phase = "searching"
-    trials: Sequence[Trial] = ()
-    running: dict[int, tuple[int, float]] = field(default_factory=dict[int, tuple[int, float]])
-    seconds: float = 0.0
-    steps: int = 0
-    ended: int = 0
-    best: Trial | None = None
-    length: int | None = None
-
-    @property
-    def trained(self) -> int:
-        """Running trials that have made all their steps: a batch is told of when all of it has."""
-        return sum(step >= self.length for step, _ in self.running.values()) if self.length else 0
-
-    def heard(self, number: int, step: int, value: float) -> None:
-        """Take note of how far a trial is."""
-        self.running.pop(number, None)
-        self.running[number] = step, value
-
-    def now(self, trials: Sequence[Trial]) -> None:
-        """Take note of the trials as they are."""
-        self.trials = trials
-        self.ended = sum(each.state in ("done", "pruned", "failed") for each in trials)
-        self.best = next(iter(foremost(trials, self.plan.direction, 1)), None)
-
-
-Watch = Callable[[Standing], None]
 
 
 class Hunt:
@@ -106,8 +60,6 @@ class Hunt:
         self._begun, self._heard = time.monotonic(), interruptions()
         self._before = trials.spent
         self._standing = Standing(plan)
-        if plan.seeds == 1 and not {"epochs", "steps"} & set(plan.space):
-            self._standing.length = total_steps(plan.problem, plan.recipe)
         self._standing.now(trials.all())
         self._rule: Rule | None = None
         self._dropped: set[int] = set()
@@ -246,8 +198,8 @@ class Hunt:
     def _round(self, begun: Sequence[Trial]) -> None:
         """Train a batch and tell what became of each."""
         plan = self.plan
-        started = time.monotonic()
         self._show(running={each.number: (0, math.nan) for each in begun})
+        telling = _Telling(self, begun)
         try:
             outcomes = train(
                 plan.problem,
@@ -256,13 +208,14 @@ class Hunt:
                 seeds=[plan.recipe.seed + i for i in range(plan.seeds)],
                 until=self._until,
                 heard=lambda i, step, value: self._hear(begun[i], step, value),
+                ended=telling,
                 **self._how,
             )
         except KeyboardInterrupt:
             self.interrupted = True
             outcomes = [Outcome("unfinished", cause="interrupted")] * len(begun)
         self.interrupted = self.interrupted or any(each.lost for each in outcomes)
-        self._tell(begun, outcomes, (time.monotonic() - started) / len(begun))
+        telling.rest(outcomes)
         self._show(running={})
 
     @property
@@ -271,7 +224,8 @@ class Hunt:
         found = {"workers": self.plan.workers} if self.plan.workers > 1 else {}
         return found | ({"ray": self.plan.ray} if self.plan.ray else {})
 
-    def _tell(self, begun: Sequence[Trial], outcomes: Sequence[Outcome], each: float) -> None:
+    def tell(self, begun: Sequence[Trial], outcomes: Sequence[Outcome], each: float) -> None:
+        """Write what became of these trials, of which each took `each` seconds."""
         curves: dict[int, Curve] = {}
         left: list[Trial] = []
         with self.trials.batch():
@@ -297,6 +251,11 @@ class Hunt:
         add_curves(self.folder, curves)
         if left and not self._over:
             self.stopped = self.stopped or self._out_of_time
+
+    def told(self, ended: Sequence[Trial]) -> None:
+        """Show that these are no longer under way."""
+        gone = {each.number for each in ended}
+        self._show(running={key: each for key, each in self._standing.running.items() if key not in gone})
 
     @property
     def _out_of_time(self) -> str:
@@ -396,3 +355,31 @@ class Hunt:
         self._standing.heard(trial.number, step, value)
         self._show()
         return self.interrupted
+
+
+class _Telling:
+    """Writes what became of the trials of a batch as they end, at most every `OFTEN`: a kill costs the rest."""
+
+    def __init__(self, hunt: Hunt, begun: Sequence[Trial]) -> None:
+        self.hunt, self.left = hunt, dict(enumerate(begun))
+        self.ready: dict[int, Outcome] = {}
+        self.last = time.monotonic()
+
+    def __call__(self, place: int, outcome: Outcome) -> None:
+        self.ready[place] = outcome
+        if time.monotonic() - self.last >= OFTEN:
+            self._write()
+
+    def rest(self, outcomes: Sequence[Outcome]) -> None:
+        """Write those that are not written yet."""
+        self.ready = {place: outcomes[place] for place in self.left}
+        self._write()
+
+    def _write(self) -> None:
+        if not self.ready:
+            return
+        trials = [self.left.pop(place) for place in self.ready]
+        former, self.last = self.last, time.monotonic()
+        self.hunt.tell(trials, list(self.ready.values()), (self.last - former) / len(trials))
+        self.hunt.told(trials)
+        self.ready = {}

@@ -67,6 +67,7 @@ def train(
     folder: Path | None = None,
     label: str = "tune",
     partial: bool = False,
+    ended: Callable[[int, Outcome], None] | None = None,
     **how: Any,
 ) -> list[Outcome]:
     """Train every configuration with every seed, all of them as one population.
@@ -83,6 +84,7 @@ def train(
         folder: Where the runs are kept; None keeps them in memory.
         label: For folders.
         partial: Whether the seeds that ended count where others did not.
+        ended: ``(configuration, outcome)``, called as soon as all its seeds have come to their end.
         **how: More for `fit_population`: ``way``, ``workers``.
     """
     causes: dict[int, str] = {}
@@ -94,8 +96,11 @@ def train(
             causes[i] = one_line(error)
             continue
         members += [(i, own, how_to.edit(seed=seed)) for seed in seeds]
+    of = [i for i, _, _ in members]
+    if ended is not None:
+        how["on_end"] = _by_configuration(problem, of, len(seeds), ended)
     if heard is not None:
-        told, of = heard, [i for i, _, _ in members]
+        told = heard
 
         def on_evaluation(member: int, step: int, found: Evaluation) -> bool:
             return told(of[member], step, found.measure)
@@ -124,6 +129,21 @@ def train(
         else _outcome(problem, found.get(i, ()), 1 if partial else len(seeds), partial)
         for i in range(len(configurations))
     ]
+
+
+def _by_configuration(
+    problem: Problem, of: Sequence[int], seeds: int, ended: Callable[[int, Outcome], None]
+) -> Callable[[int, Run], None]:
+    """What hears of ends of members, and tells of the configuration whose last seed it was."""
+    found: dict[int, dict[int, Run]] = {}
+
+    def on_end(member: int, run: Run) -> None:
+        runs = found.setdefault(of[member], {})
+        runs[member] = run
+        if len(runs) == seeds:
+            ended(of[member], _outcome(problem, [runs[each] for each in sorted(runs)], seeds, False))
+
+    return on_end
 
 
 def measure_of(problem: Problem, run: Run) -> float:

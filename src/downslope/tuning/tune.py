@@ -19,11 +19,12 @@ from downslope.training.recorder import new_folder
 from downslope.training.stopping import stoppable
 from downslope.tuning import kept
 from downslope.tuning.confirmed import Confirmed
-from downslope.tuning.hunt import Hunt, Standing, Watch
+from downslope.tuning.hunt import Hunt
 from downslope.tuning.marks import told_if_changed
 from downslope.tuning.plan import CONFIRM, FRESH, Plan, planned
 from downslope.tuning.rung_hunt import RungHunt
 from downslope.tuning.search import Search
+from downslope.tuning.standing import Standing, Watch
 from downslope.tuning.storage import open_storage
 from downslope.tuning.strategies import STRATEGIES
 from downslope.tuning.told import result
