@@ -358,7 +358,7 @@ class Hunt:
 
 
 class _Telling:
-    """Writes what became of the trials of a batch as they end, at most every `OFTEN`: a kill costs the rest."""
+    """Writes what became of trials as they end, at most every `OFTEN`: a kill costs the rest of a batch."""
 
     def __init__(self, hunt: Hunt, begun: Sequence[Trial]) -> None:
         self.hunt, self.left = hunt, dict(enumerate(begun))
