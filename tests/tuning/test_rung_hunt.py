@@ -9,7 +9,7 @@ import pytest
 
 from downslope.core.errors import InputError
 from downslope.core.recipe import Recipe
-from downslope.core.space import integer, log
+from downslope.core.space import integer, log, one_minus
 from downslope.training.fit import fit
 from downslope.training.population import company
 from downslope.tuning import crowd
@@ -152,6 +152,16 @@ def test_a_schedule_of_more_than_the_rate_is_told_to_be_replayed():
     assert len(found.schedule.series("weight_decay")) > 1
     assert found.recipe.schedule is None
     assert "replay trains along it" in dict(found.told())["schedule"]
+
+
+def test_entries_of_a_setting_change_on_the_way_too():
+    adam = Recipe(optimizer="adam", lr=0.01, batch_size=12, epochs=6, seed=4)
+    space = {"lr": log(1e-3, 0.3), "betas.0": one_minus(log(1e-2, 0.5))}
+    found = search(problem(), adam, space, pruner="pbt", trials=10, confirm=1, fresh=2)
+    assert found.recipe.lr == found.schedule.at(0)["lr"]
+    assert found.recipe.settings["betas"][0] == found.schedule.at(0)["betas.0"]
+    (run,) = replay(found.problem, adam, found.schedule, seeds=(adam.seed,))
+    assert run.summary["valid_loss"] == pytest.approx(found.best.value, rel=1e-4)
 
 
 def test_a_schedule_is_confirmed_along_its_stairs_with_fresh_seeds():

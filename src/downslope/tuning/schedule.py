@@ -72,18 +72,18 @@ class Schedule:
         """The recipe that trains along it by itself; None where it cannot, or more than the rate changes.
 
         Args:
-            recipe: That of the search; with a schedule of its own, or a length in steps, it cannot.
+            recipe: That of the search with the values of the beginning; with a schedule of its own, or a
+                length in steps, it cannot.
         """
-        made = recipe.edit(**self.pieces[0][1])
         changing = {key for key in self.pieces[0][1] if len(self.series(key)) > 1}
         if not changing:
-            return made
+            return recipe
         if changing != {"lr"} or recipe.schedule is not None or recipe.warmup or recipe.steps is not None:
             return None
         (_, first), *later = self.series("lr")
         at = [begin / self.units for begin, _ in later]
         settings = {"at": at, "factors": [value / first for _, value in later]}
-        return made.edit(schedule=spell("stairs", (), settings))
+        return recipe.edit(schedule=spell("stairs", (), settings))
 
     def table(self) -> list[dict[str, Any]]:
         """A row for each stair: ``from``, ``to`` and the values."""

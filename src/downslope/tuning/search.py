@@ -153,7 +153,7 @@ class Search:
         schedule = self._schedule(number)
         values = values if schedule is None else schedule.at(0)
         problem, recipe = applied(self.problem, self.plan.recipe, values)
-        whole = None if schedule is None else schedule.along(self.plan.recipe)
+        whole = None if schedule is None else schedule.along(recipe)
         return problem, whole or recipe, dict(values)
 
     def _schedule(self, number: int) -> Schedule | None:
