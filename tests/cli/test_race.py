@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -41,6 +42,8 @@ def test_a_race_prints_its_table_its_price_and_what_decided(
     assert "sgd tuned by 2 runs" in said.err
     assert "3 seeds cannot name a winner, 7 can" in said.err
     assert "undecided: by final level, on 3 seeds" in said.out
+    (kept,) = Path("runs").iterdir()
+    assert said.out.endswith(f"next    downslope report runs/{kept.name}\nkept    runs/{kept.name}\n")
     assert "fewer than 7 seeds cannot decide" in said.out
     assert all(len(line) < 160 for line in said.out.splitlines())
 
@@ -64,6 +67,12 @@ def test_recipes_race_beside_optimizers_and_go_onto_a_board(
     more = ["--optimizers", "nesterov,gd", "--goal", "0.7", "--seeds", "3"]
     assert main(["race", task, *board, *more]) == 2
     assert "other protocols: seeds is 2 here and 3 there" in capsys.readouterr().err
+    before = Path("b.toml").read_text()
+    assert main(["race", task, *board, "--optimizers", "rmsprop,momentum"]) == 0
+    out = capsys.readouterr().out
+    assert "nothing is added: on it already, with the same levels: rmsprop, momentum" in out
+    assert "scores are over the seeds of task, the one problem" in out
+    assert Path("b.toml").read_text() == before
     assert main(["race", task, *board, "--optimizers", "nesterov,gd", "--goal", "0.7"]) == 2
     (said,) = capsys.readouterr().err.splitlines()  # before anything is timed or trained
     assert "target of task is 0.6 here and 0.7 there; race with target=0.6" in said
@@ -98,7 +107,8 @@ def test_an_interrupted_race_is_gone_on_with(
             "here/r",
         ]
         assert main(words) == 130
-    assert "downslope resume here/r" in capsys.readouterr().out
+    ended = "next    downslope resume here/r\n        downslope report here/r\nkept    here/r\n"
+    assert capsys.readouterr().out.endswith(ended)
     assert main(["resume", "here/r"]) == 0
     said = capsys.readouterr()
     assert "2 of them there already" in said.err
@@ -137,24 +147,66 @@ def test_a_contestant_may_have_a_space_of_its_own(task: str, capsys: pytest.Capt
     assert "betas.0" in tuned["adam"][1].values
 
 
-def test_a_kept_race_is_drawn_by_report_and_by_resume(task: str) -> None:
+def test_a_kept_race_is_drawn_by_report_and_by_resume(task: str, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["--optimizers", "sgd,adam", "--trials", "0", "--seeds", "2", "--folder", "here/r"]
     assert main(["race", task, *words]) == 0
     assert main(["report", "here/r"]) == 0
     assert "adam" in Path("here/r/report.html").read_text()
+    capsys.readouterr()
     assert main(["resume", "here/r", "--report", "again.html"]) == 0
+    assert capsys.readouterr().out.endswith("\nkept    here/r\nreport  again.html\n")
     page = Path("again.html").read_text()
     assert "<h1>sgd, adam on " in page
     assert "kept in here/r" in page
 
 
 def test_batch_sizes_race_against_the_clock(task: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["race", task, "--batch-sizes", "1,10,full", "--trials", "2", "--save", "b.json"]) == 0
+    files = ["--save", "b.json", "--report", "b.html"]
+    assert main(["race", task, "--batch-sizes", "1,10,full", "--trials", "2", *files]) == 0
     said = capsys.readouterr()
     assert "batch sizes 1, 10, full: a run of 2 passes after 2 to tune each" in said.err
     assert "full" in said.out
     assert "loss at end: of the training data; one run of each size" in said.out
+    assert said.out.endswith("saved   b.json\nreport  b.html\n")
     assert len(json.loads(Path("b.json").read_text())["curves"]) == 3
+
+
+@pytest.mark.parametrize(
+    ("done", "said"),
+    [
+        (0, "interrupted: nothing of a race of batch sizes is kept"),
+        (1, "interrupted before 10, full: nothing of a race of batch sizes is kept but these files"),
+    ],
+)
+def test_an_interrupted_race_of_batch_sizes_says_that_nothing_is_kept(
+    task: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, done: int, said: str
+) -> None:
+    own, calls = ds.fit_population, list[int]()
+
+    def stopping(*args: Any, **options: Any) -> Any:
+        calls.append(1)
+        if len(calls) > done:
+            raise KeyboardInterrupt
+        return own(*args, **options)
+
+    monkeypatch.setattr("downslope.racing.batch_sizes.fit_population", stopping)
+    words = ["--batch-sizes", "20,10,full", "--trials", "1", "--save", "b.json"]
+    assert main(["race", task, *words]) == 130
+    out, err = capsys.readouterr()
+    assert err.splitlines()[-1] == f"downslope: {said}"
+    assert [line.split()[0] for line in out.splitlines()] == ["batch", "20", "rates:", "loss", "saved"] * done
+    assert Path("b.json").exists() == bool(done)
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="a place in which nobody can write: /proc")
+@pytest.mark.parametrize("option", ["--report", "--save", "--board"])
+def test_a_file_that_nobody_can_write_is_refused_before_a_run(
+    task: str, capsys: pytest.CaptureFixture[str], option: str
+) -> None:
+    assert main(["race", task, "--optimizers", "sgd,adam", option, "/proc/x.html"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "/proc/x.html cannot be written" in line
+    assert not Path("runs").exists()
 
 
 @pytest.mark.parametrize(

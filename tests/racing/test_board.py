@@ -58,8 +58,8 @@ def test_others_add_their_races_and_places_are_computed_anew(tmp_path: Path) -> 
     add(path, first)
     board = add(path, second)
     assert {row["contestant"] for row in board.rows} == {"sgd", "adam", "rmsprop", "momentum"}
-    medians = [race.entry(name).median_steps for race in (first, second) for name in race.contestants]
-    by_hand = profile(["sgd", "adam", "rmsprop", "momentum"], [medians]).score()
+    steps = [race.entry(name).steps_to_target for race in (first, second) for name in race.contestants]
+    by_hand = profile(["sgd", "adam", "rmsprop", "momentum"], np.transpose(steps)).score()
     assert board.score() == pytest.approx(by_hand)
     assert board.contestants[0] == max(by_hand, key=lambda name: (by_hand[name], [-ord(c) for c in name]))
     assert board.targets == {"line": 0.6}
@@ -91,7 +91,9 @@ def test_the_same_race_twice_changes_nothing_and_another_of_the_same_name_is_ref
     path = tmp_path / "board.toml"
     found = _race(["sgd", "adam"])
     add(path, found)
-    assert len(add(path, found).rows) == 2
+    again = add(path, found)
+    assert len(again.rows) == 2
+    assert "nothing is added: on it already, with the same levels: sgd, adam" in again.table()
     with pytest.raises(InputError, match="'sgd' is on the board of line already"):
         add(path, _race({"sgd": "momentum", "adam": "rmsprop"}))
 
@@ -142,6 +144,24 @@ def test_a_file_that_is_no_board_is_refused(tmp_path: Path, text: str, said: str
     (tmp_path / "board.toml").write_text(text)
     with pytest.raises(InputError, match=said):
         Board.load(tmp_path / "board.toml")
+
+
+def test_on_one_problem_a_board_scores_the_seeds_as_its_race_does() -> None:
+    """Half of the seeds do not arrive: medians would leave everybody at zero."""
+    found = _race(["sgd", "adam"], seeds=4)
+    board = Board.of(found)
+    assert board.score() == pytest.approx(found.score_in("steps"))
+    assert board.score("seconds") == pytest.approx(found.score_in("seconds"))
+    for row, steps in zip(
+        board.rows, ([4.0, math.inf, math.inf, 8.0], [math.inf, 4.0, math.inf, 4.0]), strict=True
+    ):
+        row["steps_to_target"] = steps
+    assert board.score() == pytest.approx({"sgd": (1 + 2 / 3) / 4, "adam": 2 / 4})
+    assert "scores are over the seeds of line, the one problem" in board.table()
+    board.problems["other"] = board.problems["line"]
+    board.rows += [row | {"problem": "other"} for row in board.rows]
+    assert board.score() == {"sgd": 0.0, "adam": 0.0}
+    assert "scores are over the median times on 2 problems" in board.table()
 
 
 def test_seconds_of_several_machines_are_not_compared() -> None:

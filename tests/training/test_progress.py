@@ -66,6 +66,19 @@ def test_a_slow_run_says_a_line_now_and_then(
     ]
 
 
+def test_before_the_first_is_done_no_pace_is_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    with Progress("rates", 8, unit="runs", brief=True) as bar:
+        now[0] = 11.0
+        bar.update(0, "8 train together")
+        now[0] = 22.0
+        bar.update(0)
+    assert capsys.readouterr().err == "rates 0/8 runs, 8 train together\nrates 0/8 runs\n"
+
+
 def test_in_a_terminal_there_is_a_bar_and_no_plain_line(monkeypatch: pytest.MonkeyPatch) -> None:
     class Terminal(io.StringIO):
         def isatty(self) -> bool:

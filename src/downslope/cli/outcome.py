@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from downslope.cli.guard import DONE, INTERRUPTED, SICK
 from downslope.cli.voice import Voice
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
     from downslope.core.run import Run
     from downslope.diagnosis.diagnosis import Diagnosis
     from downslope.diagnosis.repair import Repair
+
+Made = TypeVar("Made")
 
 TRACKED = (
     "sharpness",
@@ -126,14 +130,30 @@ def check_writable(*paths: Path | None) -> None:
     for path in paths:
         if path is None:
             continue
-        if path.is_dir():
-            raise InputError(f"{path} is a folder: name a file in it, such as {path.name}/report.html")
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            if path.is_dir():
+                raise InputError(f"{path} is a folder: name a file in it, such as {path.name}/report.html")
+            _try(path)
         except OSError as error:
             raise InputError(f"{path} cannot be written: {error.strerror or error}") from None
-        if not os.access(path if path.exists() else path.parent, os.W_OK):
-            raise InputError(f"{path} cannot be written: permission denied")
+
+
+def _try(path: Path) -> None:
+    """Write nothing where `path` would be written; what rights say is not enough, which let root do anything.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    if path.is_file():
+        path.open("ab").close()
+    elif path.exists():  # a device or a pipe, which opening would take part in
+        if not os.access(path, os.W_OK):
+            raise PermissionError(errno.EACCES, "permission denied")
+    else:
+        place = Path(os.path.realpath(path)).parent
+        place.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=place, prefix=".downslope-"):
+            pass
 
 
 def save_report(path: Path, *things: Any) -> Path:
@@ -147,7 +167,7 @@ def save_report(path: Path, *things: Any) -> Path:
     return report(*things).save(path)
 
 
-def attempted(write: Callable[[], Path | None]) -> tuple[Path | None, InputError | None]:
+def attempted(write: Callable[[], Made | None]) -> tuple[Made | None, InputError | None]:
     """What `write` gives, or why it failed: the result of long work is shown before that is told."""
     try:
         return write(), None

@@ -9,6 +9,7 @@ Steps can be compared between machines, seconds cannot: scores by seconds are of
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
 import tomllib
@@ -54,12 +55,14 @@ class Board:
         problems: Problem to its measure and target.
         rows: One for each contestant and problem.
         kept: Contestants that were added with other levels than are there: what is there stays.
+        again: Contestants of an addition of which nothing is new: all are there, with the same levels.
     """
 
     protocol: dict[str, Any] = field(default_factory=dict[str, Any])
     problems: dict[str, dict[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
     rows: list[Row] = field(default_factory=list[Row])
     kept: list[str] = field(default_factory=list[str])
+    again: list[str] = field(default_factory=list[str])
 
     # -- making -------------------------------------------------------------------------------------------
 
@@ -157,7 +160,8 @@ class Board:
                 "levels: give the new one another name"
             )
         kept = list(dict.fromkeys(row["contestant"] for row in others))
-        return Board(dict(self.protocol), problems, [*self.rows, *new], kept)
+        again = [] if new else list(dict.fromkeys(row["contestant"] for row in other.rows))
+        return Board(dict(self.protocol), problems, [*self.rows, *new], kept, again)
 
     def check(self, protocol: Mapping[str, Any]) -> None:
         """Refuse another protocol than that of this board.
@@ -212,21 +216,23 @@ class Board:
         return {name: each["target"] for name, each in self.problems.items() if math.isfinite(each["target"])}
 
     def profile(self, clock: str = "steps") -> Profile:
-        """The profile over the problems; who did not race on one did not reach its target."""
+        """The profile over the median times of problems, or of one problem the seeds, as `Race.profile`.
+
+        Who did not race on a problem did not reach its target.
+        """
         names = list(dict.fromkeys(row["contestant"] for row in self.rows))
         held = {(row["problem"], row["contestant"]): row for row in self.rows}
-        times: list[list[float]] = []
-        for problem in self.problems:
-            each: list[float] = []
-            for name in names:
-                row = held.get((problem, name))
-                steps = [math.inf] if row is None else row["steps_to_target"]
-                pace = 1.0 if clock == "steps" or row is None else float(row["step_seconds"])
-                each.append(median_time([math.inf if _missing(step) else step * pace for step in steps]))
-            times.append(each)
-        if not times or not names:
+        if not self.problems or not names:
             raise InputError("the board is empty: a race adds to it")
-        return profile(names, np.asarray(times), list(self.problems))
+        times = {
+            problem: [_times(held.get((problem, name)), clock) for name in names] for problem in self.problems
+        }
+        if len(times) > 1:
+            medians = [[median_time(own) for own in each] for each in times.values()]
+            return profile(names, np.asarray(medians), list(times))
+        (each,) = times.values()  # its seeds are the same for all: the protocol says them
+        seeds = list(itertools.zip_longest(*each, fillvalue=math.inf))
+        return profile(names, np.asarray(seeds), [f"seed {i + 1}" for i in range(len(seeds))])
 
     def score(self, clock: str = "steps") -> dict[str, float]:
         """AlgoPerf's score of each contestant."""
@@ -254,9 +260,14 @@ class Board:
                 f"{name:{wide}}  {steps[name]:>14.3f}  {told:>10}  {len(own):>4}  {lost:>4}  {spent} steps"
             )
         count = len(self.problems)
-        made.append(f"scores are over the median times on {count} problem{'s' * (count > 1)}, 1 is best")
+        seeds = f"the seeds of {next(iter(self.problems))}, the one problem"
+        made.append(
+            f"scores are over {f'the median times on {count} problems' if count > 1 else seeds}, 1 is best"
+        )
         if self.kept:
             made.append(f"on it already, with other levels, which stay: {', '.join(self.kept)}")
+        if self.again:
+            made.append(f"nothing is added: on it already, with the same levels: {', '.join(self.again)}")
         if not timed:
             made.append(f"seconds are of {len(self.machines)} machines and cannot be compared")
         return "\n".join(made)
@@ -307,6 +318,14 @@ def _row(of: Entry, machine: str, by: str) -> Row:
         "tuning_runs": int(cost["runs"]), "tuning_steps": int(cost["steps"]), "machine": machine,
         "by": by, "date": time.strftime("%Y-%m-%d"),
     }  # fmt: skip
+
+
+def _times(row: Row | None, clock: str) -> list[float]:
+    """Of each seed the time to target, infinite where it was not reached; once infinite without a row."""
+    if row is None:
+        return [math.inf]
+    pace = 1.0 if clock == "steps" else float(row["step_seconds"])
+    return [math.inf if _missing(step) else step * pace for step in row["steps_to_target"]]
 
 
 def _key(row: Row) -> tuple[Any, Any]:

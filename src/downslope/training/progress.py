@@ -84,7 +84,7 @@ class Progress:
             self._line(step, numbers)
             return
         rate = (step - self.first) / max(now - self._started, 1e-9)
-        fields = {"rate": self._rate(rate)} | ({"numbers": numbers} if numbers else {})
+        fields = {"rate": self._rate(rate) if rate else ""} | ({"numbers": numbers} if numbers else {})
         self.bar.update(self._task, completed=step, refresh=True, **fields)
 
     def note(self, numbers: str) -> None:
@@ -99,8 +99,8 @@ class Progress:
         of = f"/{self.total}" if self.total else ""
         more = self.total is not None and step < self.total and rate > 0
         left = f", {((self.total or 0) - step) / rate:.0f} s left" if more else ""
-        told = f"{self.label} {step}{of} {self.unit}, {self._rate(rate)}{left} {numbers}"
-        sys.stderr.write(told.rstrip() + "\n")
+        pace = f", {self._rate(rate)}{left} " if rate else ", "  # before the first is done there is none
+        sys.stderr.write(f"{self.label} {step}{of} {self.unit}{pace}{numbers}".rstrip(", ") + "\n")
         sys.stderr.flush()
 
     def _rate(self, rate: float) -> str:

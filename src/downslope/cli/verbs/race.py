@@ -10,7 +10,8 @@ import typer
 
 from downslope.cli import options as ask
 from downslope.cli.given import Given
-from downslope.cli.guard import DONE, INTERRUPTED, guarded
+from downslope.cli.guard import guarded
+from downslope.cli.race_told import batches_told, told
 from downslope.cli.race_words import check_settings, space_of, without, words_of
 from downslope.cli.voice import Voice
 
@@ -166,8 +167,7 @@ def race(
         found = _raced(
             voice, given, suite, optimizers, recipes or [], goal, board, budget, folder, words, options
         )
-        _keep(voice, found, board, save, report)
-        return INTERRUPTED if found.status == "interrupted" else DONE
+        return told(voice, found, board, save, report)
 
     return guarded(act, debug=debug)
 
@@ -263,10 +263,8 @@ def _batches(
     save: Path | None,
     report: Path | None,
 ) -> int:
-    from downslope.cli.outcome import save_report
     from downslope.core.errors import InputError
     from downslope.racing.batch_sizes import batch_sizes
-    from downslope.reporting.rows import Row
 
     try:
         chosen: list[Any] = [each if each == "full" else int(each) for each in ask.listed(sizes)]
@@ -282,38 +280,7 @@ def _batches(
             problem, how, chosen, rate=kind, trials=8 if trials is None else trials, seed=seed or 0,
             seconds=seconds, progress=voice.progress, begin=voice.note,
         )  # fmt: skip
-    written = save_report(report, found) if report else None
-    if save is not None:
-        found.save(save)
-    voice.show([Row(line, whole=True) for line in found.table().splitlines()])
-    voice.document({"verb": "race", "batch_sizes": found.to_dict(), "report": written})
-    return INTERRUPTED if found.status == "interrupted" else DONE
-
-
-def _keep(voice: Voice, found: Race, board: Path | None, save: Path | None, report: Path | None) -> None:
-    from downslope.cli.outcome import save_report
-    from downslope.racing.board import add
-    from downslope.reporting.rows import Row
-
-    voice.show([Row(line, whole=True) for line in found.table().splitlines()])
-    cut = found.status in ("interrupted", "time")
-    if cut and found.folder is not None:
-        voice.show([Row(f"downslope resume {found.folder}", label="next", whole=True)])
-    if not cut and found.folder is not None:
-        found.save(found.folder / "race.json")
-    if save is not None:
-        found.save(save)
-    written = save_report(report, found) if report else None
-    held = None
-    if board is not None and cut:
-        voice.show([Row(f"nothing is added to {board} before the race is whole", label="board", whole=True)])
-    if board is not None and not cut:
-        held = add(board, found)
-        voice.show(
-            [Row(f"{board}:", label="board"), *(Row(line, whole=True) for line in held.table().splitlines())]
-        )
-    document = {"verb": "race", **found.to_dict(), "folder": found.folder, "report": written}
-    voice.document(document | {"board": None if held is None else held.score()})
+    return batches_told(voice, found, chosen, save, report)
 
 
 def _needed(given: Given | None) -> Given:

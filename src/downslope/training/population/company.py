@@ -354,7 +354,11 @@ class Company:
             each.state.run.choices["population"] = f"together with {len(made) - 1} others{self.where}"
             one = each._replace(train=first.train, valid=first.valid)  # the same object for all
             members.append(self._seated(index, one, None, products))
-        return members, Crew(members, abreast, products=each_example, until=self.until, tell=self._going)
+
+        def going(share: float) -> None:
+            self.bar.update(len(self.runs), f"{len(members)} train together, {share:.0%} of their steps done")
+
+        return members, Crew(members, abreast, products=each_example, until=self.until, tell=going)
 
     def _together(self, made: dict[int, Ready], abreast: Abreast) -> None:
         members, crew = self._crew(made, abreast)
@@ -376,9 +380,6 @@ class Company:
             else:
                 self._ended(member.index, member.state.run)
         self.stopped = self.stopped or bool(crew.given_up)
-
-    def _going(self, share: float) -> None:
-        self.bar.update(len(self.runs), f"{share:.0%} of those that train together")
 
     def _again(self, indices: Sequence[int], reason: str) -> None:
         """Train members from the start, one by one."""
