@@ -160,6 +160,8 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1, help="within an operation")
     parser.add_argument("--wall", action="store_true")
     asked = parser.parse_args()
+    if unknown := set(asked.cases.split(",")) - set(CASES):
+        parser.error(f"--cases: {', '.join(sorted(unknown))}: must be of {', '.join(CASES)}")
     torch.set_num_threads(asked.threads)
     with tempfile.TemporaryDirectory() as room:
         os.environ["DOWNSLOPE_CACHE"] = room
