@@ -12,6 +12,8 @@ import downslope as ds
 from downslope.cli.main import main
 from downslope.cli.verbs import race
 from downslope.cli.voice import Voice
+from downslope.core.errors import ClusterError
+from downslope.training.population import ray_workers
 
 TASK = """
 import torch, downslope as ds
@@ -133,10 +135,25 @@ def test_a_race_goes_on_with_another_cluster_or_without(
 
     given: list[list[str]] = []
     monkeypatch.setattr(command, "main", lambda words: given.append(words) or 0)
+    monkeypatch.setattr(ray_workers, "check_ray", lambda address: address)
     ledger = Ledger(tmp_path, {})
     ledger.fact("command", kept)
     assert race.again(tmp_path, Voice(json=False, quiet=False), asked) == 0
     assert given == [["race", *said, "--folder", str(tmp_path)]]
+
+
+def test_a_race_whose_cluster_is_gone_says_how_it_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from downslope.racing.ledger import Ledger
+
+    def gone(address: str) -> str:
+        raise ClusterError(f"nobody answers at {address}")
+
+    monkeypatch.setattr(ray_workers, "check_ray", gone)
+    Ledger(tmp_path, {}).fact("command", ["--ray", "a:1"])
+    with pytest.raises(ClusterError, match=r"nobody answers at a:1 \(--ray none goes on without a cluster"):
+        race.again(tmp_path, Voice(json=False, quiet=False))
 
 
 def test_a_contestant_may_have_a_space_of_its_own(task: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import pytest
 
 from downslope.cli.main import main
 from downslope.cli.verbs import tune as verb
+from downslope.cli.voice import Voice
 from downslope.core import edits
+from downslope.core.recipe import Recipe
+from downslope.reporting import search_rows
+from downslope.training.population import ray_workers
 from downslope.tuning.tune import load_search
 
 TASK = """
@@ -111,7 +116,9 @@ def test_a_search_goes_on_with_another_cluster_or_without(task, capsys):
     for more, told in (([], "ray='127.0.0.1:1': "), (["--ray", "127.0.0.1:2"], "ray='127.0.0.1:2': ")):
         capsys.readouterr()
         assert main(["resume", "s", "--quiet", *more]) == 2
-        assert told in capsys.readouterr().err
+        err = capsys.readouterr().err
+        assert told in err
+        assert ("--ray none goes on without a cluster" in err) is (not more)
     assert main(["resume", "s", "--quiet", "--ray", "none"]) == 0
     assert "ray" not in asked.read_text()
     assert [each.state for each in load_search("s").trials] == ["done"] * 4
@@ -159,6 +166,7 @@ def test_resume_takes_the_newest_that_was_interrupted(task, capsys, monkeypatch)
         ("--lr log:1e-3:1 --storage /proc/none", "cannot be used"),
         ("--lr log:1e-3:1 --folder task.py/x", "cannot be used: Not a directory"),
         ("--lr log:1e-3:1 extra", "belongs to no option"),
+        ("--lr log:1e-3:1 -o /proc/best.toml", "/proc/best.toml cannot be written"),
         ("--model.widht int:1:3", "did you mean 'width'?"),
         ("--sampler rnadom", "did you mean 'random'?"),
         ("--lr log:1e-3:1 --storage nosuch://x", "nosuch"),
@@ -192,3 +200,84 @@ def test_folders_that_will_be_made_for_files_are_known_beforehand(tmp_path):
     new = tmp_path / "new"
     assert verb.made_for(new / "best.toml", new / "page.html", str(tmp_path / "search.log")) == [new]
     assert verb.made_for(tmp_path / "best.toml", None, "sqlite:///elsewhere/search.db") == []
+
+
+WORDS = ["--lr=log:1e-3:1", "--trials", "2", "--confirm", "0"]
+
+
+def test_a_recipe_of_another_search_is_replaced_in_so_many_words(task, capsys):
+    assert main(["tune", "task.py", *WORDS, "--folder", "a"]) == 0
+    assert "replaced" not in capsys.readouterr().err
+    first = (task / "best.toml").read_text()
+    held = first.partition("# best: ")[2].partition("\n")[0]
+    assert main(["resume", "a"]) == 0  # the same search
+    assert "replaced" not in capsys.readouterr().err
+    assert main(["tune", "task.py", *WORDS, "--folder", "b"]) == 0
+    assert f"best.toml is replaced (it held {held})" in " ".join(capsys.readouterr().err.split())
+    assert "# search: b" in (task / "best.toml").read_text()
+
+
+def test_an_interrupted_search_leaves_the_recipe_of_another(task, capsys, monkeypatch):
+    assert main(["tune", "task.py", *WORDS, "--folder", "a"]) == 0
+    first = (task / "best.toml").read_text()
+    monkeypatch.setattr("downslope.tuning.hunt.Hunt.confirm", lambda self: self.stop() or ())
+    capsys.readouterr()
+    assert main(["tune", "task.py", *WORDS, "--folder", "b"]) == 130
+    assert "best.toml stays" in (err := " ".join(capsys.readouterr().err.split()))
+    assert "its best so far is in b/best.toml" in err
+    assert (task / "best.toml").read_text() == first
+    monkeypatch.undo()
+    monkeypatch.chdir(task)
+    assert main(["resume", "b"]) == 0
+    assert "# search: b" in (task / "best.toml").read_text()
+
+
+def test_an_output_that_fails_at_the_end_gives_2_and_the_best_is_kept(task, capsys, monkeypatch):
+    asked = verb.remembered
+
+    def blocked(*given):
+        (task / "mine.toml").mkdir()  # while it trains
+        return asked(*given)
+
+    monkeypatch.setattr(verb, "remembered", blocked)
+    assert main(["tune", "task.py", *WORDS, "--folder", "s", "-o", "mine.toml"]) == 2
+    out, err = capsys.readouterr()
+    assert "mine.toml cannot be written: Is a directory; the best is kept in s/best.toml" in err
+    assert "downslope fit task.py --recipe s/best.toml" in out
+
+
+def test_where_a_cluster_is_and_who_died_there_is_told(task, capsys, monkeypatch):
+    class There:
+        where, alive, lost = "10.0.0.1:6379", True, 2
+
+        def ask(self, what, members, gpus):
+            return min(members, 3)
+
+        def close(self):
+            pass
+
+    monkeypatch.setitem(ray_workers._joined, "head:6379", There())
+    voice = Voice(json=False, quiet=False)
+    plan = planned_on("head:6379")
+    verb._tell_of_cluster(voice, plan)
+    verb._tell_of_lost(voice, plan)
+    err = capsys.readouterr().err
+    assert "tune: on Ray at 10.0.0.1:6379, 3 workers" in err
+    assert "2 members lost their worker" in err
+
+
+def planned_on(address):
+    return SimpleNamespace(ray=address, recipe=Recipe(), batch=8, seeds=1)
+
+
+def test_a_next_search_that_is_this_one_again_is_not_offered(task, capsys, monkeypatch):
+    words = ["--lr=log:1e-3:1", "--momentum=uniform:0:0.9", "--trials", "12", "--confirm", "0"]
+    assert main(["tune", "task.py", *words, "--folder", "s"]) == 0
+    found = load_search("s")
+    assert found.importances
+    for space, again in ((found.space, False), ({"lr": found.space["lr"]}, True)):
+        vars(found)["finer"] = dict(space)
+        assert found.further is again
+        assert any(label == "finer" for label, _ in found.told()) is again
+        rows = search_rows.next_rows(found, "task.py", task / "best.toml", None)
+        assert any("downslope tune" in row.text for row in rows) is again

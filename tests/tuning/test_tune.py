@@ -14,6 +14,7 @@ from torch import nn
 from downslope.core import edits
 from downslope.core.errors import InputError, RunFolderError, SpaceError, StorageError
 from downslope.core.recipe import Recipe
+from downslope.core.run import load_run
 from downslope.core.space import choice, integer, log, uniform
 from downslope.training.evaluate import evaluate
 from downslope.training.fit import fit
@@ -263,6 +264,40 @@ def test_a_search_is_read_from_its_folder_without_training(tmp_path):
     assert str(again) == str(found)
     assert again.curves == found.curves
     assert (tmp_path / "s" / "journal.log").read_bytes() == lines
+
+
+def test_the_best_is_said_in_a_line():
+    found = search(trials=3, confirm=1, fresh=2)
+    text = repr(found.best)
+    assert text == f"Best({found.best})"
+    assert len(text) < 150
+    low, high = found.best.interval
+    assert f"valid loss {found.best.mean:.4g} (95 % {low:.4g} to {high:.4g} over 2 fresh seeds)" in text
+
+
+def test_a_folder_of_other_things_is_told(tmp_path, caplog):
+    search(trials=1, folder=tmp_path / "own")
+    assert "is not empty" not in caplog.text
+    (tmp_path / "thesis.tex").touch()
+    search(trials=1, folder=tmp_path)
+    assert f"{tmp_path} is not empty (own, thesis.tex)" in caplog.text
+    (tmp_path / "lab" / "scans").mkdir(parents=True)
+    for _ in range(2):  # there is a journal when the second comes
+        search(trials=1, storage=tmp_path / "lab")
+    assert caplog.text.count("is not empty (scans)") == 1
+
+
+def test_who_reads_a_search_or_members_as_a_run_is_told_what_is_there(tmp_path):
+    search(trials=1, folder=tmp_path / "s")
+    with pytest.raises(RunFolderError, match=r"s: no run there \(a search is: ds.load_search reads it\)"):
+        load_run(tmp_path / "s")
+    fit(problem(), SGD, folder=tmp_path / "p" / "member-000", progress=False)
+    with pytest.raises(RunFolderError, match=r"1 is in folders below, such as .*member-000\)"):
+        load_run(tmp_path / "p")
+    (tmp_path / "r").mkdir()
+    (tmp_path / "r" / "race.jsonl").touch()
+    with pytest.raises(RunFolderError, match=r"a race is: ds.load_race reads it"):
+        load_run(tmp_path / "r")
 
 
 def test_the_next_search_starts_from_this_one():

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from downslope.core.errors import RunFolderError
+from downslope.core.other_folder import held_instead
 
 _TASKS = (
     ".py", ".csv", ".tsv", ".txt", ".data", ".dat", ".parquet", ".pq", ".npz", ".pt", ".pth", ".gz",
@@ -30,5 +31,5 @@ def check_kept(folder: Path, verb: str) -> None:
             f"{folder}: no run there, but {len(runs)} in the folders below it; "
             f"the newest is {runs[-1].parent}"
         )
-    missing = "run.json is missing" if folder.is_dir() else "there is no such folder"
+    missing = held_instead(folder) if folder.is_dir() else "there is no such folder"
     raise RunFolderError(f"{folder}: no run there ({missing})")

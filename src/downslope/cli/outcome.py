@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from downslope.cli.guard import DONE, INTERRUPTED, SICK
 from downslope.cli.voice import Voice
-from downslope.core.errors import InputError, RecipeError
+from downslope.core.errors import InputError, RecipeError, UnwrittenError
 
 if TYPE_CHECKING:
     from downslope.core.edits import Edit
@@ -93,6 +93,8 @@ def save_fixed(found: Repair, path: Path, voice: Voice, earlier: Sequence[Edit] 
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         return found.save(path, earlier)
+    except UnwrittenError:
+        raise
     except RecipeError as error:
         voice.note(f"{path} is not written: {error}")
         return None

@@ -56,6 +56,10 @@ class RecipeError(InputError):
     """A hyper-parameter outside its domain, or a key that no recipe has."""
 
 
+class UnwrittenError(RecipeError):
+    """A recipe whose file cannot be written."""
+
+
 class WeightsError(InputError):
     """Weights that cannot be read, or that fit nothing of the model."""
 

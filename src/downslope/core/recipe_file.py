@@ -6,21 +6,21 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from downslope.core.errors import RecipeError
+from downslope.core.errors import RecipeError, UnwrittenError
 
 
 def write_text(path: str | Path, text: str) -> Path:
     """Write a file of a recipe, and the folders on its way.
 
     Raises:
-        RecipeError: it cannot be written.
+        UnwrittenError: it cannot be written.
     """
     target = Path(path)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(text, encoding="utf-8")
     except OSError as error:
-        raise RecipeError(f"{target} cannot be written: {error.strerror or error}") from None
+        raise UnwrittenError(f"{target} cannot be written: {error.strerror or error}") from None
     return target
 
 

@@ -17,6 +17,7 @@ from downslope.core.errors import EditError, InputError, ModelError, RecipeError
 from downslope.core.history import History, Probes, replay
 from downslope.core.lock import held
 from downslope.core.loss import learnt
+from downslope.core.other_folder import held_instead
 from downslope.core.plain import plain
 from downslope.core.pretrained import as_described
 from downslope.core.problem import Problem
@@ -387,7 +388,7 @@ def _json(path: Path) -> dict[str, Any]:
     try:
         found: Any = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise RunFolderError(f"{path.parent}: no run there ({path.name} is missing)") from None
+        raise RunFolderError(f"{path.parent}: no run there ({held_instead(path.parent)})") from None
     except (OSError, ValueError) as error:
         raise RunFolderError(f"{path} cannot be read: {error}") from error
     if not isinstance(found, dict):

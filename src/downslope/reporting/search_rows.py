@@ -45,7 +45,7 @@ def next_rows(found: Search, task: str | None, best: Path | None, written: Path 
         told.append(Row(f"downslope resume {found.folder}", label="next", whole=True))
     elif best is not None and task is not None:
         told.append(Row(f"downslope fit {task} --recipe {best}", label="next", whole=True))
-        if found.importances and found.finer:
+        if found.further:
             told.append(Row(_again(found, task, best), indent=LABEL, whole=True))
     elif best is not None:
         told.append(Row(str(best), label="recipe", whole=True))

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
@@ -28,6 +29,7 @@ from downslope.core.space import parse, settled
 from downslope.tuning.alike import judged_alike
 from downslope.tuning.database import hidden, sqlite_file
 from downslope.tuning.plan import Plan
+from downslope.tuning.storage import NAME
 from downslope.tuning.trained import Curve
 
 SEARCH, PROBLEM, CURVES, RESULT, BEST = (
@@ -39,6 +41,8 @@ SEARCH, PROBLEM, CURVES, RESULT, BEST = (
 )
 FORMAT = 1
 
+_log = logging.getLogger("downslope")
+
 _NUMBERS = tuple(
     each.name for each in fields(Plan) if each.name not in ("problem", "recipe", "space", "asked", "pruner")
 )
@@ -47,6 +51,19 @@ _NUMBERS = tuple(
 def is_search(folder: Path) -> bool:
     """Whether `folder` is that of a search."""
     return (folder / SEARCH).is_file()
+
+
+def tell_if_foreign(place: str | Path | None) -> None:
+    """Say where a new search, or its journal, comes into a folder that holds other things already."""
+    if place is None or "://" in str(place):
+        return
+    folder = Path(place).expanduser()
+    if not folder.is_dir() or is_search(folder) or (folder / NAME).exists():
+        return
+    others = sorted(each.name for each in folder.iterdir())
+    if others:
+        some = ", ".join(others[:3]) + (f" and {len(others) - 3} more" if len(others) > 3 else "")
+        _log.warning("tune: %s is not empty (%s): the files of the search come beside these", folder, some)
 
 
 def write_plan(folder: Path, plan: Plan, storage: str | None, more: Mapping[str, Any]) -> None:

@@ -24,12 +24,12 @@ from downslope.tuning.finer import finer
 from downslope.tuning.importance import Importance, importances
 from downslope.tuning.plan import Plan
 from downslope.tuning.schedule import Schedule, stairs
-from downslope.tuning.told import best, document, elsewhere, table, told
+from downslope.tuning.told import best, document, elsewhere, in_short, table, told
 from downslope.tuning.trained import Curve
 from downslope.tuning.trial import Trial
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Best:
     """The best configuration: ``ds.fit(*search.best)`` trains it.
 
@@ -42,6 +42,7 @@ class Best:
         fresh: What fresh seeds gave; empty where none were trained.
         seeds: These seeds.
         interval: Of the mean over fresh seeds, 95 %; NaN where they are fewer than two.
+        measure: What the values are, in words.
     """
 
     problem: Problem
@@ -52,6 +53,13 @@ class Best:
     fresh: tuple[float, ...] = ()
     seeds: tuple[int, ...] = ()
     interval: tuple[float, float] = (math.nan, math.nan)
+    measure: str = "value"
+
+    def __str__(self) -> str:
+        return in_short(self)
+
+    def __repr__(self) -> str:
+        return f"Best({self})"
 
     def __iter__(self) -> Iterator[Any]:
         return iter((self.problem, self.recipe))
@@ -144,9 +152,12 @@ class Search:
         if sure is None:
             first = self.done[0]
             problem, recipe, values = self._made(first.number, first.values)
-            return Best(problem, recipe, values, first.number, first.value or 0.0)
+            return Best(problem, recipe, values, first.number, first.value or 0.0, measure=self.measure)
         problem, recipe, values = self._made(sure.number, sure.values)
-        return Best(problem, recipe, values, sure.number, sure.seen, sure.fresh, sure.seeds, sure.interval)
+        return Best(
+            problem, recipe, values, sure.number, sure.seen, sure.fresh, sure.seeds, sure.interval,
+            self.measure,
+        )  # fmt: skip
 
     def _made(self, number: int, values: Mapping[str, Any]) -> tuple[Problem, Recipe, dict[str, Any]]:
         """What a trial was trained with; of a schedule the beginning, or all where a recipe holds it."""
@@ -232,6 +243,11 @@ class Search:
             return {}
         return finer(self.trials, self.space, self.direction, self.importances, self.edges, self.best.values)
 
+    @property
+    def further(self) -> bool:
+        """Whether the trials tell enough for a next search, and `finer` is another space than this one's."""
+        return bool(self.importances and self.finer) and self.finer != self.space
+
     @cached_property
     def failures(self) -> tuple[Failure, ...]:
         """The trials that failed, by cause, the commonest first."""
@@ -261,6 +277,7 @@ class Search:
             InputError: no trial came to an end.
         """
         notes = [f"{label}: {text}" for label, text in best(self)]
+        notes += [] if self.folder is None else [f"search: {self.folder.absolute().name}"]
         own = self.edits
         before = [each for each in earlier if not any(_replaces(one, each) for one in own)]
         return edits.save(path, self.best.recipe, [*before, *own], notes)

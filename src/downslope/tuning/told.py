@@ -17,7 +17,7 @@ from downslope.tuning.schedule import stairs
 from downslope.tuning.trial import Trial
 
 if TYPE_CHECKING:
-    from downslope.tuning.search import Search
+    from downslope.tuning.search import Best, Search
 
 
 def told(search: Search) -> list[tuple[str, str]]:
@@ -176,21 +176,30 @@ def _confirmed(each: Confirmed) -> dict[str, Any]:
     }
 
 
-def best(search: Search) -> list[tuple[str, str]]:
-    """The best, and how much of it was luck."""
-    best = search.best
-    what = f"{configuration(best.values)}: {search.measure} {best.mean:.4g}"
+def in_short(best: Best) -> str:
+    """A configuration, what it gives, and over how many fresh seeds."""
+    what = f"{configuration(best.values)}: {best.measure} {best.mean:.4g}"
     if not best.fresh:
-        return [
-            ("best", f"{what} as the search saw it, trial {best.number}; not confirmed{_unconfirmed(search)}")
-        ]
+        return what
     low, high = best.interval
     gone = sum(not math.isfinite(each) for each in best.fresh)
     over = f"{len(best.fresh)} fresh seed{'s' * (len(best.fresh) > 1)}"
     if gone:
-        return [("best", f"{what}; {gone} of {over} diverged")]
+        return f"{what}; {gone} of {over} diverged"
     span = "" if math.isnan(low) else f"95 % {low:.4g} to {high:.4g} "
-    lines = [("best", f"{what} ({span}over {over})")]
+    return f"{what} ({span}over {over})"
+
+
+def best(search: Search) -> list[tuple[str, str]]:
+    """The best, and how much of it was luck."""
+    best = search.best
+    text = in_short(best)
+    if not best.fresh:
+        unsure = f"as the search saw it, trial {best.number}; not confirmed{_unconfirmed(search)}"
+        return [("best", f"{text} {unsure}")]
+    lines = [("best", text)]
+    if not all(math.isfinite(each) for each in best.fresh):
+        return lines
     seen = max(search.confirmed, key=lambda each: -each.seen if search.direction == "min" else each.seen)
     if (seen.curse > 0) == (search.direction == "max") and seen.curse:
         lines.append(
@@ -255,7 +264,7 @@ def _early(search: Search) -> list[tuple[str, str]]:
 
 def _further(search: Search) -> list[tuple[str, str]]:
     """What to search next, where there were enough trials to tell."""
-    if not search.importances or not search.finer:
+    if not search.further:
         return []
     rest = [key for key in search.space if key not in search.finer]
     text = ", ".join(f"{key} {each}" for key, each in search.finer.items())

@@ -8,12 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-from downslope.core.errors import InputError, RecipeError, RunFolderError
+from downslope.core.errors import ClusterError, InputError, RecipeError, RunFolderError
 from downslope.core.problem import Problem
 from downslope.core.recipe import Recipe
 from downslope.training.broadcast import once
 from downslope.training.hushed import hushed
-from downslope.training.population.ray_workers import join
+from downslope.training.population.ray_workers import ELSEWHERE, join
 from downslope.training.progress import Progress
 from downslope.training.recorder import new_folder
 from downslope.training.stopping import stoppable
@@ -197,8 +197,20 @@ def resume(
     if ray is not None:
         plan = replace(plan, ray=None if ray == "none" else ray)
     if plan.ray is not None and (ray is not None or kept.read_result(place).get("interrupted", True)):
-        join(plan.ray)  # a search that has ended needs none
+        _join(plan.ray, told=ray is not None)  # a search that has ended needs none
     return _tuned(plan, place, table.get("storage"), table, progress, watch)
+
+
+def _join(address: str, *, told: bool) -> None:
+    """Join a cluster; of one that nobody named just now it is said how to go on elsewhere.
+
+    Raises:
+        ClusterError: it cannot be joined.
+    """
+    try:
+        join(address)
+    except ClusterError as error:
+        raise error if told else ClusterError(f"{error} {ELSEWHERE}") from None
 
 
 def load_search(folder: str | Path, problem: Problem | None = None, recipe: Recipe | None = None) -> Search:
@@ -265,6 +277,8 @@ def _tuned(
 ) -> Search:
     if plan.problem.valid_source is None:
         _log.warning("tune: no validation data, trials are judged on the training data; give valid=")
+    for each in (place, storage):
+        kept.tell_if_foreign(each)
     where = None if storage is None else kept.lasting(storage)
     told: Sequence[str] = table.get("widened", ())
     command = {"command": table["command"]} if "command" in table else {}

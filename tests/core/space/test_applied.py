@@ -81,6 +81,7 @@ def test_a_condition_on_what_does_not_hold_does_not_hold():
 def test_texts_and_lists_are_read():
     space = settled(PROBLEM, SGD, {"lr": "log:1e-4:1", "batch_size": [4, 8]})
     assert space == {"lr": log(1e-4, 1), "batch_size": choice(4, 8)}
+    assert settled(PROBLEM, SGD, {"lr": (0.1, 0.2, 0.3)}) == {"lr": choice(0.1, 0.2, 0.3)}
 
 
 @pytest.mark.parametrize(
@@ -102,6 +103,9 @@ def test_texts_and_lists_are_read():
         ({"seed": integer(0, 9)}, "no hyper-parameter"),
         ({"objective.label_smothing": uniform(0, 0.2)}, "label_smoothing"),
         ([("lr", 1)], "must be a dict"),
+        ({"lr": (1e-4, 1)}, "a range is ds.log(0.0001, 1), two options are ds.choice(0.0001, 1)"),
+        ({"batch_size": (4, 8)}, "a range is ds.integer(4, 8), two options are ds.choice(4, 8)"),
+        ({"momentum": (0, 0.9)}, "a range is ds.uniform(0, 0.9), two options are ds.choice(0, 0.9)"),
     ],
 )
 def test_what_cannot_be_searched_is_refused_in_one_line(space, told):

@@ -12,16 +12,18 @@ import pytest
 
 import downslope as ds
 from downslope.core.errors import ClusterError, InputError
+from downslope.training.population import ray_address
 from downslope.training.population.ray_address import check_ray
 from tests.training.problems import regression
 
 
 @pytest.fixture(autouse=True)
-def installed(monkeypatch: pytest.MonkeyPatch) -> set[str]:
+def installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> set[str]:
     """Modules that are taken for installed, and no cluster of the machine's own."""
     names = {"ray"}
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: object() if name in names else None)
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(ray_address, "PROCESSES", tmp_path / "proc")
     return names
 
 
@@ -78,6 +80,23 @@ def test_auto_is_what_the_environment_or_the_last_start_here_says(
     assert check_ray("auto") == listening
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
     with pytest.raises(ClusterError, match=r"ray='auto': nobody answers at 127\.0\.0\.1:1 "):
+        check_ray("auto")
+
+
+def test_auto_is_the_cluster_whose_process_runs_here_whatever_its_folder(
+    listening: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path / "none"))
+
+    def process(number: int, *words: str) -> None:
+        (tmp_path / "proc" / str(number)).mkdir(parents=True)
+        (tmp_path / "proc" / str(number) / "cmdline").write_bytes("\0".join(words).encode() + b"\0")
+
+    process(7, "grep", "--gcs-address=10.0.0.9:1")
+    process(8, "/usr/lib/ray/core/src/ray/raylet/raylet", "--node_id=1", f"--gcs-address={listening}")
+    assert check_ray("auto") == listening
+    process(9, "/usr/lib/ray/core/src/ray/raylet/raylet", "--gcs-address=10.0.0.9:1")
+    with pytest.raises(ClusterError, match=r"several run here \(10\.0\.0\.9:1, 127\.0\.0\.1:\d+\): give one"):
         check_ray("auto")
 
 

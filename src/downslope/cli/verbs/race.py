@@ -312,9 +312,26 @@ def again(folder: Path, voice: Voice, ray: str | None = None, report: Path | Non
         raise RunFolderError(
             f"{folder}: this race was begun in Python; ds.race(..., folder={str(folder)!r}) goes on with it"
         )
+    if ray is None and "--ray" in words:
+        _check_there(words[words.index("--ray") + 1])
     if ray is not None:
         words = without(words, "--ray") + ([] if ray == "none" else ["--ray", ray])
     if report is not None:
         words = [*without(words, "--report"), "--report", str(report.resolve())]
     flags = [*(["--json"] if voice.json else []), *(["--quiet"] if voice.quiet else [])]
     return main(["race", *words, "--folder", str(folder), *flags])
+
+
+def _check_there(address: str) -> None:
+    """Refuse to go on with a race whose cluster is gone, and say how it goes on elsewhere.
+
+    Raises:
+        ClusterError: it cannot be joined.
+    """
+    from downslope.core.errors import ClusterError
+    from downslope.training.population.ray_workers import ELSEWHERE, check_reached
+
+    try:
+        check_reached(address)
+    except ClusterError as error:
+        raise ClusterError(f"{error} {ELSEWHERE}") from None

@@ -17,6 +17,7 @@ from downslope.core.errors import InputError
 from downslope.core.names import nearest
 
 if TYPE_CHECKING:
+    from downslope.tuning.plan import Plan
     from downslope.tuning.search import Search
 
 Trials = Annotated[int | None, typer.Option("--trials", help="Configurations to try; 64 without a budget.")]
@@ -88,9 +89,16 @@ def tune(
     ray: ask.Ray = None,
     seed: Annotated[int, typer.Option("--seed", help="Seed of the draws.", show_default=True)] = 0,
     folder: ask.Folder = None,
-    output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="The best recipe.")] = Path(
-        "best.toml"
-    ),
+    output: Annotated[
+        Path,
+        typer.Option(
+            "-o",
+            "--output",
+            metavar="FILE",
+            help="The best recipe. One of another search is replaced, which is said; a search that is "
+            "interrupted before it confirms its best leaves it.",
+        ),
+    ] = Path("best.toml"),
     report: ask.ReportPath = None,
     json: ask.Json = False,
     quiet: ask.Quiet = False,
@@ -127,14 +135,34 @@ def tune(
             voice.begin()
             voice.note(f"tune: {', '.join(f'{key} {each}' for key, each in plan.space.items())}")
             voice.note(f"tune: {priced(plan)}")
+            _tell_of_cluster(voice, plan)
             with watching(voice) as watch:
                 found = carry_out(
                     plan, folder, storage=storage, progress=False, watch=watch,
                     command=remembered(given, output, report),
                 )  # fmt: skip
+            _tell_of_lost(voice, plan)
         return told(voice, found, given, output, lambda: save_report(report, found) if report else None)
 
     return guarded(act, debug=debug)
+
+
+def _tell_of_cluster(voice: Voice, plan: Plan) -> None:
+    """Say where trials are trained, where that is a Ray cluster."""
+    if plan.ray is not None:
+        from downslope.training.population.ray_workers import told_of
+
+        voice.note(f"tune: {told_of(plan.ray, [plan.recipe] * (plan.batch * plan.seeds))}")
+
+
+def _tell_of_lost(voice: Voice, plan: Plan) -> None:
+    """Say how often a worker of a Ray cluster died under a member."""
+    if plan.ray is not None:
+        from downslope.training.population.ray_workers import lost_on_ray
+
+        if count := lost_on_ray(plan.ray):
+            what = "1 member lost its worker" if count == 1 else f"{count} members lost their worker"
+            voice.note(f"tune: {what} on Ray; whoever does is begun anew, once")
 
 
 def made_for(output: Path, report: Path | None, storage: str | None) -> list[Path]:
@@ -187,6 +215,7 @@ def told(
     from downslope.reporting import search_rows
 
     best, unsaved = attempted(lambda: _saved(voice, found, given, output))
+    best = best or _own(found)
     written, unwritten = attempted(report)
     task = given.beside(found.edits) if given is not None and found.found else None
     voice.show([*search_rows.rows(found), *search_rows.next_rows(found, task, best, written)])
@@ -202,18 +231,53 @@ def told(
 
 
 def _saved(voice: Voice, found: Search, given: Given | None, output: Path | None) -> Path | None:
-    from downslope.core.errors import RecipeError
+    """Write the best recipe: over one of another search too, unless it may yet change and is kept anyway.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
+    from downslope.core.errors import RecipeError, UnwrittenError
 
     if not found.found:
         return None
+    own = _own(found)
     if output is None:
-        kept = None if found.folder is None else found.folder / "best.toml"
-        return kept if kept is not None and kept.is_file() else None
+        return own
+    former = _of_another(output, found)
+    if former and found.interrupted and not found.best.fresh and own is not None:
+        voice.note(f"{output} stays ({former}): this search was interrupted, its best so far is in {own}")
+        return own
     try:
-        return found.save(output, () if given is None else given.edits())
+        written = found.save(output, () if given is None else given.edits())
+    except UnwrittenError as error:
+        raise InputError(f"{error}" + (f"; the best is kept in {own}" if own else "")) from None
     except RecipeError as error:
         voice.note(f"{output} is not written: {error}")
         return None
+    if former:
+        voice.note(f"{output} is replaced (it held {former})")
+    return written
+
+
+def _own(found: Search) -> Path | None:
+    """The best recipe in the folder of the search."""
+    kept = None if found.folder is None else found.folder / "best.toml"
+    return kept if found.found and kept is not None and kept.is_file() else None
+
+
+def _of_another(path: Path, found: Search) -> str:
+    """What the file there holds in a few words; "" where there is none, or this search wrote it."""
+    if not path.is_file():
+        return ""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError):
+        return "what cannot be read"
+    heads = [line[2:].partition(": ") for line in lines if line.startswith("# ")]
+    notes = {label: text for label, _, text in heads}
+    if found.folder is not None and notes.get("search") == found.folder.absolute().name:
+        return ""
+    return notes.get("best", "another recipe")
 
 
 @contextlib.contextmanager

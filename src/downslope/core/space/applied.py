@@ -29,7 +29,8 @@ def read(given: Any) -> dict[str, Dimension]:
     """A space of dimensions, of texts (``"log:1e-4:1"``) and of lists of options.
 
     Raises:
-        SpaceError: no mapping, an empty one, or a value that is no dimension.
+        SpaceError: no mapping, an empty one, or a value that is no dimension; a tuple of two numbers, which
+            may be meant as a range, is none either.
     """
     if not isinstance(given, Mapping):
         raise SpaceError(
@@ -39,6 +40,8 @@ def read(given: Any) -> dict[str, Dimension]:
     for key, value in cast("Mapping[Any, Any]", given).items():
         if isinstance(value, str):
             value = parse(value)
+        elif isinstance(value, tuple) and _pair(pair := cast("tuple[Any, ...]", value)):
+            raise SpaceError(f"space[{key!r}]={pair!r}: {_either(*pair)}")
         elif isinstance(value, (list, tuple)):
             value = Choice(tuple(cast("Sequence[Any]", value)))
         if not isinstance(value, Dimension) or not isinstance(key, str):
@@ -48,6 +51,18 @@ def read(given: Any) -> dict[str, Dimension]:
             )
         found[key.strip()] = value
     return found
+
+
+def _pair(value: tuple[Any, ...]) -> bool:
+    """Whether it is two numbers, which may be meant as a range."""
+    return len(value) == 2 and all(type(each) in (int, float) for each in value)
+
+
+def _either(low: float, high: float) -> str:
+    """What two numbers may mean, and how each is said."""
+    low, high = sorted((low, high))
+    kind = "integer" if type(low) is type(high) is int and low else "log" if low > 0 else "uniform"
+    return f"a range is ds.{kind}({low!r}, {high!r}), two options are ds.choice({low!r}, {high!r})"
 
 
 def settled(problem: Problem, recipe: Recipe, space: Mapping[str, Any]) -> dict[str, Dimension]:

@@ -14,6 +14,10 @@ PROBE = 3.0
 """Seconds in which a cluster's port has to answer; without that Ray tries for minutes."""
 
 
+PROCESSES = Path("/proc")
+"""Where Linux tells of its processes; elsewhere no cluster is found by them."""
+
+
 def check_ray(address: Any) -> str:
     """The address that Ray is to join; nothing is joined yet.
 
@@ -53,14 +57,32 @@ def check_ray(address: Any) -> str:
 
 
 def _auto() -> str:
-    """Where RAY_ADDRESS, or else the note of the cluster that was last started here, says."""
+    """Where RAY_ADDRESS says, the one cluster that runs here is, or the note of the last start here says."""
     if (said := os.environ.get("RAY_ADDRESS")) not in (None, "", "auto", "local"):
         return said
+    running = _running()
+    if len(running) == 1:
+        return running[0]
     note = Path(os.environ.get("RAY_TMPDIR", "/tmp")) / "ray" / "ray_current_cluster"
     try:
         return note.read_text(encoding="utf-8").strip()
     except OSError:
+        if running:
+            raise ClusterError(f"ray='auto': several run here ({', '.join(running)}): give one") from None
         raise ClusterError(
             "ray='auto': no cluster runs here and RAY_ADDRESS is not set: give host:port, or local for one "
             "of its own"
         ) from None
+
+
+def _running() -> list[str]:
+    """Addresses of the clusters of which this machine is a node, by its processes, as Ray looks for them."""
+    found = set[str]()
+    for each in PROCESSES.glob("[0-9]*/cmdline"):
+        try:
+            words = each.read_bytes().replace(b"\0", b" ").decode(errors="replace").split()
+        except OSError:  # it has ended, or is another's
+            continue
+        if words and Path(words[0]).name == "raylet":
+            found |= {word.partition("=")[2] for word in words if word.startswith("--gcs-address=")}
+    return sorted(found)

@@ -37,6 +37,9 @@ CONNECT = 60.0
 LEAVE = 3.0
 """Seconds for leaving a cluster."""
 
+ELSEWHERE = "(--ray none goes on without a cluster, --ray ADDRESS on another)"
+"""What may be said when `downslope resume` finds the cluster gone."""
+
 SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_gcs_server_request_timeout_seconds": "5",
@@ -99,6 +102,24 @@ def room_on_ray(address: str, recipes: Sequence[Recipe]) -> int:
     return joined(address).ask("size", len(recipes), gpus_of(recipes))
 
 
+def told_of(address: str, recipes: Sequence[Recipe]) -> str:
+    """Where a cluster is, and how many of these members it trains at a time, in words.
+
+    Raises:
+        ClusterError: the cluster cannot be joined.
+        GoneError: it was joined, and went away.
+    """
+    count = room_on_ray(address, recipes)
+    where = joined(address).where
+    place = "on a Ray cluster of its own" if where == "local" else f"on Ray at {where}"
+    return f"{place}, {count} worker{'' if count == 1 else 's'}"
+
+
+def lost_on_ray(address: str) -> int:
+    """Members whose worker there died since it was joined."""
+    return _joined[address].lost if address in _joined else 0
+
+
 class Cluster:
     """A cluster that was joined, by a process of its own: what befalls Ray there does not befall this one.
 
@@ -110,12 +131,14 @@ class Cluster:
     """
 
     def __init__(self, address: str) -> None:
-        where = check_ray(address)
+        self.where = where = check_ray(address)
         self.address = address
         self.alive, self.ever = True, False
         self._ready = False
         self.up = 0
         """Workers."""
+        self.lost = 0
+        """Members whose worker died."""
         self.events: queue.SimpleQueue[Event] = queue.SimpleQueue()
         self._replies: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
         self._saying = threading.Lock()
@@ -335,6 +358,7 @@ class RayHands:
     def buried(self, job: Job, what: Any) -> str:
         """Remember where; the process that speaks to the cluster has done the rest."""
         self.busy.discard(job.index)
+        self.cluster.lost += len(job.each)
         why, node = what
         for each in job.each:
             self.died_on[each.index] = node
