@@ -127,7 +127,9 @@ def test_crews_train_together_on_workers_and_are_kept_here(nodes: Nodes, tmp_pat
 
 def test_a_worker_that_is_killed_costs_its_member_one_new_start(nodes: Nodes, tmp_path: Path) -> None:
     how: dict[str, Any] = {"progress": False, "way": "processes", "ray": nodes.address, "strict": False}
+    before = ray_workers.lost_on_ray(nodes.address)
     (run,) = ds.fit_population(regression(objective=deadly(tmp_path / "once", 1)), HOW, **how)
+    assert ray_workers.lost_on_ray(nodes.address) == before + 1
     alone = ds.fit(
         regression(objective=deadly(tmp_path / "no", 0)), HOW, folder=False, progress=False, observe=0.0
     )
