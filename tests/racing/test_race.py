@@ -337,7 +337,7 @@ def test_a_race_is_saved_as_plain_json(tmp_path: Path) -> None:
         ("adam", {}, InputError, "must be a list"),
         (["sgd", "sgd"], {}, InputError, "two contestants are called 'sgd'"),
         (["sgd", "adma"], {}, UnknownNameError, "did you mean 'adam'"),
-        (["sgd", "muon"], {}, UnknownNameError, "torch's own is 'torch.optim:Muon'"),
+        (["sgd", "nadam"], {}, UnknownNameError, "torch's own is 'torch.optim:NAdam'"),
         (["sgd", 3], {}, InputError, "contestant 3"),
         (["sgd", "adam"], {"seeds": 1}, InputError, "seeds=1: .*one seed tells no spread"),
         (["sgd", "adam"], {"trials": -1}, InputError, "trials=-1"),

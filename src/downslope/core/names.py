@@ -38,6 +38,7 @@ TABLE: dict[Kind, dict[str, str]] = {
         "rmsprop": f"{_OPTIM}:RMSprop",
         "adam": f"{_OPTIM}:Adam",
         "adamw": f"{_OPTIM}:AdamW",
+        "muon": f"{_OPTIM}.muon:Muon",
         "newton": f"{_METHODS}:Newton",
         "trust_region": f"{_METHODS}:TrustRegion",
         "saddle_free_newton": f"{_METHODS}:SaddleFreeNewton",

@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 __all__ = ["Lost", "Recipe", "optimizer_defaults", "read_table"]
 
 _log = logging.getLogger("downslope")
-_SQUARE_ROOT_SCALED = {"adam", "adamw", "rmsprop", "adagrad", "nadam", "radam", "adamax", "adadelta"}
+_SQUARE_ROOT_SCALED = {
+    "adam", "adamw", "rmsprop", "adagrad", "nadam", "radam", "adamax", "adadelta", "muon",
+}  # fmt: skip
 
 _TOLD = (
     "layer_decay", "unfreeze", "schedule", "warmup", "clip_norm", "clip_value", "average", "average_from",

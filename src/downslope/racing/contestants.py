@@ -145,8 +145,7 @@ def _of_torch(name: str) -> str:
     wanted = name.strip().lower().replace("_", "").replace("-", "")
     for each in dir(optim):
         if each.lower() == wanted and isinstance(getattr(optim, each), type):
-            only = ", for matrices alone: with biases it cannot race" if each == "Muon" else ""
-            return f"; torch's own is 'torch.optim:{each}'{only}"
+            return f"; torch's own is 'torch.optim:{each}'"
     return ""
 
 
