@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from downslope.optim.driver import Custom, Optimizer
     from downslope.optim.gd import GD
     from downslope.optim.momentum import HeavyBall, Momentum
+    from downslope.optim.muon import Muon
     from downslope.optim.nesterov import LookAhead, Nesterov
     from downslope.optim.recognise import Recognised, build, recognise
     from downslope.optim.rmsprop import RMSprop, ScaleByRms, ScaleByStd
@@ -48,6 +49,7 @@ __all__ = [
     "InverseTimeLr",
     "LookAhead",
     "Momentum",
+    "Muon",
     "Nesterov",
     "Optimizer",
     "RMSprop",
@@ -82,6 +84,7 @@ lazily(
         "driver": "Custom Optimizer",
         "gd": "GD",
         "momentum": "HeavyBall Momentum",
+        "muon": "Muon",
         "nesterov": "LookAhead Nesterov",
         "recognise": "Recognised build recognise",
         "rmsprop": "RMSprop ScaleByRms ScaleByStd",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -125,7 +125,8 @@ def orthogonal(matrix: Tensor, steps: int = 5) -> Tensor:
     tall = matrix.size(0) > matrix.size(1)
     x: Tensor = matrix.bfloat16()
     x = x.T if tall else x
-    x = x / torch.dist(x, torch.zeros_like(x)).clamp(min=1e-7)
+    size = cast("Tensor", torch.linalg.vector_norm(x))
+    x = torch.div(x, size.clamp(min=1e-7))
     for _ in range(steps):
         gram = x @ x.T
         x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
@@ -133,7 +134,9 @@ def orthogonal(matrix: Tensor, steps: int = 5) -> Tensor:
 
 
 def _of_matrix(p: Tensor, g: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
-    buffer = state.setdefault("momentum_buffer", torch.zeros_like(p))
+    if not state:
+        state["momentum_buffer"] = torch.zeros_like(p)
+    buffer: Tensor = state["momentum_buffer"]
     buffer.lerp_(g, 1 - group["momentum"])
     ahead = g.lerp(buffer, group["momentum"]) if group["nesterov"] else buffer
     rows = ahead.reshape(ahead.size(0), -1)
