@@ -11,7 +11,8 @@ from downslope.core import names
 from downslope.optim.domains import domain_text
 from downslope.optim.driver import Optimizer
 from downslope.optim.native import match
-from downslope.optim.rule import Chain, Scope
+from downslope.optim.routes import Routes, routed
+from downslope.optim.rule import Scope
 
 __all__ = ["CatalogueRow", "HyperParameter", "catalogue"]
 
@@ -35,7 +36,7 @@ class CatalogueRow:
     """The first paragraph of its documentation."""
     source: str
     state: tuple[str, ...]
-    """Tensors kept for each parameter at the default settings; each has its shape and dtype."""
+    """Tensors kept for each parameter at the default settings, by their names in ``optimizer.state``."""
     scope: Scope
     backends: tuple[str, ...]
     hyper_parameters: tuple[HyperParameter, ...]
@@ -57,7 +58,7 @@ def _row(name: str, cls: type[Optimizer]) -> CatalogueRow:
         for parameter in inspect.signature(cls).parameters.values()
         if parameter.name not in {"params", "backend"} and parameter.kind is not parameter.VAR_KEYWORD
     }
-    chain = cls.compose(defaults).active()
+    chain = routed(cls.compose(defaults)).active()
     return CatalogueRow(
         name=name,
         cls=cls,
@@ -66,10 +67,13 @@ def _row(name: str, cls: type[Optimizer]) -> CatalogueRow:
         state=chain.keys,
         scope=chain.scope,
         backends=_backends(chain, defaults),
-        hyper_parameters=tuple(HyperParameter(n, value, domain_text(n)) for n, value in defaults.items()),
+        hyper_parameters=tuple(
+            HyperParameter(n, value, domain_text(n, cls.domains)) for n, value in defaults.items()
+        ),
     )
 
 
-def _backends(chain: Chain, defaults: Mapping[str, Any]) -> tuple[str, ...]:
-    native = match(chain, bool(defaults.get("maximize", False)))
-    return ("reference", "eager") if native is None else ("reference", "eager", "native")
+def _backends(routes: Routes, defaults: Mapping[str, Any]) -> tuple[str, ...]:
+    maximize = bool(defaults.get("maximize", False))
+    fused = any(match(chain, maximize) is not None for chain in routes.chains)
+    return ("reference", "eager", "native") if fused else ("reference", "eager")

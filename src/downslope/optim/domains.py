@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import numbers
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -18,7 +18,10 @@ from torch import Tensor
 from downslope.core.errors import RecipeError
 from downslope.core.names import did_you_mean, nearest
 
-__all__ = ["DOMAINS", "Domain", "Interval", "Pair", "Switch", "check", "check_name", "domain_text"]
+__all__ = [
+    "DOMAINS", "Choice", "Count", "Domain", "Interval", "Maybe", "Several", "Switch", "check", "check_name",
+    "domain_text",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -40,14 +43,56 @@ class Interval:
 
 
 @dataclass(frozen=True)
-class Pair:
-    """Two numbers, each in `each`."""
+class Several:
+    """`n` numbers, each in `each`, or the k-th in ``each[k]``."""
 
-    each: Interval
+    each: Interval | Maybe | tuple[Interval | Maybe, ...]
+    meaning: str
+    n: int = 2
+
+    def __str__(self) -> str:
+        if isinstance(self.each, tuple):
+            return f"({', '.join(str(each) for each in self.each)})"
+        return f"{_words(self.n)} of {self.each}"
+
+    def of(self, i: int) -> Interval | Maybe:
+        """Where the i-th may lie."""
+        return self.each[i] if isinstance(self.each, tuple) else self.each
+
+
+@dataclass(frozen=True)
+class Count:
+    """Whole numbers from `low` on."""
+
+    low: int
+    meaning: str
+    usual: str
+
+    def __str__(self) -> str:
+        return f"{self.low}, {self.low + 1}, ..."
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One of several names; None may be one of them."""
+
+    names: tuple[str | None, ...]
     meaning: str
 
     def __str__(self) -> str:
-        return f"two of {self.each}"
+        return f"one of {', '.join(repr(name) for name in self.names)}"
+
+
+@dataclass(frozen=True)
+class Maybe:
+    """None, or what `domain` allows."""
+
+    domain: Interval | Several | Count
+    none: str = ""
+    """What None means."""
+
+    def __str__(self) -> str:
+        return f"{self.domain} or None"
 
 
 @dataclass(frozen=True)
@@ -60,7 +105,7 @@ class Switch:
         return "True or False"
 
 
-Domain = Interval | Pair | Switch
+Domain = Interval | Several | Count | Choice | Maybe | Switch
 
 _INF = math.inf
 _MEAN = Interval(0.0, 1.0, "the decay of a mean", "0.9 is usual")
@@ -70,7 +115,7 @@ DOMAINS: dict[str, Domain] = {
     "momentum": Interval(0.0, 1.0, "the share of the last step that is kept", "0.9 is usual"),
     "dampening": Interval(0.0, 1.0, "the share of the gradient that is held back", "0 is usual", True),
     "weight_decay": Interval(0.0, _INF, "the pull towards zero", "0 to 0.1 is usual"),
-    "betas": Pair(_MEAN, "decays of the means of g and g**2; (0.9, 0.999) is usual"),
+    "betas": Several(_MEAN, "decays of the means of g and g**2; (0.9, 0.999) is usual"),
     "alpha": Interval(0.0, 1.0, "the decay of the mean of g**2", "0.9 to 0.99 is usual"),
     "eps": Interval(0.0, _INF, "what keeps a division from zero", "1e-8 is usual"),
     "lr_decay": Interval(0.0, _INF, "the rate at which lr falls, 1 / (1 + lr_decay (t - 1))", "0 is usual"),
@@ -82,34 +127,72 @@ DOMAINS: dict[str, Domain] = {
 }
 
 
-def domain_text(name: str) -> str:
+Domains = Mapping[str, Domain]
+
+
+def domain_text(name: str, own: Domains | None = None) -> str:
     """What `name` may be, for a table: ``"[0, 1)"``, or ``"any"`` for a name without a row."""
-    return str(DOMAINS[name]) if name in DOMAINS else "any"
+    domain = (own or {}).get(name, DOMAINS.get(name))
+    return "any" if domain is None else str(domain)
 
 
-def check(name: str, value: Any) -> Any:
-    """`value` in the form that rules use: a float, a bool, a tuple of floats, or a float64 tensor.
+def check(name: str, value: Any, own: Domains | None = None) -> Any:
+    """`value` in the form that rules use: a float, a bool, an int, a name, None, a tuple, or a float64
+    tensor.
 
     A name without a row passes unchanged: it belongs to a rule of the user's own.
 
     Args:
         name: the hyper-parameter.
         value: a number, a tensor of one number, or a tensor of one number per member of a population.
+        own: rows of the rule or the class that has the hyper-parameter; they come before the table.
 
     Raises:
         RecipeError: `value` lies outside its domain, or is no number.
     """
-    domain = DOMAINS.get(name)
+    domain = own[name] if own and name in own else DOMAINS.get(name)
     if domain is None or (type(value) is float and isinstance(domain, Interval) and domain.holds(value)):
         return value
-    if isinstance(domain, Switch):
-        return _checked_switch(name, value, domain)
-    if isinstance(domain, Interval):
-        return _checked_number(name, value, domain)
-    if isinstance(value, str) or not isinstance(value, Sequence) or len(cast("Sequence[Any]", value)) != 2:
-        raise RecipeError(f"{name}={value!r}: must be two numbers in {domain.each}, {domain.meaning}")
+    return _checked(name, value, domain)
+
+
+def _checked(name: str, value: Any, domain: Domain) -> Any:
+    match domain:
+        case Maybe():
+            return None if value is None else _checked(name, value, domain.domain)
+        case Switch():
+            return _checked_switch(name, value, domain)
+        case Interval():
+            return _checked_number(name, value, domain)
+        case Count():
+            return _checked_count(name, value, domain)
+        case Choice():
+            if value not in domain.names:
+                raise RecipeError(f"{name}={value!r}: must be {domain}, it is {domain.meaning}")
+            return value
+        case Several():
+            return _checked_several(name, value, domain)
+
+
+def _checked_several(name: str, value: Any, domain: Several) -> tuple[Any, ...]:
+    if isinstance(value, str) or not isinstance(value, Sequence) or len(cast("Any", value)) != domain.n:
+        where = f"in {domain.each}" if not isinstance(domain.each, tuple) else f"in {domain}"
+        raise RecipeError(f"{name}={value!r}: must be {_words(domain.n)} numbers {where}, {domain.meaning}")
     parts = cast("Sequence[Any]", value)
-    return tuple(_checked_number(f"{name}[{i}]", part, domain.each) for i, part in enumerate(parts))
+    return tuple(_checked(f"{name}[{i}]", part, domain.of(i)) for i, part in enumerate(parts))
+
+
+def _checked_count(name: str, value: Any, domain: Count) -> int:
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or int(value) < domain.low:
+        raise RecipeError(
+            f"{name}={value!r}: must be a whole number from {domain.low} on, it is {domain.meaning}; "
+            f"{domain.usual}"
+        )
+    return int(value)
+
+
+def _words(n: int) -> str:
+    return {2: "two", 3: "three", 4: "four"}.get(n, str(n))
 
 
 def check_name(given: str, allowed: Sequence[str], owner: str) -> None:

@@ -18,11 +18,14 @@ from torch import Tensor
 from downslope.core.errors import ModelError, RecipeError
 from downslope.core.names import nearest
 from downslope.optim import ops
-from downslope.optim.domains import DOMAINS, Switch, check
-from downslope.optim.group import GroupLayout
+from downslope.optim.domains import DOMAINS, Domains, Switch, check
+from downslope.optim.group import GroupLayout, Work
 from downslope.optim.implementation import check_implementation
 from downslope.optim.plan import Plan, check_backend, check_forced, rows_of
+from downslope.optim.routes import Routes, routed
 from downslope.optim.rule import Chain
+from downslope.optim.shown import show, shown_of
+from downslope.optim.sums import take_sums
 
 __all__ = ["Custom", "Optimizer", "Params", "composed"]
 
@@ -54,6 +57,9 @@ class Optimizer(torch.optim.Optimizer):
     implementation: ClassVar[tuple[str, ...]] = ()
     """What torch's class of that name takes to choose among its implementations; taken and ignored here."""
 
+    domains: ClassVar[Domains] = {}
+    """Where settings may lie; it comes before the table that all classes share."""
+
     fixed: ClassVar[Mapping[str, Any]] = {}
     """What torch's class of the same state has as a setting and this one cannot change. It is saved with the
     groups, so that torch steps on in the same way, and refused where it differs."""
@@ -70,7 +76,7 @@ class Optimizer(torch.optim.Optimizer):
         check_implementation(cls.__name__, implementation or {}, cls.implementation, list(settings))
         self.backend = check_backend(backend)
         self._layouts: list[GroupLayout | None] = []
-        defaults = {name: check(name, value) for name, value in settings.items()}
+        defaults = {name: check(name, value, self._domains) for name, value in settings.items()}
         self._compose(defaults)
         groups: list[Any] = [params] if isinstance(params, Tensor) else list(params)
         if not groups:
@@ -78,16 +84,20 @@ class Optimizer(torch.optim.Optimizer):
         # Torch's own constructor calls add_param_group, and refuses a bare tensor itself.
         super().__init__(params if isinstance(params, Tensor) else groups, defaults)
 
+    @property
+    def _domains(self) -> Domains:
+        return type(self).domains
+
     @classmethod
-    def compose(cls, settings: Mapping[str, Any]) -> Chain:
-        """The chain for one group's `settings`, idle links included.
+    def compose(cls, settings: Mapping[str, Any]) -> Chain | Routes:
+        """The chain for one group's `settings`, idle links included, or routes to several.
 
         Raises:
             RecipeError: settings that do not go together.
         """
         raise NotImplementedError(f"{cls.__name__}.compose")
 
-    def _compose(self, settings: Mapping[str, Any]) -> Chain:
+    def _compose(self, settings: Mapping[str, Any]) -> Chain | Routes:
         return composed(type(self), settings)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
@@ -102,7 +112,7 @@ class Optimizer(torch.optim.Optimizer):
             self._check_params(param_group["params"])
         for name in self.defaults:
             if name in param_group:
-                param_group[name] = check(name, param_group[name])
+                param_group[name] = check(name, param_group[name], self._domains)
         usual = (*self.defaults, "params", "param_names", "name")
         for name in [each for each in param_group if each not in usual]:
             close = nearest(name, self.defaults, 1)
@@ -167,22 +177,39 @@ class Optimizer(torch.optim.Optimizer):
         before = torch.is_grad_enabled()
         torch.set_grad_enabled(False)
         try:
-            for index, layout in enumerate(self._layouts):
-                work = layout.ready(self.state) if layout is not None else None
-                if work is None:
-                    layout = self._lay_out(index)
-                    work = layout.work()
-                for bucket, grads in work:
-                    bucket.step(grads)
+            work = [each for index in range(len(self._layouts)) for each in self._work(index)]
+            for bucket, _ in work:
+                bucket.begin()
+            if any(bucket.chain.measuring for bucket, _ in work):
+                take_sums([each for each in work if each[0].chain.measuring])
+            for bucket, grads in work:
+                bucket.step(grads)
         finally:
             torch.set_grad_enabled(before)
         return loss
 
+    def _work(self, index: int) -> Work:
+        layout = self._layouts[index]
+        work = layout.ready(self.state) if layout is not None else None
+        return self._lay_out(index).work() if work is None else work
+
     def _lay_out(self, index: int) -> GroupLayout:
-        group = self.param_groups[index]
-        layout = GroupLayout(group, self.state, self._compose, list(self.defaults), self.backend)
+        group, names = self.param_groups[index], list(self.defaults)
+        layout = GroupLayout(group, self.state, self._compose, names, self.backend, self._domains)
         self._layouts[index] = layout
         return layout
+
+    def evaluated(self, p: Tensor) -> Tensor:
+        """The weights to evaluate in the place of parameter `p`: `p` itself for most rules."""
+        return shown_of(self.param_groups, self.state, self._compose, p)
+
+    def shown(self) -> contextlib.AbstractContextManager[None]:
+        """While it lasts, parameters hold the weights to evaluate, and are then put back bit for bit.
+
+        Schedule-Free and averages of weights train others than they show; for all other rules nothing
+        happens. Memory: one copy of the parameters for which it makes a difference.
+        """
+        return show(self.param_groups, self.state, self._compose)
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forgets the gradients (or sets them to zero), as torch does, without its profiler record."""
@@ -220,7 +247,7 @@ class Optimizer(torch.optim.Optimizer):
             ops.lean(torch.optim.Optimizer.load_state_dict)(self, state_dict)
             for group in self.param_groups:
                 for name in self.defaults:
-                    group[name] = check(name, group[name])
+                    group[name] = check(name, group[name], self._domains)
                 self._drop_fixed(group)
                 self._check_state_keys(group)
         except RecipeError:
@@ -244,9 +271,11 @@ class Optimizer(torch.optim.Optimizer):
 
     def _state_keys(self, group: dict[str, Any]) -> set[str]:
         """The state's keys under any position of the switches, as what is switched off keeps its state."""
-        found = set(self._compose(group).keys)
+        made = self._compose(group)
+        found = {*made.keys, *made.tally}
         for name in self.defaults:
-            for position in (False, True) if isinstance(DOMAINS.get(name), Switch) else ():
+            domain = self._domains.get(name, DOMAINS.get(name))
+            for position in (False, True) if isinstance(domain, Switch) else ():
                 with contextlib.suppress(RecipeError):
                     found |= set(self._compose({**group, name: position}).keys)
         return found
@@ -278,7 +307,7 @@ def _sounds_like(given: str, known: str) -> bool:
     return given.replace("_", "").startswith(known[:4]) and abs(len(given) - len(known)) <= 3
 
 
-def composed(cls: type[Optimizer], settings: Mapping[str, Any]) -> Chain:
+def composed(cls: type[Optimizer], settings: Mapping[str, Any]) -> Chain | Routes:
     """``cls.compose(settings)``, made once for settings of plain numbers, of which a search makes many.
 
     Raises:
@@ -301,7 +330,7 @@ def _is_plain(value: Any) -> bool:
 
 
 @functools.lru_cache(maxsize=1024)
-def _known(cls: type[Optimizer], key: tuple[tuple[str, bool, Any], ...]) -> Chain:
+def _known(cls: type[Optimizer], key: tuple[tuple[str, bool, Any], ...]) -> Chain | Routes:
     return cls.compose({name: value for name, _, value in key})
 
 
@@ -313,7 +342,7 @@ class Custom(Optimizer):
 
     Args:
         params: parameters, named parameters, or groups of them.
-        rule: what `chain` returns; its last link usually scales by lr.
+        rule: what `chain` returns, whose last link usually scales by lr, or `Routes` to several chains.
         maximize: climb in place of descend.
         backend: see `Optimizer`.
 
@@ -322,12 +351,17 @@ class Custom(Optimizer):
     """
 
     def __init__(
-        self, params: Params, rule: Chain, *, maximize: bool = False, backend: str | None = None
+        self, params: Params, rule: Chain | Routes, *, maximize: bool = False, backend: str | None = None
     ) -> None:
         self.rule = rule
         super().__init__(params, {**rule.fields(), "maximize": maximize}, backend=backend)
 
-    def _compose(self, settings: Mapping[str, Any]) -> Chain:
+    @property
+    def _domains(self) -> Domains:
+        links = [link for chain in routed(self.rule).chains for link in chain.links]
+        return {name: domain for link in links for name, domain in link.domains.items()}
+
+    def _compose(self, settings: Mapping[str, Any]) -> Chain | Routes:
         return self.rule.replace(**{name: settings[name] for name in self.rule.fields()})
 
     def __getstate__(self) -> dict[str, Any]:

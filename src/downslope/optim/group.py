@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from downslope.core.errors import RecipeError
-from downslope.optim.domains import check
+from downslope.optim.domains import Domains, check
 from downslope.optim.layout import Bucket, State, give_states
 from downslope.optim.native import match
-from downslope.optim.plan import choose
+from downslope.optim.plan import Choice, choose
+from downslope.optim.routes import Routes, names_of, routed
 from downslope.optim.rule import Chain
 
 __all__ = ["GroupLayout", "Work"]
@@ -21,7 +22,20 @@ __all__ = ["GroupLayout", "Work"]
 Work = list[tuple[Bucket, list[Tensor]]]
 """Buckets with the gradients of this step."""
 
-Compose = Callable[[Mapping[str, Any]], Chain]
+Compose = Callable[[Mapping[str, Any]], Chain | Routes]
+
+
+class _Kind(NamedTuple):
+    """What the tensors of a bucket have in common."""
+
+    device: torch.device
+    dtype: torch.dtype
+    backend: str
+    reason: str
+    route: int
+    t: int
+    tally: tuple[float, ...]
+    born: bool
 
 
 class GroupLayout:
@@ -30,9 +44,10 @@ class GroupLayout:
     Args:
         group: the entry of ``param_groups``.
         table: ``optimizer.state``.
-        compose: from settings to chain.
+        compose: from settings to a chain, or to routes.
         names: the settings' names.
         forced: the backend asked for, or None.
+        domains: where the settings may lie, before the table that all share.
 
     Raises:
         RecipeError: a setting outside its domain, a gradient that no backend takes, or a state of another
@@ -46,6 +61,7 @@ class GroupLayout:
         compose: Compose,
         names: list[str],
         forced: str | None,
+        domains: Domains | None = None,
     ) -> None:
         self.group, self.table, self.names, self.forced = group, table, names, forced
         self.params: list[Tensor] = group["params"]
@@ -53,8 +69,8 @@ class GroupLayout:
         self.values = [group[name] for name in names]
         self.live = any(isinstance(value, Tensor) for value in self.values)  # may change in place
         self.compose = compose
-        self.chain = compose({name: check(name, group[name]) for name in names})
-        self.active = self.chain.active()
+        self.routes = routed(compose({name: check(name, group[name], domains) for name in names}))
+        self.active = self.routes.active()
         self.idle = [p for p in self.params if p.grad is None]
         self.buckets = self._make_buckets([p for p in self.params if p.grad is not None])
         self.held = len(table)
@@ -104,50 +120,57 @@ class GroupLayout:
             for name, value, old in zip(self.names, values, self.values, strict=True)
             if value is not old and value != old
         }
-        fields = self.chain.fields()
+        fields = self.routes.fields()
         if any(name not in fields or isinstance(value, Tensor) for name, value in changed.items()):
             return False
-        chain = self.chain.replace(**changed)
-        active = chain.active()
-        if len(active.links) != len(self.active.links):
+        routes = self.routes.replace(**changed)
+        active = routes.active()
+        pairs = zip(active.chains, self.active.chains, strict=True)
+        if any(list(map(type, new.links)) != list(map(type, old.links)) for new, old in pairs):
             return False
-        self.chain, self.active, self.values = chain, active, values
-        native = match(active, self.group.get("maximize", False))
-        for bucket in self.buckets:
-            bucket.chain = active
-            bucket.native = native if bucket.native is not None else None
-            if bucket.backend == "native" and native is None:
+        self.routes, self.active, self.values = routes, active, values
+        natives = [match(chain, self.group.get("maximize", False)) for chain in active.chains]
+        for bucket, route in zip(self.buckets, self.taken, strict=True):
+            bucket.chain = active.chains[route]
+            bucket.native = natives[route] if bucket.native is not None else None
+            if bucket.backend == "native" and bucket.native is None:
                 return False
         return True
 
     def _make_buckets(self, params: list[Tensor]) -> list[Bucket]:
         maximize = bool(self.group.get("maximize", False))
-        native = match(self.active, maximize)
-        members: dict[tuple[Any, ...], list[tuple[Tensor, State]]] = {}
-        choices: dict[tuple[Any, ...], Any] = {}
-        for p, (state, born) in zip(params, give_states(params, self.table, self.active), strict=True):
+        natives = [match(chain, maximize) for chain in self.active.chains]
+        names = dict(zip(map(id, self.params), names_of(self.group), strict=True))
+        alike: dict[_Kind, list[tuple[Tensor, State, Choice]]] = {}
+        for p in params:
+            route = self.active.index(p, names.get(id(p), ""))
+            chain, native = self.active.chains[route], natives[route]
             self._check_gradient(p)
-            choice = choose(p, self.active, native, self.forced)
+            [(state, born)] = give_states([p], self.table, chain)
+            choice = choose(p, chain, native, self.forced)
             if choice.backend == "native" and _gradient(p).stride() != p.stride() and self.forced is None:
-                choice = choose(p, self.active, None, None)
-            t = int(state["step"]) if self.active.counts else 0
-            key = (p.device, p.dtype, choice.backend, choice.reason, t, born)
-            members.setdefault(key, []).append((p, state))
-            choices[key] = choice
-        return [
-            Bucket(
-                [p for p, _ in found],
-                [state for _, state in found],
-                self.active,
-                choices[key].backend,
-                choices[key].reason,
-                choices[key].native,
-                t=key[-2],
-                first=key[-1],
-                maximize=maximize,
-            )
-            for key, found in members.items()
-        ]
+                choice = choose(p, chain, None, None)
+            t = int(state["step"]) if chain.counts else 0
+            tally = tuple(float(state[name]) for name in chain.tally)
+            kind = _Kind(p.device, p.dtype, choice.backend, choice.reason, route, t, tally, born)
+            alike.setdefault(kind, []).append((p, state, choice))
+        self.taken = [kind.route for kind in alike]
+        return [self._make_bucket(kind, found, maximize) for kind, found in alike.items()]
+
+    def _make_bucket(self, kind: _Kind, found: list[tuple[Tensor, State, Choice]], maximize: bool) -> Bucket:
+        chain = self.active.chains[kind.route]
+        return Bucket(
+            [p for p, _, _ in found],
+            [state for _, state, _ in found],
+            chain,
+            kind.backend,
+            kind.reason,
+            found[0][2].native,
+            t=kind.t,
+            first=kind.born,
+            maximize=maximize,
+            tally=dict(zip(chain.tally, kind.tally, strict=True)),
+        )
 
     def _check_gradient(self, p: Tensor) -> None:
         g = _gradient(p)

@@ -24,6 +24,7 @@ from downslope.optim.driver import Optimizer, composed
 from downslope.optim.layout import Bucket
 from downslope.optim.native import Native, match
 from downslope.optim.plan import choose
+from downslope.optim.routes import Routes
 from downslope.optim.rule import Chain
 
 __all__ = ["MemberStep", "columns_of"]
@@ -229,8 +230,16 @@ class MemberStep:
         if key not in self._known:
             for name in settings:
                 check_name(name, list(self._defaults), self.cls.__name__)
-            whole = {name: check(name, settings.get(name, value)) for name, value in self._defaults.items()}
+            whole = {
+                name: check(name, settings.get(name, value), self.cls.domains)
+                for name, value in self._defaults.items()
+            }
             chain = composed(self.cls, whole)
+            if isinstance(chain, Routes):
+                raise RecipeError(
+                    f"{self.cls.__name__} steps some parameters by other rules than others, rows of members "
+                    "are stepped by one; train its members one by one"
+                )
             if chain.scope != "element":
                 raise RecipeError(
                     f"{self.cls.__name__}: its rules look at a whole {chain.scope}, rows of members are "
@@ -352,6 +361,7 @@ class _Call:
     def run(self) -> None:
         """One step."""
         if isinstance(self.way, Bucket):
+            self.way.begin()
             self.way.step(self.grads)
         else:
             self.way.run(self.params, self.grads, self.columns, self.steps, self.first)

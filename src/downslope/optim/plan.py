@@ -13,6 +13,7 @@ from downslope.core.errors import RecipeError
 from downslope.core.names import did_you_mean
 from downslope.optim.layout import is_dense
 from downslope.optim.native import Native, has_members, match
+from downslope.optim.routes import Routes, names_of, routed
 from downslope.optim.rule import Chain
 
 __all__ = ["BACKENDS", "Choice", "Plan", "PlanRow", "check_backend", "check_forced", "choose", "rows_of"]
@@ -44,13 +45,14 @@ def check_backend(backend: str | None) -> str | None:
     )
 
 
-def check_forced(backend: str | None, chain: Chain) -> None:
+def check_forced(backend: str | None, composed: Chain | Routes) -> None:
     """Refuses at construction a backend that no tensor could have.
 
     Raises:
         RecipeError: ``"native"`` for a chain that torch has no kernel for.
     """
-    if backend == "native" and match(chain.active(), maximize=False) is None:
+    chains = routed(composed).active().chains
+    if backend == "native" and all(match(chain, maximize=False) is None for chain in chains):
         raise RecipeError(
             "backend='native': torch has no fused kernel for this chain; use None for the fastest that fits"
         )
@@ -135,13 +137,17 @@ class Plan:
         return "\n".join([self.optimizer, *lines])
 
 
-def rows_of(index: int, group: Mapping[str, Any], chain: Chain, forced: str | None) -> list[PlanRow]:
-    """The plan's rows for one parameter group whose settings make `chain`."""
-    active = chain.active()
-    native = match(active, group.get("maximize", False))
+def rows_of(
+    index: int, group: Mapping[str, Any], composed: Chain | Routes, forced: str | None
+) -> list[PlanRow]:
+    """The plan's rows for one parameter group whose settings make a chain, or routes."""
+    active = routed(composed).active()
+    natives = [match(chain, group.get("maximize", False)) for chain in active.chains]
     counts: dict[tuple[str, str, str, str], list[int]] = {}
-    for p in group["params"]:
-        choice = choose(p, active, native, forced)
+    params: list[Tensor] = group["params"]
+    for p, name in zip(params, names_of(group), strict=True):
+        route = active.index(p, name)
+        choice = choose(p, active.chains[route], natives[route], forced)
         key = (str(p.dtype).removeprefix("torch."), str(p.device), choice.backend, choice.reason)
         row = counts.setdefault(key, [0, 0])
         row[0] += 1

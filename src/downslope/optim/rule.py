@@ -7,6 +7,13 @@
 The parameters move to ``p - g'``, where ``g'`` is what the last link returns. A rule knows nothing of
 devices, lists or speed: the driver lays it out, and every fast backend is tested against `update` as written
 here.
+
+What a rule can say, beside `init`, `at` and `update`:
+
+    tally, advance        numbers that it remembers from step to step, as NAdam the product of its momenta
+    measures, settle      sums over its tensor or over everything, as LAMB the norm of the step
+    wants_raw             the gradient as it entered the chain, as Cautious
+    shown                 other weights to evaluate than those that it trains, as Schedule-Free
 """
 
 from __future__ import annotations
@@ -21,7 +28,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Self, TypeVar
 from torch import Tensor
 
 from downslope.core.errors import RecipeError
-from downslope.optim.domains import check, check_name
+from downslope.optim.domains import Domains, check, check_name
 from downslope.optim.flow import Flow, Lists
 
 if TYPE_CHECKING:
@@ -34,6 +41,15 @@ Scalar = float | Tensor
 
 Scope = Literal["element", "tensor", "matrix", "global"]
 """What one output element depends on: its own element, its tensor, its matrix, or every parameter."""
+
+SCOPES: tuple[Scope, ...] = ("element", "tensor", "matrix", "global")
+"""From the narrowest to the widest."""
+
+
+def widest(scopes: Iterable[Scope]) -> Scope:
+    """The widest of `scopes`; "element" if there is none."""
+    return SCOPES[max((SCOPES.index(scope) for scope in scopes), default=0)]
+
 
 Stateless = tuple[()]
 """The state of a rule that remembers nothing."""
@@ -59,6 +75,8 @@ class Scalars(SimpleNamespace):
 def _fitted(value: Any, p: Tensor) -> Any:
     if not isinstance(value, Tensor):
         return value
+    if value.ndim == 0 and value.device.type == "cpu":
+        return float(value)  # not rounded to p's dtype, as a number is not
     return value.to(device=p.device, dtype=p.dtype).reshape(value.shape + (1,) * (p.ndim - value.ndim))
 
 
@@ -72,8 +90,11 @@ def field_names(rule: type[Any]) -> tuple[str, ...]:
 class Rule(Generic[State]):
     """One link from gradient to step. Fields are hyper-parameters, checked against the table of domains.
 
-    A subclass defines `init`, `at` and `update`; it may define `eager`, a second expression of the same rule
-    in place over lists of tensors, and `native`, torch's own kernel for a chain around it.
+    A subclass defines `init`, `at` (or `advance`) and `update`; it may define `native`, torch's own kernel
+    for a chain around it, and `eager`, a second expression of the same rule in place over lists of tensors.
+    Unless its scope is "matrix", `update` and `measure` use operators, ``sqrt``, ``abs``, ``sign``,
+    ``square``, ``torch.maximum``, ``torch.minimum`` and ``torch.where`` only, so that kernels can be made of
+    them: no branch, no power, nothing in place, no sum.
     """
 
     scope: ClassVar[Scope] = "element"
@@ -83,10 +104,21 @@ class Rule(Generic[State]):
     """Names of the state's fields in ``optimizer.state``: torch's own, so that its state can be loaded."""
     counts: ClassVar[bool] = False
     """Whether each parameter keeps ``step``. If not, `at` sees 1 at the state's birth and 2 ever after."""
+    tally: ClassVar[Mapping[str, float]] = {}
+    """Numbers that each parameter keeps beside ``step``, by their name in ``optimizer.state``, and where they
+    start. They are float64 and advance on the host: see `advance`."""
+    measures: ClassVar[tuple[str, ...]] = ()
+    """Names of the totals that `settle` needs: sums of what `measure` returns, over the rule's scope."""
+    wants_raw: ClassVar[bool] = False
+    """Whether ``k.raw`` shall be the gradient as it entered the chain, after the sign of ``maximize``."""
+    shares: ClassVar[tuple[str, ...]] = ()
+    """Hyper-parameters that another link of the chain owns and this one reads."""
+    domains: ClassVar[Domains] = {}
+    """Where hyper-parameters may lie; it comes before the table that all rules share."""
 
     def __post_init__(self) -> None:
         for name in field_names(type(self)):
-            object.__setattr__(self, name, check(name, getattr(self, name)))
+            object.__setattr__(self, name, check(name, getattr(self, name), type(self).domains))
 
     @property
     def idle(self) -> bool:
@@ -105,9 +137,35 @@ class Rule(Generic[State]):
         """Every derived scalar of step `t` (from 1), in float64."""
         raise NotImplementedError(f"{type(self).__name__}.at")
 
+    def advance(self, t: int, tally: Mapping[str, float]) -> tuple[Scalars, Tally]:
+        """The derived scalars of step `t`, and the tally after it; a rule without a tally defines `at`."""
+        return self.at(t), dict(tally)
+
+    def measure(self, g: Tensor, state: State, p: Tensor, k: Scalars) -> tuple[Tensor, ...]:
+        """What is added up, element by element, one tensor for each of `measures`."""
+        raise NotImplementedError(f"{type(self).__name__}.measure")
+
+    def settle(
+        self, t: int, k: Scalars, totals: Scalars, tally: Mapping[str, float]
+    ) -> tuple[Scalars, Tally]:
+        """The scalars that `update` gets, and the tally after the step, once the totals are known.
+
+        Args:
+            t: the step, from 1.
+            k: what `advance` gave.
+            totals: by the names of `measures`, float64 tensors: of no dimension, or of one with an entry for
+                each parameter that is settled; torch's operators serve both, branches and `item` do not.
+            tally: what `advance` gave.
+        """
+        raise NotImplementedError(f"{type(self).__name__}.settle")
+
     def update(self, g: Tensor, state: State, p: Tensor, k: Scalars) -> tuple[Tensor, State]:
         """What becomes of `g` and of the state; nothing is changed in place, and no scalars are combined."""
         raise NotImplementedError(f"{type(self).__name__}.update")
+
+    def shown(self, state: State, p: Tensor) -> Tensor:
+        """The weights to evaluate, where they are not those that are trained: never `p` changed in place."""
+        return p
 
     def eager(self, flow: Flow, state: Lists, p: list[Tensor], k: Scalars) -> Flow:
         """The same over lists, changing `state` in place; unless a rule says better, `update` one by one."""
@@ -134,6 +192,9 @@ class Rule(Generic[State]):
 
 AnyRule = Rule[Any]
 
+Tally = dict[str, Any]
+"""Numbers of a tally by name; `Rule.settle` may give tensors of no dimension."""
+
 
 @dataclass(frozen=True, init=False)
 class Chain:
@@ -150,8 +211,7 @@ class Chain:
     @property
     def scope(self) -> Scope:
         """The widest scope of the links."""
-        order: tuple[Scope, ...] = ("element", "tensor", "matrix", "global")
-        return order[max((order.index(link.scope) for link in self.links), default=0)]
+        return widest(link.scope for link in self.links)
 
     @property
     def counts(self) -> bool:
@@ -162,6 +222,21 @@ class Chain:
     def keys(self) -> tuple[str, ...]:
         """Names of all state tensors, link after link."""
         return tuple(key for link in self.links for key in link.keys)
+
+    @functools.cached_property
+    def tally(self) -> dict[str, float]:
+        """The numbers that all links keep, and where they start."""
+        return {name: start for link in self.links for name, start in link.tally.items()}
+
+    @functools.cached_property
+    def measuring(self) -> tuple[int, ...]:
+        """Which links need sums, in their order."""
+        return tuple(i for i, link in enumerate(self.links) if link.measures)
+
+    @functools.cached_property
+    def shows(self) -> bool:
+        """Whether a link has other weights to evaluate than those that are trained."""
+        return any(type(link).shown is not Rule.shown for link in self.links)
 
     def fields(self) -> dict[str, Any]:
         """Hyper-parameters of all links by name."""
@@ -187,8 +262,23 @@ class Chain:
         return tuple(link.init(p) for link in self.links)
 
     def at(self, t: int) -> tuple[Scalars, ...]:
-        """The scalars of every link at step `t`."""
+        """The scalars of every link at step `t`, where no link has a tally."""
         return tuple(link.at(t) for link in self.links)
+
+    def advance(self, t: int, tally: Mapping[str, float]) -> tuple[tuple[Scalars, ...], Tally]:
+        """The scalars of every link at step `t`, and the tally after it.
+
+        Those of links that need sums are still to be settled: see `Rule.settle`.
+        """
+        if not self.tally:
+            return self.at(t), {}
+        after: Tally = {}
+        ks: list[Scalars] = []
+        for link in self.links:
+            k, new = link.advance(t, {name: tally[name] for name in link.tally})
+            ks.append(k)
+            after |= new
+        return tuple(ks), after
 
     def update(
         self, g: Tensor, states: Sequence[tuple[Tensor, ...]], p: Tensor, ks: Sequence[Scalars]
@@ -199,10 +289,34 @@ class Chain:
         members'.
         """
         after: list[tuple[Tensor, ...]] = []
+        raw = g
         for link, state, k in zip(self.links, states, ks, strict=True):
-            g, new = link.update(g, state, p, k.fit(p))
+            g, new = link.update(g, state, p, _given(link, k, raw, p))
             after.append(new)
         return g, tuple(after)
+
+    def measure(
+        self, i: int, g: Tensor, states: Sequence[tuple[Tensor, ...]], p: Tensor, ks: Sequence[Scalars]
+    ) -> tuple[Tensor, ...]:
+        """What link `i` wants added up, when the links before it are settled; no state changes."""
+        raw = g
+        for link, state, k in zip(self.links[:i], states[:i], ks[:i], strict=True):
+            g, _ = link.update(g, state, p, _given(link, k, raw, p))
+        return self.links[i].measure(g, states[i], p, _given(self.links[i], ks[i], raw, p))
+
+    def shown(self, states: Sequence[tuple[Tensor, ...]], p: Tensor) -> Tensor:
+        """The weights to evaluate: of the last link that has others than `p`."""
+        for link, state in reversed(list(zip(self.links, states, strict=True))):
+            if type(link).shown is not Rule.shown:
+                return link.shown(state, p)
+        return p
+
+
+def _given(link: AnyRule, k: Scalars, raw: Tensor, p: Tensor) -> Scalars:
+    fitted = k.fit(p)
+    if link.wants_raw:
+        fitted.raw = raw
+    return fitted
 
 
 def _replaced(link: AnyRule, changes: Mapping[str, Any]) -> AnyRule:
@@ -217,7 +331,8 @@ def chain(*rules: AnyRule | Chain) -> Chain:
         rules: links, or chains, which are taken apart.
 
     Raises:
-        RecipeError: two links have a hyper-parameter or a state of one name, or a link is no rule.
+        RecipeError: two links have a hyper-parameter or a state of one name, unless one of them only shares
+            it, or share one with another value.
     """
     links: list[AnyRule] = []
     for rule in rules:
@@ -229,13 +344,28 @@ def chain(*rules: AnyRule | Chain) -> Chain:
                     f"{' and '.join(owners)} both have a {kind} {name!r}: names in a chain must differ, "
                     "they become entries of one parameter group; rename the field in one of them"
                 )
+    _check_shared(links)
     return Chain(links)
+
+
+def _check_shared(links: Sequence[AnyRule]) -> None:
+    values = {
+        name: value for link in links for name, value in link.fields().items() if name not in link.shares
+    }
+    for link in links:
+        for name in link.shares:
+            value = link.fields()[name]
+            if values.setdefault(name, value) != value:
+                raise RecipeError(
+                    f"{type(link).__name__} has {name}={value!r}, the chain {values[name]!r}: it is one "
+                    "hyper-parameter; give both the same"
+                )
 
 
 def _owners(links: Sequence[AnyRule]) -> dict[str, list[str]]:
     owners: dict[str, list[str]] = {}
     for link in links:
-        for name in link.fields():
+        for name in [name for name in link.fields() if name not in link.shares]:
             owners.setdefault(name, []).append(type(link).__name__)
     return owners
 
@@ -243,6 +373,6 @@ def _owners(links: Sequence[AnyRule]) -> dict[str, list[str]]:
 def _holders(links: Sequence[AnyRule]) -> dict[str, list[str]]:
     holders: dict[str, list[str]] = {}
     for link in links:
-        for name in link.keys:
+        for name in (*link.keys, *link.tally):
             holders.setdefault(name, []).append(type(link).__name__)
     return holders

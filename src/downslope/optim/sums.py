@@ -1,0 +1,64 @@
+"""Sums over a tensor or over everything, taken before the step of the rules that need them.
+
+    for each link that measures, in the order of the chain:  add up,  settle its scalars;  then step
+
+A total over everything spans groups, dtypes and devices: buckets whose chains have the same link wait for one
+another. Totals are float64, added in the order of the parameters, so that they do not hang on threads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from downslope.core.errors import RecipeError
+from downslope.optim.layout import Bucket
+from downslope.optim.rule import Scalars
+
+__all__ = ["take_sums"]
+
+Key = tuple[type, int]
+"""The class of a link, and how many of that class stand before it in its chain."""
+
+
+def take_sums(work: Sequence[tuple[Bucket, list[Tensor]]]) -> None:
+    """Settles every link that needs sums, in all buckets that have begun their step."""
+    pending = [(bucket, grads, list(bucket.chain.measuring)) for bucket, grads in work]
+    while any(todo for *_, todo in pending):
+        for bucket, grads, todo in pending:
+            while todo and bucket.chain.links[todo[0]].scope != "global":
+                i = todo.pop(0)
+                bucket.settle(i, bucket.measure(i, grads))
+        heads = [_key(bucket, todo[0]) for bucket, _, todo in pending if todo]
+        ready = [key for key in dict.fromkeys(heads) if _waits_for_none(key, pending)]
+        if heads and not ready:
+            raise RecipeError(
+                "rules that add up over all parameters stand in different orders in the chains of this "
+                "optimizer; put them in one order"
+            )
+        for key in ready:
+            there = [(b, grads, todo) for b, grads, todo in pending if todo and _key(b, todo[0]) == key]
+            _settle_globally([(b, grads, todo.pop(0)) for b, grads, todo in there])
+
+
+def _settle_globally(there: Sequence[tuple[Bucket, list[Tensor], int]]) -> None:
+    parts = [bucket.measure(i, grads) for bucket, grads, i in there]
+    home = parts[0][0].device
+    names = there[0][0].chain.links[there[0][2]].measures
+    totals = {
+        name: sum((part[n].sum().to(home) for part in parts[1:]), parts[0][n].sum())
+        for n, name in enumerate(names)
+    }
+    for bucket, _, i in there:
+        bucket.settle(i, Scalars(**totals))
+
+
+def _key(bucket: Bucket, i: int) -> Key:
+    kind = type(bucket.chain.links[i])
+    return kind, sum(type(link) is kind for link in bucket.chain.links[:i])
+
+
+def _waits_for_none(key: Key, pending: Sequence[tuple[Bucket, list[Tensor], list[int]]]) -> bool:
+    """Whether every bucket that has this link to settle has nothing to settle before it."""
+    return all(_key(bucket, i) != key or i == todo[0] for bucket, _, todo in pending for i in todo)
