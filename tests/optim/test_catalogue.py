@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 
 import pytest
 import torch
@@ -22,13 +23,32 @@ def test_every_optimizer_of_the_table_has_a_row():
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
 def test_row_tells_state_backends_and_source(row):
     assert row.source
-    assert row.scope == "element"
     for backend in row.backends:
-        p = nn.Parameter(torch.ones(3))
+        p = nn.Parameter(torch.ones(5, 3))
         optimizer = row.cls([p], backend=backend)
-        p.grad = torch.ones(3)
+        p.grad = torch.ones(5, 3)
         optimizer.step()
-        assert set(row.state) == set(optimizer.state[p]) - {"step"}
+        tensors = {key: value for key, value in optimizer.state[p].items() if value.numel() > 1}
+        assert set(tensors) <= set(row.state)
+        assert _elements(row.memory) == sum(tensor.numel() for tensor in tensors.values())
+
+
+def _elements(memory):
+    """How many elements a text like "2 (m, n) + (m, 1)" stands for, with m = 5 and n = 3."""
+    total = 0
+    for part in memory.split(" + ") if memory != "none" else []:
+        count, _, shape = part.partition("(")
+        sizes = [{"m": 5, "n": 3}.get(each) or int(each) for each in shape.rstrip(")").split(", ") if each]
+        total += int(count or 1) * math.prod(sizes)
+    return total
+
+
+def test_catalogue_prints_a_line_for_each_row():
+    lines = str(ROWS).splitlines()
+    assert lines[0].split("  ")[0] == "name"
+    assert [line.split()[0] for line in lines[1:]] == [row.name for row in ROWS]
+    [adam] = [line for line in lines if line.startswith("adam ")]
+    assert adam.split("  ")[1:] and "2 (m, n)" in adam and "Kingma and Ba 2015" in adam
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)

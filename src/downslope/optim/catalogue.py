@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+
 from downslope.core import names
 from downslope.optim.domains import domain_text
 from downslope.optim.driver import Optimizer
@@ -14,7 +16,7 @@ from downslope.optim.native import match
 from downslope.optim.routes import Routes, routed
 from downslope.optim.rule import Scope
 
-__all__ = ["CatalogueRow", "HyperParameter", "catalogue"]
+__all__ = ["Catalogue", "CatalogueRow", "HyperParameter", "catalogue"]
 
 
 @dataclass(frozen=True)
@@ -37,19 +39,39 @@ class CatalogueRow:
     source: str
     state: tuple[str, ...]
     """Tensors kept for each parameter at the default settings, by their names in ``optimizer.state``."""
+    memory: str
+    """Their shapes for a parameter of shape (m, n): ``"2 (m, n)"`` is two tensors like the parameter."""
     scope: Scope
     backends: tuple[str, ...]
     hyper_parameters: tuple[HyperParameter, ...]
 
 
-def catalogue() -> tuple[CatalogueRow, ...]:
-    """One row for each optimizer of the table of names that lives here, as those of curvature do not."""
+class Catalogue(tuple[CatalogueRow, ...]):
+    """Rows for machines; ``print`` shows them as a table."""
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        head = ("name", "state of (m, n)", "scope", "backends", "source")
+        lines = [(r.name, r.memory, r.scope, ", ".join(r.backends), r.source) for r in self]
+        widths = [max(len(line[i]) for line in (head, *lines)) for i in range(len(head))]
+        return "\n".join(
+            "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+            for line in (head, *lines)
+        )
+
+
+def catalogue() -> Catalogue:
+    """One row for each optimizer of the table of names that lives here, as those of curvature do not.
+
+    ``print(ds.optim.catalogue())`` shows name, state, scope, backends and source of each.
+    """
     rows: list[CatalogueRow] = []
     for name in names.TABLE["optimizer"]:
         cls = names.resolve("optimizer", name)
         if isinstance(cls, type) and issubclass(cls, Optimizer):
             rows.append(_row(name, cls))
-    return tuple(rows)
+    return Catalogue(rows)
 
 
 def _row(name: str, cls: type[Optimizer]) -> CatalogueRow:
@@ -65,12 +87,29 @@ def _row(name: str, cls: type[Optimizer]) -> CatalogueRow:
         title=" ".join((inspect.getdoc(cls) or "").partition("\n\n")[0].split()),
         source=cls.source,
         state=chain.keys,
+        memory=_memory(chain),
         scope=chain.scope,
         backends=_backends(chain, defaults),
         hyper_parameters=tuple(
             HyperParameter(n, value, domain_text(n, cls.domains)) for n, value in defaults.items()
         ),
     )
+
+
+_SIZES = {1: "1", 5: "m", 3: "n"}
+
+
+def _memory(routes: Routes) -> str:
+    """The shapes of the state of a matrix, as text."""
+    p = torch.empty(5, 3, device="meta")
+    chain = routes.chains[routes.index(p)]
+    shapes = [tuple(tensor.shape) for state in chain.init(p) for tensor in state]
+    counts = {shape: shapes.count(shape) for shape in shapes}
+    parts = [
+        f"{n} ({', '.join(_SIZES.get(size, str(size)) for size in shape)})".removeprefix("1 ")
+        for shape, n in counts.items()
+    ]
+    return " + ".join(parts) or "none"
 
 
 def _backends(routes: Routes, defaults: Mapping[str, Any]) -> tuple[str, ...]:
