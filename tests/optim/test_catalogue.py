@@ -48,7 +48,9 @@ def test_catalogue_prints_a_line_for_each_row():
     assert lines[0].split("  ")[0] == "name"
     assert [line.split()[0] for line in lines[1:]] == [row.name for row in ROWS]
     [adam] = [line for line in lines if line.startswith("adam ")]
-    assert adam.split("  ")[1:] and "2 (m, n)" in adam and "Kingma and Ba 2015" in adam
+    assert adam.split("  ")[1:]
+    assert "2 (m, n)" in adam
+    assert "Kingma and Ba 2015" in adam
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
