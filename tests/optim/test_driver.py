@@ -18,7 +18,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook, register_op
 from downslope import optim
 from downslope.core.errors import ModelError, RecipeError
 from downslope.optim.domains import check
-from downslope.testing.rule_contract import gradients, parameters, run
+from downslope.testing import gradients, parameters, run
 from tests.optim import recurrences
 
 

@@ -11,7 +11,7 @@ from torch import nn
 
 from downslope import optim
 from downslope.optim.rmsprop import Squares
-from downslope.testing.rule_contract import gradients, parameters, run
+from downslope.testing import gradients, parameters, run
 
 BACKENDS = ["reference", "eager", None]
 

@@ -9,7 +9,7 @@ from torch import nn
 from downslope import optim
 from downslope.core.errors import RecipeError, UnknownNameError
 from downslope.optim import build, recognise
-from downslope.testing.rule_contract import gradients, parameters, run
+from downslope.testing import gradients, parameters, run
 
 
 def importable(params):
