@@ -13,6 +13,8 @@ case is the number that it is. ``x.sqrt``, ``x.abs``, ``x.sign``, ``x.maximum``,
 and ``x.exp`` are sympy's, and other functions of sympy may be used. The mapping must hold ``p``; states that
 it leaves out are not compared.
 
+A sum over a tensor, or over everything, is that of a parameter of one element, which is that element.
+
 The step is taken at t = 1 from the state of birth, and at t = 2 and t = 7 from a state of symbols. Where a
 rule's `at` cannot take symbols (it branches on a hyper-parameter, or calls `math`), hyper-parameters are the
 case's own numbers, and equality is that of functions of g, p and the states up to float64's rounding of the
@@ -28,8 +30,10 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from downslope.optim import Chain, Custom, Optimizer, Scalars
+from downslope.optim.routes import routed
 from downslope.testing.rules.case import Case
 from downslope.testing.rules.proofs import Proofs, needs
 
@@ -170,14 +174,15 @@ class SymbolicStep(Proofs):
                 )
 
 
-def _chain(optimizer: Optimizer) -> Chain:
-    """The links of the first group as set, without the idle ones."""
+def _chain(optimizer: Optimizer, p: Tensor) -> Chain:
+    """The links that `p` passes as the first group is set, without the idle ones."""
     group = optimizer.param_groups[0]
     if isinstance(optimizer, Custom):
-        rule = optimizer.rule
-        return rule.replace(**{name: group[name] for name in rule.fields()}).active()
-    composed = type(optimizer).compose({name: group[name] for name in optimizer.defaults})
-    return composed.active()
+        composed = optimizer.rule.replace(**{name: group[name] for name in optimizer.rule.fields()})
+    else:
+        composed = type(optimizer).compose({name: group[name] for name in optimizer.defaults})
+    routes = routed(composed).active()
+    return routes.chains[routes.index(p)]
 
 
 def _step(case: Case, t: int) -> tuple[SimpleNamespace, dict[str, Any]]:
@@ -185,7 +190,7 @@ def _step(case: Case, t: int) -> tuple[SimpleNamespace, dict[str, Any]]:
     p = nn.Parameter(torch.tensor(BIRTH, dtype=torch.float64))
     optimizer = case.make([p], "reference")
     group = optimizer.param_groups[0]
-    chain = _chain(optimizer)
+    chain = _chain(optimizer, p)
     x = _symbols(chain, group, p.detach(), t)
     try:
         symbolic = Chain(_with(link, x) for link in chain.links)
@@ -214,6 +219,9 @@ def _symbols(chain: Chain, group: Mapping[str, Any], p: Tensor, t: int) -> Simpl
             start = _born(birth, x) if t == 1 else sympy.Symbol(key, real=True)
             setattr(x, key, start)
             setattr(x, name, start)
+        for name, start in link.tally.items():
+            number = sympy.Rational(start) if t == 1 else sympy.Symbol(name, positive=True)
+            setattr(x, name, number)
     return x
 
 
@@ -239,15 +247,36 @@ def _with(link: Any, x: SimpleNamespace) -> Any:
 
 def _moved(chain: Chain, x: SimpleNamespace, maximize: bool) -> dict[str, Any]:
     g, p = Element(-x.g if maximize else x.g), Element(x.p)
-    found: dict[str, Any] = {}
-    for link in chain.links:
-        k = Scalars(**{name: Element(value) for name, value in vars(link.at(x.t)).items()})
-        state = link.remember(Element(getattr(x, key)) for key in link.keys)  # pyright: ignore[reportArgumentType]
-        g, after = link.update(cast("Tensor", g), state, cast("Tensor", p), k)
-        names = getattr(link.memory, "_fields", link.keys)
-        for key, name, new in zip(link.keys, names, after, strict=True):
-            found[key] = found[name] = _of(new)
+    raw, found = g, dict[str, Any]()
+    with _Tolerant():
+        for link in chain.links:
+            state: Any = link.remember(cast("Any", [Element(getattr(x, key)) for key in link.keys]))
+            k, tally = link.advance(x.t, {name: getattr(x, name) for name in link.tally})
+            given = _wrapped(k, raw)
+            if link.measures:
+                sums = link.measure(cast("Tensor", g), state, cast("Tensor", p), given)
+                totals = Scalars(**dict(zip(link.measures, sums, strict=True)))
+                k, tally = link.settle(x.t, k, totals, tally)
+                given = _wrapped(k, raw)
+            g, after = cast("Any", link.update(cast("Tensor", g), state, cast("Tensor", p), given))
+            names = getattr(link.memory, "_fields", link.keys)
+            for key, name, new in zip(link.keys, names, after, strict=True):
+                found[key] = found[name] = _of(new)
+            found |= {name: _of(new) for name, new in tally.items()}
     return {**found, "p": _of(p - g)}
+
+
+def _wrapped(k: Scalars, raw: Element) -> Scalars:
+    return Scalars(raw=raw, **{name: Element(_of(value)) for name, value in vars(k).items()})
+
+
+class _Tolerant(TorchFunctionMode):
+    """Lets ``torch.as_tensor`` of an element be that element."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch.as_tensor and isinstance(args[0], Element):
+            return args[0]
+        return func(*args, **(kwargs or {}))
 
 
 def _equal(found: Any, wanted: Any) -> bool:
