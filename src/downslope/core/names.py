@@ -38,6 +38,7 @@ TABLE: dict[Kind, dict[str, str]] = {
         "rmsprop": f"{_OPTIM}:RMSprop",
         "adam": f"{_OPTIM}:Adam",
         "adamw": f"{_OPTIM}:AdamW",
+        "sparse_adam": f"{_OPTIM}:SparseAdam",
         "muon": f"{_OPTIM}.muon:Muon",
         "newton": f"{_METHODS}:Newton",
         "trust_region": f"{_METHODS}:TrustRegion",

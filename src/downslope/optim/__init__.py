@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from downslope.optim.rule import Chain, Rule, Scalars, chain
     from downslope.optim.scale import InverseTimeLr, ScaleByLr
     from downslope.optim.sgd import SGD
+    from downslope.optim.sparse_adam import ScaleBySparseAdam, SparseAdam
     from downslope.optim.stability import method_of, preconditioner, stable_limit, why_unlimited
 
 __all__ = [
@@ -61,7 +62,9 @@ __all__ = [
     "ScaleByRms",
     "ScaleByStd",
     "ScaleBySum",
+    "ScaleBySparseAdam",
     "Scalars",
+    "SparseAdam",
     "build",
     "catalogue",
     "chain",
@@ -91,6 +94,7 @@ lazily(
         "rule": "Chain Rule Scalars chain",
         "scale": "InverseTimeLr ScaleByLr",
         "sgd": "SGD",
+        "sparse_adam": "ScaleBySparseAdam SparseAdam",
         "stability": "method_of preconditioner stable_limit why_unlimited",
     },
 )

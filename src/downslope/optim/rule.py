@@ -113,6 +113,8 @@ class Rule(Generic[State]):
     """Whether ``k.raw`` shall be the gradient as it entered the chain, after the sign of ``maximize``."""
     shares: ClassVar[tuple[str, ...]] = ()
     """Hyper-parameters that another link of the chain owns and this one reads."""
+    lazy: ClassVar[bool] = False
+    """Whether rows that a sparse gradient does not name may stay as they are, and their states too."""
     domains: ClassVar[Domains] = {}
     """Where hyper-parameters may lie; it comes before the table that all rules share."""
 
