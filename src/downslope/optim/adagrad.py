@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple, Unpack
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,7 +14,6 @@ from downslope.optim.decay import CoupledDecay
 from downslope.optim.driver import Optimizer, Params
 from downslope.optim.flow import Flow, Lists
 from downslope.optim.native import Anatomy, Native, fused_adagrad
-from downslope.optim.options import Options
 from downslope.optim.rule import Chain, Rule, Scalar, Scalars, chain
 from downslope.optim.scale import InverseTimeLr
 
@@ -40,7 +39,6 @@ class ScaleBySum(Rule[Sum]):
     """
 
     memory: ClassVar[type[tuple[Tensor, ...]]] = Sum
-    lazy: ClassVar[bool] = True
     keys: ClassVar[tuple[str, ...]] = ("sum",)
 
     eps: Scalar = 1e-10
@@ -84,7 +82,7 @@ class Adagrad(Optimizer):
         eps: in [0, inf).
         maximize: climb in place of descend.
         backend: ``"reference"``, ``"eager"``, ``"native"``, or None for the fastest that fits.
-        **options: rounding, dtypes, schedules; see `downslope.optim.options.Options`.
+        **implementation: torch's foreach, fused, differentiable; they choose nothing here.
 
     Raises:
         RecipeError: a hyper-parameter outside its domain.
@@ -106,7 +104,7 @@ class Adagrad(Optimizer):
         *,
         maximize: bool = False,
         backend: str | None = None,
-        **options: Unpack[Options],
+        **implementation: bool | None,
     ) -> None:
         settings = {
             "lr": lr,
@@ -116,7 +114,7 @@ class Adagrad(Optimizer):
             "eps": eps,
             "maximize": maximize,
         }
-        super().__init__(params, settings, backend=backend, implementation=options)
+        super().__init__(params, settings, backend=backend, implementation=implementation)
 
     @classmethod
     def compose(cls, settings: Mapping[str, Any]) -> Chain:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Unpack
+from typing import Any, ClassVar
 
 from downslope.optim.adam import ScaleByAdam
 from downslope.optim.amsgrad import ScaleByAmsgrad
 from downslope.optim.decay import DecoupledDecay
 from downslope.optim.driver import Optimizer, Params
 from downslope.optim.implementation import IMPLEMENTATION
-from downslope.optim.options import Options
 from downslope.optim.rule import Chain, chain
 from downslope.optim.scale import ScaleByLr
 
@@ -32,7 +31,7 @@ class AdamW(Optimizer):
         amsgrad: divide by the largest second moment seen, see `ScaleByAmsgrad`; a third tensor of state.
         maximize: climb in place of descend.
         backend: ``"reference"``, ``"eager"``, ``"native"``, or None for the fastest that fits.
-        **options: rounding, dtypes, schedules; see `downslope.optim.options.Options`.
+        **implementation: torch's foreach, fused, capturable, differentiable; they choose nothing here.
 
     Raises:
         RecipeError: a hyper-parameter outside its domain.
@@ -56,7 +55,7 @@ class AdamW(Optimizer):
         *,
         maximize: bool = False,
         backend: str | None = None,
-        **options: Unpack[Options],
+        **implementation: bool | None,
     ) -> None:
         settings = {
             "lr": lr,
@@ -66,7 +65,7 @@ class AdamW(Optimizer):
             "amsgrad": amsgrad,
             "maximize": maximize,
         }
-        super().__init__(params, settings, backend=backend, implementation=options)
+        super().__init__(params, settings, backend=backend, implementation=implementation)
 
     @classmethod
     def compose(cls, settings: Mapping[str, Any]) -> Chain:

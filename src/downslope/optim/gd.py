@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Unpack
+from typing import Any, ClassVar
 
 from downslope.optim.decay import CoupledDecay
 from downslope.optim.driver import Optimizer, Params
-from downslope.optim.options import Options
 from downslope.optim.rule import Chain, chain
 from downslope.optim.scale import ScaleByLr
 
@@ -26,7 +25,6 @@ class GD(Optimizer):
         weight_decay: coupled L2 decay in [0, inf).
         maximize: gradient ascent.
         backend: ``"reference"``, ``"eager"``, ``"native"``, or None for the fastest that fits.
-        **options: rounding, dtypes, schedules; see `downslope.optim.options.Options`.
 
     Raises:
         RecipeError: a hyper-parameter outside its domain.
@@ -46,10 +44,10 @@ class GD(Optimizer):
         *,
         maximize: bool = False,
         backend: str | None = None,
-        **options: Unpack[Options],
     ) -> None:
-        settings = {"lr": lr, "weight_decay": weight_decay, "maximize": maximize}
-        super().__init__(params, settings, backend=backend, implementation=options)
+        super().__init__(
+            params, {"lr": lr, "weight_decay": weight_decay, "maximize": maximize}, backend=backend
+        )
 
     @classmethod
     def compose(cls, settings: Mapping[str, Any]) -> Chain:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Unpack
+from typing import Any
 
 from downslope.core.errors import RecipeError
 from downslope.optim.decay import CoupledDecay
 from downslope.optim.driver import Optimizer, Params
 from downslope.optim.momentum import HeavyBall
 from downslope.optim.nesterov import LookAhead
-from downslope.optim.options import Options
 from downslope.optim.rule import Chain, chain
 from downslope.optim.scale import ScaleByLr
 
@@ -33,7 +32,7 @@ class SGD(Optimizer):
         nesterov: ``p = p - lr (g + mu b)``; asks for momentum > 0.
         maximize: climb in place of descend.
         backend: ``"reference"``, ``"eager"``, ``"native"``, or None for the fastest that fits.
-        **options: rounding, dtypes, schedules; see `downslope.optim.options.Options`.
+        **implementation: torch's foreach, fused, differentiable; they choose nothing here.
 
     Raises:
         RecipeError: a hyper-parameter outside its domain, or `nesterov` without momentum or with dampening.
@@ -57,7 +56,7 @@ class SGD(Optimizer):
         *,
         maximize: bool = False,
         backend: str | None = None,
-        **options: Unpack[Options],
+        **implementation: bool | None,
     ) -> None:
         settings = {
             "lr": lr,
@@ -67,7 +66,7 @@ class SGD(Optimizer):
             "nesterov": nesterov,
             "maximize": maximize,
         }
-        super().__init__(params, settings, backend=backend, implementation=options)
+        super().__init__(params, settings, backend=backend, implementation=implementation)
 
     @classmethod
     def compose(cls, settings: Mapping[str, Any]) -> Chain:
