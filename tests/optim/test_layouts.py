@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from downslope.core.errors import ModelError, RecipeError
+from downslope.core.errors import RecipeError
 from tests.optim.peers import CASES, NAMES, agree, drawn_like, made, ours, step, theirs
 
 KINDS = ["plain", "without dimensions", "empty", "transposed", "channels last", "with gaps"]
@@ -38,13 +38,3 @@ def test_parameters_of_16_bits_step_within_their_rounding(
     step(theirs(name)(exact, lr=0.01), exact, [[g.double() for g in row] for row in given])
     agree([p.detach().double() for p in params], exact, tolerance)
     assert all(p.dtype == dtype for p in params)
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_sparse_gradients_and_complex_parameters_are_refused_in_one_line(name: str) -> None:
-    embedding = nn.Embedding(5, 3, sparse=True)
-    embedding(torch.tensor([1])).sum().backward()
-    with pytest.raises(RecipeError, match=r"^the gradient [^\n]* is sparse [^\n]*set sparse=False[^\n]*$"):
-        ours(name)(embedding.parameters(), lr=0.1).step()
-    with pytest.raises(ModelError, match=r"^parameter 0 is torch.complex64[^\n]*take torch's class[^\n]*$"):
-        ours(name)([nn.Parameter(torch.zeros(3, dtype=torch.complex64))], lr=0.1)

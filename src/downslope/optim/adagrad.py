@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Unpack
 
 import torch
 from torch import Tensor
@@ -14,6 +14,7 @@ from downslope.optim.decay import CoupledDecay
 from downslope.optim.driver import Optimizer, Params
 from downslope.optim.flow import Flow, Lists
 from downslope.optim.native import Anatomy, Native, fused_adagrad
+from downslope.optim.options import Options
 from downslope.optim.rule import Chain, Rule, Scalar, Scalars, chain
 from downslope.optim.scale import InverseTimeLr
 
@@ -39,6 +40,7 @@ class ScaleBySum(Rule[Sum]):
     """
 
     memory: ClassVar[type[tuple[Tensor, ...]]] = Sum
+    lazy: ClassVar[bool] = True
     keys: ClassVar[tuple[str, ...]] = ("sum",)
 
     eps: Scalar = 1e-10
@@ -82,7 +84,7 @@ class Adagrad(Optimizer):
         eps: in [0, inf).
         maximize: climb in place of descend.
         backend: ``"reference"``, ``"eager"``, ``"native"``, or None for the fastest that fits.
-        **implementation: torch's foreach, fused, differentiable; they choose nothing here.
+        **options: rounding, dtypes, schedules; see `downslope.optim.options.Options`.
 
     Raises:
         RecipeError: a hyper-parameter outside its domain.
@@ -104,7 +106,7 @@ class Adagrad(Optimizer):
         *,
         maximize: bool = False,
         backend: str | None = None,
-        **implementation: bool | None,
+        **options: Unpack[Options],
     ) -> None:
         settings = {
             "lr": lr,
@@ -114,7 +116,7 @@ class Adagrad(Optimizer):
             "eps": eps,
             "maximize": maximize,
         }
-        super().__init__(params, settings, backend=backend, implementation=implementation)
+        super().__init__(params, settings, backend=backend, implementation=options)
 
     @classmethod
     def compose(cls, settings: Mapping[str, Any]) -> Chain:

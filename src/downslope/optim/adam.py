@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Unpack
 
 import torch
 from torch import Tensor
@@ -16,6 +16,7 @@ from downslope.optim.driver import Optimizer, Params
 from downslope.optim.flow import Flow, Lists
 from downslope.optim.implementation import IMPLEMENTATION
 from downslope.optim.native import Anatomy, Native, fused_adam
+from downslope.optim.options import Options
 from downslope.optim.rule import Chain, Rule, Scalar, Scalars, chain
 from downslope.optim.scale import ScaleByLr
 
@@ -43,6 +44,7 @@ class ScaleByAdam(Rule[Moments]):
     """
 
     memory: ClassVar[type[tuple[Tensor, ...]]] = Moments
+    lazy: ClassVar[bool] = True
     keys: ClassVar[tuple[str, ...]] = ("exp_avg", "exp_avg_sq")
     counts: ClassVar[bool] = True
 
@@ -101,12 +103,14 @@ class Adam(Optimizer):
         amsgrad: divide by the largest second moment seen, see `ScaleByAmsgrad`; a third tensor of state.
         maximize: climb in place of descend.
         backend: ``"reference"``, ``"eager"``, ``"native"``, or None for the fastest that fits.
-        **implementation: torch's foreach, fused, capturable, differentiable; they choose nothing here.
+        **options: rounding, dtypes, schedules; see `downslope.optim.options.Options`.
 
     Raises:
         RecipeError: a hyper-parameter outside its domain.
 
-    Differs from: torch's class only in `decoupled_weight_decay`, which is not taken: that is `AdamW`.
+    Differs from: torch's class in `decoupled_weight_decay`, which is not taken: that is `AdamW`; and in
+        sparse gradients, which torch refuses: here the rows that they name take the step, and means of the
+        others wait, as in `SparseAdam` but for eps.
     Source: see `ScaleByAdam`.
     """
 
@@ -125,7 +129,7 @@ class Adam(Optimizer):
         *,
         maximize: bool = False,
         backend: str | None = None,
-        **implementation: bool | None,
+        **options: Unpack[Options],
     ) -> None:
         settings = {
             "lr": lr,
@@ -135,7 +139,7 @@ class Adam(Optimizer):
             "amsgrad": amsgrad,
             "maximize": maximize,
         }
-        super().__init__(params, settings, backend=backend, implementation=implementation)
+        super().__init__(params, settings, backend=backend, implementation=options)
 
     @classmethod
     def compose(cls, settings: Mapping[str, Any]) -> Chain:

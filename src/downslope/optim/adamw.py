@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Unpack
 
 from downslope.optim.adam import ScaleByAdam
 from downslope.optim.amsgrad import ScaleByAmsgrad
 from downslope.optim.decay import DecoupledDecay
 from downslope.optim.driver import Optimizer, Params
 from downslope.optim.implementation import IMPLEMENTATION
+from downslope.optim.options import Options
 from downslope.optim.rule import Chain, chain
 from downslope.optim.scale import ScaleByLr
 
@@ -31,7 +32,7 @@ class AdamW(Optimizer):
         amsgrad: divide by the largest second moment seen, see `ScaleByAmsgrad`; a third tensor of state.
         maximize: climb in place of descend.
         backend: ``"reference"``, ``"eager"``, ``"native"``, or None for the fastest that fits.
-        **implementation: torch's foreach, fused, capturable, differentiable; they choose nothing here.
+        **options: rounding, dtypes, schedules; see `downslope.optim.options.Options`.
 
     Raises:
         RecipeError: a hyper-parameter outside its domain.
@@ -55,7 +56,7 @@ class AdamW(Optimizer):
         *,
         maximize: bool = False,
         backend: str | None = None,
-        **implementation: bool | None,
+        **options: Unpack[Options],
     ) -> None:
         settings = {
             "lr": lr,
@@ -65,7 +66,7 @@ class AdamW(Optimizer):
             "amsgrad": amsgrad,
             "maximize": maximize,
         }
-        super().__init__(params, settings, backend=backend, implementation=implementation)
+        super().__init__(params, settings, backend=backend, implementation=options)
 
     @classmethod
     def compose(cls, settings: Mapping[str, Any]) -> Chain:

@@ -40,6 +40,7 @@ class ScaleByAmsgrad(Rule[LargestMoments]):
     """
 
     memory: ClassVar[type[tuple[Tensor, ...]]] = LargestMoments
+    lazy: ClassVar[bool] = True
     keys: ClassVar[tuple[str, ...]] = ("exp_avg", "exp_avg_sq", "max_exp_avg_sq")
     counts: ClassVar[bool] = True
 

@@ -21,9 +21,13 @@ from downslope.optim import ops
 from downslope.optim.domains import DOMAINS, Domains, Switch, check
 from downslope.optim.group import GroupLayout, Work
 from downslope.optim.implementation import check_implementation
+from downslope.optim.kinds import check_parameters
+from downslope.optim.options import GROUP_OPTIONS, check_options, taken_apart
 from downslope.optim.plan import Plan, check_backend, check_forced, rows_of
 from downslope.optim.routes import Routes, routed
 from downslope.optim.rule import Chain
+from downslope.optim.saved import check_state_keys, restore, watched
+from downslope.optim.scheduled import Scheduler
 from downslope.optim.shown import show, shown_of
 from downslope.optim.sums import take_sums
 
@@ -47,7 +51,7 @@ class Optimizer(torch.optim.Optimizer):
 
     Raises:
         RecipeError: a hyper-parameter outside its domain or misspelt, or a backend that cannot run this.
-        ModelError: no parameters, one given twice, or a complex one.
+        ModelError: no parameters, one given twice, or one that the rules cannot step.
     """
 
     source: ClassVar[str] = ""
@@ -73,11 +77,14 @@ class Optimizer(torch.optim.Optimizer):
         implementation: Mapping[str, Any] | None = None,
     ) -> None:
         cls = type(self)
-        check_implementation(cls.__name__, implementation or {}, cls.implementation, list(settings))
+        options, implementation, schedules = taken_apart(implementation or {})
+        check_implementation(cls.__name__, implementation, cls.implementation, list(settings))
         self.backend = check_backend(backend)
         self._layouts: list[GroupLayout | None] = []
         defaults = {name: check(name, value, self._domains) for name, value in settings.items()}
         self._compose(defaults)
+        self._scheduler = None if schedules is None else Scheduler(schedules, defaults)
+        defaults |= options
         groups: list[Any] = [params] if isinstance(params, Tensor) else list(params)
         if not groups:
             raise ModelError("params is empty: the model has nothing to train; pass model.parameters()")
@@ -105,7 +112,7 @@ class Optimizer(torch.optim.Optimizer):
 
         Raises:
             RecipeError: a hyper-parameter outside its domain or misspelt.
-            ModelError: no parameters, one given twice, or a complex one.
+            ModelError: no parameters, one given twice, or one that the rules cannot step.
         """
         if "params" in param_group and not isinstance(param_group["params"], Tensor | set):
             param_group["params"] = list(param_group["params"])
@@ -113,7 +120,8 @@ class Optimizer(torch.optim.Optimizer):
         for name in self.defaults:
             if name in param_group:
                 param_group[name] = check(name, param_group[name], self._domains)
-        usual = (*self.defaults, "params", "param_names", "name")
+        check_options(param_group, self.defaults)
+        usual = (*self.defaults, *GROUP_OPTIONS, "params", "param_names", "name")
         for name in [each for each in param_group if each not in usual]:
             close = nearest(name, self.defaults, 1)
             if close and _sounds_like(name, close[0]):
@@ -122,7 +130,9 @@ class Optimizer(torch.optim.Optimizer):
                     f"did you mean {close[0]!r}?"
                 )
         self._drop_fixed(param_group)
-        check_forced(self.backend, self._compose({**self.defaults, **param_group}))
+        made = self._compose({**self.defaults, **param_group})
+        check_forced(self.backend, made)
+        check_parameters(param_group.get("params"), made)
         ops.lean(torch.optim.Optimizer.add_param_group)(self, param_group)
         self._layouts.append(None)
 
@@ -138,11 +148,6 @@ class Optimizer(torch.optim.Optimizer):
                     "into one group once"
                 )
             seen.add(id(p))
-            if isinstance(p, Tensor) and p.is_complex():
-                raise ModelError(
-                    f"parameter {i} is {p.dtype}: complex parameters are not supported yet; take torch's "
-                    "class ('torch.optim:Adam' in a recipe), or optimise torch.view_as_real(p)"
-                )
 
     @ops.serves_hooks
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -174,6 +179,8 @@ class Optimizer(torch.optim.Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
+        if self._scheduler is not None:
+            self._scheduler.begin(self.param_groups, self._steps_made)
         before = torch.is_grad_enabled()
         torch.set_grad_enabled(False)
         try:
@@ -193,9 +200,12 @@ class Optimizer(torch.optim.Optimizer):
         work = layout.ready(self.state) if layout is not None else None
         return self._lay_out(index).work() if work is None else work
 
+    def _steps_made(self, group: dict[str, Any]) -> int:
+        return max((int(self.state.get(p, {}).get("step", 0)) for p in group["params"]), default=0)
+
     def _lay_out(self, index: int) -> GroupLayout:
         group, names = self.param_groups[index], list(self.defaults)
-        layout = GroupLayout(group, self.state, self._compose, names, self.backend, self._domains)
+        layout = GroupLayout(group, self.state, self._compose, names, self.backend, self._domains, index)
         self._layouts[index] = layout
         return layout
 
@@ -244,32 +254,19 @@ class Optimizer(torch.optim.Optimizer):
         """
         before = {"state": self.state, "param_groups": self.param_groups}
         try:
-            ops.lean(torch.optim.Optimizer.load_state_dict)(self, state_dict)
+            with watched(self) as seen:
+                ops.lean(torch.optim.Optimizer.load_state_dict)(self, state_dict)
             for group in self.param_groups:
                 for name in self.defaults:
                     group[name] = check(name, group[name], self._domains)
+                check_options(group)
                 self._drop_fixed(group)
-                self._check_state_keys(group)
+                check_state_keys(type(self).__name__, group, self.state, self._state_keys(group))
         except RecipeError:
             self.__dict__.update(before)
             self._layouts = [None] * len(self.param_groups)
             raise
-        for p, state in self.state.items():
-            self.state[p] = {
-                key: value.clone() if isinstance(value, Tensor) else value for key, value in state.items()
-            }
-        self._keep_tallies(state_dict)
-
-    def _keep_tallies(self, state_dict: Mapping[str, Any]) -> None:
-        """Takes the numbers of the rules as they were saved: torch has cast them to the parameter's dtype."""
-        for group, saved in zip(self.param_groups, state_dict["param_groups"], strict=True):
-            names = set(self._compose(group).tally)
-            for p, number in zip(group["params"], saved["params"], strict=True) if names else ():
-                given: dict[str, Any] = state_dict["state"].get(number, {})
-                for name in given.keys() & names:
-                    self.state[p][name] = torch.as_tensor(
-                        given[name], dtype=torch.float64, device="cpu"
-                    ).clone()
+        restore(self, seen[0], self._hosted)
 
     def _drop_fixed(self, group: dict[str, Any]) -> None:
         for name, value in type(self).fixed.items():
@@ -292,19 +289,11 @@ class Optimizer(torch.optim.Optimizer):
                     found |= set(self._compose({**group, name: position}).keys)
         return found
 
-    def _check_state_keys(self, group: dict[str, Any]) -> None:
-        known = {*self._state_keys(group), "step"}
-        for p in group["params"]:
-            unknown = set(cast("dict[str, Any]", self.state.get(p, {}))) - known
-            if unknown:
-                raise RecipeError(
-                    f"the state_dict holds {', '.join(sorted(unknown))}, {type(self).__name__} keeps "
-                    f"{', '.join(sorted(known))}: it was saved by another optimizer; load it into one "
-                    "of that class"
-                )
+    def _hosted(self, group: dict[str, Any]) -> set[str]:
+        return {*self._compose(group).tally, "step", "draws"}
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**super().__getstate__(), "backend": self.backend}
+        return {**super().__getstate__(), "backend": self.backend, "_scheduler": self._scheduler}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
@@ -332,7 +321,7 @@ def composed(cls: type[Optimizer], settings: Mapping[str, Any]) -> Chain | Route
     return cls.compose(settings)
 
 
-_BESIDE = ("params", "param_names", "name")
+_BESIDE = ("params", "param_names", "name", *GROUP_OPTIONS)
 """What a group holds that is no setting."""
 
 

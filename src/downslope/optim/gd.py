@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Unpack
 
 from downslope.optim.decay import CoupledDecay
 from downslope.optim.driver import Optimizer, Params
+from downslope.optim.options import Options
 from downslope.optim.rule import Chain, chain
 from downslope.optim.scale import ScaleByLr
 
@@ -25,6 +26,7 @@ class GD(Optimizer):
         weight_decay: coupled L2 decay in [0, inf).
         maximize: gradient ascent.
         backend: ``"reference"``, ``"eager"``, ``"native"``, or None for the fastest that fits.
+        **options: rounding, dtypes, schedules; see `downslope.optim.options.Options`.
 
     Raises:
         RecipeError: a hyper-parameter outside its domain.
@@ -44,10 +46,10 @@ class GD(Optimizer):
         *,
         maximize: bool = False,
         backend: str | None = None,
+        **options: Unpack[Options],
     ) -> None:
-        super().__init__(
-            params, {"lr": lr, "weight_decay": weight_decay, "maximize": maximize}, backend=backend
-        )
+        settings = {"lr": lr, "weight_decay": weight_decay, "maximize": maximize}
+        super().__init__(params, settings, backend=backend, implementation=options)
 
     @classmethod
     def compose(cls, settings: Mapping[str, Any]) -> Chain:

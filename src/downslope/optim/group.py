@@ -11,11 +11,15 @@ from torch import Tensor
 
 from downslope.core.errors import RecipeError
 from downslope.optim.domains import Domains, check
-from downslope.optim.layout import Bucket, State, give_states
-from downslope.optim.native import match
+from downslope.optim.kinds import Manner, manner_of, seat_of
+from downslope.optim.layout import Bucket, State, give_state
+from downslope.optim.native import Native, match
 from downslope.optim.plan import Choice, choose
+from downslope.optim.rounding import HALVES
 from downslope.optim.routes import Routes, names_of, routed
 from downslope.optim.rule import Chain
+from downslope.optim.seats import Seat
+from downslope.optim.wide import WideBucket
 
 __all__ = ["GroupLayout", "Work"]
 
@@ -32,10 +36,22 @@ class _Kind(NamedTuple):
     dtype: torch.dtype
     backend: str
     reason: str
+    manner: Manner
     route: int
     t: int
     tally: tuple[float, ...]
     born: bool
+
+
+class _Found(NamedTuple):
+    """One parameter, and what is stepped in its place."""
+
+    owner: Tensor
+    place: int
+    p: Tensor
+    seat: Seat | None
+    state: State
+    choice: Choice
 
 
 class GroupLayout:
@@ -48,6 +64,7 @@ class GroupLayout:
         names: the settings' names.
         forced: the backend asked for, or None.
         domains: where the settings may lie, before the table that all share.
+        index: of the group.
 
     Raises:
         RecipeError: a setting outside its domain, a gradient that no backend takes, or a state of another
@@ -62,7 +79,9 @@ class GroupLayout:
         names: list[str],
         forced: str | None,
         domains: Domains | None = None,
+        index: int = 0,
     ) -> None:
+        self.index = index
         self.group, self.table, self.names, self.forced = group, table, names, forced
         self.params: list[Tensor] = group["params"]
         self.members = list(self.params)
@@ -77,14 +96,8 @@ class GroupLayout:
         self.settled = not (len(self.buckets) > 1 and any(bucket.first for bucket in self.buckets))
 
     def work(self) -> Work:
-        """The buckets with their gradients, right after the layout was made.
-
-        A kernel that was asked for reads flat memory: gradients laid out otherwise are copied for it.
-        """
-        return [
-            (bucket, [_gradient(p) if bucket.native is None else _laid_like(p) for p in bucket.params])
-            for bucket in self.buckets
-        ]
+        """The buckets with their gradients, right after the layout was made."""
+        return [(bucket, bucket.taken()) for bucket in self.buckets]
 
     def ready(self, table: dict[Tensor, State]) -> Work | None:
         """The buckets with their gradients, or None if anything changed that asks for another layout."""
@@ -140,52 +153,68 @@ class GroupLayout:
     def _make_buckets(self, params: list[Tensor]) -> list[Bucket]:
         maximize = bool(self.group.get("maximize", False))
         natives = [match(chain, maximize) for chain in self.active.chains]
-        names = dict(zip(map(id, self.params), names_of(self.group), strict=True))
-        alike: dict[_Kind, list[tuple[Tensor, State, Choice]]] = {}
+        named = zip(self.params, names_of(self.group), strict=True)
+        places = {id(p): (place, name) for place, (p, name) in enumerate(named)}
+        alike: dict[_Kind, list[_Found]] = {}
         for p in params:
-            route = self.active.index(p, names.get(id(p), ""))
-            chain, native = self.active.chains[route], natives[route]
-            self._check_gradient(p)
-            [(state, born)] = give_states([p], self.table, chain)
-            choice = choose(p, chain, native, self.forced)
-            if choice.backend == "native" and _gradient(p).stride() != p.stride() and self.forced is None:
-                choice = choose(p, chain, None, None)
-            t = int(state["step"]) if chain.counts else 0
-            tally = tuple(float(state[name]) for name in chain.tally)
-            kind = _Kind(p.device, p.dtype, choice.backend, choice.reason, route, t, tally, born)
-            alike.setdefault(kind, []).append((p, state, choice))
+            place, name = places[id(p)]
+            route = self.active.index(p, name)
+            kind, found = self._seen(p, place, route, natives[route])
+            alike.setdefault(kind, []).append(found)
         self.taken = [kind.route for kind in alike]
         return [self._make_bucket(kind, found, maximize) for kind, found in alike.items()]
 
-    def _make_bucket(self, kind: _Kind, found: list[tuple[Tensor, State, Choice]], maximize: bool) -> Bucket:
+    def _seen(self, owner: Tensor, place: int, route: int, native: Native | None) -> tuple[_Kind, _Found]:
+        """One parameter as its bucket has it."""
+        chain = self.active.chains[route]
+        _check_gradient(owner)
+        manner = manner_of(owner, self.group)
+        seat = seat_of(owner, self.table, manner)
+        p = owner if seat is None else seat.p
+        choice = choose(p, chain, native, self.forced, manner)
+        if choice.backend == "native" and self.forced is None:
+            g = _gradient(owner) if seat is None else seat.gradient()
+            if g is not None and g.stride() != p.stride():
+                choice = choose(p, chain, None, None, manner)
+        state, born = give_state(owner, self.table, chain, seat, manner)
+        t = int(state["step"]) if chain.counts else 0
+        tally = tuple(float(state[name]) for name in chain.tally)
+        kind = _Kind(p.device, p.dtype, choice.backend, choice.reason, manner, route, t, tally, born)
+        return kind, _Found(owner, place, p, seat, state, choice)
+
+    def _make_bucket(self, kind: _Kind, found: list[_Found], maximize: bool) -> Bucket:
         chain = self.active.chains[kind.route]
-        return Bucket(
-            [p for p, _, _ in found],
-            [state for _, state, _ in found],
+        wide = kind.backend == "rows" or (kind.dtype in HALVES and kind.backend in ("eager", "reference"))
+        own: dict[str, Any] = {
+            "manner": kind.manner,
+            "group": self.index,
+            "places": [each.place for each in found],
+            "seed": self.group.get("rounding_seed", 0),
+        }
+        return (WideBucket if wide else Bucket)(
+            [each.p for each in found],
+            [each.state for each in found],
             chain,
             kind.backend,
             kind.reason,
-            found[0][2].native,
+            found[0].choice.native,
             t=kind.t,
             first=kind.born,
             maximize=maximize,
             tally=dict(zip(chain.tally, kind.tally, strict=True)),
+            seats=[each.seat for each in found if each.seat is not None] or None,
+            owners=[each.owner for each in found],
+            **(own if wide else {}),
         )
 
-    def _check_gradient(self, p: Tensor) -> None:
-        g = _gradient(p)
-        if g.layout != torch.strided:
-            raise RecipeError(
-                f"the gradient of a parameter of shape {tuple(p.shape)} is sparse ({g.layout}): only dense "
-                "gradients are supported yet; set sparse=False in the embedding, or take torch's own class, "
-                "optimizer='torch.optim:SGD' in a recipe"
-            )
-        if g.dtype != p.dtype:
-            raise RecipeError(
-                f"the gradient of a parameter of shape {tuple(p.shape)} is {g.dtype}, the parameter "
-                f"{p.dtype}: "
-                "they must be alike; cast the gradient before the step"
-            )
+
+def _check_gradient(p: Tensor) -> None:
+    g = _gradient(p)
+    if g.dtype != p.dtype:
+        raise RecipeError(
+            f"the gradient of a parameter of shape {tuple(p.shape)} is {g.dtype}, the parameter {p.dtype}: "
+            "they must be alike; cast the gradient before the step"
+        )
 
 
 def _gradient(p: Tensor) -> Tensor:
@@ -193,8 +222,3 @@ def _gradient(p: Tensor) -> Tensor:
     if g is None:
         raise RecipeError("a gradient was removed while the step was laid out; call step() from one thread")
     return g
-
-
-def _laid_like(p: Tensor) -> Tensor:
-    g = _gradient(p)
-    return g if g.stride() == p.stride() else torch.empty_like(p).copy_(g)

@@ -7,7 +7,7 @@ other strides, a state was loaded. Between two rebuilds a step costs one look at
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import MutableMapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,12 +16,14 @@ from torch import Tensor
 
 from downslope.core.errors import RecipeError
 from downslope.optim.flow import Flow, Lists
+from downslope.optim.kinds import PLAIN, Manner
 from downslope.optim.native import Native
 from downslope.optim.rule import Chain, Rule, Scalars
+from downslope.optim.seats import Seat
 
-__all__ = ["Bucket", "is_dense", "pack_steps", "pack_tally", "total"]
+__all__ = ["Bucket", "is_dense", "pack_steps", "pack_tally"]
 
-State = dict[str, Any]
+State = MutableMapping[str, Any]
 
 # The eager backend works through pieces of about this many elements, so that a piece stays in the cache from
 # one # list operation to the next (bench/optimizers.py).
@@ -51,17 +53,11 @@ def pack_steps(states: list[State], device: torch.device) -> tuple[Tensor, list[
     return packed, views
 
 
-def pack_tally(
-    states: list[State], tally: dict[str, float], common: frozenset[str] = frozenset()
-) -> dict[str, Tensor]:
-    """The numbers of a tally, one tensor a name; each state gets its views, of what is `common` the whole."""
-    packed: dict[str, Tensor] = {}
-    for name, value in tally.items():
-        if name in common:
-            packed[name] = states[0][name]
-            continue
-        packed[name] = torch.full((len(states),), value, dtype=torch.float64)
-        for state, view in zip(states, packed[name].unbind(), strict=True):
+def pack_tally(states: list[State], tally: dict[str, float]) -> dict[str, Tensor]:
+    """The numbers of a tally, one tensor a name; each state gets its views."""
+    packed = {name: torch.full((len(states),), value, dtype=torch.float64) for name, value in tally.items()}
+    for name, values in packed.items():
+        for state, view in zip(states, values.unbind(), strict=True):
             state[name] = view
     return packed
 
@@ -83,6 +79,10 @@ class Bucket:
     maximize: bool
     tally: dict[str, float] = field(default_factory=dict[str, float])
     """The numbers that the rules remember, the same for all tensors."""
+    seats: list[Seat] | None = None
+    """Where the tensors stand in the place of others: complex, or of half precision."""
+    owners: Sequence[Tensor] = ()
+    """The parameters themselves, which have the gradients."""
     strides: list[tuple[int, ...]] = field(init=False)
     steps: Tensor | None = field(init=False, default=None)
     views: list[Tensor] = field(init=False, default_factory=list["Tensor"])
@@ -93,10 +93,11 @@ class Bucket:
     """Of links that add up over a tensor, the scalars of each tensor."""
 
     def __post_init__(self) -> None:
+        self.owners = self.owners or self.params
         self.strides = [p.stride() for p in self.params]
         self.keys = self.chain.keys
         self.pieces = _pieces(self.params)
-        self.tallies = pack_tally(self.states, self.tally, self.chain.common)
+        self.tallies = pack_tally(self.states, self.tally)
         # A link without an expression for lists takes its tensors one by one, and so does its whole chain.
         self.listed = all(type(link).eager is not Rule.eager for link in self.chain.links)
         if self.chain.counts:
@@ -107,13 +108,23 @@ class Bucket:
 
     def gradients(self) -> list[Tensor] | None:
         """The gradients if they look as they did when the bucket was built, else None."""
-        grads: list[Any] = [p.grad for p in self.params]
+        grads = self._found()
         try:
             if [g.stride() for g in grads] == self.strides:
                 return grads
         except (AttributeError, RuntimeError):  # None has no stride, nor has a sparse tensor
             return None
         return grads if self.native is None and all(g is not None for g in grads) else None
+
+    def taken(self) -> list[Tensor]:
+        """The gradients; copied where they lie otherwise than a kernel that was asked for reads them."""
+        return self.gradients() or [
+            g if g.stride() == p.stride() else torch.empty_like(p).copy_(g)
+            for p, g in zip(self.params, self._found(), strict=True)
+        ]
+
+    def _found(self) -> list[Any]:
+        return [p.grad for p in self.owners] if self.seats is None else [s.gradient() for s in self.seats]
 
     def begin(self) -> None:
         """Starts a step: counts it and forms its scalars."""
@@ -134,9 +145,7 @@ class Bucket:
             parts = self.chain.measure(
                 i, -g if self.maximize else g, self._remembered(state), p, self._scalars(n)
             )
-            found.append(
-                [total(part, peak) for part, peak in zip(parts, self.chain.links[i].peak, strict=True)]
-            )
+            found.append([part.sum(dtype=torch.float64) for part in parts])
         return [torch.stack(column) for column in zip(*found, strict=True)]
 
     def settle(self, i: int, totals: Sequence[Tensor] | Scalars) -> None:
@@ -173,6 +182,11 @@ class Bucket:
             self._step_eager(grads)
         else:
             self._step_by_tensor(grads)
+        self._end()
+
+    def _end(self) -> None:
+        for seat in self.seats or ():
+            seat.done()
         for name, values in self.tallies.items():
             values.fill_(self.tally[name])
         self.first = False
@@ -198,13 +212,6 @@ class Bucket:
                         tensor.copy_(value)
 
 
-def total(part: Tensor, peak: bool) -> Tensor:
-    """The sum of all elements, or the largest of them and 0, in float64."""
-    if not peak:
-        return part.sum(dtype=torch.float64)
-    return part.amax().double() if part.numel() else part.new_zeros((), dtype=torch.float64)
-
-
 def _pieces(params: list[Tensor]) -> list[slice]:
     pieces: list[slice] = []
     start = size = 0
@@ -217,67 +224,70 @@ def _pieces(params: list[Tensor]) -> list[slice]:
     return pieces
 
 
-def give_states(
-    params: Iterable[Tensor], table: dict[Tensor, State], chain: Chain
-) -> list[tuple[State, bool]]:
-    """The state of every parameter, made where it is missing, and whether it was made now.
+def give_state(
+    p: Tensor,
+    table: MutableMapping[Tensor, State],
+    chain: Chain,
+    seat: Seat | None = None,
+    manner: Manner = PLAIN,
+) -> tuple[State, bool]:
+    """The state of parameter `p`, made where it is missing, and whether it was made now.
+
+    Args:
+        p: the parameter.
+        table: ``optimizer.state``.
+        chain: its rules.
+        seat: what they step in its place.
+        manner: how it is stepped.
 
     Raises:
         RecipeError: a state of another shape than its parameter's, as from another model's state_dict.
     """
-    found: list[tuple[State, bool]] = []
-    for p in params:
-        if not chain.keys and not chain.counts and not chain.tally:
-            found.append(({}, False))
+    if not (chain.keys or chain.counts or chain.tally or manner.counts):
+        return {}, False
+    state, like = (table[p], p) if seat is None else (seat.state, seat.p)
+    wide = manner.wide_state or manner.rounding == "master"
+    born = False
+    for link in chain.links:
+        if all(key in state for key in link.keys):
             continue
-        state = table[p]
-        born = False
-        for link in chain.links:
-            if all(key in state for key in link.keys):
-                continue
-            born = True
-            fresh = zip(link.keys, link.init(p), strict=True)  # what is there stays: AMSGrad after Adam
-            state.update({key: tensor for key, tensor in fresh if key not in state})
-        if chain.counts and "step" not in state:
-            state["step"] = torch.zeros(())
-        for name, start in chain.tally.items():
-            if name in chain.common:
-                state[name] = _common(name, table, start)
-            else:
-                state.setdefault(name, torch.tensor(start, dtype=torch.float64))
-        _fit_to(p, state, chain)
-        found.append((state, born))
-    return found
+        born = True
+        fresh = zip(link.keys, link.init(like.float() if wide else like), strict=True)
+        state.update({key: tensor for key, tensor in fresh if key not in state})  # AMSGrad after Adam
+    if chain.counts and "step" not in state:
+        state["step"] = torch.zeros(())
+    for name, start in chain.tally.items():
+        state.setdefault(name, torch.tensor(start, dtype=torch.float64))
+    if manner.rounding == "stochastic" and "draws" not in state:
+        state["draws"] = torch.zeros((), dtype=torch.int64)
+    if manner.rounding == "master" and "master" not in state:
+        state["master"] = p.detach().float()
+    _fit_to(like, state, chain, torch.float32 if wide else like.dtype)
+    return state, born
 
 
-def _common(name: str, table: dict[Tensor, State], start: float) -> Tensor:
-    """The one tensor that holds a number of all parameters: found at the first that has it, or made."""
-    found = next((state[name] for state in table.values() if name in state), None)
-    return torch.tensor(start, dtype=torch.float64) if found is None else found
-
-
-def _fit_to(p: Tensor, state: State, chain: Chain) -> None:
-    shapes = _shapes(p, chain)
+def _fit_to(p: Tensor, state: State, chain: Chain, dtype: torch.dtype) -> None:
+    """Lays out loaded states as `p`, in the dtypes that their rules declare for one of `dtype`."""
+    alike = chain.scope == "element" and all(
+        getattr(state[key], "dtype", dtype) == dtype for key in chain.keys
+    )
+    declared = {} if alike else _declared(torch.empty_like(p, device="meta", dtype=dtype), chain)
     for key in chain.keys:
-        value = state[key]
-        if not isinstance(value, Tensor) or value.shape != shapes[key]:
+        value, wanted = state[key], declared.get(key, p)
+        if not isinstance(value, Tensor) or value.shape != wanted.shape:
             shape = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
             raise RecipeError(
                 f"state {key!r} is {shape} for a parameter of shape {tuple(p.shape)}: it belongs to another "
                 "model; load the state_dict that was saved with this one"
             )
+        if not alike and value.dtype != wanted.dtype:
+            state[key] = value = value.to(wanted.dtype)
         if value.shape == p.shape and value.stride() != p.stride() and is_dense(p):
             # Saved under another memory format: fused kernels would pair the wrong elements.
             state[key] = torch.empty_like(p, dtype=value.dtype).copy_(value)
 
 
-def _shapes(p: Tensor, chain: Chain) -> dict[str, torch.Size]:
-    """The shape that each state of `p` has: p's own unless a rule looks at more than its element."""
-    if chain.scope == "element":
-        return dict.fromkeys(chain.keys, p.shape)
-    blank = torch.empty_like(p, device="meta")
-    return {
-        key: tensor.shape
-        for link in chain.links
-        for key, tensor in zip(link.keys, link.init(blank), strict=True)
-    }
+def _declared(p: Tensor, chain: Chain) -> dict[str, Tensor]:
+    """The states that the rules make of `p`, which is on the meta device."""
+    made = (zip(link.keys, link.init(p), strict=True) for link in chain.links)
+    return {key: tensor for pairs in made for key, tensor in pairs}

@@ -21,7 +21,7 @@ from torch import Tensor
 from downslope.core.errors import RecipeError
 from downslope.optim.domains import check, check_name
 from downslope.optim.driver import Optimizer, composed
-from downslope.optim.layout import Bucket
+from downslope.optim.layout import Bucket, State
 from downslope.optim.native import Native, match
 from downslope.optim.plan import choose
 from downslope.optim.routes import Routes
@@ -197,7 +197,7 @@ class MemberStep:
             steps = [self._ticked[i] for _, i in spots]
             return _Call(place, members, choice.native, params, list(state.values()), steps, first)
         count = self._counts[members[0]]
-        states: list[dict[str, Any]] = [
+        states: list[State] = [
             {"step": count} | {key: column[n] for key, column in state.items()} for n in range(len(spots))
         ]
         bucket = Bucket(

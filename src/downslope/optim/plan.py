@@ -11,9 +11,11 @@ from torch import Tensor
 
 from downslope.core.errors import RecipeError
 from downslope.core.names import did_you_mean
+from downslope.optim.kinds import PLAIN, Manner, as_seen, manner_of
 from downslope.optim.layout import is_dense
 from downslope.optim.native import Native, has_members, match
 from downslope.optim.routes import Routes, names_of, routed
+from downslope.optim.rows import check_lazy
 from downslope.optim.rule import Chain
 
 __all__ = ["BACKENDS", "Choice", "Plan", "PlanRow", "check_backend", "check_forced", "choose", "rows_of"]
@@ -67,12 +69,22 @@ class Choice:
     native: Native | None = None
 
 
-def choose(p: Tensor, chain: Chain, native: Native | None, forced: str | None) -> Choice:
-    """The backend for parameter `p` under the active `chain`, of which torch's kernel is `native`.
+def choose(
+    p: Tensor, chain: Chain, native: Native | None, forced: str | None, manner: Manner = PLAIN
+) -> Choice:
+    """The backend for `p`, stepped in a `manner` by the active `chain`, of which torch's kernel is `native`.
 
     Raises:
-        RecipeError: a forced backend cannot step `p`.
+        RecipeError: a forced backend cannot step `p`, or the rules move rows that a sparse gradient does not
+            name.
     """
+    if manner.sparse:
+        check_lazy(p, chain, forced)
+        return Choice("rows", "the gradient is sparse: the rows that it names, by the rules")
+    if manner.rounds:
+        if forced not in (None, "eager", "reference"):
+            raise RecipeError(f"backend={forced!r}: no kernel steps {manner}; use backend=None")
+        return Choice(forced or "eager", str(manner))
     obstacle = _native_obstacle(p, native)
     members = has_members(chain)
     if forced == "native" and obstacle:
@@ -147,7 +159,8 @@ def rows_of(
     params: list[Tensor] = group["params"]
     for p, name in zip(params, names_of(group), strict=True):
         route = active.index(p, name)
-        choice = choose(p, active.chains[route], natives[route], forced)
+        manner = manner_of(p, group)
+        choice = choose(as_seen(p, manner), active.chains[route], natives[route], forced, manner)
         key = (str(p.dtype).removeprefix("torch."), str(p.device), choice.backend, choice.reason)
         row = counts.setdefault(key, [0, 0])
         row[0] += 1

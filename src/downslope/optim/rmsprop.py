@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Unpack
 
 import torch
 from torch import Tensor
@@ -14,6 +14,7 @@ from downslope.optim.decay import CoupledDecay
 from downslope.optim.driver import Optimizer, Params
 from downslope.optim.flow import Flow, Lists
 from downslope.optim.momentum import HeavyBall
+from downslope.optim.options import Options
 from downslope.optim.rule import Chain, Rule, Scalar, Scalars, chain
 from downslope.optim.scale import ScaleByLr
 
@@ -134,7 +135,7 @@ class RMSprop(Optimizer):
         centered: divide by the standard deviation in place of the root mean square.
         maximize: climb in place of descend.
         backend: ``"reference"``, ``"eager"``, or None for the fastest that fits; torch has no fused kernel.
-        **implementation: torch's foreach, capturable, differentiable; they choose nothing here.
+        **options: rounding, dtypes, schedules; see `downslope.optim.options.Options`.
 
     Raises:
         RecipeError: a hyper-parameter outside its domain.
@@ -157,7 +158,7 @@ class RMSprop(Optimizer):
         *,
         maximize: bool = False,
         backend: str | None = None,
-        **implementation: bool | None,
+        **options: Unpack[Options],
     ) -> None:
         settings = {
             "lr": lr,
@@ -168,7 +169,7 @@ class RMSprop(Optimizer):
             "centered": centered,
             "maximize": maximize,
         }
-        super().__init__(params, settings, backend=backend, implementation=implementation)
+        super().__init__(params, settings, backend=backend, implementation=options)
 
     @classmethod
     def compose(cls, settings: Mapping[str, Any]) -> Chain:

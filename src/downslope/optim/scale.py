@@ -20,6 +20,8 @@ class ScaleByLr(Rule[Stateless]):
     Source: Cauchy 1847; Robbins and Monro 1951 for stochastic gradients.
     """
 
+    lazy: ClassVar[bool] = True
+
     lr: Scalar = 1e-3
 
     def init(self, p: Tensor) -> Stateless:
@@ -43,6 +45,7 @@ class InverseTimeLr(Rule[Stateless]):
     form.
     """
 
+    lazy: ClassVar[bool] = True
     counts: ClassVar[bool] = True
 
     lr: Scalar = 1e-2

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Unpack
 
 from downslope.core.errors import RecipeError
 from downslope.optim.decay import CoupledDecay
 from downslope.optim.driver import Optimizer, Params
 from downslope.optim.momentum import HeavyBall
 from downslope.optim.nesterov import LookAhead
+from downslope.optim.options import Options
 from downslope.optim.rule import Chain, chain
 from downslope.optim.scale import ScaleByLr
 
@@ -32,7 +33,7 @@ class SGD(Optimizer):
         nesterov: ``p = p - lr (g + mu b)``; asks for momentum > 0.
         maximize: climb in place of descend.
         backend: ``"reference"``, ``"eager"``, ``"native"``, or None for the fastest that fits.
-        **implementation: torch's foreach, fused, differentiable; they choose nothing here.
+        **options: rounding, dtypes, schedules; see `downslope.optim.options.Options`.
 
     Raises:
         RecipeError: a hyper-parameter outside its domain, or `nesterov` without momentum or with dampening.
@@ -56,7 +57,7 @@ class SGD(Optimizer):
         *,
         maximize: bool = False,
         backend: str | None = None,
-        **implementation: bool | None,
+        **options: Unpack[Options],
     ) -> None:
         settings = {
             "lr": lr,
@@ -66,7 +67,7 @@ class SGD(Optimizer):
             "nesterov": nesterov,
             "maximize": maximize,
         }
-        super().__init__(params, settings, backend=backend, implementation=implementation)
+        super().__init__(params, settings, backend=backend, implementation=options)
 
     @classmethod
     def compose(cls, settings: Mapping[str, Any]) -> Chain:

@@ -1,0 +1,63 @@
+"""Sparse gradients as lazy rows: what a gradient names is stepped by the rules, the rest is left alone.
+
+    i, g  = the gradient's indices, each once, and its values
+    p[i], state[i]  ->  the chain's step  ->  p[i], state[i]
+
+For SGD and AdaGrad that is the step of the dense gradient, whose zeros move nothing. For Adam it is another
+method: means of rows that are not named do not decay, and the rows do not drift on (torch.optim.SparseAdam).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from downslope.core.errors import RecipeError
+from downslope.optim.rounding import widened
+from downslope.optim.rule import Chain
+
+__all__ = ["check_lazy", "coalesced", "index_of", "is_sparse"]
+
+_INSTEAD = {"weight_decay": 0, "momentum": 0}
+"""Settings under which a link that moves every row is idle."""
+
+
+def is_sparse(g: Tensor) -> bool:
+    """Whether `g` holds some of its elements only."""
+    return g.layout != torch.strided
+
+
+def coalesced(g: Tensor) -> Tensor:
+    """`g` with every index once; values of one index are added up, in float32 if they have half precision."""
+    if g.layout != torch.sparse_coo:
+        g = g.to_sparse()
+    if not g.is_coalesced() and g.dtype.itemsize < 4:
+        g = torch.sparse_coo_tensor(g._indices(), widened(g._values()), g.shape, check_invariants=False)
+    return g.coalesce()
+
+
+def index_of(g: Tensor) -> tuple[Tensor, ...]:
+    """The indices of a coalesced gradient, such that ``p[index_of(g)]`` are the rows that it names."""
+    return tuple(g.indices().unbind())
+
+
+def check_lazy(p: Tensor, chain: Chain, forced: str | None) -> None:
+    """Refuses a sparse gradient of `p` where the active `chain` moves rows that it does not name.
+
+    Raises:
+        RecipeError: a link that is not lazy, or a backend whose kernel reads whole tensors.
+    """
+    for link in chain.links:
+        if link.lazy:
+            continue
+        off = next((name for name in _INSTEAD if name in link.fields()), None)
+        instead = "" if off is None else f", or {off}={_INSTEAD[off]}"
+        raise RecipeError(
+            f"the gradient of a parameter of shape {tuple(p.shape)} is sparse, and {type(link).__name__} "
+            f"moves rows that it does not name: set sparse=False in the embedding{instead}"
+        )
+    if forced not in (None, "reference", "eager"):
+        raise RecipeError(
+            f"backend={forced!r}: the gradient of a parameter of shape {tuple(p.shape)} is sparse, its "
+            "kernel reads whole tensors; use backend=None"
+        )

@@ -1,0 +1,95 @@
+"""Hyper-parameters that change from step to step: each is its own value times a factor of the step.
+
+    schedules={"momentum": f, "betas": (f, None), "weight_decay": lambda t: 0.99**t}
+
+At the step that follows t steps the group's entry is ``initial * f(t)``; a pair or triple takes one factor an
+entry, None leaves one alone. ``f`` is any ``step -> float``, such as those of `downslope.schedules`. What a
+group starts from stands in it as ``initial_<name>``, the number of steps as ``scheduled``: both are saved
+with the state, the functions are not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, cast
+
+from torch import Tensor
+
+from downslope.core.errors import RecipeError
+from downslope.core.names import did_you_mean
+
+__all__ = ["Schedule", "Schedules", "Scheduler", "check_schedules"]
+
+Schedule = Callable[[int], float]
+"""From the number of steps made to a factor."""
+
+Schedules = Mapping[str, Schedule | Sequence[Schedule | None]]
+"""By the names of hyper-parameters."""
+
+
+class Scheduler:
+    """Writes the scheduled entries of parameter groups.
+
+    Args:
+        schedules: what changes.
+        defaults: the optimizer's hyper-parameters, for the check.
+
+    Raises:
+        RecipeError: a misspelt name, a switch, or something that cannot be called.
+    """
+
+    def __init__(self, schedules: Schedules, defaults: Mapping[str, Any]) -> None:
+        check_schedules(schedules, defaults)
+        self.schedules = dict(schedules)
+
+    def begin(self, groups: Sequence[dict[str, Any]], made: Callable[[dict[str, Any]], int]) -> None:
+        """Sets the entries of the step that follows.
+
+        Args:
+            groups: ``param_groups``.
+            made: the steps that a group's states have made, for one whose count was not saved.
+        """
+        for group in groups:
+            t = group["scheduled"] if "scheduled" in group else made(group)
+            for name, schedule in self.schedules.items():
+                start = group.setdefault(f"initial_{name}", _plain(group[name]))
+                if callable(schedule):
+                    group[name] = start * schedule(t)
+                else:
+                    pairs = zip(start, schedule, strict=True)
+                    group[name] = tuple(value if f is None else value * f(t) for value, f in pairs)
+            group["scheduled"] = t + 1
+
+
+def check_schedules(schedules: Any, defaults: Mapping[str, Any]) -> None:
+    """Refuses schedules of what `defaults` has not, or what are none.
+
+    Raises:
+        RecipeError: a misspelt name, a switch, or something that cannot be called.
+    """
+    if not isinstance(schedules, Mapping):
+        raise RecipeError(f"schedules={schedules!r}: must be a mapping of names to functions of the step")
+    for name, schedule in cast("Mapping[Any, Any]", schedules).items():
+        if name not in defaults:
+            raise RecipeError(
+                f"schedules: there is no hyper-parameter {name!r}{did_you_mean(str(name), list(defaults))}"
+            )
+        value = defaults[name]
+        if isinstance(value, tuple):
+            entries = cast("tuple[Any, ...]", schedule) if isinstance(schedule, (tuple, list)) else ()
+            right = len(entries) == len(cast("tuple[Any, ...]", value))
+            if not right or not all(each is None or callable(each) for each in entries):
+                n = len(cast("tuple[Any, ...]", value))
+                raise RecipeError(
+                    f"schedules[{name!r}]: {name} has {n} entries, so it takes {n} functions of the step, "
+                    "None for one that stays"
+                )
+        elif isinstance(value, (bool, str)) or value is None or not callable(schedule):
+            raise RecipeError(
+                f"schedules[{name!r}]={schedule!r}: must be a function of the step to a factor, of a "
+                f"hyper-parameter that is a number (it is {value!r})"
+            )
+
+
+def _plain(value: Any) -> Any:
+    return float(value) if isinstance(value, Tensor) and value.numel() == 1 else value

@@ -1,0 +1,146 @@
+"""Buckets whose tensors are stepped from copies: half precision in float32, sparse gradients row by row.
+
+    x, s, g = float32 of p, state, g        (of the rows that a sparse gradient names)
+    step, s' = chain(g, s, x)
+    p, state = rounded(x - step), rounded(s')
+
+Copies are made of pieces of 2**16 elements, so that nothing of the size of the model is kept, unless a rule
+looks at a whole matrix.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from downslope.optim.kinds import PLAIN, Manner
+from downslope.optim.layout import PIECE, Bucket, State, is_dense
+from downslope.optim.rounding import key_of, rounded, widened
+from downslope.optim.rows import coalesced, index_of, is_sparse
+from downslope.optim.seats import reconciled
+
+__all__ = ["WideBucket"]
+
+
+class _Part(NamedTuple):
+    """Some elements of a parameter, of its states and of its gradient."""
+
+    whole: list[Tensor]
+    """The parameter and its states, in the order of the chain; written at `at`."""
+    at: Any
+    offset: int
+    """Of its first element, for the random bits."""
+    g: Tensor
+    values: list[Tensor]
+    """What stands at `at`, in float32 at least."""
+
+
+@dataclass
+class WideBucket(Bucket):
+    """A bucket that needs more than its chain in place.
+
+    Args:
+        manner: what its tensors have in common.
+        group: index of the parameter group, and
+        places: indices of the parameters in it, for the random bits of
+        seed: the optimizer's seed.
+    """
+
+    manner: Manner = PLAIN
+    group: int = 0
+    places: Sequence[int] = ()
+    seed: int = 0
+
+    def gradients(self) -> list[Tensor] | None:
+        """The gradients, sparse ones with every index once, or None if one came or went, or changed kind."""
+        grads: list[Tensor] = []
+        for p in self.owners:
+            if p.grad is None or is_sparse(p.grad) != self.manner.sparse:
+                return None
+            grads.append(coalesced(p.grad) if self.manner.sparse else p.grad)
+        return grads
+
+    def measure(self, i: int, grads: list[Tensor]) -> list[Tensor]:
+        """As `Bucket.measure`, in float32 at least, and of the rows that a sparse gradient names."""
+        found: list[list[Tensor]] = []
+        for n, g in enumerate(grads):
+            sums: list[Tensor] | None = None
+            for part in self._parts(n, g):
+                x, *states = part.values
+                sign = -part.g if self.maximize else part.g
+                own = self.chain.measure(i, sign, self._split(states), x, self._scalars(n))
+                added = [each.sum(dtype=torch.float64) for each in own]
+                sums = added if sums is None else [a + b for a, b in zip(sums, added, strict=True)]
+            found.append(sums or [])
+        return [torch.stack(column) for column in zip(*found, strict=True)]
+
+    def step(self, grads: list[Tensor]) -> None:
+        """The step that has begun."""
+        for n, (g, state) in enumerate(zip(grads, self.states, strict=True)):
+            draw = self._drawn(state)
+            for part in self._parts(n, g):
+                self._step_part(n, part, draw)
+        self._end()
+
+    def _step_part(self, n: int, part: _Part, draw: int | None) -> None:
+        x, *states = part.values
+        g = -part.g if self.maximize else part.g
+        step, after = self.chain.update(g, self._split(states), x, self._scalars(n))
+        new = [x - step, *itertools.chain.from_iterable(after)]
+        for column, (tensor, old, value) in enumerate(zip(part.whole, part.values, new, strict=True)):
+            if value is old:
+                continue
+            key = None if draw is None else key_of(self.seed, self.group, self.places[n], draw, column)
+            tensor[part.at] = rounded(value, tensor.dtype, key, part.offset)
+        if self.manner.rounding == "master":
+            self.params[n][part.at] = new[0].to(self.params[n].dtype)
+
+    def _drawn(self, state: State) -> int | None:
+        """How often the parameter has been rounded by chance, this step included; None if it is not."""
+        if self.manner.rounding != "stochastic":
+            return None
+        state["draws"] += 1
+        return int(state["draws"])
+
+    def _split(self, states: Sequence[Tensor]) -> list[tuple[Tensor, ...]]:
+        rest = iter(states)
+        return [link.remember(itertools.islice(rest, len(link.keys))) for link in self.chain.links]
+
+    def _parts(self, n: int, g: Tensor) -> Iterator[_Part]:
+        p, state = self.params[n], self.states[n]
+        first = state["master"] if self.manner.rounding == "master" else p
+        whole = [first, *(state[key] for key in self.keys)]
+        if self.manner.sparse:
+            values = g.values()
+            values = torch.view_as_real(values.resolve_conj()) if values.is_complex() else values
+            yield self._part(whole, index_of(g), 0, values, p)
+            return
+        flat = _flat([g, *whole]) if self.chain.scope != "matrix" else None
+        if flat is None:
+            yield self._part(whole, ..., 0, g, p)
+            return
+        g, *whole = flat
+        for start in range(0, g.numel(), PIECE):
+            at = slice(start, start + PIECE)
+            yield self._part(whole, at, start, g[at], p)
+
+    def _part(self, whole: list[Tensor], at: Any, offset: int, g: Tensor, p: Tensor) -> _Part:
+        values = [widened(tensor[at]) for tensor in whole]
+        if self.manner.rounding == "master":
+            values[0] = reconciled(values[0], p[at])
+        return _Part(whole, at, offset, widened(g), values)
+
+
+def _flat(tensors: Sequence[Tensor]) -> list[Tensor] | None:
+    """`tensors` as one row of elements each, if they are of one shape and lie alike in memory."""
+    first = tensors[0]
+    if first.numel() <= PIECE or not is_dense(first):
+        return None
+    if any(each.shape != first.shape or each.stride() != first.stride() for each in tensors[1:]):
+        return None
+    return [each.as_strided((each.numel(),), (1,)) for each in tensors]
