@@ -88,7 +88,14 @@ def test_epochs_and_steps_replace_one_another_in_an_edit() -> None:
 
 @pytest.mark.parametrize(
     ("optimizer", "factor"),
-    [("sgd", 4.0), ("momentum", 4.0), ("adam", 2.0), ("torch.optim:NAdam", 2.0), ("torch.optim:ASGD", 4.0)],
+    [
+        ("sgd", 4.0),
+        ("momentum", 4.0),
+        ("adam", 2.0),
+        ("lamb", 2.0),
+        ("torch.optim:NAdam", 2.0),
+        ("torch.optim:ASGD", 4.0),
+    ],
 )
 def test_another_batch_size_rescales_the_rate_and_says_so(
     optimizer: str, factor: float, caplog: pytest.LogCaptureFixture
@@ -99,6 +106,10 @@ def test_another_batch_size_rescales_the_rate_and_says_so(
     assert edited.lr == pytest.approx(0.01 * factor)
     assert "lr 0.01 ->" in caplog.text
     assert recipe.edit(batch_size=128, lr=0.5).lr == 0.5
+
+
+def test_another_batch_size_leaves_the_rate_of_a_method_that_finds_its_own() -> None:
+    assert Recipe(optimizer="prodigy", lr=1.0, batch_size=32).edit(batch_size=128).lr == 1.0
 
 
 def test_a_rate_that_cannot_be_rescaled_is_told_to_stay(caplog: pytest.LogCaptureFixture) -> None:

@@ -28,7 +28,10 @@ __all__ = ["Lost", "Recipe", "optimizer_defaults", "read_table"]
 _log = logging.getLogger("downslope")
 _SQUARE_ROOT_SCALED = {
     "adam", "adamw", "rmsprop", "adagrad", "nadam", "radam", "adamax", "adadelta", "muon",
+    "lamb", "lars", "cautious_adamw",
 }  # fmt: skip
+_UNSCALED = {"prodigy"}
+"""Methods that find their rate: lr is a factor of it."""
 
 _TOLD = (
     "layer_decay", "unfreeze", "schedule", "warmup", "clip_norm", "clip_value", "average", "average_from",
@@ -309,7 +312,10 @@ class Recipe(BaseModel):
             return {}
         if new < 1:
             return {}
-        rooted = str(self.optimizer).rpartition(":")[2].lower() in _SQUARE_ROOT_SCALED
+        spelt = str(self.optimizer).rpartition(":")[2].lower()
+        if spelt in _UNSCALED:
+            return {}
+        rooted = spelt in _SQUARE_ROOT_SCALED
         lr = self.lr * (math.sqrt(new / old) if rooted else new / old)
         law = "square-root" if rooted else "linear"
         _log.warning(

@@ -22,12 +22,21 @@ if TYPE_CHECKING:
     from downslope.optim.adamw import AdamW
     from downslope.optim.amsgrad import ScaleByAmsgrad
     from downslope.optim.catalogue import catalogue
+    from downslope.optim.cautious import Caution, Cautious, CautiousAdamW, cautious
+    from downslope.optim.centralise import Centralise
+    from downslope.optim.clip_adaptive import ClipAdaptive
+    from downslope.optim.clip_norm import ClipNorm, ClipNorm1, ClipNormInf, clip_norm
+    from downslope.optim.clip_tensor import ClipTensor
+    from downslope.optim.clip_value import ClipValue
     from downslope.optim.decay import CoupledDecay, DecoupledDecay
     from downslope.optim.driver import Custom, Optimizer
     from downslope.optim.gd import GD
+    from downslope.optim.lamb import LAMB, ScaleByTrustRatio
+    from downslope.optim.lars import LARS, ScaleByLars
     from downslope.optim.momentum import HeavyBall, Momentum
     from downslope.optim.muon import Muon
     from downslope.optim.nesterov import LookAhead, Nesterov
+    from downslope.optim.prodigy import Prodigy, StepByDistance
     from downslope.optim.recognise import Recognised, build, recognise
     from downslope.optim.rmsprop import RMSprop, ScaleByRms, ScaleByStd
     from downslope.optim.rule import Chain, Rule, Scalars, chain
@@ -38,11 +47,23 @@ if TYPE_CHECKING:
 
 __all__ = [
     "GD",
+    "LAMB",
+    "LARS",
     "SGD",
     "Adagrad",
     "Adam",
     "AdamW",
+    "Caution",
+    "Cautious",
+    "CautiousAdamW",
+    "Centralise",
     "Chain",
+    "ClipAdaptive",
+    "ClipNorm",
+    "ClipNorm1",
+    "ClipNormInf",
+    "ClipTensor",
+    "ClipValue",
     "CoupledDecay",
     "Custom",
     "DecoupledDecay",
@@ -53,21 +74,27 @@ __all__ = [
     "Muon",
     "Nesterov",
     "Optimizer",
+    "Prodigy",
     "RMSprop",
     "Recognised",
     "Rule",
+    "Scalars",
     "ScaleByAdam",
     "ScaleByAmsgrad",
+    "ScaleByLars",
     "ScaleByLr",
     "ScaleByRms",
     "ScaleByStd",
     "ScaleBySum",
     "ScaleBySparseAdam",
-    "Scalars",
     "SparseAdam",
+    "ScaleByTrustRatio",
+    "StepByDistance",
     "build",
     "catalogue",
+    "cautious",
     "chain",
+    "clip_norm",
     "method_of",
     "preconditioner",
     "recognise",
@@ -83,12 +110,21 @@ lazily(
         "adamw": "AdamW",
         "amsgrad": "ScaleByAmsgrad",
         "catalogue": "catalogue",
+        "cautious": "Caution Cautious CautiousAdamW cautious",
+        "centralise": "Centralise",
+        "clip_adaptive": "ClipAdaptive",
+        "clip_norm": "ClipNorm ClipNorm1 ClipNormInf clip_norm",
+        "clip_tensor": "ClipTensor",
+        "clip_value": "ClipValue",
         "decay": "CoupledDecay DecoupledDecay",
         "driver": "Custom Optimizer",
         "gd": "GD",
+        "lamb": "LAMB ScaleByTrustRatio",
+        "lars": "LARS ScaleByLars",
         "momentum": "HeavyBall Momentum",
         "muon": "Muon",
         "nesterov": "LookAhead Nesterov",
+        "prodigy": "Prodigy StepByDistance",
         "recognise": "Recognised build recognise",
         "rmsprop": "RMSprop ScaleByRms ScaleByStd",
         "rule": "Chain Rule Scalars chain",

@@ -21,7 +21,7 @@ from downslope.optim.native import Native
 from downslope.optim.rule import Chain, Rule, Scalars
 from downslope.optim.seats import Seat
 
-__all__ = ["Bucket", "is_dense", "pack_steps", "pack_tally"]
+__all__ = ["Bucket", "is_dense", "pack_steps", "pack_tally", "total"]
 
 State = MutableMapping[str, Any]
 
@@ -53,11 +53,17 @@ def pack_steps(states: list[State], device: torch.device) -> tuple[Tensor, list[
     return packed, views
 
 
-def pack_tally(states: list[State], tally: dict[str, float]) -> dict[str, Tensor]:
-    """The numbers of a tally, one tensor a name; each state gets its views."""
-    packed = {name: torch.full((len(states),), value, dtype=torch.float64) for name, value in tally.items()}
-    for name, values in packed.items():
-        for state, view in zip(states, values.unbind(), strict=True):
+def pack_tally(
+    states: list[State], tally: dict[str, float], common: frozenset[str] = frozenset()
+) -> dict[str, Tensor]:
+    """The numbers of a tally, one tensor a name; each state gets its views, of what is `common` the whole."""
+    packed: dict[str, Tensor] = {}
+    for name, value in tally.items():
+        if name in common:
+            packed[name] = states[0][name]
+            continue
+        packed[name] = torch.full((len(states),), value, dtype=torch.float64)
+        for state, view in zip(states, packed[name].unbind(), strict=True):
             state[name] = view
     return packed
 
@@ -97,7 +103,7 @@ class Bucket:
         self.strides = [p.stride() for p in self.params]
         self.keys = self.chain.keys
         self.pieces = _pieces(self.params)
-        self.tallies = pack_tally(self.states, self.tally)
+        self.tallies = pack_tally(self.states, self.tally, self.chain.common)
         # A link without an expression for lists takes its tensors one by one, and so does its whole chain.
         self.listed = all(type(link).eager is not Rule.eager for link in self.chain.links)
         if self.chain.counts:
@@ -145,7 +151,9 @@ class Bucket:
             parts = self.chain.measure(
                 i, -g if self.maximize else g, self._remembered(state), p, self._scalars(n)
             )
-            found.append([part.sum(dtype=torch.float64) for part in parts])
+            found.append(
+                [total(part, peak) for part, peak in zip(parts, self.chain.links[i].peak, strict=True)]
+            )
         return [torch.stack(column) for column in zip(*found, strict=True)]
 
     def settle(self, i: int, totals: Sequence[Tensor] | Scalars) -> None:
@@ -212,6 +220,13 @@ class Bucket:
                         tensor.copy_(value)
 
 
+def total(part: Tensor, peak: bool) -> Tensor:
+    """The sum of all elements, or the largest of them and 0, in float64."""
+    if not peak:
+        return part.sum(dtype=torch.float64)
+    return part.amax().double() if part.numel() else part.new_zeros((), dtype=torch.float64)
+
+
 def _pieces(params: list[Tensor]) -> list[slice]:
     pieces: list[slice] = []
     start = size = 0
@@ -257,13 +272,22 @@ def give_state(
     if chain.counts and "step" not in state:
         state["step"] = torch.zeros(())
     for name, start in chain.tally.items():
-        state.setdefault(name, torch.tensor(start, dtype=torch.float64))
+        if name in chain.common:
+            state[name] = _common(name, table, start)
+        else:
+            state.setdefault(name, torch.tensor(start, dtype=torch.float64))
     if manner.rounding == "stochastic" and "draws" not in state:
         state["draws"] = torch.zeros((), dtype=torch.int64)
     if manner.rounding == "master" and "master" not in state:
         state["master"] = p.detach().float()
     _fit_to(like, state, chain, torch.float32 if wide else like.dtype)
     return state, born
+
+
+def _common(name: str, table: MutableMapping[Tensor, State], start: float) -> Tensor:
+    """The one tensor that holds a number of all parameters: found at the first that has it, or made."""
+    found = next((state[name] for state in table.values() if name in state), None)
+    return torch.tensor(start, dtype=torch.float64) if found is None else found
 
 
 def _fit_to(p: Tensor, state: State, chain: Chain, dtype: torch.dtype) -> None:

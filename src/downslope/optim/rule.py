@@ -106,9 +106,12 @@ class Rule(Generic[State]):
     """Whether each parameter keeps ``step``. If not, `at` sees 1 at the state's birth and 2 ever after."""
     tally: ClassVar[Mapping[str, float]] = {}
     """Numbers that each parameter keeps beside ``step``, by their name in ``optimizer.state``, and where they
-    start. They are float64 and advance on the host: see `advance`."""
+    start. They are float64 and advance on the host: see `advance`. Those of a rule of scope "global" are one
+    for all parameters, also for such as come later or wait."""
     measures: ClassVar[tuple[str, ...]] = ()
     """Names of the totals that `settle` needs: sums of what `measure` returns, over the rule's scope."""
+    peaks: ClassVar[tuple[str, ...]] = ()
+    """Which of `measures` are the largest element, of those from 0 on, in place of the sum."""
     wants_raw: ClassVar[bool] = False
     """Whether ``k.raw`` shall be the gradient as it entered the chain, after the sign of ``maximize``."""
     shares: ClassVar[tuple[str, ...]] = ()
@@ -121,6 +124,11 @@ class Rule(Generic[State]):
     def __post_init__(self) -> None:
         for name in field_names(type(self)):
             object.__setattr__(self, name, check(name, getattr(self, name), type(self).domains))
+
+    @property
+    def peak(self) -> tuple[bool, ...]:
+        """Which of the totals are largest elements, in the order of `measures`."""
+        return tuple(name in self.peaks for name in self.measures)
 
     @property
     def idle(self) -> bool:
@@ -229,6 +237,11 @@ class Chain:
     def tally(self) -> dict[str, float]:
         """The numbers that all links keep, and where they start."""
         return {name: start for link in self.links for name, start in link.tally.items()}
+
+    @functools.cached_property
+    def common(self) -> frozenset[str]:
+        """Those of the tally that all parameters have in common."""
+        return frozenset(name for link in self.links if link.scope == "global" for name in link.tally)
 
     @functools.cached_property
     def measuring(self) -> tuple[int, ...]:

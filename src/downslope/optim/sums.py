@@ -10,10 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 
 from downslope.core.errors import RecipeError
-from downslope.optim.layout import Bucket
+from downslope.optim.layout import Bucket, total
 from downslope.optim.rule import Scalars
 
 __all__ = ["take_sums"]
@@ -45,10 +46,10 @@ def take_sums(work: Sequence[tuple[Bucket, list[Tensor]]]) -> None:
 def _settle_globally(there: Sequence[tuple[Bucket, list[Tensor], int]]) -> None:
     parts = [bucket.measure(i, grads) for bucket, grads, i in there]
     home = parts[0][0].device
-    names = there[0][0].chain.links[there[0][2]].measures
+    link = there[0][0].chain.links[there[0][2]]
     totals = {
-        name: sum((part[n].sum().to(home) for part in parts[1:]), parts[0][n].sum())
-        for n, name in enumerate(names)
+        name: total(torch.stack([total(part[n], peak).to(home) for part in parts]), peak)
+        for n, (name, peak) in enumerate(zip(link.measures, link.peak, strict=True))
     }
     for bucket, _, i in there:
         bucket.settle(i, Scalars(**totals))

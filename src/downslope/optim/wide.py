@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from downslope.optim.kinds import PLAIN, Manner
-from downslope.optim.layout import PIECE, Bucket, State, is_dense
+from downslope.optim.layout import PIECE, Bucket, State, is_dense, total
 from downslope.optim.rounding import key_of, rounded, widened
 from downslope.optim.rows import coalesced, index_of, is_sparse
 from downslope.optim.seats import reconciled
@@ -68,14 +68,21 @@ class WideBucket(Bucket):
     def measure(self, i: int, grads: list[Tensor]) -> list[Tensor]:
         """As `Bucket.measure`, in float32 at least, and of the rows that a sparse gradient names."""
         found: list[list[Tensor]] = []
+        peak = self.chain.links[i].peak
         for n, g in enumerate(grads):
             sums: list[Tensor] | None = None
             for part in self._parts(n, g):
                 x, *states = part.values
                 sign = -part.g if self.maximize else part.g
                 own = self.chain.measure(i, sign, self._split(states), x, self._scalars(n))
-                added = [each.sum(dtype=torch.float64) for each in own]
-                sums = added if sums is None else [a + b for a, b in zip(sums, added, strict=True)]
+                added = [total(each, high) for each, high in zip(own, peak, strict=True)]
+                sums = (
+                    added
+                    if sums is None
+                    else [
+                        total(torch.stack(both), high) for *both, high in zip(sums, added, peak, strict=True)
+                    ]
+                )
             found.append(sums or [])
         return [torch.stack(column) for column in zip(*found, strict=True)]
 
