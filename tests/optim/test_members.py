@@ -31,6 +31,16 @@ TABLE: list[tuple[type[optim.Optimizer], list[Settings]]] = [
     (optim.Adam, [{"lr": 0.1}, {"betas": (0.5, 0.9), "weight_decay": 0.1}, {"eps": 0.1}, {"lr": 0.1}]),
     (optim.Adam, [{"amsgrad": True}, {"amsgrad": True, "betas": (0.0, 0.5)}]),
     (optim.AdamW, [{"lr": 0.1}, {"weight_decay": 0.0}, {"betas": (0.5, 0.9)}, {"maximize": True}]),
+    (optim.AveragedMomentum, [{"momentum": 0.9}, {"momentum": 0.0}, {"debias": True, "weight_decay": 0.1}]),
+    (optim.Adadelta, [{"rho": 0.95}, {"weight_decay": 0.1}]),
+    (optim.Adamax, [{"lr": 0.1}, {"betas": (0.5, 0.9), "weight_decay": 0.1}]),
+    (optim.NAdam, [{"lr": 0.1}, {"momentum_decay": 0.1}, {"betas": (0.5, 0.9), "weight_decay": 0.1}]),
+    (optim.RAdam, [{"lr": 0.1}, {"betas": (0.5, 0.6)}, {"betas": (0.9, 0.8), "weight_decay": 0.1}]),
+    (optim.AdaBelief, [{"lr": 0.1}, {"eps_root": 1e-3, "weight_decay": 0.1}, {"rectify": True}]),
+    (optim.Adan, [{"lr": 0.1}, {"weight_decay": 0.3}, {"weight_decay": 0.3, "no_prox": True}]),
+    (optim.AdEMAMix, [{"alpha": 5.0}, {"beta3_warmup": 4, "alpha_warmup": 3, "weight_decay": 0.1}]),
+    (optim.Lion, [{"lr": 0.1}, {"weight_decay": 0.1, "betas": (0.5, 0.9)}]),
+    (optim.Signum, [{"momentum": 0.5}, {"momentum": 0.0}, {"weight_decay": 0.1}]),
 ]
 
 
@@ -100,7 +110,7 @@ RATES: list[tuple[str, Callable[[int, int], float]]] = [
 ]
 
 
-@pytest.mark.parametrize("cls", [optim.Momentum, optim.Adagrad, optim.RMSprop, optim.AdamW])
+@pytest.mark.parametrize("cls", [optim.Momentum, optim.Adagrad, optim.RMSprop, optim.AdamW, optim.NAdam])
 @pytest.mark.parametrize("rate", [each for _, each in RATES], ids=[name for name, _ in RATES])
 def test_rates_follow_a_schedule_of_each_member(
     cls: type[optim.Optimizer], rate: Callable[[int, int], float]
@@ -117,7 +127,7 @@ def test_rates_follow_a_schedule_of_each_member(
 
 
 def test_members_that_are_off_stand_still_and_go_on_where_they_were() -> None:
-    for cls in (optim.Momentum, optim.RMSprop, optim.Adam):
+    for cls in (optim.Momentum, optim.RMSprop, optim.Adam, optim.NAdam):
         alone = Alone(cls, [{"lr": 0.1}] * 3, torch.float64, grouped=False)
         rows = alone.rows()
         together = MemberStep.of(alone.optimizers, rows)
@@ -131,8 +141,9 @@ def test_members_that_are_off_stand_still_and_go_on_where_they_were() -> None:
             assert torch.equal(rows, alone.rows())
 
 
-def test_the_batch_shrinks_and_what_is_left_keeps_its_past() -> None:
-    alone = Alone(optim.AdamW, [{"lr": 0.1 * (i + 1)} for i in range(4)], torch.float64, grouped=True)
+@pytest.mark.parametrize("cls", [optim.AdamW, optim.NAdam])
+def test_the_batch_shrinks_and_what_is_left_keeps_its_past(cls: type[optim.Optimizer]) -> None:
+    alone = Alone(cls, [{"lr": 0.1 * (i + 1)} for i in range(4)], torch.float64, grouped=True)
     rows, index = alone.rows(), [3, 1]
     together = MemberStep.of(alone.optimizers, rows)
     for _ in range(2):
@@ -151,7 +162,7 @@ def test_the_batch_shrinks_and_what_is_left_keeps_its_past() -> None:
     assert torch.equal(rows, alone.rows()[index])
 
 
-@pytest.mark.parametrize("cls", [optim.Momentum, optim.Adagrad, optim.RMSprop, optim.Adam])
+@pytest.mark.parametrize("cls", [optim.Momentum, optim.Adagrad, optim.RMSprop, optim.Adam, optim.NAdam])
 def test_a_state_goes_to_an_optimizer_of_its_own_and_back(cls: type[optim.Optimizer]) -> None:
     alone = Alone(cls, [{"weight_decay": 0.1}] * 2, torch.float64, grouped=True)
     fresh = Alone(cls, [{"weight_decay": 0.1}] * 2, torch.float64, grouped=True)
@@ -176,7 +187,7 @@ def test_a_state_goes_to_an_optimizer_of_its_own_and_back(cls: type[optim.Optimi
     assert torch.equal(rows, alone.rows())
 
 
-@pytest.mark.parametrize("cls", [optim.SGD, optim.RMSprop, optim.Adam])
+@pytest.mark.parametrize("cls", [optim.SGD, optim.RMSprop, optim.Adam, optim.NAdam])
 def test_a_member_takes_over_the_state_of_another_and_other_settings(cls: type[optim.Optimizer]) -> None:
     alone = Alone(cls, [{"lr": 0.1}, {"lr": 0.01}], torch.float64, grouped=False)
     rows = alone.rows()
@@ -196,7 +207,7 @@ def test_a_member_takes_over_the_state_of_another_and_other_settings(cls: type[o
             p.copy_(q)
     alone.optimizers[0].load_state_dict(alone.optimizers[1].state_dict())
     changes: Settings = {"lr": 0.02, "weight_decay": 0.1}
-    changes |= {"momentum": 0.9} if cls is not optim.Adam else {"betas": (0.5, 0.9)}
+    changes |= {"betas": (0.5, 0.9)} if "betas" in alone.optimizers[0].defaults else {"momentum": 0.9}
     together.set(0, **changes)
     alone.optimizers[0].param_groups[0].update(changes)
     for _ in range(3):
@@ -221,3 +232,35 @@ def test_columns_outside_of_all_slices_stay() -> None:
     step = MemberStep(optim.SGD, [{"lr": 0.5}] * 2, rows, [(slice(1, 3), [{}, {"lr": 0.25}])])
     step.step(torch.ones(2, 4))
     assert rows.tolist() == [[1.0, 0.5, 0.5, 1.0], [1.0, 0.75, 0.75, 1.0]]
+
+
+def test_a_tally_is_of_a_slice_where_the_slices_differ_in_what_makes_it() -> None:
+    """NAdam's product of momenta, with another momentum for the columns behind."""
+    rows = torch.ones(2, 4, dtype=torch.float64)
+    own = [{"betas": (0.5, 0.999)}, {"momentum_decay": 1.0}]
+    step = MemberStep(optim.NAdam, [{"lr": 0.1}] * 2, rows, [(slice(0, 2), [{}, {}]), (slice(2, 4), own)])
+    alone = [
+        [nn.Parameter(torch.ones(2, dtype=torch.float64)), nn.Parameter(torch.ones(2, dtype=torch.float64))]
+        for _ in range(2)
+    ]
+    optimizers = [
+        optim.NAdam([{"params": [a]}, {"params": [b], **each}], lr=0.1)
+        for (a, b), each in zip(alone, own, strict=True)
+    ]
+    for t in range(4):
+        step.step(torch.full_like(rows, 1.0 - t))
+        for optimizer, params in zip(optimizers, alone, strict=True):
+            for p in params:
+                p.grad = torch.full_like(p, 1.0 - t)
+            optimizer.step()
+        assert torch.equal(rows, torch.stack([torch.cat([p.detach() for p in each]) for each in alone]))
+    told = step.state_of(0)["mu_product"]
+    assert told.tolist() == [float(optimizers[0].state[p]["mu_product"]) for p in alone[0]]
+    again = MemberStep(optim.NAdam, [{"lr": 0.1}] * 2, rows, [(slice(0, 2), [{}, {}]), (slice(2, 4), own)])
+    again.load(0, step.state_of(0))
+    assert again.state_of(0)["mu_product"].tolist() == told.tolist()
+
+
+def test_a_rule_with_a_tally_refuses_a_number_for_each_member_in_one_line() -> None:
+    with pytest.raises(RecipeError, match="betas of ScaleByNadam holds a number for each member.*mu_product"):
+        optim.ScaleByNadam(betas=(torch.tensor([0.5, 0.9]), 0.999))

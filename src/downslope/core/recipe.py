@@ -29,6 +29,7 @@ _log = logging.getLogger("downslope")
 _SQUARE_ROOT_SCALED = {
     "adam", "adamw", "rmsprop", "adagrad", "nadam", "radam", "adamax", "adadelta", "muon",
     "lamb", "lars", "cautious_adamw",
+    "adabelief", "adan", "ademamix", "lion", "signum",
 }  # fmt: skip
 _UNSCALED = {"prodigy"}
 """Methods that find their rate: lr is a factor of it."""

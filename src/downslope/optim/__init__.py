@@ -17,9 +17,14 @@ from typing import TYPE_CHECKING
 from downslope.core.faces import lazily
 
 if TYPE_CHECKING:
+    from downslope.optim.adabelief import AdaBelief, ScaleByBelief
+    from downslope.optim.adadelta import Adadelta, ScaleByDelta
     from downslope.optim.adagrad import Adagrad, ScaleBySum
     from downslope.optim.adam import Adam, ScaleByAdam
+    from downslope.optim.adamax import Adamax, ScaleByLargest
     from downslope.optim.adamw import AdamW
+    from downslope.optim.adan import Adan, ProximalLr, ScaleByAdan
+    from downslope.optim.ademamix import AdEMAMix, ScaleByTwoMeans
     from downslope.optim.amsgrad import ScaleByAmsgrad
     from downslope.optim.catalogue import catalogue
     from downslope.optim.cautious import Caution, Cautious, CautiousAdamW, cautious
@@ -33,26 +38,33 @@ if TYPE_CHECKING:
     from downslope.optim.gd import GD
     from downslope.optim.lamb import LAMB, ScaleByTrustRatio
     from downslope.optim.lars import LARS, ScaleByLars
+    from downslope.optim.lion import Lion, SignOfMean
     from downslope.optim.momentum import HeavyBall, Momentum
+    from downslope.optim.moving_average import AveragedMomentum, MovingAverage
     from downslope.optim.muon import Muon
+    from downslope.optim.nadam import NAdam, ScaleByNadam
     from downslope.optim.nesterov import LookAhead, Nesterov
     from downslope.optim.prodigy import Prodigy, StepByDistance
+    from downslope.optim.radam import RAdam, ScaleByRectified
     from downslope.optim.recognise import Recognised, build, recognise
     from downslope.optim.rmsprop import RMSprop, ScaleByRms, ScaleByStd
     from downslope.optim.rule import Chain, Rule, Scalars, chain
     from downslope.optim.scale import InverseTimeLr, ScaleByLr
     from downslope.optim.sgd import SGD
+    from downslope.optim.signum import Sign, Signum
     from downslope.optim.sparse_adam import ScaleBySparseAdam, SparseAdam
     from downslope.optim.stability import method_of, preconditioner, stable_limit, why_unlimited
 
 __all__ = [
-    "GD",
-    "LAMB",
-    "LARS",
-    "SGD",
+    "AdEMAMix",
+    "AdaBelief",
+    "Adadelta",
     "Adagrad",
     "Adam",
     "AdamW",
+    "Adamax",
+    "Adan",
+    "AveragedMomentum",
     "Caution",
     "Cautious",
     "CautiousAdamW",
@@ -67,28 +79,47 @@ __all__ = [
     "CoupledDecay",
     "Custom",
     "DecoupledDecay",
+    "GD",
     "HeavyBall",
     "InverseTimeLr",
+    "LAMB",
+    "LARS",
+    "Lion",
     "LookAhead",
     "Momentum",
+    "MovingAverage",
     "Muon",
+    "NAdam",
     "Nesterov",
     "Optimizer",
     "Prodigy",
+    "ProximalLr",
+    "RAdam",
     "RMSprop",
     "Recognised",
     "Rule",
+    "SGD",
     "Scalars",
     "ScaleByAdam",
+    "ScaleByAdan",
     "ScaleByAmsgrad",
+    "ScaleByBelief",
+    "ScaleByDelta",
+    "ScaleByLargest",
     "ScaleByLars",
     "ScaleByLr",
+    "ScaleByNadam",
+    "ScaleByRectified",
     "ScaleByRms",
+    "ScaleBySparseAdam",
     "ScaleByStd",
     "ScaleBySum",
-    "ScaleBySparseAdam",
-    "SparseAdam",
     "ScaleByTrustRatio",
+    "ScaleByTwoMeans",
+    "Sign",
+    "SignOfMean",
+    "Signum",
+    "SparseAdam",
     "StepByDistance",
     "build",
     "catalogue",
@@ -105,9 +136,14 @@ __all__ = [
 lazily(
     __name__,
     {
+        "adabelief": "AdaBelief ScaleByBelief",
+        "adadelta": "Adadelta ScaleByDelta",
         "adagrad": "Adagrad ScaleBySum",
         "adam": "Adam ScaleByAdam",
+        "adamax": "Adamax ScaleByLargest",
         "adamw": "AdamW",
+        "adan": "Adan ProximalLr ScaleByAdan",
+        "ademamix": "AdEMAMix ScaleByTwoMeans",
         "amsgrad": "ScaleByAmsgrad",
         "catalogue": "catalogue",
         "cautious": "Caution Cautious CautiousAdamW cautious",
@@ -121,16 +157,21 @@ lazily(
         "gd": "GD",
         "lamb": "LAMB ScaleByTrustRatio",
         "lars": "LARS ScaleByLars",
+        "lion": "Lion SignOfMean",
         "momentum": "HeavyBall Momentum",
+        "moving_average": "AveragedMomentum MovingAverage",
         "muon": "Muon",
+        "nadam": "NAdam ScaleByNadam",
         "nesterov": "LookAhead Nesterov",
         "prodigy": "Prodigy StepByDistance",
+        "radam": "RAdam ScaleByRectified",
         "recognise": "Recognised build recognise",
         "rmsprop": "RMSprop ScaleByRms ScaleByStd",
         "rule": "Chain Rule Scalars chain",
         "scale": "InverseTimeLr ScaleByLr",
         "sgd": "SGD",
         "sparse_adam": "ScaleBySparseAdam SparseAdam",
+        "signum": "Sign Signum",
         "stability": "method_of preconditioner stable_limit why_unlimited",
     },
 )

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
 
 from downslope.optim.flow import Flow, Lists
-from downslope.optim.rule import Rule, Scalar, Scalars, Stateless
+from downslope.optim.rule import Chain, Rule, Scalar, Scalars, Stateless, chain
+from downslope.optim.scale import ScaleByLr
 
-__all__ = ["CoupledDecay", "DecoupledDecay"]
+__all__ = ["CoupledDecay", "DecoupledDecay", "with_decay"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,3 +73,17 @@ class DecoupledDecay(Rule[Stateless]):
 
     def eager(self, flow: Flow, state: Lists, p: list[Tensor], k: Scalars) -> Flow:
         return flow.decayed(float(k.rate))
+
+
+def with_decay(rule: Rule[Any] | Chain, settings: Mapping[str, Any]) -> Chain:
+    """`rule` times the rate, with the decay before or behind it.
+
+    Args:
+        rule: what scales the gradient.
+        settings: ``lr``, ``weight_decay``, and ``decoupled_weight_decay``: whether the parameters themselves
+            decay, as in torch's NAdam and RAdam.
+    """
+    rate, weight_decay = ScaleByLr(lr=settings["lr"]), settings["weight_decay"]
+    if settings["decoupled_weight_decay"]:
+        return chain(rule, DecoupledDecay(weight_decay=weight_decay), rate)
+    return chain(CoupledDecay(weight_decay=weight_decay), rule, rate)

@@ -122,6 +122,7 @@ DOMAINS: dict[str, Domain] = {
     "initial_accumulator_value": Interval(0.0, _INF, "where the sum of g**2 starts", "0 is usual"),
     "nesterov": Switch("look one step of momentum ahead"),
     "centered": Switch("divide by the standard deviation of g in place of its root mean square"),
+    "decoupled_weight_decay": Switch("decay the parameters in place of the gradient"),
     "amsgrad": Switch("keep the largest second moment seen"),
     "maximize": Switch("climb in place of descend"),
 }

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, Self
 
 import torch
@@ -22,7 +21,8 @@ from downslope.core.errors import RecipeError
 from downslope.optim.domains import check, check_name
 from downslope.optim.driver import Optimizer, composed
 from downslope.optim.layout import Bucket, State
-from downslope.optim.native import Native, match
+from downslope.optim.member_call import Call, Slice, joined
+from downslope.optim.native import match
 from downslope.optim.plan import choose
 from downslope.optim.routes import Routes
 from downslope.optim.rule import Chain
@@ -30,10 +30,6 @@ from downslope.optim.rule import Chain
 __all__ = ["MemberStep", "columns_of"]
 
 Settings = Mapping[str, Any]
-
-_WHOLE = 64
-"""A tensor of a multiple of so many elements leaves no rest behind a kernel's vector loop. The rest is
-rounded by other code, so that joining it with what follows would change bits."""
 
 
 class MemberStep:
@@ -63,12 +59,13 @@ class MemberStep:
     ) -> None:
         self.cls = cls
         self._slices = [
-            _Slice(columns, _joined(columns, sizes), [dict(each) for each in own])
+            Slice(columns, joined(columns, sizes), [dict(each) for each in own])
             for columns, own in slices or [(slice(0, rows.shape[1]), [{} for _ in settings])]
         ]
         self._settings = [dict(each) for each in settings]
         self._counts = [0] * len(self._settings)
         self._held: list[set[str]] = [set() for _ in self._settings]
+        self._tallies = [_tallies(self._slices) for _ in self._settings]
         self._state: dict[str, Tensor] = {}
         self._cuts: dict[tuple[int, str], list[tuple[Tensor, ...]]] = {}
         made: Any = cls
@@ -76,7 +73,7 @@ class MemberStep:
         self._known: dict[str, tuple[Chain, bool]] = {}
         self._chains = [self._composed(i) for i in range(len(self))]
         self._on: tuple[bool, ...] | None = None
-        self._calls: list[_Call] = []
+        self._calls: list[Call] = []
         self._lrs: list[float | Sequence[float]] | None = None
         self._ticks = torch.zeros(len(self), device=rows.device)
         self._ticked = self._ticks.unbind()
@@ -148,7 +145,7 @@ class MemberStep:
                 call.grads = [part[i] for part in cuts[call.place] for i in call.members]
             self._place = place
 
-    def _at(self, call: _Call, lrs: Sequence[float | Sequence[float]]) -> list[_Call]:
+    def _at(self, call: Call, lrs: Sequence[float | Sequence[float]]) -> list[Call]:
         """The call with the rates of this step; in parts from now on where those of its members differ."""
         rates = [_rate(lrs[i], call.place) for i in call.members]
         if any(rate != rates[0] for rate in rates):
@@ -163,9 +160,9 @@ class MemberStep:
         call.at(rates[0])
         return [call]
 
-    def _grouped(self, on: tuple[bool, ...] | None) -> list[_Call]:
+    def _grouped(self, on: tuple[bool, ...] | None) -> list[Call]:
         """Calls of the members that are on, one for those of the same numbers and the same past."""
-        made: list[_Call] = []
+        made: list[Call] = []
         self._ticks = torch.tensor(self._counts, dtype=torch.float32, device=self.rows.device)
         self._ticked = self._ticks.unbind()
         for place in range(len(self._slices)):
@@ -174,15 +171,16 @@ class MemberStep:
                 if on is None or on[i]:
                     chain, maximize = self._chains[i][place]
                     first = not self._held[i].issuperset(chain.keys)
-                    key = (*chain.fields().items(), maximize, self._counts[i], first)
+                    tally = tuple(self._tally(i, place).items())
+                    key = (*chain.fields().items(), maximize, self._counts[i], first, tally)
                     alike.setdefault(key, []).append(i)
-            made += [self._call(place, each, first=past[-1]) for past, each in alike.items()]
+            made += [self._call(place, each, first=past[-2]) for past, each in alike.items()]
         for i in range(len(self)):
             if on is None or on[i]:
                 self._held[i] |= {key for chain, _ in self._chains[i] for key in chain.keys}
         return made
 
-    def _call(self, place: int, members: list[int], *, first: bool) -> _Call:
+    def _call(self, place: int, members: list[int], *, first: bool) -> Call:
         chain, maximize = self._chains[members[0]][place]
         if not self._state.keys() >= set(chain.keys):
             fresh = (tensor for state in chain.init(self.rows) for tensor in state)
@@ -195,7 +193,7 @@ class MemberStep:
         choice = choose(params[0], chain, match(chain, maximize), None)
         if choice.native is not None:
             steps = [self._ticked[i] for _, i in spots]
-            return _Call(place, members, choice.native, params, list(state.values()), steps, first)
+            return Call(place, members, choice.native, params, list(state.values()), steps, first)
         count = self._counts[members[0]]
         states: list[State] = [
             {"step": count} | {key: column[n] for key, column in state.items()} for n in range(len(spots))
@@ -210,8 +208,16 @@ class MemberStep:
             t=count,
             first=first,
             maximize=maximize,
+            tally=self._tally(members[0], place),
         )
-        return _Call(place, members, bucket, params, [], [], first)
+        call = Call(place, members, bucket, params, [], [], first)
+        call.tallies = [self._tallies[i][place] for i in members]
+        return call
+
+    def _tally(self, i: int, place: int) -> dict[str, float]:
+        """What the rules of member `i` remember in one slice beside the count of its steps."""
+        held = self._tallies[i][place]
+        return {name: held.get(name, start) for name, start in self._chains[i][place][0].tally.items()}
 
     def _cut(self, place: int, key: str = "") -> list[tuple[Tensor, ...]]:
         """Views of a state, or of the rows, in one slice."""
@@ -283,19 +289,31 @@ class MemberStep:
         self._settings = [self._settings[i] for i in index]
         self._counts = [self._counts[i] for i in index]
         self._held = [self._held[i] for i in index]
+        self._tallies = [self._tallies[i] for i in index]
         self._chains = [self._chains[i] for i in index]
         for each in self._slices:
             each.own = [each.own[i] for i in index]
         self._on, self._calls, self._cuts = None, [], {}
 
     def state_of(self, i: int) -> dict[str, Tensor]:
-        """Copies of the state of member `i`: rows of length P by torch's names, and ``step``."""
+        """Copies of the state of member `i`: rows of length P by torch's names, ``step``, and of what else its
+        rules remember a number for each slice.
+        """
         rows = {key: self._state[key][i].clone() for key in sorted(self._held[i])}
-        return {**rows, "step": torch.tensor(float(self._counts[i]))}
+        tallies = {
+            name: torch.tensor([held[name] for held in self._tallies[i] if name in held], dtype=torch.float64)
+            for name in {name for held in self._tallies[i] for name in held}
+        }
+        return {**rows, **tallies, "step": torch.tensor(float(self._counts[i]))}
 
     def load(self, i: int, state: Mapping[str, Tensor]) -> None:
         """Go on with member `i` from what `state_of` gave, of this member or another."""
-        rows = {key: value for key, value in state.items() if key != "step"}
+        told = {name for chain, _ in self._chains[i] for name in chain.tally}
+        rows = {key: value for key, value in state.items() if key != "step" and key not in told}
+        self._tallies[i] = _tallies(self._slices)
+        for name in told & state.keys():
+            for held, value in zip(self._tallies[i], state[name].tolist(), strict=True):
+                held[name] = value
         for key, value in rows.items():
             self._state.setdefault(key, torch.zeros_like(self.rows))[i] = value
         self._held[i], self._counts[i] = set(rows), int(state["step"])
@@ -308,14 +326,21 @@ class MemberStep:
             if self._counts[i] and (chain.keys or chain.counts):
                 held = {key: self._state[key][i, columns].clone().view_as(p) for key in chain.keys}
                 count = {"step": torch.tensor(float(self._counts[i]))} if chain.counts else {}
-                optimizer.state[p] = count | held
+                told = {
+                    name: torch.tensor(value, dtype=torch.float64)
+                    for name, value in self._tally(i, place).items()
+                }
+                optimizer.state[p] = count | told | held
 
     def take(self, i: int, optimizer: Optimizer, count: int) -> None:
         """Go on with member `i` from the state of its own `optimizer`, which has made `count` steps."""
         self._held[i], self._counts[i], self._calls = set(), count, []
-        for (p, _), columns in zip(self._placed(optimizer), self._columns(optimizer), strict=True):
+        self._tallies[i] = _tallies(self._slices)
+        for (p, place), columns in zip(self._placed(optimizer), self._columns(optimizer), strict=True):
             for key, value in optimizer.state.get(p, {}).items():
-                if key != "step":
+                if key in self._chains[i][place][0].tally:
+                    self._tallies[i][place][key] = float(value)
+                elif key != "step":
                     whole = self._state.setdefault(key, torch.zeros_like(self.rows))
                     whole[i, columns] = value.reshape(-1)
                     self._held[i].add(key)
@@ -328,57 +353,13 @@ class MemberStep:
         return [slice(start, end) for start, end in itertools.pairwise([0, *ends])]
 
 
-@dataclass
-class _Slice:
-    """Columns that are stepped alike."""
-
-    columns: slice
-    parts: list[slice]
-    """What is one tensor for a kernel."""
-    own: list[dict[str, Any]]
-    """Of each member, the settings that differ here from its own."""
-
-    def cut(self, whole: Tensor) -> list[tuple[Tensor, ...]]:
-        """Views of `whole`, shape (M, P): for every part, a row for each member."""
-        return [whole[:, part].unbind() for part in self.parts]
-
-
-@dataclass
-class _Call:
-    """Members that one call steps, in one slice."""
-
-    place: int
-    members: list[int]
-    way: Native | Bucket
-    """Torch's kernel, or the rules in place."""
-    params: list[Tensor]
-    columns: list[list[Tensor]]
-    steps: list[Tensor]
-    first: bool
-    """Whether this is the first step of the state."""
-    grads: list[Tensor] = field(default_factory=list["Tensor"])
-
-    def run(self) -> None:
-        """One step."""
-        if isinstance(self.way, Bucket):
-            self.way.begin()
-            self.way.step(self.grads)
-        else:
-            self.way.run(self.params, self.grads, self.columns, self.steps, self.first)
-        self.first = False
-
-    def at(self, lr: float) -> None:
-        """Take `lr` from here on."""
-        way = self.way
-        if not isinstance(way, Bucket):
-            way.scalars["lr"] = lr
-        elif way.chain.fields()["lr"] != lr:
-            way.chain = way.chain.replace(lr=lr)
-
-
 def columns_of(optimizer: torch.optim.Optimizer) -> list[Tensor]:
     """The parameters of an optimizer in the order in which `MemberStep.of` has their columns."""
     return [p for group in optimizer.param_groups for p in group["params"]]
+
+
+def _tallies(slices: Sequence[Any]) -> list[dict[str, float]]:
+    return [{} for _ in slices]
 
 
 def _differing(group: Settings, defaults: Settings) -> dict[str, Any]:
@@ -387,18 +368,3 @@ def _differing(group: Settings, defaults: Settings) -> dict[str, Any]:
 
 def _rate(rate: float | Sequence[float], place: int) -> float:
     return rate[place] if isinstance(rate, Sequence) else rate
-
-
-def _joined(columns: slice, sizes: Sequence[int] | None) -> list[slice]:
-    """Parameters of a slice, joined with what follows them where that changes no bit."""
-    if sizes is None:
-        return [columns]
-    ends = list(itertools.accumulate(sizes))
-    inside = [end for end in ends if columns.start < end <= columns.stop]
-    parts: list[slice] = []
-    start = columns.start
-    for end in inside:
-        if end == columns.stop or (end - start) % _WHOLE:
-            parts.append(slice(start, end))
-            start = end
-    return parts

@@ -85,8 +85,13 @@ def has_members(chain: Chain) -> bool:
     return False
 
 
-def fused_sgd(parts: Anatomy, momentum: float, dampening: float, *, nesterov: bool) -> Native | None:
-    """Torch's SGD kernel; None unless the rate is constant and there is one decay at most."""
+def fused_sgd(
+    parts: Anatomy, momentum: float, dampening: float, *, nesterov: bool, starts_at_zero: bool = False
+) -> Native | None:
+    """Torch's SGD kernel; None unless the rate is constant and there is one decay at most.
+
+    Its first step makes the buffer of the gradient; with `starts_at_zero` it is like every other, from zeros.
+    """
     if not isinstance(parts.rate, ScaleByLr) or (parts.decoupled and (parts.coupled or parts.core)):
         return None
     scalars: dict[str, Any] = {
@@ -99,7 +104,8 @@ def fused_sgd(parts: Anatomy, momentum: float, dampening: float, *, nesterov: bo
     }
 
     def run(p: list[Tensor], g: list[Tensor], state: Lists, _: list[Tensor], first: bool) -> None:
-        ops.fused_sgd_(p, g, state[0] if state else [], is_first_step=first and bool(state), **scalars)
+        fresh = first and bool(state) and not starts_at_zero
+        ops.fused_sgd_(p, g, state[0] if state else [], is_first_step=fresh, **scalars)
 
     return Native("torch._fused_sgd_", run, scalars)
 

@@ -124,6 +124,11 @@ class Rule(Generic[State]):
     def __post_init__(self) -> None:
         for name in field_names(type(self)):
             object.__setattr__(self, name, check(name, getattr(self, name), type(self).domains))
+            if type(self).tally and _holds_members(getattr(self, name)):
+                raise RecipeError(
+                    f"{name} of {type(self).__name__} holds a number for each member: what it remembers, "
+                    f"{', '.join(type(self).tally)}, is one number a parameter; train the members one by one"
+                )
 
     @property
     def peak(self) -> tuple[bool, ...]:
@@ -198,6 +203,11 @@ class Rule(Generic[State]):
     def replace(self, **changes: Any) -> Self:
         """The same rule with other hyper-parameters; they are checked again."""
         return type(self)(**{**self.fields(), **changes})
+
+
+def _holds_members(value: Any) -> bool:
+    parts = cast("tuple[Any, ...]", value) if isinstance(value, tuple) else (value,)
+    return any(isinstance(part, Tensor) for part in parts)
 
 
 AnyRule = Rule[Any]
