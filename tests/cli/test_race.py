@@ -230,7 +230,7 @@ def test_a_file_that_nobody_can_write_is_refused_before_a_run(
     ("words", "said"),
     [
         (["--optimizers", "sgd,adma"], "did you mean 'adam'"),
-        (["--optimizers", "sgd,nadam"], "torch.optim:NAdam"),
+        (["--optimizers", "sgd,asgd"], "torch.optim:ASGD"),
         (["--optimizers", "sgd"], "one contestant, 'sgd'"),
         (["--optimizers", "sgd,sgd"], "two contestants are called 'sgd'"),
         (["--optimizers", "sgd,adam", "--seeds", "1"], "seeds=1"),

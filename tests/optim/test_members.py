@@ -262,5 +262,5 @@ def test_a_tally_is_of_a_slice_where_the_slices_differ_in_what_makes_it() -> Non
 
 
 def test_a_rule_with_a_tally_refuses_a_number_for_each_member_in_one_line() -> None:
-    with pytest.raises(RecipeError, match="betas of ScaleByNadam holds a number for each member.*mu_product"):
+    with pytest.raises(RecipeError, match=r"betas of ScaleByNadam holds a number for each.*mu_product"):
         optim.ScaleByNadam(betas=(torch.tensor([0.5, 0.9]), 0.999))

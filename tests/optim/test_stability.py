@@ -24,6 +24,14 @@ def furthest(make, curvature, steps, start=1.0):
     return seen / start
 
 
+def left(beta):
+    """What a mean leaves of a gradient of 1, -1, 1, ..."""
+    return (1 - beta) / (1 + beta)
+
+
+ADAN = left(0.98) + 0.92 * 2 * left(0.92)
+
+
 @pytest.mark.parametrize(
     ("make", "limit"),
     [
@@ -35,6 +43,7 @@ def furthest(make, curvature, steps, start=1.0):
         (lambda p: optim.Nesterov(p, lr=0.1, momentum=0.9), 38.0 / 2.8),
         (lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.5, nesterov=True), 30.0 / 2.0),
         (lambda p: torch.optim.SGD(p, lr=0.1), 20.0),
+        (lambda p: optim.AveragedMomentum(p, lr=0.1, momentum=0.9, weight_decay=3.0), 377.0),
     ],
     ids=[
         "gd",
@@ -45,6 +54,7 @@ def furthest(make, curvature, steps, start=1.0):
         "nesterov",
         "torch nesterov",
         "torch sgd",
+        "averaged",
     ],
 )
 def test_steps_shrink_below_the_limit_and_grow_above(make, limit):
@@ -73,6 +83,15 @@ def test_steps_shrink_below_the_limit_and_grow_above(make, limit):
             ),
             342.0 / 2.8,
         ),
+        (lambda p: optim.NAdam(p, lr=0.1, eps=1.0, momentum_decay=300.0), 380.0 / 2.8),
+        (lambda p: optim.AdaBelief(p, lr=0.1, eps=1.0, eps_root=0.0, weight_decay=2.0), 342.0),
+        (
+            lambda p: optim.AdEMAMix(p, lr=0.1, eps=1.0, betas=(0.9, 0.99, 0.95), alpha=8.0),
+            20 / (left(0.9) + 8 * left(0.95)),
+        ),
+        (lambda p: optim.Adan(p, lr=0.1, eps=1.0), 20 / ADAN),
+        (lambda p: optim.Adan(p, lr=0.1, eps=1.0, weight_decay=2.0), 22 / ADAN),
+        (lambda p: optim.Adan(p, lr=0.1, eps=1.0, weight_decay=2.0, no_prox=True), 18 / ADAN),
     ],
     ids=[
         "adam",
@@ -86,13 +105,19 @@ def test_steps_shrink_below_the_limit_and_grow_above(make, limit):
         "radam",
         "nadam",
         "decayed nadam",
+        "our nadam",
+        "adabelief",
+        "ademamix",
+        "adan",
+        "proximal adan",
+        "decayed adan",
     ],
 )
 def test_adaptive_limit_is_that_of_the_preconditioned_curvature(make, limit):
     """With eps 1 and gradients of 1e-40 the preconditioner is 1, and the method is linear."""
     optimizer = make([nn.Parameter(torch.zeros(1))])
     assert optim.stable_limit(optimizer, optimizer.param_groups[0]) == pytest.approx(limit)
-    assert furthest(make, 0.98 * limit, 1500, start=1e-40) < 1e-2
+    assert furthest(make, 0.98 * limit, 2500, start=1e-40) < 1e-2
     assert furthest(make, 1.02 * limit, 1500, start=1e-40) > 1e2
 
 
@@ -130,7 +155,8 @@ def test_why_there_is_no_limit_is_told():
 
     p = [nn.Parameter(torch.ones(1))]
     assert optim.why_unlimited(Own(p)).startswith("no stable limit is known for one's own method, Own")
-    assert "signs" in optim.why_unlimited(torch.optim.Rprop(p))
+    for method in (torch.optim.Rprop, optim.Lion, optim.Signum):
+        assert "signs" in optim.why_unlimited(method(p))
     assert "curvature of its own" in optim.why_unlimited(torch.optim.LBFGS(p))
     assert "before its first step" in optim.why_unlimited(torch.optim.NAdam(p))
     assert optim.why_unlimited(torch.optim.ASGD(p)).startswith("no stable limit is known for ASGD")
@@ -152,6 +178,11 @@ def test_why_there_is_no_limit_is_told():
         lambda p: torch.optim.Adamax(p, lr=0.1, betas=(0.0, 0.99)),
         lambda p: torch.optim.RAdam(p, lr=0.1, betas=(0.0, 0.99)),
         lambda p: torch.optim.RAdam(p, lr=0.1, betas=(0.0, 0.6)),
+        lambda p: optim.RAdam(p, lr=0.1, betas=(0.0, 0.99)),
+        lambda p: optim.AdaBelief(p, lr=0.1, betas=(0.0, 0.99), eps=1e-2),
+        lambda p: optim.AdaBelief(p, lr=0.1, betas=(0.0, 0.99), eps=1e-2, rectify=True),
+        lambda p: optim.Adan(p, lr=0.1, betas=(0.0, 0.0, 0.99)),
+        lambda p: optim.AdEMAMix(p, lr=0.1, betas=(0.0, 0.99, 0.9), alpha=0.0),
     ],
 )
 def test_step_without_momentum_is_lr_times_preconditioner_times_gradient(make):

@@ -85,7 +85,7 @@ def test_a_factory_with_groups_trains_with_its_groups() -> None:
         (torch.optim.Adam, {"lr": 0.01, "betas": (0.8, 0.99), "weight_decay": 0.1}),
         (torch.optim.AdamW, {"lr": 0.01}),
         (torch.optim.RMSprop, {"lr": 0.01, "alpha": 0.9}),
-        (torch.optim.NAdam, {"lr": 0.01}),
+        (torch.optim.RAdam, {"lr": 0.01}),
     ],
 )
 def test_a_recognised_factory_decays_everything_as_torch_does(

@@ -64,7 +64,7 @@ def by_name(named_parameters: Any) -> torch.optim.Optimizer:
 def odd(params: Any) -> torch.optim.Optimizer:
     """A method that is only torch's, without a fused kernel."""
     params = list(params)
-    return torch.optim.NAdam([{"params": params[:3], "lr": 0.001}, {"params": params[3:]}], lr=0.02)
+    return torch.optim.ASGD([{"params": params[:3], "lr": 0.001}, {"params": params[3:]}], lr=0.02)
 
 
 def partial(params: Any) -> torch.optim.Optimizer:

@@ -66,7 +66,7 @@ def normalised(given: Mapping[str, Any], fields: Sequence[str]) -> tuple[dict[st
             )
         settings[key] = values.pop(key)
     if isinstance(values["optimizer"], str) and ":" not in values["optimizer"]:
-        settings = {key: _checked(key, value) for key, value in settings.items()}
+        settings = {key: _checked(values["optimizer"], key, value) for key, value in settings.items()}
     _group(values, defaults)
     if _below_one(values.get("batch_size")):
         raise RecipeError(f"batch_size={values['batch_size']!r}: must be {DOMAINS['batch_size']}")
@@ -105,7 +105,7 @@ def _group(values: dict[str, Any], defaults: Mapping[str, Any]) -> None:
     own = ":" not in optimizer
 
     def check(key: str, value: Any) -> Any:
-        return _checked(key, _number(value)) if own or key in RATES else _tupled(value)
+        return _checked(optimizer, key, _number(value)) if own or key in RATES else _tupled(value)
 
     values["groups"] = read(values["groups"], list(defaults), check)
     if values.setdefault("decay", "all") != "all":
@@ -115,9 +115,10 @@ def _group(values: dict[str, Any], defaults: Mapping[str, Any]) -> None:
         )
 
 
-def _checked(key: str, value: Any) -> Any:
-    """A setting of one of our optimizers, inside its domain."""
-    return names.load("downslope.optim.domains:check")(key, _tupled(value))
+def _checked(optimizer: str, key: str, value: Any) -> Any:
+    """A setting of an optimizer, inside its domain: the class's own, or that of all."""
+    own = getattr(names.resolve("optimizer", optimizer), "domains", None)
+    return names.load("downslope.optim.domains:check")(key, _tupled(value), own)
 
 
 def _with(values: Mapping[str, Any]) -> str:

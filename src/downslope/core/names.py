@@ -322,12 +322,14 @@ def nearest(given: str, allowed: Iterable[str], limit: int = 3, ratio: float = 0
     """The `limit` names of `allowed` close to `given`, best first.
 
     Close is a name of difflib's `ratio` or more (a slip in a name of four letters has 0.75, words of another
-    meaning come up to 0.67), and one that `given` begins or is a word of: "decay" is near "weight_decay".
+    meaning come up to 0.67), first those of the same letters, and one that `given` begins or is a word of:
+    "decay" is near "weight_decay".
     """
     given, allowed = given.lower(), list(allowed)
-    slips = difflib.get_close_matches(given, allowed, n=limit, cutoff=ratio)
+    slips = difflib.get_close_matches(given, allowed, n=limit + 3, cutoff=ratio)
+    swapped_first = sorted(slips, key=lambda name: sorted(name) != sorted(given))
     longer = [name for name in allowed if len(given) > 2 and _begins_or_is_word(given, name.lower())]
-    return list(dict.fromkeys([*slips, *sorted(longer, key=len)]))[:limit]
+    return list(dict.fromkeys([*swapped_first[:limit], *sorted(longer, key=len)]))[:limit]
 
 
 def _begins_or_is_word(given: str, name: str) -> bool:

@@ -34,8 +34,8 @@ ROUND = 1e-4
 FEWEST = 3
 """Sampled steps at least: those of the shortest runs. Convention."""
 
-_PLAIN = ("gd", "sgd", "momentum", "nesterov")
-_NORMALISED = ("adam", "adamw", "nadam", "radam", "rmsprop", "adagrad", "adamax")
+_PLAIN = ("gd", "sgd", "momentum", "nesterov", "averaged_momentum")
+_NORMALISED = ("adam", "adamw", "nadam", "radam", "rmsprop", "adagrad", "adamax", "adan", "ademamix")
 
 
 class Clipped(NamedTuple):

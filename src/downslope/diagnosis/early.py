@@ -249,6 +249,8 @@ def stride(run: Run) -> float:
     rule = table(run, "optimizer")
     if not np.isfinite(first).any() or rule.get("name") == "adagrad":
         return 0.0
+    if rule.get("name") == "signum":  # every step is one rate long
+        return float(np.nanmedian(first))
     factor = math.sqrt(1 - float(rule.get("alpha", 0.99))) if rule.get("name") == "rmsprop" else 1.0
     momentum = float(rule.get("momentum") or 0.0)
     return factor * float(np.nanmedian(first)) / max(1 - momentum, 1e-3)

@@ -37,7 +37,9 @@ few."""
 LONGER = 3
 """Multiple of the steps that is tried where a run was still improving at its end."""
 
-_ADAPTIVE = ("adam", "adamw", "rmsprop", "nadam", "radam", "adagrad", "adamax")
+_ADAPTIVE = (
+    "adam", "adamw", "rmsprop", "nadam", "radam", "adagrad", "adamax", "adabelief", "adan", "ademamix",
+)  # fmt: skip
 _PLAIN = ("sgd",)
 
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from downslope.core.adapted import unwrap
 from downslope.core.errors import ModelError, RecipeError
+from downslope.core.method import optimizer_defaults
 from downslope.init.auto import RECTIFIERS
 from downslope.init.chosen import whole
 from downslope.init.growth import Growth, growth
@@ -29,9 +30,13 @@ if TYPE_CHECKING:
     from downslope.core.problem import Problem
     from downslope.core.recipe import Recipe
 
-BY_SIZE = frozenset({"adam", "adamw", "amsgrad", "rmsprop", "adagrad", "nadam", "radam", "adamax", "lion"})
+BY_SIZE = frozenset({
+    "adam", "adamw", "amsgrad", "rmsprop", "adagrad", "nadam", "radam", "adamax", "adabelief", "adan",
+    "ademamix", "lion", "signum",
+})  # fmt: skip
 """Methods whose step does not grow with the gradient: they follow table 3's column of Adam."""
-PLAIN = frozenset({"sgd", "gd", "momentum", "nesterov"})
+PLAIN = frozenset({"sgd", "gd", "momentum", "nesterov", "averaged_momentum"})
+_APART = frozenset({"adamw", "adan", "ademamix", "lion"})
 
 
 def _check(*, base: Any, scale: float) -> None:
@@ -132,7 +137,8 @@ def mup_recipe(problem: Problem, recipe: Recipe, base: Mapping[str, Any]) -> Rec
         raise RecipeError(f"optimizer={name!r}: mup has rates for {known}")
     if recipe.groups:
         raise RecipeError("mup makes groups of its own, and the recipe has some: leave them out")
-    if recipe.weight_decay and name in BY_SIZE - {"adamw", "lion"}:
+    settings = {**optimizer_defaults(name), **recipe.settings}
+    if recipe.weight_decay and name in BY_SIZE - _APART and not settings.get("decoupled_weight_decay"):
         raise RecipeError(
             f"weight_decay={recipe.weight_decay:g} with {name}, which divides it by the gradient's size: no "
             "width keeps it; optimizer='adamw' keeps decay apart"

@@ -296,8 +296,8 @@ class MemberStep:
         self._on, self._calls, self._cuts = None, [], {}
 
     def state_of(self, i: int) -> dict[str, Tensor]:
-        """Copies of the state of member `i`: rows of length P by torch's names, ``step``, and of what else its
-        rules remember a number for each slice.
+        """Copies of the state of member `i`: rows of length P by torch's names, ``step``, and a number for
+        each slice of what else its rules remember.
         """
         rows = {key: self._state[key][i].clone() for key in sorted(self._held[i])}
         tallies = {
@@ -312,8 +312,8 @@ class MemberStep:
         rows = {key: value for key, value in state.items() if key != "step" and key not in told}
         self._tallies[i] = _tallies(self._slices)
         for name in told & state.keys():
-            for held, value in zip(self._tallies[i], state[name].tolist(), strict=True):
-                held[name] = value
+            for held, value in zip(self._tallies[i], state[name], strict=True):
+                held[name] = float(value)
         for key, value in rows.items():
             self._state.setdefault(key, torch.zeros_like(self.rows))[i] = value
         self._held[i], self._counts[i] = set(rows), int(state["step"])

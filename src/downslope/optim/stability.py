@@ -17,14 +17,14 @@ from torch import Tensor
 
 from downslope.core import names
 from downslope.core.errors import UnknownNameError
+from downslope.optim.radam import rectification
 
-__all__ = ["ADAPTIVE", "method_of", "preconditioner", "stable_limit", "why_unlimited"]
+__all__ = ["ADAPTIVE", "decouples", "method_of", "preconditioner", "stable_limit", "why_unlimited"]
 
-_MOMENTUM = {"gd", "sgd", "momentum", "nesterov"}
-_TORCH = {"NAdam": "nadam", "RAdam": "radam", "Adamax": "adamax", "Adadelta": "adadelta"}
-"""Adaptive methods of torch alone, by the names of their classes."""
+_MOMENTUM = {"gd", "sgd", "momentum", "nesterov", "averaged_momentum"}
+_ADAMS = {"adam", "adamw", "adamax", "nadam", "radam", "adabelief", "adan", "ademamix"}
 
-ADAPTIVE = {"adagrad", "rmsprop", "adam", "adamw", *_TORCH.values()}
+ADAPTIVE = {"adagrad", "rmsprop", "adadelta", *_ADAMS}
 """Methods that see the Hessian through a diagonal scale of their own."""
 
 
@@ -44,10 +44,9 @@ def method_of(optimizer: torch.optim.Optimizer | str) -> str | None:
         if not owner.startswith(("torch.optim", "downslope.optim")):
             return None
         spelt = type(optimizer).__name__
-    if spelt in _TORCH:
-        return _TORCH[spelt]
+    classes = {place.rpartition(":")[2]: name for name, place in names.TABLE["optimizer"].items()}
     try:
-        name = names.canonical("optimizer", spelt)
+        name = classes.get(spelt) or names.canonical("optimizer", spelt)
     except UnknownNameError:
         return None
     return name if name in _MOMENTUM | ADAPTIVE else None
@@ -59,21 +58,26 @@ def stable_limit(optimizer: torch.optim.Optimizer | str, group: Mapping[str, Any
 
     =====================  ==========================================================
     plain descent          ``2 / lr``
-    heavy ball             ``2 (1 + mu) / ((1 - tau) lr)``
+    heavy ball             ``2 (1 + mu) / ((1 - tau) lr)``; as an average, tau is mu
     Nesterov               ``2 (1 + mu) / ((1 + 2 mu) lr)``
     AdaGrad, RMSProp       as plain descent or heavy ball, preconditioned
     Adadelta               ``2 / lr``, preconditioned
     Adam, AdamW            ``(2 + 2 b1) / ((1 - b1) lr)``, preconditioned; 38 / lr at b1 = 0.9
-    RAdam, Adamax          as Adam, preconditioned each by its own scale
-    NAdam                  ``2 / ((a + b (1 - b1) / (1 + b1)) lr)``, preconditioned
+    RAdam, Adamax          as Adam, preconditioned each by its own scale; AdaBelief too
+    NAdam                  ``2 / ((a + b e(b1)) lr)``, preconditioned
+    AdEMAMix               ``2 / ((e(b1) + alpha e(b3)) lr)``, preconditioned
+    Adan                   ``2 / ((e(b1) + 2 b2 e(b2)) lr)``, preconditioned
     =====================  ==========================================================
+
+    ``e(b) = (1 - b) / (1 + b)`` is what a mean with decay b leaves of a gradient that turns at every step.
 
     NAdam steps by ``a g + b m``: ``a = (1 - mu) / (1 - prod mu)``, ``b = mu' / (1 - mu' prod mu)`` with the
     mu of the last step and the next; they tend to ``1 - b1`` and ``b1``, which gives 13.6 / lr at b1 = 0.9,
     from 3.6 / lr early on.
 
     Coupled decay of plain and momentum methods counts as curvature and is taken off; where it is decoupled
-    under an adaptive scale the first 2 becomes ``2 - lr weight_decay``. Coupled decay under an adaptive scale
+    under an adaptive scale the first 2 becomes ``2 - lr weight_decay``, of Adan's proximal decay ``2 + lr
+    weight_decay``. Coupled decay under an adaptive scale
     is left out, and so is AdaGrad's `lr_decay`.
 
     Args:
@@ -91,25 +95,43 @@ def stable_limit(optimizer: torch.optim.Optimizer | str, group: Mapping[str, Any
     if name is None:
         return None
     lr = float(group["lr"])
-    decoupled = name == "adamw" or bool(group.get("decoupled_weight_decay"))
-    shrink = lr * float(group.get("weight_decay", 0.0)) if decoupled else 0.0
     if name == "adadelta":
         return _over(2.0, lr)
-    if name == "nadam":
-        now, late = _mixed(optimizer, group)
-        b1 = _first_beta(group)
-        return max(_over(2.0 - shrink, (now + late * (1.0 - b1) / (1.0 + b1)) * lr), 0.0)
-    if name in {"adam", "adamw", "radam", "adamax"}:
-        b1 = _first_beta(group)
-        return max(_over((1.0 + b1) * (2.0 - shrink), (1.0 - b1) * lr), 0.0)
+    if name in _ADAMS:
+        pull = lr * float(group.get("weight_decay", 0.0))
+        turning = _over_two_steps(name, optimizer, group)
+        return max(_over(2.0 - _off(name, group) * pull, turning * lr), 0.0)
     mu = float(group.get("momentum", 0.0))
-    gain = 1.0 - float(group.get("dampening", 0.0)) if mu else 1.0
+    gain = 1.0 - float(group.get("dampening", mu if name == "averaged_momentum" else 0.0)) if mu else 1.0
     if name == "nesterov" or group.get("nesterov"):
         limit = _over(2.0 * (1.0 + mu), (1.0 + 2.0 * mu) * lr)
     else:
         limit = _over(2.0 * (1.0 + mu), gain * lr)
     coupled = float(group.get("weight_decay", 0.0)) if name in _MOMENTUM else 0.0
     return max(limit - coupled, 0.0)
+
+
+def decouples(name: str | None, group: Mapping[str, Any]) -> bool:
+    """Whether a method's decay is of the parameters themselves, and not added to the gradient."""
+    return name in ("adamw", "adan", "ademamix", "lion") or bool(group.get("decoupled_weight_decay"))
+
+
+def _off(name: str, group: Mapping[str, Any]) -> float:
+    """Share of the decay that is taken off p itself before the step; -1 where it is taken after it."""
+    return -1.0 if name == "adan" and not group.get("no_prox") else float(decouples(name, group))
+
+
+def _over_two_steps(name: str, optimizer: torch.optim.Optimizer | str, group: Mapping[str, Any]) -> float:
+    """What a method's means leave of a gradient that turns at every step, in the long run."""
+    means = [(1.0 - float(b)) / (1.0 + float(b)) for b in group["betas"]]
+    if name == "nadam":
+        now, late = _mixed(optimizer, group)
+        return now + late * means[0]
+    if name == "ademamix":
+        return means[0] + float(group["alpha"]) * means[2]
+    if name == "adan":
+        return means[0] + 2.0 * float(group["betas"][1]) * means[1]
+    return means[0]
 
 
 def why_unlimited(optimizer: torch.optim.Optimizer) -> str:
@@ -121,19 +143,15 @@ def why_unlimited(optimizer: torch.optim.Optimizer) -> str:
         return f"{name} measures the curvature and chooses its step by it: no fixed limit bounds it"
     if name == "LBFGS":
         return "LBFGS builds up curvature of its own and steps by it: no fixed limit bounds it"
-    if name in ("Rprop", "Lion", "SignSGD"):
+    if name in ("Rprop", "Lion", "Signum", "SignSGD"):
         return f"{name} steps by signs of the gradient, as far on flat ground as on sharp: no limit bounds it"
     whose = "" if owner.startswith(("torch.optim", "downslope.optim")) else "one's own method, "
     return f"no stable limit is known for {whose}{name}: the sharpness is that of the Hessian itself"
 
 
-def _first_beta(group: Mapping[str, Any]) -> float:
-    return float(group["betas"][0])
-
-
 def _mixed(optimizer: torch.optim.Optimizer | str, group: Mapping[str, Any]) -> tuple[float, float]:
     """How NAdam weighs the gradient and its mean, in its present state."""
-    b1 = _first_beta(group)
+    b1 = float(group["betas"][0])
     found = {} if isinstance(optimizer, str) else _first_state(optimizer, group)
     if "mu_product" not in found:
         return 1.0 - b1, b1
@@ -159,8 +177,8 @@ def preconditioner(optimizer: torch.optim.Optimizer, param: Tensor) -> Tensor | 
 
     ``1 / (sqrt(vhat) + eps)``, without lr. Momentum is not part of it. For centred RMSProp the variance
     stands for v, for AMSGrad the largest v. Adamax has ``1 / u``, u its infinity norm, Adadelta
-    ``sqrt(u + eps) / sqrt(v + eps)``, u its mean of squared steps, and RAdam its rectification as a factor,
-    or 1 in the first steps, in which it does not scale.
+    ``sqrt(u + eps) / sqrt(v + eps)``, u its mean of squared steps, RAdam its rectification as a factor, or 1
+    in the first steps, in which it does not scale; AdaBelief has its mean squared deviation in place of v.
 
     Args:
         optimizer: one of ours, or torch's own.
@@ -183,21 +201,19 @@ def preconditioner(optimizer: torch.optim.Optimizer, param: Tensor) -> Tensor | 
         return 1.0 / state["exp_inf"]
     if name == "adadelta":
         return ((state["acc_delta"] + eps) / (state["square_avg"] + eps)).sqrt()
-    if name == "radam":
-        return _rectified(state, float(group["betas"][1]), eps)
+    if name == "radam" or group.get("rectify"):
+        square = state["exp_avg_sq" if name == "radam" else "exp_avg_var"]
+        return _rectified(square, float(state["step"]), float(group["betas"][1]), eps)
     square = _second_moment(name, state, group)
     return None if square is None else 1.0 / (square.sqrt() + eps)
 
 
-def _rectified(state: Mapping[str, Any], b2: float, eps: float) -> Tensor:
-    """RAdam's scale (Liu et al. 2020, On the variance of the adaptive learning rate, algorithm 2)."""
-    t, most = float(state["step"]), 2.0 / (1.0 - b2) - 1.0
-    left = 1.0 - b2**t
-    rho = most - 2.0 * t * b2**t / left
-    if rho <= 5.0:
-        return torch.ones_like(state["exp_avg_sq"])
-    factor = math.sqrt((rho - 4.0) * (rho - 2.0) * most / ((most - 4.0) * (most - 2.0) * rho) * left)
-    return factor / (state["exp_avg_sq"].sqrt() + eps)
+def _rectified(square: Tensor, t: float, b2: float, eps: float) -> Tensor:
+    """RAdam's scale."""
+    trusted, factor = rectification(int(t), b2)
+    if not trusted:
+        return torch.ones_like(square)
+    return factor * math.sqrt(1.0 - b2**t) / (square.sqrt() + eps)
 
 
 def _second_moment(name: str, state: Mapping[str, Any], group: Mapping[str, Any]) -> Tensor | None:
@@ -206,5 +222,6 @@ def _second_moment(name: str, state: Mapping[str, Any], group: Mapping[str, Any]
         return state["sum"] if float(state["step"]) > 0 else None
     if name == "rmsprop":
         return state["square_avg"] - state["grad_avg"] ** 2 if group.get("centered") else state["square_avg"]
-    largest: Tensor = state["max_exp_avg_sq"] if group.get("amsgrad") else state["exp_avg_sq"]
-    return largest / (1.0 - float(group["betas"][1]) ** float(state["step"]))
+    key = "exp_avg_var" if name == "adabelief" else "max_exp_avg_sq" if group.get("amsgrad") else "exp_avg_sq"
+    beta = float(group["betas"][2 if name == "adan" else 1])
+    return state[key] / (1.0 - beta ** float(state["step"]))

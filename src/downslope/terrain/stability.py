@@ -180,7 +180,7 @@ def _limit(optimizer: torch.optim.Optimizer, group: Mapping[str, Any]) -> float 
 
 def _decay(optimizer: torch.optim.Optimizer, group: Mapping[str, Any]) -> float:
     """Coupled decay, which acts as curvature; 0 for what is decoupled or under an adaptive scale."""
-    plain = method_of(optimizer) in {"gd", "sgd", "momentum", "nesterov"}
+    plain = method_of(optimizer) in {"gd", "sgd", "momentum", "nesterov", "averaged_momentum"}
     return float(group.get("weight_decay", 0.0)) if plain else 0.0
 
 

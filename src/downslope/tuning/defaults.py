@@ -20,7 +20,7 @@ LR = (1e-5, 1e-1)
 LR_OF_DESCENT = (1e-4, 1.0)
 """Of gradient descent with or without momentum: as many decades, a factor of ten higher. Good rates of it lie
 above 0.1 as often as not; those of methods that divide by the gradient's size hardly ever do."""
-DESCENT = ("gd", "sgd", "momentum", "nesterov", "torch.optim:SGD")
+DESCENT = ("gd", "sgd", "momentum", "nesterov", "averaged_momentum", "torch.optim:SGD")
 DECAY = (1e-7, 1e-1)
 """Of the weight decay."""
 AVERAGE = (1e-3, 1e-1)
@@ -61,7 +61,7 @@ def default_space(recipe: Recipe) -> dict[str, Dimension]:
         found["betas.0"] = one_minus(log(*AVERAGE))
         found |= {f"betas.{i}": one_minus(log(*SQUARES)) for i in range(1, 2)}
     for key in ("alpha", "rho"):
-        if key in taken:
+        if 0.5 <= taken.get(key, 0.0) < 1:  # of AdEMAMix and of others they are no decay of a mean
             found[key] = one_minus(log(*AVERAGE))
     if "damping" in taken and "lr" not in found:
         found["damping"] = log(*DAMPING)

@@ -19,11 +19,12 @@ from torch import Tensor, nn
 from torch.nn.modules.dropout import _DropoutNd  # pyright: ignore[reportPrivateUsage]
 
 from downslope.constraints import Box
+from downslope.core.method import optimizer_defaults
 from downslope.core.problem import Problem
 from downslope.core.recipe import Recipe
 from downslope.core.run import Run
 from downslope.core.sources import Memory
-from downslope.optim.stability import method_of
+from downslope.optim.stability import decouples, method_of
 from downslope.terrain.convexity.structure import structure
 from downslope.terrain.exact.checked import measured
 from downslope.terrain.exact.design import Design
@@ -114,7 +115,7 @@ def _coupled(run: Run) -> float | None:
     if not recipe.weight_decay:
         return None if recipe.groups else 0.0
     name = method_of(recipe.optimizer) if isinstance(recipe.optimizer, str) else None
-    apart = name in (None, "adamw") or recipe.settings.get("decoupled_weight_decay")
+    apart = name is None or decouples(name, {**optimizer_defaults(recipe.optimizer), **recipe.settings})
     return None if apart or recipe.groups or recipe.decay != "weights" else recipe.weight_decay
 
 
