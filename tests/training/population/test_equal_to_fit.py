@@ -24,6 +24,8 @@ OPTIMIZERS: dict[str, dict[str, Any]] = {
     "rmsprop": {"lr": 2e-3, "momentum": 0.5, "centered": True},
     "adam": {"lr": 3e-3, "betas": (0.8, 0.99)},
     "adamw": {"lr": 3e-3, "amsgrad": True},
+    "nadam": {"lr": 3e-3, "momentum_decay": 0.05},
+    "ademamix": {"lr": 3e-3, "alpha_warmup": 50},
 }
 
 
