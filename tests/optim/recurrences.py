@@ -58,3 +58,30 @@ def adam(p, gradients, *, lr, betas=(0.9, 0.999), eps=1e-8, l2=0.0, decay=0.0, a
         mhat, vhat = m / (1 - betas[0] ** t), (top if amsgrad else v) / (1 - betas[1] ** t)
         p = p - lr * (mhat / (np.sqrt(vhat) + eps) + decay * p)
     return p
+
+
+def adafactor(
+    p, gradients, *, lr=1e-2, beta2_decay=-0.8, eps=(None, 1e-3), d=1.0, weight_decay=0.0, matrix=False,
+    maximize=False,
+):  # fmt: skip
+    """Shazeer and Stern 2018, algorithms 4 and 5, with eps1 and lr where torch has them."""
+    p = np.array(p, dtype=np.float64)
+    shape = p.shape
+    if matrix and p.ndim > 2:
+        p = p.reshape(len(p), -1)
+    low = np.finfo(np.float64).eps if eps[0] is None else eps[0]
+    rows, columns, square = 0.0, 0.0, 0.0
+    for t, g in enumerate(gradients, start=1):
+        g = np.reshape(-g if maximize else g, p.shape)
+        b = 1 - t**beta2_decay
+        if p.ndim > 1:
+            rows = b * rows + (1 - b) * (g**2).mean(-1)
+            columns = b * columns + (1 - b) * (g**2).mean(-2)
+            mean = np.maximum(rows.mean(-1), low)
+            v = np.einsum("...i,...j,...->...ij", rows, columns, 1 / mean)
+        else:
+            square = v = b * square + (1 - b) * g**2
+        u = g / np.maximum(np.sqrt(v), low)
+        size, cut = np.sqrt((p**2).mean()), max(1.0, np.sqrt((u**2).mean()) / d)
+        p = p - lr * weight_decay * p - max(eps[1], size) * min(lr, 1 / np.sqrt(t)) * u / cut
+    return p.reshape(shape)

@@ -54,6 +54,7 @@ TABLE: dict[Kind, dict[str, str]] = {
         "lion": f"{_OPTIM}:Lion",
         "signum": f"{_OPTIM}:Signum",
         "muon": f"{_OPTIM}.muon:Muon",
+        "adafactor": f"{_OPTIM}:Adafactor",
         "newton": f"{_METHODS}:Newton",
         "trust_region": f"{_METHODS}:TrustRegion",
         "saddle_free_newton": f"{_METHODS}:SaddleFreeNewton",

@@ -19,6 +19,7 @@ from downslope.core.faces import lazily
 if TYPE_CHECKING:
     from downslope.optim.adabelief import AdaBelief, ScaleByBelief
     from downslope.optim.adadelta import Adadelta, ScaleByDelta
+    from downslope.optim.adafactor import Adafactor, ScaleByFactors
     from downslope.optim.adagrad import Adagrad, ScaleBySum
     from downslope.optim.adam import Adam, ScaleByAdam
     from downslope.optim.adamax import Adamax, ScaleByLargest
@@ -59,6 +60,7 @@ __all__ = [
     "AdEMAMix",
     "AdaBelief",
     "Adadelta",
+    "Adafactor",
     "Adagrad",
     "Adam",
     "AdamW",
@@ -105,6 +107,7 @@ __all__ = [
     "ScaleByAmsgrad",
     "ScaleByBelief",
     "ScaleByDelta",
+    "ScaleByFactors",
     "ScaleByLargest",
     "ScaleByLars",
     "ScaleByLr",
@@ -138,6 +141,7 @@ lazily(
     {
         "adabelief": "AdaBelief ScaleByBelief",
         "adadelta": "Adadelta ScaleByDelta",
+        "adafactor": "Adafactor ScaleByFactors",
         "adagrad": "Adagrad ScaleBySum",
         "adam": "Adam ScaleByAdam",
         "adamax": "Adamax ScaleByLargest",

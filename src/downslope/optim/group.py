@@ -38,6 +38,8 @@ class _Kind(NamedTuple):
     reason: str
     manner: Manner
     route: int
+    keys: tuple[str, ...]
+    """Of the state, which may hang on the shape."""
     t: int
     tally: tuple[float, ...]
     born: bool
@@ -134,7 +136,7 @@ class GroupLayout:
             if value is not old and value != old
         }
         fields = self.routes.fields()
-        if any(name not in fields or isinstance(value, Tensor) for name, value in changed.items()):
+        if any(name not in fields or isinstance(value, Tensor | str) for name, value in changed.items()):
             return False
         routes = self.routes.replace(**changed)
         active = routes.active()
@@ -179,7 +181,8 @@ class GroupLayout:
         state, born = give_state(owner, self.table, chain, seat, manner)
         t = int(state["step"]) if chain.counts else 0
         tally = tuple(float(state[name]) for name in chain.tally)
-        kind = _Kind(p.device, p.dtype, choice.backend, choice.reason, manner, route, t, tally, born)
+        keys = chain.keys_of(p)
+        kind = _Kind(p.device, p.dtype, choice.backend, choice.reason, manner, route, keys, t, tally, born)
         return kind, _Found(owner, place, p, seat, state, choice)
 
     def _make_bucket(self, kind: _Kind, found: list[_Found], maximize: bool) -> Bucket:

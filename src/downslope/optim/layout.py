@@ -101,11 +101,12 @@ class Bucket:
     def __post_init__(self) -> None:
         self.owners = self.owners or self.params
         self.strides = [p.stride() for p in self.params]
-        self.keys = self.chain.keys
+        self.keys = self.chain.keys_of(self.params[0])
         self.pieces = _pieces(self.params)
         self.tallies = pack_tally(self.states, self.tally, self.chain.common)
         # A link without an expression for lists takes its tensors one by one, and so does its whole chain.
         self.listed = all(type(link).eager is not Rule.eager for link in self.chain.links)
+        self.alone = len(self.chain.links) == 1 and self.backend == "eager"
         if self.chain.counts:
             on_device = self.native is not None
             self.steps, self.views = pack_steps(
@@ -149,7 +150,7 @@ class Bucket:
         found: list[list[Tensor]] = []
         for n, (p, g, state) in enumerate(zip(self.params, grads, self.states, strict=True)):
             parts = self.chain.measure(
-                i, -g if self.maximize else g, self._remembered(state), p, self._scalars(n)
+                i, -g if self.maximize else g, self._remembered(p, state), p, self._scalars(n)
             )
             found.append(
                 [total(part, peak) for part, peak in zip(parts, self.chain.links[i].peak, strict=True)]
@@ -178,8 +179,8 @@ class Bucket:
         """The scalars of every link for parameter `n`."""
         return [self.apart[i][n] if i in self.apart else k for i, k in enumerate(self.ks)]
 
-    def _remembered(self, state: State) -> list[tuple[Tensor, ...]]:
-        return [link.remember(state[key] for key in link.keys) for link in self.chain.links]
+    def _remembered(self, p: Tensor, state: State) -> list[tuple[Tensor, ...]]:
+        return [link.remember(state[key] for key in link.keys_of(p)) for link in self.chain.links]
 
     def step(self, grads: list[Tensor]) -> None:
         """The step that has begun, by the bucket's backend."""
@@ -211,8 +212,12 @@ class Bucket:
 
     def _step_by_tensor(self, grads: list[Tensor]) -> None:
         for n, (p, g, state) in enumerate(zip(self.params, grads, self.states, strict=True)):
-            before = self._remembered(state)
-            step, after = self.chain.update(-g if self.maximize else g, before, p, self._scalars(n))
+            before, ks = self._remembered(p, state), self._scalars(n)
+            if self.alone and self.chain.links[0].in_place(
+                p, g, before[0], ks[0], -1.0 if self.maximize else 1.0
+            ):
+                continue
+            step, after = self.chain.update(-g if self.maximize else g, before, p, ks)
             p.sub_(step)
             for old, new in zip(before, after, strict=True):
                 for tensor, value in zip(old, new, strict=True):
@@ -258,16 +263,17 @@ def give_state(
     Raises:
         RecipeError: a state of another shape than its parameter's, as from another model's state_dict.
     """
-    if not (chain.keys or chain.counts or chain.tally or manner.counts):
+    if not (chain.keys_of(p) or chain.counts or chain.tally or manner.counts):
         return {}, False
     state, like = (table[p], p) if seat is None else (seat.state, seat.p)
     wide = manner.wide_state or manner.rounding == "master"
     born = False
     for link in chain.links:
-        if all(key in state for key in link.keys):
+        keys = link.keys_of(p)
+        if all(key in state for key in keys):
             continue
         born = True
-        fresh = zip(link.keys, link.init(like.float() if wide else like), strict=True)
+        fresh = zip(keys, link.init(like.float() if wide else like), strict=True)
         state.update({key: tensor for key, tensor in fresh if key not in state})  # AMSGrad after Adam
     if chain.counts and "step" not in state:
         state["step"] = torch.zeros(())
@@ -293,10 +299,10 @@ def _common(name: str, table: MutableMapping[Tensor, State], start: float) -> Te
 def _fit_to(p: Tensor, state: State, chain: Chain, dtype: torch.dtype) -> None:
     """Lays out loaded states as `p`, in the dtypes that their rules declare for one of `dtype`."""
     alike = chain.scope == "element" and all(
-        getattr(state[key], "dtype", dtype) == dtype for key in chain.keys
+        getattr(state[key], "dtype", dtype) == dtype for key in chain.keys_of(p)
     )
     declared = {} if alike else _declared(torch.empty_like(p, device="meta", dtype=dtype), chain)
-    for key in chain.keys:
+    for key in chain.keys_of(p):
         value, wanted = state[key], declared.get(key, p)
         if not isinstance(value, Tensor) or value.shape != wanted.shape:
             shape = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
@@ -313,5 +319,5 @@ def _fit_to(p: Tensor, state: State, chain: Chain, dtype: torch.dtype) -> None:
 
 def _declared(p: Tensor, chain: Chain) -> dict[str, Tensor]:
     """The states that the rules make of `p`, which is on the meta device."""
-    made = (zip(link.keys, link.init(p), strict=True) for link in chain.links)
+    made = (zip(link.keys_of(p), link.init(p), strict=True) for link in chain.links)
     return {key: tensor for pairs in made for key, tensor in pairs}

@@ -144,8 +144,12 @@ class Rule(Generic[State]):
         """The state before the first step of a parameter `p`."""
         raise NotImplementedError(f"{type(self).__name__}.init")
 
+    def keys_of(self, p: Tensor) -> tuple[str, ...]:
+        """The names of the state of parameter `p`: `keys`, unless their number hangs on its shape."""
+        return type(self).keys
+
     def remember(self, tensors: Iterable[Tensor]) -> State:
-        """The state made of its tensors, in the order of `keys`."""
+        """The state made of its tensors, in the order of `keys_of`."""
         return cast("State", self.memory(*tensors))
 
     def at(self, t: int) -> Scalars:
@@ -177,6 +181,14 @@ class Rule(Generic[State]):
     def update(self, g: Tensor, state: State, p: Tensor, k: Scalars) -> tuple[Tensor, State]:
         """What becomes of `g` and of the state; nothing is changed in place, and no scalars are combined."""
         raise NotImplementedError(f"{type(self).__name__}.update")
+
+    def in_place(self, p: Tensor, g: Tensor, state: State, k: Scalars, sign: float) -> bool:
+        """A step of a chain that is this rule alone, made in pieces: p and its state change in place.
+
+        Returns:
+            Whether it was made; if not, nothing has changed, and `update` makes it.
+        """
+        return False
 
     def shown(self, state: State, p: Tensor) -> Tensor:
         """The weights to evaluate, where they are not those that are trained: never `p` changed in place."""
@@ -240,8 +252,12 @@ class Chain:
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """Names of all state tensors, link after link."""
+        """Names of all state tensors, link after link, but for those that hang on a shape: see `keys_of`."""
         return tuple(key for link in self.links for key in link.keys)
+
+    def keys_of(self, p: Tensor) -> tuple[str, ...]:
+        """Names of all state tensors of parameter `p`, link after link."""
+        return tuple(key for link in self.links for key in link.keys_of(p))
 
     @functools.cached_property
     def tally(self) -> dict[str, float]:

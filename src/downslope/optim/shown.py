@@ -58,8 +58,8 @@ def _others(group: Mapping[str, Any], table: Table, compose: Compose) -> list[tu
     for p, name in zip(group["params"], names_of(group), strict=True):
         chain = active.chains[active.index(p, name)]
         state = table.get(p, {})
-        if chain.shows and all(key in state for key in chain.keys):
-            states = [link.remember(state[key] for key in link.keys) for link in chain.links]
+        if chain.shows and all(key in state for key in chain.keys_of(p)):
+            states = [link.remember(state[key] for key in link.keys_of(p)) for link in chain.links]
             with torch.no_grad():
                 found.append((p, chain.shown(states, p.detach())))
     return found

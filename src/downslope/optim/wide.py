@@ -115,8 +115,9 @@ class WideBucket(Bucket):
         return int(state["draws"])
 
     def _split(self, states: Sequence[Tensor]) -> list[tuple[Tensor, ...]]:
-        rest = iter(states)
-        return [link.remember(itertools.islice(rest, len(link.keys))) for link in self.chain.links]
+        rest, links = iter(states), self.chain.links
+        counts = [len(link.keys_of(self.params[0])) for link in links]
+        return [link.remember(itertools.islice(rest, n)) for link, n in zip(links, counts, strict=True)]
 
     def _parts(self, n: int, g: Tensor) -> Iterator[_Part]:
         p, state = self.params[n], self.states[n]
