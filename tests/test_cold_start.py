@@ -40,7 +40,7 @@ with tempfile.TemporaryDirectory() as room:
 """
 
 NEVER = ("torch._dynamo", "torch._inductor", "sympy", "scipy", "matplotlib", "plotly", "sklearn", "pandas",
-         "rich", "sqlalchemy", "ray", "joblib", "typer", "IPython")  # fmt: skip
+         "rich", "sqlalchemy", "ray", "joblib", "typer", "IPython", "numba", "llvmlite")  # fmt: skip
 """No verb that trains needs one of these to begin; torch may load some by itself."""
 
 LATER = {

@@ -370,7 +370,6 @@ REFUSED = [
     (lambda: optim.SGD([{"params": [one()], "lr": -1}]), RecipeError, "lr=-1"),
     (lambda: optim.SGD([{"params": [one()], "weightdecay": 0.1}]), RecipeError,
      "did you mean 'weight_decay'"),
-    (lambda: optim.SGD([one()], backend="kernel"), RecipeError, "backend='kernel': not built yet"),
     (lambda: optim.SGD([one()], backend="compiled"), RecipeError, "backend='compiled': not built yet"),
     (lambda: optim.SGD([one()], backend="nativ"), RecipeError, "did you mean 'native'"),
     (lambda: optim.RMSprop([one()], backend="native"), RecipeError, "torch has no fused kernel"),

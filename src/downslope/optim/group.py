@@ -11,10 +11,11 @@ from torch import Tensor
 
 from downslope.core.errors import RecipeError
 from downslope.optim.domains import Domains, check
+from downslope.optim.kernel.trace import structure
 from downslope.optim.kinds import Manner, manner_of, seat_of
 from downslope.optim.layout import Bucket, State, give_state
 from downslope.optim.native import Native, match
-from downslope.optim.plan import Choice, choose
+from downslope.optim.plan import Choice, Size, choose, size_of
 from downslope.optim.rounding import HALVES
 from downslope.optim.routes import Routes, names_of, routed
 from downslope.optim.rule import Chain
@@ -146,6 +147,8 @@ class GroupLayout:
         self.routes, self.active, self.values = routes, active, values
         natives = [match(chain, self.group.get("maximize", False)) for chain in active.chains]
         for bucket, route in zip(self.buckets, self.taken, strict=True):
+            if bucket.programs is not None and structure(active.chains[route]) != structure(bucket.chain):
+                return False
             bucket.chain = active.chains[route]
             bucket.native = natives[route] if bucket.native is not None else None
             if bucket.backend == "native" and bucket.native is None:
@@ -157,27 +160,30 @@ class GroupLayout:
         natives = [match(chain, maximize) for chain in self.active.chains]
         named = zip(self.params, names_of(self.group), strict=True)
         places = {id(p): (place, name) for place, (p, name) in enumerate(named)}
+        size = size_of(self.params)
         alike: dict[_Kind, list[_Found]] = {}
         for p in params:
             place, name = places[id(p)]
             route = self.active.index(p, name)
-            kind, found = self._seen(p, place, route, natives[route])
+            kind, found = self._seen(p, place, route, natives[route], size)
             alike.setdefault(kind, []).append(found)
         self.taken = [kind.route for kind in alike]
         return [self._make_bucket(kind, found, maximize) for kind, found in alike.items()]
 
-    def _seen(self, owner: Tensor, place: int, route: int, native: Native | None) -> tuple[_Kind, _Found]:
+    def _seen(
+        self, owner: Tensor, place: int, route: int, native: Native | None, size: Size
+    ) -> tuple[_Kind, _Found]:
         """One parameter as its bucket has it."""
         chain = self.active.chains[route]
         _check_gradient(owner)
         manner = manner_of(owner, self.group)
         seat = seat_of(owner, self.table, manner)
         p = owner if seat is None else seat.p
-        choice = choose(p, chain, native, self.forced, manner)
+        choice = choose(p, chain, native, self.forced, size, manner)
         if choice.backend == "native" and self.forced is None:
             g = _gradient(owner) if seat is None else seat.gradient()
             if g is not None and g.stride() != p.stride():
-                choice = choose(p, chain, None, None, manner)
+                choice = choose(p, chain, None, None, size, manner)
         state, born = give_state(owner, self.table, chain, seat, manner)
         t = int(state["step"]) if chain.counts else 0
         tally = tuple(float(state[name]) for name in chain.tally)
@@ -201,6 +207,7 @@ class GroupLayout:
             kind.backend,
             kind.reason,
             found[0].choice.native,
+            programs=found[0].choice.programs,
             t=kind.t,
             first=kind.born,
             maximize=maximize,

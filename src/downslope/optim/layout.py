@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import MutableMapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -20,6 +20,10 @@ from downslope.optim.kinds import PLAIN, Manner
 from downslope.optim.native import Native
 from downslope.optim.rule import Chain, Rule, Scalars
 from downslope.optim.seats import Seat
+
+if TYPE_CHECKING:
+    from downslope.optim.kernel.table import KernelStep
+    from downslope.optim.kernel.trace import Traced
 
 __all__ = ["Bucket", "is_dense", "pack_steps", "pack_tally", "total"]
 
@@ -89,14 +93,18 @@ class Bucket:
     """Where the tensors stand in the place of others: complex, or of half precision."""
     owners: Sequence[Tensor] = ()
     """The parameters themselves, which have the gradients."""
+    programs: Traced | None = None
+    """Of the chain, for the backend `kernel`."""
+    kernel: KernelStep | None = field(init=False, default=None)
+    """Made at the first step."""
     strides: list[tuple[int, ...]] = field(init=False)
     steps: Tensor | None = field(init=False, default=None)
     views: list[Tensor] = field(init=False, default_factory=list["Tensor"])
     pieces: list[slice] = field(init=False)
     ks: list[Scalars] = field(init=False, default_factory=list["Scalars"])
     """The scalars of this step for every link."""
-    apart: dict[int, list[Scalars]] = field(init=False, default_factory=dict[int, "list[Scalars]"])
-    """Of links that add up over a tensor, the scalars of each tensor."""
+    apart: set[int] = field(init=False, default_factory=set[int])
+    """Links that add up over a tensor: their scalars may be tensors with an entry for each parameter."""
 
     def __post_init__(self) -> None:
         self.owners = self.owners or self.params
@@ -115,20 +123,30 @@ class Bucket:
 
     def gradients(self) -> list[Tensor] | None:
         """The gradients if they look as they did when the bucket was built, else None."""
+        if self.kernel is not None and not self.kernel.fits(self.params, self._columns()):
+            return None
         grads = self._found()
         try:
             if [g.stride() for g in grads] == self.strides:
                 return grads
         except (AttributeError, RuntimeError):  # None has no stride, nor has a sparse tensor
             return None
-        return grads if self.native is None and all(g is not None for g in grads) else None
+        if self.native is not None or any(g is None for g in grads):
+            return None
+        return self._laid_out(grads) if self.programs is not None else grads
 
     def taken(self) -> list[Tensor]:
         """The gradients; copied where they lie otherwise than a kernel that was asked for reads them."""
-        return self.gradients() or [
+        return self.gradients() or self._laid_out(self._found())
+
+    def _laid_out(self, grads: list[Any]) -> list[Tensor]:
+        return [
             g if g.stride() == p.stride() else torch.empty_like(p).copy_(g)
-            for p, g in zip(self.params, self._found(), strict=True)
+            for p, g in zip(self.params, grads, strict=True)
         ]
+
+    def _columns(self) -> list[list[Tensor]]:
+        return [[state[key] for state in self.states] for key in self.keys]
 
     def _found(self) -> list[Any]:
         return [p.grad for p in self.owners] if self.seats is None else [s.gradient() for s in self.seats]
@@ -140,13 +158,15 @@ class Bucket:
             self.steps.add_(1.0)
         if self.native is None:
             ks, self.tally = self.chain.advance(self._time(), self.tally)
-            self.ks, self.apart = list(ks), {}
+            self.ks, self.apart = list(ks), set()
 
     def _time(self) -> int:
         return self.t if self.steps is not None else 1 if self.first else 2
 
     def measure(self, i: int, grads: list[Tensor]) -> list[Tensor]:
         """For each total that link `i` wants, a float64 tensor with an entry for each parameter."""
+        if self.programs is not None:
+            return self._kernel().measure(i, grads, self.ks)
         found: list[list[Tensor]] = []
         for n, (p, g, state) in enumerate(zip(self.params, grads, self.states, strict=True)):
             parts = self.chain.measure(
@@ -166,18 +186,23 @@ class Bucket:
             self.tally |= {name: float(value) for name, value in after.items()}
             return
         named = Scalars(**dict(zip(link.measures, totals, strict=True)))
-        k, _ = link.settle(self._time(), self.ks[i], named, own)
-        columns = {
-            name: value if isinstance(value, Tensor) and value.ndim else [value] * len(self.params)
-            for name, value in vars(k).items()
-        }
-        self.apart[i] = [
-            Scalars(**{name: column[n] for name, column in columns.items()}) for n in range(len(self.params))
-        ]
+        self.ks[i], _ = link.settle(self._time(), self.ks[i], named, own)
+        self.apart.add(i)
 
     def _scalars(self, n: int) -> list[Scalars]:
         """The scalars of every link for parameter `n`."""
-        return [self.apart[i][n] if i in self.apart else k for i, k in enumerate(self.ks)]
+        return [_entry(k, n) if i in self.apart else k for i, k in enumerate(self.ks)]
+
+    def _kernel(self) -> KernelStep:
+        """The kernel, of which the driver has asked at this step whether it fits."""
+        if self.kernel is None:
+            if self.programs is None:
+                raise RuntimeError("a bucket of another backend has no kernel")
+            from downslope.optim.kernel.table import KernelStep
+
+            columns = self._columns()
+            self.kernel = KernelStep(self.programs, self.params, columns, maximize=self.maximize)
+        return self.kernel
 
     def _remembered(self, p: Tensor, state: State) -> list[tuple[Tensor, ...]]:
         return [link.remember(state[key] for key in link.keys_of(p)) for link in self.chain.links]
@@ -185,8 +210,9 @@ class Bucket:
     def step(self, grads: list[Tensor]) -> None:
         """The step that has begun, by the bucket's backend."""
         if self.native is not None:
-            columns = [[state[key] for state in self.states] for key in self.keys]
-            self.native.run(self.params, grads, columns, self.views, self.first)
+            self.native.run(self.params, grads, self._columns(), self.views, self.first)
+        elif self.programs is not None:
+            self._kernel().update(self.params, grads, self.ks)
         elif self.backend == "eager" and self.listed and not self.apart:
             self._step_eager(grads)
         else:
@@ -230,6 +256,11 @@ def total(part: Tensor, peak: bool) -> Tensor:
     if not peak:
         return part.sum(dtype=torch.float64)
     return part.amax().double() if part.numel() else part.new_zeros((), dtype=torch.float64)
+
+
+def _entry(k: Scalars, n: int) -> Scalars:
+    values = vars(k).items()
+    return Scalars(**{name: v[n] if isinstance(v, Tensor) and v.ndim else v for name, v in values})
 
 
 def _pieces(params: list[Tensor]) -> list[slice]:

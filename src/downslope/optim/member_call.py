@@ -11,8 +11,9 @@ from torch import Tensor
 
 from downslope.optim.layout import Bucket
 from downslope.optim.native import Native
+from downslope.optim.plan import Size
 
-__all__ = ["Call", "Slice", "joined"]
+__all__ = ["Call", "Slice", "joined", "size_in"]
 
 _WHOLE = 64
 """A tensor of a multiple of so many elements leaves no rest behind a kernel's vector loop. The rest is
@@ -28,6 +29,8 @@ class Slice:
     """What is one tensor for a kernel."""
     own: list[dict[str, Any]]
     """Of each member, the settings that differ here from its own."""
+    size: Size
+    """Of the group that one member has here."""
 
     def cut(self, whole: Tensor) -> list[tuple[Tensor, ...]]:
         """Views of `whole`, shape (M, P): for every part, a row for each member."""
@@ -84,3 +87,10 @@ def joined(columns: slice, sizes: Sequence[int] | None) -> list[slice]:
             parts.append(slice(start, end))
             start = end
     return parts
+
+
+def size_in(columns: slice, sizes: Sequence[int] | None) -> Size:
+    """Of one member's parameters in a slice: its backend is that of its own optimizer."""
+    ends = itertools.accumulate(sizes or [])
+    inside = sum(columns.start < end <= columns.stop for end in ends)
+    return Size(columns.stop - columns.start, max(inside, 1))

@@ -21,7 +21,7 @@ from downslope.core.errors import RecipeError
 from downslope.optim.domains import check, check_name
 from downslope.optim.driver import Optimizer, composed
 from downslope.optim.layout import Bucket, State
-from downslope.optim.member_call import Call, Slice, joined
+from downslope.optim.member_call import Call, Slice, joined, size_in
 from downslope.optim.native import match
 from downslope.optim.plan import choose
 from downslope.optim.routes import Routes
@@ -59,7 +59,7 @@ class MemberStep:
     ) -> None:
         self.cls = cls
         self._slices = [
-            Slice(columns, joined(columns, sizes), [dict(each) for each in own])
+            Slice(columns, joined(columns, sizes), [dict(each) for each in own], size_in(columns, sizes))
             for columns, own in slices or [(slice(0, rows.shape[1]), [{} for _ in settings])]
         ]
         self._settings = [dict(each) for each in settings]
@@ -190,7 +190,7 @@ class MemberStep:
         spots = [(k, i) for k in range(len(found)) for i in members]
         params = [found[k][i] for k, i in spots]
         state = {key: [column[k][i] for k, i in spots] for key, column in columns.items()}
-        choice = choose(params[0], chain, match(chain, maximize), None)
+        choice = choose(params[0], chain, match(chain, maximize), None, self._slices[place].size)
         if choice.native is not None:
             steps = [self._ticked[i] for _, i in spots]
             return Call(place, members, choice.native, params, list(state.values()), steps, first)
@@ -205,6 +205,7 @@ class MemberStep:
             choice.backend,
             choice.reason,
             None,
+            programs=choice.programs,
             t=count,
             first=first,
             maximize=maximize,

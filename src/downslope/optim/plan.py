@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,9 @@ from torch import Tensor
 
 from downslope.core.errors import RecipeError
 from downslope.core.names import did_you_mean
+from downslope.optim.kernel.store import missing
+from downslope.optim.kernel.table import storage_of
+from downslope.optim.kernel.trace import Traced, traced
 from downslope.optim.kinds import PLAIN, Manner, as_seen, manner_of
 from downslope.optim.layout import is_dense
 from downslope.optim.native import Native, has_members, match
@@ -18,10 +21,17 @@ from downslope.optim.routes import Routes, names_of, routed
 from downslope.optim.rows import check_lazy
 from downslope.optim.rule import Chain
 
-__all__ = ["BACKENDS", "Choice", "Plan", "PlanRow", "check_backend", "check_forced", "choose", "rows_of"]
+__all__ = [
+    "BACKENDS", "Choice", "Plan", "PlanRow", "Size", "check_backend", "check_forced", "choose", "rows_of",
+    "size_of",
+]  # fmt: skip
 
-BACKENDS = ("reference", "eager", "native")
-NOT_BUILT = {"kernel": "one generated loop per rule on the CPU", "compiled": "torch.compile on a GPU"}
+BACKENDS = ("reference", "eager", "native", "kernel")
+NOT_BUILT = {"compiled": "torch.compile on a GPU"}
+
+# A group of so many elements, or so many tensors, is worth a kernel of its own. Size and settings decide
+# alone, not what a step takes or what the disk holds: another backend gives other bits.
+_ELEMENTS, _TENSORS = 100_000, 100
 
 _FUSED_DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 _FUSED_DEVICES = ("cpu", "cuda")
@@ -33,7 +43,7 @@ def check_backend(backend: str | None) -> str | None:
     """`backend` if it is one that exists, or None for automatic choice.
 
     Raises:
-        RecipeError: another name; ``kernel`` and ``compiled`` are said to be not built yet.
+        RecipeError: another name; ``compiled`` is said to be not built yet.
     """
     if backend is None or backend in BACKENDS:
         return backend
@@ -51,28 +61,65 @@ def check_forced(backend: str | None, composed: Chain | Routes) -> None:
     """Refuses at construction a backend that no tensor could have.
 
     Raises:
-        RecipeError: ``"native"`` for a chain that torch has no kernel for.
+        RecipeError: ``"native"`` for a chain that torch has no kernel for, ``"kernel"`` for one that is no
+            list of operators, or without numba.
     """
     chains = routed(composed).active().chains
     if backend == "native" and all(match(chain, maximize=False) is None for chain in chains):
         raise RecipeError(
             "backend='native': torch has no fused kernel for this chain; use None for the fastest that fits"
         )
+    if backend == "kernel":
+        reasons = [_chain_obstacle(chain) for chain in chains]
+        if all(reasons):
+            raise RecipeError(f"backend='kernel': {reasons[0]}; use None for the fastest that fits")
 
 
 @dataclass(frozen=True)
 class Choice:
-    """A backend, why, and torch's kernel if it is that."""
+    """A backend, why, and what it runs: torch's kernel, or the programs of ours."""
 
     backend: str
     reason: str
     native: Native | None = None
+    programs: Traced | None = None
+
+
+@dataclass(frozen=True)
+class Size:
+    """Of a parameter group, whether or not all of it has gradients."""
+
+    elements: int
+    tensors: int
+
+    @property
+    def small(self) -> bool:
+        """Whether torch's operations do."""
+        return self.elements < _ELEMENTS and self.tensors < _TENSORS
+
+
+def size_of(params: Sequence[Tensor]) -> Size:
+    """The size of a group of `params`."""
+    return Size(sum(p.numel() for p in params), len(params))
 
 
 def choose(
-    p: Tensor, chain: Chain, native: Native | None, forced: str | None, manner: Manner = PLAIN
+    p: Tensor,
+    chain: Chain,
+    native: Native | None,
+    forced: str | None,
+    size: Size,
+    manner: Manner = PLAIN,
 ) -> Choice:
     """The backend for `p`, stepped in a `manner` by the active `chain`, of which torch's kernel is `native`.
+
+    Args:
+        p: the parameter.
+        chain: its rules.
+        native: torch's kernel for them.
+        forced: the backend asked for, or None.
+        size: of the group.
+        manner: how `p` is stepped.
 
     Raises:
         RecipeError: a forced backend cannot step `p`, or the rules move rows that a sparse gradient does not
@@ -99,9 +146,39 @@ def choose(
         return Choice("reference", "a hyper-parameter holds a number for each member")
     if forced == "eager":
         return Choice("eager", "asked for")
-    if obstacle is None and native is not None:
+    if forced != "kernel" and obstacle is None and native is not None:
         return Choice("native", f"the chain is {native.name}", native)
-    return Choice("eager", obstacle or "")
+    return _choose_kernel(p, chain, forced, obstacle or "", size)
+
+
+def _choose_kernel(p: Tensor, chain: Chain, forced: str | None, reason: str, size: Size) -> Choice:
+    """A kernel of ours, or torch's operations, where torch has no kernel for the `reason` given."""
+    programs = traced(chain)
+    blocked = _chain_obstacle(chain) or _kernel_obstacle(p)
+    if forced == "kernel":
+        if blocked or isinstance(programs, str):
+            raise RecipeError(f"backend='kernel': {blocked}; use backend=None for the fastest that fits")
+        return Choice("kernel", "asked for", programs=programs)
+    if size.small:
+        return Choice("eager", f"{reason}, and the group is small")
+    if blocked or isinstance(programs, str):
+        return Choice("eager", f"{reason}; {blocked}")
+    return Choice("kernel", f"{reason}; a loop made of its rules", programs=programs)
+
+
+def _chain_obstacle(chain: Chain) -> str | None:
+    programs = traced(chain)
+    return programs if isinstance(programs, str) else missing()
+
+
+def _kernel_obstacle(p: Tensor) -> str | None:
+    if type(p) not in (Tensor, torch.nn.Parameter):
+        return f"a kernel takes plain tensors, not {type(p).__name__}"
+    if p.device.type != "cpu":
+        return f"a kernel runs on the CPU, not on {p.device.type}"
+    if storage_of(p) is None:
+        return f"a kernel has no {str(p.dtype).removeprefix('torch.')}"
+    return None if is_dense(p) else "a kernel needs tensors without gaps in memory"
 
 
 def _native_obstacle(p: Tensor, native: Native | None) -> str | None:
@@ -157,10 +234,11 @@ def rows_of(
     natives = [match(chain, group.get("maximize", False)) for chain in active.chains]
     counts: dict[tuple[str, str, str, str], list[int]] = {}
     params: list[Tensor] = group["params"]
+    size = size_of(params)
     for p, name in zip(params, names_of(group), strict=True):
         route = active.index(p, name)
         manner = manner_of(p, group)
-        choice = choose(as_seen(p, manner), active.chains[route], natives[route], forced, manner)
+        choice = choose(as_seen(p, manner), active.chains[route], natives[route], forced, size, manner)
         key = (str(p.dtype).removeprefix("torch."), str(p.device), choice.backend, choice.reason)
         row = counts.setdefault(key, [0, 0])
         row[0] += 1

@@ -1,0 +1,162 @@
+"""From the text of a loop to machine code: by numba, whose import and first use take most of a second.
+
+The text may call, beside numpy's functions,
+
+    word(a, i)              the i-th int64 from address a
+    read_f4(a, i)           a number from memory: f4, f8, or b2, a bfloat16, which is read as float32
+    write_f4(a, i, x)       the same back; bfloat16 is rounded to the nearest, halves to even
+    read_f4_2(a, i)         the same of array 2: LLVM is told that arrays of different numbers never overlap
+    bits_f4(x)              the bits as a whole number; of NaN those of a positive one; f4 or f8
+    number_f4(b)            and back
+    thread(), threads()     of OpenMP's team
+
+What is built is object code for the host's CPU, of a function ``void (int64*)``.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+__all__ = ["FLAGS", "Object", "build"]
+
+FLAGS = frozenset({"contract", "arcp", "reassoc", "nsz"})
+"""Of LLVM's licences with floating-point numbers: those that keep NaN and infinity. ``reassoc`` lets sums use
+vectors."""
+
+_CALLS = re.compile(r"\b(?:(word|thread|threads)|(read|write|bits|number)_(f4|f8|b2)(?:_(\d+))?)\(")
+
+
+@dataclass(frozen=True)
+class Object:
+    """Machine code that was built."""
+
+    code: bytes
+    entry: str
+    """The symbol of the function."""
+    needs: tuple[str, ...]
+    """Symbols that it takes from elsewhere."""
+
+
+def build(source: str) -> Object:
+    """The object code of ``kernel(data)`` in `source`, where ``data`` points to int64.
+
+    OpenMP's functions must be known to LLVM before: see `threads`.
+
+    Raises:
+        ImportError: no numba.
+    """
+    import numba  # pyright: ignore[reportMissingTypeStubs]
+    import numpy as np
+
+    names: dict[str, Any] = {"np": np, **_functions(source)}
+    exec(compile(source, "<kernel>", "exec"), names)
+    compiler: Any = numba.cfunc("void(CPointer(int64))", error_model="numpy", fastmath=set(FLAGS))
+    made: Any = compiler(names["kernel"])
+    declared: list[str] = re.findall(r'^declare [^@]*@"?([^\s("]+)', made.inspect_llvm(), re.MULTILINE)
+    needs = tuple(sorted({name for name in declared if not name.startswith("llvm.")}))
+    return Object(made._library._get_compiled_object(), made.native_name, needs)
+
+
+def _functions(source: str) -> dict[str, Any]:
+    """What the source calls, made for it."""
+    from numba import types  # pyright: ignore[reportMissingTypeStubs]
+
+    called: set[tuple[str, str, str, str]] = set(_CALLS.findall(source))
+    places = max((int(place) for *_, place in called if place), default=-1) + 1
+    made: dict[str, Any] = {}
+    for plain, way, kind, place in called:
+        if plain == "word":
+            made["word"] = _access("read", "i8", None, 0)
+        elif plain:
+            symbol = "omp_get_thread_num" if plain == "thread" else "omp_get_num_threads"
+            made[plain] = types.ExternalFunction(symbol, types.int32())
+        else:
+            name = f"{way}_{kind}_{place}" if place else f"{way}_{kind}"
+            if way in {"bits", "number"}:
+                made[name] = _cast(way, kind)
+                continue
+            made[name] = _access(way, kind, int(place) if place else None, places)
+    return made
+
+
+def _access(way: str, kind: str, place: int | None, places: int) -> Any:
+    """A function that reads or writes one number at an address, of array `place` among `places`."""
+    from llvmlite import ir  # pyright: ignore[reportMissingTypeStubs]
+    from numba import types  # pyright: ignore[reportMissingTypeStubs]
+    from numba.extending import intrinsic  # pyright: ignore[reportMissingTypeStubs]
+
+    held: Any = {"f4": types.float32, "f8": types.float64, "b2": types.uint16, "i8": types.int64}[kind]
+    given: Any = types.float32 if kind == "b2" else held
+
+    def located(context: Any, builder: Any, address: Any, i: Any) -> Any:
+        pointer = builder.inttoptr(address, context.get_value_type(types.CPointer(held)))
+        return builder.gep(pointer, [i])
+
+    def apart(module: Any, access: Any) -> None:
+        if place is not None:
+            domain = module.add_metadata(["downslope"])
+            scopes = [module.add_metadata([f"array {i}", domain]) for i in range(places)]
+            access.set_metadata("alias.scope", module.add_metadata([scopes[place]]))
+            others = [scope for i, scope in enumerate(scopes) if i != place]
+            if others:
+                access.set_metadata("noalias", module.add_metadata(others))
+
+    def read(context: Any, builder: Any, _: Any, args: Any) -> Any:
+        value = builder.load(located(context, builder, args[0], args[1]))
+        apart(builder.module, value)
+        if kind == "b2":
+            bits = builder.shl(builder.zext(value, ir.IntType(32)), ir.Constant(ir.IntType(32), 16))
+            return builder.bitcast(bits, ir.FloatType())
+        return value
+
+    def write(context: Any, builder: Any, _: Any, args: Any) -> Any:
+        value = _rounded(ir, builder, args[2]) if kind == "b2" else args[2]
+        apart(builder.module, builder.store(value, located(context, builder, args[0], args[1])))
+        return context.get_dummy_value()
+
+    def reading(_: Any, _address: Any, _i: Any) -> Any:
+        return given(types.int64, types.int64), read
+
+    def writing(_: Any, _address: Any, _i: Any, _x: Any) -> Any:
+        return types.void(types.int64, types.int64, given), write
+
+    return intrinsic(reading if way == "read" else writing)
+
+
+def _cast(way: str, kind: str) -> Any:
+    """A function that takes a number for its bits, or the bits for the number."""
+    from llvmlite import ir  # pyright: ignore[reportMissingTypeStubs]
+    from numba import types  # pyright: ignore[reportMissingTypeStubs]
+    from numba.extending import intrinsic  # pyright: ignore[reportMissingTypeStubs]
+
+    real, whole = (types.float32, types.int32) if kind == "f4" else (types.float64, types.int64)
+    word, quiet = (ir.IntType(32), 0x7FC00000) if kind == "f4" else (ir.IntType(64), 0x7FF8 << 48)
+
+    def bits(_context: Any, builder: Any, _: Any, args: Any) -> Any:
+        plain = builder.bitcast(args[0], word)
+        return builder.select(
+            builder.fcmp_unordered("uno", args[0], args[0]), ir.Constant(word, quiet), plain
+        )
+
+    def number(_context: Any, builder: Any, _: Any, args: Any) -> Any:
+        return builder.bitcast(args[0], ir.FloatType() if kind == "f4" else ir.DoubleType())
+
+    def taking(_: Any, _x: Any) -> Any:
+        return whole(real), bits
+
+    def giving(_: Any, _x: Any) -> Any:
+        return real(whole), number
+
+    return intrinsic(taking if way == "bits" else giving)
+
+
+def _rounded(ir: Any, builder: Any, x: Any) -> Any:
+    """The bits of the bfloat16 nearest to a float32, halves to even; NaN stays NaN."""
+    word, half = ir.IntType(32), ir.IntType(16)
+    bits = builder.bitcast(x, word)
+    odd = builder.and_(builder.lshr(bits, ir.Constant(word, 16)), ir.Constant(word, 1))
+    raised = builder.add(builder.add(bits, ir.Constant(word, 0x7FFF)), odd)
+    near = builder.trunc(builder.lshr(raised, ir.Constant(word, 16)), half)
+    return builder.select(builder.fcmp_unordered("uno", x, x), ir.Constant(half, 0x7FC0), near)

@@ -1,0 +1,176 @@
+"""The text of one loop for a traced chain, which numba compiles.
+
+    for every row of the address table that is this thread's:
+        for every element of the row: p, g, state -> p, state
+
+Beside the update there is one loop for each link that wants sums: it evaluates the chain up to that link,
+writes no tensor, and leaves the row's totals in float64. Largest elements are found among the bits as whole
+numbers: so compared, NaN is the largest of all. Rows, and the elements of a row, are added in one order,
+whatever the number of threads.
+
+A row of the table is (p, g, elements, elements before it, row of scalars, state 0, state 1, ...); a row of
+the scalars holds the sign of ``maximize`` and what the rules read. Literals are of the loop's own type, as a
+float64 among float32 would halve its speed. NaN stays NaN: torch's maximum gives it from either side,
+torch's sign gives 0.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from downslope.optim.kernel.trace import Arg, Op, Program, Traced
+
+__all__ = ["COLUMNS", "STORAGE", "emit"]
+
+COLUMNS = 5
+"""Of the table, before the states."""
+
+STORAGE = {"float32": "f4", "float64": "f8", "bfloat16": "b2"}
+"""What tensors may be, and what the reading and writing functions call it."""
+
+_INFIX = {
+    "add": "+", "sub": "-", "mul": "*", "truediv": "/", "gt": ">", "ge": ">=", "lt": "<", "le": "<=",
+    "eq": "==", "ne": "!=",
+}  # fmt: skip
+_CALLS = {"sqrt": "np.sqrt", "abs": "abs", "maximum": "np.maximum", "minimum": "np.minimum"}
+
+
+def emit(traced: Traced, storage: Sequence[str], *, threads: bool) -> str:
+    """The source of ``kernel(data)`` for a chain.
+
+    Args:
+        traced: its programs.
+        storage: of p, which g has too, and of every state, as in `STORAGE`.
+        threads: whether the kernel asks OpenMP which part of the rows is its own; else ``data`` tells it.
+    """
+    return _Text(traced, storage).whole(threads)
+
+
+class _Text:
+    def __init__(self, traced: Traced, storage: Sequence[str]) -> None:
+        self.traced, self.storage = traced, storage
+        self.wide = storage[0] == "f8"
+        self.real = "np.float64" if self.wide else "np.float32"
+        self.kind = "f8" if self.wide else "f4"
+        self.scalars = ["sign", *traced.scalars]
+
+    def whole(self, threads: bool) -> str:
+        part = "part, parts = thread(), threads()" if threads else "part, parts = data[6], data[7]"
+        lines = [
+            "def kernel(data):",
+            "    rows, table, scalars = data[0], data[1], data[2]",
+            "    sums, mode, total = data[3], data[4], data[5]",
+            f"    {part}",
+            "    first, last = total * part // parts, total * (part + 1) // parts",
+            f"    zero, one = {self.real}(0.0), {self.real}(1.0)",
+            "    for row in range(rows):",
+            f"        at = table + {8 * (COLUMNS + self.traced.states)} * row",
+            "        if word(at, 3) < first or word(at, 3) >= last:",
+            "            continue",
+            "        P, G, n = word(at, 0), word(at, 1), word(at, 2)",
+            *(f"        S{i} = word(at, {COLUMNS + i})" for i in range(self.traced.states)),
+            f"        K = scalars + {(8 if self.wide else 4) * len(self.scalars)} * word(at, 4)",
+            *(f"        {name} = read_{self.kind}(K, {i})" for i, name in enumerate(self.scalars)),
+        ]
+        for mode, program in enumerate(self.traced.measures.values(), 1):
+            lines += [f"        if mode == {mode}:", *(f"    {line}" for line in self._measure(program))]
+        if self.traced.measures:
+            lines += ["        if mode == 0:", *(f"    {line}" for line in self._update())]
+        else:
+            lines += self._update()
+        return "\n".join([*lines, ""])
+
+    def _update(self) -> list[str]:
+        step, *states = self.traced.update.results
+        body = self._body(self.traced.update, {"p"})
+        for i, (result, storage) in enumerate(zip(states, self.storage[1:], strict=True)):
+            if result != f"s{i}":
+                body.append(f"write_{storage}_{2 + i}(S{i}, i, {self._stored(result, storage)})")
+        body.append(f"write_{self.storage[0]}_0(P, i, p - {self._real(step)})")
+        return ["        for i in range(n):", *(f"            {line}" for line in body)]
+
+    def _measure(self, program: Program) -> list[str]:
+        count = len(program.results)
+        start: list[str] = []
+        body = self._body(program, set())
+        end: list[str] = []
+        for i, (arg, peak) in enumerate(zip(program.results, program.peaks, strict=True)):
+            x = self._real(arg)
+            if peak:
+                start.append(f"total{i} = bits_{self.kind}(zero)")
+                body += [f"bits{i} = bits_{self.kind}({x})", f"total{i} = max(total{i}, bits{i})"]
+                total = f"np.float64(number_{self.kind}(total{i}))"
+            else:
+                start.append(f"total{i} = np.float64(0.0)")
+                body.append(f"total{i} += np.float64({x})")
+                total = f"total{i}"
+            end.append(f"write_f8(sums, {count} * row + {i}, {total})")
+        return [
+            *(f"        {line}" for line in start),
+            "        for i in range(n):",
+            *(f"            {line}" for line in body),
+            *(f"        {line}" for line in end),
+        ]
+
+    def _body(self, program: Program, also: set[str]) -> list[str]:
+        """Reading and the operations, for one element."""
+        self.truths = {op.name for op in program.ops if op.truth}
+        self.made = {op.name for op in program.ops}
+        needs = program.reads | also
+        lines: list[str] = []
+        if "p" in needs:
+            lines.append(f"p = {self._read(0, 'P', self.storage[0])}")
+        if "g" in needs:
+            lines.append(f"g = sign * {self._read(1, 'G', self.storage[0])}")
+        for i, storage in enumerate(self.storage[1:]):
+            if f"s{i}" in needs:
+                lines.append(f"s{i} = {self._read(2 + i, f'S{i}', storage)}")
+        return [*lines, *(f"v_{op.name} = {self._expression(op)}" for op in program.ops)]
+
+    def _read(self, place: int, base: str, storage: str) -> str:
+        text = f"read_{storage}_{place}({base}, i)"
+        return text if (storage == "f8") == self.wide else f"{self.real}({text})"
+
+    def _stored(self, arg: Arg, storage: str) -> str:
+        text = self._real(arg)
+        if (storage == "f8") == self.wide:
+            return text
+        return f"np.float64({text})" if storage == "f8" else f"np.float32({text})"
+
+    def _expression(self, op: Op) -> str:
+        match op.kind:
+            case "where":
+                return f"{self._real(op.args[1])} if {self._truth(op.args[0])} else {self._real(op.args[2])}"
+            case "and_" | "or_":
+                return f" {op.kind[:-1]} ".join(self._truth(arg) for arg in op.args)
+            case "invert":
+                return f"not {self._truth(op.args[0])}"
+            case "neg":
+                return f"-{self._real(op.args[0])}"
+            case "float":
+                return self._real(op.args[0])
+            case "square":
+                return f"{self._real(op.args[0])} * {self._real(op.args[0])}"
+            case "sign":
+                x = self._real(op.args[0])
+                return f"(one if {x} > zero else zero) - (one if {x} < zero else zero)"
+            case _:
+                args = [self._real(arg) for arg in op.args]
+                if op.kind in _CALLS:
+                    return f"{_CALLS[op.kind]}({', '.join(args)})"
+                return f" {_INFIX[op.kind]} ".join(args)
+
+    def _real(self, arg: Arg) -> str:
+        """The text of a number."""
+        if isinstance(arg, str):
+            name = f"v_{arg}" if arg in self.made else arg
+            return f"(one if {name} else zero)" if arg in self.truths else name
+        if math.isnan(arg):
+            return f"{self.real}(np.nan)"
+        text = ("-np.inf" if arg < 0 else "np.inf") if math.isinf(arg) else repr(arg)
+        return f"{self.real}({text})"
+
+    def _truth(self, arg: Arg) -> str:
+        """The text of a truth value."""
+        return f"v_{arg}" if arg in self.truths else f"({self._real(arg)} != zero)"

@@ -1,0 +1,146 @@
+"""The tensors of one bucket as a table of addresses, and the step that a kernel makes of it.
+
+Parameters, gradients and states stay where they are; large ones are cut into pieces, so that threads share
+them. Addresses are asked for at every step, as a model may be moved, swapped or loaded between two of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from downslope.optim.kernel import threads
+from downslope.optim.kernel.emit import COLUMNS, STORAGE, emit
+from downslope.optim.kernel.store import kernel_of
+from downslope.optim.kernel.trace import Program, Traced
+from downslope.optim.rule import Scalars
+
+__all__ = ["KernelStep", "storage_of"]
+
+PIECE = 1 << 14
+"""Elements of a row at most: of several arrays, they lie in a core's second cache together."""
+
+Column = list[Tensor]
+
+
+def storage_of(tensor: Tensor) -> str | None:
+    """What kernels call the tensor's dtype; None where they have none."""
+    return STORAGE.get(str(tensor.dtype).removeprefix("torch."))
+
+
+class KernelStep:
+    """Steps the tensors of one bucket.
+
+    Memory: eight bytes for each column of each row of the table, of `PIECE` elements or less.
+
+    Args:
+        traced: programs of the bucket's chain.
+        params: the parameters, dense in memory, of one dtype.
+        columns: their states by the chain's keys, laid out in memory as they are.
+        maximize: climb in place of descend.
+
+    Raises:
+        RecipeError: numba cannot be used.
+    """
+
+    def __init__(self, traced: Traced, params: Column, columns: Sequence[Column], *, maximize: bool) -> None:
+        self.traced, self.sign = traced, -1.0 if maximize else 1.0
+        self.firsts = [column[0] for column in (params, params, *columns)]
+        storage = [storage_of(first) or "" for first in (self.firsts[0], *self.firsts[2:])]
+        self.kernel = kernel_of(emit(traced, storage, threads=threads.team() is not None))
+        self.real = np.float64 if storage[0] == "f8" else np.float32
+        self.modes = {link: mode for mode, link in enumerate(traced.measures, 1)}
+        self.sizes = [p.numel() for p in params]
+        self.strides = [p.stride() for p in params]
+        self.held: list[list[int]] = [[] for _ in self.firsts]
+        self.scalars = np.zeros((1, 1 + len(traced.scalars)), self.real)
+        self._cut()
+        self.fits(params, columns)
+
+    def _cut(self) -> None:
+        """Lay out the rows: which tensor each belongs to, and where in it."""
+        sizes = np.asarray(self.sizes, np.int64)
+        pieces = -(-sizes // PIECE)
+        self.owner = np.repeat(np.arange(len(pieces)), pieces)
+        self.starts = np.cumsum(pieces) - pieces
+        self.offset = (np.arange(len(self.owner)) - self.starts[self.owner]) * PIECE
+        self.table = np.zeros((len(self.owner), COLUMNS + self.traced.states), np.int64)
+        self.table[:, 2] = np.minimum(sizes[self.owner] - self.offset, PIECE)
+        self.table[:, 3] = np.cumsum(self.table[:, 2]) - self.table[:, 2]
+        self.elements = sum(self.sizes)
+        self.filled = pieces > 0
+        self.whole = bool((pieces == 1).all())
+
+    def fits(self, params: Column, columns: Sequence[Column]) -> bool:
+        """Whether parameters and states are what the table was made for; where they lie is written down."""
+        for place, tensors in zip((0, *range(2, len(self.firsts))), (params, *columns), strict=True):
+            found = [tensor.data_ptr() for tensor in tensors]
+            if found == self.held[place]:
+                continue
+            first = self.firsts[place]
+            for tensor, size, stride in zip(tensors, self.sizes, self.strides, strict=True):
+                if (
+                    tensor.numel() != size
+                    or tensor.stride() != stride
+                    or tensor.dtype != first.dtype
+                    or tensor.device != first.device
+                ):
+                    return False
+            self._point(place, found)
+        return True
+
+    def _point(self, place: int, found: list[int]) -> None:
+        """Write down the addresses of p, g, or a state."""
+        self.held[place] = found
+        base = np.array(found, np.int64)
+        column = place if place < 2 else COLUMNS + place - 2
+        width = self.firsts[place].element_size()
+        self.table[:, column] = base if self.whole else base[self.owner] + width * self.offset
+
+    def _tune(self, ks: Sequence[Scalars], reads: frozenset[str]) -> None:
+        """Write the scalars that are read: one row, or one for each parameter where any differs."""
+        values: list[Any] = [self.sign]
+        for name, (i, of) in self.traced.scalars.items():
+            values.append(getattr(ks[i], of) if name in reads else 0.0)
+        each = any(isinstance(value, Tensor) and value.ndim for value in values)
+        rows = len(self.sizes) if each else 1
+        if len(self.scalars) != rows:
+            self.scalars = np.zeros((rows, len(values)), self.real)
+            self.table[:, 4] = self.owner if each else 0
+        for i, value in enumerate(values):
+            self.scalars[:, i] = value.numpy(force=True) if isinstance(value, Tensor) else value
+
+    def _call(self, mode: int, grads: Column, ks: Sequence[Scalars], program: Program, sums: int) -> None:
+        found = [g.data_ptr() for g in grads]
+        if found != self.held[1]:
+            self._point(1, found)
+        self._tune(ks, program.reads)
+        table, scalars = self.table.ctypes.data, self.scalars.ctypes.data
+        data = np.array([len(self.table), table, scalars, sums, mode, self.elements, 0, 1], np.int64)
+        threads.run(self.kernel, data, threads.parts_for(self.elements))
+
+    def update(self, params: Column, grads: Column, ks: Sequence[Scalars]) -> None:
+        """Step: parameters and states change in place.
+
+        Args:
+            params: the parameters; they and the states have been found to fit.
+            grads: their gradients, laid out in memory as they are.
+            ks: scalars of every link, settled; numbers, or one for each parameter.
+        """
+        self._call(0, grads, ks, self.traced.update, 0)
+        torch.autograd.graph.increment_version(params)
+
+    def measure(self, link: int, grads: Column, ks: Sequence[Scalars]) -> list[Tensor]:
+        """For each total that link number `link` wants, a float64 tensor with an entry for each parameter."""
+        program = self.traced.measures[link]
+        rows = np.zeros((len(self.table), len(program.results)))
+        self._call(self.modes[link], grads, ks, program, rows.ctypes.data)
+        totals = np.zeros((len(self.sizes), len(program.results)))
+        for i, peak in enumerate(program.peaks if len(rows) else ()):
+            joined = np.maximum if peak else np.add
+            totals[self.filled, i] = joined.reduceat(rows[:, i], self.starts[self.filled])
+        return list(torch.from_numpy(totals).unbind(1))
