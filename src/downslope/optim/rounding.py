@@ -9,12 +9,14 @@ them again, and neither threads nor pieces change them.
 
 from __future__ import annotations
 
+import functools
+
 import torch
 from torch import Tensor
 
 from downslope.core import randomness
 
-__all__ = ["HALVES", "ROUNDINGS", "bits", "key_of", "rounded", "widened"]
+__all__ = ["HALVES", "ROUNDINGS", "Draws", "bits", "rounded", "widened"]
 
 ROUNDINGS = ("nearest", "stochastic", "master")
 """How a parameter of half precision takes its step; "master" keeps a float32 copy of it as state."""
@@ -22,6 +24,9 @@ ROUNDINGS = ("nearest", "stochastic", "master")
 HALVES = (torch.bfloat16, torch.float16)
 
 _WORD = 1 << 32
+_ODD = 0x9E3779B1
+_PIECE = 1 << 16
+_EXPONENT = 0x7F800000
 
 
 def widened(x: Tensor) -> Tensor:
@@ -29,17 +34,34 @@ def widened(x: Tensor) -> Tensor:
     return x.float() if x.dtype in HALVES else x
 
 
-def key_of(seed: int, group: int, place: int, draw: int, column: int) -> int:
-    """The key of one tensor's rounding at one step.
+class Draws:
+    """The random bits of one parameter's rounding at one step.
 
     Args:
         seed: of the optimizer.
         group: index of the parameter's group.
         place: index of the parameter in it.
         draw: how often the parameter has been rounded.
-        column: 0 for the parameter, from 1 on for its states.
     """
-    return randomness.address(seed, "step", group, place, draw, column)
+
+    def __init__(self, seed: int, group: int, place: int, draw: int) -> None:
+        self.key = randomness.address(seed, "step", group, place, draw)
+        self._at = -1, 0, 0
+        self._word = torch.empty(0)
+
+    def of(self, column: int, like: Tensor, offset: int = 0) -> Tensor:
+        """Numbers in [0, 2**16) for the elements of `like`, which begin at `offset`.
+
+        Args:
+            column: 0 for the parameter, from 1 on for its states.
+            like: their shape and device.
+            offset: of the first element.
+        """
+        at = column // 2, like.numel(), offset
+        if at != self._at:  # of 32 bits, two tensors take 16 each
+            self._at = at
+            self._word = bits(like.numel(), self.key ^ (at[0] << 32), like.device, offset)
+        return (self._word >> 16 if column % 2 else self._word).bitwise_and(0xFFFF).view(like.shape)
 
 
 def bits(n: int, key: int, device: torch.device, offset: int = 0) -> Tensor:
@@ -48,30 +70,42 @@ def bits(n: int, key: int, device: torch.device, offset: int = 0) -> Tensor:
     Two rounds of a multiplicative hash, keyed before each: lowbias32 of Wellons 2018, "Prospecting for hash
     functions", whose bits flip with probability 1/2 to within .2 %.
     """
-    h = torch.arange(n, dtype=torch.int32, device=device)
-    h.add_(_signed(offset)).mul_(_signed(0x9E3779B1)).add_(_signed(key))
+    spread = _kept(device)[:n] if n <= _PIECE else _spread(device, n)
+    h = spread + _signed(offset * _ODD + key)
     h.bitwise_xor_((h >> 16).bitwise_and_(0xFFFF)).mul_(0x7FEB352D).add_(_signed(key >> 32))
     h.bitwise_xor_((h >> 15).bitwise_and_(0x1FFFF)).mul_(_signed(0x846CA68B))
     return h.bitwise_xor_((h >> 16).bitwise_and_(0xFFFF))
 
 
-def rounded(x: Tensor, dtype: torch.dtype, key: int | None = None, offset: int = 0) -> Tensor:
-    """`x` in `dtype`: to the nearest, or by chance where there is a `key` and `dtype` has half precision.
+@functools.lru_cache(maxsize=4)
+def _kept(device: torch.device) -> Tensor:
+    return _spread(device, _PIECE)
+
+
+def _spread(device: torch.device, n: int) -> Tensor:
+    return torch.arange(n, dtype=torch.int32, device=device).mul_(_signed(_ODD))
+
+
+def rounded(x: Tensor, dtype: torch.dtype, draws: Tensor | None = None) -> Tensor:
+    """`x` in `dtype`: to the nearest, or by chance where there are `draws` and `dtype` has half precision.
 
     What `dtype` holds exactly stays, as do infinities and NaN; beyond its largest number the nearest counts.
     """
-    if key is None or dtype not in HALVES or x.dtype == dtype:
+    if draws is None or dtype not in HALVES or x.dtype == dtype:
         return x.to(dtype)
-    draws = bits(x.numel(), key, x.device, offset).view(x.shape)
     nearest = x.to(dtype)
     if dtype == torch.bfloat16 and x.dtype == torch.float32:
-        # The upper 16 bits of a float32 are a bfloat16: the lower ones are the chance to carry over.
-        whole = (x.view(torch.int32) + draws.bitwise_and_(0xFFFF)).bitwise_and_(-0x10000)
-        return torch.where(nearest.isfinite(), whole.view(torch.float32).to(dtype), nearest)
+        # The upper 16 bits of a float32 are a bfloat16: the lower ones are the chance to carry over. Of what
+        # is not finite (an exponent of ones) the nearest is taken.
+        word = x.view(torch.int32)
+        finite = (word.bitwise_and(_EXPONENT)).sub_(_EXPONENT).bitwise_right_shift_(31)
+        chance = (word + draws).bitwise_and_(-0x10000).bitwise_and_(finite)
+        plain = nearest.float().view(torch.int32).bitwise_and_(finite.bitwise_not_())
+        return chance.bitwise_or_(plain).view(torch.float32).to(dtype)
     error = x - nearest.to(x.dtype)
     other = torch.nextafter(nearest, torch.where(error > 0, torch.inf, -torch.inf).to(dtype))
     gap = (other.to(x.dtype) - nearest.to(x.dtype)).abs()
-    chance = (draws >> 8).bitwise_and_(0xFFFFFF).to(x.dtype) * 2.0**-24
+    chance = draws.to(x.dtype) * 2.0**-16
     return torch.where((chance * gap < error.abs()) & other.isfinite(), other, nearest)
 
 

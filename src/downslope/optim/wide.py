@@ -20,7 +20,7 @@ from torch import Tensor
 
 from downslope.optim.kinds import PLAIN, Manner
 from downslope.optim.layout import PIECE, Bucket, State, is_dense, total
-from downslope.optim.rounding import key_of, rounded, widened
+from downslope.optim.rounding import Draws, rounded, widened
 from downslope.optim.rows import coalesced, index_of, is_sparse
 from downslope.optim.seats import reconciled
 
@@ -67,34 +67,28 @@ class WideBucket(Bucket):
 
     def measure(self, i: int, grads: list[Tensor]) -> list[Tensor]:
         """As `Bucket.measure`, in float32 at least, and of the rows that a sparse gradient names."""
-        found: list[list[Tensor]] = []
         peak = self.chain.links[i].peak
+        found: list[list[Tensor]] = []
         for n, g in enumerate(grads):
-            sums: list[Tensor] | None = None
+            sums: list[list[Tensor]] = []
             for part in self._parts(n, g):
                 x, *states = part.values
                 sign = -part.g if self.maximize else part.g
                 own = self.chain.measure(i, sign, self._split(states), x, self._scalars(n))
-                added = [total(each, high) for each, high in zip(own, peak, strict=True)]
-                sums = (
-                    added
-                    if sums is None
-                    else [
-                        total(torch.stack(both), high) for *both, high in zip(sums, added, peak, strict=True)
-                    ]
-                )
-            found.append(sums or [])
+                sums.append([total(each, high) for each, high in zip(own, peak, strict=True)])
+            columns = zip(*sums, strict=True)
+            found.append([total(torch.stack(each), high) for each, high in zip(columns, peak, strict=True)])
         return [torch.stack(column) for column in zip(*found, strict=True)]
 
     def step(self, grads: list[Tensor]) -> None:
         """The step that has begun."""
         for n, (g, state) in enumerate(zip(grads, self.states, strict=True)):
-            draw = self._drawn(state)
+            draws = self._draws(n, state)
             for part in self._parts(n, g):
-                self._step_part(n, part, draw)
+                self._step_part(n, part, draws)
         self._end()
 
-    def _step_part(self, n: int, part: _Part, draw: int | None) -> None:
+    def _step_part(self, n: int, part: _Part, draws: Draws | None) -> None:
         x, *states = part.values
         g = -part.g if self.maximize else part.g
         step, after = self.chain.update(g, self._split(states), x, self._scalars(n))
@@ -102,17 +96,17 @@ class WideBucket(Bucket):
         for column, (tensor, old, value) in enumerate(zip(part.whole, part.values, new, strict=True)):
             if value is old:
                 continue
-            key = None if draw is None else key_of(self.seed, self.group, self.places[n], draw, column)
-            tensor[part.at] = rounded(value, tensor.dtype, key, part.offset)
+            by_chance = None if draws is None else draws.of(column, value, part.offset)
+            tensor[part.at] = rounded(value, tensor.dtype, by_chance)
         if self.manner.rounding == "master":
             self.params[n][part.at] = new[0].to(self.params[n].dtype)
 
-    def _drawn(self, state: State) -> int | None:
-        """How often the parameter has been rounded by chance, this step included; None if it is not."""
+    def _draws(self, n: int, state: State) -> Draws | None:
+        """The random bits of this step's rounding; None if it is not by chance."""
         if self.manner.rounding != "stochastic":
             return None
         state["draws"] += 1
-        return int(state["draws"])
+        return Draws(self.seed, self.group, self.places[n], int(state["draws"]))
 
     def _split(self, states: Sequence[Tensor]) -> list[tuple[Tensor, ...]]:
         rest, links = iter(states), self.chain.links
