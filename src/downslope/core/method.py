@@ -36,7 +36,9 @@ class Lost:
 
 def is_named(optimizer: Any) -> bool:
     """Whether a recipe's optimizer is a name or a class, and no factory."""
-    return isinstance(optimizer, str) and (":" not in optimizer or isinstance(names.load(optimizer), type))
+    if not isinstance(optimizer, str):
+        return False
+    return ":" not in optimizer or "(" in optimizer or isinstance(names.load(optimizer), type)
 
 
 def optimizer_of(given: Any) -> tuple[Any, dict[str, Any]]:
@@ -45,7 +47,7 @@ def optimizer_of(given: Any) -> tuple[Any, dict[str, Any]]:
     Raises:
         RecipeError: neither a name nor a factory, or a factory that fails.
     """
-    if isinstance(given, str) and ":" not in given:
+    if isinstance(given, str) and (":" not in given or "(" in given):
         return names.canonical("optimizer", given), {}
     if isinstance(given, Lost):
         return given, {}

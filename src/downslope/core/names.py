@@ -7,6 +7,7 @@ are those of `Kind`. Adding an algorithm is one file, its test, and one line her
 from __future__ import annotations
 
 import difflib
+import functools
 import importlib
 import re
 from collections.abc import Iterable
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from downslope.core.errors import UnknownNameError
+from downslope.core.wrapped import wrapped
 
 Kind = Literal[
     "optimizer", "schedule", "init", "objective", "metric", "model", "data", "augment", "constraint",
@@ -55,6 +57,10 @@ TABLE: dict[Kind, dict[str, str]] = {
         "signum": f"{_OPTIM}:Signum",
         "muon": f"{_OPTIM}.muon:Muon",
         "adafactor": f"{_OPTIM}:Adafactor",
+        "schedule_free_sgd": f"{_OPTIM}:ScheduleFreeSGD",
+        "schedule_free_adamw": f"{_OPTIM}:ScheduleFreeAdamW",
+        "sam": f"{_OPTIM}:SAM",
+        "lookahead": f"{_OPTIM}:Lookahead",
         "newton": f"{_METHODS}:Newton",
         "trust_region": f"{_METHODS}:TrustRegion",
         "saddle_free_newton": f"{_METHODS}:SaddleFreeNewton",
@@ -300,6 +306,7 @@ FORMS: dict[Kind, dict[str, str]] = {
 """What is made of named things: ``penalised(cross_entropy, l2=0.001)``."""
 
 MAKERS: dict[Kind, str] = {
+    "optimizer": f"{_OPTIM}.wrapper:from_text",
     "objective": f"{_OBJECTIVES}.make:from_text",
     "metric": f"{_METRICS}.by_task:from_text",
     "function": f"{_FUNCTIONS}:get",
@@ -362,6 +369,8 @@ def canonical(kind: Kind, name: str) -> str:
     if not isinstance(given, str):
         known = sorted(TABLE[kind])
         raise UnknownNameError(f"{kind}={given!r}: must be a name, one of {', '.join(known)}")
+    if kind == "optimizer" and (around := wrapped(name, functools.partial(canonical, kind))) is not None:
+        return around
     spelt = name.strip().lower().replace("-", "_").replace(" ", "_")
     spelt = ALIASES[kind].get(spelt, spelt)
     if spelt not in TABLE[kind]:
@@ -413,6 +422,8 @@ def resolve(kind: Kind, name: str) -> Any:
         InputError: settings that it does not have.
     """
     given: Any = name
+    if kind == "optimizer" and isinstance(given, str) and ":" not in given:
+        name = given = canonical(kind, name)
     if kind in MAKERS and isinstance(given, str) and "(" in given:
         return load(MAKERS[kind])(name)
     return load(name) if ":" in name else load(TABLE[kind][canonical(kind, name)])

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from downslope.optim.adan import Adan, ProximalLr, ScaleByAdan
     from downslope.optim.ademamix import AdEMAMix, ScaleByTwoMeans
     from downslope.optim.amsgrad import ScaleByAmsgrad
+    from downslope.optim.ascent import Ascent
     from downslope.optim.catalogue import catalogue
     from downslope.optim.cautious import Caution, Cautious, CautiousAdamW, cautious
     from downslope.optim.centralise import Centralise
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from downslope.optim.lamb import LAMB, ScaleByTrustRatio
     from downslope.optim.lars import LARS, ScaleByLars
     from downslope.optim.lion import Lion, SignOfMean
+    from downslope.optim.lookahead import Lookahead
     from downslope.optim.momentum import HeavyBall, Momentum
     from downslope.optim.moving_average import AveragedMomentum, MovingAverage
     from downslope.optim.muon import Muon
@@ -50,13 +52,28 @@ if TYPE_CHECKING:
     from downslope.optim.recognise import Recognised, build, recognise
     from downslope.optim.rmsprop import RMSprop, ScaleByRms, ScaleByStd
     from downslope.optim.rule import Chain, Rule, Scalars, chain
+    from downslope.optim.sam import SAM, held_statistics
     from downslope.optim.scale import InverseTimeLr, ScaleByLr
+    from downslope.optim.schedule_free import ScheduleFree, ScheduleFreeSGD
+    from downslope.optim.schedule_free_adamw import (
+        ScaleByDebiasedRms,
+        ScaleByInnerMomentum,
+        ScheduleFreeAdamW,
+    )
     from downslope.optim.sgd import SGD
     from downslope.optim.signum import Sign, Signum
+    from downslope.optim.slow_weights import SlowWeights
     from downslope.optim.sparse_adam import ScaleBySparseAdam, SparseAdam
     from downslope.optim.stability import method_of, preconditioner, stable_limit, why_unlimited
+    from downslope.optim.weight_average import WeightEMA, WeightMean
+    from downslope.optim.wrapper import Wrapper
 
 __all__ = [
+    "GD",
+    "LAMB",
+    "LARS",
+    "SAM",
+    "SGD",
     "AdEMAMix",
     "AdaBelief",
     "Adadelta",
@@ -66,6 +83,7 @@ __all__ = [
     "AdamW",
     "Adamax",
     "Adan",
+    "Ascent",
     "AveragedMomentum",
     "Caution",
     "Cautious",
@@ -81,13 +99,11 @@ __all__ = [
     "CoupledDecay",
     "Custom",
     "DecoupledDecay",
-    "GD",
     "HeavyBall",
     "InverseTimeLr",
-    "LAMB",
-    "LARS",
     "Lion",
     "LookAhead",
+    "Lookahead",
     "Momentum",
     "MovingAverage",
     "Muon",
@@ -100,14 +116,15 @@ __all__ = [
     "RMSprop",
     "Recognised",
     "Rule",
-    "SGD",
     "Scalars",
     "ScaleByAdam",
     "ScaleByAdan",
     "ScaleByAmsgrad",
     "ScaleByBelief",
+    "ScaleByDebiasedRms",
     "ScaleByDelta",
     "ScaleByFactors",
+    "ScaleByInnerMomentum",
     "ScaleByLargest",
     "ScaleByLars",
     "ScaleByLr",
@@ -119,16 +136,24 @@ __all__ = [
     "ScaleBySum",
     "ScaleByTrustRatio",
     "ScaleByTwoMeans",
+    "ScheduleFree",
+    "ScheduleFreeAdamW",
+    "ScheduleFreeSGD",
     "Sign",
     "SignOfMean",
     "Signum",
+    "SlowWeights",
     "SparseAdam",
     "StepByDistance",
+    "WeightEMA",
+    "WeightMean",
+    "Wrapper",
     "build",
     "catalogue",
     "cautious",
     "chain",
     "clip_norm",
+    "held_statistics",
     "method_of",
     "preconditioner",
     "recognise",
@@ -149,6 +174,7 @@ lazily(
         "adan": "Adan ProximalLr ScaleByAdan",
         "ademamix": "AdEMAMix ScaleByTwoMeans",
         "amsgrad": "ScaleByAmsgrad",
+        "ascent": "Ascent",
         "catalogue": "catalogue",
         "cautious": "Caution Cautious CautiousAdamW cautious",
         "centralise": "Centralise",
@@ -162,6 +188,7 @@ lazily(
         "lamb": "LAMB ScaleByTrustRatio",
         "lars": "LARS ScaleByLars",
         "lion": "Lion SignOfMean",
+        "lookahead": "Lookahead",
         "momentum": "HeavyBall Momentum",
         "moving_average": "AveragedMomentum MovingAverage",
         "muon": "Muon",
@@ -172,10 +199,16 @@ lazily(
         "recognise": "Recognised build recognise",
         "rmsprop": "RMSprop ScaleByRms ScaleByStd",
         "rule": "Chain Rule Scalars chain",
+        "sam": "SAM held_statistics",
         "scale": "InverseTimeLr ScaleByLr",
+        "schedule_free": "ScheduleFree ScheduleFreeSGD",
+        "schedule_free_adamw": "ScaleByDebiasedRms ScaleByInnerMomentum ScheduleFreeAdamW",
         "sgd": "SGD",
-        "sparse_adam": "ScaleBySparseAdam SparseAdam",
         "signum": "Sign Signum",
+        "slow_weights": "SlowWeights",
+        "sparse_adam": "ScaleBySparseAdam SparseAdam",
         "stability": "method_of preconditioner stable_limit why_unlimited",
+        "weight_average": "WeightEMA WeightMean",
+        "wrapper": "Wrapper",
     },
 )

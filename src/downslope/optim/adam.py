@@ -20,7 +20,7 @@ from downslope.optim.options import Options
 from downslope.optim.rule import Chain, Rule, Scalar, Scalars, chain
 from downslope.optim.scale import ScaleByLr
 
-__all__ = ["Adam", "Moments", "ScaleByAdam"]
+__all__ = ["Adam", "Moments", "ScaleByAdam", "moments_at"]
 
 
 class Moments(NamedTuple):
@@ -30,6 +30,19 @@ class Moments(NamedTuple):
     """Moving average of g; shape and dtype of p."""
     v: Tensor
     """Moving average of g**2; shape and dtype of p."""
+
+
+def moments_at(t: int, b1: Scalar, b2: Scalar, eps: Scalar) -> Scalars:
+    """The scalars of Adam's step `t`."""
+    return Scalars(
+        b1=b1,
+        b2=b2,
+        gain1=1.0 - b1,
+        gain2=1.0 - b2,
+        unbias1=1.0 / (1.0 - b1**t),
+        unbias2=1.0 / (1.0 - b2**t),
+        eps=eps,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,16 +68,7 @@ class ScaleByAdam(Rule[Moments]):
         return Moments(torch.zeros_like(p), torch.zeros_like(p))
 
     def at(self, t: int) -> Scalars:
-        b1, b2 = self.betas
-        return Scalars(
-            b1=b1,
-            b2=b2,
-            gain1=1.0 - b1,
-            gain2=1.0 - b2,
-            unbias1=1.0 / (1.0 - b1**t),
-            unbias2=1.0 / (1.0 - b2**t),
-            eps=self.eps,
-        )
+        return moments_at(t, *self.betas, self.eps)
 
     def update(self, g: Tensor, state: Moments, p: Tensor, k: Scalars) -> tuple[Tensor, Moments]:
         m = k.b1 * state.m + k.gain1 * g

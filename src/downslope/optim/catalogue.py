@@ -15,6 +15,7 @@ from downslope.optim.driver import Optimizer
 from downslope.optim.native import match
 from downslope.optim.routes import Routes, routed
 from downslope.optim.rule import Scope
+from downslope.optim.wrapper import Wrapper
 
 __all__ = ["Catalogue", "CatalogueRow", "HyperParameter", "catalogue"]
 
@@ -33,7 +34,7 @@ class CatalogueRow:
     """One optimizer."""
 
     name: str
-    cls: type[Optimizer]
+    cls: type[Any]
     title: str
     """The first paragraph of its documentation."""
     source: str
@@ -69,12 +70,12 @@ def catalogue() -> Catalogue:
     rows: list[CatalogueRow] = []
     for name in names.TABLE["optimizer"]:
         cls = names.resolve("optimizer", name)
-        if isinstance(cls, type) and issubclass(cls, Optimizer):
+        if isinstance(cls, type) and issubclass(cls, Optimizer | Wrapper):
             rows.append(_row(name, cls))
     return Catalogue(rows)
 
 
-def _row(name: str, cls: type[Optimizer]) -> CatalogueRow:
+def _row(name: str, cls: type[Any]) -> CatalogueRow:
     defaults = {
         parameter.name: parameter.default
         for parameter in inspect.signature(cls).parameters.values()

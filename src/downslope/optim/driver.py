@@ -28,7 +28,7 @@ from downslope.optim.routes import Routes, routed
 from downslope.optim.rule import Chain
 from downslope.optim.saved import check_state_keys, restore, watched
 from downslope.optim.scheduled import Scheduler
-from downslope.optim.shown import show, shown_of
+from downslope.optim.shown import Mode, does_show
 from downslope.optim.sums import take_sums
 
 __all__ = ["Custom", "Optimizer", "Params", "composed"]
@@ -81,6 +81,7 @@ class Optimizer(torch.optim.Optimizer):
         check_implementation(cls.__name__, implementation, cls.implementation, list(settings))
         self.backend = check_backend(backend)
         self._layouts: list[GroupLayout | None] = []
+        self._mode = Mode()
         defaults = {name: check(name, value, self._domains) for name, value in settings.items()}
         self._compose(defaults)
         self._scheduler = None if schedules is None else Scheduler(schedules, defaults)
@@ -175,6 +176,7 @@ class Optimizer(torch.optim.Optimizer):
         return self._step(closure)
 
     def _step(self, closure: Callable[[], Any] | None = None) -> Any:
+        self._mode.check()
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -209,9 +211,14 @@ class Optimizer(torch.optim.Optimizer):
         self._layouts[index] = layout
         return layout
 
+    @property
+    def shows(self) -> bool:
+        """Whether it has other weights to evaluate than those that it trains."""
+        return any(does_show(group, self._compose) for group in self.param_groups)
+
     def evaluated(self, p: Tensor) -> Tensor:
         """The weights to evaluate in the place of parameter `p`: `p` itself for most rules."""
-        return shown_of(self.param_groups, self.state, self._compose, p)
+        return self._mode.evaluated(self.param_groups, self.state, self._compose, p)
 
     def shown(self) -> contextlib.AbstractContextManager[None]:
         """While it lasts, parameters hold the weights to evaluate, and are then put back bit for bit.
@@ -219,7 +226,18 @@ class Optimizer(torch.optim.Optimizer):
         Schedule-Free and averages of weights train others than they show; for all other rules nothing
         happens. Memory: one copy of the parameters for which it makes a difference.
         """
-        return show(self.param_groups, self.state, self._compose)
+        return self._mode.shown(self.param_groups, self.state, self._compose)
+
+    def eval(self) -> None:
+        """Parameters hold the weights to evaluate from here on, until `train`; see `shown`.
+
+        A state_dict that is saved meanwhile holds the weights that are trained too.
+        """
+        self._mode.eval(self.param_groups, self.state, self._compose)
+
+    def train(self) -> None:
+        """Parameters hold the weights that are trained, as they do unless `eval` was called."""
+        self._mode.train()
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forgets the gradients (or sets them to zero), as torch does, without its profiler record."""
@@ -243,7 +261,7 @@ class Optimizer(torch.optim.Optimizer):
         """Settings of the groups, and each parameter's state under torch's names; tensors are not copied."""
         saved: dict[str, Any] = ops.lean(torch.optim.Optimizer.state_dict)(self)
         saved["param_groups"] = [{**type(self).fixed, **group} for group in saved["param_groups"]]
-        return saved
+        return self._mode.trained.saved(self.param_groups, saved)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Loads a state_dict of this class, or torch's own of the optimizer of the same name. Tensors are
@@ -253,9 +271,10 @@ class Optimizer(torch.optim.Optimizer):
             RecipeError: settings outside their domain, or of an optimizer with another state.
         """
         before = {"state": self.state, "param_groups": self.param_groups}
+        rest, trained = self._mode.trained.taken(state_dict)
         try:
             with watched(self) as seen:
-                ops.lean(torch.optim.Optimizer.load_state_dict)(self, state_dict)
+                ops.lean(torch.optim.Optimizer.load_state_dict)(self, rest)
             for group in self.param_groups:
                 for name in self.defaults:
                     group[name] = check(name, group[name], self._domains)
@@ -267,6 +286,7 @@ class Optimizer(torch.optim.Optimizer):
             self._layouts = [None] * len(self.param_groups)
             raise
         restore(self, seen[0], self._hosted)
+        self._mode.load(self.param_groups, trained)
 
     def _drop_fixed(self, group: dict[str, Any]) -> None:
         for name, value in type(self).fixed.items():
@@ -293,7 +313,8 @@ class Optimizer(torch.optim.Optimizer):
         return {*self._compose(group).tally, "step", "draws"}
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**super().__getstate__(), "backend": self.backend, "_scheduler": self._scheduler}
+        kept = {"backend": self.backend, "_scheduler": self._scheduler, "_mode": self._mode}
+        return {**super().__getstate__(), **kept}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)

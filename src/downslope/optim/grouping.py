@@ -102,7 +102,8 @@ def _settings(optimizer: torch.optim.Optimizer) -> dict[str, tuple[Any, Any, lis
     """Setting to its common value, the class's default, and the value in each group."""
     found: dict[str, tuple[Any, Any, list[Any]]] = {}
     groups = optimizer.param_groups
-    for name, parameter in inspect.signature(type(optimizer)).parameters.items():
+    made: Any = getattr(optimizer, "named_class", type(optimizer))  # of one around another both settings
+    for name, parameter in inspect.signature(made).parameters.items():
         if name == "params" or any(name not in group for group in groups):
             continue
         values = [_plain(group[name]) for group in groups]

@@ -88,7 +88,7 @@ def recognise(factory: Factory) -> Recognised:
         return Recognised(_import_path(factory), description=str(error))
     described = _described(made[0])
     groups = () if len(made) == 1 else by_dimensions(made, lists)
-    if groups is None or _reference_of_class(type(made[0])) is None:
+    if groups is None or _reference_of_class(_class_of(made[0])) is None:
         return Recognised(_import_path(factory), description=described)
     return _as_name(made[0], groups) or Recognised(_import_path(factory), description=described)
 
@@ -112,7 +112,7 @@ def recognise_on(factory: Factory, model: nn.Module) -> Recognised:
     except PositionError as error:
         raise RecipeError(str(error)) from error
     groups = () if takes_all_alike(optimizer, [p for _, p in named]) else by_names(optimizer, named, seen)
-    known = _reference_of_class(type(optimizer)) is not None and not has_others(optimizer, model)
+    known = _reference_of_class(_class_of(optimizer)) is not None and not has_others(optimizer, model)
     found = _as_name(optimizer, groups) if known else None
     return found or Recognised(_import_path(factory), description=_described(optimizer))
 
@@ -124,7 +124,7 @@ def _described(optimizer: torch.optim.Optimizer) -> str:
 
 def _as_name(optimizer: torch.optim.Optimizer, groups: tuple[Group, ...]) -> Recognised | None:
     """Name, settings and groups; None where there is no learning rate to edit."""
-    made = type(optimizer)
+    made = _class_of(optimizer)
     settings = common_settings(optimizer)
     if "lr" not in optimizer.param_groups[0]:
         return None
@@ -197,7 +197,15 @@ def _one_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
+def _class_of(optimizer: torch.optim.Optimizer) -> type[Any]:
+    """Its class; of one around another, the class for both."""
+    return getattr(optimizer, "named_class", type(optimizer))
+
+
 def _reference_of_class(made: type[Any]) -> str | None:
+    if (base := getattr(made, "around", None)) is not None:
+        inside, outside = _reference_of_class(base), made.__mro__[1].__name__.lower()
+        return None if inside is None else f"{outside}({inside})"
     own = next((n for n, r in names.TABLE["optimizer"].items() if r.partition(":")[2] == made.__name__), None)
     if own is not None and names.resolve("optimizer", own) is made:
         return own

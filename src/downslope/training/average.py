@@ -24,6 +24,7 @@ from downslope.core.batches import Split
 from downslope.core.errors import RecipeError
 from downslope.core.recipe import Recipe
 from downslope.core.spelling import parse
+from downslope.optim.weight_average import ema_decay, mean_decay
 from downslope.schedules.cyclic import CYCLES
 from downslope.training.evaluate import evaluating
 from downslope.training.state import StepState
@@ -38,20 +39,6 @@ DECAY = 0.999
 
 FEWEST = 2
 """Ends of epochs in the averaged share from which "swa" takes one model an epoch; else every step's."""
-
-
-def decay_at(count: int, decay: float) -> float:
-    """Decay after `count` averaged steps: ``min(decay, (1 + count) / (10 + count))``.
-
-    A constant decay would leave a short run's average at its first weights; this is the warm-up of
-    TensorFlow's ExponentialMovingAverage (``num_updates``).
-    """
-    return min(decay, (1 + count) / (10 + count))
-
-
-def _mean(count: int) -> float:
-    """The decay with which an exponential average is the plain mean: `count` weights are in it already."""
-    return count / (count + 1)
 
 
 class Average:
@@ -100,7 +87,7 @@ class Average:
         self.begins = before + max(math.ceil((begins - before) / self.every), 1) * self.every
         """The first step whose weights count."""
         decay = DECAY if recipe.average_decay is None else recipe.average_decay
-        rule = functools.partial(decay_at, decay=decay) if kind == "ema" else _mean
+        rule = functools.partial(ema_decay, decay=decay) if kind == "ema" else mean_decay
 
         def follow(mean: list[Tensor], current: list[Tensor], count: Any) -> None:
             cast("Any", get_ema_multi_avg_fn)(rule(int(count)))(mean, current, count)
@@ -233,6 +220,11 @@ def measure_norms(
     finally:
         for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum = momentum
+
+
+def has_norms(model: nn.Module) -> bool:
+    """Whether a model has batch norms with running statistics."""
+    return bool(_norms(model))
 
 
 def _norms(model: nn.Module) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from downslope.core.sources import SHUFFLE_LIMIT, Memory
 from downslope.training import choices
 from downslope.training.evaluate import BATCH
 from downslope.training.optimizer import settled
+from downslope.training.shown import shows
 from downslope.training.trial_step import TrialStep
 from downslope.training.ways import exact
 
@@ -122,7 +123,8 @@ class _Search:
         self.budget = int((1 - margin) * self.available)
         self.most = trial.size or 2**31
         weights = sum(t.numel() * t.element_size() for t in trial.state.model.state_dict().values())
-        copies = 2 + (recipe.average is not None)  # the last and the best weights, and an average
+        # The last and the best weights, and an average, or what the optimizer shows.
+        copies = 2 + (recipe.average is not None or shows(trial.state.optimizer))
         self.beside = copies * weights
         if isinstance(trial.train, Memory):
             self.beside += min(trial.train.bytes, SHUFFLE_LIMIT)  # an epoch is shuffled into a copy

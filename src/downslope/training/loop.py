@@ -29,6 +29,7 @@ from downslope.training.optimizer import Rates
 from downslope.training.probes import Observer
 from downslope.training.progress import Progress
 from downslope.training.recorder import Recorder
+from downslope.training.shown import Shown, shows
 from downslope.training.state import OnProbe, StepState
 from downslope.training.step import Step
 from downslope.training.stochastic import StepRandomness
@@ -83,11 +84,13 @@ class Loop:
             self.average = Average(state.model, recipe, self.total, self.per_epoch, state.problem.constraint)
             state.run.choices["average"] = str(self.average)
         self.take = Step(state)
+        self.shown = Shown(state, self.settled) if shows(state.optimizer) else None
         self.norms = Norms(state) if self.average is None and self.take.curved is not None else None
         self.depths = Depths(recipe, state.model, state.depths)
         self.watch = Watch(state) if recipe.precision == "auto" and self.take.bfloat16 else None
         self.best: dict[str, Any] | None = None
         self.random = StepRandomness(state.model, recipe.seed)
+        self.take.rewind = lambda: self.random.at(state.step + 1)
         if self.take.parts is not None:
             self.take.parts.rewind = lambda: self.random.at(state.step + 1)
         if self.take.curved is not None:
@@ -310,13 +313,20 @@ class Loop:
 
     @property
     def judged(self) -> nn.Module:
-        """The model that is validated and handed out: the averaged one once the recipe averages."""
+        """The model that is validated and handed out: the averaged one once the recipe averages, or the
+        one that the optimizer shows.
+        """
+        if self.shown is not None:
+            return self.shown.handed
         average = self.average
         return average.handed if average is not None and average.begun else self.state.model
 
+    def settled(self) -> None:
+        """Called before the optimizer's state is read: it is that of the present step."""
+
     def refresh(self) -> None:
         """Batch norm's statistics for the weights that are handed out, where they are of others."""
-        if (held := self.average or self.norms) is not None:
+        if (held := self.average or self.shown or self.norms) is not None:
             held.refresh(self.state.model, self._once, self.state.objective.split)
 
     def _once(self) -> Iterator[Any]:

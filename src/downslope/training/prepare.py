@@ -28,6 +28,7 @@ from downslope.training.last_batch import batch_size_for
 from downslope.training.methods import check_method
 from downslope.training.optimizer import build_optimizer
 from downslope.training.probes import Observer
+from downslope.training.shown import check_shown
 from downslope.training.state import StepState
 
 _log = logging.getLogger("downslope")
@@ -73,6 +74,7 @@ def further(run: Run, problem: Problem, like: StepState, model: nn.Module) -> St
     run.choices |= {key: like.run.choices[key] for key in shared if key in like.run.choices}
     optimizer = build_optimizer(recipe, model)
     check_method(recipe, problem, optimizer)
+    check_shown(recipe, problem, optimizer)
     if (plan := getattr(optimizer, "plan", None)) is not None:
         known = like.run.choices.get("optimizer") if _planned_alike(optimizer, like.optimizer) else None
         run.choices["optimizer"] = known or str(plan())
@@ -123,6 +125,7 @@ def prepare(
     depths = depths_of(problem, recipe, model)
     optimizer = build_optimizer(recipe, model, depths)
     check_method(recipe, problem, optimizer)
+    check_shown(recipe, problem, optimizer)
     plan = getattr(optimizer, "plan", None)
     dtype = next(model.parameters()).dtype
     train = _on_device(problem.train_source, device, dtype)

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from downslope.core import batches, randomness
+from downslope.core import batches, names, randomness
 from downslope.core.adapted import Adapted
 from downslope.core.errors import DownslopeError, InputError, ModelError, told
 from downslope.core.loss import Loss, learnt
 from downslope.training.accumulate import Parts
 from downslope.training.hints import hint
 from downslope.training.methods import is_method
+from downslope.training.shown import looks_again
 from downslope.training.state import StepState
 from downslope.training.ways import compiled
 
@@ -33,6 +34,7 @@ class Step:
     Attributes:
         bfloat16: Whether forward passes are cast.
         probed: Whether hooks watch this step.
+        rewind: Puts the step's randomness back to its start; the loop sets it.
         curved: Takes the place of forward, backward and move for a method that looks more than once.
     """
 
@@ -44,10 +46,12 @@ class Step:
         self._combine: Any = getattr(state.objective.function, "combine", None)
         self.bfloat16 = state.run.choices.get("precision") == "bfloat16"
         self.probed = False
+        self.rewind: Callable[[], None] = lambda: None
         self._compiled = compiled(state.model) if state.run.choices.get("compiled") else None
         self._length = batches.length(state.batch) if self._compiled is not None else 0
         self._restores = isinstance(state.model, Adapted) and state.model.transforms_target
-        self._needs_closure = isinstance(state.optimizer, torch.optim.LBFGS)
+        self._needs_closure = looks_again(state.optimizer)
+        self._climbs = self._needs_closure and not isinstance(state.optimizer, torch.optim.LBFGS)
         self.parts = Parts(state, self._loss, self.casting) if state.recipe.accumulate > 1 else None
         self.curved = _curved(state, self.parts)
 
@@ -83,7 +87,11 @@ class Step:
             loss.penalty.backward()
 
     def clip(self) -> None:
-        """Bound the gradient as the recipe says."""
+        """Bound the gradient as the recipe says; of an optimizer that climbs by it first, only the next."""
+        if not self._climbs:
+            self._clip()
+
+    def _clip(self) -> None:
         recipe = self.state.recipe
         if recipe.clip_norm is not None:
             nn.utils.clip_grad_norm_(self.parameters, recipe.clip_norm)
@@ -161,7 +169,15 @@ class Step:
             self.backward(loss)
             return loss.value.item()
 
-        return closure
+        def again() -> float:
+            """The same draws as at the first look, and statistics of norms are taken once."""
+            self.rewind()
+            with names.load("downslope.optim:held_statistics")(self.state.model):
+                value = closure()
+            self._clip()
+            return value
+
+        return again if self._climbs else closure
 
 
 def _curved(state: StepState, parts: Parts | None) -> Curved | None:

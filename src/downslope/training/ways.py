@@ -29,6 +29,7 @@ from downslope.core.sources import Source
 from downslope.training import choices
 from downslope.training.band import Band, measure
 from downslope.training.methods import is_method
+from downslope.training.shown import looks_again
 from downslope.training.state import StepState
 from downslope.training.stochastic import RANDOM_MODULES
 
@@ -111,7 +112,7 @@ def worth(state: StepState, products: int, total: int | None) -> bool:
         return False
     if state.run.choices.get("precision") != "float32":
         return False
-    if isinstance(state.optimizer, torch.optim.LBFGS) or is_method(state.optimizer):
+    if looks_again(state.optimizer) or is_method(state.optimizer):
         return False
     return products * total >= WORTH
 

@@ -61,6 +61,8 @@ def take_over(own: Member, other: Member, recipe: Recipe, values: Mapping[str, A
     optimizer, saved = own.state.optimizer, copy.deepcopy(other.state.optimizer.state_dict())
     groups = _groups(recipe, own, saved["param_groups"])
     optimizer.load_state_dict({"state": saved["state"], "param_groups": groups})
+    if own.shown is not None:
+        own.shown.forget()
     own.state.recipe = recipe
     own.rates = Rates(recipe, optimizer, own.total)
     told = cast("list[dict[str, Any]]", own.state.run.facts.setdefault("became", []))

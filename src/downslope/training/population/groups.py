@@ -23,6 +23,7 @@ from downslope.training.population.losses import smoothing
 from downslope.training.population.stack import tables
 from downslope.training.population.strengths import kinds
 from downslope.training.ready import Ready
+from downslope.training.shown import looks_again
 from downslope.training.stochastic import RANDOM_MODULES
 from downslope.training.stopping import total_steps
 
@@ -46,7 +47,7 @@ def why_alone(made: Ready) -> str | None:
     reasons = {
         "its steps are observed": made.observe > 0,
         f"{recipe.optimizer} looks at a batch more than once": (
-            isinstance(state.optimizer, torch.optim.LBFGS) or is_method(state.optimizer)
+            looks_again(state.optimizer) or is_method(state.optimizer)
         ),
         f"accumulate={recipe.accumulate} takes a batch in parts": recipe.accumulate > 1,
         f"unfreeze={recipe.unfreeze} changes what is trained": recipe.unfreeze is not None,

@@ -75,10 +75,15 @@ class Member(Loop):
         if ends and self.state.run.status == "running" and not self._through():
             self.state.run.status = "stopped"
 
+    def settled(self) -> None:
+        """The optimizer gets the state that it would have by itself."""
+        if self.settle is not None:
+            self.settle(self)
+
     def save(self, *, refreshed: bool = True) -> None:
         """Last and best weights and the resume state, to the folder where there is one."""
-        if self.settle is not None and self.recorder.folder is not None:
-            self.settle(self)
+        if self.recorder.folder is not None:
+            self.settled()
         super().save(refreshed=refreshed)
 
     # -- the parts of a run -------------------------------------------------------------------------------

@@ -1,0 +1,33 @@
+"""Names of optimizers around another one: ``sam(adamw)``, ``lookahead(torch.optim:NAdam)``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from downslope.core.errors import UnknownNameError
+
+__all__ = ["WRAPPERS", "wrapped"]
+
+WRAPPERS = {"sam": "sgd", "lookahead": "adam"}
+"""Which they are, and around which unless one is told."""
+
+
+def wrapped(given: str, canonical: Callable[[str], str]) -> str | None:
+    """The one spelling of such a name, ``"sam(sgd)"`` for ``" SAM"``; None for any other name.
+
+    Args:
+        given: As it was given.
+        canonical: The one spelling of the name inside.
+
+    Raises:
+        UnknownNameError: there is no such wrapper, or no such base.
+    """
+    head, bracket, inside = given.strip().partition("(")
+    spelt = head.strip().lower().replace("-", "_").replace(" ", "_")
+    if spelt not in WRAPPERS:
+        if bracket and inside.endswith(")"):
+            known = ", ".join(sorted(WRAPPERS))
+            raise UnknownNameError(f"optimizer {given!r}: {head!r} takes no other optimizer; {known} do")
+        return None
+    base = inside.removesuffix(")").strip() if bracket else WRAPPERS[spelt]
+    return f"{spelt}({base if ':' in base and '(' not in base else canonical(base)})"

@@ -1,0 +1,287 @@
+"""An optimizer around another one, of ours or of torch: it shares groups and state, and has steps of its own.
+
+By name: ``"sam(sgd)"``, ``"lookahead(adam)"``, ``"lookahead(torch.optim:NAdam)"``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, ClassVar, cast
+
+import torch
+from torch import Tensor
+
+from downslope.core import names
+from downslope.core.errors import RecipeError
+from downslope.optim import ops
+from downslope.optim.domains import DOMAINS, Domains, check
+from downslope.optim.driver import Params
+from downslope.optim.rule import Chain
+
+__all__ = ["Base", "Wrapper", "around", "from_text"]
+
+Base = torch.optim.Optimizer | type[torch.optim.Optimizer] | Callable[..., torch.optim.Optimizer] | str
+"""What makes a base: an optimizer, its class, a factory of parameters, or a name."""
+
+
+class Wrapper(torch.optim.Optimizer):
+    """What wrappers have in common: groups, state and settings are those of `base_optimizer`.
+
+    A subclass has settings of its own, which become entries of the base's groups beside the base's own.
+    Schedulers on the wrapper and on the base are the same; hooks of all steps see one step, the base's.
+
+    Args:
+        given: parameters, or groups of them, for a base that is to be made; or the base itself.
+        base: its class, a factory or a name, unless it is given.
+        own: the settings of the wrapper.
+        settings: those of the base, where it is to be made.
+
+    Raises:
+        RecipeError: a setting outside its domain, or a base that is none.
+    """
+
+    source: ClassVar[str] = ""
+    title: ClassVar[str] = ""
+    """The wrapper's name in front of a setting that the base has too."""
+    base: ClassVar[str] = "sgd"
+    """The base unless one is told."""
+    usual: ClassVar[Mapping[str, Any]] = {}
+    """The settings of its own, with their defaults."""
+    domains: ClassVar[Domains] = {}
+    needs_closure: ClassVar[bool] = False
+    """Whether a step evaluates the loss by itself."""
+
+    def __init__(
+        self,
+        given: Params | torch.optim.Optimizer,
+        base: Base | None,
+        own: Mapping[str, Any],
+        settings: Mapping[str, Any],
+    ) -> None:
+        self.base_optimizer = _made(given, base if base is not None else self.base, settings, self.title)
+        own = {name: check(name, value, self.domains) for name, value in own.items()}
+        self.named = _named(own, self.base_optimizer.defaults, self.title)
+        settled = {self.named[name]: value for name, value in own.items()}
+        # Not torch's own constructor, which would take the groups a second time.
+        super().__setstate__({"defaults": {**self.base_optimizer.defaults, **settled}})
+        for group in self.param_groups:
+            self._complete(group)
+
+    @classmethod
+    def described(cls, base: Chain, settings: Mapping[str, Any]) -> Chain:
+        """The base's chain with the wrapper's own links where they come, for a catalogue."""
+        raise NotImplementedError(f"{cls.__name__}.described")
+
+    def _complete(self, group: dict[str, Any]) -> None:
+        for name, key in self.named.items():
+            group[key] = check(key, group.get(key, self.defaults[key]), {key: self._domain(name)})
+
+    def _domain(self, name: str) -> Any:
+        return self.domains.get(name, DOMAINS.get(name))
+
+    @property
+    def param_groups(self) -> list[dict[str, Any]]:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """The base's groups."""
+        return self.base_optimizer.param_groups
+
+    @property
+    def state(self) -> Any:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """The base's state."""
+        return self.base_optimizer.state
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Adds a group to the base; what it does not set is taken from the constructors' arguments.
+
+        Raises:
+            RecipeError: a setting outside its domain.
+        """
+        self._complete(param_group)
+        self.base_optimizer.add_param_group(param_group)
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forgets the gradients, or sets them to zero."""
+        self.base_optimizer.zero_grad(set_to_none)
+
+    @ops.serves_hooks
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """One step; see the class.
+
+        Args:
+            closure: evaluates the model anew and returns the loss.
+        """
+        given: tuple[Any, ...] = () if closure is None else (closure,)
+        hooks: Any = self
+        for hook in list(hooks._optimizer_step_pre_hooks.values()):
+            changed: Any = hook(self, given, {})
+            given = given if changed is None else cast("tuple[Any, ...]", changed[0])
+        found = self._step(*given)
+        for hook in list(hooks._optimizer_step_post_hooks.values()):
+            hook(self, given, {})
+        return found
+
+    def _step(self, closure: Callable[[], Any] | None = None) -> Any:
+        raise NotImplementedError(f"{type(self).__name__}._step")
+
+    @property
+    def named_class(self) -> type[Any]:
+        """The class by which a recipe makes one like it: see `around`."""
+        base: Any = getattr(self.base_optimizer, "named_class", type(self.base_optimizer))
+        return around(type(self), base)
+
+    # -- the weights to evaluate --------------------------------------------------------------------------
+
+    @property
+    def shows(self) -> bool:
+        """Whether it has other weights to evaluate than those that it trains."""
+        return bool(getattr(self.base_optimizer, "shows", False))
+
+    def evaluated(self, p: Tensor) -> Tensor:
+        """The weights to evaluate in the place of parameter `p`."""
+        found: Any = getattr(self.base_optimizer, "evaluated", None)
+        return p if found is None else found(p)
+
+    def shown(self) -> contextlib.AbstractContextManager[None]:
+        """While it lasts, parameters hold the weights to evaluate, and are then put back bit for bit."""
+        found: Any = getattr(self.base_optimizer, "shown", contextlib.nullcontext)
+        return found()
+
+    def eval(self) -> None:
+        """Parameters hold the weights to evaluate from here on, until `train`."""
+        cast("Any", getattr(self.base_optimizer, "eval", _nothing))()
+
+    def train(self) -> None:
+        """Parameters hold the weights that are trained again."""
+        cast("Any", getattr(self.base_optimizer, "train", _nothing))()
+
+    # -- what is saved ------------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """The base's, with what the wrapper keeps."""
+        return self.base_optimizer.state_dict()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Loads what `state_dict` gave; tensors are copied.
+
+        Raises:
+            RecipeError: a setting outside its domain, or the state of another optimizer.
+        """
+        self.base_optimizer.load_state_dict(state_dict)
+        for group in self.param_groups:
+            self._complete(group)
+
+    def plan(self) -> Any:
+        """What the base's next step runs, where it tells."""
+        found: Any = getattr(self.base_optimizer, "plan", None)
+        return f"{type(self.base_optimizer).__name__}: torch's own" if found is None else found()
+
+    def __getstate__(self) -> dict[str, Any]:
+        kept = {name: value for name, value in self.__dict__.items() if not name.startswith("_")}
+        kept.pop("step", None)  # a scheduler counts by wrapping it
+        return kept
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__} around {self.base_optimizer!r}"
+
+
+def _nothing() -> None:
+    """What the modes are to an optimizer that has none."""
+
+
+def _named(own: Iterable[str], taken: Mapping[str, Any], title: str) -> dict[str, str]:
+    """Names of the wrapper's settings in the groups, apart from those of the base."""
+    return {name: f"{title}_{name}" if name in taken else name for name in own}
+
+
+def _made(given: Any, base: Base, settings: Mapping[str, Any], title: str) -> torch.optim.Optimizer:
+    if isinstance(given, torch.optim.Optimizer):
+        if settings:
+            raise RecipeError(
+                f"{next(iter(settings))} beside an optimizer that is made: give settings to it, or "
+                f"parameters and its class to {title}"
+            )
+        made: Any = given
+    else:
+        factory: Any = names.resolve("optimizer", base) if isinstance(base, str) else base
+        if isinstance(factory, torch.optim.Optimizer) or not callable(factory):
+            raise RecipeError(
+                f"{type(factory).__name__} in the place of a class beside parameters: give the optimizer "
+                "alone, or the parameters and its class"
+            )
+        made = factory(given, **settings)
+    if not isinstance(made, torch.optim.Optimizer) or not hasattr(made, "param_groups"):
+        raise RecipeError(
+            f"a base of {type(made).__name__}: must be a torch.optim.Optimizer, its class or name"
+        )
+    if _looks(type(made)):
+        raise RecipeError(f"{type(made).__name__} as a base: it evaluates the loss by itself; put it outside")
+    return made
+
+
+def _looks(base: type[Any]) -> bool:
+    """Whether it evaluates the loss by itself, more than once a step."""
+    curved = base.__module__.startswith("downslope.terrain")
+    return curved or bool(getattr(base, "needs_closure", False)) or issubclass(base, torch.optim.LBFGS)
+
+
+@functools.cache
+def around(wrapper: type[Wrapper], base: Any) -> type[Any]:
+    """A class that makes a `wrapper` around `base`, with the settings of both as its arguments."""
+    own = _taken(base)
+    named = _named(wrapper.usual, own, wrapper.title)
+    kind = inspect.Parameter.KEYWORD_ONLY
+    parameters = [
+        inspect.Parameter("params", inspect.Parameter.POSITIONAL_OR_KEYWORD),
+        *(inspect.Parameter(named[name], kind, default=value) for name, value in wrapper.usual.items()),
+        *(inspect.Parameter(name, kind, default=value) for name, value in own.items()),
+    ]
+
+    def make(cls: type[Any], params: Params, **settings: Any) -> Wrapper:
+        del cls
+        mine = {name: settings.pop(key) for name, key in named.items() if key in settings}
+        made: Any = wrapper
+        return made(params, base_optimizer=base, **mine, **settings)
+
+    def compose(cls: type[Any], settings: Mapping[str, Any]) -> Chain:
+        del cls
+        return wrapper.described(base.compose(settings), settings)
+
+    entries = {
+        "__new__": make,
+        "__doc__": wrapper.__doc__,
+        "__module__": wrapper.__module__,
+        "__signature__": inspect.Signature(parameters),
+        "around": base,
+        "compose": classmethod(compose),
+        "batch": getattr(base, "batch", None),
+        "domains": {**getattr(base, "domains", {}), **{named[k]: v for k, v in wrapper.domains.items()}},
+    }
+    return type(f"{wrapper.__name__}Of{base.__name__}", (wrapper,), entries)
+
+
+def _taken(base: Any) -> dict[str, Any]:
+    """The settings that a base takes, with their defaults."""
+    return {
+        name: each.default
+        for name, each in inspect.signature(base).parameters.items()
+        if name not in ("params", "backend") and each.kind not in (each.VAR_KEYWORD, each.VAR_POSITIONAL)
+    }
+
+
+@functools.cache
+def from_text(text: str) -> type[Any]:
+    """The class for a name such as ``"sam(sgd)"``.
+
+    Raises:
+        UnknownNameError: no such wrapper, or no such base.
+        RecipeError: a base that cannot be one.
+    """
+    head, _, rest = names.canonical("optimizer", text).partition("(")
+    base = names.resolve("optimizer", rest.removesuffix(")"))
+    if not (isinstance(base, type) and issubclass(base, torch.optim.Optimizer)) or _looks(base):
+        raise RecipeError(
+            f"optimizer {text!r}: the one inside must step by one gradient and be a class; 'sgd' is usual"
+        )
+    return around(names.load(names.TABLE["optimizer"][head]), base)
