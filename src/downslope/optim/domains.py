@@ -24,6 +24,9 @@ __all__ = [
 ]  # fmt: skip
 
 
+_INF = math.inf
+
+
 @dataclass(frozen=True)
 class Interval:
     """Real numbers from `low` on, up to `high`; `high` itself only if `closed`."""
@@ -35,11 +38,11 @@ class Interval:
     closed: bool = False
 
     def __str__(self) -> str:
-        return f"[{self.low:g}, {self.high:g}{']' if self.closed else ')'}"
+        return f"{'(' if self.low == -_INF else '['}{self.low:g}, {self.high:g}{']' if self.closed else ')'}"
 
     def holds(self, value: float) -> bool:
-        """Whether `value` lies inside; NaN lies nowhere."""
-        return self.low <= value < self.high or (self.closed and value == self.high)
+        """Whether `value` lies inside; NaN and minus infinity lie nowhere."""
+        return value > -_INF and (self.low <= value < self.high or (self.closed and value == self.high))
 
 
 @dataclass(frozen=True)
@@ -107,7 +110,6 @@ class Switch:
 
 Domain = Interval | Several | Count | Choice | Maybe | Switch
 
-_INF = math.inf
 _MEAN = Interval(0.0, 1.0, "the decay of a mean", "0.9 is usual")
 
 DOMAINS: dict[str, Domain] = {

@@ -24,6 +24,13 @@ from downslope.optim.implementation import check_implementation
 from downslope.optim.kinds import check_parameters
 from downslope.optim.options import GROUP_OPTIONS, check_options, taken_apart
 from downslope.optim.plan import Plan, check_backend, check_forced, rows_of
+from downslope.optim.refusals import (
+    check_foreign,
+    check_has_params,
+    check_leaf,
+    check_saved,
+    check_trainable,
+)
 from downslope.optim.routes import Routes, routed
 from downslope.optim.rule import Chain
 from downslope.optim.saved import check_state_keys, restore, watched
@@ -115,7 +122,10 @@ class Optimizer(torch.optim.Optimizer):
             RecipeError: a hyper-parameter outside its domain or misspelt.
             ModelError: no parameters, one given twice, or one that the rules cannot step.
         """
-        if "params" in param_group and not isinstance(param_group["params"], Tensor | set):
+        check_has_params(param_group)
+        if isinstance(param_group["params"], Tensor):
+            param_group["params"] = [param_group["params"]]
+        if not isinstance(param_group["params"], set):
             param_group["params"] = list(param_group["params"])
             self._check_params(param_group["params"])
         for name in self.defaults:
@@ -149,6 +159,8 @@ class Optimizer(torch.optim.Optimizer):
                     "into one group once"
                 )
             seen.add(id(p))
+            if isinstance(p, Tensor):
+                check_leaf(i, p)
 
     @ops.serves_hooks
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -187,6 +199,8 @@ class Optimizer(torch.optim.Optimizer):
         torch.set_grad_enabled(False)
         try:
             work = [each for index in range(len(self._layouts)) for each in self._work(index)]
+            if not work:
+                check_trainable(self.param_groups)
             for bucket, _ in work:
                 bucket.begin()
             if any(bucket.chain.measuring for bucket, _ in work):
@@ -270,6 +284,7 @@ class Optimizer(torch.optim.Optimizer):
         Raises:
             RecipeError: settings outside their domain, or of an optimizer with another state.
         """
+        check_saved(state_dict)
         before = {"state": self.state, "param_groups": self.param_groups}
         rest, trained = self._mode.trained.taken(state_dict)
         try:
@@ -281,6 +296,8 @@ class Optimizer(torch.optim.Optimizer):
                 check_options(group)
                 self._drop_fixed(group)
                 check_state_keys(type(self).__name__, group, self.state, self._state_keys(group))
+                if type(self)._compose is Optimizer._compose:  # a custom chain takes over any state that fits
+                    check_foreign(type(self).__name__, group, self.defaults)
         except RecipeError:
             self.__dict__.update(before)
             self._layouts = [None] * len(self.param_groups)

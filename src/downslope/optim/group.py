@@ -16,6 +16,7 @@ from downslope.optim.kinds import Manner, manner_of, seat_of
 from downslope.optim.layout import Bucket, State, give_state
 from downslope.optim.native import Native, match
 from downslope.optim.plan import Choice, Size, choose, size_of
+from downslope.optim.refusals import check_alike
 from downslope.optim.rounding import HALVES
 from downslope.optim.routes import Routes, names_of, routed
 from downslope.optim.rule import Chain
@@ -175,7 +176,7 @@ class GroupLayout:
     ) -> tuple[_Kind, _Found]:
         """One parameter as its bucket has it."""
         chain = self.active.chains[route]
-        _check_gradient(owner)
+        check_alike(_gradient(owner), owner)
         manner = manner_of(owner, self.group)
         seat = seat_of(owner, self.table, manner)
         p = owner if seat is None else seat.p
@@ -215,15 +216,6 @@ class GroupLayout:
             seats=[each.seat for each in found if each.seat is not None] or None,
             owners=[each.owner for each in found],
             **(own if wide else {}),
-        )
-
-
-def _check_gradient(p: Tensor) -> None:
-    g = _gradient(p)
-    if g.dtype != p.dtype:
-        raise RecipeError(
-            f"the gradient of a parameter of shape {tuple(p.shape)} is {g.dtype}, the parameter {p.dtype}: "
-            "they must be alike; cast the gradient before the step"
         )
 
 

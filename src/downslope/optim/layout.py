@@ -7,6 +7,7 @@ other strides, a state was loaded. Between two rebuilds a step costs one look at
 
 from __future__ import annotations
 
+import operator
 from collections.abc import MutableMapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -28,6 +29,13 @@ if TYPE_CHECKING:
 __all__ = ["Bucket", "is_dense", "pack_steps", "pack_tally", "total"]
 
 State = MutableMapping[str, Any]
+
+_BYTES = operator.attrgetter("nbytes")
+
+
+def _kind(p: Tensor) -> tuple[Any, ...]:
+    return p.shape, p.dtype, p.device, p.stride()
+
 
 # The eager backend works through pieces of about this many elements, so that a piece stays in the cache from
 # one # list operation to the next (bench/optimizers.py).
@@ -98,6 +106,11 @@ class Bucket:
     kernel: KernelStep | None = field(init=False, default=None)
     """Made at the first step."""
     strides: list[tuple[int, ...]] = field(init=False)
+    kinds: list[tuple[Any, ...]] = field(init=False)
+    sizes: list[int] = field(init=False)
+    """Bytes of each tensor, and so of its gradient."""
+    addresses: list[int] = field(init=False)
+    """Of the parameters."""
     steps: Tensor | None = field(init=False, default=None)
     views: list[Tensor] = field(init=False, default_factory=list["Tensor"])
     pieces: list[slice] = field(init=False)
@@ -109,6 +122,9 @@ class Bucket:
     def __post_init__(self) -> None:
         self.owners = self.owners or self.params
         self.strides = [p.stride() for p in self.params]
+        self.sizes = list(map(_BYTES, self.params))
+        self.addresses = list(map(Tensor.data_ptr, self.owners))
+        self.kinds = list(map(_kind, self.owners))
         self.keys = self.chain.keys_of(self.params[0])
         self.pieces = _pieces(self.params)
         self.tallies = pack_tally(self.states, self.tally, self.chain.common)
@@ -122,18 +138,34 @@ class Bucket:
             )
 
     def gradients(self) -> list[Tensor] | None:
-        """The gradients if they look as they did when the bucket was built, else None."""
-        if self.kernel is not None and not self.kernel.fits(self.params, self._columns()):
+        """The gradients if they and the parameters look as they did when the bucket was built, else None.
+
+        A parameter's ``data`` may be exchanged at any time and its gradient left as it was: kernels, torch's
+        too, would then read and write beyond the end of memory.
+        """
+        same = self._unmoved() if self.kernel is None else self.kernel.fits(self.params, self._columns())
+        if not same:
             return None
         grads = self._found()
         try:
-            if [g.stride() for g in grads] == self.strides:
+            if [g.stride() for g in grads] == self.strides and list(map(_BYTES, grads)) == self.sizes:
                 return grads
         except (AttributeError, RuntimeError):  # None has no stride, nor has a sparse tensor
             return None
         if self.native is not None or any(g is None for g in grads):
             return None
+        if any(g.shape != p.shape for g, p in zip(grads, self.params, strict=True)):
+            return None
         return self._laid_out(grads) if self.programs is not None else grads
+
+    def _unmoved(self) -> bool:
+        """Whether the parameters are of the same kinds as before, wherever they lie now."""
+        found = list(map(Tensor.data_ptr, self.owners))
+        if found != self.addresses:
+            if list(map(_kind, self.owners)) != self.kinds:
+                return False
+            self.addresses = found
+        return True
 
     def taken(self) -> list[Tensor]:
         """The gradients; copied where they lie otherwise than a kernel that was asked for reads them."""
@@ -343,6 +375,11 @@ def _fit_to(p: Tensor, state: State, chain: Chain, dtype: torch.dtype) -> None:
             )
         if not alike and value.dtype != wanted.dtype:
             state[key] = value = value.to(wanted.dtype)
+        if value.device != p.device:
+            raise RecipeError(
+                f"state {key!r} is on {value.device}, its parameter on {p.device}: save the state_dict, move "
+                "the model, then make the optimizer anew and load it"
+            )
         if value.shape == p.shape and value.stride() != p.stride() and is_dense(p):
             # Saved under another memory format: fused kernels would pair the wrong elements.
             state[key] = torch.empty_like(p, dtype=value.dtype).copy_(value)

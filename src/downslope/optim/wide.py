@@ -62,6 +62,8 @@ class WideBucket(Bucket):
         for p in self.owners:
             if p.grad is None or is_sparse(p.grad) != self.manner.sparse:
                 return None
+            if p.grad.shape != p.shape or p.grad.dtype != p.dtype:
+                return None
             grads.append(coalesced(p.grad) if self.manner.sparse else p.grad)
         return grads
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from downslope.testing.rules.bad_input import BadInput
 from downslope.testing.rules.case import (
     STEPS_OF_16_BITS,
     Case,
@@ -31,7 +32,7 @@ from downslope.testing.rules.symbolic import SymbolicStep
 __all__ = ["RuleContract"]
 
 
-class RuleContract(HandSteps, SymbolicStep, Invariances, Interchange, Descents):
+class RuleContract(HandSteps, SymbolicStep, Invariances, Interchange, Descents, BadInput):
     """Tests that pytest collects in a subclass; each runs for every case, backend and dtype that it names."""
 
     def test_case_names_something_independent(self, case: Case) -> None:

@@ -44,6 +44,8 @@ class Proofs:
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
         """Called by pytest for each test of the class."""
         names = metafunc.fixturenames
+        if "first" in names:
+            metafunc.parametrize("first", self.cases[:1], ids=[case.name for case in self.cases[:1]])
         if "case" not in names:
             return
         asked: list[str] = list(getattr(metafunc.function, "needs", ()))
