@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
 import downslope as ds
-from downslope.core.errors import InputError
+from downslope import optim
+from downslope.core.errors import InputError, NonFiniteError
 from downslope.training.deadline import Deadline
 from downslope.training.state import StepState
 from tests.training.problems import classification, data, labels, mlp, regression, same_history, same_state
@@ -395,6 +396,31 @@ def test_a_gradient_that_breaks_the_weights_is_named_with_its_step(last: bool) -
     assert run.facts["nonfinite"]["what"] == "gradient"
     assert run.facts["nonfinite"]["step"] == 3
     assert run.facts["nonfinite"]["module"] == "first"
+
+
+def _of_policy(policy: str) -> ds.Recipe:
+    return ds.Recipe(
+        optimizer=lambda params: optim.SGD(params, lr=0.1, nonfinite=policy), batch_size=50, steps=10
+    )
+
+
+def test_an_optimizer_that_stops_at_such_a_gradient_ends_the_run_with_finite_weights() -> None:
+    run = fit(regression(model=lambda: Root(3), metric=None), _of_policy("stop"), observe=0.0)
+    found = run.facts["nonfinite"]
+    assert (run.status, found["what"], found["module"], found["step"]) == ("diverged", "gradient", "first", 3)
+    assert all(bool(p.isfinite().all()) for p in run.model("last").parameters())
+
+
+def test_an_optimizer_that_skips_such_a_gradient_trains_on() -> None:
+    run = fit(regression(model=lambda: Root(3), metric=None), _of_policy("skip"), observe=0.0)
+    assert run.status == "done"
+    assert "nonfinite" not in run.facts
+    assert len(run.history.series("train_loss").steps) == 10
+
+
+def test_an_optimizer_that_raises_at_such_a_gradient_says_which() -> None:
+    with pytest.raises(NonFiniteError, match=r"the gradient of parameter .* not finite"):
+        fit(regression(model=lambda: Root(3), metric=None), _of_policy("raise"), observe=0.0)
 
 
 def test_a_metric_that_takes_no_nan_does_not_hide_that_a_run_diverged() -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar, Unpack, cast
 
 import torch
 from torch import Tensor
@@ -22,7 +22,8 @@ from downslope.optim.domains import DOMAINS, Domains, Switch, check
 from downslope.optim.group import GroupLayout, Work
 from downslope.optim.implementation import check_implementation
 from downslope.optim.kinds import check_parameters
-from downslope.optim.options import GROUP_OPTIONS, check_options, taken_apart
+from downslope.optim.nonfinite import Guarded
+from downslope.optim.options import GROUP_OPTIONS, Options, check_options, taken_apart
 from downslope.optim.plan import Plan, check_backend, check_forced, rows_of
 from downslope.optim.refusals import (
     check_foreign,
@@ -43,7 +44,7 @@ __all__ = ["Custom", "Optimizer", "Params", "composed"]
 Params = Iterable[Tensor] | Iterable[tuple[str, Tensor]] | Iterable[dict[str, Any]]
 
 
-class Optimizer(torch.optim.Optimizer):
+class Optimizer(Guarded, torch.optim.Optimizer):
     """Runs a chain of rules on parameters, with the fastest backend that fits each of them.
 
     Subclasses name their settings, which become entries of every parameter group, and compose the chain from
@@ -84,7 +85,9 @@ class Optimizer(torch.optim.Optimizer):
         implementation: Mapping[str, Any] | None = None,
     ) -> None:
         cls = type(self)
-        options, implementation, schedules = taken_apart(implementation or {})
+        rest = dict(implementation or {})
+        self.nonfinite = rest.pop("nonfinite", None)
+        options, implementation, schedules = taken_apart(rest)
         check_implementation(cls.__name__, implementation, cls.implementation, list(settings))
         self.backend = check_backend(backend)
         self._layouts: list[GroupLayout | None] = []
@@ -201,6 +204,8 @@ class Optimizer(torch.optim.Optimizer):
             work = [each for index in range(len(self._layouts)) for each in self._work(index)]
             if not work:
                 check_trainable(self.param_groups)
+            if not self._sound((grads for _, grads in work), self.param_groups):
+                return loss
             for bucket, _ in work:
                 bucket.begin()
             if any(bucket.chain.measuring for bucket, _ in work):
@@ -275,7 +280,7 @@ class Optimizer(torch.optim.Optimizer):
         """Settings of the groups, and each parameter's state under torch's names; tensors are not copied."""
         saved: dict[str, Any] = ops.lean(torch.optim.Optimizer.state_dict)(self)
         saved["param_groups"] = [{**type(self).fixed, **group} for group in saved["param_groups"]]
-        return self._mode.trained.saved(self.param_groups, saved)
+        return self._with_skipped(self._mode.trained.saved(self.param_groups, saved))
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Loads a state_dict of this class, or torch's own of the optimizer of the same name. Tensors are
@@ -304,6 +309,7 @@ class Optimizer(torch.optim.Optimizer):
             raise
         restore(self, seen[0], self._hosted)
         self._mode.load(self.param_groups, trained)
+        self._take_skipped(self.param_groups)
 
     def _drop_fixed(self, group: dict[str, Any]) -> None:
         for name, value in type(self).fixed.items():
@@ -331,7 +337,7 @@ class Optimizer(torch.optim.Optimizer):
 
     def __getstate__(self) -> dict[str, Any]:
         kept = {"backend": self.backend, "_scheduler": self._scheduler, "_mode": self._mode}
-        return {**super().__getstate__(), **kept}
+        return {**super().__getstate__(), **kept, **self._guard()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
@@ -384,16 +390,24 @@ class Custom(Optimizer):
         rule: what `chain` returns, whose last link usually scales by lr, or `Routes` to several chains.
         maximize: climb in place of descend.
         backend: see `Optimizer`.
+        **options: see `downslope.optim.options.Options`.
 
     Raises:
         RecipeError: a hyper-parameter outside its domain.
     """
 
     def __init__(
-        self, params: Params, rule: Chain | Routes, *, maximize: bool = False, backend: str | None = None
+        self,
+        params: Params,
+        rule: Chain | Routes,
+        *,
+        maximize: bool = False,
+        backend: str | None = None,
+        **options: Unpack[Options],
     ) -> None:
         self.rule = rule
-        super().__init__(params, {**rule.fields(), "maximize": maximize}, backend=backend)
+        settings = {**rule.fields(), "maximize": maximize}
+        super().__init__(params, settings, backend=backend, implementation=options)
 
     @property
     def _domains(self) -> Domains:

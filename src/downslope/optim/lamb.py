@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Unpack
 
 import torch
 from torch import Tensor
@@ -14,6 +14,7 @@ from downslope.optim.adam import ScaleByAdam
 from downslope.optim.decay import DecoupledDecay
 from downslope.optim.domains import Domains, Interval, Several, Switch
 from downslope.optim.driver import Optimizer, Params
+from downslope.optim.options import Options
 from downslope.optim.rule import Chain, Rule, Scalar, Scalars, Scope, Stateless, Tally, chain
 from downslope.optim.scale import ScaleByLr
 
@@ -81,6 +82,7 @@ class LAMB(Optimizer):
         adapt: the ratio; without it this is AdamW.
         maximize: climb in place of descend.
         backend: see `Optimizer`.
+        **options: see `downslope.optim.options.Options`.
 
     Raises:
         RecipeError: a hyper-parameter outside its domain.
@@ -106,6 +108,7 @@ class LAMB(Optimizer):
         *,
         maximize: bool = False,
         backend: str | None = None,
+        **options: Unpack[Options],
     ) -> None:
         settings = {
             "lr": lr,
@@ -116,7 +119,7 @@ class LAMB(Optimizer):
             "adapt": adapt,
             "maximize": maximize,
         }
-        super().__init__(params, settings, backend=backend)
+        super().__init__(params, settings, backend=backend, implementation=options)
 
     @classmethod
     def compose(cls, settings: Mapping[str, Any]) -> Chain:

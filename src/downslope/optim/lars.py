@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Unpack
 
 import torch
 from torch import Tensor
@@ -16,6 +16,7 @@ from downslope.optim.domains import Domains, Interval, Switch
 from downslope.optim.driver import Optimizer, Params
 from downslope.optim.momentum import HeavyBall
 from downslope.optim.nesterov import LookAhead
+from downslope.optim.options import Options
 from downslope.optim.rule import Chain, Rule, Scalar, Scalars, Scope, Stateless, Tally, chain
 from downslope.optim.scale import ScaleByLr
 
@@ -87,6 +88,7 @@ class LARS(Optimizer):
         adapt: the local rate; without it this is SGD with lr inside of the momentum.
         maximize: climb in place of descend.
         backend: see `Optimizer`.
+        **options: see `downslope.optim.options.Options`.
 
     Raises:
         RecipeError: a hyper-parameter outside its domain, or Nesterov's momentum with dampening.
@@ -115,6 +117,7 @@ class LARS(Optimizer):
         *,
         maximize: bool = False,
         backend: str | None = None,
+        **options: Unpack[Options],
     ) -> None:
         settings = {
             "lr": lr,
@@ -127,7 +130,7 @@ class LARS(Optimizer):
             "adapt": adapt,
             "maximize": maximize,
         }
-        super().__init__(params, settings, backend=backend)
+        super().__init__(params, settings, backend=backend, implementation=options)
 
     @classmethod
     def compose(cls, settings: Mapping[str, Any]) -> Chain:

@@ -11,6 +11,7 @@ import torch
 
 from downslope.core.errors import RecipeError
 from downslope.optim.domains import Choice, Count, check
+from downslope.optim.nonfinite import NonFinite
 from downslope.optim.rounding import ROUNDINGS
 from downslope.optim.scheduled import Schedules
 
@@ -32,6 +33,9 @@ class Options(TypedDict, total=False):
     state_dtype: str | torch.dtype | None
     """"float32" keeps the states of parameters of half precision in it; None in the parameter's own dtype, as
     torch does."""
+    nonfinite: NonFinite | None
+    """What a gradient that is not finite does: "skip" its step, "stop" all steps from then on, or "raise" a
+    NonFiniteError; None looks at nothing. See `downslope.optim.nonfinite.Guarded`."""
     schedules: Schedules
     """Hyper-parameters that change from step to step: see `downslope.optim.scheduled`."""
     foreach: bool | None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Unpack
 
 import torch
 from torch import Tensor
@@ -13,6 +13,7 @@ from torch import Tensor
 from downslope.core.errors import RecipeError
 from downslope.optim.domains import Domains, Interval, Maybe, Switch
 from downslope.optim.driver import Optimizer, Params
+from downslope.optim.options import Options
 from downslope.optim.rule import Chain, Rule, Scalar, Scalars, Scope, Tally, chain, field_names
 
 __all__ = ["Distance", "Prodigy", "StepByDistance"]
@@ -162,6 +163,7 @@ class Prodigy(Optimizer):
         growth_rate: d grows by this factor a step at most, in [1, inf]; 1.02 makes a warm-up.
         maximize: climb in place of descend.
         backend: see `Optimizer`.
+        **options: see `downslope.optim.options.Options`.
 
     Raises:
         RecipeError: a hyper-parameter outside its domain, or groups that differ in what d is estimated by.
@@ -192,6 +194,7 @@ class Prodigy(Optimizer):
         *,
         maximize: bool = False,
         backend: str | None = None,
+        **options: Unpack[Options],
     ) -> None:
         settings = {
             "lr": lr,
@@ -207,7 +210,7 @@ class Prodigy(Optimizer):
             "growth_rate": growth_rate,
             "maximize": maximize,
         }
-        super().__init__(params, settings, backend=backend)
+        super().__init__(params, settings, backend=backend, implementation=options)
 
     @classmethod
     def compose(cls, settings: Mapping[str, Any]) -> Chain:

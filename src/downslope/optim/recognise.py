@@ -123,11 +123,11 @@ def _described(optimizer: torch.optim.Optimizer) -> str:
 
 
 def _as_name(optimizer: torch.optim.Optimizer, groups: tuple[Group, ...]) -> Recognised | None:
-    """Name, settings and groups; None where there is no learning rate to edit."""
+    """Name, settings and groups; None where there is no learning rate to edit, or more than they say."""
     made = _class_of(optimizer)
     settings = common_settings(optimizer)
-    if "lr" not in optimizer.param_groups[0]:
-        return None
+    if "lr" not in optimizer.param_groups[0] or getattr(optimizer, "nonfinite", None) is not None:
+        return None  # what a recipe cannot say stays code
     lr = float(settings.pop("lr"))
     reference, described = _reference_of_class(made), _described(optimizer)
     own = _own_name(made, lr, settings, groups)

@@ -236,8 +236,7 @@ class Loop:
     # -- one step -----------------------------------------------------------------------------------------
 
     def _step(self, batch: Any) -> float:
-        state, take = self.state, self.take
-        step = state.step + 1
+        state, take, step = self.state, self.take, self.state.step + 1
         self.random.at(step)
         self.rates.at(step - 1)
         take.probed = probed = self.times.due(step)
@@ -258,6 +257,8 @@ class Loop:
             self.observer.weights()
         take.clip()
         take.move(batch)
+        if take.stopped:
+            return self._broken(step, {"what": "weight", "module": None}, value)
         self._moved(value, {name: term.detach().reshape(()) for name, term in loss.terms.items()})
         if probed:
             self._probe()
@@ -298,16 +299,15 @@ class Loop:
         self.random.at(step)
         self.recorder.step(step, train_loss=value)
         where = name_first(state.model, state.objective, batch)
-        self._broken(step - 1 if where["what"] == "weight" else step, where)
-        return value
+        return self._broken(step - 1 if where["what"] == "weight" else step, where, value)
 
-    def _broken(self, step: int, where: dict[str, Any]) -> None:
-        state = self.state
-        if where["what"] == "weight" and (found := gradients(state.model))["bad"]:
+    def _broken(self, step: int, where: dict[str, Any], value: float = math.nan) -> float:
+        if where["what"] == "weight" and (found := gradients(self.state.model))["bad"]:
             where |= {"what": "gradient", "module": found["bad"][-1], "gradients": found}
-        place = {"step": step, "epoch": state.epoch, "batch": self.position}
+        place = {"step": step, "epoch": self.state.epoch, "batch": self.position}
         self.recorder.fact("nonfinite", place | where)
-        state.run.status = "diverged"
+        self.state.run.status = "diverged"
+        return value
 
     # -- around the steps ---------------------------------------------------------------------------------
 

@@ -108,6 +108,11 @@ class Step:
             self._advance(batch)
         self.hold()
 
+    @property
+    def stopped(self) -> bool:
+        """Whether an optimizer with ``nonfinite="stop"`` has met a gradient that is not finite."""
+        return bool(getattr(self.state.optimizer, "stopped", False))
+
     def hold(self) -> None:
         """Bring the weights back into the allowed set, where there is one.
 
