@@ -118,6 +118,16 @@ def cautious_adamw(p, gradients, *, lr, betas=(0.9, 0.999), eps=1e-8, weight_dec
     return p
 
 
+def cautious_lion(p, gradients, *, lr, betas=(0.9, 0.99), weight_decay=0.0):
+    """Chen et al. 2023, algorithm 2, masked as in c_lion.py."""
+    p, m = np.array(p), 0.0
+    for g in gradients:
+        u = np.sign(betas[0] * m + (1 - betas[0]) * g)
+        p = p - lr * (masked(u, g, 0.0, 1.0) + weight_decay * p)
+        m = betas[1] * m + (1 - betas[1]) * g
+    return p
+
+
 def cautious_heavy_ball(p, gradients, *, lr, momentum=0.9, least_share=0.0, xi=1.0):
     p, b = np.array(p), None
     for g in gradients:

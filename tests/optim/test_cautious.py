@@ -16,6 +16,7 @@ from downslope.optim import (
     Caution,
     Cautious,
     CautiousAdamW,
+    CautiousLion,
     Custom,
     DecoupledDecay,
     HeavyBall,
@@ -74,6 +75,18 @@ class TestCautiousAdamW(RuleContract):
             },
             lr=0.1,
             weight_decay=0.0,
+        ),
+    )
+
+
+class TestCautiousLion(RuleContract):
+    cases = (
+        Case(
+            "decay",
+            lambda params, backend: CautiousLion(params, lr=0.01, weight_decay=0.1, backend=backend),
+            lambda p, g: paper.cautious_lion(p, g, lr=0.01, weight_decay=0.1),
+            invariances=("scale", "odd"),
+            sixteen_bits=False,
         ),
     )
 

@@ -46,6 +46,7 @@ TABLE: dict[Kind, dict[str, str]] = {
         "lamb": f"{_OPTIM}:LAMB",
         "lars": f"{_OPTIM}:LARS",
         "cautious_adamw": f"{_OPTIM}:CautiousAdamW",
+        "cautious_lion": f"{_OPTIM}:CautiousLion",
         "prodigy": f"{_OPTIM}:Prodigy",
         "adamax": f"{_OPTIM}:Adamax",
         "nadam": f"{_OPTIM}:NAdam",

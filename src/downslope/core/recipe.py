@@ -28,7 +28,7 @@ __all__ = ["Lost", "Recipe", "optimizer_defaults", "read_table"]
 _log = logging.getLogger("downslope")
 _SQUARE_ROOT_SCALED = {
     "adam", "adamw", "rmsprop", "adagrad", "nadam", "radam", "adamax", "adadelta", "muon",
-    "lamb", "lars", "cautious_adamw", "adafactor",
+    "lamb", "lars", "cautious_adamw", "cautious_lion", "adafactor",
     "adabelief", "adan", "ademamix", "lion", "signum",
 }  # fmt: skip
 _UNSCALED = {"prodigy"}

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from downslope.optim.amsgrad import ScaleByAmsgrad
     from downslope.optim.ascent import Ascent
     from downslope.optim.catalogue import catalogue
-    from downslope.optim.cautious import Caution, Cautious, CautiousAdamW, cautious
+    from downslope.optim.cautious import Caution, Cautious, CautiousAdamW, CautiousLion, cautious
     from downslope.optim.centralise import Centralise
     from downslope.optim.clip_adaptive import ClipAdaptive
     from downslope.optim.clip_norm import ClipNorm, ClipNorm1, ClipNormInf, clip_norm
@@ -88,6 +88,7 @@ __all__ = [
     "Caution",
     "Cautious",
     "CautiousAdamW",
+    "CautiousLion",
     "Centralise",
     "Chain",
     "ClipAdaptive",
@@ -176,7 +177,7 @@ lazily(
         "amsgrad": "ScaleByAmsgrad",
         "ascent": "Ascent",
         "catalogue": "catalogue",
-        "cautious": "Caution Cautious CautiousAdamW cautious",
+        "cautious": "Caution Cautious CautiousAdamW CautiousLion cautious",
         "centralise": "Centralise",
         "clip_adaptive": "ClipAdaptive",
         "clip_norm": "ClipNorm ClipNorm1 ClipNormInf clip_norm",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Unpack
 
 import torch
 from torch import Tensor
@@ -12,6 +12,7 @@ from torch import Tensor
 from downslope.optim.decay import with_decay
 from downslope.optim.domains import Domain, Interval, Maybe, Switch
 from downslope.optim.driver import Optimizer, Params
+from downslope.optim.options import Options
 from downslope.optim.radam import rectification
 from downslope.optim.rule import Chain, Rule, Scalar, Scalars
 
@@ -113,6 +114,7 @@ class AdaBelief(Optimizer):
         rectify: wait for s as RAdam does.
         maximize: climb in place of descend.
         backend: see `Optimizer`; torch has no fused kernel.
+        **options: see `downslope.optim.options.Options`.
 
     Raises:
         RecipeError: a hyper-parameter outside its domain.
@@ -138,6 +140,7 @@ class AdaBelief(Optimizer):
         *,
         maximize: bool = False,
         backend: str | None = None,
+        **options: Unpack[Options],
     ) -> None:
         settings = {
             "lr": lr,
@@ -149,7 +152,7 @@ class AdaBelief(Optimizer):
             "rectify": rectify,
             "maximize": maximize,
         }
-        super().__init__(params, settings, backend=backend)
+        super().__init__(params, settings, backend=backend, implementation=options)
 
     @classmethod
     def compose(cls, settings: Mapping[str, Any]) -> Chain:

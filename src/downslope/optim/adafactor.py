@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Unpack
 
 import torch
 from torch import Tensor
@@ -14,6 +14,7 @@ from downslope.core.errors import RecipeError
 from downslope.optim.domains import Choice, Domains, Interval, Maybe, Several
 from downslope.optim.driver import Optimizer, Params
 from downslope.optim.factored import step_in_pieces
+from downslope.optim.options import Options
 from downslope.optim.rule import Chain, Rule, Scalars, chain
 
 __all__ = ["Adafactor", "FactoredSquares", "ScaleByFactors", "Squares"]
@@ -170,7 +171,7 @@ class Adafactor(Optimizer):
             which spares convolutions most of the state.
         maximize: climb in place of descend.
         backend: ``"reference"``, ``"eager"``, ``"kernel"``, or None for the fastest that fits.
-        **implementation: torch's foreach; it chooses nothing here.
+        **options: see `downslope.optim.options.Options`.
 
     Raises:
         RecipeError: a hyper-parameter outside its domain.
@@ -198,7 +199,7 @@ class Adafactor(Optimizer):
         factor: str = "last",
         maximize: bool = False,
         backend: str | None = None,
-        **implementation: bool | None,
+        **options: Unpack[Options],
     ) -> None:
         settings = {
             "lr": lr,
@@ -209,7 +210,7 @@ class Adafactor(Optimizer):
             "factor": factor,
             "maximize": maximize,
         }
-        super().__init__(params, settings, backend=backend, implementation=implementation)
+        super().__init__(params, settings, backend=backend, implementation=options)
 
     @classmethod
     def compose(cls, settings: Mapping[str, Any]) -> Chain:

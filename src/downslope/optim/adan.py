@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Unpack
 
 import torch
 from torch import Tensor
@@ -12,6 +12,7 @@ from torch import Tensor
 from downslope.optim.decay import DecoupledDecay
 from downslope.optim.domains import Domain, Interval, Several, Switch
 from downslope.optim.driver import Optimizer, Params
+from downslope.optim.options import Options
 from downslope.optim.rule import Chain, Rule, Scalar, Scalars, Stateless, chain
 from downslope.optim.scale import ScaleByLr
 
@@ -131,6 +132,7 @@ class Adan(Optimizer):
             weight_decay)`` after the step.
         maximize: climb in place of descend.
         backend: see `Optimizer`; torch has no fused kernel.
+        **options: see `downslope.optim.options.Options`.
 
     Raises:
         RecipeError: a hyper-parameter outside its domain.
@@ -157,6 +159,7 @@ class Adan(Optimizer):
         *,
         maximize: bool = False,
         backend: str | None = None,
+        **options: Unpack[Options],
     ) -> None:
         settings = {
             "lr": lr,
@@ -166,7 +169,7 @@ class Adan(Optimizer):
             "no_prox": no_prox,
             "maximize": maximize,
         }
-        super().__init__(params, settings, backend=backend)
+        super().__init__(params, settings, backend=backend, implementation=options)
 
     @classmethod
     def compose(cls, settings: Mapping[str, Any]) -> Chain:

@@ -22,11 +22,12 @@ from downslope.optim.decay import DecoupledDecay
 from downslope.optim.domains import Domains, Interval
 from downslope.optim.driver import Optimizer
 from downslope.optim.lamb import ScaleByTrustRatio
+from downslope.optim.lion import Lion
 from downslope.optim.routes import Routes
 from downslope.optim.rule import Chain, Rule, Scalar, Scalars, Scope, Stateless, Tally, chain
 from downslope.optim.scale import InverseTimeLr, ScaleByLr
 
-__all__ = ["Caution", "Cautious", "CautiousAdamW", "cautious"]
+__all__ = ["Caution", "Cautious", "CautiousAdamW", "CautiousLion", "cautious"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,3 +147,17 @@ class CautiousAdamW(Caution, AdamW):
     """
 
     source = "Liang et al. 2024, algorithm 1"
+
+
+class CautiousLion(Caution, Lion):
+    """Lion that steps where step and gradient agree: ``p = p - lr (phi u n / (sum(phi) + 1) + lambda p)``.
+
+    ``u = sign(b1 m + (1 - b1) g)``, ``phi = 1[u g > 0]``, n elements, see `Cautious`. Arguments, defaults and
+    state are those of `Lion`.
+
+    Source: Liang, Chen, Liu and Liu 2024, algorithm 1, with its xi of 1; c_lion.py of the authors.
+    """
+
+    source = "Liang et al. 2024, algorithm 1"
+    least_share: ClassVar[float] = 0.0
+    xi: ClassVar[float] = 1.0

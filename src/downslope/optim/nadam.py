@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Unpack
 
 import torch
 from torch import Tensor
@@ -13,6 +13,7 @@ from downslope.optim.adam import Moments
 from downslope.optim.decay import with_decay
 from downslope.optim.domains import Domain, Interval
 from downslope.optim.driver import Optimizer, Params
+from downslope.optim.options import Options
 from downslope.optim.rule import Chain, Rule, Scalar, Scalars
 
 __all__ = ["NAdam", "ScaleByNadam"]
@@ -93,7 +94,7 @@ class NAdam(Optimizer):
             the gradient.
         maximize: climb in place of descend.
         backend: see `Optimizer`; torch has no fused kernel.
-        **implementation: torch's foreach, capturable, differentiable; they choose nothing here.
+        **options: see `downslope.optim.options.Options`.
 
     Raises:
         RecipeError: a hyper-parameter outside its domain.
@@ -117,7 +118,7 @@ class NAdam(Optimizer):
         *,
         maximize: bool = False,
         backend: str | None = None,
-        **implementation: bool | None,
+        **options: Unpack[Options],
     ) -> None:
         settings = {
             "lr": lr,
@@ -128,7 +129,7 @@ class NAdam(Optimizer):
             "decoupled_weight_decay": decoupled_weight_decay,
             "maximize": maximize,
         }
-        super().__init__(params, settings, backend=backend, implementation=implementation)
+        super().__init__(params, settings, backend=backend, implementation=options)
 
     @classmethod
     def compose(cls, settings: Mapping[str, Any]) -> Chain:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Unpack
 
 from torch import Tensor
 
 from downslope.optim.decay import with_decay
 from downslope.optim.driver import Optimizer, Params
 from downslope.optim.moving_average import MovingAverage
+from downslope.optim.options import Options
 from downslope.optim.rule import Chain, Rule, Scalars, Stateless, chain
 
 __all__ = ["Sign", "Signum"]
@@ -44,6 +45,7 @@ class Signum(Optimizer):
             ``weight_decay``.
         maximize: climb in place of descend.
         backend: see `Optimizer`; torch has no fused kernel.
+        **options: see `downslope.optim.options.Options`.
 
     Raises:
         RecipeError: a hyper-parameter outside its domain.
@@ -63,6 +65,7 @@ class Signum(Optimizer):
         *,
         maximize: bool = False,
         backend: str | None = None,
+        **options: Unpack[Options],
     ) -> None:
         settings = {
             "lr": lr,
@@ -71,7 +74,7 @@ class Signum(Optimizer):
             "decoupled_weight_decay": decoupled_weight_decay,
             "maximize": maximize,
         }
-        super().__init__(params, settings, backend=backend)
+        super().__init__(params, settings, backend=backend, implementation=options)
 
     @classmethod
     def compose(cls, settings: Mapping[str, Any]) -> Chain:
