@@ -8,7 +8,6 @@ It owns backends and layout; the mathematics is in the rules. `plan` tells what 
 from __future__ import annotations
 
 import contextlib
-import functools
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar, Unpack, cast
 
@@ -18,6 +17,7 @@ from torch import Tensor
 from downslope.core.errors import ModelError, RecipeError
 from downslope.core.names import nearest
 from downslope.optim import ops
+from downslope.optim.composed import composed
 from downslope.optim.domains import DOMAINS, Domains, Switch, check
 from downslope.optim.group import GroupLayout, Work
 from downslope.optim.implementation import check_implementation
@@ -39,7 +39,7 @@ from downslope.optim.scheduled import Scheduler
 from downslope.optim.shown import Mode, does_show
 from downslope.optim.sums import take_sums
 
-__all__ = ["Custom", "Optimizer", "Params", "composed"]
+__all__ = ["Custom", "Optimizer", "Params"]
 
 Params = Iterable[Tensor] | Iterable[tuple[str, Tensor]] | Iterable[dict[str, Any]]
 
@@ -350,33 +350,6 @@ class Optimizer(Guarded, torch.optim.Optimizer):
 
 def _sounds_like(given: str, known: str) -> bool:
     return given.replace("_", "").startswith(known[:4]) and abs(len(given) - len(known)) <= 3
-
-
-def composed(cls: type[Optimizer], settings: Mapping[str, Any]) -> Chain | Routes:
-    """``cls.compose(settings)``, made once for settings of plain numbers, of which a search makes many.
-
-    Raises:
-        RecipeError: as `Optimizer.compose`.
-    """
-    numbers = {name: value for name, value in settings.items() if name not in _BESIDE}
-    key = tuple((name, isinstance(value, bool), value) for name, value in numbers.items())
-    if all(_is_plain(value) for value in numbers.values()):
-        return _known(cls, key)
-    return cls.compose(settings)
-
-
-_BESIDE = ("params", "param_names", "name", *GROUP_OPTIONS)
-"""What a group holds that is no setting."""
-
-
-def _is_plain(value: Any) -> bool:
-    kind = type(value)
-    return kind is float or kind is bool or (kind is tuple and all(type(each) is float for each in value))
-
-
-@functools.lru_cache(maxsize=1024)
-def _known(cls: type[Optimizer], key: tuple[tuple[str, bool, Any], ...]) -> Chain | Routes:
-    return cls.compose({name: value for name, _, value in key})
 
 
 class Custom(Optimizer):

@@ -18,8 +18,9 @@ import torch
 from torch import Tensor
 
 from downslope.core.errors import RecipeError
+from downslope.optim.composed import composed
 from downslope.optim.domains import check, check_name
-from downslope.optim.driver import Optimizer, composed
+from downslope.optim.driver import Optimizer
 from downslope.optim.layout import Bucket, State
 from downslope.optim.member_call import Call, Slice, joined, size_in
 from downslope.optim.native import match

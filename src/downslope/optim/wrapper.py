@@ -131,6 +131,23 @@ class Wrapper(torch.optim.Optimizer):
         base: Any = getattr(self.base_optimizer, "named_class", type(self.base_optimizer))
         return around(type(self), base)
 
+    # -- gradients that are not finite: see `downslope.optim.nonfinite` ------------------------------------
+
+    @property
+    def nonfinite(self) -> str | None:
+        """What the base does with a gradient that is not finite."""
+        return getattr(self.base_optimizer, "nonfinite", None)
+
+    @property
+    def skipped(self) -> int:
+        """Steps that the base has left out."""
+        return getattr(self.base_optimizer, "skipped", 0)
+
+    @property
+    def stopped(self) -> bool:
+        """Whether the base has ended its steps."""
+        return getattr(self.base_optimizer, "stopped", False)
+
     # -- the weights to evaluate --------------------------------------------------------------------------
 
     @property
