@@ -14,6 +14,7 @@ from downslope.core.errors import RecipeError
 from downslope.optim.domains import Choice, Domains, Interval, Maybe, Several
 from downslope.optim.driver import Optimizer, Params
 from downslope.optim.factored import step_in_pieces
+from downslope.optim.kernel.own import Own
 from downslope.optim.options import Options
 from downslope.optim.rule import Chain, Rule, Scalars, chain
 
@@ -73,6 +74,7 @@ class ScaleByFactors(Rule[FactoredSquares | Squares]):
     keys: ClassVar[tuple[str, ...]] = ("row_var", "col_var", "variance")
     counts: ClassVar[bool] = True
     domains: ClassVar[Domains] = DOMAINS
+    kernel: ClassVar[Own | None] = Own("downslope.optim.kernel.factored:FactoredStep", "its own loops")
 
     lr: float = 1e-2
     beta2_decay: float = -0.8
@@ -108,21 +110,19 @@ class ScaleByFactors(Rule[FactoredSquares | Squares]):
             return tuple(p.shape)
         return p.shape[0], math.prod(p.shape[1:])
 
-    def least(self, p: Tensor) -> float:
-        """eps1: that of the arithmetic's dtype unless it was given."""
-        dtype = torch.promote_types(p.dtype, torch.float32)
-        return torch.finfo(dtype).eps if self.eps[0] is None else self.eps[0]
-
     def at(self, t: int) -> Scalars:
         gain = float(t) ** self.beta2_decay
         rate = min(self.lr, 1.0 / math.sqrt(t))
         shrink = self.lr * self.weight_decay
-        return Scalars(keep=1.0 - gain, gain=gain, rate=rate, least=self.eps[1], d=self.d, shrink=shrink)
+        low, least = self.eps
+        return Scalars(
+            keep=1.0 - gain, gain=gain, low=low, least=least, rate=rate, d=self.d, shrink=shrink
+        )  # fmt: skip
 
     def update(
         self, g: Tensor, state: FactoredSquares | Squares, p: Tensor, k: Scalars
     ) -> tuple[Tensor, FactoredSquares | Squares]:
-        low, g = self.least(p), g.reshape(self.shape(p))
+        low, g = low_of(k, p), g.reshape(self.shape(p))
         if isinstance(state, FactoredSquares):
             R = k.keep * state.R + k.gain * (g * g).mean(-1, keepdim=True)
             C = k.keep * state.C + k.gain * (g * g).mean(-2, keepdim=True)
@@ -138,7 +138,13 @@ class ScaleByFactors(Rule[FactoredSquares | Squares]):
     def in_place(
         self, p: Tensor, g: Tensor, state: FactoredSquares | Squares, k: Scalars, sign: float
     ) -> bool:
-        return step_in_pieces(p, g, self.shape(p), state, self.least(p), k, sign)
+        return step_in_pieces(p, g, self.shape(p), state, low_of(k, p), k, sign)
+
+
+def low_of(k: Scalars, p: Tensor) -> float:
+    """eps1: that of the arithmetic's dtype unless it was given."""
+    low: float | None = vars(k)["low"]
+    return torch.finfo(torch.promote_types(p.dtype, torch.float32)).eps if low is None else low
 
 
 def rms(x: Tensor) -> Tensor:

@@ -17,13 +17,13 @@ from torch import Tensor
 
 from downslope.core.errors import RecipeError
 from downslope.optim.flow import Flow, Lists
+from downslope.optim.kernel.own import Own, Step
 from downslope.optim.kinds import PLAIN, Manner
 from downslope.optim.native import Native
 from downslope.optim.rule import Chain, Rule, Scalars
 from downslope.optim.seats import Seat
 
 if TYPE_CHECKING:
-    from downslope.optim.kernel.table import KernelStep
     from downslope.optim.kernel.trace import Traced
 
 __all__ = ["Bucket", "is_dense", "pack_steps", "pack_tally", "total"]
@@ -101,9 +101,9 @@ class Bucket:
     """Where the tensors stand in the place of others: complex, or of half precision."""
     owners: Sequence[Tensor] = ()
     """The parameters themselves, which have the gradients."""
-    programs: Traced | None = None
+    programs: Traced | Own | None = None
     """Of the chain, for the backend `kernel`."""
-    kernel: KernelStep | None = field(init=False, default=None)
+    kernel: Step | None = field(init=False, default=None)
     """Made at the first step."""
     strides: list[tuple[int, ...]] = field(init=False)
     kinds: list[tuple[Any, ...]] = field(init=False)
@@ -225,15 +225,18 @@ class Bucket:
         """The scalars of every link for parameter `n`."""
         return [_entry(k, n) if i in self.apart else k for i, k in enumerate(self.ks)]
 
-    def _kernel(self) -> KernelStep:
+    def _kernel(self) -> Step:
         """The kernel, of which the driver has asked at this step whether it fits."""
         if self.kernel is None:
             if self.programs is None:
                 raise RuntimeError("a bucket of another backend has no kernel")
             from downslope.optim.kernel.table import KernelStep
 
-            columns = self._columns()
-            self.kernel = KernelStep(self.programs, self.params, columns, maximize=self.maximize)
+            columns, made = self._columns(), self.programs
+            if isinstance(made, Own):
+                self.kernel = made.step(self.params, columns, maximize=self.maximize)
+            else:
+                self.kernel = KernelStep(made, self.params, columns, maximize=self.maximize)
         return self.kernel
 
     def _remembered(self, p: Tensor, state: State) -> list[tuple[Tensor, ...]]:
@@ -383,6 +386,8 @@ def _fit_to(p: Tensor, state: State, chain: Chain, dtype: torch.dtype) -> None:
         if value.shape == p.shape and value.stride() != p.stride() and is_dense(p):
             # Saved under another memory format: fused kernels would pair the wrong elements.
             state[key] = torch.empty_like(p, dtype=value.dtype).copy_(value)
+        elif value.shape != p.shape and not value.is_contiguous():
+            state[key] = value.contiguous()
 
 
 def _declared(p: Tensor, chain: Chain) -> dict[str, Tensor]:

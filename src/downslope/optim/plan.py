@@ -11,6 +11,7 @@ from torch import Tensor
 
 from downslope.core.errors import RecipeError
 from downslope.core.names import did_you_mean
+from downslope.optim.kernel.own import Own, own_of
 from downslope.optim.kernel.store import missing
 from downslope.optim.kernel.table import storage_of
 from downslope.optim.kernel.trace import Traced, traced
@@ -82,7 +83,7 @@ class Choice:
     backend: str
     reason: str
     native: Native | None = None
-    programs: Traced | None = None
+    programs: Traced | Own | None = None
 
 
 @dataclass(frozen=True)
@@ -153,8 +154,8 @@ def choose(
 
 def _choose_kernel(p: Tensor, chain: Chain, forced: str | None, reason: str, size: Size) -> Choice:
     """A kernel of ours, or torch's operations, where torch has no kernel for the `reason` given."""
-    programs = traced(chain)
-    blocked = _chain_obstacle(chain) or _kernel_obstacle(p)
+    programs = _programs(chain)
+    blocked = _chain_obstacle(chain) or _kernel_obstacle(p, programs)
     if forced == "kernel":
         if blocked or isinstance(programs, str):
             raise RecipeError(f"backend='kernel': {blocked}; use backend=None for the fastest that fits")
@@ -163,22 +164,30 @@ def _choose_kernel(p: Tensor, chain: Chain, forced: str | None, reason: str, siz
         return Choice("eager", f"{reason}, and the group is small")
     if blocked or isinstance(programs, str):
         return Choice("eager", f"{reason}; {blocked}")
-    return Choice("kernel", f"{reason}; a loop made of its rules", programs=programs)
+    what = programs.says if isinstance(programs, Own) else "a loop made of its rules"
+    return Choice("kernel", f"{reason}; {what}", programs=programs)
+
+
+def _programs(chain: Chain) -> Own | Traced | str:
+    """What a kernel is made of, or why there is none."""
+    return own_of(chain) or traced(chain)
 
 
 def _chain_obstacle(chain: Chain) -> str | None:
-    programs = traced(chain)
+    programs = _programs(chain)
     return programs if isinstance(programs, str) else missing()
 
 
-def _kernel_obstacle(p: Tensor) -> str | None:
+def _kernel_obstacle(p: Tensor, programs: Own | Traced | str) -> str | None:
     if type(p) not in (Tensor, torch.nn.Parameter):
         return f"a kernel takes plain tensors, not {type(p).__name__}"
     if p.device.type != "cpu":
         return f"a kernel runs on the CPU, not on {p.device.type}"
     if storage_of(p) is None:
         return f"a kernel has no {str(p.dtype).removeprefix('torch.')}"
-    return None if is_dense(p) else "a kernel needs tensors without gaps in memory"
+    if not is_dense(p):
+        return "a kernel needs tensors without gaps in memory"
+    return programs.obstacle(p) if isinstance(programs, Own) else None
 
 
 def _native_obstacle(p: Tensor, native: Native | None) -> str | None:

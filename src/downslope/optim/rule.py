@@ -32,6 +32,7 @@ from downslope.optim.domains import Domains, check, check_name
 from downslope.optim.flow import Flow, Lists
 
 if TYPE_CHECKING:
+    from downslope.optim.kernel.own import Own
     from downslope.optim.native import Anatomy, Native
 
 __all__ = ["Chain", "Rule", "Scalar", "Scalars", "Scope", "Stateless", "chain"]
@@ -120,6 +121,9 @@ class Rule(Generic[State]):
     """Whether rows that a sparse gradient does not name may stay as they are, and their states too."""
     domains: ClassVar[Domains] = {}
     """Where hyper-parameters may lie; it comes before the table that all rules share."""
+
+    kernel: ClassVar[Own | None] = None
+    """Kernels of its own, for a chain that is this rule alone; other rules have a loop made of `update`."""
 
     def __post_init__(self) -> None:
         for name in field_names(type(self)):
