@@ -23,7 +23,8 @@ from downslope.core import batches
 from downslope.core.errors import DownslopeError
 from downslope.core.loss import Objective
 from downslope.training.evaluate import evaluate
-from downslope.training.optimizer import build_optimizer, schedule_of
+from downslope.training.optimizer import build_optimizer
+from downslope.training.rates import schedule_of
 
 VANISHED_RATIO, VANISHED_NORM, EXPLODED_RATIO, ZEROS = 1e-3, 1e-4, 70.0, 0.7
 """beta_1, beta_2, beta_3 and gamma: of the first layer's gradient norm over the last's, and of zeros."""

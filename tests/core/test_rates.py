@@ -7,7 +7,7 @@ import torch
 
 import downslope as ds
 from downslope.core.errors import InputError, RecipeError
-from downslope.training.optimizer import schedule_of
+from downslope.training.rates import schedule_of
 
 CASES = [
     ("cosine(final=0.1)", lambda o: torch.optim.lr_scheduler.CosineAnnealingLR(o, 20, eta_min=0.1)),

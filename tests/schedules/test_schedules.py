@@ -13,14 +13,20 @@ from downslope.core.errors import RecipeError
 from downslope.schedules import (
     constant,
     cosine,
+    cosine_restarts,
     cyclic,
     exponential,
     inverse_sqrt,
     join,
     multiply,
+    one_cycle,
+    one_cycle_momentum,
+    plateau,
+    polynomial,
     stairs,
     step,
     warmup,
+    warmup_stable_decay,
 )
 
 STEPS = 50
@@ -34,7 +40,8 @@ def torch_factors(make):
     for _ in range(STEPS):
         factors.append(optimizer.param_groups[0]["lr"])
         optimizer.step()
-        scheduler.step()
+        if len(factors) < STEPS:
+            scheduler.step()
     return factors
 
 
@@ -48,6 +55,40 @@ def torch_factors(make):
         (exponential(STEPS, final=0.02), lambda o: SCHEDULERS.ExponentialLR(o, 0.02 ** (1 / STEPS))),
         (cosine(STEPS, final=0.1), lambda o: SCHEDULERS.CosineAnnealingLR(o, STEPS, eta_min=0.1)),
         (constant(STEPS), lambda o: SCHEDULERS.ConstantLR(o, 1.0)),
+        (polynomial(STEPS), lambda o: SCHEDULERS.LinearLR(o, 1.0, 0.0, total_iters=STEPS)),
+        (polynomial(STEPS, final=0.2), lambda o: SCHEDULERS.LinearLR(o, 1.0, 0.2, total_iters=STEPS)),
+        (polynomial(40, power=2.5), lambda o: SCHEDULERS.PolynomialLR(o, total_iters=40, power=2.5)),
+        (cosine_restarts(49), lambda o: SCHEDULERS.CosineAnnealingWarmRestarts(o, 7, 2)),
+        (
+            cosine_restarts(STEPS, cycles=4, growth=1, final=0.1),
+            lambda o: SCHEDULERS.CosineAnnealingWarmRestarts(o, 13, 1, eta_min=0.1),
+        ),
+        (
+            cosine_restarts(STEPS, cycles=3, growth=3),
+            lambda o: SCHEDULERS.CosineAnnealingWarmRestarts(o, 4, 3),
+        ),
+        (one_cycle(STEPS), lambda o: SCHEDULERS.OneCycleLR(o, 1.0, STEPS, cycle_momentum=False)),
+        (
+            one_cycle(STEPS, rise=0.45, start=0.1, final=1e-3, anneal="linear"),
+            lambda o: SCHEDULERS.OneCycleLR(
+                o,
+                1.0,
+                STEPS,
+                pct_start=0.45,
+                anneal_strategy="linear",
+                div_factor=10,
+                final_div_factor=100,
+                cycle_momentum=False,
+            ),
+        ),
+        (
+            one_cycle(STEPS, rise=0.0),
+            lambda o: SCHEDULERS.OneCycleLR(o, 1.0, STEPS, pct_start=0.0, cycle_momentum=False),
+        ),
+        (
+            warmup_stable_decay(STEPS, rise=0.2, fall=0.4),
+            lambda o: SCHEDULERS.LambdaLR(o, lambda t: min((t + 1) / 10, 1.0, (STEPS - t) / 20)),
+        ),
         (
             warmup(constant(STEPS), 10, start=0.2),
             lambda o: SCHEDULERS.LambdaLR(o, lambda t: min(0.2 + 0.8 * (t + 1) / 10, 1.0)),
@@ -61,6 +102,16 @@ def torch_factors(make):
         "exponential",
         "cosine",
         "constant",
+        "line",
+        "line to a fifth",
+        "polynomial",
+        "restarts that double",
+        "restarts alike",
+        "restarts that treble",
+        "one cycle",
+        "one cycle in lines",
+        "one cycle without a rise",
+        "warm-up, stable, decay",
         "warmup",
     ],
 )
@@ -112,12 +163,88 @@ def test_multiply_is_the_product():
 
 
 def test_every_named_schedule_is_made_from_the_length_of_the_run_alone():
+    rising = {"one_cycle", "warmup_stable_decay"}
     for name in names.TABLE["schedule"]:
         rate = names.resolve("schedule", name)(30)
         factors = [rate(t) for t in range(30)]
-        assert factors[0] == 1.0
+        assert max(factors) == pytest.approx(1.0, abs=0.01)
         assert all(0.0 <= factor <= 1.0 for factor in factors)
-        assert factors == sorted(factors, reverse=True) or name == "cyclic"
+        assert factors[0] == 1.0 or name in rising
+        again = {"cyclic", "cosine_restarts"}
+        assert factors == sorted(factors, reverse=True) or name in rising | again
+
+
+def test_the_momentum_of_one_cycle_is_that_of_torchs_scheduler():
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0, momentum=0.5)
+    scheduler = SCHEDULERS.OneCycleLR(optimizer, 1.0, STEPS, base_momentum=0.8, max_momentum=0.9)
+    ours = one_cycle_momentum(STEPS, low=0.8, high=0.9)
+    for t in range(STEPS):
+        assert ours(t) == pytest.approx(optimizer.param_groups[0]["momentum"], rel=1e-12)
+        optimizer.step()
+        if t + 1 < STEPS:
+            scheduler.step()
+
+
+@pytest.mark.parametrize(
+    ("shape", "half"), [("linear", 0.5), ("cosine", 0.5), ("sqrt", 1 - math.sqrt(0.5)), ("square", 0.25)]
+)
+def test_the_fall_of_a_stable_rate_has_the_shape_that_was_asked_for(shape, half):
+    rate = warmup_stable_decay(100, rise=0.1, fall=0.2, final=0.1, shape=shape)
+    assert [rate(t) for t in (0, 4, 9, 10, 79, 80)] == pytest.approx([0.1, 0.5, 1.0, 1.0, 1.0, 1.0])
+    assert rate(90) == pytest.approx(0.1 + 0.9 * half)
+    assert rate(100) == rate(1000) == pytest.approx(0.1)
+
+
+def test_a_stable_rate_that_never_falls_stays():
+    assert [warmup_stable_decay(10, rise=0.0, fall=0.0)(t) for t in (0, 9, 50)] == [1.0] * 3
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"factor": 0.5, "patience": 2, "threshold": 0.1},
+        {"factor": 0.5, "patience": 1, "cooldown": 2, "final": 0.1},
+        {"factor": 0.3, "patience": 0, "threshold": 0.0},
+    ],
+)
+def test_a_plateau_falls_when_torchs_does(settings):
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    given = {key: value for key, value in settings.items() if key != "final"}
+    scheduler = SCHEDULERS.ReduceLROnPlateau(
+        optimizer, min_lr=settings.get("final", 0.0), eps=0.0, **{"factor": 0.1, **given}
+    )
+    ours = plateau(STEPS, **settings)
+    draw = np.random.default_rng(0)
+    falls = 0
+    for t in range(80):
+        loss = float(1 / (1 + t // 8) + 0.1 * draw.random()) if t != 33 else math.nan
+        former = ours.factor
+        scheduler.step(loss)
+        ours.told(loss)
+        assert ours(t) == pytest.approx(optimizer.param_groups[0]["lr"], rel=1e-12)
+        falls += ours.factor < former
+    assert falls or not settings
+
+
+def test_a_plateau_goes_on_from_its_state_and_counts_a_loss_below_zero_by_its_size():
+    ours = plateau(10, factor=0.5, patience=1)
+    for loss in (-1.0, -1.0, -0.99999):
+        ours.told(loss)
+    assert ours.factor == 0.5
+    again = plateau(10, factor=0.5, patience=1)
+    again.restore(ours.state())
+    for each in (ours, again):
+        each.told(-1.0)
+        each.told(-1.1)
+        each.told(-1.1)
+    assert ours.state() == again.state()
+    assert ours.factor == 0.5
+
+
+def test_new_schedules_compose_as_the_others():
+    rate = multiply(warmup(polynomial(8), 2), join([constant(4), cosine_restarts(4, cycles=1)], [4]))
+    assert [rate(t) for t in (0, 1, 2, 4, 6)] == pytest.approx([0.5, 1.0, 1.0, 0.75, 0.5 * 0.5])
 
 
 def test_a_cycle_falls_in_a_line_and_begins_anew():
@@ -141,6 +268,18 @@ def test_a_cycle_falls_in_a_line_and_begins_anew():
         (lambda: inverse_sqrt(5, timescale=0), "timescale=0: must be"),
         (lambda: warmup(constant(5), 0), "steps=0: must be"),
         (lambda: warmup(constant(5), 5, start=1.5), r"start=1.5: must lie in \[0, 1\]"),
+        (lambda: polynomial(5, power=0), r"power=0: must lie in \(0, inf\)"),
+        (lambda: polynomial(5, final=2), r"final=2: must lie in \[0, 1\]"),
+        (lambda: cosine_restarts(5, cycles=0), "cycles=0: must be a whole number from 1"),
+        (lambda: cosine_restarts(5, growth=1.5), "growth=1.5: must be a whole number from 1"),
+        (lambda: one_cycle(5, rise=1.1), r"rise=1.1: must lie in \[0, 1\], it is a share of the run"),
+        (lambda: one_cycle(5, anneal="sine"), "anneal='sine': must be 'cos' or 'linear'"),
+        (lambda: one_cycle_momentum(5, low=-0.1), r"low=-0.1: must lie in \[0, 1\]"),
+        (lambda: warmup_stable_decay(5, rise=0.6, fall=0.5), "shares of one run, at most 1 together"),
+        (lambda: warmup_stable_decay(5, shape="flat"), "shape='flat': must be one of linear, cosine"),
+        (lambda: plateau(5, factor=1), "factor=1: must lie in"),
+        (lambda: plateau(5, patience=-1), "patience=-1: must be a whole number from 0"),
+        (lambda: plateau(5, cooldown=1.5), "cooldown=1.5: must be a whole number from 0"),
         (lambda: join([constant(5)], [3]), "1 schedules and 1 lengths"),
         (lambda: join([constant(5), constant(5)], [0]), "lengths=0: must be"),
     ],

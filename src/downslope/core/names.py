@@ -84,6 +84,11 @@ TABLE: dict[Kind, dict[str, str]] = {
         "cosine": "downslope.schedules:cosine",
         "inverse_sqrt": "downslope.schedules:inverse_sqrt",
         "cyclic": "downslope.schedules:cyclic",
+        "polynomial": "downslope.schedules:polynomial",
+        "cosine_restarts": "downslope.schedules:cosine_restarts",
+        "one_cycle": "downslope.schedules:one_cycle",
+        "warmup_stable_decay": "downslope.schedules:warmup_stable_decay",
+        "plateau": "downslope.schedules:plateau",
     },
     "init": {
         "zeros": "downslope.init:zeros",
@@ -223,7 +228,15 @@ ALIASES: dict[Kind, dict[str, str]] = {
         "conjugate_gradient": "nonlinear_cg",
         "block_descent": "block_coordinate_descent",
     },
-    "schedule": {"none": "constant"},
+    "schedule": {
+        "none": "constant",
+        "linear": "polynomial",
+        "sgdr": "cosine_restarts",
+        "onecycle": "one_cycle",
+        "1cycle": "one_cycle",
+        "wsd": "warmup_stable_decay",
+        "reduce_on_plateau": "plateau",
+    },
     "init": {
         "glorot": "xavier",
         "kaiming": "he",

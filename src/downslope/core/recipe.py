@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, cast
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from downslope.core import names, starts
+from downslope.core import names, rates, starts
 from downslope.core.errors import RecipeError
 from downslope.core.groups import RATES, Group, scaled
 from downslope.core.keys import DOMAINS, normalised
@@ -55,8 +55,10 @@ class Recipe(BaseModel):
             batch in the memory of a part.
         epochs: Passes over the data, in [1, inf). Default 20 when neither it nor `steps` is given.
         steps: Optimizer steps, in [1, inf); exclusive with `epochs`.
-        schedule: Of the learning rate over the run, a name or one with settings (``"cosine(final=0.1)"``);
-            None keeps it constant.
+        schedule: Of the learning rate over the run: a name or one with settings (``"cosine(final=0.1)"``), a
+            scheduler of torch's (``"torch.optim.lr_scheduler:StepLR(step_size=30)"``, stepped after every
+            step) or a factory of one, ``lambda optimizer: ...``, or a function of one's own, ``total_steps ->
+            (step -> factor)``; None keeps it constant.
         warmup: Steps of linear warm-up, in [0, inf).
         weight_decay: In [0, inf), as the optimizer means it (coupled or decoupled); its own default if left
             out.
@@ -104,7 +106,7 @@ class Recipe(BaseModel):
     accumulate: int = Field(1, ge=1)
     epochs: int | None = Field(None, ge=1)
     steps: int | None = Field(None, ge=1)
-    schedule: str | None = None
+    schedule: Any = None
     warmup: int = Field(0, ge=0)
     weight_decay: float = Field(0.0, ge=0, allow_inf_nan=False)
     decay: Literal["weights", "all"] = "weights"
@@ -153,8 +155,8 @@ class Recipe(BaseModel):
 
     @property
     def coded(self) -> tuple[str, ...]:
-        """The keys that hold code, which no file can: among "optimizer" and "init"."""
-        return tuple(key for key in ("optimizer", "init") if callable(getattr(self, key)))
+        """The keys that hold code, which no file can: among "optimizer", "schedule" and "init"."""
+        return tuple(key for key in ("optimizer", "schedule", "init") if callable(getattr(self, key)))
 
     @property
     def said(self) -> frozenset[str]:
@@ -172,6 +174,7 @@ class Recipe(BaseModel):
                 f"init {starts.said(self.init)} is code, a recipe file holds names: put it into a module and "
                 "give its place, init='module:function'"
             )
+        rates.check_filed(self.schedule)
         if self.opaque:
             raise RecipeError(
                 f"optimizer {self.optimizer!r} is code, a recipe file holds names: give a name, a "
@@ -345,11 +348,7 @@ class Recipe(BaseModel):
             decay = f" decay {self.weight_decay:g}" + (
                 " (not on biases and norms)" if self.decay == "weights" else ""
             )
-        rest = [
-            f"{key} {starts.said(self.init) if key == 'init' and self.init else getattr(self, key)}"
-            for key in _TOLD
-            if getattr(self, key)
-        ]
+        rest = [f"{key} {_worded(key, getattr(self, key))}" for key in _TOLD if getattr(self, key)]
         default = "" if "optimizer" in self.said else " (the default)"
         n = len(self.groups)
         groups = f" {n} group{'s' * (n > 1)}{self._spans()}" if n else ""
@@ -374,6 +373,11 @@ def _needs(optimizer: Any) -> str | None:
 
 
 _FIELDS = tuple(name for name in Recipe.model_fields if name != "settings")
+
+
+def _worded(key: str, value: Any) -> Any:
+    """A field's value in the line about a recipe."""
+    return starts.said(value) if key == "init" else rates.said(value) if key == "schedule" else value
 
 
 def _listed(value: Any) -> Any:

@@ -322,7 +322,7 @@ def load_run(folder: str | Path, problem: Problem | None = None) -> Run:
     if (root / "recipe.toml").exists():
         try:
             table = read_table(root / "recipe.toml")
-            for key in ("optimizer", "init"):
+            for key in ("optimizer", "schedule", "init"):
                 if (code := table.pop(f"{key}_code", None)) is not None:
                     table[key] = Lost(str(code), key)
             run.recipe = Recipe(**table)

@@ -17,28 +17,43 @@ from downslope.core.faces import lazily
 if TYPE_CHECKING:
     from downslope.schedules.constant import constant
     from downslope.schedules.cosine import cosine
+    from downslope.schedules.cosine_restarts import cosine_restarts
     from downslope.schedules.cyclic import cyclic
+    from downslope.schedules.each_epoch import EachEpoch, each_epoch
     from downslope.schedules.exponential import exponential
     from downslope.schedules.inverse_sqrt import inverse_sqrt
     from downslope.schedules.join import join
     from downslope.schedules.multiply import multiply
+    from downslope.schedules.one_cycle import one_cycle, one_cycle_momentum
+    from downslope.schedules.plateau import Plateau, plateau
+    from downslope.schedules.polynomial import polynomial
     from downslope.schedules.schedule import Schedule
     from downslope.schedules.stairs import stairs
     from downslope.schedules.step import step
     from downslope.schedules.warmup import warmup
+    from downslope.schedules.warmup_stable_decay import warmup_stable_decay
 
 __all__ = [
+    "EachEpoch",
+    "Plateau",
     "Schedule",
     "constant",
     "cosine",
+    "cosine_restarts",
     "cyclic",
+    "each_epoch",
     "exponential",
     "inverse_sqrt",
     "join",
     "multiply",
+    "one_cycle",
+    "one_cycle_momentum",
+    "plateau",
+    "polynomial",
     "stairs",
     "step",
     "warmup",
+    "warmup_stable_decay",
 ]
 
 lazily(
@@ -47,6 +62,12 @@ lazily(
         "constant": "constant",
         "cosine": "cosine",
         "cyclic": "cyclic",
+        "cosine_restarts": "cosine_restarts",
+        "each_epoch": "EachEpoch each_epoch",
+        "one_cycle": "one_cycle one_cycle_momentum",
+        "plateau": "Plateau plateau",
+        "polynomial": "polynomial",
+        "warmup_stable_decay": "warmup_stable_decay",
         "exponential": "exponential",
         "inverse_sqrt": "inverse_sqrt",
         "join": "join",

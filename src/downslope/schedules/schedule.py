@@ -8,7 +8,7 @@ from typing import Any
 
 from downslope.core.errors import RecipeError
 
-__all__ = ["Schedule", "check_factor", "check_steps"]
+__all__ = ["Schedule", "check_count", "check_factor", "check_share", "check_steps"]
 
 Schedule = Callable[[int], float]
 """From the number of steps already made (0 before the first) to what the learning rate is multiplied by."""
@@ -25,6 +25,17 @@ def check_steps(name: str, value: Any) -> int:
     return value
 
 
+def check_count(name: str, value: Any) -> int:
+    """`value` if it is a whole number from 0.
+
+    Raises:
+        RecipeError: it is not.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise RecipeError(f"{name}={value!r}: must be a whole number from 0, it counts measurements")
+    return value
+
+
 def check_factor(name: str, value: float, *, zero: bool = True) -> float:
     """`value` if it lies in [0, 1], or in (0, 1] without `zero`.
 
@@ -36,4 +47,16 @@ def check_factor(name: str, value: float, *, zero: bool = True) -> float:
         raise RecipeError(
             f"{name}={value!r}: must lie in {'[' if zero else '('}0, 1], it is a share of the learning rate"
         )
+    return number
+
+
+def check_share(name: str, value: float) -> float:
+    """`value` if it lies in [0, 1].
+
+    Raises:
+        RecipeError: it does not.
+    """
+    number = float(value)
+    if not 0.0 <= number <= 1.0:
+        raise RecipeError(f"{name}={value!r}: must lie in [0, 1], it is a share of the run")
     return number

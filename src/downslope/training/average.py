@@ -78,7 +78,7 @@ class Average:
         begins = share * (total or 0)
         ends = ((total or 0) - begins) / per_epoch if per_epoch else 0
         every = per_epoch if kind == "swa" and per_epoch and ends >= FEWEST else 1
-        schedule = parse(recipe.schedule or "constant")
+        schedule = parse(recipe.schedule if isinstance(recipe.schedule, str) else "constant")
         cyclic = kind == "swa" and schedule.name == "cyclic" and total is not None
         if cyclic:
             every = max(((total or 0) - recipe.warmup) // int(schedule.settings.get("cycles", CYCLES)), 1)

@@ -31,7 +31,8 @@ from downslope.training.accumulate import cut
 from downslope.training.choices import ProbeTimes
 from downslope.training.depth import depths_of
 from downslope.training.evaluate import evaluating
-from downslope.training.optimizer import Rates, build_optimizer
+from downslope.training.optimizer import build_optimizer
+from downslope.training.rates import Rates
 from downslope.training.recorder import Recorder
 from downslope.training.state import StepState
 from downslope.training.stochastic import StepRandomness

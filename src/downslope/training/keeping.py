@@ -41,7 +41,7 @@ def write(loop: Loop, folder: Path, models: Mapping[str, nn.Module]) -> None:
             "step": state.step, "epoch": state.epoch, "position": loop.position,
             "watchman": loop.watchman.state(), "probes": [loop.times.taken, loop.times.next],
             "seconds": loop.earlier + time.monotonic() - loop.begun,
-            "band": None if loop.watch is None else loop.watch.saved(),
+            "band": None if loop.watch is None else loop.watch.saved(), "rates": loop.rates.state(),
         }  # fmt: skip
         save_resume(folder, models, state.optimizer, place)
 
@@ -66,6 +66,7 @@ def restore(loop: Loop, folder: Path, models: Mapping[str, nn.Module]) -> None:
     state.step, state.epoch, loop.position = place["step"], place["epoch"], place["position"]
     loop.watchman.restore(place["watchman"])
     loop.times.taken, loop.times.next = place["probes"]
+    loop.rates.restore(place.get("rates") or {})
     _restore_precision(loop, place.get("band"))
     loop.recorder.rewind(state.step)
     checkpoints = folder / "checkpoints"

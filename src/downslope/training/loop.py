@@ -25,9 +25,9 @@ from downslope.training.deadline import Deadline
 from downslope.training.depth import Depths
 from downslope.training.evaluate import Evaluation, evaluate, validated
 from downslope.training.nonfinite import gradients, name_first, name_weight
-from downslope.training.optimizer import Rates
 from downslope.training.probes import Observer
 from downslope.training.progress import Progress
+from downslope.training.rates import Rates
 from downslope.training.recorder import Recorder
 from downslope.training.shown import Shown, shows
 from downslope.training.state import OnProbe, StepState
@@ -208,7 +208,9 @@ class Loop:
         if self.position == self.per_epoch or not (state.step == recipe.steps or self.late):
             state.epoch, self.position = state.epoch + 1, 0
         rates = self.depths.rates(state.optimizer, trained)
-        self.recorder.now(state.step, epoch=state.epoch, train_epoch_loss=sum(losses) / len(losses), **rates)
+        mean = sum(losses) / len(losses)
+        self.recorder.now(state.step, epoch=state.epoch, train_epoch_loss=mean, **rates)
+        self.rates.epoch_over(state.epoch, mean if self.valid is None else None)
         if evaluation_due(recipe, state.epoch, self.total, self.per_epoch):
             self._evaluate()
         return True
@@ -364,6 +366,8 @@ class Loop:
         held = source is self.valid
         if held and recorded:
             self.recorder.now(state.step, **validated(found, state.step))
+            if not first:
+                self.rates.told(found.loss)
         if held and ends:
             self.measured = state.step, found
         decided = verdict(

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from downslope.core import names, rates
+from downslope.core import names
 from downslope.core.adapted import named_parameters
 from downslope.core.depth import Unit, units
 from downslope.core.errors import DownslopeError, ModelError, RecipeError
@@ -155,56 +154,3 @@ def _scale_groups(optimizer: torch.optim.Optimizer, key: str, new: float | None)
     for group in optimizer.param_groups:
         if key in group:
             group[key] = group[key] * (new / own)
-
-
-class Rates:
-    """The learning rates of an optimizer's groups from step to step: each its own, times the schedule.
-
-    Args:
-        recipe: Schedule and warm-up.
-        optimizer: Its groups' rates are set; a group without one is left alone.
-        total_steps: Of the run; None where the data does not tell.
-
-    Raises:
-        RecipeError: the schedule needs the length of the run, and nothing tells it.
-    """
-
-    def __init__(self, recipe: Recipe, optimizer: torch.optim.Optimizer, total_steps: int | None) -> None:
-        self.factor = schedule_of(recipe, total_steps)
-        self.optimizer = optimizer  # whose groups are new ones after a load_state_dict
-        self.base = [group.get("lr") for group in optimizer.param_groups]
-        self._leading = self.base.index(recipe.lr) if recipe.lr in self.base else 0
-
-    def at(self, step: int) -> None:
-        """Set the rates for a step, counted from 0."""
-        if self.factor is None:
-            return
-        factor = self.factor(step)
-        for group, base in zip(self.optimizer.param_groups, self.base, strict=True):
-            if base is not None:
-                group["lr"] = base * factor
-
-    @property
-    def leading(self) -> float:
-        """The rate of the group that has the recipe's own; NaN for a method without rates."""
-        return float(self.optimizer.param_groups[self._leading].get("lr", math.nan))
-
-
-def schedule_of(recipe: Recipe, total_steps: int | None) -> Callable[[int], float] | None:
-    """``step -> factor`` of the learning rate, step counted from 0; None where it is constant.
-
-    The schedule spans the steps that the warm-up leaves.
-
-    Raises:
-        RecipeError: the schedule needs the length of the run, and nothing tells it.
-    """
-    if recipe.schedule is None and not recipe.warmup:
-        return None
-    if total_steps is None and recipe.schedule not in (None, "constant"):
-        raise RecipeError(
-            f"schedule={recipe.schedule!r}: the data does not tell how long an epoch is; give steps= instead "
-            "of epochs"
-        )
-    left = max((total_steps or 1) - recipe.warmup, 1)
-    factor = rates.made(recipe.schedule or "constant", left)
-    return names.load("downslope.schedules:warmup")(factor, recipe.warmup) if recipe.warmup else factor

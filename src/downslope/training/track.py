@@ -34,7 +34,7 @@ from downslope.terrain.noise import Noise, noise_from_norms, noise_scale
 from downslope.terrain.stability import stability
 from downslope.training import choices
 from downslope.training.facts import one_line
-from downslope.training.optimizer import Rates
+from downslope.training.rates import Rates
 from downslope.training.recorder import Recorder
 from downslope.training.state import StepState
 

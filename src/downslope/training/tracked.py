@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from downslope.training.optimizer import Rates
+from downslope.training.rates import Rates
 from downslope.training.recorder import Recorder
 from downslope.training.state import StepState
 

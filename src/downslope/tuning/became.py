@@ -9,8 +9,9 @@ from typing import Any, cast
 
 from downslope.core.errors import InputError
 from downslope.core.recipe import Recipe, optimizer_defaults
-from downslope.training.optimizer import Rates, build_optimizer
+from downslope.training.optimizer import build_optimizer
 from downslope.training.population.members import Member
+from downslope.training.rates import Rates
 
 CHANGING = ("lr", "weight_decay", "clip_norm", "clip_value")
 """Keys of a recipe that may change while it trains, besides the settings of its optimizer."""
@@ -64,7 +65,8 @@ def take_over(own: Member, other: Member, recipe: Recipe, values: Mapping[str, A
     if own.shown is not None:
         own.shown.forget()
     own.state.recipe = recipe
-    own.rates = Rates(recipe, optimizer, own.total)
+    own.rates, former = Rates(recipe, optimizer, own.total), other.rates
+    own.rates.follow(former)
     told = cast("list[dict[str, Any]]", own.state.run.facts.setdefault("became", []))
     told.append({"step": own.state.step, "member": other.index, **values})
     own.recorder.fact("became", told)

@@ -169,7 +169,7 @@ class Crew:
 
     def _limits(self) -> None:
         """Bounds of the gradients, a column of them where any member has one; whether any rate changes."""
-        self._changing = any(member.rates.factor is not None for member in self.members)
+        self._changing = any(member.rates.changes for member in self.members)
         like = self.stack.flat.detach()
 
         def column(name: str) -> Tensor | None:

@@ -51,8 +51,8 @@ class Moves:
     def _rows(self, start: int, stop: int) -> MemberStep | None:
         """What steps these members by rows; None where their columns or rules are not of that kind."""
         optimizers = [member.state.optimizer for member in self.members[start:stop]]
-        if self.stack.unused:
-            return None
+        if self.stack.unused or any(m.rates.scheduler is not None for m in self.members[start:stop]):
+            return None  # a scheduler may change any number of the optimizer that it was made of
         for row, optimizer in enumerate(optimizers, start):
             if [id(p) for p in columns_of(optimizer)] != [id(p) for p in self.stack.own(row)]:
                 return None
@@ -74,7 +74,7 @@ class Moves:
                         member.take.move(None)
                 continue
             slopes = self.stack.gradient[team.start : team.stop]
-            changing = any(member.rates.factor is not None for member in members)
+            changing = any(member.rates.changes for member in members)
             team.step.step(slopes, [_rates(each) for each in members] if changing else None, goes)
             for member, moves in zip(members, goes, strict=True):
                 if moves:
