@@ -99,7 +99,7 @@ def made(schedule: Schedule, total_steps: int) -> Callable[[int], float]:
     """
     factory = _bound(schedule) if isinstance(schedule, str) else schedule
     try:
-        found = factory(total_steps)
+        found: Any = factory(total_steps)
     except DownslopeError:
         raise
     except (ValueError, TypeError, ArithmeticError, AttributeError, LookupError) as error:
@@ -111,7 +111,7 @@ def made(schedule: Schedule, total_steps: int) -> Callable[[int], float]:
             f"schedule={said(schedule)} gave a {type(found).__name__} for {total_steps}: must give a "
             "function of the step, a factor, or, from an argument named optimizer, a scheduler"
         )
-    return found
+    return cast("Callable[[int], float]", found)
 
 
 def _bound(schedule: str) -> Callable[..., Any]:
