@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import pytest
 import torch
 from torch import nn
 
+from downslope import optim
 from downslope.core.errors import RecipeError
 from tests.optim.peers import CASES, NAMES, agree, drawn_like, made, ours, step, theirs
 
@@ -38,3 +41,34 @@ def test_parameters_of_16_bits_step_within_their_rounding(
     step(theirs(name)(exact, lr=0.01), exact, [[g.double() for g in row] for row in given])
     agree([p.detach().double() for p in params], exact, tolerance)
     assert all(p.dtype == dtype for p in params)
+
+
+class Seen(optim.Rule):
+    """Descent that writes down how much of a tensor it is given."""
+
+    sizes: ClassVar[list[int]] = []
+
+    def init(self, p):
+        return ()
+
+    def at(self, t):
+        return optim.Scalars()
+
+    def update(self, g, state, p, k):
+        self.sizes.append(g.numel())
+        return g.abs() + p, ()
+
+
+@pytest.mark.parametrize(("backend", "largest"), [("eager", 1 << 16), ("reference", 200_003)])
+def test_eager_takes_a_large_tensor_in_pieces_that_the_cache_holds(backend, largest):
+    plain, turned = nn.Parameter(torch.ones(200_003)), nn.Parameter(torch.ones(300, 400).t())
+    optimizer = optim.Custom([plain, turned], optim.chain(Seen()), backend=backend)
+    Seen.sizes.clear()
+    plain.grad = torch.linspace(-1.0, 1.0, 200_003)
+    turned.grad = torch.linspace(-1.0, 1.0, 120_000).reshape(300, 400).t()
+    wanted = [-p.grad.abs() for p in (plain, turned)]
+    optimizer.step()
+    assert max(Seen.sizes) == largest
+    assert sum(Seen.sizes) == 320_003
+    assert torch.equal(plain.detach(), wanted[0])
+    assert torch.equal(turned.detach(), wanted[1])

@@ -7,8 +7,9 @@ other strides, a state was loaded. Between two rebuilds a step costs one look at
 
 from __future__ import annotations
 
+import itertools
 import operator
-from collections.abc import MutableMapping, Sequence
+from collections.abc import Iterator, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +27,7 @@ from downslope.optim.seats import Seat
 if TYPE_CHECKING:
     from downslope.optim.kernel.trace import Traced
 
-__all__ = ["Bucket", "is_dense", "pack_steps", "pack_tally", "total"]
+__all__ = ["Bucket", "flat", "is_dense", "pack_steps", "pack_tally", "total"]
 
 State = MutableMapping[str, Any]
 
@@ -199,14 +200,15 @@ class Bucket:
         """For each total that link `i` wants, a float64 tensor with an entry for each parameter."""
         if self.programs is not None:
             return self._kernel().measure(i, grads, self.ks)
+        peaks = self.chain.links[i].peak
         found: list[list[Tensor]] = []
-        for n, (p, g, state) in enumerate(zip(self.params, grads, self.states, strict=True)):
-            parts = self.chain.measure(
-                i, -g if self.maximize else g, self._remembered(p, state), p, self._scalars(n)
-            )
-            found.append(
-                [total(part, peak) for part, peak in zip(parts, self.chain.links[i].peak, strict=True)]
-            )
+        for n, g in enumerate(grads):
+            sums: list[list[Tensor]] = []
+            for p, part, before in self._cut(n, g):
+                own = self.chain.measure(i, part, before, p, self._scalars(n))
+                sums.append([total(each, peak) for each, peak in zip(own, peaks, strict=True)])
+            columns = zip(*sums, strict=True)
+            found.append([total(torch.stack(each), peak) for each, peak in zip(columns, peaks, strict=True)])
         return [torch.stack(column) for column in zip(*found, strict=True)]
 
     def settle(self, i: int, totals: Sequence[Tensor] | Scalars) -> None:
@@ -264,26 +266,44 @@ class Bucket:
     def _step_eager(self, grads: list[Tensor]) -> None:
         sign = -1.0 if self.maximize else 1.0
         for piece in self.pieces:
-            params, states = self.params[piece], self.states[piece]
-            flow = Flow(grads[piece], scale=sign)
-            for link, k in zip(self.chain.links, self.ks, strict=True):
-                columns: Lists = [[state[key] for state in states] for key in link.keys]
-                flow = link.eager(flow, columns, params, k)
-            flow.descend(params)
+            columns = [column[piece] for column in self._columns()]
+            for part, params, *states in _portions([grads[piece], self.params[piece], *columns]):
+                flow, rest = Flow(part, scale=sign), iter(states)
+                for link, k in zip(self.chain.links, self.ks, strict=True):
+                    held: Lists = list(itertools.islice(rest, len(link.keys)))
+                    flow = link.eager(flow, held, params, k)
+                flow.descend(params)
 
     def _step_by_tensor(self, grads: list[Tensor]) -> None:
         for n, (p, g, state) in enumerate(zip(self.params, grads, self.states, strict=True)):
-            before, ks = self._remembered(p, state), self._scalars(n)
+            ks = self._scalars(n)
             if self.alone and self.chain.links[0].in_place(
-                p, g, before[0], ks[0], -1.0 if self.maximize else 1.0
+                p, g, self._remembered(p, state)[0], ks[0], -1.0 if self.maximize else 1.0
             ):
                 continue
-            step, after = self.chain.update(-g if self.maximize else g, before, p, ks)
-            p.sub_(step)
-            for old, new in zip(before, after, strict=True):
-                for tensor, value in zip(old, new, strict=True):
-                    if tensor is not value:
-                        tensor.copy_(value)
+            for x, part, before in self._cut(n, g):
+                step, after = self.chain.update(part, before, x, ks)
+                x.sub_(step)
+                for old, new in zip(before, after, strict=True):
+                    for tensor, value in zip(old, new, strict=True):
+                        if tensor is not value:
+                            tensor.copy_(value)
+
+    def _cut(self, n: int, g: Tensor) -> Iterator[tuple[Tensor, Tensor, list[tuple[Tensor, ...]]]]:
+        """Parameter `n`, its gradient with the sign of ``maximize``, and its states: in pieces, unless a rule
+        looks at a whole matrix or the rules shall be run as they are written.
+        """
+        p = self.params[n]
+        before = self._remembered(p, self.states[n])
+        whole = self.chain.scope == "matrix" or self.backend != "eager"
+        lists = [[each] for each in (g, p, *itertools.chain.from_iterable(before))]
+        for [part], [x], *states in [lists] if whole else _portions(lists):
+            rest = (state for [state] in states)
+            cut = [
+                link.remember(itertools.islice(rest, len(old)))
+                for link, old in zip(self.chain.links, before, strict=True)
+            ]
+            yield x, -part if self.maximize else part, cut
 
 
 def total(part: Tensor, peak: bool) -> Tensor:
@@ -296,6 +316,27 @@ def total(part: Tensor, peak: bool) -> Tensor:
 def _entry(k: Scalars, n: int) -> Scalars:
     values = vars(k).items()
     return Scalars(**{name: v[n] if isinstance(v, Tensor) and v.ndim else v for name, v in values})
+
+
+def flat(tensors: Sequence[Tensor]) -> list[Tensor] | None:
+    """`tensors` as one row of elements each, if they are of one shape, lie alike in memory, and are large."""
+    first = tensors[0]
+    if first.numel() <= PIECE or not is_dense(first):
+        return None
+    if any(each.shape != first.shape or each.stride() != first.stride() for each in tensors[1:]):
+        return None
+    return [each.as_strided((each.numel(),), (1,)) for each in tensors]
+
+
+def _portions(lists: list[list[Tensor]]) -> Iterator[list[list[Tensor]]]:
+    """Lists of tensors as they are, or, of one large tensor each on the CPU, in pieces that a cache holds."""
+    alone = len(lists[0]) == 1 and lists[0][0].device.type == "cpu"
+    rows = flat([each[0] for each in lists]) if alone else None
+    if rows is None:
+        yield lists
+        return
+    for start in range(0, rows[0].numel(), PIECE):
+        yield [[row[start : start + PIECE]] for row in rows]
 
 
 def _pieces(params: list[Tensor]) -> list[slice]:

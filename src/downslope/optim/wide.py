@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from downslope.optim.kinds import PLAIN, Manner
-from downslope.optim.layout import PIECE, Bucket, State, is_dense, total
+from downslope.optim.layout import PIECE, Bucket, State, flat, total
 from downslope.optim.rounding import Draws, rounded, widened
 from downslope.optim.rows import coalesced, index_of, is_sparse
 from downslope.optim.seats import reconciled
@@ -124,11 +124,11 @@ class WideBucket(Bucket):
             values = torch.view_as_real(values.resolve_conj()) if values.is_complex() else values
             yield self._part(whole, index_of(g), 0, values, p)
             return
-        flat = _flat([g, *whole]) if self.chain.scope != "matrix" else None
-        if flat is None:
+        row = flat([g, *whole]) if self.chain.scope != "matrix" else None
+        if row is None:
             yield self._part(whole, ..., 0, g, p)
             return
-        g, *whole = flat
+        g, *whole = row
         for start in range(0, g.numel(), PIECE):
             at = slice(start, start + PIECE)
             yield self._part(whole, at, start, g[at], p)
@@ -138,13 +138,3 @@ class WideBucket(Bucket):
         if self.manner.rounding == "master":
             values[0] = reconciled(values[0], p[at])
         return _Part(whole, at, offset, widened(g), values)
-
-
-def _flat(tensors: Sequence[Tensor]) -> list[Tensor] | None:
-    """`tensors` as one row of elements each, if they are of one shape and lie alike in memory."""
-    first = tensors[0]
-    if first.numel() <= PIECE or not is_dense(first):
-        return None
-    if any(each.shape != first.shape or each.stride() != first.stride() for each in tensors[1:]):
-        return None
-    return [each.as_strided((each.numel(),), (1,)) for each in tensors]
