@@ -61,7 +61,7 @@ class Seen(optim.Rule):
 
 @pytest.mark.parametrize(("backend", "largest"), [("eager", 1 << 16), ("reference", 200_003)])
 def test_eager_takes_a_large_tensor_in_pieces_that_the_cache_holds(backend, largest):
-    plain, turned = nn.Parameter(torch.ones(200_003)), nn.Parameter(torch.ones(300, 400).t())
+    plain, turned = nn.Parameter(torch.zeros(200_003)), nn.Parameter(torch.zeros(300, 400).t())
     optimizer = optim.Custom([plain, turned], optim.chain(Seen()), backend=backend)
     Seen.sizes.clear()
     plain.grad = torch.linspace(-1.0, 1.0, 200_003)

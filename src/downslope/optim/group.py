@@ -13,7 +13,7 @@ from downslope.core.errors import RecipeError
 from downslope.optim.domains import Domains, check
 from downslope.optim.kernel.trace import structure
 from downslope.optim.kinds import Manner, manner_of, seat_of
-from downslope.optim.layout import Bucket, State, give_state
+from downslope.optim.layout import Bucket
 from downslope.optim.native import Native, match
 from downslope.optim.plan import Choice, Size, choose, size_of
 from downslope.optim.refusals import check_alike
@@ -21,6 +21,7 @@ from downslope.optim.rounding import HALVES
 from downslope.optim.routes import Routes, names_of, routed
 from downslope.optim.rule import Chain
 from downslope.optim.seats import Seat
+from downslope.optim.states import State, give_state
 from downslope.optim.wide import WideBucket
 
 __all__ = ["GroupLayout", "Work"]

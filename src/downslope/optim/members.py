@@ -21,12 +21,13 @@ from downslope.core.errors import RecipeError
 from downslope.optim.composed import composed
 from downslope.optim.domains import check, check_name
 from downslope.optim.driver import Optimizer
-from downslope.optim.layout import Bucket, State
+from downslope.optim.layout import Bucket
 from downslope.optim.member_call import Call, Slice, joined, size_in
 from downslope.optim.native import match
 from downslope.optim.plan import choose
 from downslope.optim.routes import Routes
 from downslope.optim.rule import Chain
+from downslope.optim.states import State
 
 __all__ = ["MemberStep", "columns_of"]
 

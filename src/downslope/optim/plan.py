@@ -16,11 +16,11 @@ from downslope.optim.kernel.store import missing
 from downslope.optim.kernel.table import storage_of
 from downslope.optim.kernel.trace import Traced, traced
 from downslope.optim.kinds import PLAIN, Manner, as_seen, manner_of
-from downslope.optim.layout import is_dense
 from downslope.optim.native import Native, has_members, match
 from downslope.optim.routes import Routes, names_of, routed
 from downslope.optim.rows import check_lazy
 from downslope.optim.rule import Chain
+from downslope.optim.states import is_dense
 
 __all__ = [
     "BACKENDS", "Choice", "Plan", "PlanRow", "Size", "check_backend", "check_forced", "choose", "rows_of",

@@ -19,10 +19,11 @@ import torch
 from torch import Tensor
 
 from downslope.optim.kinds import PLAIN, Manner
-from downslope.optim.layout import PIECE, Bucket, State, flat, total
+from downslope.optim.layout import PIECE, Bucket, flat, total
 from downslope.optim.rounding import Draws, rounded, widened
 from downslope.optim.rows import coalesced, index_of, is_sparse
 from downslope.optim.seats import reconciled
+from downslope.optim.states import State
 
 __all__ = ["WideBucket"]
 
