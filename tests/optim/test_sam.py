@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -11,7 +12,8 @@ from torch.nn import functional
 
 from downslope import optim
 from downslope.core.errors import RecipeError
-from downslope.optim import SAM, held_statistics
+from downslope.optim import SAM, Ascent, Custom, ScaleByLr, chain, held_statistics
+from downslope.testing import Case, RuleContract
 
 DRAW = torch.Generator().manual_seed(0)
 X = torch.randn(32, 5, generator=DRAW, dtype=torch.float64)
@@ -255,3 +257,45 @@ def test_a_base_with_a_rho_of_its_own_keeps_it() -> None:
     (p**2).sum().backward()
     optimizer.first_step()
     assert torch.allclose(p, 1.0 + 0.07 * torch.full((2,), 0.5**0.5))
+
+
+def climbed(params, steps, *, rho, adaptive=False, eta=0.0):
+    """Foret et al. 2021, eq. 2, and Kwon et al. 2021, eq. 5, one after another, in numpy."""
+    params = [p.copy() for p in params]
+    for grads in steps:
+        sizes = [np.abs(p) + eta if adaptive else np.ones_like(p) for p in params]
+        pairs = [(t, g) for t, g in zip(sizes, grads, strict=True) if g is not None]
+        norm = np.sqrt(sum(((t * g) ** 2).sum() for t, g in pairs))
+        params = [
+            p if g is None else p + rho * t**2 * g / (norm + 1e-12)
+            for p, t, g in zip(params, sizes, grads, strict=True)
+        ]
+    return params
+
+
+def ascent(**settings):
+    links = chain(Ascent(**settings), ScaleByLr(lr=1.0))
+    return lambda params, backend: Custom(params, links, backend=backend)
+
+
+class TestAscent(RuleContract):
+    cases = (
+        Case(
+            "SAM",
+            ascent(rho=0.05),
+            joint=lambda params, steps: climbed(params, steps, rho=0.05),
+            hand=(1.05, 1.0),
+            paper=lambda x: {"p": x.p + x.lr * x.rho * x.g / (x.abs(x.g) + 1e-12)},
+            invariances=("scale", "odd", "rotation", "translation"),
+        ),
+        Case(
+            "ASAM",
+            ascent(rho=0.05, adaptive=True, eta=0.01),
+            joint=lambda params, steps: climbed(params, steps, rho=0.05, adaptive=True, eta=0.01),
+            hand=(
+                1.0505,
+                0.997475,
+            ),  # of one element the gradient is its sign: 1 + .05 * 1.01, less .05 * 1.0605
+            invariances=("scale",),
+        ),
+    )

@@ -19,6 +19,7 @@ from downslope.core.keys import DOMAINS, normalised
 from downslope.core.method import Lost, is_named, known_of, optimizer_defaults
 from downslope.core.plain import to_toml
 from downslope.core.recipe_file import read_table, write_text
+from downslope.core.wrapped import innermost
 
 if TYPE_CHECKING:
     from torch import nn
@@ -29,7 +30,7 @@ _log = logging.getLogger("downslope")
 _SQUARE_ROOT_SCALED = {
     "adam", "adamw", "rmsprop", "adagrad", "nadam", "radam", "adamax", "adadelta", "muon",
     "lamb", "lars", "cautious_adamw", "cautious_lion", "adafactor",
-    "adabelief", "adan", "ademamix", "lion", "signum",
+    "adabelief", "adan", "ademamix", "lion", "signum", "schedule_free_adamw",
 }  # fmt: skip
 _UNSCALED = {"prodigy"}
 """Methods that find their rate: lr is a factor of it."""
@@ -316,7 +317,7 @@ class Recipe(BaseModel):
             return {}
         if new < 1:
             return {}
-        spelt = str(self.optimizer).rpartition(":")[2].lower()
+        spelt = innermost(str(self.optimizer)).rpartition(":")[2].lower()
         if spelt in _UNSCALED:
             return {}
         rooted = spelt in _SQUARE_ROOT_SCALED

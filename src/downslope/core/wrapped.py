@@ -6,10 +6,15 @@ from collections.abc import Callable
 
 from downslope.core.errors import UnknownNameError
 
-__all__ = ["WRAPPERS", "wrapped"]
+__all__ = ["WRAPPERS", "innermost", "wrapped"]
 
 WRAPPERS = {"sam": "sgd", "lookahead": "adam"}
 """Which they are, and around which unless one is told."""
+
+
+def innermost(name: str) -> str:
+    """The optimizer inside: "adam" of ``lookahead(adam)``, and any other name itself."""
+    return name.rpartition("(")[2].rstrip(")")
 
 
 def wrapped(given: str, canonical: Callable[[str], str]) -> str | None:

@@ -75,9 +75,6 @@ class ScheduleFree(Rule[Base]):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name, value in self.fields().items():
-            if isinstance(value, Tensor):
-                raise RecipeError(f"{name} holds a number for each member: Schedule-Free takes one number")
         if self.momentum == 0.0:
             raise RecipeError(
                 "momentum (betas[0]) is 0: must lie in (0, 1) with Schedule-Free, which has its average by "

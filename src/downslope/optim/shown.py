@@ -112,5 +112,6 @@ def _others(
         if chain.shows and all(key in state for key in chain.keys_of(p)):
             states = [link.remember(state[key] for key in link.keys_of(p)) for link in chain.links]
             with torch.no_grad():
-                found.append((p, chain.shown(states, p.detach())))
+                trained: Tensor = state.get("master", p)  # of half precision, where it is kept
+                found.append((p, chain.shown(states, trained.detach())))
     return found

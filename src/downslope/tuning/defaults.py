@@ -14,13 +14,16 @@ from downslope.core.errors import SpaceError
 from downslope.core.method import is_named, optimizer_defaults
 from downslope.core.recipe import Recipe
 from downslope.core.space import Dimension, log, one_minus
+from downslope.core.wrapped import innermost
 
 LR = (1e-5, 1e-1)
 """Of the learning rate."""
 LR_OF_DESCENT = (1e-4, 1.0)
 """Of gradient descent with or without momentum: as many decades, a factor of ten higher. Good rates of it lie
 above 0.1 as often as not; those of methods that divide by the gradient's size hardly ever do."""
-DESCENT = ("gd", "sgd", "momentum", "nesterov", "averaged_momentum", "torch.optim:SGD")
+DESCENT = (
+    "gd", "sgd", "momentum", "nesterov", "averaged_momentum", "torch.optim:SGD", "schedule_free_sgd",
+)  # fmt: skip
 DECAY = (1e-7, 1e-1)
 """Of the weight decay."""
 AVERAGE = (1e-3, 1e-1)
@@ -85,7 +88,7 @@ def _searches(recipe: Recipe) -> bool:
 
 def _rates(recipe: Recipe, default: object) -> tuple[float, float]:
     """The range of the rate; with a factor of ten around one that was said, or a default outside of it."""
-    low, high = LR_OF_DESCENT if recipe.optimizer in DESCENT else LR
+    low, high = LR_OF_DESCENT if innermost(str(recipe.optimizer)) in DESCENT else LR
     lr = recipe.lr if "lr" in recipe.said else default
     if not isinstance(lr, (int, float)) or not lr or ("lr" not in recipe.said and low < lr < high):
         return low, high

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -93,9 +93,15 @@ class _Apart:
             if isinstance(optimizer, Method):
                 optimizer.step(Ground.of_closure(loss, [point]))
                 continue
-            with torch.enable_grad():
-                (point.grad,) = torch.autograd.grad(loss(), [point])
-            optimizer.step()
+
+            def slope(point: Tensor = point, loss: Callable[[], Tensor] = loss) -> Tensor:
+                with torch.enable_grad():
+                    value = loss()
+                    (point.grad,) = torch.autograd.grad(value, [point])
+                return value
+
+            slope()
+            optimizer.step(*[slope] if getattr(optimizer, "needs_closure", False) else [])
 
 
 class Batches:

@@ -115,8 +115,17 @@ class Walk:
         slope = self.point.grad
         if slope is not None and length(slope) <= 1e-12 * (1 + abs(float(value.detach()))):
             return 0, "arrived"
-        self.optimizer.step()
-        return 1, None
+        if not getattr(self.optimizer, "needs_closure", False):
+            self.optimizer.step()
+            return 1, None
+        self.optimizer.step(self._again)
+        return 2, None
+
+    def _again(self) -> Tensor:
+        """A second look of one step, at another point."""
+        value = self.function(self.point)
+        value.backward()
+        return value
 
     def _searched(self) -> tuple[int, Status | None]:
         self.optimizer.step(self.ground)
