@@ -160,7 +160,7 @@ def test_marks_are_the_critical_points_and_values_the_functions() -> None:
     ("options", "error", "said"),
     [
         ({"function": "rosenbrok"}, UnknownNameError, "did you mean 'rosenbrock'"),
-        ({"optimizers": ["adan"]}, UnknownNameError, "did you mean 'adam'"),
+        ({"optimizers": ["adamm"]}, UnknownNameError, "did you mean 'adam'"),
         ({"optimizers": []}, InputError, "none; name some"),
         ({"start": (1.0,)}, InputError, "takes 2 finite coordinates"),
         ({"steps": 0}, InputError, "at least 1"),
