@@ -16,7 +16,7 @@ ROWS = catalogue()
 
 
 def test_every_optimizer_of_the_table_has_a_row():
-    own = [n for n, place in names.TABLE["optimizer"].items() if place.startswith("downslope.optim:")]
+    own = [n for n, place in names.TABLE["optimizer"].items() if place.startswith("downslope.optim")]
     assert [row.name for row in ROWS] == own
 
 
@@ -59,6 +59,8 @@ def test_class_of_torchs_name_has_torchs_arguments_order_and_defaults(row):
     theirs = getattr(torch.optim, row.cls.__name__, None)
     if theirs is None:
         pytest.skip("torch has no such class")
+    if row.name == "muon":
+        pytest.skip("it takes more, for what is no matrix: test_muon.py")
     left_out = {"foreach", "fused", "capturable", "differentiable"}
     if row.name in ("adam", "adamw"):  # of which one is always coupled and the other never
         left_out.add("decoupled_weight_decay")

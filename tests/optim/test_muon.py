@@ -12,8 +12,42 @@ from torch import Tensor, nn
 import downslope as ds
 from downslope.core.errors import RecipeError
 from downslope.optim.muon import Muon, orthogonal
+from downslope.optim.orthogonal import orthogonal_all
+from downslope.testing import Case, Descent, RuleContract
+from downslope.training.optimizer import build_optimizer
+from tests.optim import matrix_recurrences
 
 KEYS: dict[str, Any] = {"lr": 0.02, "weight_decay": 0.1}
+
+
+def contract(name: str, proofs: dict[str, Any] | None = None, **settings: Any) -> Case:
+    return Case(
+        name,
+        lambda params, backend: Muon(params, **settings, precision="float64", backend=backend),
+        lambda p, gradients: matrix_recurrences.muon(p, gradients, **settings),
+        # Singular values of about 0.05 grow 250 times, and with them what was rounded.
+        tolerance={torch.float32: 2e-4, torch.float64: 1e-11, torch.bfloat16: 0.1},
+        shapes=((4, 3), (3,), (), (2, 3, 2)),
+        **(proofs or {}),
+    )
+
+
+class TestMuon(RuleContract):
+    """In float64, the singular values moved one by one."""
+
+    cases = (
+        contract(
+            "torch's factor",
+            {
+                "invariances": ("odd", "rotation", "translation"),
+                "descents": (Descent("quadratic", 200, 0.05, lr=0.02, shape=(3, 2)),),
+            },
+            lr=0.02,
+            weight_decay=0.0,
+            adjust_lr_fn="original",
+        ),
+        contract("decay", lr=0.02, weight_decay=0.1, momentum=0.8, nesterov=False),
+    )
 
 
 def pair(*shape: int, seed: int = 0) -> tuple[nn.Parameter, nn.Parameter]:
@@ -49,6 +83,72 @@ def test_what_is_no_matrix_takes_the_step_of_adamw() -> None:
         theirs = torch.optim.AdamW([other], **KEYS, betas=(0.8, 0.95), foreach=False)
         walk(ours, other, Muon([ours], **KEYS, betas=(0.8, 0.95)), theirs, shape)
         torch.testing.assert_close(ours, other, rtol=1e-6, atol=1e-7)
+
+
+def test_states_of_torch_and_of_ours_stand_for_one_another() -> None:
+    ours, other = pair(6, 4)
+    keys: dict[str, Any] = {"lr": 0.02, "adjust_lr_fn": "original", "ns_steps": 4, "eps": 1e-6}
+    a, b = Muon([ours], precision="bfloat16", **keys), torch.optim.Muon([other], **keys)
+    walk(ours, other, a, b, (6, 4))
+    a2, b2 = Muon([ours], lr=0.5, precision="bfloat16"), torch.optim.Muon([other], lr=0.5)
+    a2.load_state_dict(copy.deepcopy(b.state_dict()))
+    b2.load_state_dict(copy.deepcopy(a.state_dict()))
+    assert a2.param_groups[0]["adjust_lr_fn"] == b2.param_groups[0]["adjust_lr_fn"] == "original"
+    walk(ours, other, a2, b2, (6, 4))
+    torch.testing.assert_close(ours, other, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(20, 8), (8, 20), (16, 16)])
+def test_a_turned_matrix_gives_the_turned_result(shape: tuple[int, int]) -> None:
+    draw = torch.Generator().manual_seed(4)
+
+    def turn(n: int) -> Tensor:
+        return torch.linalg.qr(torch.randn(n, n, generator=draw, dtype=torch.float64))[0]
+
+    g, left, right = torch.randn(shape, generator=draw, dtype=torch.float64), turn(shape[0]), turn(shape[1])
+    for dtype, bound in ((torch.float64, 1e-12), (torch.float32, 1e-4), (torch.bfloat16, 5e-2)):
+        plain = orthogonal(g, dtype=dtype).double()
+        there = orthogonal(left @ g @ right, dtype=dtype).double()
+        assert float((there - left @ plain @ right).norm() / plain.norm()) < bound
+
+
+def test_the_iteration_on_a_diagonal_is_its_polynomial_on_each_entry() -> None:
+    made = orthogonal(torch.diag(torch.tensor([3.0, 4.0])), dtype=torch.float64)
+    wanted = torch.diag(torch.tensor([0.7228761686, 1.119203930], dtype=torch.float64))  # by hand
+    torch.testing.assert_close(made, wanted, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(6, 4), (4, 6), (5, 5)])
+def test_a_batch_is_its_matrices(shape: tuple[int, int]) -> None:
+    draw = torch.Generator().manual_seed(6)
+    matrices = [torch.randn(shape, generator=draw) for _ in range(3)]
+    batch = orthogonal_all(matrices, dtype=torch.float64)
+    for one, matrix in zip(batch, matrices, strict=True):
+        torch.testing.assert_close(one, orthogonal(matrix, dtype=torch.float64), rtol=1e-12, atol=1e-12)
+
+
+def test_matrices_of_many_shapes_take_the_steps_that_they_take_alone() -> None:
+    shapes = ((4, 6), (3, 3), (4, 6), (6, 4), (3, 3), (4, 6))
+    draw = torch.Generator().manual_seed(8)
+    start = [torch.randn(shape, generator=draw) for shape in shapes]
+    given = [[torch.randn(shape, generator=draw) for shape in shapes] for _ in range(3)]
+    together, alone = ([nn.Parameter(p.clone()) for p in start] for _ in range(2))
+    for params, optimizers in ((together, [Muon(together)]), (alone, [Muon([p]) for p in alone])):
+        for grads in given:
+            for p, g in zip(params, grads, strict=True):
+                p.grad = g.clone()
+            for optimizer in optimizers:
+                optimizer.step()
+    for a, b in zip(together, alone, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-6)
+
+
+def test_the_default_precision_is_near_the_reference() -> None:
+    ours, other = pair(12, 20)
+    walk(ours, other, Muon([ours], **KEYS), Muon([other], **KEYS, backend="reference"), (12, 20))
+    start, _ = pair(12, 20)
+    apart, way = (ours - other).detach(), (other - start).detach()
+    assert float(apart.norm() / way.norm()) < 2e-2
 
 
 @pytest.mark.parametrize("shape", [(20, 8), (8, 20), (16, 16)])
@@ -118,6 +218,13 @@ def test_it_fits_tunes_and_races_by_its_name() -> None:
         ({"lr": -1.0}, "lr=-1: must lie in"),
         ({"momentum": 1.0}, "momentum=1: must lie in"),
         ({"betas": (0.9, 1.0)}, r"betas\[1\]=1"),
+        ({"ns_coefficients": (1.0, 2.0)}, "must be three numbers"),
+        ({"adjust_lr_fn": "moonshot"}, "adjust_lr_fn='moonshot': must be one of"),
+        ({"precision": "float16"}, "precision='float16': must be one of"),
+        ({"adamw_eps": -1.0}, "adamw_eps=-1: must lie in"),
+        ({"matrices": {"rolle": "hidden"}}, "did you mean 'role'"),
+        ({"roles": {"a": "heads"}}, "did you mean 'head'"),
+        ({"roles": "head"}, "must be a table of names"),
         ({"ns_steps": 0}, "ns_steps=0: must be a whole number from 1 to 100"),
     ],
 )
@@ -131,6 +238,48 @@ def test_a_sparse_gradient_is_refused() -> None:
     table(torch.tensor([1, 2])).sum().backward()
     with pytest.raises(RecipeError, match="is sparse"):
         Muon(table.parameters()).step()
+
+
+def routes_of(optimizer: Muon) -> dict[str, str]:
+    return {row.reason.split(",")[0].split(":")[0]: str(row.elements) for row in optimizer.plan().rows}
+
+
+class Language(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(11, 4)
+        self.block = nn.Sequential(nn.Linear(4, 4), nn.LayerNorm(4))
+        self.head = nn.Linear(4, 11)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return self.head(self.block(self.embed(tokens)))
+
+
+def test_embedding_and_head_take_adamws_step_by_role_by_name_or_by_choice() -> None:
+    model = Language()
+    elements = sum(p.numel() for p in model.parameters())
+    named = list(model.named_parameters())
+    hidden = {"MeanMomentum": "16", "ScaleByAdam": str(elements - 16)}
+    assert routes_of(Muon(model.parameters(), roles=ds.optim.roles(model))) != hidden  # without names
+    assert routes_of(Muon(named, roles=ds.optim.roles(model))) == hidden
+    assert routes_of(Muon(named)) == hidden  # embed and head say what they are
+    assert routes_of(Muon(named, matrices={"params": "block.*"})) == hidden
+    every = {"MeanMomentum": str(16 + 88), "ScaleByAdam": str(elements - 104)}
+    assert routes_of(Muon(named, matrices=True)) == every
+    assert routes_of(Muon(model.parameters())) == every
+    assert routes_of(Muon(named, matrices=False)) == {"ScaleByAdam": str(elements)}
+
+
+def test_fit_tells_muon_the_roles_of_the_model() -> None:
+    digits = ds.data.digits(scale=16)
+    problem = ds.Problem(model="mlp", objective="cross_entropy", train=digits.train)
+    recipe = ds.Recipe(optimizer="muon", lr=0.02, steps=1, roles={"*.weight": "hidden"})
+    assert ds.Recipe.from_toml(recipe.to_toml()) == recipe
+    model = problem.build()
+    for given, matrices in ((recipe, 3), (recipe.edit(roles=None), 2)):
+        optimizer = build_optimizer(given, model)
+        rows = [row for row in optimizer.plan().rows if row.reason.startswith("MeanMomentum")]
+        assert sum(row.tensors for row in rows) == matrices
 
 
 def test_parameters_without_a_gradient_stay() -> None:

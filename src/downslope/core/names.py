@@ -62,6 +62,8 @@ TABLE: dict[Kind, dict[str, str]] = {
         "schedule_free_adamw": f"{_OPTIM}:ScheduleFreeAdamW",
         "sam": f"{_OPTIM}:SAM",
         "lookahead": f"{_OPTIM}:Lookahead",
+        "shampoo": f"{_OPTIM}:Shampoo",
+        "soap": f"{_OPTIM}:SOAP",
         "newton": f"{_METHODS}:Newton",
         "trust_region": f"{_METHODS}:TrustRegion",
         "saddle_free_newton": f"{_METHODS}:SaddleFreeNewton",

@@ -44,13 +44,16 @@ if TYPE_CHECKING:
     from downslope.optim.lookahead import Lookahead
     from downslope.optim.momentum import HeavyBall, Momentum
     from downslope.optim.moving_average import AveragedMomentum, MovingAverage
-    from downslope.optim.muon import Muon
+    from downslope.optim.muon import MeanMomentum, Muon, Orthogonalise
     from downslope.optim.nadam import NAdam, ScaleByNadam
     from downslope.optim.nesterov import LookAhead, Nesterov
+    from downslope.optim.picks import Pick, route
     from downslope.optim.prodigy import Prodigy, StepByDistance
     from downslope.optim.radam import RAdam, ScaleByRectified
     from downslope.optim.recognise import Recognised, build, recognise
     from downslope.optim.rmsprop import RMSprop, ScaleByRms, ScaleByStd
+    from downslope.optim.roles import roles
+    from downslope.optim.routes import Routes
     from downslope.optim.rule import Chain, Rule, Scalars, chain
     from downslope.optim.sam import SAM, held_statistics
     from downslope.optim.scale import InverseTimeLr, ScaleByLr
@@ -61,8 +64,10 @@ if TYPE_CHECKING:
         ScheduleFreeAdamW,
     )
     from downslope.optim.sgd import SGD
+    from downslope.optim.shampoo import ScaleByShampoo, Shampoo
     from downslope.optim.signum import Sign, Signum
     from downslope.optim.slow_weights import SlowWeights
+    from downslope.optim.soap import SOAP, ScaleBySoap
     from downslope.optim.sparse_adam import ScaleBySparseAdam, SparseAdam
     from downslope.optim.stability import method_of, preconditioner, stable_limit, why_unlimited
     from downslope.optim.weight_average import WeightEMA, WeightMean
@@ -78,6 +83,7 @@ __all__ = [
     "AdaBelief",
     "Adadelta",
     "Adafactor",
+    "SOAP",
     "Adagrad",
     "Adam",
     "AdamW",
@@ -105,6 +111,7 @@ __all__ = [
     "Lion",
     "LookAhead",
     "Lookahead",
+    "MeanMomentum",
     "Momentum",
     "MovingAverage",
     "Muon",
@@ -114,8 +121,11 @@ __all__ = [
     "Prodigy",
     "ProximalLr",
     "RAdam",
+    "Orthogonalise",
+    "Pick",
     "RMSprop",
     "Recognised",
+    "Routes",
     "Rule",
     "Scalars",
     "ScaleByAdam",
@@ -133,6 +143,8 @@ __all__ = [
     "ScaleByRectified",
     "ScaleByRms",
     "ScaleBySparseAdam",
+    "ScaleByShampoo",
+    "ScaleBySoap",
     "ScaleByStd",
     "ScaleBySum",
     "ScaleByTrustRatio",
@@ -149,6 +161,7 @@ __all__ = [
     "WeightEMA",
     "WeightMean",
     "Wrapper",
+    "Shampoo",
     "build",
     "catalogue",
     "cautious",
@@ -158,6 +171,8 @@ __all__ = [
     "method_of",
     "preconditioner",
     "recognise",
+    "roles",
+    "route",
     "stable_limit",
     "why_unlimited",
 ]
@@ -192,13 +207,16 @@ lazily(
         "lookahead": "Lookahead",
         "momentum": "HeavyBall Momentum",
         "moving_average": "AveragedMomentum MovingAverage",
-        "muon": "Muon",
         "nadam": "NAdam ScaleByNadam",
         "nesterov": "LookAhead Nesterov",
         "prodigy": "Prodigy StepByDistance",
         "radam": "RAdam ScaleByRectified",
+        "muon": "MeanMomentum Muon Orthogonalise",
+        "picks": "Pick route",
         "recognise": "Recognised build recognise",
         "rmsprop": "RMSprop ScaleByRms ScaleByStd",
+        "roles": "roles",
+        "routes": "Routes",
         "rule": "Chain Rule Scalars chain",
         "sam": "SAM held_statistics",
         "scale": "InverseTimeLr ScaleByLr",
@@ -208,6 +226,8 @@ lazily(
         "signum": "Sign Signum",
         "slow_weights": "SlowWeights",
         "sparse_adam": "ScaleBySparseAdam SparseAdam",
+        "shampoo": "ScaleByShampoo Shampoo",
+        "soap": "SOAP ScaleBySoap",
         "stability": "method_of preconditioner stable_limit why_unlimited",
         "weight_average": "WeightEMA WeightMean",
         "wrapper": "Wrapper",

@@ -87,7 +87,7 @@ def _row(name: str, cls: type[Any]) -> CatalogueRow:
         cls=cls,
         title=" ".join((inspect.getdoc(cls) or "").partition("\n\n")[0].split()),
         source=cls.source,
-        state=chain.keys,
+        state=_keys(chain),
         memory=_memory(chain),
         scope=chain.scope,
         backends=_backends(chain, defaults),
@@ -98,6 +98,13 @@ def _row(name: str, cls: type[Any]) -> CatalogueRow:
 
 
 _SIZES = {1: "1", 5: "m", 3: "n"}
+
+
+def _keys(routes: Routes) -> tuple[str, ...]:
+    """The state's names over all routes, those of a matrix first."""
+    p = torch.empty(5, 3, device="meta")
+    own = routes.chains[routes.index(p)].keys_of(p)
+    return tuple(dict.fromkeys((*own, *routes.keys)))
 
 
 def _memory(routes: Routes) -> str:
@@ -115,5 +122,5 @@ def _memory(routes: Routes) -> str:
 
 def _backends(routes: Routes, defaults: Mapping[str, Any]) -> tuple[str, ...]:
     maximize = bool(defaults.get("maximize", False))
-    fused = any(match(chain, maximize) is not None for chain in routes.chains)
+    fused = all(match(chain, maximize) is not None for chain in routes.chains)
     return ("reference", "eager", "native") if fused else ("reference", "eager")

@@ -325,6 +325,7 @@ class Optimizer(Guarded, torch.optim.Optimizer):
         """The state's keys under any position of the switches, as what is switched off keeps its state."""
         made = self._compose(group)
         found = {*made.keys, *made.tally}
+        found |= {key for chain in routed(made).chains for p in group["params"] for key in chain.keys_of(p)}
         for name in self.defaults:
             domain = self._domains.get(name, DOMAINS.get(name))
             for position in (False, True) if isinstance(domain, Switch) else ():

@@ -93,12 +93,16 @@ class GroupLayout:
         self.values = [group[name] for name in names]
         self.live = any(isinstance(value, Tensor) for value in self.values)  # may change in place
         self.compose = compose
-        self.routes = routed(compose({name: check(name, group[name], domains) for name in names}))
+        self.domains = domains
+        self.routes = routed(self._composed())
         self.active = self.routes.active()
         self.idle = [p for p in self.params if p.grad is None]
         self.buckets = self._make_buckets([p for p in self.params if p.grad is not None])
         self.held = len(table)
         self.settled = not (len(self.buckets) > 1 and any(bucket.first for bucket in self.buckets))
+
+    def _composed(self) -> Chain | Routes:
+        return self.compose({name: check(name, self.group[name], self.domains) for name in self.names})
 
     def work(self) -> Work:
         """The buckets with their gradients, right after the layout was made."""
@@ -141,7 +145,7 @@ class GroupLayout:
         fields = self.routes.fields()
         if any(name not in fields or isinstance(value, Tensor | str) for name, value in changed.items()):
             return False
-        routes = self.routes.replace(**changed)
+        routes = self.routes.replace(**changed) if not self.routes.routes else routed(self._composed())
         active = routes.active()
         pairs = zip(active.chains, self.active.chains, strict=True)
         if any(list(map(type, new.links)) != list(map(type, old.links)) for new, old in pairs):
@@ -195,6 +199,8 @@ class GroupLayout:
 
     def _make_bucket(self, kind: _Kind, found: list[_Found], maximize: bool) -> Bucket:
         chain = self.active.chains[kind.route]
+        if chain.scope == "matrix":
+            found = sorted(found, key=lambda each: tuple(each.p.shape))
         wide = kind.backend == "rows" or (kind.dtype in HALVES and kind.backend in ("eager", "reference"))
         own: dict[str, Any] = {
             "manner": kind.manner,

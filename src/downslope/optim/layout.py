@@ -39,6 +39,9 @@ def _kind(p: Tensor) -> tuple[Any, ...]:
 # one list operation to the next (bench/optimizers.py).
 PIECE = 1 << 16
 
+# Rules that see whole matrices take many of one shape at a time, as much as this many elements of them.
+MATRICES = 1 << 21
+
 
 @dataclass
 class Bucket:
@@ -86,7 +89,7 @@ class Bucket:
         self.addresses = list(map(Tensor.data_ptr, self.owners))
         self.kinds = list(map(_kind, self.owners))
         self.keys = self.chain.keys_of(self.params[0])
-        self.pieces = _pieces(self.params)
+        self.pieces = _pieces(self.params) if self.chain.scope != "matrix" else _alike(self.params)
         self.tallies = pack_tally(self.states, self.tally, self.chain.common)
         # A link without an expression for lists takes its tensors one by one, and so does its whole chain.
         self.listed = all(type(link).eager is not Rule.eager for link in self.chain.links)
@@ -225,8 +228,8 @@ class Bucket:
     def _step_eager(self, grads: list[Tensor]) -> None:
         sign = -1.0 if self.maximize else 1.0
         for piece in self.pieces:
-            columns = [column[piece] for column in self._columns()]
-            for part, params, *states in _portions([grads[piece], self.params[piece], *columns]):
+            lists = [each[piece] for each in (grads, self.params, *self._columns())]
+            for part, params, *states in [lists] if self.chain.scope == "matrix" else _portions(lists):
                 flow, rest = Flow(part, scale=sign), iter(states)
                 for link, k in zip(self.chain.links, self.ks, strict=True):
                     held: Lists = list(itertools.islice(rest, len(link.keys)))
@@ -296,6 +299,18 @@ def _portions(lists: list[list[Tensor]]) -> Iterator[list[list[Tensor]]]:
         return
     for start in range(0, rows[0].numel(), PIECE):
         yield [[row[start : start + PIECE]] for row in rows]
+
+
+def _alike(params: list[Tensor]) -> list[slice]:
+    """Pieces of one shape each, for rules that see whole matrices; `params` has them side by side."""
+    found: list[slice] = []
+    for i, p in enumerate(params):
+        start = found[-1].start if found else 0
+        if found and p.shape == params[start].shape and (i + 1 - start) * p.numel() <= MATRICES:
+            found[-1] = slice(start, i + 1)
+        else:
+            found.append(slice(i, i + 1))
+    return found
 
 
 def _pieces(params: list[Tensor]) -> list[slice]:

@@ -3,54 +3,212 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Any, cast
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from downslope.core.errors import RecipeError
-from downslope.optim.domains import check
-from downslope.optim.driver import Params
+from downslope.optim import ops
+from downslope.optim.adam import ScaleByAdam
+from downslope.optim.decay import DecoupledDecay
+from downslope.optim.domains import Choice, Domains, Interval, Several
+from downslope.optim.driver import Optimizer, Params
+from downslope.optim.flow import Flow, Lists
+from downslope.optim.momentum import Velocity
+from downslope.optim.orthogonal import COEFFICIENTS, EPS, Space, orthogonal, orthogonal_all, precision_of
+from downslope.optim.picks import Pick, picked
+from downslope.optim.roles import check_roles
+from downslope.optim.routes import Routes
+from downslope.optim.rule import Rule, Scalar, Scalars, Stateless, chain
+from downslope.optim.scale import ScaleByLr
 
-__all__ = ["Muon", "orthogonal"]
-
-COEFFICIENTS = (3.4445, -4.7750, 2.0315)
-"""Of ``x -> a x + b x^3 + c x^5``, steepest at 0 (Jordan and others 2024)."""
+__all__ = ["MeanMomentum", "Muon", "Orthogonalise", "orthogonal"]
 
 MOST = 100
-"""Iterations that `orthogonal` takes at most: five bring the singular values between .7 and 1.2."""
+"""Iterations of Newton and Schulz at most: five bring the singular values between .7 and 1.2."""
+
+BATCH = 1 << 21
+"""Elements of the matrices that are orthogonalised together; more fill no thread that was idle."""
+
+_REAL = Interval(-math.inf, math.inf, "a coefficient", "3.4445, -4.775, 2.0315 are usual")
 
 
-class Muon(torch.optim.Optimizer):
-    """Muon: ``p = p - lr (0.2 sqrt(max(m, n)) U V' + weight_decay p)``, with ``U S V'`` the momentum.
+@dataclass(frozen=True, kw_only=True)
+class MeanMomentum(Rule[Velocity]):
+    """The mean gradient, with Nesterov one step ahead: ``b = mu b + (1 - mu) g``, ``(1 - mu) g + mu b``.
 
-    A parameter of two dimensions or more is a matrix, of m rows and n columns: a convolution has a row for
-    each of its outputs. Its momentum ``b = momentum b + (1 - momentum) g``, with Nesterov one step ahead, is
-    replaced by a matrix of the same singular vectors whose singular values are near 1 (`orthogonal`). The
-    factor gives its entries the root mean square of an AdamW step, so that one rate serves all. Everything
-    else, biases and norms, takes AdamW's step. One tensor of state for a matrix, two for the others.
+    mu is `momentum` in [0, 1); without `nesterov` it returns b. b begins at 0 and is not debiased. One tensor
+    of state per parameter.
+
+    Differs from: `HeavyBall`, whose b is a sum; orthogonalised they are one, but for eps.
+    Source: Jordan and others 2024; torch.optim.Muon.
+    """
+
+    memory: ClassVar[type[tuple[Tensor, ...]]] = Velocity
+    keys: ClassVar[tuple[str, ...]] = ("momentum_buffer",)
+
+    momentum: Scalar = 0.95
+    nesterov: bool = True
+
+    def init(self, p: Tensor) -> Velocity:
+        return Velocity(torch.zeros_like(p))
+
+    def at(self, t: int) -> Scalars:
+        mu = self.momentum
+        now, ahead = (1.0 - mu, mu) if self.nesterov else (0.0, 1.0)
+        return Scalars(mu=mu, gain=1.0 - mu, now=now, ahead=ahead)
+
+    def update(self, g: Tensor, state: Velocity, p: Tensor, k: Scalars) -> tuple[Tensor, Velocity]:
+        b = k.mu * state.b + k.gain * g
+        return k.now * g + k.ahead * b, Velocity(b)
+
+    def eager(self, flow: Flow, state: Lists, p: list[Tensor], k: Scalars) -> Flow:
+        (b,) = state
+        g = flow.value(p)
+        ops.foreach_lerp_(b, g, k.gain)
+        return Flow(ops.foreach_lerp(g, b, k.ahead), owned=True) if self.nesterov else Flow(b)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Orthogonalise(Rule[Stateless]):
+    """Replaces each matrix by one of the same singular vectors whose singular values are near 1: ``f U V'``.
+
+    A tensor of m x n x ... is a matrix of m rows: a convolution has a row for each of its outputs. See
+    `orthogonal` for the iteration, which `ns_steps`, `ns_coefficients` and `eps` belong to. Of m rows and n
+    columns f is ``sqrt(max(1, m / n))`` where `adjust_lr_fn` is None or "original"; where it is
+    "match_rms_adamw" it is ``0.2 sqrt(max(m, n))``, which gives the root mean square of an AdamW step.
+
+    The backend "reference" iterates in the dtype of the gradient, the fast one in `precision`: "bfloat16",
+    "float32", "float64", or None: what products are fast in on the device. They agree within 2e-2 of the
+    step in bfloat16. No state.
+
+    Differs from: torch.optim.Muon, which always iterates in bfloat16 and refuses all but matrices.
+    Source: Jordan and others 2024; Liu and others 2025 (arXiv 2502.16982), equation 4, for "match_rms_adamw".
+    """
+
+    scope: ClassVar[Any] = "matrix"
+    domains: ClassVar[Domains] = {
+        "ns_coefficients": Several(_REAL, "of x -> a x + b x^3 + c x^5", 3),
+        "adjust_lr_fn": Choice((None, "original", "match_rms_adamw"), "how a matrix's shape scales lr"),
+        "precision": Choice((None, "bfloat16", "float32", "float64"), "in which products are taken"),
+    }
+
+    ns_coefficients: tuple[float, float, float] = COEFFICIENTS
+    ns_steps: int = 5
+    eps: Scalar = EPS
+    adjust_lr_fn: str | None = None
+    precision: str | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        steps: Any = self.ns_steps
+        if isinstance(steps, bool) or not isinstance(steps, int) or not 1 <= steps <= MOST:
+            raise RecipeError(f"ns_steps={steps!r}: must be a whole number from 1 to {MOST}; 5 is usual")
+
+    def init(self, p: Tensor) -> Stateless:
+        return ()
+
+    def at(self, t: int) -> Scalars:
+        return Scalars()
+
+    def _factor(self, shape: torch.Size) -> float:
+        m, n = shape[0], math.prod(shape[1:])
+        if self.adjust_lr_fn == "match_rms_adamw":
+            return 0.2 * math.sqrt(max(m, n))
+        return math.sqrt(max(1.0, m / max(n, 1)))
+
+    def _made(self, matrices: list[Tensor], dtype: torch.dtype | None, space: Space | None = None) -> Tensor:
+        given = getattr(torch, self.precision) if self.precision else dtype
+        return orthogonal_all(matrices, self.ns_steps, self.ns_coefficients, float(self.eps), given, space)
+
+    def update(self, g: Tensor, state: Stateless, p: Tensor, k: Scalars) -> tuple[Tensor, Stateless]:
+        rows = g.reshape(g.size(0), -1)
+        return self._factor(p.shape) * self._made([rows], None)[0].to(g.dtype).view(g.shape), ()
+
+    def eager(self, flow: Flow, state: Lists, p: list[Tensor], k: Scalars) -> Flow:
+        matrices = [g.reshape(g.size(0), -1) for g in flow.value(p)]
+        fast = precision_of(p[0].device)
+        batches = list(_batches(matrices))
+        if len(batches) == 1 and all(each.shape == p[0].shape for each in p):
+            found = self._made(matrices, fast, _space()).unbind()
+            num = [matrix.view(each.shape) for matrix, each in zip(found, p, strict=True)]
+            return Flow(num, scale=self._factor(p[0].shape), owned=True)
+        made = [torch.empty_like(each, memory_format=torch.contiguous_format) for each in p]
+        for places in batches:
+            found = self._made([matrices[i] for i in places], fast)
+            for i, matrix in zip(places, found.unbind(), strict=True):
+                made[i].view(matrix.shape).copy_(matrix)
+                made[i].mul_(self._factor(p[i].shape))
+        return Flow(made, owned=True)
+
+
+_SPACES = threading.local()
+
+
+def _space() -> Space:
+    """This thread's memory for a batch, at most four times `BATCH` elements; a step uses what lies in it."""
+    if not hasattr(_SPACES, "own"):
+        _SPACES.own = Space()
+    return _SPACES.own
+
+
+def _batches(matrices: list[Tensor]) -> Iterator[list[int]]:
+    """Places of matrices of one shape, as many as `BATCH` elements hold."""
+    order = sorted(range(len(matrices)), key=lambda i: tuple(matrices[i].shape))
+    for _, alike in groupby(order, key=lambda i: matrices[i].shape):
+        places = list(alike)
+        at_once = max(1, BATCH // max(1, matrices[places[0]].numel()))
+        for start in range(0, len(places), at_once):
+            yield places[start : start + at_once]
+
+
+class Muon(Optimizer):
+    """Muon: ``p = p - lr (f U V' + weight_decay p)``, with ``U S V'`` the momentum; AdamW for the rest.
+
+    Hidden weights, matrices and the kernels of convolutions, move by their mean gradient, orthogonalised: see
+    `MeanMomentum` and `Orthogonalise`. Embeddings, the last layer, norms and biases take AdamW's step, as the
+    authors advise. What a parameter is, is told by `roles`, else by its name if parameters are given with
+    names, else by its shape. ``plan()`` shows who goes where. One tensor of state for a matrix, two for the
+    others. Parameters that shall have another rate go into a group of their own.
 
     Args:
         params: parameters, named parameters, or groups of them.
-        lr: step length in [0, inf).
-        weight_decay: decoupled decay in [0, inf).
+        lr: step length in [0, inf), of both rules.
+        weight_decay: decoupled decay in [0, inf), of both.
         momentum: of matrices, in [0, 1).
         nesterov: whether the momentum looks one step ahead.
-        betas: decays of AdamW's two means, each in [0, 1).
-        eps: of AdamW, in [0, inf).
+        ns_coefficients: ``(a, b, c)`` of the iteration ``x -> a x + b x^3 + c x^5``.
+        eps: the least norm that a matrix is divided by, in [0, inf).
         ns_steps: iterations of Newton and Schulz, from 1 to 100.
+        adjust_lr_fn: ``"match_rms_adamw"``: ``f = 0.2 sqrt(max(m, n))``, so that one rate serves both rules;
+            ``"original"`` or None: ``f = sqrt(max(1, m / n))``.
+        betas: decays of AdamW's two means, each in [0, 1).
+        adamw_eps: in [0, inf).
+        precision: of the iteration, see `Orthogonalise`.
+        matrices: which parameters are orthogonalised, a table of `Pick`: ``{"params": ["blocks.*"], "ndim":
+            [2]}``; None: those whose role is "hidden"; True: all of two dimensions and more; False: none.
+        roles: names, or patterns in which ``*`` is any text, to roles; ``ds.optim.roles(model)`` finds them.
         maximize: climb in place of descend.
+        backend: ``"reference"``, ``"eager"``, or None for the fastest that fits.
 
     Raises:
-        RecipeError: a hyper-parameter outside its domain, or a gradient that is sparse or complex.
+        RecipeError: a hyper-parameter outside its domain, or a gradient that is sparse.
 
-    Differs from: `torch.optim.Muon`, which takes matrices alone; with ``adjust_lr_fn="match_rms_adamw"`` the
-        steps of matrices are the same. What is a matrix is told by its shape: put an embedding or the last
-        layer into a group of AdamW's own where that serves better, as their authors do.
-    Source: Jordan, Jin, Boza and others 2024, "Muon: an optimizer for hidden layers in neural networks";
-        Liu and others 2025 (arXiv 2502.16982), equation 4, for the factor.
+    Differs from: `torch.optim.Muon`, which takes matrices alone and has ``adjust_lr_fn=None``; with the same
+        one, and precision "bfloat16", the steps of matrices are the same, and states are interchanged.
+    Source: Jordan, Jin, Boza and others 2024, "Muon: an optimizer for hidden layers in neural networks".
     """
+
+    source = "Jordan and others 2024"
+    domains: ClassVar[Domains] = {
+        **Orthogonalise.domains,
+        "adamw_eps": Interval(0.0, math.inf, "what keeps AdamW's division from zero", "1e-8 is usual"),
+    }
 
     def __init__(
         self,
@@ -59,97 +217,54 @@ class Muon(torch.optim.Optimizer):
         weight_decay: float = 0.1,
         momentum: float = 0.95,
         nesterov: bool = True,
-        betas: tuple[float, float] = (0.9, 0.999),
-        eps: float = 1e-8,
+        ns_coefficients: tuple[float, float, float] = COEFFICIENTS,
+        eps: float = EPS,
         ns_steps: int = 5,
+        adjust_lr_fn: str | None = "match_rms_adamw",
         *,
+        betas: tuple[float, float] = (0.9, 0.999),
+        adamw_eps: float = 1e-8,
+        precision: str | None = None,
+        matrices: Mapping[str, Any] | bool | None = None,
+        roles: Mapping[str, str] | None = None,
         maximize: bool = False,
+        backend: str | None = None,
     ) -> None:
-        if isinstance(ns_steps, bool) or not isinstance(ns_steps, int) or not 1 <= ns_steps <= MOST:  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise RecipeError(f"ns_steps={ns_steps!r}: must be a whole number from 1 to {MOST}; 5 is usual")
         settings = {
             "lr": lr, "weight_decay": weight_decay, "momentum": momentum, "nesterov": nesterov,
-            "betas": betas, "eps": eps, "maximize": maximize,
+            "betas": betas, "ns_coefficients": ns_coefficients, "eps": eps, "ns_steps": ns_steps,
+            "adjust_lr_fn": adjust_lr_fn, "adamw_eps": adamw_eps, "precision": precision,
+            "matrices": matrices, "roles": check_roles(roles), "maximize": maximize,
         }  # fmt: skip
-        given: Any = params
-        super().__init__(
-            given, {key: check(key, value) for key, value in settings.items()} | {"ns_steps": ns_steps}
+        super().__init__(params, settings, backend=backend)
+
+    @classmethod
+    def compose(cls, settings: Mapping[str, Any]) -> Routes:
+        decay, lr = settings["weight_decay"], settings["lr"]
+        orthogonalise = Orthogonalise(
+            **{name: settings[name] for name in (*Orthogonalise.domains, "ns_steps", "eps")}
         )
-        for group in self.param_groups:
-            for key in settings:
-                group[key] = check(key, group[key])
-
-    @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """One step.
-
-        Args:
-            closure: Evaluates the loss anew, where that is wanted; it is called once, with gradients.
-        """
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-        for group in self.param_groups:
-            for p in group["params"]:
-                if p.grad is not None:
-                    self._one(p, -p.grad if group["maximize"] else p.grad, group)
-        return loss
-
-    def _one(self, p: Tensor, g: Tensor, group: dict[str, Any]) -> None:
-        if g.is_sparse or g.is_complex():
-            kind = "sparse" if g.is_sparse else "complex"
-            raise RecipeError(
-                f"muon: a gradient of shape {tuple(g.shape)} is {kind}: it takes dense real ones"
-            )
-        state = self.state[p]
-        p.mul_(1 - group["lr"] * group["weight_decay"])
-        (_of_matrix if p.dim() > 1 else _of_others)(p, g, state, group)
+        matrices = chain(
+            MeanMomentum(momentum=settings["momentum"], nesterov=settings["nesterov"]),
+            orthogonalise,
+            DecoupledDecay(weight_decay=decay),
+            ScaleByLr(lr=lr),
+        )
+        others = chain(
+            ScaleByAdam(betas=settings["betas"], eps=settings["adamw_eps"]),
+            DecoupledDecay(weight_decay=decay),
+            ScaleByLr(lr=lr),
+        )
+        return Routes(((_Matrices(settings["matrices"], settings["roles"]), matrices),), others)
 
 
-def orthogonal(matrix: Tensor, steps: int = 5) -> Tensor:
-    """About ``U V'`` of ``matrix = U S V'``: its singular values end near 1, between .7 and 1.2.
+class _Matrices:
+    """Whether a parameter is orthogonalised."""
 
-    Newton and Schulz's iteration in bfloat16, from the matrix over its Frobenius norm.
+    def __init__(self, given: Any, roles: Mapping[str, str] | None) -> None:
+        self.none = given is False
+        usual = {"role": ["hidden"]} if given is None else {}
+        self.pick = Pick() if self.none else picked(usual if isinstance(given, bool | None) else given, roles)
 
-    Args:
-        matrix: Of two dimensions.
-        steps: Iterations.
-
-    Returns:
-        In bfloat16, of the same shape.
-
-    Source: Jordan and others 2024; the quintic is theirs.
-    """
-    a, b, c = COEFFICIENTS
-    tall = matrix.size(0) > matrix.size(1)
-    x: Tensor = matrix.bfloat16()
-    x = x.T if tall else x
-    size = cast("Tensor", torch.linalg.vector_norm(x))
-    x = torch.div(x, size.clamp(min=1e-7))
-    for _ in range(steps):
-        gram = x @ x.T
-        x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
-    return x.T if tall else x
-
-
-def _of_matrix(p: Tensor, g: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
-    if not state:
-        state["momentum_buffer"] = torch.zeros_like(p)
-    buffer: Tensor = state["momentum_buffer"]
-    buffer.lerp_(g, 1 - group["momentum"])
-    ahead = g.lerp(buffer, group["momentum"]) if group["nesterov"] else buffer
-    rows = ahead.reshape(ahead.size(0), -1)
-    update = orthogonal(rows, group["ns_steps"]).reshape(p.shape)
-    p.add_(update, alpha=-group["lr"] * 0.2 * math.sqrt(max(rows.shape)))
-
-
-def _of_others(p: Tensor, g: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
-    if not state:
-        state |= {"step": 0, "exp_avg": torch.zeros_like(p), "exp_avg_sq": torch.zeros_like(p)}
-    state["step"] += 1
-    t, (first, second) = state["step"], group["betas"]
-    mean = state["exp_avg"].lerp_(g, 1 - first)
-    square = state["exp_avg_sq"].mul_(second).addcmul_(g, g, value=1 - second)
-    root = (square.sqrt() / math.sqrt(1 - second**t)).add_(group["eps"])
-    p.addcdiv_(mean, root, value=-group["lr"] / (1 - first**t))
+    def __call__(self, p: Tensor, name: str) -> bool:
+        return not self.none and p.ndim > 1 and self.pick(p, name)

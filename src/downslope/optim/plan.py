@@ -66,14 +66,16 @@ def check_forced(backend: str | None, composed: Chain | Routes) -> None:
             list of operators, or without numba.
     """
     chains = routed(composed).active().chains
-    if backend == "native" and all(match(chain, maximize=False) is None for chain in chains):
+    if backend == "native" and any(match(chain, maximize=False) is None for chain in chains):
         raise RecipeError(
             "backend='native': torch has no fused kernel for this chain; use None for the fastest that fits"
         )
     if backend == "kernel":
         reasons = [_chain_obstacle(chain) for chain in chains]
-        if all(reasons):
-            raise RecipeError(f"backend='kernel': {reasons[0]}; use None for the fastest that fits")
+        if any(reasons):
+            raise RecipeError(
+                f"backend='kernel': {next(filter(None, reasons))}; use None for the fastest that fits"
+            )
 
 
 @dataclass(frozen=True)
@@ -235,6 +237,11 @@ class Plan:
         return "\n".join([self.optimizer, *lines])
 
 
+def _told(chain: Chain) -> str:
+    """A chain in a word: its links but for decay and lr."""
+    return ", ".join(type(link).__name__ for link in chain if "weight_decay" not in link.fields())
+
+
 def rows_of(
     index: int, group: Mapping[str, Any], composed: Chain | Routes, forced: str | None
 ) -> list[PlanRow]:
@@ -248,7 +255,8 @@ def rows_of(
         route = active.index(p, name)
         manner = manner_of(p, group)
         choice = choose(as_seen(p, manner), active.chains[route], natives[route], forced, size, manner)
-        key = (str(p.dtype).removeprefix("torch."), str(p.device), choice.backend, choice.reason)
+        reason = f"{_told(active.chains[route])}: {choice.reason}" if active.routes else choice.reason
+        key = (str(p.dtype).removeprefix("torch."), str(p.device), choice.backend, reason)
         row = counts.setdefault(key, [0, 0])
         row[0] += 1
         row[1] += p.numel()

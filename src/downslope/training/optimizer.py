@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from downslope.core import names
-from downslope.core.adapted import named_parameters
+from downslope.core.adapted import named_parameters, unwrap
 from downslope.core.depth import Unit, units
 from downslope.core.errors import DownslopeError, ModelError, RecipeError
 from downslope.core.groups import RATES, Group, assigned
@@ -17,6 +17,7 @@ from downslope.core.method import is_named
 from downslope.core.problem import Problem
 from downslope.core.recipe import Recipe, optimizer_defaults
 from downslope.optim.grouping import factory_arguments
+from downslope.optim.roles import check_roles, roles
 from downslope.training.depth import factors
 
 
@@ -62,7 +63,7 @@ def build_optimizer(recipe: Recipe, model: nn.Module, depths: Sequence[Unit] = (
         )
     try:
         if isinstance(target, type):
-            made: Any = target(_by_depth(recipe, model, depths), **_settings(recipe))
+            made: Any = target(*_given(recipe, model, depths), **_settings(recipe, model))
         else:
             made = target(factory_arguments(target, model))
     except DownslopeError:
@@ -85,9 +86,11 @@ def build_optimizer(recipe: Recipe, model: nn.Module, depths: Sequence[Unit] = (
     return made
 
 
-def _settings(recipe: Recipe) -> dict[str, Any]:
+def _settings(recipe: Recipe, model: nn.Module) -> dict[str, Any]:
     taken = optimizer_defaults(recipe.optimizer)
     settings = dict(recipe.settings)
+    if "roles" in taken:
+        settings["roles"] = roles(unwrap(model), check_roles(settings.get("roles")))
     if recipe.lr is not None and "lr" in taken:
         settings["lr"] = recipe.lr
     if "weight_decay" in taken:
@@ -95,6 +98,16 @@ def _settings(recipe: Recipe) -> dict[str, Any]:
     elif recipe.weight_decay:
         raise RecipeError(f"weight_decay={recipe.weight_decay:g}: {recipe.optimizer} has no weight decay")
     return settings
+
+
+def _given(recipe: Recipe, model: nn.Module, depths: Sequence[Unit]) -> tuple[Any]:
+    """The groups; of pairs of name and parameter for an optimizer that tells parameters apart by them."""
+    groups = _by_depth(recipe, model, depths)
+    if "roles" not in optimizer_defaults(recipe.optimizer):
+        return (groups,)
+    own = {id(p): its_names[0] for its_names, p in named_parameters(model)}
+    rows: list[dict[str, Any]] = groups if isinstance(groups[0], dict) else [{"params": groups}]
+    return ([{**row, "params": [(own[id(p)], p) for p in row["params"]]} for row in rows],)
 
 
 def _groups(recipe: Recipe, model: nn.Module) -> Any:

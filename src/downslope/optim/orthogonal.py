@@ -1,0 +1,126 @@
+"""Newton and Schulz's iteration: a matrix made orthogonal by products alone (Jordan and others 2024)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+__all__ = ["COEFFICIENTS", "EPS", "Space", "orthogonal", "orthogonal_all", "precision_of"]
+
+COEFFICIENTS = (3.4445, -4.7750, 2.0315)
+"""Of ``x -> a x + b x^3 + c x^5``, steepest at 0 (Jordan and others 2024)."""
+
+EPS = 1e-7
+"""The least Frobenius norm that a matrix is divided by; torch.optim.Muon's."""
+
+_FAST = ("amx_bf16", "avx512_bf16", "bf16", "arm_bf16", "sve_bf16")
+"""Any of these, and the CPU multiplies bfloat16 faster than float32."""
+
+
+def orthogonal(
+    matrix: Tensor,
+    steps: int = 5,
+    coefficients: tuple[float, float, float] = COEFFICIENTS,
+    eps: float = EPS,
+    dtype: torch.dtype | None = torch.bfloat16,
+) -> Tensor:
+    """About ``U V'`` of ``matrix = U S V'``: its singular values end near 1, between .7 and 1.2.
+
+    ``X = G / |G|_F``, then `steps` times ``A = X X'``, ``X = a X + (b A + c A A) X``: every singular value s
+    goes to ``a s + b s^3 + c s^5``, and the singular vectors stay. A tall matrix takes ``X' X``, the smaller
+    of the two.
+
+    Args:
+        matrix: of two dimensions.
+        steps: iterations, from 0 on; 5 is usual.
+        coefficients: ``(a, b, c)``.
+        eps: the least norm to divide by, in [0, inf).
+        dtype: in which to iterate; None: the matrix's own.
+
+    Returns:
+        Of the same shape, in `dtype`.
+
+    Differs from: torch.optim.Muon in nothing with bfloat16, bit for bit, but for matrices that oneDNN
+        multiplies in another order when they come in batches.
+    Source: Jordan and others 2024, the quintic is theirs; Björck and Bowie 1971 for the cubic.
+    """
+    return orthogonal_all([matrix], steps, coefficients, eps, dtype)[0]
+
+
+def orthogonal_all(
+    matrices: Sequence[Tensor],
+    steps: int = 5,
+    coefficients: tuple[float, float, float] = COEFFICIENTS,
+    eps: float = EPS,
+    dtype: torch.dtype | None = torch.bfloat16,
+    space: Space | None = None,
+) -> Tensor:
+    """`orthogonal` of matrices of one shape, in one batch: small ones fill all threads together.
+
+    Two batches of matrices and two of their smaller Gram matrices are alive at a time, in `dtype`.
+
+    Args:
+        matrices: of one shape, two dimensions each.
+        steps: as of `orthogonal`.
+        coefficients: as of `orthogonal`.
+        eps: as of `orthogonal`.
+        dtype: as of `orthogonal`.
+        space: memory to work in; what is returned lies in it until the next call.
+
+    Returns:
+        The batch, the matrices along its first dimension.
+    """
+    a, b, c = coefficients
+    first, n = matrices[0], len(matrices)
+    tall, small = first.size(0) > first.size(1), min(first.shape)
+    shapes = ((n, *first.shape), (n, *first.shape), (n, small, small), (n, small, small))
+    x, following, gram, polynomial = (space or Space()).take(shapes, dtype or first.dtype, first.device)
+    for each, matrix in zip(x.unbind(), matrices, strict=True):
+        each.copy_(matrix)
+    norms = torch.stack([torch.linalg.vector_norm(each) for each in x.unbind()])
+    x.div_(norms.clamp(min=eps).view(n, 1, 1))
+    for _ in range(steps):
+        left, right = (x.mT, x) if tall else (x, x.mT)
+        torch.bmm(left, right, out=gram)
+        torch.baddbmm(gram, gram, gram, beta=b, alpha=c, out=polynomial)
+        left, right = (x, polynomial) if tall else (polynomial, x)
+        torch.baddbmm(x, left, right, beta=a, out=following)
+        x, following = following, x
+    return x
+
+
+class Space:
+    """Memory kept from one use to the next: to ask the system for it anew costs a fourth of a step."""
+
+    def __init__(self) -> None:
+        self._key: Any = None
+        self._held: list[Tensor] = []
+
+    def take(
+        self, shapes: Sequence[tuple[int, ...]], dtype: torch.dtype, device: torch.device
+    ) -> list[Tensor]:
+        """Tensors of these shapes, with whatever they hold."""
+        key = (tuple(shapes), dtype, device)
+        if key != self._key:
+            self._held = []
+            self._held = [torch.empty(shape, dtype=dtype, device=device) for shape in shapes]
+            self._key = key
+        return self._held
+
+
+def precision_of(device: torch.device) -> torch.dtype:
+    """What products are fast in: bfloat16 where the device has units for it, else float32.
+
+    It is read off the device, not measured, so that the same machine always takes the same bits.
+    """
+    return torch.bfloat16 if device.type != "cpu" or _has_units() else torch.float32
+
+
+@cache
+def _has_units() -> bool:
+    found = torch.cpu.get_capabilities()
+    return any(found.get(name, False) for name in _FAST)

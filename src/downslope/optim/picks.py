@@ -1,0 +1,128 @@
+"""Which parameters a route takes, said as data: by name, dimensions, shape and role."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+from torch import Tensor
+
+from downslope.core.errors import RecipeError
+from downslope.core.groups import Group
+from downslope.core.names import did_you_mean
+from downslope.optim.roles import ROLES, check_roles, role_of
+from downslope.optim.routes import Routes, Where
+from downslope.optim.rule import Chain
+
+__all__ = ["Pick", "picked", "route"]
+
+_KEYS = ("params", "ndim", "shape", "role")
+
+
+@dataclass(frozen=True)
+class Pick:
+    """A predicate that can be written down: whatever is given must hold.
+
+    Args:
+        params: names, or patterns in which ``*`` is any text; any of them.
+        ndim: numbers of dimensions; any of them.
+        shape: sizes, in which None is any size.
+        role: any of ``"embedding"``, ``"head"``, ``"norm"``, ``"bias"``, ``"hidden"``.
+        roles: names or patterns to roles, as `downslope.optim.roles` finds them in a model; without, the
+            role is read off name and shape.
+    """
+
+    params: tuple[str, ...] = ()
+    ndim: tuple[int, ...] = ()
+    shape: tuple[int | None, ...] | None = None
+    role: tuple[str, ...] = ()
+    roles: Mapping[str, str] = field(default_factory=dict[str, str])
+
+    def __call__(self, p: Tensor, name: str = "") -> bool:
+        """Whether the parameter is one of these."""
+        if not Group(params=self.params, ndim=self.ndim).takes((name,), p.ndim):
+            return False
+        if self.shape is not None and not _alike(tuple(p.shape), self.shape):
+            return False
+        return not self.role or role_of(p, name, self.roles) in self.role
+
+    def to_dict(self) -> dict[str, Any]:
+        """The table that `picked` reads; roles are not part of it."""
+        listed = {key: getattr(self, key) for key in _KEYS}
+        return {key: list(value) for key, value in listed.items() if value}
+
+
+def _alike(shape: tuple[int, ...], wanted: tuple[int | None, ...]) -> bool:
+    pairs = zip(shape, wanted, strict=False)
+    return len(shape) == len(wanted) and all(want is None or size == want for size, want in pairs)
+
+
+def picked(given: Any, roles: Mapping[str, str] | None = None) -> Pick:
+    """The `Pick` that a table says: ``{"role": ["hidden"], "ndim": [2]}``; one value stands for a list of it.
+
+    Raises:
+        RecipeError: a misspelt key, a role that is none, or a value of another kind.
+    """
+    if isinstance(given, Pick):
+        return given
+    if not isinstance(given, Mapping):
+        raise RecipeError(
+            f"{given!r} does not say which parameters: must be a table of {', '.join(_KEYS)}, such as "
+            "{'role': ['hidden'], 'ndim': [2]}"
+        )
+    table = cast("Mapping[str, Any]", given)
+    for key in table:
+        if key not in _KEYS:
+            raise RecipeError(f"{key!r} does not say which parameters{did_you_mean(key, _KEYS)}")
+    role = _several(table, "role", str)
+    for each in role or ():
+        if each not in ROLES:
+            raise RecipeError(f"role={each!r}: must be one of {', '.join(ROLES)}{did_you_mean(each, ROLES)}")
+    return Pick(
+        params=_several(table, "params", str) or (),
+        ndim=_several(table, "ndim", int) or (),
+        shape=_several(table, "shape", (int, type(None))),
+        role=role or (),
+        roles=check_roles(roles) or {},
+    )
+
+
+def _several(table: Mapping[str, Any], key: str, kind: Any) -> tuple[Any, ...] | None:
+    given = table.get(key)
+    if given is None:
+        return None
+    listed = list(cast("Sequence[Any]", given)) if isinstance(given, list | tuple) else [given]
+    if not all(isinstance(each, kind) and not isinstance(each, bool) for each in listed):
+        raise RecipeError(f"{key}={given!r}: must be one or a list of {'names' if kind is str else 'sizes'}")
+    return tuple(listed)
+
+
+def route(
+    *routes: tuple[Where | Mapping[str, Any], Chain],
+    otherwise: Chain,
+    roles: Mapping[str, str] | None = None,
+) -> Routes:
+    """Several chains for one optimizer: each parameter takes the first whose predicate it fits.
+
+        rule = ds.optim.route(
+            ({"role": ["embedding", "head"]}, chain(ScaleByAdam(), ScaleByLr(lr=3e-4))),
+            ({"ndim": [2], "params": ["blocks.*"]}, chain(Orthogonalise(), ScaleByLr(lr=3e-4))),
+            otherwise=chain(ScaleByLr(lr=3e-4)),
+            roles=ds.optim.roles(model),
+        )
+        ds.optim.Custom(model.named_parameters(), rule)
+
+    Hyper-parameters of one name are one entry of the parameter group, whatever the route.
+
+    Args:
+        routes: pairs of a predicate and a chain. A predicate is a table of `Pick`, or a function
+            ``(parameter, name) -> bool``; the name is "" where parameters are given without.
+        otherwise: the chain of the parameters that fit none.
+        roles: names to roles, for tables that ask for a role; see `downslope.optim.roles`.
+
+    Raises:
+        RecipeError: a table that does not say which parameters.
+    """
+    pairs = [(where if callable(where) else picked(where, roles), rule) for where, rule in routes]
+    return Routes(tuple(pairs), otherwise)
