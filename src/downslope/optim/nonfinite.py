@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from downslope.core.errors import NonFiniteError
+from downslope.optim import ops
 from downslope.optim.domains import Choice, check
 
 __all__ = ["Guarded", "NonFinite", "all_finite"]
@@ -87,10 +88,15 @@ def all_finite(gradients: Sequence[Tensor]) -> bool:
     at first, and elements only if their sum is not finite.
     """
     values = [each.coalesce().values() if each.is_sparse else each for each in gradients]
-    small = [each.reshape(-1) for each in values if each.numel() < SMALL]
-    sums = [_sum(each) for each in values if each.numel() >= SMALL]
+    small: list[Tensor] = []
+    sums: list[Tensor] = []
+    for each in values:
+        if each.numel() < SMALL:
+            small.append(each)
+        else:
+            sums.append(_sum(each))
     if small:
-        sums.append(_sum(small[0] if len(small) == 1 else torch.cat(small)))
+        sums.append(_sum(small[0] if len(small) == 1 else ops.flattened(small)))
     if not sums or bool(torch.isfinite(sums[0] if len(sums) == 1 else torch.stack(sums).sum())):
         return True
     return all(_finite(each) for each in values)

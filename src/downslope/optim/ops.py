@@ -36,6 +36,9 @@ foreach_mul_ = _operation("_foreach_mul_")
 foreach_sqrt = _operation("_foreach_sqrt")
 foreach_sqrt_ = _operation("_foreach_sqrt_")
 
+flattened: Operation = vars(importlib.import_module("torch._utils"))["_flatten_dense_tensors"]
+"""All elements of tensors of one dtype and device, as one vector."""
+
 fused_sgd_ = _operation("_fused_sgd_")
 fused_adagrad_ = _operation("_fused_adagrad_")
 fused_adam_ = _operation("_fused_adam_")
