@@ -104,6 +104,14 @@ class TestCautiousHeavyBall(RuleContract):
             invariances=("translation",),
             sixteen_bits=False,
         ),
+        Case(
+            "a share of .7",
+            lambda params, backend: Custom(
+                params, cautious(chain(HeavyBall(), ScaleByLr(lr=0.05)), least_share=0.7), backend=backend
+            ),
+            lambda p, g: paper.cautious_heavy_ball(p, g, lr=0.05, least_share=0.7, xi=0.0),
+            sixteen_bits=False,
+        ),
     )
 
 

@@ -155,6 +155,7 @@ class CautiousLion(Caution, Lion):
     ``u = sign(b1 m + (1 - b1) g)``, ``phi = 1[u g > 0]``, n elements, see `Cautious`. Arguments, defaults and
     state are those of `Lion`.
 
+    Differs from: c_lion.py of the authors in the default betas alone, there (0.95, 0.98).
     Source: Liang, Chen, Liu and Liu 2024, algorithm 1, with its xi of 1; c_lion.py of the authors.
     """
 
