@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Unpack
 
 import torch
 from torch import Tensor
@@ -20,6 +20,7 @@ from downslope.optim.domains import Choice, Domains, Interval, Several
 from downslope.optim.driver import Optimizer, Params
 from downslope.optim.flow import Flow, Lists
 from downslope.optim.momentum import Velocity
+from downslope.optim.options import Options
 from downslope.optim.orthogonal import COEFFICIENTS, EPS, Space, orthogonal, orthogonal_all, precision_of
 from downslope.optim.picks import Pick, picked
 from downslope.optim.roles import check_roles
@@ -195,6 +196,7 @@ class Muon(Optimizer):
         roles: names, or patterns in which ``*`` is any text, to roles; ``ds.optim.roles(model)`` finds them.
         maximize: climb in place of descend.
         backend: ``"reference"``, ``"eager"``, or None for the fastest that fits.
+        **options: see `downslope.optim.options.Options`.
 
     Raises:
         RecipeError: a hyper-parameter outside its domain, or a gradient that is sparse.
@@ -229,6 +231,7 @@ class Muon(Optimizer):
         roles: Mapping[str, str] | None = None,
         maximize: bool = False,
         backend: str | None = None,
+        **options: Unpack[Options],
     ) -> None:
         settings = {
             "lr": lr, "weight_decay": weight_decay, "momentum": momentum, "nesterov": nesterov,
@@ -236,7 +239,7 @@ class Muon(Optimizer):
             "adjust_lr_fn": adjust_lr_fn, "adamw_eps": adamw_eps, "precision": precision,
             "matrices": matrices, "roles": check_roles(roles), "maximize": maximize,
         }  # fmt: skip
-        super().__init__(params, settings, backend=backend)
+        super().__init__(params, settings, backend=backend, implementation=options)
 
     @classmethod
     def compose(cls, settings: Mapping[str, Any]) -> Routes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Unpack
 
 import torch
 from torch import Tensor
@@ -16,6 +16,7 @@ from downslope.optim.driver import Optimizer, Params
 from downslope.optim.eigenbasis import gram, turned
 from downslope.optim.momentum import HeavyBall
 from downslope.optim.nesterov import LookAhead
+from downslope.optim.options import Options
 from downslope.optim.roots import inverse_root
 from downslope.optim.rule import Chain, Rule, Scalar, Scalars, chain, field_names
 from downslope.optim.scale import ScaleByLr
@@ -196,6 +197,7 @@ class Shampoo(Optimizer):
         grafting_epsilon: in [0, inf).
         maximize: climb in place of descend.
         backend: ``"reference"``, ``"eager"``, or None for the fastest that fits.
+        **options: see `downslope.optim.options.Options`.
 
     Raises:
         RecipeError: a hyper-parameter outside its domain.
@@ -236,6 +238,7 @@ class Shampoo(Optimizer):
         *,
         maximize: bool = False,
         backend: str | None = None,
+        **options: Unpack[Options],
     ) -> None:
         settings = {
             "lr": lr, "betas": betas, "epsilon": epsilon, "momentum": momentum, "weight_decay": weight_decay,
@@ -247,7 +250,7 @@ class Shampoo(Optimizer):
             "grafting": grafting, "grafting_beta2": grafting_beta2, "grafting_epsilon": grafting_epsilon,
             "maximize": maximize,
         }  # fmt: skip
-        super().__init__(params, settings, backend=backend)
+        super().__init__(params, settings, backend=backend, implementation=options)
 
     @classmethod
     def compose(cls, settings: Mapping[str, Any]) -> Chain:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Unpack
 
 import torch
 from torch import Tensor
@@ -15,6 +15,7 @@ from downslope.optim.decay import DecoupledDecay
 from downslope.optim.domains import Count, Domains, Interval, Switch
 from downslope.optim.driver import Optimizer, Params
 from downslope.optim.eigenbasis import basis_of, gram, power_step, turned, turned_back
+from downslope.optim.options import Options
 from downslope.optim.routes import Routes
 from downslope.optim.rule import Chain, Rule, Scalar, Scalars, chain, field_names
 from downslope.optim.scale import ScaleByLr
@@ -170,6 +171,7 @@ class SOAP(Optimizer):
         correct_bias: debias both means.
         maximize: climb in place of descend.
         backend: ``"reference"``, ``"eager"``, or None for the fastest that fits.
+        **options: see `downslope.optim.options.Options`.
 
     Raises:
         RecipeError: a hyper-parameter outside its domain.
@@ -199,6 +201,7 @@ class SOAP(Optimizer):
         *,
         maximize: bool = False,
         backend: str | None = None,
+        **options: Unpack[Options],
     ) -> None:
         settings = {
             "lr": lr, "betas": betas, "shampoo_beta": shampoo_beta, "eps": eps, "weight_decay": weight_decay,
@@ -206,7 +209,7 @@ class SOAP(Optimizer):
             "merge_dims": merge_dims, "precondition_1d": precondition_1d, "normalize_grads": normalize_grads,
             "correct_bias": correct_bias, "maximize": maximize,
         }  # fmt: skip
-        super().__init__(params, settings, backend=backend)
+        super().__init__(params, settings, backend=backend, implementation=options)
 
     @classmethod
     def compose(cls, settings: Mapping[str, Any]) -> Chain | Routes:
