@@ -52,9 +52,10 @@ def shuffled() -> DataLoader[Any]:
 
 CASES: dict[str, tuple[Any, dict[str, Any]]] = {
     "dropout": (noisy, {}),
-    "momentum and schedule": (
+    "momentum and schedules": (
         noisy,
-        {"optimizer": "sgd", "momentum": 0.9, "schedule": "cosine", "warmup": 3},
+        {"optimizer": "sgd", "momentum": 0.9, "schedule": "cosine", "warmup": 3}
+        | {"schedules": {"momentum": "cosine(final=0.5)"}},
     ),
     "average": (noisy, {"average": "ema"}),
     "average of epochs, batch norm": (

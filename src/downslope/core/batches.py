@@ -127,7 +127,8 @@ def slices(batch: Any, size: int) -> Iterator[Any]:
 
 
 def to(batch: Any, device: torch.device, dtype: torch.dtype | None = None) -> Any:
-    """`batch` on `device`; floating leaves cast to `dtype` where one is given."""
+    """`batch` on `device`; floating leaves cast to `dtype`, of a complex one to that of its parts."""
+    dtype = dtype.to_real() if dtype is not None and dtype.is_complex else dtype
 
     def move(leaf: Tensor) -> Tensor:
         return leaf.to(device, dtype if dtype is not None and leaf.is_floating_point() else leaf.dtype)

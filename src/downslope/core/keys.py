@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from downslope.core import names, rates, starts
+from downslope.core import names, rates, scheduled, starts
 from downslope.core.errors import RecipeError
 from downslope.core.groups import RATES, read
 from downslope.core.method import is_named, optimizer_defaults, optimizer_of
@@ -75,6 +75,8 @@ def normalised(given: Mapping[str, Any], fields: Sequence[str]) -> tuple[dict[st
             raise RecipeError(f"{key}={values[key]!r}: must be {DOMAINS[key]}")
     if "schedule" in values:
         values["schedule"] = rates.read(values["schedule"])
+    if "schedules" in values:
+        values["schedules"] = scheduled.read(values["schedules"], defaults, values["optimizer"])
     if "init" in values:
         values["init"] = starts.read(values["init"])
     values.setdefault("lr", defaults.get("lr"))

@@ -88,7 +88,8 @@ def optimizer_defaults(optimizer: Any) -> dict[str, Any]:
 def _class_defaults(target: type) -> dict[str, Any]:
     taken = inspect.signature(target).parameters
     skipped = {"params", "backend", "self"}
-    return {
+    options: dict[str, Any] = getattr(target, "options", {})
+    return options | {
         key: None if each.default is each.empty else each.default
         for key, each in taken.items()
         if key not in skipped and each.kind not in (each.VAR_KEYWORD, each.VAR_POSITIONAL)

@@ -36,8 +36,8 @@ _UNSCALED = {"prodigy"}
 """Methods that find their rate: lr is a factor of it."""
 
 _TOLD = (
-    "layer_decay", "unfreeze", "schedule", "warmup", "clip_norm", "clip_value", "average", "average_from",
-    "average_every", "average_decay", "init", "patience",
+    "layer_decay", "unfreeze", "schedule", "schedules", "warmup", "clip_norm", "clip_value", "average",
+    "average_from", "average_every", "average_decay", "init", "patience",
 )  # fmt: skip
 """Fields that the line about a recipe tells where they are set, in this order."""
 
@@ -60,7 +60,9 @@ class Recipe(BaseModel):
             scheduler of torch's (``"torch.optim.lr_scheduler:StepLR(step_size=30)"``, stepped after every
             step) or a factory of one, ``lambda optimizer: ...``, or a function of one's own, ``total_steps ->
             (step -> factor)``; None keeps it constant.
-        warmup: Steps of linear warm-up, in [0, inf).
+        schedules: Of other settings, as a table: ``{"momentum": "cosine(final=0.9)"}`` multiplies momentum by
+            what falls from 1 to 0.9 over the run; of a pair a list, ``["constant", "exponential"]``.
+        warmup: Steps of linear warm-up of the rate, in [0, inf).
         weight_decay: In [0, inf), as the optimizer means it (coupled or decoupled); its own default if left
             out.
         decay: "weights" leaves biases and norm layers out of the decay, "all" decays what torch decays.
@@ -108,6 +110,7 @@ class Recipe(BaseModel):
     epochs: int | None = Field(None, ge=1)
     steps: int | None = Field(None, ge=1)
     schedule: Any = None
+    schedules: dict[str, Any] | None = None
     warmup: int = Field(0, ge=0)
     weight_decay: float = Field(0.0, ge=0, allow_inf_nan=False)
     decay: Literal["weights", "all"] = "weights"
@@ -280,6 +283,7 @@ class Recipe(BaseModel):
         kept = {key: getattr(self, key) for key in self.said if key not in changes}
         if "optimizer" in changes and changes["optimizer"] != self.optimizer:
             kept = {key: value for key, value in kept.items() if key not in self.settings}
+            kept.pop("schedules", None)
             if "large" in (_needs(self.optimizer), _needs(changes["optimizer"])):
                 kept.pop("lr", None)  # of one a length, of the other a share of a step that is searched for
         if "epochs" in changes:

@@ -127,6 +127,11 @@ DOMAINS: dict[str, Domain] = {
     "decoupled_weight_decay": Switch("decay the parameters in place of the gradient"),
     "amsgrad": Switch("keep the largest second moment seen"),
     "maximize": Switch("climb in place of descend"),
+    "rounding": Choice(
+        ("nearest", "stochastic", "master"), "how a parameter of half precision takes its step"
+    ),
+    "rounding_seed": Count(0, "the seed of stochastic rounding", "0 is usual"),
+    "state_dtype": Choice((None, "float32"), "the dtype of the states of parameters of half precision"),
 }
 
 

@@ -34,7 +34,7 @@ from downslope.optim.refusals import (
 )
 from downslope.optim.routes import Routes, routed
 from downslope.optim.rule import Chain
-from downslope.optim.saved import check_state_keys, restore, watched
+from downslope.optim.saved import check_state_keys, drop_fixed, restore, watched
 from downslope.optim.scheduled import Scheduler
 from downslope.optim.shown import Mode, does_show
 from downslope.optim.sums import take_sums
@@ -65,6 +65,9 @@ class Optimizer(Guarded, torch.optim.Optimizer):
     source: ClassVar[str] = ""
     batch: ClassVar[str | None] = None
     """``"full"`` where every step must see the whole training set."""
+
+    options: ClassVar[Mapping[str, Any]] = GROUP_OPTIONS
+    """What groups of every class may say beside its settings, and what counts where they do not."""
 
     implementation: ClassVar[tuple[str, ...]] = ()
     """What torch's class of that name takes to choose among its implementations; taken and ignored here."""
@@ -143,7 +146,7 @@ class Optimizer(Guarded, torch.optim.Optimizer):
                     f"parameter group has {name!r}: {type(self).__name__} has no such hyper-parameter; "
                     f"did you mean {close[0]!r}?"
                 )
-        self._drop_fixed(param_group)
+        drop_fixed(type(self).__name__, self.fixed, param_group)
         made = self._compose({**self.defaults, **param_group})
         check_forced(self.backend, made)
         check_parameters(param_group.get("params"), made)
@@ -197,7 +200,7 @@ class Optimizer(Guarded, torch.optim.Optimizer):
             with torch.enable_grad():
                 loss = closure()
         if self._scheduler is not None:
-            self._scheduler.begin(self.param_groups, self._steps_made)
+            self._scheduler.begin(self.param_groups, self.state)
         before = torch.is_grad_enabled()
         torch.set_grad_enabled(False)
         try:
@@ -214,15 +217,14 @@ class Optimizer(Guarded, torch.optim.Optimizer):
                 bucket.step(grads)
         finally:
             torch.set_grad_enabled(before)
+        if self._scheduler is not None:
+            self._scheduler.end(self.param_groups)
         return loss
 
     def _work(self, index: int) -> Work:
         layout = self._layouts[index]
         work = layout.ready(self.state) if layout is not None else None
         return self._lay_out(index).work() if work is None else work
-
-    def _steps_made(self, group: dict[str, Any]) -> int:
-        return max((int(self.state.get(p, {}).get("step", 0)) for p in group["params"]), default=0)
 
     def _lay_out(self, index: int) -> GroupLayout:
         group, names = self.param_groups[index], list(self.defaults)
@@ -257,6 +259,11 @@ class Optimizer(Guarded, torch.optim.Optimizer):
     def train(self) -> None:
         """Parameters hold the weights that are trained, as they do unless `eval` was called."""
         self._mode.train()
+
+    @property
+    def scheduled(self) -> tuple[str, ...]:
+        """Names of the hyper-parameters that change from step to step."""
+        return () if self._scheduler is None else tuple(self._scheduler.schedules)
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forgets the gradients (or sets them to zero), as torch does, without its profiler record."""
@@ -299,10 +306,11 @@ class Optimizer(Guarded, torch.optim.Optimizer):
                 for name in self.defaults:
                     group[name] = check(name, group[name], self._domains)
                 check_options(group)
-                self._drop_fixed(group)
+                drop_fixed(type(self).__name__, self.fixed, group)
                 check_state_keys(type(self).__name__, group, self.state, self._state_keys(group))
                 if type(self)._compose is Optimizer._compose:  # a custom chain takes over any state that fits
-                    check_foreign(type(self).__name__, group, self.defaults)
+                    own = {name: value for name, value in group.items() if name not in GROUP_OPTIONS}
+                    check_foreign(type(self).__name__, own, self.defaults)
         except RecipeError:
             self.__dict__.update(before)
             self._layouts = [None] * len(self.param_groups)
@@ -310,16 +318,6 @@ class Optimizer(Guarded, torch.optim.Optimizer):
         restore(self, seen[0], self._hosted)
         self._mode.load(self.param_groups, trained)
         self._take_skipped(self.param_groups)
-
-    def _drop_fixed(self, group: dict[str, Any]) -> None:
-        for name, value in type(self).fixed.items():
-            given = group.pop(name, value)
-            if given != value:
-                other = ("AdamW" if given else "Adam") if name == "decoupled_weight_decay" else "SGD"
-                raise RecipeError(
-                    f"{name}={given!r} in a parameter group: with {type(self).__name__} it is always "
-                    f"{value!r}; use {other}"
-                )
 
     def _state_keys(self, group: dict[str, Any]) -> set[str]:
         """The state's keys under any position of the switches, as what is switched off keeps its state."""

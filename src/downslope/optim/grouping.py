@@ -103,17 +103,19 @@ def _settings(optimizer: torch.optim.Optimizer) -> dict[str, tuple[Any, Any, lis
     found: dict[str, tuple[Any, Any, list[Any]]] = {}
     groups = optimizer.param_groups
     made: Any = getattr(optimizer, "named_class", type(optimizer))  # of one around another both settings
-    for name, parameter in inspect.signature(made).parameters.items():
-        if name == "params" or any(name not in group for group in groups):
+    taken = {name: each.default for name, each in inspect.signature(made).parameters.items()}
+    options: dict[str, Any] = getattr(made, "options", {})
+    for name, default in (taken | options).items():
+        if name == "params" or any(name not in group and name not in options for group in groups):
             continue
-        values = [_plain(group[name]) for group in groups]
+        values = [_plain(group.get(name, default)) for group in groups]
         common = values[0]
         if name in RATES:
             common = max(values)
         elif any(value != common for value in values):
             own = _plain(optimizer.defaults.get(name))
             common = own if own in values else common
-        found[name] = (common, parameter.default, values)
+        found[name] = (common, default, values)
     return found
 
 

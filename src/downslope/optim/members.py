@@ -91,6 +91,11 @@ class MemberStep:
                 `take`.
             rows: With the columns of `columns_of`, which is the same for all.
         """
+        if any(each.scheduled for each in optimizers):
+            raise RecipeError(
+                f"{type(optimizers[0]).__name__} with schedules of its own sets its groups at every step: "
+                "train its members one by one"
+            )
         first = optimizers[0]
         sizes = [[p.numel() for p in group["params"]] for group in first.param_groups]
         ends = itertools.accumulate(sum(each) for each in sizes)

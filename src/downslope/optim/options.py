@@ -10,9 +10,8 @@ from typing import Any, Literal, TypedDict
 import torch
 
 from downslope.core.errors import RecipeError
-from downslope.optim.domains import Choice, Count, check
+from downslope.optim.domains import check
 from downslope.optim.nonfinite import NonFinite
-from downslope.optim.rounding import ROUNDINGS
 from downslope.optim.scheduled import Schedules
 
 __all__ = ["GROUP_OPTIONS", "Options", "check_options", "taken_apart"]
@@ -44,11 +43,8 @@ class Options(TypedDict, total=False):
     differentiable: bool | None
 
 
-GROUP_OPTIONS = {
-    "rounding": Choice(ROUNDINGS, "how a parameter of half precision takes its step"),
-    "rounding_seed": Count(0, "the seed of stochastic rounding", "0 is usual"),
-    "state_dtype": Choice((None, "float32"), "the dtype of states of parameters of half precision"),
-}
+GROUP_OPTIONS: dict[str, Any] = {"rounding": "nearest", "rounding_seed": 0, "state_dtype": None}
+"""Those that may stand in a group, and what counts where they do not."""
 
 
 def taken_apart(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any], Any]:
@@ -74,7 +70,7 @@ def check_options(group: MutableMapping[str, Any], defaults: Mapping[str, Any] |
         group["state_dtype"] = str(group["state_dtype"]).removeprefix("torch.")
     for name in GROUP_OPTIONS:
         if name in group:
-            group[name] = check(name, group[name], GROUP_OPTIONS)
+            group[name] = check(name, group[name])
     whole = {"rounding": "nearest", **(defaults or {}), **group}
     if "rounding_seed" in whole and whole["rounding"] != "stochastic":
         raise RecipeError(

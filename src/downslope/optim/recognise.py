@@ -126,7 +126,8 @@ def _as_name(optimizer: torch.optim.Optimizer, groups: tuple[Group, ...]) -> Rec
     """Name, settings and groups; None where there is no learning rate to edit, or more than they say."""
     made = _class_of(optimizer)
     settings = common_settings(optimizer)
-    if "lr" not in optimizer.param_groups[0] or getattr(optimizer, "nonfinite", None) is not None:
+    unsaid = getattr(optimizer, "nonfinite", None) is not None or getattr(optimizer, "scheduled", ())
+    if "lr" not in optimizer.param_groups[0] or unsaid:
         return None  # what a recipe cannot say stays code
     lr = float(settings.pop("lr"))
     reference, described = _reference_of_class(made), _described(optimizer)

@@ -16,10 +16,7 @@ from torch import Tensor
 
 from downslope.core import randomness
 
-__all__ = ["HALVES", "ROUNDINGS", "Draws", "bits", "rounded", "widened"]
-
-ROUNDINGS = ("nearest", "stochastic", "master")
-"""How a parameter of half precision takes its step; "master" keeps a float32 copy of it as state."""
+__all__ = ["HALVES", "Draws", "bits", "rounded", "widened"]
 
 HALVES = (torch.bfloat16, torch.float16)
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from downslope.core.errors import RecipeError
 
-__all__ = ["BESIDE", "check_state_keys", "restore", "watched"]
+__all__ = ["BESIDE", "check_state_keys", "drop_fixed", "restore", "watched"]
 
 BESIDE = ("step", "draws", "master")
 """States that the driver keeps beside those of the rules."""
@@ -89,4 +89,19 @@ def check_state_keys(
             raise RecipeError(
                 f"the state_dict holds {', '.join(sorted(unknown))}, {owner} keeps {kept}: it was saved by "
                 "another optimizer; load it into one of that class"
+            )
+
+
+def drop_fixed(owner: str, fixed: Mapping[str, Any], group: dict[str, Any]) -> None:
+    """Takes out of a group what is no setting of `owner`, whose value is known.
+
+    Raises:
+        RecipeError: another value than that of `fixed`.
+    """
+    for name, value in fixed.items():
+        given = group.pop(name, value)
+        if given != value:
+            other = ("AdamW" if given else "Adam") if name == "decoupled_weight_decay" else "SGD"
+            raise RecipeError(
+                f"{name}={given!r} in a parameter group: with {owner} it is always {value!r}; use {other}"
             )

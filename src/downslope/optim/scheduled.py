@@ -42,15 +42,15 @@ class Scheduler:
         check_schedules(schedules, defaults)
         self.schedules = dict(schedules)
 
-    def begin(self, groups: Sequence[dict[str, Any]], made: Callable[[dict[str, Any]], int]) -> None:
+    def begin(self, groups: Sequence[dict[str, Any]], state: Mapping[Tensor, Mapping[str, Any]]) -> None:
         """Sets the entries of the step that follows.
 
         Args:
             groups: ``param_groups``.
-            made: the steps that a group's states have made, for one whose count was not saved.
+            state: ``optimizer.state``, which tells the steps of a group whose count was not saved.
         """
         for group in groups:
-            t = group["scheduled"] if "scheduled" in group else made(group)
+            t = group.setdefault("scheduled", _made(group, state))
             for name, schedule in self.schedules.items():
                 start = group.setdefault(f"initial_{name}", _plain(group[name]))
                 if callable(schedule):
@@ -58,7 +58,15 @@ class Scheduler:
                 else:
                     pairs = zip(start, schedule, strict=True)
                     group[name] = tuple(value if f is None else value * f(t) for value, f in pairs)
-            group["scheduled"] = t + 1
+
+    def end(self, groups: Sequence[dict[str, Any]]) -> None:
+        """Counts the step that was made."""
+        for group in groups:
+            group["scheduled"] += 1
+
+
+def _made(group: Mapping[str, Any], state: Mapping[Tensor, Mapping[str, Any]]) -> int:
+    return max((int(state.get(p, {}).get("step", 0)) for p in group["params"]), default=0)
 
 
 def check_schedules(schedules: Any, defaults: Mapping[str, Any]) -> None:

@@ -105,7 +105,9 @@ class _Test:
         self.begun, self.progress = time.monotonic(), progress
         self.until = None if seconds is None else self.begun + seconds
         self.seeds = tuple((recipe.seed + k) % 2**63 for k in range(seeds))
-        self.recipe = recipe.edit(steps=steps, schedule=None, warmup=None, patience=None, average=None)
+        self.recipe = recipe.edit(
+            steps=steps, schedule=None, schedules=None, warmup=None, patience=None, average=None
+        )
         self.problem = _seen(problem.edit(valid=None, goal=None, metric=None), self.recipe, steps)
         self.sign = -1.0 if problem.maximize else 1.0
         self.late = slice(-max(2, steps // 4), None)

@@ -67,3 +67,6 @@ def check_method(recipe: Recipe, problem: Problem, optimizer: torch.optim.Optimi
     for key in ("lr", "schedule", "warmup"):
         if own_lr is None and key in recipe.said and getattr(recipe, key):
             raise RecipeError(f"{key}={getattr(recipe, key)!r}: {name} has no learning rate; leave it out")
+    if recipe.schedules:
+        given = ", ".join(recipe.schedules)
+        raise RecipeError(f"schedules of {given}: {name} keeps its settings through the run; leave them out")

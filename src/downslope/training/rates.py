@@ -12,6 +12,7 @@ from downslope.core import names, rates
 from downslope.core.errors import DownslopeError, RecipeError
 from downslope.core.recipe import Recipe
 from downslope.schedules.each_epoch import EachEpoch
+from downslope.training.scheduled import Settings
 
 __all__ = ["Rates", "schedule_of"]
 
@@ -34,6 +35,7 @@ class Rates:
 
     def __init__(self, recipe: Recipe, optimizer: torch.optim.Optimizer, total_steps: int | None) -> None:
         self.optimizer = optimizer  # whose groups are new ones after a load_state_dict
+        self._settings = Settings(recipe, optimizer, total_steps)
         self.base = [group.get("lr") for group in optimizer.param_groups]
         self._leading = self.base.index(recipe.lr) if recipe.lr in self.base else 0
         factory = rates.scheduler(recipe.schedule)
@@ -55,7 +57,8 @@ class Rates:
         return float(self.optimizer.param_groups[self._leading].get("lr", math.nan))
 
     def at(self, step: int) -> None:
-        """Set the rates for a step, counted from 0."""
+        """Set the rates, and the settings on schedules of their own, for a step, counted from 0."""
+        self._settings.at(self.optimizer, step)
         if self.scheduler is not None and not self._by_epoch:
             self._forward(step)
         if self.factor is None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from downslope.core import batches, names, randomness
 from downslope.core.adapted import Adapted
@@ -93,10 +93,13 @@ class Step:
 
     def _clip(self) -> None:
         recipe = self.state.recipe
+        if recipe.clip_norm is None and recipe.clip_value is None:
+            return
+        held = [_held(p) for p in self.parameters]
         if recipe.clip_norm is not None:
-            nn.utils.clip_grad_norm_(self.parameters, recipe.clip_norm)
+            nn.utils.clip_grad_norm_(held, recipe.clip_norm)
         if recipe.clip_value is not None:
-            nn.utils.clip_grad_value_(self.parameters, recipe.clip_value)
+            nn.utils.clip_grad_value_(held, recipe.clip_value)
 
     def move(self, batch: Any) -> None:
         """The optimizer's step, and the way back into the allowed set.
@@ -183,6 +186,16 @@ class Step:
             return value
 
         return again if self._climbs else closure
+
+
+def _held(p: Tensor) -> Tensor:
+    """`p`, or, if its gradient is sparse, a tensor whose gradient is the values of that, in their memory."""
+    if p.grad is None or p.grad.layout == torch.strided:
+        return p
+    p.grad = p.grad.coalesce()
+    held = torch.empty_like(p.grad.values())
+    held.grad = p.grad.values()
+    return held
 
 
 def _curved(state: StepState, parts: Parts | None) -> Curved | None:

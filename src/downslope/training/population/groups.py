@@ -51,6 +51,7 @@ def why_alone(made: Ready) -> str | None:
         ),
         f"accumulate={recipe.accumulate} takes a batch in parts": recipe.accumulate > 1,
         f"unfreeze={recipe.unfreeze} changes what is trained": recipe.unfreeze is not None,
+        "more than its rate is on a schedule": bool(recipe.schedules),
         "its objective has parameters of its own": learnt(state.objective.function) is not None,
         "its objective combines gradients": hasattr(state.objective.function, "combine"),
         "its data are not held in memory": not isinstance(made.train, Memory),
