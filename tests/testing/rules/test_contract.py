@@ -156,7 +156,7 @@ WRONG = [
     ("test_learning_rate_set_by_a_torch_scheduler_counts",
      replace(STEPS_OF_ITS_OWN, peer=lambda p: of(Average()).make(p, "reference")), {"backend": "reference"}),
     ("test_resumed_run_equals_the_uninterrupted_one_bit_for_bit", STEPS_OF_ITS_OWN,
-     {"backend": "reference", "way": "file"}),
+     {"backend": "reference"}),
     ("test_comes_down_a_function_with_a_known_minimum", of(Average()),
      {"item": Descent("quadratic", 100, 1e-12)}),
     ("test_case_names_something_independent", of(Average(), recurrence=None), {}),

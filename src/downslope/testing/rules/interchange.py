@@ -6,12 +6,11 @@ import copy
 import io
 from typing import Any
 
-import pytest
 import torch
 from torch import nn
 
 from downslope.testing.rules.case import Case, assert_close, gradients, parameters, run
-from downslope.testing.rules.proofs import Proofs, needs
+from downslope.testing.rules.proofs import Proofs, backends, needs
 
 __all__ = ["Interchange"]
 
@@ -26,24 +25,21 @@ def _filed(saved: dict[str, Any]) -> dict[str, Any]:
 class Interchange(Proofs):
     """Resuming gives the same bits; where the peer keeps the same state, each steps on from the other's."""
 
-    @pytest.mark.parametrize("way", ["copy", "file"])
-    def test_resumed_run_equals_the_uninterrupted_one_bit_for_bit(
-        self, case: Case, backend: str, way: str
-    ) -> None:
+    @backends(in_float32=True)
+    def test_resumed_run_equals_the_uninterrupted_one_bit_for_bit(self, case: Case, backend: str) -> None:
         given = gradients(torch.float32, 20, shapes=case.shapes)
         straight = parameters(torch.float32, shapes=case.shapes)
         optimizer = case.make(straight, backend)
         run(optimizer, given[:9])
-        saved = optimizer.state_dict()
-        saved = copy.deepcopy(saved) if way == "copy" else _filed(saved)
-        resumed = [nn.Parameter(p.detach().clone()) for p in straight]
+        kept = [copy.deepcopy(optimizer.state_dict()), _filed(optimizer.state_dict())]
+        copies = [[nn.Parameter(p.detach().clone()) for p in straight] for _ in kept]
         run(optimizer, given[9:])
-
-        after = case.make(resumed, backend)
-        after.load_state_dict(saved)
-        run(after, given[9:])
-        for a, b in zip(resumed, straight, strict=True):
-            assert torch.equal(a, b)
+        for saved, params in zip(kept, copies, strict=True):
+            after = case.make(params, backend)
+            after.load_state_dict(saved)
+            run(after, given[9:])
+            for a, b in zip(params, straight, strict=True):
+                assert torch.equal(a, b)
 
     @needs("peer", "exchanges")
     def test_state_of_the_peer_is_taken_over(self, case: Case, backend: str) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from downslope.testing.rules.case import TOLERANCE, Array, Case, gradients, parameters, run
 
-__all__ = ["Proofs", "needs", "peer_after", "recurrence_after", "stepped"]
+__all__ = ["Proofs", "backends", "needs", "peer_after", "recurrence_after", "stepped"]
 
 Test = TypeVar("Test", bound=Callable[..., Any])
 
@@ -25,6 +25,28 @@ def needs(*fields: str) -> Callable[[Test], Test]:
         return test
 
     return mark
+
+
+def backends(*, never: Sequence[str] = (), in_float32: bool = False) -> Callable[[Test], Test]:
+    """Marks a test that some backends are never asked for, or that runs in float32.
+
+    A kernel is built for each chain and dtype, which takes longer than its tests. So those that are not
+    `in_float32` ask for it with the first case of their class only.
+    """
+
+    def mark(test: Test) -> Test:
+        vars(test)["never"], vars(test)["in_float32"] = never, in_float32
+        return test
+
+    return mark
+
+
+def _asks(test: Any, case: Case, backend: str, dtype: torch.dtype | None, first: Case) -> bool:
+    """Whether a test runs for a case on a backend; `dtype` is None where the test chooses it."""
+    if backend in getattr(test, "never", ()):
+        return False
+    built = dtype == torch.float32 or (dtype is None and getattr(test, "in_float32", False))
+    return backend != "kernel" or built or case is first
 
 
 class Proofs:
@@ -50,16 +72,23 @@ class Proofs:
             return
         asked: list[str] = list(getattr(metafunc.function, "needs", ()))
         cases = [case for case in self.cases if _fills(case, asked)]
+        dtypes: list[torch.dtype | None] = list(TOLERANCE) if "dtype" in names else [None]
         if "backend" in names:
-            pairs = [(case, backend) for case in cases for backend in _backends(case)]
-            metafunc.parametrize(("case", "backend"), pairs, ids=[f"{c.name}, {b}" for c, b in pairs])
+            found = [
+                (case, backend, dtype)
+                for case in cases
+                for backend in _backends(case)
+                for dtype in dtypes
+                if _asks(metafunc.function, case, backend, dtype, cases[0])
+            ]
+            ids = [", ".join([c.name, b, *([_short(d)] if d else [])]) for c, b, d in found]
+            wanted = ("case", "backend", "dtype") if "dtype" in names else ("case", "backend")
+            metafunc.parametrize(wanted, [row[: len(wanted)] for row in found], ids=ids)
         elif "item" in names:
             items = [(case, each) for case in cases for each in getattr(case, asked[0])]
             metafunc.parametrize(("case", "item"), items, ids=[f"{c.name}, {_told(i)}" for c, i in items])
         else:
             metafunc.parametrize("case", cases, ids=[case.name for case in cases])
-        if "dtype" in names:
-            metafunc.parametrize("dtype", list(TOLERANCE), ids=[_short(dtype) for dtype in TOLERANCE])
 
 
 def _fills(case: Case, fields: Sequence[str]) -> bool:
