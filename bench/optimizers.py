@@ -1,101 +1,262 @@
-"""One step of each optimizer beside torch's, on three sets of parameters.
+"""One step of every optimizer beside torch's, pytorch_optimizer's, optimi's, heavyball's and optax's.
 
-    python bench/optimizers.py [--rounds 21] [--threads 1]
+    pip install -c constraints.txt -e '.[kernels,bench-optimizers]'
+    python bench/optimizers.py [--sets ...] [--methods ...] [--rounds 15] [--without heavyball]
+    python bench/optimizers.py --publish      on an idle machine: the table and the picture of chapter 22
 
-Every figure is torch's seconds over ours, round by round in turns: median [quartiles]; above 1 we are faster.
+A figure is the fraction of what memory can do: seconds of a probe that moves the fewest bytes a step can do
+with (`_steps.METHODS`, `_probes`), over the seconds of the step, round by round in turns; median [quartiles].
+Every method has a process of its own on every set; of the largest set one contestant is alive at a time.
+Methods of matrices have milliseconds, mean and maximum, as some of their steps are long. Numba's import is
+timed apart from what a kernel takes until it runs.
 """
 
 from __future__ import annotations
 
 import argparse
+import gc
+import json
+import os
+import statistics
+import subprocess
 import sys
+import tempfile
+import time
 from pathlib import Path
-from statistics import median
 
 import torch
-from torch import nn
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+from _probes import PROBES, Others, probes
+from _steps import MATRIX, METHODS, makers, missing, parameters
+from _table import publish, shown
 from _timing import interleaved, ratios
 
-from downslope import optim
+IDLE = 0.5
+"""Load average before, and cores that others may take during, a run that is published."""
+
+BUILT = ("rmsprop", "nadam", "lion", "adan", "lamb", "adafactor")
+"""Methods whose kernels are timed until they run."""
+
+PATIENCE = 1800
+"""Seconds for one method on one set: heavyball compiles, on a large set for minutes."""
 
 
-def resnet_shapes(inside, outside):
-    """The second to fourth stage of a ResNet-18: two blocks, the first of them with a short cut."""
-    norm = [(outside,), (outside,)]
-    first = [(outside, inside, 3, 3), *norm, (outside, outside, 3, 3), *norm, (outside, inside, 1, 1), *norm]
-    return [*first, *[(outside, outside, 3, 3), *norm] * 2]
+def resnet() -> list[tuple[int, ...]]:
+    """ResNet-18's: 11.7 M in 62 tensors."""
+    shapes: list[tuple[int, ...]] = [(64, 3, 7, 7), (64,), (64,), *[(64, 64, 3, 3), (64,), (64,)] * 4]
+    for inside in (64, 128, 256):
+        wide = 2 * inside
+        norm = [(wide,), (wide,)]
+        shapes += [(wide, inside, 3, 3), *norm, (wide, wide, 3, 3), *norm, (wide, inside, 1, 1), *norm]
+        shapes += [(wide, wide, 3, 3), *norm] * 2
+    return [*shapes, (1000, 512), (1000,)]
+
+
+def gpt2() -> list[tuple[int, ...]]:
+    """GPT-2's: 124 M in 148 tensors."""
+    norm, width = [(768,), (768,)], 768
+    block = [*norm, (width, 3 * width), (3 * width,), (width, width), (width,)]
+    block += [*norm, (width, 4 * width), (4 * width,), (4 * width, width), (width,)]
+    return [(50257, width), (1024, width), *block * 12, *norm]
 
 
 SETS = {
-    "mlp 64 wide, 6 tensors": [(64, 64), (64,), (64, 64), (64,), (10, 64), (10,)],
-    "1 M in 22 tensors": [(224, 224), (224,)] * 10 + [(1000, 498), (1000,)],
-    "resnet-18, 11.2 M in 60 tensors": [
-        *[(64, 3, 7, 7), (64,), (64,)],
-        *[(64, 64, 3, 3), (64,), (64,)] * 4,
-        *resnet_shapes(64, 128),
-        *resnet_shapes(128, 256),
-        *resnet_shapes(256, 512),
-    ],
+    "1 M in 20": [(316, 316), (316,)] * 10,
+    "11.7 M in 62": resnet(),
+    "124 M in 148": gpt2(),
+    "1,000 of 50": [(50,)] * 1000,
+    "ten 320 x 320": [(320, 320)] * 10,
 }
+"""The first, of 4 MB a tensor kind, may stay in a large last-level cache; the second and third do not."""
 
-METHODS = {
-    "SGD": {"lr": 1e-4},
-    "SGD momentum": {"lr": 1e-4, "momentum": 0.9},
-    "SGD nesterov": {"lr": 1e-4, "momentum": 0.9, "nesterov": True},
-    "Adagrad": {"lr": 1e-4},
-    "RMSprop": {"lr": 1e-4},
-    "Adam": {"lr": 1e-4},
-    "AdamW": {"lr": 1e-4},
-}
+LARGE = "124 M in 148"
 
 
-def parameters(shapes):
-    params = [nn.Parameter(torch.randn(shape)) for shape in shapes]
-    for p in params:
-        p.grad = torch.randn_like(p)
-    return params
+def sets_of(method: str) -> list[str]:
+    """Matrices for the methods that multiply them, else everything that is none of matrices alone."""
+    return ["ten 320 x 320"] if method in MATRIX else [name for name in SETS if name != "ten 320 x 320"]
 
 
-def contestants(name, shapes):
-    kind, settings = name.split()[0], METHODS[name]
-    ours, theirs = getattr(optim, kind), getattr(torch.optim, kind)
-    made = {
-        "eager": ours(parameters(shapes), **settings, backend="eager"),
-        "loop": theirs(parameters(shapes), **settings, foreach=False),
-        "foreach": theirs(parameters(shapes), **settings, foreach=True),
+def one(title: str, method: str, rounds: int, without: list[str]) -> dict[str, object]:
+    """All contestants of a method on one set, in this process."""
+    shapes, found = SETS[title], {k: v for k, v in makers(method).items() if k not in without}
+    beside = probes(shapes, METHODS[method].bytes)
+    groups = [[name] for name in found] if title == LARGE else [list(found)]
+    rows: list[dict[str, object]] = []
+    for names in groups:
+        steps, firsts = {}, {}
+        for name in names:
+            try:
+                steps[name], firsts[name] = started(found[name], shapes)
+            except Exception as error:  # noqa: BLE001  whatever a peer raises is its result
+                said = str(error).strip().splitlines()
+                rows.append(
+                    {"contestant": name, "failed": f"{type(error).__name__}: {(said or [''])[0][:200]}"}
+                )
+        actions = [*steps.values(), *beside.values()]
+        times = interleaved(actions, rounds, 0.0 if title in (LARGE, "ten 320 x 320") else 0.01)
+        probed = dict(zip(PROBES, times[len(steps) :], strict=True))
+        for name, seconds in zip(steps, times, strict=False):
+            rows.append({"contestant": name, "first": firsts[name], **figures(seconds, probed)})
+        del steps, actions
+        gc.collect()
+    return {"set": title, "method": method, "rows": rows}
+
+
+def started(make, shapes):
+    """What makes a step, and the seconds of its first; the second and third are made too."""
+    params = parameters(shapes)
+    start = time.perf_counter()
+    step = make(params)
+    step()
+    first = time.perf_counter() - start
+    for _ in range(2):
+        step()
+    return step, first
+
+
+def figures(seconds: list[float], probed: dict[str, list[float]]) -> dict[str, object]:
+    found: dict[str, object] = {
+        "median": statistics.median(seconds),
+        "mean": statistics.fmean(seconds),
+        "maximum": max(seconds),
     }
-    if kind != "RMSprop":
-        made["native"] = ours(parameters(shapes), **settings, backend="native")
-        made["fused"] = theirs(parameters(shapes), **settings, fused=True)
-    return made
+    for name, other in probed.items():
+        ratio = ratios(other, seconds)
+        found[name] = [ratio.median, *ratio.quartiles]
+    return found
 
 
-def row(name, shapes, rounds):
-    made = contestants(name, shapes)
-    times = dict(zip(made, interleaved([o.step for o in made.values()], rounds), strict=True))
-    best = "native" if "native" in made else "eager"
-    compared = [("loop", best), ("foreach", best), ("fused", best), ("loop", "eager")]
-    shown = [str(ratios(times[a], times[b])) if a in times else "none" for a, b in compared]
-    ours = f"{1e6 * median(times[best]):9.0f} us {best:6}"
-    return f"  {name:14}" + "  ".join([ours, *(f"{cell:>20}" for cell in shown)])
+BUILD = """
+import json, sys, time
+import torch
+from downslope import optim
+import downslope.optim.kernel.store, downslope.optim.kernel.table
+given = json.loads(sys.argv[1])
+params = [torch.nn.Parameter(torch.randn(128, 64, 3, 3)) for _ in range(2)]
+for p in params:
+    p.grad = torch.randn_like(p)
+start = time.perf_counter()
+if given["cold"]:
+    import numba
+imported = time.perf_counter() - start
+times = []
+for _ in range(2):
+    optimizer = getattr(optim, given["class"])(params, **given["settings"], backend="kernel")
+    start = time.perf_counter()
+    optimizer.step()
+    times.append(time.perf_counter() - start)
+loaded = "numba" in sys.modules
+print(json.dumps({"import": imported, "first": times[0], "again": times[1], "numba": loaded}))
+"""
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=21)
+def builds(methods: list[str]) -> list[dict[str, object]]:
+    """Seconds of a first step, and of the first of a second optimizer, whose kernel is there; in fresh
+    processes, without and with its code on the disk."""
+    rows: list[dict[str, object]] = []
+    for method in methods:
+        cls, settings = METHODS[method].ours
+        with tempfile.TemporaryDirectory() as room:
+            for cold in (True, False):
+                given = json.dumps({"class": cls, "settings": settings, "cold": cold})
+                done = subprocess.run(
+                    [sys.executable, "-c", BUILD, given],
+                    env={**os.environ, "DOWNSLOPE_CACHE": room},
+                    capture_output=True,
+                    text=True,
+                    check=False,
+                )
+                if done.returncode:
+                    said = done.stderr.strip().splitlines()[-1:]
+                    rows.append({"method": method, "cold": cold, "failed": "".join(said)[:200]})
+                else:
+                    rows.append({"method": method, "cold": cold, **json.loads(done.stdout)})
+    return rows
+
+
+def apart(title: str, method: str, rounds: int, threads: int, without: list[str]) -> dict[str, object]:
+    """`one` in a process of its own."""
+    command = [sys.executable, __file__, "--one", title, method, "--rounds", str(rounds)]
+    command += ["--threads", str(threads), "--without", *without]
+    with tempfile.TemporaryDirectory() as room:
+        out = Path(room) / "found.json"
+        try:
+            done = subprocess.run(
+                [*command, "--json", str(out)], capture_output=True, text=True, timeout=PATIENCE, check=False
+            )
+        except subprocess.TimeoutExpired:
+            return {"set": title, "method": method, "rows": [], "failed": f"more than {PATIENCE} s"}
+        if done.returncode:
+            said = (done.stderr.strip().splitlines() or [""])[-1]
+            return {"set": title, "method": method, "rows": [], "failed": said[:200]}
+        return json.loads(out.read_text())
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--sets", nargs="*", choices=list(SETS), default=list(SETS))
+    parser.add_argument("--methods", nargs="*", choices=list(METHODS), default=list(METHODS))
+    parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    given = parser.parse_args()
+    parser.add_argument("--without", nargs="*", default=[], help="contestants to leave out")
+    parser.add_argument("--json", type=Path, help="write all figures here")
+    parser.add_argument("--publish", action="store_true", help="write chapter 22's tables and picture")
+    parser.add_argument("--one", nargs=2, metavar=("SET", "METHOD"), help="in this process alone")
+    return parser.parse_args()
+
+
+def main() -> int:
+    given = arguments()
     torch.set_num_threads(given.threads)
-    print(f"torch {torch.__version__}, {given.threads} threads, {given.rounds} rounds")
-    for title, shapes in SETS.items():
-        heads = ["torch loop/ours", "foreach/ours", "fused/ours", "loop/our eager"]
-        print(f"{title}\n  {'':14}{'ours':>19}  " + "  ".join(f"{head:>20}" for head in heads))
-        for name in METHODS:
-            print(row(name, shapes, given.rounds), flush=True)
+    if given.one:
+        given.json.write_text(json.dumps(one(*given.one, given.rounds, given.without)))
+        return 0
+    load = os.getloadavg()[0]
+    if given.publish and load > IDLE:
+        print(f"load {load:.1f}: figures are published from an idle machine, below {IDLE}", file=sys.stderr)
+        return 2
+    others = Others()
+    print(f"torch {torch.__version__}, {given.threads} threads, load {load:.1f}")
+    print(f"not installed: {', '.join(missing()) or 'none'}")
+    results: list[dict[str, object]] = []
+    for title in given.sets:
+        for method in given.methods:
+            if title in sets_of(method):
+                results.append(apart(title, method, given.rounds, given.threads, given.without))
+                print(shown(results[-1]), flush=True)
+    built = builds([name for name in given.methods if name in BUILT])
+    for row in built:
+        print(row)
+    found = {
+        "torch": torch.__version__, "threads": given.threads, "load": load, "others": others.cores(),
+        "cpu": cpu(), "results": results, "builds": built,
+    }  # fmt: skip
+    print(f"others took {found['others']:.2f} cores")
+    if given.json:
+        given.json.write_text(json.dumps(found, indent=1))
+    if given.publish:
+        if others.cores() > IDLE:
+            print("others were at work meanwhile: nothing is published", file=sys.stderr)
+            return 2
+        publish(found)
+    return 0
+
+
+def cpu() -> str:
+    """Its name and the instructions that matrices are multiplied with."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return ""
+    told = {line.partition(":")[0].strip(): line.partition(":")[2].strip() for line in lines}
+    kinds = [kind for kind in ("avx2", "avx512f", "amx_bf16") if kind in told.get("flags", "").split()]
+    return f"{told.get('model name', '')}, {', '.join(kinds)}"
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
