@@ -59,8 +59,8 @@ def tables(found: Found) -> str:
     """All tables of the chapter, as markdown."""
     machine = f"{found['cpu']}; {found['threads']} threads, torch {found['torch']}."
     head = (
-        f"![Fractions of the bandwidth](../pictures/optimizers.svg)\n\n{machine} A figure is the fraction of an"
-        " addition that moves the fewest bytes: median [quartiles]; 1 is what memory can do.\n"
+        f"![Fractions of the bandwidth](../pictures/optimizers.svg)\n\n{machine} A figure is the fraction of"
+        " an addition that moves the fewest bytes: median [quartiles]; 1 is what memory can do.\n"
     )
     parts = [head]
     titles = dict.fromkeys(each["set"] for each in found["results"])

@@ -1,4 +1,4 @@
-"""The picture of chapter 22: how near each optimizer's step comes to what memory can do, beside other libraries.
+"""The picture of chapter 22: how near each step comes to what memory can do, beside other libraries.
 
 Drawn from bench/optimizers.json, which ``python bench/optimizers.py --publish`` measures.
 """
@@ -34,20 +34,20 @@ def optimizers() -> Path:
     found: dict[str, Any] = json.loads(FIGURES.read_text(encoding="utf-8"))
     titles = [title for title in SETS if any(each["set"] == title for each in found["results"])]
     methods = list(dict.fromkeys(each["method"] for each in found["results"] if each["set"] in titles))
-    figure, axes = panels(len(titles), height=0.8 + 0.24 * len(methods), sharey=True)
+    figure, axes = panels(len(titles), height=1.2 + 0.24 * len(methods), sharey=True)
     for axis, title in zip(axes, titles, strict=True):
         for each in found["results"]:
             if each["set"] == title:
                 _row(axis, each["rows"], methods.index(each["method"]))
         axis.axvline(1.0, color=GREY, lw=1.0, ls="--")
-        axis.set(title=f"{title} tensors", xlabel="fraction of the bandwidth", xlim=(0, None))
+        axis.set(title=f"{title} tensors", xlabel="fraction of the bandwidth\n", xlim=(0, None))
         axis.set_yticks(range(len(methods)), [METHODS[method].title for method in methods])
-    axes[0].invert_yaxis()
+    axes[0].set_ylim(len(methods) - 0.5, -0.5)
     handles = [
         axes[0].plot([], [], ls="", marker=mark, color=colour, ms=5, label=name)[0]
         for name, (colour, mark) in MARKS.items()
     ]
-    figure.legend(handles=handles, loc="lower center", ncols=len(MARKS), bbox_to_anchor=(0.5, -0.04))
+    figure.legend(handles=handles, loc="lower center", ncols=len(MARKS), bbox_to_anchor=(0.5, 0.0))
     return save(figure, "optimizers")
 
 

@@ -12,7 +12,9 @@ import torch
 from downslope.core import names
 from downslope.optim.domains import domain_text
 from downslope.optim.driver import Optimizer
+from downslope.optim.kernel.store import missing
 from downslope.optim.native import match
+from downslope.optim.plan import programs_of
 from downslope.optim.routes import Routes, routed
 from downslope.optim.rule import Scope
 from downslope.optim.wrapper import Wrapper
@@ -123,4 +125,5 @@ def _memory(routes: Routes) -> str:
 def _backends(routes: Routes, defaults: Mapping[str, Any]) -> tuple[str, ...]:
     maximize = bool(defaults.get("maximize", False))
     fused = all(match(chain, maximize) is not None for chain in routes.chains)
-    return ("reference", "eager", "native") if fused else ("reference", "eager")
+    loops = not missing() and all(not isinstance(programs_of(chain), str) for chain in routes.chains)
+    return ("reference", "eager", *(["native"] if fused else []), *(["kernel"] if loops else []))

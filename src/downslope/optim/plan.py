@@ -23,8 +23,8 @@ from downslope.optim.rule import Chain
 from downslope.optim.states import is_dense
 
 __all__ = [
-    "BACKENDS", "Choice", "Plan", "PlanRow", "Size", "check_backend", "check_forced", "choose", "rows_of",
-    "size_of",
+    "BACKENDS", "Choice", "Plan", "PlanRow", "Size", "check_backend", "check_forced", "choose", "programs_of",
+    "rows_of", "size_of",
 ]  # fmt: skip
 
 BACKENDS = ("reference", "eager", "native", "kernel")
@@ -156,7 +156,7 @@ def choose(
 
 def _choose_kernel(p: Tensor, chain: Chain, forced: str | None, reason: str, size: Size) -> Choice:
     """A kernel of ours, or torch's operations, where torch has no kernel for the `reason` given."""
-    programs = _programs(chain)
+    programs = programs_of(chain)
     blocked = _chain_obstacle(chain) or _kernel_obstacle(p, programs)
     if forced == "kernel":
         if blocked or isinstance(programs, str):
@@ -170,13 +170,13 @@ def _choose_kernel(p: Tensor, chain: Chain, forced: str | None, reason: str, siz
     return Choice("kernel", f"{reason}; {what}", programs=programs)
 
 
-def _programs(chain: Chain) -> Own | Traced | str:
+def programs_of(chain: Chain) -> Own | Traced | str:
     """What a kernel is made of, or why there is none."""
     return own_of(chain) or traced(chain)
 
 
 def _chain_obstacle(chain: Chain) -> str | None:
-    programs = _programs(chain)
+    programs = programs_of(chain)
     return programs if isinstance(programs, str) else missing()
 
 
