@@ -15,7 +15,7 @@ from downslope.optim import Custom, Rule, Scalars, ScaleByLr, chain
 from downslope.optim.kernel.table import PIECE
 from downslope.optim.kernel.threads import GRAIN
 
-ODD = [float("nan"), float("inf"), -float("inf"), 0.0, -0.0, 1.0, -1.0, 2.5, -3.0, 1e-40, 1e30, -1e30]
+ODD = [float("nan"), float("inf"), -float("inf"), 0.0, -0.0, 1.0, -1.0, 2.5, -3.0, 1e-40, 1e30, -1e30, 3e19]
 
 OPERATORS = {
     "+": lambda a, b: a + b,
@@ -36,6 +36,9 @@ OPERATORS = {
     "mask": lambda a, b: (a >= b).float() * 3.0,
     "mask without float": lambda a, b: a * (b < 1.0),
     "both": lambda a, b: torch.where((a > 0.0) & ~(b > 0.0), 1.0, 0.0),
+    "a / sqrt": lambda a, b: a / b.sqrt(),
+    "sqrt / sqrt * a": lambda a, b: a.abs().sqrt() / b.abs().sqrt() * a,
+    "small * (a * a)": lambda a, b: 1e-30 * (a * a),
     "x - x": lambda a, b: a - a,
     "literal infinity": lambda a, b: torch.minimum(a, b + float("inf")),
 }

@@ -51,7 +51,7 @@ def built(monkeypatch):
     """What is built from here on."""
     seen = []
     original = store.build.build
-    monkeypatch.setattr(store.build, "build", lambda text: seen.append(text) or original(text))
+    monkeypatch.setattr(store.build, "build", lambda text, flags: seen.append(text) or original(text, flags))
     return seen
 
 

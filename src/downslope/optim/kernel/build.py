@@ -8,6 +8,7 @@ The text may call, beside numpy's functions,
     read_f4_2(a, i)         the same of array 2: LLVM is told that arrays of different numbers never overlap
     bits_f4(x)              the bits as a whole number; of NaN those of a positive one; f4 or f8
     number_f4(b)            and back
+    add_f8(total, x)        their sum, of which LLVM may change the order, so that it uses vectors
     thread(), threads()     of OpenMP's team
 
 What is built is object code for the host's CPU, of a function ``void (int64*)``.
@@ -19,13 +20,17 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["FLAGS", "Object", "build"]
+__all__ = ["EXACT", "FLAGS", "Object", "build"]
 
-FLAGS = frozenset({"contract", "arcp", "reassoc", "nsz"})
-"""Of LLVM's licences with floating-point numbers: those that keep NaN and infinity. ``reassoc`` lets sums use
-vectors."""
+EXACT = frozenset({"contract", "nsz"})
+"""Of LLVM's licences with numbers: a product and a sum may be rounded once, zeros have no sign.
+With ``arcp`` an ``x / sqrt(y)`` becomes an estimate that is NaN where y is infinite; with ``reassoc`` another
+order of factors overflows where the written one does not."""
 
-_CALLS = re.compile(r"\b(?:(word|thread|threads)|(read|write|bits|number)_(f4|f8|b2)(?:_(\d+))?)\(")
+FLAGS = EXACT | {"arcp", "reassoc"}
+"""For loops written by hand with that in mind: their sums use vectors."""
+
+_CALLS = re.compile(r"\b(?:(word|thread|threads)|(read|write|bits|number|add)_(f4|f8|b2)(?:_(\d+))?)\(")
 
 
 @dataclass(frozen=True)
@@ -39,10 +44,14 @@ class Object:
     """Symbols that it takes from elsewhere."""
 
 
-def build(source: str) -> Object:
+def build(source: str, flags: frozenset[str] = FLAGS) -> Object:
     """The object code of ``kernel(data)`` in `source`, where ``data`` points to int64.
 
     OpenMP's functions must be known to LLVM before: see `threads`.
+
+    Args:
+        source: the text.
+        flags: LLVM's licences.
 
     Raises:
         ImportError: no numba.
@@ -52,7 +61,7 @@ def build(source: str) -> Object:
 
     names: dict[str, Any] = {"np": np, **_functions(source)}
     exec(compile(source, "<kernel>", "exec"), names)
-    compiler: Any = numba.cfunc("void(CPointer(int64))", error_model="numpy", fastmath=set(FLAGS))
+    compiler: Any = numba.cfunc("void(CPointer(int64))", error_model="numpy", fastmath=set(flags))
     made: Any = compiler(names["kernel"])
     declared: list[str] = re.findall(r'^declare [^@]*@"?([^\s("]+)', made.inspect_llvm(), re.MULTILINE)
     needs = tuple(sorted({name for name in declared if not name.startswith("llvm.")}))
@@ -76,6 +85,9 @@ def _functions(source: str) -> dict[str, Any]:
             name = f"{way}_{kind}_{place}" if place else f"{way}_{kind}"
             if way in {"bits", "number"}:
                 made[name] = _cast(way, kind)
+                continue
+            if way == "add":
+                made[name] = _adding(types.float32 if kind == "f4" else types.float64)
                 continue
             made[name] = _access(way, kind, int(place) if place else None, places)
     return made
@@ -150,6 +162,19 @@ def _cast(way: str, kind: str) -> Any:
         return real(whole), number
 
     return intrinsic(taking if way == "bits" else giving)
+
+
+def _adding(real: Any) -> Any:
+    """A function that adds, in an order that is LLVM's."""
+    from numba.extending import intrinsic  # pyright: ignore[reportMissingTypeStubs]
+
+    def add(_context: Any, builder: Any, _: Any, args: Any) -> Any:
+        return builder.fadd(args[0], args[1], flags=("reassoc", "nsz"))
+
+    def taking(_: Any, _total: Any, _x: Any) -> Any:
+        return real(real, real), add
+
+    return intrinsic(taking)
 
 
 def _rounded(ir: Any, builder: Any, x: Any) -> Any:

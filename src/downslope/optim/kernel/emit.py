@@ -103,7 +103,7 @@ class _Text:
                 total = f"np.float64(number_{self.kind}(total{i}))"
             else:
                 start.append(f"total{i} = np.float64(0.0)")
-                body.append(f"total{i} += np.float64({x})")
+                body.append(f"total{i} = add_f8(total{i}, np.float64({x}))")
                 total = f"total{i}"
             end.append(f"write_f8(sums, {count} * row + {i}, {total})")
         return [

@@ -47,34 +47,39 @@ def missing() -> str | None:
 
 
 @functools.cache
-def kernel_of(source: str) -> threads.Kernel:
+def kernel_of(source: str, flags: frozenset[str] = build.FLAGS) -> threads.Kernel:
     """The kernel of `source`: from this process, from the disk, or built now.
+
+    Args:
+        source: the text of the loop.
+        flags: LLVM's licences with numbers.
 
     Raises:
         ImportError: no numba.
     """
     _prepare()
-    key = _key(source)
+    key = _key(source, flags)
     folder = _folder()
     if folder is not None:
         found = _read(folder / f"{key}.o", key)
         if found is not None:
             return _load(found)
     start = time.perf_counter()
-    made = build.build(source)
+    made = build.build(source, flags)
     _log.debug("kernel %s built in %.2f s", key, time.perf_counter() - start)
     if folder is not None:
         _write(folder / f"{key}.o", key, made)
     return _load(made)
 
 
-def _key(source: str) -> str:
+def _key(source: str, flags: frozenset[str] = build.FLAGS) -> str:
     import llvmlite.binding as llvm  # pyright: ignore[reportMissingTypeStubs]
 
     binding: Any = llvm
     parts = [
         str(FORMAT),
         source,
+        *sorted(flags),
         Path(build.__file__).read_text(encoding="utf-8"),
         importlib.metadata.version("numba"),
         importlib.metadata.version("llvmlite"),

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from downslope.optim.kernel import threads
+from downslope.optim.kernel.build import EXACT
 from downslope.optim.kernel.emit import COLUMNS, STORAGE, emit
 from downslope.optim.kernel.store import kernel_of
 from downslope.optim.kernel.trace import Program, Traced
@@ -51,7 +52,8 @@ class KernelStep:
         self.traced, self.sign = traced, -1.0 if maximize else 1.0
         self.firsts = [column[0] for column in (params, params, *columns)]
         storage = [storage_of(first) or "" for first in (self.firsts[0], *self.firsts[2:])]
-        self.kernel = kernel_of(emit(traced, storage, threads=threads.team() is not None))
+        text = emit(traced, storage, threads=threads.team() is not None)
+        self.kernel = kernel_of(text, EXACT)
         self.real = np.float64 if storage[0] == "f8" else np.float32
         self.modes = {link: mode for mode, link in enumerate(traced.measures, 1)}
         self.sizes = [p.numel() for p in params]
