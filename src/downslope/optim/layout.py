@@ -7,7 +7,9 @@ other strides, a state was loaded. Between two rebuilds a step costs one look at
 
 from __future__ import annotations
 
+import functools
 import itertools
+import logging
 import operator
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from downslope.core.errors import RecipeError
 from downslope.optim.flow import Flow, Lists
 from downslope.optim.kernel.own import Own, Step
 from downslope.optim.native import Native
@@ -27,6 +30,8 @@ if TYPE_CHECKING:
     from downslope.optim.kernel.trace import Traced
 
 __all__ = ["Bucket", "flat", "total"]
+
+_log = logging.getLogger("downslope")
 
 _BYTES = operator.attrgetter("nbytes")
 
@@ -160,8 +165,9 @@ class Bucket:
 
     def measure(self, i: int, grads: list[Tensor]) -> list[Tensor]:
         """For each total that link `i` wants, a float64 tensor with an entry for each parameter."""
-        if self.programs is not None:
-            return self._kernel().measure(i, grads, self.ks)
+        kernel = self._kernel()
+        if kernel is not None:
+            return kernel.measure(i, grads, self.ks)
         peaks = self.chain.links[i].peak
         found: list[list[Tensor]] = []
         for n, g in enumerate(grads):
@@ -189,18 +195,23 @@ class Bucket:
         """The scalars of every link for parameter `n`."""
         return [_entry(k, n) if i in self.apart else k for i, k in enumerate(self.ks)]
 
-    def _kernel(self) -> Step:
-        """The kernel, of which the driver has asked at this step whether it fits."""
-        if self.kernel is None:
-            if self.programs is None:
-                raise RuntimeError("a bucket of another backend has no kernel")
+    def _kernel(self) -> Step | None:
+        """The kernel, of which the driver has asked at this step whether it fits; None for other backends.
+
+        One that cannot be made, and was not asked for, is said, and torch's operations step instead.
+        """
+        made = self.programs
+        if self.kernel is None and made is not None:
             from downslope.optim.kernel.table import KernelStep
 
-            columns, made = self._columns(), self.programs
-            if isinstance(made, Own):
-                self.kernel = made.step(self.params, columns, maximize=self.maximize)
-            else:
-                self.kernel = KernelStep(made, self.params, columns, maximize=self.maximize)
+            make = made.step if isinstance(made, Own) else functools.partial(KernelStep, made)
+            try:
+                self.kernel = make(self.params, self._columns(), maximize=self.maximize)
+            except RecipeError as error:
+                if self.reason == "asked for":
+                    raise
+                _log.warning("%s; torch's operations step instead", error)
+                self.programs, self.backend = None, "eager"
         return self.kernel
 
     def _remembered(self, p: Tensor, state: State) -> list[tuple[Tensor, ...]]:
@@ -208,10 +219,11 @@ class Bucket:
 
     def step(self, grads: list[Tensor]) -> None:
         """The step that has begun, by the bucket's backend."""
+        kernel = self._kernel()
         if self.native is not None:
             self.native.run(self.params, grads, self._columns(), self.views, self.first)
-        elif self.programs is not None:
-            self._kernel().update(self.params, grads, self.ks)
+        elif kernel is not None:
+            kernel.update(self.params, grads, self.ks)
         elif self.backend == "eager" and self.listed and not self.apart:
             self._step_eager(grads)
         else:

@@ -44,28 +44,23 @@ OPERATORS = {
 }
 
 
-class Held(NamedTuple):
-    out: Tensor
+Held = NamedTuple("Held", [(f"out{i}", Tensor) for i in range(len(OPERATORS))])
 
 
 class Remembers(Rule):
-    """Keeps what an operator makes of g and p."""
+    """Keeps what every operator makes of g and p."""
 
     memory: ClassVar = Held
-    keys: ClassVar = ("out",)
+    keys: ClassVar = Held._fields
 
     def init(self, p):
-        return Held(torch.zeros_like(p))
+        return Held(*(torch.zeros_like(p) for _ in OPERATORS))
 
     def at(self, t):
         return Scalars()
 
     def update(self, g, state, p, k):
-        return g - g, Held(type(self).operator(g, p))
-
-
-def remembering(name):
-    return type("Remembering", (Remembers,), {"operator": staticmethod(OPERATORS[name])})()
+        return g - g, Held(*(operator(g, p) for operator in OPERATORS.values()))
 
 
 def odd(n, shift, dtype):
@@ -74,20 +69,26 @@ def odd(n, shift, dtype):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
-@pytest.mark.parametrize("name", OPERATORS)
-def test_an_operator_gives_what_torch_gives_on_every_number(name, dtype):
-    lengths = (1, 3, 8, 17, 144, 301)
+def test_every_operator_gives_what_torch_gives_on_every_number(dtype):
+    lengths = (1, 3, 8, 17, 169, 341)
     found = {}
     for backend in ("reference", "kernel"):
         params = [nn.Parameter(odd(n, 1, dtype)) for n in lengths]
-        optimizer = Custom(params, chain(remembering(name)), backend=backend)
+        optimizer = Custom(params, chain(Remembers()), backend=backend)
         for p, n in zip(params, lengths, strict=True):
             p.grad = odd(n, 0, dtype)
         optimizer.step()
-        found[backend] = [optimizer.state[p]["out"] for p in params]
-    for ours, theirs in zip(found["kernel"], found["reference"], strict=True):
-        assert torch.equal(ours.isnan(), theirs.isnan())
-        assert torch.equal(ours.nan_to_num(7.0), theirs.nan_to_num(7.0))
+        found[backend] = [[optimizer.state[p][key] for p in params] for key in Held._fields]
+    wrong = [
+        name
+        for name, *pair in zip(OPERATORS, found["kernel"], found["reference"], strict=True)
+        if not all(
+            torch.equal(ours.isnan(), theirs.isnan())
+            and torch.equal(ours.nan_to_num(7.0), theirs.nan_to_num(7.0))
+            for ours, theirs in zip(*pair, strict=True)
+        )
+    ]
+    assert wrong == []
 
 
 LENGTHS = (0, 1, 2, 5, 31, 64, 100, PIECE - 1, PIECE, PIECE + 1, 3 * PIECE + 77)

@@ -164,3 +164,32 @@ def test_without_numba_torch_steps_and_the_plan_names_the_extra(without_numba):
     optimizer.step()
     with pytest.raises(RecipeError, match=r"^backend=.kernel.: numba is not"):
         optim.RMSprop([p], backend="kernel")
+
+
+def test_where_numba_fails_torch_steps_and_it_is_said(folder, monkeypatch, caplog):
+    def broken(text, flags):
+        raise ImportError("Numba needs NumPy 2.2 or less. Got NumPy 2.5.")
+
+    monkeypatch.setattr(store.build, "build", broken)
+    p = nn.Parameter(torch.ones(100_000))
+    try:
+        optimizer = optim.RMSprop([p], lr=0.5)
+        assert optimizer.plan().rows[0].backend == "kernel"
+        p.grad = torch.ones_like(p)
+        with caplog.at_level(logging.WARNING, logger="downslope"):
+            optimizer.step()
+            optimizer.step()
+        assert caplog.text.count("(ImportError: Numba needs NumPy 2.2 or less") == 1
+        assert "torch's operations step instead" in caplog.text
+        twin = nn.Parameter(torch.ones(100_000))
+        theirs = torch.optim.RMSprop([twin], lr=0.5)
+        twin.grad = torch.ones_like(twin)
+        theirs.step()
+        theirs.step()
+        torch.testing.assert_close(p, twin)
+        assert "NumPy 2.2 or less" in optim.RMSprop([p]).plan().rows[0].reason
+        with pytest.raises(RecipeError, match=r"^backend='kernel': numba cannot make kernels here"):
+            optim.RMSprop([p], backend="kernel")
+    finally:
+        store._FAILED.clear()
+        store.missing.cache_clear()

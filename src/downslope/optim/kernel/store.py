@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from downslope.core.cache import cache_folder
+from downslope.core.errors import RecipeError
 from downslope.optim.kernel import build, threads
 
 __all__ = ["kernel_of", "missing"]
@@ -40,6 +41,8 @@ FORMAT = 1
 @functools.cache
 def missing() -> str | None:
     """What kernels need and this Python has not, with what to do; None where nothing is missing."""
+    if _FAILED:
+        return _FAILED[0]
     for name in ("numba", "llvmlite"):
         if importlib.util.find_spec(name) is None:
             return f"{name} is not installed, which makes kernels: pip install 'downslope[kernels]'"
@@ -55,8 +58,22 @@ def kernel_of(source: str, flags: frozenset[str] = build.FLAGS) -> threads.Kerne
         flags: LLVM's licences with numbers.
 
     Raises:
-        ImportError: no numba.
+        RecipeError: numba cannot be used here.
     """
+    try:
+        return _made(source, flags)
+    except Exception as error:  # numba and LLVM raise what they like, and torch's operations can step instead
+        cause = str(error).strip().partition("\n")[0]
+        _FAILED[:] = [f"numba cannot make kernels here ({type(error).__name__}: {cause})"]
+        missing.cache_clear()
+        raise RecipeError(_FAILED[0]) from error
+
+
+_FAILED: list[str] = []
+"""Why no kernel can be made in this process, once one could not."""
+
+
+def _made(source: str, flags: frozenset[str]) -> threads.Kernel:
     _prepare()
     key = _key(source, flags)
     folder = _folder()
