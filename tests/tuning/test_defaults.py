@@ -28,6 +28,16 @@ DECAY, AVERAGE = log(1e-7, 1e-1), one_minus(log(1e-3, 1e-1))
         ),
         (Recipe(optimizer="rmsprop"), {"lr": LR, "alpha": AVERAGE, "weight_decay": DECAY}),
         (Recipe(optimizer="gd"), {"lr": FIRST, "weight_decay": DECAY}),
+        (Recipe(optimizer="lars"), {"lr": log(1e-2, 1e2), "momentum": AVERAGE, "weight_decay": DECAY}),
+        (
+            Recipe(optimizer="prodigy"),
+            {
+                "d_coef": log(0.1, 10.0),
+                "betas.0": AVERAGE,
+                "betas.1": one_minus(log(1e-4, 1e-1)),
+                "weight_decay": DECAY,
+            },
+        ),
         (Recipe(optimizer="levenberg_marquardt"), {"damping": log(1e-6, 1.0)}),
         (Recipe(optimizer="trust_region"), {"radius": log(1e-2, 1e2)}),
     ],

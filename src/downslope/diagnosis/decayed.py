@@ -39,7 +39,7 @@ GROWN = 1.5
 
 _DESCENT = ("sgd", "momentum", "nesterov")
 _NORMALISED = ("adam", "nadam", "radam", "adamax", "rmsprop")
-_APART = ("adamw", "adan", "ademamix", "lion")
+_APART = ("adamw", "adan", "ademamix", "lion", "cautious_adamw", "cautious_lion")
 
 
 class Decayed(NamedTuple):

@@ -39,6 +39,7 @@ LONGER = 3
 
 _ADAPTIVE = (
     "adam", "adamw", "rmsprop", "nadam", "radam", "adagrad", "adamax", "adabelief", "adan", "ademamix",
+    "lamb", "lars", "prodigy", "cautious_adamw", "cautious_lion",
 )  # fmt: skip
 _PLAIN = ("sgd",)
 

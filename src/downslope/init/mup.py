@@ -32,11 +32,11 @@ if TYPE_CHECKING:
 
 BY_SIZE = frozenset({
     "adam", "adamw", "amsgrad", "rmsprop", "adagrad", "nadam", "radam", "adamax", "adabelief", "adan",
-    "ademamix", "lion", "signum",
+    "ademamix", "lion", "signum", "cautious_adamw", "cautious_lion",
 })  # fmt: skip
 """Methods whose step does not grow with the gradient: they follow table 3's column of Adam."""
 PLAIN = frozenset({"sgd", "gd", "momentum", "nesterov", "averaged_momentum"})
-_APART = frozenset({"adamw", "adan", "ademamix", "lion"})
+_APART = frozenset({"adamw", "adan", "ademamix", "lion", "cautious_adamw", "cautious_lion"})
 
 
 def _check(*, base: Any, scale: float) -> None:

@@ -24,6 +24,10 @@ above 0.1 as often as not; those of methods that divide by the gradient's size h
 DESCENT = (
     "gd", "sgd", "momentum", "nesterov", "averaged_momentum", "torch.optim:SGD", "schedule_free_sgd",
 )  # fmt: skip
+LR_OF_LARS = (1e-2, 1e2)
+"""Of LARS, whose step is a thousandth of the weights at 1."""
+D_COEF = (1e-1, 10.0)
+"""Of the factor of the distance that Prodigy estimates; its authors take 0.5 to 2 and leave the rate at 1."""
 DECAY = (1e-7, 1e-1)
 """Of the weight decay."""
 AVERAGE = (1e-3, 1e-1)
@@ -39,10 +43,10 @@ RADIUS = (1e-2, 1e2)
 def default_space(recipe: Recipe) -> dict[str, Dimension]:
     """What is searched by default for this recipe's optimizer.
 
-    ``lr``, then ``momentum``, ``betas.0``, ``betas.1`` or ``alpha``, then ``weight_decay``; of methods that
-    search for their step by curvature the ``damping`` or ``radius``. The range of the rate is stretched by a
-    factor of ten around one that the recipe says, or around a default that lies outside of it. Plain
-    gradient descent is one end of the momentum of "sgd".
+    ``lr``, of Prodigy in its place ``d_coef``, then ``momentum``, ``betas.0``, ``betas.1`` or ``alpha``, then
+    ``weight_decay``; of methods that search for their step by curvature the ``damping`` or ``radius``. The
+    range of the rate is stretched by a factor of ten around one that the recipe says, or around a default
+    that lies outside of it. Plain gradient descent is one end of the momentum of "sgd".
 
     Raises:
         SpaceError: an optimizer that is code, or that has none of these.
@@ -54,7 +58,9 @@ def default_space(recipe: Recipe) -> dict[str, Dimension]:
         )
     taken = optimizer_defaults(recipe.optimizer)
     found: dict[str, Dimension] = {}
-    if "lr" in taken and not _searches(recipe):
+    if "d_coef" in taken:
+        found["d_coef"] = log(*D_COEF)
+    elif "lr" in taken and not _searches(recipe):
         found["lr"] = log(*_rates(recipe, taken["lr"]))
     if "momentum" in taken:
         plain = not taken["momentum"] and not recipe.settings.get("momentum")
@@ -88,7 +94,8 @@ def _searches(recipe: Recipe) -> bool:
 
 def _rates(recipe: Recipe, default: object) -> tuple[float, float]:
     """The range of the rate; with a factor of ten around one that was said, or a default outside of it."""
-    low, high = LR_OF_DESCENT if innermost(str(recipe.optimizer)) in DESCENT else LR
+    name = innermost(str(recipe.optimizer))
+    low, high = LR_OF_DESCENT if name in DESCENT else LR_OF_LARS if name == "lars" else LR
     lr = recipe.lr if "lr" in recipe.said else default
     if not isinstance(lr, (int, float)) or not lr or ("lr" not in recipe.said and low < lr < high):
         return low, high
