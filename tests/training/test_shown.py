@@ -15,6 +15,7 @@ import downslope as ds
 from downslope import optim
 from downslope.core.errors import RecipeError
 from downslope.training.evaluate import evaluate
+from downslope.training.population.members import Member
 from tests.training.problems import after_steps, mlp, regression, same_history, same_state
 
 HOW: dict[str, Any] = {"batch_size": 16, "epochs": 4, "seed": 1, "precision": "float64"}
@@ -138,6 +139,30 @@ def test_members_of_a_population_are_those_trained_alone() -> None:
             assert "looks at a batch more than once" in told
         else:
             assert "together with" in told
+
+
+@pytest.mark.parametrize("optimizer", ["schedule_free_sgd", "lookahead(adam)"])
+def test_a_member_that_becomes_another_is_judged_by_what_it_shows_then(
+    optimizer: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own, seen = Member.epoch_over, list[tuple[bool, bool]]()
+
+    def over(self: Member) -> bool:
+        ended = own(self)
+        self.settled()
+        with self.state.optimizer.shown():  # type: ignore[attr-defined]
+            shown = flat(self.state.model).copy()
+        seen.append((np.array_equal(shown, flat(self.judged)), bool(self.state.run.facts.get("became"))))
+        return ended
+
+    monkeypatch.setattr(Member, "epoch_over", over)
+    space = {"lr": ds.log(1e-3, 0.2)}
+    ds.tune(
+        regression(), recipe(optimizer, epochs=6), space=space, trials=6, pruner="pbt", progress=False,
+        folder=False,
+    )  # fmt: skip
+    assert all(right for right, _ in seen)
+    assert any(became for _, became in seen)
 
 
 def test_sam_by_name_takes_the_steps_of_a_loop_written_out() -> None:

@@ -80,15 +80,16 @@ class Lookahead(Wrapper):
         if self.trained:
             raise ModelError("a step while the slow weights are shown: call optimizer.train() before it")
         params = params_of(self.param_groups)
-        self.slow.keep(p for p in params if p not in self.slow.held)
+        if len(self.slow.held) < len(params):
+            self.slow.keep(p for p in params if p not in self.slow.held)
         skipped = self.skipped
         found: Any = self.base_optimizer.step() if closure is None else self.base_optimizer.step(closure)
         if self.skipped != skipped:
             return found
         self.count += 1
         for group in self.param_groups:
-            link = chain(SlowWeights(la_steps=group["la_steps"], la_alpha=group["la_alpha"]))
             if self.count % group["la_steps"] == 0:
+                link = chain(SlowWeights(la_steps=group["la_steps"], la_alpha=group["la_alpha"]))
                 self._pull(group["params"], link, link.at(self.count))
         return found
 

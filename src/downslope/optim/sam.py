@@ -52,7 +52,7 @@ class SAM(Wrapper):
     Raises:
         RecipeError: a setting outside its domain.
 
-    Differs from: davda54/sam, whose base loses its state on loading (issues 34, 39), and which cannot be used
+    Differs from: davda54/sam, whose state_dict leaves out the base's state (issue 73), and which does not go
     with a GradScaler (issue 97); the paper, whose experiments take e from each accelerator's part of a batch.
     Source: Foret et al. 2021, "Sharpness-aware minimization for efficiently improving generalization",
     algorithm 1; Kwon et al. 2021, "ASAM", algorithm 1.
@@ -186,7 +186,8 @@ class _Climber(Optimizer):
     def __init__(self, groups: list[dict[str, Any]], named: Mapping[str, str]) -> None:
         self.named = dict(named)
         settings = {key: groups[0][key] for key in named.values()}
-        super().__init__([{**group} for group in groups], {**settings, "maximize": False})
+        mine = [{"params": group["params"]} for group in groups]
+        super().__init__(mine, {**settings, "maximize": False})
 
     @property
     def _domains(self) -> Domains:
@@ -196,13 +197,13 @@ class _Climber(Optimizer):
         return chain(Ascent(**{name: settings[key] for name, key in self.named.items()}))
 
     def climb(self, groups: list[dict[str, Any]]) -> None:
-        """One step on these groups, which may be others since the last one."""
-        if len(groups) != len(self.param_groups) or any(
-            own is not other for own, other in zip(self.param_groups, groups, strict=True)
-        ):
-            for group in groups:
-                group.setdefault("maximize", False)
-            self.param_groups, self._layouts = list(groups), [None] * len(groups)
+        """One step of the parameters in these groups, as they are set now."""
+        if len(groups) != len(self.param_groups):
+            self.param_groups: list[dict[str, Any]] = [{} for _ in groups]
+            self._layouts = [None] * len(groups)
+        for own, group in zip(self.param_groups, groups, strict=True):
+            own |= {key: group[key] for key in ("params", *self.named.values())}
+            own["maximize"] = group.get("maximize", False)
         self._step()
 
     def __getstate__(self) -> dict[str, Any]:

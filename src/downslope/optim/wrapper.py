@@ -87,10 +87,18 @@ class Wrapper(torch.optim.Optimizer):
         """The base's groups."""
         return self.base_optimizer.param_groups
 
+    @param_groups.setter
+    def param_groups(self, groups: list[dict[str, Any]]) -> None:  # pyright: ignore[reportIncompatibleVariableOverride]
+        self.base_optimizer.param_groups = groups
+
     @property
     def state(self) -> Any:  # pyright: ignore[reportIncompatibleVariableOverride]
         """The base's state."""
         return self.base_optimizer.state
+
+    @state.setter
+    def state(self, state: Any) -> None:  # pyright: ignore[reportIncompatibleVariableOverride]
+        self.base_optimizer.state = state
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Adds a group to the base; what it does not set is taken from the constructors' arguments.
