@@ -41,8 +41,8 @@ class Cautious(Rule[Stateless]):
     The defaults are the authors' for AdamW (``xi=0, least_share=1e-3``); their Lion, and the paper, have
     ``Cautious(xi=1.0, least_share=0.0)``.
 
-    Differs from: the authors' ``u g > 0``, a product that underflows to 0 for small gradients; here the
-    product of the signs.
+    Differs from: the authors' ``u g > 0``, a product that underflows to 0 for small gradients; here the signs
+    are compared.
     Source: Liang, Chen, Liu and Liu 2024, "Cautious optimizers: improving training with one line of code",
     algorithm 1; c_adamw.py and c_lion.py of the authors.
     """
@@ -71,8 +71,7 @@ class Cautious(Rule[Stateless]):
         return Scalars(least=self.least_share, xi=self.xi)
 
     def measure(self, g: Tensor, state: Stateless, p: Tensor, k: Scalars) -> tuple[Tensor, ...]:
-        sign = g.sign() * k.raw.sign()
-        agree = torch.where(sign > 0.0, sign, 0.0 * sign)
+        agree = _where_alike(g, k.raw, 0.0 * g + 1.0)
         return agree, 1.0 - agree
 
     def settle(
@@ -83,8 +82,15 @@ class Cautious(Rule[Stateless]):
         return Scalars(longer=torch.where(share > 0.0, 1.0 / share, share)), {}
 
     def update(self, g: Tensor, state: Stateless, p: Tensor, k: Scalars) -> tuple[Tensor, Stateless]:
-        phi = torch.where(g.sign() * k.raw.sign() > 0.0, g, 0.0 * g)  # NaN stays NaN
-        return k.longer * phi, ()
+        return k.longer * _where_alike(g, k.raw, g), ()
+
+
+def _where_alike(u: Tensor, g: Tensor, value: Tensor) -> Tensor:
+    """`value` where u and g have one sign, else 0; NaN in `value` stays. No product that underflows."""
+    none = 0.0 * value
+    up = torch.where(g > 0.0, value, none)
+    down = torch.where(g < 0.0, value, none)
+    return torch.where(u > 0.0, up, torch.where(u < 0.0, down, none))
 
 
 _AFTER = (DecoupledDecay, ScaleByTrustRatio, ScaleByLr, InverseTimeLr)
