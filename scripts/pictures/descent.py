@@ -135,6 +135,17 @@ def _factor(x: torch.Tensor, y: torch.Tensor, lr: float) -> float:
     return float((excess[-1] / excess[-1 - back]) ** (1 / (2 * back)))
 
 
+FALLING = {
+    "step": BLUE, "exponential": ORANGE, "cosine": GREEN, "inverse_sqrt": PURPLE, "linear": RED,
+    "stairs": GREY,
+}  # fmt: skip
+RISING = {
+    "one_cycle": BLUE, "warmup_stable_decay": ORANGE, "cosine_restarts": GREEN, "cyclic": GREY,
+    "plateau": PURPLE,
+}  # fmt: skip
+ON_PLATEAUS = "plateau(factor=0.5, patience=1)"
+
+
 def schedules() -> Path:
     """The factors, and what they do to the jitter of SGD."""
     x, y = ds.data.diabetes(standardise=True).train
@@ -143,20 +154,29 @@ def schedules() -> Path:
     # The training data stand in for validation too: measured is the loss over all of them after every epoch.
     problem = ds.Problem(model="linear", objective="squared_error", train=(x, y), valid=(x, y))
     recipe = ds.Recipe(optimizer="sgd", lr=0.1, batch_size=8, epochs=40)
-    figure, (factor, jitter) = panels(2, height=3.2)
-    steps = 40 * (-(-len(x) // 8))
-    for name, colour in zip(
-        ("constant", "step", "exponential", "cosine", "inverse_sqrt"), _COLOURS, strict=True
-    ):
-        curve = getattr(ds.schedules, name)(steps)
-        grid = np.arange(0, steps + 1, 10)
-        factor.plot(grid, [curve(int(t)) for t in grid], color=colour, label=name)
-        runs = ds.fit_population(problem, recipe.edit(schedule=name), seeds=range(5), progress=False)
+    figure, (falling, rising, jitter) = panels(3, height=3.5)
+    for axis, names in ((falling, FALLING), (rising, RISING)):
+        for name, colour in names.items():
+            spelt = ON_PLATEAUS if name == "plateau" else name
+            run = ds.fit(problem, recipe.edit(schedule=spelt), folder=False, progress=False, observe=0)
+            series = run.history.series("lr")
+            kept = slice(None, None, 6)
+            axis.plot(series.steps[kept], series.values[kept] / recipe.lr, color=colour, label=name, lw=1.4)
+    for name, colour in {"constant": GREY, **FALLING, **RISING}.items():
+        if name in ("stairs", "cyclic", "linear"):
+            continue
+        spelt = ON_PLATEAUS if name == "plateau" else name
+        runs = ds.fit_population(problem, recipe.edit(schedule=spelt), seeds=range(5), progress=False)
         series = [run.history.series("valid_loss") for run in runs]
         above = np.mean([each.values[1:] for each in series], axis=0) - best
-        jitter.plot(series[0].steps[1:], above, color=colour)
-    factor.set(title="The schedules", xlabel="step", ylabel="factor of the rate")
-    factor.legend(loc="upper right", bbox_to_anchor=(1.0, 0.98))
+        dashes = "--" if name in RISING else "-"
+        jitter.plot(series[0].steps[1:], above, color=colour, ls=dashes, lw=1.3)
+    falling.set(title="That fall", xlabel="step", ylim=(-0.02, 1.35))
+    falling.set_ylabel("factor of the rate")
+    rising.set(title="That rise or return", xlabel="step", ylim=(-0.02, 1.35))
+    for axis in (falling, rising):
+        axis.set_yticks(np.linspace(0, 1, 6))
+        axis.legend(loc="upper right", ncols=2, fontsize=7.5, columnspacing=0.9, handlelength=1.2)
     jitter.set(title="What they do to the jitter", xlabel="step", yscale="log")
     jitter.set_ylabel("loss above the minimum, 5 seeds")
     return save(figure, "schedules")

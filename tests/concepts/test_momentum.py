@@ -60,6 +60,23 @@ def test_with_the_factor_one_minus_beta_it_is_a_mean_and_the_rate_grows_by_the_w
 
 
 @pytest.mark.parametrize("beta", BETAS)
+@pytest.mark.parametrize("debias", [False, True])
+def test_the_average_from_zero_is_the_mean_of_past_gradients_weighted_by_powers_of_beta(
+    beta: float, debias: bool
+) -> None:
+    g = np.random.default_rng(3).normal(size=60)
+    w = torch.nn.Parameter(torch.zeros(1, dtype=torch.float64))
+    optimizer = ds.optim.AveragedMomentum([w], lr=1.0, momentum=beta, debias=debias)
+    for t, each in enumerate(g):
+        before = float(w.detach())
+        w.grad = torch.full_like(w, float(each))
+        optimizer.step()
+        powers = beta ** np.arange(t, -1, -1.0)
+        mean = (powers * g[: t + 1]).sum() * (1 / powers.sum() if debias else 1 - beta)
+        assert before - float(w.detach()) == pytest.approx(mean, rel=1e-9, abs=1e-12)
+
+
+@pytest.mark.parametrize("beta", BETAS)
 def test_directions_that_conflict_cancel(beta: float) -> None:
     zigzag = velocities(np.resize([1.0, -1.0], 3000), momentum=beta)
     assert abs(zigzag[-1]) == pytest.approx(1 / (1 + beta))
