@@ -79,6 +79,10 @@ def test_what_is_validated_kept_and_handed_out_are_the_weights_that_are_shown(op
     at_last = evaluate(problem, run.model("last"), valid).loss
     assert run.history.series("valid_loss").values[-1] == pytest.approx(at_last, rel=1e-9)
     assert "shows" in run.choices["shown"]
+    x = problem.valid_source.batch[0]  # type: ignore[union-attr]
+    with torch.no_grad():
+        wanted = run.model()(x.double()).squeeze(1).numpy()
+    np.testing.assert_allclose(run.predict(x.numpy()).values, wanted, rtol=1e-6)
 
 
 @pytest.mark.parametrize("optimizer", list(SHOWING))
@@ -183,6 +187,13 @@ def test_sams_second_look_draws_the_same_dropout_and_leaves_statistics_alone() -
     assert same_state(plain.state("last"), nearest.state("last"))
     count = nearest.state("last")["1.num_batches_tracked"]
     assert int(count) == nearest.summary["steps"]
+
+
+def test_sam_takes_a_batch_in_parts_as_it_takes_it_whole() -> None:
+    whole, parts = (
+        fit(regression(valid=None), recipe("sam(sgd)", lr=0.05, rho=0.2, accumulate=n)) for n in (1, 4)
+    )
+    np.testing.assert_allclose(flat(whole.model()), flat(parts.model()), rtol=1e-10)
 
 
 def test_sam_clips_the_gradient_that_its_base_steps_by() -> None:

@@ -46,10 +46,10 @@ class Recipe(BaseModel):
     """How to train: optimizer, rate, schedule, batches, length, start, stopping, precision, seed.
 
     Args:
-        optimizer: A name (``ds.optim.catalogue()``, ``ds.methods.catalogue()``),
-            ``"module:Class"``, or a factory ``params -> torch.optim.Optimizer``, whose argument may be named
-            ``model`` or ``named_parameters`` to be given that. Torch's own classes are recognised in a
-            factory and become a name plus settings and groups. Default "adam".
+        optimizer: A name (``ds.optim.catalogue()``, ``ds.methods.catalogue()``), one around another
+            (``"sam(adamw)"``), ``"module:Class"``, or a factory ``params -> torch.optim.Optimizer``, whose
+            argument may be named ``model`` or ``named_parameters`` to be given that. Torch's own classes are
+            recognised in a factory and become a name plus settings and groups. Default "adam".
         lr: Learning rate, in (0, inf); the optimizer's own default if left out. 0 is allowed: nothing moves.
         batch_size: Examples a step, in [1, inf), or "full". Changing it by `edit` rescales `lr`.
         accumulate: Parts in which each batch goes through the model, in [1, inf): the gradient of the whole
