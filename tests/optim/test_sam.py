@@ -148,6 +148,26 @@ def test_groups_have_rho_of_their_own_and_one_norm() -> None:
     assert torch.allclose(last.weight, wanted, rtol=1e-12)
 
 
+def test_sparse_gradients_climb_and_step_as_dense_ones() -> None:
+    found: list[list[torch.Tensor]] = []
+    for sparse in (True, False):
+        torch.manual_seed(0)
+        rows, last = nn.Embedding(6, 3, sparse=sparse).double(), nn.Linear(3, 1).double()
+        params = [*rows.parameters(), *last.parameters()]
+        optimizer = SAM(params, "sgd", lr=0.1, rho=0.3)
+        for k in range(4):
+
+            def closure(k=k, rows=rows, last=last, optimizer=optimizer):
+                optimizer.zero_grad()
+                loss = (last(rows(torch.tensor([k, 2, 2]))) ** 2).sum()
+                loss.backward()
+                return loss
+
+            optimizer.step(closure)
+        found.append([p.detach() for p in params])
+    assert_same(*found)
+
+
 def test_maximising_looks_at_the_lowest_neighbour() -> None:
     p = nn.Parameter(torch.tensor([1.0], dtype=torch.float64))
     optimizer = SAM([p], "sgd", rho=0.5, lr=0.1, maximize=True)

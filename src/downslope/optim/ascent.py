@@ -43,6 +43,7 @@ class Ascent(Rule[Stateless]):
 
     scope: ClassVar[Scope] = "global"
     measures: ClassVar[tuple[str, ...]] = ("square",)
+    lazy: ClassVar[bool] = True
     domains: ClassVar[Domains] = DOMAINS
 
     rho: Scalar = 0.05

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from downslope.core.errors import RecipeError
 from downslope.optim.rounding import widened
-from downslope.optim.rule import Chain
+from downslope.optim.rule import Chain, Rule
 
 __all__ = ["check_lazy", "coalesced", "index_of", "is_sparse"]
 
@@ -50,7 +50,8 @@ def check_lazy(p: Tensor, chain: Chain, forced: str | None) -> None:
     for link in chain.links:
         if link.lazy:
             continue
-        off = next((name for name in _INSTEAD if name in link.fields()), None)
+        can_be_off = type(link).idle is not Rule.idle
+        off = next((name for name in _INSTEAD if can_be_off and name in link.fields()), None)
         instead = "" if off is None else f", or {off}={_INSTEAD[off]}"
         raise RecipeError(
             f"the gradient of a parameter of shape {tuple(p.shape)} is sparse, and {type(link).__name__} "

@@ -148,7 +148,7 @@ class SAM(Wrapper):
             g is old() and g._version == version for g, (old, version) in zip(grads, self._used, strict=True)
         ):
             return False
-        return any(bool(g.any()) for g in grads)
+        return any(bool((g.coalesce().values() if g.is_sparse else g).any()) for g in grads)
 
     @torch.no_grad()
     def _scaled(self) -> None:
