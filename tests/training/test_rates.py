@@ -216,6 +216,7 @@ def test_a_schedule_that_is_none_is_refused_in_one_line(schedule: Any, changes: 
             "a made StepLR holds the optimizer of one run",
         ),
         ("torch.optim.lr_scheduler:StepLR(stepsize=3)", "did you mean 'step_size'"),
+        ("torch.optim.lr_scheduler:StepLR", "missing a required argument: 'step_size'; write its settings"),
         ("torch.optim.lr_scheduler:SteppLR(step_size=3)", "cannot be loaded"),
         ("torch.optim:lr_scheduler", "a module, must be a class or a function"),
         ("plateau(patience=-1)", "patience=-1: must be a whole number from 0"),

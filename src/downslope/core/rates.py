@@ -54,10 +54,13 @@ def read(given: Any) -> Schedule:
     if not callable(factory):
         raise RecipeError(f"schedule={given!r}: a {type(factory).__name__}, must be a class or a function")
     spelt = str(Spelt(name, (), by_name(found, _taken(factory))))
-    if own:
-        _bound(spelt)
-    else:
+    if not own:
         made(spelt, 1)
+        return spelt
+    try:
+        inspect.signature(_bound(spelt)).bind(None)
+    except TypeError as error:
+        raise RecipeError(f"schedule={spelt}: {error}; write its settings behind it, in brackets") from None
     return spelt
 
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from downslope.core.edits import Advice, Edit, SetRecipe
 from downslope.core.finding import Evidence, Finding, Severity, Where
+from downslope.core.rates import said
 from downslope.core.recipe import optimizer_defaults
 from downslope.core.run import Run
 from downslope.diagnosis.clipped import FAINT, Clipped, clipped
@@ -169,7 +170,7 @@ def _of_schedule(run: Run, gone: Spent, severity: Severity) -> Finding:
         f"that lasts for {gone.steps} steps"
     )
     if schedule is not None:
-        edit = SetRecipe({"schedule": "constant"}, {"schedule": schedule})
+        edit = SetRecipe({"schedule": "constant"}, {"schedule": said(schedule)})
     open_ = " How far it could have come is not known." if unmeasured(run) is not None else ""
     return Finding(
         symptom="learning-rate-too-low",
