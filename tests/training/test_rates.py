@@ -241,3 +241,16 @@ def test_a_scheduler_that_was_led_on_stands_where_it_stood() -> None:
         first.at(step)
         second.at(step)
         assert first.leading == second.leading
+
+
+def test_one_cycle_of_rate_and_momentum_is_that_of_torchs_scheduler() -> None:
+    how = recipe("one_cycle", lr=0.2, momentum=0.95, schedules={"momentum": "one_cycle_momentum"})
+    run = ds.fit(problem(), how, folder=False, progress=False, observe=0)
+
+    def torchs(optimizer: torch.optim.Optimizer) -> Any:
+        scheduler = SCHEDULERS.OneCycleLR(optimizer, max_lr=0.2, total_steps=STEPS)
+        last = scheduler.step
+        scheduler.step = lambda: None if scheduler.last_epoch == STEPS - 1 else last()
+        return scheduler
+
+    agree(run, *by_hand(torchs))

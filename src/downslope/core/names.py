@@ -89,6 +89,7 @@ TABLE: dict[Kind, dict[str, str]] = {
         "polynomial": "downslope.schedules:polynomial",
         "cosine_restarts": "downslope.schedules:cosine_restarts",
         "one_cycle": "downslope.schedules:one_cycle",
+        "one_cycle_momentum": "downslope.schedules:one_cycle_momentum",
         "warmup_stable_decay": "downslope.schedules:warmup_stable_decay",
         "plateau": "downslope.schedules:plateau",
     },

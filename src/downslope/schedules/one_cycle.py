@@ -39,24 +39,26 @@ def one_cycle(
 
 
 def one_cycle_momentum(
-    total_steps: int, *, rise: float = 0.3, low: float = 0.85, high: float = 0.95, anneal: str = "cos"
+    total_steps: int, *, rise: float = 0.3, low: float = 0.85 / 0.95, anneal: str = "cos"
 ) -> Schedule:
-    """From `high` to `low` while `one_cycle` rises, and back: the momentum itself, and no factor of it.
+    """From 1 to `low` while `one_cycle` rises, and back to 1: the factor of the momentum that goes with it.
+
+    A recipe has it as ``momentum=0.95, schedules={"momentum": "one_cycle_momentum"}``, of Adam as
+    ``betas=(0.95, 0.999), schedules={"betas": ["one_cycle_momentum", "constant"]}``. Equivalent to the cycle
+    of ``torch.optim.lr_scheduler.OneCycleLR(base_momentum=low momentum, max_momentum=momentum)``.
 
     Args:
         total_steps: length of the run, from 1.
         rise: as of `one_cycle`.
-        low: momentum at the highest rate, in [0, 1].
-        high: momentum at the lowest, in [0, 1].
+        low: factor at the highest rate, in [0, 1]: 0.85 of a momentum of 0.95 unless told otherwise.
         anneal: ``"cos"`` or ``"linear"``.
 
     Raises:
         RecipeError: an argument outside its domain.
 
-    Source: Smith 2018, "A disciplined approach to neural network hyper-parameters: part 1", section 4.3.
+    Source: Smith 2018, "A disciplined approach to neural network hyper-parameters: part 1".
     """
-    least, most = check_factor("low", low), check_factor("high", high)
-    return _cycle(total_steps, rise, (most, least, most), anneal)
+    return _cycle(total_steps, rise, (1.0, check_factor("low", low), 1.0), anneal)
 
 
 def _cycle(total_steps: int, rise: float, through: tuple[float, float, float], anneal: str) -> Schedule:
