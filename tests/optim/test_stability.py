@@ -121,6 +121,37 @@ def test_adaptive_limit_is_that_of_the_preconditioned_curvature(make, limit):
     assert furthest(make, 1.02 * limit, 1500, start=1e-40) > 1e2
 
 
+@pytest.mark.parametrize("beta", [0.3, 0.5])
+def test_limit_of_schedule_free_in_the_long_run_is_that_of_an_average_that_stands(beta):
+    sgd = lambda p: optim.ScheduleFreeSGD(p, lr=0.1, momentum=beta, weight_decay=1.0)  # noqa: E731
+    limit = optim.stable_limit("schedule_free_sgd", {"lr": 0.1, "momentum": beta, "weight_decay": 1.0})
+    assert limit == pytest.approx(20 / (1 - beta) - 1)
+    assert furthest(sgd, 0.97 * limit, 1500) < 1e-2
+    assert furthest(sgd, 1.03 * limit, 1500) > 1e3
+    own = {"lr": 0.1, "betas": (beta, 0.999), "eps": 1.0, "weight_decay": 2.0, "inner_momentum": 0.5}
+    limit = optim.stable_limit("schedule_free_adamw", own)
+    assert limit == pytest.approx(3 * (20 / (1 - beta) - 2))
+    assert furthest(lambda p: optim.ScheduleFreeAdamW(p, **own), 0.95 * limit, 1500, start=1e-60) < 1e-2
+    assert furthest(lambda p: optim.ScheduleFreeAdamW(p, **own), 1.05 * limit, 1500, start=1e-60) > 1e2
+
+
+@pytest.mark.parametrize("steps", [1, 3, 40])
+def test_limit_of_schedule_free_on_the_way_is_that_of_the_share_that_its_average_takes(steps):
+    """A step is a linear map of (y, z); with the share held where it is, its roots tell the limit."""
+    p = nn.Parameter(torch.ones(1, dtype=torch.float64))
+    optimizer = optim.ScheduleFreeSGD([p], lr=0.1, r=1.0)
+    for _ in range(steps):
+        p.grad = torch.zeros_like(p)
+        optimizer.step()
+    limit = optim.stable_limit(optimizer, optimizer.param_groups[0])
+    c = 2 / (steps + 1)
+    for share, stable in ((0.99, True), (1.01, False)):
+        y = lambda y, z, h=share * limit: (1 - c) * y + c * z - 0.1 * (1 - 0.9 * (1 - c)) * h * y  # noqa: E731
+        z = lambda y, z, h=share * limit: z - 0.1 * h * y  # noqa: E731
+        roots = torch.linalg.eigvals(torch.tensor([[y(1, 0), y(0, 1)], [z(1, 0), z(0, 1)]])).abs().max()
+        assert (float(roots) < 1) == stable
+
+
 def test_limit_by_name_and_for_rates_of_zero():
     assert optim.stable_limit("sgd", {"lr": 0.5}) == 4.0
     assert optim.stable_limit("torch.optim:Adam", {"lr": 1.0, "betas": (0.9, 0.99)}) == pytest.approx(38.0)

@@ -24,7 +24,9 @@ __all__ = ["ADAPTIVE", "decouples", "method_of", "preconditioner", "stable_limit
 _MOMENTUM = {"gd", "sgd", "momentum", "nesterov", "averaged_momentum"}
 _ADAMS = {"adam", "adamw", "adamax", "nadam", "radam", "adabelief", "adan", "ademamix"}
 
-ADAPTIVE = {"adagrad", "rmsprop", "adadelta", *_ADAMS}
+_FREE = {"schedule_free_sgd", "schedule_free_adamw"}
+
+ADAPTIVE = {"adagrad", "rmsprop", "adadelta", "schedule_free_adamw", *_ADAMS}
 """Methods that see the Hessian through a diagonal scale of their own."""
 
 
@@ -49,7 +51,7 @@ def method_of(optimizer: torch.optim.Optimizer | str) -> str | None:
         name = classes.get(spelt) or names.canonical("optimizer", spelt)
     except UnknownNameError:
         return None
-    return name if name in _MOMENTUM | ADAPTIVE else None
+    return name if name in _MOMENTUM | ADAPTIVE | _FREE else None
 
 
 def stable_limit(optimizer: torch.optim.Optimizer | str, group: Mapping[str, Any]) -> float | None:
@@ -67,6 +69,7 @@ def stable_limit(optimizer: torch.optim.Optimizer | str, group: Mapping[str, Any
     NAdam                  ``2 / ((a + b e(b1)) lr)``, preconditioned
     AdEMAMix               ``2 / ((e(b1) + alpha e(b3)) lr)``, preconditioned
     Adan                   ``2 / ((e(b1) + 2 b2 e(b2)) lr)``, preconditioned
+    Schedule-Free          ``(4 - 2 c) / ((2 (1 - b) + (2 b - 1) c) lr)``; AdamW's preconditioned
     =====================  ==========================================================
 
     ``e(b) = (1 - b) / (1 + b)`` is what a mean with decay b leaves of a gradient that turns at every step.
@@ -75,6 +78,10 @@ def stable_limit(optimizer: torch.optim.Optimizer | str, group: Mapping[str, Any
     mu of the last step and the next; they tend to ``1 - b1`` and ``b1``, which gives 13.6 / lr at b1 = 0.9,
     from 3.6 / lr early on.
 
+    Schedule-Free's b is `momentum` or ``betas[0]``, its c the share of the newest z in the average, which
+    falls to 0: from ``2 / lr`` at the first step to ``2 / ((1 - b) lr)``, 20 / lr at b = 0.9; over
+    e(inner_momentum).
+
     Coupled decay of plain and momentum methods counts as curvature and is taken off; where it is decoupled
     under an adaptive scale the first 2 becomes ``2 - lr weight_decay``, of Adan's proximal decay ``2 + lr
     weight_decay``. Coupled decay under an adaptive scale
@@ -82,7 +89,7 @@ def stable_limit(optimizer: torch.optim.Optimizer | str, group: Mapping[str, Any
 
     Args:
         optimizer: an optimizer, a name, or a reference such as ``"torch.optim:Adam"``; of NAdam the optimizer
-            tells how far mu has come, a name stands for the end.
+            tells how far mu has come, of Schedule-Free how far c; a name stands for the end.
         group: the entries of its parameter group, `lr` among them.
 
     Returns:
@@ -97,6 +104,8 @@ def stable_limit(optimizer: torch.optim.Optimizer | str, group: Mapping[str, Any
     lr = float(group["lr"])
     if name == "adadelta":
         return _over(2.0, lr)
+    if name in _FREE:
+        return max(_free_limit(optimizer, group, lr), 0.0)
     if name in _ADAMS:
         pull = lr * float(group.get("weight_decay", 0.0))
         turning = _over_two_steps(name, optimizer, group)
@@ -111,9 +120,26 @@ def stable_limit(optimizer: torch.optim.Optimizer | str, group: Mapping[str, Any
     return max(limit - coupled, 0.0)
 
 
+def _free_limit(optimizer: torch.optim.Optimizer | str, group: Mapping[str, Any], lr: float) -> float:
+    """Schedule-Free's: y and z are one linear map, whose root stands at -1 there."""
+    beta = float(group["momentum"] if "momentum" in group else group["betas"][0])
+    state = {} if isinstance(optimizer, str) else _first_state(optimizer, group)
+    c = 0.0
+    if float(state.get("weight_sum", 0.0)):
+        t, largest = float(state["step"]), float(state["lr_max"])
+        weight = t ** float(group["r"]) * largest ** float(group["weight_lr_power"])
+        c = weight / float(state["weight_sum"])
+    inner = float(group.get("inner_momentum", 0.0))
+    turning = (1.0 - inner) / (1.0 + inner)
+    limit = _over(4.0 - 2.0 * c, (2.0 * (1.0 - beta) + (2.0 * beta - 1.0) * c) * lr)
+    return (limit - float(group.get("weight_decay", 0.0))) / turning
+
+
 def decouples(name: str | None, group: Mapping[str, Any]) -> bool:
     """Whether a method's decay is of the parameters themselves, and not added to the gradient."""
-    return name in ("adamw", "adan", "ademamix", "lion") or bool(group.get("decoupled_weight_decay"))
+    return name in ("adamw", "adan", "ademamix", "lion", "schedule_free_adamw") or bool(
+        group.get("decoupled_weight_decay")
+    )
 
 
 def _off(name: str, group: Mapping[str, Any]) -> float:
