@@ -8,6 +8,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
+from downslope.core.errors import RecipeError
+
 __all__ = ["Aside", "params_of"]
 
 
@@ -65,6 +67,17 @@ class Aside:
         return {**saved, "state": {i: entries for i, entries in state.items() if entries}}, kept
 
     def load(self, groups: Sequence[Mapping[str, Any]], kept: Mapping[int, Tensor]) -> None:
-        """Take over copies of what `taken` gave."""
+        """Take over copies of what `taken` gave.
+
+        Raises:
+            RecipeError: tensors of other shapes, as from another model's state_dict.
+        """
         params = params_of(groups)
+        for i, value in kept.items():
+            if value.shape != params[i].shape:
+                raise RecipeError(
+                    f"state {self.key!r} is {tuple(value.shape)} for a parameter of shape "
+                    f"{tuple(params[i].shape)}: it belongs to another model; load the state_dict that was "
+                    "saved with this one"
+                )
         self.held = {params[i]: torch.empty_like(params[i]).copy_(value) for i, value in kept.items()}
