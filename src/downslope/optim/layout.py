@@ -24,7 +24,7 @@ from downslope.optim.kernel.own import Own, Step
 from downslope.optim.native import Native
 from downslope.optim.rule import Chain, Rule, Scalars
 from downslope.optim.seats import Seat
-from downslope.optim.states import State, is_dense, pack_steps, pack_tally
+from downslope.optim.states import State, is_dense, pack_small, pack_steps, pack_tally
 
 if TYPE_CHECKING:
     from downslope.optim.kernel.trace import Traced
@@ -95,6 +95,8 @@ class Bucket:
         self.kinds = list(map(_kind, self.owners))
         self.keys = self.chain.keys_of(self.params[0])
         self.pieces = _pieces(self.params) if self.chain.scope != "matrix" else _alike(self.params)
+        if self.programs is not None and not isinstance(self.programs, Own) and self.seats is None:
+            pack_small(self.params, self.states, self.keys)
         self.tallies = pack_tally(self.states, self.tally, self.chain.common)
         # A link without an expression for lists takes its tensors one by one, and so does its whole chain.
         self.listed = all(type(link).eager is not Rule.eager for link in self.chain.links)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import MutableMapping
+from collections.abc import MutableMapping, Sequence
 from typing import Any
 
 import torch
@@ -13,7 +13,7 @@ from downslope.optim.kinds import PLAIN, Manner
 from downslope.optim.rule import Chain
 from downslope.optim.seats import Seat
 
-__all__ = ["State", "give_state", "is_dense", "pack_steps", "pack_tally"]
+__all__ = ["State", "give_state", "is_dense", "pack_small", "pack_steps", "pack_tally"]
 
 State = MutableMapping[str, Any]
 
@@ -54,6 +54,39 @@ def pack_tally(
         for state, view in zip(states, packed[name].unbind(), strict=True):
             state[name] = view
     return packed
+
+
+# A state of so few elements shares memory with others, of so many together: one that is saved alone drags no
+# more than that along.
+_SMALL, _PACK = 1 << 12, 1 << 16
+
+
+def pack_small(params: Sequence[Tensor], states: Sequence[State], keys: Sequence[str]) -> None:
+    """Moves the small states of many parameters, shaped and laid out as these, side by side in memory."""
+    for key in keys:
+        run: list[tuple[Tensor, State]] = []
+        size = 0
+        for p, state in zip(params, states, strict=True):
+            value: Tensor = state[key]
+            shared = value.untyped_storage().nbytes() != value.nbytes
+            if shared or p.numel() > _SMALL or value.stride() != p.stride():
+                continue
+            if size + p.numel() > _PACK:
+                _pack(run, key, size)
+                run, size = [], 0
+            run.append((p, state))
+            size += p.numel()
+        _pack(run, key, size)
+
+
+def _pack(run: Sequence[tuple[Tensor, State]], key: str, size: int) -> None:
+    if len(run) < 2:
+        return
+    whole = torch.empty(size, dtype=run[0][1][key].dtype, device=run[0][1][key].device)
+    start = 0
+    for p, state in run:
+        state[key] = whole.as_strided(p.shape, p.stride(), start).copy_(state[key])
+        start += p.numel()
 
 
 def give_state(

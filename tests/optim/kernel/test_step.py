@@ -290,3 +290,52 @@ def test_totals_are_exact_where_float32_would_lose_them():
     optimizer.step()
     wanted = -g.double() / (g.double().norm() + 1e-6)
     torch.testing.assert_close(p.detach(), wanted.float(), rtol=2e-7, atol=0.0)
+
+
+def test_states_of_small_tensors_lie_side_by_side_and_are_saved_as_ever(tmp_path):
+    def made():
+        params = [nn.Parameter(torch.ones(3, 7).t()) for _ in range(60)]
+        params += [
+            nn.Parameter(torch.ones(70_000)),
+            nn.Parameter(torch.ones(4000)),
+            nn.Parameter(torch.ones(())),
+        ]
+        return params, optim.NAdam(params, lr=0.1, backend="kernel")
+
+    def step(params, optimizer, times):
+        for t in range(times):
+            for i, p in enumerate(params):
+                p.grad = torch.full_like(p, 1.0 + t + i)
+            optimizer.step()
+
+    (straight, whole), (params, optimizer) = made(), made()
+    step(straight, whole, 5)
+    step(params, optimizer, 3)
+    places = {optimizer.state[p]["exp_avg"].untyped_storage().data_ptr() for p in params}
+    assert len(places) == 2
+    assert all(optimizer.state[p]["exp_avg"].stride() == p.stride() for p in params)
+    torch.save(optimizer.state_dict(), tmp_path / "state.pt")
+    others, after = made()
+    for p, q in zip(others, params, strict=True):
+        p.data.copy_(q.data)
+    after.load_state_dict(torch.load(tmp_path / "state.pt"))
+    step(others, after, 3)
+    step(params, optimizer, 3)
+    for p, q, r in zip(others, params, straight, strict=True):
+        assert torch.equal(p, q)
+        assert p.shape == r.shape
+    assert (tmp_path / "state.pt").stat().st_size < 2.2 * 4 * sum(p.numel() for p in params) + 60_000
+
+
+def test_a_parameter_that_waits_keeps_its_state_beside_those_that_step():
+    found = []
+    for backend in ("kernel", "reference"):
+        params = [nn.Parameter(torch.ones(5)) for _ in range(4)]
+        optimizer = optim.NAdam(params, lr=0.1, backend=backend)
+        for t in range(6):
+            for i, p in enumerate(params):
+                p.grad = torch.full((5,), 1.0 + t) if (t + i) % 3 else None
+            optimizer.step()
+        found.append(params)
+    for ours, theirs in zip(*found, strict=True):
+        torch.testing.assert_close(ours, theirs)
