@@ -31,12 +31,18 @@ SETTINGS: dict[str, st.SearchStrategy[Any]] = {
 }  # fmt: skip
 
 
+def _is_usual(key: str, default: Any) -> bool:
+    """Whether a setting is what most methods have by that name: Adan has three betas, Adafactor two eps."""
+    return len(default) == 2 if key == "betas" else isinstance(default, float)
+
+
 @st.composite
 def recipes(draw: st.DrawFn, optimizers: list[str]) -> Recipe:
     optimizer = draw(st.sampled_from(optimizers))
     taken = optimizer_defaults(optimizer)
     given_keys = draw(st.fixed_dictionaries({}, optional=COMMON))
-    given_keys |= draw(st.fixed_dictionaries({}, optional={k: v for k, v in SETTINGS.items() if k in taken}))
+    own = {k: v for k, v in SETTINGS.items() if k in taken and _is_usual(k, taken[k])}
+    given_keys |= draw(st.fixed_dictionaries({}, optional=own))
     length = draw(st.sampled_from(["epochs", "steps", None]))
     if length:
         given_keys[length] = draw(st.integers(1, 10**9))
