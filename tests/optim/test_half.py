@@ -187,6 +187,24 @@ def test_what_is_written_into_a_parameter_counts_over_its_copy() -> None:
     assert p.tolist() == [5.0, 1.0, 1.0, 1.0]
 
 
+def test_the_copy_of_a_row_gives_way_to_what_is_written_too() -> None:
+    p = nn.Parameter(torch.ones(3, 2, dtype=torch.bfloat16))
+    optimizer = optim.SGD([p], lr=1e-3, rounding="master")
+    g = torch.sparse_coo_tensor([[1]], torch.ones(1, 2, dtype=torch.bfloat16), (3, 2), check_invariants=True)
+    step(optimizer, [p], [[g]])
+    with torch.no_grad():
+        p[1] = 5.0
+    step(optimizer, [p], [[g]])
+    assert optimizer.state[p]["master"][1].tolist() == pytest.approx([4.999, 4.999])
+    assert p.tolist() == [[1.0, 1.0], [5.0, 5.0], [1.0, 1.0]]
+
+
+def test_every_piece_of_a_large_tensor_draws_bits_of_its_own() -> None:
+    p = nn.Parameter(torch.ones(100_000, dtype=torch.bfloat16))
+    step(optim.SGD([p], lr=2e-3, rounding="stochastic"), [p], [[torch.ones_like(p)]])
+    assert not torch.equal(p[: 100_000 - 65_536], p[65_536:])
+
+
 @pytest.mark.parametrize("rounding", ["nearest", "stochastic", "master"])
 def test_sparse_gradients_of_half_precision_take_every_rounding(rounding: Any) -> None:
     p = nn.Parameter(torch.ones(6, 2, dtype=torch.bfloat16))

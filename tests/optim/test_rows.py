@@ -216,6 +216,34 @@ def test_a_rule_that_moves_every_row_refuses_in_one_line(make: Any, words: str) 
         step(make([p]), [p], [[sparse(p, [1])]])
 
 
+def test_all_that_moves_is_named_and_what_cannot_be_switched_off_gets_no_setting() -> None:
+    p = table()
+    chain = optim.chain(optim.CoupledDecay(weight_decay=0.1), optim.ScaleByRms(), optim.ScaleByLr(lr=0.1))
+    with pytest.raises(
+        RecipeError, match=r"CoupledDecay and ScaleByRms move rows .*=False in the embedding$"
+    ):
+        step(optim.Custom([p], chain), [p], [[sparse(p, [1])]])
+
+
+CLIPS = {
+    "norm": optim.ClipNorm(max_norm=0.5),
+    "norm of each": optim.ClipTensor(max_tensor_norm=0.5),
+    "value": optim.ClipValue(clip_value=0.1),
+}
+
+
+@pytest.mark.parametrize("clip", CLIPS)
+def test_clipped_rows_are_those_of_the_clipped_dense_gradient(clip: str) -> None:
+    lazy, dense, beside = table(), table(), (table(rows=2), table(rows=2))
+    chain = optim.chain(CLIPS[clip], optim.ScaleBySum(), optim.ScaleByLr(lr=0.1))
+    given = drawn(lazy)
+    other = [torch.full_like(beside[0], 0.3)]
+    step(optim.Custom([lazy, beside[0]], chain), [lazy, beside[0]], [[*row, *other] for row in given])
+    rows = [[g.to_dense(), *other] for (g,) in given]
+    step(optim.Custom([dense, beside[1]], chain), [dense, beside[1]], rows)
+    agree([lazy, beside[0]], [dense, beside[1]], 1e-13)
+
+
 def test_the_plan_says_rows_while_the_gradient_is_sparse() -> None:
     p = table()
     optimizer = optim.Adam([p])

@@ -50,6 +50,7 @@ class ClipNorm(Rule[Stateless]):
     """
 
     scope: ClassVar[Scope] = "global"
+    lazy: ClassVar[bool] = True
     measures: ClassVar[tuple[str, ...]] = ("squares",)
     domains: ClassVar[Domains] = {
         "max_norm": Interval(0.0, math.inf, "the largest norm of the gradient", "1 is usual", closed=True)

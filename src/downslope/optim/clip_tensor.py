@@ -29,6 +29,7 @@ class ClipTensor(Rule[Stateless]):
     """
 
     scope: ClassVar[Scope] = "tensor"
+    lazy: ClassVar[bool] = True
     measures: ClassVar[tuple[str, ...]] = ("squares",)
     domains: ClassVar[Domains] = {
         "max_tensor_norm": Interval(

@@ -26,6 +26,7 @@ class ClipValue(Rule[Stateless]):
     networks", section 3.2.2.
     """
 
+    lazy: ClassVar[bool] = True
     domains: ClassVar[Domains] = {
         "clip_value": Interval(0.0, math.inf, "the largest size of an element", "1 is usual", closed=True)
     }

@@ -103,7 +103,7 @@ def rounded(x: Tensor, dtype: torch.dtype, draws: Tensor | None = None) -> Tenso
     other = torch.nextafter(nearest, torch.where(error > 0, torch.inf, -torch.inf).to(dtype))
     gap = (other.to(x.dtype) - nearest.to(x.dtype)).abs()
     chance = draws.to(x.dtype) * 2.0**-16
-    return torch.where((chance * gap < error.abs()) & other.isfinite(), other, nearest)
+    return torch.where(chance * gap < error.abs(), other, nearest)
 
 
 def _signed(word: int) -> int:

@@ -9,6 +9,8 @@ method: means of rows that are not named do not decay, and the rows do not drift
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -18,8 +20,8 @@ from downslope.optim.rule import Chain, Rule
 
 __all__ = ["check_lazy", "coalesced", "index_of", "is_sparse"]
 
-_INSTEAD = {"weight_decay": 0, "momentum": 0}
-"""Settings under which a link that moves every row is idle."""
+_OFF = ("weight_decay", "momentum")
+"""Settings that make a link idle at 0, which moves every row otherwise."""
 
 
 def is_sparse(g: Tensor) -> bool:
@@ -41,21 +43,27 @@ def index_of(g: Tensor) -> tuple[Tensor, ...]:
     return tuple(g.indices().unbind())
 
 
+def _off(link: Rule[Any]) -> list[str]:
+    """The settings that make `link` idle."""
+    can = type(link).idle is not Rule.idle
+    return [f"{name}=0" for name in _OFF if can and name in link.fields()]
+
+
 def check_lazy(p: Tensor, chain: Chain, forced: str | None) -> None:
     """Refuses a sparse gradient of `p` where the active `chain` moves rows that it does not name.
 
     Raises:
         RecipeError: a link that is not lazy, or a backend whose kernel reads whole tensors.
     """
-    for link in chain.links:
-        if link.lazy:
-            continue
-        can_be_off = type(link).idle is not Rule.idle
-        off = next((name for name in _INSTEAD if can_be_off and name in link.fields()), None)
-        instead = "" if off is None else f", or {off}={_INSTEAD[off]}"
+    moving = [link for link in chain.links if not link.lazy]
+    if moving:
+        names = " and ".join(type(link).__name__ for link in moving)
+        off = [_off(link) for link in moving]
+        instead = f", or {', '.join(each[0] for each in off)}" if all(off) else ""
         raise RecipeError(
-            f"the gradient of a parameter of shape {tuple(p.shape)} is sparse, and {type(link).__name__} "
-            f"moves rows that it does not name: set sparse=False in the embedding{instead}"
+            f"the gradient of a parameter of shape {tuple(p.shape)} is sparse, and {names} "
+            f"move{'s' * (len(moving) == 1)} rows that it does not name: set sparse=False in the "
+            f"embedding{instead}"
         )
     if forced not in (None, "reference", "eager"):
         raise RecipeError(
