@@ -32,7 +32,7 @@ COLUMNS = (
 
 def shown(found: Found) -> str:
     """One line for each contestant of a method on a set."""
-    lines = [f"{found['set']}, {found['method']}" + (f": {found['failed']}" if "failed" in found else "")]
+    lines = [f"{found['set']}, {found['method']}"]
     for row in found["rows"]:
         if "failed" in row:
             lines.append(f"  {row['contestant']:18} {row['failed']}")

@@ -40,7 +40,11 @@ BUILT = ("rmsprop", "nadam", "lion", "adan", "lamb", "adafactor")
 """Methods whose kernels are timed until they run."""
 
 PATIENCE = 1800
-"""Seconds for one method on one set: heavyball compiles, on a large set for minutes."""
+"""Seconds for one method on one set."""
+
+ALONE = {"heavyball": 300}
+"""Contestants with a process and a patience of their own: heavyball changes torch's settings when loaded,
+and compiles every list of tensors, of a thousand for longer than anyone waits."""
 
 
 def resnet() -> list[tuple[int, ...]]:
@@ -79,30 +83,28 @@ def sets_of(method: str) -> list[str]:
     return ["ten 320 x 320"] if method in MATRIX else [name for name in SETS if name != "ten 320 x 320"]
 
 
-def one(title: str, method: str, rounds: int, without: list[str]) -> dict[str, object]:
-    """All contestants of a method on one set, in this process."""
-    shapes, found = SETS[title], {k: v for k, v in makers(method).items() if k not in without}
+def one(title: str, method: str, names: list[str], rounds: int) -> list[dict[str, object]]:
+    """Contestants of a method on one set, in this process."""
+    shapes, made = SETS[title], makers(method)
     beside = probes(shapes, METHODS[method].bytes)
-    groups = [[name] for name in found] if title == LARGE else [list(found)]
+    long = title == LARGE or method in MATRIX
     rows: list[dict[str, object]] = []
-    for names in groups:
+    for group in [[name] for name in names] if title == LARGE else [names]:
         steps, firsts = {}, {}
-        for name in names:
+        for name in group:
             try:
-                steps[name], firsts[name] = started(found[name], shapes)
+                steps[name], firsts[name] = started(made[name], shapes)
             except Exception as error:  # noqa: BLE001  whatever a peer raises is its result
-                said = str(error).strip().splitlines()
-                rows.append(
-                    {"contestant": name, "failed": f"{type(error).__name__}: {(said or [''])[0][:200]}"}
-                )
+                said = (str(error).strip().splitlines() or [""])[0]
+                rows.append({"contestant": name, "failed": f"{type(error).__name__}: {said[:200]}"})
         actions = [*steps.values(), *beside.values()]
-        times = interleaved(actions, rounds, 0.0 if title in (LARGE, "ten 320 x 320") else 0.01)
+        times = interleaved(actions, rounds * (3 if method in MATRIX else 1), 0.0 if long else 0.01)
         probed = dict(zip(PROBES, times[len(steps) :], strict=True))
         for name, seconds in zip(steps, times, strict=False):
             rows.append({"contestant": name, "first": firsts[name], **figures(seconds, probed)})
         del steps, actions
         gc.collect()
-    return {"set": title, "method": method, "rows": rows}
+    return rows
 
 
 def started(make, shapes):
@@ -177,21 +179,31 @@ def builds(methods: list[str]) -> list[dict[str, object]]:
     return rows
 
 
-def apart(title: str, method: str, rounds: int, threads: int, without: list[str]) -> dict[str, object]:
-    """`one` in a process of its own."""
-    command = [sys.executable, __file__, "--one", title, method, "--rounds", str(rounds)]
-    command += ["--threads", str(threads), "--without", *without]
+def apart(title: str, method: str, given: argparse.Namespace) -> dict[str, object]:
+    """`one` in processes of their own: for all contestants, and for each that must be alone."""
+    there = [name for name in makers(method) if name not in given.without]
+    together = [name for name in there if name not in ALONE]
+    rows = _found(title, method, given, together, PATIENCE)
+    for name in there:
+        if name in ALONE:
+            rows += _found(title, method, given, [name], ALONE[name])
+    return {"set": title, "method": method, "rows": rows}
+
+
+def _found(
+    title: str, method: str, given: argparse.Namespace, names: list[str], patience: float
+) -> list[dict[str, object]]:
     with tempfile.TemporaryDirectory() as room:
         out = Path(room) / "found.json"
+        command = [sys.executable, __file__, "--one", title, method, *names, "--json", str(out)]
+        command += ["--rounds", str(given.rounds), "--threads", str(given.threads)]
         try:
-            done = subprocess.run(
-                [*command, "--json", str(out)], capture_output=True, text=True, timeout=PATIENCE, check=False
-            )
+            done = subprocess.run(command, capture_output=True, text=True, timeout=patience, check=False)
         except subprocess.TimeoutExpired:
-            return {"set": title, "method": method, "rows": [], "failed": f"more than {PATIENCE} s"}
+            return [{"contestant": name, "failed": f"more than {patience} s"} for name in names]
         if done.returncode:
             said = (done.stderr.strip().splitlines() or [""])[-1]
-            return {"set": title, "method": method, "rows": [], "failed": said[:200]}
+            return [{"contestant": name, "failed": said[:200]} for name in names]
         return json.loads(out.read_text())
 
 
@@ -206,7 +218,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--without", nargs="*", default=[], help="contestants to leave out")
     parser.add_argument("--json", type=Path, help="write all figures here")
     parser.add_argument("--publish", action="store_true", help="write chapter 22's tables and picture")
-    parser.add_argument("--one", nargs=2, metavar=("SET", "METHOD"), help="in this process alone")
+    parser.add_argument("--one", nargs="+", help="a set, a method and contestants: in this process")
     return parser.parse_args()
 
 
@@ -214,7 +226,7 @@ def main() -> int:
     given = arguments()
     torch.set_num_threads(given.threads)
     if given.one:
-        given.json.write_text(json.dumps(one(*given.one, given.rounds, given.without)))
+        given.json.write_text(json.dumps(one(*given.one[:2], given.one[2:], given.rounds)))
         return 0
     load = os.getloadavg()[0]
     if given.publish and load > IDLE:
@@ -227,7 +239,7 @@ def main() -> int:
     for title in given.sets:
         for method in given.methods:
             if title in sets_of(method):
-                results.append(apart(title, method, given.rounds, given.threads, given.without))
+                results.append(apart(title, method, given))
                 print(shown(results[-1]), flush=True)
     built = builds([name for name in given.methods if name in BUILT])
     for row in built:
