@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from downslope.optim.kernel import threads
+from downslope.optim.kernel.build import EXACT
 from downslope.optim.kernel.factored_texts import COLUMNS, SCALARS, UNROLLED, emit
 from downslope.optim.kernel.store import kernel_of
 from downslope.optim.kernel.table import storage_of
@@ -200,7 +201,7 @@ class _Table:
         self.rows = np.array(self.listed, np.int64)
         self.owner, self.offset = np.array(self.owners, np.int64), np.array(self.offsets, np.int64)
         self.sums: Floats = np.zeros((len(self.rows), 2))
-        self.kernel = kernel_of(emit(self.family, *storage, threads=threads.team() is not None))
+        self.kernel = kernel_of(emit(self.family, *storage, threads=threads.team() is not None), EXACT)
 
     def run(self, mode: int, scalars: npt.NDArray[Any]) -> None:
         """One pass over all rows."""

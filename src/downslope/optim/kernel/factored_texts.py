@@ -11,8 +11,8 @@ multiplication and one comparison an element,
 
     1 / sqrt(V) = min(sqrt(mean(R) / R_i) sqrt(1 / C_j), 1 / eps1).
 
-Comparisons are written such that NaN stays. P, G, R, C and the scratch B, D are places in memory; a letter r
-or w before them reads or writes.
+Comparisons are written such that NaN stays; `add` adds in an order that is LLVM's. P, G, R, C and the scratch
+B, D are places in memory; a letter r or w before them reads or writes.
 """
 
 from __future__ import annotations
@@ -53,8 +53,8 @@ _MATRICES = """
                     s, q = zero, zero
                     for j in range(n):
                         g, p = rG(G, (x * m + i) * n + j), rP(P, (x * m + i) * n + j)
-                        s += g * g
-                        q += p * p
+                        s = add(s, g * g)
+                        q = add(q, p * p)
                         wB(B, j, rB(B, j) + g * g)
                     wR(R, x * m + i, keep * rR(R, x * m + i) + gain / {real}(n) * s)
                     pp += np.float64(q)
@@ -64,7 +64,7 @@ _MATRICES = """
                     wB(B, j, np.sqrt(one / rC(C, x * n + j)))
                 mean = zero
                 for i in range(m):
-                    mean += rR(R, x * m + i)
+                    mean = add(mean, rR(R, x * m + i))
                 mean = mean / {real}(m)
                 mean = low if mean < low else mean
                 for i in range(m):
@@ -73,7 +73,7 @@ _MATRICES = """
                         f = h * rB(B, j)
                         f = top if f > top else f
                         u = rG(G, (x * m + i) * n + j) * f
-                        s += u * u
+                        s = add(s, u * u)
                     uu += np.float64(s)
             write_f8(sums, 2 * row, pp)
             write_f8(sums, 2 * row + 1, uu)
@@ -83,7 +83,7 @@ _MATRICES = """
                     wB(B, j, np.sqrt(one / rC(C, x * n + j)))
                 mean = zero
                 for i in range(m):
-                    mean += rR(R, x * m + i)
+                    mean = add(mean, rR(R, x * m + i))
                 mean = mean / {real}(m)
                 mean = low if mean < low else mean
                 for i in range(m):
@@ -103,8 +103,8 @@ _ROWS = """
                 s, q = zero, zero
                 for j in range(n):
                     g, p = rG(G, i * n + j), rP(P, i * n + j)
-                    s += g * g
-                    q += p * p
+                    s = add(s, g * g)
+                    q = add(q, p * p)
                     wB(B, j, rB(B, j) + g * g)
                 wR(R, i, keep * rR(R, i) + gain / {real}(n) * s)
                 pp += np.float64(q)
@@ -134,7 +134,7 @@ _ROWS = """
                     f = h * rD(D, j)
                     f = top if f > top else f
                     u = rG(G, i * n + j) * f
-                    s += u * u
+                    s = add(s, u * u)
                 uu += np.float64(s)
             write_f8(sums, 2 * row + 1, uu)
         else:
@@ -156,8 +156,8 @@ _VECTOR = """
                 wR(R, i, keep * rR(R, i) + gain * (g * g))
                 v = rR(R, i)
                 v = least if v < least else v
-                pp += p * p
-                uu += g * g / v
+                pp = add(pp, p * p)
+                uu = add(uu, g * g / v)
             write_f8(sums, 2 * row, np.float64(pp))
             write_f8(sums, 2 * row + 1, np.float64(uu))
         else:
@@ -196,6 +196,7 @@ def emit(family: str | tuple[int, int], parameter: str, state: str, *, threads: 
         way, name = {"r": "read", "w": "write"}[found[1]], found[2]
         return f"{way}_{kind}(" if name == "K" else f"{way}_{held[name]}_{places[name]}("
 
+    text = re.sub(r"\badd\(", f"add_{kind}(", text)
     return re.sub(r"\b([rw])([PGRCBDK])\(", access, text).lstrip("\n")
 
 
@@ -228,9 +229,9 @@ def _tiny_first(m: int, n: int) -> list[str]:
     lines += _tiny_factors(m, n)
     for i, j in every:
         lines += [f"f = h{i} * k{j}", "f = top if f > top else f", f"u{i}_{j} = g{i}_{j} * f"]
-    lines += [f"uu += {_sum(f'u{i}_{j} * u{i}_{j}' for i, j in every)}"]
+    lines += [f"uu = add(uu, {_sum(f'u{i}_{j} * u{i}_{j}' for i, j in every)})"]
     lines += [f"p{i}_{j} = rP(P, x * {m * n} + {i * n + j})" for i, j in every]
-    return [*lines, f"pp += {_sum(f'p{i}_{j} * p{i}_{j}' for i, j in every)}"]
+    return [*lines, f"pp = add(pp, {_sum(f'p{i}_{j} * p{i}_{j}' for i, j in every)})"]
 
 
 def _tiny_last(m: int, n: int) -> list[str]:
