@@ -143,7 +143,9 @@ def test_members_that_are_off_stand_still_and_go_on_where_they_were() -> None:
 
 @pytest.mark.parametrize("cls", [optim.AdamW, optim.NAdam])
 def test_the_batch_shrinks_and_what_is_left_keeps_its_past(cls: type[optim.Optimizer]) -> None:
-    alone = Alone(cls, [{"lr": 0.1 * (i + 1)} for i in range(4)], torch.float64, grouped=True)
+    own = "momentum_decay" if cls is optim.NAdam else "eps"
+    given = [{"lr": 0.1 * (i + 1), own: 0.1 * (i + 1)} for i in range(4)]
+    alone = Alone(cls, given, torch.float64, grouped=True)
     rows, index = alone.rows(), [3, 1]
     together = MemberStep.of(alone.optimizers, rows)
     for _ in range(2):

@@ -229,9 +229,10 @@ def test_what_no_schedule_can_be_is_refused_with_the_recipe(schedule: Any, said:
     assert "\n" not in str(error.value)
 
 
-def test_a_scheduler_that_was_led_on_stands_where_it_stood() -> None:
+@pytest.mark.parametrize("make", [stacked, lambda optimizer: SCHEDULERS.ExponentialLR(optimizer, 0.9)])
+def test_a_scheduler_that_was_led_on_stands_where_it_stood(make: Any) -> None:
     optimizers = [torch.optim.SGD([torch.nn.Parameter(X[0])], lr=0.05, momentum=0.9) for _ in range(2)]
-    first, second = (rates.Rates(recipe(stacked), each, STEPS) for each in optimizers)
+    first, second = (rates.Rates(recipe(make), each, STEPS) for each in optimizers)
     for step in range(9):
         first.at(step)
         optimizers[0].step()

@@ -72,12 +72,19 @@ CASES: dict[str, tuple[Any, dict[str, Any]]] = {
     ),
     "tied": (lambda: classification(model=Tied), {}),
     "patience": (noisy, {"patience": 4, "epochs": 12}),
-    "plateau": (noisy, {"schedule": "plateau(factor=0.5, patience=0)", "warmup": 3}),
+    "plateau": (noisy, {"schedule": "plateau(factor=0.5, patience=0, threshold=0.5)", "warmup": 3}),
     "torch's scheduler": (
         noisy,
         {"optimizer": "adamw", "schedule": "torch.optim.lr_scheduler:OneCycleLR(max_lr=0.1, total_steps=90)"},
     ),
-    "torch's plateau": (noisy, {"schedule": "torch.optim.lr_scheduler:ReduceLROnPlateau(patience=0)"}),
+    "torch's scheduler step by step": (
+        noisy,
+        {"schedule": "torch.optim.lr_scheduler:ExponentialLR(gamma=0.9)"},
+    ),
+    "torch's plateau": (
+        noisy,
+        {"schedule": "torch.optim.lr_scheduler:ReduceLROnPlateau(patience=0, threshold=0.5)"},
+    ),
 }
 
 
