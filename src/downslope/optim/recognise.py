@@ -45,7 +45,7 @@ class Recognised:
     """What `recognise` found out."""
 
     name: str | None
-    """Ours (``"adam"``), a class (``"torch.optim:NAdam"``), the factory's import path, or None: only code."""
+    """Ours (``"adam"``), a class (``"torch.optim:ASGD"``), the factory's import path, or None: only code."""
     lr: float | None = None
     """The learning rate, or None where `build` must not be given one."""
     settings: dict[str, Any] = field(default_factory=dict[str, Any])

@@ -73,7 +73,7 @@ def race(
         problem: One, several, or several by name. Judged by the metric on validation data, else the loss
             there; without validation data by the training loss, which is told.
         contestants: Names of optimizers, recipes, or a mapping of name to either; at least two. Torch's own
-            classes as "torch.optim:NAdam".
+            classes as "torch.optim:ASGD".
         seeds: Fresh seeds of each contestant, in [2, inf). Below `Sequential.fewest` nothing can be decided.
         trials: Runs of the tuning of each contestant on each problem, in [0, inf); with 0 or 1 all race as
             given.

@@ -29,7 +29,7 @@ _Optimizers = Annotated[
     typer.Option(
         "--optimizers",
         metavar="NAMES",
-        help="Who races, with commas: sgd,adam; torch's own as torch.optim:NAdam, one's own as my.py:MyOpt.",
+        help="Who races, with commas: sgd,adam; torch's own as torch.optim:ASGD, one's own as my.py:MyOpt.",
     ),
 ]
 _Recipes = Annotated[
