@@ -147,8 +147,9 @@ def _check_folder(folder: Any) -> None:
 def _recipe_of(run: Run) -> Recipe:
     if run.recipe is None:
         raise RunFolderError(f"{run.folder}: its recipe is missing (recipe.toml); start anew with fit")
-    if isinstance(run.recipe.optimizer, Lost):
-        raise RunFolderError(f"{run.folder}: its optimizer is code that no file holds; start anew with fit")
+    for key in ("optimizer", "schedule"):
+        if isinstance(getattr(run.recipe, key), Lost):
+            raise RunFolderError(f"{run.folder}: its {key} is code that no file holds; start anew with fit")
     return run.recipe
 
 
