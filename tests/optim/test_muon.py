@@ -77,6 +77,32 @@ def test_a_matrix_takes_the_step_of_torch(shape: tuple[int, ...], nesterov: bool
     torch.testing.assert_close(ours.reshape(other.shape), other, rtol=1e-6, atol=1e-6)
 
 
+def test_a_matrix_larger_than_a_cache_is_one_matrix() -> None:
+    shape = (260, 300)
+    ours, other = pair(*shape)
+    ours.grad = torch.randn(shape, generator=torch.Generator().manual_seed(1))
+    other.grad = ours.grad.clone()
+    Muon([ours], **KEYS, precision="bfloat16").step()
+    torch.optim.Muon([other], **KEYS, adjust_lr_fn="match_rms_adamw").step()
+    torch.testing.assert_close(ours, other, rtol=1e-4, atol=1e-4)
+
+
+def test_eps_is_that_of_matrices_also_when_it_changes_in_mid_run() -> None:
+    (matrix, _), (vector, other) = pair(4, 3), pair(5)
+    optimizer = Muon([matrix, vector], **KEYS)
+    theirs = torch.optim.AdamW([other], **KEYS, foreach=False)
+    for step in range(4):
+        optimizer.param_groups[0]["eps"] = 1e-7 if step < 2 else 1e3
+        before = matrix.detach().clone()
+        matrix.grad, vector.grad = torch.ones(4, 3), torch.full((5,), 1e-6)
+        other.grad = vector.grad.clone()
+        optimizer.step()
+        theirs.step()
+        shrunk = before * (1 - KEYS["lr"] * KEYS["weight_decay"])
+        assert torch.allclose(matrix, shrunk, atol=1e-3) is (step >= 2)
+    torch.testing.assert_close(vector, other, rtol=1e-6, atol=1e-7)
+
+
 def test_what_is_no_matrix_takes_the_step_of_adamw() -> None:
     for shape in ((7,), ()):
         ours, other = pair(*shape)

@@ -188,6 +188,7 @@ def test_why_there_is_no_limit_is_told():
     assert optim.why_unlimited(Own(p)).startswith("no stable limit is known for one's own method, Own")
     for method in (torch.optim.Rprop, optim.Lion, optim.Signum):
         assert "signs" in optim.why_unlimited(method(p))
+    assert "singular vector" in optim.why_unlimited(optim.Muon(p))
     assert "curvature of its own" in optim.why_unlimited(torch.optim.LBFGS(p))
     assert "before its first step" in optim.why_unlimited(torch.optim.NAdam(p))
     assert optim.why_unlimited(torch.optim.ASGD(p)).startswith("no stable limit is known for ASGD")

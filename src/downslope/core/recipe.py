@@ -31,6 +31,7 @@ _SQUARE_ROOT_SCALED = {
     "adam", "adamw", "rmsprop", "adagrad", "nadam", "radam", "adamax", "adadelta", "muon",
     "lamb", "lars", "cautious_adamw", "cautious_lion", "adafactor",
     "adabelief", "adan", "ademamix", "lion", "signum", "schedule_free_adamw",
+    "shampoo", "soap",
 }  # fmt: skip
 _UNSCALED = {"prodigy"}
 """Methods that find their rate: lr is a factor of it."""

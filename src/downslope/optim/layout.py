@@ -44,8 +44,10 @@ def _kind(p: Tensor) -> tuple[Any, ...]:
 # one list operation to the next (bench/optimizers.py).
 PIECE = 1 << 16
 
-# Rules that see whole matrices take many of one shape at a time, as much as this many elements of them.
-MATRICES = 1 << 21
+# Rules that see whole matrices take several of one shape at a time: as many as a cache holds, which is this
+# many elements, but one for each thread at least, up to so many elements each (bench/matrix_methods.py).
+MATRICES = 1 << 19
+LARGE_MATRIX = 1 << 21
 
 
 @dataclass
@@ -320,11 +322,18 @@ def _alike(params: list[Tensor]) -> list[slice]:
     found: list[slice] = []
     for i, p in enumerate(params):
         start = found[-1].start if found else 0
-        if found and p.shape == params[start].shape and (i + 1 - start) * p.numel() <= MATRICES:
+        if found and p.shape == params[start].shape and i - start < _at_once(p):
             found[-1] = slice(start, i + 1)
         else:
             found.append(slice(i, i + 1))
     return found
+
+
+def _at_once(p: Tensor) -> int:
+    if p.numel() > LARGE_MATRIX:
+        return 1
+    threads = torch.get_num_threads()
+    return max(threads, MATRICES // max(1, p.numel()) // threads * threads)
 
 
 def _pieces(params: list[Tensor]) -> list[slice]:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import groupby
 from typing import Any, ClassVar, Unpack
 
 import torch
@@ -32,9 +31,6 @@ __all__ = ["MeanMomentum", "Muon", "Orthogonalise", "orthogonal"]
 
 MOST = 100
 """Iterations of Newton and Schulz at most: five bring the singular values between .7 and 1.2."""
-
-BATCH = 1 << 21
-"""Elements of the matrices that are orthogonalised together; more fill no thread that was idle."""
 
 _REAL = Interval(-math.inf, math.inf, "a coefficient", "3.4445, -4.775, 2.0315 are usual")
 
@@ -132,40 +128,21 @@ class Orthogonalise(Rule[Stateless]):
         return self._factor(p.shape) * self._made([rows], None)[0].to(g.dtype).view(g.shape), ()
 
     def eager(self, flow: Flow, state: Lists, p: list[Tensor], k: Scalars) -> Flow:
+        """Matrices of one shape, as the driver hands them, in one batch."""
         matrices = [g.reshape(g.size(0), -1) for g in flow.value(p)]
-        fast = precision_of(p[0].device)
-        batches = list(_batches(matrices))
-        if len(batches) == 1 and all(each.shape == p[0].shape for each in p):
-            found = self._made(matrices, fast, _space()).unbind()
-            num = [matrix.view(each.shape) for matrix, each in zip(found, p, strict=True)]
-            return Flow(num, scale=self._factor(p[0].shape), owned=True)
-        made = [torch.empty_like(each, memory_format=torch.contiguous_format) for each in p]
-        for places in batches:
-            found = self._made([matrices[i] for i in places], fast)
-            for i, matrix in zip(places, found.unbind(), strict=True):
-                made[i].view(matrix.shape).copy_(matrix)
-                made[i].mul_(self._factor(p[i].shape))
-        return Flow(made, owned=True)
+        found = self._made(matrices, precision_of(p[0].device), _space()).unbind()
+        num = [matrix.view(each.shape) for matrix, each in zip(found, p, strict=True)]
+        return Flow(num, scale=self._factor(p[0].shape), owned=True)
 
 
 _SPACES = threading.local()
 
 
 def _space() -> Space:
-    """This thread's memory for a batch, at most four times `BATCH` elements; a step uses what lies in it."""
+    """This thread's memory for a batch; the driver's step uses what lies in it before the next batch."""
     if not hasattr(_SPACES, "own"):
         _SPACES.own = Space()
     return _SPACES.own
-
-
-def _batches(matrices: list[Tensor]) -> Iterator[list[int]]:
-    """Places of matrices of one shape, as many as `BATCH` elements hold."""
-    order = sorted(range(len(matrices)), key=lambda i: tuple(matrices[i].shape))
-    for _, alike in groupby(order, key=lambda i: matrices[i].shape):
-        places = list(alike)
-        at_once = max(1, BATCH // max(1, matrices[places[0]].numel()))
-        for start in range(0, len(places), at_once):
-            yield places[start : start + at_once]
 
 
 class Muon(Optimizer):

@@ -171,6 +171,8 @@ def why_unlimited(optimizer: torch.optim.Optimizer) -> str:
         return "LBFGS builds up curvature of its own and steps by it: no fixed limit bounds it"
     if name in ("Rprop", "Lion", "Signum", "SignSGD"):
         return f"{name} steps by signs of the gradient, as far on flat ground as on sharp: no limit bounds it"
+    if name == "Muon":
+        return "Muon steps as far along every singular vector, on flat ground as on sharp: no limit bounds it"
     whose = "" if owner.startswith(("torch.optim", "downslope.optim")) else "one's own method, "
     return f"no stable limit is known for {whose}{name}: the sharpness is that of the Hessian itself"
 
