@@ -30,7 +30,7 @@ Make = Callable[[Sequence[nn.Parameter]], torch.optim.Optimizer]
 CONTESTANTS: dict[str, Make] = {
     "AdamW": optim.AdamW,
     "Muon": lambda p: optim.Muon(p, matrices=True),
-    "Muon, float32": lambda p: optim.Muon(p, matrices=True, precision="float32"),
+    "Muon, float32": lambda p: optim.Muon(p, matrices=True, ns_precision="float32"),
     "torch's Muon": lambda p: torch.optim.Muon([each for each in p if each.ndim == 2]),
     "SOAP, every 10": optim.SOAP,
     "Shampoo, every 10": lambda p: optim.Shampoo(p, precondition_frequency=10, grafting="adam"),

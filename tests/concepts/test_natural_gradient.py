@@ -75,7 +75,7 @@ def test_the_steps_of_muon_and_shampoo_turn_with_the_axes_and_those_of_adam_do_n
         return turn.T @ weight.detach()
 
     makes = {
-        "muon": lambda p: ds.optim.Muon(p, precision="float64"),
+        "muon": lambda p: ds.optim.Muon(p, ns_precision="float64"),
         "shampoo": lambda p: ds.optim.Shampoo(p, epsilon=1e-6),
         "adam": ds.optim.Adam,
     }

@@ -44,6 +44,16 @@ def _elements(memory):
     return total
 
 
+def test_row_tells_who_steps_matrices_and_who_the_rest():
+    by_name = {row.name: row.routes for row in ROWS}
+    assert by_name["adam"] == by_name["shampoo"] == ()
+    assert by_name["muon"] == (
+        "MeanMomentum, Orthogonalise, ScaleByLr: (m, n)",
+        "ScaleByAdam, ScaleByLr: 2 (n)",
+    )
+    assert by_name["soap"][1] == "ScaleByAdam, ScaleByLr: 2 (n)"
+
+
 def test_catalogue_prints_a_line_for_each_row():
     lines = str(ROWS).splitlines()
     assert lines[0].split("  ")[0] == "name"

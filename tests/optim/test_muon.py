@@ -23,7 +23,7 @@ KEYS: dict[str, Any] = {"lr": 0.02, "weight_decay": 0.1}
 def contract(name: str, proofs: dict[str, Any] | None = None, **settings: Any) -> Case:
     return Case(
         name,
-        lambda params, backend: Muon(params, **settings, precision="float64", backend=backend),
+        lambda params, backend: Muon(params, **settings, ns_precision="float64", backend=backend),
         lambda p, gradients: matrix_recurrences.muon(p, gradients, **settings),
         # Singular values of about 0.05 grow 250 times, and with them what was rounded.
         tolerance={torch.float32: 2e-4, torch.float64: 1e-11, torch.bfloat16: 0.1},
@@ -82,7 +82,7 @@ def test_a_matrix_larger_than_a_cache_is_one_matrix() -> None:
     ours, other = pair(*shape)
     ours.grad = torch.randn(shape, generator=torch.Generator().manual_seed(1))
     other.grad = ours.grad.clone()
-    Muon([ours], **KEYS, precision="bfloat16").step()
+    Muon([ours], **KEYS, ns_precision="bfloat16").step()
     torch.optim.Muon([other], **KEYS, adjust_lr_fn="match_rms_adamw").step()
     torch.testing.assert_close(ours, other, rtol=1e-4, atol=1e-4)
 
@@ -114,9 +114,9 @@ def test_what_is_no_matrix_takes_the_step_of_adamw() -> None:
 def test_states_of_torch_and_of_ours_stand_for_one_another() -> None:
     ours, other = pair(6, 4)
     keys: dict[str, Any] = {"lr": 0.02, "adjust_lr_fn": "original", "ns_steps": 4, "eps": 1e-6}
-    a, b = Muon([ours], precision="bfloat16", **keys), torch.optim.Muon([other], **keys)
+    a, b = Muon([ours], ns_precision="bfloat16", **keys), torch.optim.Muon([other], **keys)
     walk(ours, other, a, b, (6, 4))
-    a2, b2 = Muon([ours], lr=0.5, precision="bfloat16"), torch.optim.Muon([other], lr=0.5)
+    a2, b2 = Muon([ours], lr=0.5, ns_precision="bfloat16"), torch.optim.Muon([other], lr=0.5)
     a2.load_state_dict(copy.deepcopy(b.state_dict()))
     b2.load_state_dict(copy.deepcopy(a.state_dict()))
     assert a2.param_groups[0]["adjust_lr_fn"] == b2.param_groups[0]["adjust_lr_fn"] == "original"
@@ -246,7 +246,7 @@ def test_it_fits_tunes_and_races_by_its_name() -> None:
         ({"betas": (0.9, 1.0)}, r"betas\[1\]=1"),
         ({"ns_coefficients": (1.0, 2.0)}, "must be three numbers"),
         ({"adjust_lr_fn": "moonshot"}, "adjust_lr_fn='moonshot': must be one of"),
-        ({"precision": "float16"}, "precision='float16': must be one of"),
+        ({"ns_precision": "float16"}, "ns_precision='float16': must be one of"),
         ({"adamw_eps": -1.0}, "adamw_eps=-1: must lie in"),
         ({"matrices": {"rolle": "hidden"}}, "did you mean 'role'"),
         ({"roles": {"a": "heads"}}, "did you mean 'head'"),

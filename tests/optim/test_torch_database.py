@@ -29,7 +29,7 @@ NOT_OURS = {
 """Torch's optimizers that have no class here."""
 
 
-OTHER_DEFAULTS = {"Muon": {"adjust_lr_fn": None, "precision": "bfloat16"}}
+OTHER_DEFAULTS = {"Muon": {"adjust_lr_fn": None, "ns_precision": "bfloat16"}}
 """Where ours has another default: "match_rms_adamw", so that one rate serves AdamW's share too."""
 
 _TWICE = "torch warns of a parameter given twice in one group; ours refuses it, as across groups (ModelError)"

@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from downslope.core import names
 from downslope.optim.domains import domain_text
 from downslope.optim.driver import Optimizer
 from downslope.optim.kernel.store import missing
 from downslope.optim.native import match
-from downslope.optim.plan import programs_of
+from downslope.optim.plan import programs_of, told
 from downslope.optim.routes import Routes, routed
 from downslope.optim.rule import Scope
 from downslope.optim.wrapper import Wrapper
@@ -47,6 +48,8 @@ class CatalogueRow:
     scope: Scope
     backends: tuple[str, ...]
     hyper_parameters: tuple[HyperParameter, ...]
+    routes: tuple[str, ...] = ()
+    """Where parameters take several chains: a matrix's links and state, then those of a vector of n."""
 
 
 class Catalogue(tuple[CatalogueRow, ...]):
@@ -67,7 +70,8 @@ class Catalogue(tuple[CatalogueRow, ...]):
 def catalogue() -> Catalogue:
     """One row for each optimizer of the table of names that lives here, as those of curvature do not.
 
-    ``print(ds.optim.catalogue())`` shows name, state, scope, backends and source of each.
+    ``print(ds.optim.catalogue())`` shows name, state, scope, backends and source; the `routes` of a row say
+    who steps vectors where that is another chain.
     """
     rows: list[CatalogueRow] = []
     for name in names.TABLE["optimizer"]:
@@ -96,22 +100,30 @@ def _row(name: str, cls: type[Any]) -> CatalogueRow:
         hyper_parameters=tuple(
             HyperParameter(n, value, domain_text(n, cls.domains)) for n, value in defaults.items()
         ),
+        routes=tuple(_route(chain, p) for p in _BLANKS) if chain.routes else (),
     )
 
 
 _SIZES = {1: "1", 5: "m", 3: "n"}
 
 
+_BLANKS = (torch.empty(5, 3, device="meta"), torch.empty(3, device="meta"))
+"""A matrix and a vector."""
+
+
+def _route(routes: Routes, p: Tensor) -> str:
+    return f"{told(routes.chains[routes.index(p)])}: {_memory(routes, p)}"
+
+
 def _keys(routes: Routes) -> tuple[str, ...]:
     """The state's names over all routes, those of a matrix first."""
-    p = torch.empty(5, 3, device="meta")
+    p = _BLANKS[0]
     own = routes.chains[routes.index(p)].keys_of(p)
     return tuple(dict.fromkeys((*own, *routes.keys)))
 
 
-def _memory(routes: Routes) -> str:
-    """The shapes of the state of a matrix, as text."""
-    p = torch.empty(5, 3, device="meta")
+def _memory(routes: Routes, p: Tensor = _BLANKS[0]) -> str:
+    """The shapes of the state of a parameter, as text."""
     chain = routes.chains[routes.index(p)]
     shapes = [tuple(tensor.shape) for state in chain.init(p) for tensor in state]
     counts = {shape: shapes.count(shape) for shape in shapes}

@@ -80,7 +80,7 @@ class Orthogonalise(Rule[Stateless]):
     columns f is ``sqrt(max(1, m / n))`` where `adjust_lr_fn` is None or "original"; where it is
     "match_rms_adamw" it is ``0.2 sqrt(max(m, n))``, which gives the root mean square of an AdamW step.
 
-    The backend "reference" iterates in the dtype of the gradient, the fast one in `precision`: "bfloat16",
+    The backend "reference" iterates in the dtype of the gradient, the fast one in `ns_precision`: "bfloat16",
     "float32", "float64", or None: what products are fast in on the device. They agree within 2e-2 of the
     step in bfloat16. No state.
 
@@ -92,14 +92,14 @@ class Orthogonalise(Rule[Stateless]):
     domains: ClassVar[Domains] = {
         "ns_coefficients": Several(_REAL, "of x -> a x + b x^3 + c x^5", 3),
         "adjust_lr_fn": Choice((None, "original", "match_rms_adamw"), "how a matrix's shape scales lr"),
-        "precision": Choice((None, "bfloat16", "float32", "float64"), "in which products are taken"),
+        "ns_precision": Choice((None, "bfloat16", "float32", "float64"), "in which products are taken"),
     }
 
     ns_coefficients: tuple[float, float, float] = COEFFICIENTS
     ns_steps: int = 5
     eps: Scalar = EPS
     adjust_lr_fn: str | None = None
-    precision: str | None = None
+    ns_precision: str | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -120,7 +120,7 @@ class Orthogonalise(Rule[Stateless]):
         return math.sqrt(max(1.0, m / max(n, 1)))
 
     def _made(self, matrices: list[Tensor], dtype: torch.dtype | None, space: Space | None = None) -> Tensor:
-        given = getattr(torch, self.precision) if self.precision else dtype
+        given = getattr(torch, self.ns_precision) if self.ns_precision else dtype
         return orthogonal_all(matrices, self.ns_steps, self.ns_coefficients, float(self.eps), given, space)
 
     def update(self, g: Tensor, state: Stateless, p: Tensor, k: Scalars) -> tuple[Tensor, Stateless]:
@@ -167,7 +167,7 @@ class Muon(Optimizer):
             ``"original"`` or None: ``f = sqrt(max(1, m / n))``.
         betas: decays of AdamW's two means, each in [0, 1).
         adamw_eps: in [0, inf).
-        precision: of the iteration, see `Orthogonalise`.
+        ns_precision: of the iteration, see `Orthogonalise`.
         matrices: which parameters are orthogonalised, a table of `Pick`: ``{"params": ["blocks.*"], "ndim":
             [2]}``; None: those whose role is "hidden"; True: all of two dimensions and more; False: none.
         roles: names, or patterns in which ``*`` is any text, to roles; ``ds.optim.roles(model)`` finds them.
@@ -179,7 +179,7 @@ class Muon(Optimizer):
         RecipeError: a hyper-parameter outside its domain, or a gradient that is sparse.
 
     Differs from: `torch.optim.Muon`, which takes matrices alone and has ``adjust_lr_fn=None``; with the same
-        one, and precision "bfloat16", the steps of matrices are the same, and states are interchanged.
+        one, and ns_precision "bfloat16", the steps of matrices are the same, and states are interchanged.
     Source: Jordan, Jin, Boza and others 2024, "Muon: an optimizer for hidden layers in neural networks".
     """
 
@@ -203,7 +203,7 @@ class Muon(Optimizer):
         *,
         betas: tuple[float, float] = (0.9, 0.999),
         adamw_eps: float = 1e-8,
-        precision: str | None = None,
+        ns_precision: str | None = None,
         matrices: Mapping[str, Any] | bool | None = None,
         roles: Mapping[str, str] | None = None,
         maximize: bool = False,
@@ -213,7 +213,7 @@ class Muon(Optimizer):
         settings = {
             "lr": lr, "weight_decay": weight_decay, "momentum": momentum, "nesterov": nesterov,
             "betas": betas, "ns_coefficients": ns_coefficients, "eps": eps, "ns_steps": ns_steps,
-            "adjust_lr_fn": adjust_lr_fn, "adamw_eps": adamw_eps, "precision": precision,
+            "adjust_lr_fn": adjust_lr_fn, "adamw_eps": adamw_eps, "ns_precision": ns_precision,
             "matrices": matrices, "roles": check_roles(roles), "maximize": maximize,
         }  # fmt: skip
         super().__init__(params, settings, backend=backend, implementation=options)

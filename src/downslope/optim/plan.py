@@ -237,8 +237,8 @@ class Plan:
         return "\n".join([self.optimizer, *lines])
 
 
-def _told(chain: Chain) -> str:
-    """A chain in a word: its links but for decay and lr."""
+def told(chain: Chain) -> str:
+    """A chain in words: its links but for decay and lr."""
     return ", ".join(type(link).__name__ for link in chain if "weight_decay" not in link.fields())
 
 
@@ -255,7 +255,7 @@ def rows_of(
         route = active.index(p, name)
         manner = manner_of(p, group)
         choice = choose(as_seen(p, manner), active.chains[route], natives[route], forced, size, manner)
-        reason = f"{_told(active.chains[route])}: {choice.reason}" if active.routes else choice.reason
+        reason = f"{told(active.chains[route])}: {choice.reason}" if active.routes else choice.reason
         key = (str(p.dtype).removeprefix("torch."), str(p.device), choice.backend, reason)
         row = counts.setdefault(key, [0, 0])
         row[0] += 1
