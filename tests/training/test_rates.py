@@ -186,6 +186,8 @@ def test_code_is_named_in_the_folder_of_a_run_and_told_when_it_is_lost(tmp_path:
     with pytest.raises(RecipeError, match="the schedule of this run was code"):
         ds.fit(problem(), again, folder=False, progress=False)
     assert "schedule" in str(again)
+    head = tmp_path / "run" / "run.json"
+    head.write_text(head.read_text().replace('"done"', '"interrupted"'))
     with pytest.raises(RunFolderError, match="its schedule is code that no file holds; start anew with fit"):
         resume(tmp_path / "run", problem(), progress=False)
 
