@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from downslope import optim
+from downslope.core import names
 
 Make = Callable[..., torch.optim.Optimizer]
 
@@ -80,3 +81,14 @@ def agree(first: Iterable[Tensor], second: Iterable[Tensor], tolerance: float = 
     """Same values to float64's rounding."""
     for a, b in zip(first, second, strict=True):
         torch.testing.assert_close(a, b, rtol=tolerance, atol=tolerance)
+
+
+def element_wise() -> list[str]:
+    """Names of our classes, those aside whose rules look at whole matrices or at the loss twice."""
+    found: list[str] = []
+    for name in names.TABLE["optimizer"]:
+        cls: Any = names.resolve("optimizer", name)
+        if isinstance(cls, type) and issubclass(cls, optim.Optimizer):
+            found.append(name)
+    rows = {row.name: row.scope for row in optim.catalogue()}
+    return [name for name in found if rows.get(name, "element") != "matrix"]

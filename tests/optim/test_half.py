@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from downslope import optim
+from downslope.core import names
 from downslope.core.errors import RecipeError
 from tests.optim.peers import step
 
@@ -24,6 +25,7 @@ CASES: list[tuple[str, Given]] = [
     ("AdamW", {"lr": 0.1, "amsgrad": True}),
 ]
 HALVES = [torch.bfloat16, torch.float16]
+ALL = [row.name for row in optim.catalogue() if row.name != "sam"]
 
 
 def parameters(dtype: torch.dtype) -> list[nn.Parameter]:
@@ -76,6 +78,36 @@ def test_the_master_copy_takes_the_steps_of_a_float32_parameter(
         assert torch.equal(state["master"], w)
         assert torch.equal(p, w.to(dtype))
         assert all(v.dtype == torch.float32 for v in state.values())
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_every_optimizer_steps_its_copies_as_float32_parameters(name: str) -> None:
+    make: Any = names.resolve("optimizer", name)
+    params = parameters(torch.bfloat16)[::2]
+    wide = [nn.Parameter(p.detach().float()) for p in params]
+    rows = gradients(params, 4)
+    optimizer = make(params, rounding="master")
+    step(optimizer, params, rows)
+    step(make(wide), wide, [[g.float() for g in row] for row in rows])
+    for p, w in zip(params, wide, strict=True):
+        assert torch.equal(optimizer.state[p]["master"], w)
+        assert torch.equal(p, w.to(p.dtype))
+    assert {row.reason.rpartition(" (")[2] for row in optimizer.plan().rows} == {"its float32 copy)"}
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_every_optimizer_repeats_the_bits_of_chance_after_a_file(name: str) -> None:
+    make: Any = names.resolve("optimizer", name)
+    params = parameters(torch.bfloat16)[::2]
+    rows = gradients(params, 6)
+    optimizer = make(params, rounding="stochastic", rounding_seed=5)
+    step(optimizer, params, rows[:3])
+    twins = [nn.Parameter(p.detach().clone()) for p in params]
+    other = make(twins)
+    other.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+    step(optimizer, params, rows[3:])
+    step(other, twins, rows[3:])
+    assert all(torch.equal(p, q) for p, q in zip(params, twins, strict=True))
 
 
 @pytest.mark.parametrize("name", ["SGD", "Adam", "RMSprop"])

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from downslope import optim
+from downslope.core import names
 from downslope.core.errors import ModelError
-from tests.optim.peers import agree, step
+from tests.optim.peers import agree, element_wise, step
 
 Given = dict[str, Any]
 
@@ -78,6 +79,20 @@ def test_the_state_goes_over_to_torch_and_back(name: str, way: str) -> None:
     agree(params, twins)
 
 
+@pytest.mark.parametrize("name", element_wise())
+def test_every_rule_takes_a_complex_parameter_as_its_pairs(name: str) -> None:
+    make: Any = names.resolve("optimizer", name)
+    params = parameters()[:3]
+    pairs = [nn.Parameter(torch.view_as_real(p.detach()).clone()) for p in params]
+    first, second = make(params), make(pairs)
+    for row in gradients(params, 5):
+        step(first, params, [row])
+        step(second, pairs, [[torch.view_as_real(g).clone() for g in row]])
+    agree([torch.view_as_real(p.detach()) for p in params], pairs, 1e-14)
+    shown = [torch.view_as_real(first.evaluated(p).detach()) for p in params]
+    agree(shown, [second.evaluated(q).detach() for q in pairs], 1e-13)
+
+
 @pytest.mark.parametrize("name", ["SGD", "Adam"])
 def test_a_lazily_conjugated_gradient_counts_as_its_value(name: str) -> None:
     ours, theirs = parameters()[:1], parameters()[:1]
@@ -107,7 +122,15 @@ def test_a_parameter_whose_memory_was_exchanged_is_stepped() -> None:
 
 
 def test_the_kernel_of_pairs_is_torchs_own() -> None:
-    assert optim.Adam(parameters()).plan().rows[0].backend == "native"
+    row = optim.Adam(parameters()).plan().rows[0]
+    assert row.backend == "native"
+    assert row.reason == "the chain is torch._fused_adam_ (pairs of reals)"
+
+
+@pytest.mark.parametrize("name", ["Muon", "Shampoo", "SOAP", "Adafactor"])
+def test_a_rule_of_matrices_refuses_in_one_line(name: str) -> None:
+    with pytest.raises(ModelError, match=r"^parameter 0 is torch.complex128: \w+ takes[^\n]*such as Adam$"):
+        getattr(optim, name)(parameters()[:1])
 
 
 @pytest.mark.parametrize(

@@ -46,6 +46,12 @@ class Manner(NamedTuple):
         """Whether the parameter has a state whatever its rules have: a copy, or how often it was rounded."""
         return self.rounding in ("stochastic", "master")
 
+    @property
+    def seen(self) -> str:
+        """What is stepped in the parameter's place, to be added to the reason of a backend."""
+        copied = self.rounding == "master" and not self.sparse
+        return " (pairs of reals)" if self.pairs else " (its float32 copy)" if copied else ""
+
     def __str__(self) -> str:
         state = ", states in float32" if self.wide_state else ""
         return f"in float32, rounding {self.rounding}{state}"

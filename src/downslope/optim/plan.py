@@ -256,6 +256,7 @@ def rows_of(
         manner = manner_of(p, group)
         choice = choose(as_seen(p, manner), active.chains[route], natives[route], forced, size, manner)
         reason = f"{told(active.chains[route])}: {choice.reason}" if active.routes else choice.reason
+        reason += manner.seen
         key = (str(p.dtype).removeprefix("torch."), str(p.device), choice.backend, reason)
         row = counts.setdefault(key, [0, 0])
         row[0] += 1
