@@ -185,6 +185,8 @@ def test_sams_second_look_draws_the_same_dropout_and_leaves_statistics_alone() -
 
     plain, nearest = at_zero("sgd"), at_zero("sam(sgd)", rho=0.0)
     assert same_state(plain.state("last"), nearest.state("last"))
+    assert "batch norm keeps the statistics of the first" in nearest.choices["looks"]
+    assert "looks" not in plain.choices
     count = nearest.state("last")["1.num_batches_tracked"]
     assert int(count) == nearest.summary["steps"]
 

@@ -121,6 +121,11 @@ class Average:
                 self._constraint(self._back[1])
         return self._back[1]
 
+    @property
+    def saved(self) -> dict[str, nn.Module]:
+        """What goes on from a resume state, by name."""
+        return {"average": self.kept}
+
     def follow(self, model: nn.Module, step: int) -> None:
         """Take up the weights of `model` after `step`, where they count."""
         late = step - self.begins

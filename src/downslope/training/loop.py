@@ -17,7 +17,7 @@ from downslope.core.run import OBJECTIVE
 from downslope.core.sources import MOST_STREAMED, Memory, Source
 from downslope.core.weights import copied, save_tensors
 from downslope.training import keeping
-from downslope.training.average import Average, Norms
+from downslope.training.average import Norms
 from downslope.training.band import Watch
 from downslope.training.checkpoint import RESUMED_BEST, SaveTimes
 from downslope.training.choices import ProbeTimes
@@ -29,7 +29,7 @@ from downslope.training.probes import Observer
 from downslope.training.progress import Progress
 from downslope.training.rates import Rates
 from downslope.training.recorder import Recorder
-from downslope.training.shown import Shown, shows
+from downslope.training.shown import beside
 from downslope.training.state import OnProbe, StepState
 from downslope.training.step import Step
 from downslope.training.stochastic import StepRandomness
@@ -79,22 +79,14 @@ class Loop:
         self.total = total_steps(recipe, train, batch_size)
         self.rates = Rates(recipe, state.optimizer, self.total)
         self.watchman = Watchman(state.problem, recipe.patience)
-        self.average: Average | None = None
-        if recipe.average is not None:
-            self.average = Average(state.model, recipe, self.total, self.per_epoch, state.problem.constraint)
-            state.run.choices["average"] = str(self.average)
+        self.average = beside(state, self.total, self.per_epoch)
         self.take = Step(state)
-        self.shown = Shown(state, self.settled) if shows(state.optimizer) else None
         self.norms = Norms(state) if self.average is None and self.take.curved is not None else None
         self.depths = Depths(recipe, state.model, state.depths)
         self.watch = Watch(state) if recipe.precision == "auto" and self.take.bfloat16 else None
         self.best: dict[str, Any] | None = None
         self.random = StepRandomness(state.model, recipe.seed)
-        self.take.rewind = lambda: self.random.at(state.step + 1)
-        if self.take.parts is not None:
-            self.take.parts.rewind = lambda: self.random.at(state.step + 1)
-        if self.take.curved is not None:
-            self.take.curved.rewind = lambda part: self.random.at(state.step + 1, part)
+        self.take.rewind = lambda part: self.random.at(state.step + 1, part)
         self.dtype = next(state.model.parameters()).dtype
         self.stopped = self.late = self.endless = False
         self.position, self.earlier, self.saves = 0, 0.0, SaveTimes()
@@ -315,20 +307,13 @@ class Loop:
 
     @property
     def judged(self) -> nn.Module:
-        """The model that is validated and handed out: the averaged one once the recipe averages, or the
-        one that the optimizer shows.
-        """
-        if self.shown is not None:
-            return self.shown.handed
+        """What is validated and handed out: the averaged model once there is one, or what is shown."""
         average = self.average
         return average.handed if average is not None and average.begun else self.state.model
 
-    def settled(self) -> None:
-        """Called before the optimizer's state is read: it is that of the present step."""
-
     def refresh(self) -> None:
         """Batch norm's statistics for the weights that are handed out, where they are of others."""
-        if (held := self.average or self.shown or self.norms) is not None:
+        if (held := self.average or self.norms) is not None:
             held.refresh(self.state.model, self._once, self.state.objective.split)
 
     def _once(self) -> Iterator[Any]:
@@ -407,7 +392,7 @@ class Loop:
         models: dict[str, nn.Module] = {"model": self.state.model}
         if (beside := learnt(self.state.objective.function)) is not None:
             models[OBJECTIVE] = beside
-        return models if self.average is None else models | {"average": self.average.kept}
+        return models if self.average is None else models | self.average.saved
 
     def _resume(self) -> None:
         if self.recorder.folder is not None:

@@ -16,10 +16,10 @@ from downslope.core.batches import Split
 from downslope.core.errors import RecipeError
 from downslope.core.problem import Problem
 from downslope.core.recipe import Recipe
-from downslope.training.average import has_norms, measure_norms
+from downslope.training.average import Average, has_norms, measure_norms
 from downslope.training.state import StepState
 
-__all__ = ["Shown", "check_shown", "looks_again", "shows"]
+__all__ = ["Shown", "beside", "check_shown", "looks_again", "shows"]
 
 
 def shows(optimizer: Any) -> bool:
@@ -64,11 +64,14 @@ class Shown:
 
     Args:
         state: Of the run; its choices say so.
-        settle: Called before the optimizer's state is read.
+
+    Attributes:
+        settle: Called before the optimizer's state is read, which is then to be that of the present step.
     """
 
-    def __init__(self, state: StepState, settle: Callable[[], None]) -> None:
-        self._state, self._settle = state, settle
+    def __init__(self, state: StepState) -> None:
+        self._state = state
+        self.settle: Callable[[], None] = lambda: None
         self.kept = copy.deepcopy(state.model)
         self._step, self._stale = -1, False
         again = "; batch norm measured anew by a pass over the training data before each evaluation"
@@ -76,10 +79,26 @@ class Shown:
         state.run.choices["shown"] = said + (again if has_norms(self.kept) else "")
 
     @property
+    def begun(self) -> bool:
+        """Always: before the first step what is shown is what is trained."""
+        return True
+
+    @property
+    def saved(self) -> dict[str, nn.Module]:
+        """Nothing: what is shown comes from the weights that are trained and the optimizer's state."""
+        return {}
+
+    def follow(self, model: nn.Module, step: int) -> None:
+        """Nothing is to be taken up: the optimizer has."""
+
+    def tell(self, step: int) -> None:
+        """Nothing is to be told of the end."""
+
+    @property
     def handed(self) -> nn.Module:
         """The model with the weights to evaluate after the present step, inside its constraint."""
         if self._step != self._state.step:
-            self._settle()
+            self.settle()
             self._take()
             self._step, self._stale = self._state.step, self._state.step > 0
         return self.kept
@@ -111,3 +130,23 @@ class Shown:
         if self._stale and self._state.run.status != "diverged":
             measure_norms(handed, trained, data, split)
         self._stale = False
+
+
+def beside(state: StepState, total: int | None, per_epoch: int | None) -> Average | Shown | None:
+    """The model beside the one in training that is judged and handed out, if there is one; choices say so.
+
+    Args:
+        state: Of the run, before its first step.
+        total: Steps of the run; None where the data do not tell.
+        per_epoch: Steps of an epoch; None where the data do not tell.
+
+    Raises:
+        RecipeError: the average begins at a share of a run whose length nothing tells.
+    """
+    if shows(state.optimizer):
+        return Shown(state)
+    if state.recipe.average is None:
+        return None
+    average = Average(state.model, state.recipe, total, per_epoch, state.problem.constraint)
+    state.run.choices["average"] = str(average)
+    return average

@@ -25,6 +25,13 @@ if TYPE_CHECKING:
     from downslope.training.curved import Curved
 
 
+TWICE = (
+    "two gradients a step; the second look draws the same dropout, batch norm keeps the statistics of the "
+    "first, and only the second gradient is clipped"
+)
+"""Said of a run whose optimizer climbs before it steps."""
+
+
 class Step:
     """The parts of a step, in their order; the loop calls them and observes in between.
 
@@ -34,7 +41,7 @@ class Step:
     Attributes:
         bfloat16: Whether forward passes are cast.
         probed: Whether hooks watch this step.
-        rewind: Puts the step's randomness back to its start; the loop sets it.
+        rewind: Puts randomness back to the start of the step, or of a part of its batch; the loop sets it.
         curved: Takes the place of forward, backward and move for a method that looks more than once.
     """
 
@@ -46,14 +53,23 @@ class Step:
         self._combine: Any = getattr(state.objective.function, "combine", None)
         self.bfloat16 = state.run.choices.get("precision") == "bfloat16"
         self.probed = False
-        self.rewind: Callable[[], None] = lambda: None
+        self.rewind: Callable[[int], None] = lambda _: None
         self._compiled = compiled(state.model) if state.run.choices.get("compiled") else None
         self._length = batches.length(state.batch) if self._compiled is not None else 0
         self._restores = isinstance(state.model, Adapted) and state.model.transforms_target
         self._needs_closure = looks_again(state.optimizer)
         self._climbs = self._needs_closure and not isinstance(state.optimizer, torch.optim.LBFGS)
+        if self._climbs:
+            state.run.choices["looks"] = TWICE
         self.parts = Parts(state, self._loss, self.casting) if state.recipe.accumulate > 1 else None
+        if self.parts is not None:
+            self.parts.rewind = self._rewound
         self.curved = _curved(state, self.parts)
+        if self.curved is not None:
+            self.curved.rewind = self._rewound
+
+    def _rewound(self, part: int = 0) -> None:
+        self.rewind(part)
 
     def forward(self, batch: Any) -> tuple[Loss, float]:
         """The objective on `batch`, and the risk in the user's units (the whole where that is not finite).
@@ -179,7 +195,7 @@ class Step:
 
         def again() -> float:
             """The same draws as at the first look, and statistics of norms are taken once."""
-            self.rewind()
+            self.rewind(0)
             with names.load("downslope.optim:held_statistics")(self.state.model):
                 value = closure()
             self._clip()

@@ -12,6 +12,7 @@ from downslope.core.recipe import Recipe, optimizer_defaults
 from downslope.training.optimizer import build_optimizer
 from downslope.training.population.members import Member
 from downslope.training.rates import Rates
+from downslope.training.shown import Shown
 
 CHANGING = ("lr", "weight_decay", "clip_norm", "clip_value")
 """Keys of a recipe that may change while it trains, besides the settings of its optimizer."""
@@ -62,8 +63,8 @@ def take_over(own: Member, other: Member, recipe: Recipe, values: Mapping[str, A
     optimizer, saved = own.state.optimizer, copy.deepcopy(other.state.optimizer.state_dict())
     groups = _groups(recipe, own, saved["param_groups"])
     optimizer.load_state_dict({"state": saved["state"], "param_groups": groups})
-    if own.shown is not None:
-        own.shown.forget()
+    if isinstance(own.average, Shown):
+        own.average.forget()
     own.state.recipe = recipe
     own.rates, former = Rates(recipe, optimizer, own.total), other.rates
     own.rates.follow(former)

@@ -13,6 +13,7 @@ from downslope.core.sources import Source
 from downslope.training.evaluate import Evaluation
 from downslope.training.loop import Loop
 from downslope.training.ready import concluded, ending
+from downslope.training.shown import Shown
 
 OnEvaluation = Callable[[int, int, Evaluation], bool]
 """``(member, step, evaluation) -> bool``: True ends the member with status "stopped"."""
@@ -90,6 +91,8 @@ class Member(Loop):
 
     def begin(self) -> None:
         """The look at the start."""
+        if isinstance(self.average, Shown):
+            self.average.settle = self.settled
         self.losses: list[float] = []
         self._steps: dict[str, list[float]] = {"train_loss": [], "lr": []}
         self.begun = time.monotonic()
