@@ -370,7 +370,7 @@ REFUSED = [
     (lambda: optim.SGD([{"params": [one()], "lr": -1}]), RecipeError, "lr=-1"),
     (lambda: optim.SGD([{"params": [one()], "weightdecay": 0.1}]), RecipeError,
      "did you mean 'weight_decay'"),
-    (lambda: optim.SGD([one()], backend="compiled"), RecipeError, "backend='compiled': not built yet"),
+    (lambda: optim.Adafactor([one()], backend="compiled"), RecipeError, "backend='compiled': ScaleByFactors"),
     (lambda: optim.SGD([one()], backend="nativ"), RecipeError, "did you mean 'native'"),
     (lambda: optim.RMSprop([one()], backend="native"), RecipeError, "torch has no fused kernel"),
     (lambda: stepped(lambda p: optim.SGD(p, backend="native"), lr=math.nan), RecipeError, "lr=nan"),

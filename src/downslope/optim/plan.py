@@ -11,6 +11,7 @@ from torch import Tensor
 
 from downslope.core.errors import RecipeError
 from downslope.core.names import did_you_mean
+from downslope.optim.compiled import Compiled, builds
 from downslope.optim.kernel.own import Own, own_of
 from downslope.optim.kernel.store import missing
 from downslope.optim.kernel.table import storage_of
@@ -27,8 +28,7 @@ __all__ = [
     "rows_of", "size_of",
 ]  # fmt: skip
 
-BACKENDS = ("reference", "eager", "native", "kernel")
-NOT_BUILT = {"compiled": "torch.compile on a GPU"}
+BACKENDS = ("reference", "eager", "native", "kernel", "compiled")
 
 # A group of so many elements, or so many tensors, is worth a kernel of its own. Size and settings decide
 # alone, not what a step takes or what the disk holds: another backend gives other bits.
@@ -44,18 +44,11 @@ def check_backend(backend: str | None) -> str | None:
     """`backend` if it is one that exists, or None for automatic choice.
 
     Raises:
-        RecipeError: another name; ``compiled`` is said to be not built yet.
+        RecipeError: another name.
     """
     if backend is None or backend in BACKENDS:
         return backend
-    if backend in NOT_BUILT:
-        raise RecipeError(
-            f"backend={backend!r}: not built yet ({NOT_BUILT[backend]}); use one of {', '.join(BACKENDS)}, "
-            "or None for the fastest that fits"
-        )
-    raise RecipeError(
-        f"backend={backend!r} is not known{did_you_mean(str(backend), [*BACKENDS, *NOT_BUILT])}"
-    )
+    raise RecipeError(f"backend={backend!r} is not known{did_you_mean(str(backend), list(BACKENDS))}")
 
 
 def check_forced(backend: str | None, composed: Chain | Routes) -> None:
@@ -63,19 +56,18 @@ def check_forced(backend: str | None, composed: Chain | Routes) -> None:
 
     Raises:
         RecipeError: ``"native"`` for a chain that torch has no kernel for, ``"kernel"`` for one that is no
-            list of operators, or without numba.
+            list of operators, or without numba, ``"compiled"`` for one that is no list of operators.
     """
     chains = routed(composed).active().chains
     if backend == "native" and any(match(chain, maximize=False) is None for chain in chains):
         raise RecipeError(
             "backend='native': torch has no fused kernel for this chain; use None for the fastest that fits"
         )
-    if backend == "kernel":
-        reasons = [_chain_obstacle(chain) for chain in chains]
-        if any(reasons):
-            raise RecipeError(
-                f"backend='kernel': {next(filter(None, reasons))}; use None for the fastest that fits"
-            )
+    if backend in ("kernel", "compiled"):
+        found = map(_chain_obstacle if backend == "kernel" else _untraceable, chains)
+        reason = next(filter(None, found), None)
+        if reason is not None:
+            raise RecipeError(f"backend={backend!r}: {reason}; use None for the fastest that fits")
 
 
 @dataclass(frozen=True)
@@ -149,8 +141,10 @@ def choose(
         return Choice("reference", "a hyper-parameter holds a number for each member")
     if forced == "eager":
         return Choice("eager", "asked for")
-    if forced != "kernel" and obstacle is None and native is not None:
+    if forced not in ("kernel", "compiled") and obstacle is None and native is not None:
         return Choice("native", f"the chain is {native.name}", native)
+    if forced == "compiled" or (forced is None and builds(p.device)):
+        return _choose_compiled(chain, forced, obstacle or "", size)
     return _choose_kernel(p, chain, forced, obstacle or "", size)
 
 
@@ -170,6 +164,20 @@ def _choose_kernel(p: Tensor, chain: Chain, forced: str | None, reason: str, siz
     return Choice("kernel", f"{reason}; {what}", programs=programs)
 
 
+def _choose_compiled(chain: Chain, forced: str | None, reason: str, size: Size) -> Choice:
+    """Torch's compiler, or torch's operations, where torch has no kernel for the `reason` given."""
+    programs = traced(chain)
+    if forced == "compiled":
+        if isinstance(programs, str):
+            raise RecipeError(f"backend='compiled': {programs}; use backend=None for the fastest that fits")
+        return Choice("compiled", "asked for", programs=Compiled("", "torch.compile", programs, asked=True))
+    if size.small or isinstance(programs, str):
+        why = ", and the group is small" if size.small else f"; {programs}"
+        return Choice("eager", reason + why)
+    made = Compiled("", "torch.compile", programs, asked=False)
+    return Choice("compiled", f"{reason}; {made.says} of its rules", programs=made)
+
+
 def programs_of(chain: Chain) -> Own | Traced | str:
     """What a kernel is made of, or why there is none."""
     return own_of(chain) or traced(chain)
@@ -178,6 +186,11 @@ def programs_of(chain: Chain) -> Own | Traced | str:
 def _chain_obstacle(chain: Chain) -> str | None:
     programs = programs_of(chain)
     return programs if isinstance(programs, str) else missing()
+
+
+def _untraceable(chain: Chain) -> str | None:
+    programs = traced(chain)
+    return programs if isinstance(programs, str) else None
 
 
 def _kernel_obstacle(p: Tensor, programs: Own | Traced | str) -> str | None:
