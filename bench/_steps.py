@@ -142,10 +142,12 @@ METHODS = {
         "pytorch_optimizer": ("AdaFactor", {"lr": None, "betas": (None, 0.999)}),
         "optax": _optax("adafactor", multiply_by_parameter_scale=True),
     }, again=8.0, note="optax factors the two largest dimensions, from 128 on"),
-    "muon": Method("Muon", 1, _same("Muon"), _same("Muon"), False, {
+    "muon": Method("Muon", 1, _same("Muon", matrices=True), _same("Muon"), False, {
         "pytorch_optimizer": _same("Muon"), "heavyball": _same("Muon"), "optax": _optax("contrib.muon"),
     }),
-    "shampoo": Method("Shampoo", 1, _same("Shampoo"), None, False, {"pytorch_optimizer": _same("Shampoo")}),
+    "shampoo": Method("Shampoo", 1, _same("Shampoo", precondition_frequency=10), None, False, {
+        "pytorch_optimizer": _same("Shampoo", preconditioning_compute_steps=10),
+    }),
     "soap": Method("SOAP", 2, _same("SOAP"), None, False, {
         "pytorch_optimizer": _same("SOAP"), "heavyball": _same("SOAP", precondition_frequency=10),
     }),
