@@ -49,10 +49,19 @@ def shown(found: Found) -> str:
 
 def publish(found: Found) -> None:
     """Writes the figures, the table of the chapter and its picture."""
-    FIGURES.write_text(json.dumps(found, indent=1) + "\n")
+    FIGURES.write_text(json.dumps(_rounded(found), indent=1) + "\n")
     subprocess.run([sys.executable, "-m", "scripts.pictures", "optimizers"], cwd=ROOT, check=True)
     text = CHAPTER.read_text(encoding="utf-8")
     CHAPTER.write_text(BLOCK.sub(lambda it: it[1] + tables(found) + it[2], text), encoding="utf-8")
+
+
+def _rounded(found: Any) -> Any:
+    """All numbers to four digits."""
+    if isinstance(found, float):
+        return float(f"{found:.4g}")
+    if isinstance(found, dict):
+        return {key: _rounded(value) for key, value in found.items()}
+    return [_rounded(each) for each in found] if isinstance(found, list) else found
 
 
 def tables(found: Found) -> str:
