@@ -58,6 +58,8 @@ class KernelStep:
         self.modes = {link: mode for mode, link in enumerate(traced.measures, 1)}
         self.sizes = [p.numel() for p in params]
         self.strides = [p.stride() for p in params]
+        # Not asked of the tensors later: their data may be exchanged.
+        self.kinds = [(first.dtype, first.device) for first in self.firsts]
         self.held: list[list[int]] = [[] for _ in self.firsts]
         self.scalars = np.zeros((1, 1 + len(traced.scalars)), self.real)
         self._cut()
@@ -83,13 +85,13 @@ class KernelStep:
             found = [tensor.data_ptr() for tensor in tensors]
             if found == self.held[place]:
                 continue
-            first = self.firsts[place]
+            dtype, device = self.kinds[place]
             for tensor, size, stride in zip(tensors, self.sizes, self.strides, strict=True):
                 if (
                     tensor.numel() != size
                     or tensor.stride() != stride
-                    or tensor.dtype != first.dtype
-                    or tensor.device != first.device
+                    or tensor.dtype != dtype
+                    or tensor.device != device
                 ):
                     return False
             self._point(place, found)
