@@ -9,7 +9,7 @@ from torch import nn
 import downslope as ds
 from downslope import optim
 from downslope.core.errors import RecipeError
-from downslope.testing.rule_contract import gradients, parameters, run
+from downslope.testing import gradients, parameters, run
 from tests.optim import test_identities
 from tests.optim.test_identities import after, assert_same
 
