@@ -58,7 +58,7 @@ class TestPapers(SymbolicStep, HandSteps, Invariances, Descents):
                 lr=0.1,
                 weight_decay=0.0,
                 adjust_lr_fn="original",
-                precision="float32",
+                ns_precision="float32",
                 matrices=True,
             ),
             # Five iterations of Newton and Schulz take diag(3, 4) / 5 to diag(.7228761686, 1.119203930).
