@@ -102,7 +102,6 @@ class Bucket:
         self.tallies = pack_tally(self.states, self.tally, self.chain.common)
         # A link without an expression for lists takes its tensors one by one, and so does its whole chain.
         self.listed = all(type(link).eager is not Rule.eager for link in self.chain.links)
-        self.alone = len(self.chain.links) == 1 and self.backend == "eager"
         if self.chain.counts:
             on_device = self.native is not None
             self.steps, self.views = pack_steps(
@@ -253,9 +252,10 @@ class Bucket:
                 flow.descend(params)
 
     def _step_by_tensor(self, grads: list[Tensor]) -> None:
+        alone = len(self.chain.links) == 1 and self.backend == "eager"
         for n, (p, g, state) in enumerate(zip(self.params, grads, self.states, strict=True)):
             ks = self._scalars(n)
-            if self.alone and self.chain.links[0].in_place(
+            if alone and self.chain.links[0].in_place(
                 p, g, self._remembered(p, state)[0], ks[0], -1.0 if self.maximize else 1.0
             ):
                 continue

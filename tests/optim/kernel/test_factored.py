@@ -105,3 +105,15 @@ def test_weights_that_are_not_contiguous_are_refused_and_said() -> None:
         "eager",
         "torch has no fused kernel for this chain; its loops read rows, and the weights are not contiguous",
     )
+
+
+def test_gradients_in_another_order_of_memory_are_read_as_they_are_meant() -> None:
+    shape = (6, 4, 3, 2)
+    p, twin = (nn.Parameter(drawn(shape, 0)) for _ in range(2))
+    g = drawn(shape, 1)
+    ours, rule = Adafactor([p], backend="kernel"), Adafactor([twin], backend="reference")
+    for given in (g, g.contiguous(memory_format=torch.channels_last), g):
+        p.grad, twin.grad = given, g.clone()
+        ours.step()
+        rule.step()
+    torch.testing.assert_close(p, twin, rtol=1e-13, atol=1e-13)
