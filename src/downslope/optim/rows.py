@@ -18,7 +18,7 @@ from downslope.core.errors import RecipeError
 from downslope.optim.rounding import widened
 from downslope.optim.rule import Chain, Rule
 
-__all__ = ["check_lazy", "coalesced", "index_of", "is_sparse"]
+__all__ = ["check_lazy", "coalesced", "index_of", "is_sparse", "put", "taken"]
 
 _OFF = ("weight_decay", "momentum")
 """Settings that make a link idle at 0, which moves every row otherwise."""
@@ -31,16 +31,28 @@ def is_sparse(g: Tensor) -> bool:
 
 def coalesced(g: Tensor) -> Tensor:
     """`g` with every index once; values of one index are added up, in float32 if they have half precision."""
-    if g.layout != torch.sparse_coo:
-        g = g.to_sparse()
     if not g.is_coalesced() and g.dtype.itemsize < 4:
         g = torch.sparse_coo_tensor(g._indices(), widened(g._values()), g.shape, check_invariants=False)
     return g.coalesce()
 
 
-def index_of(g: Tensor) -> tuple[Tensor, ...]:
+def index_of(g: Tensor) -> Tensor | tuple[Tensor, ...]:
     """The indices of a coalesced gradient, such that ``p[index_of(g)]`` are the rows that it names."""
-    return tuple(g.indices().unbind())
+    index = tuple(g.indices().unbind())
+    return index[0] if len(index) == 1 else index
+
+
+def taken(whole: Tensor, at: Any) -> Tensor:
+    """``whole[at]``, which for rows at a tensor of indices is several times as fast as that."""
+    return whole.index_select(0, at) if isinstance(at, Tensor) else whole[at]
+
+
+def put(whole: Tensor, at: Any, value: Tensor) -> None:
+    """``whole[at] = value``."""
+    if isinstance(at, Tensor):
+        whole.index_copy_(0, at, value)
+    else:
+        whole[at] = value
 
 
 def _off(link: Rule[Any]) -> list[str]:

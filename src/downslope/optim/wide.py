@@ -20,8 +20,10 @@ from torch import Tensor
 
 from downslope.optim.kinds import PLAIN, Manner
 from downslope.optim.layout import PIECE, Bucket, flat, total
+from downslope.optim.native import has_members
 from downslope.optim.rounding import Draws, rounded, widened
-from downslope.optim.rows import coalesced, index_of, is_sparse
+from downslope.optim.rows import coalesced, index_of, is_sparse, put, taken
+from downslope.optim.scale import ScaleByLr
 from downslope.optim.seats import reconciled
 from downslope.optim.states import State
 
@@ -65,8 +67,15 @@ class WideBucket(Bucket):
                 return None
             if p.grad.shape != p.shape or p.grad.dtype != p.dtype:
                 return None
-            grads.append(coalesced(p.grad) if self.manner.sparse else p.grad)
+            grads.append(coalesced(p.grad) if self.manner.sparse and not self._adds else p.grad)
         return grads
+
+    @property
+    def _adds(self) -> bool:
+        """Whether the step is a multiple of a sparse gradient, which torch adds as it stands."""
+        links = self.chain.links
+        plain = self.manner == Manner(sparse=True) and not has_members(self.chain)
+        return plain and len(links) == 1 and type(links[0]) is ScaleByLr
 
     def measure(self, i: int, grads: list[Tensor]) -> list[Tensor]:
         """As `Bucket.measure`, in float32 at least, and of the rows that a sparse gradient names."""
@@ -85,6 +94,11 @@ class WideBucket(Bucket):
 
     def step(self, grads: list[Tensor]) -> None:
         """The step that has begun."""
+        if self._adds:
+            for p, g in zip(self.params, grads, strict=True):
+                p.add_(g, alpha=float(self.ks[0].lr) if self.maximize else -float(self.ks[0].lr))
+            self._end()
+            return
         for n, (g, state) in enumerate(zip(grads, self.states, strict=True)):
             draws = self._draws(n, state)
             for part in self._parts(n, g):
@@ -100,9 +114,9 @@ class WideBucket(Bucket):
             if value is old:
                 continue
             by_chance = None if draws is None else draws.of(column, value, part.offset)
-            tensor[part.at] = rounded(value, tensor.dtype, by_chance)
+            put(tensor, part.at, rounded(value, tensor.dtype, by_chance))
         if self.manner.rounding == "master":
-            self.params[n][part.at] = new[0].to(self.params[n].dtype)
+            put(self.params[n], part.at, new[0].to(self.params[n].dtype))
 
     def _draws(self, n: int, state: State) -> Draws | None:
         """The random bits of this step's rounding; None if it is not by chance."""
@@ -135,7 +149,7 @@ class WideBucket(Bucket):
             yield self._part(whole, at, start, g[at], p)
 
     def _part(self, whole: list[Tensor], at: Any, offset: int, g: Tensor, p: Tensor) -> _Part:
-        values = [widened(tensor[at]) for tensor in whole]
+        values = [widened(taken(tensor, at)) for tensor in whole]
         if self.manner.rounding == "master":
-            values[0] = reconciled(values[0], p[at])
+            values[0] = reconciled(values[0], taken(p, at))
         return _Part(whole, at, offset, widened(g), values)
