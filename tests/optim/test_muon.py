@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import threading
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 import downslope as ds
 from downslope.core.errors import RecipeError
+from downslope.optim import muon
 from downslope.optim.muon import Muon, orthogonal
 from downslope.optim.orthogonal import orthogonal_all
 from downslope.testing import Case, Descent, RuleContract
@@ -73,7 +75,8 @@ def test_a_matrix_takes_the_step_of_torch(shape: tuple[int, ...], nesterov: bool
     theirs = torch.optim.Muon(
         [other], **KEYS, momentum=0.9, nesterov=nesterov, adjust_lr_fn="match_rms_adamw"
     )
-    walk(ours, other, Muon([ours], **KEYS, momentum=0.9, nesterov=nesterov), theirs, shape)
+    same = Muon([ours], **KEYS, momentum=0.9, nesterov=nesterov, ns_precision="bfloat16")
+    walk(ours, other, same, theirs, shape)
     torch.testing.assert_close(ours.reshape(other.shape), other, rtol=1e-6, atol=1e-6)
 
 
@@ -167,6 +170,16 @@ def test_matrices_of_many_shapes_take_the_steps_that_they_take_alone() -> None:
                 optimizer.step()
     for a, b in zip(together, alone, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-6)
+
+
+def test_memory_that_is_kept_for_batches_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(muon, "_SPACES", threading.local())
+    monkeypatch.setattr(muon, "KEPT", 40)
+    for shape, kept in (((4, 5), 20), ((7, 9), 20), ((8, 5), 40)):
+        p = nn.Parameter(torch.ones(shape))
+        p.grad = torch.ones(shape)
+        Muon([p]).step()
+        assert max(each.numel() for each in muon._space()._held) == kept
 
 
 def test_the_default_precision_is_near_the_reference() -> None:

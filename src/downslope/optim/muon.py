@@ -29,6 +29,9 @@ from downslope.optim.scale import ScaleByLr
 
 __all__ = ["MeanMomentum", "Muon", "Orthogonalise", "orthogonal"]
 
+KEPT = 1 << 22
+"""Elements of a batch whose memory a thread keeps from step to step; of larger ones it is given back."""
+
 MOST = 100
 """Iterations of Newton and Schulz at most: five bring the singular values between .7 and 1.2."""
 
@@ -130,7 +133,8 @@ class Orthogonalise(Rule[Stateless]):
     def eager(self, flow: Flow, state: Lists, p: list[Tensor], k: Scalars) -> Flow:
         """Matrices of one shape, as the driver hands them, in one batch."""
         matrices = [g.reshape(g.size(0), -1) for g in flow.value(p)]
-        found = self._made(matrices, precision_of(p[0].device), _space()).unbind()
+        space = _space() if len(p) * p[0].numel() <= KEPT else None
+        found = self._made(matrices, precision_of(p[0].device), space).unbind()
         num = [matrix.view(each.shape) for matrix, each in zip(found, p, strict=True)]
         return Flow(num, scale=self._factor(p[0].shape), owned=True)
 
