@@ -39,7 +39,7 @@ GROWN = 1.5
 
 _DESCENT = ("sgd", "momentum", "nesterov")
 _NORMALISED = ("adam", "nadam", "radam", "adamax", "rmsprop")
-_APART = ("adamw", "adan", "ademamix", "lion", "cautious_adamw", "cautious_lion")
+_APART = ("adamw", "adan", "ademamix", "lion", "cautious_adamw", "cautious_lion", "muon", "soap")
 
 
 class Decayed(NamedTuple):
@@ -121,7 +121,8 @@ def _rms(run: Run, names: Sequence[str], norms: Any) -> float:
 
 
 def _decoupled(rule: Mapping[str, Any]) -> bool:
-    return rule.get("name") in _APART or bool(rule.get("decoupled_weight_decay"))
+    own = rule.get("decoupled_weight_decay") or rule.get("use_decoupled_weight_decay")
+    return rule.get("name") in _APART or bool(own)
 
 
 def _against(rule: Mapping[str, Any], norms: Any, slopes: Any, size: float) -> Any:

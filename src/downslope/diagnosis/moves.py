@@ -40,6 +40,7 @@ LONGER = 3
 _ADAPTIVE = (
     "adam", "adamw", "rmsprop", "nadam", "radam", "adagrad", "adamax", "adabelief", "adan", "ademamix",
     "lamb", "lars", "prodigy", "cautious_adamw", "cautious_lion", "schedule_free_adamw",
+    "muon", "shampoo", "soap",
 )  # fmt: skip
 _PLAIN = ("sgd",)
 
