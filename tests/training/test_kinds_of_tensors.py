@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,6 +10,8 @@ import torch
 from torch import Tensor, nn
 
 import downslope as ds
+from downslope.training.fit import resume
+from tests.training.test_resume import Stop
 
 DRAW = torch.Generator().manual_seed(0)
 WORDS = torch.randint(0, 30, (60, 4), generator=DRAW)
@@ -115,3 +118,27 @@ def test_a_recipe_says_how_bfloat16_weights_are_rounded() -> None:
     assert by_factory.optimizer == "sgd"
     assert by_factory.settings == {"rounding": "master"}
     assert loss(rounding="master") == pytest.approx(arrived, rel=0.2)
+
+
+@pytest.mark.parametrize(
+    ("model", "given"),
+    [
+        (Half, {"optimizer": "adam", "rounding": "stochastic", "rounding_seed": 3}),
+        (Half, {"optimizer": "nadam", "rounding": "master"}),
+        (Turned, {"optimizer": "adam"}),
+    ],
+    ids=["by chance", "master", "complex"],
+)
+def test_a_resumed_run_repeats_the_bits(model: Any, given: dict[str, Any], tmp_path: Path) -> None:
+    x = torch.randn(64, 3, generator=torch.Generator().manual_seed(1))
+    recipe = ds.Recipe(lr=0.01, epochs=20, batch_size=8, seed=1, **given)
+
+    def problem() -> Any:
+        return ds.Problem(model=model, objective="squared_error", train=(x, x.sum(1, keepdim=True)))
+
+    whole = ds.fit(problem(), recipe, folder=tmp_path / "whole", progress=False, observe=0.5)
+    part = ds.fit(problem(), recipe, folder=tmp_path / "part", progress=False, observe=0.5, on_probe=Stop(20))
+    assert part.status == "interrupted"
+    again = resume(tmp_path / "part", problem(), progress=False)
+    for p, q in zip(whole.model().parameters(), again.model().parameters(), strict=True):
+        assert torch.equal(p, q)
