@@ -236,6 +236,30 @@ def test_tensors_that_moved_between_two_steps_are_found_where_they_are():
         torch.testing.assert_close(a, b)
 
 
+@pytest.mark.parametrize(
+    ("before", "after"), [("bfloat16", "float16"), ("float32", "float64"), ("float32", "another state")]
+)
+def test_a_model_whose_dtype_changed_is_not_read_as_before(before, after):
+    p = nn.Parameter(torch.ones(100_000, dtype=getattr(torch, before)))
+    optimizer = optim.RMSprop([p], lr=0.5)
+    assert optimizer.plan().rows[0].backend == "kernel"
+    p.grad = torch.ones_like(p)
+    optimizer.step()
+    if after == "another state":
+        p.data = p.data.clone()
+        optimizer.state[p]["square_avg"] = optimizer.state[p]["square_avg"].double()
+    else:
+        p.data = p.data.to(getattr(torch, after))
+    p.grad = torch.ones_like(p)
+    optimizer.step()
+    twin = nn.Parameter(torch.ones(3, dtype=torch.float64))
+    exact = torch.optim.RMSprop([twin], lr=0.5)
+    for _ in range(2):
+        twin.grad = torch.ones_like(twin)
+        exact.step()
+    torch.testing.assert_close(p.detach()[:3].double(), twin.detach(), rtol=0.02, atol=0.02)
+
+
 def test_autograd_hears_of_a_step():
     p = nn.Parameter(torch.ones(3))
     loss = (p * p * p).sum()

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from downslope.core.errors import RecipeError
 from downslope.optim.kernel import threads
 from downslope.optim.kernel.build import EXACT
 from downslope.optim.kernel.emit import COLUMNS, STORAGE, emit
@@ -45,25 +46,26 @@ class KernelStep:
         maximize: climb in place of descend.
 
     Raises:
-        RecipeError: numba cannot be used.
+        RecipeError: numba cannot be used, or the states of a column are not of one kind.
     """
 
     def __init__(self, traced: Traced, params: Column, columns: Sequence[Column], *, maximize: bool) -> None:
         self.traced, self.sign = traced, -1.0 if maximize else 1.0
-        self.firsts = [column[0] for column in (params, params, *columns)]
-        storage = [storage_of(first) or "" for first in (self.firsts[0], *self.firsts[2:])]
+        firsts = [column[0] for column in (params, params, *columns)]
+        self.kinds = [(first.dtype, first.device) for first in firsts]
+        self.widths = [first.element_size() for first in firsts]
+        storage = [storage_of(first) or "" for first in (firsts[0], *firsts[2:])]
         text = emit(traced, storage, threads=threads.team() is not None)
         self.kernel = kernel_of(text, EXACT)
         self.real = np.float64 if storage[0] == "f8" else np.float32
         self.modes = {link: mode for mode, link in enumerate(traced.measures, 1)}
         self.sizes = [p.numel() for p in params]
         self.strides = [p.stride() for p in params]
-        # Not asked of the tensors later: their data may be exchanged.
-        self.kinds = [(first.dtype, first.device) for first in self.firsts]
-        self.held: list[list[int]] = [[] for _ in self.firsts]
+        self.held: list[list[int]] = [[] for _ in firsts]
         self.scalars = np.zeros((1, 1 + len(traced.scalars)), self.real)
         self._cut()
-        self.fits(params, columns)
+        if not self.fits(params, columns):
+            raise RecipeError("states of one name are of several dtypes, devices or layouts")
 
     def _cut(self) -> None:
         """Lay out the rows: which tensor each belongs to, and where in it."""
@@ -81,18 +83,14 @@ class KernelStep:
 
     def fits(self, params: Column, columns: Sequence[Column]) -> bool:
         """Whether parameters and states are what the table was made for; where they lie is written down."""
-        for place, tensors in zip((0, *range(2, len(self.firsts))), (params, *columns), strict=True):
+        for place, tensors in zip((0, *range(2, len(self.held))), (params, *columns), strict=True):
             found = [tensor.data_ptr() for tensor in tensors]
             if found == self.held[place]:
                 continue
-            dtype, device = self.kinds[place]
+            kind = self.kinds[place]
             for tensor, size, stride in zip(tensors, self.sizes, self.strides, strict=True):
-                if (
-                    tensor.numel() != size
-                    or tensor.stride() != stride
-                    or tensor.dtype != dtype
-                    or tensor.device != device
-                ):
+                alike = (tensor.dtype, tensor.device) == kind and tensor.stride() == stride
+                if not alike or tensor.numel() != size:
                     return False
             self._point(place, found)
         return True
@@ -102,8 +100,8 @@ class KernelStep:
         self.held[place] = found
         base = np.array(found, np.int64)
         column = place if place < 2 else COLUMNS + place - 2
-        width = self.firsts[place].element_size()
-        self.table[:, column] = base if self.whole else base[self.owner] + width * self.offset
+        moved = self.widths[place] * self.offset
+        self.table[:, column] = base if self.whole else base[self.owner] + moved
 
     def _tune(self, ks: Sequence[Scalars], reads: frozenset[str]) -> None:
         """Write the scalars that are read: one row, or one for each parameter where any differs."""
