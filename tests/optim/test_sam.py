@@ -220,6 +220,25 @@ def test_a_scheduler_and_rho_changed_on_the_way_count() -> None:
     assert_same(ours.parameters(), by_hand(theirs, 1, lr=0.2, rho=0.1))
 
 
+def test_rho_follows_a_schedule_beside_one_of_the_bases() -> None:
+    ours, theirs = model(), model()
+    factors = {"rho": lambda t: 1.0 / (1 + t), "momentum": lambda t: 0.5**t}
+    optimizer = SAM(ours.parameters(), "sgd", rho=0.4, lr=0.1, momentum=0.8, schedules=factors)
+    plain = SAM(theirs.parameters(), "sgd", rho=0.4, lr=0.1, momentum=0.8)
+    for t in range(6):
+        plain.param_groups[0] |= {"rho": 0.4 / (1 + t), "momentum": 0.8 * 0.5**t}
+        plain.step(closure_of(theirs, plain))
+        optimizer.step(closure_of(ours, optimizer))
+        if t == 2:
+            saved = copy.deepcopy(optimizer.state_dict())
+            optimizer = SAM(ours.parameters(), "sgd", rho=0.4, lr=0.1, momentum=0.8, schedules=factors)
+            optimizer.load_state_dict(saved)
+    for a, b in zip(ours.parameters(), theirs.parameters(), strict=True):
+        assert torch.allclose(a, b, rtol=1e-12)
+    with pytest.raises(RecipeError, match="there is no hyper-parameter 'rhoo'"):
+        SAM(ours.parameters(), "sgd", schedules={"rhoo": lambda t: 1.0})
+
+
 def test_statistics_of_norms_are_taken_once() -> None:
     net = model(0, nn.BatchNorm1d(8))
     optimizer = SAM(net.parameters(), "sgd", lr=0.2)

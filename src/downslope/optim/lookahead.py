@@ -37,7 +37,7 @@ class Lookahead(Wrapper):
         alpha: share of the way that the slow weights go, in [0, 1]; 1 is the base itself; in the groups
             ``la_alpha``.
         base_optimizer: a class, a factory or a name; Adam if left out.
-        **settings: of the base, where it is to be made.
+        **settings: of the base, where it is to be made; `schedules` may name la_alpha too.
 
     Raises:
         RecipeError: a setting outside its domain.
@@ -79,6 +79,7 @@ class Lookahead(Wrapper):
     def _step(self, closure: Callable[[], Any] | None = None) -> Any:
         if self.trained:
             raise ModelError("a step while the slow weights are shown: call optimizer.train() before it")
+        self._begin()
         params = params_of(self.param_groups)
         if len(self.slow.held) < len(params):
             self.slow.keep(p for p in params if p not in self.slow.held)
@@ -87,6 +88,7 @@ class Lookahead(Wrapper):
         if self.skipped != skipped:
             return found
         self.count += 1
+        self._end()
         for group in self.param_groups:
             if self.count % group["la_steps"] == 0:
                 link = chain(SlowWeights(la_steps=group["la_steps"], la_alpha=group["la_alpha"]))

@@ -47,7 +47,7 @@ class SAM(Wrapper):
         rho: how far p + e is, in [0, inf); 0 is the base itself.
         adaptive: scale by the size of the weights; Kwon et al. take ten times the rho.
         eta: added to that size, in [0, inf); theirs is 0.01.
-        **settings: of the base.
+        **settings: of the base; `schedules` may name rho and eta too.
 
     Raises:
         RecipeError: a setting outside its domain.
@@ -94,6 +94,7 @@ class SAM(Wrapper):
             zero_grad: whether to forget them.
         """
         self.start.put_back()  # a step that was skipped left p at p + e
+        self._begin()
         self.start.keep(p for p in params_of(self.param_groups) if p.grad is not None)
         self.climber.climb(self.param_groups)
         if zero_grad:
@@ -107,6 +108,7 @@ class SAM(Wrapper):
         """
         self.start.put_back()
         self.base_optimizer.step()
+        self._end()
         if zero_grad:
             self.zero_grad()
 
@@ -136,10 +138,14 @@ class SAM(Wrapper):
         with torch.enable_grad():
             second = closure()
         self.second_step()
+        self._note()
+        return second if loss is None else loss
+
+    def _note(self) -> None:
+        """The gradients that are there have been used, or are from before the state that was loaded."""
         self._used = [
             (weakref.ref(p.grad), p.grad._version) for p in params_of(self.param_groups) if p.grad is not None
         ]
-        return second if loss is None else loss
 
     def _has_new(self) -> bool:
         """Whether there are gradients that the last step has not used, and not all of them 0."""
@@ -177,7 +183,7 @@ class SAM(Wrapper):
         rest, start = self.start.taken(state_dict)
         super().load_state_dict(rest)
         self.start.load(self.param_groups, start)
-        self._used = ()
+        self._note()
 
 
 class _Climber(Optimizer):

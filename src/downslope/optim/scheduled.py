@@ -33,14 +33,15 @@ class Scheduler:
     Args:
         schedules: what changes.
         defaults: the optimizer's hyper-parameters, for the check.
+        counter: the entry of a group that counts its steps.
 
     Raises:
         RecipeError: a misspelt name, a switch, or something that cannot be called.
     """
 
-    def __init__(self, schedules: Schedules, defaults: Mapping[str, Any]) -> None:
+    def __init__(self, schedules: Schedules, defaults: Mapping[str, Any], counter: str = "scheduled") -> None:
         check_schedules(schedules, defaults)
-        self.schedules = dict(schedules)
+        self.schedules, self.counter = dict(schedules), counter
 
     def begin(self, groups: Sequence[dict[str, Any]], state: Mapping[Tensor, Mapping[str, Any]]) -> None:
         """Sets the entries of the step that follows.
@@ -50,7 +51,7 @@ class Scheduler:
             state: ``optimizer.state``, which tells the steps of a group whose count was not saved.
         """
         for group in groups:
-            t = group.setdefault("scheduled", _made(group, state))
+            t = group.setdefault(self.counter, _made(group, state))
             for name, schedule in self.schedules.items():
                 start = group.setdefault(f"initial_{name}", _plain(group[name]))
                 if callable(schedule):
@@ -62,7 +63,7 @@ class Scheduler:
     def end(self, groups: Sequence[dict[str, Any]]) -> None:
         """Counts the step that was made."""
         for group in groups:
-            group["scheduled"] += 1
+            group[self.counter] += 1
 
 
 def _made(group: Mapping[str, Any], state: Mapping[Tensor, Mapping[str, Any]]) -> int:

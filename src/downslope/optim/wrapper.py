@@ -20,6 +20,7 @@ from downslope.optim import ops
 from downslope.optim.domains import DOMAINS, Domains, check
 from downslope.optim.driver import Params
 from downslope.optim.rule import Chain
+from downslope.optim.scheduled import Scheduler
 
 __all__ = ["Base", "Wrapper", "around", "from_text"]
 
@@ -61,10 +62,13 @@ class Wrapper(torch.optim.Optimizer):
         own: Mapping[str, Any],
         settings: Mapping[str, Any],
     ) -> None:
+        schedules, settings = _apart(settings, own)
         self.base_optimizer = _made(given, base if base is not None else self.base, settings, self.title)
         own = {name: check(name, value, self.domains) for name, value in own.items()}
         self.named = _named(own, self.base_optimizer.defaults, self.title)
         settled = {self.named[name]: value for name, value in own.items()}
+        mine = {self.named[name]: schedule for name, schedule in schedules.items()}
+        self.scheduler = Scheduler(mine, settled, f"{self.title}_scheduled") if mine else None
         # Not torch's own constructor, which would take the groups a second time.
         super().__setstate__({"defaults": {**self.base_optimizer.defaults, **settled}})
         for group in self.param_groups:
@@ -78,6 +82,16 @@ class Wrapper(torch.optim.Optimizer):
     def _complete(self, group: dict[str, Any]) -> None:
         for name, key in self.named.items():
             group[key] = check(key, group.get(key, self.defaults[key]), {key: self._domain(name)})
+
+    def _begin(self) -> None:
+        """Sets what is scheduled of the wrapper's own, for the step that follows."""
+        if self.scheduler is not None:
+            self.scheduler.begin(self.param_groups, self.state)
+
+    def _end(self) -> None:
+        """Counts the step that was made."""
+        if self.scheduler is not None:
+            self.scheduler.end(self.param_groups)
 
     def _domain(self, name: str) -> Any:
         return self.domains.get(name, DOMAINS.get(name))
@@ -213,6 +227,17 @@ class Wrapper(torch.optim.Optimizer):
 
 def _nothing() -> None:
     """What the modes are to an optimizer that has none."""
+
+
+def _apart(settings: Mapping[str, Any], own: Iterable[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The schedules of the wrapper's `own` settings, and the base's settings with the others."""
+    given: Any = settings.get("schedules")
+    mine = {name: given[name] for name in own if isinstance(given, Mapping) and name in given}
+    if not mine:
+        return {}, dict(settings)
+    rest = {name: f for name, f in cast("Mapping[str, Any]", given).items() if name not in mine}
+    others = {name: value for name, value in settings.items() if name != "schedules"}
+    return mine, others | ({"schedules": rest} if rest else {})
 
 
 def _named(own: Iterable[str], taken: Mapping[str, Any], title: str) -> dict[str, str]:
