@@ -220,3 +220,19 @@ def test_state_has_the_shapes_that_the_catalogue_tells():
     [row] = [row for row in optim.catalogue() if row.name == "shampoo"]
     assert row.memory == "(m, n) + 2 (m, m) + 2 (n, n)"
     assert row.scope == "matrix"
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", ["muon", "shampoo", "soap"])
+def test_steps_on_a_gpu_are_those_on_the_cpu(name):
+    makes = {
+        "muon": lambda p: optim.Muon(p, ns_precision="float32"),
+        "shampoo": lambda p: optim.Shampoo(p, epsilon=1e-3, max_preconditioner_dim=4),
+        "soap": lambda p: optim.SOAP(p, precondition_frequency=2),
+    }
+    ends = []
+    for device in ("cpu", "cuda"):
+        p = nn.Parameter(torch.ones(6, 5, device=device))
+        given = [g.to(device) for g in drawn(6, 5, dtype=torch.float32)]
+        ends.append(walk(makes[name]([p]), given).cpu())
+    torch.testing.assert_close(*ends, rtol=1e-3, atol=1e-3)
