@@ -65,14 +65,14 @@ def of(link, **fields):
         "descents": (Descent("quadratic", 100, 1e-2), Descent("rosenbrock", 500, 2.5, lr=1e-3)),
     }
     return Case(
-        type(link).__name__,
+        fields.pop("name", type(link).__name__),
         lambda params, backend: Custom(params, chain(link, ScaleByLr(lr=0.1)), backend=backend),
         **{**right, **fields},
     )
 
 
 class TestAverage(RuleContract):
-    cases = (of(Average()),)
+    cases = (of(Average()), of(Average(), name="one matrix", shapes=((4, 3),)))
 
 
 class Undebiased(Average):

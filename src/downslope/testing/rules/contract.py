@@ -68,8 +68,8 @@ class RuleContract(HandSteps, SymbolicStep, Invariances, Interchange, Descents, 
             list(grads) for grads in gradients(torch.float64, 24, shapes=case.shapes)
         ]
         for t, row in enumerate(given):
-            row[1] = row[1] if t % 3 == 0 else None
             row[-1] = row[-1] if t >= 9 else None
+            row[1:2] = row[1:2] if t % 3 == 0 else [None] * len(row[1:2])
         twins = parameters(torch.float64, shapes=case.shapes)
         wanted = case.expected(params, given)
         if wanted is None and case.peer is not None:
