@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from downslope.core.errors import RecipeError
+from downslope.optim.kernel.trace import Traced, traced
 from downslope.optim.kinds import PLAIN, Manner
 from downslope.optim.rule import Chain
 from downslope.optim.seats import Seat
@@ -113,6 +114,7 @@ def give_state(
     state, like = (table[p], p) if seat is None else (seat.state, seat.p)
     wide = manner.wide_state or manner.rounding == "master"
     born = False
+    found = any(key in state for key in chain.keys_of(p))
     for link in chain.links:
         keys = link.keys_of(p)
         if all(key in state for key in keys):
@@ -131,7 +133,7 @@ def give_state(
         state["draws"] = torch.zeros((), dtype=torch.int64)
     if manner.rounding == "master" and "master" not in state:
         state["master"] = p.detach().float()
-    _fit_to(like, state, chain, torch.float32 if wide else like.dtype)
+    _fit_to(like, state, chain, torch.float32 if wide else like.dtype, checked=found)
     return state, born
 
 
@@ -141,14 +143,16 @@ def _common(name: str, table: MutableMapping[Tensor, State], start: float) -> Te
     return torch.tensor(start, dtype=torch.float64) if found is None else found
 
 
-def _fit_to(p: Tensor, state: State, chain: Chain, dtype: torch.dtype) -> None:
-    """Lays out loaded states as `p`, in the dtypes that their rules declare for one of `dtype`."""
-    alike = chain.scope == "element" and all(
-        getattr(state[key], "dtype", dtype) == dtype for key in chain.keys_of(p)
-    )
-    declared = {} if alike else _declared(torch.empty_like(p, device="meta", dtype=dtype), chain)
+def _fit_to(p: Tensor, state: State, chain: Chain, dtype: torch.dtype, *, checked: bool) -> None:
+    """Lays out states as `p`, and, if `checked`, in the shapes and dtypes that rules declare for `dtype`."""
+    shaped = chain.scope == "element" or isinstance(traced(chain), Traced)
+    alike = shaped and all(getattr(state[key], "dtype", dtype) == dtype for key in chain.keys_of(p))
+    declared: dict[str, Tensor] = {}
+    if checked and not alike:
+        declared = _declared(torch.empty_like(p, device="meta", dtype=dtype), chain)
     for key in chain.keys_of(p):
-        value, wanted = state[key], declared.get(key, p)
+        value: Any = state[key]
+        wanted = declared.get(key, p) if checked else value
         if not isinstance(value, Tensor) or value.shape != wanted.shape:
             shape = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
             raise RecipeError(

@@ -105,7 +105,7 @@ def traced(chain: Chain) -> Traced | str:
     return _KEPT[key]
 
 
-_BLANK = torch.empty(2, 3, device="meta")
+_BLANK = torch.zeros(2, 3)  # the meta device would import sympy, for half a second
 
 _KEPT: dict[tuple[Any, ...], Traced | str] = {}
 
