@@ -84,6 +84,17 @@ def test_the_wrapper_takes_the_steps_of_the_paper_around_any_base(base: str) -> 
             assert np.allclose(found.detach().numpy(), wanted, rtol=1e-13, atol=1e-13)
 
 
+@pytest.mark.parametrize("shape", [(150_001,), (300, 500)])
+def test_large_parameters_are_pulled_as_small_ones(shape: tuple[int, ...]) -> None:
+    draw = torch.Generator().manual_seed(0)
+    start, *given = (torch.randn(shape, generator=draw, dtype=torch.float64) for _ in range(5))
+    ours, theirs = nn.Parameter(start.clone()), nn.Parameter(start.clone().t().contiguous().t())
+    for p, optimizer in ((ours, Lookahead(optim.SGD([ours], lr=0.1), k=2)), (theirs, link([theirs], k=2))):
+        run(optimizer, [[g] for g in given])
+        assert torch.allclose(optimizer.evaluated(p), p, rtol=1e-13, atol=1e-13)
+    assert torch.allclose(ours, theirs, rtol=1e-13, atol=1e-13)
+
+
 def test_alpha_one_is_the_base_bit_for_bit() -> None:
     ours, base, given = parameters(torch.float32), parameters(torch.float32), gradients(torch.float32, 30)
     run(Lookahead(optim.Adam(ours, lr=0.1), k=3, alpha=1.0), given)

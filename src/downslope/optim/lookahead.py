@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Generator, Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor
@@ -13,6 +13,7 @@ from downslope.core.errors import ModelError, RecipeError
 from downslope.optim.aside import Aside, params_of
 from downslope.optim.domains import Domains
 from downslope.optim.driver import Params
+from downslope.optim.layout import PIECE
 from downslope.optim.rule import Chain, chain
 from downslope.optim.slow_weights import Slow, SlowWeights
 from downslope.optim.wrapper import Base, Wrapper
@@ -96,13 +97,13 @@ class Lookahead(Wrapper):
         return found
 
     @torch.no_grad()
-    def _pull(self, params: list[Tensor], link: Any, k: Any) -> None:
+    def _pull(self, params: list[Tensor], link: Chain, k: Any) -> None:
         """The link's step with nothing left to step: the base has gone to theta."""
         for p in params:
-            held = self.slow.held[p]
-            step, [(phi,)] = link.update(p.new_zeros(()), [Slow(held)], p, k)
-            p.sub_(step)
-            held.copy_(phi)
+            for theta, held in _pieces(p, self.slow.held[p]):
+                step, after = link.update(p.new_zeros(()), [Slow(held)], theta, k)
+                theta.sub_(step)
+                held.copy_(after[0][0])
 
     @property
     def shows(self) -> bool:
@@ -158,3 +159,11 @@ class Lookahead(Wrapper):
         self.count = max((int(each) for each in counts.values()), default=0)
         self.slow.load(self.param_groups, slow)
         self.trained.load(self.param_groups, trained)
+
+
+def _pieces(p: Tensor, held: Tensor) -> list[tuple[Tensor, Tensor]]:
+    """A parameter and its slow weights, in pieces that stay in the cache where they lie flat in memory."""
+    if not (p.is_contiguous() and held.is_contiguous()) or p.numel() <= PIECE:
+        return [(p, held)]
+    parts = [cast("tuple[Tensor, ...]", each.detach().view(-1).split(PIECE)) for each in (p, held)]
+    return list(zip(*parts, strict=True))

@@ -47,14 +47,18 @@ def check_shown(recipe: Recipe, problem: Problem, optimizer: torch.optim.Optimiz
         return
     if recipe.average is not None:
         raise RecipeError(
-            f"average={recipe.average!r} with {recipe.optimizer}, which has weights of its own to hand out: "
-            "leave one of them out"
+            f"average={recipe.average!r} with {_named(recipe, optimizer)}, which has weights of its own to "
+            "hand out: leave one of them out"
         )
     if problem.constraint is not None and "schedule_free" in str(recipe.optimizer):
         raise RecipeError(
             f"constraint with {recipe.optimizer}: what it steps from (z) is not what is brought back into "
             "the set (y), and its average is told from both; take another optimizer"
         )
+
+
+def _named(recipe: Recipe, optimizer: Any) -> str:
+    return recipe.optimizer if isinstance(recipe.optimizer, str) else type(optimizer).__name__
 
 
 class Shown:
@@ -75,7 +79,9 @@ class Shown:
         self.kept = copy.deepcopy(state.model)
         self._step, self._stale = -1, False
         again = "; batch norm measured anew by a pass over the training data before each evaluation"
-        said = f"weights that {state.recipe.optimizer} shows, which are not those that it trains"
+        said = (
+            f"weights that {_named(state.recipe, state.optimizer)} shows, which are not those that it trains"
+        )
         state.run.choices["shown"] = said + (again if has_norms(self.kept) else "")
 
     @property
