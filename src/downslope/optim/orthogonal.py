@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import cache
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -97,19 +97,19 @@ class Space:
     """Memory kept from one use to the next: to ask the system for it anew costs a fourth of a step."""
 
     def __init__(self) -> None:
-        self._key: Any = None
-        self._held: list[Tensor] = []
+        self._held: dict[tuple[torch.dtype, torch.device], Tensor] = {}
 
     def take(
         self, shapes: Sequence[tuple[int, ...]], dtype: torch.dtype, device: torch.device
     ) -> list[Tensor]:
-        """Tensors of these shapes, with whatever they hold."""
-        key = (tuple(shapes), dtype, device)
-        if key != self._key:
-            self._held = []
-            self._held = [torch.empty(shape, dtype=dtype, device=device) for shape in shapes]
-            self._key = key
-        return self._held
+        """Tensors of these shapes side by side, with whatever they hold."""
+        # Each begins where a vector register may.
+        sizes = [-(-math.prod(shape) // 32) * 32 for shape in shapes]
+        held = self._held.get((dtype, device))
+        if held is None or held.numel() < sum(sizes):
+            held = self._held[dtype, device] = torch.empty(sum(sizes), dtype=dtype, device=device)
+        parts = held[: sum(sizes)].split(sizes)
+        return [part[: math.prod(shape)].view(shape) for part, shape in zip(parts, shapes, strict=True)]
 
 
 def precision_of(device: torch.device) -> torch.dtype:
