@@ -223,9 +223,32 @@ class TestSignum(RuleContract):
     )
 
 
+@pytest.mark.parametrize("backend", ["reference", "eager", None])
+@pytest.mark.parametrize("betas", [(0.9, 0.999), (0.9, 0.0)])
+def test_radam_does_not_look_at_a_square_that_overflows_before_it_is_trusted(backend, betas):
+    ours, theirs = (nn.Parameter(torch.tensor([1.0, 2.0, 3.0])) for _ in range(2))
+    optimizers = (
+        optim.RAdam([ours], lr=0.1, betas=betas, backend=backend),
+        torch.optim.RAdam([theirs], lr=0.1, betas=betas),
+    )
+    for g in ([1e20, 1e-3, -1e25], *[[1.0, 2.0, -3.0]] * 7):
+        ours.grad, theirs.grad = torch.tensor(g), torch.tensor(g)
+        for each in optimizers:
+            each.step()
+        torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=0.0)
+
+
+def test_rectified_adabelief_does_not_look_at_a_square_that_overflows_before_it_is_trusted():
+    p = nn.Parameter(torch.tensor([1.0]))
+    optimizer = optim.AdaBelief([p], lr=0.1, rectify=True)
+    p.grad = torch.tensor([1e25])
+    optimizer.step()
+    torch.testing.assert_close(p.detach(), torch.tensor([-1e24]))
+
+
 def test_radam_scales_from_the_step_on_from_which_its_mean_square_can_be_trusted():
-    on = [optim.ScaleByRectified().at(t).on for t in range(1, 9)]
-    assert on == [0.0] * 5 + [1.0] * 3
+    rest = [optim.ScaleByRectified(eps=0.0).at(t).rest for t in range(1, 9)]
+    assert rest == [1.0] * 5 + [0.0] * 3
 
 
 @pytest.mark.parametrize("cls", [optim.Lion, optim.Signum])

@@ -108,7 +108,7 @@ class ShowStart(Rule[Start]):
     def update(self, g: Tensor, state: Start, p: Tensor, k: Scalars) -> tuple[Tensor, Start]:
         return g, state
 
-    def shown(self, state: Start, p: Tensor) -> Tensor:
+    def shown(self, state: Start, p: Tensor, tally: Mapping[str, float]) -> Tensor:
         return state.x
 
 

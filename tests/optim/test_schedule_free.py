@@ -17,7 +17,10 @@ def three_sequences(
     p, grads, *, lr, beta=0.9, b2=None, eps=1e-8, l2=0.0, decay=0.0, warmup=0, r=0.0, power=2.0, inner=0.0,
     shown=False,
 ):  # fmt: skip
-    """Defazio et al. 2024, eq. 3-5 with all of x, y and z; AdamW's scale where there is a b2."""
+    """Defazio et al. 2024, eq. 3-5 with all of x, y and z; AdamW's scale where there is a b2.
+
+    beta and b2 may be functions of the step.
+    """
     x, y, z = (np.array(p, dtype=np.float64) for _ in range(3))
     v, m, total, top = np.zeros_like(z), np.zeros_like(z), 0.0, 0.0
     for t, g in enumerate(grads, start=1):
@@ -28,12 +31,14 @@ def three_sequences(
         c = w / total if total else 0.0
         g = g + l2 * y
         if b2 is not None:
-            v = b2 * v + (1 - b2) * g**2
+            decay2 = b2(t) if callable(b2) else b2
+            v = decay2 * v + (1 - decay2) * g**2
             m = inner * m + (1 - inner) * g
-            g = m / (1 - inner**t) / (np.sqrt(v / (1 - b2**t)) + eps)
+            g = m / (1 - inner**t) / (np.sqrt(v / (1 - decay2**t)) + eps)
         z = z - gamma * (g + decay * y)
         x = (1 - c) * x + c * z
-        y = (1 - beta) * z + beta * x
+        weight = beta(t) if callable(beta) else beta
+        y = (1 - weight) * z + weight * x
     return x if shown else y
 
 
@@ -138,23 +143,65 @@ def test_no_momentum_is_refused_in_one_line() -> None:
         optim.ScheduleFreeSGD([p], lr=torch.tensor([0.1, 0.2]))
 
 
+def test_the_average_goes_on_where_beta_changes() -> None:
+    betas = [0.9, 0.85, 0.5, 0.7, 0.95] * 4
+    params, given = parameters(torch.float64), gradients(torch.float64, 20)
+    start = [p.detach().numpy().copy() for p in params]
+    optimizer = optim.ScheduleFreeSGD(params, lr=0.1)
+    for beta, grads in zip(betas, given, strict=True):
+        optimizer.param_groups[0]["momentum"] = beta
+        run(optimizer, [grads])
+    optimizer.param_groups[0]["momentum"] = 0.3  # not what the weights were made with
+    copied = optim.ScheduleFreeSGD([nn.Parameter(p.detach().clone()) for p in params])
+    copied.load_state_dict(optimizer.state_dict())
+    for i, (p, first) in enumerate(zip(params, start, strict=True)):
+        given_p = [g[i].numpy() for g in given]
+        y, x = (
+            torch.from_numpy(
+                np.asarray(three_sequences(first, given_p, lr=0.1, beta=lambda t: betas[t - 1], shown=shown))
+            )
+            for shown in (False, True)
+        )
+        torch.testing.assert_close(p.detach(), y, rtol=1e-12, atol=1e-13)
+        torch.testing.assert_close(optimizer.evaluated(p).detach(), x, rtol=1e-12, atol=1e-13)
+        torch.testing.assert_close(
+            copied.evaluated(copied.param_groups[0]["params"][i]).detach(), x, rtol=1e-12, atol=1e-13
+        )
+
+
+def test_torchs_one_cycle_of_the_momentum_leaves_the_average_what_it_is() -> None:
+    params, given = parameters(torch.float64), gradients(torch.float64, 20)
+    start = [p.detach().numpy().copy() for p in params]
+    optimizer = optim.ScheduleFreeSGD(params, lr=0.1)
+    scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.1, 20, div_factor=1.0, final_div_factor=1.0)
+    betas: list[float] = []
+    for grads in given:
+        betas.append(optimizer.param_groups[0]["momentum"])
+        run(optimizer, [grads])
+        scheduler.step() if len(betas) < 20 else None
+    assert len(set(betas)) > 10
+    for i, (p, first) in enumerate(zip(params, start, strict=True)):
+        grads = [g[i].numpy() for g in given]
+        x = three_sequences(first, grads, lr=0.1, beta=lambda t: betas[t - 1], shown=True)
+        assert torch.allclose(optimizer.evaluated(p), torch.from_numpy(np.asarray(x)), rtol=1e-12, atol=1e-13)
+
+
 def test_betas_changed_in_the_group_change_both_links() -> None:
-    p, q = (nn.Parameter(torch.ones(3, dtype=torch.float64)) for _ in range(2))
-    one = optim.ScheduleFreeAdamW([p], lr=0.1)
-    other = optim.ScheduleFreeAdamW([q], lr=0.1, betas=(0.5, 0.5))
-    for optimizer, each in ((one, p), (other, q)):
-        each.grad = torch.ones_like(each)
-        optimizer.step()
-    one.param_groups[0]["betas"] = (0.5, 0.5)
-    with torch.no_grad():
-        p.copy_(q)
-    for key in ("z", "exp_avg_sq"):
-        one.state[p][key].copy_(other.state[q][key])
-    for optimizer, each in ((one, p), (other, q)):
-        each.grad = torch.full_like(each, -2.0)
-        optimizer.step()
-    assert torch.equal(p, q)
-    assert torch.equal(one.evaluated(p), other.evaluated(q))
+    params, given = parameters(torch.float64), gradients(torch.float64, 8)
+    start = [p.detach().numpy().copy() for p in params]
+    optimizer = optim.ScheduleFreeAdamW(params, lr=0.1)
+    run(optimizer, given[:1])
+    optimizer.param_groups[0]["betas"] = (0.5, 0.6)
+    run(optimizer, given[1:])
+    for i, (p, first) in enumerate(zip(params, start, strict=True)):
+        y = three_sequences(
+            first,
+            [g[i].numpy() for g in given],
+            lr=0.1,
+            beta=lambda t: 0.9 if t == 1 else 0.5,
+            b2=lambda t: 0.999 if t == 1 else 0.6,
+        )
+        assert torch.allclose(p, torch.from_numpy(np.asarray(y)), rtol=1e-12, atol=1e-13)
 
 
 def test_numbers_of_the_average_are_saved_and_resumed() -> None:

@@ -13,7 +13,7 @@ from downslope.optim.decay import with_decay
 from downslope.optim.domains import Domain, Interval, Maybe, Switch
 from downslope.optim.driver import Optimizer, Params
 from downslope.optim.options import Options
-from downslope.optim.radam import rectification
+from downslope.optim.radam import rectification, trusted_beyond
 from downslope.optim.rule import Chain, Rule, Scalar, Scalars
 
 __all__ = ["AdaBelief", "Belief", "ScaleByBelief"]
@@ -85,13 +85,15 @@ class ScaleByBelief(Rule[Belief]):
             added=self.eps if self.eps_root is None else self.eps_root,
             factor=r * (on * left + (1.0 - on)) * unbias1 if self.rectify else unbias1,
             on=on if self.rectify else 1.0 / left,
+            beyond=trusted_beyond(on),
             rest=on * self.eps + (1.0 - on),
         )
 
     def update(self, g: Tensor, state: Belief, p: Tensor, k: Scalars) -> tuple[Tensor, Belief]:
         m = k.b1 * state.m + k.gain1 * g
         s = k.b2 * state.s + k.gain2 * ((g - m) * (g - m)) + k.added
-        scale = k.on * s.sqrt() + k.rest  # sqrt(shat) + eps; see `at` for what rectifying makes of it
+        root = torch.where(s > k.beyond, s.sqrt(), 0.0)
+        scale = k.on * root + k.rest  # sqrt(shat) + eps; see `at` for what rectifying makes of it
         return k.factor * m / scale, Belief(m, s)
 
 

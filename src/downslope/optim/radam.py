@@ -15,10 +15,12 @@ from downslope.optim.driver import Optimizer, Params
 from downslope.optim.options import Options
 from downslope.optim.rule import Chain, Rule, Scalar, Scalars
 
-__all__ = ["RAdam", "ScaleByRectified", "rectification"]
+__all__ = ["RAdam", "ScaleByRectified", "rectification", "trusted_beyond"]
 
 TRUSTED = 5.0
 """Length of the mean square, in steps, beyond which it is divided by: torch's, the paper has 4."""
+
+_MOST = 1.7976931348623157e308  # times 2 it is inf; 0 times it is 0
 
 
 def rectification(t: int, b2: Scalar) -> tuple[Scalar, Scalar]:
@@ -36,6 +38,14 @@ def rectification(t: int, b2: Scalar) -> tuple[Scalar, Scalar]:
     # Where it is not trusted any length does that leaves the root real: r is 1 for equal ones.
     rho, most = on * rho + (1.0 - on) * 2.0 * TRUSTED, on * most + (1.0 - on) * 2.0 * TRUSTED
     return on, ((rho - 4.0) * (rho - 2.0) * most / ((most - 4.0) * (most - 2.0) * rho)) ** 0.5
+
+
+def trusted_beyond(on: Scalar) -> Scalar:
+    """What a mean square must be above to be looked at: -1 where `on` is 1, inf where it is 0.
+
+    As a bound, not as a factor: a square that has overflowed before it is trusted gives ``0 inf``, NaN.
+    """
+    return (1.0 - on) * 2.0 * _MOST - on
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,14 +83,14 @@ class ScaleByRectified(Rule[Moments]):
             gain1=1.0 - b1,
             gain2=1.0 - b2,
             factor=r * root / (1.0 - b1**t),
-            on=on,
+            beyond=trusted_beyond(on),
             rest=on * self.eps + (1.0 - on),
         )
 
     def update(self, g: Tensor, state: Moments, p: Tensor, k: Scalars) -> tuple[Tensor, Moments]:
         m = k.b1 * state.m + k.gain1 * g
         v = k.b2 * state.v + k.gain2 * (g * g)
-        scale = k.on * v.sqrt() + k.rest  # sqrt(v) + eps, or 1 as long as v is not trusted
+        scale = torch.where(v > k.beyond, v.sqrt(), 0.0) + k.rest  # sqrt(v) + eps, or 1 until v is trusted
         return k.factor * m / scale, Moments(m, v)
 
 

@@ -194,8 +194,11 @@ class Rule(Generic[State]):
         """
         return False
 
-    def shown(self, state: State, p: Tensor) -> Tensor:
-        """The weights to evaluate, where they are not those that are trained: never `p` changed in place."""
+    def shown(self, state: State, p: Tensor, tally: Mapping[str, float]) -> Tensor:
+        """The weights to evaluate, where they are not those that are trained: never `p` changed in place.
+
+        `tally` is as the last step left it: hyper-parameters may have changed since `p` was made.
+        """
         return p
 
     def eager(self, flow: Flow, state: Lists, p: list[Tensor], k: Scalars) -> Flow:
@@ -349,11 +352,11 @@ class Chain:
             g, _ = link.update(g, state, p, _given(link, k, raw, p))
         return self.links[i].measure(g, states[i], p, _given(self.links[i], ks[i], raw, p))
 
-    def shown(self, states: Sequence[tuple[Tensor, ...]], p: Tensor) -> Tensor:
+    def shown(self, states: Sequence[tuple[Tensor, ...]], p: Tensor, tally: Mapping[str, float]) -> Tensor:
         """The weights to evaluate: of the last link that has others than `p`."""
         for link, state in reversed(list(zip(self.links, states, strict=True))):
             if type(link).shown is not Rule.shown:
-                return link.shown(state, p)
+                return link.shown(state, p, {name: tally[name] for name in link.tally})
         return p
 
 

@@ -47,9 +47,10 @@ class ScheduleFree(Rule[Base]):
         y = (1 - beta) z + beta x
 
     beta is `momentum` in (0, 1), gamma_max the largest gamma so far. Only z is kept: ``y = (1 - c) y + c z -
-    gamma (1 - beta (1 - c)) g`` needs no x. Weights to evaluate: ``x = (y - (1 - beta) z) / beta``. It is the
-    last link of its chain and takes the place of the rate. One tensor of state per parameter, and the numbers
-    ``weight_sum`` and ``lr_max``.
+    gamma (1 - beta (1 - c)) g`` needs no x. Weights to evaluate: ``x = (y - (1 - beta) z) / beta``, by the
+    beta that y was made with: where `momentum` changes, by a schedule, ``y = y_new - (1 - beta_new /
+    beta_old) (1 - c) (y_old - z_old)``, and x goes on. It is the last link of its chain and takes the place
+    of the rate. One tensor of state per parameter, and the numbers ``weight_sum``, ``lr_max`` and ``beta``.
 
     beta near 0 is gradient descent with the mean of its weights shown (Polyak and Ruppert); beta near 1 is
     primal averaging. beta 0 itself is refused: x is not in y then; `WeightMean` behind `ScaleByLr` is that
@@ -64,7 +65,7 @@ class ScheduleFree(Rule[Base]):
     memory: ClassVar[type[tuple[Tensor, ...]]] = Base
     keys: ClassVar[tuple[str, ...]] = ("z",)
     counts: ClassVar[bool] = True
-    tally: ClassVar[Mapping[str, float]] = {"weight_sum": 0.0, "lr_max": -1.0}
+    tally: ClassVar[Mapping[str, float]] = {"weight_sum": 0.0, "lr_max": -1.0, "beta": 0.0}
     domains: ClassVar[Domains] = DOMAINS
 
     lr: float = 1.0
@@ -90,15 +91,20 @@ class ScheduleFree(Rule[Base]):
         weight = float(t) ** self.r * largest**self.weight_lr_power
         total = tally["weight_sum"] + weight
         c = weight / total if total else 0.0
-        k = Scalars(gamma=gamma, c=c, move=gamma * (1.0 - self.momentum * (1.0 - c)))
-        return k, {"weight_sum": total, "lr_max": largest}
+        beta, before = self.momentum, tally["beta"] or self.momentum
+        k = Scalars(
+            gamma=gamma,
+            pull=c + (1.0 - c) * (1.0 - beta / before),
+            move=gamma * (1.0 - beta * (1.0 - c)),
+        )
+        return k, {"weight_sum": total, "lr_max": largest, "beta": beta}
 
     def update(self, g: Tensor, state: Base, p: Tensor, k: Scalars) -> tuple[Tensor, Base]:
         z = state.z - k.gamma * g
-        return k.c * (p - state.z) + k.move * g, Base(z)
+        return k.pull * (p - state.z) + k.move * g, Base(z)
 
-    def shown(self, state: Base, p: Tensor) -> Tensor:
-        return p + (1.0 / self.momentum - 1.0) * (p - state.z)
+    def shown(self, state: Base, p: Tensor, tally: Mapping[str, float]) -> Tensor:
+        return p + (1.0 / (tally["beta"] or self.momentum) - 1.0) * (p - state.z)
 
 
 class ScheduleFreeSGD(Optimizer):

@@ -111,7 +111,8 @@ def _others(
         state = table.get(p, {})
         if chain.shows and all(key in state for key in chain.keys_of(p)):
             states = [link.remember(state[key] for key in link.keys_of(p)) for link in chain.links]
+            tally = {name: float(state.get(name, start)) for name, start in chain.tally.items()}
             with torch.no_grad():
                 trained: Tensor = state.get("master", p)  # of half precision, where it is kept
-                found.append((p, chain.shown(states, trained.detach())))
+                found.append((p, chain.shown(states, trained.detach(), tally)))
     return found

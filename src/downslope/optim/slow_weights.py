@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
@@ -59,5 +60,5 @@ class SlowWeights(Rule[Slow]):
         phi = state.phi + k.pull * ahead
         return g + k.back * ahead, Slow(phi)
 
-    def shown(self, state: Slow, p: Tensor) -> Tensor:
+    def shown(self, state: Slow, p: Tensor, tally: Mapping[str, float]) -> Tensor:
         return state.phi

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
@@ -47,7 +48,7 @@ class _WeightAverage(Rule[Averaged]):
         a = state.a + k.gain * (p - g - state.a)
         return g, Averaged(a)
 
-    def shown(self, state: Averaged, p: Tensor) -> Tensor:
+    def shown(self, state: Averaged, p: Tensor, tally: Mapping[str, float]) -> Tensor:
         return state.a
 
 
