@@ -44,9 +44,9 @@ def _kind(p: Tensor) -> tuple[Any, ...]:
 # one list operation to the next (bench/optimizers.py).
 PIECE = 1 << 16
 
-# Rules that see whole matrices take several of one shape at a time: as many as a cache holds, which is this
-# many elements, but one for each thread at least, up to so many elements each (bench/matrix_methods.py).
-MATRICES = 1 << 19
+# Rules that see whole matrices take several of one shape at a time: as many as have this many elements, but
+# one for each thread at least, up to so many elements each (bench/matrix_methods.py).
+MATRICES = 1 << 20
 LARGE_MATRIX = 1 << 21
 
 

@@ -69,9 +69,14 @@ class MeanMomentum(Rule[Velocity]):
 
     def eager(self, flow: Flow, state: Lists, p: list[Tensor], k: Scalars) -> Flow:
         (b,) = state
-        g = flow.value(p)
-        ops.foreach_lerp_(b, g, k.gain)
-        return Flow(ops.foreach_lerp(g, b, k.ahead), owned=True) if self.nesterov else Flow(b)
+        g, gain = flow.value(p), float(k.gain)
+        if not self.nesterov:
+            ops.foreach_lerp_(b, g, gain)
+            return Flow(b)
+        # One after another: what the first reads and writes is still in the cache for the second.
+        ahead = float(k.ahead)
+        pairs = zip(g, b, strict=True)
+        return Flow([now.lerp(mean.lerp_(now, gain), ahead) for now, mean in pairs], owned=True)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from functools import cache
@@ -108,8 +109,10 @@ class Space:
         held = self._held.get((dtype, device))
         if held is None or held.numel() < sum(sizes):
             held = self._held[dtype, device] = torch.empty(sum(sizes), dtype=dtype, device=device)
-        parts = held[: sum(sizes)].split(sizes)
-        return [part[: math.prod(shape)].view(shape) for part, shape in zip(parts, shapes, strict=True)]
+        starts = itertools.accumulate(sizes, initial=0)
+        return [
+            held[at : at + math.prod(shape)].view(shape) for at, shape in zip(starts, shapes, strict=False)
+        ]
 
 
 def precision_of(device: torch.device) -> torch.dtype:
