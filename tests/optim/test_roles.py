@@ -143,3 +143,80 @@ def test_a_rate_changed_by_a_scheduler_reaches_every_route():
 def test_a_pick_is_a_predicate_of_its_own():
     assert Pick(ndim=(2,))(torch.zeros(2, 2))
     assert not Pick(params=("a",))(torch.zeros(2, 2))
+
+
+def _stepped(rule, shapes, **options):
+    draw = torch.Generator().manual_seed(0)
+    params = [nn.Parameter(torch.randn(shape, generator=draw)) for shape in shapes]
+    optimizer = optim.Custom(params, rule, **options)
+    for _ in range(3):
+        for p in params:
+            p.grad = torch.randn(p.shape, generator=draw)
+        optimizer.step()
+    return [p.detach() for p in params], optimizer
+
+
+def _adamw(lr, weight_decay, betas=(0.9, 0.999)):
+    return optim.chain(
+        optim.ScaleByAdam(betas=betas),
+        optim.DecoupledDecay(weight_decay=weight_decay),
+        optim.ScaleByLr(lr=lr),
+    )
+
+
+def test_each_route_keeps_what_it_was_given():
+    few, many = (0.5, 0.0, (0.8, 0.99)), (0.1, 0.3)
+    shapes = [(3,), (2, 2)]
+    rule = optim.route(({"ndim": [1]}, _adamw(*few)), otherwise=_adamw(*many))
+    found, optimizer = _stepped(rule, shapes)
+    assert torch.equal(found[0], _stepped(_adamw(*few), shapes)[0][0])
+    assert torch.equal(found[1], _stepped(_adamw(*many), shapes)[0][1])
+    group = optimizer.param_groups[0]
+    assert (group["lr"], group["weight_decay"]) == (0.5, 0.3)
+    assert (group["betas_0"], group["betas_otherwise"]) == ((0.8, 0.99), (0.9, 0.999))
+    assert "betas" not in group
+    assert group["eps"] == 1e-8
+
+
+def test_routes_keep_the_ratio_of_their_rates_and_entries_of_their_own():
+    shapes = [(3,), (2, 2)]
+    rule = optim.route(({"ndim": [1]}, _adamw(0.5, 0.0, (0.8, 0.99))), otherwise=_adamw(0.1, 0.3))
+    params = {"lr": 1.0, "weight_decay": 0.6, "betas_0": (0.7, 0.9)}
+    draw = torch.Generator().manual_seed(0)
+    ps = [nn.Parameter(torch.randn(shape, generator=draw)) for shape in shapes]
+    optimizer = optim.Custom([{"params": ps, **params}], rule)
+    for _ in range(3):
+        for p in ps:
+            p.grad = torch.randn(p.shape, generator=draw)
+        optimizer.step()
+    assert torch.equal(ps[0], _stepped(_adamw(1.0, 0.0, (0.7, 0.9)), shapes)[0][0])
+    torch.testing.assert_close(ps[1].detach(), _stepped(_adamw(0.2, 0.6), shapes)[0][1])
+    with pytest.raises(RecipeError, match=r"betas_0\[0\]=2: must lie in \[0, 1\)"):
+        optim.Custom([{"params": ps, "betas_0": (2.0, 0.9)}], rule)
+
+
+def test_a_schedule_moves_the_rates_of_all_routes_and_returns_to_what_was_given():
+    rule = optim.route(
+        ({"ndim": [1]}, optim.ScaleByLr(lr=0.5)), otherwise=optim.chain(optim.ScaleByLr(lr=0.1))
+    )
+    ps = [nn.Parameter(torch.zeros(1)), nn.Parameter(torch.zeros(1, 1))]
+    optimizer = optim.Custom(ps, rule, schedules={"lr": lambda t: (0.0, 2.0, 1.0)[t]})
+    for moved in ((0.0, 0.0), (-1.0, -0.2), (-1.5, -0.3)):
+        for p in ps:
+            p.grad = torch.ones_like(p)
+        optimizer.step()
+        assert [float(p.detach()) for p in ps] == pytest.approx(moved)
+    again = optim.Custom(ps, rule)
+    again.load_state_dict(optimizer.state_dict())
+    assert again.param_groups[0]["lr"] == 0.5
+
+
+def test_links_around_routes_go_to_every_route():
+    inner = optim.route(({"ndim": [1]}, optim.ScaleByLr(lr=0.5)), otherwise=optim.ScaleByLr(lr=0.1))
+    rule = optim.chain(optim.ClipNorm(max_norm=1.0), inner, optim.WeightMean())
+    ps = [nn.Parameter(torch.zeros(1)), nn.Parameter(torch.zeros(1, 1))]
+    optimizer = optim.Custom(ps, rule)
+    ps[0].grad, ps[1].grad = torch.tensor([3.0]), torch.tensor([[4.0]])
+    optimizer.step()  # one norm, 5, over both routes
+    assert [float(p.detach()) for p in ps] == pytest.approx([-0.3, -0.08], rel=1e-5)
+    assert all("weight_mean" in optimizer.state[p] for p in ps)

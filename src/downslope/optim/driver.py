@@ -33,7 +33,7 @@ from downslope.optim.refusals import (
     check_trainable,
 )
 from downslope.optim.routes import Routes, routed
-from downslope.optim.rule import Chain
+from downslope.optim.rule import AnyRule, Chain, chain
 from downslope.optim.saved import check_state_keys, drop_fixed, restore, watched
 from downslope.optim.scheduled import Scheduler
 from downslope.optim.shown import Mode, does_show
@@ -359,32 +359,32 @@ class Custom(Optimizer):
 
     Args:
         params: parameters, named parameters, or groups of them.
-        rule: what `chain` returns, whose last link usually scales by lr, or `Routes` to several chains.
+        rule: what `chain` returns, whose last link usually scales by lr, one rule, or `Routes` to several
+            chains.
         maximize: climb in place of descend.
         backend: see `Optimizer`.
         **options: see `downslope.optim.options.Options`.
 
     Raises:
-        RecipeError: a hyper-parameter outside its domain.
+        RecipeError: a hyper-parameter outside its domain, or no rule.
     """
 
     def __init__(
         self,
         params: Params,
-        rule: Chain | Routes,
+        rule: AnyRule | Chain | Routes,
         *,
         maximize: bool = False,
         backend: str | None = None,
         **options: Unpack[Options],
     ) -> None:
-        self.rule = rule
-        settings = {**rule.fields(), "maximize": maximize}
+        self.rule = chain(rule)
+        settings = {**self.rule.fields(), "maximize": maximize}
         super().__init__(params, settings, backend=backend, implementation=options)
 
     @property
     def _domains(self) -> Domains:
-        links = [link for chain in routed(self.rule).chains for link in chain.links]
-        return {name: domain for link in links for name, domain in link.domains.items()}
+        return routed(self.rule).domains
 
     def _compose(self, settings: Mapping[str, Any]) -> Chain | Routes:
         return self.rule.replace(**{name: settings[name] for name in self.rule.fields()})

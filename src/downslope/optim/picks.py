@@ -13,7 +13,7 @@ from downslope.core.groups import Group
 from downslope.core.names import did_you_mean
 from downslope.optim.roles import ROLES, check_roles, role_of
 from downslope.optim.routes import Routes, Where
-from downslope.optim.rule import Chain
+from downslope.optim.rule import AnyRule, Chain, chain
 
 __all__ = ["Pick", "picked", "route"]
 
@@ -99,8 +99,8 @@ def _several(table: Mapping[str, Any], key: str, kind: Any) -> tuple[Any, ...] |
 
 
 def route(
-    *routes: tuple[Where | Mapping[str, Any], Chain],
-    otherwise: Chain,
+    *routes: tuple[Where | Mapping[str, Any], Chain | AnyRule],
+    otherwise: Chain | AnyRule,
     roles: Mapping[str, str] | None = None,
 ) -> Routes:
     """Several chains for one optimizer: each parameter takes the first whose predicate it fits.
@@ -113,16 +113,20 @@ def route(
         )
         ds.optim.Custom(model.named_parameters(), rule)
 
-    Hyper-parameters of one name are one entry of the parameter group, whatever the route.
+    Each route keeps what it was given: no decay on biases is ``({"ndim": [0, 1]}, chain(ScaleByAdam(),
+    ScaleByLr(lr=3e-4)))``, or a chain of the same links with another `weight_decay`. A hyper-parameter that
+    is the same in all routes is one entry of the parameter group. Where they differ, lr and weight_decay are
+    one entry too, the largest of them, to which each route keeps its ratio, so that a scheduler moves all;
+    any other is an entry for each route, such as ``betas_0`` and ``betas_otherwise``.
 
     Args:
-        routes: pairs of a predicate and a chain. A predicate is a table of `Pick`, or a function
+        routes: pairs of a predicate and a chain, or one rule. A predicate is a table of `Pick`, or a function
             ``(parameter, name) -> bool``; the name is "" where parameters are given without.
         otherwise: the chain of the parameters that fit none.
         roles: names to roles, for tables that ask for a role; see `downslope.optim.roles`.
 
     Raises:
-        RecipeError: a table that does not say which parameters.
+        RecipeError: a table that does not say which parameters, or no rule.
     """
-    pairs = [(where if callable(where) else picked(where, roles), rule) for where, rule in routes]
-    return Routes(tuple(pairs), otherwise)
+    pairs = [(where if callable(where) else picked(where, roles), chain(rule)) for where, rule in routes]
+    return Routes(tuple(pairs), chain(otherwise))

@@ -23,17 +23,19 @@ import functools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Self, TypeVar, cast, overload
 
 from torch import Tensor
 
 from downslope.core.errors import RecipeError
 from downslope.optim.domains import Domains, check, check_name
 from downslope.optim.flow import Flow, Lists
+from downslope.optim.joining import check_links, no_rule
 
 if TYPE_CHECKING:
     from downslope.optim.kernel.own import Own
     from downslope.optim.native import Anatomy, Native
+    from downslope.optim.routes import Routes
 
 __all__ = ["Chain", "Rule", "Scalar", "Scalars", "Scope", "Stateless", "chain"]
 
@@ -117,6 +119,9 @@ class Rule(Generic[State]):
     """Whether ``k.raw`` shall be the gradient as it entered the chain, after the sign of ``maximize``."""
     shares: ClassVar[tuple[str, ...]] = ()
     """Hyper-parameters that another link of the chain owns and this one reads."""
+    ends: ClassVar[int] = 0
+    """1 where what it returns is the move itself, as it holds other weights than those that it trains: only
+    averages of the weights, which are 2 and change nothing, may follow it in a chain."""
     lazy: ClassVar[bool] = False
     """Whether rows that a sparse gradient does not name may stay as they are, and their states too."""
     domains: ClassVar[Domains] = {}
@@ -372,55 +377,32 @@ def _replaced(link: AnyRule, changes: Mapping[str, Any]) -> AnyRule:
     return link.replace(**own) if own else link
 
 
-def chain(*rules: AnyRule | Chain) -> Chain:
+@overload
+def chain(*rules: AnyRule | Chain) -> Chain: ...
+
+
+@overload
+def chain(*rules: AnyRule | Chain | Routes) -> Chain | Routes: ...
+
+
+def chain(*rules: AnyRule | Chain | Routes) -> Chain | Routes:
     """Rules joined into one: the gradient passes them from left to right.
 
     Args:
-        rules: links, or chains, which are taken apart.
+        rules: links, or chains, which are taken apart. Routes to several chains may be among them: each of
+            their chains gets the links that stand before and after.
 
     Raises:
         RecipeError: two links have a hyper-parameter or a state of one name, unless one of them only shares
-            it, or share one with another value.
+            it, or share one with another value; a link behind one that must be the last; something that is
+            no rule.
     """
-    links: list[AnyRule] = []
-    for rule in rules:
-        links.extend(rule.links if isinstance(rule, Chain) else [rule])
-    for kind, names in (("hyper-parameter", _owners(links)), ("state", _holders(links))):
-        for name, owners in names.items():
-            if len(owners) > 1:
-                raise RecipeError(
-                    f"{' and '.join(owners)} both have a {kind} {name!r}: names in a chain must differ, "
-                    "they become entries of one parameter group; rename the field in one of them"
-                )
-    _check_shared(links)
+    given: list[Any] = list(rules)
+    for i, rule in enumerate(given):
+        if hasattr(rule, "surrounded"):  # routes, whose module stands on this one
+            return rule.surrounded(given[:i], given[i + 1 :])
+        if not isinstance(rule, Rule | Chain):
+            raise no_rule(rule)
+    links = [link for rule in given for link in (rule.links if isinstance(rule, Chain) else [rule])]
+    check_links(links)
     return Chain(links)
-
-
-def _check_shared(links: Sequence[AnyRule]) -> None:
-    values = {
-        name: value for link in links for name, value in link.fields().items() if name not in link.shares
-    }
-    for link in links:
-        for name in link.shares:
-            value = link.fields()[name]
-            if values.setdefault(name, value) != value:
-                raise RecipeError(
-                    f"{type(link).__name__} has {name}={value!r}, the chain {values[name]!r}: it is one "
-                    "hyper-parameter; give both the same"
-                )
-
-
-def _owners(links: Sequence[AnyRule]) -> dict[str, list[str]]:
-    owners: dict[str, list[str]] = {}
-    for link in links:
-        for name in [name for name in link.fields() if name not in link.shares]:
-            owners.setdefault(name, []).append(type(link).__name__)
-    return owners
-
-
-def _holders(links: Sequence[AnyRule]) -> dict[str, list[str]]:
-    holders: dict[str, list[str]] = {}
-    for link in links:
-        for name in (*link.keys, *link.tally):
-            holders.setdefault(name, []).append(type(link).__name__)
-    return holders

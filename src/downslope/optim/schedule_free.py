@@ -63,6 +63,7 @@ class ScheduleFree(Rule[Base]):
     """
 
     memory: ClassVar[type[tuple[Tensor, ...]]] = Base
+    ends: ClassVar[int] = 1
     keys: ClassVar[tuple[str, ...]] = ("z",)
     counts: ClassVar[bool] = True
     tally: ClassVar[Mapping[str, float]] = {"weight_sum": 0.0, "lr_max": -1.0, "beta": 0.0}

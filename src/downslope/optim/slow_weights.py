@@ -38,6 +38,7 @@ class SlowWeights(Rule[Slow]):
     """
 
     memory: ClassVar[type[tuple[Tensor, ...]]] = Slow
+    ends: ClassVar[int] = 1
     keys: ClassVar[tuple[str, ...]] = ("slow",)
     counts: ClassVar[bool] = True
     domains: ClassVar[Domains] = {

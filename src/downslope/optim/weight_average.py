@@ -39,6 +39,7 @@ class _WeightAverage(Rule[Averaged]):
     """What both averages have in common: ``a = d a + (1 - d) (p - g)``; the step itself passes unchanged."""
 
     memory: ClassVar[type[tuple[Tensor, ...]]] = Averaged
+    ends: ClassVar[int] = 2
     counts: ClassVar[bool] = True
 
     def init(self, p: Tensor) -> Averaged:
