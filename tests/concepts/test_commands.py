@@ -22,4 +22,7 @@ def test_the_command_of_a_built_row_runs_and_says_something(
         assert main(shlex.split(row.command)[1:]) in (0, 1)
     else:
         exec(compile(row.command, f"command of {row.name}", "exec"), {"__name__": "__main__"})
-    assert capsys.readouterr().out.strip()
+        assert not (tmp_path / "runs").exists()
+    told = capsys.readouterr()
+    assert told.out.strip()
+    assert row.command.startswith("downslope ") or "steps/s" not in told.err  # no bar between its lines
