@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from downslope.core import names
+from downslope.core.errors import UnknownNameError
 from downslope.optim import catalogue
 
 ROWS = catalogue()
@@ -84,3 +85,24 @@ def test_class_of_torchs_name_has_torchs_arguments_order_and_defaults(row):
     assert all(parameter.kind is parameter.KEYWORD_ONLY for parameter in more)
     group = row.cls([nn.Parameter(torch.ones(1))]).param_groups[0]
     assert set(group) == {"params", *(h.name for h in row.hyper_parameters)}
+
+
+def test_table_says_what_vectors_keep_where_they_take_another_chain():
+    told = {line.split()[0]: line for line in str(ROWS).splitlines()}
+    assert "  (m, n); vectors 2 (n)  " in told["muon"]
+    assert "vectors" not in told["adam"]
+
+
+def test_row_is_found_by_name_in_any_spelling():
+    assert ROWS["adam"].name == ROWS["Adam"].name == "adam"
+    assert ROWS["heavy-ball"] is ROWS["momentum"]
+    assert ROWS[0].name == "gd"
+    assert [row.name for row in ROWS[:2]] == ["gd", "sgd"]
+
+
+@pytest.mark.parametrize(
+    ("name", "told"), [("adma", "did you mean 'adam'"), ("newton", "ds.methods"), ("sam(sgd)", "a row each")]
+)
+def test_name_without_a_row_is_told(name, told):
+    with pytest.raises(UnknownNameError, match=told):
+        ROWS[name]

@@ -83,7 +83,7 @@ class Adagrad(Optimizer):
         initial_accumulator_value: where s starts, in [0, inf).
         eps: in [0, inf).
         maximize: climb in place of descend.
-        backend: ``"reference"``, ``"eager"``, ``"native"``, or None for the fastest that fits.
+        backend: ``"native"`` or another: see `Optimizer`; None for the fastest that fits.
         **options: rounding, dtypes, schedules; see `downslope.optim.options.Options`.
 
     Raises:

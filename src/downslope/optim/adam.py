@@ -106,7 +106,7 @@ class Adam(Optimizer):
         weight_decay: coupled L2 decay in [0, inf): it is divided by sqrt(vhat) too. See `AdamW`.
         amsgrad: divide by the largest second moment seen, see `ScaleByAmsgrad`; a third tensor of state.
         maximize: climb in place of descend.
-        backend: ``"reference"``, ``"eager"``, ``"native"``, or None for the fastest that fits.
+        backend: ``"native"`` or another: see `Optimizer`; None for the fastest that fits.
         **options: rounding, dtypes, schedules; see `downslope.optim.options.Options`.
 
     Raises:

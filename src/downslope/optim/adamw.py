@@ -31,7 +31,7 @@ class AdamW(Optimizer):
         weight_decay: decoupled decay in [0, inf): p shrinks by the factor ``1 - lr weight_decay`` a step.
         amsgrad: divide by the largest second moment seen, see `ScaleByAmsgrad`; a third tensor of state.
         maximize: climb in place of descend.
-        backend: ``"reference"``, ``"eager"``, ``"native"``, or None for the fastest that fits.
+        backend: ``"native"`` or another: see `Optimizer`; None for the fastest that fits.
         **options: rounding, dtypes, schedules; see `downslope.optim.options.Options`.
 
     Raises:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, SupportsIndex, overload
 
 import torch
 from torch import Tensor
 
 from downslope.core import names
+from downslope.core.errors import UnknownNameError
 from downslope.optim.domains import domain_text
 from downslope.optim.driver import Optimizer
 from downslope.optim.kernel.store import missing
@@ -47,19 +48,47 @@ class CatalogueRow:
     """Their shapes for a parameter of shape (m, n): ``"2 (m, n)"`` is two tensors like the parameter."""
     scope: Scope
     backends: tuple[str, ...]
+    """Those of a CPU; for GPUs there is ``compiled`` too, wherever the scope is not ``matrix``."""
     hyper_parameters: tuple[HyperParameter, ...]
     routes: tuple[str, ...] = ()
     """Where parameters take several chains: a matrix's links and state, then those of a vector of n."""
 
+    @property
+    def kept(self) -> str:
+        """`memory`, with that of vectors where they take another chain."""
+        return "; vectors ".join((self.memory, *(route.rpartition(": ")[2] for route in self.routes[1:])))
+
 
 class Catalogue(tuple[CatalogueRow, ...]):
-    """Rows for machines; ``print`` shows them as a table."""
+    """Rows for machines, by place or by name, ``catalogue()["adam"]``; ``print`` shows them as a table.
+
+    Raises:
+        UnknownNameError: no row has that name; the message names the nearest.
+    """
 
     __slots__ = ()
 
+    @overload
+    def __getitem__(self, at: str | SupportsIndex) -> CatalogueRow: ...
+
+    @overload
+    def __getitem__(self, at: slice) -> tuple[CatalogueRow, ...]: ...
+
+    def __getitem__(self, at: str | SupportsIndex | slice) -> CatalogueRow | tuple[CatalogueRow, ...]:
+        if not isinstance(at, str):
+            return super().__getitem__(at)
+        rows = {row.name: row for row in self}
+        name = names.canonical("optimizer", at)
+        if name not in rows:
+            raise UnknownNameError(
+                f"ds.optim.catalogue() has no row {at!r}: a wrapper and its base have a row each, "
+                "ds.methods.catalogue() has the methods that step by curvature"
+            )
+        return rows[name]
+
     def __str__(self) -> str:
         head = ("name", "state of (m, n)", "scope", "backends", "source")
-        lines = [(r.name, r.memory, r.scope, ", ".join(r.backends), r.source) for r in self]
+        lines = [(r.name, r.kept, r.scope, ", ".join(r.backends), r.source) for r in self]
         widths = [max(len(line[i]) for line in (head, *lines)) for i in range(len(head))]
         return "\n".join(
             "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()

@@ -54,7 +54,8 @@ class Optimizer(Guarded, torch.optim.Optimizer):
         params: parameters, named parameters, or groups of them.
         settings: hyper-parameters by name.
         backend: ``"reference"`` (the rules as written), ``"eager"`` (in place, list-wise), ``"native"``
-            (torch's fused kernel), or None: the fastest that fits.
+            (torch's fused kernel), ``"kernel"`` (a loop made of the rules, on the CPU), ``"compiled"``
+            (the same by torch.compile, for GPUs), or None: the fastest that fits.
         implementation: arguments of torch's class that choose among its implementations; checked and ignored.
 
     Raises:

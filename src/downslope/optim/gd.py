@@ -25,7 +25,7 @@ class GD(Optimizer):
         lr: step length in [0, inf); torch.optim.SGD's default.
         weight_decay: coupled L2 decay in [0, inf).
         maximize: gradient ascent.
-        backend: ``"reference"``, ``"eager"``, ``"native"``, or None for the fastest that fits.
+        backend: ``"native"`` or another: see `Optimizer`; None for the fastest that fits.
         **options: rounding, dtypes, schedules; see `downslope.optim.options.Options`.
 
     Raises:

@@ -90,7 +90,7 @@ class AveragedMomentum(Optimizer):
         weight_decay: coupled L2 decay in [0, inf).
         debias: divide m by ``1 - momentum**t``, so that the first steps are as long as the later ones.
         maximize: climb in place of descend.
-        backend: ``"reference"``, ``"eager"``, ``"native"``, or None for the fastest that fits.
+        backend: ``"native"`` or another: see `Optimizer`; None for the fastest that fits.
         **options: see `downslope.optim.options.Options`.
 
     Raises:

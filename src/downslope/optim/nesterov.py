@@ -78,7 +78,7 @@ class Nesterov(Optimizer):
         momentum: mu in [0, 1); 0.9 is usual.
         weight_decay: coupled L2 decay in [0, inf).
         maximize: climb in place of descend.
-        backend: ``"reference"``, ``"eager"``, ``"native"``, or None for the fastest that fits.
+        backend: ``"native"`` or another: see `Optimizer`; None for the fastest that fits.
         **options: rounding, dtypes, schedules; see `downslope.optim.options.Options`.
 
     Raises:

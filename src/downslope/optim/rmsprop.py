@@ -134,7 +134,7 @@ class RMSprop(Optimizer):
         momentum: mu in [0, 1).
         centered: divide by the standard deviation in place of the root mean square.
         maximize: climb in place of descend.
-        backend: ``"reference"``, ``"eager"``, or None for the fastest that fits; torch has no fused kernel.
+        backend: see `Optimizer`; torch has no fused kernel.
         **options: rounding, dtypes, schedules; see `downslope.optim.options.Options`.
 
     Raises:

@@ -32,7 +32,7 @@ class SGD(Optimizer):
         weight_decay: coupled L2 decay in [0, inf).
         nesterov: ``p = p - lr (g + mu b)``; asks for momentum > 0.
         maximize: climb in place of descend.
-        backend: ``"reference"``, ``"eager"``, ``"native"``, or None for the fastest that fits.
+        backend: ``"native"`` or another: see `Optimizer`; None for the fastest that fits.
         **options: rounding, dtypes, schedules; see `downslope.optim.options.Options`.
 
     Raises:

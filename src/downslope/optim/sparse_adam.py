@@ -49,7 +49,7 @@ class SparseAdam(Optimizer):
         betas: decays of the two means, each in [0, 1).
         eps: in [0, inf).
         maximize: climb in place of descend.
-        backend: ``"reference"``, ``"eager"``, or None for the fastest that fits.
+        backend: see `Optimizer`; torch has no fused kernel.
         **options: see `downslope.optim.options.Options`.
 
     Raises:
