@@ -242,6 +242,35 @@ def test_a_plateau_goes_on_from_its_state_and_counts_a_loss_below_zero_by_its_si
     assert ours.factor == 0.5
 
 
+@pytest.mark.parametrize(
+    ("make", "before"),
+    [
+        (lambda inner: warmup(inner, 3), 3),
+        (lambda inner: multiply(constant(9), inner), 0),
+        (lambda inner: join([constant(4), inner], [4]), 4),
+        (lambda inner: warmup(multiply(inner, constant(9)), 3), 3),
+    ],
+)
+def test_a_plateau_inside_of_another_schedule_is_told_and_goes_on_from_its_state(make, before):
+    rate, again = (make(plateau(10, factor=0.5, patience=0)) for _ in range(2))
+    assert rate(before) == 1.0
+    for _ in range(2):
+        rate.told(1.0)
+    assert rate(before + 1) == 0.5
+    again.restore(rate.state())
+    assert again(before + 1) == 0.5
+    again.told(1.0)
+    assert (rate(before + 1), again(before + 1)) == (0.5, 0.25)
+
+
+def test_a_plateau_that_is_not_yet_running_does_not_fall():
+    rate = join([constant(4), plateau(4, factor=0.5, patience=0)], [4])
+    for t in range(8):
+        rate(t)
+        rate.told(1.0)  # of which four come too early, and the fifth is the best so far
+    assert rate(8) == 0.5**3
+
+
 def test_new_schedules_compose_as_the_others():
     rate = multiply(warmup(polynomial(8), 2), join([constant(4), cosine_restarts(4, cycles=1)], [4]))
     assert [rate(t) for t in (0, 1, 2, 4, 6)] == pytest.approx([0.5, 1.0, 1.0, 0.75, 0.5 * 0.5])
@@ -280,6 +309,13 @@ def test_a_cycle_falls_in_a_line_and_begins_anew():
         (lambda: plateau(5, factor=1), "factor=1: must lie in"),
         (lambda: plateau(5, patience=-1), "patience=-1: must be a whole number from 0"),
         (lambda: plateau(5, cooldown=1.5), "cooldown=1.5: must be a whole number from 0"),
+        (lambda: cosine(5, final="a"), r"final='a': must lie in \[0, 1\]"),
+        (lambda: one_cycle(5, rise=None), r"rise=None: must lie in \[0, 1\]"),
+        (lambda: polynomial(5, power="a"), r"power='a': must lie in \(0, inf\)"),
+        (lambda: stairs(5, at=["a", 0.5]), r"at=\['a', 0.5\]: must rise within"),
+        (lambda: warmup(3, 4), "3 is no schedule: give a function of the step"),
+        (lambda: multiply(constant(5), 3), "3 is no schedule"),
+        (lambda: join([1, constant(5)], [1]), "1 is no schedule"),
         (lambda: join([constant(5)], [3]), "1 schedules and 1 lengths"),
         (lambda: join([constant(5), constant(5)], [0]), "lengths=0: must be"),
     ],

@@ -132,6 +132,36 @@ def test_without_validation_data_the_loss_of_the_epoch_tells() -> None:
     np.testing.assert_allclose(run.history.series("lr").values, lrs)
 
 
+@pytest.mark.parametrize(
+    ("factory", "factor"),
+    [
+        (lambda o: SCHEDULERS.LambdaLR(o, lambda t: 0.9**t), lambda t: 0.9**t),
+        (lambda opt: SCHEDULERS.StepLR(opt, 3, 0.5), lambda t: 0.5 ** (t // 3)),
+    ],
+)
+def test_a_factory_of_a_scheduler_may_call_its_argument_as_it_likes(factory: Any, factor: Any) -> None:
+    run = ds.fit(problem(), recipe(factory), folder=False, progress=False, observe=0)
+    other = ds.fit(problem(), recipe(factor), folder=False, progress=False, observe=0)
+    np.testing.assert_allclose(run.history.series("lr").values, other.history.series("lr").values)
+
+
+@pytest.mark.parametrize("made", ["of the length", "of the step"])
+def test_a_plateau_inside_of_a_warm_up_falls_as_beside_it(made: str) -> None:
+    def schedule(total_steps: int) -> Any:
+        inner = ds.schedules.plateau(total_steps, factor=0.5, patience=0, threshold=0.5)
+        return ds.schedules.warmup(inner, 3)
+
+    own = schedule if made == "of the length" else schedule(1)
+    inside = ds.fit(problem(), recipe(own), folder=False, progress=False, observe=0)
+    beside = ds.fit(
+        problem(), recipe("plateau(factor=0.5, patience=0, threshold=0.5)", warmup=3), folder=False,
+        progress=False, observe=0,
+    )  # fmt: skip
+    rates = inside.history.series("lr").values
+    np.testing.assert_array_equal(rates, beside.history.series("lr").values)
+    assert rates[-1] < 0.05
+
+
 def test_a_plateau_of_one_run_is_not_that_of_the_next() -> None:
     shared = ds.schedules.plateau(1, factor=0.5, patience=0, threshold=0.5)
     first, second = (

@@ -73,6 +73,7 @@ CASES: dict[str, tuple[Any, dict[str, Any]]] = {
     "tied": (lambda: classification(model=Tied), {}),
     "patience": (noisy, {"patience": 4, "epochs": 12}),
     "plateau": (noisy, {"schedule": "plateau(factor=0.5, patience=0, threshold=0.5)", "warmup": 3}),
+    "plateau inside": (noisy, {"schedule": f"{__name__}:risen"}),
     "torch's scheduler": (
         noisy,
         {"optimizer": "adamw", "schedule": "torch.optim.lr_scheduler:OneCycleLR(max_lr=0.1, total_steps=90)"},
@@ -86,6 +87,11 @@ CASES: dict[str, tuple[Any, dict[str, Any]]] = {
         {"schedule": "torch.optim.lr_scheduler:ReduceLROnPlateau(patience=0, threshold=0.5)"},
     ),
 }
+
+
+def risen(total_steps: int) -> Any:
+    inner = ds.schedules.plateau(total_steps, factor=0.5, patience=0, threshold=0.5)
+    return ds.schedules.warmup(inner, 3)
 
 
 def normed(dropout: float = 0.5) -> nn.Module:

@@ -6,8 +6,9 @@
     file schedule = lambda total_steps: ds.schedules.warmup(ds.schedules.cosine(total_steps - 9), 9)
     schedule = lambda t: 1 / (1 + t)
 
-What takes an ``optimizer`` first makes a scheduler of it, as torch's classes do. Everything else takes the
-length of the run and gives a factor for each step, or is such a function of the step itself.
+What takes an ``optimizer`` first makes a scheduler of it, as torch's classes do, whatever the argument is
+called. Everything else takes the length of the run and gives a factor for each step, or is such a function of
+the step itself.
 """
 
 from __future__ import annotations
@@ -90,7 +91,22 @@ def scheduler(schedule: Schedule | None) -> Callable[[Any], Any] | None:
     if schedule is None or isinstance(schedule, Lost) or (isinstance(schedule, str) and ":" not in schedule):
         return None
     factory = _bound(schedule) if isinstance(schedule, str) else schedule
-    return factory if _arguments(factory)[:1] == ["optimizer"] else None
+    return factory if _arguments(factory)[:1] == ["optimizer"] or _wants_optimizer(factory) else None
+
+
+def _wants_optimizer(factory: Callable[..., Any]) -> bool:
+    """Whether a factory whose argument is called something else fails on a number for it is no optimizer."""
+    if isinstance(factory, type) or hasattr(factory, "told") or not _arguments(factory):
+        return False
+    try:
+        factory(1)
+    except AttributeError as error:
+        return error.name == "param_groups"
+    except TypeError as error:
+        return str(error) == "int is not an Optimizer"  # torch's LRScheduler
+    except (DownslopeError, ValueError, ArithmeticError, LookupError, RuntimeError):
+        return False  # `made` tells of it
+    return False
 
 
 def made(schedule: Schedule, total_steps: int) -> Callable[[int], float]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import bisect
+import itertools
 from collections.abc import Sequence
 
 from downslope.core.errors import RecipeError
+from downslope.schedules.combined import combined
 from downslope.schedules.schedule import Schedule, check_steps
 
 
@@ -13,7 +16,7 @@ def join(schedules: Sequence[Schedule], lengths: Sequence[int]) -> Schedule:
     ever.
 
     Args:
-        schedules: at least one.
+        schedules: at least one. A `plateau` among them hears of the measurements while it runs.
         lengths: steps of every schedule but the last, each from 1.
 
     Raises:
@@ -24,14 +27,13 @@ def join(schedules: Sequence[Schedule], lengths: Sequence[int]) -> Schedule:
             f"{len(schedules)} schedules and {len(lengths)} lengths: every schedule but the last "
             "needs a length"
         )
-    pieces = list(zip(schedules, [check_steps("lengths", length) for length in lengths], strict=False))
-    last = schedules[-1]
+    ends = list(itertools.accumulate(check_steps("lengths", length) for length in lengths))
 
-    def joined(t: int) -> float:
-        for schedule, length in pieces:
-            if t < length:
-                return schedule(t)
-            t -= length
-        return last(t)
+    def running(t: int) -> int:
+        return bisect.bisect_right(ends, t)
 
-    return joined
+    def at(parts: Sequence[Schedule], t: int) -> float:
+        i = running(t)
+        return parts[i](t - ends[i - 1] if i else t)
+
+    return combined(schedules, at, running)

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import math
 
+from downslope.schedules.combined import combined
 from downslope.schedules.schedule import Schedule
 
 
 def multiply(*schedules: Schedule) -> Schedule:
-    """The product of all `schedules` at every step; 1 for none."""
-    return lambda t: math.prod(schedule(t) for schedule in schedules)
+    """The product of all `schedules` at every step; 1 for none.
+
+    Raises:
+        RecipeError: one that is no function of the step.
+    """
+    return combined(schedules, lambda parts, t: math.prod(part(t) for part in parts))

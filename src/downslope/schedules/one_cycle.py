@@ -44,7 +44,9 @@ def one_cycle_momentum(
     """From 1 to `low` while `one_cycle` rises, and back to 1: the factor of the momentum that goes with it.
 
     A recipe has it as ``momentum=0.95, schedules={"momentum": "one_cycle_momentum"}``, of Adam as
-    ``betas=(0.95, 0.999), schedules={"betas": ["one_cycle_momentum", "constant"]}``. Equivalent to the cycle
+    ``betas=(0.95, 0.999), schedules={"betas": ["one_cycle_momentum", "constant"]}``; an optimizer as
+    ``SGD(params, momentum=0.95, schedules={"momentum": one_cycle_momentum(900)})``: the momentum that is set
+    is the highest. Equivalent to the cycle
     of ``torch.optim.lr_scheduler.OneCycleLR(base_momentum=low momentum, max_momentum=momentum)``.
 
     Args:

@@ -8,7 +8,7 @@ from typing import Any
 
 from downslope.core.errors import RecipeError
 
-__all__ = ["Schedule", "check_count", "check_factor", "check_share", "check_steps"]
+__all__ = ["Schedule", "as_number", "check_count", "check_factor", "check_share", "check_steps"]
 
 Schedule = Callable[[int], float]
 """From the number of steps already made (0 before the first) to what the learning rate is multiplied by."""
@@ -42,12 +42,20 @@ def check_factor(name: str, value: float, *, zero: bool = True) -> float:
     Raises:
         RecipeError: it does not.
     """
-    number = float(value)
+    number = as_number(value)
     if not (math.isfinite(number) and number <= 1.0 and (number >= 0.0 if zero else number > 0.0)):
         raise RecipeError(
             f"{name}={value!r}: must lie in {'[' if zero else '('}0, 1], it is a share of the learning rate"
         )
     return number
+
+
+def as_number(value: Any) -> float:
+    """`value` as a number, NaN where it is none: it lies in no domain."""
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return math.nan
 
 
 def check_share(name: str, value: float) -> float:
@@ -56,7 +64,7 @@ def check_share(name: str, value: float) -> float:
     Raises:
         RecipeError: it does not.
     """
-    number = float(value)
+    number = as_number(value)
     if not 0.0 <= number <= 1.0:
         raise RecipeError(f"{name}={value!r}: must lie in [0, 1], it is a share of the run")
     return number

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from downslope.core.errors import RecipeError
-from downslope.schedules.schedule import Schedule, check_steps
+from downslope.schedules.schedule import Schedule, as_number, check_steps
 
 
 def stairs(
@@ -27,7 +27,7 @@ def stairs(
     Source: none; population-based training gives its schedule so (Jaderberg et al. 2017).
     """
     check_steps("total_steps", total_steps)
-    places, heights = [float(each) for each in at], [float(each) for each in factors]
+    places, heights = [as_number(each) for each in at], [as_number(each) for each in factors]
     if places != sorted(set(places)) or not all(0 < each < 1 for each in places):
         raise RecipeError(f"at={list(at)!r}: must rise within (0, 1), they are shares of the run")
     if len(heights) != len(places) or not all(math.isfinite(each) and each >= 0 for each in heights):
