@@ -8,6 +8,7 @@ It owns backends and layout; the mathematics is in the rules. `plan` tells what 
 from __future__ import annotations
 
 import contextlib
+import inspect
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar, Unpack, cast
 
@@ -15,7 +16,6 @@ import torch
 from torch import Tensor
 
 from downslope.core.errors import ModelError, RecipeError
-from downslope.core.names import nearest
 from downslope.optim import ops
 from downslope.optim.composed import composed
 from downslope.optim.domains import DOMAINS, Domains, Switch, check
@@ -27,10 +27,13 @@ from downslope.optim.options import GROUP_OPTIONS, Options, check_options, taken
 from downslope.optim.plan import Plan, check_backend, check_forced, rows_of
 from downslope.optim.refusals import (
     check_foreign,
+    check_group_names,
     check_has_params,
     check_leaf,
     check_saved,
+    check_there,
     check_trainable,
+    listed,
 )
 from downslope.optim.routes import Routes, routed
 from downslope.optim.rule import AnyRule, Chain, chain
@@ -100,7 +103,7 @@ class Optimizer(Guarded, torch.optim.Optimizer):
         self._compose(defaults)
         self._scheduler = None if schedules is None else Scheduler(schedules, defaults)
         defaults |= options
-        groups: list[Any] = [params] if isinstance(params, Tensor) else list(params)
+        groups = listed(params)
         if not groups:
             raise ModelError("params is empty: the model has nothing to train; pass model.parameters()")
         # Torch's own constructor calls add_param_group, and refuses a bare tensor itself.
@@ -139,14 +142,7 @@ class Optimizer(Guarded, torch.optim.Optimizer):
             if name in param_group:
                 param_group[name] = check(name, param_group[name], self._domains)
         check_options(param_group, self.defaults)
-        usual = (*self.defaults, *GROUP_OPTIONS, "params", "param_names", "name")
-        for name in [each for each in param_group if each not in usual]:
-            close = nearest(name, self.defaults, 1)
-            if close and _sounds_like(name, close[0]):
-                raise RecipeError(
-                    f"parameter group has {name!r}: {type(self).__name__} has no such hyper-parameter; "
-                    f"did you mean {close[0]!r}?"
-                )
+        check_group_names(type(self).__name__, param_group, self.defaults, self.fixed)
         drop_fixed(type(self).__name__, self.fixed, param_group)
         made = self._compose({**self.defaults, **param_group})
         check_forced(self.backend, made)
@@ -304,14 +300,14 @@ class Optimizer(Guarded, torch.optim.Optimizer):
             with watched(self) as seen:
                 ops.lean(torch.optim.Optimizer.load_state_dict)(self, rest)
             for group in self.param_groups:
+                check_there(group, self.defaults)
                 for name in self.defaults:
                     group[name] = check(name, group[name], self._domains)
                 check_options(group)
                 drop_fixed(type(self).__name__, self.fixed, group)
                 check_state_keys(type(self).__name__, group, self.state, self._state_keys(group))
-                if type(self)._compose is Optimizer._compose:  # a custom chain takes over any state that fits
-                    own = {name: value for name, value in group.items() if name not in GROUP_OPTIONS}
-                    check_foreign(type(self).__name__, own, self.defaults)
+            if type(self)._compose is Optimizer._compose:  # a custom chain takes over any state that fits
+                self._check_saved_groups(seen[0]["param_groups"])
         except RecipeError:
             self.__dict__.update(before)
             self._layouts = [None] * len(self.param_groups)
@@ -319,6 +315,15 @@ class Optimizer(Guarded, torch.optim.Optimizer):
         restore(self, seen[0], self._hosted)
         self._mode.load(self.param_groups, trained)
         self._take_skipped(self.param_groups)
+
+    def _check_saved_groups(self, groups: Iterable[Mapping[str, Any]]) -> None:
+        cls = type(self)
+        theirs: Any = getattr(torch.optim, cls.__name__, None)
+        taken = () if theirs is None else tuple(inspect.signature(theirs).parameters)
+        for group in groups:
+            beside = (*GROUP_OPTIONS, *self.fixed, "params")
+            own = {name: value for name, value in group.items() if name not in beside}
+            check_foreign(cls.__name__, own, self.defaults, taken)
 
     def _state_keys(self, group: dict[str, Any]) -> set[str]:
         """The state's keys under any position of the switches, as what is switched off keeps its state."""
@@ -346,10 +351,6 @@ class Optimizer(Guarded, torch.optim.Optimizer):
             for name, value in self.defaults.items():
                 group.setdefault(name, value)
         self._layouts = [None] * len(self.param_groups)
-
-
-def _sounds_like(given: str, known: str) -> bool:
-    return given.replace("_", "").startswith(known[:4]) and abs(len(given) - len(known)) <= 3
 
 
 class Custom(Optimizer):

@@ -16,7 +16,7 @@ from downslope.optim.kinds import Manner, manner_of, seat_of
 from downslope.optim.layout import Bucket
 from downslope.optim.native import Native, match
 from downslope.optim.plan import Choice, Size, choose, size_of
-from downslope.optim.refusals import check_alike
+from downslope.optim.refusals import check_alike, check_members, check_there
 from downslope.optim.rounding import HALVES
 from downslope.optim.routes import Routes, names_of, routed
 from downslope.optim.rule import Chain
@@ -30,6 +30,10 @@ Work = list[tuple[Bucket, list[Tensor]]]
 """Buckets with the gradients of this step."""
 
 Compose = Callable[[Mapping[str, Any]], Chain | Routes]
+
+
+_GONE = object()
+"""Stands for a setting that was taken out of its group."""
 
 
 class _Kind(NamedTuple):
@@ -90,6 +94,7 @@ class GroupLayout:
         self.group, self.table, self.names, self.forced = group, table, names, forced
         self.params: list[Tensor] = group["params"]
         self.members = list(self.params)
+        check_there(group, names)
         self.values = [group[name] for name in names]
         self.live = any(isinstance(value, Tensor) for value in self.values)  # may change in place
         self.compose = compose
@@ -121,7 +126,7 @@ class GroupLayout:
             or not all(map(operator.is_, self.params, self.members))
         ):
             return None
-        if [group[name] for name in self.names] != self.values and not self._retune():
+        if [group.get(name, _GONE) for name in self.names] != self.values and not self._retune():
             return None
         for p in self.idle:
             if p.grad is not None:
@@ -136,6 +141,7 @@ class GroupLayout:
 
     def _retune(self) -> bool:
         """Takes over changed settings without a new layout, where they change numbers only."""
+        check_there(self.group, self.names)
         values = [self.group[name] for name in self.names]
         changed = {
             name: value
@@ -182,6 +188,8 @@ class GroupLayout:
         """One parameter as its bucket has it."""
         chain = self.active.chains[route]
         check_alike(_gradient(owner), owner)
+        if self.live:
+            check_members(zip(self.names, self.values, strict=True), owner)
         manner = manner_of(owner, self.group)
         seat = seat_of(owner, self.table, manner)
         p = owner if seat is None else seat.p

@@ -13,6 +13,9 @@ __all__ = ["IMPLEMENTATION", "check_implementation"]
 IMPLEMENTATION = ("foreach", "fused", "capturable", "differentiable")
 """They leave the mathematics alone."""
 
+OF_ALL = ("backend", "nonfinite", "rounding", "rounding_seed", "schedules", "state_dtype")
+"""What every constructor takes beside its hyper-parameters."""
+
 _REFUSED = {
     "capturable": "steps are not captured in CUDA graphs; leave it False",
     "differentiable": "no gradient flows through a step; leave it False, or differentiate torch's optimizer",
@@ -35,7 +38,8 @@ def check_implementation(
             ``capturable`` or ``differentiable``.
     """
     for name, value in given.items():
-        check_name(name, [*settings, *taken], owner)
+        if name not in (*settings, *taken):
+            check_name(name, [*settings, *taken, *OF_ALL], owner)
         if value is not None and not isinstance(value, bool):
             raise RecipeError(f"{name}={value!r}: must be True, False or None; it chooses nothing here")
         if value and name in _REFUSED:

@@ -2,15 +2,104 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any, cast
 
+import torch
 from torch import Tensor
 
 from downslope.core.errors import ModelError, RecipeError
+from downslope.core.names import nearest
 from downslope.optim.domains import DOMAINS
+from downslope.optim.options import GROUP_OPTIONS
 
-__all__ = ["check_alike", "check_foreign", "check_has_params", "check_leaf", "check_saved", "check_trainable"]
+__all__ = [
+    "check_alike", "check_foreign", "check_group_names", "check_has_params", "check_leaf", "check_members",
+    "check_saved", "check_there", "check_trainable", "listed",
+]  # fmt: skip
+
+_ALIASES = {
+    "wd": "weight_decay", "l2": "weight_decay", "learning_rate": "lr", "eta": "lr", "beta": "betas",
+    "beta1": "betas", "beta2": "betas",
+}  # fmt: skip
+"""What settings are called elsewhere."""
+
+_BESIDE = ("scale", "mult", "multiplier", "factor", "decay", "max", "min", "group")
+"""Ends of names such as ``lr_scale``, which other programs keep in groups for themselves."""
+
+
+def listed(params: Any) -> list[Any]:
+    """The groups or parameters that an optimizer was given.
+
+    Raises:
+        ModelError: something else, such as the model.
+    """
+    if isinstance(params, Tensor):
+        return [params]
+    if isinstance(params, torch.nn.Module):
+        name = type(params).__name__
+        raise ModelError(f"params is a model ({name}): pass its parameters, model.parameters()")
+    if isinstance(params, str | Mapping) or not isinstance(params, Iterable):
+        raise ModelError(
+            f"params is {type(cast('object', params)).__name__}: must be parameters, named parameters or a "
+            "list of groups, such as model.parameters()"
+        )
+    return list(cast("Iterable[Any]", params))
+
+
+def check_there(group: Mapping[str, Any], settings: Iterable[str]) -> None:
+    """Refuses a group that has lost one of the `settings`.
+
+    Raises:
+        RecipeError: it is missing.
+    """
+    for name in settings:
+        if name not in group:
+            raise RecipeError(
+                f"a parameter group has no {name!r} (any more): every group keeps all settings; set "
+                f"group[{name!r}] again"
+            )
+
+
+def check_group_names(
+    owner: str, group: Mapping[str, Any], settings: Collection[str], fixed: Collection[str]
+) -> None:
+    """Refuses a group's entry that sounds like a setting and is none; other entries may stand, as in torch.
+
+    Args:
+        owner: the class, for the message.
+        group: whose entries are looked through.
+        settings: names of the hyper-parameters.
+        fixed: names whose value is known.
+
+    Raises:
+        RecipeError: a misspelt setting, one of another optimizer, or an argument of the constructor.
+    """
+    usual = (*settings, *GROUP_OPTIONS, *fixed, "params", "param_names", "name")
+    for name in [each for each in group if each not in usual]:
+        if name in ("backend", "nonfinite", "schedules"):
+            raise RecipeError(
+                f"parameter group has {name!r}: it is one for all groups; pass it to {owner}(..., {name}=...)"
+            )
+        close = _sounding(name, [*settings, *GROUP_OPTIONS])
+        if close or name in DOMAINS:
+            hint = f"; did you mean {close!r}?" if close else f"; it has {', '.join(sorted(settings))}"
+            raise RecipeError(f"parameter group has {name!r}: {owner} has no such hyper-parameter{hint}")
+
+
+def _sounding(given: str, known: Collection[str]) -> str | None:
+    low = given.lower()
+    meant = _ALIASES.get(low, low)
+    if meant in known:
+        return meant
+    for name in known:
+        if low.startswith(f"{name}_") and low.removeprefix(f"{name}_") not in _BESIDE:
+            return name
+        if len(low) > 3 and low in name.split("_"):
+            return name
+    close = nearest(low, known, 1)
+    alike = close and low.replace("_", "").startswith(close[0][:4]) and abs(len(low) - len(close[0])) <= 3
+    return close[0] if alike else None
 
 
 def check_has_params(group: Mapping[str, Any]) -> None:
@@ -27,11 +116,17 @@ def check_has_params(group: Mapping[str, Any]) -> None:
 
 
 def check_leaf(i: int, p: Tensor) -> None:
-    """Refuses a tensor that is computed from others, as torch does, unless it keeps its gradient.
+    """Refuses a tensor that no gradient can reach: of whole numbers, unless it is a model's parameter (a
+    quantised one, frozen), or computed from others, as torch does, unless it keeps its gradient.
 
     Raises:
-        ModelError: `p` is no leaf.
+        ModelError: `p` is no leaf, or neither real nor complex.
     """
+    if not (p.is_floating_point() or p.is_complex() or isinstance(p, torch.nn.Parameter)):
+        raise ModelError(
+            f"parameter {i} of shape {tuple(p.shape)} is {p.dtype}, which has no gradient: pass parameters "
+            "of real or complex numbers; p.float() makes a tensor of them"
+        )
     if not (p.is_leaf or p.retains_grad):
         raise ModelError(
             f"parameter {i} of shape {tuple(p.shape)} is a non-leaf tensor, the result of an operation: a "
@@ -72,29 +167,62 @@ def check_alike(g: Tensor, p: Tensor) -> None:
             )
 
 
-def check_saved(state_dict: Mapping[str, Any]) -> None:
+def check_members(settings: Iterable[tuple[str, Any]], p: Tensor) -> None:
+    """Refuses a setting of one number per member for a parameter of other members, its first dimension.
+
+    Raises:
+        RecipeError: as many numbers as `p` has no members.
+    """
+    for name, value in settings:
+        if not isinstance(value, Tensor) or value.numel() == 1:
+            continue
+        if value.ndim != 1 or p.ndim == 0 or p.shape[0] != value.shape[0]:
+            raise RecipeError(
+                f"{name} is a tensor of shape {tuple(value.shape)}, one number for each member of a "
+                f"population, for a parameter of shape {tuple(p.shape)}: its first dimension must be the "
+                f"members; give {name} as one number"
+            )
+
+
+def check_saved(state_dict: Any) -> None:
     """Refuses what is no optimizer's state_dict.
 
     Raises:
-        RecipeError: ``state`` or ``param_groups`` is missing.
+        RecipeError: no mapping, or ``state`` or ``param_groups`` is missing.
     """
-    if not {"state", "param_groups"} <= set(state_dict):
-        found = ", ".join(map(repr, list(state_dict)[:3])) or "nothing"
+    if not isinstance(state_dict, Mapping):
+        raise RecipeError(
+            f"a state_dict that is {type(state_dict).__name__}: load what optimizer.state_dict() gave"
+        )
+    given = cast("Mapping[str, Any]", state_dict)
+    if not {"state", "param_groups"} <= set(given):
+        found = ", ".join(map(repr, list(given)[:3])) or "nothing"
         raise RecipeError(
             f"a state_dict with {found} in it: an optimizer's has 'state' and 'param_groups'; load what "
             "optimizer.state_dict() gave"
         )
 
 
-def check_foreign(owner: str, group: Mapping[str, Any], settings: Collection[str]) -> None:
-    """Refuses a loaded group with hyper-parameters of another optimizer, whose state may look alike.
+def check_foreign(
+    owner: str, group: Mapping[str, Any], settings: Collection[str], theirs: Collection[str]
+) -> None:
+    """Refuses a loaded group with other hyper-parameters, as of another optimizer, whose state looks alike.
+
+    Args:
+        owner: the class, for the message.
+        group: as it was saved.
+        settings: names of what the class has; those whose value is known are none of `group` any more.
+        theirs: arguments of torch's class of the same name, which may have fewer; empty where there is none.
 
     Raises:
-        RecipeError: a name of the table of domains that is none of `settings`.
+        RecipeError: a hyper-parameter that is none of `settings`, or one of the table of domains too few.
     """
-    foreign = sorted(name for name in group if name in DOMAINS and name not in settings)
-    if foreign:
+    foreign = [name for name in group if name not in settings and name in DOMAINS]
+    needed = {name for name in settings if name in DOMAINS and (name in theirs or not theirs)}
+    lacking = needed - set(group) - {"maximize", *GROUP_OPTIONS}
+    if foreign or lacking:
+        what = f"have {', '.join(sorted(foreign))}" if foreign else f"have no {', '.join(sorted(lacking))}"
         raise RecipeError(
-            f"the state_dict's groups have {', '.join(foreign)}, {owner} has {', '.join(sorted(settings))}: "
+            f"the state_dict's groups {what}, {owner} has {', '.join(sorted(settings))}: "
             "it was saved by another optimizer; load it into one of that class"
         )

@@ -1,0 +1,114 @@
+"""What an optimizer is given beside numbers out of their domain, refused in one line."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from downslope import optim
+from downslope.core.errors import ModelError, RecipeError
+
+
+def _parameter(*shape):
+    p = nn.Parameter(torch.ones(shape or (3,)))
+    p.grad = torch.ones_like(p)
+    return p
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("wd", "'weight_decay'"),
+        ("decay", "'weight_decay'"),
+        ("learning_rate", "'lr'"),
+        ("Lr", "'lr'"),
+        ("eps_root", "'eps'"),
+        ("beta1", "'betas'"),
+        ("momentum", "Adam has no such hyper-parameter; it has"),
+        ("nonfinite", r"pass it to Adam\(..., nonfinite=...\)"),
+        ("schedules", "it is one for all groups"),
+        ("backend", "it is one for all groups"),
+        ("roundng", "'rounding'"),
+    ],
+)
+def test_an_entry_that_sounds_like_a_setting_is_refused(name, meant):
+    with pytest.raises(RecipeError, match=f"parameter group has {name!r}.*{meant}"):
+        optim.Adam([{"params": [_parameter()], name: 0.1}])
+
+
+@pytest.mark.parametrize(
+    "name", ["foo", "layer", "lr_scale", "lr_mult", "initial_lr", "max_lr", "min_lr", "base_momentum", "tags"]
+)
+def test_entries_of_others_may_stand_in_a_group(name):
+    group = optim.SGD([{"params": [_parameter()], name: 0.1}]).param_groups[0]
+    assert group[name] == 0.1
+
+
+@pytest.mark.parametrize(
+    ("source", "target"),
+    [("LAMB", "Adam"), ("RAdam", "Adam"), ("AdamW", "LAMB"), ("Adam", "RAdam"), ("Adam", "LAMB")],
+)
+def test_the_state_of_another_optimizer_with_states_of_the_same_names_is_refused(source, target):
+    saved = getattr(optim, source)([_parameter()])
+    saved.step()
+    loads = getattr(optim, target)([_parameter()])
+    with pytest.raises(RecipeError, match="saved by another optimizer"):
+        loads.load_state_dict(saved.state_dict())
+
+
+@pytest.mark.parametrize("name", ["SGD", "Adam", "AdamW", "RAdam", "NAdam", "Adadelta", "Adamax", "RMSprop"])
+def test_torchs_own_state_is_still_taken(name):
+    saved = getattr(torch.optim, name)([_parameter()])
+    saved.step()
+    torch.optim.lr_scheduler.ExponentialLR(saved, 0.5)
+    loads = getattr(optim, name)([_parameter()])
+    loads.load_state_dict(saved.state_dict())
+    loads.step()
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "said"),
+    [
+        (lambda: optim.SGD([torch.ones(2, dtype=torch.int64)]), ModelError, "is torch.int64, which has no"),
+        (lambda: optim.SGD([torch.ones(2, requires_grad=True) * 2]), ModelError, "non-leaf"),
+        (lambda: optim.Adam(nn.Linear(2, 2)), ModelError, r"pass its parameters, model.parameters\(\)"),
+        (lambda: optim.Adam(3), ModelError, "params is int"),
+        (lambda: optim.Adam("weights"), ModelError, "params is str"),
+        (lambda: optim.SGD([_parameter()]).load_state_dict(None), RecipeError, "is NoneType"),
+        (lambda: optim.Adam([_parameter()], nonfinit="skip"), RecipeError, "did you mean 'nonfinite'"),
+        (lambda: optim.Adam([_parameter()], bakend="eager"), RecipeError, "did you mean 'backend'"),
+        (lambda: optim.Adam([_parameter()], xyz=1), RecipeError, "known: .*nonfinite, rounding.*schedules"),
+    ],
+)
+def test_wrong_uses_are_refused_in_one_line(make, error, said):
+    with pytest.raises(error, match=said):
+        make()
+
+
+def test_frozen_parameters_of_whole_numbers_may_be_handed_over_with_their_model():
+    quantised = nn.Parameter(torch.ones(2, dtype=torch.uint8), requires_grad=False)
+    p = _parameter()
+    optim.SGD([quantised, p], lr=1.0).step()
+    assert torch.equal(p.detach(), torch.zeros(3))
+
+
+@pytest.mark.parametrize("steps", [0, 1])
+def test_a_setting_taken_out_of_its_group_is_missed(steps):
+    optimizer = optim.SGD([_parameter()])
+    for _ in range(steps):
+        optimizer.step()
+    del optimizer.param_groups[0]["lr"]
+    with pytest.raises(RecipeError, match=r"has no 'lr' .*set group\['lr'\] again"):
+        optimizer.step()
+
+
+@pytest.mark.parametrize("shape", [(3,), ()])
+def test_rates_of_members_need_a_parameter_of_as_many(shape):
+    p = nn.Parameter(torch.ones(shape))
+    p.grad = torch.ones_like(p)
+    with pytest.raises(RecipeError, match="its first dimension must be the members"):
+        optim.SGD([p], lr=torch.tensor([1.0, 2.0])).step()
+    pair = _parameter(2, 3)
+    optim.SGD([pair], lr=torch.tensor([1.0, 2.0])).step()
+    assert torch.equal(pair.detach()[:, 0], torch.tensor([0.0, -1.0]))
