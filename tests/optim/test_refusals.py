@@ -47,7 +47,15 @@ def test_entries_of_others_may_stand_in_a_group(name):
 
 @pytest.mark.parametrize(
     ("source", "target"),
-    [("LAMB", "Adam"), ("RAdam", "Adam"), ("AdamW", "LAMB"), ("Adam", "RAdam"), ("Adam", "LAMB")],
+    [
+        ("LAMB", "Adam"),
+        ("RAdam", "Adam"),
+        ("AdamW", "LAMB"),
+        ("LAMB", "SOAP"),
+        ("RAdam", "NAdam"),
+        ("Adam", "RAdam"),
+        ("Adam", "LAMB"),
+    ],
 )
 def test_the_state_of_another_optimizer_with_states_of_the_same_names_is_refused(source, target):
     saved = getattr(optim, source)([_parameter()])

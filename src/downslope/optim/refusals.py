@@ -203,6 +203,10 @@ def check_saved(state_dict: Any) -> None:
         )
 
 
+_LATER = ("maximize", "decoupled_weight_decay")
+"""What torch's classes did not have from the first."""
+
+
 def check_foreign(
     owner: str, group: Mapping[str, Any], settings: Collection[str], theirs: Collection[str]
 ) -> None:
@@ -215,11 +219,11 @@ def check_foreign(
         theirs: arguments of torch's class of the same name, which may have fewer; empty where there is none.
 
     Raises:
-        RecipeError: a hyper-parameter that is none of `settings`, or one of the table of domains too few.
+        RecipeError: a hyper-parameter that is none of `settings`, or one of these too few.
     """
     foreign = [name for name in group if name not in settings and name in DOMAINS]
-    needed = {name for name in settings if name in DOMAINS and (name in theirs or not theirs)}
-    lacking = needed - set(group) - {"maximize", *GROUP_OPTIONS}
+    needed = {name for name in settings if name in theirs or not theirs}
+    lacking = needed - set(group) - {*_LATER, *GROUP_OPTIONS}
     if foreign or lacking:
         what = f"have {', '.join(sorted(foreign))}" if foreign else f"have no {', '.join(sorted(lacking))}"
         raise RecipeError(
