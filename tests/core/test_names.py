@@ -53,3 +53,9 @@ def test_a_slip_a_beginning_and_a_word_of_a_name_are_near(given: str, allowed: l
 )
 def test_a_word_of_another_meaning_is_not_suggested(given: str, other: str) -> None:
     assert names.did_you_mean(given, [other]) == f"; known: {other}"
+
+
+@pytest.mark.parametrize("given", ["sam(adam", "lookahead(sgd", "sam("])
+def test_a_bracket_that_is_not_closed_is_refused(given: str) -> None:
+    with pytest.raises(UnknownNameError, match=r"write it as (sam|lookahead)\("):
+        names.canonical("optimizer", given)

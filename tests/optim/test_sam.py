@@ -288,6 +288,22 @@ def test_a_step_without_a_closure_or_a_first_half_is_refused_in_one_line() -> No
         SAM(SAM([nn.Parameter(torch.ones(2))], "sgd"))
 
 
+def test_a_second_half_without_a_first_is_refused_in_one_line() -> None:
+    p = nn.Parameter(torch.ones(2))
+    optimizer = SAM([p], lr=0.1)
+    p.grad = torch.ones(2)
+    with pytest.raises(RecipeError, match=r"second_step\(\) without first_step\(\)"):
+        optimizer.second_step()
+    assert torch.equal(p.detach(), torch.ones(2))
+    optimizer.first_step()
+    optimizer.second_step()
+    with pytest.raises(RecipeError, match=r"second_step\(\) without first_step\(\)"):
+        optimizer.second_step()
+    p.grad = None
+    optimizer.first_step()  # of nothing, as where all is frozen for a while
+    optimizer.second_step()
+
+
 def test_a_base_with_a_rho_of_its_own_keeps_it() -> None:
     optimizer = SAM([nn.Parameter(torch.ones(2))], torch.optim.Adadelta, rho=0.07)
     group = optimizer.param_groups[0]

@@ -192,3 +192,77 @@ def test_torchs_schedulers_of_momentum_and_betas_survive_a_file(name: str, sched
             schedule.step()
         found.append(params)
     agree(*found, 1e-8 if name == "NAdam" else 1e-11)  # torch keeps its product of momenta in float32
+
+
+@pytest.mark.parametrize(
+    "beside",
+    [
+        lambda o: lr_scheduler.ExponentialLR(o, 0.5),
+        lambda o: lr_scheduler.LambdaLR(o, lambda t: 0.5 / (1 + t)),
+        lambda o: lr_scheduler.OneCycleLR(o, 0.2, total_steps=20),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:Detected call of")
+def test_one_of_torchs_schedulers_beside_a_schedule_of_the_same_setting_is_refused(beside: Any) -> None:
+    params = made("plain")
+    rows = drawn_like(params, 3)
+    optimizer = optim.SGD(params, lr=1.0, momentum=0.5, schedules={"lr": falling})
+    scheduler = beside(optimizer)
+    step(optimizer, params, rows[:1])
+    scheduler.step()
+    with pytest.raises(RecipeError, match=r"lr was set to .* from outside, and schedules has it"):
+        step(optimizer, params, rows[1:])
+
+
+def test_torchs_scheduler_of_another_setting_and_a_new_start_by_hand_count() -> None:
+    params = made("plain")
+    rows = drawn_like(params, 4)
+    optimizer = optim.SGD(params, lr=1.0, momentum=0.5, schedules={"momentum": falling})
+    scheduler = lr_scheduler.ExponentialLR(optimizer, 0.5)
+    for row in rows:
+        optimizer.param_groups[0]["initial_momentum"] = 0.8
+        step(optimizer, params, [row])
+        scheduler.step()
+    assert optimizer.param_groups[0]["lr"] == 1.0 * 0.5**4
+    assert optimizer.param_groups[0]["momentum"] == 0.8 * falling(3)
+
+
+def test_a_state_whose_rate_is_another_is_loaded_under_a_schedule() -> None:
+    params = made("plain")
+    rows = drawn_like(params, 4)
+    first = optim.SGD(params, lr=1.0, schedules={"lr": falling})
+    step(first, params, rows[:2])
+    second = optim.SGD(params, lr=0.5, schedules={"lr": rising})
+    step(second, params, rows[2:3])
+    second.load_state_dict(first.state_dict())
+    for optimizer in (second, copy.deepcopy(second), pickle.loads(pickle.dumps(second))):
+        for row in rows[3:]:
+            for group in optimizer.param_groups:
+                for p, g in zip(group["params"], row, strict=True):
+                    p.grad = g.clone()
+            optimizer.step()
+        assert optimizer.param_groups[0]["lr"] == rising(2)
+
+
+@pytest.mark.parametrize("schedule", [lambda t: "a", lambda: 1, lambda t: None])
+def test_a_schedule_that_gives_no_number_is_refused_in_one_line(schedule: Any) -> None:
+    params = made("plain")
+    optimizer = optim.SGD(params, lr=1.0, schedules={"lr": schedule})
+    with pytest.raises(RecipeError, match=r"schedules\['lr'\] at step 0: .*must be a function of the step"):
+        step(optimizer, params, drawn_like(params, 1))
+
+
+def test_the_momentum_of_one_cycle_is_torchs_where_the_highest_is_the_setting() -> None:
+    ours, theirs = made("plain"), made("plain")
+    rows = drawn_like(ours, 20)
+    cycle = {"lr": schedules.one_cycle(20), "momentum": schedules.one_cycle_momentum(20)}
+    optimizer = optim.SGD(ours, lr=0.2, momentum=0.95, schedules=cycle)
+    peer = torch.optim.SGD(theirs, lr=0.2, momentum=0.95)
+    scheduler = lr_scheduler.OneCycleLR(peer, 0.2, total_steps=20)
+    for t, row in enumerate(rows):
+        step(optimizer, ours, [row])
+        step(peer, theirs, [row])
+        assert optimizer.param_groups[0]["momentum"] == pytest.approx(peer.param_groups[0]["momentum"])
+        if t < 19:
+            scheduler.step()
+    agree(ours, theirs)

@@ -25,7 +25,7 @@ def wrapped(given: str, canonical: Callable[[str], str]) -> str | None:
         canonical: The one spelling of the name inside.
 
     Raises:
-        UnknownNameError: there is no such wrapper, or no such base.
+        UnknownNameError: there is no such wrapper, or no such base, or a bracket is not closed.
     """
     head, bracket, inside = given.strip().partition("(")
     spelt = head.strip().lower().replace("-", "_").replace(" ", "_")
@@ -34,5 +34,7 @@ def wrapped(given: str, canonical: Callable[[str], str]) -> str | None:
             known = ", ".join(sorted(WRAPPERS))
             raise UnknownNameError(f"optimizer {given!r}: {head!r} takes no other optimizer; {known} do")
         return None
+    if bracket and not inside.endswith(")"):
+        raise UnknownNameError(f"optimizer {given!r}: write it as {spelt}({inside.rstrip(')')})")
     base = inside.removesuffix(")").strip() if bracket else WRAPPERS[spelt]
     return f"{spelt}({base if ':' in base and '(' not in base else canonical(base)})"

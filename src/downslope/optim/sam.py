@@ -66,6 +66,8 @@ class SAM(Wrapper):
     needs_closure: ClassVar[bool] = True
     _used: Sequence[tuple[weakref.ref[Tensor], int]] = ()
     """The gradients of the last step, and which version of them."""
+    _climbed: bool = False
+    """Whether the first half of a step has been made and the second has not."""
     _step_supports_amp_scaling: ClassVar[bool] = True
     """Tells torch's GradScaler to leave unscaling and skipping to the step."""
 
@@ -97,6 +99,7 @@ class SAM(Wrapper):
         self._begin()
         self.start.keep(p for p in params_of(self.param_groups) if p.grad is not None)
         self.climber.climb(self.param_groups)
+        self._climbed = True
         if zero_grad:
             self.zero_grad()
 
@@ -105,8 +108,17 @@ class SAM(Wrapper):
 
         Args:
             zero_grad: whether to forget them.
+
+        Raises:
+            RecipeError: no first half came before it.
         """
+        if not (self._climbed or self.start):
+            raise RecipeError(
+                "second_step() without first_step(): the gradient is not one at p + e; call first_step() "
+                "with the gradient at p, evaluate the loss again, and then second_step()"
+            )
         self.start.put_back()
+        self._climbed = False
         self.base_optimizer.step()
         self._end()
         if zero_grad:
@@ -163,6 +175,7 @@ class SAM(Wrapper):
         found: Any = getattr(self, "found_inf", None)
         if found is not None and bool(found):
             self.start.put_back()
+            self._climbed = False
             return
         if scale is not None:
             for p in params_of(self.param_groups):
@@ -183,6 +196,7 @@ class SAM(Wrapper):
         rest, start = self.start.taken(state_dict)
         super().load_state_dict(rest)
         self.start.load(self.param_groups, start)
+        self._climbed = False
         self._note()
 
 

@@ -5,7 +5,8 @@
 At the step that follows t steps the group's entry is ``initial * f(t)``; a pair or triple takes one factor an
 entry, None leaves one alone. ``f`` is any ``step -> float``, such as those of `downslope.schedules`. What a
 group starts from stands in it as ``initial_<name>``, the number of steps as ``scheduled``: both are saved
-with the state, the functions are not.
+with the state, the functions are not. What is scheduled here is not to be set from outside too, by hand or by
+one of torch's schedulers: the next step refuses it. To change it, change ``initial_<name>``.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
+import torch
 from torch import Tensor
 
 from downslope.core.errors import RecipeError
@@ -42,6 +44,7 @@ class Scheduler:
     def __init__(self, schedules: Schedules, defaults: Mapping[str, Any], counter: str = "scheduled") -> None:
         check_schedules(schedules, defaults)
         self.schedules, self.counter = dict(schedules), counter
+        self._written: list[tuple[dict[str, Any], dict[str, Any]]] = []
 
     def begin(self, groups: Sequence[dict[str, Any]], state: Mapping[Tensor, Mapping[str, Any]]) -> None:
         """Sets the entries of the step that follows.
@@ -49,21 +52,56 @@ class Scheduler:
         Args:
             groups: ``param_groups``.
             state: ``optimizer.state``, which tells the steps of a group whose count was not saved.
+
+        Raises:
+            RecipeError: an entry was changed from outside, or a schedule gives no number.
         """
-        for group in groups:
+        for i, group in enumerate(groups):
             t = group.setdefault(self.counter, _made(group, state))
+            if i < len(self._written) and self._written[i][0] is group:  # nothing is known of one just loaded
+                _check_own(group, self._written[i][1])
             for name, schedule in self.schedules.items():
                 start = group.setdefault(f"initial_{name}", _plain(group[name]))
                 if callable(schedule):
-                    group[name] = start * schedule(t)
+                    group[name] = start * _factor(name, schedule, t)
                 else:
                     pairs = zip(start, schedule, strict=True)
-                    group[name] = tuple(value if f is None else value * f(t) for value, f in pairs)
+                    group[name] = tuple(x if f is None else x * _factor(name, f, t) for x, f in pairs)
+        self._written = [(group, {name: group[name] for name in self.schedules}) for group in groups]
 
     def end(self, groups: Sequence[dict[str, Any]]) -> None:
         """Counts the step that was made."""
         for group in groups:
             group[self.counter] += 1
+
+
+def _check_own(group: Mapping[str, Any], left: Mapping[str, Any]) -> None:
+    """Refuses entries that are not as the last step left them."""
+    for name, former in left.items():
+        value = group[name]
+        if not (value is former or _equal(value, former)):
+            raise RecipeError(
+                f"{name} was set to {value} from outside, and schedules has it ({former}): each overwrites "
+                f"the other; leave {name} out of schedules, or leave out the scheduler beside it (by hand, "
+                f"change initial_{name})"
+            )
+
+
+def _factor(name: str, schedule: Schedule, t: int) -> Any:
+    """What the schedule gives for the step."""
+    try:
+        found: Any = schedule(t)
+        return found if isinstance(found, Tensor) else float(found)
+    except (TypeError, ValueError) as error:
+        raise RecipeError(
+            f"schedules[{name!r}] at step {t}: {error}; must be a function of the step to a factor"
+        ) from error
+
+
+def _equal(a: Any, b: Any) -> bool:
+    if isinstance(a, Tensor) or isinstance(b, Tensor):
+        return bool((torch.as_tensor(a) == torch.as_tensor(b)).all())
+    return bool(a == b)
 
 
 def _made(group: Mapping[str, Any], state: Mapping[Tensor, Mapping[str, Any]]) -> int:
