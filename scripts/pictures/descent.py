@@ -135,12 +135,13 @@ def _factor(x: torch.Tensor, y: torch.Tensor, lr: float) -> float:
     return float((excess[-1] / excess[-1 - back]) ** (1 / (2 * back)))
 
 
+INK = "#30343b"
 FALLING = {
     "step": BLUE, "exponential": ORANGE, "cosine": GREEN, "inverse_sqrt": PURPLE, "linear": RED,
-    "stairs": GREY,
+    "stairs": INK,
 }  # fmt: skip
 RISING = {
-    "one_cycle": BLUE, "warmup_stable_decay": ORANGE, "cosine_restarts": GREEN, "cyclic": GREY,
+    "one_cycle": BLUE, "warmup_stable_decay": ORANGE, "cosine_restarts": GREEN, "cyclic": RED,
     "plateau": PURPLE,
 }  # fmt: skip
 ON_PLATEAUS = "plateau(factor=0.5, patience=1)"

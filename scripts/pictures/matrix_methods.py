@@ -63,7 +63,7 @@ def _spectra(axis: Any) -> None:
             range(1, len(values) + 1), values / values[0], color=colour, label=label, marker=".", ms=3
         )
     axis.set(title="Singular values in a hidden layer", xlabel="which, by size", ylabel="of the largest")
-    axis.set_ylim(1e-4, 2)
+    axis.set_ylim(3e-5, 2)
     axis.legend(loc="lower left")
 
 
@@ -88,4 +88,4 @@ def _steps(axis: Any) -> None:
         ylabel="training loss of the batch",
     )
     axis.set_ylim(1e-5, 4)
-    axis.legend(loc="upper right", bbox_to_anchor=(1.02, 1.06))
+    axis.legend(loc="lower left")
