@@ -20,6 +20,7 @@ from pathlib import Path
 
 import pytest
 
+from downslope.core import names
 from tests.docs.commands import DOCS, ROOT, unknown_commands
 from tests.docs.shown import difference, told
 
@@ -82,7 +83,7 @@ def run_page(text: str, name: str, *, alone: bool = False) -> int:
         language, _, option = block.info.partition(" ")
         if language != "python":
             continue
-        code = compile("\n" * (block.line - 1) + block.body, name, "exec")
+        code = compile("\n" * (block.line - 1) + block.body, name, "exec", dont_inherit=True)
         if option.startswith("no-run"):
             reason = option.removeprefix("no-run").lstrip(": ")
             assert reason, f"{name}:{block.line}: a block that is not run says why: ```python no-run: REASON"
@@ -132,6 +133,27 @@ def test_what_watch_prints_of_the_script_in_the_guide_is_shown_there_and_in_both
     for page in ROOT.glob("README*.md"):
         shown = [block.body for block in blocks(page.read_text(encoding="utf-8")) if block.info == "text"]
         assert shown == [sample.partition("\n")[2]]  # but for what the script itself prints
+
+
+def test_rule_of_the_guide_passes_the_contract_that_it_inherits(tmp_path: Path) -> None:
+    text = (DOCS / "guide" / "22-optimizers.md").read_text(encoding="utf-8")
+    section = text.partition('<a id="own-rule"></a>')[2].partition("<a id=")[0]
+    code = [block.body for block in blocks(section) if block.info == "python"]
+    (tmp_path / "test_usual.py").write_text("\n\n".join(code), encoding="utf-8")
+    options = ["-q", "--disable-plugin-autoload", "-p", "no:cacheprovider", "test_usual.py"]
+    command = [sys.executable, "-m", "pytest", *options]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert done.returncode == 0, done.stdout[-2000:]
+    (passed,) = re.findall(r"(\d+) passed", done.stdout)
+    assert int(passed) > 30
+
+
+def test_every_optimizer_and_schedule_by_name_is_told_in_its_chapter() -> None:
+    for chapter, kind in (("22-optimizers.md", "optimizer"), ("04-descent.md", "schedule")):
+        told = set(re.findall(r"[`\"](\w+)", (DOCS / "guide" / chapter).read_text(encoding="utf-8")))
+        places = names.TABLE[kind].items()
+        own = {name for name, place in places if place.startswith(("downslope.optim", "downslope.schedules"))}
+        assert own - told == set()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
