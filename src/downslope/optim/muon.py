@@ -33,7 +33,7 @@ KEPT = 1 << 22
 """Elements of a batch whose memory a thread keeps from step to step; of larger ones it is given back."""
 
 MOST = 100
-"""Iterations of Newton and Schulz at most: five bring singular values from 1/500 of the norm on between .65 and 1.2."""
+"""Iterations of Newton and Schulz at most; five bring what is above 1/500 of the norm between .65 and 1.2."""
 
 _REAL = Interval(-math.inf, math.inf, "a coefficient", "3.4445, -4.775, 2.0315 are usual")
 

@@ -33,7 +33,7 @@ def orthogonal(
 
     ``X = G / |G|_F``, then `steps` times ``A = X X'``, ``X = a X + (b A + c A A) X``: every singular value s
     goes to ``a s + b s^3 + c s^5``, and the singular vectors stay. Five steps multiply the smallest by 485,
-    ``a^5``, so those below 1/500 of the norm stay small. A tall matrix takes ``X' X``, the smaller of the two.
+    ``a^5``, so those below 1/500 of the norm stay small. A tall matrix takes ``X' X``.
 
     Args:
         matrix: of two dimensions.
