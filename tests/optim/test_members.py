@@ -266,3 +266,10 @@ def test_a_tally_is_of_a_slice_where_the_slices_differ_in_what_makes_it() -> Non
 def test_a_rule_with_a_tally_refuses_a_number_for_each_member_in_one_line() -> None:
     with pytest.raises(RecipeError, match=r"betas of ScaleByNadam holds a number for each.*mu_product"):
         optim.ScaleByNadam(betas=(torch.tensor([0.5, 0.9]), 0.999))
+
+
+@pytest.mark.parametrize("whole", [{"nonfinite": "skip"}, {"backend": "reference"}])
+def test_members_that_look_at_their_own_gradients_or_have_a_backend_step_one_by_one(whole):
+    made = [optim.Adam([nn.Parameter(torch.ones(2))], **whole) for _ in range(2)]
+    with pytest.raises(RecipeError, match=f"{next(iter(whole))} is of one optimizer's steps"):
+        MemberStep.of(made, torch.ones(2, 2))

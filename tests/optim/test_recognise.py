@@ -6,10 +6,12 @@ import pytest
 import torch
 from torch import nn
 
+import downslope as ds
 from downslope import optim
 from downslope.core.errors import RecipeError, UnknownNameError
 from downslope.optim import build, recognise
 from downslope.testing import gradients, parameters, run
+from downslope.training.optimizer import build_optimizer
 
 
 def importable(params):
@@ -124,3 +126,28 @@ def test_factory_that_fails_is_refused_in_one_line(factory, message):
 def test_building_from_wrong_settings_names_the_nearest(name, settings, error, message):
     with pytest.raises(error, match=message):
         build(name, [nn.Parameter(torch.zeros(1))], settings)
+
+
+@pytest.mark.parametrize(
+    ("factory", "name"),
+    [
+        (lambda p: optim.Adam(p, lr=0.1, nonfinite="skip", backend="reference"), "adam"),
+        (lambda p: optim.SAM(p, "adam", lr=0.1, nonfinite="skip", backend="reference"), "sam(adam)"),
+    ],
+)
+def test_what_is_of_all_groups_is_kept_by_a_recipe_and_made_again(factory, name):
+    recipe = ds.Recipe(optimizer=factory)
+    assert recipe.optimizer == name
+    assert recipe.settings == {"nonfinite": "skip", "backend": "reference"}
+    again = ds.Recipe.from_toml(recipe.to_toml())
+    assert again == recipe
+    made = build_optimizer(again, nn.Linear(2, 2))
+    assert (made.nonfinite, getattr(made, "base_optimizer", made).backend) == ("skip", "reference")
+
+
+@pytest.mark.parametrize("given", [{"nonfinite": "skipp"}, {"backend": "referense"}])
+def test_what_is_of_all_groups_is_checked_with_the_recipe(given):
+    with pytest.raises(RecipeError, match="must be one of None"):
+        ds.Recipe(optimizer="adam", **given)
+    with pytest.raises(RecipeError, match="is no key of a group"):
+        ds.Recipe(optimizer="adam", groups=[{"ndim": 1, next(iter(given)): None}])

@@ -10,7 +10,7 @@ import numpy as np
 from downslope.core import names, rates, scheduled, starts
 from downslope.core.errors import RecipeError
 from downslope.core.groups import RATES, read
-from downslope.core.method import is_named, optimizer_defaults, optimizer_of
+from downslope.core.method import WHOLE, is_named, optimizer_defaults, optimizer_of
 
 __all__ = ["normalised"]
 
@@ -109,7 +109,7 @@ def _group(values: dict[str, Any], defaults: Mapping[str, Any]) -> None:
     def check(key: str, value: Any) -> Any:
         return _checked(optimizer, key, _number(value)) if own or key in RATES else _tupled(value)
 
-    values["groups"] = read(values["groups"], list(defaults), check)
+    values["groups"] = read(values["groups"], [key for key in defaults if key not in WHOLE], check)
     if values.setdefault("decay", "all") != "all":
         raise RecipeError(
             "decay='weights' with groups: say which parameters do not decay as a group, "

@@ -10,9 +10,13 @@ from typing import Any
 from downslope.core import names
 from downslope.core.errors import RecipeError
 
-__all__ = ["Factory", "Lost", "is_named", "known_of", "optimizer_defaults", "optimizer_of"]
+__all__ = ["WHOLE", "Factory", "Lost", "is_named", "known_of", "optimizer_defaults", "optimizer_of"]
 
 Factory = Callable[..., Any]
+
+WHOLE = ("nonfinite", "backend")
+"""What our classes take for all parameters together, and no group has: what to do with gradients that are not
+finite, and what makes the steps."""
 
 
 class Lost:
@@ -89,8 +93,13 @@ def _class_defaults(target: type) -> dict[str, Any]:
     taken = inspect.signature(target).parameters
     skipped = {"params", "backend", "self"}
     options: dict[str, Any] = getattr(target, "options", {})
-    return options | {
-        key: None if each.default is each.empty else each.default
-        for key, each in taken.items()
-        if key not in skipped and each.kind not in (each.VAR_KEYWORD, each.VAR_POSITIONAL)
-    }
+    whole: dict[str, Any] = dict.fromkeys(WHOLE) if options else {}
+    return (
+        options
+        | whole
+        | {
+            key: None if each.default is each.empty else each.default
+            for key, each in taken.items()
+            if key not in skipped and each.kind not in (each.VAR_KEYWORD, each.VAR_POSITIONAL)
+        }
+    )

@@ -35,6 +35,6 @@ def wrapped(given: str, canonical: Callable[[str], str]) -> str | None:
             raise UnknownNameError(f"optimizer {given!r}: {head!r} takes no other optimizer; {known} do")
         return None
     if bracket and not inside.endswith(")"):
-        raise UnknownNameError(f"optimizer {given!r}: write it as {spelt}({inside.rstrip(')')})")
+        raise UnknownNameError(f"optimizer {given!r}: write it as {spelt}({inside.partition(')')[0]})")
     base = inside.removesuffix(")").strip() if bracket else WRAPPERS[spelt]
     return f"{spelt}({base if ':' in base and '(' not in base else canonical(base)})"

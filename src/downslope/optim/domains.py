@@ -132,6 +132,8 @@ DOMAINS: dict[str, Domain] = {
     ),
     "rounding_seed": Count(0, "the seed of stochastic rounding", "0 is usual"),
     "state_dtype": Choice((None, "float32"), "the dtype of the states of parameters of half precision"),
+    "nonfinite": Choice((None, "skip", "stop", "raise"), "what is done with a gradient that is not finite"),
+    "backend": Choice((None, "reference", "eager", "native", "kernel", "compiled"), "what makes the steps"),
 }
 
 

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from downslope.core.errors import RecipeError
+from downslope.core.method import WHOLE
 from downslope.optim.composed import composed
 from downslope.optim.domains import check, check_name
 from downslope.optim.driver import Optimizer
@@ -96,6 +97,9 @@ class MemberStep:
                 f"{type(optimizers[0]).__name__} with schedules of its own sets its groups at every step: "
                 "train its members one by one"
             )
+        whole = next((key for each in optimizers for key in WHOLE if getattr(each, key) is not None), None)
+        if whole is not None:
+            raise RecipeError(f"{whole} is of one optimizer's steps: train its members one by one")
         first = optimizers[0]
         sizes = [[p.numel() for p in group["params"]] for group in first.param_groups]
         ends = itertools.accumulate(sum(each) for each in sizes)

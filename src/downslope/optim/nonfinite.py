@@ -16,13 +16,11 @@ from torch import Tensor
 
 from downslope.core.errors import NonFiniteError
 from downslope.optim import ops
-from downslope.optim.domains import Choice, check
+from downslope.optim.domains import check
 
 __all__ = ["Guarded", "NonFinite", "all_finite"]
 
 NonFinite = Literal["skip", "stop", "raise"]
-
-_CHOICE = Choice((None, "skip", "stop", "raise"), "what is done with a gradient that is not finite")
 
 SMALL = 1 << 14
 """Tensors of fewer elements are joined before they are added up: a call costs more than they do."""
@@ -49,7 +47,7 @@ class Guarded:
 
     @nonfinite.setter
     def nonfinite(self, policy: NonFinite | None) -> None:
-        self._nonfinite = check("nonfinite", policy, {"nonfinite": _CHOICE})
+        self._nonfinite = check("nonfinite", policy)
 
     def _sound(self, gradients: Iterable[Sequence[Tensor]], groups: Sequence[Mapping[str, Any]]) -> bool:
         """Whether the step may be made, with `gradients` alike in dtype and device in each sequence.

@@ -19,6 +19,7 @@ from downslope.core import names
 from downslope.core.adapted import named_parameters
 from downslope.core.errors import DownslopeError, RecipeError
 from downslope.core.groups import Group
+from downslope.core.method import WHOLE
 from downslope.optim.domains import check_name
 from downslope.optim.driver import Optimizer
 from downslope.optim.grouping import (
@@ -125,9 +126,8 @@ def _described(optimizer: torch.optim.Optimizer) -> str:
 def _as_name(optimizer: torch.optim.Optimizer, groups: tuple[Group, ...]) -> Recognised | None:
     """Name, settings and groups; None where there is no learning rate to edit, or more than they say."""
     made = _class_of(optimizer)
-    settings = common_settings(optimizer)
-    unsaid = getattr(optimizer, "nonfinite", None) is not None or getattr(optimizer, "scheduled", ())
-    if "lr" not in optimizer.param_groups[0] or unsaid:
+    settings = common_settings(optimizer) | _whole(optimizer)
+    if "lr" not in optimizer.param_groups[0] or getattr(optimizer, "scheduled", ()):
         return None  # what a recipe cannot say stays code
     lr = float(settings.pop("lr"))
     reference, described = _reference_of_class(made), _described(optimizer)
@@ -137,6 +137,14 @@ def _as_name(optimizer: torch.optim.Optimizer, groups: tuple[Group, ...]) -> Rec
     return Recognised(own, lr, _mathematical(settings), tuple(
         replace(group, settings=_mathematical(group.settings)) for group in groups
     ), described)  # fmt: skip
+
+
+def _whole(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """What ours have for all their groups, where it is said."""
+    inside: Any = getattr(optimizer, "base_optimizer", optimizer)
+    if not isinstance(inside, Optimizer):
+        return {}
+    return {key: value for key in WHOLE if (value := getattr(inside, key)) is not None}
 
 
 def _mathematical(settings: Mapping[str, Any]) -> dict[str, Any]:

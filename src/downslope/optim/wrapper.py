@@ -306,6 +306,7 @@ def around(wrapper: type[Wrapper], base: Any) -> type[Any]:
         "around": base,
         "compose": classmethod(compose),
         "batch": getattr(base, "batch", None),
+        "options": getattr(base, "options", {}),
         "domains": {**getattr(base, "domains", {}), **{named[k]: v for k, v in wrapper.domains.items()}},
     }
     return type(f"{wrapper.__name__}Of{base.__name__}", (wrapper,), entries)
