@@ -21,7 +21,7 @@ from pathlib import Path
 import pytest
 
 from downslope.core import names
-from tests.docs.commands import DOCS, ROOT, unknown_commands
+from tests.docs.commands import DOCS, ROOT, anchors, unknown_commands
 from tests.docs.shown import difference, told
 
 PAGES = [*sorted(ROOT.glob("README*.md")), *sorted(DOCS.glob("guide/*.md")), DOCS / "symptoms" / "README.md"]
@@ -133,6 +133,17 @@ def test_what_watch_prints_of_the_script_in_the_guide_is_shown_there_and_in_both
     for page in ROOT.glob("README*.md"):
         shown = [block.body for block in blocks(page.read_text(encoding="utf-8")) if block.info == "text"]
         assert shown == [sample.partition("\n")[2]]  # but for what the script itself prints
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_the_links_of_a_page_lead_somewhere(page: Path) -> None:
+    for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
+        path, _, anchor = link.partition("#")
+        if "://" in path:
+            continue
+        target = (page.parent / path).resolve() if path else page
+        assert target.exists(), link
+        assert not anchor or anchor in anchors(target), link
 
 
 def test_rule_of_the_guide_passes_the_contract_that_it_inherits(tmp_path: Path) -> None:
