@@ -182,3 +182,13 @@ def test_what_cannot_be_wrapped_is_refused_in_one_line() -> None:
         Lookahead(optim.ScheduleFreeSGD([p]))
     with pytest.raises(RecipeError, match="momentum beside an optimizer"):
         Lookahead(optim.SGD([p], lr=0.1), momentum=0.9)
+
+
+def test_a_profiler_sees_the_wrapper_and_its_base_inside() -> None:
+    p = nn.Parameter(torch.ones(3))
+    optimizer = Lookahead([p], base_optimizer=torch.optim.Adam)
+    p.grad = torch.ones(3)
+    with torch.autograd.profiler.profile() as seen:
+        optimizer.step()
+    found = [event.name for event in seen.function_events if event.name.startswith("Optimizer.step")]
+    assert found == ["Optimizer.step#Lookahead.step", "Optimizer.step#Adam.step"]

@@ -58,3 +58,14 @@ def test_what_is_measured_here_sees_a_temporary():
     with Largest([p]) as seen:
         p.add_(p * 2)
     assert seen.found == ELEMENTS
+
+
+@pytest.mark.parametrize("layout", ["plain", "turned"])
+def test_slow_weights_are_pulled_in_pieces_whatever_the_layout(layout):
+    p = nn.Parameter(torch.ones(ELEMENTS) if layout == "plain" else torch.ones(500, 600).t())
+    optimizer = optim.Lookahead([p], k=1, base_optimizer=optim.SGD, lr=0.1)
+    p.grad = torch.full_like(p, 0.5)
+    optimizer.step()
+    with Largest([p, p.grad, *optimizer.slow.held.values()]) as seen:
+        optimizer.step()
+    assert seen.found <= 1 << 16

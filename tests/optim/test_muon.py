@@ -328,3 +328,50 @@ def test_parameters_without_a_gradient_stay() -> None:
     p: Tensor = nn.Parameter(torch.ones(2, 2))
     Muon([p]).step()
     assert torch.equal(p, torch.ones(2, 2))
+
+
+def sequential() -> nn.Sequential:
+    return nn.Sequential(nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 4), nn.ReLU(), nn.Linear(4, 3))
+
+
+def test_the_last_matrix_of_a_plain_sequential_is_the_head_by_its_names() -> None:
+    model = sequential()
+    named = list(model.named_parameters())
+    assert routes_of(Muon(named))["MeanMomentum"] == "50"  # 5 x 6 and 4 x 5
+    assert routes_of(Muon([{"params": named[:2]}, {"params": named[2:], "lr": 0.1}])) == {
+        "MeanMomentum": "20", "ScaleByAdam": str(4 + 12 + 3)
+    }  # fmt: skip
+    assert not Muon(named).plan().note
+    chosen = [(name, p) for name, p in named if p.ndim > 1]
+    assert routes_of(Muon(chosen)) == {"MeanMomentum": "62"}  # matrices alone were chosen by hand
+    assert routes_of(Muon(named, roles={"*.weight": "hidden"}))["MeanMomentum"] == "62"
+
+
+def test_without_names_it_says_once_that_every_matrix_is_orthogonalised(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    muon._say_once.cache_clear()
+    model = sequential()
+    Muon(model.parameters(), matrices=True)
+    Muon(model.named_parameters())
+    Muon(Language().named_parameters())
+    Muon([p for p in model.parameters() if p.ndim > 1])
+    assert not caplog.records
+    for _ in range(2):
+        optimizer = Muon(model.parameters())
+    assert [record.getMessage() for record in caplog.records] == [optimizer.plan().note]
+    assert "every matrix is orthogonalised, 3 in all" in str(optimizer.plan()).splitlines()[-1]
+
+
+def test_float64_is_orthogonalised_in_float64_unless_asked_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("downslope.optim.orthogonal._has_units", lambda: True)
+
+    def stepped(**options: Any) -> Tensor:
+        p = nn.Parameter(torch.zeros(12, 20, dtype=torch.float64))
+        p.grad = torch.randn(12, 20, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+        Muon([p], **options).step()
+        return p.detach()
+
+    truth = stepped(backend="reference")
+    assert float((stepped() - truth).norm() / truth.norm()) < 1e-12
+    assert float((stepped(ns_precision="bfloat16") - truth).norm() / truth.norm()) > 1e-4

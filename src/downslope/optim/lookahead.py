@@ -13,7 +13,7 @@ from downslope.core.errors import ModelError, RecipeError
 from downslope.optim.aside import Aside, params_of
 from downslope.optim.domains import Domains
 from downslope.optim.driver import Params
-from downslope.optim.layout import PIECE
+from downslope.optim.layout import PIECE, flat
 from downslope.optim.rule import Chain, chain
 from downslope.optim.slow_weights import Slow, SlowWeights
 from downslope.optim.wrapper import Base, Wrapper
@@ -163,7 +163,8 @@ class Lookahead(Wrapper):
 
 def _pieces(p: Tensor, held: Tensor) -> list[tuple[Tensor, Tensor]]:
     """A parameter and its slow weights, in pieces that stay in the cache where they lie flat in memory."""
-    if not (p.is_contiguous() and held.is_contiguous()) or p.numel() <= PIECE:
+    rows = flat([p.detach(), held])
+    if rows is None:
         return [(p, held)]
-    parts = [cast("tuple[Tensor, ...]", each.detach().view(-1).split(PIECE)) for each in (p, held)]
+    parts = [cast("tuple[Tensor, ...]", row.split(PIECE)) for row in rows]
     return list(zip(*parts, strict=True))

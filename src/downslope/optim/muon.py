@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import threading
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, ClassVar, Unpack
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import Any, ClassVar, Unpack, cast
 
 import torch
 from torch import Tensor
@@ -22,12 +24,16 @@ from downslope.optim.momentum import Velocity
 from downslope.optim.options import Options
 from downslope.optim.orthogonal import COEFFICIENTS, EPS, Space, orthogonal, orthogonal_all, precision_of
 from downslope.optim.picks import Pick, picked
-from downslope.optim.roles import check_roles
-from downslope.optim.routes import Routes
+from downslope.optim.plan import Plan
+from downslope.optim.refusals import listed
+from downslope.optim.roles import check_roles, head_of_sequential, role_of
+from downslope.optim.routes import Routes, names_of
 from downslope.optim.rule import Rule, Scalar, Scalars, Stateless, chain
 from downslope.optim.scale import ScaleByLr
 
 __all__ = ["MeanMomentum", "Muon", "Orthogonalise", "orthogonal"]
+
+_log = logging.getLogger("downslope")
 
 KEPT = 1 << 22
 """Elements of a batch whose memory a thread keeps from step to step; of larger ones it is given back."""
@@ -89,8 +95,8 @@ class Orthogonalise(Rule[Stateless]):
     "match_rms_adamw" it is ``0.2 sqrt(max(m, n))``, which gives the root mean square of an AdamW step.
 
     The backend "reference" iterates in the dtype of the gradient, the fast one in `ns_precision`: "bfloat16",
-    "float32", "float64", or None: what products are fast in on the device. They agree within 2e-2 of the
-    step in bfloat16. No state.
+    "float32", "float64", or None: what products are fast in on the device, and float64 for parameters of
+    float64. They agree within 2e-2 of the step in bfloat16. No state.
 
     Differs from: torch.optim.Muon, which always iterates in bfloat16 and refuses all but matrices.
     Source: Jordan and others 2024; Liu and others 2025 (arXiv 2502.16982), equation 4, for "match_rms_adamw".
@@ -139,7 +145,7 @@ class Orthogonalise(Rule[Stateless]):
         """Matrices of one shape, as the driver hands them, in one batch."""
         matrices = [g.reshape(g.size(0), -1) for g in flow.value(p)]
         space = _space() if len(p) * p[0].numel() <= KEPT else None
-        found = self._made(matrices, precision_of(p[0].device), space).unbind()
+        found = self._made(matrices, precision_of(p[0].device, p[0].dtype), space).unbind()
         num = [matrix.view(each.shape) for matrix, each in zip(found, p, strict=True)]
         return Flow(num, scale=self._factor(p[0].shape), owned=True)
 
@@ -159,9 +165,11 @@ class Muon(Optimizer):
 
     Hidden weights, matrices and the kernels of convolutions, move by their mean gradient, orthogonalised: see
     `MeanMomentum` and `Orthogonalise`. Embeddings, the last layer, norms and biases take AdamW's step, as the
-    authors advise. What a parameter is, is told by `roles`, else by its name if parameters are given with
-    names, else by its shape. ``plan()`` shows who goes where. One tensor of state for a matrix, two for the
-    others. Parameters that shall have another rate go into a group of their own.
+    authors advise. What a parameter is, is told by `roles`, else by its name where it has a usual one, such
+    as ``lm_head`` or ``embed_tokens``; of a plain Sequential's ``0.weight``, ``0.bias``, ... the last matrix
+    is the head. Without names, or with others, every matrix is orthogonalised, embeddings and the last layer
+    too; that is logged once, and ``plan()`` says it and who goes where. One tensor of state for a matrix, two
+    for the others. Parameters that shall have another rate go into a group of their own.
 
     Args:
         params: parameters, named parameters, or groups of them.
@@ -219,13 +227,44 @@ class Muon(Optimizer):
         backend: str | None = None,
         **options: Unpack[Options],
     ) -> None:
+        given = listed(params)
+        if roles is None:
+            roles = _seen_in(given)
         settings = {
             "lr": lr, "weight_decay": weight_decay, "momentum": momentum, "nesterov": nesterov,
             "betas": betas, "ns_coefficients": ns_coefficients, "eps": eps, "ns_steps": ns_steps,
             "adjust_lr_fn": adjust_lr_fn, "adamw_eps": adamw_eps, "ns_precision": ns_precision,
             "matrices": matrices, "roles": check_roles(roles), "maximize": maximize,
         }  # fmt: skip
-        super().__init__(params, settings, backend=backend, implementation=options)
+        super().__init__(
+            params if isinstance(params, Tensor) else given, settings, backend=backend, implementation=options
+        )
+        vectors = any(p.ndim < 2 for group in self.param_groups for p in group["params"])
+        if vectors and (note := self._unseen()):  # matrices alone were chosen by hand
+            _say_once(note)
+
+    def plan(self) -> Plan:
+        """What the next step runs for each kind of tensor, why, and whether the last layer could be told."""
+        return replace(super().plan(), note=self._unseen())
+
+    def _unseen(self) -> str:
+        """One line where neither names nor roles tell the last layer from a hidden one."""
+        matrices = 0
+        for group in self.param_groups:
+            if group["matrices"] is not None or (group["roles"] is not None and "param_names" in group):
+                return ""
+            for p, name in zip(group["params"], names_of(group), strict=True):
+                if p.ndim > 1:
+                    matrices += 1
+                    if role_of(p, name) != "hidden":
+                        return ""
+        if not matrices:
+            return ""
+        return (
+            f"{type(self).__name__}: no name tells the last layer or an embedding: every matrix is "
+            f"orthogonalised, {matrices} in all; give model.named_parameters() and "
+            "roles=ds.optim.roles(model), or matrices=True if that is meant"
+        )
 
     @classmethod
     def compose(cls, settings: Mapping[str, Any]) -> Routes:
@@ -245,6 +284,23 @@ class Muon(Optimizer):
             ScaleByLr(lr=lr),
         )
         return Routes(((_Matrices(settings["matrices"], settings["roles"]), matrices),), others)
+
+
+def _seen_in(given: Sequence[Any]) -> dict[str, str] | None:
+    """The head of a plain Sequential, where all its parameters come with their names."""
+    entries: list[Any] = []
+    for each in given:
+        own = cast("dict[str, Any]", each).get("params", ()) if isinstance(each, dict) else [each]
+        entries += [own] if isinstance(own, Tensor) else own if isinstance(own, list | tuple) else [None]
+    if not entries or not all(isinstance(each, tuple) and len(cast("Any", each)) == 2 for each in entries):
+        return None
+    named = [(name, p) for name, p in entries if isinstance(name, str) and isinstance(p, Tensor)]
+    return head_of_sequential(named) if len(named) == len(entries) else None
+
+
+@cache
+def _say_once(note: str) -> None:
+    _log.warning(note)
 
 
 class _Matrices:

@@ -115,11 +115,14 @@ class Space:
         ]
 
 
-def precision_of(device: torch.device) -> torch.dtype:
-    """What products are fast in: bfloat16 where the device has units for it, else float32.
+def precision_of(device: torch.device, dtype: torch.dtype) -> torch.dtype:
+    """What products are fast in: bfloat16 where the device has units for it, else float32; float64 for
+    matrices of float64, as who asks for it wants its digits.
 
     It is read off the device, not measured, so that the same machine always takes the same bits.
     """
+    if dtype == torch.float64:
+        return dtype
     return torch.bfloat16 if device.type != "cpu" or _has_units() else torch.float32
 
 

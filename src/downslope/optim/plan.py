@@ -238,6 +238,8 @@ class Plan:
 
     optimizer: str
     rows: tuple[PlanRow, ...]
+    note: str = ""
+    """What the rows do not tell, in one line."""
 
     def __str__(self) -> str:
         head = ("group", "tensors", "elements", "dtype", "device", "backend", "reason")
@@ -247,7 +249,7 @@ class Plan:
             "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
             for line in [head, *body]
         ]
-        return "\n".join([self.optimizer, *lines])
+        return "\n".join([self.optimizer, *lines, *filter(None, [self.note])])
 
 
 def told(chain: Chain) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal, cast
 
 from torch import Tensor, nn
@@ -12,7 +12,7 @@ from downslope.core.errors import RecipeError
 from downslope.core.groups import Group
 from downslope.core.names import did_you_mean
 
-__all__ = ["ROLES", "Role", "check_roles", "role_of", "roles"]
+__all__ = ["ROLES", "Role", "check_roles", "head_of_sequential", "role_of", "roles"]
 
 Role = Literal["embedding", "head", "norm", "bias", "hidden"]
 
@@ -82,6 +82,22 @@ def role_of(p: Tensor, name: str = "", known: Mapping[str, str] | None = None) -
         if any(words.fullmatch(part) for part in name.split(".")):
             return role
     return "hidden"
+
+
+def head_of_sequential(named: Sequence[tuple[str, Tensor]]) -> dict[str, str] | None:
+    """The last matrix as the head, where the names are those of a plain Sequential: ``0.weight``, ``0.bias``,
+    ``2.weight``, ... None for other names, and where no vector comes with the matrices: these were then
+    chosen by hand.
+
+    Args:
+        named: names and parameters, in the order of the model.
+    """
+    if not all(re.fullmatch(r"\d+\.(weight|bias)", name) for name, _ in named):
+        return None
+    if all(p.ndim > 1 for _, p in named):
+        return None
+    matrices = [name for name, p in named if p.ndim == 2]
+    return {matrices[-1]: "head"} if matrices else None
 
 
 def check_roles(given: object) -> dict[str, str] | None:
