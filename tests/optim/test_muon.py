@@ -302,7 +302,8 @@ def test_embedding_and_head_take_adamws_step_by_role_by_name_or_by_choice() -> N
     elements = sum(p.numel() for p in model.parameters())
     named = list(model.named_parameters())
     hidden = {"MeanMomentum": "16", "ScaleByAdam": str(elements - 16)}
-    assert routes_of(Muon(model.parameters(), roles=ds.optim.roles(model))) != hidden  # without names
+    with pytest.raises(RecipeError, match="asks for names"):
+        Muon(model.parameters(), roles=ds.optim.roles(model))
     assert routes_of(Muon(named, roles=ds.optim.roles(model))) == hidden
     assert routes_of(Muon(named)) == hidden  # embed and head say what they are
     assert routes_of(Muon(named, matrices={"params": "block.*"})) == hidden

@@ -120,3 +120,45 @@ def test_rates_of_members_need_a_parameter_of_as_many(shape):
     pair = _parameter(2, 3)
     optim.SGD([pair], lr=torch.tensor([1.0, 2.0])).step()
     assert torch.equal(pair.detach()[:, 0], torch.tensor([0.0, -1.0]))
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: optim.LAMB([_parameter()], clamp=(5.0, 1.0)), r"clamp=\(5, 1\): the lower bound .* above"),
+        (lambda: optim.Prodigy([_parameter()], d0=0), r"d0=0: must lie in \(0, inf\)"),
+        (lambda: optim.Lookahead([_parameter()], k=0), "^k=0: must be a whole number from 1"),
+        (lambda: optim.Lookahead([_parameter()], alpha=2.0), "^alpha=2: must lie in"),
+        (lambda: optim.Lion([_parameter()], betas=0.9), "the mean whose sign is taken"),
+        (lambda: optim.Adafactor([_parameter()], beta2_decay=1.0), "it is the power of t in"),
+        (lambda: optim.RMSprop([_parameter()], alpha=1.0), r"alpha=1: must lie in \[0, 1\)"),
+        (lambda: optim.Adagrad([_parameter()], lr_decay=-1.0), "lr_decay=-1: must lie in"),
+        (lambda: optim.Adagrad([_parameter()], initial_accumulator_value=-1.0), "=-1: must lie in"),
+        (lambda: type("X", (optim.SGD, optim.Caution), {}), r"write class X\(Caution, SGD\)"),
+    ],
+)
+def test_settings_are_refused_in_the_words_they_were_given(make, said):
+    with pytest.raises(RecipeError, match=said):
+        make()
+
+
+def test_caution_stands_before_the_class_it_is_for():
+    class Careful(optim.Caution, optim.SGD):
+        pass
+
+    class More(Careful):
+        @classmethod
+        def compose(cls, settings):
+            return super().compose(settings)
+
+    assert "Cautious" in str(More([_parameter()], momentum=0.9)._compose(More([_parameter()]).defaults))
+
+
+@pytest.mark.parametrize("shape", [(0, 3), (3, 0), (0, 2, 2)])
+def test_muon_steps_matrices_without_elements(shape):
+    p, q = _parameter(*shape), _parameter(4, 3)
+    optim.Muon([p, q]).step()
+    assert p.shape == shape
+    assert not torch.equal(q.detach(), torch.ones(4, 3))
+    reference = _parameter(*shape)
+    optim.Muon([reference], backend="reference").step()

@@ -142,7 +142,9 @@ def test_a_rate_changed_by_a_scheduler_reaches_every_route():
 
 def test_a_pick_is_a_predicate_of_its_own():
     assert Pick(ndim=(2,))(torch.zeros(2, 2))
-    assert not Pick(params=("a",))(torch.zeros(2, 2))
+    assert not Pick(params=("a",))(torch.zeros(2, 2), "b")
+    with pytest.raises(RecipeError, match="asks for names"):
+        Pick(params=("a",))(torch.zeros(2, 2))
 
 
 def _stepped(rule, shapes, **options):
@@ -220,3 +222,22 @@ def test_links_around_routes_go_to_every_route():
     optimizer.step()  # one norm, 5, over both routes
     assert [float(p.detach()) for p in ps] == pytest.approx([-0.3, -0.08], rel=1e-5)
     assert all("weight_mean" in optimizer.state[p] for p in ps)
+
+
+@pytest.mark.parametrize(
+    ("table", "roles"),
+    [({"params": ["emb*"]}, None), ({"role": ["embedding"]}, None), ({"role": "hidden"}, {"a": "head"})],
+)
+def test_routes_that_ask_for_names_refuse_parameters_without(table, roles):
+    rule = optim.route((table, optim.ScaleByLr(lr=0.5)), otherwise=optim.ScaleByLr(lr=0.5), roles=roles)
+    p = nn.Parameter(torch.zeros(2, 2))
+    with pytest.raises(RecipeError, match=r"asks for names, .* pass model.named_parameters\(\)"):
+        optim.Custom([p], rule)
+    optim.Custom([("a", p)], rule)
+
+
+def test_muon_with_roles_refuses_parameters_without_names():
+    net = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 2))
+    with pytest.raises(RecipeError, match="asks for names"):
+        optim.Muon(net.parameters(), roles=optim.roles(net))
+    optim.Muon(net.named_parameters(), roles=optim.roles(net))

@@ -23,7 +23,9 @@ __all__ = ["Adafactor", "FactoredSquares", "ScaleByFactors", "Squares"]
 _INF = math.inf
 
 DOMAINS: Domains = {
-    "beta2_decay": Interval(-_INF, 0.0, "the mean of g**2 keeps 1 - t**beta2_decay", "-0.8 is usual", True),
+    "beta2_decay": Interval(
+        -_INF, 0.0, "the power of t in 1 - t**beta2_decay, the decay of a mean", "-0.8 is usual", True
+    ),
     "eps": Several(
         (
             Maybe(Interval(0.0, _INF, "the least size of g", "None is usual"), "the eps of the dtype"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple, Unpack
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from downslope.optim import ops
 from downslope.optim.decay import CoupledDecay
+from downslope.optim.domains import Domains, Interval
 from downslope.optim.driver import Optimizer, Params
 from downslope.optim.flow import Flow, Lists
 from downslope.optim.native import Anatomy, Native, fused_adagrad
@@ -42,6 +44,9 @@ class ScaleBySum(Rule[Sum]):
     memory: ClassVar[type[tuple[Tensor, ...]]] = Sum
     lazy: ClassVar[bool] = True
     keys: ClassVar[tuple[str, ...]] = ("sum",)
+    domains: ClassVar[Domains] = {
+        "initial_accumulator_value": Interval(0.0, math.inf, "where the sum of g**2 starts", "0 is usual")
+    }
 
     eps: Scalar = 1e-10
     initial_accumulator_value: Scalar = 0.0
@@ -94,6 +99,7 @@ class Adagrad(Optimizer):
 
     source = "Duchi, Hazan and Singer 2011, figure 1"
     implementation = ("foreach", "fused", "differentiable")
+    domains: ClassVar[Domains] = {**ScaleBySum.domains, **InverseTimeLr.domains}
 
     def __init__(
         self,

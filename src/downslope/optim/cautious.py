@@ -8,6 +8,7 @@ is cautious AdamW; `cautious` puts the link into any chain, `Caution` into any c
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -123,11 +124,26 @@ def _shows(link: Rule[Any]) -> bool:
 class Caution(Optimizer):
     """Makes any optimizer of ours cautious, placed before it: ``class CautiousSGD(Caution, SGD)``.
 
+    Raises:
+        RecipeError: a subclass with Caution after the optimizer, where it would do nothing.
+
     Source: see `Cautious`.
     """
 
     least_share: ClassVar[float] = 1e-3
     xi: ClassVar[float] = 0.0
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        before = itertools.takewhile(lambda each: each is not Caution, cls.__mro__[1:])
+        hidden = [
+            each.__name__ for each in before if "compose" in vars(each) and not issubclass(each, Caution)
+        ]
+        if hidden:
+            raise RecipeError(
+                f"class {cls.__name__}: {hidden[0]} stands before Caution, which would do nothing there; "
+                f"write class {cls.__name__}(Caution, {hidden[0]})"
+            )
 
     @classmethod
     def compose(cls, settings: Mapping[str, Any]) -> Any:  # a chain, or routes, as the class beside it

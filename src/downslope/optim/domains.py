@@ -19,12 +19,15 @@ from downslope.core.errors import RecipeError
 from downslope.core.names import did_you_mean, nearest
 
 __all__ = [
-    "DOMAINS", "Choice", "Count", "Domain", "Interval", "Maybe", "Several", "Switch", "check", "check_name",
-    "domain_text",
+    "ABOVE_ZERO", "DOMAINS", "Choice", "Count", "Domain", "Interval", "Maybe", "Several", "Switch", "check",
+    "check_name", "domain_text",
 ]  # fmt: skip
 
 
 _INF = math.inf
+
+ABOVE_ZERO = math.ulp(0.0)
+"""The least float above 0, for an interval without it."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,9 @@ class Interval:
     closed: bool = False
 
     def __str__(self) -> str:
-        return f"{'(' if self.low == -_INF else '['}{self.low:g}, {self.high:g}{']' if self.closed else ')'}"
+        low = 0.0 if self.low == ABOVE_ZERO else self.low
+        bracket = "(" if self.low in (-_INF, ABOVE_ZERO) else "["
+        return f"{bracket}{low:g}, {self.high:g}{']' if self.closed else ')'}"
 
     def holds(self, value: float) -> bool:
         """Whether `value` lies inside; NaN and minus infinity lie nowhere."""
@@ -118,10 +123,7 @@ DOMAINS: dict[str, Domain] = {
     "dampening": Interval(0.0, 1.0, "the share of the gradient that is held back", "0 is usual", True),
     "weight_decay": Interval(0.0, _INF, "the pull towards zero", "0 to 0.1 is usual"),
     "betas": Several(_MEAN, "decays of the means of g and g**2; (0.9, 0.999) is usual"),
-    "alpha": Interval(0.0, 1.0, "the decay of the mean of g**2", "0.9 to 0.99 is usual"),
     "eps": Interval(0.0, _INF, "what keeps a division from zero", "1e-8 is usual"),
-    "lr_decay": Interval(0.0, _INF, "the rate at which lr falls, 1 / (1 + lr_decay (t - 1))", "0 is usual"),
-    "initial_accumulator_value": Interval(0.0, _INF, "where the sum of g**2 starts", "0 is usual"),
     "nesterov": Switch("look one step of momentum ahead"),
     "centered": Switch("divide by the standard deviation of g in place of its root mean square"),
     "decoupled_weight_decay": Switch("decay the parameters in place of the gradient"),

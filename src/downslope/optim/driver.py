@@ -21,6 +21,7 @@ from downslope.optim.composed import composed
 from downslope.optim.domains import DOMAINS, Domains, Switch, check
 from downslope.optim.group import GroupLayout, Work
 from downslope.optim.implementation import check_implementation
+from downslope.optim.joining import check_written
 from downslope.optim.kinds import check_parameters
 from downslope.optim.nonfinite import Guarded
 from downslope.optim.options import GROUP_OPTIONS, Options, check_options, taken_apart
@@ -387,6 +388,13 @@ class Custom(Optimizer):
     @property
     def _domains(self) -> Domains:
         return routed(self.rule).domains
+
+    def _check_params(self, params: list[Any]) -> None:
+        super()._check_params(params)
+        p = params[0][1] if isinstance(params[0], tuple) else params[0]
+        if isinstance(p, Tensor):
+            for rule in routed(self.rule).chains:
+                check_written(rule.links, p)
 
     def _compose(self, settings: Mapping[str, Any]) -> Chain | Routes:
         return self.rule.replace(**{name: settings[name] for name in self.rule.fields()})

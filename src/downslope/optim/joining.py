@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
+from torch import Tensor
 
 from downslope.core.errors import RecipeError
 
 if TYPE_CHECKING:
     from downslope.optim.rule import AnyRule
 
-__all__ = ["check_links", "no_rule"]
+__all__ = ["check_links", "check_written", "no_rule"]
 
 
 def no_rule(given: object) -> RecipeError:
@@ -45,6 +46,40 @@ def check_links(links: Sequence[AnyRule]) -> None:
                 )
     _check_shared(links)
     _check_ends(links)
+
+
+def check_written(links: Sequence[AnyRule], p: Tensor) -> None:
+    """Refuses a rule of the user's own whose methods do not return what they must, before its first step.
+
+    Raises:
+        RecipeError: `init` makes other states than `keys` names, or `update` returns no step and state.
+    """
+    blank = torch.empty_like(p, device="meta") if p.layout == torch.strided else torch.empty(2, device="meta")
+    for link in links:
+        if type(link).__module__.startswith("downslope."):
+            continue
+        name, keys = type(link).__name__, link.keys_of(blank)
+        state: Any = link.init(blank)
+        if not isinstance(state, tuple) or len(cast("tuple[Any, ...]", state)) != len(keys):
+            n = len(cast("tuple[Any, ...]", state)) if isinstance(state, tuple) else 1
+            raise RecipeError(
+                f"{name}.init makes {n} tensor{'s' * (n != 1)}, and its keys are {keys!r}: init returns a "
+                "tuple, and keys names each of it as optimizer.state shall; () for none"
+            )
+        if link.scope == "element" and not link.measures:
+            _check_update(link, blank, cast("tuple[Tensor, ...]", state))
+
+
+def _check_update(link: AnyRule, blank: Tensor, state: tuple[Tensor, ...]) -> None:
+    k = link.advance(1, link.tally)[0].fit(blank)
+    k.raw = blank
+    made: Any = link.update(blank, state, blank, k)
+    parts = cast("tuple[Any, ...]", made) if isinstance(made, tuple) else ()
+    if len(parts) != 2 or not isinstance(parts[1], tuple) or len(cast("Any", parts[1])) != len(state):
+        raise RecipeError(
+            f"{type(link).__name__}.update must return (step, state), with a state of {len(state)} as init "
+            "makes it: return g, () where there is none"
+        )
 
 
 def _check_ends(links: Sequence[AnyRule]) -> None:

@@ -92,6 +92,8 @@ def check_parameters(params: Any, made: Chain | Routes) -> None:
     listed = [params] if isinstance(params, Tensor) else cast("Iterable[Any]", params or ())
     for i, entry in enumerate(listed):
         name, p = cast("tuple[str, Any]", entry) if isinstance(entry, tuple) else ("", entry)
+        if isinstance(p, Tensor):
+            routes.index(p, name)  # which may ask for names
         if isinstance(p, Tensor) and (p.is_complex() or is_sparse(p)):
             _check_parameter(i, p, routes.chains[routes.index(p, name)])
 

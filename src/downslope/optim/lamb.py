@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Unpack
 import torch
 from torch import Tensor
 
+from downslope.core.errors import RecipeError
 from downslope.optim.adam import ScaleByAdam
 from downslope.optim.decay import DecoupledDecay
 from downslope.optim.domains import Domains, Interval, Several, Switch
@@ -42,6 +43,15 @@ class ScaleByTrustRatio(Rule[Stateless]):
     }
 
     clamp: tuple[Scalar, Scalar] = (0.0, math.inf)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        low, high = self.clamp
+        if low > high:
+            raise RecipeError(
+                f"clamp=({low:g}, {high:g}): the lower bound of the norm of the weights lies above the upper "
+                "one; (0, inf) is usual"
+            )
 
     def init(self, p: Tensor) -> Stateless:
         return ()

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from downslope.optim.decay import DecoupledDecay
+from downslope.optim.domains import Domains, Interval, Several
 from downslope.optim.driver import Optimizer, Params
 from downslope.optim.moving_average import Mean
 from downslope.optim.options import Options
@@ -17,6 +18,14 @@ from downslope.optim.rule import Chain, Rule, Scalar, Scalars, chain
 from downslope.optim.scale import ScaleByLr
 
 __all__ = ["Lion", "SignOfMean"]
+
+
+_DOMAINS: Domains = {
+    "betas": Several(
+        Interval(0.0, 1.0, "the decay of a mean of g", "0.9 is usual"),
+        "decays of the mean whose sign is taken and of the one that is kept; (0.9, 0.99) is usual",
+    )
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +40,7 @@ class SignOfMean(Rule[Mean]):
     """
 
     memory: ClassVar[type[tuple[Tensor, ...]]] = Mean
+    domains: ClassVar[Domains] = _DOMAINS
     keys: ClassVar[tuple[str, ...]] = ("exp_avg",)
 
     betas: tuple[Scalar, Scalar] = (0.9, 0.99)
@@ -71,6 +81,7 @@ class Lion(Optimizer):
     """
 
     source = "Chen et al. 2023, algorithm 2"
+    domains: ClassVar[Domains] = _DOMAINS
 
     def __init__(
         self,

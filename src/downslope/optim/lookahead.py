@@ -11,7 +11,7 @@ from torch import Tensor
 
 from downslope.core.errors import ModelError, RecipeError
 from downslope.optim.aside import Aside, params_of
-from downslope.optim.domains import Domains
+from downslope.optim.domains import Domains, check
 from downslope.optim.driver import Params
 from downslope.optim.layout import PIECE, flat
 from downslope.optim.rule import Chain, chain
@@ -63,6 +63,8 @@ class Lookahead(Wrapper):
         base_optimizer: Base | None = None,
         **settings: Any,
     ) -> None:
+        spelt = {"k": self.domains["la_steps"], "alpha": self.domains["la_alpha"]}
+        k, alpha = check("k", k, spelt), check("alpha", alpha, spelt)
         own = {"la_steps": settings.pop("la_steps", k), "la_alpha": settings.pop("la_alpha", alpha)}
         self.count = 0
         self.slow, self.trained = Aside(SlowWeights.keys[0]), Aside("trained")

@@ -138,12 +138,12 @@ class Orthogonalise(Rule[Stateless]):
         return orthogonal_all(matrices, self.ns_steps, self.ns_coefficients, float(self.eps), given, space)
 
     def update(self, g: Tensor, state: Stateless, p: Tensor, k: Scalars) -> tuple[Tensor, Stateless]:
-        rows = g.reshape(g.size(0), -1)
+        rows = g.reshape(g.size(0), math.prod(g.shape[1:]))
         return self._factor(p.shape) * self._made([rows], None)[0].to(g.dtype).view(g.shape), ()
 
     def eager(self, flow: Flow, state: Lists, p: list[Tensor], k: Scalars) -> Flow:
         """Matrices of one shape, as the driver hands them, in one batch."""
-        matrices = [g.reshape(g.size(0), -1) for g in flow.value(p)]
+        matrices = [g.reshape(g.size(0), math.prod(g.shape[1:])) for g in flow.value(p)]
         space = _space() if len(p) * p[0].numel() <= KEPT else None
         found = self._made(matrices, precision_of(p[0].device, p[0].dtype), space).unbind()
         num = [matrix.view(each.shape) for matrix, each in zip(found, p, strict=True)]

@@ -17,6 +17,9 @@ from downslope.optim.rule import AnyRule, Chain, chain
 
 __all__ = ["Pick", "picked", "route"]
 
+_NAMED = {"embedding", "head", "norm"}
+"""Roles that no shape tells."""
+
 _KEYS = ("params", "ndim", "shape", "role")
 
 
@@ -40,7 +43,16 @@ class Pick:
     roles: Mapping[str, str] = field(default_factory=dict[str, str])
 
     def __call__(self, p: Tensor, name: str = "") -> bool:
-        """Whether the parameter is one of these."""
+        """Whether the parameter is one of these.
+
+        Raises:
+            RecipeError: it has no name, and what is given asks for names.
+        """
+        if not name and (self.params or (self.role and (self.roles or set(self.role) & _NAMED))):
+            asked = {"params": list(self.params)} if self.params else {"role": list(self.role)}
+            raise RecipeError(
+                f"{asked} asks for names, and parameters were given without: pass model.named_parameters()"
+            )
         if not Group(params=self.params, ndim=self.ndim).takes((name,), p.ndim):
             return False
         if self.shape is not None and not _alike(tuple(p.shape), self.shape):

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from downslope.core.errors import RecipeError
-from downslope.optim.domains import Domains, Interval, Maybe, Switch
+from downslope.optim.domains import ABOVE_ZERO, Domains, Interval, Maybe, Switch
 from downslope.optim.driver import Optimizer, Params
 from downslope.optim.options import Options
 from downslope.optim.rule import Chain, Rule, Scalar, Scalars, Scope, Tally, chain, field_names
@@ -19,7 +19,6 @@ from downslope.optim.rule import Chain, Rule, Scalar, Scalars, Scope, Tally, cha
 __all__ = ["Distance", "Prodigy", "StepByDistance"]
 
 _INF = math.inf
-_ABOVE = math.ulp(0.0)
 
 
 class Distance(NamedTuple):
@@ -40,8 +39,8 @@ _DOMAINS: Domains = {
         Interval(0.0, 1.0, "the decay of the sums that d is estimated from", "the root of betas[1] is usual"),
         "the root of betas[1]",
     ),
-    "d0": Interval(_ABOVE, _INF, "the first estimate of the distance", "1e-6 is usual"),
-    "d_coef": Interval(_ABOVE, _INF, "the factor of the estimate", "0.5 to 2 is usual"),
+    "d0": Interval(ABOVE_ZERO, _INF, "the first estimate of the distance", "1e-6 is usual"),
+    "d_coef": Interval(ABOVE_ZERO, _INF, "the factor of the estimate", "0.5 to 2 is usual"),
     "growth_rate": Interval(1.0, _INF, "the factor by which d may grow in a step", "inf is usual", True),
     "use_bias_correction": Switch("debias Adam's means"),
     "safeguard_warmup": Switch("leave lr out of the denominator of the estimate"),

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from downslope.optim import ops
 from downslope.optim.decay import CoupledDecay
+from downslope.optim.domains import Domains, Interval
 from downslope.optim.driver import Optimizer, Params
 from downslope.optim.flow import Flow, Lists
 from downslope.optim.momentum import HeavyBall
@@ -19,6 +20,11 @@ from downslope.optim.rule import Chain, Rule, Scalar, Scalars, chain
 from downslope.optim.scale import ScaleByLr
 
 __all__ = ["CentredSquares", "RMSprop", "ScaleByRms", "ScaleByStd", "Squares"]
+
+
+_DOMAINS: Domains = {
+    "alpha": Interval(0.0, 1.0, "the decay of the mean of g**2", "0.9 to 0.99 is usual"),
+}
 
 
 class Squares(NamedTuple):
@@ -49,6 +55,7 @@ class ScaleByRms(Rule[Squares]):
     """
 
     memory: ClassVar[type[tuple[Tensor, ...]]] = Squares
+    domains: ClassVar[Domains] = _DOMAINS
     keys: ClassVar[tuple[str, ...]] = ("square_avg",)
     counts: ClassVar[bool] = True  # the rule does not need it; torch's state has it
 
@@ -87,6 +94,7 @@ class ScaleByStd(Rule[CentredSquares]):
     """
 
     memory: ClassVar[type[tuple[Tensor, ...]]] = CentredSquares
+    domains: ClassVar[Domains] = _DOMAINS
     keys: ClassVar[tuple[str, ...]] = ("square_avg", "grad_avg")
     counts: ClassVar[bool] = True
 
@@ -145,6 +153,7 @@ class RMSprop(Optimizer):
 
     source = "Tieleman and Hinton 2012, lecture 6.5; Graves 2013, eq. 38-41"
     implementation = ("foreach", "capturable", "differentiable")
+    domains: ClassVar[Domains] = _DOMAINS
 
     def __init__(
         self,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
 from torch import Tensor
 
+from downslope.optim.domains import Domains, Interval
 from downslope.optim.flow import Flow, Lists
 from downslope.optim.rule import Rule, Scalar, Scalars, Stateless
 
@@ -47,6 +49,12 @@ class InverseTimeLr(Rule[Stateless]):
 
     lazy: ClassVar[bool] = True
     counts: ClassVar[bool] = True
+
+    domains: ClassVar[Domains] = {
+        "lr_decay": Interval(
+            0.0, math.inf, "the rate at which lr falls, 1 / (1 + lr_decay (t - 1))", "0 is usual"
+        )
+    }
 
     lr: Scalar = 1e-2
     lr_decay: Scalar = 0.0

@@ -31,13 +31,15 @@ from downslope.testing.rules.symbolic import SymbolicStep
 
 __all__ = ["RuleContract"]
 
+_LACKING = "give the case a recurrence, a joint recurrence or a peer"
+
 
 class RuleContract(HandSteps, SymbolicStep, Invariances, Interchange, Descents, BadInput):
     """Tests that pytest collects in a subclass; each runs for every case, backend and dtype that it names."""
 
     def test_case_names_something_independent(self, case: Case) -> None:
         named = (case.recurrence, case.joint, case.peer)
-        assert any(named), "give the case a recurrence, a joint recurrence or a peer"
+        assert any(named), _LACKING
 
     def test_hundred_steps_equal_the_papers_recurrence_and_the_peer(
         self, case: Case, backend: str, dtype: torch.dtype
@@ -76,7 +78,7 @@ class RuleContract(HandSteps, SymbolicStep, Invariances, Interchange, Descents, 
             run(case.peer(twins), given)
             wanted = [p.detach().numpy() for p in twins]
         run(case.make(params, backend), given)
-        assert wanted is not None
+        assert wanted is not None, _LACKING
         assert_close(params, wanted, case.bound(torch.float64))
 
     def test_layout_in_memory_does_not_matter(self, case: Case, backend: str) -> None:

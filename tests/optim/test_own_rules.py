@@ -1,0 +1,89 @@
+"""Rules of the user's own, written wrong: told before their first step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from downslope.core.errors import RecipeError
+from downslope.optim import Custom
+from downslope.optim.rule import Rule, Scalars
+
+
+class Kept(NamedTuple):
+    m: Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Nameless(Rule[Kept]):
+    """Has a state and no keys."""
+
+    alpha: float = -0.5
+
+    def init(self, p: Tensor) -> Kept:
+        return Kept(torch.zeros_like(p))
+
+    def at(self, t: int) -> Scalars:
+        return Scalars(a=self.alpha)
+
+    def update(self, g: Tensor, state: Kept, p: Tensor, k: Scalars) -> Any:
+        return k.a * g, Kept(state.m + g)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Named(Nameless):
+    """As it should be."""
+
+    memory: ClassVar[type[tuple[Tensor, ...]]] = Kept
+    keys: ClassVar[tuple[str, ...]] = ("m",)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepOnly(Named):
+    """Forgets the state."""
+
+    def update(self, g: Tensor, state: Kept, p: Tensor, k: Scalars) -> Any:
+        return g
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bare(Named):
+    """Returns a tensor in the place of a tuple of states."""
+
+    def init(self, p: Tensor) -> Any:
+        return torch.zeros_like(p)
+
+
+def _parameter():
+    p = nn.Parameter(torch.ones(3))
+    p.grad = torch.ones(3)
+    return p
+
+
+@pytest.mark.parametrize(
+    ("rule", "said"),
+    [
+        (Nameless(), r"Nameless.init makes 1 tensor, and its keys are \(\)"),
+        (Bare(), r"Bare.init makes 1 tensor, and its keys are \('m',\): init returns a tuple"),
+        (StepOnly(), r"StepOnly.update must return \(step, state\)"),
+    ],
+)
+@pytest.mark.parametrize("named", [False, True])
+def test_what_a_rule_must_return_is_told_at_construction(rule, said, named):
+    params = [("w", _parameter())] if named else [_parameter()]
+    with pytest.raises(RecipeError, match=said):
+        Custom(params, rule)
+
+
+def test_a_field_of_another_methods_name_may_lie_anywhere():
+    p = _parameter()
+    optimizer = Custom([p], Named(alpha=-0.5))
+    optimizer.step()
+    assert torch.equal(p.detach(), torch.full((3,), 1.5))
+    optimizer.param_groups[0]["alpha"] = 7.0
+    optimizer.step()
+    assert torch.equal(p.detach(), torch.full((3,), -5.5))
