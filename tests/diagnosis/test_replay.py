@@ -350,3 +350,41 @@ def test_a_few_examples_are_enough_where_there_are_no_more(tmp_path: Path) -> No
     found, _ = watched(tmp_path, textwrap.dedent(body))
     assert found.root is not None
     assert found.root.symptom in ("learning-rate-too-low", "too-few-steps")
+
+
+STEPPED = """
+import downslope as ds
+model = nn.Sequential(nn.Linear(10, 32), nn.ReLU(), nn.Linear(32, 4))
+rule = {rule}
+for at in batches(150):
+    loss = F.cross_entropy(model(X[at]), C[at])
+    rule.zero_grad(); loss.backward(); rule.step()
+print(loss.item())
+"""
+
+
+@pytest.mark.parametrize(
+    ("rule", "name", "settings"),
+    [
+        ("ds.optim.Lookahead(model.parameters(), k=10, alpha=0.3)", "lookahead(adam)",
+         {"la_steps": 10, "la_alpha": 0.3}),
+        ("ds.optim.Muon(model.parameters(), lr=1e-3)", "muon",
+         {"roles": {"0.weight": "hidden", "0.bias": "bias", "2.weight": "hidden", "2.bias": "bias"}}),
+    ],
+)  # fmt: skip
+@pytest.mark.filterwarnings("ignore:Converting a tensor")
+def test_a_copy_is_stepped_by_what_is_around_the_base_and_by_the_same_roles(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rule: str, name: str, settings: dict[str, Any]
+) -> None:
+    given = list[Any]()
+    whole = replay.diagnose
+
+    def diagnose(problem: Any, recipe: Any, **said: Any) -> Diagnosis:
+        given.append(recipe)
+        return whole(problem, recipe, **said)
+
+    monkeypatch.setattr(replay, "diagnose", diagnose)
+    found, _ = watched(tmp_path, STEPPED.format(rule=rule))
+    assert [recipe.optimizer for recipe in given] == [name]
+    assert settings.items() <= given[0].settings.items()
+    assert found.run.facts["replay"]["alike"], found.notes

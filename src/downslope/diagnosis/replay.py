@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -34,6 +34,9 @@ from downslope.diagnosis.proof import trial_of, unconfirmed, won
 from downslope.diagnosis.settings import parameters_of
 from downslope.diagnosis.shown import Loss, Shown, copied, output_of, weights
 from downslope.objectives.meaning import meaning
+from downslope.optim.roles import role_of
+from downslope.optim.routes import names_of
+from downslope.optim.wrapper import wrapped
 from downslope.training.facts import one_line
 
 FEWEST = 4
@@ -185,6 +188,7 @@ def retry(found: Diagnosis, kept: Kept, seconds: float, talk: Callable[[str], No
     try:
         problem = problem_of(kept)
         recipe = recipe_of(found.run, problem.train_source.size or 0)
+        recipe = stepped_by(recipe, kept)
         if talk is not None:
             talk(f"{why}: what would have helped is tried on copies, for about {seconds:.0f} s")
         begun = True
@@ -227,7 +231,11 @@ def _careful(cause: Finding) -> Finding:
 def outcome(run: Run, copy: Diagnosis) -> str:
     """What came of trials beside a training that learnt something, where none is taken over as its fault."""
     if not alike(run, copy.run):
-        return "What was tried after the script tells nothing: its copy did not end as the training did"
+        here, there = (smoothed(each) for each in (run, copy.run))
+        ends = "" if here is None or there is None else f" (loss {there:.4g}, the training {here:.4g})"
+        return (
+            f"What was tried after the script tells nothing: its copy did not end as the training did{ends}"
+        )
     tried = [(f, trial_of(copy.run, f.symptom)) for f in copy.findings if f.severity != "info"]
     helped = [(f, trial) for f, trial in tried if trial is not None and not unconfirmed(trial)]
     if not helped:
@@ -328,3 +336,26 @@ def recipe_of(run: Run, rows: int) -> Recipe:
         raise RecipeError("its learning rate is not known")
     batch, steps = int(run.facts.get("batch_size") or rows), int(run.summary.get("steps") or 1)
     return Recipe(optimizer=name, lr=lr, batch_size=min(batch, rows), steps=steps, decay="all", **given)
+
+
+def stepped_by(recipe: Recipe, kept: Kept) -> Recipe:
+    """`recipe` with what its optimizer's first group does not tell in plain settings: who wraps it, and which
+    parameters it steps how, where it tells them apart by their roles.
+    """
+    optimizer, model = kept.optimizers[0], kept.shown.passes[0].module()
+    group = cast("Mapping[str, Any]", optimizer.param_groups[0])
+    name = wrapped(optimizer, str(recipe.optimizer))
+    known = optimizer_defaults(name)
+    before = optimizer_defaults(recipe.optimizer)
+    own = {key: group[key] for key in known if key in group and key not in before}
+    if isinstance(group.get("matrices"), Mapping):
+        own["matrices"] = group["matrices"]
+    if "roles" in known and model is not None:
+        told = {
+            id(p): role_of(p, name, each["roles"])
+            for each in optimizer.param_groups
+            for p, name in zip(each["params"], names_of(each), strict=True)
+        }
+        named = plain_module(model).named_parameters()
+        own["roles"] = {name: told[id(p)] for name, p in named if id(p) in told}
+    return recipe.edit(**{**recipe.settings, **own, "optimizer": name, "lr": recipe.lr})

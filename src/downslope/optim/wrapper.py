@@ -10,6 +10,7 @@ import functools
 import inspect
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar, cast
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -22,7 +23,7 @@ from downslope.optim.driver import Params
 from downslope.optim.rule import Chain
 from downslope.optim.scheduled import Scheduler
 
-__all__ = ["Base", "Wrapper", "around", "from_text"]
+__all__ = ["Base", "Wrapper", "around", "from_text", "wrapped"]
 
 Base = torch.optim.Optimizer | type[torch.optim.Optimizer] | Callable[..., torch.optim.Optimizer] | str
 """What makes a base: an optimizer, its class, a factory of parameters, or a name."""
@@ -139,11 +140,21 @@ class Wrapper(torch.optim.Optimizer):
         for hook in list(hooks._optimizer_step_pre_hooks.values()):
             changed: Any = hook(self, given, {})
             given = given if changed is None else cast("tuple[Any, ...]", changed[0])
+        self._mark()
         with _labelled(self):
             found = self._step(*given)
         for hook in list(hooks._optimizer_step_post_hooks.values()):
             hook(self, given, {})
         return found
+
+    def _mark(self) -> None:
+        """Lets the innermost base be known for one that is wrapped."""
+        kinds: list[type[Wrapper]] = [type(self)]
+        inner = self.base_optimizer
+        while isinstance(inner, Wrapper):
+            kinds.append(type(inner))
+            inner = inner.base_optimizer
+        _AROUND.setdefault(inner, tuple(kinds))
 
     def _step(self, closure: Callable[[], Any] | None = None) -> Any:
         raise NotImplementedError(f"{type(self).__name__}._step")
@@ -224,6 +235,20 @@ class Wrapper(torch.optim.Optimizer):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__} around {self.base_optimizer!r}"
+
+
+_AROUND: WeakKeyDictionary[torch.optim.Optimizer, tuple[type[Wrapper], ...]] = WeakKeyDictionary()
+
+
+def wrapped(optimizer: torch.optim.Optimizer, name: str) -> str:
+    """The name of what steps `optimizer`, whose own is `name`: ``"lookahead(adam)"`` for a base of Lookahead.
+
+    Whoever hears of a base's steps does not see who made them.
+    """
+    for kind in reversed(_AROUND.get(optimizer, ())):
+        own = next(each for each in kind.__mro__ if "around" not in vars(each))
+        name = f"{own.__name__.lower()}({name})"
+    return name
 
 
 def _labelled(optimizer: Wrapper) -> contextlib.AbstractContextManager[Any]:
