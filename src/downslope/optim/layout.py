@@ -2,7 +2,7 @@
 
 A bucket holds tensors of one device, dtype, chain, backend, step count, tally and age. Buckets are rebuilt
 whenever what they were built from has changed: a parameter gained or lost its gradient, a gradient came with
-other strides, a state was loaded. Between two rebuilds a step costs one look at every gradient.
+another look, a state was loaded or edited. Between two rebuilds a step costs one look at every tensor.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from torch import Tensor
 from downslope.core.errors import RecipeError
 from downslope.optim.flow import Flow, Lists
 from downslope.optim.kernel.own import Own, Step
+from downslope.optim.looks import Looks, kind, plain
 from downslope.optim.native import Native
 from downslope.optim.rule import Chain, Rule, Scalars
 from downslope.optim.seats import Seat
@@ -32,13 +33,6 @@ if TYPE_CHECKING:
 __all__ = ["Bucket", "flat", "total"]
 
 _log = logging.getLogger("downslope")
-
-_BYTES = operator.attrgetter("nbytes")
-
-
-def _kind(p: Tensor) -> tuple[Any, ...]:
-    return p.shape, p.dtype, p.device, p.stride()
-
 
 # The eager backend works through pieces of about this many elements, so that a piece stays in the cache from
 # one list operation to the next (bench/optimizers.py).
@@ -75,12 +69,14 @@ class Bucket:
     """Of the chain, for the backend `kernel`."""
     kernel: Step | None = field(init=False, default=None)
     """Made at the first step."""
-    strides: list[tuple[int, ...]] = field(init=False)
     kinds: list[tuple[Any, ...]] = field(init=False)
-    sizes: list[int] = field(init=False)
-    """Bytes of each tensor, and so of its gradient."""
-    addresses: list[int] = field(init=False)
-    """Of the parameters."""
+    """Of the parameters and their states, as they were laid out."""
+    looks: Looks | None = field(init=False, default=None)
+    """Of the parameters and gradients when all was right."""
+    columns: list[list[Any]] = field(init=False)
+    """The states by the chain's keys, of this step."""
+    counted: int = field(init=False, default=0)
+    """The version of `steps`, which tells an edit from outside; -1 in the inference mode, which has none."""
     steps: Tensor | None = field(init=False, default=None)
     views: list[Tensor] = field(init=False, default_factory=list["Tensor"])
     pieces: list[slice] = field(init=False)
@@ -91,10 +87,6 @@ class Bucket:
 
     def __post_init__(self) -> None:
         self.owners = self.owners or self.params
-        self.strides = [p.stride() for p in self.params]
-        self.sizes = list(map(_BYTES, self.params))
-        self.addresses = list(map(Tensor.data_ptr, self.owners))
-        self.kinds = list(map(_kind, self.owners))
         self.keys = self.chain.keys_of(self.params[0])
         self.pieces = _pieces(self.params) if self.chain.scope != "matrix" else _alike(self.params)
         if self.programs is not None and not isinstance(self.programs, Own) and self.seats is None:
@@ -107,49 +99,66 @@ class Bucket:
             self.steps, self.views = pack_steps(
                 self.states, self.params[0].device if on_device else torch.device("cpu")
             )
+            self.counted = -1 if self.steps.is_inference() else self.steps._version
+        self.columns = self._columns()
+        self.kinds = self._kinds(self.columns)
 
     def gradients(self) -> list[Tensor] | None:
-        """The gradients if they and the parameters look as they did when the bucket was built, else None.
+        """The gradients if they, the parameters and the states look as they did when the bucket was built,
+        else None: then the checks of a first step stand.
 
-        A parameter's ``data`` may be exchanged at any time and its gradient left as it was: kernels, torch's
-        too, would then read and write beyond the end of memory.
+        Any of them may be exchanged or edited between two steps, and kernels, torch's too, would then read
+        and write what is not theirs.
         """
-        same = self._unmoved() if self.kernel is None else self.kernel.fits(self.params, self._columns())
-        if not same:
+        if not self._counts_stand():
             return None
-        grads = self._found()
-        try:
-            if [g.stride() for g in grads] == self.strides and list(map(_BYTES, grads)) == self.sizes:
-                return grads
-        except (AttributeError, RuntimeError):  # None has no stride, nor has a sparse tensor
-            return None
-        if self.native is not None or any(g is None for g in grads):
-            return None
-        if any(g.shape != p.shape for g, p in zip(grads, self.params, strict=True)):
-            return None
-        return self._laid_out(grads) if self.programs is not None else grads
+        columns, grads = self._columns(), self._found()
+        same = self.seats is None and all(map(_all_are, columns, self.columns))
+        if not (same and self.looks is not None and self.looks.same([*self.params, *grads])):
+            if any(g is None for g in grads) or self._kinds(columns) != self.kinds:
+                return None
+            taken = self._looked_at(grads)
+            if taken is None:
+                return None
+            if self.seats is None and all(map(operator.is_, taken, grads)):
+                self.looks = Looks([*self.params, *grads])
+            self.columns, grads = columns, taken
+        return grads if self.kernel is None or self.kernel.fits(self.params, self.columns) else None
 
-    def _unmoved(self) -> bool:
-        """Whether the parameters are of the same kinds as before, wherever they lie now."""
-        found = list(map(Tensor.data_ptr, self.owners))
-        if found != self.addresses:
-            if list(map(_kind, self.owners)) != self.kinds:
-                return False
-            self.addresses = found
-        return True
+    def _counts_stand(self) -> bool:
+        """Whether all states are there, and nobody but this bucket has set their counts of steps."""
+        if self.steps is None:
+            return True
+        found = [state.get("step") for state in self.states]
+        edited = self.counted >= 0 and self.steps._version != self.counted
+        return not edited and all(map(operator.is_, found, self.views))
+
+    def _kinds(self, columns: Sequence[list[Any]]) -> list[tuple[Any, ...]]:
+        tensors = [*self.owners, *itertools.chain.from_iterable(columns)]
+        return [kind(x) if isinstance(x, Tensor) and x.layout == torch.strided else () for x in tensors]
+
+    def _looked_at(self, grads: list[Tensor]) -> list[Tensor] | None:
+        """The gradients; copies of those that the backend cannot read; None where another layout is due."""
+        for g, p in zip(grads, self.params, strict=True):
+            if (g.layout, g.shape, g.dtype, g.device) != (p.layout, p.shape, p.dtype, p.device):
+                return None
+        taken = list(map(plain, grads))
+        if self.native is not None and any(map(_lies_otherwise, taken, self.params)):
+            return None
+        return taken if self.programs is None else self._laid_out(taken)
 
     def taken(self) -> list[Tensor]:
         """The gradients; copied where they lie otherwise than a kernel that was asked for reads them."""
-        return self.gradients() or self._laid_out(self._found())
+        return self.gradients() or self._laid_out(list(map(plain, self._found())))
 
     def _laid_out(self, grads: list[Any]) -> list[Tensor]:
         return [
-            g if g.stride() == p.stride() else torch.empty_like(p).copy_(g)
+            torch.empty_like(p).copy_(g) if _lies_otherwise(g, p) else g
             for p, g in zip(self.params, grads, strict=True)
         ]
 
-    def _columns(self) -> list[list[Tensor]]:
-        return [[state[key] for state in self.states] for key in self.keys]
+    def _columns(self) -> list[list[Any]]:
+        return [[state.get(key) for state in self.states] for key in self.keys]
 
     def _found(self) -> list[Any]:
         return [p.grad for p in self.owners] if self.seats is None else [s.gradient() for s in self.seats]
@@ -159,6 +168,7 @@ class Bucket:
         self.t += 1
         if self.steps is not None:
             self.steps.add_(1.0)
+            self.counted = self.steps._version if self.counted >= 0 else -1
         if self.native is None:
             ks, self.tally = self.chain.advance(self._time(), self.tally)
             self.ks, self.apart = list(ks), set()
@@ -209,7 +219,7 @@ class Bucket:
 
             make = made.step if isinstance(made, Own) else functools.partial(KernelStep, made)
             try:
-                self.kernel = make(self.params, self._columns(), maximize=self.maximize)
+                self.kernel = make(self.params, self.columns, maximize=self.maximize)
             except RecipeError as error:
                 if self.reason == "asked for":
                     raise
@@ -224,7 +234,7 @@ class Bucket:
         """The step that has begun, by the bucket's backend."""
         kernel = self._kernel()
         if self.native is not None:
-            self.native.run(self.params, grads, self._columns(), self.views, self.first)
+            self.native.run(self.params, grads, self.columns, self.views, self.first)
         elif kernel is not None:
             kernel.update(self.params, grads, self.ks)
         elif self.backend == "eager" and self.listed and not self.apart:
@@ -243,7 +253,7 @@ class Bucket:
     def _step_eager(self, grads: list[Tensor]) -> None:
         sign = -1.0 if self.maximize else 1.0
         for piece in self.pieces:
-            lists = [each[piece] for each in (grads, self.params, *self._columns())]
+            lists = [each[piece] for each in (grads, self.params, *self.columns)]
             for part, params, *states in [lists] if self.chain.scope == "matrix" else _portions(lists):
                 flow, rest = Flow(part, scale=sign), iter(states)
                 for link, k in zip(self.chain.links, self.ks, strict=True):
@@ -282,6 +292,14 @@ class Bucket:
                 for link, old in zip(self.chain.links, before, strict=True)
             ]
             yield x, -part if self.maximize else part, cut
+
+
+def _all_are(these: list[Any], those: list[Any]) -> bool:
+    return all(map(operator.is_, these, those))
+
+
+def _lies_otherwise(g: Tensor, p: Tensor) -> bool:
+    return g.stride() != p.stride()
 
 
 def total(part: Tensor, peak: bool) -> Tensor:

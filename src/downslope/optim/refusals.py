@@ -152,8 +152,13 @@ def check_alike(g: Tensor, p: Tensor) -> None:
     """Refuses a gradient that its parameter could not have made.
 
     Raises:
-        RecipeError: another shape, dtype or device.
+        RecipeError: another shape, dtype or device, or a parameter that is a lazy view of others' negatives.
     """
+    if p.is_neg() or p.is_conj():
+        raise RecipeError(
+            f"a parameter of shape {tuple(p.shape)} is a lazy negative or conjugate: a step would move what "
+            "it is a view of; call p.data = p.data.resolve_conj().resolve_neg()"
+        )
     pairs = (
         ("shape", tuple(g.shape), tuple(p.shape)),
         ("dtype", g.dtype, p.dtype),

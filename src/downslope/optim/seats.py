@@ -47,7 +47,9 @@ class Pairs:
     def gradient(self) -> Tensor | None:
         """The pairs of the gradient."""
         g = self.owner.grad
-        if g is None or g.layout != torch.strided or self.owner.data_ptr() != self.p.data_ptr():
+        if g is None or (g.layout, g.dtype) != (torch.strided, self.owner.dtype):
+            return None
+        if self.owner.data_ptr() != self.p.data_ptr():
             return None
         return torch.view_as_real(g.resolve_conj().resolve_neg())
 
@@ -100,7 +102,7 @@ class Master:
     def gradient(self) -> Tensor | None:
         """The gradient in float32."""
         g = self.owner.grad
-        if g is None or g.layout != torch.strided:
+        if g is None or (g.layout, g.shape, g.dtype) != (torch.strided, self.owner.shape, self.owner.dtype):
             return None
         self.p.copy_(reconciled(self.p, self.owner))
         return g.float()

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from downslope.optim.kinds import PLAIN, Manner
 from downslope.optim.layout import PIECE, Bucket, flat, total
+from downslope.optim.looks import plain
 from downslope.optim.native import has_members
 from downslope.optim.rounding import Draws, rounded, widened
 from downslope.optim.rows import coalesced, index_of, is_sparse, put, taken
@@ -61,13 +62,19 @@ class WideBucket(Bucket):
 
     def gradients(self) -> list[Tensor] | None:
         """The gradients, sparse ones with every index once, or None if one came or went, or changed kind."""
+        columns = self._columns()
+        if not self._counts_stand() or self._kinds(columns) != self.kinds:
+            return None
+        self.columns = columns
         grads: list[Tensor] = []
         for p in self.owners:
-            if p.grad is None or is_sparse(p.grad) != self.manner.sparse:
+            g = p.grad
+            if g is None or is_sparse(g) != self.manner.sparse:
                 return None
-            if p.grad.shape != p.shape or p.grad.dtype != p.dtype:
+            if (g.shape, g.dtype, g.device) != (p.shape, p.dtype, p.device):
                 return None
-            grads.append(coalesced(p.grad) if self.manner.sparse and not self._adds else p.grad)
+            ready = coalesced(g) if self.manner.sparse and not self._adds else g
+            grads.append(ready if self.manner.sparse else plain(g))
         return grads
 
     @property
