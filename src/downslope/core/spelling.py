@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
-from downslope.core import names
+from downslope.core import names, table
 from downslope.core.errors import InputError, RecipeError, UnknownNameError
 
 __all__ = ["Spelt", "by_name", "is_code", "parse", "spell"]
@@ -96,7 +96,7 @@ def is_code(reference: Any, kind: names.Kind = "objective") -> bool:
 def _known(found: Spelt, kind: names.Kind) -> bool:
     if ":" in found.name and not (found.args or found.settings):
         return False  # what `reference` says of an object that a class made
-    if ":" not in found.name and found.name not in names.FORMS.get(kind, {}):
+    if ":" not in found.name and found.name not in table.FORMS.get(kind, {}):
         try:
             names.canonical(kind, found.name)
         except UnknownNameError:

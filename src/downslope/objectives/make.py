@@ -7,7 +7,7 @@ from typing import Any, cast
 
 from torch import nn
 
-from downslope.core import names
+from downslope.core import names, table
 from downslope.core.errors import ObjectiveError
 from downslope.core.spelling import Spelt, parse
 from downslope.core.stated import reference, without_module
@@ -95,7 +95,7 @@ def from_text(text: str) -> Any:
 def _made(spelt: Spelt) -> Any:
     settings = {key: _value(value) for key, value in spelt.settings.items()}
     args = [_value(value) for value in spelt.args]
-    if (form := names.FORMS["objective"].get(spelt.name)) is not None:
+    if (form := table.FORMS["objective"].get(spelt.name)) is not None:
         try:
             return names.load(form)(*args, **settings)
         except TypeError as error:

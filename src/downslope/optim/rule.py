@@ -22,8 +22,7 @@ import dataclasses
 import functools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Self, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar, cast, overload
 
 from torch import Tensor
 
@@ -31,56 +30,19 @@ from downslope.core.errors import RecipeError
 from downslope.optim.domains import Domains, check, check_name
 from downslope.optim.flow import Flow, Lists
 from downslope.optim.joining import check_links, no_rule
+from downslope.optim.scalars import Scalar, Scalars, Scope, widest
 
 if TYPE_CHECKING:
     from downslope.optim.kernel.own import Own
     from downslope.optim.native import Anatomy, Native
     from downslope.optim.routes import Routes
 
-__all__ = ["Chain", "Rule", "Scalar", "Scalars", "Scope", "Stateless", "chain"]
-
-Scalar = float | Tensor
-"""A number, or a float64 tensor of one number per member of a population."""
-
-Scope = Literal["element", "tensor", "matrix", "global"]
-"""What one output element depends on: its own element, its tensor, its matrix, or every parameter."""
-
-SCOPES: tuple[Scope, ...] = ("element", "tensor", "matrix", "global")
-"""From the narrowest to the widest."""
-
-
-def widest(scopes: Iterable[Scope]) -> Scope:
-    """The widest of `scopes`; "element" if there is none."""
-    return SCOPES[max((SCOPES.index(scope) for scope in scopes), default=0)]
-
+__all__ = ["Chain", "Rule", "Scalar", "Scalars", "Scope", "Stateless", "chain", "widest"]
 
 Stateless = tuple[()]
 """The state of a rule that remembers nothing."""
 
 State = TypeVar("State", bound="tuple[Tensor, ...]")
-
-
-class Scalars(SimpleNamespace):
-    """The derived scalars of one step, by name; each was formed in float64."""
-
-    if TYPE_CHECKING:
-
-        def __getattr__(self, name: str) -> Scalar: ...
-
-    def fit(self, p: Tensor) -> Scalars:
-        """The same scalars such that they broadcast against `p`, whose leading dimension is the members'.
-
-        Tensors take `p`'s dtype and device and trailing dimensions of size one; numbers stay numbers.
-        """
-        return Scalars(**{name: _fitted(value, p) for name, value in vars(self).items()})
-
-
-def _fitted(value: Any, p: Tensor) -> Any:
-    if not isinstance(value, Tensor):
-        return value
-    if value.ndim == 0 and value.device.type == "cpu":
-        return float(value)  # not rounded to p's dtype, as a number is not
-    return value.to(device=p.device, dtype=p.dtype).reshape(value.shape + (1,) * (p.ndim - value.ndim))
 
 
 @functools.cache

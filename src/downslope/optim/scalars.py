@@ -1,0 +1,48 @@
+"""The numbers of one step that a rule works with, and how far its sums reach."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, Literal
+
+from torch import Tensor
+
+__all__ = ["Scalar", "Scalars", "Scope", "widest"]
+
+Scalar = float | Tensor
+"""A number, or a float64 tensor of one number per member of a population."""
+
+Scope = Literal["element", "tensor", "matrix", "global"]
+"""What one output element depends on: its own element, its tensor, its matrix, or every parameter."""
+
+SCOPES: tuple[Scope, ...] = ("element", "tensor", "matrix", "global")
+"""From the narrowest to the widest."""
+
+
+def widest(scopes: Iterable[Scope]) -> Scope:
+    """The widest of `scopes`; "element" if there is none."""
+    return SCOPES[max((SCOPES.index(scope) for scope in scopes), default=0)]
+
+
+class Scalars(SimpleNamespace):
+    """The derived scalars of one step, by name; each was formed in float64."""
+
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Scalar: ...
+
+    def fit(self, p: Tensor) -> Scalars:
+        """The same scalars such that they broadcast against `p`, whose leading dimension is the members'.
+
+        Tensors take `p`'s dtype and device and trailing dimensions of size one; numbers stay numbers.
+        """
+        return Scalars(**{name: _fitted(value, p) for name, value in vars(self).items()})
+
+
+def _fitted(value: Any, p: Tensor) -> Any:
+    if not isinstance(value, Tensor):
+        return value
+    if value.ndim == 0 and value.device.type == "cpu":
+        return float(value)  # not rounded to p's dtype, as a number is not
+    return value.to(device=p.device, dtype=p.dtype).reshape(value.shape + (1,) * (p.ndim - value.ndim))
