@@ -199,3 +199,31 @@ def test_a_parameter_that_is_a_lazy_negative_is_refused() -> None:
     own[0].data = torch._neg_view(own[0].data)
     with pytest.raises(RecipeError, match="lazy negative"):
         stepped(optimizer, own, 1, same)
+
+
+FREED = """
+from tests.optim.test_looks import params, made, stepped, same
+from downslope.core.errors import RecipeError
+import torch
+for name in ("lion", "adafactor", "prodigy"):
+    for what in "gps":
+        print(name, what, flush=True)
+        own = params()
+        optimizer = made(name, "kernel", own)
+        stepped(optimizer, own, 0, same)
+        state = optimizer.state[own[0]]
+        held = next(v for v in state.values() if v.ndim == 2)
+        given = {"g": own[0].grad, "p": own[0].data, "s": held}[what]
+        given.untyped_storage().resize_(0)
+        try:
+            optimizer.step()
+        except RecipeError:
+            continue
+        raise SystemExit(f"{name} stepped without {what}")
+"""
+
+
+@pytest.mark.skipif(missing() is not None, reason="kernels need numba")
+def test_tensors_whose_memory_was_freed_are_refused() -> None:
+    done = subprocess.run([sys.executable, "-c", FREED], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{done.returncode} {done.stdout[-60:]} {done.stderr[-600:]}"

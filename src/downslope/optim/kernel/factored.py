@@ -21,7 +21,7 @@ from downslope.optim.kernel import threads
 from downslope.optim.kernel.build import EXACT
 from downslope.optim.kernel.factored_texts import COLUMNS, SCALARS, UNROLLED, emit
 from downslope.optim.kernel.store import kernel_of
-from downslope.optim.kernel.table import storage_of
+from downslope.optim.kernel.table import check_memory, storage_of
 from downslope.optim.rule import Scalars
 
 __all__ = ["FactoredStep"]
@@ -76,6 +76,8 @@ class FactoredStep:
     def _cut(self, params: Column, columns: Sequence[Column]) -> None:
         """Lays out the tables."""
         self.held = [_addresses(column) for column in (params, *columns)]
+        for column, held in zip((params, *columns), self.held, strict=True):
+            check_memory(held, [tensor.numel() for tensor in column])
         self.tables: dict[Family, _Table] = {}
         self.joins = _Table("rows")
         self.scratch: list[Tensor] = []
@@ -89,7 +91,9 @@ class FactoredStep:
         """One step in place; see `Step`."""
         (k,) = ks
         self._tune(k)
-        at = np.array([g.data_ptr() for g in grads], np.int64)
+        addresses = _addresses(grads)
+        check_memory(addresses, [p.numel() for p in params])
+        at = np.array(addresses, np.int64)
         for table in self.tables.values():
             table.rows[:, 1] = at[table.owner] + table.offset
             table.run(0, self.scalars)

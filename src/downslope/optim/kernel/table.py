@@ -21,7 +21,7 @@ from downslope.optim.kernel.store import kernel_of
 from downslope.optim.kernel.trace import Program, Traced
 from downslope.optim.rule import Scalars
 
-__all__ = ["KernelStep", "storage_of"]
+__all__ = ["KernelStep", "check_memory", "storage_of"]
 
 PIECE = 1 << 14
 """Elements of a row at most: of several arrays, they lie in a core's second cache together."""
@@ -32,6 +32,22 @@ Column = list[Tensor]
 def storage_of(tensor: Tensor) -> str | None:
     """What kernels call the tensor's dtype; None where they have none."""
     return STORAGE.get(str(tensor.dtype).removeprefix("torch."))
+
+
+def check_memory(addresses: Sequence[int], sizes: Sequence[int]) -> None:
+    """Refuses tensors of which nothing is left: their storage was freed, as sharding does between steps.
+
+    Raises:
+        RecipeError: an address of 0 for a tensor that has elements.
+    """
+    if 0 not in addresses:
+        return
+    for address, size in zip(addresses, sizes, strict=True):
+        if size and not address:
+            raise RecipeError(
+                f"a parameter, gradient or state of {size} elements has no memory, as after "
+                "untyped_storage().resize_(0): step while it is there"
+            )
 
 
 class KernelStep:
@@ -97,6 +113,7 @@ class KernelStep:
 
     def _point(self, place: int, found: list[int]) -> None:
         """Write down the addresses of p, g, or a state."""
+        check_memory(found, self.sizes)
         self.held[place] = found
         base = np.array(found, np.int64)
         column = place if place < 2 else COLUMNS + place - 2
