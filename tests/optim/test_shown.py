@@ -85,6 +85,8 @@ def test_modes_are_those_of_the_authors_class_without_its_drift(name: str) -> No
 def test_a_step_on_weights_that_are_only_shown_is_refused(name: str) -> None:
     optimizer, params, trained, _ = stepped(SHOWING[name])
     optimizer.eval()
+    if isinstance(optimizer, optim.SAM):
+        optimizer.first_step()
     with pytest.raises(ModelError, match=r"call optimizer\.train\(\)"):
         optimizer.second_step() if isinstance(optimizer, optim.SAM) else optimizer.step()
     optimizer.train()
