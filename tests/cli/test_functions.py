@@ -78,7 +78,7 @@ def test_a_task_is_sliced(tmp_path, monkeypatch, capsys, directions: str) -> Non
     ("words", "said"),
     [
         (["--function", "rosenbroc"], "did you mean 'rosenbrock'"),
-        (["--function", "beale", "--optimizers", "gd,adan"], "did you mean 'adam'"),
+        (["--function", "beale", "--optimizers", "gd,adma"], "did you mean 'adam'"),
         (["--function", "beale", "--lr", "gd=fast"], "name=number such as adam=0.1"),
         (["--function", "beale", "--lr", "-1"], "must be a number above 0"),
         (["--function", "beale", "--lr", "0.1", "--lr", "gd=0.1"], "one rate for all, or one by name"),

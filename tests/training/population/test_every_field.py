@@ -47,6 +47,7 @@ RECIPES: dict[str, tuple[Any, Any, dict[str, Any]]] = {
     "steps": (4, 6, {}),
     "schedule": (None, "cosine", {}),
     "warmup": (0, 4, {}),
+    "schedules": ({}, {"momentum": "cosine"}, {"optimizer": "momentum"}),
     "weight_decay": (0.0, 0.3, {}),
     "decay": ("weights", "all", {"weight_decay": 0.3}),
     "groups": ([], [{"params": "0.*", "lr": 1e-3}], {}),
