@@ -20,7 +20,7 @@ from downslope.core.errors import RecipeError
 from downslope.optim.domains import Domains, Interval
 from downslope.optim.rule import Rule, Scalar, Scalars, Scope, Stateless, Tally
 
-__all__ = ["ClipNorm", "ClipNorm1", "ClipNormInf", "clip_norm", "shrinkage"]
+__all__ = ["ClipNorm", "ClipNorm1", "ClipNormInf", "Shortened", "clip_norm"]
 
 LIFT = 1e-6
 """What torch.nn.utils.clip_grad_norm_ adds to a norm before it divides by it."""
@@ -34,8 +34,33 @@ def shrinkage(norm: Tensor, most: Scalar) -> Tensor:
     return torch.clamp(most / (norm + LIFT), max=1.0)
 
 
+class Shortened(Rule[Stateless]):
+    """A link that shortens the gradient where it is longer than ``k.most``, over its scope. No state."""
+
+    lazy: ClassVar[bool] = True
+    measures: ClassVar[tuple[str, ...]] = ("squares",)
+
+    def init(self, p: Tensor) -> Stateless:
+        return ()
+
+    def measure(self, g: Tensor, state: Stateless, p: Tensor, k: Scalars) -> tuple[Tensor, ...]:
+        return (g * g,)
+
+    def length(self, totals: Scalars) -> Tensor:
+        """How long the gradient is, of the totals."""
+        return torch.sqrt(totals.squares)
+
+    def settle(
+        self, t: int, k: Scalars, totals: Scalars, tally: Mapping[str, float]
+    ) -> tuple[Scalars, Tally]:
+        return Scalars(shrink=shrinkage(self.length(totals), k.most)), {}
+
+    def update(self, g: Tensor, state: Stateless, p: Tensor, k: Scalars) -> tuple[Tensor, Stateless]:
+        return k.shrink * g, ()
+
+
 @dataclass(frozen=True, kw_only=True)
-class ClipNorm(Rule[Stateless]):
+class ClipNorm(Shortened):
     """Shortens the gradient to a norm of M where it is longer: ``g min(1, M / (|g| + 1e-6))``.
 
     ``|g|`` is the Euclidean norm over all parameters of the optimizer that have a gradient, in all groups;
@@ -50,8 +75,6 @@ class ClipNorm(Rule[Stateless]):
     """
 
     scope: ClassVar[Scope] = "global"
-    lazy: ClassVar[bool] = True
-    measures: ClassVar[tuple[str, ...]] = ("squares",)
     domains: ClassVar[Domains] = {
         "max_norm": Interval(0.0, math.inf, "the largest norm of the gradient", "1 is usual", closed=True)
     }
@@ -62,22 +85,8 @@ class ClipNorm(Rule[Stateless]):
     def idle(self) -> bool:
         return isinstance(self.max_norm, float) and self.max_norm == math.inf
 
-    def init(self, p: Tensor) -> Stateless:
-        return ()
-
     def at(self, t: int) -> Scalars:
         return Scalars(most=self.max_norm)
-
-    def measure(self, g: Tensor, state: Stateless, p: Tensor, k: Scalars) -> tuple[Tensor, ...]:
-        return (g * g,)
-
-    def settle(
-        self, t: int, k: Scalars, totals: Scalars, tally: Mapping[str, float]
-    ) -> tuple[Scalars, Tally]:
-        return Scalars(shrink=shrinkage(torch.sqrt(totals.squares), k.most)), {}
-
-    def update(self, g: Tensor, state: Stateless, p: Tensor, k: Scalars) -> tuple[Tensor, Stateless]:
-        return k.shrink * g, ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,10 +101,8 @@ class ClipNorm1(ClipNorm):
     def measure(self, g: Tensor, state: Stateless, p: Tensor, k: Scalars) -> tuple[Tensor, ...]:
         return (g.abs(),)
 
-    def settle(
-        self, t: int, k: Scalars, totals: Scalars, tally: Mapping[str, float]
-    ) -> tuple[Scalars, Tally]:
-        return Scalars(shrink=shrinkage(totals.sizes, k.most)), {}
+    def length(self, totals: Scalars) -> Tensor:
+        return torch.as_tensor(totals.sizes)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,10 +118,8 @@ class ClipNormInf(ClipNorm):
     def measure(self, g: Tensor, state: Stateless, p: Tensor, k: Scalars) -> tuple[Tensor, ...]:
         return (g.abs(),)
 
-    def settle(
-        self, t: int, k: Scalars, totals: Scalars, tally: Mapping[str, float]
-    ) -> tuple[Scalars, Tally]:
-        return Scalars(shrink=shrinkage(totals.size, k.most)), {}
+    def length(self, totals: Scalars) -> Tensor:
+        return torch.as_tensor(totals.size)
 
 
 _BY_NORM: dict[float, type[ClipNorm]] = {1.0: ClipNorm1, 2.0: ClipNorm, math.inf: ClipNormInf}

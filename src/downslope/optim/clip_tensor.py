@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
-from torch import Tensor
-
-from downslope.optim.clip_norm import shrinkage
+from downslope.optim.clip_norm import Shortened
 from downslope.optim.domains import Domains, Interval
-from downslope.optim.rule import Rule, Scalar, Scalars, Scope, Stateless, Tally
+from downslope.optim.rule import Scalar, Scalars, Scope
 
 __all__ = ["ClipTensor"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClipTensor(Rule[Stateless]):
+class ClipTensor(Shortened):
     """Shortens the gradient of each parameter to a norm of M: ``g_i min(1, M / (|g_i| + 1e-6))``.
 
     ``|g_i|`` is the Euclidean norm of the one tensor; M is `max_tensor_norm` in [0, inf], inf, the default,
@@ -29,8 +25,6 @@ class ClipTensor(Rule[Stateless]):
     """
 
     scope: ClassVar[Scope] = "tensor"
-    lazy: ClassVar[bool] = True
-    measures: ClassVar[tuple[str, ...]] = ("squares",)
     domains: ClassVar[Domains] = {
         "max_tensor_norm": Interval(
             0.0, math.inf, "the largest norm of one tensor's gradient", "1 is usual", closed=True
@@ -43,19 +37,5 @@ class ClipTensor(Rule[Stateless]):
     def idle(self) -> bool:
         return isinstance(self.max_tensor_norm, float) and self.max_tensor_norm == math.inf
 
-    def init(self, p: Tensor) -> Stateless:
-        return ()
-
     def at(self, t: int) -> Scalars:
         return Scalars(most=self.max_tensor_norm)
-
-    def measure(self, g: Tensor, state: Stateless, p: Tensor, k: Scalars) -> tuple[Tensor, ...]:
-        return (g * g,)
-
-    def settle(
-        self, t: int, k: Scalars, totals: Scalars, tally: Mapping[str, float]
-    ) -> tuple[Scalars, Tally]:
-        return Scalars(shrink=shrinkage(torch.sqrt(totals.squares), k.most)), {}
-
-    def update(self, g: Tensor, state: Stateless, p: Tensor, k: Scalars) -> tuple[Tensor, Stateless]:
-        return k.shrink * g, ()

@@ -8,7 +8,6 @@ It owns backends and layout; the mathematics is in the rules. `plan` tells what 
 from __future__ import annotations
 
 import contextlib
-import inspect
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar, Unpack, cast
 
@@ -308,7 +307,8 @@ class Optimizer(Guarded, torch.optim.Optimizer):
                 drop_fixed(type(self).__name__, self.fixed, group)
                 check_state_keys(type(self).__name__, group, self.state, self._state_keys(group))
             if type(self)._compose is Optimizer._compose:  # a custom chain takes over any state that fits
-                self._check_saved_groups(seen[0]["param_groups"])
+                for group in seen[0]["param_groups"]:
+                    check_foreign(type(self), group, self.defaults, self.fixed)
         except RecipeError:
             self.__dict__.update(before)
             self._layouts = [None] * len(self.param_groups)
@@ -316,15 +316,6 @@ class Optimizer(Guarded, torch.optim.Optimizer):
         restore(self, seen[0], self._hosted)
         self._mode.load(self.param_groups, trained)
         self._take_skipped(self.param_groups)
-
-    def _check_saved_groups(self, groups: Iterable[Mapping[str, Any]]) -> None:
-        cls = type(self)
-        theirs: Any = getattr(torch.optim, cls.__name__, None)
-        taken = () if theirs is None else tuple(inspect.signature(theirs).parameters)
-        for group in groups:
-            beside = (*GROUP_OPTIONS, *self.fixed, "params")
-            own = {name: value for name, value in group.items() if name not in beside}
-            check_foreign(cls.__name__, own, self.defaults, taken)
 
     def _state_keys(self, group: dict[str, Any]) -> set[str]:
         """The state's keys under any position of the switches, as what is switched off keeps its state."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, cast
 
@@ -213,25 +214,28 @@ _LATER = ("maximize", "decoupled_weight_decay")
 
 
 def check_foreign(
-    owner: str, group: Mapping[str, Any], settings: Collection[str], theirs: Collection[str]
+    cls: type, group: Mapping[str, Any], settings: Collection[str], fixed: Collection[str]
 ) -> None:
     """Refuses a loaded group with other hyper-parameters, as of another optimizer, whose state looks alike.
 
     Args:
-        owner: the class, for the message.
+        cls: the class into which it is loaded; torch's of the same name may have fewer settings.
         group: as it was saved.
-        settings: names of what the class has; those whose value is known are none of `group` any more.
-        theirs: arguments of torch's class of the same name, which may have fewer; empty where there is none.
+        settings: names of what the class has.
+        fixed: names of what torch's has and the class cannot change.
 
     Raises:
         RecipeError: a hyper-parameter that is none of `settings`, or one of these too few.
     """
-    foreign = [name for name in group if name not in settings and name in DOMAINS]
+    torchs: Any = getattr(torch.optim, cls.__name__, None)
+    theirs = () if torchs is None else tuple(inspect.signature(torchs).parameters)
+    beside = {*GROUP_OPTIONS, *fixed, "params"}
+    foreign = [name for name in group if name not in {*settings, *beside} and name in DOMAINS]
     needed = {name for name in settings if name in theirs or not theirs}
     lacking = needed - set(group) - {*_LATER, *GROUP_OPTIONS}
     if foreign or lacking:
         what = f"have {', '.join(sorted(foreign))}" if foreign else f"have no {', '.join(sorted(lacking))}"
         raise RecipeError(
-            f"the state_dict's groups {what}, {owner} has {', '.join(sorted(settings))}: "
+            f"the state_dict's groups {what}, {cls.__name__} has {', '.join(sorted(settings))}: "
             "it was saved by another optimizer; load it into one of that class"
         )

@@ -2,7 +2,7 @@
 
 torch.optim.Optimizer.load_state_dict casts every floating state to its parameter's dtype (pytorch#43706): of
 a bfloat16 model a float32 copy of the weights, float32 means and float64 numbers would be lost. Here a state
-keeps the dtype in which it was saved, until its rule says another (`layout.give_state`).
+keeps the dtype in which it was saved, until its rule says another (`states.give_state`).
 """
 
 from __future__ import annotations
