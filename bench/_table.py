@@ -55,6 +55,33 @@ def publish(found: Found) -> None:
     CHAPTER.write_text(BLOCK.sub(lambda it: it[1] + tables(found) + it[2], text), encoding="utf-8")
 
 
+def published() -> Found:
+    """What was published last; nothing where there is none."""
+    return json.loads(FIGURES.read_text(encoding="utf-8")) if FIGURES.exists() else {}
+
+
+def revision() -> str:
+    """The commit that is measured."""
+    told = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    return told.stdout.strip()
+
+
+def joined(old: Found, new: Found) -> Found:
+    """`new`, with what `old` has of other methods and sets, in the order of `old`.
+
+    Raises:
+        ValueError: they are of other processors, threads or releases of torch.
+    """
+    for name in ("cpu", "threads", "torch"):
+        if old and old[name] != new[name]:
+            raise ValueError(f"{name}: published {old[name]!r}, now {new[name]!r}; publish all anew")
+    found = {(each["set"], each["method"]): each for each in (*old.get("results", ()), *new["results"])}
+    builds = {(each["method"], each["cold"]): each for each in (*old.get("builds", ()), *new["builds"])}
+    return {**new, "results": list(found.values()), "builds": list(builds.values())}
+
+
 def _rounded(found: Any) -> Any:
     """All numbers to four digits."""
     if isinstance(found, float):
@@ -66,10 +93,11 @@ def _rounded(found: Any) -> Any:
 
 def tables(found: Found) -> str:
     """All tables of the chapter, as markdown."""
-    machine = f"{found['cpu']}; {found['threads']} threads, torch {found['torch']}."
+    machine = f"{found['cpu']}; {found['threads']} threads, torch {found['torch']}; {_measured(found)}."
     head = (
         f"![Fractions of the bandwidth](../pictures/optimizers.svg)\n\n{machine} A figure is the fraction of"
-        " an addition that moves the fewest bytes: median [quartiles]; 1 is what memory can do.\n"
+        " torch's addition, in place, of as many bytes as a step must move: median [quartiles]; above 1 it"
+        " moves them faster.\n"
     )
     parts = [head]
     titles = dict.fromkeys(each["set"] for each in found["results"])
@@ -78,6 +106,17 @@ def tables(found: Found) -> str:
         matrix = all(each["method"] in MATRIX for each in chosen)
         parts.append(_of_matrices(title, chosen) if matrix else _of_elements(title, chosen))
     return "\n".join([*parts, _of_builds(found["builds"]), ""])
+
+
+def _measured(found: Found) -> str:
+    """At which commits what was measured: the most at the one that is named first."""
+    at: dict[str, list[str]] = {}
+    for each in found["results"]:
+        at.setdefault(each["revision"], []).append(METHODS[each["method"]].title)
+    first, *others = sorted(at, key=lambda revision: -len(at[revision]))
+    parts = [f"commit {first}"]
+    parts += [f"{', '.join(dict.fromkeys(at[other]))} at {other}" for other in others]
+    return "; ".join(parts)
 
 
 def _of_elements(title: str, found: list[Found]) -> str:

@@ -3,6 +3,7 @@
     pip install -c constraints.txt -e '.[kernels,bench-optimizers]'
     python bench/optimizers.py [--sets ...] [--methods ...] [--rounds 15] [--without heavyball]
     python bench/optimizers.py --publish      on an idle machine: the table and the picture of chapter 22
+    python bench/optimizers.py --publish --update --methods muon      these anew, the others as published
 
 A figure is the fraction of what memory can do: seconds of a probe that moves the fewest bytes a step can do
 with (`_steps.METHODS`, `_probes`), over the seconds of the step, round by round in turns; median [quartiles].
@@ -30,7 +31,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from _probes import PROBES, Others, probes
 from _steps import MATRIX, METHODS, makers, missing, parameters
-from _table import publish, shown
+from _table import joined, publish, published, revision, shown
 from _timing import interleaved, ratios
 
 IDLE = 0.5
@@ -218,6 +219,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--without", nargs="*", default=[], help="contestants to leave out")
     parser.add_argument("--json", type=Path, help="write all figures here")
     parser.add_argument("--publish", action="store_true", help="write chapter 22's tables and picture")
+    parser.add_argument("--update", action="store_true", help="keep what was published of the others")
     parser.add_argument("--one", nargs="+", help="a set, a method and contestants: in this process")
     return parser.parse_args()
 
@@ -239,7 +241,7 @@ def main() -> int:
     for title in given.sets:
         for method in given.methods:
             if title in sets_of(method):
-                results.append(apart(title, method, given))
+                results.append({**apart(title, method, given), "revision": revision()})
                 print(shown(results[-1]), flush=True)
     built = builds([name for name in given.methods if name in BUILT])
     for row in built:
@@ -255,7 +257,7 @@ def main() -> int:
         if others.cores() > IDLE:
             print("others were at work meanwhile: nothing is published", file=sys.stderr)
             return 2
-        publish(found)
+        publish(joined(published(), found) if given.update else found)
     return 0
 
 
