@@ -304,10 +304,10 @@ def test_what_is_no_rounding_is_refused_in_one_line(given: Given, words: str, wh
         optim.Adam(groups, **own)
 
 
-def test_a_kernel_that_was_asked_for_cannot_round_by_chance() -> None:
+def test_a_kernel_of_torch_that_was_asked_for_cannot_round_by_chance() -> None:
     p = nn.Parameter(torch.ones(2, dtype=torch.bfloat16))
     optimizer = optim.Adam([p], rounding="stochastic", backend="native")
-    with pytest.raises(RecipeError, match=r"^backend='native': no kernel steps [^\n]*rounding stochastic"):
+    with pytest.raises(RecipeError, match=r"^backend='native': no kernel of torch's steps [^\n]* stochastic"):
         step(optimizer, [p], [[torch.ones_like(p)]])
 
 

@@ -8,13 +8,19 @@ import pytest
 import torch
 from torch import Tensor
 
-from downslope.optim.rounding import Draws, bits, rounded
+from downslope.core import randomness
+from downslope.optim.rounding import Draws, Streams, bits, rounded
 
 HALVES = [torch.bfloat16, torch.float16]
 
 
+def draws_at(seed: int, group: int, place: int, draw: int) -> Draws:
+    state = {"draws": torch.tensor(draw - 1)}
+    return Draws(int(Streams(seed, group, [place], [state]).following()[0]))
+
+
 def by_chance(x: Tensor, dtype: torch.dtype, draw: int = 1) -> Tensor:
-    return rounded(x, dtype, Draws(0, 0, 0, draw).of(0, x))
+    return rounded(x, dtype, draws_at(0, 0, 0, draw).of(0, x))
 
 
 @pytest.mark.parametrize("dtype", HALVES)
@@ -50,7 +56,7 @@ def test_the_largest_number_does_not_become_infinite_by_chance() -> None:
 def test_bits_are_even_and_streams_do_not_resemble_one_another() -> None:
     n = 1 << 18
     words = [
-        bits(n, Draws(0, 0, place, draw).key, torch.device("cpu")) for place in (0, 1) for draw in (1, 2)
+        bits(n, draws_at(0, 0, place, draw).key, torch.device("cpu")) for place in (0, 1) for draw in (1, 2)
     ]
     words.append(words[0].roll(1))
     columns = torch.stack([((w >> k) & 1).double() for w in words[:4] for k in range(32)])
@@ -62,13 +68,25 @@ def test_bits_are_even_and_streams_do_not_resemble_one_another() -> None:
     assert ((neighbours * centred[:32]).mean(1) * 4).abs().max() < 5 / math.sqrt(n)
 
 
+def test_keys_of_many_tensors_are_the_addresses_of_each() -> None:
+    states = [{"draws": torch.tensor(n)} for n in (0, 7, 1 << 40)]
+    streams = Streams(5, 2, [3, 0, 9], states)
+    for step in (1, 2):
+        found = streams.following()
+        places = zip((3, 0, 9), (0, 7, 1 << 40), strict=True)
+        assert found.tolist() == [randomness.address(5, "step", 2, at, n + step) for at, n in places]
+    assert [int(state["draws"]) for state in states] == [2, 9, (1 << 40) + 2]
+    assert streams.stand(states)
+    assert not streams.stand([{**state, "draws": state["draws"].clone()} for state in states])
+
+
 def test_a_piece_draws_what_the_whole_would_draw_there() -> None:
     x = torch.randn(200_000)
-    draws = Draws(3, 1, 2, 5)
+    draws = draws_at(3, 1, 2, 5)
     whole = draws.of(1, x)
     parts = [draws.of(1, x[a : a + 70_001], a) for a in range(0, len(x), 70_001)]
     assert torch.equal(torch.cat(parts), whole)
-    assert not torch.equal(Draws(3, 1, 2, 6).of(1, x), whole)
-    assert not torch.equal(Draws(3, 1, 3, 5).of(1, x), whole)
-    assert not torch.equal(Draws(4, 1, 2, 5).of(1, x), whole)
+    assert not torch.equal(draws_at(3, 1, 2, 6).of(1, x), whole)
+    assert not torch.equal(draws_at(3, 1, 3, 5).of(1, x), whole)
+    assert not torch.equal(draws_at(4, 1, 2, 5).of(1, x), whole)
     assert not torch.equal(draws.of(3, x), whole)

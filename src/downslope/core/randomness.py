@@ -12,11 +12,14 @@ import random
 import threading
 from collections.abc import Generator
 from contextlib import contextmanager
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
+
+Words = npt.NDArray[np.uint64]
 
 Purpose = Literal["init", "order", "step", "module", "augment", "probe", "trial", "split", "objective"]
 
@@ -40,6 +43,14 @@ def _scramble(word: int) -> int:
 def address(seed: int, purpose: Purpose, *counters: int) -> int:
     """A 63-bit seed for the draw at this address; neighbouring addresses give unrelated seeds."""
     word = _scramble((seed + 0x9E3779B97F4A7C15 * _PURPOSES[purpose]) & _MASK)
+    for counter in counters:
+        word = _scramble((word + 0x9E3779B97F4A7C15 * (counter + 1)) & _MASK)
+    return word >> 1
+
+
+def addresses(seed: int, purpose: Purpose, *counters: int | Words) -> Words:
+    """`address` of many draws at once: counters may be arrays, from the second on."""
+    word: Any = _scramble((seed + 0x9E3779B97F4A7C15 * _PURPOSES[purpose]) & _MASK)
     for counter in counters:
         word = _scramble((word + 0x9E3779B97F4A7C15 * (counter + 1)) & _MASK)
     return word >> 1

@@ -17,7 +17,7 @@ from downslope.optim.layout import Bucket
 from downslope.optim.native import Native, match
 from downslope.optim.plan import Choice, Size, choose, size_of
 from downslope.optim.refusals import check_alike, check_members, check_there
-from downslope.optim.rounding import HALVES
+from downslope.optim.rounding import HALVES, Streams
 from downslope.optim.routes import Routes, names_of, routed
 from downslope.optim.rule import Chain
 from downslope.optim.seats import Seat
@@ -210,12 +210,10 @@ class GroupLayout:
         if chain.scope == "matrix":
             found = sorted(found, key=lambda each: tuple(each.p.shape))
         wide = kind.backend == "rows" or (kind.dtype in HALVES and kind.backend in ("eager", "reference"))
-        own: dict[str, Any] = {
-            "manner": kind.manner,
-            "group": self.index,
-            "places": [each.place for each in found],
-            "seed": self.group.get("rounding_seed", 0),
-        }
+        streams = None
+        if kind.manner.rounding == "stochastic":
+            seed, places = self.group.get("rounding_seed", 0), [each.place for each in found]
+            streams = Streams(seed, self.index, places, [each.state for each in found])
         return (WideBucket if wide else Bucket)(
             [each.p for each in found],
             [each.state for each in found],
@@ -230,7 +228,8 @@ class GroupLayout:
             tally=dict(zip(chain.tally, kind.tally, strict=True)),
             seats=[each.seat for each in found if each.seat is not None] or None,
             owners=[each.owner for each in found],
-            **(own if wide else {}),
+            streams=streams,
+            **({"manner": kind.manner} if wide else {}),
         )
 
 

@@ -21,11 +21,12 @@ from torch import Tensor
 from downslope.core.errors import RecipeError
 from downslope.optim.flow import Flow, Lists
 from downslope.optim.kernel.own import Own, Step
-from downslope.optim.looks import Looks, kind, plain
+from downslope.optim.looks import Looks, is_dense, kind, plain
 from downslope.optim.native import Native
+from downslope.optim.rounding import Streams
 from downslope.optim.rule import Chain, Rule, Scalars
 from downslope.optim.seats import Seat
-from downslope.optim.states import State, is_dense, pack_small, pack_steps, pack_tally
+from downslope.optim.states import State, pack_small, pack_steps, pack_tally
 
 if TYPE_CHECKING:
     from downslope.optim.kernel.trace import Traced
@@ -67,6 +68,8 @@ class Bucket:
     """The parameters themselves, which have the gradients."""
     programs: Traced | Own | None = None
     """Of the chain, for the backend `kernel`."""
+    streams: Streams | None = None
+    """Of random bits, where rounding is by chance."""
     kernel: Step | None = field(init=False, default=None)
     """Made at the first step."""
     kinds: list[tuple[Any, ...]] = field(init=False)
@@ -126,7 +129,9 @@ class Bucket:
         return grads if self.kernel is None or self.kernel.fits(self.params, self.columns) else None
 
     def _counts_stand(self) -> bool:
-        """Whether all states are there, and nobody but this bucket has set their counts of steps."""
+        """Whether all states are there, and nobody but this bucket has set their counts."""
+        if self.streams is not None and not self.streams.stand(self.states):
+            return False
         if self.steps is None:
             return True
         found = [state.get("step") for state in self.states]
@@ -217,7 +222,8 @@ class Bucket:
         if self.kernel is None and made is not None:
             from downslope.optim.kernel.table import KernelStep
 
-            make = made.step if isinstance(made, Own) else functools.partial(KernelStep, made)
+            looped = functools.partial(KernelStep, streams=self.streams)
+            make = made.step if isinstance(made, Own) else functools.partial(looped, made)
             try:
                 self.kernel = make(self.params, self.columns, maximize=self.maximize)
             except RecipeError as error:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["Looks", "kind", "plain"]
+__all__ = ["Looks", "is_dense", "kind", "plain"]
 
 # One call for a list of tensors, a fifth of the time of asking each for its dtype, strides and bits. It is
 # torch's own, and not public: where it is missing, tensors are asked one by one.
@@ -41,6 +41,20 @@ class Looks:
 def kind(x: Tensor) -> tuple[Any, ...]:
     """What a kernel has to know of a dense tensor."""
     return x.shape, x.dtype, x.device, x.stride(), x.is_neg(), x.is_conj()
+
+
+def is_dense(p: Tensor) -> bool:
+    """Whether `p` fills its memory without gaps or overlaps, so that kernels may read it as flat."""
+    if p.is_contiguous():
+        return True
+    span = 1
+    for stride, size in sorted(zip(p.stride(), p.shape, strict=True)):
+        if size == 1:
+            continue
+        if stride != span:
+            return False
+        span *= size
+    return True
 
 
 def plain(g: Tensor) -> Tensor:

@@ -17,11 +17,11 @@ from downslope.optim.kernel.store import missing
 from downslope.optim.kernel.table import storage_of
 from downslope.optim.kernel.trace import Traced, traced
 from downslope.optim.kinds import PLAIN, Manner, as_seen, manner_of
+from downslope.optim.looks import is_dense
 from downslope.optim.native import Native, has_members, match
 from downslope.optim.routes import Routes, names_of, routed
 from downslope.optim.rows import check_lazy
 from downslope.optim.rule import Chain
-from downslope.optim.states import is_dense
 
 __all__ = [
     "BACKENDS", "Choice", "Plan", "PlanRow", "Size", "check_backend", "check_forced", "choose", "programs_of",
@@ -124,9 +124,7 @@ def choose(
         check_lazy(p, chain, forced)
         return Choice("rows", "the gradient is sparse: the rows that it names, by the rules")
     if manner.rounds:
-        if forced not in (None, "eager", "reference"):
-            raise RecipeError(f"backend={forced!r}: no kernel steps {manner}; use backend=None")
-        return Choice(forced or "eager", str(manner))
+        return _choose_rounding(p, chain, forced, size, manner)
     obstacle = _native_obstacle(p, native)
     members = has_members(chain)
     if forced == "native" and obstacle:
@@ -146,6 +144,20 @@ def choose(
     if forced == "compiled" or (forced is None and builds(p.device)):
         return _choose_compiled(chain, forced, obstacle or "", size)
     return _choose_kernel(p, chain, forced, obstacle or "", size)
+
+
+def _choose_rounding(p: Tensor, chain: Chain, forced: str | None, size: Size, manner: Manner) -> Choice:
+    """A loop of ours or torch's operations, for what torch's kernels and compiler do not round."""
+    if forced in ("native", "compiled"):
+        raise RecipeError(f"backend={forced!r}: no kernel of torch's steps {manner}; use backend=None")
+    if forced in ("eager", "reference"):
+        return Choice(forced, str(manner))
+    if forced is None and (has_members(chain) or p.device.type != "cpu"):
+        return Choice("eager", str(manner))
+    made = own_of(chain)
+    if made is not None and forced == "kernel":
+        raise RecipeError(f"backend='kernel': {made.says} does not step {manner}; use backend=None")
+    return Choice("eager", str(manner)) if made else _choose_kernel(p, chain, forced, str(manner), size)
 
 
 def _choose_kernel(p: Tensor, chain: Chain, forced: str | None, reason: str, size: Size) -> Choice:

@@ -11,26 +11,13 @@ from torch import Tensor
 from downslope.core.errors import RecipeError
 from downslope.optim.kernel.trace import Traced, traced
 from downslope.optim.kinds import PLAIN, Manner
+from downslope.optim.looks import is_dense
 from downslope.optim.rule import Chain
 from downslope.optim.seats import Seat
 
-__all__ = ["State", "give_state", "is_dense", "pack_small", "pack_steps", "pack_tally"]
+__all__ = ["State", "give_state", "pack_small", "pack_steps", "pack_tally"]
 
 State = MutableMapping[str, Any]
-
-
-def is_dense(p: Tensor) -> bool:
-    """Whether `p` fills its memory without gaps or overlaps, so that kernels may read it as flat."""
-    if p.is_contiguous():
-        return True
-    span = 1
-    for stride, size in sorted(zip(p.stride(), p.shape, strict=True)):
-        if size == 1:
-            continue
-        if stride != span:
-            return False
-        span *= size
-    return True
 
 
 def pack_steps(states: list[State], device: torch.device) -> tuple[Tensor, list[Tensor]]:

@@ -26,7 +26,6 @@ from downslope.optim.rounding import Draws, rounded, widened
 from downslope.optim.rows import coalesced, index_of, is_sparse, put, taken
 from downslope.optim.scale import ScaleByLr
 from downslope.optim.seats import reconciled
-from downslope.optim.states import State
 
 __all__ = ["WideBucket"]
 
@@ -50,15 +49,9 @@ class WideBucket(Bucket):
 
     Args:
         manner: what its tensors have in common.
-        group: index of the parameter group, and
-        places: indices of the parameters in it, for the random bits of
-        seed: the optimizer's seed.
     """
 
     manner: Manner = PLAIN
-    group: int = 0
-    places: Sequence[int] = ()
-    seed: int = 0
 
     def gradients(self) -> list[Tensor] | None:
         """The gradients, sparse ones with every index once, or None if one came or went, or changed kind."""
@@ -106,8 +99,9 @@ class WideBucket(Bucket):
                 p.add_(g, alpha=float(self.ks[0].lr) if self.maximize else -float(self.ks[0].lr))
             self._end()
             return
-        for n, (g, state) in enumerate(zip(grads, self.states, strict=True)):
-            draws = self._draws(n, state)
+        keys = None if self.streams is None else self.streams.following()
+        for n, g in enumerate(grads):
+            draws = None if keys is None else Draws(int(keys[n]))
             for part in self._parts(n, g):
                 self._step_part(n, part, draws)
         self._end()
@@ -120,17 +114,11 @@ class WideBucket(Bucket):
         for column, (tensor, old, value) in enumerate(zip(part.whole, part.values, new, strict=True)):
             if value is old:
                 continue
-            by_chance = None if draws is None else draws.of(column, value, part.offset)
+            like = tensor if part.at is ... else value
+            by_chance = None if draws is None else draws.of(column, like, part.offset)
             put(tensor, part.at, rounded(value, tensor.dtype, by_chance))
         if self.manner.rounding == "master":
             put(self.params[n], part.at, new[0].to(self.params[n].dtype))
-
-    def _draws(self, n: int, state: State) -> Draws | None:
-        """The random bits of this step's rounding; None if it is not by chance."""
-        if self.manner.rounding != "stochastic":
-            return None
-        state["draws"] += 1
-        return Draws(self.seed, self.group, self.places[n], int(state["draws"]))
 
     def _split(self, states: Sequence[Tensor]) -> list[tuple[Tensor, ...]]:
         rest, links = iter(states), self.chain.links

@@ -5,6 +5,8 @@ The text may call, beside numpy's functions,
     word(a, i)              the i-th int64 from address a
     read_f4(a, i)           a number from memory: f4, f8, or b2, a bfloat16, which is read as float32
     write_f4(a, i, x)       the same back; bfloat16 is rounded to the nearest, halves to even
+    draw(a, b, i)           32 random bits for element i, as `downslope.optim.rounding.bits` draws them
+    lower_b2(a, i, x, w)    writes, rounded by chance with the lower half of such a word; upper with the other
     read_f4_2(a, i)         the same of array 2: LLVM is told that arrays of different numbers never overlap
     bits_f4(x)              the bits as a whole number; of NaN those of a positive one; f4 or f8
     number_f4(b)            and back
@@ -20,6 +22,8 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+from downslope.optim.rounding import FACTORS, ODD
+
 __all__ = ["EXACT", "FLAGS", "Object", "build"]
 
 EXACT = frozenset({"contract", "nsz"})
@@ -30,7 +34,9 @@ order of factors overflows where the written one does not."""
 FLAGS = EXACT | {"arcp", "reassoc"}
 """For loops written by hand with that in mind: their sums use vectors."""
 
-_CALLS = re.compile(r"\b(?:(word|thread|threads)|(read|write|bits|number|add)_(f4|f8|b2)(?:_(\d+))?)\(")
+_CALLS = re.compile(
+    r"\b(?:(word|draw|thread|threads)|(read|write|lower|upper|bits|number|add)_(f4|f8|b2)(?:_(\d+))?)\("
+)
 
 
 @dataclass(frozen=True)
@@ -78,6 +84,8 @@ def _functions(source: str) -> dict[str, Any]:
     for plain, way, kind, place in called:
         if plain == "word":
             made["word"] = _access("read", "i8", None, 0)
+        elif plain == "draw":
+            made["draw"] = _drawing()
         elif plain:
             symbol = "omp_get_thread_num" if plain == "thread" else "omp_get_num_threads"
             made[plain] = types.ExternalFunction(symbol, types.int32())
@@ -124,7 +132,11 @@ def _access(way: str, kind: str, place: int | None, places: int) -> Any:
         return value
 
     def write(context: Any, builder: Any, _: Any, args: Any) -> Any:
-        value = _rounded(ir, builder, args[2]) if kind == "b2" else args[2]
+        value = args[2]
+        if way != "write":
+            value = _by_chance(ir, builder, value, args[3], upper=way == "upper")
+        elif kind == "b2":
+            value = _rounded(ir, builder, value)
         apart(builder.module, builder.store(value, located(context, builder, args[0], args[1])))
         return context.get_dummy_value()
 
@@ -134,7 +146,10 @@ def _access(way: str, kind: str, place: int | None, places: int) -> Any:
     def writing(_: Any, _address: Any, _i: Any, _x: Any) -> Any:
         return types.void(types.int64, types.int64, given), write
 
-    return intrinsic(reading if way == "read" else writing)
+    def risking(_: Any, _address: Any, _i: Any, _x: Any, _w: Any) -> Any:
+        return types.void(types.int64, types.int64, given, types.int32), write
+
+    return intrinsic({"read": reading, "write": writing}.get(way, risking))
 
 
 def _cast(way: str, kind: str) -> Any:
@@ -175,6 +190,43 @@ def _adding(real: Any) -> Any:
         return real(real, real), add
 
     return intrinsic(taking)
+
+
+def _drawing() -> Any:
+    """The function `draw`: see `downslope.optim.rounding.bits`, whose hash this is."""
+    from llvmlite import ir  # pyright: ignore[reportMissingTypeStubs]
+    from numba import types  # pyright: ignore[reportMissingTypeStubs]
+    from numba.extending import intrinsic  # pyright: ignore[reportMissingTypeStubs]
+
+    word = ir.IntType(32)
+
+    def drawn(_context: Any, builder: Any, _: Any, args: Any) -> Any:
+        def mixed(h: Any, shift: int) -> Any:
+            return builder.xor(h, builder.lshr(h, ir.Constant(word, shift)))
+
+        def times(h: Any, factor: int) -> Any:
+            return builder.mul(h, ir.Constant(word, factor))
+
+        first, second, i = (builder.trunc(arg, word) for arg in args)
+        h = builder.add(times(i, ODD), first)
+        h = builder.add(times(mixed(h, 16), FACTORS[0]), second)
+        return mixed(times(mixed(h, 15), FACTORS[1]), 16)
+
+    def drawing(_: Any, _first: Any, _second: Any, _i: Any) -> Any:
+        return types.int32(types.int64, types.int64, types.int64), drawn
+
+    return intrinsic(drawing)
+
+
+def _by_chance(ir: Any, builder: Any, x: Any, drawn: Any, *, upper: bool) -> Any:
+    """The bits of one of the two bfloat16 beside a float32: 16 random bits are the chance to carry over."""
+    word, half = ir.IntType(32), ir.IntType(16)
+    sixteen, low = ir.Constant(word, 16), ir.Constant(word, 0xFFFF)
+    bits, exponent = builder.bitcast(x, word), ir.Constant(word, 0x7F800000)
+    chance = builder.lshr(drawn, sixteen) if upper else builder.and_(drawn, low)
+    carried = builder.trunc(builder.lshr(builder.add(bits, chance), sixteen), half)
+    finite = builder.icmp_unsigned("!=", builder.and_(bits, exponent), exponent)
+    return builder.select(finite, carried, _rounded(ir, builder, x))
 
 
 def _rounded(ir: Any, builder: Any, x: Any) -> Any:

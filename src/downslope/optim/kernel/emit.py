@@ -8,10 +8,10 @@ writes no tensor, and leaves the row's totals in float64. Largest elements are f
 numbers: so compared, NaN is the largest of all. Rows, and the elements of a row, are added in one order,
 whatever the number of threads.
 
-A row of the table is (p, g, elements, elements before it, row of scalars, state 0, state 1, ...); a row of
-the scalars holds the sign of ``maximize`` and what the rules read. Literals are of the loop's own type, as a
-float64 among float32 would halve its speed. NaN stays NaN: torch's maximum gives it from either side,
-torch's sign gives 0.
+A row of the table is (p, g, elements, elements before it, row of scalars, state 0, state 1, ...), and, where
+bfloat16 is rounded by chance, two words from which its random bits are drawn. A row of the scalars holds the
+sign of ``maximize`` and what the rules read. Literals are of the loop's own type, as a float64 among float32
+would halve its speed. NaN stays NaN: torch's maximum gives it from either side, torch's sign gives 0.
 """
 
 from __future__ import annotations
@@ -36,20 +36,22 @@ _INFIX = {
 _CALLS = {"sqrt": "np.sqrt", "abs": "abs", "maximum": "np.maximum", "minimum": "np.minimum"}
 
 
-def emit(traced: Traced, storage: Sequence[str], *, threads: bool) -> str:
+def emit(traced: Traced, storage: Sequence[str], *, threads: bool, chance: bool = False) -> str:
     """The source of ``kernel(data)`` for a chain.
 
     Args:
         traced: its programs.
         storage: of p, which g has too, and of every state, as in `STORAGE`.
         threads: whether the kernel asks OpenMP which part of the rows is its own; else ``data`` tells it.
+        chance: whether bfloat16 is rounded by chance.
     """
-    return _Text(traced, storage).whole(threads)
+    return _Text(traced, storage, chance).whole(threads)
 
 
 class _Text:
-    def __init__(self, traced: Traced, storage: Sequence[str]) -> None:
-        self.traced, self.storage = traced, storage
+    def __init__(self, traced: Traced, storage: Sequence[str], chance: bool) -> None:
+        self.traced, self.storage, self.chance = traced, storage, chance
+        self.columns = COLUMNS + traced.states + 2 * chance
         self.wide = storage[0] == "f8"
         self.real = "np.float64" if self.wide else "np.float32"
         self.kind = "f8" if self.wide else "f4"
@@ -65,7 +67,7 @@ class _Text:
             "    first, last = total * part // parts, total * (part + 1) // parts",
             f"    zero, one = {self.real}(0.0), {self.real}(1.0)",
             "    for row in range(rows):",
-            f"        at = table + {8 * (COLUMNS + self.traced.states)} * row",
+            f"        at = table + {8 * self.columns} * row",
             "        if word(at, 3) < first or word(at, 3) >= last:",
             "            continue",
             "        P, G, n = word(at, 0), word(at, 1), word(at, 2)",
@@ -84,11 +86,24 @@ class _Text:
     def _update(self) -> list[str]:
         step, *states = self.traced.update.results
         body = self._body(self.traced.update, {"p"})
+        written: list[tuple[int, str]] = []
         for i, (result, storage) in enumerate(zip(states, self.storage[1:], strict=True)):
             if result != f"s{i}":
-                body.append(f"write_{storage}_{2 + i}(S{i}, i, {self._stored(result, storage)})")
-        body.append(f"write_{self.storage[0]}_0(P, i, p - {self._real(step)})")
-        return ["        for i in range(n):", *(f"            {line}" for line in body)]
+                written.append((1 + i, f"_{2 + i}(S{i}, i, {self._stored(result, storage)}"))
+        written.append((0, f"_0(P, i, p - {self._real(step)}"))
+        by_chance = [i for i, _ in written if self.chance and self.storage[i] == "b2"]
+        pairs = sorted({i // 2 for i in by_chance})  # of 32 bits, two arrays take 16 each
+        body += [f"w{j} = draw(A, B{j}, i)" for j in pairs]
+        for i, rest in written:
+            way = "write" if i not in by_chance else ("lower", "upper")[i % 2]
+            body.append(f"{way}_{self.storage[i]}{rest}{f', w{i // 2})' if i in by_chance else ')'}")
+        start = [f"A = word(at, {self.columns - 2})"] if pairs else []
+        start += [f"B{j} = word(at, {self.columns - 1}) ^ {j}" for j in pairs]
+        return [
+            *(f"        {line}" for line in start),
+            "        for i in range(n):",
+            *(f"            {line}" for line in body),
+        ]
 
     def _measure(self, program: Program) -> list[str]:
         count = len(program.results)

@@ -29,6 +29,7 @@ from typing import Any, cast
 from downslope.core.cache import cache_folder
 from downslope.core.errors import RecipeError
 from downslope.optim.kernel import build, threads
+from downslope.optim.rounding import FACTORS, ODD
 
 __all__ = ["kernel_of", "missing"]
 
@@ -97,6 +98,7 @@ def _key(source: str, flags: frozenset[str] = build.FLAGS) -> str:
         str(FORMAT),
         source,
         *sorted(flags),
+        repr((ODD, FACTORS)),
         Path(build.__file__).read_text(encoding="utf-8"),
         importlib.metadata.version("numba"),
         importlib.metadata.version("llvmlite"),

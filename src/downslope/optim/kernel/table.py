@@ -19,6 +19,7 @@ from downslope.optim.kernel.build import EXACT
 from downslope.optim.kernel.emit import COLUMNS, STORAGE, emit
 from downslope.optim.kernel.store import kernel_of
 from downslope.optim.kernel.trace import Program, Traced
+from downslope.optim.rounding import ODD, Streams
 from downslope.optim.rule import Scalars
 
 __all__ = ["KernelStep", "check_memory", "storage_of"]
@@ -60,18 +61,28 @@ class KernelStep:
         params: the parameters, dense in memory, of one dtype.
         columns: their states by the chain's keys, laid out in memory as they are.
         maximize: climb in place of descend.
+        streams: of random bits, where bfloat16 is rounded by chance.
 
     Raises:
         RecipeError: numba cannot be used, or the states of a column are not of one kind.
     """
 
-    def __init__(self, traced: Traced, params: Column, columns: Sequence[Column], *, maximize: bool) -> None:
+    def __init__(
+        self,
+        traced: Traced,
+        params: Column,
+        columns: Sequence[Column],
+        *,
+        maximize: bool,
+        streams: Streams | None = None,
+    ) -> None:
         self.traced, self.sign = traced, -1.0 if maximize else 1.0
+        self.streams = streams
         firsts = [column[0] for column in (params, params, *columns)]
         self.kinds = [(first.dtype, first.device) for first in firsts]
         self.widths = [first.element_size() for first in firsts]
         storage = [storage_of(first) or "" for first in (firsts[0], *firsts[2:])]
-        text = emit(traced, storage, threads=threads.team() is not None)
+        text = emit(traced, storage, threads=threads.team() is not None, chance=streams is not None)
         self.kernel = kernel_of(text, EXACT)
         self.real = np.float64 if storage[0] == "f8" else np.float32
         self.modes = {link: mode for mode, link in enumerate(traced.measures, 1)}
@@ -90,7 +101,8 @@ class KernelStep:
         self.owner = np.repeat(np.arange(len(pieces)), pieces)
         self.starts = np.cumsum(pieces) - pieces
         self.offset = (np.arange(len(self.owner)) - self.starts[self.owner]) * PIECE
-        self.table = np.zeros((len(self.owner), COLUMNS + self.traced.states), np.int64)
+        extra = 0 if self.streams is None else 2
+        self.table = np.zeros((len(self.owner), COLUMNS + self.traced.states + extra), np.int64)
         self.table[:, 2] = np.minimum(sizes[self.owner] - self.offset, PIECE)
         self.table[:, 3] = np.cumsum(self.table[:, 2]) - self.table[:, 2]
         self.elements = sum(self.sizes)
@@ -150,6 +162,10 @@ class KernelStep:
             grads: their gradients, laid out in memory as they are.
             ks: scalars of every link, settled; numbers, or one for each parameter.
         """
+        if self.streams is not None:
+            keys = self.streams.following()[self.owner]
+            self.table[:, -2] = keys + self.offset.astype(np.uint64) * np.uint64(ODD)  # the lower half counts
+            self.table[:, -1] = keys >> np.uint64(32)
         self._call(0, grads, ks, self.traced.update, 0)
         torch.autograd.graph.increment_version(params)
 
