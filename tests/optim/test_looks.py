@@ -192,6 +192,23 @@ def test_without_torchs_guards_tensors_are_asked_one_by_one(monkeypatch: pytest.
         both(name, None, lambda g: g.t().contiguous().t() if g.ndim == 2 else g, same)
 
 
+@pytest.mark.parametrize(("name", "way"), [way for way in WAYS if way[0] in ("adam", "nadam", "lion")])
+def test_a_state_exchanged_by_another_of_the_same_numbers_is_stepped_on(name: str, way: str | None) -> None:
+    """Tensors of one number, as counts are, compare equal where the numbers are."""
+    found: list[list[Tensor]] = []
+    for exchanged in (False, True):
+        own = [*params(), nn.Parameter(torch.ones(1)), nn.Parameter(torch.ones(3))]
+        optimizer = made(name, way, own)
+        for t in range(6):
+            stepped(optimizer, own, t, same)
+            for p in own if exchanged and t == 2 else ():
+                for key, value in optimizer.state[p].items():
+                    optimizer.state[p][key] = value.clone()
+        found.append([*own, *(value for p in own for value in optimizer.state[p].values())])
+    for x, y in zip(*found, strict=True):
+        torch.testing.assert_close(x, y, rtol=0.0, atol=0.0)
+
+
 def test_a_parameter_that_is_a_lazy_negative_is_refused() -> None:
     own = params()
     optimizer = optim.Lion(own, lr=0.01)

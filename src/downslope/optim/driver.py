@@ -199,29 +199,33 @@ class Optimizer(Guarded, torch.optim.Optimizer):
         if self._scheduler is not None:
             self._scheduler.begin(self.param_groups, self.state)
         before = torch.is_grad_enabled()
-        torch.set_grad_enabled(False)
+        ops.set_grad_enabled(False)
         try:
-            work = [each for index in range(len(self._layouts)) for each in self._work(index)]
-            if not work:
-                check_trainable(self.param_groups)
-            if not self._sound((grads for _, grads in work), self.param_groups):
+            work = self._work()
+            if self._nonfinite and not self._sound([grads for _, grads in work], self.param_groups):
                 return loss
             for bucket, _ in work:
                 bucket.begin()
-            if any(bucket.chain.measuring for bucket, _ in work):
-                take_sums([each for each in work if each[0].chain.measuring])
+            adding = [each for each in work if each[0].chain.measuring]
+            if adding:
+                take_sums(adding)
             for bucket, grads in work:
                 bucket.step(grads)
         finally:
-            torch.set_grad_enabled(before)
+            ops.set_grad_enabled(before)
         if self._scheduler is not None:
             self._scheduler.end(self.param_groups)
         return loss
 
-    def _work(self, index: int) -> Work:
-        layout = self._layouts[index]
-        work = layout.ready(self.state) if layout is not None else None
-        return self._lay_out(index).work() if work is None else work
+    def _work(self) -> Work:
+        """All buckets with their gradients, laid out anew where they have to be."""
+        all_work: Work = []
+        for index, layout in enumerate(self._layouts):
+            work = layout.ready(self.state) if layout is not None else None
+            all_work += self._lay_out(index).work() if work is None else work
+        if not all_work:
+            check_trainable(self.param_groups)
+        return all_work
 
     def _lay_out(self, index: int) -> GroupLayout:
         group, names = self.param_groups[index], list(self.defaults)

@@ -32,10 +32,6 @@ Work = list[tuple[Bucket, list[Tensor]]]
 Compose = Callable[[Mapping[str, Any]], Chain | Routes]
 
 
-_GONE = object()
-"""Stands for a setting that was taken out of its group."""
-
-
 class _Kind(NamedTuple):
     """What the tensors of a bucket have in common."""
 
@@ -95,7 +91,9 @@ class GroupLayout:
         self.params: list[Tensor] = group["params"]
         self.members = list(self.params)
         check_there(group, names)
+        self.read = operator.itemgetter(*names)
         self.values = [group[name] for name in names]
+        self.held_values = self.read(group)
         self.live = any(isinstance(value, Tensor) for value in self.values)  # may change in place
         self.compose = compose
         self.domains = domains
@@ -126,7 +124,7 @@ class GroupLayout:
             or not all(map(operator.is_, self.params, self.members))
         ):
             return None
-        if [group.get(name, _GONE) for name in self.names] != self.values and not self._retune():
+        if self._set_anew() and not self._retune():
             return None
         for p in self.idle:
             if p.grad is not None:
@@ -138,6 +136,13 @@ class GroupLayout:
                 return None
             work.append((bucket, grads))
         return work
+
+    def _set_anew(self) -> bool:
+        """Whether a setting is not what it was, or gone."""
+        try:
+            return bool(self.read(self.group) != self.held_values)
+        except KeyError:
+            return True
 
     def _retune(self) -> bool:
         """Takes over changed settings without a new layout, where they change numbers only."""
@@ -157,6 +162,7 @@ class GroupLayout:
         if any(list(map(type, new.links)) != list(map(type, old.links)) for new, old in pairs):
             return False
         self.routes, self.active, self.values = routes, active, values
+        self.held_values = self.read(self.group)
         natives = [match(chain, self.group.get("maximize", False)) for chain in active.chains]
         for bucket, route in zip(self.buckets, self.taken, strict=True):
             if bucket.programs is not None and structure(active.chains[route]) != structure(bucket.chain):

@@ -21,7 +21,7 @@ from torch import Tensor
 from downslope.core.errors import RecipeError
 from downslope.optim.flow import Flow, Lists
 from downslope.optim.kernel.own import Own, Step
-from downslope.optim.looks import Looks, is_dense, kind, plain
+from downslope.optim.looks import Held, Looks, is_dense, kind, plain
 from downslope.optim.native import Native
 from downslope.optim.rounding import Streams
 from downslope.optim.rule import Chain, Rule, Scalars
@@ -76,6 +76,8 @@ class Bucket:
     """Of the parameters and their states, as they were laid out."""
     looks: Looks | None = field(init=False, default=None)
     """Of the parameters and gradients when all was right."""
+    held: Held | None = field(init=False, default=None)
+    """What the states were then."""
     columns: list[list[Any]] = field(init=False)
     """The states by the chain's keys, of this step."""
     counted: int = field(init=False, default=0)
@@ -103,6 +105,7 @@ class Bucket:
                 self.states, self.params[0].device if on_device else torch.device("cpu")
             )
             self.counted = -1 if self.steps.is_inference() else self.steps._version
+            self.one = torch.ones((), device=self.steps.device)  # torch makes a tensor of a number each time
         self.columns = self._columns()
         self.kinds = self._kinds(self.columns)
 
@@ -113,20 +116,30 @@ class Bucket:
         Any of them may be exchanged or edited between two steps, and kernels, torch's too, would then read
         and write what is not theirs.
         """
-        if not self._counts_stand():
+        if self.counted >= 0 and self.steps is not None and self.steps._version != self.counted:
             return None
-        columns, grads = self._columns(), self._found()
-        same = self.seats is None and all(map(_all_are, columns, self.columns))
-        if not (same and self.looks is not None and self.looks.same([*self.params, *grads])):
-            if any(g is None for g in grads) or self._kinds(columns) != self.kinds:
+        if self.streams is not None and not self.streams.stand(self.states):
+            return None
+        grads: list[Any] | None = self._found()
+        same = self.looks is not None and self.looks.same([*self.params, *grads])
+        if not (same and self.held is not None and self.held.same()):
+            grads = self._looked_through(grads)
+            if grads is None:
                 return None
-            taken = self._looked_at(grads)
-            if taken is None:
-                return None
-            if self.seats is None and all(map(operator.is_, taken, grads)):
-                self.looks = Looks([*self.params, *grads])
-            self.columns, grads = columns, taken
         return grads if self.kernel is None or self.kernel.fits(self.params, self.columns) else None
+
+    def _looked_through(self, grads: list[Any]) -> list[Tensor] | None:
+        """The gradients, each of which was looked at; copied where they must be; None if they do not fit."""
+        columns = self._columns()
+        if not self._counts_stand() or any(g is None for g in grads) or self._kinds(columns) != self.kinds:
+            return None
+        taken = self._looked_at(grads)
+        if taken is not None:
+            self.looks = self.held = None
+            if self.seats is None and all(map(operator.is_, taken, grads)):
+                self.looks, self.held = Looks([*self.params, *grads]), Held(self.states)
+            self.columns = columns
+        return taken
 
     def _counts_stand(self) -> bool:
         """Whether all states are there, and nobody but this bucket has set their counts."""
@@ -172,7 +185,7 @@ class Bucket:
         """Starts a step: counts it and forms its scalars."""
         self.t += 1
         if self.steps is not None:
-            self.steps.add_(1.0)
+            self.steps.add_(self.one)
             self.counted = self.steps._version if self.counted >= 0 else -1
         if self.native is None:
             ks, self.tally = self.chain.advance(self._time(), self.tally)
@@ -298,10 +311,6 @@ class Bucket:
                 for link, old in zip(self.chain.links, before, strict=True)
             ]
             yield x, -part if self.maximize else part, cut
-
-
-def _all_are(these: list[Any], those: list[Any]) -> bool:
-    return all(map(operator.is_, these, those))
 
 
 def _lies_otherwise(g: Tensor, p: Tensor) -> bool:

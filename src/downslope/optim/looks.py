@@ -6,13 +6,14 @@ lazy negation or conjugation would be read for what it is not, without a word.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import operator
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-__all__ = ["Looks", "is_dense", "kind", "plain"]
+__all__ = ["Held", "Looks", "is_dense", "kind", "plain"]
 
 # One call for a list of tensors, a fifth of the time of asking each for its dtype, strides and bits. It is
 # torch's own, and not public: where it is missing, tensors are asked one by one.
@@ -36,6 +37,34 @@ class Looks:
     def same(self, tensors: Sequence[Any]) -> bool:
         """Whether `tensors`, in their order, look the same; False where it cannot be told at once."""
         return self._check is not None and self._check(*tensors)
+
+
+class Held:
+    """Which objects states hold: asked by comparing dictionaries, where the same objects are equal at once.
+
+    Args:
+        states: of the parameters, by name.
+    """
+
+    def __init__(self, states: Sequence[Mapping[str, Any]]) -> None:
+        self._states, self._twins = states, [dict(state) for state in states]
+        # Tensors of one number are equal where the numbers are: these are compared as objects.
+        self._alone = [
+            (state, key)
+            for state in states
+            for key, value in state.items()
+            if isinstance(value, Tensor) and value.numel() < 2
+        ]
+        self._numbers = [state[key] for state, key in self._alone]
+
+    def same(self) -> bool:
+        """Whether they hold the same."""
+        try:
+            if self._states != self._twins:
+                return False
+        except (RuntimeError, TypeError, ValueError):  # tensors that are not the same have no one truth
+            return False
+        return all(map(operator.is_, [state[key] for state, key in self._alone], self._numbers))
 
 
 def kind(x: Tensor) -> tuple[Any, ...]:

@@ -52,6 +52,10 @@ with_hooks: Callable[[Operation], Operation] = torch.optim.Optimizer.profile_hoo
 """Wraps a step so that hooks run and the profiler sees it, as torch does with every optimizer."""
 
 
+set_grad_enabled: Callable[[bool], None] = vars(torch)["_C"]._set_grad_enabled
+"""What torch's context manager of that name does, without making one."""
+
+
 def lean(method: Operation) -> Operation:
     """Torch's `method` without the wrapper that imports its compiler at the first call, which takes a second.
 

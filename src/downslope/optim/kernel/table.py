@@ -29,6 +29,8 @@ PIECE = 1 << 14
 
 Column = list[Tensor]
 
+_address = Tensor.data_ptr
+
 
 def storage_of(tensor: Tensor) -> str | None:
     """What kernels call the tensor's dtype; None where they have none."""
@@ -112,7 +114,7 @@ class KernelStep:
     def fits(self, params: Column, columns: Sequence[Column]) -> bool:
         """Whether parameters and states are what the table was made for; where they lie is written down."""
         for place, tensors in zip((0, *range(2, len(self.held))), (params, *columns), strict=True):
-            found = [tensor.data_ptr() for tensor in tensors]
+            found = list(map(_address, tensors))
             if found == self.held[place]:
                 continue
             kind = self.kinds[place]
@@ -146,7 +148,7 @@ class KernelStep:
             self.scalars[:, i] = value.numpy(force=True) if isinstance(value, Tensor) else value
 
     def _call(self, mode: int, grads: Column, ks: Sequence[Scalars], program: Program, sums: int) -> None:
-        found = [g.data_ptr() for g in grads]
+        found = list(map(_address, grads))
         if found != self.held[1]:
             self._point(1, found)
         self._tune(ks, program.reads)
