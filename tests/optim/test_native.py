@@ -77,3 +77,15 @@ def test_sgd_kernel_on_16_bits_is_refused_with_its_reason(make, dtype):
     with pytest.raises(RecipeError, match=f"backend='native': {reason}.*use backend=None"):
         optimizer.step()
     assert torch.equal(p, torch.ones_like(p))
+
+
+@pytest.mark.parametrize("backend", [None, "native", "eager", "kernel", "reference"])
+@pytest.mark.parametrize("name", [*SGD_FAMILY, *ADAPTIVE])
+def test_a_second_backward_through_weights_that_were_stepped_is_refused(name, backend):
+    p = nn.Parameter(torch.linspace(0.5, 1.5, 20))
+    optimizer = (SGD_FAMILY | ADAPTIVE)[name]([p], backend=backend)
+    loss = (p**2).sum()
+    loss.backward(retain_graph=True)
+    optimizer.step()
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        loss.backward()

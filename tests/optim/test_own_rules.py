@@ -87,3 +87,52 @@ def test_a_field_of_another_methods_name_may_lie_anywhere():
     optimizer.param_groups[0]["alpha"] = 7.0
     optimizer.step()
     assert torch.equal(p.detach(), torch.full((3,), -5.5))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Debiased(Named):
+    """Reads the step, and does not say that it counts."""
+
+    def at(self, t: int) -> Scalars:
+        return Scalars(a=1.0 / (1.0 - 0.5**t))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inside(Named):
+    """Reads it in a function of its own."""
+
+    def at(self, t: int) -> Scalars:
+        return Scalars(a=sum(0.5**i * (t > 0) for i in range(3)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class FirstOnly(Named):
+    """Reads it, and says that it wants to know the first step alone."""
+
+    counts: ClassVar[bool] = False
+
+    def at(self, t: int) -> Scalars:
+        return Scalars(a=float(t))
+
+
+@pytest.mark.parametrize(
+    ("rule", "counts"),
+    [
+        (Named, False),
+        (Debiased, True),
+        (Inside, True),
+        (FirstOnly, False),
+        (type("Heir", (FirstOnly,), {}), False),
+    ],
+)
+def test_who_reads_the_step_counts_unless_it_says_otherwise(rule, counts):
+    assert rule.counts is counts
+
+
+def test_scalars_of_the_third_step_are_those_of_the_third():
+    p = nn.Parameter(torch.zeros(1))
+    optimizer = Custom([p], Debiased())
+    for t in (1, 2, 3):
+        p.grad, before = torch.ones(1), p.item()
+        optimizer.step()
+        assert before - p.item() == pytest.approx(1.0 / (1.0 - 0.5**t), rel=1e-6)

@@ -236,3 +236,13 @@ def test_steps_on_a_gpu_are_those_on_the_cpu(name):
         given = [g.to(device) for g in drawn(6, 5, dtype=torch.float32)]
         ends.append(walk(makes[name]([p]), given).cpu())
     torch.testing.assert_close(*ends, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_does_not_leave_what_the_factors_span(dtype):
+    """The factor of a vector has one rank a step; its root stretches whatever else the mean holds."""
+    p = nn.Parameter(torch.zeros(64, dtype=dtype))
+    given = [g.to(dtype) for g in drawn(64, dtype=torch.float32)]
+    wide = nn.Parameter(torch.zeros(64))
+    ends = [walk(optim.Shampoo([x], lr=0.01), [g.to(x.dtype) for g in given]) for x in (p, wide)]
+    torch.testing.assert_close(ends[0].float(), ends[1], rtol=0.02, atol=2e-3)

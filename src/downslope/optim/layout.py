@@ -254,6 +254,7 @@ class Bucket:
         kernel = self._kernel()
         if self.native is not None:
             self.native.run(self.params, grads, self.columns, self.views, self.first)
+            torch.autograd.graph.increment_version(self.params)  # which torch's kernels leave out
         elif kernel is not None:
             kernel.update(self.params, grads, self.ks)
         elif self.backend == "eager" and self.listed and not self.apart:

@@ -44,6 +44,7 @@ class HeavyBall(Rule[Velocity]):
 
     memory: ClassVar[type[tuple[Tensor, ...]]] = Velocity
     keys: ClassVar[tuple[str, ...]] = ("momentum_buffer",)
+    counts: ClassVar[bool] = False  # only the first step is another: torch's state has no step
 
     momentum: Scalar = 0.9
     dampening: Scalar = 0.0

@@ -19,6 +19,7 @@ What a rule can say, beside `init`, `at` and `update`:
 from __future__ import annotations
 
 import dataclasses
+import dis
 import functools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -68,7 +69,8 @@ class Rule(Generic[State]):
     keys: ClassVar[tuple[str, ...]] = ()
     """Names of the state's fields in ``optimizer.state``: torch's own, so that its state can be loaded."""
     counts: ClassVar[bool] = False
-    """Whether each parameter keeps ``step``. If not, `at` sees 1 at the state's birth and 2 ever after."""
+    """Whether each parameter keeps ``step``. If not, `at` sees 1 at the state's birth and 2 ever after. Where
+    a class says nothing, it counts if its `at`, `advance` or `settle` reads the step."""
     tally: ClassVar[Mapping[str, float]] = {}
     """Numbers that each parameter keeps beside ``step``, by their name in ``optimizer.state``, and where they
     start. They are float64 and advance on the host: see `advance`. Those of a rule of scope "global" are one
@@ -91,6 +93,11 @@ class Rule(Generic[State]):
 
     kernel: ClassVar[Own | None] = None
     """Kernels of its own, for a chain that is this rule alone; other rules have a loop made of `update`."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "counts" not in vars(cls) and any(_reads_step(method) for method in _own(cls)):
+            cls.counts = True
 
     def __post_init__(self) -> None:
         for name in field_names(type(self)):
@@ -189,6 +196,23 @@ class Rule(Generic[State]):
     def replace(self, **changes: Any) -> Self:
         """The same rule with other hyper-parameters; they are checked again."""
         return type(self)(**{**self.fields(), **changes})
+
+
+def _own(cls: type[AnyRule]) -> Iterator[Any]:
+    """The methods that get the step, of a class itself and of what it mixes in."""
+    for base in cls.__mro__:
+        if base is cls or not issubclass(base, Rule):
+            yield from (vars(base)[name] for name in ("at", "advance", "settle") if name in vars(base))
+
+
+def _reads_step(method: Any) -> bool:
+    """Whether a method reads its first argument; True for what is no plain function."""
+    code = getattr(method, "__code__", None)
+    if code is None or code.co_argcount < 2:
+        return True
+    step = code.co_varnames[1]
+    read = (each.argval for each in dis.get_instructions(code) if each.opname.startswith("LOAD"))
+    return any(name == step or (isinstance(name, tuple) and step in name) for name in read)
 
 
 def _holds_members(value: Any) -> bool:

@@ -103,7 +103,8 @@ class ScaleByShampoo(Rule[Held]):
         for place, size in self._factors(p):
             found[f"factor_{place}"] = torch.zeros(size, size, **own)
             found[f"root_{place}"] = torch.eye(size, **own)
-        return tuple(found[key] if key in found else torch.zeros_like(p) for key in self.keys_of(p))
+        # Roots of factors that lack a rank stretch the rounding of the mean a million times.
+        return tuple(found.get(key, torch.zeros_like(p, **own)) for key in self.keys_of(p))
 
     def remember(self, tensors: Iterable[Tensor]) -> Held:
         return tuple(tensors)
