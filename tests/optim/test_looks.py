@@ -209,6 +209,40 @@ def test_a_state_exchanged_by_another_of_the_same_numbers_is_stepped_on(name: st
         torch.testing.assert_close(x, y, rtol=0.0, atol=0.0)
 
 
+@pytest.mark.parametrize(("name", "way"), [way for way in WAYS if way[0] in ("adam", "nadam", "lion")])
+def test_a_state_put_in_the_place_of_another_is_stepped_on(name: str, way: str | None) -> None:
+    own = params()
+    optimizer = made(name, way, own)
+    for t in range(3):
+        stepped(optimizer, own, t, same)
+    twins = [nn.Parameter(p.detach().clone()) for p in own]
+    fresh = made(name, way, twins)
+    for p in own:
+        optimizer.state[p] = {}
+    for each, those in ((optimizer, own), (fresh, twins)):
+        stepped(each, those, 3, same)
+        stepped(each, those, 4, same)
+    found = [[*those, *(each.state[p] for p in those)] for each, those in ((optimizer, own), (fresh, twins))]
+    torch.testing.assert_close(*found, rtol=0.0, atol=0.0)
+
+
+def test_a_change_of_dtype_between_two_steps_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    own = params()
+    optimizer = optim.Adam([{"params": own[:1]}, {"params": own[1:]}])
+    stepped(optimizer, own, 0, same)
+    stepped(optimizer, own, 1, same)
+    assert not caplog.records
+    for t, dtype in enumerate((torch.float64, torch.float32), 2):
+        for p in own:
+            p.grad, p.data = None, p.data.to(dtype)
+        stepped(optimizer, own, t, same)
+        assert optimizer.state[own[0]]["exp_avg"].dtype == dtype
+    said = (
+        "parameters changed from torch.float32 to torch.float64 between two steps; their states follow them"
+    )
+    assert [record.getMessage() for record in caplog.records] == [said]
+
+
 def test_a_parameter_that_is_a_lazy_negative_is_refused() -> None:
     own = params()
     optimizer = optim.Lion(own, lr=0.01)

@@ -8,7 +8,8 @@ It owns backends and layout; the mathematics is in the rules. `plan` tells what 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Mapping
+import operator
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Unpack, cast
 
 import torch
@@ -82,6 +83,11 @@ class Optimizer(Guarded, torch.optim.Optimizer):
     fixed: ClassVar[Mapping[str, Any]] = {}
     """What torch's class of the same state has as a setting and this one cannot change. It is saved with the
     groups, so that torch steps on in the same way, and refused where it differs."""
+
+    _told = False
+    """Whether a change of dtype was said."""
+    _held: Sequence[Any] = ()
+    """The states at the last step, whose places in ``state`` others may take."""
 
     def __init__(
         self,
@@ -220,9 +226,13 @@ class Optimizer(Guarded, torch.optim.Optimizer):
     def _work(self) -> Work:
         """All buckets with their gradients, laid out anew where they have to be."""
         all_work: Work = []
+        held = self._held
+        kept = len(held) == len(self.state) and all(map(operator.is_, self.state.values(), held))
         for index, layout in enumerate(self._layouts):
-            work = layout.ready(self.state) if layout is not None else None
+            work = layout.ready(self.state) if kept and layout is not None else None
             all_work += self._lay_out(index).work() if work is None else work
+        if len(self._held) != len(self.state) or not kept:
+            self._held = list(self.state.values())
         if not all_work:
             check_trainable(self.param_groups)
         return all_work
@@ -230,6 +240,8 @@ class Optimizer(Guarded, torch.optim.Optimizer):
     def _lay_out(self, index: int) -> GroupLayout:
         group, names = self.param_groups[index], list(self.defaults)
         layout = GroupLayout(group, self.state, self._compose, names, self.backend, self._domains, index)
+        before = self._layouts[index]
+        self._told = self._told or (before is not None and layout.tells(before))
         self._layouts[index] = layout
         return layout
 

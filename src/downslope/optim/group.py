@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import operator
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -25,6 +26,8 @@ from downslope.optim.states import State, give_state
 from downslope.optim.wide import WideBucket
 
 __all__ = ["GroupLayout", "Work"]
+
+_log = logging.getLogger("downslope")
 
 Work = list[tuple[Bucket, list[Tensor]]]
 """Buckets with the gradients of this step."""
@@ -101,11 +104,21 @@ class GroupLayout:
         self.active = self.routes.active()
         self.idle = [p for p in self.params if p.grad is None]
         self.buckets = self._make_buckets([p for p in self.params if p.grad is not None])
-        self.held = len(table)
+        self.dtypes = [p.dtype for p in self.params]
         self.settled = not (len(self.buckets) > 1 and any(bucket.first for bucket in self.buckets))
 
     def _composed(self) -> Chain | Routes:
         return self.compose({name: check(name, self.group[name], self.domains) for name in self.names})
+
+    def tells(self, before: GroupLayout) -> bool:
+        """Says that parameters have another dtype than they had in the layout `before`, if they have."""
+        for old, new in zip(before.dtypes, self.dtypes, strict=False):
+            if old != new:
+                _log.warning(
+                    "parameters changed from %s to %s between two steps; their states follow them", old, new
+                )
+                return True
+        return False
 
     def work(self) -> Work:
         """The buckets with their gradients, right after the layout was made."""
@@ -118,7 +131,6 @@ class GroupLayout:
             self.live
             or not self.settled
             or table is not self.table
-            or len(table) != self.held
             or group["params"] is not self.params
             or len(self.params) != len(self.members)
             or not all(map(operator.is_, self.params, self.members))

@@ -72,8 +72,10 @@ class Bucket:
     """Of random bits, where rounding is by chance."""
     kernel: Step | None = field(init=False, default=None)
     """Made at the first step."""
-    kinds: list[tuple[Any, ...]] = field(init=False)
+    kinds: list[tuple[Any, ...]] | None = field(init=False, default=None)
     """Of the parameters and their states, as they were laid out."""
+    laid: Looks | None = field(init=False, default=None)
+    """The same, asked of all at once."""
     looks: Looks | None = field(init=False, default=None)
     """Of the parameters and gradients when all was right."""
     held: Held | None = field(init=False, default=None)
@@ -107,7 +109,6 @@ class Bucket:
             self.counted = -1 if self.steps.is_inference() else self.steps._version
             self.one = torch.ones((), device=self.steps.device)  # torch makes a tensor of a number each time
         self.columns = self._columns()
-        self.kinds = self._kinds(self.columns)
 
     def gradients(self) -> list[Tensor] | None:
         """The gradients if they, the parameters and the states look as they did when the bucket was built,
@@ -117,8 +118,6 @@ class Bucket:
         and write what is not theirs.
         """
         if self.counted >= 0 and self.steps is not None and self.steps._version != self.counted:
-            return None
-        if self.streams is not None and not self.streams.stand(self.states):
             return None
         grads: list[Any] | None = self._found()
         same = self.looks is not None and self.looks.same([*self.params, *grads])
@@ -131,7 +130,7 @@ class Bucket:
     def _looked_through(self, grads: list[Any]) -> list[Tensor] | None:
         """The gradients, each of which was looked at; copied where they must be; None if they do not fit."""
         columns = self._columns()
-        if not self._counts_stand() or any(g is None for g in grads) or self._kinds(columns) != self.kinds:
+        if not self._counts_stand() or any(g is None for g in grads) or not self._as_laid_out(columns):
             return None
         taken = self._looked_at(grads)
         if taken is not None:
@@ -151,9 +150,17 @@ class Bucket:
         edited = self.counted >= 0 and self.steps._version != self.counted
         return not edited and all(map(operator.is_, found, self.views))
 
-    def _kinds(self, columns: Sequence[list[Any]]) -> list[tuple[Any, ...]]:
+    def _as_laid_out(self, columns: Sequence[list[Any]]) -> bool:
+        """Whether parameters and states look as they did when the bucket was built and first asked."""
         tensors = [*self.owners, *itertools.chain.from_iterable(columns)]
-        return [kind(x) if isinstance(x, Tensor) and x.layout == torch.strided else () for x in tensors]
+        if self.laid is not None and self.laid.same(tensors):
+            return True
+        kinds = [kind(x) if isinstance(x, Tensor) and x.layout == torch.strided else () for x in tensors]
+        if self.kinds is None:
+            self.kinds = kinds
+        elif kinds == self.kinds:
+            self.laid = Looks(tensors) if () not in kinds else None
+        return kinds == self.kinds
 
     def _looked_at(self, grads: list[Tensor]) -> list[Tensor] | None:
         """The gradients; copies of those that the backend cannot read; None where another layout is due."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
@@ -22,7 +22,7 @@ from downslope.optim.flow import Lists
 from downslope.optim.rule import Chain, Rule
 from downslope.optim.scale import InverseTimeLr, ScaleByLr
 
-__all__ = ["Anatomy", "Native", "fused_adagrad", "fused_adam", "fused_sgd", "has_members", "match"]
+__all__ = ["Anatomy", "Native", "fused_adagrad", "fused_adam", "fused_sgd", "match"]
 
 Run = Callable[[list[Tensor], list[Tensor], Lists, list[Tensor], bool], None]
 """(parameters, gradients, state columns, step counts, whether this is the state's first step)."""
@@ -58,7 +58,7 @@ def match(chain: Chain, maximize: bool) -> Native | None:
 
 def dissect(chain: Chain, maximize: bool) -> Anatomy | None:
     """The parts of an active `chain`, or None if it has other parts, or numbers for each member."""
-    if has_members(chain):
+    if chain.has_members:
         return None
     links = list(chain.links)
     rate = links.pop() if links else None
@@ -74,15 +74,6 @@ def dissect(chain: Chain, maximize: bool) -> Anatomy | None:
     if len(links) > 1:
         return None
     return Anatomy(coupled, links[0] if links else None, decoupled, rate, maximize)
-
-
-def has_members(chain: Chain) -> bool:
-    """Whether a hyper-parameter holds a number for each member of a population."""
-    for value in chain.fields().values():
-        parts = cast("tuple[Any, ...]", value) if isinstance(value, tuple) else (value,)
-        if any(isinstance(part, Tensor) for part in parts):
-            return True
-    return False
 
 
 def fused_sgd(

@@ -18,7 +18,7 @@ from downslope.optim.kernel.table import storage_of
 from downslope.optim.kernel.trace import Traced, traced
 from downslope.optim.kinds import PLAIN, Manner, as_seen, manner_of
 from downslope.optim.looks import is_dense
-from downslope.optim.native import Native, has_members, match
+from downslope.optim.native import Native, match
 from downslope.optim.routes import Routes, names_of, routed
 from downslope.optim.rows import check_lazy
 from downslope.optim.rule import Chain
@@ -126,7 +126,7 @@ def choose(
     if manner.rounds:
         return _choose_rounding(p, chain, forced, size, manner)
     obstacle = _native_obstacle(p, native)
-    members = has_members(chain)
+    members = chain.has_members
     if forced == "native" and obstacle:
         raise RecipeError(f"backend='native': {obstacle}; use backend=None for the fastest that fits")
     if forced == "eager" and members:
@@ -152,7 +152,7 @@ def _choose_rounding(p: Tensor, chain: Chain, forced: str | None, size: Size, ma
         raise RecipeError(f"backend={forced!r}: no kernel of torch's steps {manner}; use backend=None")
     if forced in ("eager", "reference"):
         return Choice(forced, str(manner))
-    if forced is None and (has_members(chain) or p.device.type != "cpu"):
+    if forced is None and (chain.has_members or p.device.type != "cpu"):
         return Choice("eager", str(manner))
     made = own_of(chain)
     if made is not None and forced == "kernel":

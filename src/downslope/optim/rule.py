@@ -238,24 +238,35 @@ class Chain:
     def __iter__(self) -> Iterator[AnyRule]:
         return iter(self.links)
 
-    @property
+    @functools.cached_property
     def scope(self) -> Scope:
         """The widest scope of the links."""
         return widest(link.scope for link in self.links)
 
-    @property
+    @functools.cached_property
     def counts(self) -> bool:
         """Whether any link needs the number of steps."""
         return any(link.counts for link in self.links)
 
-    @property
+    @functools.cached_property
     def keys(self) -> tuple[str, ...]:
         """Names of all state tensors, link after link, but for those that hang on a shape: see `keys_of`."""
         return tuple(key for link in self.links for key in link.keys)
 
     def keys_of(self, p: Tensor) -> tuple[str, ...]:
         """Names of all state tensors of parameter `p`, link after link."""
+        if self._shapeless:
+            return self.keys
         return tuple(key for link in self.links for key in link.keys_of(p))
+
+    @functools.cached_property
+    def _shapeless(self) -> bool:
+        return all(type(link).keys_of is Rule.keys_of for link in self.links)
+
+    @functools.cached_property
+    def has_members(self) -> bool:
+        """Whether a hyper-parameter holds a number for each member of a population."""
+        return any(map(_holds_members, self.fields().values()))
 
     @functools.cached_property
     def tally(self) -> dict[str, float]:
@@ -302,7 +313,7 @@ class Chain:
 
     def at(self, t: int) -> tuple[Scalars, ...]:
         """The scalars of every link at step `t`, where no link has a tally."""
-        return tuple(link.at(t) for link in self.links)
+        return tuple([link.at(t) for link in self.links])
 
     def advance(self, t: int, tally: Mapping[str, float]) -> tuple[tuple[Scalars, ...], Tally]:
         """The scalars of every link at step `t`, and the tally after it.

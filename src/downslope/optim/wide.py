@@ -21,7 +21,6 @@ from torch import Tensor
 from downslope.optim.kinds import PLAIN, Manner
 from downslope.optim.layout import PIECE, Bucket, flat, total
 from downslope.optim.looks import plain
-from downslope.optim.native import has_members
 from downslope.optim.rounding import Draws, rounded, widened
 from downslope.optim.rows import coalesced, index_of, is_sparse, put, taken
 from downslope.optim.scale import ScaleByLr
@@ -56,7 +55,7 @@ class WideBucket(Bucket):
     def gradients(self) -> list[Tensor] | None:
         """The gradients, sparse ones with every index once, or None if one came or went, or changed kind."""
         columns = self._columns()
-        if not self._counts_stand() or self._kinds(columns) != self.kinds:
+        if not self._counts_stand() or not self._as_laid_out(columns):
             return None
         self.columns = columns
         grads: list[Tensor] = []
@@ -74,7 +73,7 @@ class WideBucket(Bucket):
     def _adds(self) -> bool:
         """Whether the step is a multiple of a sparse gradient, which torch adds as it stands."""
         links = self.chain.links
-        plain = self.manner == Manner(sparse=True) and not has_members(self.chain)
+        plain = self.manner == Manner(sparse=True) and not self.chain.has_members
         return plain and len(links) == 1 and type(links[0]) is ScaleByLr
 
     def measure(self, i: int, grads: list[Tensor]) -> list[Tensor]:

@@ -99,15 +99,20 @@ def structure(chain: Chain) -> tuple[Any, ...]:
 
 def traced(chain: Chain) -> Traced | str:
     """The programs of an active `chain`, or why it has none."""
+    last, found = _LAST[0]
+    if last is chain:  # as it is when each of many parameters is laid out
+        return found
     key = structure(chain)
     if key not in _KEPT:
         _KEPT[key] = _traced(chain)
+    _LAST[0] = chain, _KEPT[key]
     return _KEPT[key]
 
 
 _BLANK = torch.zeros(2, 3)  # the meta device would import sympy, for half a second
 
 _KEPT: dict[tuple[Any, ...], Traced | str] = {}
+_LAST: list[tuple[Chain | None, Traced | str]] = [(None, "")]
 
 
 def _traced(chain: Chain) -> Traced | str:
