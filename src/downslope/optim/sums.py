@@ -8,6 +8,8 @@ another. Totals are float64, added in the order of the parameters, so that they 
 
 from __future__ import annotations
 
+import functools
+import itertools
 from collections.abc import Sequence
 
 import torch
@@ -26,11 +28,13 @@ Key = tuple[type, int]
 def take_sums(work: Sequence[tuple[Bucket, list[Tensor]]]) -> None:
     """Settles every link that needs sums, in all buckets that have begun their step."""
     pending = [(bucket, grads, list(bucket.chain.measuring)) for bucket, grads in work]
-    while any(todo for *_, todo in pending):
+    left = sum(len(todo) for *_, todo in pending)
+    while left:
         for bucket, grads, todo in pending:
-            while todo and bucket.chain.links[todo[0]].scope != "global":
-                i = todo.pop(0)
+            own = list(itertools.takewhile(functools.partial(_is_local, bucket), todo))
+            for i in own:
                 bucket.settle(i, bucket.measure(i, grads))
+            del todo[: len(own)]
         heads = [_key(bucket, todo[0]) for bucket, _, todo in pending if todo]
         ready = [key for key in dict.fromkeys(heads) if _waits_for_none(key, pending)]
         if heads and not ready:
@@ -41,6 +45,9 @@ def take_sums(work: Sequence[tuple[Bucket, list[Tensor]]]) -> None:
         for key in ready:
             there = [(b, grads, todo) for b, grads, todo in pending if todo and _key(b, todo[0]) == key]
             _settle_globally([(b, grads, todo.pop(0)) for b, grads, todo in there])
+        before, left = left, sum(len(todo) for *_, todo in pending)
+        if left == before:
+            raise RuntimeError(f"{left} links that add up wait for ever: report this chain of rules, please")
 
 
 def _settle_globally(there: Sequence[tuple[Bucket, list[Tensor], int]]) -> None:
@@ -53,6 +60,10 @@ def _settle_globally(there: Sequence[tuple[Bucket, list[Tensor], int]]) -> None:
     }
     for bucket, _, i in there:
         bucket.settle(i, Scalars(**totals))
+
+
+def _is_local(bucket: Bucket, i: int) -> bool:
+    return bucket.chain.links[i].scope != "global"
 
 
 def _key(bucket: Bucket, i: int) -> Key:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -91,8 +92,9 @@ class KernelStep:
         self.sizes = [p.numel() for p in params]
         self.strides = [p.stride() for p in params]
         self.held: list[list[int]] = [[] for _ in firsts]
-        self.scalars = np.zeros((1, 1 + len(traced.scalars)), self.real)
+        self.pointed: Column | None = None
         self._cut()
+        self._hold(1)
         if not self.fits(params, columns):
             raise RecipeError("states of one name are of several dtypes, devices or layouts")
 
@@ -109,6 +111,7 @@ class KernelStep:
         self.table[:, 3] = np.cumsum(self.table[:, 2]) - self.table[:, 2]
         self.elements = sum(self.sizes)
         self.filled = pieces > 0
+        self.begins = self.starts[self.filled]
         self.whole = bool((pieces == 1).all())
 
     def fits(self, params: Column, columns: Sequence[Column]) -> bool:
@@ -142,18 +145,24 @@ class KernelStep:
         each = any(isinstance(value, Tensor) and value.ndim for value in values)
         rows = len(self.sizes) if each else 1
         if len(self.scalars) != rows:
-            self.scalars = np.zeros((rows, len(values)), self.real)
-            self.table[:, 4] = self.owner if each else 0
+            self._hold(rows)
         for i, value in enumerate(values):
             self.scalars[:, i] = value.numpy(force=True) if isinstance(value, Tensor) else value
 
+    def _hold(self, rows: int) -> None:
+        """Memory for so many rows of scalars; where it and the table lie is asked once."""
+        self.scalars = np.zeros((rows, 1 + len(self.traced.scalars)), self.real)
+        self.table[:, 4] = self.owner if rows > 1 else 0
+        self.head = [len(self.table), self.table.ctypes.data, self.scalars.ctypes.data]
+
     def _call(self, mode: int, grads: Column, ks: Sequence[Scalars], program: Program, sums: int) -> None:
-        found = list(map(_address, grads))
-        if found != self.held[1]:
-            self._point(1, found)
+        if grads is not self.pointed:  # else they were found when this step's sums were taken
+            found = list(map(_address, grads))
+            if found != self.held[1]:
+                self._point(1, found)
+        self.pointed = grads if mode else None
         self._tune(ks, program.reads)
-        table, scalars = self.table.ctypes.data, self.scalars.ctypes.data
-        data = np.array([len(self.table), table, scalars, sums, mode, self.elements, 0, 1], np.int64)
+        data = np.array([*self.head, sums, mode, self.elements, 0, 1], np.int64)
         threads.run(self.kernel, data, threads.parts_for(self.elements))
 
     def update(self, params: Column, grads: Column, ks: Sequence[Scalars]) -> None:
@@ -176,8 +185,12 @@ class KernelStep:
         program = self.traced.measures[link]
         rows = np.zeros((len(self.table), len(program.results)))
         self._call(self.modes[link], grads, ks, program, rows.ctypes.data)
+        return list(torch.from_numpy(rows if self.whole else self._joined(rows, program)).unbind(1))
+
+    def _joined(self, rows: npt.NDArray[np.float64], program: Program) -> npt.NDArray[np.float64]:
+        """The totals of tensors, of those of their rows."""
         totals = np.zeros((len(self.sizes), len(program.results)))
         for i, peak in enumerate(program.peaks if len(rows) else ()):
             joined = np.maximum if peak else np.add
-            totals[self.filled, i] = joined.reduceat(rows[:, i], self.starts[self.filled])
-        return list(torch.from_numpy(totals).unbind(1))
+            totals[self.filled, i] = joined.reduceat(rows[:, i], self.begins)
+        return totals
