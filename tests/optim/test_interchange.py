@@ -85,7 +85,7 @@ def test_the_state_of_another_method_is_refused_in_one_line(
     params = made("plain")
     other = torch.optim.SGD(params, **given)
     step(other, params, drawn_like(params, 2))
-    with pytest.raises(RecipeError, match=rf"^{part} in a parameter group[^\n]*; use SGD$"):
+    with pytest.raises(RecipeError, match=rf"^{part}: with [^\n]*; use SGD$"):
         ours(name)(made("plain")).load_state_dict(other.state_dict())
 
 
@@ -112,3 +112,13 @@ def test_a_refused_state_leaves_the_optimizer_as_it_was(name: str) -> None:
     step(touched, params, rows[4:])
     step(alone, twins, rows)
     agree(params, twins, 0.0)
+
+
+def test_a_setting_of_torch_that_makes_another_optimizer_is_taken_as_it_is_or_names_that_one():
+    p = nn.Parameter(torch.zeros(2))
+    optim.Adam([p], decoupled_weight_decay=False)
+    optim.Momentum([p], dampening=0.0, nesterov=False)
+    with pytest.raises(RecipeError, match=r"^decoupled_weight_decay=True: with Adam [^\n]*; use AdamW$"):
+        optim.Adam([p], decoupled_weight_decay=True)
+    with pytest.raises(RecipeError, match=r"^nesterov=True: with Momentum [^\n]*; use SGD$"):
+        optim.Momentum([p], nesterov=True)

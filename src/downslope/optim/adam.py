@@ -112,9 +112,9 @@ class Adam(Optimizer):
     Raises:
         RecipeError: a hyper-parameter outside its domain.
 
-    Differs from: torch's class in `decoupled_weight_decay`, which is not taken: that is `AdamW`; and in
-        sparse gradients, which torch refuses: here the rows that they name take the step, and means of the
-        others wait, as in `SparseAdam` but for eps.
+    Differs from: torch's class in `decoupled_weight_decay`, which is only taken where it is False: else it is
+        `AdamW`; and in sparse gradients, which torch refuses: here the rows that they name take the step, and
+        means of the others wait, as in `SparseAdam` but for eps.
     Source: see `ScaleByAdam`.
     """
 

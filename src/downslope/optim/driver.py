@@ -100,6 +100,7 @@ class Optimizer(Guarded, torch.optim.Optimizer):
         cls = type(self)
         rest = dict(implementation or {})
         self.nonfinite = rest.pop("nonfinite", None)
+        drop_fixed(cls.__name__, cls.fixed, rest)
         options, implementation, schedules = taken_apart(rest)
         check_implementation(cls.__name__, implementation, cls.implementation, list(settings))
         self.backend = check_backend(backend)

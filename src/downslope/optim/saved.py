@@ -93,7 +93,7 @@ def check_state_keys(
 
 
 def drop_fixed(owner: str, fixed: Mapping[str, Any], group: dict[str, Any]) -> None:
-    """Takes out of a group what is no setting of `owner`, whose value is known.
+    """Takes out of a group, or out of arguments, what is no setting of `owner`, whose value is known.
 
     Raises:
         RecipeError: another value than that of `fixed`.
@@ -102,6 +102,4 @@ def drop_fixed(owner: str, fixed: Mapping[str, Any], group: dict[str, Any]) -> N
         given = group.pop(name, value)
         if given != value:
             other = ("AdamW" if given else "Adam") if name == "decoupled_weight_decay" else "SGD"
-            raise RecipeError(
-                f"{name}={given!r} in a parameter group: with {owner} it is always {value!r}; use {other}"
-            )
+            raise RecipeError(f"{name}={given!r}: with {owner} it is always {value!r}; use {other}")
