@@ -290,3 +290,19 @@ def test_one_cycle_of_rate_and_momentum_is_that_of_torchs_scheduler() -> None:
         return scheduler
 
     agree(run, *by_hand(torchs))
+
+
+def test_a_scheduler_of_fewer_steps_than_the_run_is_refused_before_the_first() -> None:
+    how = recipe(f"torch.optim.lr_scheduler:OneCycleLR(max_lr=0.1,total_steps={STEPS - 5})")
+    said = f"made for {STEPS - 5} steps, this run has {STEPS}; give it total_steps={STEPS}$"
+    with pytest.raises(RecipeError, match=said):
+        ds.fit(problem(), how, folder=False, progress=False, observe=0)
+
+
+def test_a_scheduler_that_fails_under_way_is_told_with_its_step() -> None:
+    def ends(optimizer: torch.optim.Optimizer) -> Any:
+        first = SCHEDULERS.OneCycleLR(optimizer, max_lr=0.2, total_steps=4)
+        return SCHEDULERS.SequentialLR(optimizer, [first, SCHEDULERS.ExponentialLR(optimizer, 0.9)], [9])
+
+    with pytest.raises(RecipeError, match=r"^schedule=.* failed after 4 steps: Tried to step 5 times"):
+        ds.fit(problem(), recipe(ends), folder=False, progress=False, observe=0)

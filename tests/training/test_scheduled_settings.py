@@ -50,7 +50,7 @@ def test_a_pair_takes_a_schedule_for_each_entry_and_the_file_keeps_it(tmp_path: 
         optimizer="adam", steps=10, schedules={"betas": ["constant", "cosine(final=0.9)"]}, betas=(0.8, 0.99)
     )
     again = ds.Recipe.load(recipe.save(tmp_path / "recipe.toml"))
-    assert again == recipe
+    assert again == recipe == recipe.edit(schedules={"betas": (None, "cosine(final=0.9)")})
     run = fitted(again)
     plain = fitted(recipe.edit(schedules=None))
     first, second = (each.model().weight for each in (run, plain))

@@ -35,7 +35,7 @@ def read(given: Any, settings: Mapping[str, Any], optimizer: Any) -> dict[str, A
     for name, spelt in cast("Mapping[str, Any]", given).items():
         if name == "lr":
             raise RecipeError(f"schedules: the learning rate has a key of its own, schedule={spelt!r}")
-        numbers = [key for key, value in settings.items() if not isinstance(value, (bool, str, type(None)))]
+        numbers = [key for key, value in settings.items() if _may_change(key, value)]
         if name not in numbers:
             near = names.did_you_mean(name, numbers)
             raise RecipeError(f"schedules: {optimizer} has no number {name!r}{near}")
@@ -46,10 +46,16 @@ def read(given: Any, settings: Mapping[str, Any], optimizer: Any) -> dict[str, A
         n = len(cast("Sequence[Any]", parts))
         if not isinstance(spelt, (tuple, list)) or len(cast("Sequence[Any]", spelt)) != n:
             raise RecipeError(
-                f"schedules: {name} has {n} entries, so it takes a list of {n}; 'constant' for one that stays"
+                f"schedules: {name} has {n} entries, so it takes a list of {n}; None for one that stays"
             )
-        found[name] = [_text(name, each) for each in cast("Sequence[Any]", spelt)]
+        found[name] = [
+            _text(name, "constant" if each is None else each) for each in cast("Sequence[Any]", spelt)
+        ]
     return found
+
+
+def _may_change(name: str, value: Any) -> bool:
+    return name not in ("lr", "rounding_seed") and not isinstance(value, (bool, str, type(None)))
 
 
 def _text(name: str, given: Any) -> str:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+import itertools
+import shutil
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, SupportsIndex, overload
 
@@ -87,13 +90,34 @@ class Catalogue(tuple[CatalogueRow, ...]):
         return rows[name]
 
     def __str__(self) -> str:
-        head = ("name", "state of (m, n)", "scope", "backends", "source")
-        lines = [(r.name, r.kept, r.scope, ", ".join(r.backends), r.source) for r in self]
-        widths = [max(len(line[i]) for line in (head, *lines)) for i in range(len(head))]
-        return "\n".join(
-            "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
-            for line in (head, *lines)
-        )
+        """As wide as the terminal."""
+        head = ("name", "state of (m, n)", "scope", "fast", "source")
+        lines = [
+            head,
+            *(
+                (r.name, r.kept, r.scope, ", ".join(b for b in r.backends if b not in _OF_ALL), r.source)
+                for r in self
+            ),
+        ]
+        widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
+        widths[1] = min(widths[1], _STATE)
+        room = shutil.get_terminal_size((120, 24)).columns - sum(widths[:-1]) - 2 * len(widths[:-1])
+        widths[-1] = max(room, _SOURCE)
+        rows = [text for line in lines for text in _wrapped(line, widths)]
+        return "\n".join([*rows, f"all have the backends {' and '.join(_OF_ALL)} too"])
+
+
+_OF_ALL = ("reference", "eager")
+
+_STATE, _SOURCE = 22, 24
+"""Characters that are left to these columns."""
+
+
+def _wrapped(cells: Sequence[str], widths: Sequence[int]) -> Iterator[str]:
+    """The lines of one row."""
+    parts = [textwrap.wrap(cell, width) for cell, width in zip(cells, widths, strict=True)]
+    for line in itertools.zip_longest(*parts, fillvalue=""):
+        yield "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
 
 
 def catalogue() -> Catalogue:

@@ -15,7 +15,7 @@ def cyclic(total_steps: int, *, cycles: int = CYCLES, final: float = 0.1) -> Sch
 
     Args:
         total_steps: length of the run, from 1; what is left of it beyond whole cycles begins another.
-        cycles: from 1; more than `total_steps` are as many as that.
+        cycles: from 1; a cycle has two steps at least, so that it falls.
         final: factor at the end of a cycle, in [0, 1].
 
     Raises:
@@ -25,6 +25,6 @@ def cyclic(total_steps: int, *, cycles: int = CYCLES, final: float = 0.1) -> Sch
     3.1, counted here from 0.
     """
     check_steps("total_steps", total_steps)
-    length = max(total_steps // check_steps("cycles", cycles), 1)
+    length = max(total_steps // check_steps("cycles", cycles), 2)
     low = check_factor("final", final)
-    return lambda t: 1.0 - (1.0 - low) * (t % length) / max(length - 1, 1)
+    return lambda t: 1.0 - (1.0 - low) * (t % length) / (length - 1)

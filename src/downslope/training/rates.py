@@ -40,8 +40,15 @@ class Rates:
         self._leading = self.base.index(recipe.lr) if recipe.lr in self.base else 0
         factory = rates.scheduler(recipe.schedule)
         self.scheduler: Any = None if factory is None else _scheduler(factory, recipe, optimizer)
+        self._said = rates.said(recipe.schedule)
         self._measures = isinstance(self.scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau)
         self._by_epoch = isinstance(factory, EachEpoch)
+        most = getattr(self.scheduler, "total_steps", None)  # of OneCycleLR
+        if isinstance(most, int) and total_steps is not None and not self._by_epoch and most < total_steps:
+            raise RecipeError(
+                f"schedule={self._said}: it is made for {most} steps, this run has {total_steps}; give it "
+                f"total_steps={total_steps}"
+            )
         self._made, self._told = 0, list[float]()
         self._start = [_numbers(group) for group in optimizer.param_groups] if factory else []
         self.factor, self._listener = (None, None) if factory else _factor(recipe, total_steps)
@@ -109,7 +116,11 @@ class Rates:
     def _forward(self, count: int) -> None:
         while self._made < count and not self._measures:
             cast("Any", self.optimizer)._opt_called = True  # by which torch tells that a step was made
-            self.scheduler.step()
+            try:
+                self.scheduler.step()
+            except ValueError as error:  # one that has come to the end of its steps
+                line = (str(error).strip().splitlines() or [""])[0]
+                raise RecipeError(f"schedule={self._said} failed after {self._made} steps: {line}") from error
             self._made += 1
 
 
