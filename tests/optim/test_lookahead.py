@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from torch import nn
 
 from downslope import optim
 from downslope.core.errors import ModelError, RecipeError
-from downslope.optim import Custom, HeavyBall, Lookahead, ScaleByLr, SlowWeights, chain
+from downslope.optim import Custom, HeavyBall, Lookahead, ScaleByLr, SlowWeights, chain, pull
 from downslope.testing import Case, Descent, RuleContract, gradients, parameters, run
 
 
@@ -93,6 +94,68 @@ def test_large_parameters_are_pulled_as_small_ones(shape: tuple[int, ...]) -> No
         run(optimizer, [[g] for g in given])
         assert torch.allclose(optimizer.evaluated(p), p, rtol=1e-13, atol=1e-13)
     assert torch.allclose(ours, theirs, rtol=1e-13, atol=1e-13)
+
+
+LARGE = (100_003, (3, 5), (), 0, (40, 30))
+
+
+def many(dtype):
+    """Parameters of one dtype that are worth a kernel; the last but one transposed, the last with gaps."""
+    draw = torch.Generator().manual_seed(5)
+    tensors = [torch.randn(shape, generator=draw, dtype=torch.float64).to(dtype) for shape in LARGE]
+    tensors.append(torch.randn(50, 2, generator=draw, dtype=torch.float64).to(dtype)[:, 0])
+    tensors[4] = tensors[4].t()
+    return [nn.Parameter(each) for each in tensors]
+
+
+def pulled(dtype, k, alpha, backend):
+    params = many(dtype)
+    params += many(torch.float64)[:2]
+    optimizer = Lookahead(optim.SGD(params, lr=0.1, backend=backend), k=k, alpha=alpha)
+    for t in range(1, 5):
+        for p in params:
+            p.grad = torch.full_like(p, t)
+        optimizer.step()
+        for p in params:
+            p.grad = torch.full_like(p, math.nan)  # what stays of a gradient is not read by a pull
+    return [x.detach() for p in params for x in (p, optimizer.evaluated(p))]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "slack"),
+    [(torch.float32, 1e-6), (torch.float64, 1e-14), (torch.bfloat16, 2**-6)],
+    ids=["float32", "float64", "bfloat16"],
+)
+def test_large_groups_are_pulled_by_one_loop_as_by_the_link(dtype, slack, monkeypatch) -> None:
+    by_torch = []
+    monkeypatch.setattr(pull, "_pull_by_torch", seen(pull._pull_by_torch, by_torch))
+    ours = pulled(dtype, 2, 0.3, None)
+    assert [tuple(p.shape) for p in by_torch] == [(50,)] * 2  # only the gaps are left to torch's operations
+    theirs = pulled(dtype, 2, 0.3, "reference")
+    assert len(by_torch) == 2 + 2 * (len(LARGE) + 3)
+    for a, b in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(a, b, rtol=slack, atol=slack)
+    for p, slow in zip(ours[::2], ours[1::2], strict=True):
+        torch.testing.assert_close(p, slow, rtol=slack, atol=slack)
+
+
+def seen(function, params):
+    def called(links, p, *rest):
+        params.append(p)
+        function(links, p, *rest)
+
+    return called
+
+
+def test_without_numba_torch_pulls(monkeypatch) -> None:
+    ours = pulled(torch.float32, 2, 0.3, None)
+    monkeypatch.setattr(pull, "missing", lambda: "numba is not installed")
+    by_torch = []
+    monkeypatch.setattr(pull, "_pull_by_torch", seen(pull._pull_by_torch, by_torch))
+    theirs = pulled(torch.float32, 2, 0.3, None)
+    assert len(by_torch) == 2 * (len(LARGE) + 3)
+    for a, b in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-6)
 
 
 def test_alpha_one_is_the_base_bit_for_bit() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Generator, Mapping
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -13,9 +13,9 @@ from downslope.core.errors import ModelError, RecipeError
 from downslope.optim.aside import Aside, params_of
 from downslope.optim.domains import Domains, check
 from downslope.optim.driver import Params
-from downslope.optim.layout import PIECE, flat
+from downslope.optim.pull import pull
 from downslope.optim.rule import Chain, chain
-from downslope.optim.slow_weights import Slow, SlowWeights
+from downslope.optim.slow_weights import SlowWeights
 from downslope.optim.wrapper import Base, Wrapper
 
 __all__ = ["Lookahead"]
@@ -92,20 +92,12 @@ class Lookahead(Wrapper):
             return found
         self.count += 1
         self._end()
+        kernels = getattr(self.base_optimizer, "backend", None) not in ("eager", "reference")
         for group in self.param_groups:
             if self.count % group["la_steps"] == 0:
-                link = chain(SlowWeights(la_steps=group["la_steps"], la_alpha=group["la_alpha"]))
-                self._pull(group["params"], link, link.at(self.count))
+                link = SlowWeights(la_steps=group["la_steps"], la_alpha=group["la_alpha"])
+                pull(group["params"], self.slow.held, link, self.count, kernels=kernels)
         return found
-
-    @torch.no_grad()
-    def _pull(self, params: list[Tensor], link: Chain, k: Any) -> None:
-        """The link's step with nothing left to step: the base has gone to theta."""
-        for p in params:
-            for theta, held in _pieces(p, self.slow.held[p]):
-                step, after = link.update(p.new_zeros(()), [Slow(held)], theta, k)
-                theta.sub_(step)
-                held.copy_(after[0][0])
 
     @property
     def shows(self) -> bool:
@@ -161,12 +153,3 @@ class Lookahead(Wrapper):
         self.count = max((int(each) for each in counts.values()), default=0)
         self.slow.load(self.param_groups, slow)
         self.trained.load(self.param_groups, trained)
-
-
-def _pieces(p: Tensor, held: Tensor) -> list[tuple[Tensor, Tensor]]:
-    """A parameter and its slow weights, in pieces that stay in the cache where they lie flat in memory."""
-    rows = flat([p.detach(), held])
-    if rows is None:
-        return [(p, held)]
-    parts = [cast("tuple[Tensor, ...]", row.split(PIECE)) for row in rows]
-    return list(zip(*parts, strict=True))

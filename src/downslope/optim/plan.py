@@ -24,8 +24,8 @@ from downslope.optim.rows import check_lazy
 from downslope.optim.rule import Chain
 
 __all__ = [
-    "BACKENDS", "Choice", "Plan", "PlanRow", "Size", "check_backend", "check_forced", "choose", "programs_of",
-    "rows_of", "size_of",
+    "BACKENDS", "Choice", "Plan", "PlanRow", "Size", "check_backend", "check_forced", "choose",
+    "kernel_obstacle", "programs_of", "rows_of", "size_of",
 ]  # fmt: skip
 
 BACKENDS = ("reference", "eager", "native", "kernel", "compiled")
@@ -163,7 +163,7 @@ def _choose_rounding(p: Tensor, chain: Chain, forced: str | None, size: Size, ma
 def _choose_kernel(p: Tensor, chain: Chain, forced: str | None, reason: str, size: Size) -> Choice:
     """A kernel of ours, or torch's operations, where torch has no kernel for the `reason` given."""
     programs = programs_of(chain)
-    blocked = _chain_obstacle(chain) or _kernel_obstacle(p, programs)
+    blocked = _chain_obstacle(chain) or kernel_obstacle(p, programs)
     if forced == "kernel":
         if blocked or isinstance(programs, str):
             raise RecipeError(f"backend='kernel': {blocked}; use backend=None for the fastest that fits")
@@ -205,7 +205,8 @@ def _untraceable(chain: Chain) -> str | None:
     return programs if isinstance(programs, str) else None
 
 
-def _kernel_obstacle(p: Tensor, programs: Own | Traced | str) -> str | None:
+def kernel_obstacle(p: Tensor, programs: Own | Traced | str) -> str | None:
+    """Why no kernel made of `programs` can step `p`, or None."""
     if type(p) not in (Tensor, torch.nn.Parameter):
         return f"a kernel takes plain tensors, not {type(p).__name__}"
     if p.device.type != "cpu":
