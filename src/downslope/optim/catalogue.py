@@ -100,22 +100,25 @@ class Catalogue(tuple[CatalogueRow, ...]):
             ),
         ]
         widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
-        widths[1] = min(widths[1], _STATE)
-        room = shutil.get_terminal_size((120, 24)).columns - sum(widths[:-1]) - 2 * len(widths[:-1])
-        widths[-1] = max(room, _SOURCE)
+        columns = shutil.get_terminal_size((120, 24)).columns
+        widths[1] = min(widths[1], max(_LEAST, columns // 5))
+        room = columns - sum(widths[:-1]) - 2 * len(widths[:-1])
+        widths[-1] = max(room, _LEAST)
         rows = [text for line in lines for text in _wrapped(line, widths)]
         return "\n".join([*rows, f"all have the backends {' and '.join(_OF_ALL)} too"])
 
 
 _OF_ALL = ("reference", "eager")
 
-_STATE, _SOURCE = 22, 24
-"""Characters that are left to these columns."""
+_LEAST = 12
+"""Characters that are left to a column whatever the terminal has."""
 
 
 def _wrapped(cells: Sequence[str], widths: Sequence[int]) -> Iterator[str]:
     """The lines of one row."""
-    parts = [textwrap.wrap(cell, width) for cell, width in zip(cells, widths, strict=True)]
+    parts = [
+        textwrap.wrap(cell, width, break_on_hyphens=False) for cell, width in zip(cells, widths, strict=True)
+    ]
     for line in itertools.zip_longest(*parts, fillvalue=""):
         yield "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
 

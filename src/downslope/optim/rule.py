@@ -19,7 +19,6 @@ What a rule can say, beside `init`, `at` and `update`:
 from __future__ import annotations
 
 import dataclasses
-import dis
 import functools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -28,6 +27,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar, cast, o
 from torch import Tensor
 
 from downslope.core.errors import RecipeError
+from downslope.optim.counting import reads_step
 from downslope.optim.domains import Domains, check, check_name
 from downslope.optim.flow import Flow, Lists
 from downslope.optim.joining import check_links, no_rule
@@ -96,7 +96,7 @@ class Rule(Generic[State]):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        if "counts" not in vars(cls) and any(_reads_step(method) for method in _own(cls)):
+        if "counts" not in vars(cls) and reads_step(cls, Rule):
             cls.counts = True
 
     def __post_init__(self) -> None:
@@ -196,23 +196,6 @@ class Rule(Generic[State]):
     def replace(self, **changes: Any) -> Self:
         """The same rule with other hyper-parameters; they are checked again."""
         return type(self)(**{**self.fields(), **changes})
-
-
-def _own(cls: type[AnyRule]) -> Iterator[Any]:
-    """The methods that get the step, of a class itself and of what it mixes in."""
-    for base in cls.__mro__:
-        if base is cls or not issubclass(base, Rule):
-            yield from (vars(base)[name] for name in ("at", "advance", "settle") if name in vars(base))
-
-
-def _reads_step(method: Any) -> bool:
-    """Whether a method reads its first argument; True for what is no plain function."""
-    code = getattr(method, "__code__", None)
-    if code is None or code.co_argcount < 2:
-        return True
-    step = code.co_varnames[1]
-    read = (each.argval for each in dis.get_instructions(code) if each.opname.startswith("LOAD"))
-    return any(name == step or (isinstance(name, tuple) and step in name) for name in read)
 
 
 def _holds_members(value: Any) -> bool:
