@@ -181,7 +181,7 @@ def test_memory_that_is_kept_for_batches_is_bounded(monkeypatch: pytest.MonkeyPa
         p.grad = torch.ones(shape)
         Muon([p]).step()
         most = max(most, p.numel() if p.numel() <= 40 else 0)
-        [held] = muon._space()._held.values()
+        [held] = muon._SPACES.own._held.values()
         assert 4 * most <= held.numel() <= 4 * (most + 32)
 
 

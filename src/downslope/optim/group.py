@@ -12,6 +12,7 @@ from torch import Tensor
 
 from downslope.core.errors import RecipeError
 from downslope.optim.domains import Domains, check
+from downslope.optim.kernel.own import Own
 from downslope.optim.kernel.trace import structure
 from downslope.optim.kinds import Manner, manner_of, seat_of
 from downslope.optim.layout import Bucket
@@ -177,7 +178,10 @@ class GroupLayout:
         self.held_values = self.read(self.group)
         natives = [match(chain, self.group.get("maximize", False)) for chain in active.chains]
         for bucket, route in zip(self.buckets, self.taken, strict=True):
-            if bucket.programs is not None and structure(active.chains[route]) != structure(bucket.chain):
+            programs, chain = bucket.programs, active.chains[route]
+            if programs is not None and structure(chain) != structure(bucket.chain):
+                return False
+            if isinstance(programs, Own) and not programs.stands(chain):
                 return False
             bucket.chain = active.chains[route]
             bucket.native = natives[route] if bucket.native is not None else None

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from downslope.core.errors import RecipeError
+from downslope.optim.batches import alike
 from downslope.optim.flow import Flow, Lists
 from downslope.optim.kernel.own import Own, Step
 from downslope.optim.looks import Held, Looks, is_dense, kind, plain
@@ -38,11 +39,6 @@ _log = logging.getLogger("downslope")
 # The eager backend works through pieces of about this many elements, so that a piece stays in the cache from
 # one list operation to the next (bench/optimizers.py).
 PIECE = 1 << 16
-
-# Rules that see whole matrices take several of one shape at a time: as many as have this many elements, but
-# one for each thread at least, up to so many elements each (bench/matrix_methods.py).
-MATRICES = 1 << 20
-LARGE_MATRIX = 1 << 21
 
 
 @dataclass
@@ -95,7 +91,7 @@ class Bucket:
     def __post_init__(self) -> None:
         self.owners = self.owners or self.params
         self.keys = self.chain.keys_of(self.params[0])
-        self.pieces = _pieces(self.params) if self.chain.scope != "matrix" else _alike(self.params)
+        self.pieces = _pieces(self.params) if self.chain.scope != "matrix" else alike(self.params)
         if self.programs is not None and not isinstance(self.programs, Own) and self.seats is None:
             pack_small(self.params, self.states, self.keys)
         self.tallies = pack_tally(self.states, self.tally, self.chain.common)
@@ -356,25 +352,6 @@ def _portions(lists: list[list[Tensor]]) -> Iterator[list[list[Tensor]]]:
         return
     for start in range(0, rows[0].numel(), PIECE):
         yield [[row[start : start + PIECE]] for row in rows]
-
-
-def _alike(params: list[Tensor]) -> list[slice]:
-    """Pieces of one shape each, for rules that see whole matrices; `params` has them side by side."""
-    found: list[slice] = []
-    for i, p in enumerate(params):
-        start = found[-1].start if found else 0
-        if found and p.shape == params[start].shape and i - start < _at_once(p):
-            found[-1] = slice(start, i + 1)
-        else:
-            found.append(slice(i, i + 1))
-    return found
-
-
-def _at_once(p: Tensor) -> int:
-    if p.numel() > LARGE_MATRIX:
-        return 1
-    threads = torch.get_num_threads()
-    return max(threads, MATRICES // max(1, p.numel()) // threads * threads)
 
 
 def _pieces(params: list[Tensor]) -> list[slice]:

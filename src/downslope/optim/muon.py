@@ -16,13 +16,22 @@ from torch import Tensor
 from downslope.core.errors import RecipeError
 from downslope.optim import ops
 from downslope.optim.adam import ScaleByAdam
+from downslope.optim.batches import Batched
 from downslope.optim.decay import DecoupledDecay
 from downslope.optim.domains import Choice, Domains, Interval, Several
 from downslope.optim.driver import Optimizer, Params
 from downslope.optim.flow import Flow, Lists
 from downslope.optim.momentum import Velocity
 from downslope.optim.options import Options
-from downslope.optim.orthogonal import COEFFICIENTS, EPS, Space, orthogonal, orthogonal_all, precision_of
+from downslope.optim.orthogonal import (
+    COEFFICIENTS,
+    EPS,
+    Space,
+    iterated,
+    orthogonal,
+    orthogonal_all,
+    precision_of,
+)
 from downslope.optim.picks import Pick, picked
 from downslope.optim.plan import Plan
 from downslope.optim.refusals import listed
@@ -66,12 +75,12 @@ class MeanMomentum(Rule[Velocity]):
 
     def at(self, t: int) -> Scalars:
         mu = self.momentum
-        now, ahead = (1.0 - mu, mu) if self.nesterov else (0.0, 1.0)
-        return Scalars(mu=mu, gain=1.0 - mu, now=now, ahead=ahead)
+        return Scalars(gain=1.0 - mu, ahead=mu if self.nesterov else 1.0)
 
     def update(self, g: Tensor, state: Velocity, p: Tensor, k: Scalars) -> tuple[Tensor, Velocity]:
-        b = k.mu * state.b + k.gain * g
-        return k.now * g + k.ahead * b, Velocity(b)
+        b = state.b + k.gain * (g - state.b)
+        # 1 - ahead is left to the loop, whose roundings are then those of torch's lerp.
+        return b + (1.0 - k.ahead) * (g - b), Velocity(b)
 
     def eager(self, flow: Flow, state: Lists, p: list[Tensor], k: Scalars) -> Flow:
         (b,) = state
@@ -86,7 +95,7 @@ class MeanMomentum(Rule[Velocity]):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Orthogonalise(Rule[Stateless]):
+class Orthogonalise(Rule[Stateless], Batched):
     """Replaces each matrix by one of the same singular vectors whose singular values are near 1: ``f U V'``.
 
     A tensor of m x n x ... is a matrix of m rows: a convolution has a row for each of its outputs. See
@@ -134,27 +143,47 @@ class Orthogonalise(Rule[Stateless]):
         return math.sqrt(max(1.0, m / max(n, 1)))
 
     def _made(self, matrices: list[Tensor], dtype: torch.dtype | None, space: Space | None = None) -> Tensor:
-        given = getattr(torch, self.ns_precision) if self.ns_precision else dtype
-        return orthogonal_all(matrices, self.ns_steps, self.ns_coefficients, float(self.eps), given, space)
+        return orthogonal_all(matrices, self.ns_steps, self.ns_coefficients, float(self.eps), dtype, space)
+
+    def _precision(self, otherwise: torch.dtype) -> torch.dtype:
+        return getattr(torch, self.ns_precision) if self.ns_precision else otherwise
 
     def update(self, g: Tensor, state: Stateless, p: Tensor, k: Scalars) -> tuple[Tensor, Stateless]:
         rows = g.reshape(g.size(0), math.prod(g.shape[1:]))
-        return self._factor(p.shape) * self._made([rows], None)[0].to(g.dtype).view(g.shape), ()
+        return self._factor(p.shape) * self._made([rows], self._precision(g.dtype))[0].to(g.dtype).view(
+            g.shape
+        ), ()
 
     def eager(self, flow: Flow, state: Lists, p: list[Tensor], k: Scalars) -> Flow:
         """Matrices of one shape, as the driver hands them, in one batch."""
         matrices = [g.reshape(g.size(0), math.prod(g.shape[1:])) for g in flow.value(p)]
-        space = _space() if len(p) * p[0].numel() <= KEPT else None
-        found = self._made(matrices, precision_of(p[0].device, p[0].dtype), space).unbind()
-        num = [matrix.view(each.shape) for matrix, each in zip(found, p, strict=True)]
+        dtype = self._precision(precision_of(p[0].device, p[0].dtype))
+        return self._flow(self._made(matrices, dtype, _space(p)), p)
+
+    def rooms(self, p: list[Tensor]) -> list[Tensor]:
+        first = p[0]
+        dtype = self._precision(precision_of(first.device, first.dtype))
+        shape = first.size(0), math.prod(first.shape[1:])
+        return (_space(p) or Space()).batch(len(p), shape, dtype, first.device)
+
+    def lengths(self, squares: Tensor, dtype: torch.dtype) -> Tensor:
+        return squares.sqrt().to(dtype).clamp(min=float(self.eps)).double()
+
+    def work(self, rooms: list[Tensor], p: list[Tensor]) -> Flow:
+        return self._flow(iterated(rooms, self.ns_steps, self.ns_coefficients), p)
+
+    def _flow(self, found: Tensor, p: list[Tensor]) -> Flow:
+        num = list(found.view(len(p), *p[0].shape).unbind())
         return Flow(num, scale=self._factor(p[0].shape), owned=True)
 
 
 _SPACES = threading.local()
 
 
-def _space() -> Space:
+def _space(p: list[Tensor]) -> Space | None:
     """This thread's memory for a batch; the driver's step uses what lies in it before the next batch."""
+    if len(p) * p[0].numel() > KEPT:
+        return None
     if not hasattr(_SPACES, "own"):
         _SPACES.own = Space()
     return _SPACES.own

@@ -10,7 +10,7 @@ from functools import cache
 import torch
 from torch import Tensor
 
-__all__ = ["COEFFICIENTS", "EPS", "Space", "orthogonal", "orthogonal_all", "precision_of"]
+__all__ = ["COEFFICIENTS", "EPS", "Space", "iterated", "orthogonal", "orthogonal_all", "precision_of"]
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 """Of ``x -> a x + b x^3 + c x^5``, steepest at 0 (Jordan and others 2024)."""
@@ -75,15 +75,30 @@ def orthogonal_all(
     Returns:
         The batch, the matrices along its first dimension.
     """
-    a, b, c = coefficients
     first, n = matrices[0], len(matrices)
-    tall, small = first.size(0) > first.size(1), min(first.shape)
-    shapes = ((n, *first.shape), (n, *first.shape), (n, small, small), (n, small, small))
-    x, following, gram, polynomial = (space or Space()).take(shapes, dtype or first.dtype, first.device)
+    rooms = (space or Space()).batch(n, first.shape, dtype or first.dtype, first.device)
+    x = rooms[0]
     for each, matrix in zip(x.unbind(), matrices, strict=True):
         each.copy_(matrix)
     norms = torch.stack([torch.linalg.vector_norm(each) for each in x.unbind()])
     x.div_(norms.clamp(min=eps).view(n, 1, 1))
+    return iterated(rooms, steps, coefficients)
+
+
+def iterated(rooms: Sequence[Tensor], steps: int, coefficients: tuple[float, float, float]) -> Tensor:
+    """What the iteration makes of a batch of matrices with a norm of at most 1.
+
+    Args:
+        rooms: of `Space.batch`, the first with the matrices.
+        steps: as of `orthogonal`.
+        coefficients: as of `orthogonal`.
+
+    Returns:
+        One of the first two rooms.
+    """
+    a, b, c = coefficients
+    x, following, gram, polynomial = rooms
+    tall = x.size(1) > x.size(2)
     for _ in range(steps):
         left, right = (x.mT, x) if tall else (x, x.mT)
         torch.bmm(left, right, out=gram)
@@ -99,6 +114,11 @@ class Space:
 
     def __init__(self) -> None:
         self._held: dict[tuple[torch.dtype, torch.device], Tensor] = {}
+
+    def batch(self, n: int, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> list[Tensor]:
+        """For `n` matrices of a shape: two batches, the first to begin with, and two of Gram matrices."""
+        whole, small = (n, *shape), (n, min(shape), min(shape))
+        return self.take((whole, whole, small, small), dtype, device)
 
     def take(
         self, shapes: Sequence[tuple[int, ...]], dtype: torch.dtype, device: torch.device

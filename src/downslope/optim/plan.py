@@ -13,6 +13,7 @@ from downslope.core.errors import RecipeError
 from downslope.core.names import did_you_mean
 from downslope.optim.compiled import Compiled, builds
 from downslope.optim.kernel.own import Own, own_of
+from downslope.optim.kernel.split import split_of
 from downslope.optim.kernel.store import missing
 from downslope.optim.kernel.table import storage_of
 from downslope.optim.kernel.trace import Traced, traced
@@ -192,7 +193,7 @@ def _choose_compiled(chain: Chain, forced: str | None, reason: str, size: Size) 
 
 def programs_of(chain: Chain) -> Own | Traced | str:
     """What a kernel is made of, or why there is none."""
-    return own_of(chain) or traced(chain)
+    return own_of(chain) or split_of(chain) or traced(chain)
 
 
 def _chain_obstacle(chain: Chain) -> str | None:

@@ -10,6 +10,8 @@ since a block may overflow where the row does not. Largest elements are found am
 numbers: so compared, NaN is the largest of all. Rows, and the elements of a row, are added in one order,
 whatever the number of threads.
 
+A chain whose step is the number 0 leaves p alone, and writes its states.
+
 A row of the table is (p, g, elements, elements before it, row of scalars, state 0, state 1, ...), and, where
 bfloat16 is rounded by chance, two words from which its random bits are drawn. A row of the scalars holds the
 sign of ``maximize`` and what the rules read. Literals are of the loop's own type, as a float64 among float32
@@ -42,7 +44,14 @@ _INFIX = {
 _CALLS = {"sqrt": "np.sqrt", "abs": "abs", "maximum": "np.maximum", "minimum": "np.minimum"}
 
 
-def emit(traced: Traced, storage: Sequence[str], *, threads: bool, chance: bool = False) -> str:
+def emit(
+    traced: Traced,
+    storage: Sequence[str],
+    *,
+    threads: bool,
+    chance: bool = False,
+    squares: int | None = None,
+) -> str:
     """The source of ``kernel(data)`` for a chain.
 
     Args:
@@ -50,13 +59,14 @@ def emit(traced: Traced, storage: Sequence[str], *, threads: bool, chance: bool 
         storage: of p, which g has too, and of every state, as in `STORAGE`.
         threads: whether the kernel asks OpenMP which part of the rows is its own; else ``data`` tells it.
         chance: whether bfloat16 is rounded by chance.
+        squares: the state, by its position, of which the update adds up the squares as they were written.
     """
-    return _Text(traced, storage, chance).whole(threads)
+    return _Text(traced, storage, chance, squares).whole(threads)
 
 
 class _Text:
-    def __init__(self, traced: Traced, storage: Sequence[str], chance: bool) -> None:
-        self.traced, self.storage, self.chance = traced, storage, chance
+    def __init__(self, traced: Traced, storage: Sequence[str], chance: bool, squares: int | None) -> None:
+        self.traced, self.storage, self.chance, self.squares = traced, storage, chance, squares
         self.columns = COLUMNS + traced.states + 2 * chance
         self.wide = storage[0] == "f8"
         self.real = "np.float64" if self.wide else "np.float32"
@@ -91,12 +101,13 @@ class _Text:
 
     def _update(self) -> list[str]:
         step, *states = self.traced.update.results
-        body = self._body(self.traced.update, {"p"})
+        body = self._body(self.traced.update, {"p"} if step != 0.0 else set())
         written: list[tuple[int, str]] = []
         for i, (result, storage) in enumerate(zip(states, self.storage[1:], strict=True)):
             if result != f"s{i}":
                 written.append((1 + i, f"_{2 + i}(S{i}, i, {self._stored(result, storage)}"))
-        written.append((0, f"_0(P, i, p - {self._real(step)}"))
+        if step != 0.0:
+            written.append((0, f"_0(P, i, p - {self._real(step)}"))
         by_chance = [i for i, _ in written if self.chance and self.storage[i] == "b2"]
         pairs = sorted({i // 2 for i in by_chance})  # of 32 bits, two arrays take 16 each
         body += [f"w{j} = draw(A, B{j}, i)" for j in pairs]
@@ -105,10 +116,31 @@ class _Text:
             body.append(f"{way}_{self.storage[i]}{rest}{f', w{i // 2})' if i in by_chance else ')'}")
         start = [f"A = word(at, {self.columns - 2})"] if pairs else []
         start += [f"B{j} = word(at, {self.columns - 1}) ^ {j}" for j in pairs]
+        if self.squares is not None:
+            return _deeper(_deeper([*start, *self._squared(body, self.squares)]))
         return [
             *(f"        {line}" for line in start),
             "        for i in range(n):",
             *(f"            {line}" for line in body),
+        ]
+
+    def _squared(self, body: list[str], state: int) -> list[str]:
+        """The loop with `body` that adds up squares of a state too, as `_totals` does."""
+        x = self._read(2 + state, f"S{state}", self.storage[1 + state])
+        block = [
+            "part = zero",
+            f"for i in range(block, min(block + {BLOCK}, n)):",
+            *_deeper([*body, f"x = {x}", f"part = add_{self.kind}(part, x * x)"]),
+            "total = total + np.float64(part)",
+        ]
+        again = ["total = np.float64(0.0)", "for i in range(n):", f"    x = np.float64({x})"]
+        return [
+            "total = np.float64(0.0)",
+            f"for block in range(0, n, {BLOCK}):",
+            *_deeper(block),
+            "if not abs(total) < np.inf:",
+            *_deeper([*again, "    total = add_f8(total, x * x)"]),
+            "write_f8(sums, row, total)",
         ]
 
     def _measure(self, program: Program) -> list[str]:

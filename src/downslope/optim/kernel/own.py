@@ -42,6 +42,10 @@ class Own:
         """Why it cannot step `p`, beyond what no kernel can."""
         return None if p.is_contiguous() else "its loops read rows, and the weights are not contiguous"
 
+    def stands(self, chain: Chain) -> bool:
+        """Whether what was made for an active chain serves `chain`, in which no more than numbers differ."""
+        return True
+
     def step(self, params: list[Tensor], columns: Sequence[list[Tensor]], *, maximize: bool) -> Step:
         """The step, for tensors of one dtype."""
         module, _, name = self.place.partition(":")

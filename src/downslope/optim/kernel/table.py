@@ -65,6 +65,7 @@ class KernelStep:
         columns: their states by the chain's keys, laid out in memory as they are.
         maximize: climb in place of descend.
         streams: of random bits, where bfloat16 is rounded by chance.
+        squares: the column of which `update_and_add` adds up the squares, as they were written.
 
     Raises:
         RecipeError: numba cannot be used, or the states of a column are not of one kind.
@@ -78,6 +79,7 @@ class KernelStep:
         *,
         maximize: bool,
         streams: Streams | None = None,
+        squares: int | None = None,
     ) -> None:
         self.traced, self.sign = traced, -1.0 if maximize else 1.0
         self.streams = streams
@@ -85,7 +87,8 @@ class KernelStep:
         self.kinds = [(first.dtype, first.device) for first in firsts]
         self.widths = [first.element_size() for first in firsts]
         storage = [storage_of(first) or "" for first in (firsts[0], *firsts[2:])]
-        text = emit(traced, storage, threads=threads.team() is not None, chance=streams is not None)
+        team, chance = threads.team() is not None, streams is not None
+        text = emit(traced, storage, threads=team, chance=chance, squares=squares)
         self.kernel = kernel_of(text, EXACT)
         self.real = np.float64 if storage[0] == "f8" else np.float32
         self.modes = {link: mode for mode, link in enumerate(traced.measures, 1)}
@@ -178,19 +181,29 @@ class KernelStep:
             self.table[:, -2] = keys + self.offset.astype(np.uint64) * np.uint64(ODD)  # the lower half counts
             self.table[:, -1] = keys >> np.uint64(32)
         self._call(0, grads, ks, self.traced.update, 0)
-        torch.autograd.graph.increment_version(params)
+        if self.traced.update.results[0] != 0.0:
+            torch.autograd.graph.increment_version(params)
+
+    def update_and_add(self, grads: Column, ks: Sequence[Scalars]) -> Tensor:
+        """`update` of the states alone, and for each parameter the sum of the squares of one, in float64."""
+        rows = np.zeros((len(self.table), 1))
+        self._call(0, grads, ks, self.traced.update, rows.ctypes.data)
+        return self._of_tensors(rows, (False,))[0]
 
     def measure(self, link: int, grads: Column, ks: Sequence[Scalars]) -> list[Tensor]:
         """For each total that link number `link` wants, a float64 tensor with an entry for each parameter."""
         program = self.traced.measures[link]
         rows = np.zeros((len(self.table), len(program.results)))
         self._call(self.modes[link], grads, ks, program, rows.ctypes.data)
-        return list(torch.from_numpy(rows if self.whole else self._joined(rows, program)).unbind(1))
+        return self._of_tensors(rows, program.peaks)
 
-    def _joined(self, rows: npt.NDArray[np.float64], program: Program) -> npt.NDArray[np.float64]:
+    def _of_tensors(self, rows: npt.NDArray[np.float64], peaks: Sequence[bool]) -> list[Tensor]:
         """The totals of tensors, of those of their rows."""
-        totals = np.zeros((len(self.sizes), len(program.results)))
-        for i, peak in enumerate(program.peaks if len(rows) else ()):
+        return list(torch.from_numpy(rows if self.whole else self._joined(rows, peaks)).unbind(1))
+
+    def _joined(self, rows: npt.NDArray[np.float64], peaks: Sequence[bool]) -> npt.NDArray[np.float64]:
+        totals = np.zeros((len(self.sizes), len(peaks)))
+        for i, peak in enumerate(peaks if len(rows) else ()):
             joined = np.maximum if peak else np.add
             totals[self.filled, i] = joined.reduceat(rows[:, i], self.begins)
         return totals
