@@ -105,7 +105,8 @@ class Orthogonalise(Rule[Stateless], Batched):
 
     The backend "reference" iterates in the dtype of the gradient, the fast one in `ns_precision`: "bfloat16",
     "float32", "float64", or None: what products are fast in on the device, and float64 for parameters of
-    float64. They agree within 2e-2 of the step in bfloat16. No state.
+    float64. They agree within 2e-2 of the step in bfloat16. Of large groups on the CPU
+    the links before and behind it are loops that write its batches and read them (`Batched`). No state.
 
     Differs from: torch.optim.Muon, which always iterates in bfloat16 and refuses all but matrices.
     Source: Jordan and others 2024; Liu and others 2025 (arXiv 2502.16982), equation 4, for "match_rms_adamw".
@@ -218,7 +219,7 @@ class Muon(Optimizer):
             [2]}``; None: those whose role is "hidden"; True: all of two dimensions and more; False: none.
         roles: names, or patterns in which ``*`` is any text, to roles; ``ds.optim.roles(model)`` finds them.
         maximize: climb in place of descend.
-        backend: ``"reference"``, ``"eager"``, or None for the fastest that fits.
+        backend: ``"reference"``, ``"eager"``, ``"kernel"``, or None for the fastest that fits.
         **options: see `downslope.optim.options.Options`.
 
     Raises:
