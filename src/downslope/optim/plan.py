@@ -155,7 +155,7 @@ def _choose_rounding(p: Tensor, chain: Chain, forced: str | None, size: Size, ma
         return Choice(forced, str(manner))
     if forced is None and (chain.has_members or p.device.type != "cpu"):
         return Choice("eager", str(manner))
-    made = own_of(chain)
+    made = own_of(chain) or split_of(chain)
     if made is not None and forced == "kernel":
         raise RecipeError(f"backend='kernel': {made.says} does not step {manner}; use backend=None")
     return Choice("eager", str(manner)) if made else _choose_kernel(p, chain, forced, str(manner), size)

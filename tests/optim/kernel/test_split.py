@@ -174,10 +174,23 @@ def test_matrices_that_do_not_lie_row_by_row_are_stepped_by_torchs_operations() 
         Muon(turned, backend="kernel").step()
 
 
+def test_bfloat16_is_stepped_and_where_it_is_rounded_by_chance_left_to_torchs_operations() -> None:
+    params = parameters(((400, 300),), torch.bfloat16)
+    start = params[0].detach().clone()
+    [plain], [chance] = (Muon(params, **keys).plan().rows for keys in ({}, {"rounding": "stochastic"}))
+    assert (plain.backend, chance.backend) == ("kernel", "eager")
+    with pytest.raises(RecipeError, match="around Orthogonalise does not step"):
+        Muon(params, backend="kernel", rounding="stochastic").plan()
+    other = parameters(((400, 300),), torch.bfloat16)
+    walk((params, Muon(params, lr=0.5)), (other, Muon(other, lr=0.5, backend="reference")))
+    apart, way = (params[0] - other[0]).detach().float(), (other[0] - start).detach().float()
+    assert float(apart.norm() / way.norm()) < 3e-2
+
+
 def test_large_groups_take_the_loops_by_themselves_and_the_plan_says_so() -> None:
     [large], [small] = (Muon(parameters((shape,))).plan().rows for shape in ((400, 300), (40, 30)))
     assert (large.backend, small.backend) == ("kernel", "eager")
-    assert large.reason.endswith("loops made of the rules around Orthogonalise")
+    assert large.reason.endswith("a pair of loops made of the rules around Orthogonalise")
 
 
 def test_what_measures_behind_the_matrices_or_sees_two_of_them_has_no_such_loops() -> None:

@@ -100,7 +100,7 @@ def split_of(chain: Chain) -> Split | None:
     before, between, behind = (traced(Chain(part)) for part in parts)
     if isinstance(before, str) or isinstance(between, str) or isinstance(behind, str):
         return None
-    says = f"loops made of the rules around {type(link).__name__}"
+    says = f"a pair of loops made of the rules around {type(link).__name__}"
     return Split("", says, chain, at, (before, between, behind))
 
 
