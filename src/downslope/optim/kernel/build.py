@@ -2,7 +2,7 @@
 
 The text may call, beside numpy's functions,
 
-    word(a, i)              the i-th int64 from address a
+    word(a, i)              the i-th int64 from address a; read_i4 one of 32 bits, widened
     read_f4(a, i)           a number from memory: f4, f8, or b2, a bfloat16, which is read as float32
     write_f4(a, i, x)       the same back; bfloat16 is rounded to the nearest, halves to even
     draw(a, b, i)           32 random bits for element i, as `downslope.optim.rounding.bits` draws them
@@ -18,7 +18,10 @@ What is built is object code for the host's CPU, of a function ``void (int64*)``
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import re
+from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,7 +38,7 @@ FLAGS = EXACT | {"arcp", "reassoc"}
 """For loops written by hand with that in mind: their sums use vectors."""
 
 _CALLS = re.compile(
-    r"\b(?:(word|draw|thread|threads)|(read|write|lower|upper|bits|number|add)_(f4|f8|b2)(?:_(\d+))?)\("
+    r"\b(?:(word|draw|thread|threads)|(read|write|lower|upper|bits|number|add)_(f4|f8|b2|i4)(?:_(\d+))?)\("
 )
 
 
@@ -67,11 +70,26 @@ def build(source: str, flags: frozenset[str] = FLAGS) -> Object:
 
     names: dict[str, Any] = {"np": np, **_functions(source)}
     exec(compile(source, "<kernel>", "exec"), names)
-    compiler: Any = numba.cfunc("void(CPointer(int64))", error_model="numpy", fastmath=set(flags))
-    made: Any = compiler(names["kernel"])
+    make: Any = numba.cfunc
+    compiler = make("void(CPointer(int64))", error_model="numpy", fastmath=set(flags), no_rewrites=True)
+    made: Any = None
+    with _uncollected():
+        made = compiler(names["kernel"])
     declared: list[str] = re.findall(r'^declare [^@]*@"?([^\s("]+)', made.inspect_llvm(), re.MULTILINE)
     needs = tuple(sorted({name for name in declared if not name.startswith("llvm.")}))
     return Object(made._library._get_compiled_object(), made.native_name, needs)
+
+
+@contextlib.contextmanager
+def _uncollected() -> Generator[None]:
+    """Without a collection of garbage, which looks at all that torch and numba hold: a fifth of a build."""
+    before = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if before:
+            gc.enable()
 
 
 def _functions(source: str) -> dict[str, Any]:
@@ -107,8 +125,10 @@ def _access(way: str, kind: str, place: int | None, places: int) -> Any:
     from numba import types  # pyright: ignore[reportMissingTypeStubs]
     from numba.extending import intrinsic  # pyright: ignore[reportMissingTypeStubs]
 
-    held: Any = {"f4": types.float32, "f8": types.float64, "b2": types.uint16, "i8": types.int64}[kind]
-    given: Any = types.float32 if kind == "b2" else held
+    held: Any = {
+        "f4": types.float32, "f8": types.float64, "b2": types.uint16, "i4": types.int32, "i8": types.int64
+    }[kind]  # fmt: skip
+    given: Any = {"b2": types.float32, "i4": types.int64}.get(kind, held)
 
     def located(context: Any, builder: Any, address: Any, i: Any) -> Any:
         pointer = builder.inttoptr(address, context.get_value_type(types.CPointer(held)))
@@ -126,6 +146,8 @@ def _access(way: str, kind: str, place: int | None, places: int) -> Any:
     def read(context: Any, builder: Any, _: Any, args: Any) -> Any:
         value = builder.load(located(context, builder, args[0], args[1]))
         apart(builder.module, value)
+        if kind == "i4":
+            return builder.sext(value, ir.IntType(64))
         if kind == "b2":
             bits = builder.shl(builder.zext(value, ir.IntType(32)), ir.Constant(ir.IntType(32), 16))
             return builder.bitcast(bits, ir.FloatType())

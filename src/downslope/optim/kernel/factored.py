@@ -1,9 +1,10 @@
 """Adafactor's step by kernels: tables of addresses, passes, and the sums between them.
 
-    first pass of every family;  columns of large matrices joined, their U**2 added;  step lengths;  last pass
+    tensors of up to `WHOLE` elements: each by one thread, both stages at once, while the cache holds it
+    others: first stage of all;  columns joined, U**2 added (large matrices);  lengths;  last stage
 
-A table has a row for each piece of work of some 2^14 elements, cut by shape alone, and sums are added in the
-order of its rows, so that bits do not depend on the threads.
+A table has a row for each piece of work of some 2^14 elements, or a whole tensor, cut by shape alone, and
+sums are added in the order of its rows, so that bits do not depend on the threads.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from torch import Tensor
 
 from downslope.optim.kernel import threads
 from downslope.optim.kernel.build import EXACT
-from downslope.optim.kernel.factored_texts import COLUMNS, SCALARS, UNROLLED, emit
+from downslope.optim.kernel.factored_texts import COLUMNS, SCALARS, SHARES, UNROLLED, emit
 from downslope.optim.kernel.store import kernel_of
 from downslope.optim.kernel.table import check_memory, storage_of
 from downslope.optim.rule import Scalars
@@ -29,13 +30,20 @@ __all__ = ["FactoredStep"]
 PIECE = 1 << 14
 """Elements of a piece of work."""
 
-WHOLE = 1 << 15
-"""Elements up to which a matrix is worked on as a whole."""
+WHOLE = 1 << 17
+"""Elements up to which a tensor, or else a matrix, is worked on as a whole: with its gradient, a megabyte."""
 
 BAND = 1 << 16
 """Elements of a band of rows of a larger one."""
 
+NARROW, SMALL, FEW = 16, 256, 8
+"""Columns and elements up to which matrices share vectors, and how many it takes."""
+
+BLOCK = 1 << 11
+"""Elements of the matrices that are transposed together: the first cache holds them."""
+
 Family = str | tuple[int, int]
+"""As `factored_texts` has them."""
 Floats = npt.NDArray[np.float64]
 Column = list[Tensor]
 
@@ -43,8 +51,8 @@ Column = list[Tensor]
 class FactoredStep:
     """Steps the tensors of one bucket of `ScaleByFactors`.
 
-    Memory: 96 bytes for each piece of work, and for matrices of more than `WHOLE` elements a number for each
-    column of each band of rows.
+    Memory: 104 bytes for each piece of work, for each thread a row, or a block of small matrices, and for
+    matrices of more than `WHOLE` elements a number for each column of each band of rows.
 
     Args:
         params: the parameters, contiguous, of one dtype.
@@ -78,14 +86,17 @@ class FactoredStep:
         self.held = [_addresses(column) for column in (params, *columns)]
         for column, held in zip((params, *columns), self.held, strict=True):
             check_memory(held, [tensor.numel() for tensor in column])
-        self.tables: dict[Family, _Table] = {}
+        self.tables: dict[tuple[Family, bool], _Table] = {}
         self.joins = _Table("rows")
         self.scratch: list[Tensor] = []
+        self.places: dict[tuple[int, int, int], npt.NDArray[np.int32]] = {}
+        self.each = 0
         for owner, (p, *state) in enumerate(zip(params, *columns, strict=True)):
             if p.numel():
                 self._cut_one(owner, p, state)
         for table in (*self.tables.values(), self.joins):
             table.settle(self.storage)
+        self.room = np.empty(0, self.scalars.dtype)
 
     def update(self, params: Column, grads: Column, ks: Sequence[Scalars]) -> None:
         """One step in place; see `Step`."""
@@ -94,20 +105,36 @@ class FactoredStep:
         addresses = _addresses(grads)
         check_memory(addresses, [p.numel() for p in params])
         at = np.array(addresses, np.int64)
-        for table in self.tables.values():
+        for (_, whole), table in self.tables.items():
             table.rows[:, 1] = at[table.owner] + table.offset
-            table.run(0, self.scalars)
-        if "rows" in self.tables:
-            self.joins.run(1, self.scalars)
-            self.tables["rows"].run(2, self.scalars)
-        sums = np.zeros((2, len(params)))
-        for table in self.tables.values():
-            for column in (0, 1):
-                sums[column] += np.bincount(table.owner, table.sums[:, column], len(params))
-        self.scalars[:, 5] = self._lengths(np.sqrt(sums / self.sizes), k)
-        for family, table in self.tables.items():
-            table.run(3 if family == "rows" else 1, self.scalars)
+            self._run(table, 0, 2 if whole else 1)
+        cut = {name: table for (name, whole), table in self.tables.items() if not whole}
+        if cut:
+            self._finish(cut, k)
         torch.autograd.graph.increment_version(params)
+
+    def _finish(self, tables: dict[Family, _Table], k: Scalars) -> None:
+        """What is left of the step of tensors that are cut, once their first stage is done."""
+        if "rows" in tables:
+            self._run(self.joins, 1, 2)
+            self._run(tables["rows"], 2, 3)
+        sums = np.zeros((2, len(self.sizes)))
+        for table in tables.values():
+            for column in (0, 1):
+                sums[column] += np.bincount(table.owner, table.sums[:, column], len(self.sizes))
+        self.scalars[:, 5] = self._lengths(np.sqrt(sums / self.sizes), k)
+        for name, table in tables.items():
+            self._run(table, *((3, 4) if name == "rows" else (1, 2)))
+
+    def _run(self, table: _Table, begin: int, end: int) -> None:
+        """Stages `begin` to `end` of all rows."""
+        parts = threads.parts_for(table.elements)
+        if self.room.size < parts * self.each:
+            self.room = np.empty(parts * self.each, self.scalars.dtype)
+        room = self.room.ctypes.data, self.each * self.room.itemsize
+        rows, sums = table.rows.ctypes.data, table.sums.ctypes.data
+        data = [len(table.rows), rows, self.scalars.ctypes.data, sums, begin, end, 0, 1, *room]
+        threads.run(table.kernel, np.array(data, np.int64), parts)
 
     def measure(self, link: int, grads: Column, ks: Sequence[Scalars]) -> list[Tensor]:
         """Nothing: the sums belong to the step."""
@@ -116,10 +143,15 @@ class FactoredStep:
     def _tune(self, k: Scalars) -> None:
         values: dict[str, Any] = vars(k)
         low = torch.finfo(self.real).eps if values["low"] is None else values["low"]
+        given = np.array(
+            [values["keep"], values["gain"], low, 0.0, 1.0 - values["shrink"], 0.0], self.scalars.dtype
+        )
+        last = [self.sign * values["rate"], values["least"], values["d"]]
+        self.scalars[:, :6], self.scalars[:, 6:9] = given, last
         with np.errstate(divide="ignore", over="ignore"):
-            self.scalars[:, :3] = values["keep"], values["gain"], low
-            self.scalars[:, 3] = 1.0 / self.scalars[:, 2]
-        self.scalars[:, 4] = 1.0 - values["shrink"]
+            self.scalars[:, 3] = 1.0 / given[2]
+            most = np.finfo(self.scalars.dtype).max
+            self.scalars[:, 9] = min(self.scalars[0, 3] * self.scalars[0, 3], most)
 
     def _lengths(self, roots: Floats, k: Scalars) -> Floats:
         """What U is multiplied by, from the root mean squares of p and U; one that is NaN cuts nothing."""
@@ -131,21 +163,31 @@ class FactoredStep:
 
     def _cut_one(self, owner: int, p: Tensor, state: Column) -> None:
         if len(state) == 1:
-            for low in range(0, p.numel(), PIECE):
-                at = low * p.element_size()
-                ends = p.data_ptr() + at, 0, state[0].data_ptr() + low * state[0].element_size()
-                self._of("vector").add(owner, at, (*ends, 0, 0, 0, 1, 1, min(PIECE, p.numel() - low), owner))
+            self._cut_pieces("vector", owner, p, (state[0], state[0]), (1, 1))
             return
         m, n = state[0].shape[-2], state[1].shape[-1]
-        if m * n <= WHOLE:
-            self._cut_matrices((m, n) if m * n <= UNROLLED else "matrices", owner, p, state)
-        else:
+        shared = (n <= NARROW and m * n <= SMALL) or m * n <= 4 * NARROW
+        if m * n > WHOLE:
             for matrix in range(p.numel() // (m * n)):
                 self._cut_rows(owner, matrix, p, state)
+        elif m * n == 1:
+            self._cut_pieces("ones", owner, p, state, (1, 1))
+        elif m * n <= UNROLLED:
+            self._cut_pieces((m, n), owner, p, state, (m, n))
+        elif shared and p.numel() >= FEW * m * n:
+            self._cut_pieces("lanes", owner, p, state, (m, n))
+        else:
+            self._cut_pieces("matrices", owner, p, state, (m, n))
 
-    def _cut_matrices(self, family: Family, owner: int, p: Tensor, state: Column) -> None:
-        (rows, columns), m, n = state, state[0].shape[-2], state[1].shape[-1]
-        count, each, width = p.numel() // (m * n), max(1, PIECE // (m * n)), state[0].element_size()
+    def _cut_pieces(
+        self, name: Family, owner: int, p: Tensor, state: Sequence[Tensor], shape: tuple[int, int]
+    ) -> None:
+        """Rows of `PIECE` elements, or one of all, each of whole matrices of `shape`."""
+        (rows, columns), (m, n), width = state, shape, state[0].element_size()
+        count, whole = p.numel() // (m * n), p.numel() <= WHOLE
+        each = count if whole else max(1, PIECE // (m * n))
+        block = 0 if name != "lanes" else min(count, max(32, BLOCK // (m * n) // 32 * 32))
+        self.each = max(self.each, n, (2 * m * n + m + n + 1) * block)
         for low in range(0, count, each):
             at = low * m * n * p.element_size()
             ends = (
@@ -154,8 +196,22 @@ class FactoredStep:
                 rows.data_ptr() + low * m * width,
                 columns.data_ptr() + low * n * width,
             )
-            room = self._room(n) if family == "matrices" else 0
-            self._of(family).add(owner, at, (*ends, room, 0, m, n, min(each, count - low), owner))
+            now = min(each, count - low)
+            places = [self._places(m, n, size) for size in (block, now % block)] if block else (0, 0)
+            self._of(name, whole).add(owner, at, (*ends, 0, places[0], m, n, now, owner, 0, block, places[1]))
+
+    def _places(self, m: int, n: int, block: int) -> int:
+        """The address of the places of a block of (m, n) matrices, transposed and back.
+
+        For m n, m and n numbers a matrix: that of number e of matrix x, by (e, x); then by where it lies.
+        """
+        if (m, n, block) not in self.places:
+            order = [np.arange(size * block, dtype=np.int32) for size in (m * n, m, n)]
+            both = [
+                each.reshape(way).T.ravel() for each in order for way in ((block, -1), (-1, block)) if block
+            ]
+            self.places[m, n, block] = np.concatenate(both or order)
+        return self.places[m, n, block].ctypes.data
 
     def _cut_rows(self, owner: int, matrix: int, p: Tensor, state: Column) -> None:
         m, n, width = state[0].shape[-2], state[1].shape[-1], state[0].element_size()
@@ -168,14 +224,14 @@ class FactoredStep:
             at = (matrix * m + low) * n * p.element_size()
             room = partial + band * n * self.scalars.itemsize
             ends = p.data_ptr() + at, 0, top + low * width, left, room, joined
-            self._of("rows").add(owner, at, (*ends, m, n, min(each, m - low), owner))
+            self._of("rows", False).add(owner, at, (*ends, m, n, min(each, m - low), owner))
         for low in range(0, n, 1024):
             self.joins.add(
-                owner, 0, (0, 0, top, left, partial, joined, m, n, min(1024, n - low), owner, low, bands)
+                owner, 0, (0, 0, top, left, partial, joined, m, n, min(1024, n - low), owner, 0, low, bands)
             )
 
-    def _of(self, family: Family) -> _Table:
-        return self.tables.setdefault(family, _Table(family))
+    def _of(self, name: Family, whole: bool) -> _Table:
+        return self.tables.setdefault((name, whole), _Table(name))
 
     def _room(self, count: int) -> int:
         """The address of `count` numbers to work with."""
@@ -186,8 +242,8 @@ class FactoredStep:
 class _Table:
     """The pieces of work of one family, and its kernel."""
 
-    def __init__(self, family: Family) -> None:
-        self.family = family
+    def __init__(self, name: Family) -> None:
+        self.name = name
         self.listed: list[tuple[int, ...]] = []
         self.owners: list[int] = []
         self.offsets: list[int] = []
@@ -205,13 +261,10 @@ class _Table:
         self.rows = np.array(self.listed, np.int64)
         self.owner, self.offset = np.array(self.owners, np.int64), np.array(self.offsets, np.int64)
         self.sums: Floats = np.zeros((len(self.rows), 2))
-        self.kernel = kernel_of(emit(self.family, *storage, threads=threads.team() is not None), EXACT)
-
-    def run(self, mode: int, scalars: npt.NDArray[Any]) -> None:
-        """One pass over all rows."""
-        rows, sums = self.rows.ctypes.data, self.sums.ctypes.data
-        data = np.array([len(self.rows), rows, scalars.ctypes.data, sums, mode, 0, 0, 1], np.int64)
-        threads.run(self.kernel, data, threads.parts_for(len(self.rows) * PIECE))
+        sizes = self.rows[:, 8] * np.where(self.name == "rows", 1, self.rows[:, 6]) * self.rows[:, 7]
+        self.elements = int(sizes.sum())
+        self.rows[:, 10] = SHARES * (np.cumsum(sizes) - 0.5 * sizes) / self.elements
+        self.kernel = kernel_of(emit(self.name, *storage, threads=threads.team() is not None), EXACT)
 
 
 def _addresses(column: Column) -> list[int]:
