@@ -54,10 +54,10 @@ def _settle_globally(there: Sequence[tuple[Bucket, list[Tensor], int]]) -> None:
     parts = [bucket.measure(i, grads) for bucket, grads, i in there]
     home = parts[0][0].device
     link = there[0][0].chain.links[there[0][2]]
-    totals = {
-        name: total(torch.stack([total(part[n], peak).to(home) for part in parts]), peak)
-        for n, (name, peak) in enumerate(zip(link.measures, link.peak, strict=True))
-    }
+    totals: dict[str, Tensor] = {}
+    for n, (name, peak) in enumerate(zip(link.measures, link.peak, strict=True)):
+        each = [total(part[n], peak).to(home) for part in parts]
+        totals[name] = each[0] if len(each) == 1 else total(torch.stack(each), peak)
     for bucket, _, i in there:
         bucket.settle(i, Scalars(**totals))
 
