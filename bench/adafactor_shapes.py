@@ -28,15 +28,14 @@ SHAPES = [
     "512x512x3x3", "256x256x3x3", "64x64x3x3", "64x32x3x3x3", "96x1x3x3", "256x256x1x3", "256x64x2x2",
     "256x64x4x4", "256x64x5x5", "96x96x5x5", "64x3x7x7", "256x64x7x7", "384x1x7x7", "256x256x1x7",
     "256x256x7x1", "64x64x11x11", "256x64x1x1", "512x256x1x1", "2048x512x1x1", "64x64", "316x316", "1000x512",
-    "1024x1024", "4096x1024", "4096x8", "512", "1000000",
-]  # fmt: skip
+    "1024x1024", "4096x1024", "4096x8", "512", "1000000"]  # fmt: skip
 
 Action = Callable[[], object]
 
 
 def least(actions: list[Action], rounds: int, clock: Callable[[], float]) -> list[float]:
     """The least seconds of a call of each, in turns of about 10 ms."""
-    calls = []
+    calls: list[int] = []
     for action in actions:
         action()
         start = clock()
