@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+
 import pytest
 import torch
 from torch import nn
@@ -37,6 +39,89 @@ class Largest(TorchDispatchMode):
             if isinstance(each, torch.Tensor) and each.untyped_storage().data_ptr() not in self.known:
                 self.found = max(self.found, each.numel())
         return out
+
+
+class Live(TorchDispatchMode):
+    """Remembers the most bytes that were alive at one time of what was made in the block."""
+
+    def __init__(self, known):
+        super().__init__()
+        self.known = {tensor.untyped_storage().data_ptr() for tensor in known}
+        self.held = {}
+        self.most = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        for each in out if isinstance(out, list | tuple) else [out]:
+            if isinstance(each, torch.Tensor) and each.untyped_storage().data_ptr() not in self.known:
+                key = each.untyped_storage().data_ptr()
+                size, count = self.held.get(key, (each.untyped_storage().nbytes(), 0))
+                self.held[key] = size, count + 1
+                weakref.finalize(each, self.drop, key)
+                self.most = max(self.most, sum(size for size, _ in self.held.values()))
+        return out
+
+    def drop(self, key):
+        size, count = self.held.pop(key)
+        if count > 1:
+            self.held[key] = size, count - 1
+
+
+TENSORS = 10
+
+
+def most_alive(make, lies, dtype=torch.bfloat16):
+    """Bytes alive at most in the second step of `TENSORS` tensors, beside what it started with."""
+    params = [nn.Parameter(torch.ones(500, 600, dtype=dtype)) for _ in range(TENSORS)]
+    optimizer = make(params)
+    for p in params:
+        p.grad = torch.ones(600, 500, dtype=dtype).t() if lies == "turned" else torch.ones_like(p)
+    optimizer.step()
+    states = [value for each in optimizer.state.values() for value in each.values()]
+    with Live([*params, *(p.grad for p in params), *states]) as seen:
+        optimizer.step()
+    return seen.most
+
+
+HALF = {
+    "adamw": optim.AdamW,
+    "rmsprop": optim.RMSprop,
+    "lamb": optim.LAMB,
+    "adafactor": optim.Adafactor,
+}
+
+
+@pytest.mark.parametrize("lies", ["plain", "turned"])
+@pytest.mark.parametrize("rounding", [None, "master", "stochastic"])
+@pytest.mark.parametrize(
+    ("name", "backend"),
+    [
+        *((name, "kernel") for name in ("adamw", "rmsprop", "lamb", "adafactor")),
+        *((name, "eager") for name in ("adamw", "rmsprop", "lamb")),
+        ("adamw", "native"),
+    ],
+)
+def test_no_copies_of_all_gradients_are_alive_at_once(name, backend, rounding, lies):
+    if rounding == "stochastic" and (name == "adafactor" or backend == "native"):
+        pytest.skip("another backend rounds by chance")
+    dtype = torch.float32 if rounding is None else torch.bfloat16
+    given = {} if rounding is None else {"rounding": rounding}
+    most = most_alive(lambda p: HALF[name](p, backend=backend, **given), lies, dtype)
+    tensor, piece = 4 * ELEMENTS, 4 << 16
+    if backend == "kernel" and name != "adafactor":
+        assert most <= (4 * piece if lies == "turned" else 1 << 12)
+    else:
+        assert most <= (2 * tensor if name == "adafactor" else 16 * piece)
+    assert 16 * piece < TENSORS * tensor / 2
+
+
+def test_what_is_alive_is_seen_here():
+    with Live([]) as seen:
+        kept = [torch.ones(1000) for _ in range(5)]
+        del kept
+        for _ in range(5):
+            torch.ones(2000)
+    assert seen.most == 20_000
 
 
 @pytest.mark.parametrize("backend", ["kernel", "eager"])

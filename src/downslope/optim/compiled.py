@@ -13,7 +13,7 @@ import importlib.util
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -41,6 +41,8 @@ def builds(device: torch.device) -> bool:
 class Compiled(Own):
     """Programs of a chain, as `CompiledStep` runs them."""
 
+    reads_any: ClassVar[bool] = True
+
     traced: Traced
     asked: bool
     """Whether it was asked for: a failure is then an error."""
@@ -48,7 +50,9 @@ class Compiled(Own):
     def obstacle(self, p: Tensor) -> str | None:
         return None
 
-    def step(self, params: list[Tensor], columns: Sequence[list[Tensor]], *, maximize: bool) -> Step:
+    def step(
+        self, params: list[Tensor], columns: Sequence[list[Tensor]], *, maximize: bool, apart: bool = False
+    ) -> Step:
         return CompiledStep(self.traced, params, columns, maximize=maximize, asked=self.asked)
 
 
@@ -74,6 +78,8 @@ class CompiledStep:
         asked: bool = True,
     ) -> None:
         self.traced, self.sign = traced, -1.0 if maximize else 1.0
+        self.turned: Sequence[int] = ()
+        self.serves = False
         self.params, self.columns = params, columns
         self.device = params[0].device
         self.dtype = torch.float64 if params[0].dtype == torch.float64 else torch.float32
@@ -152,7 +158,7 @@ def _text(program: Program, names: Sequence[str], states: int, *, sums: bool) ->
     ]
     body = ["row = table[n if table.shape[0] > 1 else 0]", "p = params[n]"]
     body += [f"{name} = row[{i}]" for i, name in enumerate(names) if name == "sign" or name in program.reads]
-    body += ["g = sign * grads[n]", *(f"s{i} = columns[{i}][n]" for i in range(states))]
+    body += ["g = sign * grads[n].to(p.dtype)", *(f"s{i} = columns[{i}][n]" for i in range(states))]
     body += [f"v_{op.name} = {_expression(op, made)}" for op in program.ops]
     results = [_named(arg, made) for arg in program.results]
     if sums:

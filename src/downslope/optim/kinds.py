@@ -35,6 +35,8 @@ class Manner(NamedTuple):
     """Whether such a one has float32 states."""
     pairs: bool = False
     """Whether it is complex."""
+    float16: bool = False
+    """Which half precision it has."""
 
     @property
     def rounds(self) -> bool:
@@ -65,7 +67,12 @@ def manner_of(p: Tensor, group: Mapping[str, Any]) -> Manner:
     sparse = p.grad is not None and is_sparse(p.grad)
     if p.dtype not in HALVES:
         return Manner(sparse, pairs=p.is_complex())
-    return Manner(sparse, group.get("rounding", "nearest"), group.get("state_dtype") == "float32")
+    return Manner(
+        sparse,
+        group.get("rounding", "nearest"),
+        group.get("state_dtype") == "float32",
+        float16=p.dtype == torch.float16,
+    )
 
 
 def seat_of(p: Tensor, table: MutableMapping[Tensor, Any], manner: Manner) -> Seat | None:

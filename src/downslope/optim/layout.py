@@ -21,10 +21,11 @@ from torch import Tensor
 from downslope.core.errors import RecipeError
 from downslope.optim.batches import alike
 from downslope.optim.flow import Flow, Lists
-from downslope.optim.kernel.own import Own, Step
-from downslope.optim.looks import Held, Looks, is_dense, kind, plain
+from downslope.optim.kernel.own import Apart, Own, Step
+from downslope.optim.looks import Held, Looks, kind, plain
 from downslope.optim.native import Native
-from downslope.optim.rounding import Streams
+from downslope.optim.portions import PIECE, aligned, portions
+from downslope.optim.rounding import HALVES, Streams, widened
 from downslope.optim.rule import Chain, Rule, Scalars
 from downslope.optim.seats import Seat
 from downslope.optim.states import State, pack_small, pack_steps, pack_tally
@@ -32,13 +33,9 @@ from downslope.optim.states import State, pack_small, pack_steps, pack_tally
 if TYPE_CHECKING:
     from downslope.optim.kernel.trace import Traced
 
-__all__ = ["Bucket", "flat", "total"]
+__all__ = ["Bucket", "total"]
 
 _log = logging.getLogger("downslope")
-
-# The eager backend works through pieces of about this many elements, so that a piece stays in the cache from
-# one list operation to the next (bench/optimizers.py).
-PIECE = 1 << 16
 
 
 @dataclass
@@ -76,6 +73,8 @@ class Bucket:
     """Of the parameters and gradients when all was right."""
     held: Held | None = field(init=False, default=None)
     """What the states were then."""
+    turned: list[int] = field(init=False, default_factory=list[int])
+    """Places of gradients that lie otherwise than their parameters."""
     columns: list[list[Any]] = field(init=False)
     """The states by the chain's keys, of this step."""
     counted: int = field(init=False, default=0)
@@ -115,6 +114,7 @@ class Bucket:
         """
         if self.counted >= 0 and self.steps is not None and self.steps._version != self.counted:
             return None
+        self.turned = []
         grads: list[Any] | None = self._found()
         same = self.looks is not None and self.looks.same([*self.params, *grads])
         if not (same and self.held is not None and self.held.same()):
@@ -131,7 +131,7 @@ class Bucket:
         taken = self._looked_at(grads)
         if taken is not None:
             self.looks = self.held = None
-            if self.seats is None and all(map(operator.is_, taken, grads)):
+            if self.seats is None and not self.turned and all(map(operator.is_, taken, grads)):
                 self.looks, self.held = Looks([*self.params, *grads]), Held(self.states)
             self.columns = columns
         return taken
@@ -159,24 +159,23 @@ class Bucket:
         return kinds == self.kinds
 
     def _looked_at(self, grads: list[Tensor]) -> list[Tensor] | None:
-        """The gradients; copies of those that the backend cannot read; None where another layout is due."""
+        """The gradients as they are, but for lazy bits; None where another layout is due."""
+        dtype = self.owners[0].dtype if self.copied else self.params[0].dtype
         for g, p in zip(grads, self.params, strict=True):
-            if (g.layout, g.shape, g.dtype, g.device) != (p.layout, p.shape, p.dtype, p.device):
+            if (g.layout, g.shape, g.dtype, g.device) != (p.layout, p.shape, dtype, p.device):
                 return None
+        taken = self._compared(grads)
+        return None if self.native is not None and self.turned else taken
+
+    def _compared(self, grads: list[Any]) -> list[Tensor]:
         taken = list(map(plain, grads))
-        if self.native is not None and any(map(_lies_otherwise, taken, self.params)):
-            return None
-        return taken if self.programs is None else self._laid_out(taken)
+        pairs = enumerate(zip(taken, self.params, strict=True))
+        self.turned = [n for n, (g, p) in pairs if g.stride() != p.stride()]
+        return taken
 
     def taken(self) -> list[Tensor]:
-        """The gradients; copied where they lie otherwise than a kernel that was asked for reads them."""
-        return self.gradients() or self._laid_out(list(map(plain, self._found())))
-
-    def _laid_out(self, grads: list[Any]) -> list[Tensor]:
-        return [
-            torch.empty_like(p).copy_(g) if _lies_otherwise(g, p) else g
-            for p, g in zip(self.params, grads, strict=True)
-        ]
+        """The gradients, whatever a kernel of torch's that was asked for can read at once."""
+        return self.gradients() or self._compared(self._found())
 
     def _columns(self) -> list[list[Any]]:
         return [[state.get(key) for state in self.states] for key in self.keys]
@@ -186,6 +185,8 @@ class Bucket:
 
     def begin(self) -> None:
         """Starts a step: counts it and forms its scalars."""
+        for seat in self._unserved():
+            seat.begin()
         self.t += 1
         if self.steps is not None:
             self.steps.add_(self.one)
@@ -201,6 +202,7 @@ class Bucket:
         """For each total that link `i` wants, a float64 tensor with an entry for each parameter."""
         kernel = self._kernel()
         if kernel is not None:
+            kernel.turned = self.turned
             return kernel.measure(i, grads, self.ks)
         peaks = self.chain.links[i].peak
         found: list[list[Tensor]] = []
@@ -235,11 +237,16 @@ class Bucket:
         One that cannot be made, and was not asked for, is said, and torch's operations step instead.
         """
         made = self.programs
+        apart = isinstance(made, Own) and not made.reads_any and (self.copied or bool(self.turned))
+        if apart and not isinstance(self.kernel, Apart):
+            self.kernel = None
         if self.kernel is None and made is not None:
             from downslope.optim.kernel.table import KernelStep
 
-            looped = functools.partial(KernelStep, streams=self.streams)
-            make = made.step if isinstance(made, Own) else functools.partial(looped, made)
+            narrow = self.owners[0].dtype if self.copied else None
+            given = {"streams": self.streams, "owners": self._beside(), "narrow": narrow}
+            own = functools.partial(made.step, apart=apart) if isinstance(made, Own) else None
+            make = own or functools.partial(KernelStep, made, **given)
             try:
                 self.kernel = make(self.params, self.columns, maximize=self.maximize)
             except RecipeError as error:
@@ -249,6 +256,21 @@ class Bucket:
                 self.programs, self.backend = None, "eager"
         return self.kernel
 
+    @property
+    def copied(self) -> bool:
+        """Whether the parameters are float32 copies of their owners, whose gradients have another dtype."""
+        return self.owners[0].dtype in HALVES and self.seats is not None
+
+    def _beside(self) -> list[Tensor] | None:
+        """The owners of float32 copies, which a kernel takes along where they lie as the copies."""
+        lie_alike = all(p.stride() == each.stride() for p, each in zip(self.params, self.owners, strict=True))
+        return list(self.owners) if self.copied and lie_alike else None
+
+    def _unserved(self) -> list[Seat]:
+        """The seats that no kernel sees to."""
+        kernel = self._kernel() if self.seats else None
+        return (self.seats or []) if kernel is None or not kernel.serves else []
+
     def _remembered(self, p: Tensor, state: State) -> list[tuple[Tensor, ...]]:
         return [link.remember(state[key] for key in link.keys_of(p)) for link in self.chain.links]
 
@@ -256,9 +278,10 @@ class Bucket:
         """The step that has begun, by the bucket's backend."""
         kernel = self._kernel()
         if self.native is not None:
-            self.native.run(self.params, grads, self.columns, self.views, self.first)
+            self._step_native(self.native, grads)
             torch.autograd.graph.increment_version(self.params)  # which torch's kernels leave out
         elif kernel is not None:
+            kernel.turned = self.turned
             kernel.update(self.params, grads, self.ks)
         elif self.backend == "eager" and self.listed and not self.apart:
             self._step_eager(grads)
@@ -267,17 +290,28 @@ class Bucket:
         self._end()
 
     def _end(self) -> None:
-        for seat in self.seats or ():
+        for seat in self._unserved():
             seat.done()
         for name, values in self.tallies.items():
             values.fill_(self.tally[name])
         self.first = False
 
+    def _step_native(self, native: Native, grads: list[Tensor]) -> None:
+        """Torch's kernel on all at once, or in pieces where gradients are copied first."""
+        if not (self.turned or self.copied):
+            native.run(self.params, grads, self.columns, self.views, self.first)
+            return
+        for piece in self.pieces:
+            lists = [each[piece] for each in (grads, self.params, *self.columns)]
+            for part, params, *states in portions(lists):
+                ready = list(map(aligned, part, params))
+                native.run(params, ready, states, self.views[piece], self.first)
+
     def _step_eager(self, grads: list[Tensor]) -> None:
         sign = -1.0 if self.maximize else 1.0
         for piece in self.pieces:
             lists = [each[piece] for each in (grads, self.params, *self.columns)]
-            for part, params, *states in [lists] if self.chain.scope == "matrix" else _portions(lists):
+            for part, params, *states in portions(lists, whole=self.chain.scope == "matrix"):
                 flow, rest = Flow(part, scale=sign), iter(states)
                 for link, k in zip(self.chain.links, self.ks, strict=True):
                     held: Lists = list(itertools.islice(rest, len(link.keys)))
@@ -289,7 +323,7 @@ class Bucket:
         for n, (p, g, state) in enumerate(zip(self.params, grads, self.states, strict=True)):
             ks = self._scalars(n)
             if alone and self.chain.links[0].in_place(
-                p, g, self._remembered(p, state)[0], ks[0], -1.0 if self.maximize else 1.0
+                p, widened(g), self._remembered(p, state)[0], ks[0], -1.0 if self.maximize else 1.0
             ):
                 continue
             for x, part, before in self._cut(n, g):
@@ -308,17 +342,13 @@ class Bucket:
         before = self._remembered(p, self.states[n])
         whole = self.chain.scope == "matrix" or self.backend != "eager"
         lists = [[each] for each in (g, p, *itertools.chain.from_iterable(before))]
-        for [part], [x], *states in [lists] if whole else _portions(lists):
+        for [part], [x], *states in portions(lists, whole=whole):
             rest = (state for [state] in states)
             cut = [
                 link.remember(itertools.islice(rest, len(old)))
                 for link, old in zip(self.chain.links, before, strict=True)
             ]
             yield x, -part if self.maximize else part, cut
-
-
-def _lies_otherwise(g: Tensor, p: Tensor) -> bool:
-    return g.stride() != p.stride()
 
 
 def total(part: Tensor, peak: bool) -> Tensor:
@@ -331,27 +361,6 @@ def total(part: Tensor, peak: bool) -> Tensor:
 def _entry(k: Scalars, n: int) -> Scalars:
     values = vars(k).items()
     return Scalars(**{name: v[n] if isinstance(v, Tensor) and v.ndim else v for name, v in values})
-
-
-def flat(tensors: Sequence[Tensor]) -> list[Tensor] | None:
-    """`tensors` as one row of elements each, if they are of one shape, lie alike in memory, and are large."""
-    first = tensors[0]
-    if first.numel() <= PIECE or not is_dense(first):
-        return None
-    if any(each.shape != first.shape or each.stride() != first.stride() for each in tensors[1:]):
-        return None
-    return [each.as_strided((each.numel(),), (1,)) for each in tensors]
-
-
-def _portions(lists: list[list[Tensor]]) -> Iterator[list[list[Tensor]]]:
-    """Lists of tensors as they are, or, of one large tensor each on the CPU, in pieces that a cache holds."""
-    alone = len(lists[0]) == 1 and lists[0][0].device.type == "cpu"
-    rows = flat([each[0] for each in lists]) if alone else None
-    if rows is None:
-        yield lists
-        return
-    for start in range(0, rows[0].numel(), PIECE):
-        yield [[row[start : start + PIECE]] for row in rows]
 
 
 def _pieces(params: list[Tensor]) -> list[slice]:

@@ -14,7 +14,7 @@ from downslope.core.names import did_you_mean
 from downslope.optim.compiled import Compiled, builds
 from downslope.optim.kernel.own import Own, own_of
 from downslope.optim.kernel.split import split_of
-from downslope.optim.kernel.store import missing
+from downslope.optim.kernel.store import has_half, missing
 from downslope.optim.kernel.table import storage_of
 from downslope.optim.kernel.trace import Traced, traced
 from downslope.optim.kinds import PLAIN, Manner, as_seen, manner_of
@@ -140,11 +140,15 @@ def choose(
         return Choice("reference", "a hyper-parameter holds a number for each member")
     if forced == "eager":
         return Choice("eager", "asked for")
+    if manner.rounding == "master" and forced is None and not size.small and not builds(p.device):
+        own = _choose_kernel(p, chain, None, "the gradient is read as it is", size, manner)
+        if own.backend == "kernel":
+            return own
     if forced not in ("kernel", "compiled") and obstacle is None and native is not None:
         return Choice("native", f"the chain is {native.name}", native)
     if forced == "compiled" or (forced is None and builds(p.device)):
         return _choose_compiled(chain, forced, obstacle or "", size)
-    return _choose_kernel(p, chain, forced, obstacle or "", size)
+    return _choose_kernel(p, chain, forced, obstacle or "", size, manner)
 
 
 def _choose_rounding(p: Tensor, chain: Chain, forced: str | None, size: Size, manner: Manner) -> Choice:
@@ -158,13 +162,17 @@ def _choose_rounding(p: Tensor, chain: Chain, forced: str | None, size: Size, ma
     made = own_of(chain) or split_of(chain)
     if made is not None and forced == "kernel":
         raise RecipeError(f"backend='kernel': {made.says} does not step {manner}; use backend=None")
-    return Choice("eager", str(manner)) if made else _choose_kernel(p, chain, forced, str(manner), size)
+    return (
+        Choice("eager", str(manner)) if made else _choose_kernel(p, chain, forced, str(manner), size, manner)
+    )
 
 
-def _choose_kernel(p: Tensor, chain: Chain, forced: str | None, reason: str, size: Size) -> Choice:
+def _choose_kernel(
+    p: Tensor, chain: Chain, forced: str | None, reason: str, size: Size, manner: Manner
+) -> Choice:
     """A kernel of ours, or torch's operations, where torch has no kernel for the `reason` given."""
     programs = programs_of(chain)
-    blocked = _chain_obstacle(chain) or kernel_obstacle(p, programs)
+    blocked = _chain_obstacle(chain) or kernel_obstacle(p, programs, manner)
     if forced == "kernel":
         if blocked or isinstance(programs, str):
             raise RecipeError(f"backend='kernel': {blocked}; use backend=None for the fastest that fits")
@@ -206,7 +214,7 @@ def _untraceable(chain: Chain) -> str | None:
     return programs if isinstance(programs, str) else None
 
 
-def kernel_obstacle(p: Tensor, programs: Own | Traced | str) -> str | None:
+def kernel_obstacle(p: Tensor, programs: Own | Traced | str, manner: Manner = PLAIN) -> str | None:
     """Why no kernel made of `programs` can step `p`, or None."""
     if type(p) not in (Tensor, torch.nn.Parameter):
         return f"a kernel takes plain tensors, not {type(p).__name__}"
@@ -214,6 +222,8 @@ def kernel_obstacle(p: Tensor, programs: Own | Traced | str) -> str | None:
         return f"a kernel runs on the CPU, not on {p.device.type}"
     if storage_of(p) is None:
         return f"a kernel has no {str(p.dtype).removeprefix('torch.')}"
+    if manner.float16 and isinstance(programs, Traced) and not has_half():
+        return "a kernel has no float16 on this CPU"
     if not is_dense(p):
         return "a kernel needs tensors without gaps in memory"
     return programs.obstacle(p) if isinstance(programs, Own) else None

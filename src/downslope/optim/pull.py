@@ -17,8 +17,8 @@ from torch import Tensor
 from downslope.core.errors import RecipeError
 from downslope.optim.kernel.store import missing
 from downslope.optim.kernel.trace import Traced, traced
-from downslope.optim.layout import PIECE, flat
 from downslope.optim.plan import kernel_obstacle, size_of
+from downslope.optim.portions import PIECE, flat
 from downslope.optim.rule import Chain, Rule, Scalars, Stateless, chain
 from downslope.optim.slow_weights import SlowWeights
 

@@ -12,6 +12,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from downslope.optim.portions import PIECE, flat
+
 __all__ = ["Master", "Pairs", "Seat", "reconciled"]
 
 Table = MutableMapping[Tensor, Any]
@@ -25,6 +27,10 @@ class Seat(Protocol):
 
     def gradient(self) -> Tensor | None:
         """The gradient of `p`, or None where there is none, or another layout is needed."""
+        ...
+
+    def begin(self) -> None:
+        """Sees to it that `p` is what its parameter has become since the last step."""
         ...
 
     def done(self) -> None:
@@ -52,6 +58,9 @@ class Pairs:
         if self.owner.data_ptr() != self.p.data_ptr():
             return None
         return torch.view_as_real(g.resolve_conj().resolve_neg())
+
+    def begin(self) -> None:
+        """Nothing: the memory is the parameter's own."""
 
     def done(self) -> None:
         """Nothing: the memory is the parameter's own."""
@@ -100,12 +109,21 @@ class Master:
         self.p: Tensor = self.state["master"]
 
     def gradient(self) -> Tensor | None:
-        """The gradient in float32."""
+        """The gradient, in the parameter's dtype: pieces of it are widened as they are used."""
         g = self.owner.grad
         if g is None or (g.layout, g.shape, g.dtype) != (torch.strided, self.owner.shape, self.owner.dtype):
             return None
-        self.p.copy_(reconciled(self.p, self.owner))
-        return g.float()
+        return g
+
+    def begin(self) -> None:
+        """Takes over what was written into the parameter."""
+        rows = flat([self.p, self.owner.detach()])
+        if rows is None:
+            self.p.copy_(reconciled(self.p, self.owner))
+            return
+        for start in range(0, self.p.numel(), PIECE):
+            copy, p = (row[start : start + PIECE] for row in rows)
+            copy.copy_(reconciled(copy, p))
 
     def done(self) -> None:
         """Rounds the copy into the parameter."""

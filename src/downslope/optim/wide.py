@@ -19,8 +19,9 @@ import torch
 from torch import Tensor
 
 from downslope.optim.kinds import PLAIN, Manner
-from downslope.optim.layout import PIECE, Bucket, flat, total
+from downslope.optim.layout import Bucket, total
 from downslope.optim.looks import plain
+from downslope.optim.portions import PIECE, Along, flat
 from downslope.optim.rounding import Draws, rounded, widened
 from downslope.optim.rows import coalesced, index_of, is_sparse, put, taken
 from downslope.optim.scale import ScaleByLr
@@ -133,14 +134,14 @@ class WideBucket(Bucket):
             values = torch.view_as_real(values.resolve_conj()) if values.is_complex() else values
             yield self._part(whole, index_of(g), 0, values, p)
             return
-        row = flat([g, *whole]) if self.chain.scope != "matrix" else None
+        row = flat(whole) if self.chain.scope != "matrix" else None
         if row is None:
             yield self._part(whole, ..., 0, g, p)
             return
-        g, *whole = row
+        along = Along(g, whole[0].stride())
         for start in range(0, g.numel(), PIECE):
-            at = slice(start, start + PIECE)
-            yield self._part(whole, at, start, g[at], p)
+            end = min(start + PIECE, g.numel())
+            yield self._part(row, slice(start, end), start, along.of(start, end), p)
 
     def _part(self, whole: list[Tensor], at: Any, offset: int, g: Tensor, p: Tensor) -> _Part:
         values = [widened(taken(tensor, at)) for tensor in whole]

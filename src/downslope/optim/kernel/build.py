@@ -3,10 +3,11 @@
 The text may call, beside numpy's functions,
 
     word(a, i)              the i-th int64 from address a; read_i4 one of 32 bits, widened
-    read_f4(a, i)           a number from memory: f4, f8, or b2, a bfloat16, which is read as float32
+    read_f4(a, i)           a number from memory: f4, f8; b2 (bfloat16) and h2 (float16) are read as float32
     write_f4(a, i, x)       the same back; bfloat16 is rounded to the nearest, halves to even
     draw(a, b, i)           32 random bits for element i, as `downslope.optim.rounding.bits` draws them
     lower_b2(a, i, x, w)    writes, rounded by chance with the lower half of such a word; upper with the other
+    near_b2(x)              the bfloat16 nearest to a float32, as a float32; h2 the float16
     read_f4_2(a, i)         the same of array 2: LLVM is told that arrays of different numbers never overlap
     bits_f4(x)              the bits as a whole number; of NaN those of a positive one; f4 or f8
     number_f4(b)            and back
@@ -29,6 +30,8 @@ from downslope.optim.rounding import FACTORS, ODD
 
 __all__ = ["EXACT", "FLAGS", "Object", "build"]
 
+NARROW = frozenset({"b2", "h2"})
+
 EXACT = frozenset({"contract", "nsz"})
 """Of LLVM's licences with numbers: a product and a sum may be rounded once, zeros have no sign.
 With ``arcp`` an ``x / sqrt(y)`` becomes an estimate that is NaN where y is infinite; with ``reassoc`` another
@@ -38,7 +41,8 @@ FLAGS = EXACT | {"arcp", "reassoc"}
 """For loops written by hand with that in mind: their sums use vectors."""
 
 _CALLS = re.compile(
-    r"\b(?:(word|draw|thread|threads)|(read|write|lower|upper|bits|number|add)_(f4|f8|b2|i4)(?:_(\d+))?)\("
+    r"\b(?:(word|draw|thread|threads)|"
+    r"(read|write|lower|upper|near|bits|number|add)_(f4|f8|b2|h2|i4)(?:_(\d+))?)\("
 )
 
 
@@ -112,6 +116,9 @@ def _functions(source: str) -> dict[str, Any]:
             if way in {"bits", "number"}:
                 made[name] = _cast(way, kind)
                 continue
+            if way == "near":
+                made[name] = _nearing(kind)
+                continue
             if way == "add":
                 made[name] = _adding(types.float32 if kind == "f4" else types.float64)
                 continue
@@ -126,9 +133,9 @@ def _access(way: str, kind: str, place: int | None, places: int) -> Any:
     from numba.extending import intrinsic  # pyright: ignore[reportMissingTypeStubs]
 
     held: Any = {
-        "f4": types.float32, "f8": types.float64, "b2": types.uint16, "i4": types.int32, "i8": types.int64
-    }[kind]  # fmt: skip
-    given: Any = {"b2": types.float32, "i4": types.int64}.get(kind, held)
+        "f4": types.float32, "f8": types.float64, "i4": types.int32, "i8": types.int64
+    }.get(kind, types.uint16)  # fmt: skip
+    given: Any = types.float32 if kind in NARROW else types.int64 if kind == "i4" else held
 
     def located(context: Any, builder: Any, address: Any, i: Any) -> Any:
         pointer = builder.inttoptr(address, context.get_value_type(types.CPointer(held)))
@@ -148,17 +155,14 @@ def _access(way: str, kind: str, place: int | None, places: int) -> Any:
         apart(builder.module, value)
         if kind == "i4":
             return builder.sext(value, ir.IntType(64))
-        if kind == "b2":
-            bits = builder.shl(builder.zext(value, ir.IntType(32)), ir.Constant(ir.IntType(32), 16))
-            return builder.bitcast(bits, ir.FloatType())
-        return value
+        return _widened(ir, builder, value, kind) if kind in NARROW else value
 
     def write(context: Any, builder: Any, _: Any, args: Any) -> Any:
         value = args[2]
         if way != "write":
             value = _by_chance(ir, builder, value, args[3], upper=way == "upper")
-        elif kind == "b2":
-            value = _rounded(ir, builder, value)
+        elif kind in NARROW:
+            value = _rounded(ir, builder, value, kind)
         apart(builder.module, builder.store(value, located(context, builder, args[0], args[1])))
         return context.get_dummy_value()
 
@@ -248,11 +252,36 @@ def _by_chance(ir: Any, builder: Any, x: Any, drawn: Any, *, upper: bool) -> Any
     chance = builder.lshr(drawn, sixteen) if upper else builder.and_(drawn, low)
     carried = builder.trunc(builder.lshr(builder.add(bits, chance), sixteen), half)
     finite = builder.icmp_unsigned("!=", builder.and_(bits, exponent), exponent)
-    return builder.select(finite, carried, _rounded(ir, builder, x))
+    return builder.select(finite, carried, _rounded(ir, builder, x, "b2"))
 
 
-def _rounded(ir: Any, builder: Any, x: Any) -> Any:
-    """The bits of the bfloat16 nearest to a float32, halves to even; NaN stays NaN."""
+def _nearing(kind: str) -> Any:
+    """A function from a float32 to the nearest number of half precision."""
+    from llvmlite import ir  # pyright: ignore[reportMissingTypeStubs]
+    from numba import types  # pyright: ignore[reportMissingTypeStubs]
+    from numba.extending import intrinsic  # pyright: ignore[reportMissingTypeStubs]
+
+    def near(_context: Any, builder: Any, _: Any, args: Any) -> Any:
+        return _widened(ir, builder, _rounded(ir, builder, args[0], kind), kind)
+
+    def nearing(_: Any, _x: Any) -> Any:
+        return types.float32(types.float32), near
+
+    return intrinsic(nearing)
+
+
+def _widened(ir: Any, builder: Any, bits: Any, kind: str) -> Any:
+    """The float32 that the bits of a bfloat16 or float16 are."""
+    if kind == "h2":
+        return builder.fpext(builder.bitcast(bits, ir.HalfType()), ir.FloatType())
+    word = ir.IntType(32)
+    return builder.bitcast(builder.shl(builder.zext(bits, word), ir.Constant(word, 16)), ir.FloatType())
+
+
+def _rounded(ir: Any, builder: Any, x: Any, kind: str) -> Any:
+    """The bits of the bfloat16 or float16 nearest to a float32, halves to even; NaN stays NaN."""
+    if kind == "h2":
+        return builder.bitcast(builder.fptrunc(x, ir.HalfType()), ir.IntType(16))
     word, half = ir.IntType(32), ir.IntType(16)
     bits = builder.bitcast(x, word)
     odd = builder.and_(builder.lshr(bits, ir.Constant(word, 16)), ir.Constant(word, 1))

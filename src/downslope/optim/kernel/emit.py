@@ -13,9 +13,11 @@ whatever the number of threads.
 A chain whose step is the number 0 leaves p alone, and writes its states.
 
 A row of the table is (p, g, elements, elements before it, row of scalars, state 0, state 1, ...), and, where
-bfloat16 is rounded by chance, two words from which its random bits are drawn. A row of the scalars holds the
-sign of ``maximize`` and what the rules read. Literals are of the loop's own type, as a float64 among float32
-would halve its speed. NaN stays NaN: torch's maximum gives it from either side, torch's sign gives 0.
+bfloat16 is rounded by chance, two words from which its random bits are drawn. Where p is the float32 copy of
+a parameter of half precision, that one stands after the states; what it holds counts, unless it is the copy
+rounded. A row of the scalars holds the sign of ``maximize`` and what the rules read. Literals are of the
+loop's own type, as a float64 among float32 would halve its speed. NaN stays NaN: torch's maximum gives it
+from either side, torch's sign gives 0.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ from collections.abc import Sequence
 
 from downslope.optim.kernel.trace import Arg, Op, Program, Traced
 
-__all__ = ["COLUMNS", "STORAGE", "emit"]
+__all__ = ["COLUMNS", "NARROW", "STORAGE", "emit"]
 
 COLUMNS = 5
 """Of the table, before the states."""
@@ -36,6 +38,9 @@ round it a dozen times at most, so many that the conversion costs nothing."""
 
 STORAGE = {"float32": "f4", "float64": "f8", "bfloat16": "b2"}
 """What tensors may be, and what the reading and writing functions call it."""
+
+NARROW = {"bfloat16": "b2", "float16": "h2"}
+"""What parameters that have a float32 copy may be."""
 
 _INFIX = {
     "add": "+", "sub": "-", "mul": "*", "truediv": "/", "gt": ">", "ge": ">=", "lt": "<", "le": "<=",
@@ -51,23 +56,37 @@ def emit(
     threads: bool,
     chance: bool = False,
     squares: int | None = None,
+    grad: str = "",
+    owner: str = "",
 ) -> str:
     """The source of ``kernel(data)`` for a chain.
 
     Args:
         traced: its programs.
-        storage: of p, which g has too, and of every state, as in `STORAGE`.
+        storage: of p and of every state, as in `STORAGE`.
         threads: whether the kernel asks OpenMP which part of the rows is its own; else ``data`` tells it.
         chance: whether bfloat16 is rounded by chance.
         squares: the state, by its position, of which the update adds up the squares as they were written.
+        grad: storage of g, where it is not p's, as in `NARROW`.
+        owner: storage, as in `NARROW`, of the parameter of which p is the copy; "" where it stays as it is.
     """
-    return _Text(traced, storage, chance, squares).whole(threads)
+    return _Text(traced, storage, grad or storage[0], owner, chance=chance, squares=squares).whole(threads)
 
 
 class _Text:
-    def __init__(self, traced: Traced, storage: Sequence[str], chance: bool, squares: int | None) -> None:
+    def __init__(
+        self,
+        traced: Traced,
+        storage: Sequence[str],
+        grad: str,
+        owner: str,
+        *,
+        chance: bool,
+        squares: int | None,
+    ) -> None:
         self.traced, self.storage, self.chance, self.squares = traced, storage, chance, squares
-        self.columns = COLUMNS + traced.states + 2 * chance
+        self.grad, self.owner = grad, owner
+        self.columns = COLUMNS + traced.states + 2 * chance + bool(owner)
         self.wide = storage[0] == "f8"
         self.real = "np.float64" if self.wide else "np.float32"
         self.kind = "f8" if self.wide else "f4"
@@ -88,6 +107,7 @@ class _Text:
             "            continue",
             "        P, G, n = word(at, 0), word(at, 1), word(at, 2)",
             *(f"        S{i} = word(at, {COLUMNS + i})" for i in range(self.traced.states)),
+            *([f"        Q = word(at, {COLUMNS + self.traced.states})"] if self.owner else []),
             f"        K = scalars + {(8 if self.wide else 4) * len(self.scalars)} * word(at, 4)",
             *(f"        {name} = read_{self.kind}(K, {i})" for i, name in enumerate(self.scalars)),
         ]
@@ -106,8 +126,13 @@ class _Text:
         for i, (result, storage) in enumerate(zip(states, self.storage[1:], strict=True)):
             if result != f"s{i}":
                 written.append((1 + i, f"_{2 + i}(S{i}, i, {self._stored(result, storage)}"))
+        new = f"p - {self._real(step)}"
+        if self.owner:
+            body.append(f"new = {new}")
+            body.append(f"write_{self.owner}_{2 + self.traced.states}(Q, i, new)")
+            new = "new"
         if step != 0.0:
-            written.append((0, f"_0(P, i, p - {self._real(step)}"))
+            written.append((0, f"_0(P, i, {new}"))
         by_chance = [i for i, _ in written if self.chance and self.storage[i] == "b2"]
         pairs = sorted({i // 2 for i in by_chance})  # of 32 bits, two arrays take 16 each
         body += [f"w{j} = draw(A, B{j}, i)" for j in pairs]
@@ -187,13 +212,21 @@ class _Text:
         needs = program.reads | also
         lines: list[str] = []
         if "p" in needs:
-            lines.append(f"p = {self._read(0, 'P', self.storage[0])}")
+            lines += self._held()
         if "g" in needs:
-            lines.append(f"g = sign * {self._read(1, 'G', self.storage[0])}")
+            lines.append(f"g = sign * {self._read(1, 'G', self.grad)}")
         for i, storage in enumerate(self.storage[1:]):
             if f"s{i}" in needs:
                 lines.append(f"s{i} = {self._read(2 + i, f'S{i}', storage)}")
         return [*lines, *(f"v_{op.name} = {self._expression(op)}" for op in program.ops)]
+
+    def _held(self) -> list[str]:
+        """Reading p, which what was written into its owner from outside replaces."""
+        read = self._read(0, "P", self.storage[0])
+        if not self.owner:
+            return [f"p = {read}"]
+        narrow = self._read(2 + self.traced.states, "Q", self.owner)
+        return [f"copy = {read}", f"q = {narrow}", f"p = copy if near_{self.owner}(copy) == q else q"]
 
     def _read(self, place: int, base: str, storage: str) -> str:
         text = f"read_{storage}_{place}({base}, i)"

@@ -65,6 +65,8 @@ class FactoredStep:
 
     def __init__(self, params: Column, columns: Sequence[Column], *, maximize: bool) -> None:
         self.sign = -1.0 if maximize else 1.0
+        self.turned: Sequence[int] = ()
+        self.serves = False
         self.storage = storage_of(params[0]) or "", storage_of(columns[0][0]) or ""
         self.real = torch.float64 if self.storage[0] == "f8" else torch.float32
         self.looks = [_look(column) for column in (params, *columns)]

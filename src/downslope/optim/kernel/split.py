@@ -26,6 +26,7 @@ from downslope.optim.batches import Batched, alike
 from downslope.optim.kernel.own import Own
 from downslope.optim.kernel.table import KernelStep
 from downslope.optim.kernel.trace import Traced, traced
+from downslope.optim.portions import aligned
 from downslope.optim.rule import Chain, Rule, Scalars
 
 __all__ = ["Split", "SplitStep", "split_of"]
@@ -73,6 +74,8 @@ class _Fetch(_Leave):
 class Split(Own):
     """The loops around link number `at` of an active `chain`."""
 
+    reads_any: ClassVar[bool] = True
+
     chain: Chain
     at: int
     loops: tuple[Traced, Traced, Traced]
@@ -81,7 +84,9 @@ class Split(Own):
     def stands(self, chain: Chain) -> bool:
         return chain.links[self.at] == self.chain.links[self.at]
 
-    def step(self, params: Column, columns: Sequence[Column], *, maximize: bool) -> SplitStep:
+    def step(
+        self, params: Column, columns: Sequence[Column], *, maximize: bool, apart: bool = False
+    ) -> SplitStep:
         return SplitStep(self, params, columns, maximize=maximize)
 
 
@@ -118,9 +123,11 @@ class SplitStep:
     """
 
     def __init__(self, split: Split, params: Column, columns: Sequence[Column], *, maximize: bool) -> None:
+        self.turned: Sequence[int] = ()
+        self.serves = False
         self.at, self.link = split.at, cast("Batched", split.chain.links[split.at])
         self.first = sum(len(link.keys) for link in split.chain.links[: self.at])
-        self.looks, self.columns = _looks(params, columns), columns
+        self.looks, self.params, self.columns = _looks(params, columns), params, columns
         self.held = _addresses(params, columns)
         self.batches: list[tuple[slice, list[KernelStep]]] = []
         for piece in alike(params):
@@ -134,8 +141,13 @@ class SplitStep:
             ]
             self.batches.append((piece, steps))
 
+    def _read(self, grads: Column, piece: slice) -> Column:
+        """The gradients of a batch; copies where they have another dtype, or lie otherwise."""
+        return list(map(aligned, grads[piece], self.params[piece]))
+
     def fits(self, params: Column, columns: Sequence[Column]) -> bool:
         """Whether parameters and states look as they did when this was made."""
+        self.params = params
         self.columns = columns
         found = _addresses(params, columns)
         if found != self.held:
@@ -147,7 +159,8 @@ class SplitStep:
     def update(self, params: Column, grads: Column, ks: Sequence[Scalars]) -> None:
         """One step in place; see `Step`."""
         for piece, (before, between, behind) in self.batches:
-            part, g, own = params[piece], grads[piece], [column[piece] for column in self.columns]
+            part, own = params[piece], [column[piece] for column in self.columns]
+            g = self._read(grads, piece)
             scalars = [_cut(k, piece) for k in ks]
             rooms = self.link.rooms(part)
             room = _laid_out(rooms[0], part)
@@ -164,7 +177,9 @@ class SplitStep:
     def measure(self, link: int, grads: Column, ks: Sequence[Scalars]) -> list[Tensor]:
         """For each total that a link before the matrices wants, a float64 tensor with an entry for each."""
         parts = [
-            before.measure(link, grads[piece], [*(_cut(k, piece) for k in ks[: self.at]), Scalars()])
+            before.measure(
+                link, self._read(grads, piece), [*(_cut(k, piece) for k in ks[: self.at]), Scalars()]
+            )
             for piece, (before, *_) in self.batches
         ]
         return [torch.cat(each) for each in zip(*parts, strict=True)]

@@ -31,7 +31,7 @@ from downslope.core.errors import RecipeError
 from downslope.optim.kernel import build, threads
 from downslope.optim.rounding import FACTORS, ODD
 
-__all__ = ["kernel_of", "missing"]
+__all__ = ["has_half", "kernel_of", "missing"]
 
 _log = logging.getLogger("downslope")
 
@@ -48,6 +48,15 @@ def missing() -> str | None:
         if importlib.util.find_spec(name) is None:
             return f"{name} is not installed, which makes kernels: pip install 'downslope[kernels]'"
     return None
+
+
+@functools.cache
+def has_half() -> bool:
+    """Whether the CPU itself turns float16 into float32; else LLVM would call functions that are not here."""
+    import llvmlite.binding as llvm  # pyright: ignore[reportMissingTypeStubs]
+
+    features: dict[str, bool] = cast("Any", llvm).get_host_cpu_features()
+    return platform.machine() in ("aarch64", "arm64") or features.get("f16c", False)
 
 
 @functools.cache

@@ -6,7 +6,8 @@ them. Addresses are asked for at every step, as a model may be moved, swapped or
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,9 +18,11 @@ from torch import Tensor
 from downslope.core.errors import RecipeError
 from downslope.optim.kernel import threads
 from downslope.optim.kernel.build import EXACT
-from downslope.optim.kernel.emit import COLUMNS, STORAGE, emit
+from downslope.optim.kernel.emit import COLUMNS, NARROW, STORAGE, emit
 from downslope.optim.kernel.store import kernel_of
+from downslope.optim.kernel.threads import Words
 from downslope.optim.kernel.trace import Program, Traced
+from downslope.optim.portions import Along
 from downslope.optim.rounding import ODD, Streams
 from downslope.optim.rule import Scalars
 
@@ -29,13 +32,21 @@ PIECE = 1 << 14
 """Elements of a row at most: of several arrays, they lie in a core's second cache together."""
 
 Column = list[Tensor]
+Sums = npt.NDArray[np.float64]
+
+_COPIED = 1 << 17
+"""Elements of gradients that are copied at a time, where they lie otherwise than their parameters."""
 
 _address = Tensor.data_ptr
 
 
 def storage_of(tensor: Tensor) -> str | None:
     """What kernels call the tensor's dtype; None where they have none."""
-    return STORAGE.get(str(tensor.dtype).removeprefix("torch."))
+    return STORAGE.get(_name(tensor.dtype))
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 def check_memory(addresses: Sequence[int], sizes: Sequence[int]) -> None:
@@ -66,6 +77,9 @@ class KernelStep:
         maximize: climb in place of descend.
         streams: of random bits, where bfloat16 is rounded by chance.
         squares: the column of which `update_and_add` adds up the squares, as they were written.
+        owners: the parameters of half precision of which `params` are the float32 copies, laid out as these,
+            and written too.
+        narrow: dtype of the gradients, where it is not that of `params`.
 
     Raises:
         RecipeError: numba cannot be used, or the states of a column are not of one kind.
@@ -80,15 +94,23 @@ class KernelStep:
         maximize: bool,
         streams: Streams | None = None,
         squares: int | None = None,
+        owners: Column | None = None,
+        narrow: torch.dtype | None = None,
     ) -> None:
         self.traced, self.sign = traced, -1.0 if maximize else 1.0
         self.streams = streams
-        firsts = [column[0] for column in (params, params, *columns)]
+        self.turned: Sequence[int] = ()
+        self.serves = bool(owners)
+        self.owners = [owners] if owners else []
+        firsts = [column[0] for column in (params, params, *columns, *self.owners)]
         self.kinds = [(first.dtype, first.device) for first in firsts]
         self.widths = [first.element_size() for first in firsts]
-        storage = [storage_of(first) or "" for first in (firsts[0], *firsts[2:])]
+        self.widths[1] = (narrow or params[0].dtype).itemsize
+        storage = [storage_of(tensor) or "" for tensor in (params[0], *(column[0] for column in columns))]
         team, chance = threads.team() is not None, streams is not None
-        text = emit(traced, storage, threads=team, chance=chance, squares=squares)
+        grad = "" if narrow is None else NARROW[_name(narrow)]
+        owner = grad if owners else ""
+        text = emit(traced, storage, threads=team, chance=chance, squares=squares, grad=grad, owner=owner)
         self.kernel = kernel_of(text, EXACT)
         self.real = np.float64 if storage[0] == "f8" else np.float32
         self.modes = {link: mode for mode, link in enumerate(traced.measures, 1)}
@@ -108,7 +130,7 @@ class KernelStep:
         self.owner = np.repeat(np.arange(len(pieces)), pieces)
         self.starts = np.cumsum(pieces) - pieces
         self.offset = (np.arange(len(self.owner)) - self.starts[self.owner]) * PIECE
-        extra = 0 if self.streams is None else 2
+        extra = len(self.owners) + (0 if self.streams is None else 2)
         self.table = np.zeros((len(self.owner), COLUMNS + self.traced.states + extra), np.int64)
         self.table[:, 2] = np.minimum(sizes[self.owner] - self.offset, PIECE)
         self.table[:, 3] = np.cumsum(self.table[:, 2]) - self.table[:, 2]
@@ -119,7 +141,8 @@ class KernelStep:
 
     def fits(self, params: Column, columns: Sequence[Column]) -> bool:
         """Whether parameters and states are what the table was made for; where they lie is written down."""
-        for place, tensors in zip((0, *range(2, len(self.held))), (params, *columns), strict=True):
+        each = (params, *columns, *self.owners)
+        for place, tensors in zip((0, *range(2, len(self.held))), each, strict=True):
             found = list(map(_address, tensors))
             if found == self.held[place]:
                 continue
@@ -158,15 +181,58 @@ class KernelStep:
         self.table[:, 4] = self.owner if rows > 1 else 0
         self.head = [len(self.table), self.table.ctypes.data, self.scalars.ctypes.data]
 
-    def _call(self, mode: int, grads: Column, ks: Sequence[Scalars], program: Program, sums: int) -> None:
+    def _call(
+        self, mode: int, grads: Column, ks: Sequence[Scalars], program: Program, sums: Sums | None
+    ) -> None:
         if grads is not self.pointed:  # else they were found when this step's sums were taken
             found = list(map(_address, grads))
             if found != self.held[1]:
                 self._point(1, found)
-        self.pointed = grads if mode else None
+        self.pointed = grads if mode and not self.turned else None
         self._tune(ks, program.reads)
-        data = np.array([*self.head, sums, mode, self.elements, 0, 1], np.int64)
-        threads.run(self.kernel, data, threads.parts_for(self.elements))
+        if not self.turned:
+            self._run(mode, self.head, self.elements, sums)
+            return
+        self._run_some(mode, np.flatnonzero(~np.isin(self.owner, self.turned)), sums)
+        for rows, held in self._laid_out(grads):
+            self._run_some(mode, rows, sums)
+            del held
+        self.held[1] = []  # they are to be pointed to anew
+
+    def _run(self, mode: int, head: list[int], elements: int, sums: Sums | None) -> None:
+        total = 0 if sums is None else sums.ctypes.data
+        data = np.array([*head, total, mode, elements, 0, 1], np.int64)
+        threads.run(self.kernel, data, threads.parts_for(elements))
+
+    def _run_some(self, mode: int, rows: Words, sums: Sums | None) -> None:
+        """The kernel on some rows of the table."""
+        table = self.table[rows]
+        table[:, 3] = np.cumsum(table[:, 2]) - table[:, 2]
+        own = None if sums is None else np.zeros((len(rows), sums.shape[1]))
+        head = [len(table), table.ctypes.data, self.head[2]]
+        self._run(mode, head, int(table[:, 2].sum()), own)
+        if sums is not None and own is not None:
+            sums[rows] = own
+
+    def _laid_out(self, grads: Column) -> Iterator[tuple[Words, list[Tensor]]]:
+        """Rows whose gradients lie otherwise than their parameters, some at a time, pointed to copies."""
+        rows: list[int] = []
+        copies: list[Tensor] = []
+        size = 0
+        for n in self.turned:
+            along = Along(grads[n], self.strides[n])
+            start = int(self.starts[n])
+            for row in range(start, start + -(-self.sizes[n] // PIECE)):
+                low, count = int(self.offset[row]), int(self.table[row, 2])
+                copies.append(along.of(low, low + count))
+                self.table[row, 1] = copies[-1].data_ptr()
+                rows.append(row)
+                size += count
+                if size >= _COPIED:
+                    yield np.array(rows), copies
+                    rows, copies, size = [], [], 0
+        if rows:
+            yield np.array(rows), copies
 
     def update(self, params: Column, grads: Column, ks: Sequence[Scalars]) -> None:
         """Step: parameters and states change in place.
@@ -180,28 +246,28 @@ class KernelStep:
             keys = self.streams.following()[self.owner]
             self.table[:, -2] = keys + self.offset.astype(np.uint64) * np.uint64(ODD)  # the lower half counts
             self.table[:, -1] = keys >> np.uint64(32)
-        self._call(0, grads, ks, self.traced.update, 0)
+        self._call(0, grads, ks, self.traced.update, None)
         if self.traced.update.results[0] != 0.0:
-            torch.autograd.graph.increment_version(params)
+            torch.autograd.graph.increment_version(list(itertools.chain(params, *self.owners)))
 
     def update_and_add(self, grads: Column, ks: Sequence[Scalars]) -> Tensor:
         """`update` of the states alone, and for each parameter the sum of the squares of one, in float64."""
         rows = np.zeros((len(self.table), 1))
-        self._call(0, grads, ks, self.traced.update, rows.ctypes.data)
+        self._call(0, grads, ks, self.traced.update, rows)
         return self._of_tensors(rows, (False,))[0]
 
     def measure(self, link: int, grads: Column, ks: Sequence[Scalars]) -> list[Tensor]:
         """For each total that link number `link` wants, a float64 tensor with an entry for each parameter."""
         program = self.traced.measures[link]
         rows = np.zeros((len(self.table), len(program.results)))
-        self._call(self.modes[link], grads, ks, program, rows.ctypes.data)
+        self._call(self.modes[link], grads, ks, program, rows)
         return self._of_tensors(rows, program.peaks)
 
-    def _of_tensors(self, rows: npt.NDArray[np.float64], peaks: Sequence[bool]) -> list[Tensor]:
+    def _of_tensors(self, rows: Sums, peaks: Sequence[bool]) -> list[Tensor]:
         """The totals of tensors, of those of their rows."""
         return list(torch.from_numpy(rows if self.whole else self._joined(rows, peaks)).unbind(1))
 
-    def _joined(self, rows: npt.NDArray[np.float64], peaks: Sequence[bool]) -> npt.NDArray[np.float64]:
+    def _joined(self, rows: Sums, peaks: Sequence[bool]) -> Sums:
         totals = np.zeros((len(self.sizes), len(peaks)))
         for i, peak in enumerate(peaks if len(rows) else ()):
             joined = np.maximum if peak else np.add
