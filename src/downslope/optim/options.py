@@ -26,8 +26,7 @@ class Options(TypedDict, total=False):
     rounding: Literal["nearest", "stochastic", "master"]
     """How bfloat16 and float16 parameters take their step, whose arithmetic is float32: "nearest", where
     steps below half a unit in the last place are lost; "stochastic", right on average, states too; "master",
-    from a float32 copy, kept as state (4 bytes a parameter, and float32 states; during a step 4 more for the
-    gradient in float32)."""
+    from a float32 copy, kept as state (4 bytes a parameter, and float32 states)."""
     rounding_seed: int
     """Of the stochastic rounding, from 0 on: the same seed and step draw the same bits."""
     state_dtype: str | torch.dtype | None

@@ -13,7 +13,7 @@ from downslope.optim.kernel.table import PIECE
 SHAPES = [(0,), (), (7,), (2 * PIECE + 5,), (300, 500), (40, 30, 20), (2, 140_001)]
 
 RULES = {
-    "rmsprop": lambda p, **given: optim.RMSprop(p, momentum=0.9, weight_decay=0.1, **given),
+    "rmsprop": lambda p, **given: optim.RMSprop(p, momentum=0.9, **given),
     "lamb": lambda p, **given: optim.LAMB(p, weight_decay=0.1, **given),
     "clip": lambda p, **given: Custom(p, chain(optim.ClipNorm(max_norm=0.5), ScaleByLr(lr=0.1)), **given),
     "adafactor": optim.Adafactor,
@@ -55,10 +55,10 @@ def test_float32_copies_take_the_steps_of_float32_parameters(name, backend, dtyp
         theirs.step()
     for p, w in zip(params, wide, strict=True):
         assert torch.equal(p, ours.state[p]["master"].to(dtype))
-        slack = 1e-5 if backend == "kernel" else 0.0  # LLVM may fuse another product with a sum
+        slack = 1e-6 if backend == "kernel" else 0.0  # LLVM may fuse another product with a sum
         torch.testing.assert_close(ours.state[p]["master"], w.detach(), rtol=slack, atol=slack)
         for key, value in theirs.state[w].items():
-            torch.testing.assert_close(ours.state[p][key], value, rtol=10 * slack, atol=slack)
+            torch.testing.assert_close(ours.state[p][key], value, rtol=slack, atol=slack)
 
 
 @pytest.mark.parametrize("backend", ["kernel", None])
