@@ -67,7 +67,7 @@ class Live(TorchDispatchMode):
             self.held[key] = size, count - 1
 
 
-TENSORS = 10
+TENSORS = 9
 
 
 def most_alive(make, lies, dtype=torch.bfloat16):
@@ -96,8 +96,8 @@ HALF = {
 @pytest.mark.parametrize(
     ("name", "backend"),
     [
-        *((name, "kernel") for name in ("adamw", "rmsprop", "lamb", "adafactor")),
-        *((name, "eager") for name in ("adamw", "rmsprop", "lamb")),
+        *((name, "kernel") for name in ("rmsprop", "lamb", "adafactor")),
+        ("rmsprop", "eager"),
         ("adamw", "native"),
     ],
 )

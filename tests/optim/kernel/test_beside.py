@@ -35,10 +35,15 @@ def states_of(optimizer, params):
     return [v for p in params for v in optimizer.state[p].values() if isinstance(v, torch.Tensor)]
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=["bfloat16", "float16"])
 @pytest.mark.parametrize(
-    ("name", "backend"),
-    [*((name, "kernel") for name in RULES), ("adamw", "native"), ("rmsprop", "eager"), ("lamb", "eager")],
+    ("name", "backend", "dtype"),
+    [
+        *((name, "kernel", torch.bfloat16) for name in RULES),
+        *((name, "kernel", torch.float16) for name in ("clip", "lamb")),
+        ("adamw", "native", torch.bfloat16),
+        ("rmsprop", "eager", torch.bfloat16),
+        ("lamb", "eager", torch.float16),
+    ],
 )
 def test_float32_copies_take_the_steps_of_float32_parameters(name, backend, dtype):
     params = [nn.Parameter(x) for x in values(dtype, 0)]
