@@ -147,6 +147,14 @@ def test_the_iteration_on_a_diagonal_is_its_polynomial_on_each_entry() -> None:
     torch.testing.assert_close(made, wanted, rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.parametrize("coefficients", [(1.5, -0.5, 0.0), (1.0, 0.0, 0.0)])
+def test_a_cubic_is_none_the_less_in_bfloat16(coefficients: tuple[float, float, float]) -> None:
+    matrix = torch.randn(96, 64, generator=torch.Generator().manual_seed(7))
+    found = orthogonal(matrix, coefficients=coefficients)
+    wanted = orthogonal(matrix, coefficients=coefficients, dtype=torch.float64)
+    torch.testing.assert_close(found.double(), wanted, rtol=0.0, atol=2e-2)
+
+
 @pytest.mark.parametrize("shape", [(6, 4), (4, 6), (5, 5)])
 def test_a_batch_is_its_matrices(shape: tuple[int, int]) -> None:
     draw = torch.Generator().manual_seed(6)

@@ -102,7 +102,10 @@ def iterated(rooms: Sequence[Tensor], steps: int, coefficients: tuple[float, flo
     for _ in range(steps):
         left, right = (x.mT, x) if tall else (x, x.mT)
         torch.bmm(left, right, out=gram)
-        torch.baddbmm(gram, gram, gram, beta=b, alpha=c, out=polynomial)
+        if c == 0.0:  # torch 2.13 leaves out beta too where alpha is 0, in bfloat16 on the CPU
+            torch.mul(gram, b, out=polynomial)
+        else:
+            torch.baddbmm(gram, gram, gram, beta=b, alpha=c, out=polynomial)
         left, right = (x, polynomial) if tall else (polynomial, x)
         torch.baddbmm(x, left, right, beta=a, out=following)
         x, following = following, x
