@@ -29,6 +29,7 @@ from downslope.optim.rounding import HALVES, Streams, widened
 from downslope.optim.rule import Chain, Rule, Scalars
 from downslope.optim.seats import Seat
 from downslope.optim.states import State, pack_small, pack_steps, pack_tally
+from downslope.optim.together import can_join, is_worth_joining, step_together
 
 if TYPE_CHECKING:
     from downslope.optim.kernel.trace import Traced
@@ -66,9 +67,8 @@ class Bucket:
     kernel: Step | None = field(init=False, default=None)
     """Made at the first step."""
     kinds: list[tuple[Any, ...]] | None = field(init=False, default=None)
-    """Of the parameters and their states, as they were laid out."""
+    """Of the parameters and their states, as they were laid out; `laid` asks it of all at once."""
     laid: Looks | None = field(init=False, default=None)
-    """The same, asked of all at once."""
     looks: Looks | None = field(init=False, default=None)
     """Of the parameters and gradients when all was right."""
     held: Held | None = field(init=False, default=None)
@@ -104,6 +104,11 @@ class Bucket:
             self.counted = -1 if self.steps.is_inference() else self.steps._version
             self.one = torch.ones((), device=self.steps.device)  # torch makes a tensor of a number each time
         self.columns = self._columns()
+        self.joins = (
+            self.backend == "eager"
+            and not self.listed
+            and can_join(self.chain, self.params, self.columns, self.pieces)
+        )
 
     def gradients(self) -> list[Tensor] | None:
         """The gradients if they, the parameters and the states look as they did when the bucket was built,
@@ -285,6 +290,8 @@ class Bucket:
             kernel.update(self.params, grads, self.ks)
         elif self.backend == "eager" and self.listed and not self.apart:
             self._step_eager(grads)
+        elif self.backend == "eager" and self.joins and not self.apart:
+            self._step_joined(grads)
         else:
             self._step_by_tensor(grads)
         self._end()
@@ -318,10 +325,18 @@ class Bucket:
                     flow = link.eager(flow, held, params, k)
                 flow.descend(params)
 
-    def _step_by_tensor(self, grads: list[Tensor]) -> None:
+    def _step_joined(self, grads: list[Tensor]) -> None:
+        for piece in self.pieces:
+            part, params, *states = [each[piece] for each in (grads, self.params, *self.columns)]
+            if is_worth_joining(params):
+                step_together(self.chain, self.ks, params, part, states, maximize=self.maximize)
+            else:
+                self._step_by_tensor(grads, range(piece.start, piece.stop))
+
+    def _step_by_tensor(self, grads: list[Tensor], places: Sequence[int] | None = None) -> None:
         alone = len(self.chain.links) == 1 and self.backend == "eager"
-        for n, (p, g, state) in enumerate(zip(self.params, grads, self.states, strict=True)):
-            ks = self._scalars(n)
+        for n in range(len(grads)) if places is None else places:
+            p, g, state, ks = self.params[n], grads[n], self.states[n], self._scalars(n)
             if alone and self.chain.links[0].in_place(
                 p, widened(g), self._remembered(p, state)[0], ks[0], -1.0 if self.maximize else 1.0
             ):

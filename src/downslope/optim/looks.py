@@ -47,7 +47,8 @@ class Held:
     """
 
     def __init__(self, states: Sequence[Mapping[str, Any]]) -> None:
-        self._states, self._twins = states, [dict(state) for state in states]
+        self._states = [state for state in states if state]
+        self._twins = [dict(state) for state in self._states]
         # Tensors of one number are equal where the numbers are: these are compared as objects.
         self._alone = [
             (state, key)

@@ -26,6 +26,7 @@ foreach_add_ = _operation("_foreach_add_")
 foreach_addcdiv_ = _operation("_foreach_addcdiv_")
 foreach_addcmul = _operation("_foreach_addcmul")
 foreach_addcmul_ = _operation("_foreach_addcmul_")
+foreach_copy_ = _operation("_foreach_copy_")
 foreach_div = _operation("_foreach_div")
 foreach_div_ = _operation("_foreach_div_")
 foreach_lerp_ = _operation("_foreach_lerp_")
@@ -37,6 +38,9 @@ foreach_sqrt_ = _operation("_foreach_sqrt_")
 
 flattened: Operation = vars(importlib.import_module("torch._utils"))["_flatten_dense_tensors"]
 """All elements of tensors of one dtype and device, as one vector."""
+
+unflattened: Operation = vars(importlib.import_module("torch._utils"))["_unflatten_dense_tensors"]
+"""Views of such a vector, shaped as the tensors."""
 
 fused_sgd_ = _operation("_fused_sgd_")
 fused_adagrad_ = _operation("_fused_adagrad_")
