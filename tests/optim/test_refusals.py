@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from downslope import optim
+from downslope.core import names
 from downslope.core.errors import ModelError, RecipeError
 
 
@@ -55,6 +56,8 @@ def test_entries_of_others_may_stand_in_a_group(name):
         ("RAdam", "NAdam"),
         ("Adam", "RAdam"),
         ("Adam", "LAMB"),
+        ("LAMB", "RAdam"),
+        ("AdaBelief", "Adan"),
     ],
 )
 def test_the_state_of_another_optimizer_with_states_of_the_same_names_is_refused(source, target):
@@ -63,6 +66,61 @@ def test_the_state_of_another_optimizer_with_states_of_the_same_names_is_refused
     loads = getattr(optim, target)([_parameter()])
     with pytest.raises(RecipeError, match="saved by another optimizer"):
         loads.load_state_dict(saved.state_dict())
+
+
+_SAME = [
+    ("SGD", "GD"),
+    ("SGD", "Momentum"),
+    ("Adam", "AdamW"),
+    ("AdamW", "CautiousAdamW"),
+    ("Lion", "CautiousLion"),
+]
+
+
+@pytest.mark.parametrize(("source", "target"), [*_SAME, *(pair[::-1] for pair in _SAME)])
+def test_the_state_of_another_form_of_the_same_optimizer_is_taken(source, target):
+    saved = getattr(optim, source)([_parameter()]).state_dict()
+    loads = getattr(optim, target)([_parameter()])
+    for group in saved["param_groups"]:
+        group.pop("decoupled_weight_decay", None)  # which tells Adam and AdamW apart
+    loads.load_state_dict(saved)
+    assert loads.state_dict()["optimizer"] == saved["optimizer"]
+
+
+def test_every_optimizer_refuses_the_state_of_every_other_by_its_name():
+    rows = {row.name: names.resolve("optimizer", row.name) for row in optim.catalogue()}
+    classes = {cls.__name__: cls for cls in rows.values() if issubclass(cls, optim.Optimizer)}
+    made = {name: cls([_parameter(3, 2)]) for name, cls in classes.items()}
+    saved = {name: each.state_dict() for name, each in made.items()}
+    alike = [{"SGD", "GD", "Momentum", "Nesterov"}, {"Adam", "AMSGrad", "AdamW", "CautiousAdamW"}]
+    alike.append({"Lion", "CautiousLion"})
+    for name, each in made.items():
+        for other, state in saved.items():
+            if name == other or any({name, other} <= kind for kind in alike):
+                continue
+            with pytest.raises(
+                RecipeError, match=f"saved by another optimizer.* load it into {state['optimizer']}$"
+            ):
+                each.load_state_dict(state)
+
+
+def test_old_states_say_nothing_of_who_saved_them_and_chains_take_any_that_fits():
+    saved = optim.LAMB([_parameter()]).state_dict()
+    loads = optim.LAMB([_parameter()])
+    loads.load_state_dict({key: saved[key] for key in ("state", "param_groups")})
+    rules = optim.chain(optim.ScaleByAdam(), optim.ScaleByLr(lr=0.1))
+    own = optim.Custom([_parameter()], rules)
+    assert "optimizer" not in own.state_dict()
+    own.load_state_dict(optim.Adam([_parameter()], lr=0.2).state_dict())
+    assert own.param_groups[0]["lr"] == 0.2
+
+
+@pytest.mark.parametrize("make", [optim.SAM, optim.Lookahead])
+def test_wrappers_refuse_states_of_another_base(make):
+    saved = make([_parameter()], base_optimizer="lamb").state_dict()
+    make([_parameter()], base_optimizer="lamb").load_state_dict(saved)
+    with pytest.raises(RecipeError, match=r"is of LAMB, not of RAdam"):
+        make([_parameter()], base_optimizer="radam").load_state_dict(saved)
 
 
 @pytest.mark.parametrize("name", ["SGD", "Adam", "AdamW", "RAdam", "NAdam", "Adadelta", "Adamax", "RMSprop"])

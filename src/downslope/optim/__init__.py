@@ -35,8 +35,9 @@ if TYPE_CHECKING:
     from downslope.optim.clip_norm import ClipNorm, ClipNorm1, ClipNormInf, clip_norm
     from downslope.optim.clip_tensor import ClipTensor
     from downslope.optim.clip_value import ClipValue
+    from downslope.optim.custom import Custom
     from downslope.optim.decay import CoupledDecay, DecoupledDecay
-    from downslope.optim.driver import Custom, Optimizer
+    from downslope.optim.driver import Optimizer
     from downslope.optim.gd import GD
     from downslope.optim.lamb import LAMB, ScaleByTrustRatio
     from downslope.optim.lars import LARS, ScaleByLars
@@ -198,8 +199,9 @@ lazily(
         "clip_norm": "ClipNorm ClipNorm1 ClipNormInf clip_norm",
         "clip_tensor": "ClipTensor",
         "clip_value": "ClipValue",
+        "custom": "Custom",
         "decay": "CoupledDecay DecoupledDecay",
-        "driver": "Custom Optimizer",
+        "driver": "Optimizer",
         "gd": "GD",
         "lamb": "LAMB ScaleByTrustRatio",
         "lars": "LARS ScaleByLars",

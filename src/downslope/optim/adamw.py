@@ -44,6 +44,7 @@ class AdamW(Optimizer):
     source = "Loshchilov and Hutter 2019, algorithm 2"
     implementation = IMPLEMENTATION
     fixed: ClassVar[Mapping[str, Any]] = {"decoupled_weight_decay": True}
+    kin: ClassVar[str] = "Adam"
 
     def __init__(
         self,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, ClassVar, Unpack, cast
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor
@@ -21,10 +21,9 @@ from downslope.optim.composed import composed
 from downslope.optim.domains import DOMAINS, Domains, Switch, check
 from downslope.optim.group import GroupLayout, Work
 from downslope.optim.implementation import check_implementation
-from downslope.optim.joining import check_written
 from downslope.optim.kinds import check_parameters
 from downslope.optim.nonfinite import Guarded
-from downslope.optim.options import GROUP_OPTIONS, Options, check_options, taken_apart
+from downslope.optim.options import GROUP_OPTIONS, check_options, taken_apart
 from downslope.optim.plan import Plan, check_backend, check_forced, rows_of
 from downslope.optim.refusals import (
     check_foreign,
@@ -36,14 +35,23 @@ from downslope.optim.refusals import (
     check_trainable,
     listed,
 )
-from downslope.optim.routes import Routes, routed
-from downslope.optim.rule import AnyRule, Chain, chain
-from downslope.optim.saved import check_state_keys, drop_fixed, restore, watched
+from downslope.optim.routes import Routes
+from downslope.optim.rule import Chain
+from downslope.optim.saved import (
+    STAMP,
+    check_stamp,
+    check_state_keys,
+    drop_fixed,
+    kin,
+    restore,
+    state_keys,
+    watched,
+)
 from downslope.optim.scheduled import Scheduler
 from downslope.optim.shown import Mode, does_show
 from downslope.optim.sums import take_sums
 
-__all__ = ["Custom", "Optimizer", "Params"]
+__all__ = ["Optimizer", "Params"]
 
 Params = Iterable[Tensor] | Iterable[tuple[str, Tensor]] | Iterable[dict[str, Any]]
 
@@ -83,6 +91,9 @@ class Optimizer(Guarded, torch.optim.Optimizer):
     fixed: ClassVar[Mapping[str, Any]] = {}
     """What torch's class of the same state has as a setting and this one cannot change. It is saved with the
     groups, so that torch steps on in the same way, and refused where it differs."""
+
+    kin: ClassVar[str] = ""
+    """The class of whose states its own is one, where that is not itself: see `downslope.optim.saved.kin`."""
 
     _told = False
     """Whether a change of dtype was said."""
@@ -301,7 +312,8 @@ class Optimizer(Guarded, torch.optim.Optimizer):
         """Settings of the groups, and each parameter's state under torch's names; tensors are not copied."""
         saved: dict[str, Any] = ops.lean(torch.optim.Optimizer.state_dict)(self)
         saved["param_groups"] = [{**type(self).fixed, **group} for group in saved["param_groups"]]
-        return self._with_skipped(self._mode.trained.saved(self.param_groups, saved))
+        saved = self._with_skipped(self._mode.trained.saved(self.param_groups, saved))
+        return {**saved, **({STAMP: kin(type(self), Optimizer)} if self._has_name else {})}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Loads a state_dict of this class, or torch's own of the optimizer of the same name. Tensors are
@@ -314,6 +326,8 @@ class Optimizer(Guarded, torch.optim.Optimizer):
         before = {"state": self.state, "param_groups": self.param_groups}
         rest, trained = self._mode.trained.taken(state_dict)
         try:
+            if self._has_name:
+                check_stamp(type(self), Optimizer, state_dict)
             with watched(self) as seen:
                 ops.lean(torch.optim.Optimizer.load_state_dict)(self, rest)
             for group in self.param_groups:
@@ -322,8 +336,9 @@ class Optimizer(Guarded, torch.optim.Optimizer):
                     group[name] = check(name, group[name], self._domains)
                 check_options(group)
                 drop_fixed(type(self).__name__, self.fixed, group)
-                check_state_keys(type(self).__name__, group, self.state, self._state_keys(group))
-            if type(self)._compose is Optimizer._compose:  # a custom chain takes over any state that fits
+                known = state_keys(self._compose, group, [n for n in self.defaults if self._is_switch(n)])
+                check_state_keys(type(self).__name__, group, self.state, known)
+            if self._has_name:
                 for group in seen[0]["param_groups"]:
                     check_foreign(type(self), group, self.defaults, self.fixed)
         except RecipeError:
@@ -334,17 +349,13 @@ class Optimizer(Guarded, torch.optim.Optimizer):
         self._mode.load(self.param_groups, trained)
         self._take_skipped(self.param_groups)
 
-    def _state_keys(self, group: dict[str, Any]) -> set[str]:
-        """The state's keys under any position of the switches, as what is switched off keeps its state."""
-        made = self._compose(group)
-        found = {*made.keys, *made.tally}
-        found |= {key for chain in routed(made).chains for p in group["params"] for key in chain.keys_of(p)}
-        for name in self.defaults:
-            domain = self._domains.get(name, DOMAINS.get(name))
-            for position in (False, True) if isinstance(domain, Switch) else ():
-                with contextlib.suppress(RecipeError):
-                    found |= set(self._compose({**group, name: position}).keys)
-        return found
+    @property
+    def _has_name(self) -> bool:
+        """Whether the class tells what it does; a custom chain takes over any state that fits."""
+        return type(self)._compose is Optimizer._compose
+
+    def _is_switch(self, name: str) -> bool:
+        return isinstance(self._domains.get(name, DOMAINS.get(name)), Switch)
 
     def _hosted(self, group: dict[str, Any]) -> set[str]:
         return {*self._compose(group).tally, "step", "draws"}
@@ -360,52 +371,3 @@ class Optimizer(Guarded, torch.optim.Optimizer):
             for name, value in self.defaults.items():
                 group.setdefault(name, value)
         self._layouts = [None] * len(self.param_groups)
-
-
-class Custom(Optimizer):
-    """Any chain of rules as an optimizer: ``Custom(params, chain(HeavyBall(momentum=.9),
-    ScaleByLr(lr=.1)))``.
-
-    The fields of the rules become entries of the parameter groups.
-
-    Args:
-        params: parameters, named parameters, or groups of them.
-        rule: what `chain` returns, whose last link usually scales by lr, one rule, or `Routes` to several
-            chains.
-        maximize: climb in place of descend.
-        backend: see `Optimizer`.
-        **options: see `downslope.optim.options.Options`.
-
-    Raises:
-        RecipeError: a hyper-parameter outside its domain, or no rule.
-    """
-
-    def __init__(
-        self,
-        params: Params,
-        rule: AnyRule | Chain | Routes,
-        *,
-        maximize: bool = False,
-        backend: str | None = None,
-        **options: Unpack[Options],
-    ) -> None:
-        self.rule = chain(rule)
-        settings = {**self.rule.fields(), "maximize": maximize}
-        super().__init__(params, settings, backend=backend, implementation=options)
-
-    @property
-    def _domains(self) -> Domains:
-        return routed(self.rule).domains
-
-    def _check_params(self, params: list[Any]) -> None:
-        super()._check_params(params)
-        p = params[0][1] if isinstance(params[0], tuple) else params[0]
-        if isinstance(p, Tensor):
-            for rule in routed(self.rule).chains:
-                check_written(rule.links, p)
-
-    def _compose(self, settings: Mapping[str, Any]) -> Chain | Routes:
-        return self.rule.replace(**{name: settings[name] for name in self.rule.fields()})
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**super().__getstate__(), "rule": self.rule}

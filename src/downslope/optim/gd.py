@@ -37,6 +37,7 @@ class GD(Optimizer):
     source = "Cauchy 1847"
     batch: ClassVar[str | None] = "full"
     fixed: ClassVar[Mapping[str, Any]] = {"momentum": 0.0, "dampening": 0.0, "nesterov": False}
+    kin: ClassVar[str] = "SGD"
 
     def __init__(
         self,

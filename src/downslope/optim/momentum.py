@@ -96,6 +96,7 @@ class Momentum(Optimizer):
 
     source = "Polyak 1964, eq. 9"
     fixed: ClassVar[Mapping[str, Any]] = {"dampening": 0.0, "nesterov": False}
+    kin: ClassVar[str] = "SGD"
 
     def __init__(
         self,

@@ -89,6 +89,7 @@ class Nesterov(Optimizer):
 
     source = "Nesterov 1983; Sutskever et al. 2013, eq. 3-4"
     fixed: ClassVar[Mapping[str, Any]] = {"dampening": 0.0, "nesterov": True}
+    kin: ClassVar[str] = "SGD"
 
     def __init__(
         self,

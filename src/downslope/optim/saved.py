@@ -8,18 +8,63 @@ keeps the dtype in which it was saved, until its rule says another (`states.give
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from typing import Any, cast
 
 import torch
 from torch import Tensor
 
 from downslope.core.errors import RecipeError
+from downslope.optim.routes import Routes, routed
+from downslope.optim.rule import Chain
 
-__all__ = ["BESIDE", "check_state_keys", "drop_fixed", "restore", "watched"]
+__all__ = [
+    "BESIDE", "STAMP", "check_stamp", "check_state_keys", "drop_fixed", "kin", "restore", "state_keys",
+    "watched",
+]  # fmt: skip
+
+Compose = Callable[[Mapping[str, Any]], Chain | Routes]
 
 BESIDE = ("step", "draws", "master")
 """States that the driver keeps beside those of the rules."""
+
+STAMP = "optimizer"
+"""Of a state_dict: which class saved it. Torch's classes ignore what stands there, and write nothing."""
+
+
+def kin(cls: type[Any], root: type[Any]) -> str:
+    """The name under which `cls` saves its state: those of one name go on from one another.
+
+    It is the class itself, or what it is derived from (`CautiousAdamW` of `AdamW`), or what it says: GD,
+    Momentum and Nesterov have the state of SGD, AdamW has that of Adam. Of these the groups tell what else
+    has to be the same.
+
+    Args:
+        cls: an optimizer of ours.
+        root: the class that all have in common.
+    """
+    above = [each for each in cls.__mro__ if issubclass(each, root) and each is not root]
+    makers = [each.__name__ for each in above if "__init__" in vars(each)]  # not what is mixed in
+    return cls.kin or (makers or [cls.__name__])[-1]
+
+
+def check_stamp(cls: type[Any], root: type[Any], saved: Mapping[str, Any]) -> None:
+    """Refuses a state_dict that another optimizer says it has saved; one that says nothing may pass.
+
+    Args:
+        cls: into which it is loaded.
+        root: see `kin`.
+        saved: the state_dict.
+
+    Raises:
+        RecipeError: it is of another class.
+    """
+    said = saved.get(STAMP)
+    if isinstance(said, str) and said != kin(cls, root):
+        raise RecipeError(
+            f"the state_dict is of {said}, not of {cls.__name__}: it was saved by another optimizer, and the "
+            f"same names mean other things there; load it into {said}"
+        )
 
 
 @contextlib.contextmanager
@@ -90,6 +135,24 @@ def check_state_keys(
                 f"the state_dict holds {', '.join(sorted(unknown))}, {owner} keeps {kept}: it was saved by "
                 "another optimizer; load it into one of that class"
             )
+
+
+def state_keys(compose: Compose, group: dict[str, Any], switches: Iterable[str]) -> set[str]:
+    """The state's keys under any position of the switches, as what is switched off keeps its state.
+
+    Args:
+        compose: from settings to a chain, or to routes.
+        group: the settings, and its parameters.
+        switches: names of those that are True or False.
+    """
+    made = compose(group)
+    found = {*made.keys, *made.tally}
+    found |= {key for chain in routed(made).chains for p in group["params"] for key in chain.keys_of(p)}
+    for name in switches:
+        for position in (False, True):
+            with contextlib.suppress(RecipeError):
+                found |= set(compose({**group, name: position}).keys)
+    return found
 
 
 def drop_fixed(owner: str, fixed: Mapping[str, Any], group: dict[str, Any]) -> None:

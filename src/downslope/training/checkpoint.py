@@ -84,6 +84,7 @@ def save_resume(
         for key, value in entries.items():
             plain_state.setdefault(str(index), {})[key] = _parted(value, f"optimizer/{index}/{key}", tensors)
     notes = {"place": dict(place), "state": plain_state, "groups": saved["param_groups"]}
+    notes |= {key: saved[key] for key in WHOSE if key in saved}
     try:
         json.dumps(notes)
     except TypeError as error:  # its weights are kept all the same
@@ -93,6 +94,9 @@ def save_resume(
         return
     save_tensors(folder / "checkpoints" / NAME, tensors, notes)
 
+
+WHOSE = ("optimizer",)
+"""Of an optimizer's state_dict: whose it is, where it tells (`downslope.optim.saved`)."""
 
 TENSOR = "tensor"
 """Key of a plain mapping that stands for a tensor of the file, with the tensor's name."""
@@ -211,7 +215,8 @@ def load_resume(
         for name, model in models.items():
             prefix = f"{name}/"
             model.load_state_dict({k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)})
-        optimizer.load_state_dict({"state": state, "param_groups": groups})
+        whose = {key: notes[key] for key in WHOSE if key in notes}
+        optimizer.load_state_dict({"state": state, "param_groups": groups, **whose})
     except (RuntimeError, ValueError, KeyError) as error:
         raise RunFolderError(f"{path} belongs to another model or optimizer: {_one_line(error)}") from error
     return notes["place"]

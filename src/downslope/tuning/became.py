@@ -62,7 +62,7 @@ def take_over(own: Member, other: Member, recipe: Recipe, values: Mapping[str, A
     own.watchman.best_loss = math.nan
     optimizer, saved = own.state.optimizer, copy.deepcopy(other.state.optimizer.state_dict())
     groups = _groups(recipe, own, saved["param_groups"])
-    optimizer.load_state_dict({"state": saved["state"], "param_groups": groups})
+    optimizer.load_state_dict({**saved, "param_groups": groups})
     if isinstance(own.average, Shown):
         own.average.forget()
     own.state.recipe = recipe
