@@ -59,3 +59,17 @@ def test_a_word_of_another_meaning_is_not_suggested(given: str, other: str) -> N
 def test_a_bracket_that_is_not_closed_is_refused(given: str) -> None:
     with pytest.raises(UnknownNameError, match=r"write it as (sam|lookahead)\("):
         names.canonical("optimizer", given)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("lookahead(adam, k=3)", r"Recipe\(optimizer='lookahead\(adam\)', lr=0.1\)"),
+        ("lookahead(adam(lr=0.1))", r"Recipe\(optimizer='lookahead\(adam\)', lr=0.1\)"),
+        ("adam(lr=0.1)", r"Recipe\(optimizer='adam', lr=0.1\)"),
+        ("cautious(adamw)", "write 'cautious_adamw'$"),
+    ],
+)
+def test_settings_in_the_name_of_an_optimizer_are_shown_their_place(given: str, said: str) -> None:
+    with pytest.raises(UnknownNameError, match=said):
+        names.canonical("optimizer", given)

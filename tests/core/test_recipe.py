@@ -141,6 +141,12 @@ def test_full_batch_methods_take_the_full_batch() -> None:
         ({"lr": "fast"}, "lr='fast': must be a number in [0, inf)"),
         ({"lr": True}, "lr=True: must be a number"),
         ({"learning_rate": 0.1}, "'learning_rate' is no key of a recipe"),
+        (
+            {"optimizer": "lookahead(adam)", "k": 3},
+            "Recipe(optimizer='lookahead(adam)', la_steps=3)",
+        ),
+        ({"optimizer": "lookahead", "alpha": 0.3}, "la_alpha=0.3"),
+        ({"optimizer": "sam(sgd)", "sam_rho": 0.3}, "write Recipe(optimizer='sam(sgd)', rho=0.3)"),
         ({"batch_sise": 3}, "did you mean 'batch_size'"),
         ({"optimizer": "sgd", "momentun": 0.9}, "did you mean 'momentum'"),
         ({"optimizer": "sgd", "settings": {"momentun": 0.9}}, "did you mean 'momentum'"),

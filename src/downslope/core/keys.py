@@ -10,7 +10,7 @@ import numpy as np
 from downslope.core import names, rates, scheduled, starts
 from downslope.core.errors import RecipeError
 from downslope.core.groups import RATES, read
-from downslope.core.method import WHOLE, is_named, optimizer_defaults, optimizer_of
+from downslope.core.method import WHOLE, is_named, key_of, optimizer_defaults, optimizer_of
 
 __all__ = ["normalised"]
 
@@ -62,7 +62,7 @@ def normalised(given: Mapping[str, Any], fields: Sequence[str]) -> tuple[dict[st
     for key in [key for key in values if key not in fields]:
         if key not in allowed:
             raise RecipeError(
-                f"{key!r} is no key of a recipe{_with(values)}{_meant(key, [*fields, *allowed])}"
+                f"{key!r} is no key of a recipe{_with(values)}{_meant(key, [*fields, *allowed], values)}"
             )
         settings[key] = values.pop(key)
     if isinstance(values["optimizer"], str) and ":" not in values["optimizer"]:
@@ -128,10 +128,14 @@ def _with(values: Mapping[str, Any]) -> str:
     return f" with {values['optimizer']}" if isinstance(values["optimizer"], str) else ""
 
 
-def _meant(key: str, known: Iterable[str]) -> str:
-    """The hint after an unknown key: what it is called here, or the nearest."""
+def _meant(key: str, known: Iterable[str], values: Mapping[str, Any]) -> str:
+    """The hint after an unknown key of `values`: what it is called here, or the nearest."""
+    optimizer, known = values["optimizer"], list(known)
+    own = key_of(optimizer, key)
+    if own in known:
+        return f"; write Recipe(optimizer={optimizer!r}, {own}={values[key]!r})"
     near = names.nearest(key, names.RECIPE_KEYS, 1, 0.8)  # "betas" is no misspelt "eta"
-    if near and not names.nearest(key, known := list(known), 1):
+    if near and not names.nearest(key, known, 1):
         return f"; did you mean {names.RECIPE_KEYS[near[0]]!r}?"
     return names.did_you_mean(key, known)
 

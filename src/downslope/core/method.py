@@ -88,6 +88,12 @@ def optimizer_defaults(optimizer: Any) -> dict[str, Any]:
     return dict(_class_defaults(target)) if isinstance(target, type) else {}
 
 
+def key_of(optimizer: Any, setting: str) -> str:
+    """What a `setting` of a wrapper's own is called in a recipe: "la_steps" for k of ``lookahead(adam)``."""
+    target = names.resolve("optimizer", optimizer) if isinstance(optimizer, str) else optimizer
+    return getattr(target, "called", {}).get(setting, setting)
+
+
 @functools.lru_cache(maxsize=64)
 def _class_defaults(target: type) -> dict[str, Any]:
     taken = inspect.signature(target).parameters

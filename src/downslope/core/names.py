@@ -74,8 +74,10 @@ def canonical(kind: Kind, name: str) -> str:
     if not isinstance(given, str):
         known = sorted(TABLE[kind])
         raise UnknownNameError(f"{kind}={given!r}: must be a name, one of {', '.join(known)}")
-    if kind == "optimizer" and (around := wrapped(name, functools.partial(canonical, kind))) is not None:
-        return around
+    if kind == "optimizer":
+        around = wrapped(name, functools.partial(canonical, kind), TABLE[kind])
+        if around is not None:
+            return around
     spelt = name.strip().lower().replace("-", "_").replace(" ", "_")
     spelt = ALIASES[kind].get(spelt, spelt)
     if spelt not in TABLE[kind]:

@@ -52,6 +52,7 @@ class Lookahead(Wrapper):
     title: ClassVar[str] = "la"
     base: ClassVar[str] = "adam"
     usual: ClassVar[Mapping[str, Any]] = {"la_steps": SlowWeights.la_steps, "la_alpha": SlowWeights.la_alpha}
+    spelt: ClassVar[Mapping[str, str]] = {"k": "la_steps", "alpha": "la_alpha"}
     domains: ClassVar[Domains] = SlowWeights.domains
 
     def __init__(
@@ -63,8 +64,8 @@ class Lookahead(Wrapper):
         base_optimizer: Base | None = None,
         **settings: Any,
     ) -> None:
-        spelt = {"k": self.domains["la_steps"], "alpha": self.domains["la_alpha"]}
-        k, alpha = check("k", k, spelt), check("alpha", alpha, spelt)
+        domains = {name: self.domains[own] for name, own in self.spelt.items()}
+        k, alpha = check("k", k, domains), check("alpha", alpha, domains)
         own = {"la_steps": settings.pop("la_steps", k), "la_alpha": settings.pop("la_alpha", alpha)}
         self.count = 0
         self.slow, self.trained = Aside(SlowWeights.keys[0]), Aside("trained")

@@ -52,6 +52,8 @@ class Wrapper(torch.optim.Optimizer):
     """The base unless one is told."""
     usual: ClassVar[Mapping[str, Any]] = {}
     """The settings of its own, with their defaults."""
+    spelt: ClassVar[Mapping[str, str]] = {}
+    """Arguments of its own that are called otherwise in the groups, by what they are called there."""
     domains: ClassVar[Domains] = {}
     needs_closure: ClassVar[bool] = False
     """Whether a step evaluates the loss by itself."""
@@ -337,6 +339,10 @@ def around(wrapper: type[Wrapper], base: Any) -> type[Any]:
         "__module__": wrapper.__module__,
         "__signature__": inspect.Signature(parameters),
         "around": base,
+        "called": {
+            **{f"{wrapper.title}_{name}": key for name, key in named.items()},
+            **{name: named[own] for name, own in wrapper.spelt.items()},
+        },
         "compose": classmethod(compose),
         "batch": getattr(base, "batch", None),
         "options": getattr(base, "options", {}),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from downslope.core import names
 from downslope.core.errors import DownslopeError, SpaceError
-from downslope.core.method import optimizer_defaults
+from downslope.core.method import key_of, optimizer_defaults
 from downslope.core.space.dimension import Choice, Dimension, Space, When
 from downslope.core.space.ranges import when
 from downslope.core.space.spelt import parse
@@ -211,7 +211,7 @@ def _known(
         *_keys(recipe),
         *(name for each in variants.values() for variant in each.values() for name in _keys(variant)),
     }
-    meant = names.RECIPE_KEYS.get(key)
+    meant = names.RECIPE_KEYS.get(key, key_of(recipe.optimizer, key))
     known = {*allowed, *_HEADS} - {"seed"}
     hint = f"; did you mean {meant!r}?" if meant in allowed else names.did_you_mean(key, known)
     if key.startswith("init.") and recipe.init is None and "init" not in variants:
