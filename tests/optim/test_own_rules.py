@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from downslope.core.errors import RecipeError
-from downslope.optim import Custom
+from downslope.optim import Custom, Optimizer, ScaleByLr, chain
+from downslope.optim.domains import Domains, Interval, Several
 from downslope.optim.rule import Rule, Scalars
 
 
@@ -136,3 +137,69 @@ def test_scalars_of_the_third_step_are_those_of_the_third():
         p.grad, before = torch.ones(1), p.item()
         optimizer.step()
         assert before - p.item() == pytest.approx(1.0 / (1.0 - 0.5**t), rel=1e-6)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bound(Named):
+    """Has names that torch has."""
+
+    eps: float = 0.1
+    betas: tuple[float, ...] = (0.5, 0.9)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unbound(Bound):
+    """Means something else by them."""
+
+    domains: ClassVar[Domains] = {
+        "eps": None,
+        "betas": Several(Interval(0.0, 2.0, "a decay", "0.9 is usual"), "three decays", 3),
+    }
+    betas: tuple[float, ...] = (0.5, 0.9, 1.5)
+
+
+class Own(Optimizer):
+    """With a setting of a name that torch has."""
+
+    def __init__(self, params: Any, eps: float) -> None:
+        super().__init__(params, {"eps": eps})
+
+    @classmethod
+    def compose(cls, settings: Any) -> Any:
+        return chain(Named(alpha=settings["eps"]))
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: Bound(eps=-1.0), r"^eps=-1: must lie in .* in Bound, .* domains = \{'eps': None\} there"),
+        (lambda: Bound(betas=(0.1, 0.2, 0.3)), r"two numbers .* domains = \{'betas': None\} there takes any"),
+        (
+            lambda: Own([_parameter()], eps=-1.0),
+            r"^eps=-1: must lie in .* in Own, .* domains = \{'eps': None\}",
+        ),
+        (
+            lambda: Unbound(betas=(0.1, 0.2, 3.0)),
+            r"^betas\[2\]=3: must lie in \[0, 2\), it is a decay; 0.9 is usual$",
+        ),
+        (lambda: ScaleByLr(lr=-1.0), "0.001 for Adam$"),
+    ],
+)
+def test_names_that_torch_has_mean_the_same_in_rules_of_ones_own_unless_they_say_otherwise(make, said):
+    with pytest.raises(RecipeError, match=said):
+        make()
+
+
+def test_a_rule_that_says_where_its_settings_lie_is_held_to_nothing_else():
+    class Free(Own):
+        domains: ClassVar[Domains] = {"eps": None}
+
+    p, q = _parameter(), _parameter()
+    rules = chain(Unbound(eps=-3.0))
+    for optimizer in (Custom([p], rules), Free([q], eps=-0.5)):
+        optimizer.step()
+        optimizer.param_groups[0]["eps"] = -7.0
+        optimizer.step()
+        optimizer.load_state_dict(optimizer.state_dict())
+    assert torch.equal(p.detach(), torch.full((3,), 2.0))
+    assert torch.equal(q.detach(), torch.full((3,), 8.5))

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from downslope.optim.decay import with_decay
-from downslope.optim.domains import Domain, Interval, Maybe, Switch
+from downslope.optim.domains import Domains, Interval, Maybe, Switch
 from downslope.optim.driver import Optimizer, Params
 from downslope.optim.options import Options
 from downslope.optim.radam import rectification, trusted_beyond
@@ -18,7 +18,7 @@ from downslope.optim.rule import Chain, Rule, Scalar, Scalars
 
 __all__ = ["AdaBelief", "Belief", "ScaleByBelief"]
 
-_DOMAINS: dict[str, Domain] = {
+_DOMAINS: Domains = {
     "eps": Interval(
         0.0, float("inf"), "what keeps a division from zero", "1e-16 is usual, the square of Adam's"
     ),
@@ -63,7 +63,7 @@ class ScaleByBelief(Rule[Belief]):
     memory: ClassVar[type[tuple[Tensor, ...]]] = Belief
     keys: ClassVar[tuple[str, ...]] = ("exp_avg", "exp_avg_var")
     counts: ClassVar[bool] = True
-    domains: ClassVar[Mapping[str, Domain]] = _DOMAINS
+    domains: ClassVar[Domains] = _DOMAINS
 
     betas: tuple[Scalar, Scalar] = (0.9, 0.999)
     eps: Scalar = 1e-16
@@ -127,7 +127,7 @@ class AdaBelief(Optimizer):
     """
 
     source = "Zhuang et al. 2020, algorithm 2"
-    domains: ClassVar[Mapping[str, Domain]] = _DOMAINS
+    domains: ClassVar[Domains] = _DOMAINS
 
     def __init__(
         self,

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from downslope.optim.decay import CoupledDecay
-from downslope.optim.domains import Domain, Interval
+from downslope.optim.domains import Domains, Interval
 from downslope.optim.driver import Optimizer, Params
 from downslope.optim.options import Options
 from downslope.optim.rule import Chain, Rule, Scalar, Scalars, chain
@@ -18,7 +18,7 @@ from downslope.optim.scale import ScaleByLr
 
 __all__ = ["Adadelta", "ScaleByDelta", "SquaresOfSteps"]
 
-_RHO: dict[str, Domain] = {
+_RHO: Domains = {
     "rho": Interval(0.0, 1.0, "the decay of the means of squares", "0.9 to 0.95 is usual", closed=True)
 }
 
@@ -47,7 +47,7 @@ class ScaleByDelta(Rule[SquaresOfSteps]):
     memory: ClassVar[type[tuple[Tensor, ...]]] = SquaresOfSteps
     keys: ClassVar[tuple[str, ...]] = ("square_avg", "acc_delta")
     counts: ClassVar[bool] = True  # the rule does not need it; torch's state has it
-    domains: ClassVar[Mapping[str, Domain]] = _RHO
+    domains: ClassVar[Domains] = _RHO
 
     rho: Scalar = 0.9
     eps: Scalar = 1e-6
@@ -92,7 +92,7 @@ class Adadelta(Optimizer):
 
     source = "Zeiler 2012, algorithm 1"
     implementation = ("foreach", "capturable", "differentiable")
-    domains: ClassVar[Mapping[str, Domain]] = _RHO
+    domains: ClassVar[Domains] = _RHO
 
     def __init__(
         self,

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from downslope.optim.decay import DecoupledDecay
-from downslope.optim.domains import Domain, Interval, Several, Switch
+from downslope.optim.domains import Domains, Interval, Several, Switch
 from downslope.optim.driver import Optimizer, Params
 from downslope.optim.options import Options
 from downslope.optim.rule import Chain, Rule, Scalar, Scalars, Stateless, chain
@@ -18,7 +18,7 @@ from downslope.optim.scale import ScaleByLr
 
 __all__ = ["Adan", "Differences", "ProximalLr", "ScaleByAdan"]
 
-_BETAS: dict[str, Domain] = {
+_BETAS: Domains = {
     "betas": Several(
         Interval(0.0, 1.0, "the decay of a mean", "0.98 is usual"),
         "decays of the means of g, of its differences and of the square; (0.98, 0.92, 0.99) is usual",
@@ -57,7 +57,7 @@ class ScaleByAdan(Rule[Differences]):
     memory: ClassVar[type[tuple[Tensor, ...]]] = Differences
     keys: ClassVar[tuple[str, ...]] = ("exp_avg", "exp_avg_sq", "exp_avg_diff", "neg_pre_grad")
     counts: ClassVar[bool] = True
-    domains: ClassVar[Mapping[str, Domain]] = _BETAS
+    domains: ClassVar[Domains] = _BETAS
 
     betas: tuple[Scalar, Scalar, Scalar] = (0.98, 0.92, 0.99)
     eps: Scalar = 1e-8
@@ -143,7 +143,7 @@ class Adan(Optimizer):
     """
 
     source = "Xie et al. 2022, algorithm 1"
-    domains: ClassVar[Mapping[str, Domain]] = {
+    domains: ClassVar[Domains] = {
         **_BETAS,
         "no_prox": Switch("decay as AdamW does"),
     }

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from downslope.optim.decay import DecoupledDecay
-from downslope.optim.domains import Count, Domain, Interval, Maybe, Several
+from downslope.optim.domains import Count, Domains, Interval, Maybe, Several
 from downslope.optim.driver import Optimizer, Params
 from downslope.optim.options import Options
 from downslope.optim.rule import Chain, Rule, Scalar, Scalars, chain
@@ -20,7 +20,7 @@ from downslope.optim.scale import ScaleByLr
 __all__ = ["AdEMAMix", "ScaleByTwoMeans", "TwoMeans"]
 
 _STEPS = Maybe(Count(1, "the steps of a warm-up", "the length of the run is usual"), "no warm-up")
-_DOMAINS: dict[str, Domain] = {
+_DOMAINS: Domains = {
     "betas": Several(
         Interval(0.0, 1.0, "the decay of a mean", "0.9 is usual, 0.9999 for the slow mean"),
         "decays of the fast mean, of the square and of the slow mean; (0.9, 0.999, 0.9999) is usual",
@@ -62,7 +62,7 @@ class ScaleByTwoMeans(Rule[TwoMeans]):
     memory: ClassVar[type[tuple[Tensor, ...]]] = TwoMeans
     keys: ClassVar[tuple[str, ...]] = ("exp_avg_fast", "exp_avg_slow", "exp_avg_sq")
     counts: ClassVar[bool] = True
-    domains: ClassVar[Mapping[str, Domain]] = _DOMAINS
+    domains: ClassVar[Domains] = _DOMAINS
 
     betas: tuple[Scalar, Scalar, Scalar] = (0.9, 0.999, 0.9999)
     alpha: Scalar = 2.0
@@ -146,7 +146,7 @@ class AdEMAMix(Optimizer):
     """
 
     source = "Pagliardini et al. 2024, algorithm 1"
-    domains: ClassVar[Mapping[str, Domain]] = _DOMAINS
+    domains: ClassVar[Domains] = _DOMAINS
 
     def __init__(
         self,

@@ -20,7 +20,7 @@ from downslope.core.names import did_you_mean, nearest
 
 __all__ = [
     "ABOVE_ZERO", "DOMAINS", "Choice", "Count", "Domain", "Interval", "Maybe", "Several", "Switch", "check",
-    "check_name", "domain_text",
+    "check_name", "check_of", "domain_text",
 ]  # fmt: skip
 
 
@@ -139,7 +139,8 @@ DOMAINS: dict[str, Domain] = {
 }
 
 
-Domains = Mapping[str, Domain]
+Domains = Mapping[str, Domain | None]
+"""By the names of hyper-parameters; None where any value may stand."""
 
 
 def domain_text(name: str, own: Domains | None = None) -> str:
@@ -157,7 +158,8 @@ def check(name: str, value: Any, own: Domains | None = None) -> Any:
     Args:
         name: the hyper-parameter.
         value: a number, a tensor of one number, or a tensor of one number per member of a population.
-        own: rows of the rule or the class that has the hyper-parameter; they come before the table.
+        own: rows of the rule or the class that has the hyper-parameter; they come before the table, and None
+            there takes any value.
 
     Raises:
         RecipeError: `value` lies outside its domain, or is no number.
@@ -166,6 +168,23 @@ def check(name: str, value: Any, own: Domains | None = None) -> Any:
     if domain is None or (type(value) is float and isinstance(domain, Interval) and domain.holds(value)):
         return value
     return _checked(name, value, domain)
+
+
+def check_of(owner: type[Any], name: str, value: Any, own: Domains) -> Any:
+    """`check` of what `owner` is made with: a class of the user's own is told how it gets another domain.
+
+    Raises:
+        RecipeError: as `check`.
+    """
+    try:
+        return check(name, value, own)
+    except RecipeError as error:
+        if name in own or owner.__module__.startswith("downslope."):
+            raise
+        raise RecipeError(
+            f"{error}; if {name} is something else in {owner.__name__}, say where it may lie: "
+            f"domains = {{{name!r}: None}} there takes any value"
+        ) from None
 
 
 def _checked(name: str, value: Any, domain: Domain) -> Any:

@@ -18,7 +18,7 @@ from torch import Tensor
 from downslope.core.errors import ModelError, RecipeError
 from downslope.optim import ops
 from downslope.optim.composed import composed
-from downslope.optim.domains import DOMAINS, Domains, Switch, check
+from downslope.optim.domains import DOMAINS, Domains, Switch, check, check_of
 from downslope.optim.group import GroupLayout, Work
 from downslope.optim.implementation import check_implementation
 from downslope.optim.kinds import check_parameters
@@ -86,7 +86,7 @@ class Optimizer(Guarded, torch.optim.Optimizer):
     """What torch's class of that name takes to choose among its implementations; taken and ignored here."""
 
     domains: ClassVar[Domains] = {}
-    """Where settings may lie; it comes before the table that all classes share."""
+    """Where settings may lie, None for anywhere; it comes before the table that all classes share."""
 
     fixed: ClassVar[Mapping[str, Any]] = {}
     """What torch's class of the same state has as a setting and this one cannot change. It is saved with the
@@ -117,7 +117,7 @@ class Optimizer(Guarded, torch.optim.Optimizer):
         self.backend = check_backend(backend)
         self._layouts: list[GroupLayout | None] = []
         self._mode = Mode()
-        defaults = {name: check(name, value, self._domains) for name, value in settings.items()}
+        defaults = {name: check_of(cls, name, value, self._domains) for name, value in settings.items()}
         self._compose(defaults)
         self._scheduler = None if schedules is None else Scheduler(schedules, defaults)
         defaults |= options

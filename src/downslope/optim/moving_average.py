@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from downslope.optim.decay import CoupledDecay
-from downslope.optim.domains import Domain, Interval, Switch
+from downslope.optim.domains import Domains, Interval, Switch
 from downslope.optim.driver import Optimizer, Params
 from downslope.optim.native import Anatomy, Native, fused_sgd
 from downslope.optim.options import Options
@@ -27,9 +27,7 @@ class Mean(NamedTuple):
     """Moving average of g; shape and dtype of p."""
 
 
-_DEBIAS: dict[str, Domain] = {
-    "debias": Switch("divide by 1 - beta**t, so that the start at zero is no weight")
-}
+_DEBIAS: Domains = {"debias": Switch("divide by 1 - beta**t, so that the start at zero is no weight")}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +45,7 @@ class MovingAverage(Rule[Mean]):
     memory: ClassVar[type[tuple[Tensor, ...]]] = Mean
     keys: ClassVar[tuple[str, ...]] = ("exp_avg",)
     counts: ClassVar[bool] = True
-    domains: ClassVar[Mapping[str, Domain]] = {
+    domains: ClassVar[Domains] = {
         "beta": Interval(0.0, 1.0, "the decay of a mean", "0.9 is usual"),
         **_DEBIAS,
     }
@@ -101,7 +99,7 @@ class AveragedMomentum(Optimizer):
     """
 
     source = "Polyak 1964, eq. 9, as an exponential average"
-    domains: ClassVar[Mapping[str, Domain]] = _DEBIAS
+    domains: ClassVar[Domains] = _DEBIAS
 
     def __init__(
         self,

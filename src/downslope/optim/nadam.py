@@ -11,14 +11,14 @@ from torch import Tensor
 
 from downslope.optim.adam import Moments
 from downslope.optim.decay import with_decay
-from downslope.optim.domains import Domain, Interval
+from downslope.optim.domains import Domains, Interval
 from downslope.optim.driver import Optimizer, Params
 from downslope.optim.options import Options
 from downslope.optim.rule import Chain, Rule, Scalar, Scalars
 
 __all__ = ["NAdam", "ScaleByNadam"]
 
-_DECAY: dict[str, Domain] = {
+_DECAY: Domains = {
     "momentum_decay": Interval(0.0, float("inf"), "the pace at which the momentum rises", "0.004 is usual")
 }
 
@@ -42,7 +42,7 @@ class ScaleByNadam(Rule[Moments]):
     keys: ClassVar[tuple[str, ...]] = ("exp_avg", "exp_avg_sq")
     counts: ClassVar[bool] = True
     tally: ClassVar[Mapping[str, float]] = {"mu_product": 1.0}
-    domains: ClassVar[Mapping[str, Domain]] = _DECAY
+    domains: ClassVar[Domains] = _DECAY
 
     betas: tuple[Scalar, Scalar] = (0.9, 0.999)
     eps: Scalar = 1e-8
@@ -104,7 +104,7 @@ class NAdam(Optimizer):
 
     source = "Dozat 2016, Nadam"
     implementation = ("foreach", "capturable", "differentiable")
-    domains: ClassVar[Mapping[str, Domain]] = _DECAY
+    domains: ClassVar[Domains] = _DECAY
 
     def __init__(
         self,

@@ -28,7 +28,7 @@ from torch import Tensor
 
 from downslope.core.errors import RecipeError
 from downslope.optim.counting import reads_step
-from downslope.optim.domains import Domains, check, check_name
+from downslope.optim.domains import Domains, check_name, check_of
 from downslope.optim.flow import Flow, Lists
 from downslope.optim.joining import check_links, no_rule
 from downslope.optim.scalars import Scalar, Scalars, Scope, widest
@@ -89,7 +89,8 @@ class Rule(Generic[State]):
     lazy: ClassVar[bool] = False
     """Whether rows that a sparse gradient does not name may stay as they are, and their states too."""
     domains: ClassVar[Domains] = {}
-    """Where hyper-parameters may lie; it comes before the table that all rules share."""
+    """Where hyper-parameters may lie, None for anywhere; it comes before the table that all rules share,
+    which has `lr`, `betas`, `eps`, `momentum` and others that torch has."""
 
     kernel: ClassVar[Own | None] = None
     """Kernels of its own, for a chain that is this rule alone; other rules have a loop made of `update`."""
@@ -100,8 +101,9 @@ class Rule(Generic[State]):
             cls.counts = True
 
     def __post_init__(self) -> None:
-        for name in field_names(type(self)):
-            object.__setattr__(self, name, check(name, getattr(self, name), type(self).domains))
+        cls = type(self)
+        for name in field_names(cls):
+            object.__setattr__(self, name, check_of(cls, name, getattr(self, name), cls.domains))
             if type(self).tally and _holds_members(getattr(self, name)):
                 raise RecipeError(
                     f"{name} of {type(self).__name__} holds a number for each member: what it remembers, "
