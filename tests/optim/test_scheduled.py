@@ -204,12 +204,32 @@ def test_torchs_schedulers_of_momentum_and_betas_survive_a_file(name: str, sched
 )
 @pytest.mark.filterwarnings("ignore:Detected call of")
 def test_one_of_torchs_schedulers_beside_a_schedule_of_the_same_setting_is_refused(beside: Any) -> None:
+    """At the first step, wherever the scheduler stands."""
+    for around in (lambda o: o, optim.Lookahead, optim.SAM):
+        params, twins = made("plain"), made("plain")
+        optimizer = around(optim.SGD(params, lr=1.0, momentum=0.5, schedules={"lr": falling}))
+        scheduler = beside(optimizer)
+        with pytest.raises(RecipeError, match=r"lr is set by one of torch's schedulers .* schedules has it"):
+            step(optimizer, params, drawn_like(params, 1))
+        agree(params, twins, 0.0)
+        assert scheduler.last_epoch == 0
+
+
+@pytest.mark.filterwarnings("ignore:Detected call of")
+def test_a_cycle_of_the_momentum_beside_a_schedule_of_it_is_refused() -> None:
+    params = made("plain")
+    optimizer = optim.Adam(params, schedules={"betas": (falling, None)})
+    lr_scheduler.OneCycleLR(optimizer, 0.2, total_steps=20)
+    with pytest.raises(RecipeError, match=r"betas is set by one of torch's schedulers"):
+        step(optimizer, params, drawn_like(params, 1))
+
+
+def test_what_is_set_by_hand_beside_a_schedule_is_refused() -> None:
     params = made("plain")
     rows = drawn_like(params, 3)
     optimizer = optim.SGD(params, lr=1.0, momentum=0.5, schedules={"lr": falling})
-    scheduler = beside(optimizer)
     step(optimizer, params, rows[:1])
-    scheduler.step()
+    optimizer.param_groups[0]["lr"] = 0.3
     with pytest.raises(RecipeError, match=r"lr was set to .* from outside, and schedules has it"):
         step(optimizer, params, rows[1:])
 

@@ -47,7 +47,7 @@ from downslope.optim.saved import (
     state_keys,
     watched,
 )
-from downslope.optim.scheduled import Scheduler
+from downslope.optim.scheduled import Scheduler, check_alone
 from downslope.optim.shown import Mode, does_show
 from downslope.optim.sums import take_sums
 
@@ -215,6 +215,7 @@ class Optimizer(Guarded, torch.optim.Optimizer):
             with torch.enable_grad():
                 loss = closure()
         if self._scheduler is not None:
+            check_alone(self, self._scheduler.schedules)
             self._scheduler.begin(self.param_groups, self.state)
         before = torch.is_grad_enabled()
         ops.set_grad_enabled(False)

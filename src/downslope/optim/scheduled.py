@@ -5,13 +5,14 @@
 At the step that follows t steps the group's entry is ``initial * f(t)``; a pair or triple takes one factor an
 entry, None leaves one alone. ``f`` is any ``step -> float``, such as those of `downslope.schedules`. What a
 group starts from stands in it as ``initial_<name>``, the number of steps as ``scheduled``: both are saved
-with the state, the functions are not. What is scheduled here is not to be set from outside too, by hand or by
-one of torch's schedulers: the next step refuses it. To change it, change ``initial_<name>``.
+with the state, the functions are not. What is scheduled here is not to be set from outside too, by hand (the
+next step refuses it) or by one of torch's schedulers (the first does). To change it, change
+``initial_<name>``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, cast
 
 import torch
@@ -20,7 +21,7 @@ from torch import Tensor
 from downslope.core.errors import RecipeError
 from downslope.core.names import did_you_mean
 
-__all__ = ["Schedule", "Schedules", "Scheduler", "check_schedules"]
+__all__ = ["Schedule", "Schedules", "Scheduler", "check_alone", "check_schedules"]
 
 Schedule = Callable[[int], float]
 """From the number of steps made to a factor."""
@@ -73,6 +74,26 @@ class Scheduler:
         """Counts the step that was made."""
         for group in groups:
             group[self.counter] += 1
+
+
+def check_alone(optimizer: torch.optim.Optimizer, scheduled: Collection[str]) -> None:
+    """Refuses one of torch's schedulers on `optimizer`, where `scheduled` has what it sets.
+
+    They put themselves around ``step`` when they are made, so that the first step knows of them; of one that
+    does not (ReduceLROnPlateau) only what it sets is seen.
+
+    Raises:
+        RecipeError: both set a hyper-parameter.
+    """
+    if not hasattr(vars(optimizer).get("step"), "_wrapped_by_lr_sched"):
+        return
+    cycled = any("max_momentum" in group for group in optimizer.param_groups)  # OneCycleLR and CyclicLR
+    for name in ("lr", *(("momentum", "betas") if cycled else ())):
+        if name in scheduled:
+            raise RecipeError(
+                f"{name} is set by one of torch's schedulers on this optimizer, and schedules has it: each "
+                f"overwrites the other; leave {name} out of schedules, or leave out the scheduler beside it"
+            )
 
 
 def _check_own(group: Mapping[str, Any], left: Mapping[str, Any]) -> None:

@@ -21,7 +21,7 @@ from downslope.optim import ops
 from downslope.optim.domains import DOMAINS, Domains, check
 from downslope.optim.driver import Params
 from downslope.optim.rule import Chain
-from downslope.optim.scheduled import Scheduler
+from downslope.optim.scheduled import Scheduler, check_alone
 
 __all__ = ["Base", "Wrapper", "around", "from_text", "wrapped"]
 
@@ -88,6 +88,7 @@ class Wrapper(torch.optim.Optimizer):
 
     def _begin(self) -> None:
         """Sets what is scheduled of the wrapper's own, for the step that follows."""
+        check_alone(self, self.scheduled)
         if self.scheduler is not None:
             self.scheduler.begin(self.param_groups, self.state)
 
@@ -95,6 +96,12 @@ class Wrapper(torch.optim.Optimizer):
         """Counts the step that was made."""
         if self.scheduler is not None:
             self.scheduler.end(self.param_groups)
+
+    @property
+    def scheduled(self) -> tuple[str, ...]:
+        """Names of the hyper-parameters that change from step to step, its own and the base's."""
+        own = () if self.scheduler is None else tuple(self.scheduler.schedules)
+        return (*own, *getattr(self.base_optimizer, "scheduled", ()))
 
     def _domain(self, name: str) -> Any:
         return self.domains.get(name, DOMAINS.get(name))
