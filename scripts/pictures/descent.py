@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from matplotlib.lines import Line2D
 
 import downslope as ds
 from scripts.pictures.entities import least_squares
@@ -180,4 +181,7 @@ def schedules() -> Path:
         axis.legend(loc="upper right", ncols=2, fontsize=7.5, columnspacing=0.9, handlelength=1.2)
     jitter.set(title="What they do to the jitter", xlabel="step", yscale="log")
     jitter.set_ylabel("loss above the minimum, 5 seeds")
+    told = (("constant", GREY, "-"), ("that fall", INK, "-"), ("that rise or return", INK, "--"))
+    handles = [Line2D([], [], color=colour, ls=dashes, lw=1.3, label=name) for name, colour, dashes in told]
+    jitter.legend(handles=handles, loc="lower left", fontsize=7.5)
     return save(figure, "schedules")

@@ -24,6 +24,7 @@ from downslope.diagnosis.measure.imbalance import weighted
 from downslope.diagnosis.replay import Kept, adopt, alike, problem_of, recipe_of, retry
 from downslope.diagnosis.script import watch_script
 from downslope.diagnosis.shown import Shown
+from downslope.reporting import facts
 from tests.diagnosis.watched import HEAD
 
 
@@ -232,6 +233,30 @@ def test_a_model_that_has_other_layers_by_then_is_said_and_ends_nothing(tmp_path
     assert "Nothing could be tried beside it" in found.notes[-1]
 
 
+@pytest.mark.parametrize(
+    ("error", "noted"), [(RuntimeError("no such kernel"), True), (KeyError("a name"), False)]
+)
+def test_only_what_a_copy_may_fail_by_is_kept_quiet(
+    error: Exception, noted: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found, _ = watched(tmp_path, HELD_BACK.format(rate=0.97), trials=0.0)
+
+    def failing(*_: Any) -> Any:
+        raise error
+
+    monkeypatch.setattr("downslope.diagnosis.replay.problem_of", failing)
+    if not noted:
+        with pytest.raises(KeyError, match="a name"):
+            retry(found, Kept(Shown(), None, None, []), 20.0)
+        return
+    found.run.summary["seconds"] = 0.0
+    before = list(found.notes)
+    retry(found, Kept(Shown(), None, None, []), 20.0)
+    assert found.notes[len(before) :] == (
+        ["Nothing could be tried beside it: no such kernel."] if found.lost else []
+    )
+
+
 def test_its_twin_is_let_be(tmp_path: Path) -> None:
     found, _ = watched(tmp_path, HELD_BACK.format(rate=0.1))
     assert found.healthy
@@ -387,4 +412,5 @@ def test_a_copy_is_stepped_by_what_is_around_the_base_and_by_the_same_roles(
     found, _ = watched(tmp_path, STEPPED.format(rule=rule))
     assert [recipe.optimizer for recipe in given] == [name]
     assert settings.items() <= given[0].settings.items()
+    assert facts.recipe(found.run).startswith(f"{name} lr 0.001")
     assert found.run.facts["replay"]["alike"], found.notes

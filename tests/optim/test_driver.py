@@ -387,7 +387,7 @@ REFUSED = [
     (lambda: optim.SGD([3.0]), TypeError, "can only optimize Tensors"),
     (lambda: optim.SGD([one() * 2]), ValueError, "non-leaf"),
     (lopsided, RecipeError, r"state 'exp_avg' is \(5,\) for a parameter of shape \(3,\)"),
-    (foreign, RecipeError, "the state_dict holds exp_avg, exp_avg_sq, SGD keeps momentum_buffer, step"),
+    (foreign, RecipeError, "the state_dict is of Adam, not of SGD: it was saved by another optimizer"),
     (coupled_from_decoupled, RecipeError, "use AdamW"),
     (lambda: optim.chain(optim.HeavyBall(), optim.LookAhead()), RecipeError,
      "HeavyBall and LookAhead both have a hyper-parameter 'momentum'"),

@@ -168,6 +168,11 @@ def adopt(found: Diagnosis, copy: Diagnosis) -> bool:
     return True
 
 
+FAILURES = (DownslopeError, RuntimeError, ValueError, MemoryError)
+"""How a copy may fail: refused here, by torch or by NumPy. What the script's own code raises in a step comes
+as a `ModelError`; anything else is a fault of ours, and is not kept quiet."""
+
+
 def retry(found: Diagnosis, kept: Kept, seconds: float, talk: Callable[[str], None] | None = None) -> None:
     """Take a training up again, and add to `found` what that shows.
 
@@ -197,7 +202,7 @@ def retry(found: Diagnosis, kept: Kept, seconds: float, talk: Callable[[str], No
     except KeyboardInterrupt:
         found.notes.append("Ctrl-C: what would have helped was not tried to the end.")
         return
-    except Exception as error:  # noqa: BLE001 (a copy can bring anybody's code to what it does not take)
+    except FAILURES as error:
         if found.lost or begun:
             found.notes.append(f"Nothing could be tried beside it: {one_line(error)}.")
         return

@@ -78,14 +78,19 @@ def recipe(run: Run) -> str:
     seen = run.facts.get("optimizer")
     several = cast("list[Mapping[str, Any]]", run.facts.get("optimizers") or [])
     if several:  # all of them train by one loss
-        told = [f"{each.get('name', 'optimizer')}{_between(each['used'])}" for each in several]
+        told = [f"{_title(each)}{_between(each['used'])}" for each in several]
         return ", ".join(
             each if (count := told.count(each)) == 1 else f"{count} x {each}" for each in dict.fromkeys(told)
         )
     if isinstance(seen, Mapping):
         table = cast("Mapping[str, Any]", seen)
-        return f"{table.get('name', 'optimizer')}{_rates(run, table.get('lr'))}"
+        return f"{_title(table)}{_rates(run, table.get('lr'))}"
     return str(seen) if seen else ""
+
+
+def _title(optimizer: Mapping[str, Any]) -> str:
+    """What steps: "lookahead(adam)" where a wrapper was seen around it."""
+    return str(optimizer.get("title") or optimizer.get("name", "optimizer"))
 
 
 def _own_batch(run: Run) -> int | str | None:
