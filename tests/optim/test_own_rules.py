@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
@@ -203,3 +204,34 @@ def test_a_rule_that_says_where_its_settings_lie_is_held_to_nothing_else():
         optimizer.load_state_dict(optimizer.state_dict())
     assert torch.equal(p.detach(), torch.full((3,), 2.0))
     assert torch.equal(q.detach(), torch.full((3,), 8.5))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Doubtful(Named):
+    """Refuses a rate at its step, and counts."""
+
+    counts: ClassVar[bool] = True
+    tally: ClassVar[Mapping[str, float]] = {"seen": 0.0}
+
+    def advance(self, t: int, tally: Mapping[str, float]) -> Any:
+        if self.alpha > 1.0:
+            raise RecipeError("alpha is too high")
+        return Scalars(a=self.alpha * t), {"seen": tally["seen"] + self.alpha}
+
+
+def test_a_step_that_a_rule_refuses_does_not_count():
+    p, q = _parameter(), _parameter()
+    groups = [{"params": [p], "alpha": 0.5}, {"params": [q], "alpha": 0.5}]
+    optimizer = Custom(groups, chain(Doubtful(alpha=0.5)))
+    optimizer.step()
+    optimizer.param_groups[1]["alpha"] = 2.0
+    with pytest.raises(RecipeError, match="too high"):
+        optimizer.step()
+    for x in (p, q):
+        assert torch.equal(x.detach(), torch.full((3,), 0.5))
+        assert {k: float(v) for k, v in optimizer.state[x].items() if k != "m"} == {"step": 1.0, "seen": 0.5}
+    optimizer.param_groups[1]["alpha"] = 0.5
+    optimizer.step()
+    for x in (p, q):
+        assert torch.equal(x.detach(), torch.full((3,), -0.5))
+        assert {k: float(v) for k, v in optimizer.state[x].items() if k != "m"} == {"step": 2.0, "seen": 1.0}

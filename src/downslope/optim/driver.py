@@ -49,7 +49,7 @@ from downslope.optim.saved import (
 )
 from downslope.optim.scheduled import Scheduler, check_alone
 from downslope.optim.shown import Mode, does_show
-from downslope.optim.sums import take_sums
+from downslope.optim.steps import run
 
 __all__ = ["Optimizer", "Params"]
 
@@ -223,13 +223,7 @@ class Optimizer(Guarded, torch.optim.Optimizer):
             work = self._work()
             if self._nonfinite and not self._sound([grads for _, grads in work], self.param_groups):
                 return loss
-            for bucket, _ in work:
-                bucket.begin()
-            adding = [each for each in work if each[0].chain.measuring]
-            if adding:
-                take_sums(adding)
-            for bucket, grads in work:
-                bucket.step(grads)
+            run(work)
         finally:
             ops.set_grad_enabled(before)
         if self._scheduler is not None:

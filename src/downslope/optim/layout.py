@@ -82,6 +82,8 @@ class Bucket:
     steps: Tensor | None = field(init=False, default=None)
     views: list[Tensor] = field(init=False, default_factory=list["Tensor"])
     pieces: list[slice] = field(init=False)
+    former: tuple[int, dict[str, float]] | None = field(init=False, default=None)
+    """Steps and tally before the step that has begun."""
     ks: list[Scalars] = field(init=False, default_factory=list["Scalars"])
     """The scalars of this step for every link."""
     apart: set[int] = field(init=False, default_factory=set[int])
@@ -190,6 +192,7 @@ class Bucket:
 
     def begin(self) -> None:
         """Starts a step: counts it and forms its scalars."""
+        self.former = self.t, self.tally
         for seat in self._unserved():
             seat.begin()
         self.t += 1
@@ -199,6 +202,15 @@ class Bucket:
         if self.native is None:
             ks, self.tally = self.chain.advance(self._time(), self.tally)
             self.ks, self.apart = list(ks), set()
+
+    def undo(self) -> None:
+        """Takes back what `begin` did: of a step that was refused nothing counts."""
+        if self.former is None:
+            return
+        (self.t, self.tally), self.former = self.former, None
+        if self.steps is not None:
+            self.steps.sub_(1.0)
+            self.counted = self.steps._version if self.counted >= 0 else -1
 
     def _time(self) -> int:
         return self.t if self.steps is not None else 1 if self.first else 2
@@ -301,7 +313,7 @@ class Bucket:
             seat.done()
         for name, values in self.tallies.items():
             values.fill_(self.tally[name])
-        self.first = False
+        self.first, self.former = False, None
 
     def _step_native(self, native: Native, grads: list[Tensor]) -> None:
         """Torch's kernel on all at once, or in pieces where gradients are copied first."""
