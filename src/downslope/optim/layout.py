@@ -82,8 +82,7 @@ class Bucket:
     steps: Tensor | None = field(init=False, default=None)
     views: list[Tensor] = field(init=False, default_factory=list["Tensor"])
     pieces: list[slice] = field(init=False)
-    former: tuple[int, dict[str, float]] | None = field(init=False, default=None)
-    """Steps and tally before the step that has begun."""
+    former: tuple[int, dict[str, float]] | None = field(init=False, default=None)  # t, tally before `begin`
     ks: list[Scalars] = field(init=False, default_factory=list["Scalars"])
     """The scalars of this step for every link."""
     apart: set[int] = field(init=False, default_factory=set[int])
@@ -205,12 +204,10 @@ class Bucket:
 
     def undo(self) -> None:
         """Takes back what `begin` did: of a step that was refused nothing counts."""
-        if self.former is None:
-            return
-        (self.t, self.tally), self.former = self.former, None
-        if self.steps is not None:
+        if self.former is not None and self.steps is not None:
             self.steps.sub_(1.0)
             self.counted = self.steps._version if self.counted >= 0 else -1
+        (self.t, self.tally), self.former = self.former or (self.t, self.tally), None
 
     def _time(self) -> int:
         return self.t if self.steps is not None else 1 if self.first else 2
