@@ -13,7 +13,7 @@ import logging
 import operator
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,6 +22,7 @@ from downslope.core.errors import RecipeError
 from downslope.optim.batches import alike
 from downslope.optim.flow import Flow, Lists
 from downslope.optim.kernel.own import Apart, Own, Step
+from downslope.optim.kernel.trace import Traced, traced
 from downslope.optim.looks import Held, Looks, kind, plain
 from downslope.optim.native import Native
 from downslope.optim.portions import PIECE, aligned, portions
@@ -30,9 +31,6 @@ from downslope.optim.rule import Chain, Rule, Scalars
 from downslope.optim.seats import Seat
 from downslope.optim.states import State, pack_small, pack_steps, pack_tally
 from downslope.optim.together import can_join, is_worth_joining, step_together
-
-if TYPE_CHECKING:
-    from downslope.optim.kernel.trace import Traced
 
 __all__ = ["Bucket", "total"]
 
@@ -360,11 +358,11 @@ class Bucket:
 
     def _cut(self, n: int, g: Tensor) -> Iterator[tuple[Tensor, Tensor, list[tuple[Tensor, ...]]]]:
         """Parameter `n`, its gradient with the sign of ``maximize``, and its states: in pieces, unless a rule
-        looks at a whole matrix or the rules shall be run as they are written.
+        may look beyond an element, or the rules shall be run as they are written.
         """
         p = self.params[n]
         before = self._remembered(p, self.states[n])
-        whole = self.chain.scope == "matrix" or self.backend != "eager"
+        whole = self.backend != "eager" or (p.numel() > PIECE and isinstance(traced(self.chain), str))
         lists = [[each] for each in (g, p, *itertools.chain.from_iterable(before))]
         for [part], [x], *states in portions(lists, whole=whole):
             rest = (state for [state] in states)

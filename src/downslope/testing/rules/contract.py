@@ -9,9 +9,11 @@ else a case may hold, and what is proved with it, is told in `downslope.testing.
 
 from __future__ import annotations
 
+import pytest
 import torch
 from torch import Tensor, nn
 
+from downslope.core.errors import RecipeError
 from downslope.testing.rules.bad_input import BadInput
 from downslope.testing.rules.case import (
     STEPS_OF_16_BITS,
@@ -52,6 +54,21 @@ class RuleContract(HandSteps, SymbolicStep, Invariances, Interchange, Descents, 
     @backends(never=("reference",))
     def test_backend_equals_the_reference(self, case: Case, backend: str, dtype: torch.dtype) -> None:
         assert_close(stepped(case, backend, dtype), stepped(case, "reference", dtype), case.bound(dtype))
+
+    def test_large_parameter_is_stepped_as_the_reference_does(self, case: Case) -> None:
+        shapes = ((300, 301),)  # which torch's operations step in pieces
+        ends: list[list[nn.Parameter]] = []
+        for backend in ("eager", "reference"):
+            params = parameters(torch.float64, shapes=shapes)
+            run(case.make(params, backend), gradients(torch.float64, 3, shapes=shapes))
+            ends.append(params)
+        assert_close(ends[0], ends[1], case.bound(torch.float64))
+
+    def test_rule_is_made_of_operators(self, case: Case) -> None:
+        try:
+            case.make([nn.Parameter(torch.zeros(2, 2))], "kernel").plan()
+        except RecipeError as error:
+            pytest.skip(f"no kernel is made of it: {error}")
 
     @needs("sixteen_bits")
     @backends(never=("native",))  # torch's own kernels may be wrong on half precision
