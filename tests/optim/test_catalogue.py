@@ -55,6 +55,13 @@ def test_row_tells_who_steps_matrices_and_who_the_rest():
     assert by_name["soap"][1] == "ScaleByAdam, ScaleByLr: 2 (n)"
 
 
+@pytest.fixture
+def wide(monkeypatch):
+    """A terminal in which few rows take two lines."""
+    monkeypatch.setenv("COLUMNS", "200")
+
+
+@pytest.mark.usefixtures("wide")
 def test_catalogue_prints_a_line_for_each_row():
     lines = str(ROWS).splitlines()
     assert lines[0].split("  ")[0] == "name"
@@ -88,6 +95,7 @@ def test_class_of_torchs_name_has_torchs_arguments_order_and_defaults(row):
     assert set(group) == {"params", *(h.name for h in row.hyper_parameters)}
 
 
+@pytest.mark.usefixtures("wide")
 def test_table_says_what_vectors_keep_where_they_take_another_chain():
     told = {line.split()[0]: line for line in str(ROWS).splitlines()}
     assert "  (m, n); vectors 2 (n)  " in told["muon"]
