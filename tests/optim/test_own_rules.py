@@ -235,3 +235,34 @@ def test_a_step_that_a_rule_refuses_does_not_count():
     for x in (p, q):
         assert torch.equal(x.detach(), torch.full((3,), -0.5))
         assert {k: float(v) for k, v in optimizer.state[x].items() if k != "m"} == {"step": 2.0, "seen": 1.0}
+
+
+def _with(**changes: Any) -> Any:
+    return dataclass(frozen=True, kw_only=True)(type("Wrong", (Named,), changes))()
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"update": lambda _, g, state, p, k: (g * g.mean(), state)}, "Wrong.update of scope 'element'"),
+        ({"update": lambda _, g, state, p, k: (g / g.shape[0], state)}, "Wrong.update of scope 'element'"),
+        ({"update": lambda _, g, state, p, k: (g.sum(), state)}, r"Wrong.update makes step of shape \(\)"),
+        ({"update": lambda _, g, state, p, k: (g, Kept(g.sum()))}, r"Wrong.update makes m of shape \(\)"),
+        ({"update": lambda _, g, state, p, k: (g if g.sum() > 0 else -g, state)}, "Wrong cannot be run"),
+        ({"memory": tuple}, "Wrong has keys .* and no memory"),
+        ({"at": lambda _, t: {"a": 1.0}}, "Wrong.at returns dict: return Scalars"),
+        ({"at": lambda _, t: None}, "Wrong.at returns NoneType"),
+        ({"at": lambda _, t: Scalars(a=float("nan"))}, "Wrong.at makes a NaN at the first step"),
+        ({"scope": "elements"}, "scope='elements' of Wrong is not known: say one of element, tensor"),
+    ],
+)
+def test_a_rule_that_is_written_wrong_is_told_in_one_line(changes, said):
+    with pytest.raises(RecipeError, match=said):
+        Custom([_parameter()], chain(_with(**changes), ScaleByLr(lr=0.1)))
+
+
+def test_a_power_of_each_element_is_no_look_at_others():
+    rule = _with(update=lambda _, g, state, p, k: (g**2, Kept(state.m + g.exp())))
+    with pytest.raises(RecipeError, match=r"pow is none of the operators .*write x \* x"):
+        Custom([_parameter()], rule, backend="kernel")
+    Custom([_parameter()], rule).step()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, cast
 
@@ -52,7 +53,8 @@ def check_written(links: Sequence[AnyRule], p: Tensor) -> None:
     """Refuses a rule of the user's own whose methods do not return what they must, before its first step.
 
     Raises:
-        RecipeError: `init` makes other states than `keys` names, or `update` returns no step and state.
+        RecipeError: `init` makes other states than `keys` names, `update` returns no step and state,
+            or one of scope "element" looks at more than its element.
     """
     blank = torch.empty_like(p, device="meta") if p.layout == torch.strided else torch.empty(2, device="meta")
     for link in links:
@@ -66,19 +68,81 @@ def check_written(links: Sequence[AnyRule], p: Tensor) -> None:
                 f"{name}.init makes {n} tensor{'s' * (n != 1)}, and its keys are {keys!r}: init returns a "
                 "tuple, and keys names each of it as optimizer.state shall; () for none"
             )
+        if keys and link.memory is tuple and type(link).remember.__module__ == "downslope.optim.rule":
+            raise RecipeError(
+                f"{name} has keys {keys!r} and no memory: name the NamedTuple of its state there"
+            )
         if link.scope == "element" and not link.measures:
             _check_update(link, blank, cast("tuple[Tensor, ...]", state))
 
 
 def _check_update(link: AnyRule, blank: Tensor, state: tuple[Tensor, ...]) -> None:
-    k = link.advance(1, link.tally)[0].fit(blank)
-    k.raw = blank
-    made: Any = link.update(blank, state, blank, k)
+    name, k = type(link).__name__, _scalars(link)
+    fitted = k.fit(blank)
+    fitted.raw = blank
+    try:
+        made: Any = link.update(blank, state, blank, fitted)
+    except (RuntimeError, TypeError) as error:
+        raise RecipeError(
+            f"{name} cannot be run: {str(error).partition(chr(10))[0]}; init takes its tensors from p "
+            "(torch.zeros_like), update uses operators only: torch.where for `if`, and no item()"
+        ) from error
     parts = cast("tuple[Any, ...]", made) if isinstance(made, tuple) else ()
     if len(parts) != 2 or not isinstance(parts[1], tuple) or len(cast("Any", parts[1])) != len(state):
         raise RecipeError(
-            f"{type(link).__name__}.update must return (step, state), with a state of {len(state)} as init "
+            f"{name}.update must return (step, state), with a state of {len(state)} as init "
             "makes it: return g, () where there is none"
+        )
+    for what, new, old in zip(
+        ("step", *link.keys_of(blank)),
+        (parts[0], *cast("tuple[Any, ...]", parts[1])),
+        (blank, *state),
+        strict=True,
+    ):
+        if isinstance(new, Tensor) and new.shape != old.shape:
+            raise RecipeError(
+                f"{name}.update makes {what} of shape {tuple(new.shape)} where {tuple(old.shape)} is due: "
+                "a step has the shape of g, a state that which init gave it"
+            )
+    if not any(isinstance(value, Tensor) and value.ndim for value in vars(k).values()):
+        _check_element(link, k)
+
+
+def _scalars(link: AnyRule) -> Any:
+    name, k = type(link).__name__, cast("Any", link.advance(1, link.tally)[0])
+    if not hasattr(k, "fit"):
+        raise RecipeError(f"{name}.at returns {type(k).__name__}: return Scalars(name=value, ...)")
+    for each, value in vars(k).items():
+        if isinstance(value, float) and math.isnan(value):
+            raise RecipeError(f"{name}.at makes {each} NaN at the first step: correct its formula")
+    return k
+
+
+def _check_element(link: AnyRule, k: Any) -> None:
+    """Refuses a rule that looks at more than the element: large tensors are stepped in pieces."""
+    p = torch.tensor([[1.0, -2.0, 3.0], [4.0, 5.0, -6.0]], dtype=torch.float64)
+    g = torch.tensor([[2.0, 1.0, -1.0], [3.0, -5.0, 7.0]], dtype=torch.float64)
+    state = link.init(p)
+    if any(x.shape != p.shape for x in state):
+        return  # never cut
+
+    def made(part: slice | None) -> list[Tensor]:
+        cut = [each if part is None else each.reshape(-1)[part] for each in (p, g, *state)]
+        x, y, *kept = [each.clone() for each in cut]
+        given = k.fit(x)
+        given.raw = y
+        step, after = link.update(y, link.remember(kept), x, given)
+        return [each.reshape(-1) for each in (step, *after)]
+
+    whole, again = made(None), made(None)
+    if not all(map(torch.equal, whole, again)):
+        return  # it draws by chance
+    cut = map(torch.cat, zip(made(slice(0, 2)), made(slice(2, 6)), strict=True))
+    if not all(torch.allclose(x, y, rtol=1e-9, equal_nan=True) for x, y in zip(whole, cut, strict=True)):
+        raise RecipeError(
+            f"{type(link).__name__}.update of scope 'element' makes another step of a tensor in pieces than "
+            "of the whole: it has a sum, mean or other look at all elements or the shape; form sums by "
+            "`measures` and `settle` with scope 'tensor' or 'global', or say scope 'matrix'"
         )
 
 

@@ -31,7 +31,7 @@ from downslope.optim.counting import reads_step
 from downslope.optim.domains import Domains, check_name, check_of
 from downslope.optim.flow import Flow, Lists
 from downslope.optim.joining import check_links, no_rule
-from downslope.optim.scalars import Scalar, Scalars, Scope, widest
+from downslope.optim.scalars import Scalar, Scalars, Scope, check_scope, widest
 
 if TYPE_CHECKING:
     from downslope.optim.kernel.own import Own
@@ -97,6 +97,7 @@ class Rule(Generic[State]):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
+        check_scope(cls.__name__, cls.scope)
         if "counts" not in vars(cls) and reads_step(cls, Rule):
             cls.counts = True
 

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from torch import Tensor
 
-__all__ = ["Scalar", "Scalars", "Scope", "widest"]
+from downslope.core.errors import RecipeError
+
+__all__ = ["Scalar", "Scalars", "Scope", "check_scope", "widest"]
 
 Scalar = float | Tensor
 """A number, or a float64 tensor of one number per member of a population."""
@@ -18,6 +20,16 @@ Scope = Literal["element", "tensor", "matrix", "global"]
 
 SCOPES: tuple[Scope, ...] = ("element", "tensor", "matrix", "global")
 """From the narrowest to the widest."""
+
+
+def check_scope(rule: str, scope: object) -> None:
+    """Refuses a scope that does not exist.
+
+    Raises:
+        RecipeError: `scope`, of the class `rule`, is none of `SCOPES`.
+    """
+    if isinstance(scope, str) and scope not in SCOPES:
+        raise RecipeError(f"scope={scope!r} of {rule} is not known: say one of {', '.join(SCOPES)}")
 
 
 def widest(scopes: Iterable[Scope]) -> Scope:

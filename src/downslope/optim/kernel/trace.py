@@ -246,7 +246,8 @@ def _recorded(value: Any, ops: dict[str, Op]) -> Arg:
             or _TAKES.get(kind) != len(value.args)
             or value.kwargs
         ):
-            raise _UntraceableError(f"{said} is none of the operators of which kernels are made")
+            way = "; write x * x" if said == "pow" else ""
+            raise _UntraceableError(f"{said} is none of the operators of which kernels are made{way}")
         args = tuple(_recorded(arg, ops) for arg in value.args)
         if kind == "float" and not (isinstance(args[0], str) and args[0] in ops and ops[args[0]].truth):
             raise _UntraceableError("float() of a number would round it; it turns truths into numbers")
