@@ -31,6 +31,10 @@ def _parameter(*shape):
         ("schedules", "it is one for all groups"),
         ("backend", "it is one for all groups"),
         ("roundng", "'rounding'"),
+        ("lrate", "'lr'"),
+        ("learn_rate", "'lr'"),
+        ("epsilon", "'eps'"),
+        ("weight_decy", "'weight_decay'"),
     ],
 )
 def test_an_entry_that_sounds_like_a_setting_is_refused(name, meant):
@@ -148,8 +152,107 @@ def test_torchs_own_state_is_still_taken(name):
     ],
 )
 def test_wrong_uses_are_refused_in_one_line(make, error, said):
-    with pytest.raises(error, match=said):
+    with pytest.raises(error, match=said) as caught:
         make()
+    assert "\n" not in str(caught.value)
+
+
+def _loaded(**changes):
+    optimizer = optim.Adam([_parameter(), _parameter()])
+    optimizer.load_state_dict({**optimizer.state_dict(), **changes})
+
+
+def _with_gaps():
+    p = nn.Parameter(torch.ones(8)[::2])
+    p.grad = torch.ones(4)
+    optim.RMSprop([p], backend="kernel").step()
+
+
+def _routed(where):
+    rate = optim.ScaleByLr(lr=0.1)
+    return optim.Custom(nn.Linear(2, 2).named_parameters(), optim.route((where, rate), otherwise=rate))
+
+
+_KIND = (ModelError, TypeError)
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "said"),
+    [
+        (lambda: optim.Adam([{"params": [_parameter()]}, _parameter()]), _KIND, "a group first and a para"),
+        (lambda: optim.Adam([_parameter(), {"params": [_parameter()]}]), _KIND, "a parameter first and a gr"),
+        (lambda: optim.Adam(_parameter()), _KIND, r"one tensor of shape \(3,\): put it into a list"),
+        (lambda: optim.Adam([3]), _KIND, "parameter 0 is int"),
+        (lambda: optim.Adam([("a", 3)]), _KIND, r"parameter 0 is \(str, int\)"),
+        (lambda: optim.Adam([("a",)]), _KIND, r"parameter 0 is \(str\)"),
+        (lambda: optim.Adam([{"params": 3}]), _KIND, "params is int"),
+        (lambda: optim.Adam([{"params": nn.Linear(2, 2)}]), _KIND, "params is Linear"),
+        (lambda: optim.Adam([_parameter()]).add_param_group(3), _KIND, "a parameter group is int"),
+        (lambda: optim.Adam([_parameter()]).add_param_group(_parameter()), _KIND, "group is Parameter"),
+        (lambda: _loaded(param_groups=3), (RecipeError,), "'param_groups' is 3"),
+        (lambda: _loaded(param_groups=[3]), (RecipeError,), r"'param_groups' is \[3\]"),
+        (lambda: _loaded(state=3), (RecipeError,), "'state' is 3"),
+        (lambda: _loaded(state={0: 3}), (RecipeError,), "state of parameter 0 is int"),
+        (lambda: _loaded(param_groups=[{"params": [0]}]), (RecipeError,), "1 group of 1 p.* 1 group of 2 p"),
+        (lambda: _loaded(param_groups=[]), (RecipeError,), "make the optimizer over the parameters"),
+        (lambda: optim.SGD([nn.Parameter(torch.ones(3).to(torch.float8_e5m2))]), (ModelError,),
+         "torch.float8_e5m2, in which no step can be taken: allowed are float16"),
+        (lambda: optim.build(None, [_parameter()], {}), (ValueError,), "optimizer=None: must be a name"),
+        (lambda: optim.build("adam", [_parameter()], None), (RecipeError,), "settings=None: must be a table"),
+        (lambda: optim.route(optim.Sign(), otherwise=optim.Sign()), (RecipeError,), r"route 0 is Sign\(\): "),
+        (lambda: optim.route((optim.Sign(),), otherwise=optim.Sign()), (RecipeError,), "must be a pair"),
+        (lambda: _routed(lambda name, p: p.ndim == 1), (RecipeError,), r"called with \(parameter, name\)"),
+        (lambda: _routed(lambda p: p.ndim == 1), (RecipeError,), "raised TypeError"),
+        (lambda: optim.Custom([_parameter()], optim.chain()), (RecipeError,), "a chain without links"),
+        (lambda: optim.ClipNorm(max_norm=0.0), (RecipeError,), r"max_norm=0: must lie in \(0, inf\]"),
+    ],
+)  # fmt: skip
+def test_what_is_of_another_kind_is_refused_in_one_line(make, error, said):
+    with pytest.raises(error[0], match=said) as caught:
+        make()
+    assert all(isinstance(caught.value, each) for each in error)  # torch's class of errors too
+    assert "\n" not in str(caught.value)
+
+
+def test_forced_kernel_says_which_parameter_it_cannot_step():
+    pytest.importorskip("numba")
+    with pytest.raises(RecipeError, match=r"gaps in memory \(a parameter of shape \(4,\)\)"):
+        _with_gaps()
+
+
+def test_a_refused_state_leaves_the_optimizer_as_it_was():
+    optimizer = optim.Adam([_parameter(), _parameter()])
+    optimizer.step()
+    before = optimizer.state_dict()
+    with pytest.raises(RecipeError):
+        optimizer.load_state_dict(optim.Adam([_parameter()]).state_dict())
+    assert str(optimizer.state_dict()) == str(before)
+
+
+@pytest.mark.parametrize("given", [{"rounding": "stochastic"}, {"state_dtype": "float32"}])
+def test_plan_says_that_rounding_does_nothing_where_all_is_float32(given):
+    assert "does nothing here" in optim.Adam([_parameter()], **given).plan().note
+    half = nn.Parameter(torch.ones(3, dtype=torch.bfloat16))
+    assert not optim.Adam([_parameter(), half], **given).plan().note
+
+
+def test_a_frozen_parameter_of_float8_may_be_handed_over_with_its_model():
+    quantised = nn.Parameter(torch.ones(2).to(torch.float8_e4m3fn), requires_grad=False)
+    optim.SGD([quantised, _parameter()], lr=1.0).step()
+
+
+@pytest.mark.parametrize("name", ["lookahead(adam)", "sam(adam)", "sam(lookahead(adam))"])
+@pytest.mark.parametrize(
+    ("option", "value"), [("nonfinite", "skip"), ("backend", "eager"), ("rounding", "stochastic")]
+)
+def test_names_of_wrappers_take_what_their_bases_take(name, option, value):
+    optimizer = optim.build(name, [_parameter()], {option: value})
+    while hasattr(optimizer, "base_optimizer"):
+        optimizer = optimizer.base_optimizer
+    held = optimizer.param_groups[0] if option == "rounding" else vars(optimizer)
+    assert held.get(option, getattr(optimizer, option, None)) == value
+    with pytest.raises(RecipeError, match=f"did you mean '{option}'"):
+        optim.build(name, [_parameter()], {option[:-1]: value})
 
 
 def test_frozen_parameters_of_whole_numbers_may_be_handed_over_with_their_model():

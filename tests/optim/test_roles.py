@@ -233,7 +233,7 @@ def test_routes_that_ask_for_names_refuse_parameters_without(table, roles):
     p = nn.Parameter(torch.zeros(2, 2))
     with pytest.raises(RecipeError, match=r"asks for names, .* pass model.named_parameters\(\)"):
         optim.Custom([p], rule)
-    optim.Custom([("a", p)], rule)
+    optim.Custom([("a" if roles else "embed", p)], rule)
 
 
 def test_muon_with_roles_refuses_parameters_without_names():

@@ -133,4 +133,4 @@ def resolve(kind: Kind, name: str) -> Any:
         name = given = canonical(kind, name)
     if kind in MAKERS and isinstance(given, str) and "(" in given:
         return load(MAKERS[kind])(name)
-    return load(name) if ":" in name else load(TABLE[kind][canonical(kind, name)])
+    return load(name) if isinstance(given, str) and ":" in name else load(TABLE[kind][canonical(kind, name)])

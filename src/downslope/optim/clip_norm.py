@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from downslope.core.errors import RecipeError
-from downslope.optim.domains import Domains, Interval
+from downslope.optim.domains import ABOVE_ZERO, Domains, Interval
 from downslope.optim.rule import Rule, Scalar, Scalars, Scope, Stateless, Tally
 
 __all__ = ["ClipNorm", "ClipNorm1", "ClipNormInf", "Shortened", "clip_norm"]
@@ -64,7 +64,7 @@ class ClipNorm(Shortened):
     """Shortens the gradient to a norm of M where it is longer: ``g min(1, M / (|g| + 1e-6))``.
 
     ``|g|`` is the Euclidean norm over all parameters of the optimizer that have a gradient, in all groups;
-    M is `max_norm` in [0, inf], inf, the default, clips nothing. No state; the gradient is read twice.
+    M is `max_norm` in (0, inf], inf, the default, clips nothing. No state; the gradient is read twice.
 
     A norm of NaN makes every gradient NaN, an infinite one makes zeros and NaN, as in torch.
 
@@ -76,7 +76,9 @@ class ClipNorm(Shortened):
 
     scope: ClassVar[Scope] = "global"
     domains: ClassVar[Domains] = {
-        "max_norm": Interval(0.0, math.inf, "the largest norm of the gradient", "1 is usual", closed=True)
+        "max_norm": Interval(
+            ABOVE_ZERO, math.inf, "the largest norm of the gradient", "1 is usual", closed=True
+        )
     }
 
     max_norm: Scalar = math.inf

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from downslope.optim.domains import Domains
 from downslope.optim.driver import Optimizer, Params
-from downslope.optim.joining import check_written
+from downslope.optim.joining import check_linked, check_written
 from downslope.optim.options import Options
 from downslope.optim.routes import Routes, routed
 from downslope.optim.rule import AnyRule, Chain, chain
@@ -45,6 +45,7 @@ class Custom(Optimizer):
         **options: Unpack[Options],
     ) -> None:
         self.rule = chain(rule)
+        check_linked([each.links for each in routed(self.rule).chains])
         settings = {**self.rule.fields(), "maximize": maximize}
         super().__init__(params, settings, backend=backend, implementation=options)
 

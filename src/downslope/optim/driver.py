@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -24,8 +24,10 @@ from downslope.optim.implementation import check_implementation
 from downslope.optim.kinds import check_parameters
 from downslope.optim.nonfinite import Guarded
 from downslope.optim.options import GROUP_OPTIONS, check_options, taken_apart
-from downslope.optim.plan import Plan, check_backend, check_forced, rows_of
+from downslope.optim.picks import check_patterns
+from downslope.optim.plan import Plan, check_backend, check_forced, rows_of, unheard
 from downslope.optim.refusals import (
+    check_entry,
     check_foreign,
     check_group_names,
     check_has_params,
@@ -124,8 +126,8 @@ class Optimizer(Guarded, torch.optim.Optimizer):
         groups = listed(params)
         if not groups:
             raise ModelError("params is empty: the model has nothing to train; pass model.parameters()")
-        # Torch's own constructor calls add_param_group, and refuses a bare tensor itself.
-        super().__init__(params if isinstance(params, Tensor) else groups, defaults)
+        super().__init__(groups, defaults)  # which calls add_param_group
+        check_patterns(self.param_groups, self._compose)
 
     @property
     def _domains(self) -> Domains:
@@ -173,15 +175,14 @@ class Optimizer(Guarded, torch.optim.Optimizer):
             raise ModelError("a parameter group is empty: give it parameters, or leave the group out")
         seen = {id(p) for group in getattr(self, "param_groups", []) for p in group["params"]}
         for i, entry in enumerate(params):
-            p = cast("tuple[Any, Any]", entry)[1] if isinstance(entry, tuple) else entry
+            p = check_entry(i, entry)
             if id(p) in seen:
                 raise ModelError(
                     f"parameter {i} of shape {tuple(p.shape)} is given twice: each parameter belongs "
                     "into one group once"
                 )
             seen.add(id(p))
-            if isinstance(p, Tensor):
-                check_leaf(i, p)
+            check_leaf(i, p)
 
     @ops.serves_hooks
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -301,7 +302,7 @@ class Optimizer(Guarded, torch.optim.Optimizer):
             for index, group in enumerate(self.param_groups)
             for row in rows_of(index, group, self._compose(group), self.backend)
         ]
-        return Plan(type(self).__name__, tuple(rows))
+        return Plan(type(self).__name__, tuple(rows), unheard(self.param_groups))
 
     def state_dict(self) -> dict[str, Any]:
         """Settings of the groups, and each parameter's state under torch's names; tensors are not copied."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -15,7 +15,7 @@ from downslope.core.errors import RecipeError
 if TYPE_CHECKING:
     from downslope.optim.rule import AnyRule
 
-__all__ = ["check_links", "check_written", "no_rule"]
+__all__ = ["check_linked", "check_links", "check_written", "no_rule"]
 
 
 def no_rule(given: object) -> RecipeError:
@@ -29,6 +29,19 @@ def no_rule(given: object) -> RecipeError:
     else:
         what, way = f"{given!r} is no rule", "pass links such as ScaleByAdam() and ScaleByLr(lr=0.001)"
     return RecipeError(f"chain takes rules, chains and routes, and {what}; {way}")
+
+
+def check_linked(chains: Iterable[Sequence[AnyRule]]) -> None:
+    """Refuses a chain without links, which would step by the gradient as it is.
+
+    Raises:
+        RecipeError: one of them has none.
+    """
+    if not all(chains):
+        raise RecipeError(
+            "a chain without links would step by the whole gradient: end it with ScaleByLr(lr=...); what "
+            "shall not move is left out of params, or has lr=0"
+        )
 
 
 def check_links(links: Sequence[AnyRule]) -> None:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import Tensor
 
-from downslope.core.errors import ModelError
+from downslope.core.errors import DownslopeError, ModelError, RecipeError
 from downslope.optim.rounding import HALVES
 from downslope.optim.routes import Routes, routed
 from downslope.optim.rows import is_sparse
@@ -100,9 +100,22 @@ def check_parameters(params: Any, made: Chain | Routes) -> None:
     for i, entry in enumerate(listed):
         name, p = cast("tuple[str, Any]", entry) if isinstance(entry, tuple) else ("", entry)
         if isinstance(p, Tensor):
-            routes.index(p, name)  # which may ask for names
+            _check_index(routes, p, name)
         if isinstance(p, Tensor) and (p.is_complex() or is_sparse(p)):
             _check_parameter(i, p, routes.chains[routes.index(p, name)])
+
+
+def _check_index(routes: Routes, p: Tensor, name: str) -> None:
+    """Asks the predicates, which may ask for names, or be functions that go wrong."""
+    try:
+        routes.index(p, name)
+    except DownslopeError:
+        raise
+    except Exception as error:
+        raise RecipeError(
+            f"a predicate of a route raised {type(error).__name__} ({str(error)[:80]}): it is called with "
+            "(parameter, name), the name '' where there is none, and returns True or False"
+        ) from error
 
 
 def _check_parameter(i: int, p: Tensor, chain: Chain) -> None:

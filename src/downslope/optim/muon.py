@@ -266,16 +266,15 @@ class Muon(Optimizer):
             "adjust_lr_fn": adjust_lr_fn, "adamw_eps": adamw_eps, "ns_precision": ns_precision,
             "matrices": matrices, "roles": check_roles(roles), "maximize": maximize,
         }  # fmt: skip
-        super().__init__(
-            params if isinstance(params, Tensor) else given, settings, backend=backend, implementation=options
-        )
+        super().__init__(given, settings, backend=backend, implementation=options)
         vectors = any(p.ndim < 2 for group in self.param_groups for p in group["params"])
         if vectors and (note := self._unseen()):  # matrices alone were chosen by hand
             _say_once(note)
 
     def plan(self) -> Plan:
         """What the next step runs for each kind of tensor, why, and whether the last layer could be told."""
-        return replace(super().plan(), note=self._unseen())
+        made = super().plan()
+        return replace(made, note="; ".join(filter(None, [made.note, self._unseen()])))
 
     def _unseen(self) -> str:
         """One line where neither names nor roles tell the last layer from a hidden one."""
@@ -343,3 +342,7 @@ class _Matrices:
 
     def __call__(self, p: Tensor, name: str) -> bool:
         return not self.none and p.ndim > 1 and self.pick(p, name)
+
+    def check_names(self, named: Sequence[str]) -> None:
+        """See `Pick.check_names`."""
+        self.pick.check_names(named)

@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any, Protocol, cast, runtime_checkable
 
 from torch import Tensor
 
 from downslope.core.errors import RecipeError
 from downslope.core.groups import Group
 from downslope.core.names import did_you_mean
-from downslope.optim.roles import ROLES, check_roles, role_of
-from downslope.optim.routes import Routes, Where
+from downslope.optim.roles import ROLES, check_found, check_roles, known_as, role_of, spellings
+from downslope.optim.routes import Routes, Where, names_of, routed
 from downslope.optim.rule import AnyRule, Chain, chain
 
-__all__ = ["Pick", "picked", "route"]
+__all__ = ["Pick", "check_patterns", "picked", "route"]
+
+
+@runtime_checkable
+class Checked(Protocol):
+    """A predicate that was written down in names or patterns."""
+
+    def check_names(self, named: Sequence[str]) -> None:
+        """Refuses those that fit none of `named`."""
+        ...
+
 
 _NAMED = {"embedding", "head", "norm"}
 """Roles that no shape tells."""
@@ -53,11 +63,23 @@ class Pick:
             raise RecipeError(
                 f"{asked} asks for names, and parameters were given without: pass model.named_parameters()"
             )
-        if not Group(params=self.params, ndim=self.ndim).takes((name,), p.ndim):
+        if not Group(params=self.params, ndim=self.ndim).takes(spellings(name), p.ndim):
             return False
         if self.shape is not None and not _alike(tuple(p.shape), self.shape):
             return False
         return not self.role or role_of(p, name, self.roles) in self.role
+
+    def check_names(self, named: Sequence[str]) -> None:
+        """Refuses a name or pattern that fits no parameter of an optimizer.
+
+        A table of roles that has all of `named` is of a whole model: what else it names lies in other parts.
+
+        Raises:
+            RecipeError: it fits none.
+        """
+        of_all = bool(self.roles) and all(known_as(name, self.roles) for name in named)
+        others = [key for key in self.roles if "*" not in key] if of_all else []
+        check_found((*self.params, *self.roles), [*named, *others])
 
     def to_dict(self) -> dict[str, Any]:
         """The table that `picked` reads; roles are not part of it."""
@@ -140,5 +162,35 @@ def route(
     Raises:
         RecipeError: a table that does not say which parameters, or no rule.
     """
-    pairs = [(where if callable(where) else picked(where, roles), chain(rule)) for where, rule in routes]
+    pairs: list[tuple[Where, Chain]] = []
+    for i, given in enumerate(routes):
+        pair = cast("Any", given)
+        if not isinstance(pair, tuple) or len(cast("tuple[Any, ...]", pair)) != 2:
+            raise RecipeError(
+                f"route {i} is {pair!r}: must be a pair of a predicate and a chain, such as "
+                "({'ndim': [2]}, chain(ScaleByLr(lr=0.1)))"
+            )
+        where, rule = cast("tuple[Any, AnyRule]", pair)
+        pairs.append((cast("Where", where) if callable(where) else picked(where, roles), chain(rule)))
     return Routes(tuple(pairs), chain(otherwise))
+
+
+def check_patterns(
+    groups: Sequence[Mapping[str, Any]], compose: Callable[[Mapping[str, Any]], Chain | Routes]
+) -> None:
+    """Refuses names and patterns of an optimizer's routes that fit none of its parameters.
+
+    Args:
+        groups: all of the optimizer.
+        compose: from a group's settings to its chain or routes.
+
+    Raises:
+        RecipeError: one fits none. Parameters without names are not asked.
+    """
+    names = [name for group in groups for name in names_of(group)]
+    if not all(names):
+        return
+    for group in groups:
+        for where, _ in routed(compose(group)).routes:
+            if isinstance(where, Checked):
+                where.check_names(names)

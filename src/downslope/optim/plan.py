@@ -20,13 +20,14 @@ from downslope.optim.kernel.trace import Traced, traced
 from downslope.optim.kinds import PLAIN, Manner, as_seen, manner_of
 from downslope.optim.looks import is_dense
 from downslope.optim.native import Native, match
+from downslope.optim.rounding import HALVES
 from downslope.optim.routes import Routes, names_of, routed
 from downslope.optim.rows import check_lazy
 from downslope.optim.rule import Chain
 
 __all__ = [
     "BACKENDS", "Choice", "Plan", "PlanRow", "Size", "check_backend", "check_forced", "choose",
-    "kernel_obstacle", "programs_of", "rows_of", "size_of",
+    "kernel_obstacle", "programs_of", "rows_of", "size_of", "unheard",
 ]  # fmt: skip
 
 BACKENDS = ("reference", "eager", "native", "kernel", "compiled")
@@ -175,7 +176,10 @@ def _choose_kernel(
     blocked = _chain_obstacle(chain) or kernel_obstacle(p, programs, manner)
     if forced == "kernel":
         if blocked or isinstance(programs, str):
-            raise RecipeError(f"backend='kernel': {blocked}; use backend=None for the fastest that fits")
+            which = "" if _chain_obstacle(chain) else f" (a parameter of shape {tuple(p.shape)})"
+            raise RecipeError(
+                f"backend='kernel': {blocked}{which}; use backend=None for the fastest that fits"
+            )
         return Choice("kernel", "asked for", programs=programs)
     if size.small:
         return Choice("eager", f"{reason}, and the group is small")
@@ -274,6 +278,19 @@ class Plan:
             for line in [head, *body]
         ]
         return "\n".join([self.optimizer, *lines, *filter(None, [self.note])])
+
+
+def unheard(groups: Sequence[Mapping[str, Any]]) -> str:
+    """One line where groups say how half precision is stepped, and no parameter is of it."""
+    given = {
+        f"{name}={group[name]!r}": None
+        for group in groups
+        for name, usual in (("rounding", "nearest"), ("state_dtype", None))
+        if group.get(name, usual) != usual
+    }
+    if not given or any(p.dtype in HALVES for group in groups for p in group["params"]):
+        return ""
+    return f"{', '.join(given)} does nothing here: no parameter is bfloat16 or float16"
 
 
 def told(chain: Chain) -> str:

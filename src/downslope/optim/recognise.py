@@ -34,7 +34,7 @@ from downslope.optim.grouping import (
     throw_away,
     wanted,
 )
-from downslope.optim.implementation import IMPLEMENTATION
+from downslope.optim.implementation import IMPLEMENTATION, OF_ALL
 
 __all__ = ["Recognised", "build", "recognise", "recognise_on"]
 
@@ -168,6 +168,10 @@ def build(
     made = names.resolve("optimizer", name)
     if not callable(made):
         raise RecipeError(f"optimizer {name!r} is a {type(made).__name__}: must be a class or a factory")
+    if not isinstance(cast("Any", settings), Mapping):
+        raise RecipeError(
+            f"settings={settings!r}: must be a table such as {{'lr': 0.1}}; {{}} takes the defaults"
+        )
     allowed = _arguments(made)
     for setting in settings:
         if allowed is not None:
@@ -253,6 +257,11 @@ def _arguments(made: Any) -> list[str] | None:
     if any(p.kind is p.VAR_KEYWORD for p in parameters):
         return None
     taken = [p.name for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.POSITIONAL_ONLY)]
+    base = made
+    while hasattr(base, "around"):  # by a name such as "lookahead(adam)"
+        base = base.around
+    if base is not made and issubclass(base, Optimizer):
+        taken += [name for name in OF_ALL if name not in taken]
     return taken[1:] if parameters and parameters[0].name in taken else taken
 
 

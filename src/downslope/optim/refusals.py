@@ -15,18 +15,24 @@ from downslope.optim.domains import DOMAINS
 from downslope.optim.options import GROUP_OPTIONS
 
 __all__ = [
-    "check_alike", "check_foreign", "check_group_names", "check_has_params", "check_leaf", "check_members",
-    "check_saved", "check_there", "check_trainable", "listed",
+    "KindError", "check_alike", "check_entry", "check_foreign", "check_group_names", "check_has_params",
+    "check_leaf", "check_members", "check_saved", "check_sizes", "check_there", "check_trainable", "listed",
 ]  # fmt: skip
 
 _ALIASES = {
     "wd": "weight_decay", "l2": "weight_decay", "learning_rate": "lr", "eta": "lr", "beta": "betas",
-    "beta1": "betas", "beta2": "betas",
+    "beta1": "betas", "beta2": "betas", "lrate": "lr", "learnrate": "lr", "learn_rate": "lr",
+    "learningrate": "lr", "step_size": "lr", "wdecay": "weight_decay", "weightdecay": "weight_decay",
+    "batas": "betas", "epsilon": "eps",
 }  # fmt: skip
 """What settings are called elsewhere."""
 
 _BESIDE = ("scale", "mult", "multiplier", "factor", "decay", "max", "min", "group")
 """Ends of names such as ``lr_scale``, which other programs keep in groups for themselves."""
+
+
+class KindError(ModelError, TypeError):
+    """What is given in the place of parameters is of another kind; torch raises a TypeError for it."""
 
 
 def listed(params: Any) -> list[Any]:
@@ -36,7 +42,10 @@ def listed(params: Any) -> list[Any]:
         ModelError: something else, such as the model.
     """
     if isinstance(params, Tensor):
-        return [params]
+        raise KindError(
+            f"the params argument is one tensor of shape {tuple(params.shape)}: put it into a list, "
+            "[parameter]"
+        )
     if isinstance(params, torch.nn.Module):
         name = type(params).__name__
         raise ModelError(f"params is a model ({name}): pass its parameters, model.parameters()")
@@ -45,7 +54,16 @@ def listed(params: Any) -> list[Any]:
             f"params is {type(cast('object', params)).__name__}: must be parameters, named parameters or a "
             "list of groups, such as model.parameters()"
         )
-    return list(cast("Iterable[Any]", params))
+    found = list(cast("Iterable[Any]", params))
+    groups = [isinstance(each, Mapping) for each in found]
+    if any(groups) and not all(groups):
+        i = groups.index(not groups[0])
+        what, other = ("group", "parameter") if groups[i] else ("parameter", "group")
+        raise KindError(
+            f"params has a {other} first and a {what} at {i}, and an optimizer can only optimize Tensors or "
+            'groups of them: give all as groups, {"params": [...], ...}'
+        )
+    return found
 
 
 def check_there(group: Mapping[str, Any], settings: Iterable[str]) -> None:
@@ -103,17 +121,46 @@ def _sounding(given: str, known: Collection[str]) -> str | None:
     return close[0] if alike else None
 
 
-def check_has_params(group: Mapping[str, Any]) -> None:
+def check_has_params(group: Any) -> None:
     """Refuses a parameter group without parameters.
 
     Raises:
-        ModelError: it has no ``params``.
+        ModelError: no group, no ``params`` in it, or something else there than parameters.
     """
+    if not isinstance(group, dict):
+        raise KindError(
+            f"a parameter group is {type(group).__name__}: param_group must be a dict, such as "
+            '{"params": [...], "lr": ...}'
+        )
+    own: Any = cast("dict[str, Any]", group).get("params", ())
+    if isinstance(own, torch.nn.Module | str | Mapping) or not isinstance(own, Iterable):
+        raise KindError(
+            f"a parameter group's params is {type(cast('object', own)).__name__}: must be a list of "
+            "parameters, such as model.parameters()"
+        )
+    group = cast("dict[str, Any]", group)
     if "params" not in group:
         raise ModelError(
             f"a parameter group has {', '.join(map(repr, group)) or 'nothing'}, but no 'params': "
             'write {"params": [...], "lr": ...}'
         )
+
+
+def check_entry(i: int, entry: Any) -> Tensor:
+    """The tensor of an entry: a parameter, or a pair of its name and it.
+
+    Raises:
+        ModelError: something else.
+    """
+    own: Any = entry
+    pair: tuple[Any, ...] = own if isinstance(entry, tuple) else ("", own)
+    if len(pair) == 2 and isinstance(pair[0], str) and isinstance(pair[1], Tensor):
+        return pair[1]
+    what = f"({', '.join(type(each).__name__ for each in pair)})" if isinstance(entry, tuple) else ""
+    raise KindError(
+        f"parameter {i} is {what or type(own).__name__}: an optimizer can only optimize Tensors, or "
+        "pairs of name and Tensor; pass model.parameters() or model.named_parameters()"
+    )
 
 
 def check_leaf(i: int, p: Tensor) -> None:
@@ -127,6 +174,12 @@ def check_leaf(i: int, p: Tensor) -> None:
         raise ModelError(
             f"parameter {i} of shape {tuple(p.shape)} is {p.dtype}, which has no gradient: pass parameters "
             "of real or complex numbers; p.float() makes a tensor of them"
+        )
+    if p.requires_grad and p.is_floating_point() and p.dtype.itemsize < 2:
+        raise ModelError(
+            f"parameter {i} of shape {tuple(p.shape)} is {p.dtype}, in which no step can be taken: allowed "
+            "are float16, bfloat16, float32, float64 and complex; keep it in bfloat16 and cast it in "
+            "the forward pass, or freeze it"
         )
     if not (p.is_leaf or p.retains_grad):
         raise ModelError(
@@ -207,6 +260,42 @@ def check_saved(state_dict: Any) -> None:
             f"a state_dict with {found} in it: an optimizer's has 'state' and 'param_groups'; load what "
             "optimizer.state_dict() gave"
         )
+    state, groups = given["state"], given["param_groups"]
+    rows = cast("list[Any]", groups) if isinstance(groups, list | tuple) else [None]
+    right = all(isinstance(row, Mapping) and isinstance(row.get("params"), list | tuple) for row in rows)
+    if not right or not isinstance(state, Mapping):
+        key, value, must = ("state", state, "a table of a table for each parameter")
+        if not right:
+            key, value, must = ("param_groups", groups, "a list of tables that have params")
+        raise RecipeError(
+            f"a state_dict whose {key!r} is {str(cast('object', value))[:40]}: must be {must}; load what "
+            "optimizer.state_dict() gave"
+        )
+    for place, each in cast("Mapping[object, object]", state).items():
+        if isinstance(place, int) and not isinstance(each, Mapping):
+            raise RecipeError(
+                f"a state_dict whose state of parameter {place} is {type(each).__name__}: must be a table; "
+                "load what optimizer.state_dict() gave"
+            )
+
+
+def check_sizes(groups: Sequence[Mapping[str, Any]], saved: Sequence[Mapping[str, Any]]) -> None:
+    """Refuses a state of other groups, or of groups of another number of parameters.
+
+    Raises:
+        RecipeError: `saved` has them.
+    """
+    own, theirs = ([len(group["params"]) for group in each] for each in (groups, saved))
+    if own != theirs:
+        raise RecipeError(
+            f"the state_dict has {_sizes(theirs)}, the optimizer {_sizes(own)}: they must be alike; make the "
+            "optimizer over the parameters and groups that the saved one had, in their order"
+        )
+
+
+def _sizes(sizes: Sequence[int]) -> str:
+    parts = ", ".join(map(str, sizes[:4])) + ", ..." * (len(sizes) > 4)
+    return f"{len(sizes)} group{'s' * (len(sizes) != 1)} of {parts or 'no'} parameters"
 
 
 _LATER = ("maximize", "decoupled_weight_decay")

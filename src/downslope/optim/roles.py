@@ -10,9 +10,19 @@ from torch import Tensor, nn
 
 from downslope.core.errors import RecipeError
 from downslope.core.groups import Group
-from downslope.core.names import did_you_mean
+from downslope.core.names import did_you_mean, nearest
 
-__all__ = ["ROLES", "Role", "check_roles", "head_of_sequential", "role_of", "roles"]
+__all__ = [
+    "ROLES",
+    "Role",
+    "check_found",
+    "check_roles",
+    "known_as",
+    "head_of_sequential",
+    "role_of",
+    "roles",
+    "spellings",
+]
 
 Role = Literal["embedding", "head", "norm", "bias", "hidden"]
 
@@ -35,6 +45,9 @@ def roles(model: nn.Module, known: Mapping[str, str] | None = None) -> dict[str,
     Args:
         model: its layers are looked at, no batch is needed.
         known: names, or patterns in which ``*`` is any text, to roles that cannot be seen from its layers.
+
+    Raises:
+        RecipeError: a name or pattern of `known` that no parameter has.
     """
     found: dict[int, str] = {}
     last: Tensor | None = None
@@ -46,15 +59,52 @@ def roles(model: nn.Module, known: Mapping[str, str] | None = None) -> dict[str,
             found.setdefault(id(p), _role_in(module, p))
     if last is not None:
         found[id(last)] = "head"
-    named = model.named_parameters(remove_duplicate=False)
+    named = list(model.named_parameters(remove_duplicate=False))
+    check_found(tuple(known or ()), [name for name, _ in named])
     return {name: _known(p, name, known or {}) or found[id(p)] for name, p in named}
 
 
 def _known(p: Tensor, name: str, known: Mapping[str, str]) -> str | None:
-    if name in known:
-        return known[name]
-    patterns = (pattern for pattern in known if Group(params=(pattern,)).takes((name,), p.ndim))
+    found = known_as(name, known)
+    if found is not None:
+        return found
+    names = spellings(name)
+    patterns = (pattern for pattern in known if Group(params=(pattern,)).takes(names, p.ndim))
     return next((known[pattern] for pattern in patterns), None)
+
+
+def known_as(name: str, known: Mapping[str, str]) -> str | None:
+    """The role under a parameter's own name, in any of its spellings; no patterns are asked."""
+    names = spellings(name)
+    return next((known[each] for each in (*names, f"module.{names[-1]}") if each in known), None)
+
+
+def spellings(name: str) -> tuple[str, ...]:
+    """A parameter's name as given, and without what torch.compile and DistributedDataParallel put into it."""
+    bare = name.replace(_COMPILED, "")
+    return tuple(dict.fromkeys((name, bare, bare.removeprefix("module."))))
+
+
+_COMPILED = "_orig_mod."
+
+
+def check_found(written: Sequence[str], named: Sequence[str]) -> None:
+    """Refuses names or patterns that are those of no parameter.
+
+    Raises:
+        RecipeError: one of `written` fits none of `named`.
+    """
+    spelt = [each for name in named for each in spellings(name)]
+    there = set(spelt)
+    for pattern in written:
+        plain = pattern.replace(_COMPILED, "")
+        if plain in there or plain.removeprefix("module.") in there:
+            continue
+        if not ("*" in pattern and Group(params=(plain,)).takes(spelt, 1)):
+            close = nearest(plain, dict.fromkeys(named), 1, 0.5)
+            some = ", ".join(map(repr, named[:4])) + ", ..." * (len(named) > 4)
+            hint = f"nearest: {close[0]!r}" if close else f"there are {some}"
+            raise RecipeError(f"no parameter is called {pattern!r}; {hint}; correct it or leave it out")
 
 
 def _role_in(module: nn.Module, p: Tensor) -> Role:
@@ -119,5 +169,5 @@ def check_roles(given: object) -> dict[str, str] | None:
             raise RecipeError(
                 f"roles[{name!r}]={role!r}: must be one of {', '.join(ROLES)}{did_you_mean(str(role), ROLES)}"
             )
-        found[str(name)] = str(role)
+        found[str(name).replace(_COMPILED, "")] = str(role)
     return found

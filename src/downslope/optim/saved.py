@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from downslope.core.errors import RecipeError
+from downslope.optim.refusals import check_sizes
 from downslope.optim.routes import Routes, routed
 from downslope.optim.rule import Chain
 
@@ -73,6 +74,7 @@ def watched(optimizer: torch.optim.Optimizer) -> Generator[list[dict[str, Any]]]
     seen: list[dict[str, Any]] = []
 
     def see(_: torch.optim.Optimizer, given: dict[str, Any]) -> None:
+        check_sizes(optimizer.param_groups, given["param_groups"])
         seen.append(given)
 
     handle = optimizer.register_load_state_dict_pre_hook(see)
