@@ -80,7 +80,7 @@ class Wrong:
     """Whether it can happen to an optimizer that has made a step."""
 
 
-def _own_domains(optimizer: Optimizer) -> dict[str, Domain]:
+def _own_domains(optimizer: Optimizer) -> dict[str, Domain | None]:
     return dict(type(optimizer).domains)
 
 
