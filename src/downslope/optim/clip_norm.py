@@ -66,10 +66,11 @@ class ClipNorm(Shortened):
     ``|g|`` is the Euclidean norm over all parameters of the optimizer that have a gradient, in all groups;
     M is `max_norm` in (0, inf], inf, the default, clips nothing. No state; the gradient is read twice.
 
-    A norm of NaN makes every gradient NaN, an infinite one makes zeros and NaN, as in torch.
+    A norm of NaN makes every gradient NaN, an infinite one makes zeros and NaN, as in torch. Squares are
+    formed in the gradient's dtype: in float32 a norm is infinite from an element of 1.8e19 on.
 
-    Differs from: torch.nn.utils.clip_grad_norm_ in nothing but that the sum is formed in float64 and
-    ``p.grad`` is left as it is; the paper has no 1e-6.
+    Differs from: torch.nn.utils.clip_grad_norm_ in nothing but that the squares of tensors are added up in
+    float64 and ``p.grad`` is left as it is; the paper has no 1e-6.
     Source: Pascanu, Mikolov and Bengio 2013, "On the difficulty of training recurrent neural networks",
     algorithm 1; torch.nn.utils.clip_grad_norm_.
     """

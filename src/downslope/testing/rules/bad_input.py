@@ -252,7 +252,8 @@ class BadInput(Proofs):
         optimizer = first.make([_leaf()], None)
         own = {**DOMAINS, **_own_domains(optimizer)}
         for name in optimizer.defaults:
-            for value in outside(own[name]) if name in own else ():
+            domain = own.get(name)  # None where any value is taken
+            for value in () if domain is None else outside(domain):
                 self._refuses(optimizer, name, value)
 
     def _refuses(self, optimizer: Optimizer, name: str, value: Any) -> None:
