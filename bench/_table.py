@@ -110,12 +110,15 @@ def tables(found: Found) -> str:
 
 def _measured(found: Found) -> str:
     """At which commits what was measured: the most at the one that is named first."""
-    at: dict[str, list[str]] = {}
+    at: dict[str, dict[str, list[str]]] = {}
     for each in found["results"]:
-        at.setdefault(each["revision"], []).append(METHODS[each["method"]].title)
+        at.setdefault(each["revision"], {}).setdefault(METHODS[each["method"]].title, []).append(each["set"])
     first, *others = sorted(at, key=lambda revision: -len(at[revision]))
     parts = [f"commit {first}"]
-    parts += [f"{', '.join(dict.fromkeys(at[other]))} at {other}" for other in others]
+    for other in others:
+        told = {name: ", ".join(at[first].get(name, ())) for name in at[other]}
+        names = [name + f" (not of {rest})" * bool(rest) for name, rest in told.items()]
+        parts.append(f"{', '.join(names)} at {other}")
     return "; ".join(parts)
 
 
