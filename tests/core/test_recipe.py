@@ -51,9 +51,10 @@ def test_factories_become_a_name_and_settings(factory: Any, name: str, settings:
     assert Recipe.from_toml(recipe.to_toml()) == recipe
 
 
-def test_a_recognised_factory_decays_what_torch_decays_and_a_name_spares_biases() -> None:
-    assert Recipe(optimizer=torch.optim.AdamW).decay == "all"
+def test_a_recognised_factory_decays_what_torch_decays_and_names_and_classes_spare_biases() -> None:
+    assert Recipe(optimizer=lambda params: torch.optim.AdamW(params, 0.1)).decay == "all"
     assert Recipe(optimizer=torch.optim.AdamW).weight_decay == 0.01
+    assert Recipe(optimizer=torch.optim.AdamW) == Recipe(optimizer="adamw")
     assert Recipe(optimizer="adamw").decay == "weights"
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from downslope.core import names
 from downslope.core.errors import RecipeError
 
-__all__ = ["WHOLE", "Factory", "Lost", "is_named", "known_of", "optimizer_defaults", "optimizer_of"]
+__all__ = ["WHOLE", "Factory", "Lost", "is_named", "known_of", "optimizer_defaults", "optimizer_of", "whom"]
 
 Factory = Callable[..., Any]
 
@@ -56,7 +56,8 @@ def optimizer_of(given: Any) -> tuple[Any, dict[str, Any]]:
     if isinstance(given, Lost):
         return given, {}
     factory = names.load(given) if isinstance(given, str) else given
-    if hasattr(factory, "param_groups"):
+    made = isinstance(factory, type)
+    if hasattr(factory, "param_groups") and not made:
         kind = type(factory).__name__
         raise RecipeError(
             f"optimizer: a made {kind} holds the parameters of one model, and every run makes its own; give "
@@ -64,10 +65,27 @@ def optimizer_of(given: Any) -> tuple[Any, dict[str, Any]]:
         )
     if not callable(factory):
         raise RecipeError(f"optimizer={given!r}: must be a name or a factory params -> torch.optim.Optimizer")
-    if isinstance(given, str) and isinstance(factory, type):
-        return given, {"decay": "all"}  # stays: with other settings ours may differ
-    found = names.load("downslope.optim.recognise:recognise")(factory)
-    return (given if found.name is None else found.name), known_of(found)
+    known: dict[str, Any] = {}
+    if not (made and isinstance(given, str)):  # a place stays: with other settings ours may differ
+        found = names.load("downslope.optim.recognise:recognise")(factory)
+        given, known = given if found.name is None else found.name, known_of(found)
+    if made:
+        known.pop("decay", None)  # nobody wrote it, as in a factory: it is the recipe that gives the groups
+        if "weight_decay" in _class_defaults(factory) and not _decays_by_group(factory):
+            known["decay"] = "all"
+    return given, known
+
+
+def _decays_by_group(made: type) -> bool:
+    """Whether a class lets parameters have a weight decay of their own, as all of torch's and ours do."""
+    return names.load("downslope.optim.recognise:decays_by_group")(made)
+
+
+def whom(optimizer: Any, decay: str, grouped: bool) -> str:
+    """Whom the weight decay of a recipe takes, in words behind it; nothing where its groups or code tell."""
+    if grouped or not (isinstance(optimizer, type) or is_named(optimizer)):
+        return ""
+    return " (not on biases and norms)" if decay == "weights" else " (biases and norms too)"
 
 
 def known_of(found: Any) -> dict[str, Any]:

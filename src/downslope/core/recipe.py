@@ -16,7 +16,7 @@ from downslope.core import names, rates, starts
 from downslope.core.errors import RecipeError
 from downslope.core.groups import RATES, Group, scaled
 from downslope.core.keys import DOMAINS, normalised
-from downslope.core.method import Lost, is_named, known_of, optimizer_defaults
+from downslope.core.method import Lost, is_named, known_of, optimizer_defaults, whom
 from downslope.core.plain import to_toml
 from downslope.core.recipe_file import read_table, write_text
 from downslope.core.wrapped import innermost
@@ -66,7 +66,8 @@ class Recipe(BaseModel):
         warmup: Steps of linear warm-up of the rate, in [0, inf).
         weight_decay: In [0, inf), as the optimizer means it (coupled or decoupled); its own default if left
             out.
-        decay: "weights" leaves biases and norm layers out of the decay, "all" decays what torch decays.
+        decay: "weights", the default of names and classes, leaves biases and norm layers out of the decay,
+            "all" decays what torch decays, as a factory does whose code makes no groups.
         groups: Parameters with settings of their own, as tables: ``{"params": "backbone.*", "lr": 1e-4}``,
             ``{"ndim": [0, 1], "weight_decay": 0.0}``, ``{"params": "embedding.*", "train": False}``. The
             first that fits counts; the rest takes the recipe's own. With groups, `decay` is "all".
@@ -349,11 +350,8 @@ class Recipe(BaseModel):
         )
         rate = "" if self.lr is None else f" lr {self.lr:g}"
         settings = "".join(f" {key} {value}" for key, value in self.settings.items())
-        decay = ""
-        if self.weight_decay:
-            decay = f" decay {self.weight_decay:g}" + (
-                " (not on biases and norms)" if self.decay == "weights" else ""
-            )
+        whose = whom(self.optimizer, self.decay, bool(self.groups))
+        decay = f" decay {self.weight_decay:g}{whose}" if self.weight_decay else ""
         rest = [f"{key} {_worded(key, getattr(self, key))}" for key in _TOLD if getattr(self, key)]
         default = "" if "optimizer" in self.said else " (the default)"
         n = len(self.groups)

@@ -7,6 +7,8 @@ settings. What several groups have in common, and whom they hold, is in `groupin
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import inspect
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -36,7 +38,7 @@ from downslope.optim.grouping import (
 )
 from downslope.optim.implementation import IMPLEMENTATION, OF_ALL
 
-__all__ = ["Recognised", "build", "recognise", "recognise_on"]
+__all__ = ["Recognised", "build", "decays_by_group", "recognise", "recognise_on"]
 
 Factory = Callable[..., Any]
 
@@ -116,6 +118,25 @@ def recognise_on(factory: Factory, model: nn.Module) -> Recognised:
     known = _reference_of_class(_class_of(optimizer)) is not None and not has_others(optimizer, model)
     found = _as_name(optimizer, groups) if known else None
     return found or Recognised(_import_path(factory), description=_described(optimizer))
+
+
+@functools.lru_cache(maxsize=64)
+def decays_by_group(made: type[Any]) -> bool:
+    """Whether a class lets groups of parameters have a weight decay of their own, as torch's and ours do.
+
+    Others may keep one number for all, or take no groups. One that cannot be made without more arguments
+    counts as torch's; what it refuses is told when it is made.
+    """
+    if made.__module__.startswith(("torch.optim.", "downslope.")):
+        return True
+    one, other = (nn.Parameter(torch.zeros(2, 2)) for _ in range(2))
+    with contextlib.suppress(Exception):  # user code raises what it likes
+        found: Any = made([{"params": [one]}, {"params": [other], "weight_decay": 0.0}])
+        return "weight_decay" in found.param_groups[0]
+    with contextlib.suppress(Exception):
+        made([one, other])
+        return False
+    return True
 
 
 def _described(optimizer: torch.optim.Optimizer) -> str:

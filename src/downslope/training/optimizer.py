@@ -35,8 +35,8 @@ def build_optimizer(recipe: Recipe, model: nn.Module, depths: Sequence[Unit] = (
 
     Groups of the recipe come first, in their order, then what belongs to none; those with ``train = false``
     are frozen. Without groups, ``decay="weights"`` makes biases and the parameters of normalisation layers
-    (those with fewer than two dimensions) a group without decay. With `layer_decay` every group is cut into
-    those of each depth.
+    (those with fewer than two dimensions) a group without decay, whether the optimizer is a name or a class.
+    With `layer_decay` every group is cut into those of each depth.
 
     Args:
         recipe: How.
@@ -68,8 +68,8 @@ def build_optimizer(recipe: Recipe, model: nn.Module, depths: Sequence[Unit] = (
             made = target(factory_arguments(target, model))
     except DownslopeError:
         raise
-    except (ValueError, TypeError, RuntimeError) as error:
-        raise RecipeError(f"optimizer {recipe.optimizer}: {str(error).splitlines()[0]}") from error
+    except (ValueError, TypeError, RuntimeError, AttributeError) as error:
+        raise RecipeError(f"optimizer {recipe.optimizer}: {_told(error, recipe, target)}") from error
     if not isinstance(made, torch.optim.Optimizer):
         raise RecipeError(
             f"the optimizer factory returned {type(made).__name__}: it must return an Optimizer"
@@ -83,7 +83,30 @@ def build_optimizer(recipe: Recipe, model: nn.Module, depths: Sequence[Unit] = (
     if not isinstance(target, type):
         for key in RATES:
             _scale_groups(made, key, getattr(recipe, key) if key in recipe.said else None)
+    elif _masked(recipe):
+        _check_by_group(made, recipe)
     return made
+
+
+def _check_by_group(made: torch.optim.Optimizer, recipe: Recipe) -> None:
+    """Refuse a mask that an optimizer does not heed."""
+    if any("weight_decay" not in group for group in made.param_groups):
+        raise RecipeError(
+            f"optimizer {recipe.optimizer} has one weight_decay for all parameters, none in its groups: "
+            "biases and norms cannot be left out of it; give decay='all'"
+        )
+
+
+def _masked(recipe: Recipe) -> bool:
+    """Whether biases and norms are a group of their own, so that they do not decay."""
+    return not recipe.groups and bool(recipe.weight_decay) and recipe.decay == "weights"
+
+
+def _told(error: Exception, recipe: Recipe, target: Any) -> str:
+    """What an optimizer says of what it was given, and how it is given no groups where these may be why."""
+    said = (str(error).splitlines() or [type(error).__name__])[0]
+    why = isinstance(target, type) and _masked(recipe) and any(each in said for each in ("group", "dict"))
+    return said + "; decay='all' gives it the parameters without groups" * why
 
 
 def _settings(recipe: Recipe, model: nn.Module) -> dict[str, Any]:
@@ -114,7 +137,7 @@ def _groups(recipe: Recipe, model: nn.Module) -> Any:
     if recipe.groups:
         return _own_groups(recipe.groups, model)
     trained = [p for p in model.parameters() if p.requires_grad]
-    if not recipe.weight_decay or recipe.decay == "all":
+    if not _masked(recipe):
         return trained
     weights: list[Tensor] = [p for p in trained if p.dim() > 1]
     others: list[Tensor] = [p for p in trained if p.dim() <= 1]

@@ -42,7 +42,10 @@ def fit_population(
     A member is what `fit` gives for its recipe and seed alone: the same start, order, dropout and
     augmentation, and the same numbers: to the bit for chains of linear layers, ReLU, batch norm and dropout
     on the CPU under cross-entropy or squared error, else up to the rounding of sums (within 1e-9 in float64
-    as long as training is stable). Members whose models have one shape take their steps together where that
+    as long as training is stable). Rounding grows to whole steps where a bias has no other gradient (of a
+    convolution before batch norm, of the keys in attention) and the optimizer goes by its sign or size: such
+    members part, in the fourth digit of a validation loss or, at high rates, more; ``way="one by one"`` has
+    the bits of `fit`. Members whose models have one shape take their steps together where that
     is faster, each with its own hyper-parameters, and each ends by itself; ``run.choices["population"]`` says
     how a member was trained, and why by itself.
 
