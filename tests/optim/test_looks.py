@@ -254,28 +254,116 @@ def test_a_parameter_that_is_a_lazy_negative_is_refused() -> None:
 
 
 FREED = """
-from tests.optim.test_looks import params, made, stepped, same
-from downslope.core.errors import RecipeError
 import torch
-for name in ("lion", "adafactor", "prodigy"):
+from downslope.core.errors import RecipeError
+from tests.optim.test_looks import WAYS, made, params, same, stepped
+
+NAMES = ("adam", "nadam", "adafactor", "muon")
+for name, way in [way for way in WAYS if way[0] in NAMES and way[1]]:
     for what in "gps":
-        print(name, what, flush=True)
-        own = params()
-        optimizer = made(name, "kernel", own)
-        stepped(optimizer, own, 0, same)
-        state = optimizer.state[own[0]]
-        held = next(v for v in state.values() if v.ndim == 2)
-        given = {"g": own[0].grad, "p": own[0].data, "s": held}[what]
-        given.untyped_storage().resize_(0)
-        try:
-            optimizer.step()
-        except RecipeError:
-            continue
-        raise SystemExit(f"{name} stepped without {what}")
+        for half in (False, True):
+            print(name, way, what, half, flush=True)
+            own, twins = params(), params()
+            if half and way != "native":  # some are stepped by float32 copies, in another bucket
+                for p in (own[0], twins[0]):
+                    p.data = p.data.bfloat16()
+            optimizer, twin = (
+                made(name, way, [{"params": each[1:]}, {"params": each[:1], "rounding": "master"}])
+                for each in (own, twins)
+            )
+            for t in (0, 1):
+                stepped(optimizer, own, t, same)
+                stepped(twin, twins, t, same)
+            held = [v for v in optimizer.state[own[0]].values() if v.ndim == 2]
+            if what == "s" and not held:
+                continue
+            given = {"g": own[0].grad, "p": own[0].data, "s": held[0] if held else None}[what]
+            before = [p.detach().clone() for p in own[1:]]
+            states = [{k: v.clone() for k, v in optimizer.state[p].items()} for p in own[1:]]
+            memory = given.untyped_storage()
+            kept, size = memory.clone(), memory.nbytes()
+            memory.resize_(0)
+            for _ in range(2):
+                try:
+                    optimizer.step()
+                except RecipeError as error:
+                    assert "has no memory" in str(error), error
+                else:
+                    raise SystemExit(f"stepped without {what}")
+            assert all(map(torch.equal, before, own[1:])), "half a step"
+            memory.resize_(size)
+            memory.copy_(kept)
+            for p, state in zip(own[1:], states):
+                assert all(torch.equal(optimizer.state[p][k], v) for k, v in state.items()), "half a state"
+            for t in (2, 3):
+                stepped(optimizer, own, t, same)
+                stepped(twin, twins, t, same)
+            assert all(map(torch.equal, own, twins)), "another step"
 """
 
 
-@pytest.mark.skipif(missing() is not None, reason="kernels need numba")
-def test_tensors_whose_memory_was_freed_are_refused() -> None:
+def test_a_step_of_tensors_whose_memory_was_freed_is_refused_and_leaves_all_as_it_was() -> None:
+    """In a process of its own: where nobody looks, reading at address 0 ends it."""
     done = subprocess.run([sys.executable, "-c", FREED], capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"{done.returncode} {done.stdout[-60:]} {done.stderr[-600:]}"
+
+
+EARLY = """
+import torch
+from torch import nn
+from downslope import optim
+from downslope.core.errors import RecipeError
+
+def skipping(own):
+    return optim.SGD(own, nonfinite="skip")
+
+
+for make in (optim.ScheduleFreeAdamW, optim.Lookahead, optim.SAM, skipping):
+    for what in "gp":
+        print(make, what, flush=True)
+        own = [nn.Parameter(torch.ones(3)), nn.Parameter(torch.ones(4))]
+        optimizer = make(own)
+        for p in own:
+            p.grad = torch.ones_like(p)
+        (own[1].grad if what == "g" else own[1].data).untyped_storage().resize_(0)
+        try:
+            optimizer.first_step() if isinstance(optimizer, optim.SAM) else optimizer.step()
+        except RecipeError:
+            assert torch.equal(own[0], torch.ones(3)) and not optimizer.state, optimizer.state
+        else:
+            raise SystemExit(f"stepped without {what}")
+"""
+
+
+def test_memory_freed_before_the_first_step_is_refused_before_it_is_copied_or_added_up() -> None:
+    done = subprocess.run([sys.executable, "-c", EARLY], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{done.returncode} {done.stdout[-60:]} {done.stderr[-600:]}"
+
+
+@pytest.mark.parametrize("way", ["reference", "eager", "native", "kernel"])
+@pytest.mark.parametrize("how", ["data", "set_", "resize_"])
+def test_a_parameter_given_other_memory_between_two_steps_is_stepped_where_it_lies(
+    way: str, how: str
+) -> None:
+    name = "nadam" if way == "kernel" else "adam"
+    if (name, way) not in WAYS:
+        pytest.skip("kernels need numba")
+    found: list[list[nn.Parameter]] = []
+    for moved in (False, True):
+        own = params()
+        optimizer = made(name, way, own)
+        for t in range(4):
+            for p in own if moved and t else ():
+                if how == "data":
+                    p.data = p.detach().clone()
+                elif how == "set_":
+                    p.data.set_(p.detach().clone())
+                else:
+                    memory, kept = p.untyped_storage(), p.untyped_storage().clone()
+                    memory.resize_(0)
+                    memory.resize_(kept.nbytes())
+                    memory.copy_(kept)
+            stepped(optimizer, own, t, same)
+        found.append(own)
+    for p, q in zip(*found, strict=True):
+        assert torch.equal(p, q)

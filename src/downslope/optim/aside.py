@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from downslope.core.errors import RecipeError
+from downslope.optim.looks import check_memory
 
 __all__ = ["Aside", "params_of"]
 
@@ -34,7 +35,9 @@ class Aside:
 
     def keep(self, params: Iterable[Tensor]) -> None:
         """Keep copies of these as they stand; what was kept of them before is forgotten."""
-        for p in params:
+        kept = list(params)
+        check_memory(kept)
+        for p in kept:
             self.held[p] = p.detach().clone(memory_format=torch.preserve_format)
 
     def put_back(self) -> None:

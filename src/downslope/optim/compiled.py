@@ -20,6 +20,7 @@ from torch import Tensor
 
 from downslope.optim.kernel.own import Own, Step
 from downslope.optim.kernel.trace import Arg, Op, Program, Traced
+from downslope.optim.looks import has_memory
 from downslope.optim.rule import Scalars
 
 __all__ = ["Compiled", "CompiledStep", "builds"]
@@ -94,7 +95,7 @@ class CompiledStep:
     def fits(self, params: list[Tensor], columns: Sequence[list[Tensor]]) -> bool:
         """Whether the parameters are of the shapes and kinds that this was made for."""
         self.columns = columns
-        return [_kind(p) for p in params] == self.kinds
+        return [_kind(p) for p in params] == self.kinds and all(map(has_memory, (params, *columns)))
 
     def update(self, params: list[Tensor], grads: list[Tensor], ks: Sequence[Scalars]) -> None:
         """Step: parameters and states change in place."""

@@ -99,6 +99,8 @@ class Optimizer(Guarded, torch.optim.Optimizer):
 
     _told = False
     """Whether a change of dtype was said."""
+    _former: dict[Tensor, dict[str, Any]] | None = None
+    """What the states held before this step laid them out, while it may still be refused."""
     _held: Sequence[Any] = ()
     """The states at the last step, whose places in ``state`` others may take."""
 
@@ -221,15 +223,41 @@ class Optimizer(Guarded, torch.optim.Optimizer):
         before = torch.is_grad_enabled()
         ops.set_grad_enabled(False)
         try:
-            work = self._work()
-            if self._nonfinite and not self._sound([grads for _, grads in work], self.param_groups):
+            work = self._sound_work()
+            if work is None:
                 return loss
-            run(work)
+            run(work, self._take_back)
         finally:
             ops.set_grad_enabled(before)
+            self._former = None
         if self._scheduler is not None:
             self._scheduler.end(self.param_groups)
         return loss
+
+    def _sound_work(self) -> Work | None:
+        """All buckets with their gradients; None where the step is left out. Of a step that is left out or
+        refused no state remains: to some rules its birth is the first step.
+        """
+        try:
+            work = self._work()
+            if not self._nonfinite or self._sound([grads for _, grads in work], self.param_groups):
+                return work
+        except BaseException:
+            self._take_back()
+            raise
+        self._take_back()
+        return None
+
+    def _take_back(self) -> None:
+        """Makes the states what they were before this step laid them out, if it did."""
+        if self._former is None:
+            return
+        for p in [p for p in self.state if p not in self._former]:
+            del self.state[p]
+        for p, entries in self._former.items():
+            self.state[p].clear()
+            self.state[p].update(entries)
+        self._layouts = [None] * len(self.param_groups)
 
     def _work(self) -> Work:
         """All buckets with their gradients, laid out anew where they have to be."""
@@ -246,6 +274,8 @@ class Optimizer(Guarded, torch.optim.Optimizer):
         return all_work
 
     def _lay_out(self, index: int) -> GroupLayout:
+        if self._former is None:
+            self._former = {p: dict(entries) for p, entries in self.state.items()}
         group, names = self.param_groups[index], list(self.defaults)
         layout = GroupLayout(group, self.state, self._compose, names, self.backend, self._domains, index)
         before = self._layouts[index]

@@ -16,6 +16,7 @@ from downslope.optim.kernel.own import Own
 from downslope.optim.kernel.trace import structure
 from downslope.optim.kinds import Manner, manner_of, seat_of
 from downslope.optim.layout import Bucket
+from downslope.optim.looks import check_memory
 from downslope.optim.native import Native, match
 from downslope.optim.plan import Choice, Size, choose, size_of
 from downslope.optim.refusals import check_alike, check_members, check_there
@@ -209,6 +210,7 @@ class GroupLayout:
     ) -> tuple[_Kind, _Found]:
         """One parameter as its bucket has it."""
         chain = self.active.chains[route]
+        check_memory([owner, _gradient(owner), *self.table.get(owner, {}).values()])
         check_alike(_gradient(owner), owner)
         if self.live:
             check_members(zip(self.names, self.values, strict=True), owner)

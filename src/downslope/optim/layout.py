@@ -23,9 +23,9 @@ from downslope.optim.batches import alike
 from downslope.optim.flow import Flow, Lists
 from downslope.optim.kernel.own import Apart, Own, Step
 from downslope.optim.kernel.trace import Traced, traced
-from downslope.optim.looks import Held, Looks, kind, plain
+from downslope.optim.looks import Held, Looks, has_memory, kind, plain
 from downslope.optim.native import Native
-from downslope.optim.portions import PIECE, aligned, portions
+from downslope.optim.portions import PIECE, aligned, pieces_of, portions
 from downslope.optim.rounding import HALVES, Streams, widened
 from downslope.optim.rule import Chain, Rule, Scalars
 from downslope.optim.seats import Seat
@@ -75,6 +75,8 @@ class Bucket:
     """Places of gradients that lie otherwise than their parameters."""
     columns: list[list[Any]] = field(init=False)
     """The states by the chain's keys, of this step."""
+    read: list[Tensor] = field(init=False)
+    """All that a step reads beside gradients."""
     counted: int = field(init=False, default=0)
     """The version of `steps`, which tells an edit from outside; -1 in the inference mode, which has none."""
     steps: Tensor | None = field(init=False, default=None)
@@ -89,7 +91,7 @@ class Bucket:
     def __post_init__(self) -> None:
         self.owners = self.owners or self.params
         self.keys = self.chain.keys_of(self.params[0])
-        self.pieces = _pieces(self.params) if self.chain.scope != "matrix" else alike(self.params)
+        self.pieces = pieces_of(self.params) if self.chain.scope != "matrix" else alike(self.params)
         if self.programs is not None and not isinstance(self.programs, Own) and self.seats is None:
             pack_small(self.params, self.states, self.keys)
         self.tallies = pack_tally(self.states, self.tally, self.chain.common)
@@ -102,7 +104,7 @@ class Bucket:
             )
             self.counted = -1 if self.steps.is_inference() else self.steps._version
             self.one = torch.ones((), device=self.steps.device)  # torch makes a tensor of a number each time
-        self.columns = self._columns()
+        self._take(self._columns())
         self.joins = (
             self.backend == "eager"
             and not self.listed
@@ -125,7 +127,19 @@ class Bucket:
             grads = self._looked_through(grads)
             if grads is None:
                 return None
-        return grads if self.kernel is None or self.kernel.fits(self.params, self.columns) else None
+        return grads if self._has_memory(grads) else None
+
+    def _has_memory(self, grads: Sequence[Tensor]) -> bool:
+        """Whether a kernel fits, and nothing was freed of what a step reads; else laying out anew refuses."""
+        if self.kernel is None:
+            return has_memory(self.read) and has_memory(grads)
+        fits = self.kernel.fits(self.params, self.columns)
+        return fits and has_memory(grads) and (self.seats is None or has_memory(self.owners))
+
+    def _take(self, columns: list[list[Any]]) -> None:
+        self.columns = columns
+        copies = self.params if self.seats is not None else ()
+        self.read = [*self.owners, *copies, *itertools.chain.from_iterable(columns)]
 
     def _looked_through(self, grads: list[Any]) -> list[Tensor] | None:
         """The gradients, each of which was looked at; copied where they must be; None if they do not fit."""
@@ -137,7 +151,7 @@ class Bucket:
             self.looks = self.held = None
             if self.seats is None and not self.turned and all(map(operator.is_, taken, grads)):
                 self.looks, self.held = Looks([*self.params, *grads]), Held(self.states)
-            self.columns = columns
+            self._take(columns)
         return taken
 
     def _counts_stand(self) -> bool:
@@ -188,10 +202,12 @@ class Bucket:
         return [p.grad for p in self.owners] if self.seats is None else [s.gradient() for s in self.seats]
 
     def begin(self) -> None:
-        """Starts a step: counts it and forms its scalars."""
-        self.former = self.t, self.tally
-        for seat in self._unserved():
+        """Starts a step: counts it and forms its scalars. A kernel that cannot be made is refused here."""
+        if self.programs is not None:
+            self._kernel()
+        for seat in self._unserved() if self.seats else ():
             seat.begin()
+        self.former = self.t, self.tally
         self.t += 1
         if self.steps is not None:
             self.steps.add_(self.one)
@@ -241,7 +257,7 @@ class Bucket:
 
     def _scalars(self, n: int) -> list[Scalars]:
         """The scalars of every link for parameter `n`."""
-        return [_entry(k, n) if i in self.apart else k for i, k in enumerate(self.ks)]
+        return [k.of(n) if i in self.apart else k for i, k in enumerate(self.ks)]
 
     def _kernel(self) -> Step | None:
         """The kernel, of which the driver has asked at this step whether it fits; None for other backends.
@@ -280,7 +296,7 @@ class Bucket:
 
     def _unserved(self) -> list[Seat]:
         """The seats that no kernel sees to."""
-        kernel = self._kernel() if self.seats else None
+        kernel = self._kernel()
         return (self.seats or []) if kernel is None or not kernel.serves else []
 
     def _remembered(self, p: Tensor, state: State) -> list[tuple[Tensor, ...]]:
@@ -288,7 +304,7 @@ class Bucket:
 
     def step(self, grads: list[Tensor]) -> None:
         """The step that has begun, by the bucket's backend."""
-        kernel = self._kernel()
+        kernel = None if self.native is not None else self._kernel()
         if self.native is not None:
             self._step_native(self.native, grads)
             torch.autograd.graph.increment_version(self.params)  # which torch's kernels leave out
@@ -304,7 +320,7 @@ class Bucket:
         self._end()
 
     def _end(self) -> None:
-        for seat in self._unserved():
+        for seat in self._unserved() if self.seats else ():
             seat.done()
         for name, values in self.tallies.items():
             values.fill_(self.tally[name])
@@ -378,20 +394,3 @@ def total(part: Tensor, peak: bool) -> Tensor:
     if not peak:
         return part.sum(dtype=torch.float64)
     return part.amax().double() if part.numel() else part.new_zeros((), dtype=torch.float64)
-
-
-def _entry(k: Scalars, n: int) -> Scalars:
-    values = vars(k).items()
-    return Scalars(**{name: v[n] if isinstance(v, Tensor) and v.ndim else v for name, v in values})
-
-
-def _pieces(params: list[Tensor]) -> list[slice]:
-    pieces: list[slice] = []
-    start = size = 0
-    for i, p in enumerate(params):
-        if size and size + p.numel() > PIECE:
-            pieces.append(slice(start, i))
-            start, size = i, 0
-        size += p.numel()
-    pieces.append(slice(start, len(params)))
-    return pieces

@@ -7,13 +7,15 @@ lazy negation or conjugation would be read for what it is not, without a word.
 from __future__ import annotations
 
 import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-__all__ = ["Held", "Looks", "is_dense", "kind", "plain"]
+from downslope.core.errors import RecipeError
+
+__all__ = ["Held", "Looks", "check_memory", "has_memory", "is_dense", "kind", "plain"]
 
 # One call for a list of tensors, a fifth of the time of asking each for its dtype, strides and bits. It is
 # torch's own, and not public: where it is missing, tensors are asked one by one.
@@ -85,6 +87,45 @@ def is_dense(p: Tensor) -> bool:
             return False
         span *= size
     return True
+
+
+_PLAIN = (torch.Tensor, torch.nn.Parameter)
+_address = torch.Tensor.data_ptr
+
+
+def has_memory(tensors: Sequence[Tensor]) -> bool:
+    """Whether none of these was freed, as sharding does between steps: whoever read it would read at
+    address 0, which ends the process.
+    """
+    try:
+        if all(map(_address, tensors)):
+            return True
+    except RuntimeError:  # sparse ones, and others that lie at no one address
+        pass
+    return not any(map(_is_freed, tensors))
+
+
+def _is_freed(x: Any) -> bool:
+    if type(x) not in _PLAIN or x.layout != torch.strided or x.device.type not in ("cpu", "cuda"):
+        return False  # subclasses know by themselves where they lie
+    try:
+        return bool(x.numel()) and not x._is_zerotensor() and _address(x) == 0
+    except RuntimeError:
+        return False
+
+
+def check_memory(tensors: Iterable[Any]) -> None:
+    """Refuses tensors of which nothing is left; what is no tensor passes.
+
+    Raises:
+        RecipeError: the storage of one was freed.
+    """
+    for x in tensors:
+        if _is_freed(x):
+            raise RecipeError(
+                f"a parameter, gradient or state of shape {tuple(x.shape)} has no memory, as after "
+                "untyped_storage().resize_(0): step while it is there"
+            )
 
 
 def plain(g: Tensor) -> Tensor:

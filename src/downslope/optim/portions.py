@@ -15,7 +15,7 @@ from torch import Tensor
 from downslope.optim.looks import is_dense
 from downslope.optim.rounding import HALVES, widened
 
-__all__ = ["PIECE", "Along", "aligned", "flat", "portions"]
+__all__ = ["PIECE", "Along", "aligned", "flat", "pieces_of", "portions"]
 
 # The eager backend works through pieces of about this many elements, so that a piece stays in the cache from
 # one list operation to the next (bench/optimizers.py).
@@ -56,6 +56,19 @@ class Along:
 def aligned(g: Tensor, p: Tensor) -> Tensor:
     """`g`, or a copy of it that has the dtype of `p` and lies in memory as it does."""
     return g if (g.dtype, g.stride()) == (p.dtype, p.stride()) else torch.empty_like(p).copy_(g)
+
+
+def pieces_of(params: Sequence[Tensor]) -> list[slice]:
+    """Pieces of so many tensors that they have about `PIECE` elements together."""
+    pieces: list[slice] = []
+    start = size = 0
+    for i, p in enumerate(params):
+        if size and size + p.numel() > PIECE:
+            pieces.append(slice(start, i))
+            start, size = i, 0
+        size += p.numel()
+    pieces.append(slice(start, len(params)))
+    return pieces
 
 
 def flat(tensors: Sequence[Tensor]) -> list[Tensor] | None:

@@ -98,7 +98,11 @@ class SAM(Wrapper):
         self.start.put_back()  # a step that was skipped left p at p + e
         self._begin()
         self.start.keep(p for p in params_of(self.param_groups) if p.grad is not None)
-        self.climber.climb(self.param_groups)
+        try:
+            self.climber.climb(self.param_groups)
+        except BaseException:
+            self.start.put_back()
+            raise
         self._climbed = True
         if zero_grad:
             self.zero_grad()

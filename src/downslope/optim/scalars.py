@@ -51,6 +51,11 @@ class Scalars(SimpleNamespace):
         """
         return Scalars(**{name: _fitted(value, p) for name, value in vars(self).items()})
 
+    def of(self, place: int | slice) -> Scalars:
+        """Those of one parameter, or of some, where there is a number for each."""
+        values = vars(self).items()
+        return Scalars(**{name: v[place] if isinstance(v, Tensor) and v.ndim else v for name, v in values})
+
 
 def _fitted(value: Any, p: Tensor) -> Any:
     if not isinstance(value, Tensor):

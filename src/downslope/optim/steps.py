@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from torch import Tensor
 
@@ -12,21 +12,30 @@ from downslope.optim.sums import take_sums
 __all__ = ["run"]
 
 
-def run(work: Sequence[tuple[Bucket, list[Tensor]]]) -> None:
-    """Steps the buckets with their gradients; of a bucket that refuses, or comes after it, no step counts.
+def run(work: Sequence[tuple[Bucket, list[Tensor]]], refused: Callable[[], None]) -> None:
+    """Steps the buckets with their gradients. What can be refused is refused before the first of them moves;
+    of a bucket that fails later, as a rule's `update` may, or comes after it, no step counts.
+
+    Args:
+        work: buckets with their gradients.
+        refused: called where nothing has moved.
 
     Raises:
         RecipeError: what a bucket refuses.
     """
+    moving = False
     try:
         for bucket, _ in work:
             bucket.begin()
         adding = [each for each in work if each[0].chain.measuring]
         if adding:
             take_sums(adding)
+        moving = True
         for bucket, grads in work:
             bucket.step(grads)
-    except Exception:
+    except BaseException:
         for bucket, _ in work:
             bucket.undo()
+        if not moving:
+            refused()
         raise

@@ -58,7 +58,7 @@ class WideBucket(Bucket):
         columns = self._columns()
         if not self._counts_stand() or not self._as_laid_out(columns):
             return None
-        self.columns = columns
+        self._take(columns)
         grads: list[Tensor] = []
         for p in self.owners:
             g = p.grad
@@ -68,7 +68,7 @@ class WideBucket(Bucket):
                 return None
             ready = coalesced(g) if self.manner.sparse and not self._adds else g
             grads.append(ready if self.manner.sparse else plain(g))
-        return grads
+        return grads if self._has_memory(grads) else None
 
     @property
     def _adds(self) -> bool:

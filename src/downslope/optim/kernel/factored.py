@@ -22,7 +22,8 @@ from downslope.optim.kernel import threads
 from downslope.optim.kernel.build import EXACT
 from downslope.optim.kernel.factored_texts import COLUMNS, SCALARS, SHARES, UNROLLED, emit
 from downslope.optim.kernel.store import kernel_of
-from downslope.optim.kernel.table import check_memory, storage_of
+from downslope.optim.kernel.table import storage_of
+from downslope.optim.looks import has_memory
 from downslope.optim.rule import Scalars
 
 __all__ = ["FactoredStep"]
@@ -80,14 +81,14 @@ class FactoredStep:
             return True
         if [_look(column) for column in (params, *columns)] != self.looks:
             return False
+        if not all(map(has_memory, (params, *columns))):
+            return False
         self._cut(params, columns)
         return True
 
     def _cut(self, params: Column, columns: Sequence[Column]) -> None:
         """Lays out the tables."""
         self.held = [_addresses(column) for column in (params, *columns)]
-        for column, held in zip((params, *columns), self.held, strict=True):
-            check_memory(held, [tensor.numel() for tensor in column])
         self.tables: dict[tuple[Family, bool], _Table] = {}
         self.joins = _Table("rows")
         self.scratch: list[Tensor] = []
@@ -104,9 +105,7 @@ class FactoredStep:
         """One step in place; see `Step`."""
         (k,) = ks
         self._tune(k)
-        addresses = _addresses(grads)
-        check_memory(addresses, [p.numel() for p in params])
-        at = np.array(addresses, np.int64)
+        at = np.array(_addresses(grads), np.int64)
         for (_, whole), table in self.tables.items():
             table.rows[:, 1] = at[table.owner] + table.offset
             self._run(table, 0, 2 if whole else 1)

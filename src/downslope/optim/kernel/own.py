@@ -30,7 +30,7 @@ class Step(Protocol):
     them."""
 
     def fits(self, params: list[Tensor], columns: Sequence[list[Tensor]]) -> bool:
-        """Whether parameters and states look as they did when this was made."""
+        """Whether parameters and states look as they did when this was made, and none was freed."""
         ...
 
     def update(self, params: list[Tensor], grads: list[Tensor], ks: Sequence[Scalars]) -> None:

@@ -26,6 +26,7 @@ from downslope.optim.batches import Batched, alike
 from downslope.optim.kernel.own import Own
 from downslope.optim.kernel.table import KernelStep
 from downslope.optim.kernel.trace import Traced, traced
+from downslope.optim.looks import has_memory
 from downslope.optim.portions import aligned
 from downslope.optim.rule import Chain, Rule, Scalars
 
@@ -151,7 +152,7 @@ class SplitStep:
         self.columns = columns
         found = _addresses(params, columns)
         if found != self.held:
-            if _looks(params, columns) != self.looks:
+            if _looks(params, columns) != self.looks or not all(map(has_memory, (params, *columns))):
                 return False
             self.held = found
         return True
@@ -161,7 +162,7 @@ class SplitStep:
         for piece, (before, between, behind) in self.batches:
             part, own = params[piece], [column[piece] for column in self.columns]
             g = self._read(grads, piece)
-            scalars = [_cut(k, piece) for k in ks]
+            scalars = [k.of(piece) for k in ks]
             rooms = self.link.rooms(part)
             room = _laid_out(rooms[0], part)
             _point(before, part, [*own[: self.first], room])
@@ -177,9 +178,7 @@ class SplitStep:
     def measure(self, link: int, grads: Column, ks: Sequence[Scalars]) -> list[Tensor]:
         """For each total that a link before the matrices wants, a float64 tensor with an entry for each."""
         parts = [
-            before.measure(
-                link, self._read(grads, piece), [*(_cut(k, piece) for k in ks[: self.at]), Scalars()]
-            )
+            before.measure(link, self._read(grads, piece), [*(k.of(piece) for k in ks[: self.at]), Scalars()])
             for piece, (before, *_) in self.batches
         ]
         return [torch.cat(each) for each in zip(*parts, strict=True)]
@@ -213,9 +212,3 @@ def _point(step: KernelStep, params: Column, columns: Sequence[Column]) -> None:
 def _lying_as(x: Tensor, there: Tensor) -> Tensor:
     alike = x.dtype == there.dtype and x.stride() == there.stride()
     return x if alike else torch.empty_like(there).copy_(x)
-
-
-def _cut(k: Scalars, piece: slice) -> Scalars:
-    """The scalars of some of the parameters."""
-    values = vars(k).items()
-    return Scalars(**{name: v[piece] if isinstance(v, Tensor) and v.ndim else v for name, v in values})

@@ -22,11 +22,12 @@ from downslope.optim.kernel.emit import COLUMNS, NARROW, STORAGE, emit
 from downslope.optim.kernel.store import kernel_of
 from downslope.optim.kernel.threads import Words
 from downslope.optim.kernel.trace import Program, Traced
+from downslope.optim.looks import has_memory
 from downslope.optim.portions import Along
 from downslope.optim.rounding import ODD, Streams
 from downslope.optim.rule import Scalars
 
-__all__ = ["KernelStep", "check_memory", "storage_of"]
+__all__ = ["KernelStep", "storage_of"]
 
 PIECE = 1 << 14
 """Elements of a row at most: of several arrays, they lie in a core's second cache together."""
@@ -47,22 +48,6 @@ def storage_of(tensor: Tensor) -> str | None:
 
 def _name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
-
-
-def check_memory(addresses: Sequence[int], sizes: Sequence[int]) -> None:
-    """Refuses tensors of which nothing is left: their storage was freed, as sharding does between steps.
-
-    Raises:
-        RecipeError: an address of 0 for a tensor that has elements.
-    """
-    if 0 not in addresses:
-        return
-    for address, size in zip(addresses, sizes, strict=True):
-        if size and not address:
-            raise RecipeError(
-                f"a parameter, gradient or state of {size} elements has no memory, as after "
-                "untyped_storage().resize_(0): step while it is there"
-            )
 
 
 class KernelStep:
@@ -140,7 +125,9 @@ class KernelStep:
         self.whole = bool((pieces == 1).all())
 
     def fits(self, params: Column, columns: Sequence[Column]) -> bool:
-        """Whether parameters and states are what the table was made for; where they lie is written down."""
+        """Whether parameters and states are what the table was made for, and have memory; where they lie is
+        written down.
+        """
         each = (params, *columns, *self.owners)
         for place, tensors in zip((0, *range(2, len(self.held))), each, strict=True):
             found = list(map(_address, tensors))
@@ -151,12 +138,13 @@ class KernelStep:
                 alike = (tensor.dtype, tensor.device) == kind and tensor.stride() == stride
                 if not alike or tensor.numel() != size:
                     return False
+            if not has_memory(tensors):
+                return False
             self._point(place, found)
         return True
 
     def _point(self, place: int, found: list[int]) -> None:
         """Write down the addresses of p, g, or a state."""
-        check_memory(found, self.sizes)
         self.held[place] = found
         base = np.array(found, np.int64)
         column = place if place < 2 else COLUMNS + place - 2

@@ -6,6 +6,7 @@ is covered as soon as it has a row; `WRONG_USE` is the rest of the table.
 
 from __future__ import annotations
 
+import copy
 import functools
 import math
 from collections.abc import Callable
@@ -234,6 +235,24 @@ def refuses(make: Of, wrong: Wrong) -> None:
     assert_one_line(caught.value, wrong.says)
 
 
+def _refuses_whole(make: Of, *, stepped: bool) -> None:
+    """Asserts that nothing moves or counts where the last of the parameters, in a group of its own, has a
+    gradient that cannot be used.
+    """
+    own = [_leaf(), _leaf(dtype=torch.float64)]
+    optimizer = make([{"params": [p]} for p in own])
+    if stepped:
+        _step(optimizer)
+    for p in own:
+        p.grad = torch.ones_like(p)
+    own[1].data = own[1].data.float()
+    before: Any = copy.deepcopy([[p.detach() for p in own], optimizer.state_dict()["state"]])
+    with pytest.raises(RecipeError, match=_ALIKE):
+        optimizer.step(_loss)
+    after: Any = [[p.detach() for p in own], optimizer.state_dict()["state"]]
+    torch.testing.assert_close(after, before, rtol=0.0, atol=0.0)
+
+
 def _made(case: Case, backend: str | None, params: list[Any]) -> Optimizer:
     return case.make(params, backend)
 
@@ -247,6 +266,11 @@ class BadInput(Proofs):
         backends: list[str | None] = [None, *(first.backends() if wrong.says == _ALIKE else [])]
         for backend in backends:
             refuses(functools.partial(_made, first, backend), wrong)
+
+    def test_step_that_is_refused_leaves_all_as_it_was(self, first: Case) -> None:
+        for backend in (None, *first.backends()):
+            for stepped in (False, True):
+                _refuses_whole(functools.partial(_made, first, backend), stepped=stepped)
 
     def test_hyper_parameter_outside_its_domain_is_refused_in_one_line(self, first: Case) -> None:
         optimizer = first.make([_leaf()], None)
