@@ -62,7 +62,7 @@ def orthogonal_all(
 ) -> Tensor:
     """`orthogonal` of matrices of one shape, in one batch: small ones fill all threads together.
 
-    Two batches of matrices and two of their smaller Gram matrices are alive at a time, in `dtype`.
+    Two batches of matrices and one of their smaller Gram matrices are alive at a time, in `dtype`.
 
     Args:
         matrices: of one shape, two dimensions each.
@@ -97,7 +97,7 @@ def iterated(rooms: Sequence[Tensor], steps: int, coefficients: tuple[float, flo
         One of the first two rooms.
     """
     a, b, c = coefficients
-    x, following, gram, polynomial = rooms
+    x, following, its_gram, gram, polynomial = rooms
     tall = x.size(1) > x.size(2)
     for _ in range(steps):
         left, right = (x.mT, x) if tall else (x, x.mT)
@@ -108,7 +108,8 @@ def iterated(rooms: Sequence[Tensor], steps: int, coefficients: tuple[float, flo
             torch.baddbmm(gram, gram, gram, beta=b, alpha=c, out=polynomial)
         left, right = (x, polynomial) if tall else (polynomial, x)
         torch.baddbmm(x, left, right, beta=a, out=following)
-        x, following = following, x
+        x, following = following, x  # gram is where the following lies: it is spent when that is written
+        gram, its_gram = its_gram, gram
     return x
 
 
@@ -117,21 +118,32 @@ class Space:
 
     def __init__(self) -> None:
         self._held: dict[tuple[torch.dtype, torch.device], Tensor] = {}
+        self._rooms: dict[tuple[object, ...], list[Tensor]] = {}
 
     def batch(self, n: int, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> list[Tensor]:
-        """For `n` matrices of a shape: two batches, the first to begin with, and two of Gram matrices."""
-        whole, small = (n, *shape), (n, min(shape), min(shape))
-        return self.take((whole, whole, small, small), dtype, device)
+        """For `n` matrices of a shape, with whatever it holds: two batches of them, the first to begin with;
+        a batch of their Gram matrices in the place of each; and one beside both.
 
-    def take(
+        A Gram matrix is spent where the matrices that it gives are written, so it lies there: the less memory
+        is worked in, the more of it stays in the cache.
+        """
+        key = (n, shape, dtype, device)
+        if key not in self._rooms:
+            whole, small = (n, *shape), (n, min(shape), min(shape))
+            x, following, beside = self._take((whole, whole, small), dtype, device)
+            grams = [each.view(-1)[: beside.numel()].view(small) for each in (x, following)]
+            self._rooms[key] = [x, following, *grams, beside]
+        return self._rooms[key]
+
+    def _take(
         self, shapes: Sequence[tuple[int, ...]], dtype: torch.dtype, device: torch.device
     ) -> list[Tensor]:
-        """Tensors of these shapes side by side, with whatever they hold."""
         # Each begins where a vector register may.
         sizes = [-(-math.prod(shape) // 32) * 32 for shape in shapes]
         held = self._held.get((dtype, device))
         if held is None or held.numel() < sum(sizes):
             held = self._held[dtype, device] = torch.empty(sum(sizes), dtype=dtype, device=device)
+            self._rooms.clear()  # they lie in the memory that this replaces
         starts = itertools.accumulate(sizes, initial=0)
         return [
             held[at : at + math.prod(shape)].view(shape) for at, shape in zip(starts, shapes, strict=False)
