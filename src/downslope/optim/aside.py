@@ -41,7 +41,12 @@ class Aside:
             self.held[p] = p.detach().clone(memory_format=torch.preserve_format)
 
     def put_back(self) -> None:
-        """Give the parameters what was kept, bit for bit, and forget it."""
+        """Give the parameters what was kept, bit for bit, and forget it.
+
+        Raises:
+            RecipeError: the memory of one was freed; all are as they were.
+        """
+        check_memory([*self.held, *self.held.values()])
         with torch.no_grad():
             for p, former in self.held.items():
                 p.copy_(former)
@@ -76,6 +81,7 @@ class Aside:
             RecipeError: tensors of other shapes, as from another model's state_dict.
         """
         params = params_of(groups)
+        check_memory([*kept.values(), *(params[i] for i in kept)])
         for i, value in kept.items():
             if value.shape != params[i].shape:
                 raise RecipeError(

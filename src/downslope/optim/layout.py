@@ -23,7 +23,7 @@ from downslope.optim.batches import alike
 from downslope.optim.flow import Flow, Lists
 from downslope.optim.kernel.own import Apart, Own, Step
 from downslope.optim.kernel.trace import Traced, traced
-from downslope.optim.looks import Held, Looks, has_memory, kind, plain
+from downslope.optim.looks import Held, Looks, Places, has_memory, kind, plain
 from downslope.optim.native import Native
 from downslope.optim.portions import PIECE, aligned, pieces_of, portions
 from downslope.optim.rounding import HALVES, Streams, widened
@@ -73,6 +73,7 @@ class Bucket:
     """What the states were then."""
     turned: list[int] = field(init=False, default_factory=list[int])
     """Places of gradients that lie otherwise than their parameters."""
+    places: Places = field(init=False, default_factory=Places)
     columns: list[list[Any]] = field(init=False)
     """The states by the chain's keys, of this step."""
     read: list[Tensor] = field(init=False)
@@ -95,6 +96,7 @@ class Bucket:
         if self.programs is not None and not isinstance(self.programs, Own) and self.seats is None:
             pack_small(self.params, self.states, self.keys)
         self.tallies = pack_tally(self.states, self.tally, self.chain.common)
+        self.counts = [*self.tallies.values(), *([self.streams.counts] if self.streams else [])]
         # A link without an expression for lists takes its tensors one by one, and so does its whole chain.
         self.listed = all(type(link).eager is not Rule.eager for link in self.chain.links)
         if self.chain.counts:
@@ -103,6 +105,7 @@ class Bucket:
                 self.states, self.params[0].device if on_device else torch.device("cpu")
             )
             self.counted = -1 if self.steps.is_inference() else self.steps._version
+            self.counts.append(self.steps)
             self.one = torch.ones((), device=self.steps.device)  # torch makes a tensor of a number each time
         self._take(self._columns())
         self.joins = (
@@ -132,14 +135,14 @@ class Bucket:
     def _has_memory(self, grads: Sequence[Tensor]) -> bool:
         """Whether a kernel fits, and nothing was freed of what a step reads; else laying out anew refuses."""
         if self.kernel is None:
-            return has_memory(self.read) and has_memory(grads)
-        fits = self.kernel.fits(self.params, self.columns)
-        return fits and has_memory(grads) and (self.seats is None or has_memory(self.owners))
+            return self.places.are_whole(self.read) and has_memory(grads)
+        fits = self.kernel.fits(self.params, self.columns) and has_memory(self.counts)
+        return fits and has_memory(grads) and (self.seats is None or self.places.are_whole(self.owners))
 
     def _take(self, columns: list[list[Any]]) -> None:
         self.columns = columns
         copies = self.params if self.seats is not None else ()
-        self.read = [*self.owners, *copies, *itertools.chain.from_iterable(columns)]
+        self.read = [*self.owners, *copies, *itertools.chain.from_iterable(columns), *self.counts]
 
     def _looked_through(self, grads: list[Any]) -> list[Tensor] | None:
         """The gradients, each of which was looked at; copied where they must be; None if they do not fit."""

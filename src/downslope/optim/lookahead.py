@@ -13,6 +13,7 @@ from downslope.core.errors import ModelError, RecipeError
 from downslope.optim.aside import Aside, params_of
 from downslope.optim.domains import Domains, check
 from downslope.optim.driver import Params
+from downslope.optim.looks import check_memory
 from downslope.optim.pull import pull
 from downslope.optim.rule import Chain, chain
 from downslope.optim.slow_weights import SlowWeights
@@ -87,6 +88,8 @@ class Lookahead(Wrapper):
         params = params_of(self.param_groups)
         if len(self.slow.held) < len(params):
             self.slow.keep(p for p in params if p not in self.slow.held)
+        if any((self.count + 1) % group["la_steps"] == 0 for group in self.param_groups):
+            check_memory(self.slow.held.values())
         skipped = self.skipped
         found: Any = self.base_optimizer.step() if closure is None else self.base_optimizer.step(closure)
         if self.skipped != skipped:
@@ -124,6 +127,7 @@ class Lookahead(Wrapper):
     def eval(self) -> None:
         """Parameters hold the slow weights from here on, until `train`."""
         if not self.trained:
+            check_memory(self.slow.held.values())
             self.trained.keep(self.slow.held)
             for p, held in self.slow.held.items():
                 p.copy_(held)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from downslope.core.errors import RecipeError
 
-__all__ = ["Held", "Looks", "check_memory", "has_memory", "is_dense", "kind", "plain"]
+__all__ = ["Held", "Looks", "Places", "are_whole", "check_memory", "has_memory", "is_dense", "kind", "plain"]
 
 # One call for a list of tensors, a fifth of the time of asking each for its dtype, strides and bits. It is
 # torch's own, and not public: where it is missing, tensors are asked one by one.
@@ -102,29 +102,58 @@ def has_memory(tensors: Sequence[Tensor]) -> bool:
             return True
     except RuntimeError:  # sparse ones, and others that lie at no one address
         pass
-    return not any(map(_is_freed, tensors))
+    return are_whole(tensors)
 
 
-def _is_freed(x: Any) -> bool:
-    if type(x) not in _PLAIN or x.layout != torch.strided or x.device.type not in ("cpu", "cuda"):
+def are_whole(tensors: Iterable[Any]) -> bool:
+    """Whether each of these has memory for all its elements; slower than `has_memory`, which asks for any."""
+    return not any(map(_lacks_memory, tensors))
+
+
+class Places:
+    """Where tensors lie: memory that was freed, or cut to a part, lies elsewhere than before."""
+
+    def __init__(self) -> None:
+        self._held: list[int] = []
+
+    def are_whole(self, tensors: Sequence[Tensor]) -> bool:
+        """Whether `tensors` have memory for all their elements; looked into where one has moved."""
+        try:
+            found = list(map(_address, tensors))
+        except RuntimeError:
+            return are_whole(tensors)
+        if found != self._held:
+            if not are_whole(tensors):
+                return False
+            self._held = found
+        return True
+
+
+def _lacks_memory(x: Any) -> bool:
+    if type(x) not in _PLAIN or x.device.type not in ("cpu", "cuda"):
         return False  # subclasses know by themselves where they lie
+    if x.layout == torch.sparse_coo:
+        return _lacks_memory(x._indices()) or _lacks_memory(x._values())
+    if x.layout != torch.strided or not x.numel():
+        return False
     try:
-        return bool(x.numel()) and not x._is_zerotensor() and _address(x) == 0
+        last = x.storage_offset() + sum((n - 1) * by for n, by in zip(x.shape, x.stride(), strict=True))
+        return not x._is_zerotensor() and x.untyped_storage().nbytes() < (last + 1) * x.element_size()
     except RuntimeError:
         return False
 
 
 def check_memory(tensors: Iterable[Any]) -> None:
-    """Refuses tensors of which nothing is left; what is no tensor passes.
+    """Refuses tensors of which nothing is left, or a part only; what is no tensor passes.
 
     Raises:
-        RecipeError: the storage of one was freed.
+        RecipeError: the storage of one was freed, or is too short.
     """
     for x in tensors:
-        if _is_freed(x):
+        if _lacks_memory(x):
             raise RecipeError(
-                f"a parameter, gradient or state of shape {tuple(x.shape)} has no memory, as after "
-                "untyped_storage().resize_(0): step while it is there"
+                f"a parameter, gradient or state of shape {tuple(x.shape)} has no memory, or too little, as "
+                "after untyped_storage().resize_(0): step, save and load while it is there"
             )
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from downslope.core.errors import ModelError, RecipeError
 from downslope.core.names import nearest
 from downslope.optim.domains import DOMAINS
+from downslope.optim.looks import check_memory
 from downslope.optim.options import GROUP_OPTIONS
 
 __all__ = [
@@ -277,6 +278,7 @@ def check_saved(state_dict: Any) -> None:
                 f"a state_dict whose state of parameter {place} is {type(each).__name__}: must be a table; "
                 "load what optimizer.state_dict() gave"
             )
+        check_memory(cast("Mapping[str, Any]", each).values() if isinstance(each, Mapping) else ())
 
 
 def check_sizes(groups: Sequence[Mapping[str, Any]], saved: Sequence[Mapping[str, Any]]) -> None:

@@ -12,6 +12,7 @@ from torch import Tensor
 from downslope.core.errors import ModelError
 from downslope.optim.aside import Aside
 from downslope.optim.group import Compose
+from downslope.optim.looks import check_memory
 from downslope.optim.routes import names_of, routed
 
 __all__ = ["Mode", "does_show"]
@@ -110,6 +111,7 @@ def _others(
         chain = active.chains[active.index(p, name)]
         state = table.get(p, {})
         if chain.shows and all(key in state for key in chain.keys_of(p)):
+            check_memory([p, *state.values()])
             states = [link.remember(state[key] for key in link.keys_of(p)) for link in chain.links]
             tally = {name: float(state.get(name, start)) for name, start in chain.tally.items()}
             with torch.no_grad():

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from downslope.optim.kinds import PLAIN, Manner
 from downslope.optim.layout import Bucket, total
-from downslope.optim.looks import plain
+from downslope.optim.looks import has_memory, plain
 from downslope.optim.portions import PIECE, Along, flat
 from downslope.optim.rounding import Draws, rounded, widened
 from downslope.optim.rows import coalesced, index_of, is_sparse, put, taken
@@ -59,6 +59,8 @@ class WideBucket(Bucket):
         if not self._counts_stand() or not self._as_laid_out(columns):
             return None
         self._take(columns)
+        if not has_memory([p.grad for p in self.owners if p.grad is not None]):
+            return None  # before a sparse one is added up
         grads: list[Tensor] = []
         for p in self.owners:
             g = p.grad

@@ -23,7 +23,7 @@ from downslope.optim.kernel.build import EXACT
 from downslope.optim.kernel.factored_texts import COLUMNS, SCALARS, SHARES, UNROLLED, emit
 from downslope.optim.kernel.store import kernel_of
 from downslope.optim.kernel.table import storage_of
-from downslope.optim.looks import has_memory
+from downslope.optim.looks import are_whole
 from downslope.optim.rule import Scalars
 
 __all__ = ["FactoredStep"]
@@ -81,7 +81,7 @@ class FactoredStep:
             return True
         if [_look(column) for column in (params, *columns)] != self.looks:
             return False
-        if not all(map(has_memory, (params, *columns))):
+        if not all(map(are_whole, (params, *columns))):
             return False
         self._cut(params, columns)
         return True

@@ -26,7 +26,7 @@ from downslope.optim.batches import Batched, alike
 from downslope.optim.kernel.own import Own
 from downslope.optim.kernel.table import KernelStep
 from downslope.optim.kernel.trace import Traced, traced
-from downslope.optim.looks import has_memory
+from downslope.optim.looks import are_whole
 from downslope.optim.portions import aligned
 from downslope.optim.rule import Chain, Rule, Scalars
 
@@ -152,7 +152,7 @@ class SplitStep:
         self.columns = columns
         found = _addresses(params, columns)
         if found != self.held:
-            if _looks(params, columns) != self.looks or not all(map(has_memory, (params, *columns))):
+            if _looks(params, columns) != self.looks or not all(map(are_whole, (params, *columns))):
                 return False
             self.held = found
         return True

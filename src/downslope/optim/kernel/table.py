@@ -22,7 +22,7 @@ from downslope.optim.kernel.emit import COLUMNS, NARROW, STORAGE, emit
 from downslope.optim.kernel.store import kernel_of
 from downslope.optim.kernel.threads import Words
 from downslope.optim.kernel.trace import Program, Traced
-from downslope.optim.looks import has_memory
+from downslope.optim.looks import are_whole
 from downslope.optim.portions import Along
 from downslope.optim.rounding import ODD, Streams
 from downslope.optim.rule import Scalars
@@ -138,7 +138,7 @@ class KernelStep:
                 alike = (tensor.dtype, tensor.device) == kind and tensor.stride() == stride
                 if not alike or tensor.numel() != size:
                     return False
-            if not has_memory(tensors):
+            if not are_whole(tensors):
                 return False
             self._point(place, found)
         return True
