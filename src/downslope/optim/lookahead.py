@@ -136,25 +136,20 @@ class Lookahead(Wrapper):
         """Parameters hold the fast weights again, bit for bit."""
         self.trained.put_back()
 
-    def state_dict(self) -> dict[str, Any]:
+    def _saved(self) -> dict[str, Any]:
         """The base's, with the slow weights; and with the fast ones where these are not in their place."""
-        found = super().state_dict()
+        found = super()._saved()
         found = self.trained.saved(self.param_groups, self.slow.saved(self.param_groups, found))
         for entries in found["state"].values():
             if self.slow.key in entries:
                 entries[COUNT] = torch.tensor(float(self.count))
         return found
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Loads what `state_dict` gave; tensors are copied.
-
-        Raises:
-            RecipeError: a setting outside its domain, or the state of another optimizer.
-        """
+    def _load(self, state_dict: dict[str, Any]) -> None:
         rest, slow = self.slow.taken(state_dict)
         rest, trained = self.trained.taken(rest)
         rest, counts = Aside(COUNT).taken(rest)
-        super().load_state_dict(rest)
+        super()._load(rest)
         self.count = max((int(each) for each in counts.values()), default=0)
         self.slow.load(self.param_groups, slow)
         self.trained.load(self.param_groups, trained)

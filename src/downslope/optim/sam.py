@@ -187,18 +187,13 @@ class SAM(Wrapper):
                     p.grad.div_(scale.to(p.grad.device))
         self.second_step()
 
-    def state_dict(self) -> dict[str, Any]:
+    def _saved(self) -> dict[str, Any]:
         """The base's; between the two halves of a step p too, which is not in its place then."""
-        return self.start.saved(self.param_groups, super().state_dict())
+        return self.start.saved(self.param_groups, super()._saved())
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Loads what `state_dict` gave; tensors are copied.
-
-        Raises:
-            RecipeError: a setting outside its domain, or the state of another optimizer.
-        """
+    def _load(self, state_dict: dict[str, Any]) -> None:
         rest, start = self.start.taken(state_dict)
-        super().load_state_dict(rest)
+        super()._load(rest)
         self.start.load(self.param_groups, start)
         self._climbed = False
         self._note()

@@ -20,6 +20,7 @@ from downslope.core.errors import RecipeError
 from downslope.optim import ops
 from downslope.optim.domains import DOMAINS, Domains, check
 from downslope.optim.driver import Params
+from downslope.optim.hooked import labelled, loading, saving
 from downslope.optim.rule import Chain
 from downslope.optim.scheduled import Scheduler, check_alone
 
@@ -75,20 +76,26 @@ class Wrapper(torch.optim.Optimizer):
         # Not torch's own constructor, which would take the groups a second time.
         super().__setstate__({"defaults": {**self.base_optimizer.defaults, **settled}})
         for group in self.param_groups:
-            self._complete(group)
+            group |= self._own(group)
 
     @classmethod
     def described(cls, base: Chain, settings: Mapping[str, Any]) -> Chain:
         """The base's chain with the wrapper's own links where they come, for a catalogue."""
         raise NotImplementedError(f"{cls.__name__}.described")
 
-    def _complete(self, group: dict[str, Any]) -> None:
-        for name, key in self.named.items():
-            group[key] = check(key, group.get(key, self.defaults[key]), {key: self._domain(name)})
+    def _own(self, group: Mapping[str, Any]) -> dict[str, Any]:
+        """The wrapper's entries of a group; those that it does not set, by default."""
+        return {
+            key: check(key, group.get(key, self.defaults[key]), {key: self._domain(name)})
+            for name, key in self.named.items()
+        }
 
     def _begin(self) -> None:
         """Sets what is scheduled of the wrapper's own, for the step that follows."""
         check_alone(self, self.scheduled)
+        for group in self.param_groups:
+            if not all(key in group for key in self.named.values()):  # it was added to the base
+                group |= self._own(group)
         if self.scheduler is not None:
             self.scheduler.begin(self.param_groups, self.state)
 
@@ -128,10 +135,16 @@ class Wrapper(torch.optim.Optimizer):
         """Adds a group to the base; what it does not set is taken from the constructors' arguments.
 
         Raises:
-            RecipeError: a setting outside its domain.
+            RecipeError: a setting outside its domain, or one that neither has.
         """
-        self._complete(param_group)
-        self.base_optimizer.add_param_group(param_group)
+        own = self._own(param_group)
+        given = {key: param_group.pop(key) for key in own if key in param_group}  # the base has none of them
+        try:
+            self.base_optimizer.add_param_group(param_group)
+        except BaseException:
+            param_group |= given
+            raise
+        self.param_groups[-1] |= own
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forgets the gradients, or sets them to zero."""
@@ -150,7 +163,7 @@ class Wrapper(torch.optim.Optimizer):
             changed: Any = hook(self, given, {})
             given = given if changed is None else cast("tuple[Any, ...]", changed[0])
         self._mark()
-        with _labelled(self):
+        with labelled(self):
             found = self._step(*given)
         for hook in list(hooks._optimizer_step_post_hooks.values()):
             hook(self, given, {})
@@ -220,7 +233,7 @@ class Wrapper(torch.optim.Optimizer):
 
     def state_dict(self) -> dict[str, Any]:
         """The base's, with what the wrapper keeps."""
-        return self.base_optimizer.state_dict()
+        return saving(self, self._saved)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Loads what `state_dict` gave; tensors are copied.
@@ -228,9 +241,15 @@ class Wrapper(torch.optim.Optimizer):
         Raises:
             RecipeError: a setting outside its domain, or the state of another optimizer.
         """
+        loading(self, state_dict, self._load)
+
+    def _saved(self) -> dict[str, Any]:
+        return self.base_optimizer.state_dict()
+
+    def _load(self, state_dict: dict[str, Any]) -> None:
         self.base_optimizer.load_state_dict(state_dict)
         for group in self.param_groups:
-            self._complete(group)
+            group |= self._own(group)
 
     def plan(self) -> Any:
         """What the base's next step runs, where it tells."""
@@ -258,13 +277,6 @@ def wrapped(optimizer: torch.optim.Optimizer, name: str) -> str:
         own = next(each for each in kind.__mro__ if "around" not in vars(each))
         name = f"{own.__name__.lower()}({name})"
     return name
-
-
-def _labelled(optimizer: Wrapper) -> contextlib.AbstractContextManager[Any]:
-    """What a profiler sees of a step, named as torch names it; the base's own lies inside."""
-    if not ops.is_profiling():
-        return contextlib.nullcontext()
-    return torch.autograd.profiler.record_function(f"Optimizer.step#{type(optimizer).__name__}.step")
 
 
 def _nothing() -> None:
