@@ -147,7 +147,7 @@ def test_an_optimizer_of_another_module_is_named_whatever_was_made_before_it(
     found = watched(tmp_path, {"RULE": other})
     assert found.root is not None, str(found)
     assert (found.root.symptom, found.root.severity) == (NAME, "critical")
-    assert "the optimizer does not hold them" in found.root.message
+    assert "not handed to the optimizer" in found.root.message
     assert not any("no forward pass" in why for _, why in found.not_checked)
 
 

@@ -8,7 +8,7 @@ settings. What `diagnose` then finds is told where the copy went as the training
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple, cast
 
@@ -21,6 +21,7 @@ from downslope.core import batches
 from downslope.core.errors import DataError, DownslopeError, ModelError, ObjectiveError, RecipeError
 from downslope.core.finding import Finding
 from downslope.core.method import optimizer_defaults
+from downslope.core.modules import named_modules, own_parameters
 from downslope.core.problem import Problem
 from downslope.core.recipe import Recipe
 from downslope.core.run import Run
@@ -33,6 +34,7 @@ from downslope.diagnosis.progress import progress, smoothed, untold
 from downslope.diagnosis.proof import trial_of, unconfirmed, won
 from downslope.diagnosis.settings import parameters_of
 from downslope.diagnosis.shown import Loss, Shown, copied, output_of, weights
+from downslope.diagnosis.symptoms.frozen_parameters import left_out
 from downslope.objectives.meaning import meaning
 from downslope.optim.roles import role_of
 from downslope.optim.routes import names_of
@@ -139,16 +141,21 @@ def alike(run: Run, copy: Run) -> bool:
     return abs(here - there) <= ALIKE * abs(base)
 
 
-def adopt(found: Diagnosis, copy: Diagnosis) -> bool:
+def adopt(found: Diagnosis, copy: Diagnosis, left: Collection[str] = ()) -> bool:
     """Take over the cause that a trial beside `copy` proved, where it went as the training did.
 
     What shows without a trial is for watching to see, in what the script itself did; only where nothing was
     learnt, and no cause was seen, it is taken over too. So are inputs that say nothing, where what the script
     itself scored on held-out data never told anything either.
+
+    Args:
+        found: Of the training; gets the cause.
+        copy: Of the copy.
+        left: Modules of the training that no optimizer holds, which are held fixed in the copy.
     """
     run, ended = copy.run, progress(copy.run)
     causes = [
-        each if found.lost else _careful(each)
+        left_out(each if found.lost else _careful(each), run, left)
         for each in copy.findings
         if each.severity != "info"
         and each.symptom not in (SEEN if found.lost else (*SEEN, *MEANT))
@@ -209,7 +216,7 @@ def retry(found: Diagnosis, kept: Kept, seconds: float, talk: Callable[[str], No
     run = copy.run
     size = run.problem.train_source.size if run.problem is not None else None
     told = f"on copies of its model and {size} of its examples, from its first weights ({copy.seconds:.0f} s)"
-    adopted = adopt(found, copy)
+    adopted = adopt(found, copy, left_of(kept))
     if not (adopted or found.lost):
         found.notes.append(f"{outcome(found.run, copy)}, {told}.")
     else:
@@ -297,6 +304,15 @@ def _first_model(
         ours.requires_grad_(theirs.requires_grad and id(theirs) in trained)
         ours.grad = None
     return made.train()
+
+
+def left_of(kept: Kept) -> list[str]:
+    """The modules of a watched training whose parameters take a gradient, and none is in an optimizer."""
+    model = kept.shown.passes[0].module()
+    trained = {id(p) for p in parameters_of(*kept.optimizers)}
+    own = [] if model is None else named_modules(plain_module(model))
+    opened = [(name, [p for p in own_parameters(each) if p.requires_grad]) for name, each in own]
+    return [name or "model" for name, p in opened if p and not any(id(each) in trained for each in p)]
 
 
 def _data(shown: Shown) -> tuple[tuple[Tensor, ...], batches.Split]:

@@ -25,6 +25,9 @@ ROWS = 64
 NUDGE = 0.1
 """Size of a change to a module's parameters, in their root mean square, that a loss has to feel."""
 
+NUDGES = 3
+"""Changes that are tried of a module whose first ones are not felt."""
+
 FELT = 1e-6
 """Relative change of the loss from which a module counts: ten times the rounding of float32."""
 
@@ -133,9 +136,9 @@ def _reached(model: nn.Module, name: str) -> bool:
     return any(_moved(p) for p in own if p.requires_grad)
 
 
-def _nudge(module: nn.Module) -> None:
+def _nudge(module: nn.Module, seed: int = 0) -> None:
     """Change the parameters that `module` holds by a tenth of their size, of 1 where they are small."""
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for p in own_parameters(module):
             if p.is_floating_point():
@@ -144,9 +147,12 @@ def _nudge(module: nn.Module) -> None:
 
 
 def _counts(problem: Problem, recipe: Recipe, model: nn.Module, batch: Any, name: str, before: float) -> bool:
-    """Whether the loss changes when the module's parameters do."""
-    nudged = copy.deepcopy(model)
-    _nudge(unwrap(nudged).get_submodule("" if name == "model" else name))
-    with torch.no_grad(), randomness.seeded(recipe.seed, "probe", 0):
-        after = float(Objective(problem)(nudged, batch).value)
-    return not abs(after - before) <= FELT * max(abs(before), 1e-12)
+    """Whether the loss changes when the module's parameters do; one nudge may go along its level."""
+    for seed in range(NUDGES):
+        nudged = copy.deepcopy(model)
+        _nudge(unwrap(nudged).get_submodule("" if name == "model" else name), seed)
+        with torch.no_grad(), randomness.seeded(recipe.seed, "probe", 0):
+            after = float(Objective(problem)(nudged, batch).value)
+        if not abs(after - before) <= FELT * max(abs(before), 1e-12):
+            return True
+    return False

@@ -11,7 +11,8 @@ Source: Yosinski, Clune, Bengio and Lipson 2014, How transferable are features, 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from downslope.core.edits import Advice, Edit, LetThrough, SetRecipe, Unfreeze
@@ -30,7 +31,7 @@ _SOURCE = "Yosinski et al. 2014, section 4"
 _WORDS = {
     "frozen": "they are held fixed (requires_grad=False)",
     "cut": "no gradient comes back to them (detach, no_grad, sign, argmax, numpy in the forward pass)",
-    "left out": "the optimizer does not hold them",
+    "left out": "they were not handed to the optimizer",
     "replaced": "they took the place of others in mid-run, and the optimizer still holds those",
     "unregistered": "the model calls them and does not have them, so that model.parameters() leaves them out",
     "never stepped": "backward() was called and the optimizer's step() never",
@@ -141,7 +142,6 @@ def _poor(run: Run, how: Progress) -> bool:
 def _finding(
     run: Run, severity: Severity, share: float, said: str, held: Sequence[Mapping[str, Any]]
 ) -> Finding:
-    reasons = sorted({str(each["why"]) for each in held})
     meant = (
         " No fault where it is meant, or where the output does not need them." if severity == "info" else ""
     )
@@ -158,8 +158,7 @@ def _finding(
             provenance="what a step does not change it cannot train",
         ),
         also=proved(run, "frozen-parameters"),
-        message=f"{said}: {'; '.join(_WORDS[each] for each in reasons)}.{tried(run, 'frozen-parameters')}"
-        + meant,
+        message=f"{said}: {_reasons(held)}.{tried(run, 'frozen-parameters')}" + meant,
         remedies=_remedies(run, held),
         source=_SOURCE,
     )
@@ -175,6 +174,43 @@ def _names(held: Sequence[Mapping[str, Any]]) -> list[str]:
     return [str(each["name"]) for each in held]
 
 
+def _reasons(held: Sequence[Mapping[str, Any]]) -> str:
+    """Why, in words; of several reasons each with whom it is of."""
+    by = {why: [str(each["name"]) for each in held if each["why"] == why] for why in _WORDS}
+    found = {why: names for why, names in sorted(by.items()) if names}
+    if len(found) == 1:
+        return _WORDS[next(iter(found))]
+    return "; ".join(f"{', '.join(names)}: {_WORDS[why]}" for why, names in found.items())
+
+
+def left_out(cause: Finding, run: Run, names: Collection[str]) -> Finding:
+    """What was found of a copy of a training, in which modules were held fixed that no optimizer holds.
+
+    Args:
+        cause: What was found.
+        run: Of the copy.
+        names: Those modules; what else is held fixed is so in the training too.
+    """
+    if cause.symptom != "frozen-parameters":
+        return cause
+    held: Sequence[Mapping[str, Any]] = run.facts["flow"]["held"]
+    mine = [name for name in _names(held) if name in names]
+    if not mine:
+        return cause
+    told = [{**each, "why": "left out" if each["name"] in mine else each["why"]} for each in held]
+    remedies: list[Edit] = [_handing(mine)]
+    for each in cause.remedies:
+        rest = tuple(name for name in each.modules if name not in mine) if isinstance(each, Unfreeze) else ()
+        remedies += [Unfreeze(rest)] if rest else [] if isinstance(each, Unfreeze) else [each]
+    message = cause.message.replace(_reasons(held), _reasons(told))
+    return replace(cause, message=message, remedies=tuple(remedies))
+
+
+def _handing(names: Sequence[str]) -> Advice:
+    whose = "make the optimizer from the parameters of the model that is trained"
+    return Advice(f"{whose} ({', '.join(names)} too), after its last layer is in place")
+
+
 def _remedies(run: Run, held: Sequence[Mapping[str, Any]]) -> tuple[Edit, ...]:
     by = {why: [str(each["name"]) for each in held if each["why"] == why] for why in _WORDS}
     edits: list[Edit] = []
@@ -184,9 +220,7 @@ def _remedies(run: Run, held: Sequence[Mapping[str, Any]]) -> tuple[Edit, ...]:
         if run.recipe is not None and run.recipe.groups:
             groups = [each.to_dict() for each in run.recipe.groups]
             edits.append(SetRecipe({"groups": [each for each in groups if each.get("train", True)]}))
-        names = ", ".join(by["left out"])
-        whose = "make the optimizer from the parameters of the model that is trained"
-        edits.append(Advice(f"{whose} ({names} too), after its last layer is in place"))
+        edits.append(_handing(by["left out"]))
     if by["replaced"]:
         edits.append(
             Advice(
