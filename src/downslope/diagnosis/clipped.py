@@ -1,5 +1,6 @@
 """Gradients that are clipped to next to nothing, so that no step goes anywhere; pure.
 
+What a chain of `ds.optim` clips by itself is known from its links: its gradients are seen before them.
 A gradient whose norm is the same in every step, though the losses of the batches are not, was brought to it:
 by `clip_grad_norm_`, or by hand. Where the losses hardly differ either, as of one batch of all the data in a
 run that does not move, the norm has to be a round number besides. A recipe says itself what it clips to.
@@ -38,13 +39,20 @@ _PLAIN = ("gd", "sgd", "momentum", "nesterov", "averaged_momentum")
 _NORMALISED = ("adam", "adamw", "nadam", "radam", "rmsprop", "adagrad", "adamax", "adan", "ademamix")
 
 
+def bounded(run: Run) -> bool:
+    """Whether gradients are known to be clipped already, by the recipe or inside the optimizer."""
+    return (run.recipe is not None and run.recipe.clip_norm is not None) or bool(table(run, "clips"))
+
+
 class Clipped(NamedTuple):
     """To what the gradient is clipped."""
 
     norm: float
     """Of the whole gradient after it."""
     looks: int
-    """Sampled steps that had it; 0 where the recipe says it."""
+    """Sampled steps that had it; 0 where recipe or optimizer say it."""
+    inside: bool = False
+    """Whether it is a link of the optimizer's."""
 
 
 def clipped(run: Run) -> Clipped | None:
@@ -53,7 +61,7 @@ def clipped(run: Run) -> Clipped | None:
     Args:
         run: Any run.
     """
-    found = _by_recipe(run) or _by_norms(run)
+    found = _by_recipe(run) or _by_chain(run) or _by_norms(run)
     return found if found is not None and _matters(run, found.norm) else None
 
 
@@ -65,6 +73,14 @@ def _by_recipe(run: Run) -> Clipped | None:
     if recipe.clip_value is not None:
         norms.append(float(recipe.clip_value) * math.sqrt(_count(run)))
     return Clipped(min(norms), 0) if norms else None
+
+
+def _by_chain(run: Run) -> Clipped | None:
+    """By the optimizer's own links, where it shortened the gradients that were sampled."""
+    norm, norms = table(run, "clips").get("norm"), run.history.series("grad_norm").values
+    if norm is None or not len(norms) or not float(np.median(norms)) > float(norm):
+        return None
+    return Clipped(float(norm), 0, inside=True)
 
 
 def _by_norms(run: Run) -> Clipped | None:
@@ -86,11 +102,11 @@ def _matters(run: Run, norm: float) -> bool:
     """Whether a gradient of this norm makes a step of next to nothing by the run's method."""
     rule: Mapping[str, Any] = table(run, "optimizer")
     own = None if run.recipe is None else run.recipe
-    name = str(rule.get("name") if own is None else own.optimizer)
-    if name in _PLAIN:
+    name, chain = str(rule.get("name") if own is None else own.optimizer), table(run, "clips")
+    if name in _PLAIN or chain.get("plain"):
         return norm < FAINT
     eps = rule.get("eps") if own is None else own.settings.get("eps", 1e-8)
-    return name in _NORMALISED and norm / math.sqrt(_count(run)) < float(eps or 1e-8)
+    return (name in _NORMALISED or bool(chain)) and norm / math.sqrt(_count(run)) < float(eps or 1e-8)
 
 
 def _count(run: Run) -> int:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 from downslope.core.errors import DownslopeError, RunFolderError
 from downslope.core.fixed_sample import scored
+from downslope.core.method import Lost, is_named
 from downslope.core.problem import Problem
 from downslope.core.recipe import Recipe
 from downslope.core.run import Run
@@ -23,7 +25,9 @@ from downslope.diagnosis.measure import (
     start,
     summed,
 )
+from downslope.diagnosis.settings import clips_of
 from downslope.training.facts import constant, data, output, record
+from downslope.training.optimizer import build_optimizer
 
 FACTS = (
     "data", "order", "features", "output", "objective", "flow", "affine", "mixed", "lags", "start",
@@ -72,6 +76,13 @@ def _at_hand(run: Run) -> Problem | None:
         return None
 
 
+def _clips(problem: Problem, recipe: Recipe) -> dict[str, Any] | None:
+    """What an optimizer clips by itself that is made by code."""
+    if is_named(recipe.optimizer) or isinstance(recipe.optimizer, Lost):
+        return None
+    return clips_of(build_optimizer(recipe, problem.build(recipe.seed, recipe.init)))
+
+
 def look(run: Run, problem: Problem, recipe: Recipe) -> None:
     """Put into ``run.facts`` what can be told of `problem` without a step, where it is not there yet."""
     for name, measured in (
@@ -80,6 +91,7 @@ def look(run: Run, problem: Problem, recipe: Recipe) -> None:
         ("features", lambda: data.features(problem)),
         ("output", lambda: output.measure(problem, recipe)),
         ("objective", lambda: objective.measure(run, problem, recipe)),
+        ("clips", lambda: _clips(problem, recipe)),
         ("flow", lambda: flow.measure(problem, recipe)),
         ("affine", lambda: affine.measure(run, problem, recipe)),
         ("mixed", lambda: mixed.measure(problem, recipe)),

@@ -23,6 +23,7 @@ from downslope.core.method import is_named, optimizer_defaults
 from downslope.core.problem import Problem
 from downslope.core.recipe import Recipe
 from downslope.core.run import Run
+from downslope.diagnosis.progress import table
 
 STEP = 3.0
 """Factor between learning rates tried; half a decade. Convention."""
@@ -68,7 +69,7 @@ def moves(run: Run, problem: Problem, recipe: Recipe, *, far: bool) -> list[Edit
     found += _methods(recipe, far=far)
     found += _scales(run, problem)
     if far:
-        found += _bold(problem, recipe)
+        found += _bold(run, problem, recipe)
         found.append(_sound(run, problem, recipe))
     return found
 
@@ -127,7 +128,7 @@ def _scales(run: Run, problem: Problem) -> Iterator[Edit]:
         yield StandardiseTargets()
 
 
-def _bold(problem: Problem, recipe: Recipe) -> Iterator[Edit]:
+def _bold(run: Run, problem: Problem, recipe: Recipe) -> Iterator[Edit]:
     """What is worth a look where no cause is known: other weights, more units, no decay, bounded steps, usual
     batches.
     """
@@ -137,7 +138,7 @@ def _bold(problem: Problem, recipe: Recipe) -> Iterator[Edit]:
         yield wider
     if recipe.weight_decay:
         yield SetRecipe({"weight_decay": 0.0}, {"weight_decay": recipe.weight_decay})
-    if recipe.clip_norm is None:
+    if recipe.clip_norm is None and not table(run, "clips"):
         yield SetRecipe({"clip_norm": 1.0})
     size = problem.train_source.size
     most = recipe.batch_size if isinstance(recipe.batch_size, int) else size

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, cast
 
 import torch
 from torch import Tensor
 
+from downslope.optim.clips import clips
 from downslope.optim.stability import method_of
 
 _IMPLEMENTATION = frozenset({"params", "foreach", "fused", "capturable", "differentiable", "maximize"})
@@ -37,6 +39,14 @@ def settings_of(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
             if isinstance(plain, (bool, int, float, str, tuple, list)) or plain is None:
                 found[key] = plain
     return found
+
+
+def clips_of(optimizer: torch.optim.Optimizer) -> dict[str, Any] | None:
+    """What an optimizer of ours clips by itself (`downslope.optim.clips.Clips`); None for nothing."""
+    with suppress(Exception):  # rules of anybody's own; nothing we look at may end anybody's training
+        found = clips(optimizer)
+        return None if found is None else found._asdict()
+    return None
 
 
 def rates_of(*optimizers: torch.optim.Optimizer) -> list[float]:

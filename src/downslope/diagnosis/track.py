@@ -26,7 +26,7 @@ from downslope.diagnosis.leftover import Leftover
 from downslope.diagnosis.measure import alike
 from downslope.diagnosis.origin import left_behind
 from downslope.diagnosis.pace import Pace
-from downslope.diagnosis.settings import parameters_of, rates_of, settings_of
+from downslope.diagnosis.settings import clips_of, parameters_of, rates_of, settings_of
 from downslope.diagnosis.zeroed import Zeroed
 from downslope.training.choices import ProbeTimes
 from downslope.training.environment import environment
@@ -83,7 +83,8 @@ class Track:
         self.run = Run(environment=environment())
         parameters = parameters_of(*optimizers)
         self.run.choices = {"device": str(parameters[0].device), "threads": torch.get_num_threads()}
-        self.run.facts["optimizer"] = settings_of(self.optimizers[0])
+        lead = self.optimizers[0]
+        self.run.facts |= {"optimizer": settings_of(lead), "clips": clips_of(lead)}
         self.step = 0
         self.eye = Eye(parameters, model, on_forward, compiled, ear)
         self.failure: str | None = None

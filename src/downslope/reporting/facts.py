@@ -84,13 +84,19 @@ def recipe(run: Run) -> str:
         )
     if isinstance(seen, Mapping):
         table = cast("Mapping[str, Any]", seen)
-        return f"{_title(table)}{_rates(run, table.get('lr'))}"
+        return f"{_title(table)}{_rates(run, table.get('lr'))}{_clips(run)}"
     return str(seen) if seen else ""
 
 
 def _title(optimizer: Mapping[str, Any]) -> str:
     """What steps: "lookahead(adam)" where a wrapper was seen around it."""
     return str(optimizer.get("title") or optimizer.get("name", "optimizer"))
+
+
+def _clips(run: Run) -> str:
+    """What the optimizer clips by itself: ", clip norm 1"; "" for nothing."""
+    found = cast("Mapping[str, Any]", run.facts.get("clips") or {})
+    return f", {found['told']}" if found else ""
 
 
 def _own_batch(run: Run) -> int | str | None:

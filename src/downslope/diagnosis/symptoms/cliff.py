@@ -18,6 +18,7 @@ import numpy as np
 from downslope.core.edits import Edit, SetRecipe
 from downslope.core.finding import Evidence, Finding, Where
 from downslope.core.run import Run
+from downslope.diagnosis.clipped import bounded
 from downslope.diagnosis.progress import progress
 from downslope.diagnosis.proof import answered, not_tried, proved, refuted, settle, tried, trying
 from downslope.diagnosis.rates import own_rate
@@ -112,7 +113,7 @@ def _seen(run: Run) -> tuple[Evidence, ...]:
 def _remedies(run: Run) -> tuple[Edit, ...]:
     lr = own_rate(run)
     edits: list[Edit] = []
-    if run.recipe is None or run.recipe.clip_norm is None:
+    if not bounded(run):
         edits.append(SetRecipe({"clip_norm": 1.0}))
     if lr:
         edits.append(SetRecipe({"lr": float(f"{lr / 5:.2g}")}, {"lr": lr}))

@@ -16,6 +16,7 @@ from typing import Any
 from downslope.core.edits import Edit, Reinitialise, SetRecipe
 from downslope.core.finding import Evidence, Finding, Where
 from downslope.core.run import Run
+from downslope.diagnosis.clipped import bounded
 from downslope.diagnosis.progress import progress
 from downslope.diagnosis.proof import proved, refuted, settle, tried
 from downslope.diagnosis.symptom import Clear, Verdict, symptom
@@ -92,6 +93,4 @@ def _grown(run: Run) -> tuple[float | None, tuple[str, ...], str]:
 
 def _remedies(run: Run) -> tuple[Edit, ...]:
     clip = SetRecipe({"clip_norm": 1.0})
-    return (clip, Reinitialise("auto")) if run.recipe is None or run.recipe.clip_norm is None else (
-        Reinitialise("auto"),
-    )  # fmt: skip
+    return (Reinitialise("auto"),) if bounded(run) else (clip, Reinitialise("auto"))

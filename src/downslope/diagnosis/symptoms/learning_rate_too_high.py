@@ -17,6 +17,7 @@ from typing import Any
 from downslope.core.edits import SetRecipe
 from downslope.core.finding import Evidence, Finding, Severity, Where
 from downslope.core.run import Run
+from downslope.diagnosis.clipped import bounded
 from downslope.diagnosis.early import (
     OPENING,
     QUENCHED,
@@ -183,4 +184,4 @@ def _last_step(run: Run) -> int:
 
 def _clip(run: Run) -> tuple[SetRecipe, ...]:
     """Clipping to norm 1, where nothing is clipped yet: it bounds the step, whatever the rate."""
-    return (SetRecipe({"clip_norm": 1.0}),) if run.recipe is not None and run.recipe.clip_norm is None else ()
+    return (SetRecipe({"clip_norm": 1.0}),) if run.recipe is not None and not bounded(run) else ()

@@ -133,14 +133,15 @@ def _by_clip(run: Run, held: Clipped, update: float, certain: bool) -> Verdict |
     if severity is None:
         return Clear(refuted(run, "learning-rate-too-low"))
     lr, norm, recipe = own_rate(run) or math.nan, held.norm, run.recipe
-    edits: list[Edit] = [Advice("clip to a norm of 1 or more (clip_grad_norm_), or not at all")]
-    if recipe is not None:
+    how = "the link ClipNorm(max_norm=1)" if held.inside else "clip_grad_norm_"
+    edits: list[Edit] = [Advice(f"clip to a norm of 1 or more ({how}), or not at all")]
+    if recipe is not None and not held.inside:
         edits = [
             SetRecipe({"clip_norm": 1.0, "clip_value": None}, {"clip_norm": recipe.clip_norm})
             if recipe.clip_value is not None
             else SetRecipe({"clip_norm": 1.0}, {"clip_norm": recipe.clip_norm})
         ]
-    seen = f" in all {held.looks} sampled steps" if held.looks else ""
+    seen = f" in all {held.looks} sampled steps" if held.looks else " inside the optimizer" * held.inside
     steps = run.history.series("train_loss").steps
     return Finding(
         symptom="learning-rate-too-low",
