@@ -21,11 +21,13 @@ from torch import Tensor
 
 Words = npt.NDArray[np.uint64]
 
-Purpose = Literal["init", "order", "step", "module", "augment", "probe", "trial", "split", "objective"]
+Purpose = Literal[
+    "init", "order", "step", "module", "augment", "probe", "trial", "split", "objective", "pull"
+]
 
 _PURPOSES: dict[Purpose, int] = {
     "init": 1, "order": 2, "step": 3, "module": 4, "augment": 5, "probe": 6, "trial": 7, "split": 8,
-    "objective": 9,
+    "objective": 9, "pull": 10,
 }  # fmt: skip
 _MASK = (1 << 64) - 1
 

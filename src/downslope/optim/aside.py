@@ -10,6 +10,7 @@ from torch import Tensor
 
 from downslope.core.errors import RecipeError
 from downslope.optim.looks import check_memory
+from downslope.optim.rounding import HALVES
 
 __all__ = ["Aside", "params_of"]
 
@@ -75,13 +76,14 @@ class Aside:
         return {**saved, "state": {i: entries for i, entries in state.items() if entries}}, kept
 
     def load(self, groups: Sequence[Mapping[str, Any]], kept: Mapping[int, Tensor]) -> None:
-        """Take over copies of what `taken` gave.
+        """Take over copies of what `taken` gave: as their parameters, float32 beside half precision too.
 
         Raises:
             RecipeError: tensors of other shapes, as from another model's state_dict.
         """
         params = params_of(groups)
         check_memory([*kept.values(), *(params[i] for i in kept)])
+        held: dict[Tensor, Tensor] = {}
         for i, value in kept.items():
             if value.shape != params[i].shape:
                 raise RecipeError(
@@ -89,4 +91,6 @@ class Aside:
                     f"{tuple(params[i].shape)}: it belongs to another model; load the state_dict that was "
                     "saved with this one"
                 )
-        self.held = {params[i]: torch.empty_like(params[i]).copy_(value) for i, value in kept.items()}
+            wide = params[i].dtype in HALVES and value.dtype == torch.float32
+            held[params[i]] = torch.empty_like(params[i], dtype=value.dtype if wide else None).copy_(value)
+        self.held = held

@@ -9,13 +9,17 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from downslope.core import randomness
 from downslope.core.errors import ModelError, RecipeError
 from downslope.optim.aside import Aside, params_of
 from downslope.optim.domains import Domains, check
 from downslope.optim.driver import Params
+from downslope.optim.kinds import manner_of
 from downslope.optim.looks import check_memory
-from downslope.optim.pull import pull
+from downslope.optim.pull import Pulled, pull
+from downslope.optim.rounding import Draws
 from downslope.optim.rule import Chain, chain
+from downslope.optim.seats import Master
 from downslope.optim.slow_weights import SlowWeights
 from downslope.optim.wrapper import Base, Wrapper
 
@@ -31,7 +35,7 @@ class Lookahead(Wrapper):
     theta are the fast weights, which the base steps; phi are the slow ones, and the weights to evaluate. The
     formula is that of the link `SlowWeights`, which does the same inside a chain of rules; here it costs
     nothing but at every k-th step, and the base keeps its own kernels. One tensor of state per parameter
-    beside the base's.
+    beside the base's, of its dtype; of float32 where the base rounds half precision by chance or has a copy.
 
     Args:
         params: an optimizer, of ours or of torch; or parameters, and the base in `base_optimizer`.
@@ -87,7 +91,7 @@ class Lookahead(Wrapper):
         self._begin()
         params = params_of(self.param_groups)
         if len(self.slow.held) < len(params):
-            self.slow.keep(p for p in params if p not in self.slow.held)
+            self._keep()
         if any((self.count + 1) % group["la_steps"] == 0 for group in self.param_groups):
             check_memory(self.slow.held.values())
         skipped = self.skipped
@@ -97,11 +101,42 @@ class Lookahead(Wrapper):
         self.count += 1
         self._end()
         kernels = getattr(self.base_optimizer, "backend", None) not in ("eager", "reference")
-        for group in self.param_groups:
+        for i, group in enumerate(self.param_groups):
             if self.count % group["la_steps"] == 0:
-                link = SlowWeights(la_steps=group["la_steps"], la_alpha=group["la_alpha"])
-                pull(group["params"], self.slow.held, link, self.count, kernels=kernels)
+                self._pull(i, group, kernels)
         return found
+
+    def _keep(self) -> None:
+        """Slow weights of the parameters that have none: in float32, where a parameter of half precision is
+        not just rounded to the nearest, since most of a pull would be lost.
+        """
+        for group in self.param_groups:
+            fresh = [p for p in group["params"] if p not in self.slow.held]
+            self.slow.keep(fresh)
+            for p in fresh:
+                manner = manner_of(p, group)
+                if manner.counts or manner.wide_state:
+                    copy = self.state[p].get("master") if p in self.state else None
+                    self.slow.held[p] = (p.detach() if copy is None else copy).float().clone()
+
+    @torch.no_grad()
+    def _pull(self, number: int, group: Mapping[str, Any], kernels: bool) -> None:
+        link = SlowWeights(la_steps=group["la_steps"], la_alpha=group["la_alpha"])
+        given: list[Pulled] = []
+        copies: list[Master] = []
+        for place, p in enumerate(group["params"]):
+            rounding, draws, theta = manner_of(p, group).rounding, None, p
+            if rounding == "master" and "master" in self.state.get(p, ()):
+                copies.append(Master(p, self.state))
+                copies[-1].begin()
+                theta = copies[-1].p
+            elif rounding == "stochastic":
+                seed = group.get("rounding_seed", 0)
+                draws = Draws(randomness.address(seed, "pull", number, place, self.count))
+            given.append(Pulled(theta, self.slow.held[p], draws))
+        pull(given, link, self.count, kernels=kernels)
+        for copy in copies:
+            copy.done()
 
     @property
     def shows(self) -> bool:
@@ -110,7 +145,7 @@ class Lookahead(Wrapper):
 
     def evaluated(self, p: Tensor) -> Tensor:
         """The slow weights of parameter `p`."""
-        return p if self.trained else self.slow.held.get(p, p)
+        return p if self.trained else self.slow.held.get(p, p).to(p.dtype)
 
     @contextlib.contextmanager
     def shown(self) -> Generator[None]:
