@@ -80,7 +80,7 @@ def test_advantages_of_either_sign_and_an_adversary_are_none() -> None:
         modules=MODEL,
         turned={"name": "cross_entropy", "steps": 9, "minus": 9, "nil": 0},
     )
-    assert turned_round(made) == "cross_entropy"
+    assert turned_round(made) == ("cross_entropy", False)
     for changes in ({"foreign": True}, {"rivals": 1}, {"start": {"loss": 0.2, "layers": []}}):
         other = run(np.geomspace(2.3, 300, 200), modules=MODEL, turned=made.facts["turned"], **changes)
         assert (

@@ -28,9 +28,9 @@ from downslope.diagnosis.reader import Reader
 from downslope.diagnosis.renewed import renewed
 from downslope.diagnosis.role import Role
 from downslope.diagnosis.served import Targets, targets_of
-from downslope.diagnosis.settings import parameters_of
+from downslope.diagnosis.settings import climbing, parameters_of
 from downslope.diagnosis.several import Candidate, suspect
-from downslope.diagnosis.signs import sign
+from downslope.diagnosis.signs import entering
 from downslope.diagnosis.track import Track
 from downslope.diagnosis.trainings import ranked
 from downslope.diagnosis.weighed import weighed
@@ -286,7 +286,8 @@ class Audience:
             call = self._reader.call(loss, self.roles.values(), bool(self._new))
         self._graph = None if call is not None else self._reader.discovered(loss, self.roles.values())
         self._walk(loss)
-        self._sign = None if call is not None and call.value is loss else sign(loss)
+        climbs = any(climbing(*role.track.optimizers) for role in self.roles.values())
+        self._sign = entering(loss, call, calls, climbs)
         value = loss if call is None or call.value.numel() != 1 else call.value
         read: Tensor | float = value.item() if value.is_cpu else value.detach().clone()
         if value is not loss and loss.is_cpu and not math.isfinite(whole := loss.item()):

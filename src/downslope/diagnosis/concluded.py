@@ -16,6 +16,7 @@ from downslope.diagnosis.second_look import look, recognise
 from downslope.diagnosis.several import Candidate
 from downslope.diagnosis.together import together
 from downslope.diagnosis.track import Track
+from downslope.diagnosis.uphill import rises
 from downslope.objectives.meaning import Meaning
 from downslope.optim.wrapper import wrapped
 
@@ -54,6 +55,7 @@ def conclude(role: Role, team: Sequence[Role], rivals: int, status: Status, held
             run.facts["output"] = dict(seen) | described(judged.meaning) | {"clipped": None}
     bad = {where: what for each in (*team[1:], role) for where, what in each.track.bad.items()}
     gathered.measure(run, judged.seen or judged.track.eye.output, bad)
+    run.described["maximize"] = rises(run)
     if not rivals and not gathered.foreign and (order := role.served.measured()) is not None:
         run.facts["order"] = order
     if rivals:

@@ -38,6 +38,7 @@ from downslope.diagnosis.losses import crossed, objective_of
 from downslope.diagnosis.settings import parameters_of
 from downslope.diagnosis.signs import Signs, sign
 from downslope.diagnosis.track import Track
+from downslope.diagnosis.uphill import rises
 from downslope.diagnosis.weighed import weighed
 from downslope.objectives.meaning import Meaning, meaning
 
@@ -215,6 +216,7 @@ class Monitor:
         self._gathered.measure(run, seen, self._track.bad)
         if "constant" not in run.facts and (loss := self._uniform(seen)) is not None:
             run.facts["constant"] = {"loss": loss}
+        run.described["maximize"] = rises(run)
         unseen.in_loop(run, self._mixed)
         held_out.conclude(run, same=None, said=self._named)
         self._gathered.ask_the_data(run)

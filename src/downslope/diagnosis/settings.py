@@ -55,6 +55,12 @@ def rates_of(*optimizers: torch.optim.Optimizer) -> list[float]:
     return [float(each) for each in found if each is not None]
 
 
+def climbing(*optimizers: torch.optim.Optimizer) -> bool:
+    """Whether all parameters are stepped up the gradient, by ``maximize=True``."""
+    groups = [group for each in optimizers for group in each.param_groups]
+    return bool(groups) and all(group.get("maximize") is True for group in groups)
+
+
 def parameters_of(*optimizers: torch.optim.Optimizer) -> list[Tensor]:
     """Every parameter that the optimizers hold."""
     return [p for each in optimizers for group in each.param_groups for p in group["params"]]

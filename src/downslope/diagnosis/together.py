@@ -52,6 +52,7 @@ def together(team: Sequence[Role], status: Status) -> Run:
         each.facts["optimizer"] | {"used": _used(each), "on": role.models}
         for role, each in zip(team, runs, strict=True)
     ]
+    facts["climbs"] = all(each.facts["climbs"] for each in runs)
     facts["rates_left"] = rates_of(*(each for role in team for each in role.track.optimizers))
     if thrown(run):
         moves = [_moves(run, role, names, order.index(i)) for i, role in enumerate(team)]

@@ -26,7 +26,7 @@ from downslope.diagnosis.leftover import Leftover
 from downslope.diagnosis.measure import alike
 from downslope.diagnosis.origin import left_behind
 from downslope.diagnosis.pace import Pace
-from downslope.diagnosis.settings import clips_of, parameters_of, rates_of, settings_of
+from downslope.diagnosis.settings import climbing, clips_of, parameters_of, rates_of, settings_of
 from downslope.diagnosis.zeroed import Zeroed
 from downslope.training.choices import ProbeTimes
 from downslope.training.environment import environment
@@ -360,6 +360,7 @@ class Track:
         if (lags := self.eye.memory.measured()) is not None:
             facts["reach"] = lags
         facts["rates_left"] = rates_of(*self.optimizers)
+        facts["climbs"] = climbing(*self.optimizers)
         facts["resting"] = None if "modules" in facts else self.eye.resting.measured(self.eye.owns)
         facts["not_measured"] = facts.get("not_measured", {}) | self.unseen()
         run.choices |= {"probe_price": self._times.price, "probes": self._times.taken}

@@ -1,7 +1,9 @@
-"""Losses that lead away from the answers: turned round by a minus, or 0 whatever the answers are; pure.
+"""Losses that lead away from the answers: turned round by a minus or by an optimizer that climbs, or 0
+whatever the answers are; pure.
 
-``facts["turned"]`` counts the losses that were heard: ``steps`` of them in all, ``minus`` of them the
-negative of the named loss ``name``, ``nil`` of them that loss times 0.
+``facts["turned"]`` counts the losses that were heard: ``steps`` of them in all, ``plus`` of them a multiple
+of the named loss ``name``, ``minus`` of them of its negative, ``nil`` of them that loss times 0.
+``facts["climbs"]`` tells of somebody's own loop whether all of its parameters are stepped up the gradient.
 """
 
 from __future__ import annotations
@@ -49,36 +51,101 @@ class Zero(NamedTuple):
         return self.column or bool(self.times) or self.known
 
 
-def turned_round(run: Run) -> str | None:
-    """The named loss of which the run went down the negative, and away from the answers; None otherwise.
+class Turned(NamedTuple):
+    """A loss that is driven up."""
 
-    None too where it is another model's output that the loss judges, or another optimizer trains against
-    this one: who plays against a judge goes up on its loss on purpose.
+    name: str
+    """As torch calls it; "" of an objective of the problem's own."""
+    climbs: bool
+    """Whether the optimizer does it, by ``maximize=True``; else a minus before the loss."""
+
+
+def turned_round(run: Run) -> Turned | None:
+    """The loss that the run drives away from the answers; None where it drives none, or may do so on purpose.
+
+    None too where another optimizer trains against this one: who plays against a judge goes up on its loss.
     """
-    said: Mapping[str, Any] = table(run, "turned") or table(run, "objective").get("turned") or {}
-    name = said.get("name")
-    if name not in BOUNDED or said["minus"] < said["steps"]:
-        return None
-    if len(run.history.series("train_loss").steps) < FEWEST and not progress(run).diverged:
-        return None
-    if run.facts.get("foreign") or run.facts.get("rivals") or run.maximize:
-        return None
-    if not table(run, "modules"):  # what is trained is no model: an input that is to fool one, it may be
-        return None
     how = progress(run)
-    if how.first is None:
+    if len(run.history.series("train_loss").steps) < FEWEST and not how.diverged:
         return None
-    guess = abs(float(table(run, "constant").get("loss") or 0.0))
-    if abs(how.first) < UNTRAINED * guess:
+    if run.facts.get("rivals") or _on_purpose(run) or how.first is None:
         return None
-    rose = how.final is not None and abs(how.final) > ROSE * max(abs(how.first), guess)
-    return str(name) if rose or how.diverged else None
+    if climbs(run):
+        return _climbed(run)
+    said = _said(run)
+    if run.maximize or said.get("name") not in BOUNDED or said["minus"] < said["steps"]:
+        return None
+    rose = how.final is not None and abs(how.final) > ROSE * max(abs(how.first), _guess(run))
+    return Turned(str(said["name"]), climbs=False) if rose or how.diverged else None
+
+
+def climbs(run: Run) -> bool:
+    """Whether the optimizer steps up the gradient of what it is handed, by ``maximize=True``."""
+    told: Any = None if run.recipe is None else run.recipe.settings.get("maximize")
+    return bool(run.facts.get("climbs")) or told is True
+
+
+def rises(run: Run) -> bool:
+    """Whether the loss of somebody's own loop is to rise: its optimizer climbs on no loss that is known to be
+    best where it is low, or on the negative of one, or climbs on purpose.
+    """
+    if run.recipe is not None or not climbs(run) or run.facts.get("rivals"):
+        return False
+    said, known = _said(run), table(run, "output").get("expects") is not None
+    if _negative(run) or (said and said["minus"] == said["steps"]):  # told with its minus, or without it
+        return _negative(run) or not known
+    return _on_purpose(run) or not (known or said.get("name") in BOUNDED)
+
+
+def _climbed(run: Run) -> Turned | None:
+    """What an optimizer that climbs drives up.
+
+    Of a task it is what the problem says is to fall, whatever that is: the loop goes down by itself on what
+    is to be maximised. Of somebody's own loop it has to be a loss that is known.
+    """
+    how, said, output = progress(run), _said(run), table(run, "output")
+    known = said.get("name") in BOUNDED or output.get("expects") is not None
+    turned = _negative(run) if not said else said["plus"] < said["steps"]
+    if run.recipe is None and (not known or turned):
+        return None
+    name = str(said.get("name") or output.get("objective")) if known and not turned else ""
+    if how.diverged:
+        return Turned(name, climbs=True)
+    if how.first is None or how.final is None or not how.standing:
+        return None
+    worse = how.final < how.first if run.maximize else how.final > how.first
+    return Turned(name, climbs=True) if worse else None
+
+
+def _on_purpose(run: Run) -> bool:
+    """Whether a loss may be driven up on purpose: what is trained is no model but an input that is to fool
+    one, it is another model's output that the loss judges, or what was learnt is to be forgotten.
+    """
+    first = progress(run).first
+    learnt = first is not None and abs(first) < UNTRAINED * _guess(run)
+    return learnt or not table(run, "modules") or bool(run.facts.get("foreign"))
+
+
+def _negative(run: Run) -> bool:
+    """Whether the losses are below 0, as those that have a lowest value never are."""
+    losses = run.history.series("train_loss").values
+    return bool(len(losses)) and bool(np.median(losses) < 0)
+
+
+def _guess(run: Run) -> float:
+    """Size of a constant guess's loss; 0 where it is not known."""
+    return abs(float(table(run, "constant").get("loss") or 0.0))
+
+
+def _said(run: Run) -> Mapping[str, Any]:
+    """With which signs the loss was heard."""
+    return table(run, "turned") or table(run, "objective").get("turned") or {}
 
 
 def zero(run: Run) -> Zero | None:
     """What is known of a loss that is 0 at every step, and of which no gradient comes; None of any other."""
     losses = run.history.series("train_loss").values
-    said: Mapping[str, Any] = table(run, "turned") or table(run, "objective").get("turned") or {}
+    said = _said(run)
     nil = said.get("nil", 0) > 0 and said["nil"] == said["steps"]
     if len(losses) < FEWEST or (bool(np.any(losses != 0)) and not nil) or _moved(run):
         return None

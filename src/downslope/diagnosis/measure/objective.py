@@ -89,11 +89,12 @@ def measure(run: Run, problem: Problem, recipe: Recipe) -> dict[str, Any] | None
 
 
 def _turned(value: Callable[[Tensor], Tensor], output: Tensor) -> dict[str, Any]:
-    """Whether what is gone down on is a named loss times a number that is not above 0."""
+    """Whether what is gone down on is a named loss times a number, and the sign of that number."""
     found = sign(value(output.detach().clone().requires_grad_()))
-    if found is None or found[1] > 0:
+    if found is None:
         return {}
-    return {"turned": {"name": found[0], "steps": 1, "minus": int(found[1] < 0), "nil": int(not found[1])}}
+    counts = {"plus": int(found[1] > 0), "minus": int(found[1] < 0), "nil": int(not found[1])}
+    return {"turned": {"name": found[0], "steps": 1} | counts}
 
 
 def _first(problem: Problem, recipe: Recipe) -> tuple[Any, Any, tuple[Any, ...]]:

@@ -2,11 +2,12 @@
 
 A user sees a loss that goes down to a level that means nothing, and a metric that stays that of a guess. An
 output (n, 1) against a target (n,) is broadcast to (n, n): every output is compared with every target, and
-the mean is the best that can be said. A sign turned round, labels for other classes, a squared error on
-class numbers: the objective then has its minimum elsewhere than the metric its best. How we know: the output
-itself, free of any model, goes down on the objective; if even that does not raise the metric above a constant
-guess, no model can. What looks like it and is not: a surrogate that is only loosely tied to the metric (a
-squared error on one-hot targets), which a free output follows to the end.
+the mean is the best that can be said. A sign turned round, by a minus or by an optimizer that climbs, labels
+for other classes, a squared error on class numbers: the objective then has its minimum elsewhere than the
+metric its best. How we know: the output itself, free of any model, goes down on the objective; if even that
+does not raise the metric above a constant guess, no model can. What looks like it and is not: a surrogate
+that is only loosely tied to the metric (a squared error on one-hot targets), which a free output follows to
+the end.
 Source: Goodfellow, Bengio and Courville 2016, Deep Learning, section 8.1.2; torch's broadcasting semantics.
 """
 
@@ -15,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from downslope.core.edits import Advice, Edit, SetObjective
+from downslope.core.edits import Advice, Edit, SetObjective, SetRecipe
 from downslope.core.finding import Evidence, Finding
 from downslope.core.run import Run
 from downslope.diagnosis.named import named
@@ -23,7 +24,7 @@ from downslope.diagnosis.progress import bounded, progress, table
 from downslope.diagnosis.proof import BLUNDER, gain, proved, settle, trial_of, tried
 from downslope.diagnosis.surrogate import surrogate
 from downslope.diagnosis.symptom import Clear, Unknown, Verdict, missing, symptom
-from downslope.diagnosis.uphill import Zero, turned_round, zero
+from downslope.diagnosis.uphill import Turned, Zero, turned_round, zero
 from downslope.objectives.adapters import Aligned
 from downslope.training.facts.aligned import DIFFERENT, difference
 from downslope.training.facts.output import BEYOND
@@ -44,8 +45,8 @@ _SOURCE = "Goodfellow et al. 2016, section 8.1.2"
 )
 def objective_mismatch(run: Run) -> Verdict:
     """Output and target are broadcast against each other, or the objective's best is not the metric's."""
-    if (name := turned_round(run)) is not None:
-        return _minus(run, name)
+    if (turned := turned_round(run)) is not None:
+        return _climbing(run, turned) if turned.climbs else _minus(run, turned.name)
     if (nothing := zero(run)) is not None and (nothing.sure or progress(run).standing):
         return _zero(run, nothing)
     if (reason := missing(run, "objective")) is not None:
@@ -109,6 +110,35 @@ def _minus(run: Run, name: str) -> Finding:
         message=f"What is gone down on is minus {name}: it falls without end, while {name} itself {end} from "
         f"{abs(how.first or 0.0):.4g}. Every step makes the answers worse.{_by_trial(run)}",
         remedies=(*edits, Advice(f"take the minus away: go down on {name} itself")),
+        source=_SOURCE,
+    )
+
+
+def _climbing(run: Run, turned: Turned) -> Finding:
+    """Of an optimizer that goes up on what is to fall."""
+    how, up, on = progress(run), run.maximize, turned.name
+    moved = "it left the finite numbers"
+    if how.first is not None and how.final is not None:
+        moved = f"it {'fell' if up else 'rose'} from {how.first:.4g} to {how.final:.4g}"
+    what = f"{on}, which is to fall" if on else "the objective, which the problem wants low"
+    if up:
+        what = "the negative of the objective, on which the loop goes down by itself"
+        moved = moved.replace("it", "the objective", 1)
+    edits: list[Edit] = [SetRecipe({"maximize": False}, {"maximize": True})]
+    if run.recipe is not None and not up and not turned.name:
+        edits.append(Advice("where the objective is to rise, Problem(maximize=True) beside maximize=False"))
+    return Finding(
+        symptom="objective-mismatch",
+        title="the optimizer climbs where it is to descend",
+        severity="critical",
+        evidence=Evidence(
+            name="sign of the optimizer's steps along the gradient",
+            value=1.0,
+            threshold=0.0,
+            provenance="maximize=True: a step up the gradient of what is to fall makes it worse",
+        ),
+        message=f"The optimizer climbs (maximize=True) on {what}: {moved}.{_by_trial(run)}",
+        remedies=(*edits,),
         source=_SOURCE,
     )
 
