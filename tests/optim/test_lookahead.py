@@ -206,6 +206,17 @@ def test_slow_weights_are_shown_and_fast_ones_come_back_bit_for_bit() -> None:
     assert all(torch.equal(p, theta) for p, theta in zip(others, fast, strict=True))
 
 
+def test_what_has_no_gradient_stays_and_a_step_without_any_does_not_count() -> None:
+    frozen, other = nn.Parameter(torch.zeros(1)), nn.Parameter(torch.zeros(1))
+    optimizer = Lookahead([frozen, other], base_optimizer=optim.SGD, lr=1.0, k=5)
+    for step in range(6):
+        frozen.grad = -torch.ones(1) if step < 3 else None
+        other.grad = None if step == 3 else -torch.ones(1)
+        optimizer.step()
+    assert frozen.item() == 3.0
+    assert other.item() == 2.5  # five steps, the last of which pulls it back by half
+
+
 def test_a_scheduler_on_the_wrapper_sets_the_rate_of_the_base() -> None:
     params = parameters(torch.float64)
     base = optim.SGD(params, lr=0.4)

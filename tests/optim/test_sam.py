@@ -354,3 +354,45 @@ class TestAscent(RuleContract):
             invariances=("scale",),
         ),
     )
+
+
+def test_hooks_run_once_around_both_halves_and_schedulers_hear_of_a_step(recwarn) -> None:
+    """By halves, by a closure, and as a GradScaler steps."""
+    p = nn.Parameter(torch.ones(2))
+    optimizer = SAM([p], lr=0.1)
+    heard: list[str] = []
+    optimizer.register_step_pre_hook(lambda *_: heard.append("before"))
+    optimizer.register_step_post_hook(lambda *_: heard.append("after"))
+    scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 1)
+
+    def closure() -> torch.Tensor:
+        optimizer.zero_grad()
+        loss = (p * p).sum()
+        loss.backward()
+        return loss
+
+    for second in (optimizer.second_step, optimizer.step):
+        closure()
+        optimizer.first_step(zero_grad=True)
+        assert heard == ["before"]
+        closure()
+        second()
+        assert heard == ["before", "after"]
+        scheduler.step()
+        heard.clear()
+    optimizer.step(closure)
+    assert heard == ["before", "after"]
+    assert not recwarn.list
+
+
+@pytest.mark.parametrize("base", [optim.SGD, torch.optim.SGD])
+def test_groups_have_settings_of_the_wrapper_too(base) -> None:
+    params = [nn.Parameter(torch.ones(2)) for _ in range(3)]
+    optimizer = SAM(
+        [{"params": params[0], "eta": 0.1, "rho": 0.2}, {"params": params[1]}], base_optimizer=base, lr=0.1
+    )
+    optimizer.add_param_group({"params": params[2], "eta": 0.3})
+    assert [group["eta"] for group in optimizer.param_groups] == [0.1, 0.0, 0.3]
+    assert [group["rho"] for group in optimizer.param_groups] == [0.2, 0.05, 0.05]
+    with pytest.raises(RecipeError, match="rho"):
+        SAM([{"params": params, "rho": -1.0}], base_optimizer=base, lr=0.1)

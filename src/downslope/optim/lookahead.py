@@ -12,6 +12,7 @@ from torch import Tensor
 from downslope.core import randomness
 from downslope.core.errors import ModelError, RecipeError
 from downslope.optim.aside import Aside, params_of
+from downslope.optim.bases import Base
 from downslope.optim.domains import Domains, check
 from downslope.optim.driver import Params
 from downslope.optim.kinds import manner_of
@@ -21,7 +22,7 @@ from downslope.optim.rounding import Draws
 from downslope.optim.rule import Chain, chain
 from downslope.optim.seats import Master
 from downslope.optim.slow_weights import SlowWeights
-from downslope.optim.wrapper import Base, Wrapper
+from downslope.optim.wrapper import Wrapper
 
 __all__ = ["Lookahead"]
 
@@ -48,7 +49,8 @@ class Lookahead(Wrapper):
     Raises:
         RecipeError: a setting outside its domain.
 
-    Differs from: see `SlowWeights`; the count of steps is one for a group, as the authors' class has it.
+    Differs from: see `SlowWeights`; the count of steps is one for a group, as the authors' class has it. A
+        parameter without a gradient stays where it is, and a step without any is not counted.
     Source: Zhang, Lucas, Hinton and Ba 2019, "Lookahead optimizer: k steps forward, 1 step back",
     algorithm 1.
     """
@@ -96,7 +98,7 @@ class Lookahead(Wrapper):
             check_memory(self.slow.held.values())
         skipped = self.skipped
         found: Any = self.base_optimizer.step() if closure is None else self.base_optimizer.step(closure)
-        if self.skipped != skipped:
+        if self.skipped != skipped or all(p.grad is None for p in params):
             return found
         self.count += 1
         self._end()
@@ -125,6 +127,8 @@ class Lookahead(Wrapper):
         given: list[Pulled] = []
         copies: list[Master] = []
         for place, p in enumerate(group["params"]):
+            if p.grad is None:  # as for every optimizer: what has no gradient stays
+                continue
             rounding, draws, theta = manner_of(p, group).rounding, None, p
             if rounding == "master" and "master" in self.state.get(p, ()):
                 copies.append(Master(p, self.state))

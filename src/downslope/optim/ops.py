@@ -84,13 +84,28 @@ Step = TypeVar("Step", bound=Operation)
 
 
 def serves_hooks(step: Step) -> Step:
-    """Marks a `step` that runs hooks by itself, so that torch does not wrap it.
+    """Marks a `step` that runs hooks by itself, so that torch does not wrap it, nor compile it.
 
     Torch's wrapper opens a profiler record at every step, profiler or none, which costs as much as the whole
     step of a small model.
     """
     vars(step)["hooked"] = True
-    return step
+    return uncompiled(step)
+
+
+def uncompiled(method: Step) -> Step:
+    """Marks a method, which runs as it is, with all that it calls, where a function around it is compiled.
+
+    It does what `torch.compiler.disable` does, which imports the compiler, for a second, whether it is used
+    or not, and wraps the method.
+    """
+    vars(method)["_torchdynamo_disable"] = True
+    vars(method)["_torchdynamo_disable_msg"] = "the step of an optimizer is no graph of tensors"
+    frames: Any = vars(torch)["_C"]._dynamo.eval_frame
+    if hasattr(frames, "set_code_exec_strategy"):  # torch 2.7
+        skip = frames._FrameAction.SKIP
+        frames.set_code_exec_strategy(method.__code__, frames._FrameExecStrategy(skip, skip))
+    return method
 
 
 is_profiling: Callable[[], bool] = getattr(torch.autograd, "_profiler_enabled", lambda: False)

@@ -12,12 +12,14 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase  # pyright: ignore[reportPrivateUsage]
 
 from downslope.core.errors import RecipeError
+from downslope.optim import ops
 from downslope.optim.ascent import DOMAINS, Ascent
 from downslope.optim.aside import Aside, params_of
+from downslope.optim.bases import Base
 from downslope.optim.domains import Domains
 from downslope.optim.driver import Optimizer, Params
 from downslope.optim.rule import Chain, chain
-from downslope.optim.wrapper import Base, Wrapper
+from downslope.optim.wrapper import Wrapper
 
 __all__ = ["SAM", "held_statistics"]
 
@@ -89,12 +91,23 @@ class SAM(Wrapper):
     def described(cls, base: Chain, settings: Mapping[str, Any]) -> Chain:
         return chain(Ascent(**{name: settings[name] for name in cls.usual}), base)
 
+    @ops.uncompiled
     def first_step(self, zero_grad: bool = False) -> None:
-        """Climb from p to p + e, by the gradients at p.
+        """Climb from p to p + e, by the gradients at p; hooks that come before a step run first.
 
         Args:
             zero_grad: whether to forget them.
         """
+        self._climbed = False
+        self._open()
+        self._climb()
+        if zero_grad:
+            self.zero_grad()
+
+    def _open(self, given: tuple[Any, ...] = ()) -> tuple[Any, ...]:
+        return given if self._climbed else super()._open(given)  # the second half, which a GradScaler calls
+
+    def _climb(self) -> None:
         self.start.put_back()  # a step that was skipped left p at p + e
         self._begin()
         self.start.keep(p for p in params_of(self.param_groups) if p.grad is not None)
@@ -104,11 +117,10 @@ class SAM(Wrapper):
             self.start.put_back()
             raise
         self._climbed = True
-        if zero_grad:
-            self.zero_grad()
 
+    @ops.uncompiled
     def second_step(self, zero_grad: bool = False) -> None:
-        """Back to p, and the base's step by the gradients at p + e.
+        """Back to p, and the base's step by the gradients at p + e; hooks that come after a step run then.
 
         Args:
             zero_grad: whether to forget them.
@@ -121,12 +133,17 @@ class SAM(Wrapper):
                 "second_step() without first_step(): the gradient is not one at p + e; call first_step() "
                 "with the gradient at p, evaluate the loss again, and then second_step()"
             )
+        self._descend()
+        vars(self)["_opt_called"] = True  # torch's schedulers hear of it by a wrapper around `step` alone
+        self._close()
+        if zero_grad:
+            self.zero_grad()
+
+    def _descend(self) -> None:
         self.start.put_back()
         self._climbed = False
         self.base_optimizer.step()
         self._end()
-        if zero_grad:
-            self.zero_grad()
 
     def _step(self, closure: Callable[[], Any] | None = None) -> Any:
         """With a closure, both halves; without one the second, which a GradScaler asks for.
@@ -150,10 +167,11 @@ class SAM(Wrapper):
             if not self._has_new():
                 self.zero_grad()
                 loss = closure()
-        self.first_step(zero_grad=True)
+        self._climb()
+        self.zero_grad()
         with torch.enable_grad():
             second = closure()
-        self.second_step()
+        self._descend()
         self._note()
         return second if loss is None else loss
 
@@ -185,7 +203,7 @@ class SAM(Wrapper):
             for p in params_of(self.param_groups):
                 if p.grad is not None:
                     p.grad.div_(scale.to(p.grad.device))
-        self.second_step()
+        self._descend()
 
     def _saved(self) -> dict[str, Any]:
         """The base's; between the two halves of a step p too, which is not in its place then."""

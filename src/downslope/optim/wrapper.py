@@ -9,6 +9,7 @@ import contextlib
 import functools
 import inspect
 from collections.abc import Callable, Iterable, Mapping
+from itertools import repeat
 from typing import Any, ClassVar, cast
 from weakref import WeakKeyDictionary
 
@@ -18,16 +19,14 @@ from torch import Tensor
 from downslope.core import names
 from downslope.core.errors import RecipeError
 from downslope.optim import ops
+from downslope.optim.bases import Base, looks, made, taken
 from downslope.optim.domains import DOMAINS, Domains, check
 from downslope.optim.driver import Params
 from downslope.optim.hooked import labelled, loading, saving
 from downslope.optim.rule import Chain
 from downslope.optim.scheduled import Scheduler, check_alone
 
-__all__ = ["Base", "Wrapper", "around", "from_text", "wrapped"]
-
-Base = torch.optim.Optimizer | type[torch.optim.Optimizer] | Callable[..., torch.optim.Optimizer] | str
-"""What makes a base: an optimizer, its class, a factory of parameters, or a name."""
+__all__ = ["Wrapper", "around", "from_text", "wrapped"]
 
 
 class Wrapper(torch.optim.Optimizer):
@@ -67,7 +66,8 @@ class Wrapper(torch.optim.Optimizer):
         settings: Mapping[str, Any],
     ) -> None:
         schedules, settings = _apart(settings, own)
-        self.base_optimizer = _made(given, base if base is not None else self.base, settings, self.title)
+        named = {*own, *(f"{self.title}_{name}" for name in own)}
+        self.base_optimizer, entries = made(given, self.base if base is None else base, settings, named)
         own = {name: check(name, value, self.domains) for name, value in own.items()}
         self.named = _named(own, self.base_optimizer.defaults, self.title)
         settled = {self.named[name]: value for name, value in own.items()}
@@ -75,8 +75,8 @@ class Wrapper(torch.optim.Optimizer):
         self.scheduler = Scheduler(mine, settled, f"{self.title}_scheduled") if mine else None
         # Not torch's own constructor, which would take the groups a second time.
         super().__setstate__({"defaults": {**self.base_optimizer.defaults, **settled}})
-        for group in self.param_groups:
-            group |= self._own(group)
+        for group, each in zip(self.param_groups, entries or repeat({}), strict=False):
+            group |= self._own(group | each)
 
     @classmethod
     def described(cls, base: Chain, settings: Mapping[str, Any]) -> Chain:
@@ -146,6 +146,7 @@ class Wrapper(torch.optim.Optimizer):
             raise
         self.param_groups[-1] |= own
 
+    @ops.uncompiled
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forgets the gradients, or sets them to zero."""
         self.base_optimizer.zero_grad(set_to_none)
@@ -157,17 +158,26 @@ class Wrapper(torch.optim.Optimizer):
         Args:
             closure: evaluates the model anew and returns the loss.
         """
-        given: tuple[Any, ...] = () if closure is None else (closure,)
+        given = self._open(() if closure is None else (closure,))
+        with labelled(self):
+            found = self._step(*given)
+        self._close(given)
+        return found
+
+    def _open(self, given: tuple[Any, ...] = ()) -> tuple[Any, ...]:
+        """Before a step, to which hooks may give other arguments."""
         hooks: Any = self
         for hook in list(hooks._optimizer_step_pre_hooks.values()):
             changed: Any = hook(self, given, {})
             given = given if changed is None else cast("tuple[Any, ...]", changed[0])
         self._mark()
-        with labelled(self):
-            found = self._step(*given)
+        return given
+
+    def _close(self, given: tuple[Any, ...] = ()) -> None:
+        """After a step."""
+        hooks: Any = self
         for hook in list(hooks._optimizer_step_post_hooks.values()):
             hook(self, given, {})
-        return found
 
     def _mark(self) -> None:
         """Lets the innermost base be known for one that is wrapped."""
@@ -299,41 +309,10 @@ def _named(own: Iterable[str], taken: Mapping[str, Any], title: str) -> dict[str
     return {name: f"{title}_{name}" if name in taken else name for name in own}
 
 
-def _made(given: Any, base: Base, settings: Mapping[str, Any], title: str) -> torch.optim.Optimizer:
-    if isinstance(given, torch.optim.Optimizer):
-        if settings:
-            raise RecipeError(
-                f"{next(iter(settings))} beside an optimizer that is made: give settings to it, or "
-                f"parameters and its class to {title}"
-            )
-        made: Any = given
-    else:
-        factory: Any = names.resolve("optimizer", base) if isinstance(base, str) else base
-        if isinstance(factory, torch.optim.Optimizer) or not callable(factory):
-            raise RecipeError(
-                f"{type(factory).__name__} in the place of a class beside parameters: give the optimizer "
-                "alone, or the parameters and its class"
-            )
-        made = factory(given, **settings)
-    if not isinstance(made, torch.optim.Optimizer) or not hasattr(made, "param_groups"):
-        raise RecipeError(
-            f"a base of {type(made).__name__}: must be a torch.optim.Optimizer, its class or name"
-        )
-    if _looks(type(made)):
-        raise RecipeError(f"{type(made).__name__} as a base: it evaluates the loss by itself; put it outside")
-    return made
-
-
-def _looks(base: type[Any]) -> bool:
-    """Whether it evaluates the loss by itself, more than once a step."""
-    curved = base.__module__.startswith("downslope.terrain")
-    return curved or bool(getattr(base, "needs_closure", False)) or issubclass(base, torch.optim.LBFGS)
-
-
 @functools.cache
 def around(wrapper: type[Wrapper], base: Any) -> type[Any]:
     """A class that makes a `wrapper` around `base`, with the settings of both as its arguments."""
-    own = _taken(base)
+    own = taken(base)
     named = _named(wrapper.usual, own, wrapper.title)
     kind = inspect.Parameter.KEYWORD_ONLY
     parameters = [
@@ -370,15 +349,6 @@ def around(wrapper: type[Wrapper], base: Any) -> type[Any]:
     return type(f"{wrapper.__name__}Of{base.__name__}", (wrapper,), entries)
 
 
-def _taken(base: Any) -> dict[str, Any]:
-    """The settings that a base takes, with their defaults."""
-    return {
-        name: each.default
-        for name, each in inspect.signature(base).parameters.items()
-        if name not in ("params", "backend") and each.kind not in (each.VAR_KEYWORD, each.VAR_POSITIONAL)
-    }
-
-
 @functools.cache
 def from_text(text: str) -> type[Any]:
     """The class for a name such as ``"sam(sgd)"``.
@@ -389,7 +359,7 @@ def from_text(text: str) -> type[Any]:
     """
     head, _, rest = names.canonical("optimizer", text).partition("(")
     base = names.resolve("optimizer", rest.removesuffix(")"))
-    if not (isinstance(base, type) and issubclass(base, torch.optim.Optimizer)) or _looks(base):
+    if not (isinstance(base, type) and issubclass(base, torch.optim.Optimizer)) or looks(base):
         raise RecipeError(
             f"optimizer {text!r}: the one inside must step by one gradient and be a class; 'sgd' is usual"
         )
