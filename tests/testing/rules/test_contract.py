@@ -119,6 +119,15 @@ class Flattened(Average):
         ) if p.ndim == 2 else k.unbias * m, Mean(m)
 
 
+class Doubling(Average):
+    """Right, but for what it leaves behind."""
+
+    def update(self, g, state, p, k):
+        m = k.beta * state.m + k.gain * g
+        g.mul_(2.0)
+        return k.unbias * m, Mean(m)
+
+
 class StepOfItsOwn(Custom):
     def __init__(self, params, rule, *, backend=None):
         super().__init__(params, rule, backend=backend)
@@ -152,6 +161,7 @@ WRONG = [
     ("test_identity_of_the_method_holds", of(Position()), {"item": "itself"}),
     ("test_layout_in_memory_does_not_matter", of(Flattened()), {"backend": "eager"}),
     ("test_bfloat16_steps_within_its_rounding", of(OfOneDtype()), {"backend": "eager"}),
+    ("test_gradients_stay_as_they_were", of(Doubling()), {"backend": "reference"}),
     ("test_parameter_without_gradient_waits", of(Undebiased()), {"backend": "reference"}),
     ("test_learning_rate_set_by_a_torch_scheduler_counts",
      replace(STEPS_OF_ITS_OWN, peer=lambda p: of(Average()).make(p, "reference")), {"backend": "reference"}),

@@ -98,6 +98,15 @@ class RuleContract(HandSteps, SymbolicStep, Invariances, Interchange, Descents, 
         assert wanted is not None, _LACKING
         assert_close(params, wanted, case.bound(torch.float64))
 
+    def test_gradients_stay_as_they_were(self, case: Case, backend: str) -> None:
+        params = parameters(torch.float64, shapes=case.shapes)
+        optimizer = case.make(params, backend)
+        for grads in gradients(torch.float64, 3, shapes=case.shapes):
+            run(optimizer, [grads])
+            left = [p.grad for p in params]
+            same = (g is None or torch.equal(g, given) for g, given in zip(left, grads, strict=True))
+            assert all(same), "a step changed the gradients, which are not its own: work on copies"
+
     def test_layout_in_memory_does_not_matter(self, case: Case, backend: str) -> None:
         plain = parameters(torch.float64, shapes=case.shapes)
         # Transposed and with gaps in turn; gradients come contiguous, that is laid out otherwise.
