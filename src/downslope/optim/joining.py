@@ -54,12 +54,23 @@ def check_links(links: Sequence[AnyRule]) -> None:
     for kind, names in (("hyper-parameter", _owners(links)), ("state", _holders(links))):
         for name, owners in names.items():
             if len(owners) > 1:
-                raise RecipeError(
-                    f"{' and '.join(owners)} both have a {kind} {name!r}: names in a chain must differ, "
-                    "they become entries of one parameter group; rename the field in one of them"
-                )
+                raise RecipeError(_same_name(kind, name, owners))
     _check_shared(links)
     _check_ends(links)
+
+
+def _same_name(kind: str, name: str, owners: Sequence[AnyRule]) -> str:
+    told = [type(link).__name__ for link in owners]
+    who = " and ".join(told) if len(set(told)) > 1 else f"{told[0]} and a second {told[0]}"
+    what, where = ("field", "a parameter group") if kind == "hyper-parameter" else ("key", "the state")
+    theirs = [type(link).__name__ for link in owners if not type(link).__module__.startswith("downslope.")]
+    way = f"keep one, or write the other as a rule of your own with another {what} (guide, chapter 22)"
+    if theirs:
+        way = f"rename the {what} in {theirs[0]}"
+    return (
+        f"{who} both have a {kind} {name!r}: names in a chain must differ, they become entries of "
+        f"{where}; {way}"
+    )
 
 
 def check_written(links: Sequence[AnyRule], p: Tensor) -> None:
@@ -182,17 +193,17 @@ def _check_shared(links: Sequence[AnyRule]) -> None:
                 )
 
 
-def _owners(links: Sequence[AnyRule]) -> dict[str, list[str]]:
-    owners: dict[str, list[str]] = {}
+def _owners(links: Sequence[AnyRule]) -> dict[str, list[AnyRule]]:
+    owners: dict[str, list[AnyRule]] = {}
     for link in links:
         for name in [name for name in link.fields() if name not in link.shares]:
-            owners.setdefault(name, []).append(type(link).__name__)
+            owners.setdefault(name, []).append(link)
     return owners
 
 
-def _holders(links: Sequence[AnyRule]) -> dict[str, list[str]]:
-    holders: dict[str, list[str]] = {}
+def _holders(links: Sequence[AnyRule]) -> dict[str, list[AnyRule]]:
+    holders: dict[str, list[AnyRule]] = {}
     for link in links:
         for name in (*link.keys, *link.tally):
-            holders.setdefault(name, []).append(type(link).__name__)
+            holders.setdefault(name, []).append(link)
     return holders
