@@ -277,9 +277,9 @@ def test_rates_of_members_need_a_parameter_of_as_many(shape):
     p = nn.Parameter(torch.ones(shape))
     p.grad = torch.ones_like(p)
     with pytest.raises(RecipeError, match="its first dimension must be the members"):
-        optim.SGD([p], lr=torch.tensor([1.0, 2.0])).step()
+        optim.Custom([p], optim.ScaleByLr(lr=torch.tensor([1.0, 2.0]))).step()
     pair = _parameter(2, 3)
-    optim.SGD([pair], lr=torch.tensor([1.0, 2.0])).step()
+    optim.Custom([pair], optim.ScaleByLr(lr=torch.tensor([1.0, 2.0]))).step()
     assert torch.equal(pair.detach()[:, 0], torch.tensor([0.0, -1.0]))
 
 
@@ -323,3 +323,97 @@ def test_muon_steps_matrices_without_elements(shape):
     assert not torch.equal(q.detach(), torch.ones(4, 3))
     reference = _parameter(*shape)
     optim.Muon([reference], backend="reference").step()
+
+
+SEVERAL = torch.tensor([0.1, 0.2])
+
+
+@pytest.mark.parametrize(
+    ("make", "name"),
+    [
+        (lambda p: optim.SGD([p], lr=SEVERAL), "lr"),
+        (lambda p: optim.SGD([{"params": [p], "lr": SEVERAL}]), "lr"),
+        (lambda p: optim.SGD([p], lr=torch.tensor([])), "lr"),
+        (lambda p: optim.AdamW([p], weight_decay=SEVERAL), "weight_decay"),
+        (lambda p: optim.Adam([p], betas=(SEVERAL, 0.9)), "betas"),
+        (lambda p: optim.Muon([p], momentum=SEVERAL, matrices=True), "momentum"),
+        (lambda p: optim.LAMB([p], eps=SEVERAL), "eps"),
+        (lambda p: optim.SAM([p], lr=0.1, rho=SEVERAL), "rho"),
+        (lambda p: optim.Lookahead([p], la_alpha=SEVERAL), "la_alpha"),
+    ],
+)
+def test_several_numbers_where_one_is_due_are_refused_in_one_line(make, name):
+    with pytest.raises(RecipeError, match=rf"^{name} is a tensor of shape .*: \w+ takes one number"):
+        make(_parameter(2, 3))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "one"),
+    [
+        ("lr", SEVERAL, torch.tensor([[0.1]])),
+        ("betas", (SEVERAL, 0.9), (torch.tensor(0.9), 0.9)),
+        ("betas", [0.9, SEVERAL], [0.9, 0.9]),
+    ],
+)
+@pytest.mark.parametrize("steps", [0, 1, 3])
+def test_several_numbers_set_during_the_run_are_refused_and_nothing_moves(steps, name, value, one):
+    p = _parameter(2, 3)
+    optimizer = optim.Adam([p])
+    for _ in range(steps):
+        optimizer.step()
+    before = p.detach().clone()
+    optimizer.param_groups[0][name] = value
+    with pytest.raises(RecipeError, match=f"{name} is a tensor of shape"):
+        optimizer.step()
+    assert torch.equal(p, before)
+    optimizer.param_groups[0][name] = one
+    optimizer.step()  # one number may be a tensor of any shape
+
+
+@pytest.mark.parametrize("shape", [((4, 2), (1, 1)), ((5,), (0,)), ((2, 3, 2), (3, 0, 1))])
+def test_elements_that_share_memory_are_refused(shape):
+    p = nn.Parameter(torch.zeros(20).as_strided(*shape))
+    with pytest.raises(ModelError, match="elements that share memory, as after expand"):
+        optim.SGD([p])
+    p.requires_grad_(False)
+    optimizer = optim.SGD([p, _parameter(2)])  # frozen it may wait
+    p.requires_grad_(True)
+    p.grad = torch.ones_like(p)
+    with pytest.raises(ModelError, match="share memory"):
+        optimizer.step()
+
+
+@pytest.mark.parametrize(
+    "shape", [((3, 2), (4, 6)), ((2, 3), (1, 2)), ((2, 1, 3), (8, 0, 2)), ((0, 3), (0, 0))]
+)
+def test_elements_apart_are_stepped_whatever_their_strides(shape):
+    p = nn.Parameter(torch.zeros(20).as_strided(*shape))
+    p.grad = torch.ones(p.shape)
+    optim.SGD([p], lr=1.0).step()
+    assert torch.equal(p.detach(), torch.full(p.shape, -1.0))
+
+
+@pytest.mark.parametrize("given", [3, "loss", torch.tensor(1.0)])
+@pytest.mark.parametrize("make", [optim.Adam, optim.SAM, optim.Lookahead])
+def test_what_is_no_closure_is_refused_and_the_gradients_stay(make, given):
+    p = _parameter(2)
+    optimizer = make([p])
+    with pytest.raises(TypeError, match=r"^step\(.*\): must be a closure, .*call step\(\)$"):
+        optimizer.step(given)
+    assert p.grad is not None
+    assert torch.equal(p.detach(), torch.ones(2))
+
+
+@pytest.mark.parametrize(
+    ("rule", "name"),
+    [
+        (optim.ClipValue, "clip_value"),
+        (optim.ClipTensor, "max_tensor_norm"),
+        (optim.ClipAdaptive, "clipping"),
+        (optim.ClipNorm, "max_norm"),
+        (optim.clip_norm, "max_norm"),
+    ],
+)
+def test_a_clip_to_nothing_is_refused(rule, name):
+    with pytest.raises(RecipeError, match=rf"^{name}=0: must lie in \(0, inf\]"):
+        rule(**{name: 0.0})

@@ -139,7 +139,7 @@ def test_no_momentum_is_refused_in_one_line() -> None:
         optim.ScheduleFreeAdamW([p], betas=(0.0, 0.9))
     with pytest.raises(RecipeError, match="warmup_steps"):
         optim.ScheduleFreeSGD([p], warmup_steps=-1)
-    with pytest.raises(RecipeError, match="for each member"):
+    with pytest.raises(RecipeError, match="takes one number"):
         optim.ScheduleFreeSGD([p], lr=torch.tensor([0.1, 0.2]))
 
 

@@ -41,8 +41,6 @@ _TENSOR_BETA = r"betas\[0\] as a Tensor is not supported for capturable=False an
 
 EXCLUDED: dict[tuple[str, str, str], str] = {
     ("*", "wrong", "a param group cannot have duplicate parameters"): _TWICE,
-    ("*", "wrong", "Tensor lr must be 1-element"): "several numbers are one for each member of a population",
-    ("Adafactor", "wrong", "Tensor lr must be 1-element"): "",
     ("Adafactor", "wrong", "does not support complex parameters"): _EARLY,
     ("Adam", "wrong", "lr as Tensor doesn't work with foreach & not capturable"): _CHOICE,
     ("Adam", "wrong", "betas must be either both floats or both Tensors"): _CHOICE,

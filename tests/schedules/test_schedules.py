@@ -159,7 +159,6 @@ def test_join_starts_each_schedule_at_its_own_first_step():
 
 def test_multiply_is_the_product():
     assert multiply(lambda t: t, lambda t: t + 1)(3) == 12
-    assert multiply()(3) == 1
 
 
 def test_every_named_schedule_is_made_from_the_length_of_the_run_alone():
@@ -323,3 +322,48 @@ def test_a_cycle_falls_in_a_line_and_begins_anew():
 def test_argument_outside_its_domain_is_refused(make, message):
     with pytest.raises(RecipeError, match=message):
         make()
+
+
+def of_ten():
+    return constant(10)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: join([of_ten(), of_ten()]), "2 schedules and 0 lengths: .* as in join"),
+        (lambda: join([of_ten(), of_ten()], 3), "lengths=3: must be a list, as in join"),
+        (lambda: join([of_ten(), of_ten()], "3"), "lengths='3': must be a list, as in join"),
+        (lambda: join(of_ten(), []), "schedules=.*: must be a list, as in join"),
+        (lambda: join([], []), "0 schedules and 0 lengths"),
+        (multiply, "no schedules were given: give at least one"),
+        (lambda: stairs(10, at=3), "at=3: must be a list of numbers"),
+        (lambda: stairs(10, factors="low"), "factors='low': must be a list of numbers"),
+    ],
+)
+def test_what_composes_no_schedule_is_refused_in_one_line(make, message):
+    with pytest.raises(RecipeError, match=message) as caught:
+        make()
+    assert "\n" not in str(caught.value)
+
+
+MADE = {name: names.resolve("schedule", name)(10) for name in names.TABLE["schedule"]} | {
+    "stairs": stairs(10),
+    "momentum": one_cycle_momentum(10),
+    "joined": join([of_ten(), of_ten()], [3]),
+    "multiplied": multiply(of_ten(), plateau(10)),
+    "warmed": warmup(of_ten(), 3),
+}
+
+
+@pytest.mark.parametrize("name", MADE)
+@pytest.mark.parametrize("t", [-1, 2.5, "a", None, math.nan, math.inf, -3.0, torch.ones(2)])
+def test_a_schedule_is_asked_for_whole_numbers_of_steps_only(name, t):
+    with pytest.raises(RecipeError, match=r"was asked for step .*: must be a whole number from 0"):
+        MADE[name](t)
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_a_whole_number_of_any_kind_is_a_step(name):
+    rate = MADE[name]
+    assert rate(np.int64(3)) == rate(3.0) == rate(torch.tensor(3)) == rate(3)

@@ -9,7 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from downslope.optim.domains import Domains, Interval
+from downslope.optim.domains import ABOVE_ZERO, Domains, Interval
 from downslope.optim.rule import Rule, Scalar, Scalars, Scope, Stateless
 
 __all__ = ["ClipAdaptive"]
@@ -21,7 +21,7 @@ class ClipAdaptive(Rule[Stateless]):
     becomes ``c max(|p_i|, least) g_i / |g_i|``.
 
     A unit i is what one output has: row i of a matrix, filter i of a convolution (all dimensions but the
-    first); a vector or a number is one unit. c is `clipping` in [0, inf], 0.01 as in the paper, inf clips
+    first); a vector or a number is one unit. c is `clipping` in (0, inf], 0.01 as in the paper, inf clips
     nothing; `least_norm` in [0, inf), the paper's eps, lets weights that start at zero move. No state. The
     paper leaves the last linear layer out: give it a group of its own with ``clipping=inf``.
 
@@ -33,7 +33,7 @@ class ClipAdaptive(Rule[Stateless]):
     scope: ClassVar[Scope] = "matrix"
     domains: ClassVar[Domains] = {
         "clipping": Interval(
-            0.0,
+            ABOVE_ZERO,
             math.inf,
             "the largest ratio of a unit's gradient to its weights",
             "0.01 is usual",

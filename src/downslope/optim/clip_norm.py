@@ -132,7 +132,7 @@ def clip_norm(max_norm: float, norm_type: float | str = 2.0) -> ClipNorm:
     """The link that clips by a norm, by the arguments of torch.nn.utils.clip_grad_norm_.
 
     Args:
-        max_norm: the largest norm, in [0, inf].
+        max_norm: the largest norm, in (0, inf]; 0, which torch takes, would freeze all.
         norm_type: 1, 2 or ``inf``, a number or its name.
 
     Raises:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from downslope.optim.clip_norm import Shortened
-from downslope.optim.domains import Domains, Interval
+from downslope.optim.domains import ABOVE_ZERO, Domains, Interval
 from downslope.optim.rule import Scalar, Scalars, Scope
 
 __all__ = ["ClipTensor"]
@@ -27,7 +27,7 @@ class ClipTensor(Shortened):
     scope: ClassVar[Scope] = "tensor"
     domains: ClassVar[Domains] = {
         "max_tensor_norm": Interval(
-            0.0, math.inf, "the largest norm of one tensor's gradient", "1 is usual", closed=True
+            ABOVE_ZERO, math.inf, "the largest norm of one tensor's gradient", "1 is usual", closed=True
         )
     }
 

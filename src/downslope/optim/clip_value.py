@@ -9,7 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from downslope.optim.domains import Domains, Interval
+from downslope.optim.domains import ABOVE_ZERO, Domains, Interval
 from downslope.optim.rule import Rule, Scalar, Scalars, Stateless
 
 __all__ = ["ClipValue"]
@@ -28,7 +28,9 @@ class ClipValue(Rule[Stateless]):
 
     lazy: ClassVar[bool] = True
     domains: ClassVar[Domains] = {
-        "clip_value": Interval(0.0, math.inf, "the largest size of an element", "1 is usual", closed=True)
+        "clip_value": Interval(
+            ABOVE_ZERO, math.inf, "the largest size of an element", "1 is usual", closed=True
+        )
     }
 
     clip_value: Scalar = math.inf

@@ -51,7 +51,7 @@ from downslope.optim.saved import (
 )
 from downslope.optim.scheduled import Scheduler, check_alone
 from downslope.optim.shown import Mode, does_show
-from downslope.optim.steps import run
+from downslope.optim.steps import called, run
 
 __all__ = ["Optimizer", "Params"]
 
@@ -213,10 +213,7 @@ class Optimizer(Guarded, torch.optim.Optimizer):
 
     def _step(self, closure: Callable[[], Any] | None = None) -> Any:
         self._mode.check()
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
+        loss = called(closure)
         if self._scheduler is not None:
             check_alone(self, self._scheduler.schedules)
             self._scheduler.begin(self.param_groups, self.state)

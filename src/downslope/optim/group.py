@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import operator
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -155,7 +155,7 @@ class GroupLayout:
         """Whether a setting is not what it was, or gone."""
         try:
             return bool(self.read(self.group) != self.held_values)
-        except KeyError:
+        except (KeyError, RuntimeError):  # it is gone, or a tensor of several numbers, which has no one truth
             return True
 
     def _retune(self) -> bool:
@@ -165,10 +165,10 @@ class GroupLayout:
         changed = {
             name: value
             for name, value, old in zip(self.names, values, self.values, strict=True)
-            if value is not old and value != old
+            if value is not old and _is_other(value, old)
         }
         fields = self.routes.fields()
-        if any(name not in fields or isinstance(value, Tensor | str) for name, value in changed.items()):
+        if any(name not in fields or _is_no_number(value) for name, value in changed.items()):
             return False
         routes = self.routes.replace(**changed) if not self.routes.routes else routed(self._composed())
         active = routes.active()
@@ -255,6 +255,18 @@ class GroupLayout:
             streams=streams,
             **({"manner": kind.manner} if wide else {}),
         )
+
+
+def _is_other(value: Any, old: Any) -> bool:
+    try:
+        return bool(value != old)
+    except RuntimeError:
+        return True
+
+
+def _is_no_number(value: Any) -> bool:
+    parts = cast("tuple[Any, ...]", value) if isinstance(value, tuple) else (value,)
+    return any(isinstance(part, Tensor | str) for part in parts)
 
 
 def _gradient(p: Tensor) -> Tensor:

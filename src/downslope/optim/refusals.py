@@ -33,7 +33,7 @@ _BESIDE = ("scale", "mult", "multiplier", "factor", "decay", "max", "min", "grou
 
 
 class KindError(ModelError, TypeError):
-    """What is given in the place of parameters is of another kind; torch raises a TypeError for it."""
+    """What is given in the place of parameters or of a closure is of another kind: torch's TypeError."""
 
 
 def listed(params: Any) -> list[Any]:
@@ -187,6 +187,34 @@ def check_leaf(i: int, p: Tensor) -> None:
             f"parameter {i} of shape {tuple(p.shape)} is a non-leaf tensor, the result of an operation: a "
             "step would change what is computed anew; pass the parameters that it is computed from"
         )
+    if p.requires_grad:
+        _check_apart(p)
+
+
+def _check_apart(p: Tensor) -> None:
+    """Refuses elements that share memory, of which each would be moved by the others' steps too."""
+    if p.layout == torch.strided and _overlaps(p):
+        raise ModelError(
+            f"a parameter of shape {tuple(p.shape)} and strides {p.stride()} has elements that share "
+            "memory, as after expand(): a step cannot move one without the others; train what it was made "
+            "from, or clone() it"
+        )
+
+
+def _overlaps(p: Tensor) -> bool:
+    """Whether elements share memory; strides tell it but for odd ones, where all places are compared."""
+    if not p.numel():
+        return False
+    reach = 0
+    for stride, size in sorted((by, n) for by, n in zip(p.stride(), p.shape, strict=True) if n > 1):
+        if stride <= reach:
+            places = sum(
+                (by * torch.arange(n)).view(-1, *[1] * (p.ndim - 1 - i))
+                for i, (by, n) in enumerate(zip(p.stride(), p.shape, strict=True))
+            )
+            return torch.as_tensor(places).unique().numel() < p.numel()
+        reach += stride * (size - 1)
+    return False
 
 
 def check_trainable(groups: Sequence[Mapping[str, Any]]) -> None:
@@ -214,6 +242,7 @@ def check_alike(g: Tensor, p: Tensor) -> None:
             f"a parameter of shape {tuple(p.shape)} is a lazy negative or conjugate: a step would move what "
             "it is a view of; call p.data = p.data.resolve_conj().resolve_neg()"
         )
+    _check_apart(p)
     pairs = (
         ("shape", tuple(g.shape), tuple(p.shape)),
         ("dtype", g.dtype, p.dtype),

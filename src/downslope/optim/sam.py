@@ -19,6 +19,7 @@ from downslope.optim.bases import Base
 from downslope.optim.domains import Domains
 from downslope.optim.driver import Optimizer, Params
 from downslope.optim.rule import Chain, chain
+from downslope.optim.steps import called, check_closure
 from downslope.optim.wrapper import Wrapper
 
 __all__ = ["SAM", "held_statistics"]
@@ -162,15 +163,14 @@ class SAM(Wrapper):
                 )
             self._scaled()
             return None
+        check_closure(closure)
         loss = None
-        with torch.enable_grad():
-            if not self._has_new():
-                self.zero_grad()
-                loss = closure()
+        if not self._has_new():
+            self.zero_grad()
+            loss = called(closure)
         self._climb()
         self.zero_grad()
-        with torch.enable_grad():
-            second = closure()
+        second = called(closure)
         self._descend()
         self._note()
         return second if loss is None else loss

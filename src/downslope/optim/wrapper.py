@@ -20,6 +20,7 @@ from downslope.core import names
 from downslope.core.errors import RecipeError
 from downslope.optim import ops
 from downslope.optim.bases import Base, looks, made, taken
+from downslope.optim.composed import check_single
 from downslope.optim.domains import DOMAINS, Domains, check
 from downslope.optim.driver import Params
 from downslope.optim.hooked import labelled, loading, saving
@@ -69,6 +70,7 @@ class Wrapper(torch.optim.Optimizer):
         named = {*own, *(f"{self.title}_{name}" for name in own)}
         self.base_optimizer, entries = made(given, self.base if base is None else base, settings, named)
         own = {name: check(name, value, self.domains) for name, value in own.items()}
+        check_single(type(self).__name__, own)
         self.named = _named(own, self.base_optimizer.defaults, self.title)
         settled = {self.named[name]: value for name, value in own.items()}
         mine = {self.named[name]: schedule for name, schedule in schedules.items()}
@@ -85,10 +87,12 @@ class Wrapper(torch.optim.Optimizer):
 
     def _own(self, group: Mapping[str, Any]) -> dict[str, Any]:
         """The wrapper's entries of a group; those that it does not set, by default."""
-        return {
+        own = {
             key: check(key, group.get(key, self.defaults[key]), {key: self._domain(name)})
             for name, key in self.named.items()
         }
+        check_single(type(self).__name__, own)
+        return own
 
     def _begin(self) -> None:
         """Sets what is scheduled of the wrapper's own, for the step that follows."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from downslope.core.errors import RecipeError
-from downslope.schedules.schedule import Schedule
+from downslope.schedules.schedule import Schedule, as_step, of_steps
 
 __all__ = ["Combined", "combined"]
 
@@ -27,8 +27,8 @@ class Combined:
 
     def __call__(self, t: int) -> float:
         """The factor at step t."""
-        self.last = t
-        return self.at(self.parts, t)
+        self.last = as_step(t)
+        return self.at(self.parts, self.last)
 
     def told(self, loss: float) -> None:
         """Take note of a measured loss."""
@@ -53,8 +53,13 @@ def combined(parts: Sequence[Schedule], at: At, running: Callable[[int], int] | 
     """The schedule ``t -> at(parts, t)``; one that can be told of measurements if any of `parts` can.
 
     Raises:
-        RecipeError: a part that is no function of the step.
+        RecipeError: no parts, or one that is no function of the step.
     """
+    if not parts:
+        raise RecipeError(
+            "no schedules were given: give at least one, a function of the step such as "
+            "downslope.schedules.cosine(90)"
+        )
     for part in parts:
         if not callable(part):
             raise RecipeError(
@@ -63,7 +68,7 @@ def combined(parts: Sequence[Schedule], at: At, running: Callable[[int], int] | 
             )
     if any(hasattr(part, "told") for part in parts):
         return Combined(parts, at, running)
-    return lambda t: at(parts, t)
+    return of_steps(lambda t: at(parts, t))
 
 
 def _state(part: Any) -> dict[str, Any]:

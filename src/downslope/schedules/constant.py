@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from downslope.schedules.schedule import Schedule, check_steps
+from downslope.schedules.schedule import Schedule, check_steps, of_steps
 
 
 def constant(total_steps: int) -> Schedule:
@@ -15,4 +15,4 @@ def constant(total_steps: int) -> Schedule:
         RecipeError: an argument outside its domain.
     """
     check_steps("total_steps", total_steps)
-    return lambda _: 1.0
+    return of_steps(lambda _: 1.0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from downslope.schedules.schedule import Schedule, check_factor, check_steps
+from downslope.schedules.schedule import Schedule, check_factor, check_steps, of_steps
 
 
 def cosine(total_steps: int, *, final: float = 0.0) -> Schedule:
@@ -23,4 +23,4 @@ def cosine(total_steps: int, *, final: float = 0.0) -> Schedule:
     """
     check_steps("total_steps", total_steps)
     end = check_factor("final", final)
-    return lambda t: end + (1.0 - end) * (1.0 + math.cos(math.pi * min(t / total_steps, 1.0))) / 2.0
+    return of_steps(lambda t: end + (1.0 - end) * (1.0 + math.cos(math.pi * min(t / total_steps, 1.0))) / 2.0)

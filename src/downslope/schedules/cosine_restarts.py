@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from downslope.schedules.schedule import Schedule, check_factor, check_steps
+from downslope.schedules.schedule import Schedule, check_factor, check_steps, of_steps
 
 
 def cosine_restarts(total_steps: int, *, cycles: int = 3, growth: int = 2, final: float = 0.0) -> Schedule:
@@ -37,4 +37,4 @@ def cosine_restarts(total_steps: int, *, cycles: int = 3, growth: int = 2, final
             since, length = since - length, length * growth
         return end + (1.0 - end) * (1.0 + math.cos(math.pi * since / length)) / 2.0
 
-    return factor
+    return of_steps(factor)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from downslope.schedules.schedule import Schedule, check_factor, check_steps
+from downslope.schedules.schedule import Schedule, check_factor, check_steps, of_steps
 
 CYCLES = 10
 """Cycles of a run, unless told otherwise."""
@@ -27,4 +27,4 @@ def cyclic(total_steps: int, *, cycles: int = CYCLES, final: float = 0.1) -> Sch
     check_steps("total_steps", total_steps)
     length = max(total_steps // check_steps("cycles", cycles), 2)
     low = check_factor("final", final)
-    return lambda t: 1.0 - (1.0 - low) * (t % length) / (length - 1)
+    return of_steps(lambda t: 1.0 - (1.0 - low) * (t % length) / (length - 1))

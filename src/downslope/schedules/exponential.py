@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from downslope.schedules.schedule import Schedule, check_factor, check_steps
+from downslope.schedules.schedule import Schedule, check_factor, check_steps, of_steps
 
 
 def exponential(total_steps: int, *, final: float = 0.01) -> Schedule:
@@ -19,4 +19,4 @@ def exponential(total_steps: int, *, final: float = 0.01) -> Schedule:
     """
     check_steps("total_steps", total_steps)
     end = check_factor("final", final, zero=False)
-    return lambda t: end ** (t / total_steps)
+    return of_steps(lambda t: end ** (t / total_steps))

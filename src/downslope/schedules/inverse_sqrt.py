@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from downslope.schedules.schedule import Schedule, check_steps
+from downslope.schedules.schedule import Schedule, check_steps, of_steps
 
 
 def inverse_sqrt(total_steps: int, *, timescale: int | None = None) -> Schedule:
@@ -23,4 +23,4 @@ def inverse_sqrt(total_steps: int, *, timescale: int | None = None) -> Schedule:
     """
     check_steps("total_steps", total_steps)
     scale = check_steps("timescale", max(1, total_steps // 10) if timescale is None else timescale)
-    return lambda t: math.sqrt(scale / (scale + t))
+    return of_steps(lambda t: math.sqrt(scale / (scale + t)))

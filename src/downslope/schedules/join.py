@@ -11,7 +11,7 @@ from downslope.schedules.combined import combined
 from downslope.schedules.schedule import Schedule, check_steps
 
 
-def join(schedules: Sequence[Schedule], lengths: Sequence[int]) -> Schedule:
+def join(schedules: Sequence[Schedule], lengths: Sequence[int] = ()) -> Schedule:
     """Each of `schedules` from its own step 0, for as many steps as `lengths` says; the last goes on for
     ever.
 
@@ -20,12 +20,18 @@ def join(schedules: Sequence[Schedule], lengths: Sequence[int]) -> Schedule:
         lengths: steps of every schedule but the last, each from 1.
 
     Raises:
-        RecipeError: not one length fewer than schedules, or a length below 1.
+        RecipeError: no lists, not one length fewer than schedules, or a length below 1.
     """
+    each: tuple[tuple[str, object], ...] = (("schedules", schedules), ("lengths", lengths))
+    for name, given in each:
+        if isinstance(given, str) or not isinstance(given, Sequence):
+            raise RecipeError(
+                f"{name}={given!r}: must be a list, as in join([warmup(constant(90), 10), cosine(50)], [100])"
+            )
     if len(schedules) != len(lengths) + 1:
         raise RecipeError(
             f"{len(schedules)} schedules and {len(lengths)} lengths: every schedule but the last "
-            "needs a length"
+            "needs a length, as in join([warmup(constant(90), 10), cosine(50)], [100])"
         )
     ends = list(itertools.accumulate(check_steps("lengths", length) for length in lengths))
 

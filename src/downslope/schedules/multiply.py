@@ -9,9 +9,12 @@ from downslope.schedules.schedule import Schedule
 
 
 def multiply(*schedules: Schedule) -> Schedule:
-    """The product of all `schedules` at every step; 1 for none.
+    """The product of all `schedules` at every step.
+
+    Args:
+        schedules: at least one.
 
     Raises:
-        RecipeError: one that is no function of the step.
+        RecipeError: none, or one that is no function of the step.
     """
     return combined(schedules, lambda parts, t: math.prod(part(t) for part in parts))

@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable
 
 from downslope.core.errors import RecipeError
-from downslope.schedules.schedule import Schedule, check_factor, check_share, check_steps
+from downslope.schedules.schedule import Schedule, check_factor, check_share, check_steps, of_steps
 
 ANNEALS = ("cos", "linear")
 
@@ -77,7 +77,7 @@ def _cycle(total_steps: int, rise: float, through: tuple[float, float, float], a
             return between(first, middle, t / top)
         return between(middle, last, min((t - top) / left, 1.0)) if left > 0.0 else middle
 
-    return at
+    return of_steps(at)
 
 
 Between = Callable[[float, float, float], float]

@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from downslope.core.errors import RecipeError
-from downslope.schedules.schedule import check_count, check_factor, check_steps
+from downslope.schedules.schedule import as_step, check_count, check_factor, check_steps
 
 __all__ = ["Plateau", "plateau"]
 
@@ -22,8 +22,9 @@ class Plateau:
         self.cooldown, self.final = cooldown, final
         self.factor, self.best, self.waited, self.resting = 1.0, math.inf, 0, 0
 
-    def __call__(self, _: int) -> float:
+    def __call__(self, t: int) -> float:
         """The factor as it stands."""
+        as_step(t)
         return self.factor
 
     def told(self, loss: float) -> None:

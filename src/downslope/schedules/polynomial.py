@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from downslope.core.errors import RecipeError
-from downslope.schedules.schedule import Schedule, as_number, check_factor, check_steps
+from downslope.schedules.schedule import Schedule, as_number, check_factor, check_steps, of_steps
 
 
 def polynomial(total_steps: int, *, power: float = 1.0, final: float = 0.0) -> Schedule:
@@ -26,4 +26,4 @@ def polynomial(total_steps: int, *, power: float = 1.0, final: float = 0.0) -> S
     end, exponent = check_factor("final", final), as_number(power)
     if not 0.0 < exponent < math.inf:
         raise RecipeError(f"power={power!r}: must lie in (0, inf), 1 is a fall in a line")
-    return lambda t: end + (1.0 - end) * (1.0 - min(t / total_steps, 1.0)) ** exponent
+    return of_steps(lambda t: end + (1.0 - end) * (1.0 - min(t / total_steps, 1.0)) ** exponent)

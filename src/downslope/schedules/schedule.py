@@ -2,16 +2,49 @@
 
 from __future__ import annotations
 
+import functools
 import math
+import operator
 from collections.abc import Callable
 from typing import Any
 
 from downslope.core.errors import RecipeError
 
-__all__ = ["Schedule", "as_number", "check_count", "check_factor", "check_share", "check_steps"]
+__all__ = [
+    "Schedule", "as_number", "as_step", "check_count", "check_factor", "check_share", "check_steps",
+    "of_steps",
+]  # fmt: skip
 
 Schedule = Callable[[int], float]
 """From the number of steps already made (0 before the first) to what the learning rate is multiplied by."""
+
+
+def as_step(t: Any) -> int:
+    """`t` as a whole number from 0.
+
+    Raises:
+        RecipeError: it is none.
+    """
+    try:
+        step: int = operator.index(int(t) if isinstance(t, float) and t.is_integer() else t)
+    except TypeError:
+        step = -1
+    if step < 0:
+        raise RecipeError(
+            f"a schedule was asked for step {t!r}: must be a whole number from 0, it counts the steps "
+            "already made (0 before the first)"
+        )
+    return step
+
+
+def of_steps(schedule: Schedule) -> Schedule:
+    """`schedule`, which refuses what is no number of steps: see `as_step`."""
+
+    @functools.wraps(schedule)
+    def checked(t: int) -> float:
+        return schedule(t if type(t) is int and t >= 0 else as_step(t))
+
+    return checked
 
 
 def check_steps(name: str, value: Any) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from downslope.schedules.schedule import Schedule, check_factor, check_steps
+from downslope.schedules.schedule import Schedule, check_factor, check_steps, of_steps
 
 
 def step(total_steps: int, *, every: int | None = None, factor: float = 0.1) -> Schedule:
@@ -23,4 +23,4 @@ def step(total_steps: int, *, every: int | None = None, factor: float = 0.1) -> 
     check_steps("total_steps", total_steps)
     width = check_steps("every", max(1, -(-total_steps // 3)) if every is None else every)
     gamma = check_factor("factor", factor, zero=False)
-    return lambda t: gamma ** (t // width)
+    return of_steps(lambda t: gamma ** (t // width))

@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable
 
 from downslope.core.errors import RecipeError
-from downslope.schedules.schedule import Schedule, check_factor, check_share, check_steps
+from downslope.schedules.schedule import Schedule, check_factor, check_share, check_steps, of_steps
 
 SHAPES: dict[str, Callable[[float], float]] = {
     "linear": lambda x: 1.0 - x,
@@ -59,4 +59,4 @@ def warmup_stable_decay(
         over = min((t - falls) / (total_steps - falls), 1.0)
         return end + (1.0 - end) * SHAPES[shape](over)
 
-    return factor
+    return of_steps(factor)

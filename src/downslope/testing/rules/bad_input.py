@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from downslope.core.errors import ModelError, RecipeError
 from downslope.optim import Custom, Optimizer
-from downslope.optim.domains import DOMAINS, Choice, Count, Domain, Interval, Maybe, Several
+from downslope.optim.domains import ABOVE_ZERO, DOMAINS, Choice, Count, Domain, Interval, Maybe, Several
 from downslope.testing.rules.case import Case
 from downslope.testing.rules.proofs import Proofs
 
@@ -34,7 +34,7 @@ def outside(domain: Domain) -> list[Any]:
     match domain:
         case Interval(low, high):
             beyond = ([] if math.isinf(high) else [high + 1.0]) if domain.closed else [high]
-            below = [] if math.isinf(low) else [low - 1.0]
+            below = [] if math.isinf(low) else [low - 1.0, *([0.0] if low == ABOVE_ZERO else [])]
             return [*below, *beyond, math.nan, -math.inf, "fast", None, True, 1j, torch.tensor(math.nan)]
         case Several(n=n):
             usual = [_inside(domain.of(i)) for i in range(n)]
@@ -194,6 +194,16 @@ def _misspelt(make: Of) -> None:
     make([{"params": [_leaf()], "lrs": 0.1}])
 
 
+def _rate_of_rows(make: Of) -> None:
+    optimizer = make([_leaf()])
+    optimizer.add_param_group({"params": [_leaf()], "lr": torch.tensor([0.1, 0.2, 0.3])})
+
+
+def _has_one_rate(optimizer: Optimizer) -> bool:
+    """Rules of a chain of one's own may hold a number for each member of a population."""
+    return _has_class(optimizer) and "lr" in optimizer.defaults
+
+
 _ALIKE = "they must be alike"
 
 WRONG_USE: tuple[Wrong, ...] = (
@@ -207,6 +217,9 @@ WRONG_USE: tuple[Wrong, ...] = (
     Wrong("a bare parameter", lambda make: make(_leaf()), TypeError, "params argument"),  # pyright: ignore[reportArgumentType]
     Wrong("a number", lambda make: make([3.0]), TypeError, "can only optimize Tensors"),
     Wrong("all frozen", _frozen, ModelError, "frozen"),
+    Wrong("expanded", lambda make: make([nn.Parameter(torch.ones(1).expand(3))]), ModelError, "share memory"),
+    Wrong("no closure", lambda make: make([_leaf()]).step(3), TypeError, "must be a closure"),  # pyright: ignore[reportArgumentType]
+    Wrong("a rate for every row", _rate_of_rows, RecipeError, "one number", _has_one_rate),
     Wrong("a misspelt setting", _misspelt, RecipeError, "did you mean 'lr'"),
     Wrong("a gradient of another shape", _assigned(torch.flatten), RuntimeError, "size"),
     Wrong("a gradient of another dtype", _assigned(Tensor.double), RuntimeError, "dtype"),
