@@ -70,7 +70,6 @@ class Wrapper(torch.optim.Optimizer):
         named = {*own, *(f"{self.title}_{name}" for name in own)}
         self.base_optimizer, entries = made(given, self.base if base is None else base, settings, named)
         own = {name: check(name, value, self.domains) for name, value in own.items()}
-        check_single(type(self).__name__, own)
         self.named = _named(own, self.base_optimizer.defaults, self.title)
         settled = {self.named[name]: value for name, value in own.items()}
         mine = {self.named[name]: schedule for name, schedule in schedules.items()}

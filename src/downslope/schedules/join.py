@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from downslope.core.errors import RecipeError
 from downslope.schedules.combined import combined
-from downslope.schedules.schedule import Schedule, check_steps
+from downslope.schedules.schedule import Schedule, check_list, check_steps
 
 
 def join(schedules: Sequence[Schedule], lengths: Sequence[int] = ()) -> Schedule:
@@ -22,12 +22,8 @@ def join(schedules: Sequence[Schedule], lengths: Sequence[int] = ()) -> Schedule
     Raises:
         RecipeError: no lists, not one length fewer than schedules, or a length below 1.
     """
-    each: tuple[tuple[str, object], ...] = (("schedules", schedules), ("lengths", lengths))
-    for name, given in each:
-        if isinstance(given, str) or not isinstance(given, Sequence):
-            raise RecipeError(
-                f"{name}={given!r}: must be a list, as in join([warmup(constant(90), 10), cosine(50)], [100])"
-            )
+    check_list("schedules", schedules, "as in join([warmup(constant(90), 10), cosine(50)], [100])")
+    check_list("lengths", lengths, "as in join([warmup(constant(90), 10), cosine(50)], [100])")
     if len(schedules) != len(lengths) + 1:
         raise RecipeError(
             f"{len(schedules)} schedules and {len(lengths)} lengths: every schedule but the last "

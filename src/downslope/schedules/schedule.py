@@ -11,8 +11,8 @@ from typing import Any
 from downslope.core.errors import RecipeError
 
 __all__ = [
-    "Schedule", "as_number", "as_step", "check_count", "check_factor", "check_share", "check_steps",
-    "of_steps",
+    "Schedule", "as_number", "as_step", "check_count", "check_factor", "check_list", "check_share",
+    "check_steps", "of_steps",
 ]  # fmt: skip
 
 Schedule = Callable[[int], float]
@@ -25,8 +25,9 @@ def as_step(t: Any) -> int:
     Raises:
         RecipeError: it is none.
     """
+    given: Any = int(t) if isinstance(t, float) and t.is_integer() else t
     try:
-        step: int = operator.index(int(t) if isinstance(t, float) and t.is_integer() else t)
+        step = operator.index(given)
     except TypeError:
         step = -1
     if step < 0:
@@ -45,6 +46,21 @@ def of_steps(schedule: Schedule) -> Schedule:
         return schedule(t if type(t) is int and t >= 0 else as_step(t))
 
     return checked
+
+
+def check_list(name: str, value: Any, such: str) -> None:
+    """Refuses what is no list: a thing alone, or text.
+
+    Args:
+        name: of the argument.
+        value: what was given.
+        such: an example.
+
+    Raises:
+        RecipeError: it is none.
+    """
+    if isinstance(value, str) or not (hasattr(value, "__len__") and hasattr(value, "__iter__")):
+        raise RecipeError(f"{name}={value!r}: must be a list, {such}")
 
 
 def check_steps(name: str, value: Any) -> int:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from downslope.core.errors import RecipeError
-from downslope.schedules.schedule import Schedule, as_number, check_steps, of_steps
+from downslope.schedules.schedule import Schedule, as_number, check_list, check_steps, of_steps
 
 
 def stairs(
@@ -27,10 +27,8 @@ def stairs(
     Source: none; population-based training gives its schedule so (Jaderberg et al. 2017).
     """
     check_steps("total_steps", total_steps)
-    each: tuple[tuple[str, object], ...] = (("at", at), ("factors", factors))
-    for name, given in each:
-        if isinstance(given, str) or not isinstance(given, Iterable):
-            raise RecipeError(f"{name}={given!r}: must be a list of numbers, such as (0.5, 0.75)")
+    check_list("at", at, "such as (0.5, 0.75)")
+    check_list("factors", factors, "such as (0.1, 0.01)")
     places, heights = [as_number(each) for each in at], [as_number(each) for each in factors]
     if places != sorted(set(places)) or not all(0 < each < 1 for each in places):
         raise RecipeError(f"at={list(at)!r}: must rise within (0, 1), they are shares of the run")
