@@ -73,3 +73,17 @@ def test_a_bracket_that_is_not_closed_is_refused(given: str) -> None:
 def test_settings_in_the_name_of_an_optimizer_are_shown_their_place(given: str, said: str) -> None:
     with pytest.raises(UnknownNameError, match=said):
         names.canonical("optimizer", given)
+
+
+@pytest.mark.parametrize("given", ["foo", "sam(foo)", "lookahead(foo)", "zzz"])
+def test_a_name_near_to_none_of_many_is_told_a_few_and_where_all_are_listed(given):
+    with pytest.raises(UnknownNameError) as caught:
+        names.canonical("optimizer", given)
+    told = str(caught.value)
+    assert len(told) < 200
+    assert told.endswith(
+        f"ds.optim.catalogue() and ds.methods.catalogue() list all {len(names.TABLE['optimizer'])}"
+    )
+    near = told.partition("; the nearest are ")[2].partition(";")[0].split(", ")
+    assert len(near) == 3
+    assert set(near) <= set(names.TABLE["optimizer"])

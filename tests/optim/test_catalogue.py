@@ -127,3 +127,15 @@ def test_the_printed_table_is_no_wider_than_the_terminal_and_has_every_word(colu
         assert row.name in words
         assert set(row.source.split()) <= set(words)
         assert set(row.backends) <= {word.strip(",") for word in words}
+
+
+def test_names_are_asked_for_as_in_a_mapping_and_iterating_gives_rows():
+    rows = catalogue()
+    assert "adam" in rows
+    assert "Schedule-Free-AdamW" in rows
+    assert not any(name in rows for name in ("adm", "newton", "", "sam(adam)"))
+    assert rows[3] in rows
+    assert 3 not in rows
+    assert [row.name for row in rows] == list(rows.keys())
+    assert dict(rows) == {row.name: row for row in rows}
+    assert all(row is rows[row.name] for row in rows)

@@ -81,9 +81,21 @@ def canonical(kind: Kind, name: str) -> str:
     spelt = name.strip().lower().replace("-", "_").replace(" ", "_")
     spelt = ALIASES[kind].get(spelt, spelt)
     if spelt not in TABLE[kind]:
-        known = set(TABLE[kind]) | set(ALIASES[kind])
-        raise UnknownNameError(f"{kind} {name!r} is not known{did_you_mean(spelt, known)}")
+        raise UnknownNameError(f"{kind} {name!r} is not known{_near(kind, spelt)}")
     return spelt
+
+
+_LISTS: dict[str, str] = {"optimizer": "ds.optim.catalogue() and ds.methods.catalogue() list"}
+"""Where the names of a kind are listed that has too many for a line."""
+
+
+def _near(kind: Kind, spelt: str) -> str:
+    """`did_you_mean` of a name of `kind`; of one with many names a few, and where all are listed."""
+    known = set(TABLE[kind]) | set(ALIASES[kind])
+    if kind not in _LISTS or nearest(spelt, known, 1):
+        return did_you_mean(spelt, known)
+    few = ", ".join(nearest(spelt, sorted(TABLE[kind]), 3, 0.0))
+    return f"; the nearest are {few}; {_LISTS[kind]} all {len(TABLE[kind])}"
 
 
 def catalogued(kind: Kind, thing: Any) -> bool:

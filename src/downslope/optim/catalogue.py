@@ -63,7 +63,11 @@ class CatalogueRow:
 
 
 class Catalogue(tuple[CatalogueRow, ...]):
-    """Rows for machines, by place or by name, ``catalogue()["adam"]``; ``print`` shows them as a table.
+    """Rows for machines, by place or by name; ``print`` shows them as a table.
+
+    ``for row in rows`` gives rows, each with its ``name``; ``rows["adam"]`` one of them, under any spelling
+    or alias that a recipe takes; ``"adam" in rows`` asks for a name, and ``rows.keys()`` has all of them, so
+    that ``dict(rows)`` is names to rows.
 
     Raises:
         UnknownNameError: no row has that name; the message names the nearest.
@@ -88,6 +92,19 @@ class Catalogue(tuple[CatalogueRow, ...]):
                 "ds.methods.catalogue() has the methods that step by curvature"
             )
         return rows[name]
+
+    def __contains__(self, at: object) -> bool:
+        """Whether a row has that name, in any spelling, or is that row."""
+        if not isinstance(at, str):
+            return super().__contains__(at)
+        try:
+            return names.canonical("optimizer", at) in self.keys()
+        except UnknownNameError:
+            return False
+
+    def keys(self) -> tuple[str, ...]:
+        """The names, in the order of the rows."""
+        return tuple(row.name for row in self)
 
     def __str__(self) -> str:
         """As wide as the terminal."""
