@@ -85,7 +85,7 @@ class Catalogue(tuple[CatalogueRow, ...]):
         if not isinstance(at, str):
             return super().__getitem__(at)
         rows = {row.name: row for row in self}
-        name = names.canonical("optimizer", at)
+        name = _named(at)
         if name not in rows:
             raise UnknownNameError(
                 f"ds.optim.catalogue() has no row {at!r}: a wrapper and its base have a row each, "
@@ -98,7 +98,7 @@ class Catalogue(tuple[CatalogueRow, ...]):
         if not isinstance(at, str):
             return super().__contains__(at)
         try:
-            return names.canonical("optimizer", at) in self.keys()
+            return _named(at) in self.keys()
         except UnknownNameError:
             return False
 
@@ -123,6 +123,12 @@ class Catalogue(tuple[CatalogueRow, ...]):
         widths[-1] = max(room, _LEAST)
         rows = [text for line in lines for text in _wrapped(line, widths)]
         return "\n".join([*rows, f"all have the backends {' and '.join(_OF_ALL)} too"])
+
+
+def _named(given: str) -> str:
+    """The name of a row: of a wrapper its own, not that of it and its usual base."""
+    name = names.canonical("optimizer", given)
+    return name if "(" in given else name.partition("(")[0]
 
 
 _OF_ALL = ("reference", "eager")
