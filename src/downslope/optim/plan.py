@@ -154,15 +154,16 @@ def choose(
 
 def _choose_rounding(p: Tensor, chain: Chain, forced: str | None, size: Size, manner: Manner) -> Choice:
     """A loop of ours or torch's operations, for what torch's kernels and compiler do not round."""
+    kind = str(p.dtype).removeprefix("torch.")
     if forced in ("native", "compiled"):
-        raise RecipeError(f"backend={forced!r}: no kernel of torch's steps {manner}; use backend=None")
+        raise RecipeError(f"backend={forced!r}: no kernel of torch's steps {kind} {manner}; use backend=None")
     if forced in ("eager", "reference"):
         return Choice(forced, str(manner))
     if forced is None and (chain.has_members or p.device.type != "cpu"):
         return Choice("eager", str(manner))
     made = own_of(chain) or split_of(chain)
     if made is not None and forced == "kernel":
-        raise RecipeError(f"backend='kernel': {made.says} does not step {manner}; use backend=None")
+        raise RecipeError(f"backend='kernel': {made.says} cannot step {kind} {manner}; use backend=None")
     return (
         Choice("eager", str(manner)) if made else _choose_kernel(p, chain, forced, str(manner), size, manner)
     )
