@@ -76,6 +76,40 @@ def test_the_order_is_by_what_the_table_shows() -> None:
     assert "order, by mean level: even, odd" in found.table()
 
 
+def few(seeds: int) -> str:
+    """Two contestants of which the better one is better on every seed, and one that equals the worse."""
+    draws = [0.05 * i for i in range(seeds)]
+    a, b, c = ("adam", 0.5), ("sgd", 0.3), ("gd", 0.3)
+    of = [entry(who, [level + x for x in draws], [10] * seeds) for who, level in (a, b, c)]
+    protocol = Protocol(seeds=seeds, early=False)
+    return Race(protocol=protocol, trials=0, entries=tuple(of)).table()
+
+
+@pytest.mark.parametrize("seeds", [2, 3, 5])
+def test_of_fewer_seeds_than_can_decide_no_share_of_draws_is_told(seeds: int) -> None:
+    """Draws of so few seeds agree whatever others would have shown: two that are alike do one time in two."""
+    said = few(seeds)
+    assert "seeds cannot decide" in said
+    assert "drawn anew" not in said
+    assert "100 %" not in said
+
+
+def test_a_share_of_draws_says_of_how_many_seeds_it_is_and_none_is_a_hundred_per_cent() -> None:
+    said = few(8)
+    assert "first where these 8 seeds are drawn anew, 2000 times: adam always, sgd never, gd never" in said
+    assert "100 %" not in said
+    assert " 0 %" not in said
+
+
+def test_those_that_nothing_tells_apart_stand_with_an_equals_sign() -> None:
+    assert "order, by mean level: adam, sgd = gd\n" in few(8)
+    assert "this order" not in few(8)
+    odd = entry("odd", [0.9, 0.9, 0.9, 0.9, 0.9, 0.0, 0.0, 0.0], [10] * 8)
+    said = race_of(odd, entry("even", [0.8] * 8, [10] * 8)).table()
+    assert "order, by mean level: even, odd\n" in said
+    assert "; this order " in said
+
+
 def test_what_times_are_known_to_is_told() -> None:
     found = race_of(entry("a", [0.5] * 8, [10] * 8), entry("b", [0.5] * 8, [20] * 8))
     assert looks(found.entry("a").raced) == 10

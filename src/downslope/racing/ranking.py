@@ -38,6 +38,8 @@ class Ranking:
     first: dict[str, float]
     same: float
     tau: float
+    behind: tuple[int, ...] = ()
+    """How many come before each of `order`; those that are equal have one number."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values."""
@@ -82,6 +84,7 @@ def ranked(
         {name: float(share) for name, share in zip(names, shares, strict=True)},
         float(same),
         float(agreement.mean()),
+        tuple(int(own[i]) for i in order),
     )
 
 

@@ -6,6 +6,7 @@ import itertools
 import math
 
 from downslope.racing.entry import Entry
+from downslope.racing.ranking import DRAWS, Ranking
 from downslope.racing.result import Paired, Race
 from downslope.racing.times import looks
 from downslope.tuning.price import told
@@ -168,7 +169,6 @@ def _lost(race: Race, found: Paired) -> str:
 
 def _stable(race: Race) -> list[str]:
     found = race.ranking()
-    first = ", ".join(f"{name} {100 * found.first[name]:.0f} %" for name in found.order)
     steps, seconds = race.score_in("steps"), race.score
     scores = ", ".join(f"{name} {steps[name]:.3f} / {seconds[name]:.3f}" for name in found.order)
     aimed = any(not math.isnan(each.target.level) for each in race.entries)
@@ -181,10 +181,39 @@ def _stable(race: Race) -> list[str]:
         made.append(f"each problem by itself: {each if len(won) > 1 else f'{next(iter(won))} on all'}")
     many = len(race.problems) > 1
     by = {"level": "mean level"}.get(race.protocol.by, f"median {race.protocol.by} to the target")
-    made.append(f"order, by {'mean rank over the problems' if many else by}: {', '.join(found.order)}")
-    made.append(f"first where seeds are drawn anew: {first}; this order in {100 * found.same:.0f} %")
+    made.append(f"order, by {'mean rank over the problems' if many else by}: {_in_order(found)}")
+    made += _drawn_anew(race, found)
     over = f"the medians of {len(race.problems)} problems" if many else f"the {race.seeds} seeds"
     return made + ([f"score over {over}, in steps / seconds, 1 is best: {scores}"] if aimed else [])
+
+
+def _in_order(found: Ranking) -> str:
+    """Best first; with an equals sign between those that nothing tells apart."""
+    ahead = found.behind
+    said = found.order[0]
+    for i, name in enumerate(found.order[1:], 1):
+        said += f"{' =' if ahead[i] == ahead[i - 1] else ','} {name}"
+    return said
+
+
+def _drawn_anew(race: Race, found: Ranking) -> list[str]:
+    """How often each comes first among the same seeds drawn anew; nothing of fewer than can decide anything.
+
+    Draws of two or three seeds nearly always agree, whatever other seeds would have shown.
+    """
+    if race.seeds < race.protocol.test(len(race.contestants)).fewest:
+        return []
+    first = ", ".join(f"{name} {_share(found.first[name])}" for name in found.order)
+    said = f"first where these {race.seeds} seeds are drawn anew, {DRAWS} times: {first}"
+    tied = len(set(found.behind)) < len(found.order)
+    return [said if tied else f"{said}; this order {_share(found.same)}"]
+
+
+def _share(of: float) -> str:
+    """A share of draws; what is all of them or none is no hundred per cent, nor zero, of what may come."""
+    if of >= 1.0 or of <= 0.0:
+        return "always" if of >= 1.0 else "never"
+    return f"{min(max(100 * of, 1.0), 99.0):.0f} %"
 
 
 def _cost(race: Race) -> list[str]:
