@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from downslope.core.run import Run, Status
 from downslope.diagnosis import held_out
+from downslope.diagnosis.accumulated import Part, Passed, begun, share
 from downslope.diagnosis.by_hand import ByHand
 from downslope.diagnosis.concluded import candidate, conclude
 from downslope.diagnosis.ear import Call, bound, source
@@ -34,6 +35,7 @@ from downslope.diagnosis.signs import entering
 from downslope.diagnosis.track import Track
 from downslope.diagnosis.trainings import ranked
 from downslope.diagnosis.weighed import weighed
+from downslope.optim.inside import looks_twice
 
 MOST = 16
 """Optimizers that are followed at once."""
@@ -57,8 +59,8 @@ class Audience:
         self.functions_compiled = False
         self.held_out = held_out.HeldOut()
         self._calls: list[Call] = []
-        self._pending: list[tuple[Tensor | float, Call | Literal[True] | None]] = []
-        self._shared: list[tuple[Tensor | float, Call | Literal[True] | None]] = []
+        self._pending: list[Passed] = []
+        self._shared: list[Passed] = []
         self._behind: list[set[int]] = []
         self._owner: Role | None = None
         self._walked = 0
@@ -119,7 +121,7 @@ class Audience:
         self.dropped.clear()
         self.held_out = held_out.HeldOut()
         self.listening, self._steps, self._new = True, 0, 0
-        self._pending = [(value, None if call is None else True) for value, call in self._pending]
+        self._pending = [(value, None if call is None else True, of) for value, call, of in self._pending]
         self._shared, self._calls = [], [call._replace(seen={}) for call in self._calls]
 
     def passing(self, loss: Tensor) -> None:
@@ -205,10 +207,9 @@ class Audience:
             self._owner = role
             role.signs.note(self._sign)
         role.own += bool(self._pending)
-        # A closure is called several times; its first value is the loss where the step began.
-        for value, call in losses[:1] if closure else losses:
+        for value, call, of in begun(losses, closure, looks_twice(role.track.optimizers[0])):
             lost = isinstance(value, Tensor) or not math.isfinite(value)
-            role.track.loss(value, role.track.step, (self._autopsy or None) if lost else None)
+            role.track.loss(value, role.track.step, (self._autopsy or None) if lost else None, of)
             role.latest = value
             self._assign(role, call)
         if "nonfinite" not in role.track.run.facts:  # it came back: what is lost later has another cause
@@ -279,7 +280,7 @@ class Audience:
             loss = kept[1]
         calls, self._calls = self._calls, []
         call = calls[0] if len(calls) == 1 and calls[0].value is loss else source(loss, calls)
-        if call is not None and call.value.numel() != 1:
+        if call is not None and call.value is not loss:
             call = weighed(loss, call)
         call = self._reader.passing(loss, call, self.roles.values())
         if call is None and not calls:
@@ -299,7 +300,8 @@ class Audience:
         if call is not None and call.args and (given := targets_of(call.args[0], call.args[1])) is not None:
             self._targets.append((read, given))
         # The graph of the loss is the script's: nothing of it is kept beyond this.
-        self._pending.append((read, None if call is None else self._kept(call)))
+        of = Part(read, share(loss, None if call is None else call.value), bare=value is not loss)
+        self._pending.append((read, None if call is None else self._kept(call), of))
         if self._dataset is not None:
             self._training.add(id(self._dataset))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, cast
 
 from downslope.core.run import Run, Status
 from downslope.diagnosis import unseen
@@ -15,10 +14,8 @@ from downslope.diagnosis.role import Role
 from downslope.diagnosis.second_look import look, recognise
 from downslope.diagnosis.several import Candidate
 from downslope.diagnosis.together import together
-from downslope.diagnosis.track import Track
 from downslope.diagnosis.uphill import rises
 from downslope.objectives.meaning import Meaning
-from downslope.optim.wrapper import wrapped
 
 
 def conclude(role: Role, team: Sequence[Role], rivals: int, status: Status, held_out: HeldOut) -> Run:
@@ -31,8 +28,6 @@ def conclude(role: Role, team: Sequence[Role], rivals: int, status: Status, held
         status: How the script ended.
         held_out: What was scored without gradients.
     """
-    for each in team:
-        _title(each.track)
     run = together(team, status)
     if isinstance(hand := role.track.optimizers[0], Hand):
         run.facts["optimizer"] = hand.described()
@@ -67,14 +62,6 @@ def conclude(role: Role, team: Sequence[Role], rivals: int, status: Status, held
     unseen.in_script(run)
     gathered.ask_the_data(run)
     return run
-
-
-def _title(track: Track) -> None:
-    """Notes who steps the optimizer: its wrapper is known as soon as it has made a step."""
-    told = cast("dict[str, Any]", track.run.facts["optimizer"])
-    name = wrapped(track.optimizers[0], str(told["name"]))
-    if name != told["name"]:
-        told["title"] = name
 
 
 def candidate(role: Role, team: Sequence[Role], run: Callable[[], Run], held_out: HeldOut) -> Candidate:

@@ -70,12 +70,3 @@ class Lapses:
     def measured(self) -> dict[str, Any]:
         """How many there were."""
         return {"count": self.count, "heard": self.heard, "first": self.first}
-
-
-def joined(mean: Any, value: Any, count: int) -> Any:
-    """The mean loss of a step with one more, the `count`-th; one that is not finite counts for nothing."""
-    if type(value) is float and not math.isfinite(value):
-        return mean
-    if type(mean) is float and not math.isfinite(mean):
-        return value
-    return mean + (value - mean) / count

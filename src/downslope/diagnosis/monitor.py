@@ -29,6 +29,7 @@ from downslope.core import names
 from downslope.core.errors import DataError, InputError, ModelError
 from downslope.core.run import Run
 from downslope.diagnosis import held_out, unseen
+from downslope.diagnosis.accumulated import ALONE, Part, share
 from downslope.diagnosis.compiled import plain_module
 from downslope.diagnosis.diagnosis import Diagnosis
 from downslope.diagnosis.ear import Call, Ear, bound, source
@@ -41,6 +42,7 @@ from downslope.diagnosis.track import Track
 from downslope.diagnosis.uphill import rises
 from downslope.diagnosis.weighed import weighed
 from downslope.objectives.meaning import Meaning, meaning
+from downslope.optim.inside import innermost
 
 HEARD = 8
 """Calls of losses that are kept of one step: more terms are no one function."""
@@ -88,7 +90,7 @@ class Monitor:
     def __init__(
         self, model: nn.Module, optimizer: Optimizers, objective: Any = None, data: Any = None
     ) -> None:
-        optimizers = _checked(model, optimizer)
+        optimizers = tuple(map(innermost, _checked(model, optimizer)))  # a wrapper's steps are its base's
         self.objective = names.resolve("objective", objective) if isinstance(objective, str) else objective
         if self.objective is not None and not callable(self.objective):
             raise InputError(f"objective={objective!r}: must be a name or (output, target) -> scalar")
@@ -105,6 +107,7 @@ class Monitor:
         self._track = Track(optimizers, model, self._gathered.forwarded, ear=Ear(self._scored))
         self._gathered.now = self._track.now
         self._offset: int | None = None
+        self._scale = self._share = 1.0
         self._looked = False
         self._refused: dict[str, str] = {}
         self._handles: list[RemovableHandle] = []
@@ -117,7 +120,8 @@ class Monitor:
     def step(self, loss: Tensor | float | None = None) -> None:
         """Once a step, before or after the optimizer's: notes the loss of the step.
 
-        Called several times between two optimizer steps (gradients accumulated), the losses are averaged.
+        Called several times between two optimizer steps (gradients accumulated), the losses are averaged:
+        hand over each as it is before it is divided by their number.
 
         Args:
             loss: One number; left out, the steps are counted by the optimizer and have no loss.
@@ -142,7 +146,8 @@ class Monitor:
         step = self._track.step + self._offset
         if self._calls:
             self._recognise(loss, step)
-        self._track.loss(loss, step)
+        of = Part(math.nan, share(loss), bare=False) if isinstance(loss, Tensor) else ALONE
+        self._track.loss(loss, step, of=of)
 
     def validate(
         self,
@@ -213,6 +218,7 @@ class Monitor:
         if said is not None and seen is not None:
             run.facts["output"] = dict(seen) | described(said) | {"clipped": None}
         run.facts["turned"] = self._signs.measured()
+        self._gathered.scale = self._scale / (self._share if self._track.heard.shared else 1.0)
         self._gathered.measure(run, seen, self._track.bad)
         if "constant" not in run.facts and (loss := self._uniform(seen)) is not None:
             run.facts["constant"] = {"loss": loss}
@@ -273,7 +279,7 @@ class Monitor:
         if isinstance(loss, Tensor) and loss.grad_fn is not None:
             self._signs.note(sign(loss))
             found = source(loss, calls)
-            if found is not None and found.value.numel() != 1:
+            if found is not None and found.value is not loss:
                 found = weighed(loss, found)
         else:
             told = _number(loss)
@@ -286,7 +292,8 @@ class Monitor:
         if function is not None:
             self._gathered.scored(function, found.args[0], found.args[1], step, found.weights)
             known = found.weights is None and value and math.isfinite(value)
-            self._gathered.scale = _number(loss) / value if known else 1.0
+            self._scale = _number(loss) / value if known else 1.0
+            self._share = share(loss) if isinstance(loss, Tensor) else 1.0
 
     def _before(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
         if self._track.armed:

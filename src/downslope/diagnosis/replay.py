@@ -36,9 +36,9 @@ from downslope.diagnosis.settings import parameters_of
 from downslope.diagnosis.shown import Loss, Shown, copied, output_of, weights
 from downslope.diagnosis.symptoms.frozen_parameters import left_out
 from downslope.objectives.meaning import meaning
+from downslope.optim.inside import wrapped
 from downslope.optim.roles import role_of
 from downslope.optim.routes import names_of
-from downslope.optim.wrapper import wrapped
 from downslope.training.facts import one_line
 
 FEWEST = 4

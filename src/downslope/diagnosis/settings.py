@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, cast
@@ -9,7 +10,9 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
+from downslope.core import names
 from downslope.optim.clips import clips
+from downslope.optim.inside import wrapped
 from downslope.optim.stability import method_of
 
 _IMPLEMENTATION = frozenset({"params", "foreach", "fused", "capturable", "differentiable", "maximize"})
@@ -27,7 +30,7 @@ def settings_of(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
     first = cast("Mapping[str, Any]", optimizer.param_groups[0])
     made = type(optimizer)
     found: dict[str, Any] = {
-        "name": method_of(optimizer) or made.__name__.lower(),
+        "name": method_of(optimizer) or _listed(made) or made.__name__.lower(),
         "class": f"{made.__module__}:{made.__qualname__}",
         "groups": len(optimizer.param_groups),
     }
@@ -41,12 +44,33 @@ def settings_of(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
     return found
 
 
+def _listed(made: type[Any]) -> str | None:
+    """The name of a class of ours in the catalogue: "cautious_adamw"."""
+    if not made.__module__.startswith("downslope."):
+        return None
+    return next(
+        (n for n, r in names.TABLE["optimizer"].items() if r.rpartition(":")[2] == made.__name__), None
+    )
+
+
+def titled(optimizer: torch.optim.Optimizer, name: str) -> dict[str, str]:
+    """``title``: who steps `optimizer`, where that is a wrapper; known once it is made or has stepped."""
+    found = wrapped(optimizer, name)
+    return {"title": found} if found != name else {}
+
+
 def clips_of(optimizer: torch.optim.Optimizer) -> dict[str, Any] | None:
     """What an optimizer of ours clips by itself (`downslope.optim.clips.Clips`); None for nothing."""
     with suppress(Exception):  # rules of anybody's own; nothing we look at may end anybody's training
         found = clips(optimizer)
         return None if found is None else found._asdict()
     return None
+
+
+def rate_of(optimizer: torch.optim.Optimizer) -> float:
+    """The learning rate of the first group as it stands; NaN without one."""
+    lr = optimizer.param_groups[0].get("lr", math.nan)
+    return lr if type(lr) is float else float(lr)
 
 
 def rates_of(*optimizers: torch.optim.Optimizer) -> list[float]:

@@ -17,16 +17,25 @@ import torch
 from torch import Tensor, nn
 
 from downslope.core.run import Run, Status
+from downslope.diagnosis.accumulated import ALONE, Heard, Part
 from downslope.diagnosis.ear import Ear
 from downslope.diagnosis.eye import Eye, Seen
 from downslope.diagnosis.holding import Holding
 from downslope.diagnosis.inquest import Inquest, autopsy, placed
-from downslope.diagnosis.lapses import Lapses, Told, joined
+from downslope.diagnosis.lapses import Lapses, Told
 from downslope.diagnosis.leftover import Leftover
 from downslope.diagnosis.measure import alike
 from downslope.diagnosis.origin import left_behind
 from downslope.diagnosis.pace import Pace
-from downslope.diagnosis.settings import climbing, clips_of, parameters_of, rates_of, settings_of
+from downslope.diagnosis.settings import (
+    climbing,
+    clips_of,
+    parameters_of,
+    rate_of,
+    rates_of,
+    settings_of,
+    titled,
+)
 from downslope.diagnosis.zeroed import Zeroed
 from downslope.training.choices import ProbeTimes
 from downslope.training.environment import environment
@@ -102,9 +111,7 @@ class Track:
         self.armed = self._held = False
         self._waiting: set[int] = set()
         self._started = self._last = time.perf_counter()
-        self._loss_step = 0
-        self._losses = 0
-        self._rows: list[tuple[int, float | Tensor, float]] = []
+        self.heard, self._rate = Heard(), math.nan
         self._lapses = Lapses()
         self._arm_if_due()
 
@@ -127,6 +134,8 @@ class Track:
         if first := optimizer is self.optimizers[0]:
             self.step += 1
             self._last = time.perf_counter()
+            self._rate = rate_of(optimizer)  # what its own schedule sets is there once it has stepped
+            self.heard.rated(self.step, self._rate)
         if self.armed or self.step >= self._wake:  # most steps end here
             self._turn(optimizer, first, closure)
             self._plan()
@@ -209,13 +218,16 @@ class Track:
 
     # -- losses -------------------------------------------------------------------------------------------
 
-    def loss(self, value: Tensor | float, step: int, seen: Mapping[str, Any] | None = None) -> None:
-        """The loss of (a part of) `step`; several of one step are averaged.
+    def loss(
+        self, value: Tensor | float, step: int, seen: Mapping[str, Any] | None = None, of: Part = ALONE
+    ) -> None:
+        """The loss of (a part of) `step`; several of one step are one (`downslope.diagnosis.accumulated`).
 
         Args:
             value: The loss.
             step: Its step.
             seen: What an `autopsy` before its backward pass found; None where there was none.
+            of: By what it was multiplied before its backward pass.
         """
         given = value
         if isinstance(value, Tensor):
@@ -225,16 +237,10 @@ class Track:
             self.lost(step, given, seen)
         elif type(value) is float and step > self.run.facts.get("nonfinite", {}).get("step", step):
             self._came_back()
-        if step == self._loss_step:
-            rows, self._losses = self._rows, self._losses + finite
-            _, mean, lr = rows[-1]
-            rows[-1] = (step, joined(mean, value, self._losses), lr)
-            return
-        if len(self._rows) >= BUFFER:
+        if len(self.heard.rows) >= BUFFER and not self.heard.has(step):
             self._flush()
-        self._loss_step, self._losses = step, int(finite)
-        lr = self.optimizers[0].param_groups[0].get("lr", math.nan)
-        self._rows.append((step, value, lr if type(lr) is float else float(lr)))
+        rate = self._rate if step == self.step else rate_of(self.optimizers[0])
+        self.heard.add(step, of._replace(value=value), rate)
 
     def _came_back(self) -> None:
         """A loss is finite after one that was not: that batch was skipped, or it moved nothing."""
@@ -248,9 +254,7 @@ class Track:
 
     def _flush(self) -> None:
         """Move the losses to the history; those on another device are brought from there together."""
-        if not self._rows:
-            return
-        rows, self._rows, self._loss_step = self._rows, [], 0
+        rows = self.heard.take()
         away = [value.reshape(()) for _, value, _ in rows if isinstance(value, Tensor)]
         brought = iter(cast("list[float]", torch.stack(away).double().tolist() if away else []))
         told: list[Told] = []
@@ -295,7 +299,7 @@ class Track:
 
     def _spoilt(self, step: int) -> None:
         """Before `step`, whose loss is not finite: which gradients of the step before were not."""
-        heard = [row for row in self._rows if row[0] == step - 1]
+        heard = [row for row in self.heard.rows if row[0] == step - 1]
         if self._origin is None and self.step == step - 1 and heard:
             self._origin = left_behind(self.eye.observers, self.optimizers)
 
@@ -332,9 +336,9 @@ class Track:
             self._came_back()
         else:
             self._write(self._lapses.left())
-        run = self.run
+        run, facts = self.run, self.run.facts
         losses = run.history.series("train_loss")
-        facts = run.facts
+        facts["optimizer"] |= titled(self.optimizers[0], str(facts["optimizer"]["name"]))
         run.status = status
         if len(losses.values) and not np.isfinite(losses.values[-1]):
             run.status = "diverged"

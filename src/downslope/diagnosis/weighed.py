@@ -31,12 +31,14 @@ def weighed(loss: Tensor, call: Call) -> Call | None:
 
     Args:
         loss: A scalar made of the call's losses by products with constants, sums and means.
-        call: Of a loss function that gave one loss for each entry.
+        call: Of a loss function that gave one loss for each entry, or their sum.
 
     Returns:
         A plain mean, or a multiple of it, as the call with that mean as its value; else the call with
         ``weights`` of the shape of its value, NaN where they cannot be read.
     """
+    if call.value.numel() == 1:
+        return _averaged(loss, call)
     function, told = bound(call), float(loss.detach())
     if function is None or not math.isfinite(told):
         return call
@@ -51,6 +53,19 @@ def weighed(loss: Tensor, call: Call) -> Call | None:
     if float((weights - first).abs().max()) > ALIKE * abs(first):
         return call._replace(weights=weights)
     return None if n > 1 and abs(first - 1.0) <= ALIKE else call._replace(value=mean)
+
+
+def _averaged(loss: Tensor, call: Call) -> Call:
+    """A sum over the batch that the script divides by its examples, or more, as the mean that it is then."""
+    if call.kwargs.get("reduction") != "sum" or not call.args[1].dim():
+        return call
+    mean = call._replace(kwargs={**call.kwargs, "reduction": "mean"})
+    function, total = bound(mean), float(call.value.detach())
+    share = float(loss.detach()) / total if total else math.nan
+    if function is None or not share * len(call.args[1]) <= 1.0 + ALIKE:
+        return call
+    with torch.no_grad():
+        return mean._replace(value=function(call.args[0].detach(), call.args[1]))
 
 
 def _mean(call: Call, function: functools.partial[Tensor]) -> Tensor:

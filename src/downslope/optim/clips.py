@@ -15,6 +15,7 @@ from downslope.optim.clip_tensor import ClipTensor
 from downslope.optim.clip_value import ClipValue
 from downslope.optim.decay import CoupledDecay, DecoupledDecay
 from downslope.optim.driver import Optimizer
+from downslope.optim.inside import innermost
 from downslope.optim.momentum import HeavyBall
 from downslope.optim.moving_average import MovingAverage
 from downslope.optim.nesterov import LookAhead
@@ -48,9 +49,7 @@ def clips(optimizer: torch.optim.Optimizer) -> Clips | None:
     Args:
         optimizer: as it is set now; of a wrapper, what is inside counts.
     """
-    inside: Any = optimizer
-    while hasattr(inside, "base_optimizer"):
-        inside = inside.base_optimizer
+    inside = innermost(optimizer)
     if not isinstance(inside, Optimizer):
         return None
     composed = [routed(inside._compose(group)) for group in inside.param_groups]  # pyright: ignore[reportPrivateUsage]

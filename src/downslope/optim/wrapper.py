@@ -11,7 +11,6 @@ import inspect
 from collections.abc import Callable, Iterable, Mapping
 from itertools import repeat
 from typing import Any, ClassVar, cast
-from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -24,10 +23,11 @@ from downslope.optim.composed import check_single
 from downslope.optim.domains import DOMAINS, Domains, check
 from downslope.optim.driver import Params
 from downslope.optim.hooked import labelled, loading, saving
+from downslope.optim.inside import note
 from downslope.optim.rule import Chain
 from downslope.optim.scheduled import Scheduler, check_alone
 
-__all__ = ["Wrapper", "around", "from_text", "wrapped"]
+__all__ = ["Wrapper", "around", "from_text"]
 
 
 class Wrapper(torch.optim.Optimizer):
@@ -78,6 +78,7 @@ class Wrapper(torch.optim.Optimizer):
         super().__setstate__({"defaults": {**self.base_optimizer.defaults, **settled}})
         for group, each in zip(self.param_groups, entries or repeat({}), strict=False):
             group |= self._own(group | each)
+        note(self)
 
     @classmethod
     def described(cls, base: Chain, settings: Mapping[str, Any]) -> Chain:
@@ -173,7 +174,7 @@ class Wrapper(torch.optim.Optimizer):
         for hook in list(hooks._optimizer_step_pre_hooks.values()):
             changed: Any = hook(self, given, {})
             given = given if changed is None else cast("tuple[Any, ...]", changed[0])
-        self._mark()
+        note(self)
         return given
 
     def _close(self, given: tuple[Any, ...] = ()) -> None:
@@ -181,15 +182,6 @@ class Wrapper(torch.optim.Optimizer):
         hooks: Any = self
         for hook in list(hooks._optimizer_step_post_hooks.values()):
             hook(self, given, {})
-
-    def _mark(self) -> None:
-        """Lets the innermost base be known for one that is wrapped."""
-        kinds: list[type[Wrapper]] = [type(self)]
-        inner = self.base_optimizer
-        while isinstance(inner, Wrapper):
-            kinds.append(type(inner))
-            inner = inner.base_optimizer
-        _AROUND.setdefault(inner, tuple(kinds))
 
     def _step(self, closure: Callable[[], Any] | None = None) -> Any:
         raise NotImplementedError(f"{type(self).__name__}._step")
@@ -276,20 +268,6 @@ class Wrapper(torch.optim.Optimizer):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__} around {self.base_optimizer!r}"
-
-
-_AROUND: WeakKeyDictionary[torch.optim.Optimizer, tuple[type[Wrapper], ...]] = WeakKeyDictionary()
-
-
-def wrapped(optimizer: torch.optim.Optimizer, name: str) -> str:
-    """The name of what steps `optimizer`, whose own is `name`: ``"lookahead(adam)"`` for a base of Lookahead.
-
-    Whoever hears of a base's steps does not see who made them.
-    """
-    for kind in reversed(_AROUND.get(optimizer, ())):
-        own = next(each for each in kind.__mro__ if "around" not in vars(each))
-        name = f"{own.__name__.lower()}({name})"
-    return name
 
 
 def _nothing() -> None:
