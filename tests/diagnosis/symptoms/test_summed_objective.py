@@ -4,8 +4,10 @@ import pytest
 from torch import Tensor, nn
 from torch.nn import functional
 
+from downslope.core.finding import Finding
 from downslope.core.run import Run
 from downslope.diagnosis.judge import judge
+from downslope.diagnosis.symptoms.summed_objective import summed_objective
 from tests.diagnosis.runs import run
 from tests.diagnosis.symptoms.problems import (
     Functional,
@@ -74,3 +76,26 @@ def test_short_empty_and_broken_runs_raise_nothing() -> None:
         result = judge(made)
         assert all("check failed" not in why for _, why in result.not_checked)
     assert found(judge(run([2.3, 2.2], objective={"growth": 1.0})), "summed-objective") is None
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("sgd", "so every step is 32 times as long as by their mean at the same learning rate"),
+        ("momentum", "so every step is 32 times as long"),
+        ("sam(sgd)", "so every step is 32 times as long"),
+        ("adam", "Adam divides that factor out of its steps again"),
+        ("lookahead(adamw)", "Adamw divides that factor out"),
+        ("lion", "Lion divides that factor out"),
+        ("custom", "so the gradient is 32 times that of their mean, and grows with the batch size"),
+    ],
+)
+def test_what_a_sum_does_to_a_step_is_told_of_the_method(name: str, said: str) -> None:
+    sick = run([2.3] * 100)
+    sick.recipe = None
+    sick.facts |= {"optimizer": {"name": name, "lr": 0.1}, "batch_size": 32}
+    sick.facts["objective"] = {"growth": 2.0, "watched": True}
+    verdict = summed_objective(sick)
+    assert isinstance(verdict, Finding)
+    assert said in verdict.message
+    assert ("every step is 32" in verdict.message) == (name in ("sgd", "momentum", "sam(sgd)"))

@@ -10,6 +10,9 @@ Source: Goyal et al. 2017, Accurate, large minibatch SGD, section 2.1 (the rule 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from downslope.core.edits import Advice, Edit, SetObjective, SetRecipe
 from downslope.core.finding import Evidence, Finding
 from downslope.core.run import Run
@@ -21,6 +24,16 @@ from downslope.diagnosis.proof import proved, refuted, settle, tried
 from downslope.diagnosis.rates import own_rate
 from downslope.diagnosis.symptom import Clear, Unknown, Verdict, symptom
 from downslope.objectives.adapters import Averaged
+from downslope.optim.stability import ADAPTIVE
+
+PLAIN = ("gd", "sgd", "momentum", "nesterov", "averaged_momentum", "schedule_free_sgd")
+"""Methods whose step is in proportion to the gradient."""
+
+SCALED = frozenset({
+    "lion", "signum", "muon", "lamb", "lars", "adafactor", "soap", "shampoo",
+    "cautious_adamw", "cautious_lion", "sparse_adam",
+})  # fmt: skip
+"""Methods that divide the gradient by its size, beside those of `ADAPTIVE`."""
 
 _SOURCE = "Goyal et al. 2017, section 2.1"
 
@@ -61,11 +74,27 @@ def summed_objective(run: Run) -> Verdict:
             provenance="1 for a mean, 2 for a sum",
         ),
         also=proved(run, "summed-objective"),
-        message="The loss adds up the examples of a batch instead of taking their mean, so every step is "
-        f"{_size(run)} times as long as its learning rate says.{tried(run, 'summed-objective')}",
+        message=f"The loss adds up the examples of a batch instead of taking their mean{_so(run)}."
+        f"{tried(run, 'summed-objective')}",
         remedies=_remedies(run),
         source=_SOURCE,
     )
+
+
+def _so(run: Run) -> str:
+    """What that does to a step of the run's method."""
+    rule: Mapping[str, Any] = run.facts.get("optimizer") or {}
+    name = str(rule.get("name") if run.recipe is None else run.recipe.optimizer)
+    inner, size = name.rpartition("(")[2].rstrip(")"), _size(run)
+    if inner in PLAIN:
+        much = f"{size} times as long as by their mean at the same learning rate"
+        return f", so every step is {much}, and grows with the batch size"
+    if inner in ADAPTIVE | SCALED:
+        return (
+            f", so the gradient is {size} times that of their mean. {inner.capitalize()} divides that factor "
+            "out of its steps again; clipping, weight decay in the gradient, and eps act on another scale"
+        )
+    return f", so the gradient is {size} times that of their mean, and grows with the batch size"
 
 
 def _size(run: Run) -> str:
