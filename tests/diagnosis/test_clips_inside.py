@@ -11,10 +11,12 @@ import torch
 import downslope as ds
 from downslope import optim
 from downslope.core.edits import SetRecipe
+from downslope.core.errors import RecipeError
 from downslope.core.run import Run
 from downslope.diagnosis.clipped import clipped
 from downslope.diagnosis.diagnosis import Diagnosis
 from downslope.diagnosis.moves import moves
+from downslope.diagnosis.replay import recipe_of
 from downslope.diagnosis.script import watch_script
 from downslope.diagnosis.symptoms.cliff import cliff
 from downslope.diagnosis.symptoms.exploding_gradient import exploding_gradient
@@ -117,3 +119,9 @@ def test_diagnose_knows_what_a_factory_clips(factory: Any) -> None:
     assert (found.run.facts.get("clips") is not None) == there
     tried = moves(found.run, problem, recipe, far=True)
     assert (SetRecipe({"clip_norm": 1.0}) in tried) == (not there)
+
+
+def test_that_no_copy_can_be_stepped_by_a_chain_is_said_in_words(tmp_path: Path) -> None:
+    found = watched(tmp_path, "optim.ClipNorm(max_norm=50.0), optim.ScaleByLr(lr=0.1)")
+    with pytest.raises(RecipeError, match="a chain of the script's own, which no name makes"):
+        recipe_of(found.run, 640)

@@ -348,6 +348,8 @@ def recipe_of(run: Run, rows: int) -> Recipe:
         known = optimizer_defaults(name)
     except DownslopeError:
         name = str(told.get("class", name))
+        if name == "downslope.optim.custom:Custom":
+            raise RecipeError("its optimizer is a chain of the script's own, which no name makes") from None
         known = optimizer_defaults(name)
     given = {key: value for key, value in told.items() if key in known and key != "lr"}
     rates = run.history.series("lr").values
