@@ -58,10 +58,12 @@ class ClipAdaptive(Rule[Stateless]):
     def update(self, g: Tensor, state: Stateless, p: Tensor, k: Scalars) -> tuple[Tensor, Stateless]:
         most = k.share * torch.clamp(unit_norms(p), min=float(k.least))
         norm = unit_norms(g)
-        return torch.where(norm > most, most / norm * g, g), ()
+        return torch.where(norm > most, (most / norm).to(g.dtype) * g, g), ()
 
 
 def unit_norms(x: Tensor) -> Tensor:
-    """The Euclidean norm of each unit of `x`, shaped such that it broadcasts against it."""
+    """The Euclidean norm of each unit of `x`, in float64, shaped such that it broadcasts against it."""
     dims = tuple(range(1, x.ndim)) if x.ndim > 1 else tuple(range(x.ndim))
-    return torch.linalg.vector_norm(x, dim=dims, keepdim=True) if dims else x.abs()
+    if not dims:
+        return x.abs().double()
+    return torch.linalg.vector_norm(x, dim=dims, keepdim=True, dtype=torch.float64)

@@ -66,11 +66,12 @@ class ClipNorm(Shortened):
     ``|g|`` is the Euclidean norm over all parameters of the optimizer that have a gradient, in all groups;
     M is `max_norm` in (0, inf], inf, the default, clips nothing. No state; the gradient is read twice.
 
-    A norm of NaN makes every gradient NaN, an infinite one makes zeros and NaN, as in torch. Squares are
-    formed in the gradient's dtype: in float32 a norm is infinite from an element of 1.8e19 on.
+    A norm of NaN makes every gradient NaN, an infinite one makes zeros and NaN, as in torch. Where squares
+    overflow in float32, from an element of 1.8e19 on, they are formed in float64 (on the CPU).
 
     Differs from: torch.nn.utils.clip_grad_norm_ in nothing but that the squares of tensors are added up in
-    float64 and ``p.grad`` is left as it is; the paper has no 1e-6.
+    float64, so that large gradients are shortened and not zeroed, that a `max_norm` of 0, at which nothing
+    could be trained, is refused, and that ``p.grad`` is left as it is; the paper has no 1e-6.
     Source: Pascanu, Mikolov and Bengio 2013, "On the difficulty of training recurrent neural networks",
     algorithm 1; torch.nn.utils.clip_grad_norm_.
     """

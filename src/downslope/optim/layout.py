@@ -31,8 +31,9 @@ from downslope.optim.rule import Chain, Rule, Scalars
 from downslope.optim.seats import Seat
 from downslope.optim.states import State, pack_small, pack_steps, pack_tally
 from downslope.optim.together import can_join, is_worth_joining, step_together
+from downslope.optim.totals import doubled, total
 
-__all__ = ["Bucket", "total"]
+__all__ = ["Bucket"]
 
 _log = logging.getLogger("downslope")
 
@@ -229,8 +230,10 @@ class Bucket:
     def _time(self) -> int:
         return self.t if self.steps is not None else 1 if self.first else 2
 
-    def measure(self, i: int, grads: list[Tensor]) -> list[Tensor]:
-        """For each total that link `i` wants, a float64 tensor with an entry for each parameter."""
+    def measure(self, i: int, grads: list[Tensor], *, wide: bool = False) -> list[Tensor]:
+        """For each total that link `i` wants, a float64 tensor with an entry for each parameter; of elements
+        in float64 where `wide`, which a kernel sees to by itself.
+        """
         kernel = self._kernel()
         if kernel is not None:
             kernel.turned = self.turned
@@ -239,7 +242,8 @@ class Bucket:
         found: list[list[Tensor]] = []
         for n, g in enumerate(grads):
             sums: list[list[Tensor]] = []
-            for p, part, before in self._cut(n, g):
+            for cut in self._cut(n, g):
+                p, part, before = doubled(*cut) if wide else cut
                 own = self.chain.measure(i, part, before, p, self._scalars(n))
                 sums.append([total(each, peak) for each, peak in zip(own, peaks, strict=True)])
             columns = zip(*sums, strict=True)
@@ -390,10 +394,3 @@ class Bucket:
                 for link, old in zip(self.chain.links, before, strict=True)
             ]
             yield x, -part if self.maximize else part, cut
-
-
-def total(part: Tensor, peak: bool) -> Tensor:
-    """The sum of all elements, or the largest of them and 0, in float64."""
-    if not peak:
-        return part.sum(dtype=torch.float64)
-    return part.amax().double() if part.numel() else part.new_zeros((), dtype=torch.float64)

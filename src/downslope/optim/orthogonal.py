@@ -10,6 +10,8 @@ from functools import cache
 import torch
 from torch import Tensor
 
+from downslope.optim.totals import are_finite
+
 __all__ = ["COEFFICIENTS", "EPS", "Space", "iterated", "orthogonal", "orthogonal_all", "precision_of"]
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
@@ -81,6 +83,8 @@ def orthogonal_all(
     for each, matrix in zip(x.unbind(), matrices, strict=True):
         each.copy_(matrix)
     norms = torch.stack([torch.linalg.vector_norm(each) for each in x.unbind()])
+    if not are_finite([norms]):  # squares may overflow where the norm does not
+        norms = torch.stack([torch.linalg.vector_norm(each, dtype=torch.float64) for each in x.unbind()])
     x.div_(norms.clamp(min=eps).view(n, 1, 1))
     return iterated(rooms, steps, coefficients)
 

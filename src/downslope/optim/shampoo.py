@@ -59,7 +59,8 @@ class ScaleByShampoo(Rule[Held]):
     float64.
 
     Differs from: the paper in beta1, which is 0 there, and in its step at eigenvalues that are 0 within
-        rounding, see `inverse_root`. See `Shampoo`.
+        rounding, see `inverse_root`; a gradient with elements beyond 3e15 (in float64, 1e123) is shortened to
+        that, as the factors could not hold its products. See `Shampoo`.
     Source: Gupta and others 2018, algorithms 1 and 2; Shi and others 2023, algorithm 2, for the rest.
     """
 
@@ -131,6 +132,7 @@ class ScaleByShampoo(Rule[Held]):
 
     def update(self, g: Tensor, state: Held, p: Tensor, k: Scalars) -> tuple[Tensor, Held]:
         s = dict(zip(self.keys_of(p), state, strict=True))
+        g = _shortened(g)
         m = g
         if "filtered_grad" in s:
             s["filtered_grad"] = k.keep1 * s["filtered_grad"] + k.gain1 * g
@@ -162,6 +164,16 @@ class ScaleByShampoo(Rule[Held]):
         if "exp_avg_sq" not in s:
             return m
         return m / ((k.unbias3 * s["exp_avg_sq"]).sqrt() + k.eps3)
+
+
+def _shortened(g: Tensor) -> Tensor:
+    """`g`; shortened where its largest element is beyond the 2/5th power of its type's largest number (3e15
+    in float32), so that factors hold its products for as long as a run may take.
+    """
+    if not g.numel():
+        return g
+    peak, most = g.abs().amax(), torch.finfo(g.dtype).max ** 0.4
+    return g * torch.where(torch.isfinite(peak) & (peak > most), most / peak, torch.ones_like(peak))
 
 
 def _of_length(direction: Tensor, of: Tensor) -> Tensor:

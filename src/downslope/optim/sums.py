@@ -16,8 +16,9 @@ import torch
 from torch import Tensor
 
 from downslope.core.errors import RecipeError
-from downslope.optim.layout import Bucket, total
+from downslope.optim.layout import Bucket
 from downslope.optim.rule import Scalars
+from downslope.optim.totals import are_finite, total
 
 __all__ = ["take_sums"]
 
@@ -33,7 +34,7 @@ def take_sums(work: Sequence[tuple[Bucket, list[Tensor]]]) -> None:
         for bucket, grads, todo in pending:
             own = list(itertools.takewhile(functools.partial(_is_local, bucket), todo))
             for i in own:
-                bucket.settle(i, bucket.measure(i, grads))
+                bucket.settle(i, _measured(bucket, i, grads))
             del todo[: len(own)]
         heads = [_key(bucket, todo[0]) for bucket, _, todo in pending if todo]
         ready = [key for key in dict.fromkeys(heads) if _waits_for_none(key, pending)]
@@ -51,7 +52,7 @@ def take_sums(work: Sequence[tuple[Bucket, list[Tensor]]]) -> None:
 
 
 def _settle_globally(there: Sequence[tuple[Bucket, list[Tensor], int]]) -> None:
-    parts = [bucket.measure(i, grads) for bucket, grads, i in there]
+    parts = [_measured(bucket, i, grads) for bucket, grads, i in there]
     home = parts[0][0].device
     link = there[0][0].chain.links[there[0][2]]
     totals: dict[str, Tensor] = {}
@@ -60,6 +61,14 @@ def _settle_globally(there: Sequence[tuple[Bucket, list[Tensor], int]]) -> None:
         totals[name] = each[0] if len(each) == 1 else total(torch.stack(each), peak)
     for bucket, _, i in there:
         bucket.settle(i, Scalars(**totals))
+
+
+def _measured(bucket: Bucket, i: int, grads: list[Tensor]) -> list[Tensor]:
+    """The totals of a bucket; where one is not finite, of elements in float64, whose squares hold more."""
+    found = bucket.measure(i, grads)
+    if bucket.kernel is not None or are_finite(found):
+        return found
+    return bucket.measure(i, grads, wide=True)
 
 
 def _is_local(bucket: Bucket, i: int) -> bool:

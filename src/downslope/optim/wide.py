@@ -19,13 +19,14 @@ import torch
 from torch import Tensor
 
 from downslope.optim.kinds import PLAIN, Manner
-from downslope.optim.layout import Bucket, total
+from downslope.optim.layout import Bucket
 from downslope.optim.looks import has_memory, plain
 from downslope.optim.portions import PIECE, Along, flat
 from downslope.optim.rounding import Draws, rounded, widened
 from downslope.optim.rows import coalesced, index_of, is_sparse, put, taken
 from downslope.optim.scale import ScaleByLr
 from downslope.optim.seats import reconciled
+from downslope.optim.totals import doubled, total
 
 __all__ = ["WideBucket"]
 
@@ -79,7 +80,7 @@ class WideBucket(Bucket):
         plain = self.manner == Manner(sparse=True) and not self.chain.has_members
         return plain and len(links) == 1 and type(links[0]) is ScaleByLr
 
-    def measure(self, i: int, grads: list[Tensor]) -> list[Tensor]:
+    def measure(self, i: int, grads: list[Tensor], *, wide: bool = False) -> list[Tensor]:
         """As `Bucket.measure`, in float32 at least, and of the rows that a sparse gradient names."""
         peak = self.chain.links[i].peak
         found: list[list[Tensor]] = []
@@ -88,7 +89,9 @@ class WideBucket(Bucket):
             for part in self._parts(n, g):
                 x, *states = part.values
                 sign = -part.g if self.maximize else part.g
-                own = self.chain.measure(i, sign, self._split(states), x, self._scalars(n))
+                cut = x, sign, self._split(states)
+                x, sign, before = doubled(*cut) if wide else cut
+                own = self.chain.measure(i, sign, before, x, self._scalars(n))
                 sums.append([total(each, high) for each, high in zip(own, peak, strict=True)])
             columns = zip(*sums, strict=True)
             found.append([total(torch.stack(each), high) for each, high in zip(columns, peak, strict=True)])

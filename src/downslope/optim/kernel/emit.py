@@ -5,10 +5,10 @@
 
 Beside the update there is one loop for each link that wants sums: it evaluates the chain up to that link,
 writes no tensor, and leaves the row's totals in float64. Those of float32 are added in short blocks of their
-own type, at twice the width of float64's vectors; a row whose total is not finite is added again in float64,
-since a block may overflow where the row does not. Largest elements are found among the bits as whole
-numbers: so compared, NaN is the largest of all. Rows, and the elements of a row, are added in one order,
-whatever the number of threads.
+own type, at twice the width of float64's vectors; a row whose total is not finite is formed and added again
+in float64, since a square, or a block, may overflow where the row does not. Largest elements are found among
+the bits as whole numbers: so compared, NaN is the largest of all. Rows, and the elements of a row, are added
+in one order, whatever the number of threads.
 
 A chain whose step is the number 0 leaves p alone, and writes its states.
 
@@ -22,6 +22,7 @@ from either side, torch's sign gives 0.
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Sequence
 
@@ -91,6 +92,7 @@ class _Text:
         self.real = "np.float64" if self.wide else "np.float32"
         self.kind = "f8" if self.wide else "f4"
         self.scalars = ["sign", *traced.scalars]
+        self.narrow: _Text | None = None
 
     def whole(self, threads: bool) -> str:
         part = "part, parts = thread(), threads()" if threads else "part, parts = data[6], data[7]"
@@ -173,10 +175,17 @@ class _Text:
         lines = self._totals(program, exact=True)
         if sums and not self.wide:
             held = " and ".join(f"abs({name}) < np.inf" for name in sums)
-            lines = [*self._totals(program, exact=False), f"if not ({held}):", *_deeper(lines)]
+            again = self._widened()._totals(program, exact=True)
+            lines = [*self._totals(program, exact=False), f"if not ({held}):", *_deeper(again)]
         count = len(program.results)
         lines += [f"write_f8(sums, {count} * row + {i}, total{i})" for i in range(count)]
         return _deeper(_deeper(lines))
+
+    def _widened(self) -> _Text:
+        """The same with elements in float64, where the squares of float32 are not infinite."""
+        wide = copy.copy(self)
+        wide.wide, wide.real, wide.narrow = True, "np.float64", self
+        return wide
 
     def _totals(self, program: Program, *, exact: bool) -> list[str]:
         """The loop that forms a row's totals: in float64, or by blocks of float32, which may overflow."""
@@ -188,6 +197,7 @@ class _Text:
             x = self._real(arg)
             if peak:
                 start.append(f"most{i} = bits_{self.kind}(zero)")
+                x = x if self.wide == (self.kind == "f8") else f"np.float32({x})"
                 body += [f"bits{i} = bits_{self.kind}({x})", f"most{i} = max(most{i}, bits{i})"]
                 end.append(f"total{i} = np.float64(number_{self.kind}(most{i}))")
             else:
@@ -222,6 +232,8 @@ class _Text:
 
     def _held(self) -> list[str]:
         """Reading p, which what was written into its owner from outside replaces."""
+        if self.narrow is not None and self.owner:
+            return [*self.narrow._held(), "p = np.float64(p)"]
         read = self._read(0, "P", self.storage[0])
         if not self.owner:
             return [f"p = {read}"]
