@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from downslope.core.run import Run
-from downslope.diagnosis.early import killed, little, risen, short, spike, sudden, thrown
-from downslope.diagnosis.judge import judge
+from downslope.diagnosis.early import ever_rose, killed, little, risen, short, spike, sudden, thrown
+from downslope.diagnosis.judge import judge, verdict
 from downslope.diagnosis.progress import progress
 from tests.diagnosis.runs import learnt, problem, run
 
@@ -256,3 +256,36 @@ def test_units_that_died_late_are_told_with_their_step_and_not_with_the_first_on
     assert found is not None
     when = "in the first steps" if step <= 25 else f"by step {step}"
     assert found.message.startswith(f"lr 0.1 threw the weights so far {when} that units died")
+
+
+NOISE = 0.1 * np.random.default_rng(0).standard_normal((5, 200))
+
+
+@pytest.mark.parametrize(
+    ("losses", "rose"),
+    [
+        ([1.0, 1.0, 1.0, 1.0], False),
+        ([3.0, 2.0, 1.5], False),
+        *((1.0 + each, False) for each in NOISE),
+        *((np.geomspace(3.0, 0.1, 200) + each, False) for each in NOISE),
+        ([1.0, 1.2, 1.5, 2.0], True),
+        ([1.0, 5.0, 25.0, 3.0, 1.0], True),
+        *((np.linspace(1.0, 2.5, 200) + each, True) for each in NOISE),
+        (np.r_[np.linspace(10, 1, 100), np.linspace(1, 9, 100)], True),
+        (np.r_[np.linspace(2, 1, 50), 80.0, 1.0, 1.0, 1.0], True),
+    ],
+)
+@pytest.mark.parametrize("up", [False, True])
+def test_that_a_loss_had_not_risen_is_said_of_one_alone_that_had_not(
+    losses: Any, rose: bool, up: bool
+) -> None:
+    made = maximised(-np.asarray(losses), -losses[0], -losses[0]) if up else run(np.asarray(losses))
+    made.status, made.facts["nonfinite"] = (
+        "diverged",
+        {"step": len(losses) + 1, "what": "loss", "module": None},
+    )
+    assert ever_rose(made) == rose
+    said = verdict(made)
+    assert ("had not" in said) == (sudden(made) and not rose)
+    assert ("objective had not fallen" in said) == (sudden(made) and not rose and up)
+    assert sudden(made) == ("NaN in a batch" in said)

@@ -94,7 +94,7 @@ def test_where_the_loop_ends_at_once_it_is_said_that_the_cause_was_not_seen() ->
     # Every weight is NaN by now; that is what the loss did to them, not what did it.
     assert found.run.facts["nonfinite"] == {"step": 14, "what": "loss", "module": None}
     assert "had not risen before: NaN in a batch, or in the objective" in found.verdict
-    assert "had not risen" in dict(found.not_checked)["learning-rate-too-high"]
+    assert "from one step to the next" in dict(found.not_checked)["learning-rate-too-high"]
     assert "not the one at which the numbers ended" in dict(found.not_checked)["non-finite-data"]
 
 

@@ -32,6 +32,9 @@ FEWEST = 50
 CALM = 3
 """Losses that did not rise before one that is not finite, from which that came suddenly. Convention."""
 
+LEVEL = 5
+"""Losses whose median is a level; of fewer than two levels, any rise is one. Convention."""
+
 DECADES = 1e6
 """Rise of a loss over its median up to which no gradient next to it overflows. Convention; float32 has 38."""
 
@@ -136,6 +139,22 @@ def sudden(run: Run) -> bool:
     if rose or (moved is not None and moved > LEAP):
         return False
     return len(before) >= CALM or moved is not None
+
+
+def ever_rose(run: Run) -> bool:
+    """Whether the losses rose at any time before the first that is not finite, by more than batches differ.
+
+    Of an objective that is maximised, whether it fell.
+    """
+    values = _sign(run) * run.history.series("train_loss").values
+    lost = np.flatnonzero(~np.isfinite(values))
+    before = values[: lost[0]] if len(lost) else values
+    steps = np.diff(before)
+    if len(before) < 2 * LEVEL:
+        return bool((steps > 0).any())
+    usual = SURE * float(np.median(np.abs(steps)))  # of plain noise nearly three standard deviations
+    levels = np.median(before[len(before) % LEVEL :].reshape(-1, LEVEL), axis=1)
+    return bool(levels[-1] > levels.min() + usual or before.max() > before[0] + 2 * usual)
 
 
 def _broken(run: Run, before: Floats) -> bool:

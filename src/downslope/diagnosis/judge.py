@@ -13,7 +13,7 @@ from downslope.core.run import Run
 from downslope.diagnosis.bidden import in_words
 from downslope.diagnosis.causality import arrange
 from downslope.diagnosis.diagnosis import Diagnosis
-from downslope.diagnosis.early import inflated, little, short, sudden
+from downslope.diagnosis.early import ever_rose, inflated, little, short, sudden
 from downslope.diagnosis.progress import progress, untold
 from downslope.diagnosis.proof import as_tried, gain, trial_of
 from downslope.diagnosis.structure import structural
@@ -99,7 +99,9 @@ def verdict(run: Run) -> str:
         where: Mapping[str, Any] = run.facts.get("nonfinite") or {}
         at = f" at step {where['step']}: the {where['what']}" if where.get("step") is not None else ""
         inside = f" of {called(run.facts, where['module'])}" if where.get("module") else ""
-        calm = " Its loss had not risen before: NaN in a batch, or in the objective." if sudden(run) else ""
+        worse = "objective had not fallen" if run.maximize else "loss had not risen"
+        how_so = "It did so from one step to the next" if ever_rose(run) else f"Its {worse} before"
+        calm = f" {how_so}: NaN in a batch, or in the objective." if sudden(run) else ""
         return f"LOST: the run left the finite numbers{at}{inside}.{calm}"
     if how.final is None or how.constant is None:
         return ""

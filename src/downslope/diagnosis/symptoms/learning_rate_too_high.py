@@ -45,7 +45,7 @@ recovers."""
 USUAL = {"sgd": 0.1, "momentum": 0.01, "nesterov": 0.01, "adam": 1e-3, "adamw": 1e-3, "rmsprop": 1e-3}
 """Rates that are usual, where nothing says which one is right: those of torch's and Keras's examples."""
 
-SUDDEN = "the loss had not risen when it left the finite numbers, as it does before a step that is too large"
+SUDDEN = "the loss left the finite numbers from one step to the next, thrown up by no step that is too large"
 
 _SOURCE = "LeCun et al. 1998, section 4.6; Cohen et al. 2021"
 

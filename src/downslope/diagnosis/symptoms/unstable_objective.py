@@ -19,7 +19,7 @@ from downslope.core.edits import Advice, Edit, SetObjective
 from downslope.core.finding import Evidence, Finding, Where
 from downslope.core.modules import called
 from downslope.core.run import Run
-from downslope.diagnosis.early import sudden
+from downslope.diagnosis.early import ever_rose, sudden
 from downslope.diagnosis.named import named
 from downslope.diagnosis.origin import Origin, origin
 from downslope.diagnosis.proof import proved, tried
@@ -68,7 +68,10 @@ def unstable_objective(run: Run) -> Verdict:
     if not inside:
         return Clear(f"the first value that is not finite is the {ended.get('what')}")
     if breaks is None and objective.get("sound") is not False and not sudden(run):
-        return Clear("the loss rose before it left the finite numbers: the step did that, not the formula")
+        before = (
+            "the loss got worse" if ever_rose(run) else "the weights were thrown far, or nothing was seen,"
+        )
+        return Clear(f"{before} before it left the finite numbers: that speaks for the step, not the formula")
     step = ended.get("step")
     name = None if _sound(run) else named(run)
     edits: tuple[Edit, ...] = (SetObjective(name),) if name else ()
