@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -21,18 +22,20 @@ HEAVY = 0.95
 """Momentum from which it is looked at before the learning rate; 0.9 is usual."""
 
 
-_GUESSED = " is a first guess: no lower rate was tried."
+USUAL = {"sgd": 0.1, "momentum": 0.01, "nesterov": 0.01, "adam": 1e-3, "adamw": 1e-3, "rmsprop": 1e-3}
+"""Rates that are usual, where nothing says which one is right: those of torch's and Keras's examples."""
+
+_GUESSED = re.compile(r" \S+ is a first guess: no \w+ rate was tried[^.]*\.")
 
 
-def guessed(lr: float) -> str:
-    """What is said of a rate that nothing was measured of."""
-    return f" {lr:.3g}{_GUESSED}"
+def guessed(lr: float, side: Literal["lower", "higher"] = "lower", then: str = "") -> str:
+    """What is said of a rate that nothing was measured of, and what is to be done `then`."""
+    return f" {lr:.3g} is a first guess: no {side} rate was tried{then}."
 
 
 def unguessed(message: str) -> str:
     """The message without that: of what only follows from something else it is no advice."""
-    head, found, tail = message.partition(_GUESSED)
-    return f"{head.rpartition(' ')[0]}{tail}" if found else message
+    return _GUESSED.sub("", message)
 
 
 def best_rate(run: Run, side: Literal["lower", "higher"]) -> float | None:

@@ -153,6 +153,7 @@ class Observer:
                 "parameters": sum(p.numel() for p in own_parameters(module)),
                 "trainable": any(p.requires_grad for p in own_parameters(module)),
                 "norm": isinstance(module, _NORMS),
+                "dtype": str(own_parameters(module)[0].dtype).removeprefix("torch."),
                 "called": name in seen,
                 "products": self._positions.get(name, 0) * sum(p.numel() for p in own_parameters(module)),
             }

@@ -34,16 +34,13 @@ from downslope.diagnosis.early import (
 )
 from downslope.diagnosis.progress import Progress, progress, table
 from downslope.diagnosis.proof import answered, not_tried, proved, refuted, settle, trial_of, tried, trying
-from downslope.diagnosis.rates import best_rate, guessed, lighter, own_rate, rates_tried
+from downslope.diagnosis.rates import USUAL, best_rate, guessed, lighter, own_rate, rates_tried
 from downslope.diagnosis.swing import thrown_back
 from downslope.diagnosis.symptom import Clear, Unknown, Verdict, symptom
 
 SHARP = 2.0
 """lambda_max before the first step in the method's stable limit; to 1 a step is safe, a little more
 recovers."""
-
-USUAL = {"sgd": 0.1, "momentum": 0.01, "nesterov": 0.01, "adam": 1e-3, "adamw": 1e-3, "rmsprop": 1e-3}
-"""Rates that are usual, where nothing says which one is right: those of torch's and Keras's examples."""
 
 SUDDEN = "the loss left the finite numbers from one step to the next, thrown up by no step that is too large"
 

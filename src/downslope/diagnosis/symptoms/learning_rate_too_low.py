@@ -1,9 +1,10 @@
 """Learning rate too low. The loss falls steadily, smoothly, and is nowhere when the steps are used up.
 
 The weights hardly move: an update of a millionth of the weight cannot go far in some thousand steps. Or they
-move no more, because a schedule took the rate away in the first of them (`downslope.diagnosis.spent`). What
-looks like it and is not: a gradient that does not arrive (then the update is small only in some layers), a
-run that has arrived, and too few steps at a rate that is right (then a larger rate does not help).
+move no more, because a schedule took the rate away in the first of them (`downslope.diagnosis.spent`), or at
+all, where rounding leaves nothing of a step (`downslope.diagnosis.rounded`). What looks like it and is not: a
+gradient that does not arrive (then the update is small only in some layers), a run that has arrived, and too
+few steps at a rate that is right (then a larger rate does not help).
 Source: Bengio 2012, Practical recommendations, section 3.1; the ratio of update to weight: Karpathy, CS231n.
 """
 
@@ -20,7 +21,7 @@ from downslope.core.recipe import optimizer_defaults
 from downslope.core.run import Run
 from downslope.diagnosis.clipped import FAINT, Clipped, clipped
 from downslope.diagnosis.early import inflated
-from downslope.diagnosis.progress import Progress, progress
+from downslope.diagnosis.progress import Progress, progress, table
 from downslope.diagnosis.proof import (
     LEAST,
     MATERIAL,
@@ -35,7 +36,8 @@ from downslope.diagnosis.proof import (
     trying,
     won,
 )
-from downslope.diagnosis.rates import best_rate, own_rate, rates_tried
+from downslope.diagnosis.rates import USUAL, best_rate, guessed, own_rate, rates_tried
+from downslope.diagnosis.rounded import Lost, lost
 from downslope.diagnosis.spent import GONE, MOST, Spent, spent, unmeasured
 from downslope.diagnosis.symptom import Clear, Unknown, Verdict, symptom
 from downslope.diagnosis.unfinished import BOUGHT, TOLD, unfinished
@@ -99,11 +101,12 @@ def learning_rate_too_low(run: Run) -> Verdict:
     if taken < TOLD and trying(run) and unfinished(run) and (reason := _steps(run)) is not None:
         return reason
     higher = best_rate(run, "higher")
-    if trying(run) and higher is None and rates_tried(run):
+    kept = lost(run) is None or not certain  # else the rates beside it are lost too, and tell nothing
+    if trying(run) and higher is None and rates_tried(run) and kept:
         return Clear(f"no higher rate did better in a short trial{moved}")
     if higher is None and not certain:
         return Unknown(not_tried(run))
-    if higher is None and answered(run):
+    if higher is None and answered(run, beside="learning-rate-too-low"):
         return Unknown(not_tried(run))
     trial = trial_of(run, "learning-rate-too-low")
     blind = trial is not None and trial.get("valid_share") is None
@@ -213,27 +216,66 @@ def _steps(run: Run) -> Unknown | Clear | None:
 def _finding(run: Run, severity: Severity, update: float, higher: float | None) -> Finding:
     rate = own_rate(run)
     lr = math.nan if rate is None else rate
-    how = progress(run)
-    new = higher if higher is not None else lr * 100
+    how, gone = progress(run), lost(run)
+    new = higher if higher is not None else _guess(run, lr, gone)
+    blind = higher is None and trial_of(run, "learning-rate-too-low") is None
     steps = run.history.series("train_loss").steps
+    moves = _moves(lr, update) if gone is None else _lost(lr, gone)
+    more = "; tenfold steps from it tell" if run.recipe is None else "; downslope tune finds the right one"
     return Finding(
         symptom="learning-rate-too-low",
-        title="learning rate too low",
+        title="learning rate too low" if gone is None else "steps lost in rounding",
         severity=severity,
         where=Where(steps=(1, max(1, int(steps[-1])))),
         evidence=Evidence(
             name="median update in the weights",
             value=update,
-            threshold=TINY,
+            threshold=TINY if gone is None else gone.limit,
             unit="ratio, a step",
-            provenance="CS231n: about 1e-3 is usual",
+            provenance="CS231n: about 1e-3 is usual"
+            if gone is None
+            else f"half a unit in the last place of {gone.dtype}: less is rounded away",
         ),
         also=proved(run, "learning-rate-too-low"),
-        message=f"At lr {lr:.3g} a step moves the weights by {update:.2g} of their size, and "
-        f"{_came(run, how, update)}.{tried(run, 'learning-rate-too-low')}",
-        remedies=(SetRecipe({"lr": new}, {"lr": lr}),),
+        message=f"{moves} {_came(run, how, update)}.{tried(run, 'learning-rate-too-low')}"
+        + (guessed(new, "higher", more) if blind else ""),
+        remedies=_kept(run, SetRecipe({"lr": new}, {"lr": lr}), gone),
         source=_SOURCE,
     )
+
+
+def _guess(run: Run, lr: float, gone: Lost | None) -> float:
+    """A hundredfold; where steps are lost a usual rate, and a tenfold at least."""
+    return lr * 100 if gone is None else max(lr * 10, _usual(run))
+
+
+def _usual(run: Run) -> float:
+    known = table(run, "optimizer") if run.recipe is None else {"name": run.recipe.optimizer}
+    return USUAL.get(str(known.get("name")), 1e-3)
+
+
+def _moves(lr: float, update: float) -> str:
+    return f"At lr {lr:.3g} a step moves the weights by {update:.2g} of their size, and"
+
+
+def _lost(lr: float, gone: Lost) -> str:
+    left = f" (a step moves {gone.ratio:.2g} of their size)" if gone.ratio else ""
+    return (
+        f"At lr {lr:.3g} the steps are lost in rounding: {gone.dtype} keeps no change below "
+        f"{gone.limit / 2:.1g} to {gone.limit:.1g} of a weight, and {'' if gone.whole else 'nearly '}all "
+        f"weights stand bit for bit{left} although they have a gradient;"
+    )
+
+
+def _kept(run: Run, higher: SetRecipe, gone: Lost | None) -> tuple[Edit, ...]:
+    """The higher rate, and what keeps the steps of half precision: first in a loop whose rate is usual."""
+    if gone is None or not gone.half:
+        return (higher,)
+    keep = Advice('weights in float32, or an optimizer of ds.optim with rounding="stochastic" or "master"')
+    if run.recipe is not None:
+        known = "rounding" in optimizer_defaults(run.recipe.optimizer)
+        return (higher, SetRecipe({"rounding": "master"}) if known else keep)
+    return (keep, higher) if higher.before["lr"] * 100 >= _usual(run) else (higher, keep)
 
 
 def _unmoved(run: Run, update: float) -> bool:
@@ -271,6 +313,8 @@ def _zero(run: Run) -> Finding:
 
 
 def _update(run: Run) -> float:
+    if (gone := lost(run)) is not None:
+        return gone.ratio
     if "update_ratio" not in run.probes:
         return math.nan
     values = run.probes["update_ratio"].values
