@@ -266,3 +266,30 @@ def test_a_power_of_each_element_is_no_look_at_others():
     with pytest.raises(RecipeError, match=r"pow is none of the operators .*write x \* x"):
         Custom([_parameter()], rule, backend="kernel")
     Custom([_parameter()], rule).step()
+
+
+@pytest.mark.parametrize("name", ["exp", "log", "tanh", "clamp"])
+def test_a_rule_of_other_operations_has_no_kernel_and_steps_by_torchs(name: str) -> None:
+    def apply(g: Any) -> Any:
+        return g.clamp(-0.5, 0.5) if name == "clamp" else getattr(torch, name)(g)
+
+    @dataclass(frozen=True, kw_only=True)
+    class Other(Rule[Any]):
+        def init(self, p: Any) -> Any:
+            return ()
+
+        def at(self, t: int) -> Any:
+            return Scalars()
+
+        def update(self, g: Any, state: Any, p: Any, k: Any) -> Any:
+            return apply(g), ()
+
+    p = nn.Parameter(torch.ones(400, 300))
+    p.grad = torch.linspace(0.1, 2.0, 120_000).view(400, 300)
+    rule = chain(Other(), ScaleByLr(lr=0.1))
+    with pytest.raises(RecipeError, match=f"'kernel': {name} is none of the operators"):
+        Custom([p], rule, backend="kernel")
+    optimizer = Custom([p], rule)
+    optimizer.step()
+    assert optimizer.plan().rows[0].backend == "eager"
+    torch.testing.assert_close(p.detach(), 1.0 - 0.1 * apply(p.grad))
