@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 import downslope as ds
 from downslope.core.errors import RecipeError
-from downslope.optim import muon
+from downslope.optim import muon, notes
 from downslope.optim.muon import Muon, orthogonal
 from downslope.optim.orthogonal import orthogonal_all
 from downslope.testing import Case, Descent, RuleContract
@@ -359,7 +359,7 @@ def test_the_last_matrix_of_a_plain_sequential_is_the_head_by_its_names() -> Non
 def test_without_names_it_says_once_that_every_matrix_is_orthogonalised(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    muon._say_once.cache_clear()
+    notes._say.cache_clear()
     model = sequential()
     Muon(model.parameters(), matrices=True)
     Muon(model.named_parameters())

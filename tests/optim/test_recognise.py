@@ -151,3 +151,33 @@ def test_what_is_of_all_groups_is_checked_with_the_recipe(given):
         ds.Recipe(optimizer="adam", **given)
     with pytest.raises(RecipeError, match="is no key of a group"):
         ds.Recipe(optimizer="adam", groups=[{"ndim": 1, next(iter(given)): None}])
+
+
+def test_a_factory_of_muon_without_names_orthogonalises_every_matrix_as_its_code_does(caplog) -> None:
+    """And says nothing of the parameters that are thrown away; a class, which a recipe calls, has the roles."""
+    found = recognise(lambda p: optim.Muon(p, lr=0.1))
+    assert (found.name, found.settings) == ("muon", {"matrices": True})
+    around = recognise(lambda p: optim.Lookahead(optim.Muon(p, lr=0.1)))
+    assert (around.name, around.settings) == ("lookahead(muon)", {"matrices": True})
+    assert recognise(lambda p: optim.Muon(p, matrices={"ndim": [4]})).settings == {"matrices": {"ndim": [4]}}
+    assert recognise(optim.Muon).settings == {}
+    assert not caplog.records
+
+    def trained(optimizer) -> nn.Module:
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 3))
+        x, y = torch.randn(20, 4), torch.randint(0, 3, (20,))
+        if not isinstance(optimizer, str):
+            problem = ds.Problem(model=model, train=(x, y), objective="cross_entropy")
+            recipe = ds.Recipe(optimizer=optimizer, batch_size="full", steps=3)
+            return ds.fit(problem, recipe).model()
+        muon = optim.Muon(model.parameters(), lr=0.1, matrices=True)
+        for _ in range(3):
+            muon.zero_grad()
+            nn.functional.cross_entropy(model(x), y).backward()
+            muon.step()
+        return model
+
+    ours, theirs = trained(lambda p: optim.Muon(p, lr=0.1)), trained("by hand")
+    for p, q in zip(ours.parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(p, q)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
 from typing import Any, ClassVar, Unpack, cast
 
 import torch
@@ -22,6 +20,7 @@ from downslope.optim.domains import Choice, Domains, Interval, Several
 from downslope.optim.driver import Optimizer, Params
 from downslope.optim.flow import Flow, Lists
 from downslope.optim.momentum import Velocity
+from downslope.optim.notes import say_once
 from downslope.optim.options import Options
 from downslope.optim.orthogonal import (
     COEFFICIENTS,
@@ -42,7 +41,6 @@ from downslope.optim.scale import ScaleByLr
 
 __all__ = ["MeanMomentum", "Muon", "Orthogonalise", "orthogonal"]
 
-_log = logging.getLogger("downslope")
 
 KEPT = 1 << 22
 """Elements of a batch whose memory a thread keeps from step to step; of larger ones it is given back."""
@@ -231,6 +229,8 @@ class Muon(Optimizer):
     """
 
     source = "Jordan and others 2024"
+    unnamed: ClassVar[Mapping[str, Any]] = {"matrices": True}
+    """What it comes to where parameters have no names, for a recipe, which has them."""
     domains: ClassVar[Domains] = {
         **Orthogonalise.domains,
         "adamw_eps": Interval(0.0, math.inf, "what keeps AdamW's division from zero", "1e-8 is usual"),
@@ -269,7 +269,7 @@ class Muon(Optimizer):
         super().__init__(given, settings, backend=backend, implementation=options)
         vectors = any(p.ndim < 2 for group in self.param_groups for p in group["params"])
         if vectors and (note := self._unseen()):  # matrices alone were chosen by hand
-            _say_once(note)
+            say_once(note)
 
     def plan(self) -> Plan:
         """What the next step runs for each kind of tensor, why, and whether the last layer could be told."""
@@ -325,11 +325,6 @@ def _seen_in(given: Sequence[Any]) -> dict[str, str] | None:
         return None
     named = [(name, p) for name, p in entries if isinstance(name, str) and isinstance(p, Tensor)]
     return head_of_sequential(named) if len(named) == len(entries) else None
-
-
-@cache
-def _say_once(note: str) -> None:
-    _log.warning(note)
 
 
 class _Matrices:

@@ -37,6 +37,7 @@ from downslope.optim.grouping import (
     wanted,
 )
 from downslope.optim.implementation import IMPLEMENTATION, OF_ALL
+from downslope.optim.notes import unsaid
 
 __all__ = ["Recognised", "build", "decays_by_group", "recognise", "recognise_on"]
 
@@ -84,16 +85,20 @@ def recognise(factory: Factory) -> Recognised:
         return Recognised(_import_path(factory), description=f"a factory of {wanted(factory)}")
     lists = throw_away()
     try:
-        made = [_called(factory, list(params)) for params in lists[:1]]
-        if not takes_all_alike(made[0], lists[0]):
-            made += [_called(factory, list(params)) for params in lists[1:]]
+        with unsaid():
+            made = [_called(factory, list(params)) for params in lists[:1]]
+            if not takes_all_alike(made[0], lists[0]):
+                made += [_called(factory, list(params)) for params in lists[1:]]
     except PositionError as error:
         return Recognised(_import_path(factory), description=str(error))
     described = _described(made[0])
     groups = () if len(made) == 1 else by_dimensions(made, lists)
     if groups is None or _reference_of_class(_class_of(made[0])) is None:
         return Recognised(_import_path(factory), description=described)
-    return _as_name(made[0], groups) or Recognised(_import_path(factory), description=described)
+    found = _as_name(made[0], groups) or Recognised(_import_path(factory), description=described)
+    if found.lr is None or isinstance(factory, type):
+        return found
+    return replace(found, settings={**getattr(_class_of(made[0]), "unnamed", {}), **found.settings})
 
 
 def recognise_on(factory: Factory, model: nn.Module) -> Recognised:

@@ -325,6 +325,7 @@ def around(wrapper: type[Wrapper], base: Any) -> type[Any]:
         "compose": classmethod(compose),
         "batch": getattr(base, "batch", None),
         "options": getattr(base, "options", {}),
+        "unnamed": getattr(base, "unnamed", {}),
         "domains": {**getattr(base, "domains", {}), **{named[k]: v for k, v in wrapper.domains.items()}},
     }
     return type(f"{wrapper.__name__}Of{base.__name__}", (wrapper,), entries)
