@@ -154,7 +154,7 @@ def test_what_is_of_all_groups_is_checked_with_the_recipe(given):
 
 
 def test_a_factory_of_muon_without_names_orthogonalises_every_matrix_as_its_code_does(caplog) -> None:
-    """And says nothing of the parameters that are thrown away; a class, which a recipe calls, has the roles."""
+    """And nothing is said of parameters that are thrown away; a class, which a recipe calls, has roles."""
     found = recognise(lambda p: optim.Muon(p, lr=0.1))
     assert (found.name, found.settings) == ("muon", {"matrices": True})
     around = recognise(lambda p: optim.Lookahead(optim.Muon(p, lr=0.1)))
