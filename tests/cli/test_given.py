@@ -67,6 +67,24 @@ def test_a_setting_of_the_new_optimizer_is_accepted_beside_it(problem: ds.Proble
 
 
 @pytest.mark.parametrize(
+    ("settings", "lr", "remark"),
+    [
+        (["optimizer=lion"], 1e-4, "lr 0.0001, lion's own, as 0.003 was for adam: lr=... says another"),
+        (["optimizer=prodigy"], 1.0, "lr 1, prodigy's own, as 0.003 was for adam: lr=... says another"),
+        (["optimizer=lion", "lr=0.003"], 0.003, ""),
+        (["optimizer=adamw"], 0.003, ""),  # whose usual rate is Adam's
+        (["optimizer=adam"], 0.003, ""),
+        (["epochs=2"], 0.003, ""),
+    ],
+)
+def test_another_optimizer_has_its_own_rate_where_adams_would_be_none(problem, settings, lr, remark) -> None:
+    remarks: list[str] = []
+    _, recipe = changed(problem, ds.Recipe(optimizer="adam", lr=0.003), settings, remarks)
+    assert recipe.lr == lr
+    assert remarks == ([remark] if remark else [])
+
+
+@pytest.mark.parametrize(
     ("setting", "nearest"),
     [
         ("batchsize=3", "batch_size"),

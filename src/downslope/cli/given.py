@@ -202,10 +202,34 @@ def changed(
         if remarks is not None:
             remarks.append(remark)
     problem = _filled(problem, of_problem.pop("missing", None))
+    if (remark := _own_rate(recipe, of_recipe)) and remarks is not None:
+        remarks.append(remark)
     return (
         problem.edit(**of_problem) if of_problem else problem,
         recipe.edit(**of_recipe) if of_recipe else recipe,
     )
+
+
+def _own_rate(recipe: Recipe, settings: dict[str, Any]) -> str:
+    """Has `settings` take the rate back to that of the optimizer which they name without one, as the recipe's
+    was for the former one, and usual rates differ up to ten thousand times.
+
+    Returns:
+        A remark, or "" where the rate stays: both methods have the same usual one.
+    """
+    name, former = settings.get("optimizer"), recipe.optimizer
+    if (
+        not isinstance(name, str)
+        or not isinstance(former, str)
+        or "lr" in settings
+        or "lr" not in recipe.said
+    ):
+        return ""
+    own = type(recipe)(optimizer=name).lr
+    if own is None or own == type(recipe)(optimizer=former).lr:
+        return ""
+    settings["lr"] = None
+    return f"lr {own:g}, {name}'s own, as {recipe.lr:g} was for {former}: lr=... says another"
 
 
 def _full_batch(optimizer: Any) -> bool:
