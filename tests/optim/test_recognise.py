@@ -181,3 +181,64 @@ def test_a_factory_of_muon_without_names_orthogonalises_every_matrix_as_its_code
     ours, theirs = trained(lambda p: optim.Muon(p, lr=0.1)), trained("by hand")
     for p, q in zip(ours.parameters(), theirs.parameters(), strict=True):
         torch.testing.assert_close(p, q)
+
+
+def bound_by_hook(optimizer, params) -> None:
+    optimizer.register_step_post_hook(lambda *_: [p.detach().clamp_(-0.1, 0.1) for p in params] and None)
+
+
+def bound_by_method(optimizer, params) -> None:
+    whole = optimizer.step
+
+    def step(closure=None):
+        found = whole(closure)
+        bound_by_hook_of(params)
+        return found
+
+    optimizer.step = step
+
+
+def bound_by_hook_of(params) -> None:
+    for p in params:
+        p.detach().clamp_(-0.1, 0.1)
+
+
+def bound_inside(optimizer, params) -> None:
+    bound_by_hook(getattr(optimizer, "base_optimizer", optimizer), params)
+
+
+@pytest.mark.parametrize("bound", [bound_by_hook, bound_by_method, bound_inside])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda p: torch.optim.SGD(p, lr=0.5),
+        lambda p: optim.Adam(p, lr=0.5),
+        lambda p: optim.SAM(p, base_optimizer=torch.optim.SGD, lr=0.5),
+    ],
+    ids=["torch's", "ours", "around torch's"],
+)
+def test_what_a_factory_puts_into_its_optimizer_stays_in_a_run(make, bound) -> None:
+    def factory(params):
+        optimizer = make(params)
+        bound(optimizer, params)
+        return optimizer
+
+    assert recognise(make).name is not None
+    assert recognise(factory).name is None
+    torch.manual_seed(0)
+    model = nn.Linear(4, 3)
+    with torch.no_grad():
+        model.weight.clamp_(-0.05, 0.05)
+    data = torch.randn(20, 4), torch.randn(20, 3)
+    problem = ds.Problem(model=model, train=data, objective="squared_error")
+    run = ds.fit(problem, ds.Recipe(optimizer=factory, batch_size="full", steps=5), progress=False)
+    assert run.state("last")["weight"].abs().max() <= 0.1
+
+
+def test_a_scheduler_inside_a_factory_keeps_it_code() -> None:
+    def factory(params):
+        optimizer = torch.optim.SGD(params, lr=0.5)
+        torch.optim.lr_scheduler.StepLR(optimizer, 1)
+        return optimizer
+
+    assert recognise(factory).name is None

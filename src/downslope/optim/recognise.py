@@ -153,7 +153,7 @@ def _as_name(optimizer: torch.optim.Optimizer, groups: tuple[Group, ...]) -> Rec
     """Name, settings and groups; None where there is no learning rate to edit, or more than they say."""
     made = _class_of(optimizer)
     settings = common_settings(optimizer) | _whole(optimizer)
-    if "lr" not in optimizer.param_groups[0] or getattr(optimizer, "scheduled", ()):
+    if "lr" not in optimizer.param_groups[0] or getattr(optimizer, "scheduled", ()) or _changed(optimizer):
         return None  # what a recipe cannot say stays code
     lr = float(settings.pop("lr"))
     reference, described = _reference_of_class(made), _described(optimizer)
@@ -163,6 +163,15 @@ def _as_name(optimizer: torch.optim.Optimizer, groups: tuple[Group, ...]) -> Rec
     return Recognised(own, lr, _mathematical(settings), tuple(
         replace(group, settings=_mathematical(group.settings)) for group in groups
     ), described)  # fmt: skip
+
+
+def _changed(optimizer: torch.optim.Optimizer) -> bool:
+    """Whether it, or what it is around, has hooks, or methods in the place of its class's, as schedulers put."""
+    own = vars(optimizer)
+    hooks = any(own[name] for name in own if name.endswith("_hooks"))
+    methods = any(callable(own[name]) and callable(getattr(type(optimizer), name, None)) for name in own)
+    inside: Any = own.get("base_optimizer")
+    return hooks or methods or (isinstance(inside, torch.optim.Optimizer) and _changed(inside))
 
 
 def _whole(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
