@@ -166,7 +166,7 @@ def _as_name(optimizer: torch.optim.Optimizer, groups: tuple[Group, ...]) -> Rec
 
 
 def _changed(optimizer: torch.optim.Optimizer) -> bool:
-    """Whether it, or what it is around, has hooks, or methods in the place of its class's, as schedulers put."""
+    """Whether it, or what is inside, has hooks, or methods in the place of its class's, as by schedulers."""
     own = vars(optimizer)
     hooks = any(own[name] for name in own if name.endswith("_hooks"))
     methods = any(callable(own[name]) and callable(getattr(type(optimizer), name, None)) for name in own)
