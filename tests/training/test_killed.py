@@ -216,7 +216,12 @@ def started(folder: Path, **changes: Any) -> ds.Problem:
 @pytest.mark.parametrize(
     ("change", "said"),
     [({"lr": 0.5}, "lr 0.01 there and 0.5 here"), ({"seed": 9}, "seed 1 there and 9 here"),
-     ({"optimizer": "sgd"}, "optimizer 'adam' there and 'sgd' here")],
+     ({"optimizer": "sgd"}, "optimizer 'adam' there and 'sgd' here"),
+     ({"eps": 0.1}, "eps 1e-08 there and 0.1 here"),
+     ({"maximize": True}, "maximize False there and True here"),
+     ({"betas": (0.5, 0.5)}, "betas (0.9, 0.999) there and (0.5, 0.5) here"),
+     ({"rounding": "stochastic"}, "rounding 'nearest' there and 'stochastic' here"),
+     ({"clip_norm": 1.0}, "clip_norm None there and 1.0 here")],
 )  # fmt: skip
 def test_another_recipe_is_no_continuation(change: dict[str, Any], said: str, tmp_path: Path) -> None:
     problem = started(tmp_path / "run")
@@ -225,6 +230,39 @@ def test_another_recipe_is_no_continuation(change: dict[str, Any], said: str, tm
         ds.fit(problem, HOW.edit(**change), folder=tmp_path / "run", resume=True, progress=False)
     assert said in str(told.value)
     assert (tmp_path / "run" / "recipe.toml").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("was", "key", "value"),
+    [
+        ({"optimizer": "lookahead(adam)", "la_steps": 3}, "la_steps", 9),
+        ({"optimizer": "lookahead(adam)"}, "la_alpha", 0.9),
+        ({"optimizer": "sam(sgd)"}, "rho", 0.9),
+        ({"optimizer": "lion", "betas": (0.9, 0.9)}, "betas", None),  # back to the default
+        ({"clip_norm": 1.0}, "clip_norm", None),
+    ],
+)
+def test_a_setting_of_another_value_is_no_continuation(was, key: str, value: Any, tmp_path: Path) -> None:
+    problem = started(tmp_path / "run", **was)
+    recipe = HOW.edit(**was).edit(**{key: value})
+    with pytest.raises(RunFolderError, match=f"holds another run .{key} "):
+        ds.fit(problem, recipe, folder=tmp_path / "run", resume=True, progress=False)
+
+
+@pytest.mark.parametrize(
+    "same",
+    [
+        {"betas": (0.9, 0.999)},
+        {"betas": [0.9, 0.999], "eps": 1e-8},
+        {"optimizer": ds.optim.Adam},
+        {"clip_norm": None},
+    ],
+    ids=["said", "a list", "the class", "None"],
+)
+def test_the_same_recipe_said_otherwise_goes_on(same: dict[str, Any], tmp_path: Path) -> None:
+    problem = started(tmp_path / "run")
+    run = ds.fit(problem, HOW.edit(**same), folder=tmp_path / "run", resume=True, progress=False)
+    assert run.summary["steps"] == 24
 
 
 def test_another_objective_is_no_continuation(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from downslope.core.errors import RunFolderError
 from downslope.core.history import History
+from downslope.core.method import optimizer_defaults
 from downslope.core.plain import plain
 from downslope.core.recipe import Lost, Recipe
 from downslope.core.run import Run
@@ -167,14 +168,7 @@ def check_same(former: Run, recipe: Recipe, described: Mapping[str, Any]) -> Non
     Raises:
         RunFolderError: naming what differs, there and here.
     """
-    there = {} if former.recipe is None else former.recipe.plain_fields()
-    here = recipe.plain_fields()
-    keys = [key for key in here if key not in LONGER and not callable(here[key])]
-    differs = [
-        f"{key} {there.get(key)!r} there and {here[key]!r} here"
-        for key in keys
-        if there and not isinstance(there.get(key), Lost) and plain(there.get(key)) != plain(here[key])
-    ]
+    differs = [] if former.recipe is None else _differences(former.recipe, recipe)
     for key in ("objective", "metric", "train", "valid", "augment", "constraint"):
         old, new = former.described.get(key), plain(described.get(key))
         code = is_code(old) or is_code(new)
@@ -190,6 +184,23 @@ def check_same(former: Run, recipe: Recipe, described: Mapping[str, Any]) -> Non
             f"{former.folder} holds another run ({'; '.join(differs)}): resume it as it was, or give another "
             "folder"
         )
+
+
+def _differences(there: Recipe, here: Recipe) -> list[str]:
+    """What two recipes say otherwise of a run's path, settings of the optimizer too; code is not compared."""
+    former, now = there.plain_fields(), here.plain_fields()
+    if former.get("optimizer") == now.get("optimizer"):
+        said = [*there.settings, *(key for key in here.settings if key not in there.settings)]
+        usual = optimizer_defaults(here.optimizer) if said else {}
+        former |= {key: there.settings.get(key, usual.get(key)) for key in said}
+        now |= {key: here.settings.get(key, usual.get(key)) for key in said}
+    keys = [key for key in {**now, **former} if key not in LONGER]
+    pairs = [(key, former.get(key), now.get(key)) for key in keys]
+    return [
+        f"{key} {old!r} there and {new!r} here"
+        for key, old, new in pairs
+        if not (isinstance(old, Lost) or callable(old) or callable(new)) and plain(old) != plain(new)
+    ]
 
 
 def load_resume(
