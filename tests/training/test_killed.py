@@ -256,8 +256,9 @@ def test_a_setting_of_another_value_is_no_continuation(was, key: str, value: Any
         {"betas": [0.9, 0.999], "eps": 1e-8},
         {"optimizer": ds.optim.Adam},
         {"clip_norm": None},
+        {"backend": "eager"},
     ],
-    ids=["said", "a list", "the class", "None"],
+    ids=["said", "a list", "the class", "None", "by what it is stepped"],
 )
 def test_the_same_recipe_said_otherwise_goes_on(same: dict[str, Any], tmp_path: Path) -> None:
     problem = started(tmp_path / "run")

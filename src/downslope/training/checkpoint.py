@@ -158,8 +158,9 @@ def check_resume(folder: Path, history: History) -> None:
         )
 
 
-LONGER = ("epochs", "steps", "patience", "device", "groups")
-"""What may be another when a run goes on: its length, where it runs, and groups, which become data in it."""
+LONGER = ("epochs", "steps", "patience", "device", "backend", "groups")
+"""What may be another when a run goes on: its length, where and by what it runs, and groups, which become
+data in it."""
 
 
 def check_same(former: Run, recipe: Recipe, described: Mapping[str, Any]) -> None:
