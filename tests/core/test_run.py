@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import nn
 
 import downslope as ds
@@ -167,6 +168,29 @@ def test_tensors_by_name_come_back_as_they_were(tmp_path: Path) -> None:
         assert torch.equal(tensor, state[name])
         assert tensor.dtype == state[name].dtype
     assert again["tied"] is again["a"]
+
+
+@pytest.mark.parametrize("where", ["a", "half", "notes"])
+def test_a_byte_that_changed_on_the_disk_is_told_with_its_tensor(where: str, tmp_path: Path) -> None:
+    path = tmp_path / "x.safetensors"
+    state = {
+        "a": torch.arange(6.0),
+        "half": torch.full((3,), 1.5, dtype=torch.bfloat16),
+        "none": torch.empty(0),
+    }
+    weights.save_tensors(path, state, {"step": 31})
+    data = bytearray(path.read_bytes())
+    places = {"a": b"\x00\x00\x80\x40", "half": b"\xc0\x3f\xc0\x3f", "notes": b"31"}
+    data[data.index(places[where])] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(RunFolderError, match="its bytes changed since it was written") as caught:
+        weights.load_tensors(path)
+    assert "notes" in str(caught.value) if where == "notes" else f"tensor {where!r}" in str(caught.value)
+
+
+def test_a_file_of_others_has_no_checksums_and_is_read_as_it_is(tmp_path: Path) -> None:
+    save_file({"a": torch.ones(2)}, tmp_path / "x.safetensors")
+    assert weights.load_tensors(tmp_path / "x.safetensors")[0]["a"].tolist() == [1.0, 1.0]
 
 
 def test_copies_are_new_and_tied_ones_stay_tied() -> None:

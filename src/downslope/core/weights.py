@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -18,7 +19,8 @@ from downslope.core.errors import RunFolderError
 def save_tensors(path: Path, state: Mapping[str, Any], notes: Mapping[str, Any] | None = None) -> None:
     """Write the tensors of `state` to `path`, replacing it only when the new file is whole.
 
-    Tensors that are one and the same (tied weights) are written once, their names kept.
+    Tensors that are one and the same (tied weights) are written once, their names kept. A CRC-32 of every
+    tensor goes with them, by which `load_tensors` knows a file whose bytes changed on the disk.
 
     Args:
         path: The file.
@@ -41,6 +43,8 @@ def save_tensors(path: Path, state: Mapping[str, Any], notes: Mapping[str, Any] 
         first[key] = name
         written[name] = value.detach().to("cpu", copy=True).contiguous()
     metadata = {"aliases": json.dumps(aliases), "notes": json.dumps(notes or {})}
+    metadata["checksums"] = json.dumps({name: _checksum(value) for name, value in written.items()})
+    metadata["checksum"] = _checksum_of_notes(metadata)
     partial = path.with_name(path.name + ".partial")
     try:
         save_file(written, partial, metadata=metadata)
@@ -52,10 +56,10 @@ def save_tensors(path: Path, state: Mapping[str, Any], notes: Mapping[str, Any] 
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The tensors and notes that `save_tensors` wrote.
+    """The tensors and notes that `save_tensors` wrote; files of others, which have no checksums, as they are.
 
     Raises:
-        RunFolderError: the file is missing or broken.
+        RunFolderError: the file is missing or broken, or what it holds is not what was written.
     """
     try:
         with cast("Any", safe_open)(path, framework="pt") as opened:
@@ -64,12 +68,38 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             metadata: dict[str, str] = opened.metadata() or {}
     except (OSError, SafetensorError) as error:
         raise RunFolderError(f"{path} is missing or broken: {error}") from error
+    _check_unchanged(path, state, metadata)
     try:
         for name, original in json.loads(metadata.get("aliases", "{}")).items():
             state[name] = state[original]
         return state, json.loads(metadata.get("notes", "{}"))
     except (KeyError, ValueError) as error:
         raise RunFolderError(f"{path} is broken: its notes cannot be read ({error})") from error
+
+
+def _checksum(tensor: Tensor) -> int:
+    """CRC-32 of the bytes of a contiguous tensor on the CPU, read where they lie."""
+    return zlib.crc32(memoryview(cast("Any", tensor.reshape(-1).view(torch.uint8).numpy())))
+
+
+def _checksum_of_notes(metadata: Mapping[str, str]) -> str:
+    """CRC-32 of what a file says beside its tensors."""
+    return str(zlib.crc32("".join(metadata.get(key, "") for key in NOTED).encode()))
+
+
+NOTED = ("aliases", "notes", "checksums")
+
+
+def _check_unchanged(path: Path, state: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """Refuse a file whose bytes are not those that were written; one without checksums is not checked."""
+    if "checksum" not in metadata:
+        return
+    changed = "its bytes changed since it was written; take another copy of it, or start anew"
+    if _checksum_of_notes(metadata) != metadata["checksum"]:
+        raise RunFolderError(f"{path} is broken: its notes are not those that were written, {changed}")
+    for name, written in json.loads(metadata["checksums"]).items():
+        if name not in state or _checksum(state[name]) != written:
+            raise RunFolderError(f"{path} is broken at tensor {name!r}: {changed}")
 
 
 def _identity(tensor: Tensor) -> tuple[Any, ...]:
