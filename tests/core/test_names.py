@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
+import torch
 
 import downslope as ds
 from downslope.core import names
@@ -59,6 +61,36 @@ def test_a_word_of_another_meaning_is_not_suggested(given: str, other: str) -> N
 def test_a_bracket_that_is_not_closed_is_refused(given: str) -> None:
     with pytest.raises(UnknownNameError, match=r"write it as (sam|lookahead)\("):
         names.canonical("optimizer", given)
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"), [("sam(", "sam(sgd)"), ("sam()", "sam(sgd)"), ("lookahead( )", "lookahead(adam)")]
+)
+def test_a_bracket_around_nothing_is_shown_filled(given: str, shown: str) -> None:
+    with pytest.raises(UnknownNameError, match=re.escape(shown)):
+        names.canonical("optimizer", given)
+
+
+def test_a_class_of_the_optimizers_may_be_named_as_it_is() -> None:
+    for name, place in names.TABLE["optimizer"].items():
+        attribute = place.partition(":")[2]
+        found = names.canonical("optimizer", attribute).partition("(")[0]
+        assert found == name, attribute
+
+
+@pytest.mark.parametrize(
+    ("given", "setting"), [("AMSGrad", {"amsgrad": True}), ("centered_rmsprop", {"centered": True})]
+)
+def test_a_rule_that_is_a_setting_of_another_is_told_with_it(given: str, setting: dict[str, Any]) -> None:
+    with pytest.raises(UnknownNameError) as caught:
+        names.canonical("optimizer", given)
+    name = re.search(r"optimizer='(\w+)'", str(caught.value))
+    assert name
+    assert set(setting) <= set(
+        names.resolve("optimizer", name[1])([torch.nn.Parameter(torch.ones(2))]).param_groups[0]
+    )
+    ((key, value),) = setting.items()
+    assert f"with {key}={value}" in str(caught.value)
 
 
 @pytest.mark.parametrize(

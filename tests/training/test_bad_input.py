@@ -75,7 +75,7 @@ CASES: dict[str, tuple[Callable[[], Any], str]] = {
     "an objective that cuts the gradient": (
         lambda: regression(objective=lambda o, t: ((o.detach() - t) ** 2).mean()), "no gradient"),
     "an objective that is unknown": (
-        lambda: regression(objective="squarederror"), "did you mean 'squared_error'"),
+        lambda: regression(objective="squareerror"), "did you mean 'squared_error'"),
     "no objective and no loss": (lambda: regression(objective=None), "which returns a loss"),
     "a metric that is unknown": (lambda: regression(metric="acuracy"), "did you mean 'accuracy'"),
     "a metric that raises": (lambda: regression(metric=raising), "the metric failed"),

@@ -65,7 +65,7 @@ def did_you_mean(given: str, allowed: Iterable[str], ratio: float = 0.7) -> str:
 
 
 def canonical(kind: Kind, name: str) -> str:
-    """The table's own spelling of `name`: case, ``-`` and aliases do not matter.
+    """The table's own spelling of `name`: case, ``-`` and aliases do not matter; a class has its own too.
 
     Raises:
         UnknownNameError: no such name; the message names the nearest.
@@ -79,18 +79,39 @@ def canonical(kind: Kind, name: str) -> str:
         if around is not None:
             return around
     spelt = name.strip().lower().replace("-", "_").replace(" ", "_")
-    spelt = ALIASES[kind].get(spelt, spelt)
-    if spelt not in TABLE[kind]:
+    found = ALIASES[kind].get(spelt, spelt)
+    if found not in TABLE[kind]:
+        found = _run_together(kind).get(spelt, "")
+    if not found:
         raise UnknownNameError(f"{kind} {name!r} is not known{_near(kind, spelt)}")
-    return spelt
+    return found
+
+
+@functools.cache
+def _run_together(kind: Kind) -> dict[str, str]:
+    """Name by itself without its underscores: "schedulefreeadamw", as the class is spelt in lower case."""
+    known = {**{name: name for name in TABLE[kind]}, **ALIASES[kind]}
+    return {spelt.replace("_", ""): name for spelt, name in known.items()}
 
 
 _LISTS: dict[str, str] = {"optimizer": "ds.optim.catalogue() and ds.methods.catalogue() list"}
 """Where the names of a kind are listed that has too many for a line."""
 
 
+_SETTINGS = {
+    "amsgrad": "it is a setting, optimizer='adam' with amsgrad=True",
+    "centered_rmsprop": "it is a setting, optimizer='rmsprop' with centered=True",
+    "centred_rmsprop": "it is a setting, optimizer='rmsprop' with centered=True",
+    "d_adaptation": "its heir is 'prodigy'",
+    "dadaptation": "its heir is 'prodigy'",
+}
+"""Optimizers by the name of their paper that are another's setting, or have given way to another."""
+
+
 def _near(kind: Kind, spelt: str) -> str:
     """`did_you_mean` of a name of `kind`; of one with many names a few, and where all are listed."""
+    if kind == "optimizer" and spelt in _SETTINGS:
+        return f": {_SETTINGS[spelt]}"
     known = set(TABLE[kind]) | set(ALIASES[kind])
     if kind not in _LISTS or nearest(spelt, known, 1):
         return did_you_mean(spelt, known)

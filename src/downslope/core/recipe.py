@@ -33,7 +33,7 @@ _SQUARE_ROOT_SCALED = {
     "adabelief", "adan", "ademamix", "lion", "signum", "schedule_free_adamw",
     "shampoo", "soap",
 }  # fmt: skip
-_UNSCALED = {"prodigy"}
+UNSCALED = {"prodigy"}
 """Methods that find their rate: lr is a factor of it."""
 
 _TOLD = (
@@ -324,7 +324,7 @@ class Recipe(BaseModel):
         if new < 1:
             return {}
         spelt = innermost(str(self.optimizer)).rpartition(":")[2].lower()
-        if spelt in _UNSCALED:
+        if spelt in UNSCALED:
             return {}
         rooted = spelt in _SQUARE_ROOT_SCALED
         lr = self.lr * (math.sqrt(new / old) if rooted else new / old)

@@ -48,6 +48,9 @@ def wrapped(given: str, canonical: Callable[[str], str], optimizers: Collection[
             )
         return None
     if bracket and not inside.endswith(")"):
-        raise UnknownNameError(f"optimizer {given!r}: write it as {spelt}({inside.partition(')')[0]})")
+        named = inside.partition(")")[0].strip() or WRAPPERS[spelt]
+        raise UnknownNameError(f"optimizer {given!r}: write it as {spelt}({named})")
+    if bracket and not inside.removesuffix(")").strip():
+        raise UnknownNameError(f"optimizer {given!r}: name what is in it, as in '{spelt}({WRAPPERS[spelt]})'")
     base = inside.removesuffix(")").strip() if bracket else WRAPPERS[spelt]
     return f"{spelt}({base if ':' in base and '(' not in base else canonical(base)})"

@@ -115,10 +115,10 @@ class Adam(Optimizer):
     Differs from: torch's class in `decoupled_weight_decay`, which is only taken where it is False: else it is
         `AdamW`; and in sparse gradients, which torch refuses: here the rows that they name take the step, and
         means of the others wait, as in `SparseAdam` but for eps.
-    Source: see `ScaleByAdam`.
+    Source: see `ScaleByAdam`; with amsgrad Reddi, Kale and Kumar 2018, algorithm 2.
     """
 
-    source = "Kingma and Ba 2015, algorithm 1"
+    source = "Kingma and Ba 2015, algorithm 1; amsgrad: Reddi and others 2018, algorithm 2"
     implementation = IMPLEMENTATION
     fixed: ClassVar[Mapping[str, Any]] = {"decoupled_weight_decay": False}
 

@@ -38,10 +38,10 @@ class AdamW(Optimizer):
         RecipeError: a hyper-parameter outside its domain.
 
     Differs from: the paper, whose decay is multiplied by the schedule but not by lr; torch's form here.
-    Source: Loshchilov and Hutter 2019, algorithm 2.
+    Source: Loshchilov and Hutter 2019, algorithm 2; with amsgrad Reddi, Kale and Kumar 2018, algorithm 2.
     """
 
-    source = "Loshchilov and Hutter 2019, algorithm 2"
+    source = "Loshchilov and Hutter 2019, algorithm 2; amsgrad: Reddi and others 2018, algorithm 2"
     implementation = IMPLEMENTATION
     fixed: ClassVar[Mapping[str, Any]] = {"decoupled_weight_decay": True}
     kin: ClassVar[str] = "Adam"

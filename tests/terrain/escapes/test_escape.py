@@ -299,11 +299,14 @@ def test_every_example_comes_once_an_epoch():
 def test_rates_are_each_methods_own_and_progress_is_told(monkeypatch):
     told = []
     found = escape(
-        "saddle", {"gd": {"lr": [0.1, 0.2]}, "newton": {}}, lr=0.05, steps=2, seeds=1,
+        "saddle", {"gd": {"lr": [0.1, 0.2]}, "newton": {}, "prodigy": {}, "sam": {}}, lr=0.05, steps=2,
+        seeds=1,
         progress=lambda done, of: told.append((done, of)),
     )  # fmt: skip
-    assert [(each.method, each.lr) for each in found] == [("gd", 0.1), ("gd", 0.2), ("newton", 1.0)]
-    assert told == [(0, 3), (1, 3), (2, 3)]
+    assert [(each.method, each.lr) for each in found] == [
+        ("gd", 0.1), ("gd", 0.2), ("newton", 1.0), ("prodigy", 1.0), ("sam(sgd)", 0.05),
+    ]  # fmt: skip
+    assert told == [(0, 5), (1, 5), (2, 5), (3, 5), (4, 5)]
 
     def interrupted(self):
         raise KeyboardInterrupt

@@ -17,6 +17,8 @@ from torch import Tensor, nn
 
 from downslope.core import names
 from downslope.core.errors import InputError, ObjectiveError
+from downslope.core.recipe import UNSCALED
+from downslope.core.wrapped import innermost
 from downslope.terrain.escapes.sites.given import Where, site_of
 from downslope.terrain.escapes.sites.site import Inside, Site
 from downslope.terrain.escapes.trials import Escapes, Trial
@@ -77,7 +79,8 @@ def escape(
         noise: Of a function, which becomes a mean over examples ``f(x) + a_i . x``, the a_i exactly of mean 0
             and of this standard deviation along each coordinate: batches sample it. 1 by default.
         examples: That the loss is a mean over, 1024 by default.
-        lr: Rate, or several, each of which is tried, in [0, inf); methods of curvature keep their own.
+        lr: Rate, or several, each of which is tried, in [0, inf); methods of curvature and those that find
+            their rate (prodigy) keep their own.
         batch_size: Examples in a batch, or several such numbers; "full" for all.
         steps: After which a member counts as not having left.
         seeds: How many, or which.
@@ -196,8 +199,10 @@ def _asked(
         own = dict(given)
         method = names.canonical("optimizer", own.pop("optimizer", label))
         make: Any = names.resolve("optimizer", method)
-        # A method of curvature has a step length of its own: a rate meant for descent is none for it.
-        usual = [{}] if issubclass(make, Method) else [{"lr": rate} for rate in rates]
+        # A method of curvature has a step length of its own, and prodigy finds its rate: one meant for
+        # descent is none for them.
+        of_its_own = issubclass(make, Method) or innermost(method) in UNSCALED
+        usual = [{}] if of_its_own else [{"lr": rate} for rate in rates]
         told = [{"lr": rate} for rate in _several(own.pop("lr"))] if "lr" in own else usual
         for rate in told:
             for count in counts if make.batch is None else [site.examples]:
