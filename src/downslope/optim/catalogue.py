@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import inspect
-import itertools
-import shutil
-import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, SupportsIndex, overload
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from downslope.core import names
-from downslope.core.errors import UnknownNameError
+from downslope.core.listing import Listing
 from downslope.optim.domains import domain_text
 from downslope.optim.driver import Optimizer
 from downslope.optim.kernel.store import missing
@@ -62,88 +59,26 @@ class CatalogueRow:
         return "; vectors ".join((self.memory, *(route.rpartition(": ")[2] for route in self.routes[1:])))
 
 
-class Catalogue(tuple[CatalogueRow, ...]):
-    """Rows for machines, by place or by name; ``print`` shows them as a table.
+_OF_ALL = ("reference", "eager")
 
-    ``for row in rows`` gives rows, each with its ``name``; ``rows["adam"]`` one of them, under any spelling
-    or alias that a recipe takes; ``"adam" in rows`` asks for a name, and ``rows.keys()`` has all of them, so
-    that ``dict(rows)`` is names to rows.
 
-    Raises:
-        UnknownNameError: no row has that name; the message names the nearest.
-    """
+class Catalogue(Listing[CatalogueRow]):
+    """One row for each optimizer: see `Listing`."""
 
     __slots__ = ()
 
-    @overload
-    def __getitem__(self, at: str | SupportsIndex) -> CatalogueRow: ...
+    head = ("name", "state of (m, n)", "scope", "fast", "source")
+    narrow = 1
+    foot = f"all have the backends {' and '.join(_OF_ALL)} too"
+    elsewhere = (
+        "a wrapper and its base have a row each in ds.optim.catalogue(), ds.methods.catalogue() has the "
+        "methods that step by curvature"
+    )
 
-    @overload
-    def __getitem__(self, at: slice) -> tuple[CatalogueRow, ...]: ...
-
-    def __getitem__(self, at: str | SupportsIndex | slice) -> CatalogueRow | tuple[CatalogueRow, ...]:
-        if not isinstance(at, str):
-            return super().__getitem__(at)
-        rows = {row.name: row for row in self}
-        name = _named(at)
-        if name not in rows:
-            raise UnknownNameError(
-                f"ds.optim.catalogue() has no row {at!r}: a wrapper and its base have a row each, "
-                "ds.methods.catalogue() has the methods that step by curvature"
-            )
-        return rows[name]
-
-    def __contains__(self, at: object) -> bool:
-        """Whether a row has that name, in any spelling, or is that row."""
-        if not isinstance(at, str):
-            return super().__contains__(at)
-        try:
-            return _named(at) in self.keys()
-        except UnknownNameError:
-            return False
-
-    def keys(self) -> tuple[str, ...]:
-        """The names, in the order of the rows."""
-        return tuple(row.name for row in self)
-
-    def __str__(self) -> str:
-        """As wide as the terminal."""
-        head = ("name", "state of (m, n)", "scope", "fast", "source")
-        lines = [
-            head,
-            *(
-                (r.name, r.kept, r.scope, ", ".join(b for b in r.backends if b not in _OF_ALL), r.source)
-                for r in self
-            ),
-        ]
-        widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
-        columns = shutil.get_terminal_size((120, 24)).columns
-        widths[1] = min(widths[1], max(_LEAST, columns // 5))
-        room = columns - sum(widths[:-1]) - 2 * len(widths[:-1])
-        widths[-1] = max(room, _LEAST)
-        rows = [text for line in lines for text in _wrapped(line, widths)]
-        return "\n".join([*rows, f"all have the backends {' and '.join(_OF_ALL)} too"])
-
-
-def _named(given: str) -> str:
-    """The name of a row: of a wrapper its own, not that of it and its usual base."""
-    name = names.canonical("optimizer", given)
-    return name if "(" in given else name.partition("(")[0]
-
-
-_OF_ALL = ("reference", "eager")
-
-_LEAST = 12
-"""Characters that are left to a column whatever the terminal has."""
-
-
-def _wrapped(cells: Sequence[str], widths: Sequence[int]) -> Iterator[str]:
-    """The lines of one row."""
-    parts = [
-        textwrap.wrap(cell, width, break_on_hyphens=False) for cell, width in zip(cells, widths, strict=True)
-    ]
-    for line in itertools.zip_longest(*parts, fillvalue=""):
-        yield "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+    def cells(self, row: CatalogueRow) -> tuple[str, ...]:
+        """What the columns say of one optimizer."""
+        fast = ", ".join(each for each in row.backends if each not in _OF_ALL)
+        return (row.name, row.kept, row.scope, fast, row.source)
 
 
 def catalogue() -> Catalogue:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from downslope.core import names
-from downslope.core.errors import ModelError, ObjectiveError, RecipeError
+from downslope.core.errors import ModelError, ObjectiveError, RecipeError, UnknownNameError
 from downslope.terrain.ground import Ground
 from downslope.terrain.methods import LBFGS, Method, MethodRow, Newton, NewtonCG, catalogue
 
@@ -92,6 +92,20 @@ def test_its_row_names_what_it_is(row: MethodRow) -> None:
     assert row.source
     assert row.batch in ("large", "full", None)
     assert all(each.domain != "any" for each in row.hyper_parameters if each.name == "lr")
+
+
+def test_rows_print_as_wide_as_the_terminal_and_are_found_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    rows = catalogue()
+    lines = str(rows).splitlines()
+    assert max(map(len, lines)) <= 80
+    assert [line.split()[0] for line in lines[1:] if not line.startswith(" ")] == list(rows.keys())
+    for row in rows:
+        assert all(each.name in str(rows) for each in row.hyper_parameters)
+    assert rows["L-BFGS"].cls is LBFGS
+    assert "adam" not in rows
+    with pytest.raises(UnknownNameError, match=r"ds.optim.catalogue\(\) the rest"):
+        rows["adam"]
 
 
 def test_aliases_and_hyphens_mean_the_same_method() -> None:

@@ -8,7 +8,7 @@ from downslope.core.faces import lazily
 
 if TYPE_CHECKING:
     from downslope.terrain.methods.block_coordinate_descent import BlockCoordinateDescent
-    from downslope.terrain.methods.catalogue import MethodRow, catalogue
+    from downslope.terrain.methods.catalogue import MethodRow, Methods, catalogue
     from downslope.terrain.methods.conjugate_gradients import Solved, conjugate_gradients
     from downslope.terrain.methods.coordinate_descent import CoordinateDescent
     from downslope.terrain.methods.gauss_newton import GaussNewton
@@ -38,6 +38,7 @@ __all__ = [
     "Line",
     "Method",
     "MethodRow",
+    "Methods",
     "NaturalGradient",
     "Newton",
     "NewtonCG",
@@ -59,7 +60,7 @@ lazily(
     __name__,
     {
         "block_coordinate_descent": "BlockCoordinateDescent",
-        "catalogue": "MethodRow catalogue",
+        "catalogue": "MethodRow Methods catalogue",
         "conjugate_gradients": "Solved conjugate_gradients",
         "coordinate_descent": "CoordinateDescent",
         "gauss_newton": "GaussNewton",

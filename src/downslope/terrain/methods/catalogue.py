@@ -6,12 +6,13 @@ import inspect
 from dataclasses import dataclass
 
 from downslope.core import names
+from downslope.core.listing import Listing
 from downslope.optim.catalogue import HyperParameter
 from downslope.optim.domains import DOMAINS as OF_RULES
 from downslope.terrain.methods.domains import CHOICES, DOMAINS
 from downslope.terrain.methods.method import Method
 
-__all__ = ["MethodRow", "catalogue"]
+__all__ = ["MethodRow", "Methods", "catalogue"]
 
 
 @dataclass(frozen=True)
@@ -28,14 +29,32 @@ class MethodRow:
     hyper_parameters: tuple[HyperParameter, ...]
 
 
-def catalogue() -> tuple[MethodRow, ...]:
-    """One row for each method of the table of names; `downslope.optim.catalogue` has the rules."""
+class Methods(Listing[MethodRow]):
+    """One row for each method: see `Listing`."""
+
+    __slots__ = ()
+
+    head = ("name", "batches", "source", "settings")
+    narrow = 2
+    elsewhere = "ds.methods.catalogue() has the methods that step by curvature, ds.optim.catalogue() the rest"
+
+    def cells(self, row: MethodRow) -> tuple[str, ...]:
+        """What the columns say of one method."""
+        settings = ", ".join(each.name for each in row.hyper_parameters)
+        return (row.name, row.batch or "any", row.source, settings)
+
+
+def catalogue() -> Methods:
+    """One row for each method of the table of names; `downslope.optim.catalogue` has the rules.
+
+    ``print(ds.methods.catalogue())`` shows name, batches, source and settings.
+    """
     rows: list[MethodRow] = []
     for name in names.TABLE["optimizer"]:
         cls = names.resolve("optimizer", name)
         if isinstance(cls, type) and issubclass(cls, Method):
             rows.append(_row(name, cls))
-    return tuple(rows)
+    return Methods(rows)
 
 
 def _row(name: str, cls: type[Method]) -> MethodRow:
